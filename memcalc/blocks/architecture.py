@@ -1,0 +1,183 @@
+"""A model as memcalc sees it: parts, each a few blocks, a stack of layers and a few blocks more.
+
+A stack lists its *distinct* layers once and how they follow each other as runs, so that 126 equal layers cost as much
+as one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple
+
+from memcalc.blocks.ledger import Block, Weight
+
+Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the order they run
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One distinct layer: its blocks in order. `parallel`: attention and MLP read the same input (GPT-J, Falcon)."""
+
+    blocks: Named
+    parallel: bool = False
+
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        return tuple(named_weights(self.blocks))
+
+    @cached_property
+    def parameters(self) -> int:
+        return sum(weight.parameters for weight in self.weights)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers in order: `runs` holds (index into `layers`, how many follow each other)."""
+
+    layers: tuple[Layer, ...]
+    runs: tuple[tuple[int, int], ...]
+    path: str = "layers"
+
+    @classmethod
+    def uniform(cls, layer: Layer, count: int, path: str = "layers") -> "Stack":
+        return cls((layer,), ((0, count),), path)
+
+    @classmethod
+    def of(cls, sequence: list[Layer], path: str = "layers") -> "Stack":
+        """From one layer object a position; equal layers are kept once."""
+        distinct: list[Layer] = []
+        for layer in {id(layer): layer for layer in sequence}.values():
+            if layer not in distinct:
+                distinct.append(layer)
+        index = {id(layer): distinct.index(layer) for layer in sequence}
+        order = (index[id(layer)] for layer in sequence)
+        return cls(tuple(distinct), tuple((kind, len(list(run))) for kind, run in groupby(order)), path)
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """How often each distinct layer occurs."""
+        totals = [0] * len(self.layers)
+        for kind, count in self.runs:
+            totals[kind] += count
+        return tuple(totals)
+
+    @property
+    def depth(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a model (language, vision, encoder, …): `entry` blocks, stacks of layers, `exit` blocks."""
+
+    name: str
+    entry: Named = ()
+    stacks: tuple[Stack, ...] = ()
+    exit: Named = ()
+
+
+class Counted(NamedTuple):
+    """A weight with its full path and how many copies of it the model holds (one a layer)."""
+
+    part: str
+    path: str
+    weight: Weight
+    count: int
+    layered: bool  # belongs to a layer of a stack, so pipeline parallelism may move it
+
+    @property
+    def parameters(self) -> int:
+        return self.weight.parameters * self.count
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """A whole model. Compared by identity: caches keyed by it stay cheap."""
+
+    model_type: str
+    parts: tuple[Part, ...]
+    hidden: int
+    vocabulary: int
+    tied: bool
+    context: int | None = None
+    dtype: str = ""
+    name: str = ""
+    quantization: str = ""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def weights(self) -> tuple[Counted, ...]:
+        return tuple(_counted(self))
+
+    @cached_property
+    def parameters(self) -> int:
+        return sum(counted.parameters for counted in self.weights)
+
+    @cached_property
+    def active_parameters(self) -> int:
+        """Parameters a token passes through: of the routed experts only top_k of n, all else whole."""
+        idle = 0
+        for part in self.parts:
+            for stack in part.stacks:
+                for layer, count in zip(stack.layers, stack.counts, strict=True):
+                    idle += count * sum(getattr(block, "idle_parameters", 0) for _, block in layer.blocks)
+        return self.parameters - idle
+
+    @cached_property
+    def embedding_parameters(self) -> int:
+        """Input embedding, learned positions and the head's matrix where it is its own."""
+        return self._role("embedding") + self._role("position") + self.head_parameters
+
+    @cached_property
+    def head_parameters(self) -> int:
+        """The head's own vocabulary matrix (0 when tied; its bias is not counted here)."""
+        return sum(
+            c.parameters for c in self.weights if c.weight.role == "head" and self.vocabulary in c.weight.shape[:-1]
+        )
+
+    @cached_property
+    def routed_expert_parameters(self) -> int:
+        return sum(c.parameters for c in self.weights if c.weight.routed)
+
+    def _role(self, role: str) -> int:
+        return sum(c.parameters for c in self.weights if c.weight.role == role)
+
+    def by_role(self, part: str | None = None) -> dict[str, int]:
+        """Parameters by role, over the whole model or one part, largest concepts first as in ROLES."""
+        from memcalc.blocks.ledger import ROLES
+
+        totals = dict.fromkeys(ROLES, 0)
+        for counted in self.weights:
+            if part in (None, counted.part):
+                totals[counted.weight.role] += counted.parameters
+        return {role: count for role, count in totals.items() if count}
+
+    def layers_by_run(self) -> dict[str, list[tuple[int, int]]]:
+        """Per stack: (parameters of a layer, how many such layers follow each other)."""
+        out = {}
+        for part in self.parts:
+            for stack in part.stacks:
+                runs = ((stack.layers[kind].parameters, count) for kind, count in stack.runs)
+                merged = [(size, sum(n for _, n in group)) for size, group in groupby(runs, key=lambda run: run[0])]
+                out[f"{part.name}/{stack.path}"] = merged
+        return out
+
+
+def named_weights(blocks: Named) -> Iterator[Weight]:
+    for path, block in blocks:
+        for weight in block.weights():
+            yield weight._replace(path=f"{path}/{weight.path}")
+
+
+def _counted(architecture: Architecture) -> Iterator[Counted]:
+    for part in architecture.parts:
+        for weight in named_weights(part.entry):
+            yield Counted(part.name, weight.path, weight, 1, layered=False)
+        for stack in part.stacks:
+            for layer, count in zip(stack.layers, stack.counts, strict=True):
+                for weight in layer.weights:
+                    yield Counted(part.name, f"{stack.path}/{weight.path}", weight, count, layered=True)
+        for weight in named_weights(part.exit):
+            yield Counted(part.name, weight.path, weight, 1, layered=False)

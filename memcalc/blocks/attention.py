@@ -1,0 +1,122 @@
+"""Softmax attention with multi-head, grouped or multi-query keys and values."""
+
+from dataclasses import dataclass
+
+from memcalc.blocks.ledger import Cache, Weight, linear, whole
+from memcalc.blocks.norm import Norm
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Queries [heads × head_dim], keys and values [kv_heads × head_dim], output projection back to `hidden`.
+
+    `window`: tokens that a sliding-window layer attends to (None: all). `inputs`: width read by the projections when it
+    is not `hidden` (cross-attention, shared blocks). `shares_cache`: keys and values come from an earlier layer.
+    """
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    v_head_dim: int = 0  # 0: as head_dim
+    query_bias: bool = False
+    key_bias: bool | None = None  # default: as query_bias
+    value_bias: bool | None = None  # default: as query_bias
+    output_bias: bool = False
+    fused: bool = False  # one query-key-value matrix
+    transposed: bool = False
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
+    value_norm: Norm | None = None
+    sinks: bool = False  # one learned logit a head (gpt-oss)
+    output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)
+    values_are_keys: bool = False  # Gemma 4's global layers have no value projection
+    shares_cache: bool = False
+    window: int | None = None
+    chunked: bool = False  # the window is an aligned chunk (Llama 4), not a sliding one
+    softcap: float | None = None
+    causal: bool = True
+    cross: bool = False  # keys and values come from the encoder
+    rotary: bool = True
+    rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
+    alibi: bool = False  # a linear bias on the scores instead of positions
+    dropout: float = 0.0  # on the attention probabilities
+    output_dropout: float = 0.0  # after the output projection
+    inputs: int = 0
+    kv_inputs: int = 0
+    outputs: int = 0
+    relative_buckets: int = 0  # T5: learned bias [buckets, heads]
+
+    @property
+    def query_size(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def key_size(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    @property
+    def value_size(self) -> int:
+        return self.kv_heads * (self.v_head_dim or self.head_dim)
+
+    @property
+    def output_size(self) -> int:
+        """Width of the attention result that the output projection reads."""
+        return self.heads * (self.v_head_dim or self.head_dim)
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self._projections() + self._output() + self._norms() + self._extras()
+
+    def cache(self) -> tuple[Cache, ...]:
+        """Keys and values of each token; a layer that shares another's cache keeps none of its own."""
+        if self.shares_cache or not self.causal:
+            return ()
+        width = self.head_dim + (self.v_head_dim or self.head_dim)
+        return (Cache("keys and values", self.kv_heads, width, self.window),)
+
+    def _projections(self) -> tuple[Weight, ...]:
+        width, value_width = self.head_dim, self.v_head_dim or self.head_dim
+        inputs = self.inputs or self.hidden
+        kv_inputs = self.kv_inputs or inputs
+        key_bias = self.query_bias if self.key_bias is None else self.key_bias
+        value_bias = self.query_bias if self.value_bias is None else self.value_bias
+        gate = self.output_gate // self.heads
+        query, key, value = (self.heads, width + gate), (self.kv_heads, width), (self.kv_heads, value_width)
+        cut = {"cut": "outputs", "transposed": self.transposed}
+        if self.fused:
+            total = self.query_size + self.output_gate + self.key_size + self.value_size
+            sections = (query, key, value)
+            return linear("qkv", "attention", inputs, total, bias=self.query_bias, sections=sections, **cut)
+        out = linear(
+            "q", "attention", inputs, self.query_size + self.output_gate, bias=self.query_bias, sections=(query,), **cut
+        )
+        if self.shares_cache:
+            return out
+        out += linear("k", "attention", kv_inputs, self.key_size, bias=key_bias, sections=(key,), **cut)
+        if self.values_are_keys:
+            return out
+        return out + linear("v", "attention", kv_inputs, self.value_size, bias=value_bias, sections=(value,), **cut)
+
+    def _output(self) -> tuple[Weight, ...]:
+        return linear(
+            "output",
+            "attention",
+            self.output_size,
+            self.outputs or self.hidden,
+            bias=self.output_bias,
+            cut="inputs",
+            sections=((self.heads, self.v_head_dim or self.head_dim),),
+            transposed=self.transposed,
+        )
+
+    def _norms(self) -> tuple[Weight, ...]:
+        named = (("q_norm", self.query_norm), ("k_norm", self.key_norm), ("v_norm", self.value_norm))
+        return tuple(w._replace(path=f"{path}/{w.path}") for path, norm in named if norm for w in norm.weights())
+
+    def _extras(self) -> tuple[Weight, ...]:
+        out = []
+        if self.sinks:
+            out.append(Weight("sinks", "attention", (self.heads,), whole(0, self.heads)))
+        if self.relative_buckets:
+            out.append(Weight("relative_bias", "attention", (self.relative_buckets, self.heads)))
+        return tuple(out)

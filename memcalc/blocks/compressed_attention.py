@@ -1,0 +1,99 @@
+"""DeepSeek V4's attention: a short sliding window of shared keys and values, and compressed entries for all before."""
+
+from dataclasses import dataclass
+
+from memcalc.blocks.ledger import Weight, linear, prefixed, whole
+from memcalc.blocks.norm import Norm
+
+
+@dataclass(frozen=True)
+class Compressor:
+    """Turns every `rate` tokens into one entry `head_dim` wide, a learned softmax-weighted sum over them.
+
+    `overlapping`: two series side by side, so that an entry sees 2 × `rate` tokens (rate 4); else `rate` tokens
+    (rate 128). Generation keeps one entry every `rate` tokens, and keys and gates (2 × `width` numbers a token) of
+    the up to `rate` - 1 tokens of the unfinished window; an overlapping one also the last window's first series
+    (2 × `rate` × `head_dim`).
+    """
+
+    hidden: int
+    head_dim: int
+    rate: int
+    overlapping: bool = False
+
+    @property
+    def width(self) -> int:
+        return 2 * self.head_dim if self.overlapping else self.head_dim
+
+    def weights(self) -> tuple[Weight, ...]:
+        out = (Weight("positions", "attention", (self.rate, self.width)),)
+        out += linear("kv", "attention", self.hidden, self.width)
+        out += linear("gate", "attention", self.hidden, self.width)
+        return out + prefixed("norm", Norm(self.head_dim).weights())
+
+
+@dataclass(frozen=True)
+class CompressedIndexer:
+    """Selects the compressed entries that a query attends to; has a compressor, and so a cache, of its own."""
+
+    hidden: int
+    q_lora_rank: int
+    heads: int
+    compressor: Compressor
+    selected_entries: int
+
+    def weights(self) -> tuple[Weight, ...]:
+        queries, heads = self.heads * self.compressor.head_dim, (self.heads, 1)
+        sections = ((self.heads, self.compressor.head_dim),)
+        out = self.compressor.weights()
+        out += linear("q_up", "attention", self.q_lora_rank, queries, cut="outputs", sections=sections)
+        return out + linear("head_weights", "attention", self.hidden, self.heads, cut="outputs", sections=(heads,))
+
+
+@dataclass(frozen=True)
+class CompressedAttention:
+    """Multi-query attention over a sliding window and, where there is a compressor, over its entries.
+
+    One head of `head_dim` serves all queries as key and as value: it is projected and cached once. Queries pass a
+    latent of `q_lora_rank`. The output leaves in `output_groups` groups of heads, each projected to `output_rank`,
+    before they are mixed into `hidden`. Cache: `head_dim` numbers a token of the window, and the compressor's.
+    """
+
+    hidden: int
+    heads: int
+    head_dim: int
+    rope_head_dim: int
+    q_lora_rank: int
+    output_groups: int
+    output_rank: int
+    window: int
+    compressor: Compressor | None = None
+    indexer: CompressedIndexer | None = None  # only with an overlapping compressor
+    causal: bool = True
+    dropout: float = 0.0
+    epsilon: float = 1e-6
+
+    @property
+    def query_size(self) -> int:
+        return self.heads * self.head_dim
+
+    def weights(self) -> tuple[Weight, ...]:
+        out = self._projections() + self._output()
+        out += (Weight("sinks", "attention", (self.heads,), whole(0, self.heads)),)
+        if self.compressor:
+            out += prefixed("compressor", self.compressor.weights())
+        return out + prefixed("indexer", self.indexer.weights()) if self.indexer else out
+
+    def _projections(self) -> tuple[Weight, ...]:
+        sections = ((self.heads, self.head_dim),)
+        out = linear("q_down", "attention", self.hidden, self.q_lora_rank)
+        out += prefixed("q_norm", Norm(self.q_lora_rank, epsilon=self.epsilon).weights())
+        out += linear("q_up", "attention", self.q_lora_rank, self.query_size, cut="outputs", sections=sections)
+        out += linear("kv", "attention", self.hidden, self.head_dim)
+        return out + prefixed("kv_norm", Norm(self.head_dim, epsilon=self.epsilon).weights())
+
+    def _output(self) -> tuple[Weight, ...]:
+        inputs, outputs = self.query_size // self.output_groups, self.output_groups * self.output_rank
+        groups = ((self.output_groups, self.output_rank),)
+        out = linear("output_down", "attention", inputs, outputs, cut="outputs", sections=groups)
+        return out + linear("output_up", "attention", outputs, self.hidden, cut="inputs", sections=groups)

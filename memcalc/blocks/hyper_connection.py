@@ -1,0 +1,30 @@
+"""Hyper-connections: several residual streams, mixed anew before and after each block by learned coefficients."""
+
+from dataclasses import dataclass
+
+from memcalc.blocks.ledger import Weight
+
+
+@dataclass(frozen=True)
+class HyperConnection:
+    """Coefficients that collapse `streams` residual streams into a block's input, spread its output and mix the rest.
+
+    Computed for each token, in fp32, from all streams laid side by side (`streams` × `hidden`): n to collapse, n to
+    spread, n × n to mix. At the end of the model (`collapses`) only the first n. The residual that a layer reads and
+    writes is `streams` times as wide as `hidden`.
+    """
+
+    hidden: int
+    streams: int
+    collapses: bool = False
+
+    @property
+    def coefficients(self) -> int:
+        return self.streams if self.collapses else (2 + self.streams) * self.streams
+
+    def weights(self) -> tuple[Weight, ...]:
+        return (
+            Weight("projection", "other", (self.coefficients, self.streams * self.hidden)),
+            Weight("base", "other", (self.coefficients,)),
+            Weight("scale", "other", (1 if self.collapses else 3,)),
+        )

@@ -1,0 +1,97 @@
+"""The command line. One table names the commands; a command's own module is imported only when it runs."""
+
+import sys
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from memcalc import __version__
+from memcalc.errors import MemcalcError
+
+
+class Entry(NamedTuple):
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "train": Entry("train", "Memory per GPU of a training step."),
+    "infer": Entry("infer", "Memory per GPU of serving, and how many requests fit."),
+    "bytes": Entry("bytes_per_parameter", "Bytes per parameter, precision × optimizer (the rule of thumb)."),
+    "inspect": Entry("inspect", "What a config.json holds: parameters by role, layers, formats."),
+    "models": Entry("listings", "List model presets; with a NAME, show one."),
+    "gpus": Entry("listings", "List accelerators; with a NAME, show one."),
+    "formats": Entry("listings", "List number formats; with a NAME, show one."),
+    "optimizers": Entry("listings", "List optimizers and their states; with a NAME, show one."),
+}
+
+
+class LazyGroup(click.Group):
+    """Help and completion of the command names come from the table, without importing any command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"memcalc.cli.{COMMANDS[name].module}")
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            from memcalc.errors import nearest
+
+            raise click.UsageError(
+                f"no command {args[0]!r:.60}{nearest(args[0], COMMANDS)} (commands: {', '.join(COMMANDS)})", ctx
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="memcalc")
+def cli() -> None:
+    """GPU memory, compute budgets and scaling laws of large language models.
+
+    \b
+    memcalc train llama-3.1-8b --gpus 8 --zero 3 --gpu h100
+    memcalc infer llama-3.1-8b --context 32k --batch 8 --gpu h100
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line: errors become one line on stderr and exit code 2, never a traceback."""
+    try:
+        code = cli.main(args=args, prog_name="memcalc", standalone_mode=False)
+    except (MemcalcError, click.ClickException) as error:
+        fail(_message(error))
+    except click.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; that is not an error of ours
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str) -> None:
+    """One line on stderr, exit code 2."""
+    line = " ".join(message.split())
+    sys.stderr.write(f"memcalc: {line}\n")
+    sys.exit(2)
+
+
+def _message(error: MemcalcError | click.ClickException) -> str:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        sys.stdout.write(error.ctx.get_help() + "\n" if error.ctx else "")
+        sys.exit(2)
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    fields = getattr(error, "fields", ())
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
+    return f"{options}: {error}" if options else str(error)

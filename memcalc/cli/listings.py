@@ -1,0 +1,62 @@
+"""`memcalc models`, `gpus`, `formats`, `optimizers`: tables of what there is, filtered by text; one by name."""
+
+import click
+
+from memcalc.cli.options import output_options, preset_option, show
+
+
+@click.command("models")
+@click.argument("name", required=False)
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@preset_option
+@output_options
+def models_command(
+    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
+) -> None:
+    """List model presets; with a NAME, show one in full."""
+    from memcalc.readers.models import read_model_preset
+    from memcalc.report.listings import models_report
+    from memcalc.report.model import inspect_report
+
+    if name is None:
+        show(models_report(presets, text), format_, get, output)
+        return
+    found = read_model_preset(name, presets)
+    assert found.architecture is not None  # a preset always holds one
+    show(inspect_report(found.name, found.architecture, found.source), format_, get, output)
+
+
+@click.command("gpus")
+@click.argument("name", required=False)
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@preset_option
+@output_options
+def gpus_command(
+    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
+) -> None:
+    """List accelerators; with a NAME, show one in full."""
+    from memcalc.report.listings import gpu_report, gpus_report
+
+    show(gpu_report(name, presets) if name else gpus_report(presets, text), format_, get, output)
+
+
+@click.command("formats")
+@click.argument("name", required=False)
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@output_options
+def formats_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
+    """List number formats with their exact bits per value; with a NAME, show one in full."""
+    from memcalc.report.listings import formats_report
+
+    show(formats_report(name, text), format_, get, output)
+
+
+@click.command("optimizers")
+@click.argument("name", required=False)
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@output_options
+def optimizers_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
+    """List optimizers with the states they keep; with a NAME, show one in full."""
+    from memcalc.report.listings import optimizers_report
+
+    show(optimizers_report(name, text), format_, get, output)

@@ -1,0 +1,73 @@
+"""Options that several commands share, and the number types people type."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from memcalc.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Count(click.ParamType):
+    """A whole number as people write it: 4096, 32k, 7B."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from memcalc.units import parse_count
+
+        try:
+            return parse_count(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+COUNT = Count()
+
+
+class Words(click.ParamType):
+    """Words separated by commas."""
+
+    name = "words"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+WORDS = Words()
+
+
+def output_options(function: F) -> F:
+    """--format, --get, --output: the same for every command."""
+    from memcalc.report.report import FORMATS
+
+    for option in (
+        click.option("--output", metavar="FILE", help="Write to FILE instead of stdout."),
+        click.option("--get", metavar="PATH", help="Print one field of the JSON, bare: per_gpu.peak"),
+        click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True),
+    ):
+        function = option(function)
+    return function
+
+
+def preset_option(function: F) -> F:
+    """--presets DIR, repeatable."""
+    return click.option(
+        "--presets", multiple=True, metavar="DIR", help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS)."
+    )(function)
+
+
+def show(report: Any, format_: str, get: str | None, output: str | None) -> None:
+    """Render a report and send it where it belongs."""
+    import sys
+
+    from memcalc.report.output import render, write
+
+    terminal = output is None and sys.stdout.isatty()
+    write(render(report, format_, get=get, terminal=terminal), output)

@@ -1,0 +1,94 @@
+"""`memcalc train MODEL`."""
+
+from typing import Any
+
+import click
+
+from memcalc.cli.options import COUNT, WORDS, output_options, preset_option, show
+
+PARALLELISM = (
+    "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "ep", "etp", "sequence_parallel",
+    "pipeline_schedule",
+)  # fmt: skip
+
+
+@click.command("train", no_args_is_help=True)
+@click.argument("model")
+@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@click.option("--gpus", type=COUNT, help="Number of GPUs.  [default: 1]")
+@click.option("--gpus-per-node", type=COUNT, help="GPUs of one host.  [default: 8]")
+@click.option("--precision", help="fp32, fp16, bf16, fp16-amp, bf16-amp, fp16-mixed, bf16-mixed, fp8-mixed.")
+@click.option("--optimizer", metavar="NAME", help="As in `memcalc optimizers`.  [default: adamw]")
+@click.option("--ddp", is_flag=True, default=None, help="Replicate (the default with several GPUs).")
+@click.option("--zero", type=int, metavar="0|1|2|3", help="DeepSpeed ZeRO stage.")
+@click.option("--fsdp", metavar="full|grad-op|hybrid|none", help="PyTorch FSDP2 strategy.")
+@click.option("--shard-size", type=COUNT, help="FSDP sharding factor: 1 replicates, N shards over all.")
+@click.option("--tp", type=COUNT, help="Tensor parallel degree.")
+@click.option("--pp", type=COUNT, help="Pipeline parallel degree.")
+@click.option("--cp", type=COUNT, help="Context parallel degree.")
+@click.option("--ep", type=COUNT, help="Expert parallel degree.")
+@click.option("--etp", type=COUNT, help="Tensor parallel degree inside experts.")
+@click.option("--sequence-parallel", is_flag=True, default=None, help="Divide norms and dropouts over tensor-parallel ranks.")
+@click.option("--pipeline-schedule", metavar="gpipe|1f1b|interleaved|zero-bubble")
+@click.option("--micro-batch", type=COUNT, help="Sequences per GPU and step.  [default: 1]")
+@click.option("--grad-accum", type=COUNT, help="Micro-batches per optimizer step.  [default: 1]")
+@click.option("--seq-len", type=COUNT, help="Tokens per sequence.  [default: 4096, or the model's context]")
+@click.option("--recompute", metavar="none|selective|full", help="Activation recomputation.")
+@click.option("--attention", metavar="eager|flash", help="Whether attention scores are kept.")
+@click.option("--method", metavar="full|lora|qlora")
+@click.option("--lora-rank", type=COUNT)
+@click.option("--lora-targets", type=WORDS, metavar="WORDS", help="all-linear, or q,k,v,output,gate,up,down …")
+@click.option("--offload", type=WORDS, metavar="WORDS", help="optimizer,parameters: keep them off the GPU.")
+@click.option("--offload-to", metavar="cpu|nvme")
+@click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
+@preset_option
+@output_options
+@click.pass_context
+def train_command(
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
+    format_: str, get: str | None, output: str | None, **settings: Any,
+) -> None:  # fmt: skip
+    """Memory per GPU of a training step.
+
+    MODEL is a preset (`memcalc models`), a config.json or its folder, or a parameter count such as 7B.
+
+    \b
+    memcalc train llama-3.1-8b --gpus 8 --zero 3 --gpu h100
+    memcalc train ./config.json --gpus 64 --tp 8 --fsdp full --recompute full
+    memcalc train 7B --precision fp32
+    """
+    from memcalc.errors import InputError
+    from memcalc.estimates.training import estimate, estimate_parameters
+    from memcalc.readers.models import read_model
+    from memcalc.report.training import report
+    from memcalc.specs.parallelism import Parallelism
+    from memcalc.specs.training import Training
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    found = read_model(model, presets)
+    architecture = found.architecture
+    parallelism = Parallelism(**{name: given.pop(name) for name in PARALLELISM if name in given})
+    if architecture and "seq_len" not in given and architecture.context:
+        given["seq_len"] = min(4096, architecture.context)
+    run = Training(parallelism=parallelism, **given)
+    accelerator = None
+    if gpu:
+        from memcalc.readers.catalogue import accelerator as read_accelerator
+
+        accelerator = read_accelerator(gpu, presets)
+    if require_fit and accelerator is None:
+        raise InputError("needs a --gpu to fit into", place="--require-fit")
+
+    def size(changed: Training) -> Any:
+        return estimate(architecture, changed) if architecture else estimate_parameters(found.parameters, changed)
+
+    result = size(run)
+    suggestions = []
+    fits = accelerator is None or result.device <= accelerator.usable
+    if accelerator and not fits:
+        from memcalc.estimates.fit import suggestions as changes
+
+        suggestions = changes(run, accelerator.usable, size)
+    show(report(found, run, result, accelerator, suggestions), format_, get, output)
+    if require_fit and not fits:
+        ctx.exit(1)

@@ -1,0 +1,1 @@
+"""Specs + blocks + formulas → estimates: totals, and one named line for everything that occupies memory."""

@@ -1,0 +1,53 @@
+"""What fine-tuning methods train and what they freeze: full, LoRA, QLoRA."""
+
+from functools import lru_cache
+
+from memcalc.errors import nearest
+from memcalc.estimates.placement import Held
+from memcalc.specs.rules import SpecError
+
+# PEFT's names and everyday spellings → the ledger's
+TARGET_NAMES = {
+    "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "output", "o": "output", "out_proj": "output",
+    "qkv_proj": "qkv", "c_attn": "qkv", "query_key_value": "qkv", "gate_proj": "gate", "up_proj": "up",
+    "down_proj": "down", "gate_up_proj": "gate_up", "fc1": "up", "fc2": "down",
+}  # fmt: skip
+LINEAR_ROLES = ("attention", "linear-attention", "state-space", "mlp")
+QUANTISED_ROLES = (*LINEAR_ROLES, "experts")
+
+
+@lru_cache(maxsize=256)
+def adapters(held: tuple[Held, ...], targets: tuple[str, ...], rank: int) -> tuple[Held, ...]:
+    """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix.
+
+    "all-linear" targets every linear layer inside the layers but the routed experts, which transformers keeps as stacked
+    parameters, and the router (peft/tuners/tuners_utils.py). Raises SpecError for a target the model does not have.
+    """
+    linear = [e for e in held if e.layered and e.role in LINEAR_ROLES and len(e.shape) == 2 and not e.routed]
+    names = {entry.path.rsplit("/", 1)[-1] for entry in linear}
+    wanted = set()
+    for target in targets:
+        name = TARGET_NAMES.get(target, target)
+        if name == "all-linear":
+            wanted |= names
+        elif name in names:
+            wanted.add(name)
+        else:
+            known = ", ".join(sorted(names))
+            raise SpecError(
+                f"the model has no linear layer named {target!r} (all-linear, {known}){nearest(name, names)}", "lora_targets"
+            )
+    return tuple(
+        Held(f"{entry.path}/lora_{part}", "adapter", shape, entry.copies, False, True)
+        for entry in linear
+        if entry.path.rsplit("/", 1)[-1] in wanted
+        for part, shape in (("A", (rank, entry.shape[1])), ("B", (entry.shape[0], rank)))
+    )
+
+
+@lru_cache(maxsize=256)
+def quantised(held: tuple[Held, ...]) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
+    """The frozen weights of QLoRA: (quantised matrices inside the layers, the rest, kept in 16 bit)."""
+    low = tuple(e for e in held if e.layered and e.role in QUANTISED_ROLES and len(e.shape) >= 2)
+    chosen = set(low)
+    return low, tuple(e for e in held if e not in chosen)

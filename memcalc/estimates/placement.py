@@ -1,0 +1,133 @@
+"""Which weights one rank holds once tensor, pipeline and expert parallelism have placed them."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+from memcalc.blocks.architecture import Architecture, Part, Stack, named_weights
+from memcalc.blocks.ledger import Shape, Weight
+
+
+class Held(NamedTuple):
+    """Equal tensors on one rank: their local shape and how many there are."""
+
+    path: str
+    role: str
+    shape: Shape
+    copies: int
+    routed: bool  # an expert's: sharded over the expert data-parallel ranks
+    layered: bool
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape) * self.copies
+
+
+class Stage(NamedTuple):
+    """One distinct pipeline stage: what its ranks hold and how many layers of it there are."""
+
+    index: int
+    held: tuple[Held, ...]
+    layers: int
+    last: bool  # computes the head and the loss
+    largest_layer: int  # elements of its largest layer, as placed
+    root: int  # elements outside layers: embedding, final norm, head
+
+
+@lru_cache(maxsize=1024)
+def stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) -> tuple[Stage, ...]:
+    """The distinct stages of a model under the given degrees, first to last.
+
+    Layers go to stages in order, as evenly as whole layers allow, earlier stages taking one more. Embeddings and encoders
+    of other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own copy of
+    the embedding there (Megatron-LM: the two copies' gradients are summed).
+    """
+    main = _main_parts(architecture)
+    depth = sum(stack.depth for part in main for stack in part.stacks)
+    seen: dict[tuple[object, ...], Stage] = {}
+    start = 0
+    for index in range(pp):
+        count = depth // pp + (index < depth % pp)
+        stage = _stage(architecture, main, index, pp, (start, start + count), (tp, ep, etp))
+        seen.setdefault((stage.held, stage.last), stage)
+        start += count
+    return tuple(seen.values())
+
+
+def _main_parts(architecture: Architecture) -> tuple[Part, ...]:
+    """The parts that a pipeline divides; vision and audio towers are small and stay whole on the first stage."""
+    main = tuple(part for part in architecture.parts if part.name in ("language", "encoder", "decoder") and part.stacks)
+    return main or architecture.parts
+
+
+def _stage(
+    architecture: Architecture,
+    main: tuple[Part, ...],
+    index: int,
+    pp: int,
+    span: tuple[int, int],
+    degrees: tuple[int, int, int],
+) -> Stage:
+    held: list[Held] = []
+    largest = layers = 0
+    first, last = index == 0, index == pp - 1
+    for part in architecture.parts:
+        outside = part not in main
+        if first:
+            held += _held(named_weights(part.entry), part.name, 1, False, degrees)
+        for stack in part.stacks:
+            counts = stack.counts if outside else _counts_within(main, stack, span)
+            if outside and not first:
+                continue
+            for layer, count in zip(stack.layers, counts, strict=True):
+                if count:
+                    placed = _held(layer.weights, f"{part.name}/{stack.path}", count, True, degrees)
+                    largest = max(largest, sum(entry.elements // count for entry in placed))
+                    layers += count
+                    held += placed
+        if first if outside else last:
+            held += _held(named_weights(part.exit), part.name, 1, False, degrees)
+    if last and not first and architecture.tied:
+        tokens = (w for part in main for w in named_weights(part.entry) if w.role == "embedding")
+        held += _held(tokens, "tied head", 1, False, degrees)
+    root = sum(entry.elements for entry in held if not entry.layered)
+    return Stage(index, tuple(held), layers, last, largest, root)
+
+
+def _counts_within(main: tuple[Part, ...], wanted: Stack, span: tuple[int, int]) -> list[int]:
+    """How many of each distinct layer of `wanted` fall into the span of layer positions."""
+    counts = [0] * len(wanted.layers)
+    position = 0
+    for part in main:
+        for stack in part.stacks:
+            for kind, run in stack.runs:
+                if stack is wanted:
+                    counts[kind] += max(0, min(span[1], position + run) - max(span[0], position))
+                position += run
+    return counts
+
+
+def _held(
+    weights: Iterator[Weight] | tuple[Weight, ...], prefix: str, count: int, layered: bool, degrees: tuple[int, int, int]
+) -> list[Held]:
+    tp, ep, etp = degrees
+    return [
+        Held(f"{prefix}/{w.path}", w.role, w.local_shape(tp, ep, etp), count * w.tensors, w.routed, layered)
+        for w in weights
+    ]
+
+
+def sharded_elements(held: tuple[Held, ...], shards: int) -> int:
+    """Elements of one FSDP2 rank: every tensor cut along dimension 0 into ceil(rows / shards) rows."""
+    if shards == 1:
+        return sum(entry.elements for entry in held)
+    return sum(
+        -(-entry.shape[0] // shards) * prod(entry.shape[1:]) * entry.copies for entry in held if entry.shape
+    )
+
+
+def partitioned_elements(held: tuple[Held, ...], shards: int) -> int:
+    """Elements of one ZeRO 3 rank: every tensor flattened and cut into equal parts, padded
+    (deepspeed/runtime/zero/partition_parameters.py)."""
+    return sum(-(-prod(entry.shape) // shards) * entry.copies for entry in held)

@@ -1,0 +1,43 @@
+"""Bytes per parameter of every precision × optimizer, from the same tables as the full estimate."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from memcalc.dtypes import number_format
+from memcalc.errors import InputError, nearest
+from memcalc.formulas.bytes_per_parameter import BytesPerParameter, activation_bytes_per_parameter
+from memcalc.formulas.optimizers import optimizer, state_bytes
+from memcalc.formulas.precision import PRECISION_NAMES, precision
+
+COMMON_OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "lion", "muon", "sgd-momentum", "sgd")
+TYPICAL_SHAPE = (4096, 4096)  # a matrix for optimizers whose states depend on the shape
+
+
+class Row(NamedTuple):
+    precision: str
+    optimizer: str
+    bytes: BytesPerParameter
+    note: str
+
+
+def rows(precisions: Sequence[str] = (), optimizers: Sequence[str] = ()) -> list[Row]:
+    """One row a combination; an InputError names what is not known."""
+    for name in precisions:
+        if name not in PRECISION_NAMES:
+            raise InputError(
+                f"{name!r:.40} is not one of {', '.join(PRECISION_NAMES)}{nearest(name, PRECISION_NAMES)}", place="--precision"
+            )
+    return [
+        _row(word, name) for word in (precisions or PRECISION_NAMES) for name in (optimizers or COMMON_OPTIMIZERS)
+    ]
+
+
+def _row(word: str, name: str) -> Row:
+    formats, row = precision(word), optimizer(name)
+    sizes = {part: number_format(getattr(formats, part)).bytes_for(1) for part in ("weights", "gradients", "states", "compute")}
+    elements = TYPICAL_SHAPE[0] * TYPICAL_SHAPE[1]
+    states = state_bytes(row, TYPICAL_SHAPE, parameter_bytes=sizes["states"]) / elements
+    master = number_format(formats.master).bytes_for(1) if formats.master else 0
+    activations = activation_bytes_per_parameter(sizes["compute"])
+    note = "" if row.elementwise else "states of a 4096 × 4096 matrix"
+    return Row(word, row.name, BytesPerParameter(sizes["weights"], sizes["gradients"], states, master, activations), note)

@@ -1,0 +1,173 @@
+"""Memory per GPU of serving: weights as stored, the cache of all sequences, and how many fit."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.ledger import Cache
+from memcalc.dtypes import NumberFormat, number_format
+from memcalc.errors import Unsupported
+from memcalc.estimates.lines import Line, line, total
+from memcalc.estimates.placement import Held, Stage, stages
+from memcalc.formulas import kv_cache, model_states
+from memcalc.formulas.engines import COMMUNICATOR_BYTES, CONTEXT_BYTES
+from memcalc.specs.rules import SpecError
+from memcalc.specs.serving import Serving
+
+# Engines leave embeddings, norms, routers and the head in 16 bit (compressed-tensors, GPTQ, AWQ and bitsandbytes alike).
+QUANTISED_ROLES = ("attention", "linear-attention", "state-space", "mlp", "experts")
+
+
+class ServingEstimate(NamedTuple):
+    """What the heaviest rank holds; bytes."""
+
+    lines: tuple[Line, ...]
+    weights: int
+    kv_cache: int
+    state: int
+    kv_cache_per_token: int  # of one sequence, before any window is full
+    per_sequence: int  # cache and state of one sequence at the full context
+    overhead: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def peak(self) -> int:
+        return self.weights + self.kv_cache + self.state
+
+    @property
+    def device(self) -> int:
+        return self.peak + self.overhead
+
+    def room(self, usable: int, utilization: float) -> int:
+        """Bytes left for the cache on a GPU of `usable` bytes, of which the engine may take `utilization`."""
+        return max(0, int(usable * utilization) - self.weights - self.overhead)
+
+    def max_batch(self, usable: int, utilization: float) -> int | None:
+        """Sequences of the full context that fit at once; None when a sequence needs no cache at all."""
+        return self.room(usable, utilization) // self.per_sequence if self.per_sequence else None
+
+
+class LayerCache(NamedTuple):
+    """Equal caches on one rank: one block's, in `layers` layers."""
+
+    name: str
+    cache: Cache
+    layers: int
+
+
+def estimate(architecture: Architecture, run: Serving) -> ServingEstimate:
+    """The heaviest pipeline stage's rank for one architecture served one way."""
+    _check(architecture, run)
+    found = [_on_stage(architecture, run, stage) for stage in stages(architecture, run.tp, run.pp, run.ep, run.tp)]
+    return max(found, key=lambda rank: rank.peak)
+
+
+def _on_stage(architecture: Architecture, run: Serving, stage: Stage) -> ServingEstimate:
+    lines = list(_weight_lines(stage, number_format(run.weights)))
+    share = stage.layers  # caches follow their layers
+    depth = sum(stack.depth for part in architecture.parts for stack in part.stacks)
+    caches = _caches(architecture)
+    kv_format = number_format(run.kv_dtype)
+    per_token = per_sequence = 0
+    for entry in caches:
+        layers = entry.layers if run.pp == 1 else -(-entry.layers * share // depth)
+        kept = min(run.context, entry.cache.window or run.context) if entry.cache.per_token else 1
+        stored = number_format(entry.cache.format) if entry.cache.format else kv_format
+        width = entry.cache.local_width(run.tp)
+        component = "kv_cache" if entry.cache.per_token else "state"
+        made = line(
+            f"{component}/{entry.name}", "always", kv_cache.kv_cache_bytes, width=width, tokens=kept * run.batch,
+            layers=layers, bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size,
+        )  # fmt: skip
+        lines.append(made)
+        per_sequence += -(-made.bytes // run.batch)
+        if entry.cache.per_token:
+            per_token += -(-width * layers * stored.block_bytes // stored.block_size)
+    communicators = int(run.gpus > 1)
+    lines.append(
+        line("overhead/context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
+             communicators=communicators, communicator=COMMUNICATOR_BYTES)
+    )  # fmt: skip
+    totals = {name: total(lines, name) for name in ("weights", "kv_cache", "state", "overhead")}
+    return ServingEstimate(
+        tuple(lines), totals["weights"], totals["kv_cache"], totals["state"], per_token, per_sequence,
+        totals["overhead"], tuple(_assumptions(run, caches)),
+    )  # fmt: skip
+
+
+def _weight_lines(stage: Stage, stored: NumberFormat) -> Iterator[Line]:
+    """Weights by role; block formats leave what engines do not quantise in bf16."""
+    plain = number_format("bf16")
+    for (role, low), elements in _by_role(stage.held).items():
+        chosen = stored if low or stored.bytes_for(1) >= 2 else plain
+        yield line(
+            f"weights/{role}" + ("" if low else "/unquantised" if chosen is not stored else ""), "always",
+            model_states.block_format_bytes, elements=elements, block=chosen.block_size,
+            bytes_per_block=chosen.block_bytes,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _by_role(held: tuple[Held, ...]) -> dict[tuple[str, bool], int]:
+    """Elements by (role, whether engines quantise them)."""
+    totals: dict[tuple[str, bool], int] = {}
+    for entry in held:
+        low = entry.layered and entry.role in QUANTISED_ROLES and len(entry.shape) >= 2
+        totals[entry.role, low] = totals.get((entry.role, low), 0) + entry.elements
+    return totals
+
+
+@lru_cache(maxsize=256)
+def _caches(architecture: Architecture) -> tuple[LayerCache, ...]:
+    """Every distinct cache of the generating part, with the number of layers that keep it."""
+    counted: dict[tuple[str, Cache], int] = {}
+    for part in architecture.parts:
+        if part.name not in ("language", "decoder"):
+            continue
+        for stack in part.stacks:
+            for layer, count in zip(stack.layers, stack.counts, strict=True):
+                for path, block in layer.blocks:
+                    for cache in _caches_of(architecture, path, block):
+                        key = (path, cache)
+                        counted[key] = counted.get(key, 0) + count
+    return tuple(LayerCache(_cache_name(path, cache), cache, count) for (path, cache), count in counted.items())
+
+
+def _caches_of(architecture: Architecture, path: str, block: object) -> tuple[Cache, ...]:
+    if hasattr(block, "cache"):
+        kept: tuple[Cache, ...] = block.cache()
+        return kept
+    if path in ("attention", "mixer"):
+        raise Unsupported(f"the cache of {architecture.model_type}'s {type(block).__name__} layers is not modelled yet")
+    return ()
+
+
+def _cache_name(path: str, cache: Cache) -> str:
+    return f"{path}/{cache.name}" + (f", window {cache.window}" if cache.window else "")
+
+
+def _check(architecture: Architecture, run: Serving) -> None:
+    heads = layers = experts = 0
+    for part in architecture.parts:
+        for stack in part.stacks:
+            layers = max(layers, stack.depth)
+            for layer in stack.layers:
+                for _, block in layer.blocks:
+                    if part.name in ("language", "encoder", "decoder"):
+                        heads = heads or getattr(block, "heads", 0)
+                    experts = experts or getattr(block, "experts", 0)
+    if heads and heads % run.tp:
+        raise SpecError(f"tensor parallelism {run.tp} does not divide {heads} attention heads", "tp")
+    if run.pp > max(layers, 1):
+        raise SpecError(f"{run.pp} pipeline stages for {layers} layers", "pp")
+    if run.ep > 1 and (not experts or experts % run.ep):
+        raise SpecError(f"expert parallelism {run.ep} does not divide {experts} experts", "ep")
+
+
+def _assumptions(run: Serving, caches: tuple[LayerCache, ...]) -> Iterator[str]:
+    yield "activations of the engine are not included: leave 5 to 10 % of the memory for them"
+    if any(entry.cache.window for entry in caches):
+        yield "sliding-window layers keep at most their window"
+    if number_format(run.weights).bytes_for(1) < 2:
+        yield "embeddings, norms, routers and the head stay bf16"

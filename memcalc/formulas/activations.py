@@ -1,0 +1,69 @@
+"""The textbook activation formulas (Korthikanti et al. 2022), for 16-bit training of a GPT block with dropout.
+
+They are an approximation for today's models: no gated MLP, no grouped heads, no fp32 norms, no logits of other sizes.
+"""
+
+from memcalc.formulas.formula import ESTIMATE, formula
+
+
+@formula("korthikanti-2022", "equations 1, 2 and 4", ESTIMATE)
+def layer_activation_bytes(
+    tokens: int, hidden: int, heads: int, seq_len: int, tp: int, split: int, scores: int, bytes_each: int
+) -> int:
+    """Activations one layer keeps for its backward pass.
+
+    tokens × hidden × (10 / split + 24 / tp + 5 × scores × heads × seq_len / (hidden × tp)) × bytes_each / 2
+
+    tokens = micro-batch × sequence [count]; split = tp with sequence parallelism, else 1 (the parts that tensor parallelism
+    leaves whole); scores = 1 when attention scores are kept, 0 under flash attention or selective recomputation;
+    bytes_each [B] of the compute format: the paper's constants are for 2. Returns bytes [B].
+
+    >>> layer_activation_bytes(tokens=2048, hidden=4096, heads=32, seq_len=2048, tp=1, split=1, scores=0, bytes_each=2)
+    285212672
+    """
+    return round(
+        tokens
+        * hidden
+        * (10 / split + 24 / tp + 5 * scores * heads * seq_len / (hidden * tp))
+        * bytes_each
+        / 2
+    )
+
+
+@formula("korthikanti-2022", "section 5: only each layer's input is kept", ESTIMATE)
+def recomputed_layer_bytes(tokens: int, hidden: int, split: int, bytes_each: int) -> int:
+    """Bytes kept a layer under full recomputation.
+
+    tokens × hidden × bytes_each / split. Returns bytes [B].
+    """
+    return tokens * hidden * bytes_each // split
+
+
+@formula("memcalc", "logits in the compute format and their fp32 copy, gradient beside", ESTIMATE)
+def logits_bytes(tokens: int, vocabulary: int, tp: int, bytes_each: int) -> int:
+    """Logits alive in the loss: compute-format logits and the fp32 copy and gradient.
+
+    tokens × vocabulary / tp × (bytes_each + 8). Returns bytes [B].
+    """
+    return tokens * vocabulary // tp * (bytes_each + 8)
+
+
+@formula("coursera-2023", "about 8 bytes of activations and temporaries a parameter", ESTIMATE)
+def rule_of_thumb_activation_bytes(parameters: int, bytes_per_parameter: int) -> int:
+    """Activations and temporary memory when nothing but the parameter count is known.
+
+    parameters × bytes_per_parameter. Returns bytes [B].
+
+    >>> rule_of_thumb_activation_bytes(parameters=1_000_000_000, bytes_per_parameter=8)
+    8000000000
+    """
+    return parameters * bytes_per_parameter
+
+
+@formula("narayanan-2021", "section 2.2: 1F1B keeps at most `stages` micro-batches in flight", ESTIMATE)
+def in_flight_activation_bytes(per_micro_batch: int, in_flight: int) -> int:
+    """Activations of the micro-batches that a pipeline stage holds at once.
+
+    per_micro_batch × in_flight. Returns bytes [B].
+    """
+    return per_micro_batch * in_flight

@@ -1,0 +1,24 @@
+"""Defaults of the libraries that shard model states: bucket sizes, prefetch, alignment."""
+
+from typing import NamedTuple
+
+
+class ZeroDefaults(NamedTuple):
+    """DeepSpeed's zero_optimization defaults (deepspeed/runtime/zero/config.py), in elements."""
+
+    reduce_bucket: int = 500_000_000
+    prefetch_bucket: int = 50_000_000  # stage 3
+    max_live_parameters: int = 1_000_000_000  # stage 3
+    alignment: int = 2  # nccl_start_alignment_factor, deepspeed/runtime/zero/stage_1_and_2.py
+    buffers: tuple[int, ...] = (0, 0, 1, 2)  # reduce buffers by stage; overlap_comm defaults to stage 3 only
+    offload_buffers: int = 4  # pinned buffers of offload_optimizer (buffer_count), NVMe only
+    offload_buffer: int = 100_000_000  # offload_param.buffer_size
+
+
+DEEPSPEED = ZeroDefaults()
+FSDP_LAYERS_IN_FLIGHT = 2  # the layer in use and the next, gathered ahead (fully_shard's implicit prefetch)
+
+# CUDA context with lazily loaded kernels, and one NCCL communicator of more than two ranks (see the formula's sources)
+CONTEXT_BYTES = 300 * 2**20
+COMMUNICATOR_BYTES = 688_000_000
+ALLOCATOR_SEGMENT = 2 * 2**20  # the caching allocator asks the driver in multiples of 2 MiB

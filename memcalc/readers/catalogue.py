@@ -1,0 +1,205 @@
+"""Presets: one small TOML file a GPU or a model, found by name; users' own folders come before the shipped ones.
+
+A preset's name is its file's name, so the usual look-up opens one file. Other spellings stand in the file itself
+(`aliases = ["h100", ...]`). Paths are plain strings: importing pathlib would cost more than reading the preset.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from memcalc.errors import InputError, nearest
+from memcalc.readers.files import read_text
+from memcalc.specs.hardware import Accelerator
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+KINDS = {"gpus": "GPU", "models": "model"}  # folder → what one of its files describes
+SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
+MAX_PRESET_BYTES = 2**20
+SAFE_NAME = re.compile(r"[a-z0-9](?:[._-]?[a-z0-9]){0,99}")  # no separators, no '..': a name cannot leave its folder
+
+
+def accelerator(name: str, folders: Sequence[str] = ()) -> Accelerator:
+    """The accelerator of that name or alias; `folders` are the user's own (`--presets`).
+
+    >>> accelerator("h100").id
+    'h100-sxm-80'
+    >>> accelerator("NVIDIA A100-SXM4-80GB").usable == 81920 * 2**20
+    True
+    """
+    return _read_accelerator(find_preset("gpus", name, folders))
+
+
+def accelerators(folders: Sequence[str] = ()) -> Iterator[Accelerator]:
+    """Every accelerator there is, by name."""
+    for path in _winners("gpus", folders).values():
+        yield _read_accelerator(path)
+
+
+def read_preset(kind: str, name: str, extra: Sequence[str] = ()) -> dict[str, Any]:
+    """What the preset of that name or alias holds, as written."""
+    return read_toml(find_preset(kind, name, extra))
+
+
+def find_preset(kind: str, name: str, extra: Sequence[str] = ()) -> str:
+    """The file of a preset: the one so named, else the one that lists the name among its aliases."""
+    wanted = "-".join(name.lower().split())  # "RTX 4090", as people and nvidia-smi write it
+    if not SAFE_NAME.fullmatch(wanted):
+        raise InputError(f"{name[:60]!r} cannot be a {KINDS[kind]}'s name: letters, digits, '.', '_' and '-'")
+    folders = preset_folders(kind, extra)
+    for folder in folders:
+        path = os.path.join(folder, f"{wanted}.toml")
+        if os.path.isfile(path):
+            return path
+    for folder in folders:
+        claims = [path for path in _files(folder) if _mentions(path, wanted) and wanted in _aliases(path)]
+        if len(claims) > 1:
+            raise InputError(f"{wanted!r} is an alias in {' and in '.join(map(_stem, claims))}", place=folder)
+        if claims:
+            return claims[0]
+    raise InputError(f"unknown {KINDS[kind]} {name!r}{nearest(wanted, _spellings(kind, extra))}")
+
+
+def preset_names(kind: str, extra: Sequence[str] = ()) -> list[str]:
+    """Names of all presets of a kind, sorted, without aliases; no file is opened."""
+    return list(_winners(kind, extra))
+
+
+def preset_folders(kind: str, extra: Sequence[str] = ()) -> list[str]:
+    """Where presets of a kind lie, first wins: `extra`, then the folders in $MEMCALC_PRESETS, then the shipped one."""
+    own = [*extra, *filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep))]
+    for folder in own:
+        if not any(os.path.isdir(os.path.join(folder, each)) for each in KINDS):
+            raise InputError(f"{folder!r} is no folder of presets: it must hold {' or '.join(f'{k}/' for k in KINDS)}")
+    return [*filter(os.path.isdir, (os.path.join(folder, kind) for folder in own)), shipped_folder(kind)]
+
+
+def shipped_folder(kind: str) -> str:
+    """The presets that come with memcalc: inside the package once installed, beside it in a source checkout."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    installed = os.path.join(package, "presets", kind)
+    return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(package), "presets", kind)
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """A bounded UTF-8 TOML file, or one line that says what is wrong with it."""
+    text = read_text(path, MAX_PRESET_BYTES)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError("nested too deeply", place=path) from None
+    except ValueError as error:  # a syntax error with its line, or an integer of thousands of digits
+        raise InputError(f"not TOML: {_one_line(str(error))}", place=path) from None
+
+
+def _read_accelerator(path: str) -> Accelerator:
+    """One file of the catalogue. Shipped ones are held by tests; only a user's own is worth importing Pydantic for."""
+    values: dict[str, Any] = read_toml(path)
+    if "id" in values:
+        raise InputError("id: unknown key; the file's name is the id", place=path)
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    values["id"] = _stem(path)
+    if os.path.dirname(path) == shipped_folder("gpus"):
+        with suppress(AttributeError, TypeError, ValueError):  # one edited badly is explained below
+            return Accelerator(**values)
+    return _validated(path, values)
+
+
+def _validated(path: str, values: dict[str, Any]) -> Accelerator:
+    from pydantic import ValidationError
+
+    try:
+        result = _accelerator_type().validate_python(values)
+    except ValidationError as error:
+        raise InputError(_first_problem(error), place=path) from None
+    for alias in result.aliases:
+        if not SAFE_NAME.fullmatch(alias):
+            raise InputError(f"aliases: {alias[:60]!r} must be lower-case letters, digits, '.', '_', '-'", place=path)
+    return result
+
+
+@cache
+def _accelerator_type() -> "TypeAdapter[Accelerator]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Accelerator)
+
+
+def _first_problem(error: Any) -> str:
+    """One line for a Pydantic ValidationError: the key, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    key = _one_line(".".join(map(str, first["loc"])))
+    match first["type"]:
+        case "missing":
+            return f"{key}: missing"
+        case "unexpected_keyword_argument":
+            return f"{key}: unknown key{nearest(key, Accelerator.__dataclass_fields__)}"
+        case "value_error":
+            return _one_line(str(first["ctx"]["error"]))
+        case _:
+            return f"{key}: {_one_line(first['msg']).lower()}"
+
+
+def _winners(kind: str, extra: Sequence[str]) -> dict[str, str]:
+    """Name → file of every preset, sorted by name; the first folder that has a name wins."""
+    found: dict[str, str] = {}
+    for folder in preset_folders(kind, extra):
+        for path in _files(folder):
+            name = _stem(path)
+            if not SAFE_NAME.fullmatch(name):
+                raise InputError("a preset's file name is lower-case letters, digits, '.', '_', '-'", place=repr(path))
+            found.setdefault(name, path)
+    return dict(sorted(found.items()))
+
+
+def _spellings(kind: str, extra: Sequence[str]) -> list[str]:
+    """All names and aliases, for a suggestion; a broken file has none."""
+    spellings = []
+    for name, path in _winners(kind, extra).items():
+        spellings.append(name)
+        with suppress(InputError):
+            spellings += _aliases(path)
+    return spellings
+
+
+def _files(folder: str) -> Iterable[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.path
+                for entry in entries
+                if entry.name.endswith(".toml") and not entry.name.startswith(".") and entry.is_file()
+            )
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", place=folder) from None
+
+
+def _mentions(path: str, name: str) -> bool:
+    """Whether a file holds the name in quotes: twenty times faster than parsing all of them."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            content = file.read(min(os.fstat(file.fileno()).st_size, MAX_PRESET_BYTES))
+    except OSError:
+        return False
+    return f'"{name}"'.encode() in content or f"'{name}'".encode() in content
+
+
+def _aliases(path: str) -> tuple[str, ...]:
+    aliases = read_toml(path).get("aliases", ())
+    return tuple(alias for alias in aliases if isinstance(alias, str)) if isinstance(aliases, list) else ()
+
+
+def _stem(path: str) -> str:
+    return os.path.basename(path).removesuffix(".toml")
+
+
+def _one_line(text: str, most: int = 120) -> str:
+    """Foreign text made safe for one line of a terminal."""
+    shown = text if len(text) <= most else f"{text[:most]}…"
+    return shown if shown.isprintable() else repr(shown)

@@ -1,0 +1,180 @@
+"""The GPT line: LayerNorm, biases, plain MLPs, learned or ALiBi positions, as many key-value heads as query heads."""
+
+from dataclasses import replace
+from typing import Any
+
+from memcalc.blocks.architecture import Architecture, Named
+from memcalc.blocks.attention import Attention
+from memcalc.blocks.embedding import Embedding
+from memcalc.blocks.head import Head
+from memcalc.blocks.ledger import linear
+from memcalc.blocks.mlp import MLP
+from memcalc.blocks.plain import Plain
+from memcalc.errors import Unsupported
+from memcalc.readers.hf.common import (
+    attention,
+    decoder,
+    even_head_dim,
+    layer_norm,
+    mlp,
+    post_norm,
+    pre_norm,
+    windowed,
+)
+from memcalc.readers.hf.config import Config, Family
+
+
+def gpt2(c: Config) -> Architecture:
+    """Every matrix is stored [inputs, outputs]."""
+    return _gpt2(c, transposed=True)
+
+
+def gpt_bigcode(c: Config) -> Architecture:
+    """StarCoder 1: a GPT-2 with one key-value head."""
+    return _gpt2(c, kv_heads=1 if c.flag("multi_query") else 0)
+
+
+def _gpt2(c: Config, *, kv_heads: int = 0, transposed: bool = False) -> Architecture:
+    if c.flag("add_cross_attention", False):
+        raise Unsupported(f"{c.place}: add_cross_attention (a decoder that reads an encoder) is not modelled for GPT-2")
+    norm, dropout = layer_norm(c), c.number("resid_pdrop")
+    block = full_attention(
+        c,
+        kv_heads=kv_heads,
+        query_bias=True,
+        output_bias=True,
+        fused=True,
+        transposed=transposed,
+        rotary=False,
+        dropout=c.number("attn_pdrop"),
+        output_dropout=dropout,
+    )
+    layer = pre_norm(norm, block, plain_mlp(c, transposed=transposed, dropout=dropout))
+    return decoder(c, layer, norm, embedding=_learned_positions(c, dropout=c.number("embd_pdrop")))
+
+
+def gpt_neo(c: Config) -> Architecture:
+    """Full and windowed layers take turns."""
+    norm, dropout = layer_norm(c), c.number("resid_dropout", 0.0)
+    layers = windowed(
+        _gpt_neo_windows(c),
+        lambda window: pre_norm(
+            norm,
+            full_attention(c, output_bias=True, rotary=False, window=window, output_dropout=dropout),
+            plain_mlp(c, dropout=dropout),
+        ),
+    )
+    return decoder(c, layers, norm, embedding=_learned_positions(c, dropout=c.number("embed_dropout", 0.0)))
+
+
+def _gpt_neo_windows(c: Config) -> list[int | None]:
+    """`attention_types`: [[kinds, how often these kinds repeat], …]; absent: global and local in turn."""
+    depth, key, window = c.layers(), "attention_types", c.integer("window_size")
+    kinds: list[Any] = []
+    if not c.has(key):
+        kinds = ["local" if i % 2 else "global" for i in range(depth)]
+    else:
+        for entry in c.entries(key, of=list):
+            if len(entry) != 2 or not isinstance(entry[0], list) or type(entry[1]) is not int:
+                raise c.error(key, f"must hold pairs of a list of kinds and a repetition, not {entry!r:.60}")
+            kinds += entry[0] * min(entry[1], depth + 1)
+            if len(kinds) > depth:
+                break
+    if len(kinds) != depth or any(kind not in ("global", "local") for kind in kinds):
+        raise c.error(key, f"must say global or local for each of the {depth} layers")
+    return [window if kind == "local" else None for kind in kinds]
+
+
+def opt(c: Config) -> Architecture:
+    """OPT. The 350M model normalises after each block and embeds in a smaller space, with projections around it."""
+    bias, affine, dropout = c.flag("enable_bias"), c.flag("layer_norm_elementwise_affine"), c.number("dropout")
+    norm, first = replace(layer_norm(c), affine=affine), c.flag("do_layer_norm_before")
+    block = full_attention(c, query_bias=bias, output_bias=bias, rotary=False, output_dropout=dropout)
+    layer = (pre_norm if first else post_norm)(norm, block, plain_mlp(c, bias=bias, dropout=dropout))
+    hidden, vocabulary = c.integer("hidden_size"), c.integer("vocab_size")
+    size = c.integer("word_embed_proj_dim", hidden)
+    into: Named = (("project_in", Plain(linear("weight", "projector", size, hidden))),)
+    out: Named = (("project_out", Plain(linear("weight", "projector", hidden, size))),)
+    tied, positions = c.flag("tie_word_embeddings"), c.integer("max_position_embeddings")
+    return decoder(
+        c,
+        layer,
+        norm if first and not c.flag("_remove_final_layer_norm", False) else None,
+        # the table's first two rows are never used
+        embedding=Embedding(vocabulary, size, position=positions + 2, position_size=hidden),
+        after_embedding=into if size != hidden else (),
+        before_head=out if size != hidden else (),
+        tied=tied,
+        head=Head(vocabulary, size, tied=tied),
+    )
+
+
+def bloom(c: Config) -> Architecture:
+    """ALiBi positions, and a norm right after the embedding."""
+    norm, dropout = layer_norm(c), c.number("hidden_dropout", 0.0)
+    block = full_attention(
+        c, query_bias=True, output_bias=True, fused=True, rotary=False, alibi=True, output_dropout=dropout
+    )
+    feed_forward = MLP(norm.size, 4 * norm.size, gated=False, bias=True, activation="gelu", dropout=dropout)
+    return decoder(c, pre_norm(norm, block, feed_forward), norm, after_embedding=(("embedding_norm", norm),))
+
+
+def mpt(c: Config) -> Architecture:
+    """ALiBi positions and no biases at all, not even in the norms: the library ignores no_bias and expansion_ratio."""
+    norm, dropout = layer_norm(c, bias=False), c.sub("attn_config", {}).number("attn_pdrop", 0.0)
+    block = full_attention(c, fused=True, rotary=False, alibi=True, dropout=dropout, output_dropout=dropout)
+    feed_forward = MLP(norm.size, 4 * norm.size, gated=False, activation="gelu", dropout=dropout)
+    return decoder(c, pre_norm(norm, block, feed_forward), norm)
+
+
+def full_attention(c: Config, *, kv_heads: int = 0, **traits: Any) -> Attention:
+    """Attention of families whose head size is always hidden / heads; `kv_heads`: 0 for as many as query heads."""
+    return attention(c, head_dim=even_head_dim(c), kv_heads=kv_heads or c.integer("num_attention_heads"), **traits)
+
+
+def plain_mlp(c: Config, *, bias: bool = True, **traits: Any) -> MLP:
+    """A feed-forward without gate, four times as wide as the model where the config does not say."""
+    width = c.integer("intermediate_size", 4 * c.integer("hidden_size"))
+    return mlp(c, intermediate=width, gated=False, bias=bias, **traits)
+
+
+def _learned_positions(c: Config, *, dropout: float) -> Embedding:
+    positions = c.integer("max_position_embeddings")
+    return Embedding(c.integer("vocab_size"), c.integer("hidden_size"), position=positions, dropout=dropout)
+
+
+_GPT2 = {
+    "n_positions": 1024,
+    "attn_pdrop": 0.1,
+    "resid_pdrop": 0.1,
+    "embd_pdrop": 0.1,
+    "tie_word_embeddings": True,
+}
+
+FAMILIES = {
+    "gpt2": Family(gpt2, {**_GPT2, "activation_function": "gelu_new"}),
+    "gpt_bigcode": Family(gpt_bigcode, {**_GPT2, "activation_function": "gelu_pytorch_tanh", "multi_query": True}),
+    "gpt_neo": Family(
+        gpt_neo,
+        {
+            "max_position_embeddings": 2048,
+            "window_size": 256,
+            "activation_function": "gelu_new",
+            "tie_word_embeddings": True,
+        },
+    ),
+    "opt": Family(
+        opt,
+        {
+            "max_position_embeddings": 2048,
+            "do_layer_norm_before": True,
+            "dropout": 0.1,
+            "activation_function": "relu",
+            "enable_bias": True,
+            "layer_norm_elementwise_affine": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "bloom": Family(bloom, {"tie_word_embeddings": True}),
+    "mpt": Family(mpt, {"max_seq_len": 2048, "tie_word_embeddings": True}),
+}

@@ -1,0 +1,234 @@
+"""Attention mixed with linear attention and recurrences: Qwen3-Next, Qwen3.5, RecurrentGemma, LFM2.
+
+Hybrids of attention and state-space mixers are in `mamba`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from memcalc.blocks.architecture import Architecture, Layer, Part
+from memcalc.blocks.attention import Attention
+from memcalc.blocks.embedding import Embedding
+from memcalc.blocks.experts import Experts
+from memcalc.blocks.head import Head
+from memcalc.blocks.ledger import Block
+from memcalc.blocks.linear_attention import GatedDeltaNet
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.recurrent import RGLRU, ShortConvolution
+from memcalc.readers.hf.common import (
+    architecture,
+    attention,
+    biased_attention,
+    decoder,
+    decoder_part,
+    head_norms,
+    mlp,
+    pre_norm,
+    rms,
+    windowed,
+)
+from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.kinds import layer_kinds, refuse_unknown
+from memcalc.readers.hf.mixture import experts, sparse_every_nth, with_notes
+
+ZERO_CENTRED = "rms-zero-centred"
+
+
+def qwen3_next(c: Config) -> Architecture:
+    layers = _qwen_layers(c, sparse_every_nth(c), fused=True)
+    return with_notes(decoder(c, layers, rms(c, kind=ZERO_CENTRED)), c)
+
+
+def qwen3_5_text(c: Config) -> Architecture:
+    tied = c.flag("tie_word_embeddings", False)
+    return with_notes(architecture(c, (qwen3_5_language(c, tied),), tied=tied), c)
+
+
+def qwen3_5_moe_text(c: Config) -> Architecture:
+    tied = c.flag("tie_word_embeddings", False)
+    return with_notes(architecture(c, (qwen3_5_moe_language(c, tied),), tied=tied), c)
+
+
+def qwen3_5_language(c: Config, tied: bool) -> Part:
+    layers = _qwen_layers(c, [False] * c.layers(), fused=False)
+    return decoder_part(c, layers, rms(c, kind=ZERO_CENTRED), tied=tied)
+
+
+def qwen3_5_moe_language(c: Config, tied: bool) -> Part:
+    layers = _qwen_layers(c, [True] * c.layers(), fused=False)
+    return decoder_part(c, layers, rms(c, kind=ZERO_CENTRED), tied=tied)
+
+
+def _qwen_layers(c: Config, sparse: list[bool], *, fused: bool) -> list[Layer]:
+    """Three gated delta nets to one gated attention, or as `layer_types` says; experts where `sparse`."""
+    interval = c.integer("full_attention_interval", 4)
+    default = ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(len(sparse))]
+    kinds = layer_kinds(c, default, ("linear_attention", "full_attention"))
+    norm = rms(c, kind=ZERO_CENTRED)
+
+    def layer(kind: tuple[str, bool]) -> Layer:
+        mixer, routed = kind
+        feed_forward: Block = _qwen_experts(c) if routed else mlp(c)
+        if mixer == "full_attention":
+            return pre_norm(norm, _gated_attention(c), feed_forward)
+        return pre_norm(norm, _gated_delta_net(c, fused=fused), feed_forward, name="linear_attention")
+
+    return windowed(list(zip(kinds, sparse, strict=True)), layer)
+
+
+def _gated_attention(c: Config) -> Attention:
+    """Attention whose query projection also gives a gate for each output."""
+    plain = head_norms(c, biased_attention(c), kind=ZERO_CENTRED)
+    return replace(plain, output_gate=plain.query_size)
+
+
+def _gated_delta_net(c: Config, *, fused: bool) -> GatedDeltaNet:
+    keys, values = c.integer("linear_num_key_heads"), c.integer("linear_num_value_heads")
+    if values % keys:
+        raise c.error("linear_num_value_heads", f"({values}) is not a multiple of linear_num_key_heads ({keys})")
+    return GatedDeltaNet(
+        c.integer("hidden_size"),
+        keys,
+        values,
+        c.integer("linear_key_head_dim"),
+        c.integer("linear_value_head_dim"),
+        c.integer("linear_conv_kernel_dim"),
+        fused=fused,
+        activation=c.text("hidden_act"),
+        state_dtype=c.text("mamba_ssm_dtype", "float32"),
+    )
+
+
+def _qwen_experts(c: Config) -> Experts:
+    shared = mlp(c, intermediate=c.integer("shared_expert_intermediate_size"))
+    return experts(c, shared=shared, shared_gate=True)
+
+
+def recurrent_gemma(c: Config) -> Architecture:
+    pattern = c.entries("block_types", of=str)
+    if not pattern:
+        raise c.error("block_types", "must not be empty")
+    refuse_unknown(c, "block_types", pattern, ("recurrent", "attention"))
+    repeated = [pattern[i % len(pattern)] for i in range(c.layers())]
+    norm = rms(c, kind=ZERO_CENTRED)
+    # the config counts gate and up together
+    feed_forward = mlp(c, intermediate=c.integer("intermediate_size", low=2) // 2, bias=True)
+
+    def layer(kind: str) -> Layer:
+        if kind == "recurrent":
+            return pre_norm(norm, _rg_lru(c), feed_forward, name="recurrent")
+        local = attention(
+            c,
+            query_bias=c.flag("attention_bias", False),
+            output_bias=True,
+            window=c.integer("attention_window_size"),
+        )
+        return pre_norm(norm, local, feed_forward)
+
+    hidden, vocabulary = c.integer("hidden_size"), c.integer("vocab_size")
+    tied = c.flag("tie_word_embeddings")
+    softcap = c.number("logits_soft_cap")
+    return decoder(
+        c,
+        windowed(repeated, layer),
+        norm,
+        tied=tied,
+        embedding=Embedding(vocabulary, hidden, scaled=True),
+        head=Head(vocabulary, hidden, tied=tied, softcap=softcap),
+    )
+
+
+def _rg_lru(c: Config) -> RGLRU:
+    hidden, heads = c.integer("hidden_size"), c.integer("num_attention_heads")
+    width = c.integer("lru_width", hidden)
+    if width % heads:
+        raise c.error("lru_width", f"({width}) is not a multiple of {c.spelling('num_attention_heads')} ({heads})")
+    return RGLRU(hidden, width, heads, c.integer("conv1d_width"), activation=c.text("hidden_act"))
+
+
+def lfm2(c: Config) -> Architecture:
+    """Short convolutions with attention among them."""
+    depth = c.layers()
+    attending = set(c.entries("full_attn_idxs", of=int)) if c.has("full_attn_idxs") else set(range(depth))
+    default = ["full_attention" if i in attending else "conv" for i in range(depth)]
+    kinds = layer_kinds(c, default, ("full_attention", "conv"))
+    norm = Norm(c.integer("hidden_size"), epsilon=c.number("norm_eps", 1e-5))
+    feed_forward = mlp(c, intermediate=_lfm2_width(c), activation="silu")
+
+    def layer(kind: str) -> Layer:
+        if kind == "full_attention":
+            return pre_norm(norm, head_norms(c, attention(c, dropout=0.0)), feed_forward)
+        mixer = ShortConvolution(c.integer("hidden_size"), c.integer("conv_L_cache", 3), c.flag("conv_bias", False))
+        return pre_norm(norm, mixer, feed_forward, name="convolution")
+
+    tied = c.flag("tie_embedding") if c.has("tie_embedding") else c.flag("tie_word_embeddings", True)
+    return decoder(c, windowed(kinds, layer), norm, tied=tied)
+
+
+def _lfm2_width(c: Config) -> int:
+    """The feed-forward's width: two thirds of what the config says, scaled, rounded up to a multiple."""
+    width = c.integer("block_ff_dim") if c.has("block_ff_dim") else c.integer("intermediate_size")
+    if not c.flag("block_auto_adjust_ff_dim", True):
+        return width
+    multiplier = c.number("block_ffn_dim_multiplier", 1.0)
+    if not 0 < multiplier <= 1000:
+        raise c.error("block_ffn_dim_multiplier", f"must be above 0 and at most 1000, not {multiplier:g}")
+    multiple = c.integer("block_multiple_of", 256)
+    return -(-int(multiplier * int(2 * width / 3)) // multiple) * multiple
+
+
+_QWEN: Mapping[str, Any] = {
+    "head_dim": 256,
+    "partial_rotary_factor": 0.25,
+    "hidden_act": "silu",
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+}
+_QWEN3_5: Mapping[str, Any] = {**_QWEN, "num_key_value_heads": 4}
+_QWEN3_5_MOE: Mapping[str, Any] = {**_QWEN, "num_key_value_heads": 2, "shared_expert_intermediate_size": 512}
+
+# The whole defaults of the text configurations, for configs that nest them and leave out what equals these.
+QWEN3_5_TEXT: Mapping[str, Any] = {
+    **_QWEN3_5,
+    "vocab_size": 248320,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+}
+QWEN3_5_MOE_TEXT: Mapping[str, Any] = {
+    **_QWEN3_5_MOE,
+    "vocab_size": 248320,
+    "hidden_size": 2048,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 16,
+    "moe_intermediate_size": 512,
+    "num_experts_per_tok": 8,
+    "num_experts": 256,
+}
+
+FAMILIES = {
+    "qwen3_next": Family(
+        qwen3_next,
+        {**_QWEN, "num_key_value_heads": 2, "shared_expert_intermediate_size": 512},
+    ),
+    "qwen3_5_text": Family(qwen3_5_text, _QWEN3_5),
+    "qwen3_5_moe_text": Family(qwen3_5_moe_text, _QWEN3_5_MOE),
+    "recurrent_gemma": Family(
+        recurrent_gemma,
+        {
+            "block_types": ("recurrent", "recurrent", "attention"),
+            "attention_window_size": 2048,
+            "conv1d_width": 4,
+            "logits_soft_cap": 30.0,
+            "partial_rotary_factor": 0.5,
+            "hidden_act": "gelu_pytorch_tanh",
+            "tie_word_embeddings": True,
+        },
+    ),
+    "lfm2": Family(lfm2, {"num_key_value_heads": 8}),
+}

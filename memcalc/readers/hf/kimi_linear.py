@@ -1,0 +1,94 @@
+"""Kimi Linear: Kimi delta attention with latent attention without positions among it, and experts."""
+
+from dataclasses import replace
+
+from memcalc.blocks.architecture import Architecture, Layer
+from memcalc.blocks.experts import Experts
+from memcalc.blocks.latent_attention import LatentAttention
+from memcalc.blocks.ledger import Block
+from memcalc.blocks.linear_attention import KimiDeltaAttention
+from memcalc.readers.hf.common import decoder, mlp, pre_norm, rms, windowed
+from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.kinds import layer_kinds
+from memcalc.readers.hf.mixture import corrected_experts, sparse_after_dense, with_notes
+
+
+def kimi_linear(c: Config) -> Architecture:
+    kinds = _attention_kinds(c)
+    norm = rms(c)
+
+    def layer(kind: tuple[str, bool]) -> Layer:
+        mixer, sparse = kind
+        feed_forward: Block = _experts(c) if sparse else mlp(c)
+        if mixer == "full_attention":
+            return pre_norm(norm, _latent_attention(c), feed_forward)
+        return pre_norm(norm, _delta_attention(c), feed_forward, name="linear_attention")
+
+    layers = windowed(list(zip(kinds, sparse_after_dense(c, dense=1), strict=True)), layer)
+    model = with_notes(
+        decoder(c, layers, norm, tied=False), c
+    )  # the model class ties nothing, whatever the config says
+    context = c.integer("model_max_length") if c.has("model_max_length") else model.context
+    return replace(model, context=context)
+
+
+def _attention_kinds(c: Config) -> list[str]:
+    """The kind of each layer: listed, or by the layer numbers (from 1) in `linear_attn_config`, or each fourth full."""
+    depth = c.layers()
+    default = ["full_attention" if i and i % 4 == 0 else "linear_attention" for i in range(depth)]
+    linear = c.sub("linear_attn_config", {})
+    if not c.has("layer_types") and linear.has("full_attn_layers") and linear.has("kda_layers"):
+        full, delta = (set(linear.entries(key, of=int)) for key in ("full_attn_layers", "kda_layers"))
+        if full & delta or full | delta != set(range(1, depth + 1)):
+            raise linear.error(
+                "kda_layers", f"and full_attn_layers must together name each of layers 1 to {depth} once"
+            )
+        default = ["full_attention" if i + 1 in full else "linear_attention" for i in range(depth)]
+    return layer_kinds(c, default, ("linear_attention", "full_attention"))
+
+
+def _latent_attention(c: Config) -> LatentAttention:
+    return LatentAttention(
+        c.integer("hidden_size"),
+        c.integer("num_attention_heads"),
+        c.integer("kv_lora_rank"),
+        c.integer("qk_nope_head_dim"),
+        c.integer("qk_rope_head_dim"),
+        c.integer("v_head_dim"),
+        q_lora_rank=c.integer("q_lora_rank") if c.has("q_lora_rank") else 0,
+        bias=c.flag("attention_bias", False),
+        rotary=False,
+        dropout=c.number("attention_dropout", 0.0),
+    )
+
+
+def _delta_attention(c: Config) -> KimiDeltaAttention:
+    linear = c.sub("linear_attn_config", {})
+    return KimiDeltaAttention(
+        c.integer("hidden_size"),
+        linear.integer("num_heads", c.integer("linear_num_heads", 32)),
+        linear.integer("head_dim", c.integer("linear_head_dim", 128)),
+        linear.integer("short_conv_kernel_size", c.integer("linear_conv_kernel_dim", 4)),
+        activation=c.text("hidden_act", "silu"),
+    )
+
+
+def _experts(c: Config) -> Experts:
+    shared_key = "num_shared_experts" if c.has("num_shared_experts") else "n_shared_experts"
+    top_k_key = "num_experts_per_token" if c.has("num_experts_per_token") else "num_experts_per_tok"
+    shared = mlp(c, intermediate=c.integer(shared_key, 1) * c.integer("moe_intermediate_size"))
+    return corrected_experts(c, top_k=c.integer(top_k_key), shared=shared)
+
+
+FAMILIES = {
+    "kimi_linear": Family(
+        kimi_linear,
+        {
+            "kv_lora_rank": 512,
+            "qk_rope_head_dim": 64,
+            "qk_nope_head_dim": 128,
+            "v_head_dim": 128,
+            "rms_norm_eps": 1e-5,
+        },
+    ),
+}

@@ -1,0 +1,173 @@
+"""Vision towers that several families share: SigLIP, CLIP and Pixtral, and the pieces that other towers are built from.
+
+A tower reads its own nested config and gives one Part. Its defaults are the whole configuration class, because a saved
+nested config leaves out what equals them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from memcalc.blocks.architecture import Layer, Named, Part, Stack
+from memcalc.blocks.attention import Attention
+from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.ledger import Weight
+from memcalc.blocks.mlp import MLP
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.plain import Plain
+from memcalc.errors import Unsupported
+from memcalc.readers.hf.common import layer_norm, pre_norm
+from memcalc.readers.hf.config import MAX_SIZE, Config
+
+Tower = Callable[[Config], Part]
+
+
+def siglip(c: Config) -> Part:
+    hidden, norm = c.integer("hidden_size"), layer_norm(c)
+    count, convolution = patches(c, bias=True)
+    layer = encoder_layer(c, norm)
+    exit_blocks: Named = (("final_norm", norm),)
+    if c.flag("vision_use_head"):
+        probe = Plain((Weight("probe", "other", (1, 1, hidden)),))
+        pooling = full_attention(c, fused=True, cross=True)
+        exit_blocks += (
+            ("head_probe", probe),
+            ("head_attention", pooling),
+            ("head_norm", norm),
+            ("head_mlp", plain_mlp(c)),
+        )
+    return Part(
+        "vision",
+        entry=(("patches", convolution), ("positions", table("position", (count, hidden)))),
+        stacks=(Stack.uniform(layer, c.layers()),),
+        exit=exit_blocks,
+    )
+
+
+def clip(c: Config) -> Part:
+    hidden, norm = c.integer("hidden_size"), layer_norm(c)
+    count, convolution = patches(c)
+    return Part(
+        "vision",
+        entry=(
+            ("patches", convolution),
+            ("class", table("other", (hidden,))),
+            ("positions", table("position", (count + 1, hidden))),
+            ("input_norm", norm),
+        ),
+        stacks=(Stack.uniform(encoder_layer(c, norm), c.layers()),),
+        exit=(("final_norm", norm),),
+    )
+
+
+def pixtral(c: Config) -> Part:
+    """Rotary positions, RMSNorm, a gated MLP and no biases; any image size."""
+    hidden = c.integer("hidden_size")
+    norm = Norm(hidden, epsilon=1e-5)
+    _, convolution = patches(c)
+    feed_forward = MLP(hidden, c.integer("intermediate_size"), activation=c.text("hidden_act"))
+    layer = pre_norm(norm, full_attention(c, bias=False, rotary=True), feed_forward)
+    return Part(
+        "vision",
+        entry=(("patches", convolution), ("input_norm", norm)),
+        stacks=(Stack.uniform(layer, c.layers()),),
+    )
+
+
+def pair(c: Config, key: str) -> tuple[int, int]:
+    """Height and width of an image or a patch, given as one number or as two."""
+    value = c.raw(key)
+    if not isinstance(value, (list, tuple)):
+        size = c.integer(key)
+        return size, size
+    if len(value) != 2 or not all(type(side) is int and 0 < side <= MAX_SIZE for side in value):
+        raise c.error(key, f"must be one size, or height and width, not {value!r:.60}")
+    return value[0], value[1]
+
+
+def patches(c: Config, *, bias: bool = False, flattened: bool = False) -> tuple[int, Convolution]:
+    """How many patches an image has, and the convolution that embeds them."""
+    image, patch = pair(c, "image_size"), pair(c, "patch_size")
+    if image[0] < patch[0] or image[1] < patch[1]:
+        raise c.error("image_size", f"({image[0]} × {image[1]}) is smaller than one patch ({patch[0]} × {patch[1]})")
+    count = (image[0] // patch[0]) * (image[1] // patch[1])
+    convolution = Convolution(c.integer("num_channels"), c.integer("hidden_size"), patch, bias=bias, flattened=flattened)
+    return count, convolution
+
+
+def table(role: str, shape: tuple[int, ...]) -> Plain:
+    """A learned table: positions, a class token."""
+    return Plain((Weight("weight", role, shape),))
+
+
+def full_attention(
+    c: Config, *, size: str = "hidden_size", heads: str = "num_attention_heads", bias: bool = True, **traits: Any
+) -> Attention:
+    """Attention of every patch to every other; heads × head size is the hidden size."""
+    hidden, count = c.integer(size), c.integer(heads)
+    if hidden % count:
+        raise c.error(size, f"({hidden}) is not a multiple of {c.spelling(heads)} ({count})")
+    traits.setdefault("dropout", c.number("attention_dropout", 0.0))
+    traits.setdefault("causal", False)
+    traits.setdefault("rotary", False)
+    traits.setdefault("query_bias", bias)
+    return Attention(hidden, count, count, hidden // count, output_bias=bias, **traits)
+
+
+def encoder_layer(c: Config, norm: Norm, *, dropout: float = 0.0, **traits: Any) -> Layer:
+    """LayerNorm, attention with biases, LayerNorm, a plain MLP with biases (ViT and its descendants)."""
+    return pre_norm(norm, full_attention(c, **traits), plain_mlp(c, dropout))
+
+
+def plain_mlp(c: Config, dropout: float = 0.0) -> MLP:
+    hidden, intermediate = c.integer("hidden_size"), c.integer("intermediate_size")
+    return MLP(hidden, intermediate, gated=False, bias=True, activation=c.text("hidden_act"), dropout=dropout)
+
+
+SIGLIP = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 16,
+    "hidden_act": "gelu_pytorch_tanh",
+    "vision_use_head": True,
+}
+CLIP = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+}
+PIXTRAL = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+    "image_size": 1024,
+    "patch_size": 16,
+    "hidden_act": "gelu",
+}
+
+# model_type of a nested vision config → how to read it, for the families that accept any tower
+TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
+    "siglip_vision_model": (siglip, SIGLIP),
+    "clip_vision_model": (clip, CLIP),
+    "pixtral": (pixtral, PIXTRAL),
+}
+
+
+def tower(c: Config, key: str, default: str, absent: Mapping[str, Any]) -> tuple[Part, Config]:
+    """The vision part of a config that names its tower; `absent`: the values when the whole object is left out."""
+    kind = c.sub(key, {}).text("model_type", default)
+    if kind not in TOWERS:
+        raise Unsupported(f"{c.place}: the vision tower {kind!r:.60} is not modelled (known: {', '.join(TOWERS)})")
+    read, defaults = TOWERS[kind]
+    vision = c.sub(key, defaults if c.has(key) else {**defaults, **absent})
+    return read(vision), vision

@@ -1,0 +1,1 @@
+"""Estimate → table, JSON, CSV, Markdown, SVG. Renderers lay out; they never compute."""

@@ -1,0 +1,28 @@
+"""The document as JSON, and single fields of it for shell scripts."""
+
+import json
+import re
+from typing import Any
+
+from memcalc.errors import InputError, nearest
+from memcalc.report.report import Report
+
+
+def render(report: Report) -> str:
+    return json.dumps(report.document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def field(document: dict[str, Any], path: str) -> str:
+    """One field, bare: `per_gpu.peak`, `lines.0.bytes` or `laws[1].tokens`. Objects and lists come as JSON."""
+    value: Any = document
+    walked = ""
+    for key in re.findall(r"[^.\[\]]+", path):
+        known = list(value) if isinstance(value, dict) else [str(i) for i in range(len(value))] if isinstance(value, list) else []
+        if key not in known:
+            shown = f"; {walked or 'the document'} has {', '.join(known[:12])}" if known else ""
+            raise InputError(f"no field {path!r:.80}{nearest(key, known)}{shown}", place="--get")
+        value = value[int(key)] if isinstance(value, list) else value[key]
+        walked = f"{walked}.{key}" if walked else key
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

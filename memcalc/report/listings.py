@@ -1,0 +1,112 @@
+"""Reports of the catalogues: models, accelerators, number formats, optimizers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from memcalc.report.report import SCHEMA, Column, Report, Table
+
+HALF = 2  # bytes of a bf16 parameter
+MATRIX = (4096, 4096)
+
+
+def _listing(kind: str, columns: tuple[Column, ...], entries: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], text: str | None) -> Report:
+    """Rows (cells, document), those that contain the text in any cell."""
+    wanted = (text or "").lower()
+    kept = [(row, entry) for row, entry in entries if wanted in " ".join(map(str, row)).lower()]
+    document = {"schema": SCHEMA, "command": kind, kind: [entry for _, entry in kept]}
+    note = f"{len(kept)} of {len(entries)} match {text!r}" if text else f"{len(kept)} {kind}"
+    return Report(document, (Table("", columns, [row for row, _ in kept]),), notes=(note,))
+
+
+def models_report(folders: Sequence[str], text: str | None) -> Report:
+    from memcalc.readers.catalogue import preset_names
+    from memcalc.readers.models import read_model_preset
+
+    entries = []
+    for name in preset_names("models", folders):
+        model = read_model_preset(name, folders)
+        a = model.architecture
+        assert a is not None  # a preset always holds one
+        entry = {"id": name, "name": a.name, "model_type": a.model_type, "parameters": a.parameters,
+                 "active_parameters": a.active_parameters, "context": a.context, "dtype": a.dtype, "source": model.source}  # fmt: skip
+        row = (name, a.model_type, a.parameters, a.active_parameters, a.context, a.dtype)
+        entries.append((row, entry))
+    columns = (Column("model"), Column("family"), Column("parameters", "count"), Column("active", "count"),
+               Column("context", "number"), Column("dtype"))  # fmt: skip
+    return _listing("models", columns, entries, text)
+
+
+def gpus_report(folders: Sequence[str], text: str | None) -> Report:
+    from memcalc.readers.catalogue import accelerators
+
+    entries = []
+    for gpu in accelerators(folders):
+        peak = gpu.peak.get("bf16") or gpu.peak.get("fp16")
+        row = (gpu.id, gpu.name, gpu.vendor_bytes, gpu.usable, gpu.bandwidth / 1e9, peak, gpu.tdp)
+        entries.append((row, asdict(gpu) | {"usable": gpu.usable}))
+    columns = (Column("gpu"), Column("name"), Column("as sold", "gb"), Column("usable", "bytes"),
+               Column("GB/s", "number"), Column("bf16 FLOP/s", "rate"), Column("W", "number"))  # fmt: skip
+    return _listing("gpus", columns, entries, text)
+
+
+def gpu_report(name: str, folders: Sequence[str]) -> Report:
+    from memcalc.readers.catalogue import accelerator
+
+    gpu = accelerator(name, folders)
+    facts: list[tuple[str, Any]] = [
+        ("memory as sold", f"{gpu.vendor_bytes / 1e9:g} GB"),
+        ("memory of the driver", f"{gpu.driver_mib} MiB" if gpu.driver_mib else None),
+        ("bandwidth", f"{gpu.bandwidth / 1e9:,g} GB/s"),
+        *((f"dense {kind}", f"{rate / 1e12:,g} TFLOP/s") for kind, rate in gpu.peak.items()),
+        ("scale-up link", gpu.scale_up or None),
+        ("scale-up bandwidth", f"{gpu.scale_up_bandwidth / 1e9:,g} GB/s each way" if gpu.scale_up_bandwidth else None),
+        ("PCIe bandwidth", f"{gpu.pcie_bandwidth / 1e9:,g} GB/s each way" if gpu.pcie_bandwidth else None),
+        ("power", f"{gpu.tdp:g} W" if gpu.tdp else None),
+        ("aliases", ", ".join(gpu.aliases) or None),
+        ("not read in a source", ", ".join(gpu.unverified) or None),
+    ]
+    document = {"schema": SCHEMA, "command": "gpus", "gpu": asdict(gpu) | {"usable": gpu.usable}}
+    notes = [*gpu.notes, *(f"source: {source}" for source in gpu.sources)]
+    return Report(document, (Table("", (Column("fact"), Column("value")), facts),), f"{gpu.id}: {gpu.name}", notes=tuple(notes))
+
+
+def formats_report(name: str | None, text: str | None) -> Report:
+    from memcalc.dtypes import FORMATS, number_format
+
+    chosen = (number_format(name),) if name else FORMATS
+    entries = []
+    for row in chosen:
+        billion = row.bytes_for(10**9)
+        cells = (row.name, row.bits_per_value, row.block_size, billion, row.range or None, row.description)
+        entry = {**row._asdict(), "bits_per_value": row.bits_per_value, "bytes_per_billion": billion}
+        entries.append((cells, entry))
+    columns = (Column("format"), Column("bits per value", "number"), Column("block", "number"),
+               Column("1B parameters", "gb"), Column("range"), Column("what it is"))  # fmt: skip
+    report = _listing("formats", columns, entries, text)
+    return report._replace(notes=(*report.notes, f"source: {chosen[0].source}")) if name else report
+
+
+def optimizers_report(name: str | None, text: str | None) -> Report:
+    from memcalc.formulas.optimizers import OPTIMIZERS, elementwise_bytes_per_parameter, optimizer, state_bytes
+
+    entries = []
+    for row in (optimizer(name),) if name else OPTIMIZERS.values():
+        per_matrix = state_bytes(row, MATRIX, parameter_bytes=4) / (MATRIX[0] * MATRIX[1])
+        rate = elementwise_bytes_per_parameter(row, 4)
+        states = ", ".join(dict.fromkeys(state.name for state in row.states)) or "none"
+        cells = (row.name, row.title, states, round(per_matrix, 4), "" if rate is not None else "by shape")
+        entry = {
+            "name": row.name, "title": row.title, "states": [state._asdict() for state in row.states],
+            "otherwise": [state._asdict() for state in row.otherwise], "scope": row.scope, "elementwise": row.elementwise,
+            "paged": row.paged, "bytes_per_parameter": rate, "bytes_per_parameter_of_a_4096_matrix": per_matrix,
+            "source": row.source, "note": row.note,
+        }  # fmt: skip
+        entries.append((cells, entry))
+    columns = (Column("optimizer"), Column("title"), Column("states"), Column("B per parameter", "number"), Column(""))
+    report = _listing("optimizers", columns, entries, text)
+    notes = [*report.notes, "bytes of the states per fp32 parameter of a 4096 × 4096 matrix"]
+    if name:
+        row = optimizer(name)
+        notes += [f"source: {row.source}"] + ([row.note] if row.note else [])
+    return report._replace(notes=tuple(notes))

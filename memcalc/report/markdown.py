@@ -1,0 +1,30 @@
+"""Tables as GitHub-flavoured Markdown."""
+
+from memcalc.report.report import Report, Table, cell
+
+
+def render(report: Report) -> str:
+    parts = [f"### {report.heading}"] if report.heading else []
+    parts += [_table(table) for table in report.tables]
+    if report.verdict:
+        parts.append(f"**{report.verdict}**")
+    if report.notes:
+        parts.append("\n".join(f"- {_escape(note)}" for note in report.notes))
+    return "\n\n".join(parts)
+
+
+def _table(table: Table) -> str:
+    shown = [i for i, column in enumerate(table.columns) if column.kind != "bar"]
+    lines = [f"**{table.title}**\n"] if table.title else []
+    lines.append("| " + " | ".join(_escape(table.columns[i].title) for i in shown) + " |")
+    lines.append("|" + "|".join("---" if table.columns[i].kind == "text" else "--:" for i in shown) + "|")
+    for number, row in enumerate(table.rows):
+        cells = (_escape(cell(row[i], table.columns[i].kind)) for i in shown)
+        if number in table.emphasised:
+            cells = (f"**{text}**" if text else text for text in cells)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

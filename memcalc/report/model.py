@@ -1,0 +1,109 @@
+"""The `model` part of every document, and the report of `inspect` and `models NAME`."""
+
+from typing import Any
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.report.report import SCHEMA, Column, Report, Table
+
+FORMATS_SHOWN = ("fp32", "bf16", "fp8-e4m3", "int8", "nf4-dq", "int4")
+
+
+def model_document(name: str, architecture: Architecture | None, parameters: int) -> dict[str, Any]:
+    """model.*: for a bare count only the count is known."""
+    if architecture is None:
+        return {"name": name, "parameters": parameters, "active_parameters": parameters, "embedding_parameters": None}
+    return {
+        "name": name,
+        "model_type": architecture.model_type,
+        "parameters": architecture.parameters,
+        "active_parameters": architecture.active_parameters,
+        "embedding_parameters": architecture.embedding_parameters,
+        "routed_expert_parameters": architecture.routed_expert_parameters,
+        "tied": architecture.tied,
+        "hidden_size": architecture.hidden,
+        "vocabulary": architecture.vocabulary,
+        "context": architecture.context,
+        "dtype": architecture.dtype,
+        "quantization": architecture.quantization or None,
+    }
+
+
+def inspect_report(name: str, architecture: Architecture, source: str) -> Report:
+    """Architecture, parameters by role and by layer, and bytes in the usual number formats."""
+    from memcalc.dtypes import number_format
+
+    roles = {part.name: architecture.by_role(part.name) for part in architecture.parts}
+    layers = architecture.layers_by_run()
+    formats = {name: number_format(name).bytes_for(architecture.parameters) for name in FORMATS_SHOWN}
+    document = {
+        "schema": SCHEMA,
+        "model": model_document(name, architecture, architecture.parameters),
+        "roles": roles,
+        "layers": {stack: [{"parameters": size, "count": count} for size, count in runs] for stack, runs in layers.items()},
+        "blocks": _blocks(architecture),
+        "formats": formats,
+        "source": source,
+        "assumptions": list(architecture.notes),
+        "warnings": list(architecture.warnings),
+    }
+    total = architecture.parameters
+    rows: list[tuple[Any, ...]] = [
+        (part, role, count, count / total, count / total) for part, by_role in roles.items() for role, count in by_role.items()
+    ]
+    rows.append(("total", "", total, 1.0, None if not total else 1.0))
+    active = architecture.active_parameters
+    tables = (
+        Table(
+            "Parameters by role",
+            (Column("part"), Column("role"), Column("parameters", "number"), Column("share", "percent"), Column("", "bar")),
+            rows,
+            frozenset({len(rows) - 1}),
+        ),
+        Table(
+            "Layers",
+            (Column("stack"), Column("layers", "number"), Column("parameters each", "number")),
+            [(stack, count, size) for stack, runs in _shortened(layers).items() for size, count in runs],
+        ),
+        Table("Memory of the weights", (Column("format"), Column("bytes", "bytes"), Column("decimal", "gb")),
+              [(name, size, size) for name, size in formats.items()]),
+    )  # fmt: skip
+    facts = [f"{architecture.model_type}", f"hidden {architecture.hidden}", f"vocabulary {architecture.vocabulary}"]
+    facts.append("tied head" if architecture.tied else "untied head")
+    if architecture.context:
+        facts.append(f"context {architecture.context}")
+    if architecture.dtype:
+        facts.append(architecture.dtype)
+    if architecture.quantization:
+        facts.append(f"checkpoint quantised: {architecture.quantization}")
+    notes = [*architecture.warnings, *architecture.notes, f"source: {source}"]
+    if active != total:
+        notes.insert(0, f"active per token: {active:,} of {total:,} parameters")
+    return Report(document, tables, f"{name}   {', '.join(facts)}", notes=tuple(notes))
+
+
+def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
+    """Every distinct block with what it is made of."""
+    from dataclasses import asdict, is_dataclass
+
+    out = []
+    for part in architecture.parts:
+        places = [("entry", part.entry, 1)]
+        places += [(s.path, layer.blocks, n) for s in part.stacks for layer, n in zip(s.layers, s.counts, strict=True)]
+        places.append(("exit", part.exit, 1))
+        for place, blocks, count in places:
+            for path, block in blocks:
+                fields = {k: v for k, v in asdict(block).items() if v not in (None, False, 0, "", ())} if is_dataclass(block) else {}
+                fields.pop("tensors", None)
+                out.append({"path": f"{part.name}/{place}/{path}", "kind": type(block).__name__, "count": count, **fields})
+    return out
+
+
+def _shortened(layers: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:
+    """Alternating layers by kind rather than run by run, for the table."""
+    out = {}
+    for stack, runs in layers.items():
+        counts: dict[int, int] = {}
+        for size, count in runs:
+            counts[size] = counts.get(size, 0) + count
+        out[stack] = list(counts.items())
+    return out

@@ -1,0 +1,88 @@
+"""What every command hands to a renderer: one document for machines, a few tables for people."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+SCHEMA = "memcalc/1"
+FORMATS = ("table", "json", "csv", "markdown", "svg")
+
+
+class Column(NamedTuple):
+    """A heading and how its cells read: text, bytes, count, number, percent, flops or bar (a share of 1)."""
+
+    title: str
+    kind: str = "text"
+
+
+class Table(NamedTuple):
+    """Rows of raw values; `emphasised` rows are totals."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Sequence[Any]]
+    emphasised: frozenset[int] = frozenset()
+
+
+class Report(NamedTuple):
+    """The answer of one command."""
+
+    document: dict[str, Any]
+    tables: tuple[Table, ...]
+    heading: str = ""
+    verdict: str = ""
+    tone: str = ""  # good, bad or "": the colour of the verdict, never its only sign
+    notes: tuple[str, ...] = ()
+
+
+def cell(value: Any, kind: str) -> str:
+    """One cell as people read it."""
+    if value is None:
+        return "—"
+    if kind == "text":
+        return str(value)
+    return _CELLS[kind](value)
+
+
+def _bytes(value: int) -> str:
+    from memcalc.units import format_bytes
+
+    return format_bytes(value)
+
+
+def _gb(value: float) -> str:
+    return f"{value / 1e9:.2f} GB"
+
+
+def _count(value: int) -> str:
+    from memcalc.units import format_count
+
+    return format_count(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _rate(value: float) -> str:
+    return f"{value / 1e12:,.4g} T"
+
+
+def bar(share: float, width: int = 20) -> str:
+    """A bar of eighths for a share between 0 and 1.
+
+    >>> bar(0.5, 4)
+    '██'
+    """
+    eighths = round(max(0.0, min(share, 1.0)) * width * 8)
+    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+
+
+_CELLS = {
+    "bytes": _bytes,
+    "gb": _gb,
+    "count": _count,
+    "number": _number,
+    "percent": lambda value: f"{100 * value:.1f} %",
+    "rate": _rate,
+    "bar": bar,
+}

@@ -1,0 +1,152 @@
+"""How the work is divided over GPUs, and which divisions contradict each other."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+
+MAX_GPUS = 10_000_000
+Degree = Annotated[int, Range(1, MAX_GPUS)]
+FSDP_NAMES = ("full", "grad-op", "hybrid", "none")
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero-bubble")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallelism:
+    """Degrees and sharding of one training job.
+
+    Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,
+    over which ZeRO or FSDP shards. Experts have their own split of the same GPUs: expert × expert-tensor parallel.
+    """
+
+    gpus: Degree = 1
+    gpus_per_node: Annotated[int, Range(1, 1024)] = 8
+    ddp: bool = False
+    zero: Annotated[int, Range(0, 3)] | None = None
+    fsdp: Annotated[str, Choice(FSDP_NAMES)] | None = None
+    shard_size: Degree | None = None
+    tp: Degree = 1
+    pp: Degree = 1
+    cp: Degree = 1
+    ep: Degree = 1
+    etp: Degree = 1
+    sequence_parallel: bool = False
+    pipeline_schedule: Annotated[str, Choice(SCHEDULES)] = "1f1b"
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self._check_strategy()
+        self._check_product()
+        self._check_shards()
+
+    @property
+    def data_parallel(self) -> int:
+        """Copies of the model (each may itself be sharded over context-parallel ranks too)."""
+        return self.gpus // (self.tp * self.pp * self.cp)
+
+    @property
+    def shard_ranks(self) -> int:
+        """Ranks that ZeRO and FSDP can shard over: data × context parallel (context ranks hold equal weights)."""
+        return self.data_parallel * self.cp
+
+    @property
+    def expert_shard_ranks(self) -> int:
+        """The same for routed experts, which are placed over expert × expert-tensor parallel ranks."""
+        return self.gpus // (self.ep * self.etp * self.pp)
+
+    @property
+    def fsdp_shards(self) -> int:
+        """The FSDP sharding factor: 1 = full replication, shard_ranks = full sharding, in between = hybrid."""
+        if self.fsdp is None or self.fsdp == "none":
+            return 1
+        if self.shard_size is not None:
+            return self.shard_size
+        if self.fsdp == "hybrid":
+            inside = max(1, self.gpus_per_node // (self.tp * self.pp))
+            return next(size for size in range(min(inside, self.shard_ranks), 0, -1) if self.shard_ranks % size == 0)
+        return self.shard_ranks
+
+    @property
+    def strategy(self) -> str:
+        """What the report calls the division of model states."""
+        if self.zero is not None:
+            return f"ZeRO-{self.zero}"
+        if self.fsdp is not None:
+            shards = self.fsdp_shards
+            kind = "hybrid" if 1 < shards < self.shard_ranks else self.fsdp
+            return f"FSDP {kind}" + (f" ({shards} shards)" if self.gpus > 1 else "")
+        return "DDP" if self.shard_ranks > 1 else "single GPU" if self.gpus == 1 else "model parallel"
+
+    def check_model(self, *, heads: int, layers: int, experts: int = 0, hidden: int = 0) -> None:
+        """Rules that need the model: tp divides heads, pipeline stages are not empty, ep divides experts."""
+        if heads and heads % self.tp:
+            accepted = ", ".join(map(str, _divisors(heads)))
+            raise SpecError(f"tensor parallelism {self.tp} does not divide {heads} attention heads (try {accepted})", "tp")
+        if self.pp > layers:
+            raise SpecError(f"{self.pp} pipeline stages for {layers} layers; at most {layers}", "pp")
+        if self.ep > 1 and not experts:
+            raise SpecError(f"expert parallelism {self.ep}, but the model has no routed experts", "ep")
+        if experts and experts % self.ep:
+            accepted = ", ".join(map(str, _divisors(experts)))
+            raise SpecError(f"expert parallelism {self.ep} does not divide {experts} experts (try {accepted})", "ep")
+        if self.sequence_parallel and self.tp == 1:
+            raise SpecError("sequence parallelism divides over tensor-parallel ranks, but tp is 1", "sequence_parallel", "tp")
+
+    def _check_strategy(self) -> None:
+        if self.fsdp is not None and self.zero is not None:
+            raise SpecError(
+                f"ZeRO ({self.zero}) and FSDP ({self.fsdp}) both shard the model states; choose one", "zero", "fsdp"
+            )
+        if self.ddp and (self.zero or self.fsdp not in (None, "none")):
+            other = "zero" if self.zero else "fsdp"
+            raise SpecError(f"DDP replicates what {other} shards; choose one", "ddp", other)
+        if self.shard_size is not None and self.fsdp is None:
+            raise SpecError("the sharding factor belongs to FSDP; add fsdp full or hybrid", "shard_size", "fsdp")
+        if self.fsdp == "none" and self.shard_size not in (None, 1):
+            raise SpecError(f"fsdp none replicates (sharding factor 1), but shard_size is {self.shard_size}", "shard_size")
+        if (self.zero or 0) >= 2 and self.pp > 1:
+            raise SpecError(
+                f"pipeline parallelism ({self.pp}) needs whole gradients on each stage: ZeRO 0 or 1, not {self.zero}",
+                "zero", "pp",
+            )  # deepspeed/runtime/pipe/engine.py asserts the same
+
+    def _check_product(self) -> None:
+        dense = self.tp * self.pp * self.cp
+        if self.gpus % dense:
+            raise SpecError(
+                f"tp × pp × cp = {self.tp} × {self.pp} × {self.cp} = {dense} must divide gpus ({self.gpus}); "
+                f"use {_multiple_near(self.gpus, dense):,} GPUs or smaller degrees",
+                "gpus", *(name for name in ("tp", "pp", "cp") if getattr(self, name) > 1),
+            )
+        routed = self.ep * self.etp * self.pp
+        if self.gpus % routed:
+            raise SpecError(
+                f"ep × etp × pp = {self.ep} × {self.etp} × {self.pp} = {routed} must divide gpus ({self.gpus}); "
+                f"use {_multiple_near(self.gpus, routed):,} GPUs or smaller degrees",
+                "gpus", *(name for name in ("ep", "etp", "pp") if getattr(self, name) > 1),
+            )
+
+    def _check_shards(self) -> None:
+        if self.shard_size is not None and self.shard_ranks % self.shard_size:
+            accepted = ", ".join(map(str, _divisors(self.shard_ranks)))
+            raise SpecError(
+                f"the sharding factor {self.shard_size} does not divide the data-parallel size {self.shard_ranks} "
+                f"(try {accepted})",
+                "shard_size",
+            )
+
+
+def _divisors(number: int) -> list[int]:
+    """Divisors for a hint: all of a small number, the smaller ones of a large one."""
+    return [d for d in range(1, min(number, 512) + 1) if number % d == 0] + ([number] if number > 512 else [])
+
+
+def _multiple_near(number: int, step: int) -> int:
+    return max(step, number // step * step)
+
+
+def parallelism(**fields: Any) -> Parallelism:
+    """A Parallelism from only the fields that are given (None means: not said)."""
+    return Parallelism(**{name: value for name, value in fields.items() if value is not None})

@@ -1,0 +1,68 @@
+"""How a spec states its rules: a range or a choice beside each field, cross-field rules in `__post_init__`."""
+
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any, NamedTuple, get_args
+
+from memcalc.errors import InputError, nearest
+
+
+class SpecError(InputError, ValueError):
+    """A rule of a spec is broken. `fields` names the spec's fields, so that a caller can say which option or key."""
+
+    def __init__(self, message: str, *fields: str) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
+class Range(NamedTuple):
+    """Bounds of a number, both included; in a JSON Schema they are minimum and maximum."""
+
+    low: float
+    high: float
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        return {**handler(schema), "minimum": self.low, "maximum": self.high}
+
+    def check(self, name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            raise SpecError(f"must be between {self.low:,} and {self.high:,}, not {value!r:.40}", name)
+
+
+class Choice(NamedTuple):
+    """The names a field accepts, with the nearest match in the refusal."""
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        return {**handler(schema), "enum": list(self.names)}
+
+    def check(self, name: str, value: Any) -> None:
+        if value not in self.names:
+            hint = nearest(value, self.names) if isinstance(value, str) else ""
+            raise SpecError(f"{value!r:.40} is not one of {', '.join(self.names)}{hint}", name)
+
+
+def check_fields(spec: Any) -> None:
+    """Check every field of a spec against the Range or Choice in its annotation; entries of a tuple one by one; None passes."""
+    for name, rule in _rules(type(spec)):
+        value = getattr(spec, name)
+        for entry in value if isinstance(value, tuple) else (value,):
+            if entry is not None:
+                rule.check(name, entry)
+
+
+@lru_cache(maxsize=32)
+def _rules(cls: type) -> tuple[tuple[str, Range | Choice], ...]:
+    return tuple(
+        (field.name, rule)
+        for field in fields(cls)
+        for rule in _metadata(field.type)
+        if isinstance(rule, (Range, Choice))
+    )
+
+
+def _metadata(annotation: Any) -> tuple[Any, ...]:
+    """The metadata of Annotated, also inside a union with None."""
+    direct = getattr(annotation, "__metadata__", ())
+    return direct or tuple(rule for part in get_args(annotation) for rule in getattr(part, "__metadata__", ()))

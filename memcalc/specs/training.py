@@ -1,0 +1,72 @@
+"""One training run: precision, optimizer, batch, what is trained and what is recomputed or offloaded."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
+from memcalc.formulas.precision import PRECISION_NAMES
+from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+
+OPTIMIZER_NAMES = tuple(OPTIMIZERS)
+METHODS = ("full", "lora", "qlora")
+RECOMPUTE = ("none", "selective", "full")
+OFFLOADABLE = ("optimizer", "parameters")
+ATTENTION = ("eager", "flash")
+MAX_TOKENS = 2**40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
+
+    parallelism: Parallelism = field(default_factory=Parallelism)
+    precision: Annotated[str, Choice(PRECISION_NAMES)] = "bf16-mixed"
+    optimizer: Annotated[str, Choice(OPTIMIZER_NAMES)] = "adamw"
+    micro_batch: Annotated[int, Range(1, 2**24)] = 1
+    grad_accum: Annotated[int, Range(1, 2**24)] = 1
+    seq_len: Annotated[int, Range(1, 2**31)] = 4096
+    recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
+    attention: Annotated[str, Choice(ATTENTION)] = "flash"
+    method: Annotated[str, Choice(METHODS)] = "full"
+    lora_rank: Annotated[int, Range(1, 65536)] = 16
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    offload: tuple[Annotated[str, Choice(OFFLOADABLE)], ...] = ()
+    offload_to: Annotated[str, Choice(("cpu", "nvme"))] = "cpu"
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.micro_batch * self.seq_len > MAX_TOKENS:
+            raise SpecError(f"{self.micro_batch:,} × {self.seq_len:,} tokens at once is beyond any GPU", "micro_batch", "seq_len")
+        if self.seq_len % self.parallelism.cp:
+            raise SpecError(
+                f"context parallelism {self.parallelism.cp} must divide the sequence of {self.seq_len} tokens", "cp", "seq_len"
+            )
+        if self.parallelism.sequence_parallel and self.seq_len // self.parallelism.cp % self.parallelism.tp:
+            raise SpecError(
+                f"sequence parallelism: tp {self.parallelism.tp} must divide the {self.seq_len // self.parallelism.cp} tokens "
+                f"of a sequence", "tp", "seq_len",
+            )
+        self._check_sharding()
+
+    @property
+    def fsdp(self) -> bool:
+        return self.parallelism.fsdp is not None
+
+    def _check_sharding(self) -> None:
+        row, zero, fsdp = optimizer(self.optimizer), self.parallelism.zero or 0, self.parallelism.fsdp
+        if zero and not row.elementwise:
+            raise SpecError(
+                f"{self.optimizer} looks at whole matrices, but ZeRO {zero} cuts the flattened parameters; "
+                f"use --zero 0, or an elementwise optimizer such as adamw", "optimizer", "zero",
+            )
+        if "parameters" in self.offload and zero != 3 and fsdp in (None, "none"):
+            raise SpecError(
+                "offloading parameters needs them sharded: zero 3, or fsdp full, grad-op or hybrid", "offload", "zero"
+            )
+        if "optimizer" in self.offload and not zero and fsdp in (None, "none"):
+            raise SpecError("offloading the optimizer needs zero 1, 2 or 3, or fsdp", "offload", "zero")
+        if self.offload_to == "nvme" and zero != 3:
+            raise SpecError("NVMe offload is part of ZeRO 3 (ZeRO-Infinity)", "offload_to", "zero")
