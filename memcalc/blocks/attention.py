@@ -1,6 +1,7 @@
 """Softmax attention with multi-head, grouped or multi-query keys and values."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from memcalc.blocks.ledger import Cache, Weight, linear, whole
 from memcalc.blocks.norm import Norm
@@ -82,7 +83,7 @@ class Attention:
         value_bias = self.query_bias if self.value_bias is None else self.value_bias
         gate = self.output_gate // self.heads
         query, key, value = (self.heads, width + gate), (self.kv_heads, width), (self.kv_heads, value_width)
-        cut = {"cut": "outputs", "transposed": self.transposed}
+        cut: dict[str, Any] = {"cut": "outputs", "transposed": self.transposed}
         if self.fused:
             total = self.query_size + self.output_gate + self.key_size + self.value_size
             sections = (query, key, value)

@@ -1,6 +1,7 @@
 """Feed-forward blocks: gated (three matrices) and plain (two)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from memcalc.blocks.ledger import Weight, linear
 
@@ -25,7 +26,7 @@ class MLP:
 
     def weights(self) -> tuple[Weight, ...]:
         pieces = (self.intermediate, 1)
-        first = {"bias": self.bias, "cut": "outputs", "transposed": self.transposed}
+        first: dict[str, Any] = {"bias": self.bias, "cut": "outputs", "transposed": self.transposed}
         if self.gated and self.fused:
             out = linear(
                 "gate_up", self.role, self.hidden, 2 * self.intermediate, **first, sections=(pieces, pieces)

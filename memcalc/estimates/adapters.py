@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from memcalc.errors import nearest
-from memcalc.estimates.placement import Held
+from memcalc.estimates.placement import Held, Tensors
 from memcalc.specs.rules import SpecError
 
 # PEFT's names and everyday spellings → the ledger's
@@ -17,13 +17,13 @@ QUANTISED_ROLES = (*LINEAR_ROLES, "experts")
 
 
 @lru_cache(maxsize=256)
-def adapters(held: tuple[Held, ...], targets: tuple[str, ...], rank: int) -> tuple[Held, ...]:
+def adapters(base: Tensors, targets: tuple[str, ...], rank: int) -> Tensors:
     """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix.
 
     "all-linear" targets every linear layer inside the layers but the routed experts, which transformers keeps as stacked
     parameters, and the router (peft/tuners/tuners_utils.py). Raises SpecError for a target the model does not have.
     """
-    linear = [e for e in held if e.layered and e.role in LINEAR_ROLES and len(e.shape) == 2 and not e.routed]
+    linear = [e for e in base.held if e.layered and e.role in LINEAR_ROLES and len(e.shape) == 2 and not e.routed]
     names = {entry.path.rsplit("/", 1)[-1] for entry in linear}
     wanted = set()
     for target in targets:
@@ -37,17 +37,18 @@ def adapters(held: tuple[Held, ...], targets: tuple[str, ...], rank: int) -> tup
             raise SpecError(
                 f"the model has no linear layer named {target!r} (all-linear, {known}){nearest(name, names)}", "lora_targets"
             )
-    return tuple(
+    pairs = (
         Held(f"{entry.path}/lora_{part}", "adapter", shape, entry.copies, False, True)
         for entry in linear
         if entry.path.rsplit("/", 1)[-1] in wanted
         for part, shape in (("A", (rank, entry.shape[1])), ("B", (entry.shape[0], rank)))
     )
+    return Tensors(tuple(pairs))
 
 
 @lru_cache(maxsize=256)
-def quantised(held: tuple[Held, ...]) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
+def quantised(base: Tensors) -> tuple[Tensors, Tensors]:
     """The frozen weights of QLoRA: (quantised matrices inside the layers, the rest, kept in 16 bit)."""
-    low = tuple(e for e in held if e.layered and e.role in QUANTISED_ROLES and len(e.shape) >= 2)
+    low = tuple(e for e in base.held if e.layered and e.role in QUANTISED_ROLES and len(e.shape) >= 2)
     chosen = set(low)
-    return low, tuple(e for e in held if e not in chosen)
+    return Tensors(low), Tensors(tuple(e for e in base.held if e not in chosen))

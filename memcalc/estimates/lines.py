@@ -5,18 +5,24 @@ from typing import Any, NamedTuple
 
 from memcalc.formulas.formula import CARDS, CERTAINTY_ORDER, expression, with_values
 
+PLACES = ("gpu", "host", "nvme")
 COMPONENTS = ("parameters", "gradients", "optimizer_states", "activations", "communication", "overhead")
 
 
 class Line(NamedTuple):
-    """`path` begins with its component; `place` says where the bytes live: "gpu", "host" or "nvme"."""
+    """One formula with its inputs. `place` says where the bytes live: "gpu", "host" or "nvme"."""
 
-    path: str
+    component: str  # one of COMPONENTS, or of serving's
+    name: str
     bytes: int
     phase: str
     formula: Callable[..., int]
     inputs: dict[str, Any]
     place: str = "gpu"
+
+    @property
+    def path(self) -> str:
+        return f"{self.component}/{self.name}"
 
     @property
     def certainty(self) -> str:
@@ -38,14 +44,17 @@ class Line(NamedTuple):
         }
 
 
-def line(path: str, phase: str, formula: Callable[..., int], *, place: str = "gpu", **inputs: Any) -> Line:
+def line(component: str, name: str, phase: str, formula: Callable[..., int], place: str = "gpu", **inputs: Any) -> Line:
     """Evaluate a formula into a line."""
-    return Line(path, formula(**inputs), phase, formula, inputs, place)
+    return Line(component, name, formula(**inputs), phase, formula, inputs, place)
 
 
-def total(lines: Iterable[Line], component: str, place: str = "gpu") -> int:
-    """Bytes of one component, the sum of its lines."""
-    return sum(entry.bytes for entry in lines if entry.place == place and entry.path.split("/", 1)[0] == component)
+def totals(lines: Iterable[Line], components: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Bytes by place and component, each the sum of its lines."""
+    out: dict[str, dict[str, int]] = {place: dict.fromkeys(components, 0) for place in PLACES}
+    for entry in lines:
+        out[entry.place][entry.component] += entry.bytes
+    return out
 
 
 def weakest(lines: Iterable[Line]) -> str:

@@ -1,7 +1,8 @@
 """Which weights one rank holds once tensor, pipeline and expert parallelism have placed them."""
 
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -24,15 +25,75 @@ class Held(NamedTuple):
         return prod(self.shape) * self.copies
 
 
-class Stage(NamedTuple):
+class Tensors:
+    """Tensors that one rank holds and that shard together. Compared by identity, so that caches keyed by it stay cheap."""
+
+    __slots__ = ("_memo", "held")
+
+    def __init__(self, held: tuple[Held, ...]) -> None:
+        self.held = held
+        self._memo: dict[tuple[str, int], int] = {}
+
+    def elements(self, rule: str = "whole", shards: int = 1) -> int:
+        """Elements on one of `shards` ranks under a sharding rule of SHARDING."""
+        key = (rule, shards)
+        if (found := self._memo.get(key)) is None:
+            found = self._memo[key] = SHARDING[rule](self.held, shards)
+        return found
+
+    @property
+    def count(self) -> int:
+        """How many tensors these are."""
+        return sum(entry.copies for entry in self.held)
+
+
+def _whole(held: tuple[Held, ...], _shards: int) -> int:
+    return sum(entry.elements for entry in held)
+
+
+def _by_rows(held: tuple[Held, ...], shards: int) -> int:
+    """FSDP2: every tensor cut along dimension 0 into ceil(rows / shards) rows (torch.chunk, padded to equal shards)."""
+    return sum(-(-entry.shape[0] // shards) * prod(entry.shape[1:]) * entry.copies for entry in held if entry.shape)
+
+
+def _by_elements(held: tuple[Held, ...], shards: int) -> int:
+    """ZeRO 3: every tensor flattened and cut into equal padded parts (deepspeed partition_parameters.py)."""
+    return sum(-(-prod(entry.shape) // shards) * entry.copies for entry in held)
+
+
+SHARDING = {"whole": _whole, "rows": _by_rows, "flat": _by_elements}
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
     """One distinct pipeline stage: what its ranks hold and how many layers of it there are."""
 
     index: int
-    held: tuple[Held, ...]
+    dense: Tensors
+    routed: Tensors
     layers: int
     last: bool  # computes the head and the loss
     largest_layer: int  # elements of its largest layer, as placed
-    root: int  # elements outside layers: embedding, final norm, head
+
+    @cached_property
+    def held(self) -> tuple[Held, ...]:
+        return self.dense.held + self.routed.held
+
+    @cached_property
+    def root(self) -> int:
+        """Elements outside layers: embedding, final norm, head."""
+        return sum(entry.elements for entry in self.held if not entry.layered)
+
+    @cached_property
+    def largest_root(self) -> int:
+        """Elements of the largest tensor outside layers."""
+        return max((prod(entry.shape) for entry in self.held if not entry.layered), default=0)
+
+    @classmethod
+    def of(cls, index: int, held: tuple[Held, ...], layers: int, last: bool, largest_layer: int) -> "Stage":
+        dense = Tensors(tuple(entry for entry in held if not entry.routed))
+        routed = Tensors(tuple(entry for entry in held if entry.routed))
+        return cls(index, dense, routed, layers, last, largest_layer)
 
 
 @lru_cache(maxsize=1024)
@@ -91,8 +152,7 @@ def _stage(
     if last and not first and architecture.tied:
         tokens = (w for part in main for w in named_weights(part.entry) if w.role == "embedding")
         held += _held(tokens, "tied head", 1, False, degrees)
-    root = sum(entry.elements for entry in held if not entry.layered)
-    return Stage(index, tuple(held), layers, last, largest, root)
+    return Stage.of(index, tuple(held), layers, last, largest)
 
 
 def _counts_within(main: tuple[Part, ...], wanted: Stack, span: tuple[int, int]) -> list[int]:
@@ -116,18 +176,3 @@ def _held(
         Held(f"{prefix}/{w.path}", w.role, w.local_shape(tp, ep, etp), count * w.tensors, w.routed, layered)
         for w in weights
     ]
-
-
-def sharded_elements(held: tuple[Held, ...], shards: int) -> int:
-    """Elements of one FSDP2 rank: every tensor cut along dimension 0 into ceil(rows / shards) rows."""
-    if shards == 1:
-        return sum(entry.elements for entry in held)
-    return sum(
-        -(-entry.shape[0] // shards) * prod(entry.shape[1:]) * entry.copies for entry in held if entry.shape
-    )
-
-
-def partitioned_elements(held: tuple[Held, ...], shards: int) -> int:
-    """Elements of one ZeRO 3 rank: every tensor flattened and cut into equal parts, padded
-    (deepspeed/runtime/zero/partition_parameters.py)."""
-    return sum(-(-prod(entry.shape) // shards) * entry.copies for entry in held)

@@ -8,8 +8,8 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.ledger import Cache
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
-from memcalc.estimates.lines import Line, line, total
-from memcalc.estimates.placement import Held, Stage, stages
+from memcalc.estimates.lines import Line, line, totals
+from memcalc.estimates.placement import Stage, stages
 from memcalc.formulas import kv_cache, model_states
 from memcalc.formulas.engines import COMMUNICATOR_BYTES, CONTEXT_BYTES
 from memcalc.specs.rules import SpecError
@@ -77,7 +77,7 @@ def _on_stage(architecture: Architecture, run: Serving, stage: Stage) -> Serving
         width = entry.cache.local_width(run.tp)
         component = "kv_cache" if entry.cache.per_token else "state"
         made = line(
-            f"{component}/{entry.name}", "always", kv_cache.kv_cache_bytes, width=width, tokens=kept * run.batch,
+            component, entry.name, "always", kv_cache.kv_cache_bytes, width=width, tokens=kept * run.batch,
             layers=layers, bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size,
         )  # fmt: skip
         lines.append(made)
@@ -86,33 +86,33 @@ def _on_stage(architecture: Architecture, run: Serving, stage: Stage) -> Serving
             per_token += -(-width * layers * stored.block_bytes // stored.block_size)
     communicators = int(run.gpus > 1)
     lines.append(
-        line("overhead/context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
+        line("overhead", "context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
              communicators=communicators, communicator=COMMUNICATOR_BYTES)
     )  # fmt: skip
-    totals = {name: total(lines, name) for name in ("weights", "kv_cache", "state", "overhead")}
+    sums = totals(lines, ("weights", "kv_cache", "state", "overhead"))["gpu"]
     return ServingEstimate(
-        tuple(lines), totals["weights"], totals["kv_cache"], totals["state"], per_token, per_sequence,
-        totals["overhead"], tuple(_assumptions(run, caches)),
+        tuple(lines), sums["weights"], sums["kv_cache"], sums["state"], per_token, per_sequence,
+        sums["overhead"], tuple(_assumptions(run, caches)),
     )  # fmt: skip
 
 
 def _weight_lines(stage: Stage, stored: NumberFormat) -> Iterator[Line]:
     """Weights by role; block formats leave what engines do not quantise in bf16."""
     plain = number_format("bf16")
-    for (role, low), elements in _by_role(stage.held).items():
+    for (role, low), elements in _by_role(stage).items():
         chosen = stored if low or stored.bytes_for(1) >= 2 else plain
         yield line(
-            f"weights/{role}" + ("" if low else "/unquantised" if chosen is not stored else ""), "always",
+            "weights", role + ("" if low or chosen is stored else ", unquantised"), "always",
             model_states.block_format_bytes, elements=elements, block=chosen.block_size,
             bytes_per_block=chosen.block_bytes,
         )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
-def _by_role(held: tuple[Held, ...]) -> dict[tuple[str, bool], int]:
+def _by_role(stage: Stage) -> dict[tuple[str, bool], int]:
     """Elements by (role, whether engines quantise them)."""
     totals: dict[tuple[str, bool], int] = {}
-    for entry in held:
+    for entry in stage.held:
         low = entry.layered and entry.role in QUANTISED_ROLES and len(entry.shape) >= 2
         totals[entry.role, low] = totals.get((entry.role, low), 0) + entry.elements
     return totals

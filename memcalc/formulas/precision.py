@@ -7,8 +7,11 @@ engines differ in where the fp32 copy lives, so the rows name the engine.
 from typing import NamedTuple
 
 
+BYTES = {"": 0, "fp32": 4, "fp16": 2, "bf16": 2}  # of the formats that appear below
+
+
 class Precision(NamedTuple):
-    """Number formats of one training precision."""
+    """Number formats of one training precision; `bytes_of("weights")` is the size of one element."""
 
     name: str
     weights: str  # format of the parameters that the model computes with (or is gathered from)
@@ -17,6 +20,10 @@ class Precision(NamedTuple):
     states: str  # default format of optimizer states
     compute: str  # format of activations
     note: str
+
+    def bytes_of(self, part: str) -> int:
+        """Bytes of one element of weights, gradients, master, states or compute; 0 where there is no such copy."""
+        return BYTES[getattr(self, part)]
 
 
 PRECISIONS: tuple[Precision, ...] = (

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KINDS = {"gpus": "GPU", "models": "model"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
 MAX_PRESET_BYTES = 2**20
+MAX_DOTS = 100  # in one line: tomllib takes minutes over a key of tens of thousands of dotted parts
 SAFE_NAME = re.compile(r"[a-z0-9](?:[._-]?[a-z0-9]){0,99}")  # no separators, no '..': a name cannot leave its folder
 
 
@@ -90,12 +91,16 @@ def shipped_folder(kind: str) -> str:
 def read_toml(path: str) -> dict[str, Any]:
     """A bounded UTF-8 TOML file, or one line that says what is wrong with it."""
     text = read_text(path, MAX_PRESET_BYTES)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") > MAX_DOTS:
+            raise InputError(f"line {number} has more than {MAX_DOTS} dots; break it up", place=path)
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise InputError("nested too deeply", place=path) from None
     except ValueError as error:  # a syntax error with its line, or an integer of thousands of digits
-        raise InputError(f"not TOML: {_one_line(str(error))}", place=path) from None
+        reason = "a number of too many digits" if "digits" in str(error) else _one_line(str(error))
+        raise InputError(f"not TOML: {reason}", place=path) from None
 
 
 def _read_accelerator(path: str) -> Accelerator:

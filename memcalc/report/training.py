@@ -73,13 +73,13 @@ def report(
     rows: list[tuple[Any, ...]] = []
     scale = max(gpu.usable if gpu else 0, found.device)
     for component, size in found.components.items():
-        lines = [entry for entry in found.lines if entry.path.split("/", 1)[0] == component and entry.place == "gpu"]
+        lines = [entry for entry in found.lines if entry.component == component and entry.place == "gpu"]
         if not lines:
             continue
         mark = MARKS[weakest(lines)]
         rows.append((f"{component.replace('_', ' ')} {mark}".rstrip(), size, size / scale, size / scale))
         if len(lines) > 1:
-            rows += [("  " + entry.path.split("/", 1)[1], entry.bytes, None, 0.0) for entry in lines]
+            rows += [("  " + entry.name, entry.bytes, None, 0.0) for entry in lines]
     moments = (
         ("steady", found.steady),
         ("after forward", found.after_forward),

@@ -111,5 +111,5 @@ def _in_range(key: str, value: float, most: float) -> None:
 
 
 def _printable(key: str, text: str) -> None:
-    if not text.isprintable():
-        raise ValueError(f"{key} must be one line of printable text")
+    if not text.isprintable() or len(text) > 1000:
+        raise ValueError(f"{key} must be one line of printable text, at most 1000 characters")

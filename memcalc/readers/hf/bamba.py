@@ -113,11 +113,11 @@ def _zamba2_shared(c: Config, reuse: bool) -> Named:
     hidden = c.integer("hidden_size")
     double = c.integer("attention_hidden_size", 2 * hidden)
     heads = c.integer("num_attention_heads")
-    if double % heads:
-        raise c.error("num_attention_heads", f"({heads}) does not divide twice the hidden size ({double})")
+    if 2 * hidden % heads:
+        raise c.error("num_attention_heads", f"({heads}) does not divide twice the hidden size ({2 * hidden})")
     mixer = attention(
         c,
-        head_dim=c.integer("attention_head_dim", double // heads),
+        head_dim=c.integer("attention_head_dim", 2 * hidden // heads),
         inputs=double,
         rotary=c.flag("use_mem_rope", False),
     )

@@ -23,7 +23,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "partial_rotary_factor": ("rotary_pct", "rope_pct"),
     "torch_dtype": ("dtype",),
     "num_experts": ("num_local_experts", "n_routed_experts", "moe_num_experts"),
-    "num_experts_per_tok": ("moe_topk", "moe_k", "moe_top_k"),
+    "num_experts_per_tok": ("num_experts_per_token", "moe_topk", "moe_k", "moe_top_k"),
     "moe_intermediate_size": ("expert_ffn_hidden_size",),
 }
 

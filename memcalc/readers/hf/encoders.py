@@ -73,6 +73,11 @@ def clip(c: Config) -> Architecture:
         c.sub(f"{key}_dict" if c.has(f"{key}_dict") else key, defaults)
         for key, defaults in (("text_config", _CLIP_TEXT), ("vision_config", vision.CLIP))
     )
+    if task(c) == "ImageClassification":
+        tower = vision.clip(image)
+        labels = classifier(image.integer("hidden_size"), label_count(c))
+        tower = replace(tower, exit=(*tower.exit, ("classifier", labels)))
+        return architecture(c, (tower,), tied=False, text=image, vocabulary=0)
     norm = layer_norm(text)
     hidden, shared = text.integer("hidden_size"), c.integer("projection_dim")
     language = Part(

@@ -69,20 +69,21 @@ def gpt_neo(c: Config) -> Architecture:
 
 def _gpt_neo_windows(c: Config) -> list[int | None]:
     """`attention_types`: [[kinds, how often these kinds repeat], …]; absent: global and local in turn."""
-    depth, key, window = c.layers(), "attention_types", c.integer("window_size")
-    kinds: list[Any] = []
-    if not c.has(key):
-        kinds = ["local" if i % 2 else "global" for i in range(depth)]
-    else:
-        for entry in c.entries(key, of=list):
-            if len(entry) != 2 or not isinstance(entry[0], list) or type(entry[1]) is not int:
-                raise c.error(key, f"must hold pairs of a list of kinds and a repetition, not {entry!r:.60}")
-            kinds += entry[0] * min(entry[1], depth + 1)
-            if len(kinds) > depth:
-                break
-    if len(kinds) != depth or any(kind not in ("global", "local") for kind in kinds):
-        raise c.error(key, f"must say global or local for each of the {depth} layers")
+    depth, window = c.layers(), c.integer("window_size")
+    kinds = _gpt_neo_kinds(c, depth) if c.has("attention_types") else [("global", "local")[i % 2] for i in range(depth)]
     return [window if kind == "local" else None for kind in kinds]
+
+
+def _gpt_neo_kinds(c: Config, depth: int) -> list[str]:
+    key, pairs = "attention_types", c.entries("attention_types", of=list)
+    if not all(len(pair) == 2 and isinstance(pair[0], list) and type(pair[1]) is int for pair in pairs):
+        raise c.error(key, "must hold pairs: a list of kinds, and how often it repeats")
+    # lengths first: a hostile repetition must not be expanded
+    lengths = sum(len(names) * times for names, times in pairs if times > 0)
+    kinds = [kind for names, times in pairs for kind in names * times] if lengths == depth else []
+    if not kinds or any(kind not in ("global", "local") for kind in kinds):
+        raise c.error(key, f"must say global or local for each of the {depth} layers")
+    return kinds
 
 
 def opt(c: Config) -> Architecture:
@@ -90,7 +91,7 @@ def opt(c: Config) -> Architecture:
     bias, affine, dropout = c.flag("enable_bias"), c.flag("layer_norm_elementwise_affine"), c.number("dropout")
     norm, first = replace(layer_norm(c), affine=affine), c.flag("do_layer_norm_before")
     block = full_attention(c, query_bias=bias, output_bias=bias, rotary=False, output_dropout=dropout)
-    layer = (pre_norm if first else post_norm)(norm, block, plain_mlp(c, bias=bias, dropout=dropout))
+    layer = (pre_norm if first else post_norm)(norm, block, mlp(c, gated=False, bias=bias, dropout=dropout))
     hidden, vocabulary = c.integer("hidden_size"), c.integer("vocab_size")
     size = c.integer("word_embed_proj_dim", hidden)
     into: Named = (("project_in", Plain(linear("weight", "projector", size, hidden))),)

@@ -75,9 +75,8 @@ def _delta_attention(c: Config) -> KimiDeltaAttention:
 
 def _experts(c: Config) -> Experts:
     shared_key = "num_shared_experts" if c.has("num_shared_experts") else "n_shared_experts"
-    top_k_key = "num_experts_per_token" if c.has("num_experts_per_token") else "num_experts_per_tok"
     shared = mlp(c, intermediate=c.integer(shared_key, 1) * c.integer("moe_intermediate_size"))
-    return corrected_experts(c, top_k=c.integer(top_k_key), shared=shared)
+    return corrected_experts(c, shared=shared)
 
 
 FAMILIES = {

@@ -113,16 +113,18 @@ def bart(c: Config) -> Architecture:
     if kind in GENERATION or alone:
         head = (("head", Head(vocabulary, hidden, tied=tied)),)
     elif kind != "Model":
-        known = classification(c, hidden, kind, labels=3)
+        known = classification(c, hidden, kind, labels=2 if kind == "QuestionAnswering" else 3)
         head, warnings = known or (), () if known else uncounted(c)
+    # untied, the library keeps a table for each half beside the shared one, which then only sets the head's size
+    shared: Named = () if tied else (("shared", Embedding(vocabulary, hidden)),)
     encoder = Part(
         "encoder",
-        entry=(("embedding", embedding), ("embedding_norm", norm)),
+        entry=(*shared, ("embedding", embedding), ("embedding_norm", norm)),
         stacks=(Stack.uniform(_encoder_layer(c, norm, after=True), c.layers("encoder_layers")),),
     )
     decoder = Part(
         "decoder",
-        entry=(("embedding", embedding if alone else replace(embedding, tied=True)), ("embedding_norm", norm)),
+        entry=(("embedding", replace(embedding, tied=tied and not alone)), ("embedding_norm", norm)),
         stacks=(Stack.uniform(_decoder_layer(c, norm, after=True), c.layers("decoder_layers")),),
         exit=head,
     )
@@ -152,7 +154,8 @@ def _t5_activation(c: Config) -> tuple[bool, str]:
     kind, _, activation = projection.rpartition("-")
     if kind not in ("", "gated") or not activation:
         raise c.error("feed_forward_proj", f"must be ACTIVATION or gated-ACTIVATION, not {projection!r:.60}")
-    return kind == "gated", "gelu_new" if projection == "gated-gelu" else activation
+    gated = c.flag("is_gated_act", kind == "gated")  # saved beside it, and wins
+    return gated, "gelu_new" if projection == "gated-gelu" else activation
 
 
 def _encoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
