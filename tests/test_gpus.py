@@ -121,7 +121,7 @@ class TestEach:
         assert all(1e12 <= flops < 3e16 for flops in gpu.peak.values())
 
     def test_narrower_formats_are_at_most_twice_as_fast(self, gpu: Accelerator) -> None:
-        """A sparse figure among dense ones would be four times as fast. Formats that a chip adds specially are exempt."""
+        """A sparse figure among dense ones would be four times as fast."""
         if gpu.vendor != "NVIDIA" or "fp8" not in gpu.peak:
             return
         assert gpu.peak["fp16"] == gpu.peak["bf16"]

@@ -50,7 +50,7 @@ def read_preset(kind: str, name: str, extra: Sequence[str] = ()) -> dict[str, An
 
 def find_preset(kind: str, name: str, extra: Sequence[str] = ()) -> str:
     """The file of a preset: the one so named, else the one that lists the name among its aliases."""
-    wanted = "-".join(name.lower().split())  # "RTX 4090", as people and nvidia-smi write it
+    wanted = name.lower().strip(" ").replace(" ", "-")  # "RTX 4090", as people and nvidia-smi write it
     if not SAFE_NAME.fullmatch(wanted):
         raise InputError(f"{name[:60]!r} cannot be a {KINDS[kind]}'s name: letters, digits, '.', '_' and '-'")
     folders = preset_folders(kind, extra)

@@ -1,6 +1,7 @@
 """Finding presets: names, aliases, users' folders, and refusing what is not a preset."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,14 @@ import pytest
 
 from memcalc.errors import InputError
 from memcalc.readers import catalogue
-from memcalc.readers.catalogue import accelerator, accelerators, preset_folders, preset_names, read_preset
+from memcalc.readers.catalogue import (
+    accelerator,
+    accelerators,
+    preset_folders,
+    preset_names,
+    read_preset,
+    shipped_folder,
+)
 
 MINE = """\
 name = "Mine"
@@ -81,8 +89,9 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["", " ", ".", "..", "../gpus/h100-sxm-80", "../../etc/passwd", "/etc/passwd", "gpus/h100", "..\\h100", "c:h100",
-         "h100\0", "h100\nx", "h100;ls", "h..100", ".h100", "h100.", "-h100", "$HOME", "h" * 500, "ｈ100", "\x1b[31m"],
+        ["", " ", ".", "..", "../gpus/h100-sxm-80", "../../etc/passwd", "/etc/passwd", "gpus/h100", "..\\h100",
+         "c:h100", "h100\0", "h100\nx", "h100;ls", "h..100", ".h100", "h100.", "-h100", "$HOME", "h" * 500, "ｈ100",
+         "\x1b[31m"],
     )  # fmt: skip
     def test_a_hostile_name_never_reaches_the_disk(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(catalogue, "preset_folders", None)  # would fail if called
@@ -104,18 +113,24 @@ class TestNames:
         assert preset["peak"]["bf16"] == 989.4e12
 
     def test_a_known_gpu_costs_no_heavy_import(self) -> None:
-        code = (
-            "import sys; from memcalc.readers.catalogue import accelerator; accelerator('h100');"
-            "print([name for name in ('pydantic', 'rich', 'pathlib', 'yaml') if name in sys.modules])"
-        )
-        run = subprocess.run([sys.executable, "-I", "-c", _on_path(code)], capture_output=True, text=True, check=True)
-        assert run.stdout.strip() == "[]"
+        code = "accelerator('h100'); print([m for m in ('pydantic', 'rich', 'pathlib', 'yaml') if m in sys.modules])"
+        assert run(code, PACKAGE.parent) == "[]"
+
+    def test_presets_are_found_inside_an_installed_package(self, tmp_path: Path) -> None:
+        """As the wheel lays them out: memcalc/presets."""
+        shutil.copytree(PACKAGE, tmp_path / "memcalc", ignore=shutil.ignore_patterns("presets", "__pycache__"))
+        shutil.copytree(shipped_folder("gpus"), tmp_path / "memcalc" / "presets" / "gpus")
+        assert run("print(find_preset('gpus', 'h100'))", tmp_path).startswith(str(tmp_path))
 
 
-def _on_path(code: str) -> str:
-    """The code, able to import memcalc from here whether or not it is installed."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(catalogue.__file__)))
-    return f"import sys; sys.path.insert(0, {os.path.dirname(root)!r}); {code}"
+PACKAGE = Path(catalogue.__file__).parent.parent
+
+
+def run(code: str, where: Path) -> str:
+    """What the code prints in a fresh interpreter that imports memcalc from a folder."""
+    start = f"import sys; sys.path.insert(0, {str(where)!r}); from memcalc.readers.catalogue import *; "
+    command = [sys.executable, "-I", "-c", start + code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class TestFolders:

@@ -28,7 +28,8 @@ def bamba(c: Config) -> Architecture:
 
 
 def granitemoehybrid(c: Config) -> Architecture:
-    kinds = layer_kinds(c, ["linear_attention"] * c.layers(), MIXERS)
+    key = "layers_block_type" if c.has("layers_block_type") else "layer_types"
+    kinds = layer_kinds(c, ["linear_attention"] * c.layers(), MIXERS, key)
     shared = mlp(c, intermediate=c.integer("shared_intermediate_size"), fused=True)
     feed_forward: Block = shared
     if c.integer("num_experts", low=0):
@@ -62,7 +63,7 @@ def falcon_h1(c: Config) -> Architecture:
     """Every layer has both: Mamba 2 and attention read the same normalised input, their outputs are added."""
     norm = rms(c)
     mixer = replace(
-        _bamba_mixer(c, inner=c.integer("mamba_d_ssm")),
+        _bamba_mixer(c, inner=c.integer("mamba_d_ssm") if c.has("mamba_d_ssm") else 0),
         output_bias=c.flag("projectors_bias"),
         norm=c.flag("mamba_rms_norm"),
     )

@@ -112,8 +112,10 @@ def bart(c: Config) -> Architecture:
     warnings: tuple[str, ...] = ()
     if kind in GENERATION or alone:
         head = (("head", Head(vocabulary, hidden, tied=tied)),)
+    elif kind == "QuestionAnswering":  # start and end, whatever the labels
+        head = (("classifier", classifier(hidden, 2)),)
     elif kind != "Model":
-        known = classification(c, hidden, kind, labels=2 if kind == "QuestionAnswering" else 3)
+        known = classification(c, hidden, kind, labels=3)
         head, warnings = known or (), () if known else uncounted(c)
     # untied, the library keeps a table for each half beside the shared one, which then only sets the head's size
     shared: Named = () if tied else (("shared", Embedding(vocabulary, hidden)),)
