@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from memcalc.blocks.ledger import Cache, Weight, linear, whole
+from memcalc.blocks import operations as ops
+from memcalc.blocks.attention_kernels import attend, rotate
+from memcalc.blocks.block_indexer import BlockIndexer
+from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Attention:
     kv_inputs: int = 0
     outputs: int = 0
     relative_buckets: int = 0  # T5: learned bias [buckets, heads]
+    indexer: BlockIndexer | None = None  # picks the blocks of keys that are read (MiniMax M3)
 
     @property
     def query_size(self) -> int:
@@ -73,7 +79,8 @@ class Attention:
         if self.shares_cache or not self.causal:
             return ()
         width = self.head_dim + (self.v_head_dim or self.head_dim)
-        return (Cache("keys and values", self.kv_heads, width, self.window),)
+        index = (Cache("index keys", 0, self.indexer.head_dim),) if self.indexer else ()
+        return (Cache("keys and values", self.kv_heads, width, self.window), *index)
 
     def _projections(self) -> tuple[Weight, ...]:
         width, value_width = self.head_dim, self.v_head_dim or self.head_dim
@@ -120,4 +127,53 @@ class Attention:
             out.append(Weight("sinks", "attention", (self.heads,), whole(0, self.heads)))
         if self.relative_buckets:
             out.append(Weight("relative_bias", "attention", (self.relative_buckets, self.heads)))
-        return tuple(out)
+        return (*out, *prefixed("indexer", self.indexer.weights())) if self.indexer else tuple(out)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Play the block: projections, query-key norms, rotary embedding, attention, output projection."""
+        heads, kv_heads = -(-self.heads // p.tp), -(-self.kv_heads // p.tp)
+        query, key, value = self._project(t, p, x, heads, kv_heads)
+        if self.query_norm:
+            query = self.query_norm.forward(t, p, query, self._norm_groups(self.query_norm, heads))
+        if self.key_norm:
+            key = self.key_norm.forward(t, p, key, self._norm_groups(self.key_norm, kv_heads))
+        if self.rotary:
+            query, key = rotate(t, p, query, self._rotated), rotate(t, p, key, self._rotated)
+        mixed = attend(t, p, self, query, key, value, heads, kv_heads)
+        width = heads * (self.v_head_dim or self.head_dim)
+        outputs = self.outputs or self.hidden
+        out = ops.linear(
+            t, p, "output", mixed, outputs, width * outputs, bias=self.output_bias, bias_size=outputs
+        )
+        return ops.dropout(t, p, out, self.output_dropout)
+
+    def _project(self, t: Tape, p: Profile, x: Var, heads: int, kv_heads: int) -> tuple[Var, Var, Var]:
+        inputs = self.inputs or self.hidden
+        widths = {"q": heads * self.head_dim, "k": kv_heads * self.head_dim,
+                  "v": kv_heads * (self.v_head_dim or self.head_dim)}  # fmt: skip
+        if self.fused:
+            total = sum(widths.values())
+            qkv = ops.linear(t, p, "qkv", x, total, inputs * total, bias=self.query_bias, bias_size=total)
+            parts = [
+                t.emit(f"{name} part", [qkv], Size(token=width), qkv.each, (), [Step("input", Size(token=width * qkv.each))])
+                for name, width in widths.items()
+            ]
+            for part in parts:
+                part.label, part.whole = f"{t.path}/qkv", qkv
+            return parts[0], parts[1], parts[2]
+        biases = {"q": self.query_bias, "k": self.query_bias if self.key_bias is None else self.key_bias,
+                  "v": self.query_bias if self.value_bias is None else self.value_bias}  # fmt: skip
+        made = [
+            ops.linear(t, p, name, x, width, inputs * width, bias=biases[name], bias_size=width)
+            for name, width in widths.items()
+        ]
+        return made[0], made[1], made[2]
+
+    @property
+    def _rotated(self) -> float:
+        """The share of each head's dimensions that rotate."""
+        return 1.0 if self.rotary_dim is None else self.rotary_dim / self.head_dim
+
+    def _norm_groups(self, norm: Norm, heads: int) -> float:
+        """A norm over each head makes one statistic a head; one over the whole projection makes one a token."""
+        return heads if norm.size == self.head_dim else 1

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memcalc.blocks.ledger import Weight, linear, prefixed, whole
+from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 
 
@@ -11,9 +11,8 @@ class Compressor:
     """Turns every `rate` tokens into one entry `head_dim` wide, a learned softmax-weighted sum over them.
 
     `overlapping`: two series side by side, so that an entry sees 2 × `rate` tokens (rate 4); else `rate` tokens
-    (rate 128). Generation keeps one entry every `rate` tokens, and keys and gates (2 × `width` numbers a token) of
-    the up to `rate` - 1 tokens of the unfinished window; an overlapping one also the last window's first series
-    (2 × `rate` × `head_dim`).
+    (rate 128). Generation keeps one entry every `rate` tokens, keys and gates (2 × `width` numbers a token) of the
+    unfinished window, up to `rate` - 1 tokens, and, where windows overlap, the last one's first series.
     """
 
     hidden: int
@@ -26,10 +25,20 @@ class Compressor:
         return 2 * self.head_dim if self.overlapping else self.head_dim
 
     def weights(self) -> tuple[Weight, ...]:
-        out = (Weight("positions", "attention", (self.rate, self.width)),)
-        out += linear("kv", "attention", self.hidden, self.width)
-        out += linear("gate", "attention", self.hidden, self.width)
-        return out + prefixed("norm", Norm(self.head_dim).weights())
+        return (
+            Weight("positions", "attention", (self.rate, self.width)),
+            *linear("kv", "attention", self.hidden, self.width),
+            *linear("gate", "attention", self.hidden, self.width),
+            *prefixed("norm", Norm(self.head_dim).weights()),
+        )
+
+    def cache(self, name: str) -> tuple[Cache, ...]:
+        """Entries, spread over the tokens that they stand for, and the most that unfinished windows hold."""
+        pending = 2 * (self.rate - 1) * self.width + (2 * self.rate * self.head_dim if self.overlapping else 0)
+        return (
+            Cache(name, 0, -(-self.head_dim // self.rate)),
+            Cache(f"{name}, unfinished", 0, pending, per_token=False),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,12 @@ class CompressedAttention:
         if self.compressor:
             out += prefixed("compressor", self.compressor.weights())
         return out + prefixed("indexer", self.indexer.weights()) if self.indexer else out
+
+    def cache(self) -> tuple[Cache, ...]:
+        """Every rank holds all of it: one head serves all queries, as key and as value."""
+        out = (Cache("keys and values", 0, self.head_dim, self.window),)
+        compressed = self.compressor.cache("compressed entries") if self.compressor else ()
+        return (*out, *compressed, *(self.indexer.compressor.cache("index entries") if self.indexer else ()))
 
     def _projections(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, whole
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import INT64, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,22 @@ class Embedding:
         if self.segments:
             out.append(Weight("segments", "other", (self.segments, self.size)))
         return tuple(out)
+
+    def forward(self, t: Tape, p: Profile) -> Var:
+        """Look up tokens (and positions): the ids are saved; each table's gradient is dense, as large as the table."""
+        ids = Var(Size(token=1), INT64, False, f"{t.path}/ids")
+        vocabulary = -(-self.vocabulary // p.tp)
+        x = self._lookup(t, "tokens", ids, vocabulary * self.size, p)
+        if self.scaled:
+            x = ops.scale(t, x)
+        if self.position:
+            positions = Var(Size(token=1), INT64, False, f"{t.path}/position ids")
+            table = self.position * (self.position_size or self.size)
+            x = ops.add(t, x, self._lookup(t, "positions", positions, table, p))
+        if self.segments:
+            x = ops.add(t, x, self._lookup(t, "segments", ids, self.segments * self.size, p))
+        return ops.dropout(t, p, x, self.dropout)
+
+    def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile) -> Var:
+        steps = [Step("weight", Size(fixed=table * p.weights))]
+        return t.emit(name, [ids], Size(token=self.size), p.weights, [ids], steps, trained=p.trained)

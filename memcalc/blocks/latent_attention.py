@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memcalc.blocks.ledger import Weight, linear, prefixed
+from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 
 
@@ -77,11 +77,6 @@ class LatentAttention:
         """Numbers a token of all keys and values, as engines that do not absorb the up-projection cache them."""
         return self.query_size + self.output_size
 
-    @property
-    def index_key_size(self) -> int:
-        """Numbers cached a token for the indexer of this layer."""
-        return self.indexer.head_dim if self.indexer else 0
-
     def weights(self) -> tuple[Weight, ...]:
         out = self._queries() + self._keys_and_values()
         out += linear(
@@ -94,6 +89,11 @@ class LatentAttention:
             sections=((self.heads, self.v_head_dim),),
         )
         return out + prefixed("indexer", self.indexer.weights()) if self.indexer else out
+
+    def cache(self) -> tuple[Cache, ...]:
+        """The absorbed form, which every rank holds whole; and the keys of this layer's indexer."""
+        index = (Cache("index keys", 0, self.indexer.head_dim),) if self.indexer else ()
+        return (Cache("latent", 0, self.latent_size, self.window), *index)
 
     def _queries(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)

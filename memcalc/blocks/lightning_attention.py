@@ -13,8 +13,8 @@ ROLE = "linear-attention"
 class LightningAttention:
     """S ← λ S + k vᵀ, read by the query, a head at a time; the result is normalised and gated by the input.
 
-    Training and prefill take `block_size` tokens at once. Kept while generating, per sequence: S, [head_dim, head_dim] a
-    head, however long the context.
+    Training and prefill take `block_size` tokens at once. Kept while generating, per sequence: S, [head_dim, head_dim]
+    a head, however long the context.
     """
 
     hidden: int

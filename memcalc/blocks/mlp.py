@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Size, Step, Tape, Var
 
 # Activations that learn something themselves: single numbers, one tensor each.
 LEARNED = {"xielu": ("alpha_p", "alpha_n")}
@@ -41,3 +44,40 @@ class MLP:
         return out + linear(
             "down", self.role, self.intermediate, self.hidden, bias=bias, cut="inputs", transposed=self.transposed
         )
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Play the block: gate and up (or one fused matrix), activation, product, down."""
+        width = -(-self.intermediate // p.tp)
+        if self.gated:
+            product = self._gated(t, p, x, width)
+        else:
+            up = ops.linear(t, p, "up", x, width, self.hidden * width, bias=self.bias, bias_size=width)
+            product = ops.activation(t, p, up, self.activation)
+        bias = self.bias if self.down_bias is None else self.down_bias
+        down = ops.linear(
+            t, p, "down", product, self.hidden, self.hidden * width, bias=bias, bias_size=self.hidden
+        )
+        return ops.dropout(t, p, down, self.dropout)
+
+    def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
+        matrix = self.hidden * width
+        if self.fused:
+            both = ops.linear(t, p, "gate_up", x, 2 * width, 2 * matrix, bias=self.bias, bias_size=2 * width)
+            gate = t.emit("gate", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
+            up = t.emit("up", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
+            return self._fused_halves(t, p, both, gate, up)
+        gate = ops.linear(t, p, "gate", x, width, matrix, bias=self.bias, bias_size=width)
+        if p.kernels.fused_activation:
+            up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)
+            return t.emit("product", [gate, up], gate.elements, gate.each, [gate, up])
+        acted = ops.activation(t, p, gate, self.activation)
+        up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)
+        return ops.mul(t, acted, up)
+
+    def _fused_halves(self, t: Tape, p: Profile, both: Var, gate: Var, up: Var) -> Var:
+        """The two halves are views: saving one keeps the whole matrix product's result."""
+        if p.kernels.fused_activation:
+            return t.emit("product", [gate, up], gate.elements, gate.each, [both])
+        gate.whole = up.whole = both
+        acted = ops.activation(t, p, gate, self.activation)
+        return ops.mul(t, acted, up)

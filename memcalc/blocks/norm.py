@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Shape, Weight
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,51 @@ class Norm:
         has_bias = self.kind == "layer" if self.bias is None else self.bias
         scale = Weight("scale", "norm", shape, tensors=tensors)
         return (scale, Weight("shift", "norm", shape, tensors=tensors)) if has_bias else (scale,)
+
+    def forward(self, t: Tape, p: Profile, x: Var, groups: float = 1) -> Var:
+        """Normalise x, `groups` vectors of `size` a token (heads, for a query-key norm)."""
+        if self.kind == "layer" or p.kernels.fused_norm:
+            return self._fused(t, p, x, groups)
+        return self._written_out(t, p, x, groups)
+
+    def _fused(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
+        """One kernel: saves its input and fp32 statistics (nn.LayerNorm, and RMSNorm where kernels fuse it)."""
+        x = ops.cast(t, x, FP32) if p.autocast and self.kind == "layer" else x  # autocast runs layer_norm in fp32
+        count = 2 if self.kind == "layer" else 1
+        statistics = [Var(Size(token=groups), FP32, False, f"{t.path}/statistic {i}") for i in range(count)]
+        steps = [Step("input", x.bytes)]
+        trained = p.trained and self.affine
+        if trained:
+            steps += [Step("weight", Size(fixed=w.parameters * p.weights)) for w in self.weights()]
+        return t.emit("norm", [x], x.elements, x.each, [x, *statistics], steps, trained=trained)
+
+    def _written_out(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
+        """RMSNorm as Hugging Face modules write it: in fp32, every intermediate kept (e.g. modeling_llama.LlamaRMSNorm)."""
+        elements, size32 = x.elements, x.elements * FP32
+        x32 = ops.cast(t, x, FP32)
+        squared = [Step("temp", size32), Step("temp", size32), Step("input", size32)]
+        mean = t.emit("square", [x32], elements, FP32, [x32], squared)
+        mean = t.emit("mean", [mean], Size(token=groups), FP32, (), [Step("input", size32)])
+        rsqrt = t.emit("rsqrt", [mean], Size(token=groups), FP32)
+        if rsqrt.grad:
+            t.nodes[-1].saves = (rsqrt,)
+        steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
+        normed = t.emit("normalised", [x32, rsqrt], elements, FP32, [x32, rsqrt], steps)
+        if self.kind == "rms-zero-centred":  # Gemma: (1 + weight) in fp32, the product cast back
+            return self._zero_centred(t, p, x, normed)
+        normed = ops.cast(t, normed, x.each)
+        if not self.affine:
+            return normed
+        return ops.scale_by_weight(t, p, normed, self._scale_size, p.weights)
+
+    def _zero_centred(self, t: Tape, p: Profile, x: Var, normed: Var) -> Var:
+        one_plus = Var(Size(fixed=self.size), FP32, False, f"{t.path}/1 + weight")
+        steps = [Step("input", normed.bytes, 0)]
+        if p.trained:
+            steps += [Step("temp", normed.bytes), Step("weight", Size(fixed=self.size * p.weights))]
+        scaled = t.emit("scaled", [normed], normed.elements, FP32, [normed, one_plus], steps, trained=p.trained)
+        return ops.cast(t, scaled, x.each)
+
+    @property
+    def _scale_size(self) -> int:
+        return self.size * (self.heads or 1)

@@ -94,4 +94,4 @@ def _message(error: MemcalcError | click.ClickException) -> str:
         return error.format_message()
     fields = getattr(error, "fields", ())
     options = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-    return f"{options}: {error}" if options else str(error)
+    return f"{options}: {getattr(error, 'message', error)}" if options else str(error)

@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.ledger import Shape
 from memcalc.errors import nearest
 from memcalc.estimates.placement import Held, Tensors
 from memcalc.specs.rules import SpecError
@@ -14,36 +16,53 @@ TARGET_NAMES = {
 }  # fmt: skip
 LINEAR_ROLES = ("attention", "linear-attention", "state-space", "mlp")
 QUANTISED_ROLES = (*LINEAR_ROLES, "experts")
+NOT_LINEAR = frozenset({"A_log", "relative_bias", "positions"})  # parameters and embeddings that have two dimensions
 
 
 @lru_cache(maxsize=256)
 def adapters(base: Tensors, targets: tuple[str, ...], rank: int) -> Tensors:
-    """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix.
+    """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix of this rank.
 
     "all-linear" targets every linear layer inside the layers but the routed experts, which transformers keeps as stacked
-    parameters, and the router (peft/tuners/tuners_utils.py). Raises SpecError for a target the model does not have.
+    parameters, and the router (peft/tuners/tuners_utils.py).
     """
-    linear = [e for e in base.held if e.layered and e.role in LINEAR_ROLES and len(e.shape) == 2 and not e.routed]
-    names = {entry.path.rsplit("/", 1)[-1] for entry in linear}
-    wanted = set()
-    for target in targets:
-        name = TARGET_NAMES.get(target, target)
-        if name == "all-linear":
-            wanted |= names
-        elif name in names:
-            wanted.add(name)
-        else:
-            known = ", ".join(sorted(names))
-            raise SpecError(
-                f"the model has no linear layer named {target!r} (all-linear, {known}){nearest(name, names)}", "lora_targets"
-            )
+    wanted = {TARGET_NAMES.get(target, target) for target in targets}
     pairs = (
         Held(f"{entry.path}/lora_{part}", "adapter", shape, entry.copies, False, True)
-        for entry in linear
-        if entry.path.rsplit("/", 1)[-1] in wanted
+        for entry in base.held
+        if entry.layered and not entry.routed and _is_linear(entry.path, entry.role, entry.shape)
+        if "all-linear" in wanted or _name(entry.path) in wanted
         for part, shape in (("A", (rank, entry.shape[1])), ("B", (entry.shape[0], rank)))
     )
     return Tensors(tuple(pairs))
+
+
+@lru_cache(maxsize=256)
+def check_targets(architecture: Architecture, targets: tuple[str, ...]) -> None:
+    """Raises SpecError for a target that no layer of the model has (a pipeline stage may well lack one)."""
+    names = {
+        _name(counted.path)
+        for counted in architecture.weights
+        if counted.layered and not counted.weight.routed
+        if _is_linear(counted.path, counted.weight.role, counted.weight.shape)
+    }
+    for target in targets:
+        name = TARGET_NAMES.get(target, target)
+        if name != "all-linear" and name not in names:
+            known = ", ".join(sorted(names))
+            raise SpecError(
+                f"the model has no linear layer named {target!r:.40} (all-linear, {known}){nearest(name, names)}",
+                "lora_targets",
+            )
+
+
+def _is_linear(path: str, role: str, shape: Shape) -> bool:
+    name = _name(path)
+    return role in LINEAR_ROLES and len(shape) == 2 and name not in NOT_LINEAR and not name.endswith(".bias")
+
+
+def _name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
 @lru_cache(maxsize=256)

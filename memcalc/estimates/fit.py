@@ -59,9 +59,8 @@ def _single_changes(run: Training) -> Iterator[tuple[str, Training]]:
 
 def _combined_changes(run: Training) -> Iterator[tuple[str, Training]]:
     """Full recomputation and one sequence at a time, with every kind of sharding, then GPUs, then offload."""
-    for small_flags, small in _try(
-        "--recompute full --micro-batch 1", run, recompute="full", micro_batch=1, attention="flash"
-    ):
+    small_flags = "--recompute full --micro-batch 1" + (" --attention flash" if run.attention == "eager" else "")
+    for _, small in _try(small_flags, run, recompute="full", micro_batch=1, attention="flash"):
         for changes in (_more_sharding, _more_gpus, _offload):
             for flags, changed in changes(small):
                 yield f"{small_flags} {flags}", changed

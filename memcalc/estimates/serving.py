@@ -59,7 +59,8 @@ class LayerCache(NamedTuple):
 def estimate(architecture: Architecture, run: Serving) -> ServingEstimate:
     """The heaviest pipeline stage's rank for one architecture served one way."""
     _check(architecture, run)
-    found = [_on_stage(architecture, run, stage) for stage in stages(architecture, run.tp, run.pp, run.ep, run.tp)]
+    etp = max(1, run.tp // run.ep)  # experts are cut by tensor parallelism only as far as expert parallelism does not
+    found = [_on_stage(architecture, run, stage) for stage in stages(architecture, run.tp, run.pp, run.ep, etp)]
     return max(found, key=lambda rank: rank.peak)
 
 
@@ -100,7 +101,7 @@ def _weight_lines(stage: Stage, stored: NumberFormat) -> Iterator[Line]:
     """Weights by role; block formats leave what engines do not quantise in bf16."""
     plain = number_format("bf16")
     for (role, low), elements in _by_role(stage).items():
-        chosen = stored if low or stored.bytes_for(1) >= 2 else plain
+        chosen = stored if low or stored.bits_per_value >= 16 else plain
         yield line(
             "weights", role + ("" if low or chosen is stored else ", unquantised"), "always",
             model_states.block_format_bytes, elements=elements, block=chosen.block_size,
@@ -169,5 +170,5 @@ def _assumptions(run: Serving, caches: tuple[LayerCache, ...]) -> Iterator[str]:
     yield "activations of the engine are not included: leave 5 to 10 % of the memory for them"
     if any(entry.cache.window for entry in caches):
         yield "sliding-window layers keep at most their window"
-    if number_format(run.weights).bytes_for(1) < 2:
+    if number_format(run.weights).bits_per_value < 16:
         yield "embeddings, norms, routers and the head stay bf16"

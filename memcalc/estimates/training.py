@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
-from memcalc.estimates.adapters import adapters, quantised
+from memcalc.estimates.adapters import adapters, check_targets, quantised
 from memcalc.estimates.lines import COMPONENTS, Line, line, totals
 from memcalc.estimates.placement import Held, Stage, Tensors, stages
 from memcalc.formulas import activations, model_states
@@ -113,6 +113,8 @@ def estimate(architecture: Architecture, run: Training) -> TrainingEstimate:
     p = run.parallelism
     shape = _shape(architecture)
     p.check_model(heads=shape.heads, layers=shape.layers, experts=shape.experts)
+    if run.method != "full":
+        check_targets(architecture, run.lora_targets)
     setting = _setting(run)
     found = [
         _assemble(setting, stage, _textbook_activations(architecture, setting, stage))

@@ -30,7 +30,9 @@ class BytesPerParameter(NamedTuple):
 
 @formula("coursera-2023", "8 bytes (high estimate) at fp32; half of it when activations are 16 bit", ESTIMATE)
 def activation_bytes_per_parameter(compute_bytes: float) -> float:
-    """Activations and temporaries per parameter, when nothing else is known: 2 × compute_bytes [B].
+    """Activations and temporaries per parameter, when nothing else is known.
+
+    2 × compute_bytes      compute_bytes [B] of one element of the compute format. Returns bytes [B] per parameter.
 
     >>> activation_bytes_per_parameter(compute_bytes=4)
     8

@@ -86,7 +86,7 @@ def fsdp_gathered_bytes(root: int, largest_layer: int, layers_in_flight: int, by
 def adapter_elements(rank: int, inputs: int, outputs: int, copies: int) -> int:
     """Parameters of low-rank adapters on `copies` matrices of [outputs, inputs].
 
-    rank × (inputs + outputs) × copies [count].
+    rank × (inputs + outputs) × copies      all [count]. Returns a count.
 
     >>> adapter_elements(rank=16, inputs=4096, outputs=4096, copies=1)
     131072
@@ -98,7 +98,7 @@ def adapter_elements(rank: int, inputs: int, outputs: int, copies: int) -> int:
 def context_bytes(context: int, communicators: int, communicator: int) -> int:
     """What the driver and NCCL hold outside PyTorch's allocator.
 
-    context + communicators × communicator [B].
+    context + communicators × communicator      context and communicator [B] each. Returns bytes [B].
     """
     return context + communicators * communicator
 

@@ -31,20 +31,37 @@ def render(report: Report, format_: str, *, get: str | None = None, terminal: bo
 
 
 def write(text: str, path: str | None) -> None:
-    """To stdout, or to a file through a temporary one beside it, so that a failure leaves no half-written file."""
+    """To stdout, or to a file."""
     if path is None:
-        try:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-        except UnicodeEncodeError:
-            sys.stdout.buffer.write((text + "\n").encode(sys.stdout.encoding or "ascii", "replace"))
+        _to_stdout(text + "\n")
         return
-    temporary = f"{path}.part{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        if os.path.exists(temporary):
+        _to_file(text + "\n", path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot be written ({reason})", place=f"--output {path}") from None
+
+
+def _to_stdout(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except UnicodeEncodeError:
+        sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "ascii", "replace"))
+    except BrokenPipeError:  # the reader (head, less) has all it wants; what is left must not fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _to_file(text: str, path: str) -> None:
+    """Through a temporary file beside it, so that a failure leaves no half-written one; pipes and devices directly."""
+    path = os.path.realpath(path) if os.path.isfile(path) else path
+    special = os.path.exists(path) and not os.path.isfile(path)
+    temporary = path if special else f"{path}.part{os.getpid()}"
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        if not special:
+            os.replace(temporary, path)
+    finally:
+        if not special and os.path.exists(temporary):
             os.unlink(temporary)
-        raise InputError(f"cannot be written ({error.strerror or error})", place=f"--output {path}") from None

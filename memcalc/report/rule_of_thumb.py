@@ -34,7 +34,7 @@ def report(rows: Sequence[Row], params: int) -> Report:
         tuple(columns),
         [
             (row.precision, row.optimizer, row.bytes.weights, row.bytes.gradients, round(row.bytes.optimizer_states, 4),
-             row.bytes.master_weights, row.bytes.activations, round(row.bytes.train, 4), row.bytes.train * params)
+             row.bytes.master_weights, row.bytes.activations, round(row.bytes.train, 4), round(row.bytes.train * params))
             for row in rows
         ],
     )  # fmt: skip

@@ -9,15 +9,16 @@ from memcalc.errors import InputError, nearest
 
 
 class SpecError(InputError, ValueError):
-    """A rule of a spec is broken. `fields` names the spec's fields, so that a caller can say which option or key."""
+    """A rule of a spec is broken. `fields` names the spec's fields, `message` is the rest: the command line puts options
+    in their place."""
 
     def __init__(self, message: str, *fields: str) -> None:
-        super().__init__(message)
-        self.fields = fields
+        super().__init__(message, place=", ".join(fields))
+        self.message, self.fields = message, fields
 
 
 class Range(NamedTuple):
-    """Bounds of a number, both included; in a JSON Schema they are minimum and maximum."""
+    """Bounds of a number, both included, of a whole one if they are; in a JSON Schema they are minimum and maximum."""
 
     low: float
     high: float
@@ -26,8 +27,11 @@ class Range(NamedTuple):
         return {**handler(schema), "minimum": self.low, "maximum": self.high}
 
     def check(self, name: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
-            raise SpecError(f"must be between {self.low:,} and {self.high:,}, not {value!r:.40}", name)
+        whole = isinstance(self.low, int)
+        kinds = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not self.low <= value <= self.high:
+            kind = "a whole number between" if whole else "between"
+            raise SpecError(f"must be {kind} {self.low:,} and {self.high:,}, not {value!r:.40}", name)
 
 
 class Choice(NamedTuple):

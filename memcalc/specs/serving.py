@@ -31,8 +31,11 @@ class Serving:
                 number_format(getattr(self, name))
             except InputError as error:
                 raise SpecError(str(error), name) from None
-        if self.ep > self.tp and self.ep % self.tp:
-            raise SpecError(f"expert parallelism {self.ep} must be a multiple of tensor parallelism {self.tp}", "ep", "tp")
+        if max(self.ep, self.tp) % min(self.ep, self.tp):
+            raise SpecError(
+                f"of expert parallelism {self.ep} and tensor parallelism {self.tp} one must be a multiple of the other",
+                "ep", "tp",
+            )  # fmt: skip
 
     @property
     def gpus(self) -> int:

@@ -30,17 +30,20 @@ MODULES: dict[str, str] = {
         ),
         "interleaved": "llama4_text mimo_v2_flash minimax",
         "latent": (
-            "deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"
+            "deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"
         ),
+        "compressed": "deepseek_v4",
         "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma lfm2",
         "kimi_linear": "kimi_linear",
         "mamba": "mamba mamba2 falcon_mamba jamba",
         "bamba": "bamba granitemoehybrid falcon_h1 zamba2",
         "nemotron_h": "nemotron_h",
-        "multimodal": (
-            "gemma3 gemma3n gemma3n_text gemma4 gemma4_text qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe "
-            "llama4 mistral3 pixtral llava mllama minimax_m3_vl kimi_k25 kimi_vl"
-        ),
+        "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe",
+        "gemma": "gemma3 gemma4 gemma4_text",
+        "gemma3n": "gemma3n gemma3n_text",
+        "multimodal": "llama4 mistral3 pixtral llava kimi_k25 kimi_vl",
+        "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
+        "mllama": "mllama",
         "encoders": "bert roberta xlm-roberta distilbert vit clip",
         "seq2seq": "t5 mt5 whisper bart",
     }.items()

@@ -35,11 +35,16 @@ def granitemoehybrid(c: Config) -> Architecture:
     if c.integer("num_experts", low=0):
         feed_forward = experts(c, "intermediate_size", shared=shared)
     rotary = c.text("position_embedding_type", "") == "rope"
+    return _scaled_decoder(c, _mixed(c, kinds, feed_forward, rotary=rotary))
+
+
+def _scaled_decoder(c: Config, layers: Layer | list[Layer]) -> Architecture:
+    """A decoder that multiplies embeddings and logits by constants."""
     hidden, vocabulary = c.integer("hidden_size"), c.integer("vocab_size")
     tied = c.flag("tie_word_embeddings", False)
     return decoder(
         c,
-        _mixed(c, kinds, feed_forward, rotary=rotary),
+        layers,
         rms(c),
         tied=tied,
         embedding=Embedding(vocabulary, hidden, scaled=True),
@@ -77,7 +82,7 @@ def falcon_h1(c: Config) -> Architecture:
             ("mlp", mlp(c, bias=c.flag("mlp_bias", False))),
         )
     )
-    return decoder(c, layer, norm)
+    return _scaled_decoder(c, layer)
 
 
 def zamba2(c: Config) -> Architecture:

@@ -1,6 +1,6 @@
 """A checked view of a config.json: typed, bounded, with the family's defaults, and errors that name file and key."""
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Config:
 
     def number(self, key: str, default: Any = REQUIRED) -> float:
         value = self._find(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
             raise self.error(key, f"must be a finite number, not {value!r:.60}")
         return float(value)
 
@@ -97,6 +97,10 @@ class Config:
         if not isinstance(value, Mapping):
             raise self.error(key, f"must be an object, not {value!r:.60}")
         return Config(value, f"{self.place}: {key}", defaults)
+
+    def reread(self, defaults: Mapping[str, Any] | None = None, **changes: Any) -> "Config":
+        """The same values under other defaults, or with some of them changed (what an outer config decides)."""
+        return Config({**self._values, **changes}, self.place, self._defaults if defaults is None else defaults)
 
     def error(self, key: str, message: str) -> InputError:
         return InputError(f"{self.spelling(key)} {message}", place=self.place)

@@ -1,6 +1,6 @@
 """Attention mixed with linear attention and recurrences: Qwen3-Next, Qwen3.5, RecurrentGemma, LFM2.
 
-Hybrids of attention and state-space mixers are in `mamba`.
+Hybrids of attention and state-space mixers are in `mamba`, `bamba` and `nemotron_h`.
 """
 
 from collections.abc import Mapping
@@ -51,11 +51,13 @@ def qwen3_5_moe_text(c: Config) -> Architecture:
 
 
 def qwen3_5_language(c: Config, tied: bool) -> Part:
+    """The language model from a text config, at the top or nested."""
     layers = _qwen_layers(c, [False] * c.layers(), fused=False)
     return decoder_part(c, layers, rms(c, kind=ZERO_CENTRED), tied=tied)
 
 
 def qwen3_5_moe_language(c: Config, tied: bool) -> Part:
+    """The language model from a text config, at the top or nested."""
     layers = _qwen_layers(c, [True] * c.layers(), fused=False)
     return decoder_part(c, layers, rms(c, kind=ZERO_CENTRED), tied=tied)
 

@@ -8,8 +8,17 @@ from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.ledger import Block
 from memcalc.blocks.lightning_attention import LightningAttention
-from memcalc.blocks.norm import Norm
-from memcalc.readers.hf.common import attention, biased_attention, decoder, head_dim, mlp, pre_norm, rms, sliding_window, windowed
+from memcalc.readers.hf.common import (
+    attention,
+    biased_attention,
+    decoder,
+    head_dim,
+    mlp,
+    pre_norm,
+    rms,
+    sliding_window,
+    windowed,
+)
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
 from memcalc.readers.hf.mixture import (
@@ -23,10 +32,6 @@ from memcalc.readers.hf.mixture import (
 
 
 def llama4_text(c: Config) -> Architecture:
-    return decoder(c, llama4_layers(c), rms(c))
-
-
-def llama4_layers(c: Config) -> list[Layer]:
     """Rotary layers attend within aligned chunks; each n-th has no positions and attends to everything."""
     depth, interval = c.layers(), c.integer("no_rope_layer_interval")
     rotary = [(i + 1) % interval != 0 for i in range(depth)]
@@ -40,7 +45,8 @@ def llama4_layers(c: Config) -> list[Layer]:
         return experts(c, "intermediate_size", transposed=True, shared=mlp(c))
 
     dense = c.integer("intermediate_size_mlp")
-    return alternating(c, _llama4_sparse(c), mixers, routed, lambda: mlp(c, intermediate=dense))
+    layers = alternating(c, _llama4_sparse(c), mixers, routed, lambda: mlp(c, intermediate=dense))
+    return decoder(c, layers, rms(c))
 
 
 def _llama4_sparse(c: Config) -> list[bool]:

@@ -1,12 +1,8 @@
-"""Layers of several kinds: reading the pattern that they follow, building one layer a kind."""
+"""Layers of several kinds: the pattern that they follow."""
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-from memcalc.blocks.architecture import Layer
 from memcalc.readers.hf.config import Config
-
-Kind = TypeVar("Kind", bound=Hashable)
 
 RENAMED = {"mamba": "linear_attention", "attention": "full_attention"}  # older names of transformers
 
@@ -27,15 +23,9 @@ def refuse_unknown(c: Config, key: str, kinds: Sequence[str], accepted: Sequence
     return list(kinds)
 
 
-def one_a_kind(kinds: Sequence[Kind], make: Callable[[Kind], Layer]) -> list[Layer]:
-    """One layer a position, built once for each distinct kind."""
-    made = {kind: make(kind) for kind in dict.fromkeys(kinds)}
-    return [made[kind] for kind in kinds]
-
-
 def prediction_notes(c: Config) -> tuple[str, ...]:
     """A note where the config announces multi-token-prediction layers, which transformers does not build."""
-    for key in ("num_nextn_predict_layers", "mtp_num_hidden_layers"):
+    for key in ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "num_mtp_modules"):
         if c.has(key) and (count := c.integer(key, low=0)):
             return (f"{count} multi-token-prediction layer{'s' * (count > 1)} ({key}) not counted",)
     return ()

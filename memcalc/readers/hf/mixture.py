@@ -40,7 +40,8 @@ def experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> E
         raise c.error("num_experts_per_tok", f"({top_k}) exceeds {c.spelling('num_experts')} ({count})")
     if "activation" not in traits:
         traits["activation"] = c.text("hidden_act", "silu")
-    return Experts(c.integer("hidden_size"), c.integer(width), count, top_k, **traits)
+    hidden = traits.pop("hidden", 0) or c.integer("hidden_size")
+    return Experts(hidden, c.integer(width), count, top_k, **traits)
 
 
 def corrected_experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> Experts:
@@ -122,13 +123,9 @@ def _qwen2_experts(c: Config) -> Experts:
 
 
 def qwen3_moe(c: Config) -> Architecture:
-    return decoder(c, qwen3_moe_layers(c), rms(c))
-
-
-def qwen3_moe_layers(c: Config) -> list[Layer]:
     window = sliding_window(c) if c.flag("use_sliding_window", False) else None
     mixer = head_norms(c, biased_attention(c, window=window))
-    return alternating(c, sparse_every_nth(c), mixer, lambda: experts(c))
+    return decoder(c, alternating(c, sparse_every_nth(c), mixer, lambda: experts(c)), rms(c))
 
 
 def olmoe(c: Config) -> Architecture:
@@ -152,9 +149,7 @@ def minimax_m2(c: Config) -> Architecture:
 
 def _whole_norms(c: Config, attention: Attention) -> Attention:
     """The same attention with one norm over all its queries and one over all its keys."""
-    return replace(
-        attention, query_norm=rms(c, size=attention.query_size), key_norm=rms(c, size=attention.key_size)
-    )
+    return replace(attention, query_norm=rms(c, size=attention.query_size), key_norm=rms(c, size=attention.key_size))
 
 
 def phimoe(c: Config) -> Architecture:
@@ -169,9 +164,7 @@ def granitemoe(c: Config) -> Architecture:
     norm, hidden, vocabulary = rms(c), c.integer("hidden_size"), c.integer("vocab_size")
     tied = c.flag("tie_word_embeddings", False)
     shared = c.integer("shared_intermediate_size", 0, low=0)
-    feed_forward = experts(
-        c, "intermediate_size", shared=mlp(c, intermediate=shared, fused=True) if shared else None
-    )
+    feed_forward = experts(c, "intermediate_size", shared=mlp(c, intermediate=shared, fused=True) if shared else None)
     return decoder(
         c,
         pre_norm(norm, biased_attention(c), feed_forward),
@@ -185,20 +178,15 @@ def granitemoe(c: Config) -> Architecture:
 def dbrx(c: Config) -> Architecture:
     norm, dropout = layer_norm(c, bias=False), c.number("resid_pdrop", 0.0)
     attn, ffn = c.sub("attn_config", {"kv_n_heads": 1}), c.sub("ffn_config", _DBRX_FFN)
-    count, top_k = ffn.integer("num_experts"), ffn.integer("num_experts_per_tok")
-    if top_k > count:
-        raise ffn.error("num_experts_per_tok", f"({top_k}) exceeds {ffn.spelling('num_experts')} ({count})")
     mixer = attention(
-        c, kv_heads=attn.integer("kv_n_heads"), fused=True, dropout=attn.number("attn_pdrop", 0.0), output_dropout=dropout
+        c,
+        kv_heads=attn.integer("kv_n_heads"),
+        fused=True,
+        dropout=attn.number("attn_pdrop", 0.0),
+        output_dropout=dropout,
     )
-    feed_forward = Experts(
-        c.integer("hidden_size"),
-        ffn.integer("ffn_hidden_size"),
-        count,
-        top_k,
-        activation=ffn.sub("ffn_act_fn", {}).text("name", "silu"),
-        flat=True,
-    )
+    activation = ffn.sub("ffn_act_fn", {}).text("name", "silu")
+    feed_forward = experts(ffn, "ffn_hidden_size", hidden=c.integer("hidden_size"), activation=activation, flat=True)
     embedding = Embedding(c.integer("vocab_size"), c.integer("hidden_size"), dropout=c.number("emb_pdrop", 0.0))
     return decoder(c, pre_norm(norm, mixer, feed_forward), norm, embedding=embedding)
 
@@ -236,7 +224,9 @@ def hunyuan_v1_moe(c: Config) -> Architecture:
     norm, depth = rms(c), c.layers()
     mixer = head_norms(c, biased_attention(c))
     listed = isinstance(c.raw("num_experts_per_tok"), list)
-    top_ks = c.entries("num_experts_per_tok", of=int, length=depth) if listed else [c.integer("num_experts_per_tok")] * depth
+    top_ks = (
+        c.entries("num_experts_per_tok", of=int, length=depth) if listed else [c.integer("num_experts_per_tok")] * depth
+    )
     if min(top_ks) < 1:
         raise c.error("num_experts_per_tok", "must hold numbers of at least 1")
     layers = windowed(
@@ -250,9 +240,7 @@ def glm4_moe(c: Config) -> Architecture:
     mixer = attention(c, query_bias=c.flag("attention_bias", False))
     if c.flag("use_qk_norm", False):
         mixer = head_norms(c, mixer)
-    layers = alternating(
-        c, sparse_after_dense(c, 1), mixer, lambda: corrected_experts(c, shared=shared_experts(c))
-    )
+    layers = alternating(c, sparse_after_dense(c, 1), mixer, lambda: corrected_experts(c, shared=shared_experts(c)))
     return with_notes(decoder(c, layers, rms(c)), c)
 
 
@@ -289,13 +277,7 @@ FAMILIES = {
     "dbrx": Family(dbrx, {}),
     "gpt_oss": Family(
         gpt_oss,
-        {
-            "num_key_value_heads": 8,
-            "head_dim": 64,
-            "attention_bias": True,
-            "sliding_window": 128,
-            "rms_norm_eps": 1e-5,
-        },
+        {"num_key_value_heads": 8, "head_dim": 64, "attention_bias": True, "sliding_window": 128, "rms_norm_eps": 1e-5},
     ),
     "ernie4_5_moe": Family(
         ernie4_5_moe,

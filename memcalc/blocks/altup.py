@@ -1,0 +1,51 @@
+"""Gemma 3n's wider residual stream (alternating updates) and its low-rank residual connection (Laurel)."""
+
+from dataclasses import dataclass
+
+from memcalc.blocks.ledger import Weight, linear, prefixed
+from memcalc.blocks.norm import Norm
+
+
+@dataclass(frozen=True)
+class AltUp:
+    """`streams` copies of the residual; a layer computes on one and corrects a prediction of all.
+
+    The hidden state between layers is `streams` times as wide as `hidden`.
+    """
+
+    hidden: int
+    streams: int
+    epsilon: float = 1e-6
+
+    def weights(self) -> tuple[Weight, ...]:
+        out = linear("correction_coefs", "mlp", self.streams, self.streams)
+        out += linear("prediction_coefs", "mlp", self.streams, self.streams**2)
+        out += linear("modality_router", "mlp", self.hidden, self.streams)
+        scale = Weight("correct_output_scale", "other", (self.hidden,))
+        return (*out, *prefixed("router_norm", Norm(self.hidden, epsilon=self.epsilon).weights()), scale)
+
+
+@dataclass(frozen=True)
+class AltUpProjections:
+    """A square matrix for each stream but the first: into the streams before the layers, or back after them."""
+
+    hidden: int
+    streams: int
+
+    def weights(self) -> tuple[Weight, ...]:
+        others = self.streams - 1
+        return (Weight("weight", "other", (self.hidden, self.hidden), tensors=others),) if others else ()
+
+
+@dataclass(frozen=True)
+class Laurel:
+    """x + norm(right(left(x))) of rank `rank`, beside the attention."""
+
+    hidden: int
+    rank: int
+    epsilon: float = 1e-6
+
+    def weights(self) -> tuple[Weight, ...]:
+        out = linear("linear_left", "mlp", self.hidden, self.rank)
+        out += linear("linear_right", "mlp", self.rank, self.hidden)
+        return out + prefixed("norm", Norm(self.hidden, epsilon=self.epsilon).weights())

@@ -1,0 +1,137 @@
+"""Softmax attention as its kernels run it: what each keeps for the backward pass.
+
+flash: query, key, value, output and an fp32 log-sum-exp a head (aten::_scaled_dot_product_flash_attention).
+efficient: the same, for fp32 or where a mask is needed (aten::_scaled_dot_product_efficient_attention).
+eager: scores, their fp32 softmax, its 16-bit copy, and keys and values repeated for every query head
+(transformers eager_attention_forward). The math fallback of sdpa, taken where grouped heads meet fp32, keeps the same.
+"""
+
+from typing import TYPE_CHECKING
+
+from memcalc.blocks import operations as ops
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
+
+if TYPE_CHECKING:
+    from memcalc.blocks.attention import Attention
+
+FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)
+BLOCK = 512  # bytes; two philox scalars take an allocator block each
+
+
+def rotate(t: Tape, p: Profile, x: Var, share: float) -> Var:
+    """x cos + rotate_half(x) sin: nothing of x is saved, cos and sin are shared by all layers."""
+    if p.kernels.fused_rotary:
+        return ops.scale(t, x, "rotary")
+    part = x.elements * share
+    half = part * 0.5
+    straight = t.emit("x cos", [x], part, x.each)
+    first = t.emit("first half", [x], half, x.each, (), [Step("input", part * x.each)])
+    second = t.emit("second half", [x], half, x.each, (), [Step("input", part * x.each)])
+    minus = t.emit("negated", [second], half, x.each)
+    turned = t.emit("turned", [minus, first], part, x.each, (), [Step("share", index=1), Step("share", index=0)])
+    crossed = t.emit("x sin", [turned], part, x.each)
+    return ops.add(t, straight, crossed) if share == 1 else _with_rest(t, x, ops.add(t, straight, crossed))
+
+
+def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
+    """Partial rotation: the rest of the head is concatenated again."""
+    steps = [Step("share"), Step("input", x.bytes, 1)]
+    return t.emit("joined", [rotated, x], x.elements, x.each, (), steps)
+
+
+def attend(
+    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int
+) -> Var:
+    """The attention result, heads × v_head_dim a token."""
+    masked = a.window is not None and p.window_masks
+    drops = p.dropout and a.dropout > 0
+    if p.attention == "eager":
+        return _eager(t, p, a, query, key, value, heads, kv_heads, drops)
+    fused = query.each == 2 or p.autocast
+    if fused and p.autocast:
+        query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
+    if p.attention == "flash" or (fused and not masked and a.head_dim <= FLASH_MAX_HEAD):
+        out = _fused(t, a, query, key, value, heads, philox=True)
+        # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
+        return _contiguous(t, out) if a.rotary and a.rotary_dim else out
+    if heads == kv_heads or masked:
+        return _efficient(t, p, a, query, key, value, heads, kv_heads, masked)
+    return _math(t, p, a, query, key, value, heads, kv_heads)
+
+
+def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int, *, philox: bool) -> Var:
+    width = heads * (a.v_head_dim or a.head_dim)
+    lse = Var(Size(token=heads), FP32, False, f"{t.path}/log-sum-exp")
+    seeds = [Var(Size(fixed=BLOCK / INT64), INT64, False, f"{t.path}/philox {i}") for i in range(2)]
+    steps = [Step("input", x.bytes, i) for i, x in enumerate((query, key, value))]
+    saves = [query, key, value, lse, *seeds]
+    out = t.emit("attention", [query, key, value], Size(token=width), query.each, saves, steps)
+    if out.grad:
+        t.nodes[-1].saves = (*t.nodes[-1].saves, out)
+    return out
+
+
+def _efficient(
+    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, masked: bool
+) -> Var:
+    if heads != kv_heads:  # the kernel knows no grouped heads: keys and values are repeated before it
+        key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
+    out = _fused(t, a, query, key, value, heads, philox=True)
+    if masked and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
+        mask = Var(Size(pair=1), query.each, False, f"{t.path}/mask")
+        t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
+    return out
+
+
+def _repeat(t: Tape, x: Var, heads: int, kv_heads: int) -> Var:
+    """Keys or values for every query head: a copy, but a view where there is only one head to repeat."""
+    if heads == kv_heads:
+        return x
+    wide = x.elements * (heads / kv_heads)
+    out = t.emit("repeated", [x], wide, x.each, (), [Step("input", x.bytes)])
+    out.whole = x if kv_heads == 1 else None
+    return out
+
+
+def _eager(
+    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool,
+    *, capped: bool = True,
+) -> Var:  # fmt: skip
+    """Scores and probabilities whole (transformers eager_attention_forward)."""
+    times, pairs = heads / kv_heads, Size(pair=heads)
+    if p.autocast:
+        query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
+    key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
+    query, key = _contiguous(t, query), (_contiguous(t, key) if times == 1 else key)
+    scores = t.emit("scores", [query, key], pairs, query.each, [query, key])
+    scores = ops.scale(t, scores, "scores scaled")
+    if a.softcap and capped:  # sdpa knows no softcap and leaves it out
+        capped = t.emit("softcap", [scores], pairs, scores.each)
+        if capped.grad:
+            t.nodes[-1].saves = (capped,)
+        scores = capped
+    wide = scores.each if _keeps_type(a) and not p.autocast else FP32
+    probabilities = ops.softmax(t, scores, wide)
+    probabilities = ops.cast(t, probabilities, query.each)
+    if drops:
+        probabilities = ops.dropout(t, p, probabilities, a.dropout)
+    value = _contiguous(t, value) if times == 1 else value
+    out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), query.each,
+                 [probabilities, value])  # fmt: skip
+    return t.emit("transposed", [out], out.elements, out.each)
+
+
+def _keeps_type(a: "Attention") -> bool:
+    """GPT-2's eager attention takes the softmax in the compute type."""
+    return a.transposed and a.fused
+
+
+def _contiguous(t: Tape, x: Var) -> Var:
+    """bmm works on a contiguous copy of transposed heads."""
+    return t.emit("contiguous", [x], x.elements, x.each)
+
+
+def _math(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
+    """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32."""
+    return _eager(t, p, a, query, key, value, heads, kv_heads, drops=False, capped=False)

@@ -1,0 +1,44 @@
+"""Per-layer embeddings (Gemma 3n and 4): each layer gets a small vector of its own for each token."""
+
+from dataclasses import dataclass
+
+from memcalc.blocks.ledger import Weight, linear, prefixed
+from memcalc.blocks.norm import Norm
+
+
+@dataclass(frozen=True)
+class PerLayerEmbedding:
+    """All layers' vectors at once: a lookup [vocabulary, layers × size] plus a projection of the token embedding.
+
+    A lookup needs a row a token, so engines keep this table off the accelerator; the model holds it all the same.
+    """
+
+    vocabulary: int
+    layers: int
+    size: int
+    hidden: int
+    epsilon: float = 1e-6
+
+    def weights(self) -> tuple[Weight, ...]:
+        width = self.layers * self.size
+        table = Weight("table", "other", (self.vocabulary, width))
+        return (
+            table,
+            *linear("projection", "other", self.hidden, width),
+            *prefixed("norm", Norm(self.size, epsilon=self.epsilon).weights()),
+        )
+
+
+@dataclass(frozen=True)
+class PerLayerInput:
+    """x + norm(up(act(down(x)) × this layer's vector)), at the end of a layer."""
+
+    hidden: int
+    size: int
+    activation: str
+    epsilon: float = 1e-6
+
+    def weights(self) -> tuple[Weight, ...]:
+        out = linear("per_layer_input_gate", "mlp", self.hidden, self.size)
+        out += linear("per_layer_projection", "mlp", self.size, self.hidden)
+        return out + prefixed("norm", Norm(self.hidden, epsilon=self.epsilon).weights())

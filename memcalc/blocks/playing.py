@@ -1,0 +1,126 @@
+"""Layers, entry and exit of a model played onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.head import Head
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.operations import add
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Size, Tape, Var
+
+
+class Played(NamedTuple):
+    """What one layer adds to the timeline; sizes in bytes, as forms in tokens and pairs."""
+
+    saved: tuple[tuple[str, Size], ...]  # every tensor kept for the backward pass
+    saved_bytes: Size
+    input_bytes: Size  # all that is kept under full recomputation
+    peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
+
+
+def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
+    """The residual branches of a layer: each block with the norm before it, after it, or both.
+
+    norm, block → pre-norm; block, norm → post-norm (OLMo 2); norm, block, norm → sandwich (Gemma 2).
+    """
+    blocks = list(layer.blocks)
+    leading, trailing = isinstance(blocks[0][1], Norm), isinstance(blocks[-1][1], Norm)
+    out: list[list[tuple[str, Any]]] = []
+    position = 0
+    while position < len(blocks):
+        branch = []
+        if leading and isinstance(blocks[position][1], Norm):
+            branch.append(blocks[position])
+            position += 1
+        if position < len(blocks):
+            branch.append(blocks[position])
+            position += 1
+        if trailing and position < len(blocks) and isinstance(blocks[position][1], Norm):
+            branch.append(blocks[position])
+            position += 1
+        out.append(branch)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Played:
+    """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
+    tape = Tape()
+    x = Var(Size(token=hidden), profile.residual, input_grad, "input")
+    output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
+    saved = tape.saved()
+    total = tape.saved_bytes()
+    peaks = tape.backward(output, gradients=keep_gradients)
+    return Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks)
+
+
+def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
+    for branch in branches(layer):
+        y = x
+        for path, block in branch:
+            tape.path = path
+            y = block.forward(tape, profile, y)
+        x = add(tape, x, y)
+    return x
+
+
+def _parallel(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
+    """Attention and MLP read the same input: one shared norm, or one each."""
+    normed, results = x, []
+    for path, block in layer.blocks:
+        tape.path = path
+        if isinstance(block, Norm):
+            normed = block.forward(tape, profile, x)
+        else:
+            results.append(block.forward(tape, profile, normed))
+    total = results[0]
+    for result in results[1:]:
+        total = add(tape, total, result)
+    return add(tape, total, x)
+
+
+class PlayedExit(NamedTuple):
+    """Final norm, head and loss."""
+
+    saved: tuple[tuple[str, Size], ...]
+    saved_bytes: Size
+    loss_held: Size  # alive in the loss beside what is saved
+    peaks: tuple[Size, ...]
+
+
+@lru_cache(maxsize=1024)
+def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
+    """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
+    tape = Tape()
+    x = Var(Size(token=hidden), profile.residual, True, "input")
+    held, output = Size(), None
+    for path, block in blocks:
+        tape.path = path
+        hidden_states = x
+        x = block.forward(tape, profile, x)
+        if isinstance(block, Head):
+            tape.path = "loss"
+            held = block.loss(tape, x)
+            if hidden_states not in tape.saved():  # the model's output object still holds them
+                held = held + hidden_states.bytes
+        else:
+            output = x
+    if held != Size():
+        output = None
+    peaks = tape.backward(output, gradients=keep_gradients)
+    return PlayedExit(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), held, peaks)
+
+
+@lru_cache(maxsize=1024)
+def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) -> Played:
+    """The embedding and what follows it before the first layer."""
+    tape = Tape()
+    x: Var | None = None
+    for path, block in blocks:
+        tape.path = path
+        x = block.forward(tape, profile) if x is None else block.forward(tape, profile, x)
+    assert x is not None
+    peaks = tape.backward(x, gradients=keep_gradients)
+    return Played(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), Size(), peaks)

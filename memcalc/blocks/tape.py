@@ -1,0 +1,243 @@
+"""A symbolic tape: what PyTorch's autograd keeps and allocates, without PyTorch and without numbers.
+
+A block plays its forward pass onto a tape as eager code would run it: each operation names its inputs, what it saves for
+the backward pass and what its backward allocates. Sizes are linear forms in tokens and in token pairs, so one play serves
+every batch and sequence length. From the tape follow the saved tensors (the ledger) and, by running it backwards as
+autograd does, every moment that could be the peak.
+
+Sizes and order of allocations are those of PyTorch 2.13 (torch/csrc/autograd, derivatives.yaml), checked op by op against
+traces under fake tensors.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
+
+
+class Size(NamedTuple):
+    """token × tokens + pair × (batch × sequence²) + fixed; elements or bytes."""
+
+    token: float = 0.0
+    pair: float = 0.0
+    fixed: float = 0.0
+
+    def __mul__(self, factor: float) -> "Size":  # type: ignore[override]
+        return Size(self.token * factor, self.pair * factor, self.fixed * factor)
+
+    def __add__(self, other: "Size") -> "Size":  # type: ignore[override]
+        return Size(self.token + other.token, self.pair + other.pair, self.fixed + other.fixed)
+
+    def __sub__(self, other: "Size") -> "Size":
+        return Size(self.token - other.token, self.pair - other.pair, self.fixed - other.fixed)
+
+    def at(self, tokens: int, pairs: int) -> float:
+        return self.token * tokens + self.pair * pairs + self.fixed
+
+    def covers(self, other: "Size") -> bool:
+        """Never smaller than the other, whatever the batch and the length."""
+        return self.token >= other.token and self.pair >= other.pair and self.fixed >= other.fixed
+
+
+ZERO = Size()
+
+
+@dataclass(eq=False)
+class Var:
+    """A tensor on the tape: elements, bytes of each, whether a gradient flows to it."""
+
+    elements: Size
+    each: int
+    grad: bool
+    label: str = ""
+    whole: "Var | None" = None  # the tensor this one is a view of: saving the view keeps the whole
+
+    @property
+    def bytes(self) -> Size:
+        return self.elements * self.each
+
+
+class Step(NamedTuple):
+    """One allocation of a backward: a temporary, a parameter's gradient, or the gradient of input number `index`."""
+
+    kind: str  # "temp", "weight", "input" or "share" (the gradient itself, handed on without a copy)
+    bytes: Size = ZERO
+    index: int = 0
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation: its output, inputs, what it saves, and the allocations of its backward in order."""
+
+    name: str
+    out: Var
+    inputs: tuple[Var, ...]
+    saves: tuple[Var, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(eq=False)
+class Tape:
+    """Operations in forward order. `path` prefixes the labels of what is played next."""
+
+    nodes: list[Node] = field(default_factory=list)
+    path: str = ""
+
+    def emit(
+        self,
+        name: str,
+        inputs: Sequence[Var],
+        elements: Size,
+        each: int,
+        saves: Iterable[Var] = (),
+        steps: Sequence[Step] | None = None,
+        *,
+        trained: bool = False,
+    ) -> Var:
+        """Record an operation. Without `steps` its backward allocates one gradient for each input that needs one.
+
+        `trained`: a parameter of the operation needs a gradient, even when no input does.
+        """
+        needs = trained or any(var.grad for var in inputs)
+        out = Var(elements, each, needs, f"{self.path}/{name}" if self.path else name)
+        if needs:
+            if steps is None:
+                steps = [Step("input", var.bytes, i) for i, var in enumerate(inputs)]
+            kept = tuple(s for s in steps if s.kind not in ("input", "share") or inputs[s.index].grad)
+            self.nodes.append(Node(name, out, tuple(inputs), tuple(dict.fromkeys(_storage(var) for var in saves)), kept))
+        return out
+
+    # --- what is kept -------------------------------------------------------------------------------------------------
+
+    def saved(self) -> list[Var]:
+        """Every distinct tensor that the backward pass needs, in the order it was saved."""
+        return list(dict.fromkeys(var for node in self.nodes for var in node.saves))
+
+    def saved_bytes(self) -> Size:
+        total = ZERO
+        for var in self.saved():
+            total = total + var.bytes
+        return total
+
+    def weight_gradient_bytes(self) -> Size:
+        total = ZERO
+        for node in self.nodes:
+            for step in node.steps:
+                if step.kind == "weight":
+                    total = total + step.bytes
+        return total
+
+    # --- backwards ----------------------------------------------------------------------------------------------------
+
+    def backward(self, output: Var | None, *, gradients: bool = True) -> tuple[Size, ...]:
+        """Candidate peaks of running the tape backwards, in bytes above what other layers hold.
+
+        Counted are this tape's saved tensors, the gradients in flight and, with `gradients`, the parameter gradients made
+        here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
+        gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
+        """
+        run = _Backward(self, gradients)
+        if output is not None:
+            run.receive(output)
+        for node in reversed(self.nodes):
+            run.execute(node)
+        return _pareto(run.candidates)
+
+
+def _storage(var: Var) -> Var:
+    """What saving a tensor keeps alive: a view keeps the whole."""
+    return var.whole or var
+
+
+class _Buffer:
+    """A gradient in memory, shared by everyone who holds it."""
+
+    __slots__ = ("bytes", "holders")
+
+    def __init__(self, size: Size) -> None:
+        self.bytes = size
+        self.holders = 0
+
+
+class _Backward:
+    """Autograd's engine on a tape: nodes in reverse order, saved tensors released once their last user has run."""
+
+    def __init__(self, tape: Tape, keep_gradients: bool) -> None:
+        self.keep_gradients = keep_gradients
+        self.live = ZERO
+        self.candidates: list[Size] = []
+        self.pending: dict[Var, _Buffer] = {}
+        self.users: dict[Var, int] = {}
+        for node in tape.nodes:
+            for var in node.saves:
+                if var not in self.users:
+                    self.live = self.live + var.bytes
+                self.users[var] = self.users.get(var, 0) + 1
+        self.candidates.append(self.live)
+
+    def receive(self, var: Var) -> None:
+        """The gradient that later layers send."""
+        self._allocate(var.bytes)
+        self._hand(var, _Buffer(var.bytes))
+
+    def execute(self, node: Node) -> None:
+        incoming = self.pending.pop(node.out, None)
+        if incoming is None and node.name != "loss":
+            return  # nothing flows here
+        temporaries = ZERO
+        arriving: list[tuple[Var, _Buffer]] = []
+        for step in node.steps:
+            if step.kind == "share":
+                assert incoming is not None
+                incoming.holders += 1  # kept past the release below
+                arriving.append((node.inputs[step.index], incoming))
+                continue
+            self._allocate(step.bytes)
+            if step.kind == "input":
+                arriving.append((node.inputs[step.index], _Buffer(step.bytes)))
+            elif step.kind == "temp" or not self.keep_gradients:
+                temporaries = temporaries + step.bytes
+        self.live = self.live - temporaries
+        if incoming is not None:
+            self._release(incoming)
+        for var in node.saves:
+            self.users[var] -= 1
+            if self.users[var] == 0:
+                self.live = self.live - var.bytes
+        for var, buffer in arriving:
+            if buffer is incoming:
+                buffer.holders -= 1
+            self._hand(var, buffer)
+
+    def _hand(self, var: Var, buffer: _Buffer) -> None:
+        """A gradient reaches a tensor; a second one is added out of place, and both addends leave."""
+        buffer.holders += 1
+        held = self.pending.get(var)
+        if held is None:
+            self.pending[var] = buffer
+            return
+        total = _Buffer(var.bytes)
+        self._allocate(total.bytes)
+        total.holders = 1
+        self.pending[var] = total
+        self._release(held)
+        self._release(buffer)
+
+    def _allocate(self, size: Size) -> None:
+        self.live = self.live + size
+        self.candidates.append(self.live)
+
+    def _release(self, buffer: _Buffer) -> None:
+        buffer.holders -= 1
+        if buffer.holders == 0:
+            self.live = self.live - buffer.bytes
+
+
+def _pareto(candidates: list[Size]) -> tuple[Size, ...]:
+    """Those not covered by another candidate."""
+    kept: list[Size] = []
+    for candidate in sorted(set(candidates), reverse=True):
+        if not any(other.covers(candidate) for other in kept):
+            kept.append(candidate)
+    return tuple(kept)

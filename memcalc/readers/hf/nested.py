@@ -1,0 +1,118 @@
+"""Multimodal configs: a language config nested in one that says how the towers are joined to it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from memcalc.blocks.architecture import Architecture, Part
+from memcalc.errors import Unsupported
+from memcalc.readers.hf.common import architecture
+from memcalc.readers.hf.config import Config
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Language(NamedTuple):
+    """The language part of a multimodal model, and the nested config it was read from."""
+
+    part: Part
+    config: Config
+    tied: bool
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def hidden(self) -> int:
+        return self.config.integer("hidden_size")
+
+
+def read_language(
+    c: Config,
+    model_type: str,
+    defaults: Mapping[str, Any] = NOTHING,
+    *,
+    tied: bool,
+    nested: Config | None = None,
+    sized: bool = True,
+) -> Language:
+    """The part that the family `model_type` reads from `text_config`, tied as the outer config decides.
+
+    `defaults`: the nested configuration class's own values where they are not the family's, sizes included.
+    `nested`: the language config itself where it is not under that key; `sized`: its sizes have defaults.
+    """
+    from memcalc.readers.hf import MODULES, family  # that module imports the readers, this one among them
+
+    if model_type not in MODULES:
+        raise Unsupported(f"{c.place}: the language model {model_type!r:.60} inside text_config is not modelled")
+    reader = family(model_type)
+    sizes = SIZES.get(model_type, NOTHING) if sized else NOTHING
+    text = nested or c.sub("text_config", {})
+    text = text.reread({**sizes, **reader.defaults, **defaults}, tie_word_embeddings=tied)
+    read = reader.read(text)
+    if len(read.parts) != 1:
+        raise Unsupported(f"{c.place}: {model_type!r:.60} inside text_config is not a language model alone")
+    return Language(replace(read.parts[0], name="language"), text, tied, read.warnings, read.notes)
+
+
+def tied_outside(c: Config, default: bool) -> bool:
+    """`tie_word_embeddings` of the outer config alone: what the text_config says of it does not count."""
+    return c.flag("tie_word_embeddings", default)
+
+
+def tied_either(c: Config, inner_default: bool = False) -> bool:
+    """Tied where the outer config or the text_config says so."""
+    text = c.sub("text_config", {})
+    return c.flag("tie_word_embeddings", False) or text.flag("tie_word_embeddings", inner_default)
+
+
+def assumed_tied(c: Config) -> tuple[str, ...]:
+    """A warning where transformers ties embedding and head by its own default, unless the text_config agrees.
+
+    Files written before that default was there mean a head of their own, and their checkpoints hold one.
+    """
+    if c.has("tie_word_embeddings") or c.sub("text_config", {}).flag("tie_word_embeddings", False):
+        return ()
+    return (
+        "tie_word_embeddings is not in the outer config: embedding and head are counted as one matrix, as transformers "
+        "builds them; a checkpoint that holds a head of its own has that matrix more",
+    )
+
+
+def joined(
+    c: Config, language: Language, parts: tuple[Part, ...], *, warnings: tuple[str, ...] = (), context: int | None = None
+) -> Architecture:
+    """The whole model: the language part first, then its towers and projectors."""
+    whole = architecture(c, (language.part, *parts), tied=language.tied, text=language.config)
+    return replace(
+        whole,
+        warnings=(*language.warnings, *warnings),
+        notes=language.notes,
+        context=whole.context or context,
+    )
+
+
+def _sizes(vocabulary: int, hidden: int, intermediate: int, layers: int, heads: int) -> Mapping[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+# The sizes of the library's configuration classes: a nested config that is saved leaves out what equals them.
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "llama": _sizes(32000, 4096, 11008, 32, 32),
+    "mistral": _sizes(32000, 4096, 14336, 32, 32),
+    "ministral3": _sizes(131072, 4096, 14336, 34, 32),
+    "mixtral": _sizes(32000, 4096, 14336, 32, 32),
+    "qwen2": _sizes(151936, 4096, 22016, 32, 32),
+    "qwen3": _sizes(151936, 4096, 22016, 32, 32),
+    "gemma": _sizes(256000, 3072, 24576, 28, 16),
+    "gemma2": _sizes(256000, 2304, 9216, 26, 8),
+    "gemma3_text": _sizes(262208, 2304, 9216, 26, 8),
+    "phi3": _sizes(32064, 3072, 8192, 32, 32),
+    "deepseek_v3": _sizes(129280, 7168, 18432, 61, 128),
+}

@@ -1,0 +1,133 @@
+"""`memcalc infer`: weights and cache per GPU, how many fit, and the JSON contract."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+Folder = Callable[..., str]
+
+# DESIGN.md, section 3
+CONTRACT = (
+    "schema", "model.name", "model.parameters", "model.active_parameters", "model.embedding_parameters",
+    "per_gpu.weights", "per_gpu.kv_cache", "per_gpu.kv_cache_per_token", "per_gpu.state", "per_gpu.overhead",
+    "per_gpu.peak", "per_gpu.device", "capacity.kv_tokens", "capacity.max_concurrency", "capacity.max_batch",
+    "gpu.name", "gpu.memory", "gpu.usable", "gpu.fits", "gpu.headroom",
+    "lines.0.path", "lines.0.bytes", "lines.0.phase", "lines.0.formula", "lines.0.inputs", "lines.0.source",
+    "assumptions", "warnings", "sources",
+)  # fmt: skip
+WHOLE = {
+    path for path in CONTRACT if path.startswith(("per_gpu.", "capacity.")) or path in ("gpu.usable", "gpu.headroom")
+}
+
+SERVED = (
+    "", "--batch 8 --context 32k", "--weights int8", "--weights int4-g128 --kv-dtype fp8-e4m3", "--precision fp32",
+    "--tp 8", "--tp 16 --pp 2", "--gpu-memory-utilization 0.5",
+)  # fmt: skip
+
+
+def field(document: Any, path: str) -> Any:
+    for key in path.split("."):
+        document = document[int(key)] if isinstance(document, list) else document[key]
+    return document
+
+
+@pytest.mark.parametrize("options", SERVED)
+def test_contract(memcalc: Run, folder: Folder, options: str) -> None:
+    result = memcalc(f"infer {folder()} {options} --gpu h100 --format json")
+    assert result.code == 0, result.err
+    found = result.document
+    values = {path: field(found, path) for path in CONTRACT}
+    fractions = {path: values[path] for path in WHOLE if type(values[path]) is not int}
+    assert not fractions, fractions
+    assert values["per_gpu.peak"] == values["per_gpu.weights"] + values["per_gpu.kv_cache"] + values["per_gpu.state"]
+    assert values["per_gpu.device"] == values["per_gpu.peak"] + values["per_gpu.overhead"]
+    assert values["gpu.fits"] == (values["gpu.headroom"] >= 0)
+    assert {line["source"].split(":")[0] for line in found["lines"]} == set(found["sources"])
+    for component in ("weights", "kv_cache", "state", "overhead"):
+        lines = [line["bytes"] for line in found["lines"] if line["path"].startswith(f"{component}/")]
+        assert values[f"per_gpu.{component}"] == sum(lines), component
+
+
+# options, field, value, source
+FIGURES = (
+    ("", "per_gpu.kv_cache_per_token", "131072", "Llama 3 8B: 2 × 32 × 8 × 128 × 2 B"),
+    ("--context 8Ki --batch 8", "per_gpu.kv_cache", str(8 * 2**30), "1 GiB a sequence of 8192"),
+    ("--context 8k", "per_gpu.kv_cache", str(131072 * 8000), "k is a thousand"),
+    ("--kv-dtype fp8-e4m3", "per_gpu.kv_cache_per_token", "65536", "a byte for two"),
+    ("", "per_gpu.weights", str(2 * 8_030_261_248), "bf16"),
+    ("--weights fp32", "per_gpu.weights", str(4 * 8_030_261_248), "fp32"),
+    ("--precision fp16", "per_gpu.weights", str(2 * 8_030_261_248), "fp16"),
+    ("--precision fp32", "per_gpu.kv_cache_per_token", "262144", "--precision speaks for the cache too"),
+    ("--precision fp32 --kv-dtype bf16", "per_gpu.kv_cache_per_token", "131072", "unless it is said apart"),
+    ("--tp 8", "per_gpu.kv_cache_per_token", "16384", "one of eight heads"),
+    ("--tp 16", "per_gpu.kv_cache_per_token", "16384", "heads are replicated beyond eight"),
+)
+
+
+@pytest.mark.parametrize(("options", "path", "expected", "source"), FIGURES)
+def test_figures(memcalc: Run, folder: Folder, options: str, path: str, expected: str, source: str) -> None:
+    result = memcalc(f"infer {folder()} {options} --get {path}")
+    assert result.out == f"{expected}\n", f"{path}: {result.out or result.err}, expected {expected}: {source}"
+
+
+def test_capacity_is_the_boundary(memcalc: Run, folder: Folder) -> None:
+    """So many sequences stay within the engine's share of the GPU, one more does not."""
+    base = f"infer {folder()} --context 8k --gpu h100"
+    first = memcalc(f"{base} --format json").document
+    most, usable = first["capacity"]["max_batch"], first["gpu"]["usable"]
+    within, beyond = (int(memcalc(f"{base} --batch {n} --get per_gpu.device").out) for n in (most, most + 1))
+    assert within <= 0.9 * usable < beyond, f"{most}: {within:,}, {most + 1}: {beyond:,}, share {0.9 * usable:,.0f}"
+
+
+def test_more_of_the_gpu_holds_more(memcalc: Run, folder: Folder) -> None:
+    found = [
+        int(memcalc(f"infer {folder()} --gpu h100 --gpu-memory-utilization {share} --get capacity.kv_tokens").out)
+        for share in (0.3, 0.5, 0.9, 1.0)
+    ]
+    assert found == sorted(found)
+    assert found[0] < found[-1]
+
+
+def test_fit(memcalc: Run, folder: Folder) -> None:
+    good = memcalc(f"infer {folder()} --gpu h100 --require-fit")
+    assert good.code == 0
+    assert "FITS: " in good.out
+    bad = memcalc(f"infer {folder()} --gpu t4 --require-fit")
+    assert bad.code == 1
+    assert "DOES NOT FIT: " in bad.out
+    assert memcalc(f"infer {folder()} --gpu t4").code == 0
+
+
+def test_a_preset(memcalc: Run) -> None:
+    assert memcalc("infer llama-3.1-8b --get model.parameters").out == "8030261248\n"
+
+
+REFUSED = (
+    ("infer 7B", ("MODEL", "give a preset or a config.json")),
+    ("infer MODEL --weights bf61", ("--weights: ", "did you mean bf16?")),
+    ("infer MODEL --kv-dtype fp99", ("--kv-dtype: ", "`memcalc formats`")),
+    ("infer MODEL --precision int8", ("--precision: ", "--weights")),
+    ("infer MODEL --precision fp16 --weights int8", ("--precision, --weights: ", "give one")),
+    ("infer MODEL --context 0", ("--context: ", "between 1")),
+    ("infer MODEL --context long", ("--context", "'long'")),
+    ("infer MODEL --batch -1", ("--batch", "-1")),
+    ("infer MODEL --tp 3", ("--tp: ", "32 attention heads")),
+    ("infer MODEL --pp 33", ("--pp: ", "32 layers")),
+    ("infer MODEL --ep 2", ("--ep: ",)),
+    ("infer MODEL --gpu-memory-utilization 90", ("--gpu-memory-utilization: ", "between 0.01 and 1.0")),
+    ("infer MODEL --gpu-memory-utilization nan", ("--gpu-memory-utilization: ", "nan")),
+    ("infer MODEL --gpu h1000", ("unknown GPU 'h1000'", "did you mean")),
+    ("infer MODEL --require-fit", ("--require-fit", "needs a --gpu")),
+    ("infer MODEL --contxt 5", ("--contxt", "--context")),
+)
+
+
+@pytest.mark.parametrize(("command", "words"), REFUSED)
+def test_refused_in_one_line(memcalc: Run, folder: Folder, command: str, words: tuple[str, ...]) -> None:
+    result = memcalc(command.replace("MODEL", folder()))
+    assert (result.code, result.out) == (2, ""), f"exit {result.code}, stdout {result.out[:200]}"
+    assert result.err.count("\n") == 1, result.err
+    missing = [word for word in words if word not in result.err]
+    assert not missing, f"{missing} not said in: {result.err}"
