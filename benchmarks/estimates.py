@@ -19,10 +19,9 @@ def rate(function, settings) -> float:
     """Calls a second of function(setting), cycling through the settings."""
     for setting in settings:
         function(setting)  # caches of the architecture warm up, as in any sweep
-    done, start = 0, time.process_time()
-    for setting in itertools.cycle(settings):
+    start = time.process_time()
+    for done, setting in enumerate(itertools.cycle(settings), start=1):
         function(setting)
-        done += 1
         if done % 64 == 0 and time.process_time() - start > SECONDS:
             return done / (time.process_time() - start)
     raise AssertionError

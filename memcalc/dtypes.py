@@ -47,9 +47,7 @@ class NumberFormat(NamedTuple):
             return ""
         if self.kind == "int":
             return f"{self.lowest}…{self.highest}"
-        low, high = (
-            f"{x:{'g' if 1e-6 < abs(x) < 1e6 else '.2g'}}".replace("+", "") for x in (self.lowest, self.highest)
-        )
+        low, high = (f"{x:{'g' if 1e-6 < abs(x) < 1e6 else '.2g'}}".replace("+", "") for x in (self.lowest, self.highest))
         return f"±{high}" if self.lowest == -self.highest else f"{low}…{high}"
 
     def bytes_for(self, values: int) -> int:
@@ -72,9 +70,7 @@ def number_format(name: str) -> NumberFormat:
     row = _BY_SPELLING.get(_folded(name))
     if row is None:
         known = [spelling for row in FORMATS for spelling in (row.name, *row.aliases)]
-        raise InputError(
-            f"{name[:40]!r} is no number format; `memcalc formats` lists those known{nearest(name[:40], known)}"
-        )
+        raise InputError(f"{name[:40]!r} is no number format; `memcalc formats` lists those known{nearest(name[:40], known)}")
     return row
 
 

@@ -29,7 +29,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence naming the closest matches for a misspelt name, or nothing when none is close.
 
     >>> nearest("adamv", ["adam", "adamw", "lion"])
-    '; did you mean adamw or adam?'
+    '; did you mean adam or adamw?'
     >>> nearest("zzz", ["adam"])
     ''
     """

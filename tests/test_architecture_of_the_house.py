@@ -125,7 +125,7 @@ for _found in pkgutil.iter_modules(memcalc.formulas.__path__):
 # Those that a module owns; a doctest's own formulas are not ours.
 FORMULAS = [f for f in CARDS if getattr(import_module(f.__module__), f.__name__, None) is f]
 UNITS = ("[B]", "[B ", "[count]", "[elements", "[FLOP]", "[s]")
-NAMES: dict[str, Any] = {"ceil_div": ceil_div, "min": min, "max": max, "round": round, "__builtins__": {}}
+NAMES: dict[str, Any] = {"ceil_div": ceil_div, "min": min, "max": max, "round": round, "int": int, "__builtins__": {}}
 each_formula = pytest.mark.parametrize("function", FORMULAS, ids=lambda f: f.__name__)
 
 
@@ -167,10 +167,7 @@ RUNS: list[dict[str, Any]] = [
     *({"optimizer": name} for name in OPTIMIZERS),
     *({"parallelism": {"gpus": 6, "fsdp": "full"}, "optimizer": name} for name in OPTIMIZERS),
     *({"parallelism": {"gpus": 6, "zero": 2}, "optimizer": name} for name in ("adamw-8bit", "adamw-4bit", "lion-8bit")),
-    *(
-        {"parallelism": {"gpus": 8, "tp": 2, "pp": 4}, "grad_accum": 8, "recompute": r}
-        for r in ("none", "selective", "full")
-    ),
+    *({"parallelism": {"gpus": 8, "tp": 2, "pp": 4}, "grad_accum": 8, "recompute": r} for r in ("none", "selective", "full")),
     {"parallelism": {"gpus": 8, "tp": 4, "sequence_parallel": True}, "attention": "eager"},
     {"parallelism": {"gpus": 8, "pp": 4, "pipeline_schedule": "gpipe"}, "grad_accum": 3},
     *({"method": method, "lora_rank": 7} for method in ("lora", "qlora")),

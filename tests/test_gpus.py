@@ -132,9 +132,7 @@ class TestEach:
         known = {field.name for field in fields(gpu) if getattr(gpu, field.name)} | {f"peak.{key}" for key in gpu.peak}
         assert set(gpu.unverified) <= known
         assert len(set(gpu.unverified)) == len(gpu.unverified)
-        assert gpu.is_verified("driver_mib") == (
-            "from memory" not in gpu.driver_source and "assumed" not in gpu.driver_source
-        )
+        assert gpu.is_verified("driver_mib") == ("from memory" not in gpu.driver_source and "assumed" not in gpu.driver_source)
 
     def test_memory_alone_is_not_a_source(self, gpu: Accelerator) -> None:
         if set(gpu.sources) == {"from memory, not verified"}:

@@ -7,7 +7,6 @@ import sys
 import sysconfig
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,37 +49,27 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "bin" / "memcalc"
 
 
-@pytest.fixture
-def run(installed: Path, tmp_path: Path) -> Any:
-    """The installed command in an empty folder, without anything that would help it find the checkout."""
-    environment = {"PYTHONPATH": "", "MEMCALC_PRESETS": ""}
-    return lambda *words: done(installed, *words, cwd=tmp_path, environment=environment)
+def test_the_installed_command(installed: Path, tmp_path: Path) -> None:
+    """In an empty folder, without anything that would help it find the checkout. One test: workers share no wheel."""
 
+    def run(*words: str, program: Path = installed) -> str:
+        return done(program, *words, cwd=tmp_path, environment={"PYTHONPATH": "", "MEMCALC_PRESETS": ""})
 
-def test_it_is_the_installed_one_that_runs(installed: Path, tmp_path: Path) -> None:
-    where = done(installed.parent / "python", "-c", "import memcalc; print(memcalc.__file__)", cwd=tmp_path)
-    assert Path(where.strip()).is_relative_to(installed.parent.parent), where
+    where = run("-c", "import memcalc; print(memcalc.__file__)", program=installed.parent / "python").strip()
+    assert Path(where).is_relative_to(installed.parent.parent), f"another memcalc was tested: {where}"
 
-
-def test_presets_are_found(run: Any) -> None:
     for kind in ("gpus", "models"):
         shipped = {path.stem for path in (ROOT / "presets" / kind).glob("*.toml")}
         found = {entry["id"] for entry in json.loads(run(kind, "--format", "json"))[kind]}
         assert found == shipped, f"{kind}: {sorted(shipped ^ found)[:5]} only on one side"
 
-
-def test_a_preset_is_trained_and_served(run: Any) -> None:
-    assert json.loads(run("train", "llama-3.1-8b", "--gpus", "8", "--zero", "3", "--gpu", "h100", "--format", "json"))[
-        "gpu"
-    ]["fits"]
+    trained = ("train", "llama-3.1-8b", "--gpus", "8", "--zero", "3", "--gpu", "h100")
+    assert "FITS" in run(*trained)
+    document = json.loads(run(*trained, "--format", "json"))
+    assert document["gpu"]["fits"]
+    formulas = {line["formula"] for line in document["lines"]}
+    assert "partitioned_elements * bytes_each" in formulas, "expressions are read from the source, which a wheel has too"
     assert run("infer", "llama-3.1-8b", "--get", "per_gpu.kv_cache_per_token") == "131072\n"
-    assert "FITS" in run("train", "llama-3.1-8b", "--gpus", "8", "--zero", "3", "--gpu", "h100")
-
-
-def test_formulas_show_their_expression(run: Any) -> None:
-    """They are read from the source, which an installed wheel has as well."""
-    lines = json.loads(run("train", "7B", "--format", "json"))["lines"]
-    assert lines[0]["formula"] == "elements * bytes_each"
 
 
 def test_what_is_in_the_wheel(wheel: Path) -> None:

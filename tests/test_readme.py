@@ -81,9 +81,7 @@ def test_every_command_is_documented(name: str) -> None:
     text = PAGES[0].read_text(encoding="utf-8")
     table = [line for line in text.splitlines() if line.startswith("| `memcalc ")]
     assert any(re.search(rf"`(memcalc )?{name}\b", line) for line in table), f"{name} is not in the table of commands"
-    assert any(command.text.startswith(f"memcalc {name}") for command in EVERY), (
-        f"the README never runs `memcalc {name}`"
-    )
+    assert any(command.text.startswith(f"memcalc {name}") for command in EVERY), f"the README never runs `memcalc {name}`"
 
 
 def test_nothing_is_documented_that_does_not_exist() -> None:

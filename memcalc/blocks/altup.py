@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class AltUp:
         scale = Weight("correct_output_scale", "other", (self.hidden,))
         return (*out, *prefixed("router_norm", Norm(self.hidden, epsilon=self.epsilon).weights()), scale)
 
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with alternating updates (Gemma 3n) is not modelled")
+
 
 @dataclass(frozen=True)
 class AltUpProjections:
@@ -35,6 +42,10 @@ class AltUpProjections:
     def weights(self) -> tuple[Weight, ...]:
         others = self.streams - 1
         return (Weight("weight", "other", (self.hidden, self.hidden), tensors=others),) if others else ()
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with alternating updates (Gemma 3n) is not modelled")
 
 
 @dataclass(frozen=True)
@@ -49,3 +60,7 @@ class Laurel:
         out = linear("linear_left", "mlp", self.hidden, self.rank)
         out += linear("linear_right", "mlp", self.rank, self.hidden)
         return out + prefixed("norm", Norm(self.hidden, epsilon=self.epsilon).weights())
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with learned residual connections (Gemma 3n's Laurel) is not modelled")

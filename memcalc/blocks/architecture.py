@@ -83,12 +83,12 @@ class Counted(NamedTuple):
     part: str
     path: str
     weight: Weight
-    count: int
+    copies: int
     layered: bool  # belongs to a layer of a stack, so pipeline parallelism may move it
 
     @property
     def parameters(self) -> int:
-        return self.weight.parameters * self.count
+        return self.weight.parameters * self.copies
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +133,7 @@ class Architecture:
     @cached_property
     def head_parameters(self) -> int:
         """The head's own vocabulary matrix (0 when tied; its bias is not counted here)."""
-        return sum(
-            c.parameters for c in self.weights if c.weight.role == "head" and self.vocabulary in c.weight.shape[:-1]
-        )
+        return sum(c.parameters for c in self.weights if c.weight.role == "head" and self.vocabulary in c.weight.shape[:-1])
 
     @cached_property
     def routed_expert_parameters(self) -> int:

@@ -76,7 +76,7 @@ class Attention:
 
     def cache(self) -> tuple[Cache, ...]:
         """Keys and values of each token; a layer that shares another's cache keeps none of its own."""
-        if self.shares_cache or not self.causal:
+        if self.shares_cache or not (self.causal or self.cross):
             return ()
         width = self.head_dim + (self.v_head_dim or self.head_dim)
         index = (Cache("index keys", 0, self.indexer.head_dim),) if self.indexer else ()
@@ -142,9 +142,7 @@ class Attention:
         mixed = attend(t, p, self, query, key, value, heads, kv_heads)
         width = heads * (self.v_head_dim or self.head_dim)
         outputs = self.outputs or self.hidden
-        out = ops.linear(
-            t, p, "output", mixed, outputs, width * outputs, bias=self.output_bias, bias_size=outputs
-        )
+        out = ops.linear(t, p, "output", mixed, outputs * p.stream, width * outputs, bias=self.output_bias, bias_size=outputs)
         return ops.dropout(t, p, out, self.output_dropout)
 
     def _project(self, t: Tape, p: Profile, x: Var, heads: int, kv_heads: int) -> tuple[Var, Var, Var]:
@@ -155,7 +153,14 @@ class Attention:
             total = sum(widths.values())
             qkv = ops.linear(t, p, "qkv", x, total, inputs * total, bias=self.query_bias, bias_size=total)
             parts = [
-                t.emit(f"{name} part", [qkv], Size(token=width), qkv.each, (), [Step("input", Size(token=width * qkv.each))])
+                t.emit(
+                    f"{name} part",
+                    [qkv],
+                    Size(token=width),
+                    qkv.each,
+                    (),
+                    [Step("input", Size(token=width * qkv.each))],
+                )
                 for name, width in widths.items()
             ]
             for part in parts:

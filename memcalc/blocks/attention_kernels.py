@@ -29,7 +29,7 @@ def rotate(t: Tape, p: Profile, x: Var, share: float) -> Var:
     first = t.emit("first half", [x], half, x.each, (), [Step("input", part * x.each)])
     second = t.emit("second half", [x], half, x.each, (), [Step("input", part * x.each)])
     minus = t.emit("negated", [second], half, x.each)
-    turned = t.emit("turned", [minus, first], part, x.each, (), [Step("share", index=1), Step("share", index=0)])
+    turned = t.emit("turned", [minus, first], part, x.each, (), [Step("share", source=1), Step("share", source=0)])
     crossed = t.emit("x sin", [turned], part, x.each)
     return ops.add(t, straight, crossed) if share == 1 else _with_rest(t, x, ops.add(t, straight, crossed))
 
@@ -40,27 +40,29 @@ def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
     return t.emit("joined", [rotated, x], x.elements, x.each, (), steps)
 
 
-def attend(
-    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int
-) -> Var:
+def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
     """The attention result, heads × v_head_dim a token."""
-    masked = a.window is not None and p.window_masks
+    is_masked = a.window is not None and p.masked
     drops = p.dropout and a.dropout > 0
     if p.attention == "eager":
-        return _eager(t, p, a, query, key, value, heads, kv_heads, drops)
+        return (
+            _eager(t, p, a, query, key, value, heads, kv_heads, drops)
+            if p.core_kept
+            else _recomputed(t, a, query, key, value, heads)
+        )
     fused = query.each == 2 or p.autocast
     if fused and p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
-    if p.attention == "flash" or (fused and not masked and a.head_dim <= FLASH_MAX_HEAD):
-        out = _fused(t, a, query, key, value, heads, philox=True)
+    if p.attention == "flash" or (fused and not is_masked and a.head_dim <= FLASH_MAX_HEAD):
+        out = _fused(t, a, query, key, value, heads)
         # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
         return _contiguous(t, out) if a.rotary and a.rotary_dim else out
-    if heads == kv_heads or masked:
-        return _efficient(t, p, a, query, key, value, heads, kv_heads, masked)
+    if heads == kv_heads or is_masked:
+        return _efficient(t, p, a, query, key, value, heads, kv_heads, is_masked)
     return _math(t, p, a, query, key, value, heads, kv_heads)
 
 
-def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int, *, philox: bool) -> Var:
+def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
     width = heads * (a.v_head_dim or a.head_dim)
     lse = Var(Size(token=heads), FP32, False, f"{t.path}/log-sum-exp")
     seeds = [Var(Size(fixed=BLOCK / INT64), INT64, False, f"{t.path}/philox {i}") for i in range(2)]
@@ -72,13 +74,22 @@ def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int
     return out
 
 
+def _recomputed(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
+    """Megatron's selective recomputation: only query, key and value are kept, scores are made again
+    (Korthikanti et al. 2022, section 5)."""
+    width, pairs = heads * (a.v_head_dim or a.head_dim), Size(pair=heads)
+    again = [Step("temp", pairs * query.each) for _ in range(3)]
+    steps = [*again, *(Step("input", x.bytes, i) for i, x in enumerate((query, key, value)))]
+    return t.emit("attention core", [query, key, value], Size(token=width), query.each, [query, key, value], steps)
+
+
 def _efficient(
-    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, masked: bool
+    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, is_masked: bool
 ) -> Var:
     if heads != kv_heads:  # the kernel knows no grouped heads: keys and values are repeated before it
         key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
-    out = _fused(t, a, query, key, value, heads, philox=True)
-    if masked and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
+    out = _fused(t, a, query, key, value, heads)
+    if is_masked and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
         mask = Var(Size(pair=1), query.each, False, f"{t.path}/mask")
         t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
     return out
@@ -107,10 +118,9 @@ def _eager(
     scores = t.emit("scores", [query, key], pairs, query.each, [query, key])
     scores = ops.scale(t, scores, "scores scaled")
     if a.softcap and capped:  # sdpa knows no softcap and leaves it out
-        capped = t.emit("softcap", [scores], pairs, scores.each)
-        if capped.grad:
-            t.nodes[-1].saves = (capped,)
-        scores = capped
+        scores = t.emit("softcap", [scores], pairs, scores.each)
+        if scores.grad:
+            t.nodes[-1].saves = (scores,)
     wide = scores.each if _keeps_type(a) and not p.autocast else FP32
     probabilities = ops.softmax(t, scores, wide)
     probabilities = ops.cast(t, probabilities, query.each)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,7 @@ class CompressedAttention:
         groups = ((self.output_groups, self.output_rank),)
         out = linear("output_down", "attention", inputs, outputs, cut="outputs", sections=groups)
         return out + linear("output_up", "attention", outputs, self.hidden, cut="inputs", sections=groups)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with DeepSeek V4's compressed attention is not modelled")

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from math import prod
 
 from memcalc.blocks.ledger import Weight, linear
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,7 @@ class Convolution:
             return linear("weight", self.role, inputs * prod(self.kernel), self.outputs, bias=self.bias)
         weight = Weight("weight", self.role, (self.outputs, inputs, *self.kernel))
         return (weight, Weight("weight.bias", self.role, (self.outputs,))) if self.bias else (weight,)
+
+    def forward(self, t: Tape, p: Profile, x: Var | None = None) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with convolutions (patch embeddings, audio front ends) is not modelled")

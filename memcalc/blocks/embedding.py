@@ -49,4 +49,4 @@ class Embedding:
 
     def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile) -> Var:
         steps = [Step("weight", Size(fixed=table * p.weights))]
-        return t.emit(name, [ids], Size(token=self.size), p.weights, [ids], steps, trained=p.trained)
+        return t.emit(name, [ids], Size(token=self.size * p.stream), p.weights, [ids], steps, trained=p.trained)

@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import operations as ops
+from memcalc.blocks.expert_kernels import compute, compute_all
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.mlp import MLP
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.routing import route
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,11 @@ class Experts:
     # The router may also choose these, which return their input (LongCat). transformers allocates a gate and up matrix
     # for each all the same, which nothing reads.
     identity_experts: int = 0
+    routing: str = "softmax"  # a row of routing.ROUTINGS
+    normalised: bool = True  # the chosen experts' weights are divided by their sum
+    shared_first: bool = False  # the shared experts run before the router
+    clamped: bool = False  # gate and up are clamped, the gate's activation is x · σ(αx) (gpt-oss)
+    dense: bool = False  # every expert computes every token, most of them zeros (Llama 4)
 
     @property
     def expert_hidden(self) -> int:
@@ -94,3 +105,44 @@ class Experts:
             out.append(Weight(f"{name}.bias", "experts", (self.experts, first), Split(1, pieces), routed=True))
             out.append(Weight("down.bias", "experts", (self.experts, width), routed=True))
         return tuple(out)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Play the block: router, experts and shared experts, in the order of the modeling file."""
+        self._refuse()
+        shared = self._shared(t, p, x) if self.shared_first else None
+        if self.dense and p.ep == 1:
+            out = compute_all(t, p, self, x)
+        else:
+            out = self._latent(t, p, x, route(t, p, self, x)) if self.latent else compute(t, p, self, x, route(t, p, self, x))
+        shared = shared or self._shared(t, p, x)
+        if shared is None:
+            return out
+        return ops.add(t, out, self._gated(t, p, x, shared) if self.shared_gate else shared)
+
+    def _latent(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
+        """The experts between a down- and an up-projection (modeling_nemotron_h.NemotronHMoE)."""
+        matrix, bias = self.hidden * self.latent, self.latent_bias
+        inner = ops.linear(t, p, "latent_down", x, self.latent * p.stream, matrix, bias=bias, bias_size=self.latent)
+        out = compute(t, p, self, inner, weights)
+        return ops.linear(t, p, "latent_up", out, self.hidden * p.stream, matrix, bias=bias, bias_size=self.hidden)
+
+    def _shared(self, t: Tape, p: Profile, x: Var) -> Var | None:
+        if self.shared is None:
+            return None
+        path, t.path = t.path, f"{t.path}/shared"
+        out = self.shared.forward(t, p, x)
+        t.path = path
+        return out
+
+    def _gated(self, t: Tape, p: Profile, x: Var, shared: Var) -> Var:
+        """sigmoid(gate(x)) · shared(x), one gate a token."""
+        gate = ops.sigmoid(t, ops.linear(t, p, "shared_gate", x, p.stream, self.hidden))
+        return ops.weighted(t, shared, gate)
+
+    def _refuse(self) -> None:
+        if self.flat:
+            raise Unsupported("training with experts that are computed one after the other (DBRX) is not modelled")
+        if self.identity_experts:
+            raise Unsupported("training with experts that return their input (LongCat) is not modelled")
+        if self.router_hashed:
+            raise Unsupported("training with routers that look tokens up in a table (DeepSeek V4) is not modelled")

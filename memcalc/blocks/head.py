@@ -38,16 +38,54 @@ class Head:
             logits = ops.scale(t, logits)
         return logits
 
-    def loss(self, t: Tape, logits: Var) -> Size:
-        """Cross-entropy as transformers computes it: logits to fp32, log-softmax (kept), negative log-likelihood.
+    def loss(self, t: Tape, p: Profile, x: Var) -> Size:
+        """Cross-entropy over x's logits; plays logits and loss, and returns what the forward holds beside the saved tensors.
 
-        Returns what the forward pass holds beside the saved tensors while it computes the loss: the logits and their fp32
-        copy (transformers/loss/loss_utils.py ForCausalLMLoss).
+        full: logits to fp32, log-softmax kept (transformers/loss/loss_utils.py ForCausalLMLoss); vocabulary-parallel ranks
+        hold their share. chunked: CHUNKS pieces, each recomputed in the backward (torchtune CEWithChunkedOutputLoss
+        keeps the 16-bit logits of all). fused: logits exist one chunk at a time, gradients are made in the forward
+        (Liger fused_linear_cross_entropy).
         """
+        if p.loss == "fused":
+            return self._fused_loss(t, p, x)
+        logits = self.forward(t, p, x)
+        t.path = "loss"
+        if p.loss == "chunked":
+            return self._chunked_loss(t, logits)
+        if p.kernels.fused_norm:  # a compiled loss reads 16-bit logits and keeps only the log-sum-exp beside them
+            return _loss_node(t, logits, Size(), [Step("input", logits.bytes)])
         wide = ops.cast(t, logits, FP32)
         held = logits.bytes + (wide.bytes if wide is not logits else Size())
         log_softmax = t.emit("log-softmax", [wide], wide.elements, FP32)
-        t.nodes[-1].saves = (log_softmax,)
-        labels = Var(Size(token=1), INT64, False, f"{t.path}/labels")
-        t.emit("loss", [log_softmax], Size(fixed=1), FP32, [log_softmax, labels], [Step("input", log_softmax.bytes)])
-        return held
+        if log_softmax.grad:
+            t.nodes[-1].saves = (log_softmax,)
+        return _loss_node(t, log_softmax, held, [Step("input", log_softmax.bytes)])
+
+    def _chunked_loss(self, t: Tape, logits: Var) -> Size:
+        """The 16-bit logits are kept; fp32 copy, log-softmax and gradient exist for one chunk at a time."""
+        chunk = logits.elements * (FP32 / CHUNKS)
+        steps = [Step("temp", chunk), Step("temp", chunk), Step("temp", chunk), Step("input", logits.bytes)]
+        return _loss_node(t, logits, chunk + chunk, steps)
+
+    def _fused_loss(self, t: Tape, p: Profile, x: Var) -> Size:
+        """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""
+        width = -(-self.vocabulary // p.tp)
+        # Liger cuts the tokens so that a chunk of logits is as large as the hidden states (inc_factor = ceil(V / H))
+        chunk = x.elements * p.compute + x.elements * FP32
+        kept = [Var(x.elements, p.compute, False, "gradient of the hidden states")]
+        if p.trained:
+            kept.append(Var(Size(fixed=self.size * width), p.compute, False, "gradient of the head"))
+        steps = [Step("input", x.bytes)]
+        if p.trained:
+            steps.append(Step("weight", Size(fixed=self.size * width * p.weights)))
+        t.emit("loss", [x], Size(fixed=1), FP32, kept, steps, trained=p.trained)
+        return chunk
+
+
+CHUNKS = 8  # torchtune's num_output_chunks; torchtitan's ChunkedCELoss cuts the sequence alike
+
+
+def _loss_node(t: Tape, x: Var, held: Size, steps: list[Step]) -> Size:
+    labels = Var(Size(token=1), INT64, False, f"{t.path}/labels")
+    t.emit("loss", [x], Size(fixed=1), FP32, [x, labels], steps)
+    return held

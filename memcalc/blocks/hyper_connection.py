@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Weight
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,7 @@ class HyperConnection:
             Weight("base", "other", (self.coefficients,)),
             Weight("scale", "other", (1 if self.collapses else 3,)),
         )
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with hyper-connections (DeepSeek V4) is not modelled")

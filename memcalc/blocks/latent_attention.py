@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,7 @@ class LatentAttention:
         return out + linear(
             "kv_up", "attention", self.kv_lora_rank, self.heads * width, cut="outputs", sections=((self.heads, width),)
         )
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with latent attention is not modelled")

@@ -100,7 +100,7 @@ ROLES = (
 
 
 class Block(Protocol):
-    """What every block answers."""
+    """What every block answers. Blocks that a training step runs also have `forward(tape, profile, x)`."""
 
     def weights(self) -> tuple[Weight, ...]: ...
 

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import StateTensor
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 ROLE = "linear-attention"
 
@@ -38,3 +41,7 @@ class LightningAttention:
     def state(self) -> tuple[StateTensor, ...]:
         memory = (self.heads, self.head_dim, self.head_dim)
         return (StateTensor("recurrent", memory, whole(0, self.heads)),)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with lightning attention is not modelled")

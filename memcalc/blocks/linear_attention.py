@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Split, Weight, linear, whole
+from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise, length
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 ROLE = "linear-attention"
 
@@ -79,6 +82,10 @@ class GatedDeltaNet:
             for weight in linear(name, ROLE, self.hidden, length(sections), cut="outputs", sections=sections)
         )
 
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with gated delta nets is not modelled")
+
 
 @dataclass(frozen=True)
 class KimiDeltaAttention:
@@ -132,3 +139,7 @@ class KimiDeltaAttention:
             convolution_state(self.conv_kernel, ((self.heads, self.head_dim),) * 3),
             StateTensor("recurrent", memory, whole(0, self.heads), self.state_dtype),
         )
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with Kimi's delta attention is not modelled")

@@ -31,9 +31,7 @@ class MLP:
         pieces = (self.intermediate, 1)
         first: dict[str, Any] = {"bias": self.bias, "cut": "outputs", "transposed": self.transposed}
         if self.gated and self.fused:
-            out = linear(
-                "gate_up", self.role, self.hidden, 2 * self.intermediate, **first, sections=(pieces, pieces)
-            )
+            out = linear("gate_up", self.role, self.hidden, 2 * self.intermediate, **first, sections=(pieces, pieces))
         elif self.gated:
             out = linear("gate", self.role, self.hidden, self.intermediate, **first)
             out += linear("up", self.role, self.hidden, self.intermediate, **first)
@@ -54,9 +52,7 @@ class MLP:
             up = ops.linear(t, p, "up", x, width, self.hidden * width, bias=self.bias, bias_size=width)
             product = ops.activation(t, p, up, self.activation)
         bias = self.bias if self.down_bias is None else self.down_bias
-        down = ops.linear(
-            t, p, "down", product, self.hidden, self.hidden * width, bias=bias, bias_size=self.hidden
-        )
+        down = ops.linear(t, p, "down", product, self.hidden * p.stream, self.hidden * width, bias=bias, bias_size=self.hidden)
         return ops.dropout(t, p, down, self.dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:

@@ -35,8 +35,9 @@ class Norm:
         scale = Weight("scale", "norm", shape, tensors=tensors)
         return (scale, Weight("shift", "norm", shape, tensors=tensors)) if has_bias else (scale,)
 
-    def forward(self, t: Tape, p: Profile, x: Var, groups: float = 1) -> Var:
-        """Normalise x, `groups` vectors of `size` a token (heads, for a query-key norm)."""
+    def forward(self, t: Tape, p: Profile, x: Var, groups: float = 0) -> Var:
+        """Normalise x, `groups` vectors of `size` a token (heads, for a query-key norm; default: the residual stream)."""
+        groups = groups or p.stream
         if self.kind == "layer" or p.kernels.fused_norm:
             return self._fused(t, p, x, groups)
         return self._written_out(t, p, x, groups)

@@ -14,41 +14,65 @@ def cast(t: Tape, x: Var, each: int) -> Var:
 
 def linear(
     t: Tape, p: Profile, name: str, x: Var, width: float, weight: float, *, bias: bool = False, bias_size: float = 0,
-    trained: bool | None = None, output: int | None = None,
+    output: int | None = None,
 ) -> Var:  # fmt: skip
     """x Wᵀ (+ b): saves its input when W needs a gradient, and W itself (free, unless autocast made a copy).
 
-    width: outputs per token; weight: elements of W. Under autocast the input's and the weight's casts are what is saved.
+    width: outputs per token; weight: elements of W. Under autocast the casts of input and weight are what is saved. A frozen
+    W saves nothing; where it has low-rank adapters, they save what they need.
     """
-    is_trained = p.trained if trained is None else trained
     w, x_used = Size(fixed=weight), x
     inputs, saves = [x], []
     if p.autocast:
         x_used = cast(t, x, p.compute)
         inputs = [x_used]
-    if is_trained:
-        saves.append(x_used)
+    if p.trained:
+        saves.append(_saved_input(t, p, x_used))
     steps: list[Step] = []
-    if bias and is_trained:
+    if bias and p.trained:
         steps.append(Step("weight", Size(fixed=bias_size * p.weights)))
     if p.autocast and p.weights != p.compute:
         # the cast copy is kept for the backward; its 16-bit gradient is cast back by a node of its own
-        copy = t.emit(f"{name} weight cast", [], w, p.compute, (), [Step("weight", w * p.weights)], trained=is_trained)
+        backward = [Step("weight", w * p.weights)]
+        copy = t.emit(f"{name} weight cast", [], w, p.compute, (), backward, trained=p.trained)
         inputs.append(copy)
         saves.append(copy)
         steps.append(Step("input", copy.bytes, 1))
-    elif is_trained:
+    elif p.trained:
         steps.append(Step("weight", w * p.weights))
+    if p.quantised and not p.trained:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
+        steps.append(Step("temp", w * p.compute))
     steps.append(Step("input", x_used.bytes, 0))
-    return t.emit(name, inputs, Size(token=width), output or p.compute, saves, steps, trained=is_trained)
+    out = t.emit(name, inputs, Size(token=width), output or p.compute, saves, steps, trained=p.trained)
+    return _adapted(t, p, name, x, out) if name in p.adapters else out
+
+
+def _saved_input(t: Tape, p: Profile, x: Var) -> Var:
+    """The input as a matrix product saves it: itself, or its fp8 copy (Transformer Engine)."""
+    if not p.saved_input or p.saved_input == x.each:
+        return x
+    return Var(x.elements, p.saved_input, False, f"{x.label} in fp8")
+
+
+def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
+    """base(x) + scaling · B(A(x)): PEFT casts the input to the adapters' fp32, the sum back (peft/tuners/lora/layer.py)."""
+    rank, each = p.rank, p.adapter_each
+    inputs, outputs = x.elements, base.elements
+    x32 = cast(t, cast(t, x, FP32), each)
+    a_weight = Size(fixed=rank * (inputs.token / p.stream if inputs.token else 0) * FP32)
+    low = t.emit(f"{name} lora A", [x32], Size(token=rank), each, [x32],
+                 [Step("weight", a_weight), Step("input", x32.bytes)], trained=True)  # fmt: skip
+    b_weight = Size(fixed=rank * outputs.token * FP32)
+    high = t.emit(f"{name} lora B", [low], outputs, each, [low], [Step("weight", b_weight), Step("input", low.bytes)],
+                  trained=True)  # fmt: skip
+    high = scale(t, high)
+    return cast(t, add(t, base, high), base.each)
 
 
 def add(t: Tape, a: Var, b: Var) -> Var:
     """a + b: saves nothing; the gradient is handed to both without a copy unless their types differ."""
     each = max(a.each, b.each)
-    steps = [
-        Step("share", index=i) if var.each == each else Step("input", var.bytes, i) for i, var in enumerate((a, b))
-    ]
+    steps = [Step("share", source=i) if var.each == each else Step("input", var.bytes, i) for i, var in enumerate((a, b))]
     return t.emit("add", [a, b], a.elements, each, (), steps)
 
 
@@ -86,9 +110,8 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-# silu's backward as PyTorch composes it, grad · (σ · (1 + x · (1 − σ))): σ, 1 − σ, x · (1 − σ), 1 + … and their product
-# live until the expression ends (ATen/native/Activation.cpp, math_silu_backward). Traces under fake tensors count them;
-# CUDA's own kernel needs none, so on a GPU this is an upper bound, for one layer at a time.
+# silu's backward where it is composed, grad · (σ · (1 + x · (1 − σ))): σ, 1 − σ, x · (1 − σ), 1 + … and their product live
+# until the expression ends (ATen/native/Activation.cpp, math_silu_backward).
 COMPOSITE_TEMPORARIES = {"silu": 5, "swish": 5}
 
 
@@ -100,8 +123,15 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)
         t.nodes[-1].saves = (y,) if y.grad else ()
-        return t.emit("square", [y], x.elements, x.each, [y], [Step("temp", x.bytes), Step("temp", x.bytes), Step("input", x.bytes)])
-    temporaries = [Step("temp", x.bytes)] * COMPOSITE_TEMPORARIES.get(name, 0)
+        return t.emit(
+            "square",
+            [y],
+            x.elements,
+            x.each,
+            [y],
+            [Step("temp", x.bytes), Step("temp", x.bytes), Step("input", x.bytes)],
+        )
+    temporaries = [Step("temp", x.bytes)] * (COMPOSITE_TEMPORARIES.get(name, 0) if p.composite else 0)
     y = t.emit("activation", [x], x.elements, x.each, [x] if kind == "input" else [], [*temporaries, Step("input", x.bytes)])
     if kind == "output" and y.grad:
         t.nodes[-1].saves = (y,)
@@ -135,3 +165,31 @@ def softmax(t: Tape, x: Var, each: int) -> Var:
     if y.grad:
         t.nodes[-1].saves = (y,)
     return y
+
+
+def sigmoid(t: Tape, x: Var) -> Var:
+    """Sigmoid: saves its output."""
+    y = t.emit("sigmoid", [x], x.elements, x.each)
+    if y.grad:
+        t.nodes[-1].saves = (y,)
+    return y
+
+
+def weighted(t: Tape, x: Var, w: Var) -> Var:
+    """Vectors x, each times its own number w: w's gradient is summed from a full product, made in the wider type."""
+    each = max(x.each, w.each)
+    full = x.elements * each
+    steps = [Step("temp", full)] * (1 if x.each == each else 2)
+    return t.emit("weighted", [x, w], x.elements, each, _factors(x, w), [*steps, Step("input", x.bytes), Step("input", w.bytes, 1)])
+
+
+def _factors(a: Var, b: Var) -> list[Var]:
+    """What a product saves: each factor whose fellow needs a gradient."""
+    return [x for x, other in ((a, b), (b, a)) if other.grad]
+
+
+def halves(t: Tape, both: Var) -> tuple[Var, Var]:
+    """chunk(2): two views, whose gradients are joined in one copy."""
+    first, second = (t.emit(name, [both], both.elements * 0.5, both.each, (), [Step("share")]) for name in ("gate", "up"))
+    first.whole = second.whole = both
+    return first, second

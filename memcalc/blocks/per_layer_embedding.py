@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class PerLayerEmbedding:
             *prefixed("norm", Norm(self.size, epsilon=self.epsilon).weights()),
         )
 
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with per-layer embeddings (Gemma 3n and 4) is not modelled")
+
 
 @dataclass(frozen=True)
 class PerLayerInput:
@@ -42,3 +49,7 @@ class PerLayerInput:
         out = linear("per_layer_input_gate", "mlp", self.hidden, self.size)
         out += linear("per_layer_projection", "mlp", self.size, self.hidden)
         return out + prefixed("norm", Norm(self.hidden, epsilon=self.epsilon).weights())
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with per-layer embeddings (Gemma 3n and 4) is not modelled")

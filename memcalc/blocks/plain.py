@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Weight
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -13,3 +16,7 @@ class Plain:
 
     def weights(self) -> tuple[Weight, ...]:
         return self.tensors
+
+    def forward(self, t: Tape, p: Profile, x: Var | None = None) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with blocks known only by their weights is not modelled")

@@ -4,11 +4,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Tape, Var
+from memcalc.errors import Unsupported
 
 
 class Played(NamedTuple):
@@ -18,6 +20,7 @@ class Played(NamedTuple):
     saved_bytes: Size
     input_bytes: Size  # all that is kept under full recomputation
     peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
+    gradients: float  # bytes of the parameter gradients it makes
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -48,12 +51,12 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Played:
     """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
     tape = Tape()
-    x = Var(Size(token=hidden), profile.residual, input_grad, "input")
+    x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
     output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
     saved = tape.saved()
     total = tape.saved_bytes()
     peaks = tape.backward(output, gradients=keep_gradients)
-    return Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks)
+    return Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape))
 
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
@@ -61,7 +64,7 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
         y = x
         for path, block in branch:
             tape.path = path
-            y = block.forward(tape, profile, y)
+            y = _forward(block, tape, profile, y)
         x = add(tape, x, y)
     return x
 
@@ -72,9 +75,9 @@ def _parallel(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for path, block in layer.blocks:
         tape.path = path
         if isinstance(block, Norm):
-            normed = block.forward(tape, profile, x)
+            normed = _forward(block, tape, profile, x)
         else:
-            results.append(block.forward(tape, profile, normed))
+            results.append(_forward(block, tape, profile, normed))
     total = results[0]
     for result in results[1:]:
         total = add(tape, total, result)
@@ -88,29 +91,27 @@ class PlayedExit(NamedTuple):
     saved_bytes: Size
     loss_held: Size  # alive in the loss beside what is saved
     peaks: tuple[Size, ...]
+    gradients: float
 
 
 @lru_cache(maxsize=1024)
 def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
     """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
     tape = Tape()
-    x = Var(Size(token=hidden), profile.residual, True, "input")
+    x = Var(Size(token=hidden * profile.stream), profile.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path
-        hidden_states = x
-        x = block.forward(tape, profile, x)
         if isinstance(block, Head):
-            tape.path = "loss"
-            held = block.loss(tape, x)
-            if hidden_states not in tape.saved():  # the model's output object still holds them
-                held = held + hidden_states.bytes
+            held = block.loss(tape, profile, x)
+            if x not in tape.saved():  # the model's output object still holds them
+                held = held + x.bytes
         else:
-            output = x
+            x = output = _forward(block, tape, profile, x)
     if held != Size():
         output = None
     peaks = tape.backward(output, gradients=keep_gradients)
-    return PlayedExit(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), held, peaks)
+    return PlayedExit(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
 
 
 @lru_cache(maxsize=1024)
@@ -120,7 +121,25 @@ def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) 
     x: Var | None = None
     for path, block in blocks:
         tape.path = path
-        x = block.forward(tape, profile) if x is None else block.forward(tape, profile, x)
+        x = _embed(block, tape, profile) if x is None else _forward(block, tape, profile, x)
     assert x is not None
     peaks = tape.backward(x, gradients=keep_gradients)
-    return Played(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), Size(), peaks)
+    return Played(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), Size(), peaks, _gradients(tape))
+
+
+def _gradients(tape: Tape) -> float:
+    return tape.weight_gradient_bytes().fixed
+
+
+def _forward(block: Any, tape: Tape, profile: Profile, x: Var) -> Var:
+    """Play one block; what cannot play is refused by name."""
+    if not hasattr(block, "forward") or isinstance(block, Embedding):
+        raise Unsupported(f"training through {type(block).__name__} blocks is not modelled")
+    out: Var = block.forward(tape, profile, x)
+    return out
+
+
+def _embed(block: Any, tape: Tape, profile: Profile) -> Var:
+    if not isinstance(block, Embedding):
+        raise Unsupported(f"training from {type(block).__name__} inputs is not modelled")
+    return block.forward(tape, profile)

@@ -23,7 +23,14 @@ class Kernels(NamedTuple):
 KERNELS: dict[str, Kernels] = {
     row.name: row
     for row in (
-        Kernels("eager", False, False, False, False, "Hugging Face modules as written: norms upcast, every intermediate kept"),
+        Kernels(
+            "eager",
+            False,
+            False,
+            False,
+            False,
+            "Hugging Face modules as written: norms upcast, every intermediate kept",
+        ),
         Kernels("compiled", True, True, True, False, "torch.compile: pointwise chains fuse, their inputs are kept"),
         Kernels("liger", True, True, True, True, "Liger kernels: norm, rotary, SwiGLU and the loss fused"),
         Kernels("te", True, True, True, False, "Transformer Engine: LayerNormLinear and LayerNormMLP"),
@@ -38,12 +45,21 @@ class Profile(NamedTuple):
     weights: int = HALF  # the parameters as the layer sees them
     autocast: bool = False  # weights and inputs of matrix products are cast, the rest follows their types
     attention: str = "sdpa"  # eager, sdpa or flash
+    core_kept: bool = True  # False: attention's scores and probabilities are recomputed (Megatron's selective)
     kernels: Kernels = KERNELS["eager"]
-    window_masks: bool = False  # the sequence is longer than some layer's window, so that layer needs a mask
+    composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
+    loss: str = "full"  # full, chunked or fused
+    masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     trained: bool = True  # weights need gradients
-    lora: tuple[str, ...] = ()  # names of linear layers with adapters
-    lora_rank: int = 0
+    adapters: tuple[str, ...] = ()  # linear layers with low-rank adapters, by the last part of their path
+    rank: int = 0  # of the adapters
+    adapter_each: int = FP32  # the type adapters compute in: their own, or autocast's
+    quantised: bool = False  # frozen matrices are dequantised for each product
+    saved_input: int = 0  # bytes of a matrix product's saved input where it differs from compute (fp8)
     tp: int = 1
+    ep: int = 1
+    etp: int = 1
+    expert_imbalance: float = 1.0  # rows on the busiest expert-parallel rank over the average
     sequence_parallel: bool = False
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
 
@@ -51,3 +67,8 @@ class Profile(NamedTuple):
     def residual(self) -> int:
         """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it."""
         return FP32 if self.autocast else self.compute
+
+    @property
+    def stream(self) -> float:
+        """The share of the tokens outside tensor-parallel regions that one rank holds (norms, dropouts, residual)."""
+        return 1 / self.tp if self.sequence_parallel else 1.0

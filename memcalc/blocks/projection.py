@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Weight, linear
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Projection:
     merge: int = 1
 
     def weights(self) -> tuple[Weight, ...]:
-        return linear(
-            "weight", self.role, self.inputs, self.outputs, bias=self.bias, cut=self.cut, transposed=self.transposed
-        )
+        return linear("weight", self.role, self.inputs, self.outputs, bias=self.bias, cut=self.cut, transposed=self.transposed)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with projections on their own is not modelled")

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Split, Weight, linear, whole
+from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 ROLE = "state-space"
 
@@ -58,6 +61,10 @@ class RGLRU:
             StateTensor("recurrent", (self.width,), Split(0, self._sections), self.state_dtype),
         )
 
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with Griffin's recurrent block is not modelled")
+
 
 @dataclass(frozen=True)
 class ShortConvolution:
@@ -82,3 +89,7 @@ class ShortConvolution:
 
     def state(self) -> tuple[StateTensor, ...]:
         return (convolution_state(self.conv_kernel, ((self.hidden, 1),)),)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with LFM2's short convolution is not modelled")

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Block, Weight
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -13,3 +16,7 @@ class Reused:
 
     def weights(self) -> tuple[Weight, ...]:
         return ()
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with blocks whose weights belong to an earlier layer is not modelled")

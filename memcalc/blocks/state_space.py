@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from memcalc.blocks.ledger import Split, Weight, linear, whole
+from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
+from memcalc.blocks.tape import Tape, Var
+from memcalc.errors import Unsupported
 
 ROLE = "state-space"
 
@@ -57,6 +60,10 @@ class Mamba:
             return ()
         sizes = {"dt": self.time_step_rank, "B": self.state_size, "C": self.state_size}
         return tuple(Weight(f"{name}_norm/scale", "norm", (size,)) for name, size in sizes.items())
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with Mamba's mixer is not modelled")
 
 
 @dataclass(frozen=True)
@@ -120,3 +127,7 @@ class Mamba2:
             convolution_state(self.conv_kernel, self._sections),
             StateTensor("recurrent", shape, whole(0, self.heads), self.state_dtype),
         )
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with Mamba 2's mixer is not modelled")

@@ -59,11 +59,11 @@ class Var:
 
 
 class Step(NamedTuple):
-    """One allocation of a backward: a temporary, a parameter's gradient, or the gradient of input number `index`."""
+    """One allocation of a backward: a temporary, a parameter's gradient, or the gradient of input number `source`."""
 
     kind: str  # "temp", "weight", "input" or "share" (the gradient itself, handed on without a copy)
     bytes: Size = ZERO
-    index: int = 0
+    source: int = 0  # number of the input
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ class Tape:
         if needs:
             if steps is None:
                 steps = [Step("input", var.bytes, i) for i, var in enumerate(inputs)]
-            kept = tuple(s for s in steps if s.kind not in ("input", "share") or inputs[s.index].grad)
+            kept = tuple(s for s in steps if s.kind not in ("input", "share") or inputs[s.source].grad)
             self.nodes.append(Node(name, out, tuple(inputs), tuple(dict.fromkeys(_storage(var) for var in saves)), kept))
         return out
 
@@ -191,11 +191,11 @@ class _Backward:
             if step.kind == "share":
                 assert incoming is not None
                 incoming.holders += 1  # kept past the release below
-                arriving.append((node.inputs[step.index], incoming))
+                arriving.append((node.inputs[step.source], incoming))
                 continue
             self._allocate(step.bytes)
             if step.kind == "input":
-                arriving.append((node.inputs[step.index], _Buffer(step.bytes)))
+                arriving.append((node.inputs[step.source], _Buffer(step.bytes)))
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries = temporaries + step.bytes
         self.live = self.live - temporaries

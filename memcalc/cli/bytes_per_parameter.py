@@ -11,7 +11,12 @@ from memcalc.cli.options import COUNT, output_options, show
 @click.option("--optimizer", multiple=True, help="Only these optimizers (repeatable).  [default: the common ones]")
 @output_options
 def bytes_command(
-    params: int, precision: tuple[str, ...], optimizer: tuple[str, ...], format_: str, get: str | None, output: str | None
+    params: int,
+    precision: tuple[str, ...],
+    optimizer: tuple[str, ...],
+    format_: str,
+    get: str | None,
+    output: str | None,
 ) -> None:
     """Bytes per parameter, precision × optimizer: the rule of thumb.
 

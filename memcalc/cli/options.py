@@ -10,7 +10,7 @@ from memcalc.errors import InputError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Count(click.ParamType):
+class Count(click.ParamType[int]):
     """A whole number as people write it: 4096, 32k, 7B."""
 
     name = "number"
@@ -29,7 +29,7 @@ class Count(click.ParamType):
 COUNT = Count()
 
 
-class Words(click.ParamType):
+class Words(click.ParamType[tuple[str, ...]]):
     """Words separated by commas."""
 
     name = "words"
@@ -59,7 +59,10 @@ def output_options(function: F) -> F:
 def preset_option(function: F) -> F:
     """--presets DIR, repeatable."""
     return click.option(
-        "--presets", multiple=True, metavar="DIR", help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS)."
+        "--presets",
+        multiple=True,
+        metavar="DIR",
+        help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS).",
     )(function)
 
 

@@ -20,6 +20,21 @@ NOT_LINEAR = frozenset({"A_log", "relative_bias", "positions"})  # parameters an
 
 
 @lru_cache(maxsize=256)
+def adapter_names(architecture: Architecture, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """The ledger's names of the linear layers that the targets mean, in this architecture."""
+    names = {
+        weight.path.rsplit("/", 1)[-1]
+        for part in architecture.parts
+        for stack in part.stacks
+        for layer in stack.layers
+        for weight in layer.weights
+        if weight.role in LINEAR_ROLES and len(weight.shape) == 2 and not weight.routed
+    }
+    wanted = {TARGET_NAMES.get(target, target) for target in targets}
+    return tuple(sorted(names if "all-linear" in wanted else names & wanted))
+
+
+@lru_cache(maxsize=256)
 def adapters(base: Tensors, targets: tuple[str, ...], rank: int) -> Tensors:
     """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix of this rank.
 

@@ -1,6 +1,6 @@
 """What would make a training run fit: the smallest changes, tried in order of how little they disturb the run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -59,8 +59,10 @@ def _single_changes(run: Training) -> Iterator[tuple[str, Training]]:
 
 def _combined_changes(run: Training) -> Iterator[tuple[str, Training]]:
     """Full recomputation and one sequence at a time, with every kind of sharding, then GPUs, then offload."""
-    small_flags = "--recompute full --micro-batch 1" + (" --attention flash" if run.attention == "eager" else "")
-    for _, small in _try(small_flags, run, recompute="full", micro_batch=1, attention="flash"):
+    eager = run.attention == "eager"
+    small_flags = "--recompute full --micro-batch 1" + (" --attention flash" if eager else "")
+    attention = "flash" if eager else run.attention
+    for _, small in _try(small_flags, run, recompute="full", micro_batch=1, attention=attention):
         for changes in (_more_sharding, _more_gpus, _offload):
             for flags, changed in changes(small):
                 yield f"{small_flags} {flags}", changed
@@ -102,7 +104,7 @@ def _offload(run: Training) -> Iterator[tuple[str, Training]]:
         )  # fmt: skip
 
 
-def _try(flags: str, run: Training, parallelism: dict[str, object] | None = None, **changes: object):  # type: ignore[no-untyped-def]
+def _try(flags: str, run: Training, parallelism: Mapping[str, object] | None = None, **changes: object):  # type: ignore[no-untyped-def]
     """The changed run, unless its own rules refuse it."""
     try:
         changed = replace(run.parallelism, **parallelism) if parallelism else run.parallelism  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import NamedTuple
 
-from memcalc.blocks.architecture import Architecture, Part, Stack, named_weights
+from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
 from memcalc.blocks.ledger import Shape, Weight
 
 
@@ -42,6 +42,11 @@ class Tensors:
         return found
 
     @property
+    def largest(self) -> int:
+        """Elements of the largest tensor."""
+        return max((prod(entry.shape) for entry in self.held), default=0)
+
+    @property
     def count(self) -> int:
         """How many tensors these are."""
         return sum(entry.copies for entry in self.held)
@@ -64,16 +69,55 @@ def _by_elements(held: tuple[Held, ...], shards: int) -> int:
 SHARDING = {"whole": _whole, "rows": _by_rows, "flat": _by_elements}
 
 
+class Sequence(NamedTuple):
+    """The layers of a stage: each kind once, how many there are, and where its first and last stand.
+
+    `extremes` holds, for each kind, how many layers of every kind come before its first and before its last occurrence.
+    """
+
+    kinds: tuple[Layer, ...] = ()
+    counts: tuple[int, ...] = ()
+    extremes: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+    elements: tuple[int, ...] = ()  # of one layer of each kind, as placed
+
+    @classmethod
+    def of(cls, runs: list[tuple[Layer, int]], elements: dict[Layer, int]) -> "Sequence":
+        kinds = tuple(dict.fromkeys(layer for layer, _ in runs))
+        so_far = [0] * len(kinds)
+        first: dict[int, tuple[int, ...]] = {}
+        last: dict[int, tuple[int, ...]] = {}
+        for layer, count in runs:
+            kind = kinds.index(layer)
+            first.setdefault(kind, tuple(so_far))
+            so_far[kind] += count
+            last[kind] = tuple(n - (i == kind) for i, n in enumerate(so_far))
+        extremes = tuple((first[k], last[k]) for k in range(len(kinds)))
+        return cls(kinds, tuple(so_far), extremes, tuple(elements[layer] for layer in kinds))
+
+
+NO_LAYERS = Sequence()
+
+
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One distinct pipeline stage: what its ranks hold and how many layers of it there are."""
+    """One distinct pipeline stage: what its ranks hold, and the blocks they run."""
 
     index: int
     dense: Tensors
     routed: Tensors
-    layers: int
     last: bool  # computes the head and the loss
-    largest_layer: int  # elements of its largest layer, as placed
+    sequence: Sequence
+    entry: Named
+    exit: Named
+
+    @property
+    def layers(self) -> int:
+        return sum(self.sequence.counts)
+
+    @property
+    def largest_layer(self) -> int:
+        """Elements of its largest layer, as placed."""
+        return max(self.sequence.elements, default=0)
 
     @cached_property
     def held(self) -> tuple[Held, ...]:
@@ -90,10 +134,13 @@ class Stage:
         return max((prod(entry.shape) for entry in self.held if not entry.layered), default=0)
 
     @classmethod
-    def of(cls, index: int, held: tuple[Held, ...], layers: int, last: bool, largest_layer: int) -> "Stage":
-        dense = Tensors(tuple(entry for entry in held if not entry.routed))
-        routed = Tensors(tuple(entry for entry in held if entry.routed))
-        return cls(index, dense, routed, layers, last, largest_layer)
+    def of(
+        cls, index: int, held: tuple[Held, ...], last: bool, sequence: Sequence = NO_LAYERS, entry: Named = (),
+        exit_: Named = (),
+    ) -> "Stage":  # fmt: skip
+        dense = Tensors(tuple(tensor for tensor in held if not tensor.routed))
+        routed = Tensors(tuple(tensor for tensor in held if tensor.routed))
+        return cls(index, dense, routed, last, sequence, entry, exit_)
 
 
 @lru_cache(maxsize=1024)
@@ -131,48 +178,63 @@ def _stage(
     degrees: tuple[int, int, int],
 ) -> Stage:
     held: list[Held] = []
-    largest = layers = 0
+    runs: list[tuple[Layer, int]] = []
+    elements: dict[Layer, int] = {}
     first, last = index == 0, index == pp - 1
+    position = 0
     for part in architecture.parts:
         outside = part not in main
         if first:
             held += _held(named_weights(part.entry), part.name, 1, False, degrees)
         for stack in part.stacks:
-            counts = stack.counts if outside else _counts_within(main, stack, span)
-            if outside and not first:
-                continue
-            for layer, count in zip(stack.layers, counts, strict=True):
+            if outside:
+                counts = list(stack.counts) if first else []
+            else:
+                counts = _counts_within(stack, position, span)
+                runs += _runs_within(stack, position, span)
+                position += stack.depth
+            for layer, count in zip(stack.layers, counts, strict=False):
                 if count:
                     placed = _held(layer.weights, f"{part.name}/{stack.path}", count, True, degrees)
-                    largest = max(largest, sum(entry.elements // count for entry in placed))
-                    layers += count
+                    elements[layer] = sum(tensor.elements // count for tensor in placed)
                     held += placed
         if first if outside else last:
             held += _held(named_weights(part.exit), part.name, 1, False, degrees)
     if last and not first and architecture.tied:
         tokens = (w for part in main for w in named_weights(part.entry) if w.role == "embedding")
         held += _held(tokens, "tied head", 1, False, degrees)
-    return Stage.of(index, tuple(held), layers, last, largest)
+    entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()
+    return Stage.of(index, tuple(held), last, Sequence.of(runs, elements), entry, exit_)
 
 
-def _counts_within(main: tuple[Part, ...], wanted: Stack, span: tuple[int, int]) -> list[int]:
-    """How many of each distinct layer of `wanted` fall into the span of layer positions."""
-    counts = [0] * len(wanted.layers)
-    position = 0
-    for part in main:
-        for stack in part.stacks:
-            for kind, run in stack.runs:
-                if stack is wanted:
-                    counts[kind] += max(0, min(span[1], position + run) - max(span[0], position))
-                position += run
+def _runs_within(stack: Stack, position: int, span: tuple[int, int]) -> list[tuple[Layer, int]]:
+    """The runs of a stack that starts at `position`, cut to the span of layer positions."""
+    out = []
+    for kind, run in stack.runs:
+        count = min(span[1], position + run) - max(span[0], position)
+        if count > 0:
+            out.append((stack.layers[kind], count))
+        position += run
+    return out
+
+
+def _counts_within(stack: Stack, position: int, span: tuple[int, int]) -> list[int]:
+    """How many of each distinct layer of the stack fall into the span."""
+    counts = [0] * len(stack.layers)
+    for kind, run in stack.runs:
+        counts[kind] += max(0, min(span[1], position + run) - max(span[0], position))
+        position += run
     return counts
 
 
 def _held(
-    weights: Iterator[Weight] | tuple[Weight, ...], prefix: str, count: int, layered: bool, degrees: tuple[int, int, int]
+    weights: Iterator[Weight] | tuple[Weight, ...],
+    prefix: str,
+    count: int,
+    layered: bool,
+    degrees: tuple[int, int, int],
 ) -> list[Held]:
     tp, ep, etp = degrees
     return [
-        Held(f"{prefix}/{w.path}", w.role, w.local_shape(tp, ep, etp), count * w.tensors, w.routed, layered)
-        for w in weights
+        Held(f"{prefix}/{w.path}", w.role, w.local_shape(tp, ep, etp), count * w.tensors, w.routed, layered) for w in weights
     ]

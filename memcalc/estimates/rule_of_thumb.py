@@ -25,11 +25,10 @@ def rows(precisions: Sequence[str] = (), optimizers: Sequence[str] = ()) -> list
     for name in precisions:
         if name not in PRECISION_NAMES:
             raise InputError(
-                f"{name!r:.40} is not one of {', '.join(PRECISION_NAMES)}{nearest(name, PRECISION_NAMES)}", place="--precision"
+                f"{name!r:.40} is not one of {', '.join(PRECISION_NAMES)}{nearest(name, PRECISION_NAMES)}",
+                place="--precision",
             )
-    return [
-        _row(word, name) for word in (precisions or PRECISION_NAMES) for name in (optimizers or COMMON_OPTIMIZERS)
-    ]
+    return [_row(word, name) for word in (precisions or PRECISION_NAMES) for name in (optimizers or COMMON_OPTIMIZERS)]
 
 
 def _row(word: str, name: str) -> Row:

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from math import prod
+from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.ledger import Cache
+from memcalc.blocks.reused import Reused
+from memcalc.blocks.state import StateTensor
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
@@ -17,6 +20,8 @@ from memcalc.specs.serving import Serving
 
 # Engines leave embeddings, norms, routers and the head in 16 bit (compressed-tensors, GPTQ, AWQ and bitsandbytes alike).
 QUANTISED_ROLES = ("attention", "linear-attention", "state-space", "mlp", "experts")
+
+MIXERS = ("attention", "linear_attention", "state_space", "mixer", "recurrent", "convolution")  # paths of such blocks
 
 
 class ServingEstimate(NamedTuple):
@@ -56,35 +61,48 @@ class LayerCache(NamedTuple):
     layers: int
 
 
+class LayerState(NamedTuple):
+    """Equal recurrent states on one rank: one tensor a sequence, in `layers` layers."""
+
+    name: str
+    state: StateTensor
+    layers: int
+
+
 def estimate(architecture: Architecture, run: Serving) -> ServingEstimate:
     """The heaviest pipeline stage's rank for one architecture served one way."""
     _check(architecture, run)
     etp = max(1, run.tp // run.ep)  # experts are cut by tensor parallelism only as far as expert parallelism does not
-    found = [_on_stage(architecture, run, stage) for stage in stages(architecture, run.tp, run.pp, run.ep, etp)]
+    found = [_on_stage(run, stage) for stage in stages(architecture, run.tp, run.pp, run.ep, etp)]
     return max(found, key=lambda rank: rank.peak)
 
 
-def _on_stage(architecture: Architecture, run: Serving, stage: Stage) -> ServingEstimate:
+def _on_stage(run: Serving, stage: Stage) -> ServingEstimate:
     lines = list(_weight_lines(stage, number_format(run.weights)))
-    share = stage.layers  # caches follow their layers
-    depth = sum(stack.depth for part in architecture.parts for stack in part.stacks)
-    caches = _caches(architecture)
+    caches, plain = _caches(stage), number_format("bf16")
     kv_format = number_format(run.kv_dtype)
     per_token = per_sequence = 0
     for entry in caches:
-        layers = entry.layers if run.pp == 1 else -(-entry.layers * share // depth)
         kept = min(run.context, entry.cache.window or run.context) if entry.cache.per_token else 1
         stored = number_format(entry.cache.format) if entry.cache.format else kv_format
         width = entry.cache.local_width(run.tp)
         component = "kv_cache" if entry.cache.per_token else "state"
         made = line(
             component, entry.name, "always", kv_cache.kv_cache_bytes, width=width, tokens=kept * run.batch,
-            layers=layers, bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size,
+            layers=entry.layers, bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size,
         )  # fmt: skip
         lines.append(made)
         per_sequence += -(-made.bytes // run.batch)
         if entry.cache.per_token:
-            per_token += -(-width * layers * stored.block_bytes // stored.block_size)
+            per_token += -(-width * entry.layers * stored.block_bytes // stored.block_size)
+    for held in _states(stage):
+        stored = number_format(held.state.dtype or run.weights) if held.state.dtype else plain
+        made = line(
+            "state", held.name, "always", kv_cache.kv_cache_bytes, width=prod(held.state.local_shape(run.tp)),
+            tokens=run.batch, layers=held.layers, bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size,
+        )  # fmt: skip
+        lines.append(made)
+        per_sequence += -(-made.bytes // run.batch)
     communicators = int(run.gpus > 1)
     lines.append(
         line("overhead", "context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
@@ -120,28 +138,33 @@ def _by_role(stage: Stage) -> dict[tuple[str, bool], int]:
 
 
 @lru_cache(maxsize=256)
-def _caches(architecture: Architecture) -> tuple[LayerCache, ...]:
-    """Every distinct cache of the generating part, with the number of layers that keep it."""
+def _caches(stage: Stage) -> tuple[LayerCache, ...]:
+    """Every distinct cache of a stage, with the number of its layers that keep it."""
     counted: dict[tuple[str, Cache], int] = {}
-    for part in architecture.parts:
-        if part.name not in ("language", "decoder"):
-            continue
-        for stack in part.stacks:
-            for layer, count in zip(stack.layers, stack.counts, strict=True):
-                for path, block in layer.blocks:
-                    for cache in _caches_of(architecture, path, block):
-                        key = (path, cache)
-                        counted[key] = counted.get(key, 0) + count
+    for path, block, count in _mixers(stage):
+        for cache in block.cache() if hasattr(block, "cache") else ():
+            counted[path, cache] = counted.get((path, cache), 0) + count
     return tuple(LayerCache(_cache_name(path, cache), cache, count) for (path, cache), count in counted.items())
 
 
-def _caches_of(architecture: Architecture, path: str, block: object) -> tuple[Cache, ...]:
-    if hasattr(block, "cache"):
-        kept: tuple[Cache, ...] = block.cache()
-        return kept
-    if path in ("attention", "mixer"):
-        raise Unsupported(f"the cache of {architecture.model_type}'s {type(block).__name__} layers is not modelled yet")
-    return ()
+@lru_cache(maxsize=256)
+def _states(stage: Stage) -> tuple[LayerState, ...]:
+    """Every distinct recurrent state of a stage, with the number of its layers that keep it."""
+    counted: dict[tuple[str, StateTensor], int] = {}
+    for path, block, count in _mixers(stage):
+        for state in block.state() if hasattr(block, "state") else ():
+            counted[path, state] = counted.get((path, state), 0) + count
+    return tuple(LayerState(f"{path}/{state.path}", state, count) for (path, state), count in counted.items())
+
+
+def _mixers(stage: Stage) -> Iterator[tuple[str, Any, int]]:
+    """The blocks of a stage that look at other tokens, and in how many layers each stands."""
+    for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
+        for path, held in layer.blocks:
+            block = held.block if isinstance(held, Reused) else held
+            if path in MIXERS and not (hasattr(block, "cache") or hasattr(block, "state")):
+                raise Unsupported(f"the cache of {type(block).__name__} layers is not modelled yet")
+            yield path, block, count
 
 
 def _cache_name(path: str, cache: Cache) -> str:

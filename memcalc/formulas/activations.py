@@ -21,13 +21,7 @@ def layer_activation_bytes(
     >>> layer_activation_bytes(tokens=2048, hidden=4096, heads=32, seq_len=2048, tp=1, split=1, scores=0, bytes_each=2)
     285212672
     """
-    return round(
-        tokens
-        * hidden
-        * (10 / split + 24 / tp + 5 * scores * heads * seq_len / (hidden * tp))
-        * bytes_each
-        / 2
-    )
+    return round(tokens * hidden * (10 / split + 24 / tp + 5 * scores * heads * seq_len / (hidden * tp)) * bytes_each / 2)
 
 
 @formula("korthikanti-2022", "section 5: only each layer's input is kept", ESTIMATE)
@@ -39,13 +33,19 @@ def recomputed_layer_bytes(tokens: int, hidden: int, split: int, bytes_each: int
     return tokens * hidden * bytes_each // split
 
 
-@formula("memcalc", "logits in the compute format and their fp32 copy, gradient beside", ESTIMATE)
-def logits_bytes(tokens: int, vocabulary: int, tp: int, bytes_each: int) -> int:
-    """Logits alive in the loss: compute-format logits and the fp32 copy and gradient.
+@formula("pytorch-autograd", "saved tensors of each block, traced op by op")
+def saved_tensor_bytes(per_token: float, tokens: int, per_pair: float, pairs: int, fixed: float, layers: int) -> int:
+    """Tensors that autograd keeps of one block, in all layers that hold it.
 
-    tokens × vocabulary / tp × (bytes_each + 8). Returns bytes [B].
+    (per_token × tokens + per_pair × pairs + fixed) × layers
+
+    per_token [B per token], tokens of a micro-batch on this rank; per_pair [B per query-key pair], pairs = batch × queries ×
+    keys; fixed [B]: casts of weights; layers [count], times micro-batches in flight. Returns bytes [B].
+
+    >>> saved_tensor_bytes(per_token=16, tokens=2048, per_pair=0, pairs=0, fixed=0, layers=32)
+    1048576
     """
-    return tokens * vocabulary // tp * (bytes_each + 8)
+    return int((per_token * tokens + per_pair * pairs + fixed) * layers)
 
 
 @formula("coursera-2023", "about 8 bytes of activations and temporaries a parameter", ESTIMATE)
@@ -60,10 +60,10 @@ def rule_of_thumb_activation_bytes(parameters: int, bytes_per_parameter: int) ->
     return parameters * bytes_per_parameter
 
 
-@formula("narayanan-2021", "section 2.2: 1F1B keeps at most `stages` micro-batches in flight", ESTIMATE)
-def in_flight_activation_bytes(per_micro_batch: int, in_flight: int) -> int:
-    """Activations of the micro-batches that a pipeline stage holds at once.
+@formula("korthikanti-2022", "equations 1, 2 and 4, times the layers held", ESTIMATE)
+def textbook_activation_bytes(per_layer: int, layers: int) -> int:
+    """The textbook's activations of all layers and micro-batches that a rank holds.
 
-    per_micro_batch × in_flight. Returns bytes [B].
+    per_layer × layers. Returns bytes [B].
     """
-    return per_micro_batch * in_flight
+    return per_layer * layers

@@ -3,6 +3,29 @@
 from typing import NamedTuple
 
 
+class Engine(NamedTuple):
+    """How a training library behaves by default; a user's choice of engine changes numbers only through this row."""
+
+    name: str
+    kernels: str  # key of memcalc.blocks.profile.KERNELS
+    loss: str
+    optimizer_impl: str
+    fp32_gradients: bool  # keeps a persistent fp32 main-gradient buffer under mixed precision
+    note: str
+
+
+ENGINES: dict[str, Engine] = {
+    row.name: row
+    for row in (
+        Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2"),
+        Engine("accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP"),
+        Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules"),
+        Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),
+        Engine("torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile"),
+    )
+}
+
+
 class ZeroDefaults(NamedTuple):
     """DeepSpeed's zero_optimization defaults (deepspeed/runtime/zero/config.py), in elements."""
 

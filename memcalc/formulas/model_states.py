@@ -62,9 +62,7 @@ def zero_reduce_bucket_bytes(elements: int, bucket_elements: int, buffers: int, 
 
 
 @formula("deepspeed", "stage3_prefetch_bucket_size, stage3_max_live_parameters", ESTIMATE)
-def zero3_gathered_bytes(
-    largest_layer: int, prefetch_elements: int, max_live: int, elements: int, bytes_each: int
-) -> int:
+def zero3_gathered_bytes(largest_layer: int, prefetch_elements: int, max_live: int, elements: int, bytes_each: int) -> int:
     """Parameters gathered at one moment under ZeRO 3: the layer in use and what is prefetched, bounded by max_live.
 
     min(elements, max(largest_layer, min(largest_layer + prefetch_elements, max_live))) × bytes_each. Returns bytes [B].

@@ -236,9 +236,7 @@ def _block_squares(shape: Shape, size: int, _bytes: int) -> int:
     dims = _merged(shape, size)
     pieces = [-(-dim // size) for dim in dims]
     blocks = prod(pieces)
-    return sum(
-        blocks // count * (dim // size * size**2 + (dim % size) ** 2) for dim, count in zip(dims, pieces, strict=True)
-    )
+    return sum(blocks // count * (dim // size * size**2 + (dim % size) ** 2) for dim, count in zip(dims, pieces, strict=True))
 
 
 def _merged(shape: Shape, size: int) -> Shape:
@@ -322,14 +320,10 @@ def _factored(name: str, form: str = "parameter") -> tuple[State, State]:
     return State(f"row {name}", "rows", form), State(f"column {name}", "columns", form)
 
 
-def _quantised(
-    names: tuple[str, ...], *, codes: str = "full", form: str = "uint8", block: int = 256
-) -> tuple[State, ...]:
+def _quantised(names: tuple[str, ...], *, codes: str = "full", form: str = "uint8", block: int = 256) -> tuple[State, ...]:
     """Codes of each state, and the fp32 scales of their blocks."""
     scales = State("scales", "blocks", "fp32", block)
-    return tuple(
-        state for name in names for state in (State(name, codes, form), scales._replace(name=f"{name} scales"))
-    )
+    return tuple(state for name in names for state in (State(name, codes, form), scales._replace(name=f"{name} scales")))
 
 
 def _low_rank_adam(projector: str, moments: str, rank: int) -> tuple[State, State, State]:

@@ -17,7 +17,9 @@ def field(document: dict[str, Any], path: str) -> str:
     value: Any = document
     walked = ""
     for key in re.findall(r"[^.\[\]]+", path):
-        known = list(value) if isinstance(value, dict) else [str(i) for i in range(len(value))] if isinstance(value, list) else []
+        known = (
+            list(value) if isinstance(value, dict) else [str(i) for i in range(len(value))] if isinstance(value, list) else []
+        )
         if key not in known:
             shown = f"; {walked or 'the document'} has {', '.join(known[:12])}" if known else ""
             raise InputError(f"no field {path!r:.80}{nearest(key, known)}{shown}", place="--get")

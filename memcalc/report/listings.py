@@ -10,7 +10,9 @@ HALF = 2  # bytes of a bf16 parameter
 MATRIX = (4096, 4096)
 
 
-def _listing(kind: str, columns: tuple[Column, ...], entries: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], text: str | None) -> Report:
+def _listing(
+    kind: str, columns: tuple[Column, ...], entries: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], text: str | None
+) -> Report:
     """Rows (cells, document), those that contain the text in any cell."""
     wanted = (text or "").lower()
     kept = [(row, entry) for row, entry in entries if wanted in " ".join(map(str, row)).lower()]
@@ -29,7 +31,8 @@ def models_report(folders: Sequence[str], text: str | None) -> Report:
         a = model.architecture
         assert a is not None  # a preset always holds one
         entry = {"id": name, "name": a.name, "model_type": a.model_type, "parameters": a.parameters,
-                 "active_parameters": a.active_parameters, "context": a.context, "dtype": a.dtype, "source": model.source}  # fmt: skip
+                 "active_parameters": a.active_parameters, "context": a.context, "dtype": a.dtype,
+                 "source": model.source}  # fmt: skip
         row = (name, a.model_type, a.parameters, a.active_parameters, a.context, a.dtype)
         entries.append((row, entry))
     columns = (Column("model"), Column("family"), Column("parameters", "count"), Column("active", "count"),

@@ -92,7 +92,9 @@ def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
         places.append(("exit", part.exit, 1))
         for place, blocks, count in places:
             for path, block in blocks:
-                fields = {k: v for k, v in asdict(block).items() if v not in (None, False, 0, "", ())} if is_dataclass(block) else {}
+                fields: dict[str, Any] = (
+                    {k: v for k, v in asdict(block).items() if v not in (None, False, 0, "", ())} if is_dataclass(block) else {}
+                )
                 fields.pop("tensors", None)
                 out.append({"path": f"{part.name}/{place}/{path}", "kind": type(block).__name__, "count": count, **fields})
     return out

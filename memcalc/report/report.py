@@ -1,6 +1,6 @@
 """What every command hands to a renderer: one document for machines, a few tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 SCHEMA = "memcalc/1"
@@ -40,7 +40,8 @@ def cell(value: Any, kind: str) -> str:
         return "—"
     if kind == "text":
         return str(value)
-    return _CELLS[kind](value)
+    text: str = _CELLS[kind](value)
+    return text
 
 
 def _bytes(value: int) -> str:
@@ -77,7 +78,7 @@ def bar(share: float, width: int = 20) -> str:
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
 
 
-_CELLS = {
+_CELLS: dict[str, Callable[[Any], str]] = {
     "bytes": _bytes,
     "gb": _gb,
     "count": _count,

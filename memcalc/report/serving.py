@@ -23,13 +23,21 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
     tables = [
         Table(
             "Per GPU",
-            (Column("component"), Column("memory", "bytes"), Column("of GPU" if gpu else "share", "percent"), Column("", "bar")),
+            (
+                Column("component"),
+                Column("memory", "bytes"),
+                Column("of GPU" if gpu else "share", "percent"),
+                Column("", "bar"),
+            ),
             rows,
             frozenset({len(rows) - 1}),
         )
     ]
     capacity = capacity_document(run, found, gpu)
-    facts: list[tuple[str, Any]] = [("cache per token", found.kv_cache_per_token), ("cache per sequence", found.per_sequence)]
+    facts: list[tuple[str, Any]] = [
+        ("cache per token", found.kv_cache_per_token),
+        ("cache per sequence", found.per_sequence),
+    ]
     tables.append(Table("Cache", (Column("per GPU"), Column("memory", "bytes")), facts))
     if capacity:
         tables.append(

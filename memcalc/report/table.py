@@ -52,7 +52,10 @@ def _table(table: Table, *, ascii_only: bool) -> RichTable:
     from rich import box
 
     grid = RichTable(
-        title=table.title or None, title_justify="left", title_style="bold", box=box.ASCII if ascii_only else box.SIMPLE_HEAD
+        title=table.title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.ASCII if ascii_only else box.SIMPLE_HEAD,
     )
     for column in table.columns:
         grid.add_column(column.title, justify="left" if column.kind in ("text", "bar") else "right", overflow="fold")

@@ -27,7 +27,7 @@ def document(
         "peak_forward_backward": found.peak_forward_backward,
         "peak_optimizer_step": found.peak_optimizer_step,
         "peak": found.peak,
-        "peak_moment": found.peak_moment,
+        "peak_moment": found.highest.name,
         "reserved": found.reserved,
         "device": found.device,
         "pipeline_stage": found.stage,
@@ -87,7 +87,7 @@ def report(
         ("peak of the optimizer step", found.peak_optimizer_step),
     )
     first = len(rows)
-    peak_name = f"peak allocated ({found.peak_moment})"
+    peak_name = f"peak allocated ({found.highest.name})"
     rows.append((peak_name, found.peak, found.peak / scale, found.peak / scale))
     rows.append(("on the device (with context)", found.device, found.device / scale, found.device / scale))
     share = "of GPU" if gpu else "share"
@@ -114,7 +114,12 @@ def report(
     notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
     notes += [*found.assumptions, *(model.architecture.warnings if model.architecture else ())]
     return Report(
-        document(model, run, found, gpu, suggestions), tuple(tables), heading(model, run, gpu), verdict, tone, tuple(notes)
+        document(model, run, found, gpu, suggestions),
+        tuple(tables),
+        heading(model, run, gpu),
+        verdict,
+        tone,
+        tuple(notes),
     )
 
 

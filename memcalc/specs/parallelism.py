@@ -109,7 +109,8 @@ class Parallelism:
         if (self.zero or 0) >= 2 and self.pp > 1:
             raise SpecError(
                 f"pipeline parallelism ({self.pp}) needs whole gradients on each stage: ZeRO 0 or 1, not {self.zero}",
-                "zero", "pp",
+                "zero",
+                "pp",
             )  # deepspeed/runtime/pipe/engine.py asserts the same
 
     def _check_product(self) -> None:
@@ -118,14 +119,16 @@ class Parallelism:
             raise SpecError(
                 f"tp × pp × cp = {self.tp} × {self.pp} × {self.cp} = {dense} must divide gpus ({self.gpus}); "
                 f"use {_multiple_near(self.gpus, dense):,} GPUs or smaller degrees",
-                "gpus", *(name for name in ("tp", "pp", "cp") if getattr(self, name) > 1),
+                "gpus",
+                *(name for name in ("tp", "pp", "cp") if getattr(self, name) > 1),
             )
         routed = self.ep * self.etp * self.pp
         if self.gpus % routed:
             raise SpecError(
                 f"ep × etp × pp = {self.ep} × {self.etp} × {self.pp} = {routed} must divide gpus ({self.gpus}); "
                 f"use {_multiple_near(self.gpus, routed):,} GPUs or smaller degrees",
-                "gpus", *(name for name in ("ep", "etp", "pp") if getattr(self, name) > 1),
+                "gpus",
+                *(name for name in ("ep", "etp", "pp") if getattr(self, name) > 1),
             )
 
     def _check_shards(self) -> None:

@@ -9,8 +9,7 @@ from memcalc.errors import InputError, nearest
 
 
 class SpecError(InputError, ValueError):
-    """A rule of a spec is broken. `fields` names the spec's fields, `message` is the rest: the command line puts options
-    in their place."""
+    """A rule of a spec is broken. `fields` names the fields (on the command line: options), `message` is the rest."""
 
     def __init__(self, message: str, *fields: str) -> None:
         super().__init__(message, place=", ".join(fields))
@@ -18,7 +17,7 @@ class SpecError(InputError, ValueError):
 
 
 class Range(NamedTuple):
-    """Bounds of a number, both included, of a whole one if they are; in a JSON Schema they are minimum and maximum."""
+    """Bounds of a number, both included, of a whole one if they are whole; in a JSON Schema minimum and maximum."""
 
     low: float
     high: float
@@ -53,7 +52,8 @@ def check_fields(spec: Any) -> None:
 
     Raises SpecError naming the field, what was given and what is accepted.
     """
-    for name, rule, accepts in _rules(type(spec)):
+    cls: type = type(spec)
+    for name, rule, accepts in _rules(cls):
         value = getattr(spec, name)
         if value is None or accepts(value):
             continue

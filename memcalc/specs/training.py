@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.specs.parallelism import Parallelism
@@ -11,8 +12,11 @@ from memcalc.specs.rules import Choice, Range, SpecError, check_fields
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
 METHODS = ("full", "lora", "qlora")
 RECOMPUTE = ("none", "selective", "full")
-OFFLOADABLE = ("optimizer", "parameters")
-ATTENTION = ("eager", "flash")
+OFFLOADABLE = ("optimizer", "parameters", "activations")
+ATTENTION = ("eager", "sdpa", "flash")
+KERNEL_NAMES = ("eager", "compiled", "liger", "te")
+LOSSES = ("full", "chunked", "fused")
+OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
 MAX_TOKENS = 2**40
 
 
@@ -27,7 +31,11 @@ class Training:
     grad_accum: Annotated[int, Range(1, 2**24)] = 1
     seq_len: Annotated[int, Range(1, 2**31)] = 4096
     recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
-    attention: Annotated[str, Choice(ATTENTION)] = "flash"
+    attention: Annotated[str, Choice(ATTENTION)] = "sdpa"
+    kernels: Annotated[str, Choice(KERNEL_NAMES)] | None = None  # default: the engine's
+    loss: Annotated[str, Choice(LOSSES)] | None = None  # default: the engine's, or fused where the kernels fuse it
+    optimizer_impl: Annotated[str, Choice(OPTIMIZER_IMPLS)] | None = None  # default: the engine's
+    engine: Annotated[str, Choice(tuple(ENGINES))] | None = None  # default: deepspeed under ZeRO, else torch
     method: Annotated[str, Choice(METHODS)] = "full"
     lora_rank: Annotated[int, Range(1, 65536)] = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
@@ -39,17 +47,40 @@ class Training:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.micro_batch * self.seq_len > MAX_TOKENS:
-            raise SpecError(f"{self.micro_batch:,} × {self.seq_len:,} tokens at once is beyond any GPU", "micro_batch", "seq_len")
+            raise SpecError(
+                f"{self.micro_batch:,} × {self.seq_len:,} tokens at once is beyond any GPU", "micro_batch", "seq_len"
+            )
         if self.seq_len % self.parallelism.cp:
             raise SpecError(
-                f"context parallelism {self.parallelism.cp} must divide the sequence of {self.seq_len} tokens", "cp", "seq_len"
+                f"context parallelism {self.parallelism.cp} must divide the sequence of {self.seq_len} tokens",
+                "cp",
+                "seq_len",
             )
         if self.parallelism.sequence_parallel and self.seq_len // self.parallelism.cp % self.parallelism.tp:
             raise SpecError(
                 f"sequence parallelism: tp {self.parallelism.tp} must divide the {self.seq_len // self.parallelism.cp} tokens "
-                f"of a sequence", "tp", "seq_len",
+                f"of a sequence",
+                "tp",
+                "seq_len",
             )
         self._check_sharding()
+
+    @property
+    def engine_row(self) -> Engine:
+        """The engine asked for; ZeRO is DeepSpeed's unless another is named."""
+        return ENGINES[self.engine or ("deepspeed" if self.parallelism.zero is not None else "torch")]
+
+    @property
+    def kernels_used(self) -> str:
+        return self.kernels or self.engine_row.kernels
+
+    @property
+    def loss_used(self) -> str:
+        return self.loss or ("fused" if self.kernels_used == "liger" else self.engine_row.loss)
+
+    @property
+    def optimizer_impl_used(self) -> str:
+        return self.optimizer_impl or self.engine_row.optimizer_impl
 
     @property
     def fsdp(self) -> bool:
@@ -60,7 +91,9 @@ class Training:
         if zero and not row.elementwise:
             raise SpecError(
                 f"{self.optimizer} looks at whole matrices, but ZeRO {zero} cuts the flattened parameters; "
-                f"use --zero 0, or an elementwise optimizer such as adamw", "optimizer", "zero",
+                f"use --zero 0, or an elementwise optimizer such as adamw",
+                "optimizer",
+                "zero",
             )
         if "parameters" in self.offload and zero != 3 and fsdp in (None, "none"):
             raise SpecError(

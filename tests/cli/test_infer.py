@@ -17,9 +17,7 @@ CONTRACT = (
     "lines.0.path", "lines.0.bytes", "lines.0.phase", "lines.0.formula", "lines.0.inputs", "lines.0.source",
     "assumptions", "warnings", "sources",
 )  # fmt: skip
-WHOLE = {
-    path for path in CONTRACT if path.startswith(("per_gpu.", "capacity.")) or path in ("gpu.usable", "gpu.headroom")
-}
+WHOLE = {path for path in CONTRACT if path.startswith(("per_gpu.", "capacity.")) or path in ("gpu.usable", "gpu.headroom")}
 
 SERVED = (
     "", "--batch 8 --context 32k", "--weights int8", "--weights int4-g128 --kv-dtype fp8-e4m3", "--precision fp32",

@@ -92,9 +92,7 @@ CATALOGUES = (
     ("formats", "formats", "name", [row.name for row in FORMATS]),
     ("optimizers", "optimizers", "name", list(OPTIMIZERS)),
 )
-each_catalogue = pytest.mark.parametrize(
-    ("command", "key", "name", "known"), CATALOGUES, ids=[c[0] for c in CATALOGUES]
-)
+each_catalogue = pytest.mark.parametrize(("command", "key", "name", "known"), CATALOGUES, ids=[c[0] for c in CATALOGUES])
 
 
 @each_catalogue

@@ -13,17 +13,14 @@ Folder = Callable[..., str]
 CONTRACT = (
     "schema", "model.name", "model.parameters", "model.active_parameters", "model.embedding_parameters",
     "per_gpu.parameters", "per_gpu.gradients", "per_gpu.optimizer_states", "per_gpu.activations",
-    "per_gpu.communication", "per_gpu.overhead", "per_gpu.steady", "per_gpu.after_forward", "per_gpu.peak_forward_backward",
+    "per_gpu.communication", "per_gpu.overhead", "per_gpu.steady", "per_gpu.after_forward",
+    "per_gpu.peak_forward_backward",
     "per_gpu.peak_optimizer_step", "per_gpu.peak", "per_gpu.reserved", "per_gpu.device",
     "gpu.name", "gpu.memory", "gpu.usable", "gpu.fits", "gpu.headroom", "host.per_node",
     "lines.0.path", "lines.0.bytes", "lines.0.phase", "lines.0.formula", "lines.0.inputs", "lines.0.source",
     "assumptions", "warnings", "sources",
 )  # fmt: skip
-WHOLE = {
-    path
-    for path in CONTRACT
-    if path.startswith(("per_gpu.", "host.")) or path.endswith(("memory", "usable", "headroom"))
-}
+WHOLE = {path for path in CONTRACT if path.startswith(("per_gpu.", "host.")) or path.endswith(("memory", "usable", "headroom"))}
 
 
 def field(document: Any, path: str) -> Any:
@@ -144,19 +141,14 @@ EFFECTS = (
 
 @pytest.mark.parametrize(("options", "path", "how"), EFFECTS)
 def test_every_option_does_something(memcalc: Run, folder: Folder, options: str, path: str, how: str) -> None:
-    plain, changed = (
-        int(memcalc(f"train {folder()} {each} --get {path}").out) for each in ("--precision bf16-mixed", options)
-    )
-    assert changed > plain if how == "more" else changed < plain, (
-        f"{path}: {plain:,} B plainly, {changed:,} B with {options}"
-    )
+    plain, changed = (int(memcalc(f"train {folder()} {each} --get {path}").out) for each in ("--precision bf16-mixed", options))
+    assert changed > plain if how == "more" else changed < plain, f"{path}: {plain:,} B plainly, {changed:,} B with {options}"
 
 
 def test_expert_parallelism_divides_experts(memcalc: Run, folder: Folder) -> None:
     model = folder("mistralai/Mixtral-8x22B-v0.1")
     plain, ep, etp = (
-        int(memcalc(f"train {model} --gpus 8 {each} --get per_gpu.parameters").out)
-        for each in ("", "--ep 8", "--ep 4 --etp 2")
+        int(memcalc(f"train {model} --gpus 8 {each} --get per_gpu.parameters").out) for each in ("", "--ep 8", "--ep 4 --etp 2")
     )
     assert ep == etp < plain / 6
 
@@ -248,8 +240,8 @@ def test_refused_in_one_line(memcalc: Run, folder: Folder, command: str, words: 
 
 
 BROKEN = (
-    b"", b"{", b"[]", b"null", b"\xff\xfe", b"\x00", b'{"a":' * 5000, b'{"model_type": "llama"}', b'{"hidden_size": NaN}',
-    b"9" * 5000,
+    b"", b"{", b"[]", b"null", b"\xff\xfe", b"\x00", b'{"a":' * 5000, b'{"model_type": "llama"}',
+    b'{"hidden_size": NaN}', b"9" * 5000,
 )  # fmt: skip
 
 

@@ -143,9 +143,7 @@ BY_HAND: list[tuple[str, tuple[int, int, int], int, str]] = [
 
 
 @pytest.mark.parametrize(("name", "degrees", "expected", "why"), BY_HAND, ids=lambda value: str(value)[:40])
-def test_one_rank_by_hand(
-    architecture: Read, name: str, degrees: tuple[int, int, int], expected: int, why: str
-) -> None:
+def test_one_rank_by_hand(architecture: Read, name: str, degrees: tuple[int, int, int], expected: int, why: str) -> None:
     tp, ep, etp = degrees
     (stage,) = stages(architecture(name), tp, 1, ep, etp)
     assert elements(stage) == expected, f"{elements(stage):,} elements, expected {expected:,}: {why}"

@@ -154,9 +154,7 @@ def test_all_gpus_together_hold_the_model(architecture: Read, tp: int, ep: int, 
     run = Serving(tp=tp, ep=ep, pp=pp, context=1)
     model = architecture(MIXTRAL)
     together = estimate(model, run).weights * run.gpus
-    assert together >= 2 * model.parameters, (
-        f"{run.gpus} GPUs hold {together:,} B, the model has {2 * model.parameters:,}"
-    )
+    assert together >= 2 * model.parameters, f"{run.gpus} GPUs hold {together:,} B, the model has {2 * model.parameters:,}"
 
 
 # --- how many fit -----------------------------------------------------------------------------------------------------

@@ -48,9 +48,7 @@ FIGURE_1 = ((0, 120.0), (1, 31.4), (2, 16.6), (3, 1.9))
 
 @pytest.mark.parametrize(("stage", "published"), FIGURE_1)
 def test_zero_paper(stage: int, published: float) -> None:
-    found = states(
-        estimate_parameters(7_500_000_000, run(gpus=64, zero=stage, precision="fp16-mixed", optimizer="adam"))
-    )
+    found = states(estimate_parameters(7_500_000_000, run(gpus=64, zero=stage, precision="fp16-mixed", optimizer="adam")))
     assert round(found / GB, 1) == published, f"ZeRO-{stage}: {found / GB:.3f} GB, figure 1 says {published}"
 
 
@@ -83,12 +81,8 @@ TABLE_1 = (
 def test_zero_paper_table_1(row: tuple[float, ...]) -> None:
     size, gpus, *published = row
     for stage, expected in enumerate(published, start=1):
-        found = (
-            states(estimate_parameters(int(size * GB), run(gpus=int(gpus), zero=stage, precision="fp16-mixed"))) / GB
-        )
-        assert found == pytest.approx(expected, rel=6e-3, abs=5e-3), (
-            f"P{stage}: {found:.3f} GB, table 1 says {expected}"
-        )
+        found = states(estimate_parameters(int(size * GB), run(gpus=int(gpus), zero=stage, precision="fp16-mixed"))) / GB
+        assert found == pytest.approx(expected, rel=6e-3, abs=5e-3), f"P{stage}: {found:.3f} GB, table 1 says {expected}"
 
 
 # precision, optimizer, bytes per parameter: weights, gradients, master + states; source
@@ -105,9 +99,7 @@ RULES_OF_THUMB = (
 
 
 @pytest.mark.parametrize(("precision", "optimizer", "weights", "gradients", "rest", "source"), RULES_OF_THUMB)
-def test_bytes_per_parameter(
-    precision: str, optimizer: str, weights: int, gradients: int, rest: int, source: str
-) -> None:
+def test_bytes_per_parameter(precision: str, optimizer: str, weights: int, gradients: int, rest: int, source: str) -> None:
     found = estimate_parameters(GB, run(precision=precision, optimizer=optimizer)).components
     expected = {"parameters": weights * GB, "gradients": gradients * GB, "optimizer_states": rest * GB}
     assert {name: found[name] for name in expected} == expected, f"{found}, expected {expected}: {source}"
@@ -572,9 +564,7 @@ def applied(settings: dict[str, Any], flags: str) -> Training:
 
 def test_the_smallest_change_comes_first(architecture: Read) -> None:
     model = architecture(LLAMA)
-    found = suggestions(
-        run(gpus=8, micro_batch=8, seq_len=4096, zero=3), 80 * GB, lambda changed: estimate(model, changed)
-    )
+    found = suggestions(run(gpus=8, micro_batch=8, seq_len=4096, zero=3), 80 * GB, lambda changed: estimate(model, changed))
     assert found[0].flags == "--micro-batch 1 --grad-accum 8", [each.flags for each in found]
     assert len(found) <= 3
 

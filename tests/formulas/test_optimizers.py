@@ -168,10 +168,7 @@ def test_step_counters_are_on_the_device_only_when_fused(name: str, unfused: int
         ("adamw-4bit", 2, 1.0625),
         ("adamw-fp8", 2, 2.03125),
         ("lamb", 4, 8.0),
-        *(
-            (name, 4, None)
-            for name in ("adafactor", "came", "muon", "adam-mini", "galore", "apollo", "shampoo", "soap")
-        ),
+        *((name, 4, None) for name in ("adafactor", "came", "muon", "adam-mini", "galore", "apollo", "shampoo", "soap")),
     ],
 )
 def test_elementwise_bytes_per_parameter(name: str, weight: int, expected: float | None) -> None:
@@ -268,9 +265,7 @@ TORCH = [
 @pytest.mark.parametrize(("name", "cls", "arguments"), TORCH)
 @pytest.mark.parametrize("shape", [(96, 64), (3, 64, 32), (70,)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_torch_allocates_the_same(
-    name: str, cls: str, arguments: dict[str, float], shape: tuple[int, ...], dtype: str
-) -> None:
+def test_torch_allocates_the_same(name: str, cls: str, arguments: dict[str, float], shape: tuple[int, ...], dtype: str) -> None:
     torch = pytest.importorskip("torch")
     if name == "muon" and len(shape) != 2:
         pytest.skip("torch.optim.Muon takes 2-D tensors only")

@@ -74,9 +74,7 @@ REFUSED_BY_MODEL: list[tuple[dict[str, int], dict[str, Any], tuple[str, ...], st
 
 
 @pytest.mark.parametrize(("model", "settings", "fields", "said"), REFUSED_BY_MODEL, ids=lambda value: str(value)[:60])
-def test_refused_for_a_model(
-    model: dict[str, int], settings: dict[str, Any], fields: tuple[str, ...], said: str
-) -> None:
+def test_refused_for_a_model(model: dict[str, int], settings: dict[str, Any], fields: tuple[str, ...], said: str) -> None:
     with pytest.raises(SpecError) as caught:
         Parallelism(**settings).check_model(**model)
     assert caught.value.fields == fields, str(caught.value)

@@ -29,9 +29,7 @@ MODULES: dict[str, str] = {
             "ernie4_5_moe hunyuan_v1_moe glm4_moe dots1"
         ),
         "interleaved": "llama4_text mimo_v2_flash minimax",
-        "latent": (
-            "deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"
-        ),
+        "latent": ("deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"),
         "compressed": "deepseek_v4",
         "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma lfm2",
         "kimi_linear": "kimi_linear",

@@ -113,8 +113,10 @@ def _numbers(c: Config, key: str) -> Side:
 
 
 def _pairs(c: Config, key: str) -> tuple[Side, Side]:
-    first, second = (c.entries(key) + [None, None])[:2]
-    return _two(c, key, first), _two(c, key, second)
+    values = c.entries(key)
+    if len(values) != 2:
+        raise c.error(key, f"must hold two pairs, one a convolution, not {len(values)}")
+    return _two(c, key, values[0]), _two(c, key, values[1])
 
 
 def _two(c: Config, key: str, value: Any) -> Side:

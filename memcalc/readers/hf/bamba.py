@@ -33,7 +33,7 @@ def granitemoehybrid(c: Config) -> Architecture:
     shared = mlp(c, intermediate=c.integer("shared_intermediate_size"), fused=True)
     feed_forward: Block = shared
     if c.integer("num_experts", low=0):
-        feed_forward = experts(c, "intermediate_size", shared=shared)
+        feed_forward = experts(c, "intermediate_size", shared=shared, routing="softmax-chosen")
     rotary = c.text("position_embedding_type", "") == "rope"
     return _scaled_decoder(c, _mixed(c, kinds, feed_forward, rotary=rotary))
 
@@ -178,9 +178,7 @@ def _bamba_mixer(c: Config, inner: int = 0) -> Mamba2:
     inner = inner or c.integer("mamba_expand") * hidden
     width = or_auto(c, "mamba_d_head", inner // heads)
     if heads * width != inner:
-        raise c.error(
-            "mamba_n_heads", f"({heads}) times the head size ({width}) must equal the mixer's width ({inner})"
-        )
+        raise c.error("mamba_n_heads", f"({heads}) times the head size ({width}) must equal the mixer's width ({inner})")
     return Mamba2(
         hidden,
         heads,

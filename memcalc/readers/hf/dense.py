@@ -51,9 +51,7 @@ def mistral(c: Config) -> Architecture:
 
 def qwen2(c: Config) -> Architecture:
     norm = rms(c)
-    layers = windowed(
-        _qwen_windows(c), lambda window: pre_norm(norm, attention(c, query_bias=True, window=window), mlp(c))
-    )
+    layers = windowed(_qwen_windows(c), lambda window: pre_norm(norm, attention(c, query_bias=True, window=window), mlp(c)))
     return decoder(c, layers, norm)
 
 
@@ -238,7 +236,5 @@ FAMILIES = {
         helium,
         {"num_key_value_heads": 20, "head_dim": 128, "rms_norm_eps": 1e-8, "max_position_embeddings": 4096},
     ),
-    "smollm3": Family(
-        smollm3, {"num_key_value_heads": 4, "tie_word_embeddings": True, "max_position_embeddings": 32768}
-    ),
+    "smollm3": Family(smollm3, {"num_key_value_heads": 4, "tie_word_embeddings": True, "max_position_embeddings": 32768}),
 }

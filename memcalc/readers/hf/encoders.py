@@ -10,10 +10,10 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.readers.hf import vision
 from memcalc.readers.hf.common import architecture, head_dim, layer_norm, mlp, post_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.tasks import classification, classifier, dense, label_count, task, uncounted
-from memcalc.readers.hf import vision
 from memcalc.readers.hf.vision import encoder_layer, patches
 
 MASKED_LM = ("", "MaskedLM", "CausalLM", "LMHeadModel", "PreTraining")
@@ -22,14 +22,26 @@ MASKED_LM = ("", "MaskedLM", "CausalLM", "LMHeadModel", "PreTraining")
 def bert(c: Config) -> Architecture:
     """BERT and RoBERTa: they differ in the names of their head classes only."""
     tied = c.flag("tie_word_embeddings")
-    part = _bert_body(c, segments=c.integer("type_vocab_size", low=0), dropout=c.number("hidden_dropout_prob"))
+    part = _bert_body(
+        c,
+        segments=c.integer("type_vocab_size", low=0),
+        dropout=c.number("hidden_dropout_prob"),
+        attention_dropout=c.number("attention_probs_dropout_prob"),
+        output_dropout=c.number("hidden_dropout_prob"),
+    )
     # the library keeps the decoder's bias beside the head's own once they are not tied
     bias = () if tied else (("head_bias", Plain((Weight("bias", "head", (c.integer("vocab_size"),)),))),)
     return _with_head(c, part, tied=tied, pooler=True, extra=bias)
 
 
 def distilbert(c: Config) -> Architecture:
-    part = _bert_body(c, segments=0, dropout=c.number("dropout"), intermediate=c.integer("hidden_dim"))
+    part = _bert_body(
+        c,
+        segments=0,
+        dropout=c.number("dropout"),
+        attention_dropout=c.number("attention_dropout"),
+        intermediate=c.integer("hidden_dim"),
+    )
     return _with_head(c, part, tied=c.flag("tie_word_embeddings"), pooler=False)
 
 
@@ -44,7 +56,13 @@ def vit(c: Config) -> Architecture:
     kind = task(c)
     if kind == "MaskedImageModeling":
         tokens.append(Weight("mask", "other", (1, 1, hidden)))
-    layer = encoder_layer(c, norm, dropout=c.number("hidden_dropout_prob"), query_bias=c.flag("qkv_bias"))
+    layer = encoder_layer(
+        c,
+        norm,
+        residual_dropout=c.number("hidden_dropout_prob"),
+        dropout=c.number("attention_probs_dropout_prob"),
+        query_bias=c.flag("qkv_bias"),
+    )
     exit_blocks: Named = (("final_norm", norm),)
     warnings: tuple[str, ...] = ()
     if kind in ("", "ImageClassification"):
@@ -102,7 +120,15 @@ def clip(c: Config) -> Architecture:
     return architecture(c, (language, vision.clip(image), projector), tied=False, text=text)
 
 
-def _bert_body(c: Config, *, segments: int, dropout: float, intermediate: int = 0) -> Part:
+def _bert_body(
+    c: Config,
+    *,
+    segments: int,
+    dropout: float,
+    attention_dropout: float,
+    output_dropout: float = 0.0,
+    intermediate: int = 0,
+) -> Part:
     hidden, heads = c.integer("hidden_size"), c.integer("num_attention_heads")
     attention = Attention(
         hidden,
@@ -113,7 +139,8 @@ def _bert_body(c: Config, *, segments: int, dropout: float, intermediate: int = 
         output_bias=True,
         causal=c.flag("is_decoder", False),
         rotary=False,
-        dropout=c.number("attention_probs_dropout_prob", c.number("attention_dropout", 0.0)),
+        dropout=attention_dropout,
+        output_dropout=output_dropout,
     )
     norm = layer_norm(c)
     feed_forward = mlp(c, gated=False, bias=True, intermediate=intermediate, dropout=dropout)
@@ -154,9 +181,7 @@ def _with_head(c: Config, part: Part, *, tied: bool, pooler: bool, extra: Named 
         head = pooled
     elif head is None:
         head, warnings = (), uncounted(c)
-    return replace(
-        architecture(c, (replace(part, exit=head),), tied=tied and kind in MASKED_LM), warnings=warnings
-    )
+    return replace(architecture(c, (replace(part, exit=head),), tied=tied and kind in MASKED_LM), warnings=warnings)
 
 
 _BERT = {
@@ -177,6 +202,7 @@ _DISTILBERT = {
 _VIT = {
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
     "image_size": 224,
     "patch_size": 16,
     "num_channels": 3,

@@ -73,9 +73,7 @@ def gemma4_text(c: Config) -> Architecture:
     shared = [i >= first_shared >= 0 for i in range(depth)]
     widened = c.flag("use_double_wide_mlp")
     wide = [widened and i >= first_shared > 0 for i in range(depth)]
-    layers = windowed(
-        list(zip(kinds, shared, wide, _overrides(c, kinds), strict=True)), lambda kind: _gemma4_layer(c, *kind)
-    )
+    layers = windowed(list(zip(kinds, shared, wide, _overrides(c, kinds), strict=True)), lambda kind: _gemma4_layer(c, *kind))
     return decoder(
         c,
         layers,
@@ -114,7 +112,7 @@ def _gemma4_experts(c: Config, norm: Norm) -> Named:
     return (
         ("post_mlp_norm_1", norm),
         ("pre_experts_norm", norm),
-        ("experts", experts(c, top_k=_top_k(c, count), router_extras=scales)),
+        ("experts", experts(c, top_k=_top_k(c, count), router_extras=scales, routing="gemma4")),
         ("post_experts_norm", norm),
     )
 
@@ -161,7 +159,7 @@ def _gemma4_vision(c: Config) -> Part:
 
 
 def normed_heads(c: Config, mixer: Attention, *, shared: bool) -> Attention:
-    """Norms over query, key and value heads, the last without a scale; `shared`: keys and values of an earlier layer."""
+    """Norms over query, key and value heads, the last without a scale; `shared`: with an earlier layer's keys."""
     norm = rms(c, size=mixer.head_dim)
     if shared:
         return replace(mixer, query_norm=norm, shares_cache=True)

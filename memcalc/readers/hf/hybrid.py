@@ -104,7 +104,7 @@ def _gated_delta_net(c: Config, *, fused: bool) -> GatedDeltaNet:
 
 def _qwen_experts(c: Config) -> Experts:
     shared = mlp(c, intermediate=c.integer("shared_expert_intermediate_size"))
-    return experts(c, shared=shared, shared_gate=True)
+    return experts(c, shared=shared, shared_gate=True, shared_first=True)
 
 
 def recurrent_gemma(c: Config) -> Architecture:

@@ -42,7 +42,7 @@ def llama4_text(c: Config) -> Architecture:
     mixers = windowed(list(zip(rotary, kinds, strict=True)), lambda kind: _llama4_attention(c, *kind))
 
     def routed() -> Block:
-        return experts(c, "intermediate_size", transposed=True, shared=mlp(c))
+        return experts(c, "intermediate_size", transposed=True, shared=mlp(c), routing="sigmoid-chosen", dense=True)
 
     dense = c.integer("intermediate_size_mlp")
     layers = alternating(c, _llama4_sparse(c), mixers, routed, lambda: mlp(c, intermediate=dense))
@@ -101,7 +101,7 @@ def minimax(c: Config) -> Architecture:
     norm = rms(c)
     default = ["linear_attention" if i % 2 else "full_attention" for i in range(c.layers())]
     kinds = layer_kinds(c, default, ("full_attention", "linear_attention"))
-    feed_forward = experts(c, "intermediate_size")
+    feed_forward = experts(c, "intermediate_size", routing="softmax-fp32")
 
     def layer(kind: str) -> Layer:
         if kind == "full_attention":

@@ -25,9 +25,7 @@ def kimi_linear(c: Config) -> Architecture:
         return pre_norm(norm, _delta_attention(c), feed_forward, name="linear_attention")
 
     layers = windowed(list(zip(kinds, sparse_after_dense(c, dense=1), strict=True)), layer)
-    model = with_notes(
-        decoder(c, layers, norm, tied=False), c
-    )  # the model class ties nothing, whatever the config says
+    model = with_notes(decoder(c, layers, norm, tied=False), c)  # the model class ties nothing, whatever the config says
     context = c.integer("model_max_length") if c.has("model_max_length") else model.context
     return replace(model, context=context)
 
@@ -40,9 +38,7 @@ def _attention_kinds(c: Config) -> list[str]:
     if not c.has("layer_types") and linear.has("full_attn_layers") and linear.has("kda_layers"):
         full, delta = (set(linear.entries(key, of=int)) for key in ("full_attn_layers", "kda_layers"))
         if full & delta or full | delta != set(range(1, depth + 1)):
-            raise linear.error(
-                "kda_layers", f"and full_attn_layers must together name each of layers 1 to {depth} once"
-            )
+            raise linear.error("kda_layers", f"and full_attn_layers must together name each of layers 1 to {depth} once")
         default = ["full_attention" if i + 1 in full else "linear_attention" for i in range(depth)]
     return layer_kinds(c, default, ("linear_attention", "full_attention"))
 
@@ -55,7 +51,7 @@ def _latent_attention(c: Config) -> LatentAttention:
         c.integer("qk_nope_head_dim"),
         c.integer("qk_rope_head_dim"),
         c.integer("v_head_dim"),
-        q_lora_rank=c.integer("q_lora_rank") if c.has("q_lora_rank") else 0,
+        q_lora_rank=c.integer("q_lora_rank", low=0) if c.has("q_lora_rank") else 0,
         bias=c.flag("attention_bias", False),
         rotary=False,
         dropout=c.number("attention_dropout", 0.0),
@@ -76,7 +72,7 @@ def _delta_attention(c: Config) -> KimiDeltaAttention:
 def _experts(c: Config) -> Experts:
     shared_key = "num_shared_experts" if c.has("num_shared_experts") else "n_shared_experts"
     shared = mlp(c, intermediate=c.integer(shared_key, 1) * c.integer("moe_intermediate_size"))
-    return corrected_experts(c, shared=shared)
+    return corrected_experts(c, shared=shared, normalised=c.flag("moe_renormalize", c.flag("norm_topk_prob", True)))
 
 
 FAMILIES = {

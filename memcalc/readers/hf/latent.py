@@ -32,7 +32,7 @@ def latent_attention(c: Config, **traits: Any) -> LatentAttention:
         c.integer("kv_lora_rank"),
         c.integer("qk_nope_head_dim"),
         c.integer("qk_rope_head_dim"),
-        q_lora_rank=c.integer("q_lora_rank") if c.has("q_lora_rank") else 0,
+        q_lora_rank=c.integer("q_lora_rank", low=0) if c.has("q_lora_rank") else 0,
         bias=c.flag("attention_bias", False),
         dropout=c.number("attention_dropout", 0.0),
         **traits,
@@ -43,7 +43,7 @@ def deepseek_v2(c: Config) -> Architecture:
     bias = c.flag("mlp_bias", False)
 
     def routed() -> Experts:
-        return experts(c, shared=shared_experts(c, bias=bias))
+        return experts(c, shared=shared_experts(c, bias=bias), routing="softmax-wide", normalised=False)
 
     sparse = sparse_after_dense(c)
     layers = alternating(c, sparse, latent_attention(c), routed, lambda: mlp(c, bias=bias))
@@ -102,9 +102,7 @@ def longcat_flash(c: Config) -> Architecture:
     if c.flag("router_bias", False):
         feed_forward = experts(c, identity_experts=identity, router_bias=True)
     norm, mixer, dense = rms(c), latent_attention(c), mlp(c)
-    first, second = (
-        ((f"input_norm_{i}", norm), (f"attention_{i}", mixer), (f"post_attention_norm_{i}", norm)) for i in (0, 1)
-    )
+    first, second = (((f"input_norm_{i}", norm), (f"attention_{i}", mixer), (f"post_attention_norm_{i}", norm)) for i in (0, 1))
     layer = Layer((*first, ("experts", feed_forward), ("mlp_0", dense), *second, ("mlp_1", dense)))
     model = with_notes(decoder(c, [layer] * depth, norm), c)
     if not identity:
@@ -172,9 +170,7 @@ FAMILIES = {
             "first_k_dense_replace": 3,
         },
     ),
-    "glm4_moe_lite": Family(
-        deepseek_v3, {**_GLM_HEADS, "q_lora_rank": 768, "n_shared_experts": 1, "first_k_dense_replace": 1}
-    ),
+    "glm4_moe_lite": Family(deepseek_v3, {**_GLM_HEADS, "q_lora_rank": 768, "n_shared_experts": 1, "first_k_dense_replace": 1}),
     "longcat_flash": Family(longcat_flash, {**_HEADS, "rms_norm_eps": 1e-5, "zero_expert_num": 256}),
     "minicpm3": Family(
         minicpm3,

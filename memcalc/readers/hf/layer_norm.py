@@ -97,12 +97,8 @@ FAMILIES = {
     "olmo": Family(olmo, {"max_position_embeddings": 2048}),
     "cohere": Family(cohere, {"tie_word_embeddings": True, "max_position_embeddings": 8192}),
     "cohere2": Family(cohere2, {"tie_word_embeddings": True, "sliding_window": 4096, "max_position_embeddings": 8192}),
-    "nemotron": Family(
-        nemotron, {"hidden_act": "relu2", "partial_rotary_factor": 0.5, "max_position_embeddings": 4096}
-    ),
-    "stablelm": Family(
-        stablelm, {"num_key_value_heads": 32, "partial_rotary_factor": 0.25, "max_position_embeddings": 4096}
-    ),
+    "nemotron": Family(nemotron, {"hidden_act": "relu2", "partial_rotary_factor": 0.5, "max_position_embeddings": 4096}),
+    "stablelm": Family(stablelm, {"num_key_value_heads": 32, "partial_rotary_factor": 0.25, "max_position_embeddings": 4096}),
     "starcoder2": Family(
         starcoder2,
         {

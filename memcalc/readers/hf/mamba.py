@@ -36,9 +36,7 @@ def mamba2(c: Config) -> Architecture:
     hidden, heads, width = c.integer("hidden_size"), c.integer("num_heads"), c.integer("head_dim")
     expand = c.integer("expand")
     if heads * width != expand * hidden:
-        raise c.error(
-            "num_heads", f"({heads}) times head_dim ({width}) must equal expand × hidden_size ({expand * hidden})"
-        )
+        raise c.error("num_heads", f"({heads}) times head_dim ({width}) must equal expand × hidden_size ({expand * hidden})")
     mixer = Mamba2(
         hidden,
         heads,
@@ -69,7 +67,7 @@ def jamba(c: Config) -> Architecture:
 
     def layer(kind: tuple[bool, bool]) -> Layer:
         attending, routing = kind
-        feed_forward: Block = experts(c, "intermediate_size") if routing and routed else mlp(c)
+        feed_forward: Block = experts(c, "intermediate_size", normalised=False) if routing and routed else mlp(c)
         if attending:
             return pre_norm(norm, attention(c, rotary=False), feed_forward)
         return pre_norm(norm, _jamba_mixer(c), feed_forward, name="state_space")

@@ -40,12 +40,14 @@ def experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> E
         raise c.error("num_experts_per_tok", f"({top_k}) exceeds {c.spelling('num_experts')} ({count})")
     if "activation" not in traits:
         traits["activation"] = c.text("hidden_act", "silu")
+    traits.setdefault("normalised", c.flag("norm_topk_prob", True))
     hidden = traits.pop("hidden", 0) or c.integer("hidden_size")
     return Experts(hidden, c.integer(width), count, top_k, **traits)
 
 
 def corrected_experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> Experts:
     """Experts as DeepSeek V3 routes them: a bias, no parameter but a buffer, corrects the load; shared ones beside."""
+    traits.setdefault("routing", "sigmoid")
     return experts(c, width, router_bias=True, router_bias_trained=False, **traits)
 
 
@@ -105,7 +107,7 @@ def with_notes(model: Architecture, c: Config, *notes: str) -> Architecture:
 def mixtral(c: Config) -> Architecture:
     norm = rms(c)
     mixer = attention(c, window=sliding_window(c))
-    return decoder(c, pre_norm(norm, mixer, experts(c, "intermediate_size")), norm)
+    return decoder(c, pre_norm(norm, mixer, experts(c, "intermediate_size", routing="softmax-fp32")), norm)
 
 
 def qwen2_moe(c: Config) -> Architecture:
@@ -119,7 +121,7 @@ def qwen2_moe(c: Config) -> Architecture:
 
 def _qwen2_experts(c: Config) -> Experts:
     size = c.integer("shared_expert_intermediate_size", low=0)
-    return experts(c, shared=mlp(c, intermediate=size) if size else None, shared_gate=True)
+    return experts(c, shared=mlp(c, intermediate=size) if size else None, shared_gate=True, shared_first=True)
 
 
 def qwen3_moe(c: Config) -> Architecture:
@@ -144,7 +146,8 @@ def minimax_m2(c: Config) -> Architecture:
     norm = rms(c)
     rotated = {"rotary_dim": c.integer("rotary_dim")} if c.has("rotary_dim") else {}
     mixer = _whole_norms(c, attention(c, **rotated))
-    return with_notes(decoder(c, pre_norm(norm, mixer, corrected_experts(c, "intermediate_size")), norm), c)
+    feed_forward = corrected_experts(c, "intermediate_size", routing="sigmoid-narrow")
+    return with_notes(decoder(c, pre_norm(norm, mixer, feed_forward), norm), c)
 
 
 def _whole_norms(c: Config, attention: Attention) -> Attention:
@@ -157,14 +160,16 @@ def phimoe(c: Config) -> Architecture:
     mixer = biased_attention(c, window=sliding_window(c))
     tied = c.flag("tie_word_embeddings", False)
     head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, bias=c.flag("lm_head_bias", False))
-    return decoder(c, pre_norm(norm, mixer, experts(c, "intermediate_size")), norm, tied=tied, head=head)
+    feed_forward = experts(c, "intermediate_size", routing="sparse-mixer")
+    return decoder(c, pre_norm(norm, mixer, feed_forward), norm, tied=tied, head=head)
 
 
 def granitemoe(c: Config) -> Architecture:
     norm, hidden, vocabulary = rms(c), c.integer("hidden_size"), c.integer("vocab_size")
     tied = c.flag("tie_word_embeddings", False)
     shared = c.integer("shared_intermediate_size", 0, low=0)
-    feed_forward = experts(c, "intermediate_size", shared=mlp(c, intermediate=shared, fused=True) if shared else None)
+    beside = mlp(c, intermediate=shared, fused=True) if shared else None
+    feed_forward = experts(c, "intermediate_size", shared=beside, routing="softmax-chosen")
     return decoder(
         c,
         pre_norm(norm, biased_attention(c), feed_forward),
@@ -194,7 +199,8 @@ def dbrx(c: Config) -> Architecture:
 def gpt_oss(c: Config) -> Architecture:
     norm, window = rms(c), sliding_window(c)
     default = [window if i % 2 == 0 else None for i in range(c.layers())]
-    feed_forward = experts(c, "intermediate_size", bias=True, router_bias=True, transposed=True)
+    traits: dict[str, Any] = {"routing": "softmax-chosen-16", "clamped": True}
+    feed_forward = experts(c, "intermediate_size", bias=True, router_bias=True, transposed=True, **traits)
     layers = windowed(
         layer_windows(c, default=default),
         lambda window: pre_norm(norm, biased_attention(c, window=window, sinks=True), feed_forward),
@@ -212,7 +218,8 @@ def ernie4_5_moe(c: Config) -> Architecture:
 
     def routed() -> Experts:
         correction = Weight("correction_bias", "router", (1, c.integer("num_experts")))  # here a parameter, but frozen
-        return experts(c, router_extras=(correction,), shared=shared_experts(c, "moe_num_shared_experts", bias=bias))
+        shared = shared_experts(c, "moe_num_shared_experts", bias=bias)
+        return experts(c, router_extras=(correction,), shared=shared, shared_first=True, routing="softmax-corrected")
 
     tied = c.flag("tie_word_embeddings")
     head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, bias=bias)
@@ -224,14 +231,13 @@ def hunyuan_v1_moe(c: Config) -> Architecture:
     norm, depth = rms(c), c.layers()
     mixer = head_norms(c, biased_attention(c))
     listed = isinstance(c.raw("num_experts_per_tok"), list)
-    top_ks = (
-        c.entries("num_experts_per_tok", of=int, length=depth) if listed else [c.integer("num_experts_per_tok")] * depth
-    )
+    top_ks = c.entries("num_experts_per_tok", of=int, length=depth) if listed else [c.integer("num_experts_per_tok")] * depth
     if min(top_ks) < 1:
         raise c.error("num_experts_per_tok", "must hold numbers of at least 1")
+    traits: dict[str, Any] = {"shared_first": True, "routing": "softmax-fp32-router"}
     layers = windowed(
         top_ks,
-        lambda top_k: pre_norm(norm, mixer, experts(c, "intermediate_size", top_k=top_k, shared=mlp(c))),
+        lambda top_k: pre_norm(norm, mixer, experts(c, "intermediate_size", top_k=top_k, shared=mlp(c), **traits)),
     )
     return decoder(c, layers, norm)
 
@@ -265,11 +271,12 @@ FAMILIES = {
             "sliding_window": 4096,
             "max_window_layers": 28,
             "shared_expert_intermediate_size": 5632,
+            "norm_topk_prob": False,
         },
     ),
-    "qwen3_moe": Family(qwen3_moe, {"num_key_value_heads": 4, "sliding_window": 4096}),
-    "olmoe": Family(olmoe, {"rms_norm_eps": 1e-5}),
-    "flex_olmo": Family(flex_olmo, {}),
+    "qwen3_moe": Family(qwen3_moe, {"num_key_value_heads": 4, "sliding_window": 4096, "norm_topk_prob": False}),
+    "olmoe": Family(olmoe, {"rms_norm_eps": 1e-5, "norm_topk_prob": False}),
+    "flex_olmo": Family(flex_olmo, {"norm_topk_prob": False}),
     "minimax_m2": Family(minimax_m2, {"num_key_value_heads": 8, "head_dim": 128}),
     "phimoe": Family(phimoe, {"num_key_value_heads": 8, "rms_norm_eps": 1e-5}),
     "granitemoe": Family(granitemoe, {}),
@@ -297,5 +304,8 @@ FAMILIES = {
         glm4_moe,
         {"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "n_shared_experts": 1, "partial_rotary_factor": 0.5},
     ),
-    "dots1": Family(dots1, {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 62}),
+    "dots1": Family(
+        dots1,
+        {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 62, "norm_topk_prob": False},
+    ),
 }

@@ -26,7 +26,7 @@ from memcalc.readers.hf.vision import PIXTRAL, encoder_layer, pair, patches, pix
 def llava(c: Config) -> Architecture:
     """Any of several towers before any of several language models."""
     kind = _text_type(c, "llama")
-    language = read_language(c, kind, tied=tied_either(c, inner_default=kind.startswith("gemma")))
+    language = read_language(c, kind, tied=tied_either(c, kind))
     vision, config = tower(c, "vision_config", "clip_vision_model", _LLAVA_VISION)
     hidden = config.integer("hidden_size") * _feature_layers(c)
     return joined(c, language, (vision, Part("projector", entry=_two_layers(c, hidden, language))))
@@ -102,12 +102,12 @@ def pixtral_tower(c: Config) -> Architecture:
 
 def _deepseek(c: Config, *, tied: bool) -> Language:
     kind = _text_type(c, "deepseek_v3")
-    return read_language(c, "deepseek_v3" if kind == "kimi_k2" else kind, DEEPSEEK_V3_NESTED, tied=tied)
+    if kind in ("deepseek_v3", "kimi_k2"):
+        return read_language(c, "deepseek_v3", DEEPSEEK_V3_NESTED, tied=tied)
+    return read_language(c, kind, tied=tied)
 
 
-def _moonvit(
-    vision: Config, language: Language, grid: tuple[int, int], normed: int, *, fused: bool
-) -> tuple[Part, Part]:
+def _moonvit(vision: Config, language: Language, grid: tuple[int, int], normed: int, *, fused: bool) -> tuple[Part, Part]:
     """A ViT of any image size, its learned grid of positions stretched to fit; then a merger of 2 × 2 patches."""
     hidden, norm = vision.integer("hidden_size"), Norm(vision.integer("hidden_size"), "layer", epsilon=1e-5)
     seeing = Part(
@@ -152,6 +152,7 @@ def _text_type(c: Config, default: str) -> str:
     return c.sub("text_config", {}).text("model_type", default)
 
 
+SIZE_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 NO_DEFAULTS: Mapping[str, Any] = {}
 # What the library builds when the whole object is left out.
 _LLAVA_VISION: Mapping[str, Any] = {
@@ -203,11 +204,9 @@ _KIMI_VISION: Mapping[str, Any] = {
 
 FAMILIES = {
     "llava": Family(llava, {"multimodal_projector_bias": True, "projector_hidden_act": "gelu"}),
-    "mistral3": Family(
-        mistral3, {"multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": 2}
-    ),
+    "mistral3": Family(mistral3, {"multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": 2}),
     "llama4": Family(llama4, {}),
     "kimi_k25": Family(kimi_k25, {"projection_hidden_size": 1152}),
     "kimi_vl": Family(kimi_vl, {}),
-    "pixtral": Family(pixtral_tower, PIXTRAL),
+    "pixtral": Family(pixtral_tower, {key: value for key, value in PIXTRAL.items() if key not in SIZE_KEYS}),
 }

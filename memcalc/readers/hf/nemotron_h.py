@@ -21,15 +21,11 @@ def nemotron_h(c: Config) -> Architecture:
     key, kinds = _layer_kinds(c)
     norm = epsilon_norm(c)
     layers = windowed(kinds, lambda kind: Layer((("norm", norm), _block(c, kind))))
-    model = with_notes(
-        decoder(c, layers, norm, tied=False), c
-    )  # the model class ties nothing, whatever the config says
+    model = with_notes(decoder(c, layers, norm, tied=False), c)  # the model class ties nothing, whatever the config says
     if not c.has("num_hidden_layers") or c.layers() == len(kinds):
         return model
     announced = f"{c.spelling('num_hidden_layers')} is {c.layers()}"
-    return replace(
-        model, warnings=(*model.warnings, f"{announced}, but {key} describes {len(kinds)} layers: these count")
-    )
+    return replace(model, warnings=(*model.warnings, f"{announced}, but {key} describes {len(kinds)} layers: these count"))
 
 
 def _block(c: Config, kind: str) -> tuple[str, Block]:

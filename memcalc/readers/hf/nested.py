@@ -60,10 +60,12 @@ def tied_outside(c: Config, default: bool) -> bool:
     return c.flag("tie_word_embeddings", default)
 
 
-def tied_either(c: Config, inner_default: bool = False) -> bool:
-    """Tied where the outer config or the text_config says so."""
-    text = c.sub("text_config", {})
-    return c.flag("tie_word_embeddings", False) or text.flag("tie_word_embeddings", inner_default)
+def tied_either(c: Config, model_type: str = "") -> bool:
+    """Tied where the outer config or the text_config says so, the latter by the default of its `model_type` too."""
+    from memcalc.readers.hf import MODULES, family
+
+    inner = family(model_type).defaults.get("tie_word_embeddings", False) if model_type in MODULES else False
+    return c.flag("tie_word_embeddings", False) or c.sub("text_config", {}).flag("tie_word_embeddings", inner)
 
 
 def assumed_tied(c: Config) -> tuple[str, ...]:
@@ -80,16 +82,15 @@ def assumed_tied(c: Config) -> tuple[str, ...]:
 
 
 def joined(
-    c: Config, language: Language, parts: tuple[Part, ...], *, warnings: tuple[str, ...] = (), context: int | None = None
+    c: Config,
+    language: Language,
+    parts: tuple[Part, ...],
+    *,
+    warnings: tuple[str, ...] = (),
 ) -> Architecture:
     """The whole model: the language part first, then its towers and projectors."""
     whole = architecture(c, (language.part, *parts), tied=language.tied, text=language.config)
-    return replace(
-        whole,
-        warnings=(*language.warnings, *warnings),
-        notes=language.notes,
-        context=whole.context or context,
-    )
+    return replace(whole, warnings=(*language.warnings, *warnings), notes=language.notes)
 
 
 def _sizes(vocabulary: int, hidden: int, intermediate: int, layers: int, heads: int) -> Mapping[str, Any]:
@@ -114,5 +115,4 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "gemma2": _sizes(256000, 2304, 9216, 26, 8),
     "gemma3_text": _sizes(262208, 2304, 9216, 26, 8),
     "phi3": _sizes(32064, 3072, 8192, 32, 32),
-    "deepseek_v3": _sizes(129280, 7168, 18432, 61, 128),
 }

@@ -1,6 +1,7 @@
 """Encoder-decoder models: T5, BART, Whisper."""
 
 from dataclasses import replace
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention import Attention
@@ -54,7 +55,7 @@ def t5(c: Config) -> Architecture:
 def whisper(c: Config) -> Architecture:
     hidden, vocabulary, kind = c.integer("d_model"), c.integer("vocab_size"), task(c)
     norm, dropout = layer_norm(c, size=hidden), c.number("dropout")
-    convolution = {"kernel": (3,), "bias": True, "activation": "gelu"}
+    convolution: dict[str, Any] = {"kernel": (3,), "bias": True, "activation": "gelu"}
     encoder = Part(
         "encoder",
         entry=(
@@ -62,7 +63,13 @@ def whisper(c: Config) -> Architecture:
             ("convolution2", Convolution(hidden, hidden, stride=(2,), **convolution)),
             (
                 "positions",
-                Embedding(0, hidden, position=c.integer("max_source_positions"), trainable_position=False),
+                Embedding(
+                    0,
+                    hidden,
+                    position=c.integer("max_source_positions"),
+                    trainable_position=False,
+                    dropout=dropout,
+                ),
             ),
         ),
         stacks=(Stack.uniform(_encoder_layer(c, norm, key_bias=False), c.layers("encoder_layers")),),
@@ -138,7 +145,9 @@ def bart(c: Config) -> Architecture:
 def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
     """The first layer holds the learned relative-position bias that all layers of the stack use."""
     hidden, heads, dropout = c.integer("hidden_size"), c.integer("num_attention_heads"), c.number("dropout_rate")
-    attention = Attention(hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout)
+    attention = Attention(
+        hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout, output_dropout=dropout
+    )
     gated, activation = _t5_activation(c)
     feed_forward = MLP(hidden, c.integer("intermediate_size"), gated=gated, activation=activation, dropout=dropout)
     cross: Named = ()
@@ -189,6 +198,7 @@ def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
         causal=False,
         rotary=False,
         dropout=c.number("attention_dropout"),
+        output_dropout=c.number("dropout"),
     )
 
 

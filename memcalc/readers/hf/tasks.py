@@ -8,7 +8,7 @@ from memcalc.readers.hf.config import MAX_SIZE, Config
 
 
 def task(c: Config) -> str:
-    """"MaskedLM" for BertForMaskedLM, "Model" for BertModel, "" where the config names no class."""
+    """ "MaskedLM" for BertForMaskedLM, "Model" for BertModel, "" where the config names no class."""
     classes = c.entries("architectures", [], of=str)
     if not classes:
         return ""

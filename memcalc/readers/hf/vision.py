@@ -113,9 +113,10 @@ def full_attention(
     return Attention(hidden, count, count, hidden // count, output_bias=bias, **traits)
 
 
-def encoder_layer(c: Config, norm: Norm, *, dropout: float = 0.0, **traits: Any) -> Layer:
+def encoder_layer(c: Config, norm: Norm, *, residual_dropout: float = 0.0, **traits: Any) -> Layer:
     """LayerNorm, attention with biases, LayerNorm, a plain MLP with biases (ViT and its descendants)."""
-    return pre_norm(norm, full_attention(c, **traits), plain_mlp(c, dropout))
+    mixer = full_attention(c, output_dropout=residual_dropout, **traits)
+    return pre_norm(norm, mixer, plain_mlp(c, residual_dropout))
 
 
 def plain_mlp(c: Config, dropout: float = 0.0) -> MLP:

@@ -1,0 +1,135 @@
+"""Routers of mixtures of experts: from a token's hidden state to the weights of its chosen experts.
+
+ROUTINGS is the table of what is known: which scores, in which type, taken before or after the choice. All of it is small
+beside the experts themselves, but wide models with hundreds of experts keep a few fp32 scores for each of them.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from memcalc.blocks import operations as ops
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
+from memcalc.errors import Unsupported
+
+if TYPE_CHECKING:
+    from memcalc.blocks.experts import Experts
+
+
+class Routing(NamedTuple):
+    """How one family of models routes (its modeling file in `note`)."""
+
+    scores: str  # softmax or sigmoid
+    wide_product: bool = False  # hidden states and the router's matrix are cast to fp32 first
+    wide_matrix: bool = False  # the router's matrix is kept in fp32
+    without_autocast: bool = False  # autocast is switched off for the router
+    chosen_only: bool = False  # the softmax is taken over the chosen experts alone
+    corrected: bool = False  # the choice is made by other scores, so the weights are gathered afterwards
+    wide_scores: bool = True  # scores are taken in fp32 even where logits are not
+    wide_weights: bool = False  # the weights reach the experts in fp32
+    in_place: bool = True  # the weights are normalised in place: what is divided is copied first
+    note: str = ""
+
+
+ROUTINGS = {
+    "softmax": Routing("softmax", note="qwen2_moe, qwen3_moe, qwen3_next, olmoe, jamba"),
+    "softmax-fp32": Routing("softmax", wide_weights=True, note="mixtral, minimax"),
+    "softmax-wide": Routing("softmax", wide_product=True, wide_weights=True, note="deepseek_v2"),
+    "softmax-chosen": Routing("softmax", chosen_only=True, note="granitemoe, granitemoehybrid"),
+    "softmax-chosen-16": Routing("softmax", chosen_only=True, wide_scores=False, note="gpt_oss"),
+    "sigmoid-chosen": Routing("sigmoid", chosen_only=True, note="llama4"),
+    "softmax-fp32-router": Routing(
+        "softmax", wide_product=True, wide_matrix=True, wide_weights=True, note="hunyuan_v1_moe"
+    ),
+    "softmax-corrected": Routing(
+        "softmax", wide_product=True, without_autocast=True, corrected=True, in_place=False, note="ernie4_5_moe"
+    ),
+    "sigmoid": Routing(
+        "sigmoid", wide_product=True, corrected=True, wide_weights=True, note="deepseek_v3, glm4_moe, dots1, nemotron_h"
+    ),
+    "sigmoid-narrow": Routing("sigmoid", corrected=True, wide_weights=True, note="minimax_m2, minimax_m3_vl"),
+}
+
+
+def route(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
+    """The weights of the chosen experts, `top_k` a token."""
+    if e.routing == "sparse-mixer":
+        return _sparse_mixer(t, p, e, x)
+    if e.routing not in ROUTINGS:
+        raise Unsupported(f"training with the {e.routing!r} router is not modelled")
+    routing = ROUTINGS[e.routing]
+    if routing.without_autocast:
+        p = p._replace(autocast=False)
+    logits = _logits(t, p, e, x, routing)
+    if routing.chosen_only:
+        each = FP32 if routing.wide_scores else logits.each
+        weights = _scores(t, p, routing, _choose(t, p, e, ops.cast(t, logits, each), "top-k"))
+    else:
+        weights = _choose(t, p, e, _scores(t, p, routing, logits), "gather" if routing.corrected else "top-k")
+        if e.normalised:
+            weights = _normalised(t, weights, routing.in_place)
+    return weights if routing.wide_weights else ops.cast(t, weights, x.each if routing.without_autocast else p.compute)
+
+
+def scattered_scores(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
+    """One score for every expert and token, zero for those not chosen (modeling_llama4.Llama4Router)."""
+    logits = _logits(t, p, e, x, ROUTINGS["softmax"])
+    chosen = _choose(t, p, e, logits, "top-k")
+    choice = t.nodes[-1].saves if t.nodes else ()
+    scattered = t.emit("scattered", [chosen], logits.elements, logits.each, choice)
+    scores = ops.cast(t, ops.sigmoid(t, ops.cast(t, scattered, FP32)), logits.each)
+    return t.emit("contiguous", [scores], scores.elements, scores.each)
+
+
+def _logits(t: Tape, p: Profile, e: "Experts", x: Var, routing: Routing) -> Var:
+    """One logit an expert. A wide product casts input and matrix to fp32; autocast casts them back."""
+    choices = e.experts + e.identity_experts
+    if routing.wide_product and not p.autocast:  # what autocast does to 16 bits is done here to fp32
+        p = p._replace(autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.weights)
+    bias = e.router_bias and e.router_bias_trained
+    return ops.linear(t, p, "router", x, choices * p.stream, e.hidden * choices, bias=bias, bias_size=choices)
+
+
+def _scores(t: Tape, p: Profile, routing: Routing, logits: Var) -> Var:
+    """Softmax (always in fp32 under autocast) or sigmoid; a wide product's logits keep the type that it left them in."""
+    if routing.scores == "softmax":
+        return ops.softmax(t, logits, FP32 if routing.wide_scores or p.autocast else logits.each)
+    return ops.sigmoid(t, logits if routing.wide_product else ops.cast(t, logits, FP32))
+
+
+def _choose(t: Tape, p: Profile, e: "Experts", scores: Var, name: str) -> Var:
+    """topk or gather: keeps the choice, and its backward scatters into zeros."""
+    chosen = Size(token=e.top_k * p.stream)
+    choice = Var(chosen, INT64, False, f"{t.path}/choice")
+    return t.emit(name, [scores], chosen, scores.each, [choice], [Step("temp", scores.bytes), Step("input", scores.bytes)])
+
+
+def _normalised(t: Tape, weights: Var, in_place: bool) -> Var:
+    """weights / their sum. In place, a copy of them is what is kept; else the sum is clamped, which keeps it too."""
+    kept = Var(weights.elements, weights.each, False, f"{t.path}/weights before normalisation") if in_place else weights
+    totals = [
+        Var(weights.elements * (1 / weights.elements.token), weights.each, False, f"{t.path}/sum of weights {i}")
+        for i in range(1 if in_place else 2)
+    ]
+    steps = [Step("input", weights.bytes), *([Step("temp", weights.bytes)] * 2)]
+    return t.emit("normalised", [weights], weights.elements, weights.each, [kept, *totals], steps)
+
+
+def _sparse_mixer(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
+    """SparseMixer draws two experts one after the other (modeling_phimoe.sparsemixer): each keeps its masked softmax,
+    mask, choice and multiplier."""
+    logits = _logits(t, p, e, x, ROUTINGS["softmax"])
+    drawn = [_drawn(t, p, logits, i) for i in range(2)]
+    steps = [Step("input", var.bytes, i) for i, var in enumerate(drawn)]
+    return t.emit("joined", drawn, Size(token=2 * p.stream), drawn[0].each, (), steps)
+
+
+def _drawn(t: Tape, p: Profile, logits: Var, number: int) -> Var:
+    one, wide = Size(token=p.stream), FP32 if p.autocast else logits.each
+    mask = Var(logits.elements, BYTE, False, f"{t.path}/mask {number}")
+    masked = t.emit("masked", [logits], logits.elements, logits.each, [mask])
+    gates = ops.softmax(t, masked, wide)
+    choice = Var(one, INT64, False, f"{t.path}/choice {number}")
+    multiplier = t.emit("gather", [gates], one, wide, [choice], [Step("temp", gates.bytes), Step("input", gates.bytes)])
+    return t.emit(
+        "multiplier", [logits], one, wide, [multiplier, choice, gates], [Step("temp", gates.bytes), Step("input", logits.bytes)]
+    )
