@@ -53,7 +53,8 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
     fused = query.each == 2 or p.autocast
     if fused and p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
-    if p.attention == "flash" or (fused and not is_masked and a.head_dim <= FLASH_MAX_HEAD):
+    even = a.v_head_dim in (0, a.head_dim)  # flash kernels want values as wide as keys
+    if p.attention == "flash" or (fused and not is_masked and even and a.head_dim <= FLASH_MAX_HEAD):
         out = _fused(t, a, query, key, value, heads)
         # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
         return _contiguous(t, out) if a.rotary and a.rotary_dim else out

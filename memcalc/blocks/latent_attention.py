@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import operations as ops
+from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention_kernels import attend, rotate
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Tape, Var
+from memcalc.blocks.tape import Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
@@ -62,6 +65,11 @@ class LatentAttention:
         return self.nope_head_dim + self.rope_head_dim
 
     @property
+    def rotary_dim(self) -> int:
+        """Rotated dimensions of each head."""
+        return self.rope_head_dim
+
+    @property
     def query_size(self) -> int:
         return self.heads * self.head_dim
 
@@ -115,5 +123,75 @@ class LatentAttention:
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with latent attention is not modelled")
+        """Play the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
+        if self.indexer or self.shares_selection:
+            raise Unsupported("training with sparse attention's indexer (DeepSeek V3.2) is not modelled")
+        heads = -(-self.heads // p.tp)
+        query = self._query(t, p, x, heads)
+        key, value = self._key_and_value(t, p, x, heads)
+        mixed = self._attend(t, p, query, key, value, heads)
+        width = heads * self.v_head_dim
+        return ops.linear(
+            t, p, "output", mixed, self.hidden * p.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
+        )
+
+    def _query(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
+        """Heads of a content part and a rotated part, laid side by side anew."""
+        width, inputs = heads * self.head_dim, self.hidden
+        if self.q_lora_rank:
+            inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
+            x = ops.linear(t, p, "q_down", x, inputs * p.stream, matrix, bias=self.bias, bias_size=inputs)
+            x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
+        made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
+        content = _part(t, made, heads * self.nope_head_dim)
+        rotated = rotate(t, p, _part(t, made, heads * self.rope_head_dim), 1.0)
+        steps = [Step("share"), Step("share", source=1)]
+        return t.emit("query", [content, rotated], made.elements, made.each, (), steps)
+
+    def _key_and_value(self, t: Tape, p: Profile, x: Var, heads: int) -> tuple[Var, Var]:
+        """A key head is its own content and the one rotated part that all heads share; values stay views."""
+        both = self.latent_size * p.stream
+        down = ops.linear(t, p, "kv_down", x, both, self.hidden * self.latent_size, bias=self.bias, bias_size=both)
+        latent, rotated = (_part(t, down, width * p.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
+        latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
+        rotated = rotate(t, p, rotated, 1.0)
+        width = heads * (self.nope_head_dim + self.v_head_dim)
+        up = _by_head(t, ops.linear(t, p, "kv_up", latent, width, self.kv_lora_rank * width))
+        content, value = _part(t, up, heads * self.nope_head_dim), _part(t, up, heads * self.v_head_dim)
+        return self._key(t, content, rotated, heads), value
+
+    def _key(self, t: Tape, content: Var, rotated: Var, heads: int) -> Var:
+        """Both parts are copied into a new tensor; backward, each copy takes its slice of the gradient out of a copy."""
+        size, shared = Size(token=heads * self.head_dim), Size(token=heads * self.rope_head_dim)
+        whole = size * content.each
+        first = t.emit("content copied", [content], size, content.each, (), [Step("temp", whole), Step("input", content.bytes)])
+        spread = t.emit("shared by heads", [rotated], shared, content.each)
+        steps = [Step("input", whole), Step("input", spread.bytes, 1), Step("temp", spread.bytes)]
+        return t.emit("key", [first, spread], size, content.each, (), steps)
+
+    def _attend(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, heads: int) -> Var:
+        """Flash kernels want values as wide as keys: flash-attention gets them padded, sdpa takes another kernel."""
+        pads = p.attention == "flash" and self.v_head_dim != self.head_dim
+        kernel = Attention(
+            self.hidden, heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim, window=self.window,
+            rotary_dim=self.rope_head_dim, dropout=self.dropout,
+        )  # fmt: skip
+        if not pads:
+            return attend(t, p, kernel, query, key, value, heads, heads)
+        value = t.emit("padded", [value], query.elements, value.each)
+        out = attend(t, p, kernel, query, key, value, heads, heads)
+        return t.emit("cut to size", [out], Size(token=heads * self.v_head_dim), out.each, (), [Step("input", out.bytes)])
+
+
+def _by_head(t: Tape, x: Var) -> Var:
+    """The view of a projection's result by head; its gradient arrives in another layout and is copied."""
+    view = t.emit("by head", [x], x.elements, x.each)
+    view.whole = x
+    return view
+
+
+def _part(t: Tape, x: Var, width: float) -> Var:
+    """One of split's views; their gradients are joined in one copy."""
+    part = t.emit("part", [x], Size(token=width), x.each, (), [Step("share")])
+    part.whole = x.whole or x
+    return part

@@ -1,5 +1,6 @@
 """Activations of one rank: played from the ledger of saved tensors, or the textbook where a block cannot play yet."""
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,119 +10,141 @@ from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.profiles import input_leaf, profile_of, saved_by_block, shared_tables
 from memcalc.estimates.states import Group, Setting
-from memcalc.estimates.timeline import Moment, Plan, Step, step
+from memcalc.estimates.timeline import Forms, Moment, Setup
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.training import Training
 
+PHASE = "forward and backward"
 
-class Played(NamedTuple):
-    """A rank's activations: the lines of what stays after the forward, every candidate moment, and what waits on the host."""
 
-    lines: list[Line]
+class Evaluated(NamedTuple):
+    """A rank's activations in bytes."""
+
+    saved: int  # what stays after the forward
     moments: tuple[Moment, ...]
-    host: int
-    leaf: int  # what PEFT's input leaf still holds at the optimizer step
+    host: int = 0
+    leaf: int = 0  # what PEFT's input leaf still holds at the optimizer step
+    formula: Line | None = None  # the one line of an approximation
 
 
-def play_step(architecture: Architecture, setting: Setting, stage: Stage, groups: list[Group], gradients: int) -> Played:
-    """One micro-batch played through the ledger. Raises Unsupported for a block that cannot play."""
-    played = step(plan(architecture, setting, stage, groups, gradients))
-    leaf = 2 * input_leaf(architecture, setting.run, profile_of(setting.run, architecture))
-    return Played(activation_lines(architecture, setting, stage, played), played.moments, played.host, leaf)
-
-
-def plan(architecture: Architecture, setting: Setting, stage: Stage, groups: list[Group], gradients: int) -> Plan:
+def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups: Sequence[Group]) -> Setup:
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
-    here = run.seq_len // p.cp
-    tokens = run.micro_batch * here
     profile = profile_of(run, architecture)
-    # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
-    standing = run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0)
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and profile.trained
     vocabulary = ceil_div(architecture.vocabulary, p.tp)
-    return Plan(
+    return Setup(
         stage,
         profile,
         architecture.hidden,
-        tokens,
-        tokens * run.seq_len,
-        run.recompute == "full",
+        run.recompute,
         "activations" in run.offload,
-        gradients if standing else 0,
-        micro_batches_in_flight(run, stage),
+        # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
+        run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0),
+        micro_batches_in_flight(run, stage.index),
         traffic(setting, groups),
-        shared_tables(architecture, run, profile),
         vocabulary * architecture.hidden * profile.weights if tied else 0,
         run.method == "full" or run.recompute == "full",
     )
 
 
-def activation_lines(architecture: Architecture, setting: Setting, stage: Stage, played: Step) -> list[Line]:
-    """What the forward leaves for the backward, by block, from the ledger of saved tensors."""
-    run, p = setting.run, setting.run.parallelism
-    tokens = run.micro_batch * (run.seq_len // p.cp)
-    profile = profile_of(run, architecture)
-    out = [
-        line("activations", name, "forward and backward", activations.saved_tensor_bytes, **inputs)
-        for name, inputs in saved_by_block(stage, profile, architecture.hidden, run.recompute == "full",
-                                           "activations" in run.offload, micro_batches_in_flight(run, stage),
-                                           tokens, tokens * run.seq_len)
-    ]  # fmt: skip
-    rest = played.saved - sum(entry.bytes for entry in out)
+def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Forms, gradients: int) -> Evaluated:
+    """Fill batch and length into the forms."""
+    here = run.seq_len // run.parallelism.cp
+    tokens = run.micro_batch * here
+    pairs = tokens * run.seq_len
+    tables = shared_tables(architecture, run, setup.profile)
+    carried = gradients if setup.standing else 0
+    moments = tuple(
+        Moment(name, int(a[0] * tokens + a[1] * pairs + a[2]) + tables, grads + carried, communication)
+        for name, a, grads, communication in played.moments
+    )
+    host = int(played.host.at(tokens, pairs)) if setup.offload else 0
+    leaf = 2 * input_leaf(architecture, run, setup.profile) if run.method != "full" else 0
+    return Evaluated(moments[0].activations, moments, host, leaf)
+
+
+def activation_lines(
+    run: Training, architecture: Architecture | None, stage: Stage, setup: Setup | None, found: Evaluated
+) -> Iterator[Line]:
+    """What the forward leaves for the backward, by block."""
+    if found.formula or architecture is None or setup is None:
+        if found.formula:
+            yield found.formula
+        return
+    tokens = run.micro_batch * (run.seq_len // run.parallelism.cp)
+    rest = found.saved
+    for name, inputs in saved_by_block(stage, setup, tokens, tokens * run.seq_len):
+        made = line("activations", name, PHASE, activations.saved_tensor_bytes, **inputs)
+        rest -= made.bytes
+        yield made
     if rest:  # below zero where the first layer, behind a frozen embedding, keeps less than the others
-        out.append(line("activations", "rotary tables, masks, first layer", "forward and backward",
-                        activations.saved_tensor_bytes, per_token=0, tokens=tokens, per_pair=0, pairs=0, fixed=rest,
-                        layers=1))  # fmt: skip
-    return out
+        yield line("activations", "rotary tables, masks, first layer", PHASE, activations.saved_tensor_bytes,
+                   per_token=0, tokens=tokens, per_pair=0, pairs=0, fixed=rest, layers=1)  # fmt: skip
 
 
-def textbook_step(architecture: Architecture, setting: Setting, stage: Stage, groups: list[Group], gradients: int) -> Played:
-    """The formula of Korthikanti et al. 2022 for models with blocks that cannot play yet: an approximation, marked as such."""
-    run, p, each = setting.run, setting.run.parallelism, setting.compute
+def textbook(
+    architecture: Architecture, run: Training, setting: Setting, stage: Stage, setup: Setup, gradients: int
+) -> Evaluated:
+    """The formula of Korthikanti et al. 2022 for models with blocks that cannot play yet: an approximation."""
+    p, each, around = run.parallelism, setting.compute, setup.traffic
     tokens, hidden = run.micro_batch * (run.seq_len // p.cp), architecture.hidden
     split = p.tp if p.sequence_parallel else 1
     layer = {
         "tokens": tokens, "hidden": hidden, "heads": shape(architecture).heads, "seq_len": run.seq_len, "tp": p.tp,
         "split": split, "scores": int(run.attention == "eager" and run.recompute == "none"), "bytes_each": each,
     }  # fmt: skip
+    working = 0
     if run.recompute == "full":
         kept = activations.recomputed_layer_bytes(tokens=tokens, hidden=hidden, split=split, bytes_each=each)
+        working = activations.layer_activation_bytes(**layer | {"scores": int(run.attention == "eager")})
     else:
         kept = activations.layer_activation_bytes(**layer)
-    lines = [line("activations", "layers (textbook)", "forward and backward", activations.textbook_activation_bytes,
-                  per_layer=kept, layers=stage.layers * micro_batches_in_flight(run, stage))]  # fmt: skip
-    working = 0
-    if run.recompute == "full" and stage.layers:
-        working = activations.layer_activation_bytes(**layer | {"scores": int(run.attention == "eager")})
+    saved = line("activations", "layers (textbook)", PHASE, activations.textbook_activation_bytes,
+                 per_layer=kept, layers=int(stage.layers * setup.in_flight))  # fmt: skip
     logits = 12 * tokens * architecture.vocabulary // p.tp if stage.last else 0  # log-softmax, its gradient, the logits'
-    saved = sum(entry.bytes for entry in lines)
-    traffic_ = traffic(setting, groups)
-    gathered = traffic_.each * (stage.root + 2 * stage.largest_layer) if traffic_.gathers else 0
-    communication = traffic_.buffers + gathered
-    carried = gradients if run.grad_accum > 1 else 0
+    gathered = around.each * (stage.root + 2 * stage.largest_layer) if around.gathers else 0
+    carried = gradients if setup.standing else 0
     moments = (
-        Moment("after forward", saved, carried, traffic_.buffers),
-        Moment("gradient of the loss", saved + logits, carried, communication),
-        Moment("backward of the first layer", working, gradients, communication),
+        Moment("after forward", saved.bytes, carried, around.buffers),
+        Moment("gradient of the loss", saved.bytes + logits, carried, around.buffers + gathered),
+        Moment("backward of the first layer", working, gradients, around.buffers + gathered),
     )
-    return Played(lines, moments, 0, 0)
+    return Evaluated(saved.bytes, moments, formula=saved)
 
 
-def micro_batches_in_flight(run: Training, stage: Stage) -> int:
-    """Micro-batches whose activations a stage holds at once: all of them under GPipe, at most the stages left under 1F1B."""
-    pp = run.parallelism.pp
-    if pp == 1:
+def rule_of_thumb(parameters: int, setting: Setting, gpu: dict[str, int]) -> Evaluated:
+    """Activations of a bare parameter count."""
+    made = line("activations", "rule of thumb", PHASE, activations.rule_of_thumb_activation_bytes,
+                parameters=parameters, bytes_per_parameter=2 * setting.compute)  # fmt: skip
+    gradients, communication = gpu["gradients"], gpu["communication"]
+    moments = (
+        Moment("after forward", made.bytes, gradients if setting.run.grad_accum > 1 else 0, communication),
+        Moment("forward and backward", made.bytes, gradients, communication),
+    )
+    return Evaluated(made.bytes, moments, formula=made)
+
+
+VIRTUAL_STAGES = 2  # chunks a rank holds under the interleaved schedule, the least that interleaves
+
+
+def micro_batches_in_flight(run: Training, stage: int) -> float:
+    """Micro-batches whose activations a pipeline stage holds at once.
+
+    gpipe: all of them. 1f1b and zero-bubble: as many as there are stages from here on (Narayanan et al. 2021, section
+    2.2.1; ZB-H1 of Qi et al. 2023 keeps 1F1B's memory). interleaved: (2 (p − s − 1) + (v − 1) p + 1) / v of chunks that are
+    1/v of the stage (Megatron-LM, schedules.py, num_warmup_microbatches).
+    """
+    p, accumulated = run.parallelism.pp, run.grad_accum
+    if p == 1:
         return 1
     if run.parallelism.pipeline_schedule == "gpipe":
-        return run.grad_accum
-    return min(pp - stage.index, run.grad_accum)
-
-
-def rule_of_thumb_activations(parameters: int, setting: Setting) -> list[Line]:
-    return [line("activations", "rule of thumb", "forward and backward", activations.rule_of_thumb_activation_bytes,
-                 parameters=parameters, bytes_per_parameter=2 * setting.compute)]  # fmt: skip
+        return accumulated
+    if run.parallelism.pipeline_schedule == "interleaved":
+        v = VIRTUAL_STAGES
+        return min(2 * (p - stage - 1) + (v - 1) * p + 1, accumulated * v) / v
+    return min(p - stage, accumulated)
 
 
 class ModelShape(NamedTuple):

@@ -1,5 +1,7 @@
 """What sharding adds beside the states: buckets, gathered parameters, gradients on their way out, optimizer temporaries."""
 
+from collections.abc import Sequence
+
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.states import Group, Setting
@@ -9,7 +11,7 @@ from memcalc.formulas.engines import DEEPSPEED, FSDP_LAYERS_IN_FLIGHT
 from memcalc.formulas.formula import ceil_div
 
 
-def communication_lines(setting: Setting, stage: Stage, groups: list[Group]) -> list[Line]:
+def communication_lines(setting: Setting, stage: Stage, groups: Sequence[Group]) -> list[Line]:
     p, zero = setting.run.parallelism, setting.zero
     ranks = max((group.shards for group in groups), default=1)
     if ranks == 1 and p.shard_ranks == 1:
@@ -39,7 +41,7 @@ def communication_lines(setting: Setting, stage: Stage, groups: list[Group]) -> 
     return out
 
 
-def traffic(setting: Setting, groups: list[Group]) -> Traffic:
+def traffic(setting: Setting, groups: Sequence[Group]) -> Traffic:
     """How parameters arrive and gradients leave under the run's sharding."""
     p, zero = setting.run.parallelism, setting.zero
     shards = max((group.shards for group in groups), default=1)
@@ -57,7 +59,7 @@ def traffic(setting: Setting, groups: list[Group]) -> Traffic:
     return Traffic()
 
 
-def optimizer_moment(setting: Setting, groups: list[Group], gradients: int, leaf: int = 0) -> Moment:
+def optimizer_moment(setting: Setting, groups: Sequence[Group], gradients: int) -> Moment:
     """The optimizer's step: all gradients, and what its implementation allocates beside them.
 
     fused updates in place; foreach makes one intermediate as large as all parameters; for-loop two of the largest tensor
@@ -73,7 +75,7 @@ def optimizer_moment(setting: Setting, groups: list[Group], gradients: int, leaf
             largest = max((group.trained.largest for group in groups if group.trained), default=0)
             temporaries = 2 * largest // (max(group.shards for group in groups) if setting.fsdp or setting.zero else 1) * each
     buckets = traffic(setting, groups).buffers
-    return Moment("optimizer step", temporaries + leaf, gradients, buckets)
+    return Moment("optimizer step", temporaries, gradients, buckets)
 
 
 def _updated(setting: Setting, group: Group) -> int:

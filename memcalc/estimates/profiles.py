@@ -8,10 +8,10 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.playing import play, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
-from memcalc.blocks.tape import FP32, HALF, Size
-from memcalc.errors import Unsupported
+from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage
+from memcalc.estimates.timeline import Setup
 from memcalc.specs.training import Training
 
 FP8 = 1
@@ -20,48 +20,43 @@ FP8 = 1
 def profile_of(run: Training, architecture: Architecture) -> Profile:
     """The profile of one run: formats from the precision, kernels from the engine, degrees from the parallelism."""
     p = run.parallelism
-    longest = run.seq_len
-    return _profile(
-        run.precision, run.fsdp, run.attention, run.kernels_used, run.loss_used, run.method, run.lora_rank,
-        adapter_names(architecture, run.lora_targets) if run.method != "full" else (), run.recompute, p.tp, p.ep,
-        p.sequence_parallel, not run.fsdp and p.gpus == 1, any(longest >= window for window in _windows(architecture)),
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=1024)
-def _profile(
-    precision: str, fsdp: bool, attention: str, kernels: str, loss: str, method: str, rank: int, adapters: tuple[str, ...],
-    recompute: str, tp: int, ep: int, sequence_parallel: bool, composite: bool, masked: bool,
-) -> Profile:  # fmt: skip
-    compute = FP32 if precision == "fp32" else HALF
-    # DDP and single GPUs know "mixed" as 16-bit weights beside an fp32 master; under FSDP the gathered weights are 16 bit
-    autocast = precision.endswith("-amp") and method == "full"  # adapters stand on a frozen base that is 16 bit already
+    adapters = adapter_names(architecture, run.lora_targets) if run.method != "full" else ()
+    compute = FP32 if run.precision == "fp32" else HALF
+    amp, full = run.precision.endswith("-amp"), run.method == "full"
+    # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there
+    autocast = amp and full
     return Profile(
         compute=compute,
-        weights=FP32 if autocast or precision == "fp32" else HALF,
+        weights=FP32 if autocast or run.precision == "fp32" else HALF,
         autocast=autocast,
-        attention=attention,
-        core_kept=recompute != "selective",
-        kernels=KERNELS[kernels],
+        attention=run.attention,
+        core_kept=run.recompute != "selective",
+        kernels=KERNELS[run.kernels_used],
         # one-device traces compose silu's backward; GPUs have a kernel for it, so there this is an upper bound
-        composite=composite,
-        loss=loss,
-        masked=masked,
-        trained=method == "full",
+        composite=not run.fsdp and p.gpus == 1,
+        loss=run.loss_used,
+        masked=needs_masks(architecture, run.seq_len),
+        trained=full,
         adapters=adapters,
-        rank=rank if adapters else 0,
-        adapter_each=HALF if precision.endswith("-amp") else FP32,
-        quantised=method == "qlora",
-        saved_input=FP8 if precision == "fp8-mixed" and kernels == "te" else 0,
-        tp=tp,
-        ep=ep,
-        sequence_parallel=sequence_parallel,
+        rank=run.lora_rank if adapters else 0,
+        adapter_each=HALF if amp else FP32,
+        quantised=run.method == "qlora",
+        saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
+        tp=p.tp,
+        ep=p.ep,
+        sequence_parallel=p.sequence_parallel,
     )
 
 
+def needs_masks(architecture: Architecture, seq_len: int) -> bool:
+    """Whether the sequence outgrows some layer's window, so that this layer needs a mask."""
+    window = smallest_window(architecture)
+    return window is not None and seq_len >= window
+
+
 @lru_cache(maxsize=256)
-def _windows(architecture: Architecture) -> frozenset[int]:
-    return frozenset(attention.window for attention in _attentions(architecture) if attention.window)
+def smallest_window(architecture: Architecture) -> int | None:
+    return min((attention.window for attention in _attentions(architecture) if attention.window), default=None)
 
 
 @lru_cache(maxsize=256)
@@ -116,37 +111,33 @@ def _rotary(architecture: Architecture) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _by_block(stage: Stage, profile: Profile, hidden: int, recompute: bool) -> tuple[tuple[str, Size, int], ...]:
+def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
     """Saved sizes by block: (name, size, how many layers keep it)."""
+    stage, profile = setup.stage, setup.profile
     out: dict[tuple[str, int], Size] = {}
 
     def collect(saved: tuple[tuple[str, Size], ...], layers: int, prefix: str) -> None:
         for label, size in saved:
             name = f"{prefix}{label.split('/', 1)[0]}"
-            out[name, layers] = out.get((name, layers), Size()) + size
+            out[name, layers] = out.get((name, layers), ZERO) + size
 
-    try:
-        if stage.entry:
-            collect(play_entry(stage.entry, profile).saved, 1, "")
-        for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
-            played = play(layer, profile, hidden)
-            saved = (("input", played.input_bytes),) if recompute else played.saved
-            collect(saved, count, "layers/")
-        if stage.exit:
-            collect(play_exit(stage.exit, profile, hidden).saved, 1, "")
-    except AttributeError as error:
-        raise Unsupported(f"activations of this model are not modelled yet ({error.name})") from None
+    if stage.entry:
+        collect(play_entry(stage.entry, profile).saved, 1, "")
+    for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
+        played = play(layer, profile, setup.hidden)
+        collect((("input", played.input_bytes),) if setup.recompute == "full" else played.saved, count, "layers/")
+    if stage.exit:
+        collect(play_exit(stage.exit, profile, setup.hidden).saved, 1, "")
     return tuple((name, size, layers) for (name, layers), size in out.items())
 
 
-def saved_by_block(
-    stage: Stage, profile: Profile, hidden: int, recompute: bool, offload: bool, in_flight: int, tokens: int, pairs: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def saved_by_block(setup_stage: Stage, setup: Setup, tokens: int, pairs: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """One line's name and inputs for every kind of block that keeps something."""
-    for name, size, layers in _by_block(stage, profile, hidden, recompute):
-        if offload and name.startswith("layers/"):
+    outside = {path for path, _ in setup_stage.exit} | {"loss"}
+    for name, size, layers in _by_block(setup):
+        if setup.offload and name.startswith("layers/"):
             continue
-        waiting = 1 if name.split("/", 1)[0] in ("final_norm", "head", "loss") else in_flight
+        waiting = 1 if name.split("/", 1)[0] in outside else setup.in_flight
         yield name, {
             "per_token": size.token, "tokens": tokens, "per_pair": size.pair, "pairs": pairs, "fixed": size.fixed,
             "layers": layers * waiting,

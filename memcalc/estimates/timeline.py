@@ -1,16 +1,18 @@
 """One training step through time: what is alive at each moment that could be the peak.
 
-The layers' saved tensors and gradients are exact sums; within a layer the tape gives the highest point of its backward.
+The layers' saved tensors and gradients are exact sums; within a layer the tape gives the highest points of its backward.
 Between two equal layers everything changes linearly, so only the first and the last layer of each kind need a look, and
-the cost does not grow with depth.
+the cost does not grow with depth. All of it is made once as forms in tokens and pairs; a batch and a length only fill in
+numbers.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-from memcalc.blocks.playing import play, play_entry, play_exit
+from memcalc.blocks.playing import Played, play, play_entry, play_exit
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size
+from memcalc.blocks.tape import ZERO, Size
 from memcalc.estimates.placement import Stage
 
 
@@ -39,96 +41,91 @@ class Traffic(NamedTuple):
     buffers: int = 0  # buckets that stand all the time
 
 
-class Plan(NamedTuple):
-    """One rank's step."""
+class Setup(NamedTuple):
+    """Everything about a step that does not depend on batch and length."""
 
     stage: Stage
     profile: Profile
     hidden: int
-    tokens: int  # of one micro-batch on this rank
-    pairs: int  # query-key pairs: batch × queries here × keys
-    recompute: bool  # layers keep only their input
+    recompute: str  # none, selective or full
     offload: bool  # what layers keep waits in host memory
-    carried: int  # gradients that stand throughout: of earlier micro-batches, or a main-gradient buffer
-    in_flight: int  # micro-batches whose activations this stage holds
+    standing: bool  # gradients stand throughout: of earlier micro-batches, or a main-gradient buffer
+    in_flight: float  # micro-batches whose activations this stage holds
     traffic: Traffic
-    tables: int  # rotary tables and masks, shared by all layers
     tied: int  # bytes of the gradient of a tied matrix, made twice
     input_grad: bool = True
 
 
-class Kind(NamedTuple):
-    """One kind of layer in bytes."""
+class Form(NamedTuple):
+    """A moment before batch and length are known."""
 
-    kept: int  # until its backward
-    own: int  # its input, beside the recomputed tensors
-    peaks: tuple[int, ...]
-    gradient: int  # as made
-    stored: int  # as kept once reduced
+    name: str
+    activations: Size
+    gradients: int
+    communication: int
+
+
+class Kind(NamedTuple):
+    """One kind of layer."""
+
+    kept: Size  # until its backward
+    own: Size  # what recomputation adds beside the recomputed tensors
+    peaks: tuple[Size, ...]
+    stored: int  # bytes of its gradients as kept
     gathered: int
     reducing: int
 
 
-class Step(NamedTuple):
-    """All moments of a step, and what waits in host memory."""
+class Forms(NamedTuple):
+    """All moments of a step as forms."""
 
-    saved: int  # activations at the end of the forward
-    moments: tuple[Moment, ...]
-    host: int
-    gradients: int  # parameter gradients as made, all layers
+    saved: Size  # activations at the end of the forward
+    host: Size  # activations that wait in host memory
+    moments: tuple[Form, ...]
 
 
-def step(plan: Plan) -> Step:
+@lru_cache(maxsize=1024)
+def forms(setup: Setup) -> Forms:
     """Play one micro-batch's forward and backward."""
-    sequence, traffic, tokens, pairs = plan.stage.sequence, plan.traffic, plan.tokens, plan.pairs
-    keeps_gradients = not plan.carried
-    kinds = [_kind(plan, index, keeps_gradients) for index in range(len(sequence.kinds))]
-    layers_kept = sum(kind.kept * n for kind, n in zip(kinds, sequence.counts, strict=True))
-    host = layers_kept * plan.in_flight if plan.offload else 0
-    if plan.offload:  # one layer's tensors are on their way back at any moment
-        kinds = [kind._replace(kept=0) for kind in kinds]
-        layers_kept = 0
-    entry = play_entry(plan.stage.entry, plan.profile, keep_gradients=keeps_gradients) if plan.stage.entry else None
-    last = play_exit(plan.stage.exit, plan.profile, plan.hidden, keep_gradients=keeps_gradients) if plan.stage.exit else None
-    entry_saved = _at(entry.saved_bytes, tokens, pairs) if entry else 0
-    exit_saved = _at(last.saved_bytes, tokens, pairs) if last else 0
-    waiting = (plan.in_flight - 1) * (layers_kept + entry_saved)
-    base = entry_saved + plan.tables + waiting - _first_layer_saves_less(plan)
-    root = plan.stage.root * traffic.each
-    whole = root + sum(k.gathered * n for k, n in zip(kinds, sequence.counts, strict=True))
+    stage, traffic = setup.stage, setup.traffic
+    counts = stage.sequence.counts
+    kinds = [_kind(setup, index) for index in range(len(counts))]
+    layers_kept = _sum(kind.kept * n for kind, n in zip(kinds, counts, strict=True))
+    host = layers_kept * setup.in_flight if setup.offload else ZERO
+    if setup.offload:  # one layer's tensors are on their way back at any moment; the tape counts them
+        kinds, layers_kept = [kind._replace(kept=ZERO) for kind in kinds], ZERO
+    keep = not setup.standing
+    entry = play_entry(stage.entry, setup.profile, keep_gradients=keep) if stage.entry else None
+    last = play_exit(stage.exit, setup.profile, setup.hidden, keep_gradients=keep) if stage.exit else None
+    entry_saved = entry.saved_bytes if entry else ZERO
+    waiting = (layers_kept + entry_saved) * (setup.in_flight - 1)
+    base = entry_saved + waiting - _first_layer_saves_less(setup)
+    root = stage.root * traffic.each
+    whole = root + sum(kind.gathered * n for kind, n in zip(kinds, counts, strict=True))
     rooted = traffic.buffers + (root if traffic.gathers or traffic.keeps else 0)
     standing = traffic.buffers + whole if traffic.keeps else rooted
-    flying = max((kind.gathered for kind in kinds), default=0)
-    after_forward = Moment(
-        "after forward", base + layers_kept + exit_saved, plan.carried,
-        traffic.buffers + (whole if traffic.keeps else 0),
-    )  # fmt: skip
-    out = [after_forward]
+    flying = max((kind.gathered for kind in kinds), default=0) if traffic.gathers else 0
+    saved = base + layers_kept + (last.saved_bytes if last else ZERO)
+    out = [Form("after forward", saved, 0, traffic.buffers + (whole if traffic.keeps else 0))]
     if last:
-        casts = _cast_cache(plan) if plan.profile.autocast and plan.recompute else 0
-        held = _at(last.loss_held, tokens, pairs) + casts
-        gather = standing + (flying if traffic.gathers or traffic.keeps else 0)
-        out.append(Moment("loss", base + layers_kept + exit_saved + held, plan.carried, gather))
-        highest = max(_at(peak, tokens, pairs) for peak in last.peaks)
-        gather = standing + (flying if traffic.gathers else 0)
-        out.append(Moment("gradient of the loss", base + layers_kept + highest, plan.carried, gather))
-    head = (int(last.gradients) if last else 0) if keeps_gradients else 0
-    out += _layer_moments(plan, kinds, base, head, rooted)
+        casts = _cast_cache(setup) if setup.profile.autocast and setup.recompute == "full" else 0
+        out.append(Form("loss", saved + last.loss_held + Size(fixed=casts), 0, standing + flying))
+        out += [Form("gradient of the loss", base + layers_kept + peak, 0, standing + flying) for peak in last.peaks]
+    head = int(last.gradients) if last and keep else 0
+    out += _layer_forms(setup, kinds, base, head, rooted)
     if entry:
-        out.append(_embedding_moment(plan, kinds, entry.peaks, int(entry.gradients), head))
-    made = sum(k.gradient * n for k, n in zip(kinds, sequence.counts, strict=True))
-    made += int(last.gradients if last else 0) + int(entry.gradients if entry else 0) - plan.tied
-    return Step(after_forward.activations, tuple(out), host, made)
+        out += _embedding_forms(setup, kinds, entry, head)
+    return Forms(saved, host, tuple(out))
 
 
-def _layer_moments(plan: Plan, kinds: list[Kind], base: int, head: int, root: int) -> Iterator[Moment]:
+def _layer_forms(setup: Setup, kinds: list[Kind], base: Size, head: int, root: int) -> Iterator[Form]:
     """The first and the last layer of each kind; the backward runs from the last to the first."""
-    sequence, traffic = plan.stage.sequence, plan.traffic
-    for index, name, before in _places(plan):
+    sequence, traffic = setup.stage.sequence, setup.traffic
+    for index, name, before in _places(setup):
         kind = kinds[index]
-        kept = sum(k.kept * n for k, n in zip(kinds, before, strict=True))
+        kept = _sum(k.kept * n for k, n in zip(kinds, before, strict=True))
         after = [n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True))]
-        done = sum(k.stored * n for k, n in zip(kinds, after, strict=True)) if not plan.carried else 0
+        done = 0 if setup.standing else sum(k.stored * n for k, n in zip(kinds, after, strict=True))
         gather = root
         if traffic.gathers:  # this layer, and the next one on its way
             gather += kind.gathered * (2 if any(before) else 1)
@@ -136,18 +133,14 @@ def _layer_moments(plan: Plan, kinds: list[Kind], base: int, head: int, root: in
             gather += kind.gathered + sum(k.gathered * n for k, n in zip(kinds, before, strict=True))
         if traffic.reduces and any(after):  # the layer before is still being reduced
             gather += kind.reducing
-        yield Moment(
-            f"backward of the {name} layer",
-            base + kept + kind.own + max(kind.peaks),
-            plan.carried + head + done,
-            gather,
-        )
+        for peak in kind.peaks:
+            yield Form(f"backward of the {name} layer", base + kept + kind.own + peak, head + done, gather)
 
 
-def _places(plan: Plan) -> Iterator[tuple[int, str, tuple[int, ...]]]:
+def _places(setup: Setup) -> Iterator[tuple[int, str, tuple[int, ...]]]:
     """Where in the stack to look: (kind, name, layers of every kind before it). Where traffic overlaps with neighbours,
     also one layer in from either end."""
-    sequence, traffic = plan.stage.sequence, plan.traffic
+    sequence, traffic = setup.stage.sequence, setup.traffic
     for index, (first, last) in enumerate(sequence.extremes):
         yield index, "first", first
         yield index, "last", last
@@ -157,48 +150,45 @@ def _places(plan: Plan) -> Iterator[tuple[int, str, tuple[int, ...]]]:
             yield index, "second-last", tuple(b - d for b, d in zip(last, step_in, strict=True))
 
 
-def _embedding_moment(plan: Plan, kinds: list[Kind], peaks: tuple[Size, ...], made: int, head: int) -> Moment:
+def _embedding_forms(setup: Setup, kinds: list[Kind], entry: Played, head: int) -> Iterator[Form]:
     """The embedding's dense gradient: the last thing the backward makes."""
-    counts, traffic = plan.stage.sequence.counts, plan.traffic
-    done = 0 if plan.carried else sum(k.stored * n for k, n in zip(kinds, counts, strict=True))
+    counts, traffic = setup.stage.sequence.counts, setup.traffic
+    done = 0 if setup.standing else sum(k.stored * n for k, n in zip(kinds, counts, strict=True))
     name = "gradient of the embedding"
     if traffic.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
-        whole = head + (0 if plan.tied else made)
+        whole = head + (0 if setup.tied else int(entry.gradients))
         buffer = whole // traffic.each * traffic.reduced_each
-        return Moment(name, plan.tables, plan.carried + done + whole, traffic.buffers + buffer)
-    highest = max(_at(peak, plan.tokens, plan.pairs) for peak in peaks)
-    # both gradients of a tied matrix are there, and their sum
-    return Moment(name, plan.tables + highest + plan.tied, plan.carried + done + head, traffic.buffers)
+        yield Form(name, ZERO, done + whole, traffic.buffers + buffer)
+        return
+    for peak in entry.peaks:  # both gradients of a tied matrix are there, and their sum
+        yield Form(name, peak + Size(fixed=setup.tied), done + head, traffic.buffers)
 
 
-def _kind(plan: Plan, index: int, keeps_gradients: bool) -> Kind:
-    layer, traffic = plan.stage.sequence.kinds[index], plan.traffic
-    played = play(layer, plan.profile, plan.hidden, keep_gradients=keeps_gradients)
-    tokens, pairs = plan.tokens, plan.pairs
-    own = _at(played.input_bytes, tokens, pairs)
-    kept = own if plan.recompute else _at(played.saved_bytes, tokens, pairs)
-    peaks = tuple(_at(peak, tokens, pairs) for peak in played.peaks)
-    elements, gradient = plan.stage.sequence.elements[index], int(played.gradients)
-    stored = gradient // traffic.each * traffic.reduced_each // traffic.shards if traffic.reduces else gradient
-    reducing = gradient // traffic.each * traffic.reduced_each if traffic.reduces else 0
-    return Kind(kept, own if plan.recompute else 0, peaks, gradient, stored, elements * traffic.each, reducing)
+def _kind(setup: Setup, index: int) -> Kind:
+    sequence, traffic = setup.stage.sequence, setup.traffic
+    played = play(sequence.kinds[index], setup.profile, setup.hidden, keep_gradients=not setup.standing)
+    kept, own = played.saved_bytes, ZERO
+    if setup.recompute == "full":
+        kept = own = played.input_bytes
+    gradient = int(played.gradients)
+    reduced = gradient // traffic.each * traffic.reduced_each if traffic.reduces else 0
+    stored = reduced // traffic.shards if traffic.reduces else gradient
+    return Kind(kept, own, played.peaks, stored, sequence.elements[index] * traffic.each, reduced)
 
 
-def _first_layer_saves_less(plan: Plan) -> int:
+def _first_layer_saves_less(setup: Setup) -> Size:
     """Behind a frozen embedding no gradient flows into the first layer, so its first operations keep nothing."""
-    if plan.input_grad or plan.recompute or not plan.stage.entry:
-        return 0
-    layer = next(
-        k for k, (first, _) in zip(plan.stage.sequence.kinds, plan.stage.sequence.extremes, strict=True) if not any(first)
-    )
-    usual = play(layer, plan.profile, plan.hidden).saved_bytes
-    less = play(layer, plan.profile, plan.hidden, input_grad=False).saved_bytes
-    return _at(usual - less, plan.tokens, plan.pairs)
+    sequence = setup.stage.sequence
+    if setup.input_grad or setup.recompute == "full" or not setup.stage.entry or not sequence.kinds:
+        return ZERO
+    first = next(k for k, (before, _) in zip(sequence.kinds, sequence.extremes, strict=True) if not any(before))
+    usual = play(first, setup.profile, setup.hidden).saved_bytes
+    return usual - play(first, setup.profile, setup.hidden, input_grad=False).saved_bytes
 
 
-def _cast_cache(plan: Plan) -> int:
+def _cast_cache(setup: Setup) -> int:
     """Autocast keeps its casts of all weights until the forward ends, also those that recomputation does not save."""
-    sequence, profile = plan.stage.sequence, plan.profile
+    sequence, profile = setup.stage.sequence, setup.profile
     matrices = sum(
         sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
         for layer, n in zip(sequence.kinds, sequence.counts, strict=True)
@@ -206,5 +196,8 @@ def _cast_cache(plan: Plan) -> int:
     return matrices * profile.compute // profile.tp
 
 
-def _at(size: Size, tokens: int, pairs: int) -> int:
-    return int(size.token * tokens + size.pair * pairs + size.fixed)
+def _sum(sizes: Iterator[Size]) -> Size:
+    total = ZERO
+    for size in sizes:
+        total = total + size
+    return total

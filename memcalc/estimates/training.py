@@ -1,17 +1,28 @@
-"""Memory per GPU of one training step: model states exactly, activations from the ledger, the peak from the timeline."""
+"""Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.profile import KERNELS
 from memcalc.errors import Unsupported
-from memcalc.estimates.activations import play_step, rule_of_thumb_activations, shape, textbook_step
+from memcalc.estimates.activations import (
+    Evaluated,
+    activation_lines,
+    evaluate,
+    rule_of_thumb,
+    setup_of,
+    shape,
+    textbook,
+)
 from memcalc.estimates.adapters import check_targets
 from memcalc.estimates.communication import communication_lines, optimizer_moment
 from memcalc.estimates.lines import COMPONENTS, Line, line, totals
 from memcalc.estimates.placement import Held, Stage, stages
+from memcalc.estimates.profiles import needs_masks
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
-from memcalc.estimates.timeline import Moment
+from memcalc.estimates.timeline import Forms, Moment, Setup, forms
 from memcalc.formulas import model_states
 from memcalc.formulas.engines import ALLOCATOR_SEGMENT, COMMUNICATOR_BYTES, CONTEXT_BYTES
 from memcalc.formulas.formula import ceil_div
@@ -20,19 +31,53 @@ from memcalc.specs.rules import SpecError
 from memcalc.specs.training import Training
 
 
-class TrainingEstimate(NamedTuple):
+class Rank(NamedTuple):
+    """One pipeline stage's rank: all that depends on neither batch nor length."""
+
+    stage: Stage
+    setting: Setting
+    groups: tuple[Group, ...]
+    lines: tuple[Line, ...]  # states, communication and overhead
+    sums: dict[str, dict[str, int]]
+    optimizer: Moment
+    setup: Setup | None = None  # None: a bare parameter count
+    forms: Forms | None = None  # None: a block cannot play, so the textbook stands in
+    approximation: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingEstimate:
     """What one step needs on the heaviest rank; bytes."""
 
-    lines: tuple[Line, ...]
-    stage: int  # pipeline stage of the heaviest rank
-    components: dict[str, int]
-    steady: int
-    moments: tuple[Moment, ...]  # beside the steady states
-    host_per_node: int
-    nvme_per_node: int
-    trainable: int
     run: Training
-    approximation: str = ""  # why activations are not from the ledger
+    architecture: Architecture | None
+    rank: Rank
+    evaluated: Evaluated
+
+    @property
+    def stage(self) -> int:
+        """Pipeline stage of the heaviest rank."""
+        return self.rank.stage.index
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """What is alive beside the steady states at each moment, the optimizer's step last."""
+        return self.evaluated.moments
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        return (
+            *self.rank.lines,
+            *activation_lines(self.run, self.architecture, self.rank.stage, self.rank.setup, self.evaluated),
+        )
+
+    @cached_property
+    def components(self) -> dict[str, int]:
+        return self.rank.sums["gpu"] | {"activations": self.evaluated.saved}
+
+    @property
+    def steady(self) -> int:
+        return self.rank.sums["gpu"]["parameters"] + self.rank.sums["gpu"]["optimizer_states"]
 
     @property
     def after_forward(self) -> int:
@@ -53,7 +98,7 @@ class TrainingEstimate(NamedTuple):
 
     @property
     def peak(self) -> int:
-        return self.steady + self.highest.bytes
+        return self.steady + max(moment.bytes for moment in self.moments)
 
     @property
     def reserved(self) -> int:
@@ -61,21 +106,37 @@ class TrainingEstimate(NamedTuple):
 
     @property
     def device(self) -> int:
-        return self.reserved + self.components["overhead"]
+        return self.reserved + self.rank.sums["gpu"]["overhead"]
+
+    @property
+    def host_per_node(self) -> int:
+        return self._ranks_on_node * (sum(self.rank.sums["host"].values()) + self.evaluated.host)
+
+    @property
+    def nvme_per_node(self) -> int:
+        return self._ranks_on_node * sum(self.rank.sums["nvme"].values())
+
+    @property
+    def trainable(self) -> int:
+        return sum(group.trained.elements() for group in self.rank.groups if group.trained)
+
+    @property
+    def _ranks_on_node(self) -> int:
+        return min(self.run.parallelism.gpus, self.run.parallelism.gpus_per_node)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What was taken for granted, one sentence each."""
         run = self.run
         out = [f"{run.precision}: {precision(run.precision, fsdp=run.fsdp).note}"]
-        if any(entry.name == "rule of thumb" for entry in self.lines):
+        if self.architecture is None:
             out.append("only a parameter count is known: activations are 2 × compute bytes per parameter, a rule of thumb")
         else:
             out.append(f"engine {run.engine_row.name}: {run.engine_row.note}")
             out.append(f"kernels {run.kernels_used}: {KERNELS[run.kernels_used].note}")
             out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
-        if self.approximation:
-            out.append(self.approximation)
+        if self.rank.approximation:
+            out.append(self.rank.approximation)
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
         if run.method == "qlora":
@@ -91,14 +152,14 @@ def estimate(architecture: Architecture, run: Training) -> TrainingEstimate:
 
     Raises SpecError where setting and model contradict each other (tp does not divide the heads, …).
     """
-    p = run.parallelism
-    sizes = shape(architecture)
-    p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
-    if run.method != "full":
-        check_targets(architecture, run.lora_targets)
-    setting = make_setting(run)
-    found = [_on_stage(architecture, setting, stage) for stage in stages(architecture, p.tp, p.pp, p.ep, p.etp)]
-    return found[0] if len(found) == 1 else max(found, key=lambda rank: rank.peak)
+    best: TrainingEstimate | None = None
+    most = -1
+    for rank in _ranks(_Shared(architecture, run)):
+        found = TrainingEstimate(run, architecture, rank, _evaluate(architecture, run, rank))
+        if (peak := found.peak) > most:
+            best, most = found, peak
+    assert best is not None  # there is always a stage
+    return best
 
 
 def estimate_parameters(parameters: int, run: Training) -> TrainingEstimate:
@@ -108,58 +169,75 @@ def estimate_parameters(parameters: int, run: Training) -> TrainingEstimate:
         raise SpecError("needs an architecture to place; a parameter count says nothing about layers", "tp", "pp", "ep")
     if run.method != "full":
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
+    stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
+    rank = _rank(make_setting(run), stage)
+    evaluated = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
+    return TrainingEstimate(run, None, rank, evaluated._replace(moments=(*evaluated.moments, rank.optimizer)))
+
+
+class _Shared:
+    """An architecture and all of a run but its batch and length: runs that share it share their ranks."""
+
+    __slots__ = ("_key", "architecture", "run")
+
+    def __init__(self, architecture: Architecture, run: Training) -> None:
+        self.architecture, self.run = architecture, run
+        in_flight = min(run.grad_accum, run.parallelism.pp) if run.parallelism.pipeline_schedule != "gpipe" else run.grad_accum
+        self._key = (
+            run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
+            run.attention, run.recompute, run.method, run.lora_rank, run.lora_targets, run.offload, run.offload_to,
+            run.grad_accum > 1, in_flight, needs_masks(architecture, run.seq_len),
+        )  # fmt: skip
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Shared) and self.architecture is other.architecture and self._key == other._key
+
+
+@lru_cache(maxsize=2048)
+def _ranks(shared: _Shared) -> tuple[Rank, ...]:
+    """One rank for every distinct pipeline stage."""
+    architecture, run = shared.architecture, shared.run
+    p, sizes = run.parallelism, shape(architecture)
+    p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
+    if run.method != "full":
+        check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
-    held = (Held("parameters", "mlp", (parameters,), 1, False, True),)
-    stage = Stage.of(0, held, True)
-    groups = make_groups(run, stage)
-    lines = [entry for group in groups for entry in state_lines(setting, group)]
-    lines += communication_lines(setting, stage, groups)
-    lines += rule_of_thumb_activations(parameters, setting)
-    gpu = totals(lines, COMPONENTS)["gpu"]
-    working, gradients, communication = gpu["activations"], gpu["gradients"], gpu["communication"]
-    moments = (
-        Moment("after forward", working, gradients if run.grad_accum > 1 else 0, communication),
-        Moment("forward and backward", working, gradients, communication),
-        optimizer_moment(setting, groups, gradients),
-    )
-    return _assemble(setting, stage, groups, lines, moments, 0)
+    out = []
+    for stage in stages(architecture, p.tp, p.pp, p.ep, p.etp):
+        rank = _rank(setting, stage)
+        setup = setup_of(architecture, setting, stage, rank.groups)
+        try:
+            out.append(rank._replace(setup=setup, forms=forms(setup)))
+        except Unsupported as error:
+            reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
+            out.append(rank._replace(setup=setup, approximation=reason))
+    return tuple(out)
 
 
-def _on_stage(architecture: Architecture, setting: Setting, stage: Stage) -> TrainingEstimate:
+def _rank(setting: Setting, stage: Stage) -> Rank:
     groups = make_groups(setting.run, stage)
     lines = [entry for group in groups for entry in state_lines(setting, group)]
-    gradients = totals(lines, COMPONENTS)["gpu"]["gradients"]
-    approximation = ""
-    try:
-        played = play_step(architecture, setting, stage, groups, gradients)
-    except Unsupported as error:
-        approximation = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
-        played = textbook_step(architecture, setting, stage, groups, gradients)
-    lines += communication_lines(setting, stage, groups) + played.lines
-    moments = (*played.moments, optimizer_moment(setting, groups, gradients, played.leaf))
-    return _assemble(setting, stage, groups, lines, moments, played.host, approximation)
-
-
-def _assemble(
-    setting: Setting, stage: Stage, groups: list[Group], lines: list[Line], moments: tuple[Moment, ...], host: int,
-    approximation: str = "",
-) -> TrainingEstimate:  # fmt: skip
-    run = setting.run
+    lines += communication_lines(setting, stage, groups)
     lines.append(
         line("overhead", "context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
-             communicators=int(run.parallelism.gpus > 1), communicator=COMMUNICATOR_BYTES)
+             communicators=int(setting.run.parallelism.gpus > 1), communicator=COMMUNICATOR_BYTES)
     )  # fmt: skip
     sums = totals(lines, COMPONENTS)
-    ranks_on_node = min(run.parallelism.gpus, run.parallelism.gpus_per_node)
-    return TrainingEstimate(
-        tuple(lines),
-        stage.index,
-        sums["gpu"],
-        sums["gpu"]["parameters"] + sums["gpu"]["optimizer_states"],
-        moments,
-        ranks_on_node * (sum(sums["host"].values()) + host),
-        ranks_on_node * sum(sums["nvme"].values()),
-        sum(group.trained.elements() for group in groups if group.trained),
-        run,
-        approximation,
-    )
+    moment = optimizer_moment(setting, groups, sums["gpu"]["gradients"])
+    return Rank(stage, setting, tuple(groups), tuple(lines), sums, moment)
+
+
+def _evaluate(architecture: Architecture, run: Training, rank: Rank) -> Evaluated:
+    gradients = rank.sums["gpu"]["gradients"]
+    assert rank.setup is not None
+    if rank.forms is None:
+        found = textbook(architecture, run, rank.setting, rank.stage, rank.setup, gradients)
+    else:
+        found = evaluate(architecture, run, rank.setup, rank.forms, gradients)
+    optimizer = rank.optimizer
+    if found.leaf:
+        optimizer = optimizer._replace(activations=optimizer.activations + found.leaf)
+    return found._replace(moments=(*found.moments, optimizer))

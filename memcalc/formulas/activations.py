@@ -34,7 +34,7 @@ def recomputed_layer_bytes(tokens: int, hidden: int, split: int, bytes_each: int
 
 
 @formula("pytorch-autograd", "saved tensors of each block, traced op by op")
-def saved_tensor_bytes(per_token: float, tokens: int, per_pair: float, pairs: int, fixed: float, layers: int) -> int:
+def saved_tensor_bytes(per_token: float, tokens: int, per_pair: float, pairs: int, fixed: float, layers: float) -> int:
     """Tensors that autograd keeps of one block, in all layers that hold it.
 
     (per_token × tokens + per_pair × pairs + fixed) × layers
