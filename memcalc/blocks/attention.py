@@ -45,6 +45,7 @@ class Attention:
     cross: bool = False  # keys and values come from the encoder
     rotary: bool = True
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
+    rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
     alibi: bool = False  # a linear bias on the scores instead of positions
     dropout: float = 0.0  # on the attention probabilities
     output_dropout: float = 0.0  # after the output projection
@@ -133,6 +134,10 @@ class Attention:
         """Play the block: projections, query-key norms, rotary embedding, attention, output projection."""
         heads, kv_heads = -(-self.heads // p.tp), -(-self.kv_heads // p.tp)
         query, key, value = self._project(t, p, x, heads, kv_heads)
+        gate = None
+        if self.output_gate:
+            query, gate = ops.halves(t, query)
+            gate = t.emit("gate", [gate], gate.elements, gate.each)  # laid out anew
         if self.query_norm:
             query = self.query_norm.forward(t, p, query, self._norm_groups(self.query_norm, heads))
         if self.key_norm:
@@ -140,6 +145,8 @@ class Attention:
         if self.rotary:
             query, key = rotate(t, p, query, self._rotated), rotate(t, p, key, self._rotated)
         mixed = attend(t, p, self, query, key, value, heads, kv_heads)
+        if gate:
+            mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width = heads * (self.v_head_dim or self.head_dim)
         outputs = self.outputs or self.hidden
         out = ops.linear(t, p, "output", mixed, outputs * p.stream, width * outputs, bias=self.output_bias, bias_size=outputs)
@@ -147,7 +154,7 @@ class Attention:
 
     def _project(self, t: Tape, p: Profile, x: Var, heads: int, kv_heads: int) -> tuple[Var, Var, Var]:
         inputs = self.inputs or self.hidden
-        widths = {"q": heads * self.head_dim, "k": kv_heads * self.head_dim,
+        widths = {"q": heads * (self.head_dim + self.output_gate // self.heads), "k": kv_heads * self.head_dim,
                   "v": kv_heads * (self.v_head_dim or self.head_dim)}  # fmt: skip
         if self.fused:
             total = sum(widths.values())

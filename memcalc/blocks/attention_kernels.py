@@ -25,19 +25,20 @@ def rotate(t: Tape, p: Profile, x: Var, share: float) -> Var:
         return ops.scale(t, x, "rotary")
     part = x.elements * share
     half = part * 0.5
-    straight = t.emit("x cos", [x], part, x.each)
+    each = max(x.each, p.residual)  # cos and sin have the residual stream's type: under autocast the products are fp32
+    straight = t.emit("x cos", [x], part, each)
     first = t.emit("first half", [x], half, x.each, (), [Step("input", part * x.each)])
     second = t.emit("second half", [x], half, x.each, (), [Step("input", part * x.each)])
     minus = t.emit("negated", [second], half, x.each)
     turned = t.emit("turned", [minus, first], part, x.each, (), [Step("share", source=1), Step("share", source=0)])
-    crossed = t.emit("x sin", [turned], part, x.each)
+    crossed = t.emit("x sin", [turned], part, each)
     return ops.add(t, straight, crossed) if share == 1 else _with_rest(t, x, ops.add(t, straight, crossed))
 
 
 def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
     """Partial rotation: the rest of the head is concatenated again."""
     steps = [Step("share"), Step("input", x.bytes, 1)]
-    return t.emit("joined", [rotated, x], x.elements, x.each, (), steps)
+    return t.emit("joined", [rotated, x], x.elements, rotated.each, (), steps)
 
 
 def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
@@ -51,16 +52,21 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
             else _recomputed(t, a, query, key, value, heads)
         )
     fused = query.each == 2 or p.autocast
-    if fused and p.autocast:
-        query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
     even = a.v_head_dim in (0, a.head_dim)  # flash kernels want values as wide as keys
     if p.attention == "flash" or (fused and not is_masked and even and a.head_dim <= FLASH_MAX_HEAD):
-        out = _fused(t, a, query, key, value, heads)
+        out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
         # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
-        return _contiguous(t, out) if a.rotary and a.rotary_dim else out
+        return _contiguous(t, out) if a.rotary and (a.rotary_dim or a.rotary_joined) else out
     if heads == kv_heads or is_masked:
         return _efficient(t, p, a, query, key, value, heads, kv_heads, is_masked)
     return _math(t, p, a, query, key, value, heads, kv_heads)
+
+
+def _autocast(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
+    """Autocast hands the fused kernels 16-bit tensors."""
+    if not p.autocast:
+        return query, key, value
+    return ops.cast(t, query, p.compute), ops.cast(t, key, p.compute), ops.cast(t, value, p.compute)
 
 
 def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
@@ -89,9 +95,9 @@ def _efficient(
 ) -> Var:
     if heads != kv_heads:  # the kernel knows no grouped heads: keys and values are repeated before it
         key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
-    out = _fused(t, a, query, key, value, heads)
+    out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
     if is_masked and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
-        mask = Var(Size(pair=1), query.each, False, f"{t.path}/mask")
+        mask = Var(Size(pair=1), out.each, False, f"{t.path}/mask")
         t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
     return out
 
@@ -111,11 +117,12 @@ def _eager(
     *, capped: bool = True,
 ) -> Var:  # fmt: skip
     """Scores and probabilities whole (transformers eager_attention_forward)."""
-    times, pairs = heads / kv_heads, Size(pair=heads)
+    pairs = Size(pair=heads)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
     key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
-    query, key = _contiguous(t, query), (_contiguous(t, key) if times == 1 else key)
+    copies = kv_heads in (1, heads)  # repeating several heads has copied them already
+    query, key = _contiguous(t, query), (_contiguous(t, key) if copies else key)
     scores = t.emit("scores", [query, key], pairs, query.each, [query, key])
     scores = ops.scale(t, scores, "scores scaled")
     if a.softcap and capped:  # sdpa knows no softcap and leaves it out
@@ -127,7 +134,7 @@ def _eager(
     probabilities = ops.cast(t, probabilities, query.each)
     if drops:
         probabilities = ops.dropout(t, p, probabilities, a.dropout)
-    value = _contiguous(t, value) if times == 1 else value
+    value = _contiguous(t, value) if copies else value
     out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), query.each,
                  [probabilities, value])  # fmt: skip
     return t.emit("transposed", [out], out.elements, out.each)

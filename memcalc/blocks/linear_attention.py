@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import mixer_operations as mixer
+from memcalc.blocks import operations as ops
+from memcalc.blocks.delta_rule import DeltaRule
 from memcalc.blocks.ledger import Split, Weight, linear, whole
+from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise, length
-from memcalc.blocks.tape import Tape, Var
+from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 ROLE = "linear-attention"
@@ -83,8 +87,54 @@ class GatedDeltaNet:
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with gated delta nets is not modelled")
+        """Play the block as modeling_qwen3_next.Qwen3NextGatedDeltaNet with the chunked rule in PyTorch."""
+        keys, heads = -(-self.key_heads // p.tp), -(-self.value_heads // p.tp)
+        mixed, z, b, a = self._project(t, p, x, keys, heads)
+        channels = 2 * keys * self.key_dim + heads * self.value_dim
+        mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation)
+        widths = (keys * self.key_dim, keys * self.key_dim, heads * self.value_dim)
+        query, key, value = (mixer.view(t, mixed, Size(token=width)) for width in widths)
+        rate = ops.sigmoid(t, b)
+        decay = self._decay(t, p, a, heads)
+        if heads > keys:
+            wide = Size(token=heads * self.key_dim)
+            query, key = (t.emit("repeated", [y], wide, y.each) for y in (query, key))
+        # a tensor that is fp32 already stays as the transposed view that it is, which the rule's products copy later
+        strided = value.each == FP32
+        query, key, value, rate = (ops.cast(t, y, FP32) for y in (query, key, value, rate))
+        rule = DeltaRule(heads, self.key_dim, self.value_dim, self.chunk, strided)
+        read = rule.play(t, p, query, key, value, decay, rate)
+        out = self._gated_norm(t, p, mixer.copied(t, read, p.compute), z, heads)
+        width = heads * self.value_dim
+        return ops.linear(t, p, "output", out, self.hidden * p.stream, width * self.hidden)
+
+    def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var, Var, Var]:
+        """Queries, keys and values for the convolution; gate z; b and a. From fused projections they are copied out."""
+        wide, gate, one = 2 * keys * self.key_dim + heads * self.value_dim, heads * self.value_dim, Size(token=heads)
+        if not self.fused:
+            made = [
+                ops.linear(t, p, name, x, width, self.hidden * width)
+                for name, width in (("qkv", wide), ("z", gate), ("b", heads), ("a", heads))
+            ]
+            return made[0], made[1], made[2], made[3]
+        qkvz = ops.linear(t, p, "qkvz", x, wide + gate, self.hidden * (wide + gate))
+        ba = ops.linear(t, p, "ba", x, 2 * heads, self.hidden * 2 * heads)
+        z, b, a = (mixer.copied(t, mixer.view(t, y, size)) for y, size in ((qkvz, Size(token=gate)), (ba, one), (ba, one)))
+        return mixer.copied(t, mixer.view(t, qkvz, Size(token=wide)), name="joined"), z, b, a
+
+    def _decay(self, t: Tape, p: Profile, a: Var, heads: int) -> Var:
+        """−exp(A) · softplus(a + dt), the logarithm of the decay, in fp32."""
+        shifted = mixer.plus_weight(t, p, ops.cast(t, a, FP32), "dt_bias", heads, FP32)
+        rates = mixer.exponential(t, mixer.learned(t, p, "A_log", heads, FP32))
+        soft = mixer.softplus(t, shifted)
+        steps = [Step("input", soft.bytes), Step("temp", soft.bytes), Step("input", rates.bytes, 1)]
+        return t.emit("decay", [soft, rates], soft.elements, FP32, [soft, rates], steps)
+
+    def _gated_norm(self, t: Tape, p: Profile, x: Var, z: Var, heads: int) -> Var:
+        """norm(x) · act(z), the gate in fp32 (Qwen3NextRMSNormGated)."""
+        normed = Norm(self.value_dim).forward(t, p, x, heads)
+        gate = ops.activation(t, p, ops.cast(t, z, FP32), self.activation)
+        return ops.cast(t, ops.mul(t, normed, gate), p.compute)
 
 
 @dataclass(frozen=True)

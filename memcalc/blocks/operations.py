@@ -22,6 +22,8 @@ def linear(
     W saves nothing; where it has low-rank adapters, they save what they need.
     """
     w, x_used = Size(fixed=weight), x
+    if p.fake_quantised:
+        return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
     if p.autocast:
         x_used = cast(t, x, p.compute)
@@ -66,7 +68,33 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     high = t.emit(f"{name} lora B", [low], outputs, each, [low], [Step("weight", b_weight), Step("input", low.bytes)],
                   trained=True)  # fmt: skip
     high = scale(t, high)
+    if p.magnitude:
+        base, high = _scaled_by_magnitude(t, name, base, high, inputs, outputs)
     return cast(t, add(t, base, high), base.each)
+
+
+def _scaled_by_magnitude(t: Tape, name: str, base: Var, high: Var, inputs: Size, outputs: Size) -> tuple[Var, Var]:
+    """DoRA: (m / |W + BA| - 1) base + m / |W + BA| B(A(x)); both factors' operands are kept, and the norm needs W + BA in
+    fp32 for a moment (peft/tuners/lora/dora.py)."""
+    merged = Step("temp", Size(fixed=inputs.token * outputs.token * FP32))
+    magnitude = Step("weight", Size(fixed=outputs.token * FP32))
+    scaled = t.emit(f"{name} base by magnitude", [base], outputs, base.each, [base],
+                    [merged, merged, Step("input", base.bytes)], trained=True)  # fmt: skip
+    return scaled, t.emit(f"{name} lora by magnitude", [high], outputs, high.each, [high],
+                          [magnitude, Step("input", high.bytes)], trained=True)  # fmt: skip
+
+
+def _fake_quantised(t: Tape, p: Profile, name: str, x: Var, width: float, w: Size) -> Var:
+    """Quantisation-aware training: input and weight pass a straight-through quantiser that keeps a mask of one byte a
+    value, and the product keeps their quantised copies (torchao/quantization/qat, _GenericFakeQuantize)."""
+    x_mask = Var(x.elements, BYTE, False, f"{name} input mask")
+    x_quantised = t.emit(f"{name} input quantised", [x], x.elements, p.compute, [x_mask])
+    w_mask = Var(w, BYTE, False, f"{name} weight mask")
+    w_quantised = t.emit(f"{name} weight quantised", [], w, p.compute, [w_mask], [Step("weight", w * p.weights)], trained=True)
+    steps = [Step("input", w_quantised.bytes, 1), Step("input", x_quantised.bytes)]
+    return t.emit(
+        name, [x_quantised, w_quantised], Size(token=width), p.compute, [x_quantised, w_quantised], steps, trained=True
+    )
 
 
 def add(t: Tape, a: Var, b: Var) -> Var:
@@ -180,7 +208,9 @@ def weighted(t: Tape, x: Var, w: Var) -> Var:
     each = max(x.each, w.each)
     full = x.elements * each
     steps = [Step("temp", full)] * (1 if x.each == each else 2)
-    return t.emit("weighted", [x, w], x.elements, each, _factors(x, w), [*steps, Step("input", x.bytes), Step("input", w.bytes, 1)])
+    return t.emit(
+        "weighted", [x, w], x.elements, each, _factors(x, w), [*steps, Step("input", x.bytes), Step("input", w.bytes, 1)]
+    )
 
 
 def _factors(a: Var, b: Var) -> list[Var]:

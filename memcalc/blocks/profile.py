@@ -53,6 +53,8 @@ class Profile(NamedTuple):
     trained: bool = True  # weights need gradients
     adapters: tuple[str, ...] = ()  # linear layers with low-rank adapters, by the last part of their path
     rank: int = 0  # of the adapters
+    magnitude: bool = False  # the adapters are DoRA's: a learned magnitude scales the normalised sum
+    fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
     adapter_each: int = FP32  # the type adapters compute in: their own, or autocast's
     quantised: bool = False  # frozen matrices are dequantised for each product
     saved_input: int = 0  # bytes of a matrix product's saved input where it differs from compute (fp8)

@@ -37,9 +37,7 @@ ROUTINGS = {
     "softmax-chosen": Routing("softmax", chosen_only=True, note="granitemoe, granitemoehybrid"),
     "softmax-chosen-16": Routing("softmax", chosen_only=True, wide_scores=False, note="gpt_oss"),
     "sigmoid-chosen": Routing("sigmoid", chosen_only=True, note="llama4"),
-    "softmax-fp32-router": Routing(
-        "softmax", wide_product=True, wide_matrix=True, wide_weights=True, note="hunyuan_v1_moe"
-    ),
+    "softmax-fp32-router": Routing("softmax", wide_product=True, wide_matrix=True, wide_weights=True, note="hunyuan_v1_moe"),
     "softmax-corrected": Routing(
         "softmax", wide_product=True, without_autocast=True, corrected=True, in_place=False, note="ernie4_5_moe"
     ),

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import mixer_operations as mixer
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Split, Weight, linear, whole
+from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
-from memcalc.blocks.tape import Tape, Var
+from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 ROLE = "state-space"
@@ -62,8 +65,51 @@ class Mamba:
         return tuple(Weight(f"{name}_norm/scale", "norm", (size,)) for name, size in sizes.items())
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with Mamba's mixer is not modelled")
+        """Play the block as modeling_mamba.MambaMixer with the scan in PyTorch, a loop over tokens."""
+        inner = -(-self.inner // p.tp)
+        wide = Size(token=inner)
+        both = ops.linear(t, p, "in", x, 2 * inner, self.hidden * 2 * inner, bias=self.bias, bias_size=2 * inner)
+        mixed, gate = mixer.view(t, both, wide), mixer.view(t, both, wide)
+        mixed = mixer.convolution(t, p, mixed, self.conv_kernel, inner, self.activation, bias=self.conv_bias)
+        step, b, c = self._selected(t, p, mixed, inner)
+        read = self._scan(t, p, mixed, step, b, c, inner)
+        read = ops.add(t, read, mixer.times_weight(t, p, mixed, "D", inner))
+        gated = ops.mul(t, read, ops.activation(t, p, gate, "silu"))
+        rows = mixer.copied(t, ops.cast(t, gated, p.compute))
+        return ops.linear(
+            t, p, "output", rows, self.hidden * p.stream, inner * self.hidden, bias=self.bias, bias_size=self.hidden
+        )
+
+    def _selected(self, t: Tape, p: Profile, mixed: Var, inner: int) -> tuple[Var, Var, Var]:
+        """Δ (still to be passed through softplus), B and C, from one projection of the convolution's result."""
+        sizes = (self.time_step_rank, self.state_size, self.state_size)
+        rows = mixer.copied(t, mixed)  # tokens first again
+        joined = ops.linear(t, p, "x", rows, sum(sizes), inner * sum(sizes))
+        parts = [mixer.view(t, joined, Size(token=size)) for size in sizes]
+        if self.norms:
+            parts = [
+                Norm(part_size, affine=self.norms == "learned").forward(t, p, part, 1)
+                for part_size, part in zip(sizes, parts, strict=True)
+            ]
+        step = ops.linear(t, p, "dt", parts[0], inner, self.time_step_rank * inner)
+        return mixer.plus_weight(t, p, step, "dt bias", inner, step.each), parts[1], parts[2]
+
+    def _scan(self, t: Tape, p: Profile, mixed: Var, step: Var, b: Var, c: Var, inner: int) -> Var:
+        """h ← exp(Δ A) h + Δ B x token by token: both factors whole, and every h, in fp32 and as it is multiplied.
+
+        Backward, each token's slice becomes a full-sized gradient that is added to the one so far, out of place.
+        """
+        states = Size(token=inner * self.state_size)
+        step = mixer.softplus(t, ops.cast(t, step, FP32) if p.autocast else step)
+        rates = mixer.exponential(t, mixer.learned(t, p, "A_log", inner * self.state_size, FP32))
+        decay = mixer.exponential(t, mixer.outer(t, ops.scale(t, rates), step, states))
+        written = mixer.outer(t, mixer.outer(t, step, ops.cast(t, b, FP32), states), ops.cast(t, mixed, FP32), states)
+        held = [Var(states, FP32, False, f"{t.path}/states")]
+        if mixed.each != FP32:
+            held.append(Var(states, mixed.each, False, f"{t.path}/states, cast"))
+        full = Step("temp", decay.bytes)
+        steps = [Step("input", decay.bytes), Step("input", decay.bytes, 1), full, full, Step("input", c.bytes, 2)]
+        return t.emit("scan", [decay, written, c], mixed.elements, mixed.each, [decay, c, *held], steps)
 
 
 @dataclass(frozen=True)

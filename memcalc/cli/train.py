@@ -34,11 +34,17 @@ PARALLELISM = (
 @click.option("--grad-accum", type=COUNT, help="Micro-batches per optimizer step.  [default: 1]")
 @click.option("--seq-len", type=COUNT, help="Tokens per sequence.  [default: 4096, or the model's context]")
 @click.option("--recompute", metavar="none|selective|full", help="Activation recomputation.")
-@click.option("--attention", metavar="eager|flash", help="Whether attention scores are kept.")
-@click.option("--method", metavar="full|lora|qlora")
+@click.option("--kernels", metavar="eager|compiled|liger|te", help="Whose kernels run the blocks.  [default: the engine's]")
+@click.option("--attention", metavar="eager|sdpa|flash", help="Attention kernel.  [default: sdpa]")
+@click.option("--loss", metavar="full|chunked|fused", help="How the cross-entropy is computed.  [default: the engine's]")
+@click.option("--optimizer-impl", metavar="fused|foreach|for-loop", help="[default: the engine's]")
+@click.option(
+    "--engine", metavar="torch|accelerate|deepspeed|megatron|torchtitan", help="[default: torch, or ZeRO's deepspeed]"
+)
+@click.option("--method", metavar="full|lora|qlora|dora|qat")
 @click.option("--lora-rank", type=COUNT)
 @click.option("--lora-targets", type=WORDS, metavar="WORDS", help="all-linear, or q,k,v,output,gate,up,down …")
-@click.option("--offload", type=WORDS, metavar="WORDS", help="optimizer,parameters: keep them off the GPU.")
+@click.option("--offload", type=WORDS, metavar="WORDS", help="optimizer,parameters,activations: keep them off the GPU.")
 @click.option("--offload-to", metavar="cpu|nvme")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option

@@ -45,7 +45,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
         micro_batches_in_flight(run, stage.index),
         traffic(setting, groups),
         vocabulary * architecture.hidden * profile.weights if tied else 0,
-        run.method == "full" or run.recompute == "full",
+        not run.adapts or run.recompute == "full",
     )
 
 
@@ -61,7 +61,7 @@ def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Fo
         for name, a, grads, communication in played.moments
     )
     host = int(played.host.at(tokens, pairs)) if setup.offload else 0
-    leaf = 2 * input_leaf(architecture, run, setup.profile) if run.method != "full" else 0
+    leaf = 2 * input_leaf(architecture, run, setup.profile) if run.adapts else 0
     return Evaluated(moments[0].activations, moments, host, leaf)
 
 

@@ -20,26 +20,30 @@ NOT_LINEAR = frozenset({"A_log", "relative_bias", "positions"})  # parameters an
 
 
 @lru_cache(maxsize=256)
+def linear_names(architecture: Architecture) -> frozenset[str]:
+    """The names of all linear layers that adapters can stand on."""
+    return frozenset(
+        _name(counted.path)
+        for counted in architecture.weights
+        if counted.layered and not counted.weight.routed
+        if _is_linear(counted.path, counted.weight.role, counted.weight.shape)
+    )
+
+
+@lru_cache(maxsize=256)
 def adapter_names(architecture: Architecture, targets: tuple[str, ...]) -> tuple[str, ...]:
-    """The ledger's names of the linear layers that the targets mean, in this architecture."""
-    names = {
-        weight.path.rsplit("/", 1)[-1]
-        for part in architecture.parts
-        for stack in part.stacks
-        for layer in stack.layers
-        for weight in layer.weights
-        if weight.role in LINEAR_ROLES and len(weight.shape) == 2 and not weight.routed
-    }
+    """The linear layers that the targets mean in this architecture."""
+    names = linear_names(architecture)
     wanted = {TARGET_NAMES.get(target, target) for target in targets}
     return tuple(sorted(names if "all-linear" in wanted else names & wanted))
 
 
 @lru_cache(maxsize=256)
-def adapters(base: Tensors, targets: tuple[str, ...], rank: int) -> Tensors:
+def adapters(base: Tensors, targets: tuple[str, ...], rank: int, magnitude: bool = False) -> Tensors:
     """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix of this rank.
 
     "all-linear" targets every linear layer inside the layers but the routed experts, which transformers keeps as stacked
-    parameters, and the router (peft/tuners/tuners_utils.py).
+    parameters, and the router (peft/tuners/tuners_utils.py). `magnitude`: DoRA's vector [outputs] beside each pair.
     """
     wanted = {TARGET_NAMES.get(target, target) for target in targets}
     pairs = (
@@ -47,7 +51,11 @@ def adapters(base: Tensors, targets: tuple[str, ...], rank: int) -> Tensors:
         for entry in base.held
         if entry.layered and not entry.routed and _is_linear(entry.path, entry.role, entry.shape)
         if "all-linear" in wanted or _name(entry.path) in wanted
-        for part, shape in (("A", (rank, entry.shape[1])), ("B", (entry.shape[0], rank)))
+        for part, shape in (
+            ("A", (rank, entry.shape[1])),
+            ("B", (entry.shape[0], rank)),
+            *((("magnitude", (entry.shape[0],)),) if magnitude else ()),
+        )
     )
     return Tensors(tuple(pairs))
 
@@ -55,12 +63,7 @@ def adapters(base: Tensors, targets: tuple[str, ...], rank: int) -> Tensors:
 @lru_cache(maxsize=256)
 def check_targets(architecture: Architecture, targets: tuple[str, ...]) -> None:
     """Raises SpecError for a target that no layer of the model has (a pipeline stage may well lack one)."""
-    names = {
-        _name(counted.path)
-        for counted in architecture.weights
-        if counted.layered and not counted.weight.routed
-        if _is_linear(counted.path, counted.weight.role, counted.weight.shape)
-    }
+    names = linear_names(architecture)
     for target in targets:
         name = TARGET_NAMES.get(target, target)
         if name != "all-linear" and name not in names:

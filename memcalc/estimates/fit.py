@@ -47,11 +47,11 @@ def _single_changes(run: Training) -> Iterator[tuple[str, Training]]:
     if run.recompute == "none":
         yield from _try("--recompute full", run, recompute="full")
     yield from _more_sharding(run)
-    if run.method == "full" and run.optimizer in ("adam", "adamw"):
+    if not run.adapts and run.optimizer in ("adam", "adamw"):
         yield from _try("--optimizer adamw-8bit", run, optimizer="adamw-8bit")
     yield from _more_gpus(run)
     yield from _offload(run)
-    if run.method == "full":
+    if not run.adapts:
         yield from _try("--method lora", run, method="lora")
     if run.method != "qlora":
         yield from _try("--method qlora", run, method="qlora")

@@ -145,22 +145,28 @@ class Stage:
 
 @lru_cache(maxsize=1024)
 def stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) -> tuple[Stage, ...]:
-    """The distinct stages of a model under the given degrees, first to last.
+    """The distinct stages of a model under the given degrees, first to last: of equal ones the first, which holds the most
+    micro-batches."""
+    seen: dict[tuple[object, ...], Stage] = {}
+    for stage in all_stages(architecture, tp, pp, ep, etp):
+        seen.setdefault((stage.held, stage.last), stage)
+    return tuple(seen.values())
 
-    Layers go to stages in order, as evenly as whole layers allow, earlier stages taking one more. Embeddings and encoders
-    of other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own copy of
-    the embedding there (Megatron-LM: the two copies' gradients are summed).
+
+def all_stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) -> Iterator[Stage]:
+    """Every pipeline stage of a model.
+
+    Layers go to stages in order, as evenly as whole layers allow, earlier stages taking one more. Embeddings and encoders of
+    other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own copy of the
+    embedding there (Megatron-LM: the two copies' gradients are summed).
     """
     main = _main_parts(architecture)
     depth = sum(stack.depth for part in main for stack in part.stacks)
-    seen: dict[tuple[object, ...], Stage] = {}
     start = 0
     for index in range(pp):
         count = depth // pp + (index < depth % pp)
-        stage = _stage(architecture, main, index, pp, (start, start + count), (tp, ep, etp))
-        seen.setdefault((stage.held, stage.last), stage)
+        yield _stage(architecture, main, index, pp, (start, start + count), (tp, ep, etp))
         start += count
-    return tuple(seen.values())
 
 
 def _main_parts(architecture: Architecture) -> tuple[Part, ...]:

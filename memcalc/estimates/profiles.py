@@ -20,9 +20,9 @@ FP8 = 1
 def profile_of(run: Training, architecture: Architecture) -> Profile:
     """The profile of one run: formats from the precision, kernels from the engine, degrees from the parallelism."""
     p = run.parallelism
-    adapters = adapter_names(architecture, run.lora_targets) if run.method != "full" else ()
+    adapters = adapter_names(architecture, run.lora_targets) if run.adapts else ()
     compute = FP32 if run.precision == "fp32" else HALF
-    amp, full = run.precision.endswith("-amp"), run.method == "full"
+    amp, full = run.precision.endswith("-amp"), not run.adapts
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there
     autocast = amp and full
     return Profile(
@@ -39,6 +39,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         trained=full,
         adapters=adapters,
         rank=run.lora_rank if adapters else 0,
+        magnitude=run.method == "dora",
+        fake_quantised=run.method == "qat",
         adapter_each=HALF if amp else FP32,
         quantised=run.method == "qlora",
         saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
@@ -86,7 +88,7 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
     previous step too, stay until they are collected. Returns the bytes of one such pair."""
-    if run.method == "full" or run.recompute != "full":
+    if not run.adapts or run.recompute != "full":
         return 0
     tokens = run.micro_batch * (run.seq_len // run.parallelism.cp)
     return 2 * tokens * architecture.hidden * profile.residual

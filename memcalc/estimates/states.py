@@ -58,9 +58,11 @@ def make_setting(run: Training) -> Setting:
     if "optimizer" in run.offload or (fsdp and "parameters" in run.offload):
         optimizer_at = off
     gradients_at = "host" if optimizer_at != "gpu" and (zero >= 2 or parameters_at != "gpu") else "gpu"
-    if run.method == "full":
+    if not run.adapts:
         sizes = (formats.bytes_of("weights"), formats.bytes_of("gradients"), formats.bytes_of("master"),
                  formats.bytes_of("states"))  # fmt: skip
+        if run.engine_row.fp32_gradients and formats.master:  # Megatron accumulates into fp32 main gradients
+            sizes = (sizes[0], 4, *sizes[2:])
     else:  # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
         sizes = (4, 4, 0, 4)
     return Setting(run, formats, *sizes, formats.bytes_of("compute"), zero, fsdp, parameters_at, gradients_at, optimizer_at)
@@ -77,11 +79,11 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
     for name, held, shards in (("dense", stage.dense, dense_shards), ("experts", stage.routed, routed_shards)):
         if not held.held:
             continue
-        if run.method == "full":
+        if not run.adapts:
             out.append(Group(name, shards, None, None, held))
             continue
         low, rest = quantised(held) if run.method == "qlora" else (None, held)
-        trained = adapters(held, run.lora_targets, run.lora_rank) if name == "dense" else None
+        trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
         out.append(Group(name, shards, rest, low, trained))
     return out
 
@@ -94,7 +96,7 @@ def state_lines(setting: Setting, group: Group) -> list[Line]:
     if group.quantised:
         out.append(_quantised_parameters(setting, group, at))
     if group.trained:
-        name = group.name if setting.run.method == "full" else f"{group.name}/adapters"
+        name = group.name if not setting.run.adapts else f"{group.name}/adapters"
         out.append(_parameters(setting, name, group, group.trained, setting.weights, at))
         out.append(_gradients(setting, group))
         if setting.master:

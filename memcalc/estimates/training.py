@@ -19,7 +19,7 @@ from memcalc.estimates.activations import (
 from memcalc.estimates.adapters import check_targets
 from memcalc.estimates.communication import communication_lines, optimizer_moment
 from memcalc.estimates.lines import COMPONENTS, Line, line, totals
-from memcalc.estimates.placement import Held, Stage, stages
+from memcalc.estimates.placement import Held, Stage, all_stages, stages
 from memcalc.estimates.profiles import needs_masks
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
@@ -141,7 +141,7 @@ class TrainingEstimate:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
         if run.method == "qlora":
             out.append("QLoRA: matrices in the layers are NF4, doubly quantised; embeddings, norms and head stay 16 bit")
-        if run.method != "full":
+        if run.adapts:
             out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
         out.append("reserved: peak rounded to the allocator's 2 MiB segments, fragmentation not included")
         return tuple(out)
@@ -162,12 +162,21 @@ def estimate(architecture: Architecture, run: Training) -> TrainingEstimate:
     return best
 
 
+def every_stage(architecture: Architecture, run: Training) -> list[TrainingEstimate]:
+    """One estimate for each pipeline stage, first to last."""
+    out = []
+    for stage in all_stages(architecture, run.parallelism.tp, run.parallelism.pp, run.parallelism.ep, run.parallelism.etp):
+        rank = _played(architecture, make_setting(run), stage)
+        out.append(TrainingEstimate(run, architecture, rank, _evaluate(architecture, run, rank)))
+    return out
+
+
 def estimate_parameters(parameters: int, run: Training) -> TrainingEstimate:
     """The same from nothing but a parameter count: one flat tensor, activations by the rule of thumb."""
     p = run.parallelism
     if p.tp * p.pp * p.ep * p.etp > 1:
         raise SpecError("needs an architecture to place; a parameter count says nothing about layers", "tp", "pp", "ep")
-    if run.method != "full":
+    if run.adapts:
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
     rank = _rank(make_setting(run), stage)
@@ -202,19 +211,21 @@ def _ranks(shared: _Shared) -> tuple[Rank, ...]:
     architecture, run = shared.architecture, shared.run
     p, sizes = run.parallelism, shape(architecture)
     p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
-    if run.method != "full":
+    if run.adapts:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
-    out = []
-    for stage in stages(architecture, p.tp, p.pp, p.ep, p.etp):
-        rank = _rank(setting, stage)
-        setup = setup_of(architecture, setting, stage, rank.groups)
-        try:
-            out.append(rank._replace(setup=setup, forms=forms(setup)))
-        except Unsupported as error:
-            reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
-            out.append(rank._replace(setup=setup, approximation=reason))
-    return tuple(out)
+    found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
+    return tuple(_played(architecture, setting, stage) for stage in found)
+
+
+def _played(architecture: Architecture, setting: Setting, stage: Stage) -> Rank:
+    rank = _rank(setting, stage)
+    setup = setup_of(architecture, setting, stage, rank.groups)
+    try:
+        return rank._replace(setup=setup, forms=forms(setup))
+    except Unsupported as error:
+        reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
+        return rank._replace(setup=setup, approximation=reason)
 
 
 def _rank(setting: Setting, stage: Stage) -> Rank:

@@ -4,7 +4,8 @@ from typing import Any
 
 from memcalc.estimates.fit import Suggestion
 from memcalc.estimates.lines import cited, weakest
-from memcalc.estimates.training import TrainingEstimate
+from memcalc.estimates.timeline import Moment
+from memcalc.estimates.training import TrainingEstimate, every_stage
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -40,6 +41,14 @@ def document(
         "per_gpu": per_gpu,
         "host": {"per_node": found.host_per_node, "nvme_per_node": found.nvme_per_node},
     }
+    out["moments"] = [
+        {**moment._asdict(), "states": found.steady, "allocated": found.steady + moment.bytes} for moment in _shown(found)
+    ]
+    if run.parallelism.pp > 1 and model.architecture:
+        out["ranks"] = [
+            {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name}
+            for stage, rank in enumerate(every_stage(model.architecture, run))
+        ]
     if gpu:
         headroom = gpu.usable - found.device
         out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "fits": headroom >= 0,
@@ -58,7 +67,9 @@ def run_document(run: Training) -> dict[str, Any]:
     p = run.parallelism
     names = ("precision", "optimizer", "micro_batch", "grad_accum", "seq_len", "recompute", "attention", "method")
     out: dict[str, Any] = {name: getattr(run, name) for name in names}
-    if run.method != "full":
+    out |= {"engine": run.engine_row.name, "kernels": run.kernels_used, "loss": run.loss_used,
+            "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
+    if run.adapts:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets)}
     out["offload"] = list(run.offload)
     degrees = ("gpus", "gpus_per_node", "tp", "pp", "cp", "ep", "etp", "zero", "fsdp")
@@ -80,12 +91,12 @@ def report(
         rows.append((f"{component.replace('_', ' ')} {mark}".rstrip(), size, size / scale, size / scale))
         if len(lines) > 1:
             rows += [("  " + entry.name, entry.bytes, None, 0.0) for entry in lines]
-    moments = (
-        ("steady", found.steady),
-        ("after forward", found.after_forward),
-        ("peak of forward and backward", found.peak_forward_backward),
-        ("peak of the optimizer step", found.peak_optimizer_step),
-    )
+    steady, states = found.steady, ("steady", found.steady, 0, 0, 0, found.steady)
+    moments = [
+        states,
+        *((m.name, steady, m.activations, m.gradients, m.communication, steady + m.bytes) for m in _shown(found)),
+    ]
+    highest = max(range(len(moments)), key=lambda index: moments[index][-1])
     first = len(rows)
     peak_name = f"peak allocated ({found.highest.name})"
     rows.append((peak_name, found.peak, found.peak / scale, found.peak / scale))
@@ -98,7 +109,19 @@ def report(
             rows,
             frozenset({first, first + 1}),
         ),
-        Table("Moments", (Column("moment"), Column("allocated", "bytes")), moments),
+        Table(
+            "What is alive when",
+            (
+                Column("moment"),
+                Column("states", "bytes"),
+                Column("activations", "bytes"),
+                Column("gradients", "bytes"),
+                Column("communication", "bytes"),
+                Column("allocated", "bytes"),
+            ),
+            moments,
+            frozenset({highest}),
+        ),
     ]
     if found.host_per_node or found.nvme_per_node:
         tables.append(
@@ -123,12 +146,21 @@ def report(
     )
 
 
+def _shown(found: TrainingEstimate) -> list[Moment]:
+    """Each moment once, at its highest."""
+    best: dict[str, Moment] = {}
+    for moment in found.moments:
+        if moment.name not in best or moment.bytes > best[moment.name].bytes:
+            best[moment.name] = moment
+    return list(best.values())
+
+
 def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:
     p = run.parallelism
     where = f"{p.gpus} × {gpu.name if gpu else 'GPU'}"
     degrees = [f"{name} {getattr(p, name)}" for name in ("tp", "pp", "cp", "ep", "etp") if getattr(p, name) > 1]
     batch = f"micro-batch {run.micro_batch} × {run.seq_len} tokens"
-    method = "" if run.method == "full" else f"{run.method} rank {run.lora_rank}"
+    method = "" if not run.adapts else f"{run.method} rank {run.lora_rank}"
     size = f"training, {format_count(model.parameters)} parameters"
     parts = [model.name, size, where, p.strategy, *degrees, run.precision, run.optimizer, method, batch]
     return ", ".join(part for part in parts if part)

@@ -10,7 +10,8 @@ from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.rules import Choice, Range, SpecError, check_fields
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
-METHODS = ("full", "lora", "qlora")
+METHODS = ("full", "lora", "qlora", "dora", "qat")
+ADAPTER_METHODS = ("lora", "qlora", "dora")
 RECOMPUTE = ("none", "selective", "full")
 OFFLOADABLE = ("optimizer", "parameters", "activations")
 ATTENTION = ("eager", "sdpa", "flash")
@@ -69,6 +70,11 @@ class Training:
     def engine_row(self) -> Engine:
         """The engine asked for; ZeRO is DeepSpeed's unless another is named."""
         return ENGINES[self.engine or ("deepspeed" if self.parallelism.zero is not None else "torch")]
+
+    @property
+    def adapts(self) -> bool:
+        """Whether adapters are trained beside frozen weights."""
+        return self.method in ADAPTER_METHODS
 
     @property
     def kernels_used(self) -> str:

@@ -25,7 +25,11 @@ def deepseek_v4(c: Config) -> Architecture:
     def layer(kind: tuple[str, str]) -> Layer:
         attention_kind, router = kind
         hashed = router == "hash_moe"
-        feed_forward = experts(c, shared=shared, router_hashed=True) if hashed else corrected_experts(c, shared=shared, routing="sqrtsoftplus")
+        feed_forward = (
+            experts(c, shared=shared, router_hashed=True)
+            if hashed
+            else corrected_experts(c, shared=shared, routing="sqrtsoftplus")
+        )
         return Layer(
             (
                 ("attention_connection", connection),

@@ -95,7 +95,7 @@ def phi3(c: Config) -> Architecture:
     norm, dropout = rms(c), c.number("resid_pdrop", 0.0)
     layer = pre_norm(
         norm,
-        attention(c, fused=True, window=sliding_window(c), output_dropout=dropout),
+        attention(c, fused=True, window=sliding_window(c), output_dropout=dropout, rotary_joined=True),
         mlp(c, fused=True, dropout=dropout),
     )
     # embd_pdrop is in the configuration, but the library's model does not apply it

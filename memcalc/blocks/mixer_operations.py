@@ -1,0 +1,112 @@
+"""Operations that recurrent mixers share: short convolution, gated norm, exponentials, products of matrices by head.
+
+The mixers are played as transformers' own PyTorch code computes them (`torch_…` functions, `slow_forward`), which is what
+runs where the kernels of fla, mamba_ssm and causal_conv1d are not installed, and what a model without them keeps.
+"""
+
+from memcalc.blocks import operations as ops
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
+
+
+def learned(t: Tape, p: Profile, name: str, size: float, each: int = 0) -> Var:
+    """A small parameter as a tensor of its own, in fp32 where `each` says so; free in the parameters' type."""
+    bytes_each = each or p.weights
+    steps = [Step("weight", Size(fixed=size * p.weights))] if p.trained else []
+    return t.emit(name, [], Size(fixed=size), bytes_each, (), steps, trained=p.trained)
+
+
+def exponential(t: Tape, x: Var, name: str = "exp") -> Var:
+    """exp: saves its output."""
+    y = t.emit(name, [x], x.elements, x.each)
+    if y.grad:
+        t.nodes[-1].saves = (y,)
+    return y
+
+
+def softplus(t: Tape, x: Var) -> Var:
+    """softplus: saves its input."""
+    return t.emit("softplus", [x], x.elements, x.each, [x])
+
+
+def copied(t: Tape, x: Var, each: int = 0, *, name: str = "copied") -> Var:
+    """A contiguous copy, in another type if `each` says so."""
+    return t.emit(name, [x], x.elements, each or x.each)
+
+
+def view(t: Tape, x: Var, elements: Size, name: str = "part") -> Var:
+    """A part of x that shares its memory; the parts' gradients are joined in one copy."""
+    part = t.emit(name, [x], elements, x.each, (), [Step("share")])
+    part.whole = x.whole or x
+    return part
+
+
+def plus_weight(t: Tape, p: Profile, x: Var, name: str, size: float, each: int) -> Var:
+    """x + a learned vector: saves nothing; the vector's gradient is a sum."""
+    steps = [Step("share")] if x.each == each else [Step("input", x.bytes)]
+    if p.trained:
+        steps.append(Step("weight", Size(fixed=size * p.weights)))
+    return t.emit(name, [x], x.elements, each, (), steps, trained=p.trained)
+
+
+def times_weight(t: Tape, p: Profile, x: Var, name: str, size: float) -> Var:
+    """x · a learned fp32 vector: saves x; the vector's gradient is summed from a full product."""
+    full = x.elements * FP32
+    steps = [Step("temp", full)] * (x.each != FP32)
+    if p.trained:
+        steps += [Step("temp", full), Step("weight", Size(fixed=size * p.weights))]
+    saves = [x] if p.trained else []
+    return t.emit(name, [x], x.elements, FP32, saves, [*steps, Step("input", x.bytes)], trained=p.trained)
+
+
+def outer(t: Tape, a: Var, b: Var, elements: Size) -> Var:
+    """a · b, both spread over more dimensions: saves both; each gradient is summed from a full product."""
+    each = max(a.each, b.each)
+    full = Step("temp", elements * each)
+    steps = [
+        step
+        for i, x in enumerate((a, b))
+        for step in ([full, Step("input", x.bytes, i)] if x.bytes != elements * each else [Step("input", x.bytes, i)])
+    ]
+    return t.emit("outer", [a, b], elements, each, select_factors(a, b), steps)
+
+
+def select_factors(a: Var, b: Var) -> list[Var]:
+    """What a product saves: each factor whose fellow needs a gradient."""
+    return [x for x, other in ((a, b), (b, a)) if other.grad]
+
+
+def product(t: Tape, p: Profile, a: Var, b: Var, elements: Size, name: str = "matrix product") -> Var:
+    """a @ b: saves both; autocast casts them first."""
+    if p.autocast:
+        a, b = ops.cast(t, a, p.compute), ops.cast(t, b, p.compute)
+    each = max(a.each, b.each)
+    return t.emit(name, [a, b], elements, each, select_factors(a, b))
+
+
+def convolution(t: Tape, p: Profile, x: Var, kernel: int, channels: int, activation: str, *, bias: bool = False) -> Var:
+    """A causal depthwise convolution and its activation (modeling_qwen3_next.causal_conv1d_fn).
+
+    The padded result is cut to the sequence, so what is kept is a view of all of it; the padding itself, kernel − 1
+    columns a sequence, is left out here.
+    """
+    x_used = ops.cast(t, x, p.compute) if p.autocast else x
+    steps = [Step("input", x_used.bytes)]
+    if p.trained:
+        steps += [Step("weight", Size(fixed=size * p.weights)) for size in (channels * kernel, channels * bias) if size]
+    saves = [x_used] if p.trained else []
+    padded = t.emit("convolution", [x_used], x.elements, x_used.each, saves, steps, trained=p.trained)
+    cut = t.emit("cut", [padded], padded.elements, padded.each)
+    cut.whole = padded
+    return ops.cast(t, ops.activation(t, p, cut, activation), x.each) if activation else cut
+
+
+def root_mean_square(t: Tape, x32: Var, groups: float) -> Var:
+    """x / √mean(x²) over `groups` vectors a token, in fp32: keeps x and the reciprocal roots."""
+    return Norm(0, affine=False).forward(t, Profile(compute=FP32, weights=FP32), x32, groups)
+
+
+def unit_length(t: Tape, x32: Var, groups: float) -> Var:
+    """x / √Σx² (modeling_qwen3_next.l2norm): keeps the same as a norm without scale."""
+    return root_mean_square(t, x32, groups)
