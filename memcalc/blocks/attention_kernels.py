@@ -45,6 +45,8 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
     """The attention result, heads × v_head_dim a token."""
     is_masked = a.window is not None and p.masked
     drops = p.dropout and a.dropout > 0
+    if a.sinks and p.attention != "flash":  # sdpa knows no sinks: transformers falls back to its own code
+        return _sunk(t, p, a, query, key, value, heads, kv_heads, drops)
     if p.attention == "eager":
         return (
             _eager(t, p, a, query, key, value, heads, kv_heads, drops)
@@ -137,6 +139,31 @@ def _eager(
     value = _contiguous(t, value) if copies else value
     out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), query.each,
                  [probabilities, value])  # fmt: skip
+    return t.emit("transposed", [out], out.elements, out.each)
+
+
+def _sunk(
+    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool
+) -> Var:
+    """Scores with one more column, each head's sink; shifted by their maximum, and softmax in the type that they have
+    (modeling_gpt_oss.eager_attention_forward)."""
+    if p.autocast:
+        query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
+    key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
+    query = _contiguous(t, query)
+    each = query.each
+    scores = ops.scale(t, t.emit("scores", [query, key], Size(pair=heads), each, [query, key]), "scores scaled")
+    wide = Size(token=heads, pair=heads)
+    joined = t.emit("with sinks", [scores], wide, each, (), [Step("share")])
+    highest = Var(Size(token=heads), INT64, False, f"{t.path}/where the maximum is")
+    full = joined.bytes
+    steps = [Step("share"), Step("temp", full), Step("temp", full), Step("input", full)]
+    shifted = t.emit("shifted", [joined], wide, each, [highest], steps)
+    probabilities = ops.softmax(t, shifted, FP32 if p.autocast else each)
+    kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), [Step("input", probabilities.bytes)])
+    kept.whole = probabilities
+    kept = ops.cast(t, ops.dropout(t, p, kept, a.dropout) if drops else kept, each)
+    out = t.emit("mixed", [kept, value], Size(token=heads * (a.v_head_dim or a.head_dim)), each, [kept, value])
     return t.emit("transposed", [out], out.elements, out.each)
 
 

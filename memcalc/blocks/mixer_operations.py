@@ -30,6 +30,11 @@ def softplus(t: Tape, x: Var) -> Var:
     return t.emit("softplus", [x], x.elements, x.each, [x])
 
 
+def clamped(t: Tape, x: Var) -> Var:
+    """clamp: saves its input."""
+    return t.emit("clamped", [x], x.elements, x.each, [x])
+
+
 def copied(t: Tape, x: Var, each: int = 0, *, name: str = "copied") -> Var:
     """A contiguous copy, in another type if `each` says so."""
     return t.emit(name, [x], x.elements, each or x.each)
@@ -85,17 +90,26 @@ def product(t: Tape, p: Profile, a: Var, b: Var, elements: Size, name: str = "ma
     return t.emit(name, [a, b], elements, each, select_factors(a, b))
 
 
+def contraction(t: Tape, p: Profile, a: Var, b: Var, elements: Size, name: str = "contraction") -> Var:
+    """einsum over permuted dimensions: its matrix product works on contiguous copies of both."""
+    each = p.compute if p.autocast else 0
+    return product(t, p, copied(t, a, each), copied(t, b, each), elements, name)
+
+
 def convolution(t: Tape, p: Profile, x: Var, kernel: int, channels: int, activation: str, *, bias: bool = False) -> Var:
     """A causal depthwise convolution and its activation (modeling_qwen3_next.causal_conv1d_fn).
 
     The padded result is cut to the sequence, so what is kept is a view of all of it; the padding itself, kernel − 1
     columns a sequence, is left out here.
     """
-    x_used = ops.cast(t, x, p.compute) if p.autocast else x
+    # the code casts to the weight's type, autocast back from it: a contiguous copy either way
+    x_used = ops.cast(t, ops.cast(t, x, p.weights), p.compute) if p.autocast else x
     steps = [Step("input", x_used.bytes)]
     if p.trained:
         steps += [Step("weight", Size(fixed=size * p.weights)) for size in (channels * kernel, channels * bias) if size]
     saves = [x_used] if p.trained else []
+    if p.autocast and p.weights != p.compute:
+        saves.append(Var(Size(fixed=channels * kernel), p.compute, False, f"{t.path}/convolution weight cast"))
     padded = t.emit("convolution", [x_used], x.elements, x_used.each, saves, steps, trained=p.trained)
     cut = t.emit("cut", [padded], padded.elements, padded.each)
     cut.whole = padded

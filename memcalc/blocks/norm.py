@@ -12,7 +12,8 @@ from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 class Norm:
     """A normalisation over the last dimension.
 
-    kind: "rms" (one scale), "rms-zero-centred" (Gemma, Qwen3-Next: scale is 1 + weight), "layer" (scale and shift).
+    kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
+    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "layer" (scale and shift).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
     """
@@ -67,6 +68,8 @@ class Norm:
         normed = t.emit("normalised", [x32, rsqrt], elements, FP32, [x32, rsqrt], steps)
         if self.kind == "rms-zero-centred":  # Gemma: (1 + weight) in fp32, the product cast back
             return self._zero_centred(t, p, x, normed)
+        if self.kind == "rms-wide":
+            return ops.cast(t, ops.scale_by_weight(t, p, normed, self._scale_size, p.weights), x.each)
         normed = ops.cast(t, normed, x.each)
         if not self.affine:
             return normed

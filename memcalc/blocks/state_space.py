@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.chunked_scan import ChunkedScan
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
 from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
-from memcalc.errors import Unsupported
 
 ROLE = "state-space"
 
@@ -129,6 +129,7 @@ class Mamba2:
     conv_kernel: int
     bias: bool = False
     output_bias: bool | None = None  # default: as `bias`
+    multiplied: bool = False  # Falcon-H1 scales what is projected by a vector of constants
     conv_bias: bool = True
     norm: bool = True  # Falcon-H1 gates without one
     norm_groups: int = 1  # the norm's statistics are taken over inner / norm_groups channels (Nemotron-H: as `groups`)
@@ -175,5 +176,28 @@ class Mamba2:
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with Mamba 2's mixer is not modelled")
+        """Play the block as modeling_mamba2.Mamba2Mixer with the scan over chunks in PyTorch."""
+        heads, groups = -(-self.heads // p.tp), -(-self.groups // p.tp)
+        inner, shared = heads * self.head_dim, groups * self.state_size
+        channels = inner + 2 * shared
+        width = inner + channels + heads
+        joined = ops.linear(t, p, "in", x, width, self.hidden * width, bias=self.bias, bias_size=width)
+        if self.multiplied:
+            joined = t.emit("multiplied", [joined], joined.elements, max(joined.each, p.weights))
+        gate, mixed, step = (mixer.view(t, joined, Size(token=size)) for size in (inner, channels, heads))
+        mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation, bias=self.conv_bias)
+        value, b, c = (mixer.view(t, mixed, Size(token=size)) for size in (inner, shared, shared))
+        rule = ChunkedScan(heads, self.head_dim, self.state_size, self.chunk)
+        read = rule.play(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
+        out = ops.cast(t, self._gated(t, p, read, gate), p.compute)
+        bias = self.bias if self.output_bias is None else self.output_bias
+        return ops.linear(
+            t, p, "output", out, self.hidden * p.stream, inner * self.hidden, bias=bias, bias_size=self.hidden
+        )
+
+    def _gated(self, t: Tape, p: Profile, read: Var, gate: Var) -> Var:
+        """norm(read · silu(gate)) in fp32; where there is no norm, the gate's own type goes into the product."""
+        if not self.norm:
+            return ops.mul(t, read, ops.activation(t, p, gate, "silu"))
+        gated = ops.mul(t, ops.cast(t, read, FP32), ops.activation(t, p, ops.cast(t, gate, FP32), "silu"))
+        return Norm(int(gated.elements.token)).forward(t, p, gated, self.norm_groups)

@@ -10,7 +10,7 @@ from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.specs.parallelism import FSDP_NAMES, MAX_GPUS, Parallelism
 from memcalc.specs.rules import Choice, Range, SpecError
 from memcalc.specs.serving import Serving
-from memcalc.specs.training import OFFLOADABLE, Training
+from memcalc.specs.training import METHODS, OFFLOADABLE, Training
 
 SPECS = (Parallelism, Training, Serving)
 
@@ -61,7 +61,7 @@ STATED: list[tuple[type, str, dict[str, Any]]] = [
     (Training, "optimizer", {"enum": list(OPTIMIZERS)}),
     (Training, "micro_batch", {"type": "integer", "minimum": 1, "maximum": 2**24}),
     (Training, "seq_len", {"type": "integer", "minimum": 1, "maximum": 2**31}),
-    (Training, "method", {"enum": ["full", "lora", "qlora"]}),
+    (Training, "method", {"enum": list(METHODS)}),
     (Parallelism, "gpus", {"type": "integer", "minimum": 1, "maximum": MAX_GPUS}),
     (Parallelism, "zero", {"type": "integer", "minimum": 0, "maximum": 3}),
     (Parallelism, "fsdp", {"type": "string", "enum": list(FSDP_NAMES)}),

@@ -17,6 +17,9 @@ Trait = TypeVar("Trait", bound=Hashable)
 Made = TypeVar("Made")
 
 
+WIDE = "rms-wide"  # a norm that is scaled in fp32
+
+
 def rms(c: Config, *, size: int = 0, kind: str = "rms") -> Norm:
     epsilon = c.number("rms_norm_eps", 1e-6)
     return Norm(size or c.integer("hidden_size"), kind, epsilon=epsilon)

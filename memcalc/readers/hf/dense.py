@@ -4,6 +4,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.readers.hf.common import (
+    WIDE,
     attention,
     biased_attention,
     decoder,
@@ -131,7 +132,7 @@ def ernie4_5(c: Config) -> Architecture:
 
 
 def helium(c: Config) -> Architecture:
-    norm = rms(c)
+    norm = rms(c, kind=WIDE)
     block = attention(c, query_bias=c.flag("attention_bias", False))
     if block.output_size != block.hidden:  # the library's output projection is hidden × hidden
         raise c.error("head_dim", f"({block.head_dim}) times the heads ({block.heads}) must be the hidden size")

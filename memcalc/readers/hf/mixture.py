@@ -15,6 +15,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Block, Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.readers.hf.common import (
+    WIDE,
     attention,
     biased_attention,
     decoder,
@@ -137,8 +138,8 @@ def olmoe(c: Config) -> Architecture:
 
 
 def flex_olmo(c: Config) -> Architecture:
-    norm = rms(c)
-    mixer = _whole_norms(c, biased_attention(c))
+    norm = rms(c, kind=WIDE)
+    mixer = _whole_norms(c, biased_attention(c), WIDE)
     return decoder(c, post_norm(norm, mixer, experts(c, "intermediate_size")), norm)
 
 
@@ -150,9 +151,10 @@ def minimax_m2(c: Config) -> Architecture:
     return with_notes(decoder(c, pre_norm(norm, mixer, feed_forward), norm), c)
 
 
-def _whole_norms(c: Config, attention: Attention) -> Attention:
+def _whole_norms(c: Config, attention: Attention, kind: str = "rms") -> Attention:
     """The same attention with one norm over all its queries and one over all its keys."""
-    return replace(attention, query_norm=rms(c, size=attention.query_size), key_norm=rms(c, size=attention.key_size))
+    query_norm, key_norm = (rms(c, size=size, kind=kind) for size in (attention.query_size, attention.key_size))
+    return replace(attention, query_norm=query_norm, key_norm=key_norm)
 
 
 def phimoe(c: Config) -> Architecture:
@@ -197,7 +199,7 @@ def dbrx(c: Config) -> Architecture:
 
 
 def gpt_oss(c: Config) -> Architecture:
-    norm, window = rms(c), sliding_window(c)
+    norm, window = rms(c, kind=WIDE), sliding_window(c)
     default = [window if i % 2 == 0 else None for i in range(c.layers())]
     traits: dict[str, Any] = {"routing": "softmax-chosen-16", "clamped": True}
     feed_forward = experts(c, "intermediate_size", bias=True, router_bias=True, transposed=True, **traits)

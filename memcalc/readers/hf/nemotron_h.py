@@ -7,7 +7,7 @@ from memcalc.blocks.experts import Experts
 from memcalc.blocks.ledger import Block
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.state_space import Mamba2
-from memcalc.readers.hf.common import attention, decoder, mlp, windowed
+from memcalc.readers.hf.common import WIDE, attention, decoder, mlp, windowed
 from memcalc.readers.hf.config import MAX_LAYERS, Config, Family
 from memcalc.readers.hf.kinds import RENAMED, refuse_unknown
 from memcalc.readers.hf.mamba import epsilon_norm, head_groups
@@ -19,7 +19,7 @@ LETTERS = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe
 def nemotron_h(c: Config) -> Architecture:
     """One block a layer (mixer, attention, MLP or experts) in the order that a pattern spells; its length counts."""
     key, kinds = _layer_kinds(c)
-    norm = epsilon_norm(c)
+    norm = replace(epsilon_norm(c), kind=WIDE)
     layers = windowed(kinds, lambda kind: Layer((("norm", norm), _block(c, kind))))
     model = with_notes(decoder(c, layers, norm, tied=False), c)  # the model class ties nothing, whatever the config says
     if not c.has("num_hidden_layers") or c.layers() == len(kinds):

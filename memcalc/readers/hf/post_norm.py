@@ -7,6 +7,7 @@ from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.readers.hf.common import (
+    WIDE,
     attention,
     biased_attention,
     decoder,
@@ -65,11 +66,12 @@ def olmo3(c: Config) -> Architecture:
 
 def _olmo(c: Config, windows: list[int | None]) -> Architecture:
     """Norms after both blocks, and over all query heads together, all key heads together."""
-    norm = rms(c)
+    norm = rms(c, kind=WIDE)
 
     def mixer(window: int | None) -> Attention:
         block = biased_attention(c, window=window)
-        return replace(block, query_norm=rms(c, size=block.query_size), key_norm=rms(c, size=block.key_size))
+        query_norm, key_norm = (rms(c, size=size, kind=WIDE) for size in (block.query_size, block.key_size))
+        return replace(block, query_norm=query_norm, key_norm=key_norm)
 
     return decoder(c, windowed(windows, lambda window: post_norm(norm, mixer(window), mlp(c))), norm)
 
