@@ -10,6 +10,7 @@ from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ class Attention:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block: projections, query-key norms, rotary embedding, attention, output projection."""
+        if self.indexer or self.shares_cache or self.values_are_keys:
+            raise Unsupported("training with attention that picks blocks of keys or shares keys and values is not modelled")
         heads, kv_heads = -(-self.heads // p.tp), -(-self.kv_heads // p.tp)
         query, key, value = self._project(t, p, x, heads, kv_heads)
         gate = None

@@ -142,9 +142,7 @@ def _eager(
     return t.emit("transposed", [out], out.elements, out.each)
 
 
-def _sunk(
-    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool
-) -> Var:
+def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool) -> Var:
     """Scores with one more column, each head's sink; shifted by their maximum, and softmax in the type that they have
     (modeling_gpt_oss.eager_attention_forward)."""
     if p.autocast:
@@ -155,12 +153,13 @@ def _sunk(
     scores = ops.scale(t, t.emit("scores", [query, key], Size(pair=heads), each, [query, key]), "scores scaled")
     wide = Size(token=heads, pair=heads)
     joined = t.emit("with sinks", [scores], wide, each, (), [Step("share")])
-    highest = Var(Size(token=heads), INT64, False, f"{t.path}/where the maximum is")
-    full = joined.bytes
-    steps = [Step("share"), Step("temp", full), Step("temp", full), Step("input", full)]
-    shifted = t.emit("shifted", [joined], wide, each, [highest], steps)
+    where, full = Var(Size(token=heads), INT64, False, f"{t.path}/where the maximum is"), joined.bytes
+    highest = t.emit("maximum", [joined], where.elements, each, [where], [Step("temp", full), Step("input", full)])
+    steps = [Step("share"), Step("temp", full), Step("input", highest.bytes, 1)]
+    shifted = t.emit("shifted", [joined, highest], wide, each, (), steps)
     probabilities = ops.softmax(t, shifted, FP32 if p.autocast else each)
-    kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), [Step("input", probabilities.bytes)])
+    steps = [Step("input", probabilities.bytes)]
+    kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), steps)
     kept.whole = probabilities
     kept = ops.cast(t, ops.dropout(t, p, kept, a.dropout) if drops else kept, each)
     out = t.emit("mixed", [kept, value], Size(token=heads * (a.v_head_dim or a.head_dim)), each, [kept, value])

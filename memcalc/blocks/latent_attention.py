@@ -144,7 +144,7 @@ class LatentAttention:
             x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
         made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
         content = _part(t, made, heads * self.nope_head_dim)
-        rotated = rotate(t, p, _part(t, made, heads * self.rope_head_dim), 1.0)
+        rotated = self._rotate(t, p, _part(t, made, heads * self.rope_head_dim))
         steps = [Step("share"), Step("share", source=1)]
         return t.emit("query", [content, rotated], made.elements, made.each, (), steps)
 
@@ -154,11 +154,14 @@ class LatentAttention:
         down = ops.linear(t, p, "kv_down", x, both, self.hidden * self.latent_size, bias=self.bias, bias_size=both)
         latent, rotated = (_part(t, down, width * p.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
         latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
-        rotated = rotate(t, p, rotated, 1.0)
+        rotated = self._rotate(t, p, rotated)
         width = heads * (self.nope_head_dim + self.v_head_dim)
         up = _by_head(t, ops.linear(t, p, "kv_up", latent, width, self.kv_lora_rank * width))
         content, value = _part(t, up, heads * self.nope_head_dim), _part(t, up, heads * self.v_head_dim)
         return self._key(t, content, rotated, heads), value
+
+    def _rotate(self, t: Tape, p: Profile, x: Var) -> Var:
+        return rotate(t, p, x, 1.0) if self.rotary else x
 
     def _key(self, t: Tape, content: Var, rotated: Var, heads: int) -> Var:
         """Both parts are copied into a new tensor; backward, each copy takes its slice of the gradient out of a copy."""

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import mixer_operations as mixer
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import StateTensor
-from memcalc.blocks.tape import Tape, Var
-from memcalc.errors import Unsupported
+from memcalc.blocks.tape import Size, Step, Tape, Var
 
 ROLE = "linear-attention"
 
@@ -43,5 +44,23 @@ class LightningAttention:
         return (StateTensor("recurrent", memory, whole(0, self.heads)),)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with lightning attention is not modelled")
+        """Play the block as modeling_minimax.MiniMaxLightningAttention, a loop over blocks of tokens."""
+        inner = -(-self.heads // p.tp) * self.head_dim
+        joined = ops.linear(t, p, "qkv", x, 3 * inner, self.hidden * 3 * inner)
+        read = self._blocks(t, p, ops.activation(t, p, joined, self.activation), inner)
+        normed = Norm(inner).forward(t, p, mixer.copied(t, read), 1)
+        gate = ops.sigmoid(t, ops.linear(t, p, "output_gate", x, inner, self.hidden * inner))
+        return ops.linear(t, p, "output", ops.mul(t, gate, normed), self.hidden * p.stream, inner * self.hidden)
+
+    def _blocks(self, t: Tape, p: Profile, joined: Var, inner: int) -> Var:
+        """Queries and keys are kept twice, plain and decayed, values for both products; scores; the memory before each.
+
+        Backward, the gradients of a block's slices are written into zeros as large as all blocks.
+        """
+        heads, each = inner // self.head_dim, p.compute if p.autocast else joined.each
+        wide = Size(token=inner)
+        kept = [Var(wide, each, False, f"{t.path}/{name} {i}") for name in ("query", "key", "value") for i in range(2)]
+        scores = Var(Size(token=heads * self.block_size), each, False, f"{t.path}/scores")
+        memory = Var(Size(token=inner * self.head_dim / self.block_size), each, False, f"{t.path}/memory")
+        steps = [Step("temp", joined.bytes), Step("input", joined.bytes)]
+        return t.emit("blocks", [joined], wide, each, [*kept, scores, memory], steps)

@@ -126,9 +126,7 @@ class GatedDeltaNet:
         """−exp(A) · softplus(a + dt), the logarithm of the decay, in fp32."""
         shifted = mixer.plus_weight(t, p, ops.cast(t, a, FP32), "dt_bias", heads, FP32)
         rates = mixer.exponential(t, mixer.learned(t, p, "A_log", heads, FP32))
-        soft = mixer.softplus(t, shifted)
-        steps = [Step("input", soft.bytes), Step("temp", soft.bytes), Step("input", rates.bytes, 1)]
-        return t.emit("decay", [soft, rates], soft.elements, FP32, [soft, rates], steps)
+        return mixer.outer(t, mixer.softplus(t, shifted), rates, shifted.elements)
 
     def _gated_norm(self, t: Tape, p: Profile, x: Var, z: Var, heads: int) -> Var:
         """norm(x) · act(z), the gate in fp32 (Qwen3NextRMSNormGated)."""

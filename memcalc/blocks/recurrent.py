@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import mixer_operations as mixer
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
-from memcalc.blocks.tape import Tape, Var
-from memcalc.errors import Unsupported
+from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 ROLE = "state-space"
 
@@ -62,8 +63,39 @@ class RGLRU:
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with Griffin's recurrent block is not modelled")
+        """Play the block as modeling_recurrent_gemma.RecurrentGemmaRecurrentBlock, a loop over tokens."""
+        width = -(-self.heads // p.tp) * (self.width // self.heads)
+        matrix = self.hidden * width
+        y = ops.activation(t, p, ops.linear(t, p, "y", x, width, matrix, bias=True, bias_size=width), self.activation)
+        mixed = ops.linear(t, p, "x", x, width, matrix, bias=True, bias_size=width)
+        mixed = mixer.convolution(t, p, mixed, self.conv_kernel, width, "", bias=True)
+        read = self._unit(t, p, mixed, width)
+        out = ops.mul(t, read, y)
+        return ops.linear(t, p, "output", out, self.hidden * p.stream, matrix, bias=True, bias_size=self.hidden)
+
+    def _unit(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
+        """The linear recurrent unit (RecurrentGemmaRglru): h ← a h + √(1 − a²) (i x)."""
+        rows = mixer.copied(t, x)  # by head
+        input_gate, gate = (ops.sigmoid(t, mixer.copied(t, self._gate(t, p, rows, name, width))) for name in ("i", "a"))
+        rate = mixer.softplus(t, mixer.learned(t, p, "recurrence", width, FP32 if p.autocast else 0))
+        logarithm = mixer.outer(t, ops.scale(t, gate), rate, gate.elements)
+        decay, squared = mixer.exponential(t, logarithm), mixer.exponential(t, ops.scale(t, logarithm))
+        gated = ops.mul(t, x, input_gate)
+        rest = ops.scale(t, squared, "1 - a²")
+        root = t.emit("root", [rest], rest.elements, rest.each, [rest])
+        scaled = ops.mul(t, gated, ops.cast(t, ops.scale(t, root), x.each))
+        return self._loop(t, ops.scale(t, decay), scaled)
+
+    def _gate(self, t: Tape, p: Profile, rows: Var, name: str, width: int) -> Var:
+        weight = self.width // self.heads * width
+        return ops.linear(t, p, f"{name} gate", rows, width, weight, bias=True, bias_size=width)
+
+    def _loop(self, t: Tape, decay: Var, x: Var) -> Var:
+        """Keeps h before every token, and the decay, in fp32. Backward, each token's slice is written into zeros."""
+        states = Var(x.elements, FP32, False, f"{t.path}/states")
+        decays = decay if decay.each == FP32 else Var(x.elements, FP32, False, f"{t.path}/decays, fp32")
+        steps = [Step("input", decay.bytes), Step("input", x.bytes, 1), Step("temp", decay.bytes), Step("temp", decay.bytes)]
+        return t.emit("loop", [decay, x], x.elements, x.each, [decays, states], steps)
 
 
 @dataclass(frozen=True)
@@ -91,5 +123,12 @@ class ShortConvolution:
         return (convolution_state(self.conv_kernel, ((self.hidden, 1),)),)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with LFM2's short convolution is not modelled")
+        """Play the block as modeling_lfm2.Lfm2ShortConv."""
+        channels = -(-self.hidden // p.tp)
+        joined = ops.linear(t, p, "in", x, 3 * channels, 3 * channels * self.hidden, bias=self.bias, bias_size=3 * channels)
+        before, after, value = (mixer.view(t, joined, Size(token=channels)) for _ in range(3))
+        mixed = mixer.convolution(t, p, ops.mul(t, before, value), self.conv_kernel, channels, "", bias=self.bias)
+        rows = mixer.copied(t, ops.mul(t, after, mixed))
+        return ops.linear(
+            t, p, "output", rows, self.hidden * p.stream, channels * self.hidden, bias=self.bias, bias_size=self.hidden
+        )

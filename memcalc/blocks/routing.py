@@ -64,16 +64,15 @@ def route(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
     else:
         weights = _choose(t, p, e, _scores(t, p, routing, logits), "gather" if routing.corrected else "top-k")
         if e.normalised:
-            weights = _normalised(t, weights, routing.in_place)
+            weights = _normalised(t, e, weights, routing.in_place)
     return weights if routing.wide_weights else ops.cast(t, weights, x.each if routing.without_autocast else p.compute)
 
 
 def scattered_scores(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
     """One score for every expert and token, zero for those not chosen (modeling_llama4.Llama4Router)."""
     logits = _logits(t, p, e, x, ROUTINGS["softmax"])
-    chosen = _choose(t, p, e, logits, "top-k")
-    choice = t.nodes[-1].saves if t.nodes else ()
-    scattered = t.emit("scattered", [chosen], logits.elements, logits.each, choice)
+    chosen = _choose(t, p, e, logits, "top-k", choice := _choice(t, p, e))
+    scattered = t.emit("scattered", [chosen], logits.elements, logits.each, [choice])
     scores = ops.cast(t, ops.sigmoid(t, ops.cast(t, scattered, FP32)), logits.each)
     return t.emit("contiguous", [scores], scores.elements, scores.each)
 
@@ -94,18 +93,23 @@ def _scores(t: Tape, p: Profile, routing: Routing, logits: Var) -> Var:
     return ops.sigmoid(t, logits if routing.wide_product else ops.cast(t, logits, FP32))
 
 
-def _choose(t: Tape, p: Profile, e: "Experts", scores: Var, name: str) -> Var:
+def _choice(t: Tape, p: Profile, e: "Experts") -> Var:
+    """The numbers of the chosen experts."""
+    return Var(Size(token=e.top_k * p.stream), INT64, False, f"{t.path}/choice")
+
+
+def _choose(t: Tape, p: Profile, e: "Experts", scores: Var, name: str, choice: Var | None = None) -> Var:
     """topk or gather: keeps the choice, and its backward scatters into zeros."""
-    chosen = Size(token=e.top_k * p.stream)
-    choice = Var(chosen, INT64, False, f"{t.path}/choice")
-    return t.emit(name, [scores], chosen, scores.each, [choice], [Step("temp", scores.bytes), Step("input", scores.bytes)])
+    choice = choice or _choice(t, p, e)
+    steps = [Step("temp", scores.bytes), Step("input", scores.bytes)]
+    return t.emit(name, [scores], choice.elements, scores.each, [choice], steps)
 
 
-def _normalised(t: Tape, weights: Var, in_place: bool) -> Var:
+def _normalised(t: Tape, e: "Experts", weights: Var, in_place: bool) -> Var:
     """weights / their sum. In place, a copy of them is what is kept; else the sum is clamped, which keeps it too."""
     kept = Var(weights.elements, weights.each, False, f"{t.path}/weights before normalisation") if in_place else weights
     totals = [
-        Var(weights.elements * (1 / weights.elements.token), weights.each, False, f"{t.path}/sum of weights {i}")
+        Var(weights.elements * (1 / e.top_k), weights.each, False, f"{t.path}/sum of weights {i}")
         for i in range(1 if in_place else 2)
     ]
     steps = [Step("input", weights.bytes), *([Step("temp", weights.bytes)] * 2)]
@@ -128,6 +132,5 @@ def _drawn(t: Tape, p: Profile, logits: Var, number: int) -> Var:
     gates = ops.softmax(t, masked, wide)
     choice = Var(one, INT64, False, f"{t.path}/choice {number}")
     multiplier = t.emit("gather", [gates], one, wide, [choice], [Step("temp", gates.bytes), Step("input", gates.bytes)])
-    return t.emit(
-        "multiplier", [logits], one, wide, [multiplier, choice, gates], [Step("temp", gates.bytes), Step("input", logits.bytes)]
-    )
+    steps = [Step("temp", gates.bytes), Step("input", logits.bytes)]
+    return t.emit("multiplier", [logits], one, wide, [multiplier, choice, gates], steps)

@@ -191,9 +191,7 @@ class Mamba2:
         read = rule.play(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
         out = ops.cast(t, self._gated(t, p, read, gate), p.compute)
         bias = self.bias if self.output_bias is None else self.output_bias
-        return ops.linear(
-            t, p, "output", out, self.hidden * p.stream, inner * self.hidden, bias=bias, bias_size=self.hidden
-        )
+        return ops.linear(t, p, "output", out, self.hidden * p.stream, inner * self.hidden, bias=bias, bias_size=self.hidden)
 
     def _gated(self, t: Tape, p: Profile, read: Var, gate: Var) -> Var:
         """norm(read · silu(gate)) in fp32; where there is no norm, the gate's own type goes into the product."""

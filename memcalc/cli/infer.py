@@ -59,5 +59,5 @@ def infer_command(
         raise InputError("needs a --gpu to fit into", place="--require-fit")
     result = estimate(found.architecture, run)
     show(report(found, run, result, accelerator), format_, get, output)
-    if require_fit and accelerator and result.device > accelerator.usable:
+    if require_fit and accelerator and result.device > accelerator.usable * run.gpu_memory_utilization:
         ctx.exit(1)

@@ -3,6 +3,13 @@
 import click
 
 from memcalc.cli.options import output_options, preset_option, show
+from memcalc.errors import InputError
+
+
+def one_or_filter(name: str | None, text: str | None) -> None:
+    """A name shows one row, a filter several: both at once contradict each other."""
+    if name is not None and text is not None:
+        raise InputError(f"filters the list, but {name!r:.40} asks for one row; give one of them", place="--filter")
 
 
 @click.command("models")
@@ -14,6 +21,7 @@ def models_command(
     name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
 ) -> None:
     """List model presets; with a NAME, show one in full."""
+    one_or_filter(name, text)
     from memcalc.readers.models import read_model_preset
     from memcalc.report.listings import models_report
     from memcalc.report.model import inspect_report
@@ -35,6 +43,7 @@ def gpus_command(
     name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
 ) -> None:
     """List accelerators; with a NAME, show one in full."""
+    one_or_filter(name, text)
     from memcalc.report.listings import gpu_report, gpus_report
 
     show(gpu_report(name, presets) if name else gpus_report(presets, text), format_, get, output)
@@ -46,6 +55,7 @@ def gpus_command(
 @output_options
 def formats_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
     """List number formats with their exact bits per value; with a NAME, show one in full."""
+    one_or_filter(name, text)
     from memcalc.report.listings import formats_report
 
     show(formats_report(name, text), format_, get, output)
@@ -57,6 +67,7 @@ def formats_command(name: str | None, text: str | None, format_: str, get: str |
 @output_options
 def optimizers_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
     """List optimizers with the states they keep; with a NAME, show one in full."""
+    one_or_filter(name, text)
     from memcalc.report.listings import optimizers_report
 
     show(optimizers_report(name, text), format_, get, output)

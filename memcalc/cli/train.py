@@ -1,5 +1,6 @@
 """`memcalc train MODEL`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,6 +11,21 @@ PARALLELISM = (
     "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "ep", "etp", "sequence_parallel",
     "pipeline_schedule",
 )  # fmt: skip
+
+
+# Options that mean nothing without another, and what they need.
+DEPENDENT: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "lora_rank": lambda given: given.get("method") in ("lora", "qlora", "dora"),
+    "lora_targets": lambda given: given.get("method") in ("lora", "qlora", "dora"),
+    "offload_to": lambda given: "offload" in given,
+    "pipeline_schedule": lambda given: given.get("pp", 1) > 1,
+}
+NEEDS = {
+    "lora_rank": "belongs to adapters; add --method lora, qlora or dora",
+    "lora_targets": "belongs to adapters; add --method lora, qlora or dora",
+    "offload_to": "says where to; add --offload optimizer, parameters or activations",
+    "pipeline_schedule": "orders pipeline stages; add --pp",
+}
 
 
 @click.command("train", no_args_is_help=True)
@@ -71,6 +87,9 @@ def train_command(
     from memcalc.specs.training import Training
 
     given = {name: value for name, value in settings.items() if value is not None}
+    for option, needs in DEPENDENT.items():
+        if option in given and not needs(given):
+            raise InputError(NEEDS[option], place=f"--{option.replace('_', '-')}")
     found = read_model(model, presets)
     architecture = found.architecture
     parallelism = Parallelism(**{name: given.pop(name) for name in PARALLELISM if name in given})

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.communication import traffic
 from memcalc.estimates.lines import Line, line
-from memcalc.estimates.placement import Stage
+from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.profiles import input_leaf, profile_of, saved_by_block, shared_tables
 from memcalc.estimates.states import Group, Setting
 from memcalc.estimates.timeline import Forms, Moment, Setup
@@ -158,12 +158,11 @@ class ModelShape(NamedTuple):
 @lru_cache(maxsize=256)
 def shape(architecture: Architecture) -> ModelShape:
     heads = layers = experts = 0
-    for part in architecture.parts:
-        main = part.name in ("language", "encoder", "decoder")
+    for part in main_parts(architecture):
         for stack in part.stacks:
-            layers += stack.depth if main else 0
+            layers += stack.depth
             for layer in stack.layers:
                 for _, block in layer.blocks:
-                    heads = heads or (getattr(block, "heads", 0) if main else 0)
+                    heads = heads or getattr(block, "heads", 0)
                     experts = experts or getattr(block, "experts", 0)
     return ModelShape(heads, layers or 1, experts)

@@ -160,16 +160,38 @@ def all_stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) 
     other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own copy of the
     embedding there (Megatron-LM: the two copies' gradients are summed).
     """
-    main = _main_parts(architecture)
+    main = main_parts(architecture)
     depth = sum(stack.depth for part in main for stack in part.stacks)
-    start = 0
+    runs = _Runs([(part.name, stack, kind, run) for part in main for stack in part.stacks for kind, run in stack.runs])
     for index in range(pp):
-        count = depth // pp + (index < depth % pp)
-        yield _stage(architecture, main, index, pp, (start, start + count), (tp, ep, etp))
-        start += count
+        mine = runs.take(depth // pp + (index < depth % pp))
+        yield _stage(architecture, main, index, pp, mine, (tp, ep, etp))
 
 
-def _main_parts(architecture: Architecture) -> tuple[Part, ...]:
+Run = tuple[str, Stack, int, int]  # part, stack, kind of layer, how many follow each other
+
+
+class _Runs:
+    """The layers of a model from first to last, handed out stage by stage in one walk."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self._runs, self._next, self._used = runs, 0, 0
+
+    def take(self, count: int) -> list[Run]:
+        """The next `count` layers."""
+        out = []
+        while count:
+            part, stack, kind, run = self._runs[self._next]
+            taken = min(count, run - self._used)
+            out.append((part, stack, kind, taken))
+            count -= taken
+            self._used += taken
+            if self._used == run:
+                self._next, self._used = self._next + 1, 0
+        return out
+
+
+def main_parts(architecture: Architecture) -> tuple[Part, ...]:
     """The parts that a pipeline divides; vision and audio towers are small and stay whole on the first stage."""
     main = tuple(part for part in architecture.parts if part.name in ("language", "encoder", "decoder") and part.stacks)
     return main or architecture.parts
@@ -180,57 +202,40 @@ def _stage(
     main: tuple[Part, ...],
     index: int,
     pp: int,
-    span: tuple[int, int],
+    mine: list[Run],
     degrees: tuple[int, int, int],
 ) -> Stage:
     held: list[Held] = []
-    runs: list[tuple[Layer, int]] = []
     elements: dict[Layer, int] = {}
     first, last = index == 0, index == pp - 1
-    position = 0
-    for part in architecture.parts:
-        outside = part not in main
-        if first:
-            held += _held(named_weights(part.entry), part.name, 1, False, degrees)
-        for stack in part.stacks:
-            if outside:
-                counts = list(stack.counts) if first else []
-            else:
-                counts = _counts_within(stack, position, span)
-                runs += _runs_within(stack, position, span)
-                position += stack.depth
-            for layer, count in zip(stack.layers, counts, strict=False):
-                if count:
-                    placed = _held(layer.weights, f"{part.name}/{stack.path}", count, True, degrees)
-                    elements[layer] = sum(tensor.elements // count for tensor in placed)
-                    held += placed
-        if first if outside else last:
+
+    def place(part: str, stack: Stack, kind: int, count: int) -> None:
+        layer = stack.layers[kind]
+        placed = _held(layer.weights, f"{part}/{stack.path}", count, True, degrees)
+        elements[layer] = sum(tensor.elements // count for tensor in placed)
+        held.extend(placed)
+
+    for part in architecture.parts if first else ():
+        held += _held(named_weights(part.entry), part.name, 1, False, degrees)
+        if part not in main:
+            for stack in part.stacks:
+                for kind, count in enumerate(stack.counts):
+                    place(part.name, stack, kind, count)
             held += _held(named_weights(part.exit), part.name, 1, False, degrees)
+    totals: dict[tuple[str, int, int], tuple[Stack, int]] = {}
+    for name, stack, kind, count in mine:
+        key = (name, id(stack), kind)
+        totals[key] = (stack, totals.get(key, (stack, 0))[1] + count)
+    for (name, _, kind), (stack, count) in totals.items():
+        place(name, stack, kind, count)
+    for part in main if last else ():
+        held += _held(named_weights(part.exit), part.name, 1, False, degrees)
     if last and not first and architecture.tied:
         tokens = (w for part in main for w in named_weights(part.entry) if w.role == "embedding")
         held += _held(tokens, "tied head", 1, False, degrees)
     entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()
+    runs = [(stack.layers[kind], count) for _, stack, kind, count in mine]
     return Stage.of(index, tuple(held), last, Sequence.of(runs, elements), entry, exit_)
-
-
-def _runs_within(stack: Stack, position: int, span: tuple[int, int]) -> list[tuple[Layer, int]]:
-    """The runs of a stack that starts at `position`, cut to the span of layer positions."""
-    out = []
-    for kind, run in stack.runs:
-        count = min(span[1], position + run) - max(span[0], position)
-        if count > 0:
-            out.append((stack.layers[kind], count))
-        position += run
-    return out
-
-
-def _counts_within(stack: Stack, position: int, span: tuple[int, int]) -> list[int]:
-    """How many of each distinct layer of the stack fall into the span."""
-    counts = [0] * len(stack.layers)
-    for kind, run in stack.runs:
-        counts[kind] += max(0, min(span[1], position + run) - max(span[0], position))
-        position += run
-    return counts
 
 
 def _held(

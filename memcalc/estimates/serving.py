@@ -33,7 +33,9 @@ class ServingEstimate(NamedTuple):
     state: int
     kv_cache_per_token: int  # of one sequence, before any window is full
     per_sequence: int  # cache and state of one sequence at the full context
+    fixed: int  # the part of it that does not grow with the context
     overhead: int
+    growth: tuple[tuple[int, int | None], ...]  # per kind of cache: bytes a token of one sequence, and its window
     assumptions: tuple[str, ...]
 
     @property
@@ -51,6 +53,26 @@ class ServingEstimate(NamedTuple):
     def max_batch(self, usable: int, utilization: float) -> int | None:
         """Sequences of the full context that fit at once; None when a sequence needs no cache at all."""
         return self.room(usable, utilization) // self.per_sequence if self.per_sequence else None
+
+    def max_context(self, usable: int, utilization: float, batch: int) -> int | None:
+        """Tokens that each of `batch` sequences can reach, solved exactly; None when nothing grows with the context.
+
+        Between two windows the cache grows linearly, so the answer lies on one straight piece.
+        """
+        left = self.room(usable, utilization) // batch - self.fixed
+        if left < 0:
+            return 0
+        reached = 0
+        for window in (*sorted({w for _, w in self.growth if w}), None):
+            rate = sum(each for each, w in self.growth if w is None or w > reached)
+            if not rate:
+                return None
+            piece = left // rate
+            if window is None or reached + piece < window:
+                return reached + piece
+            left -= rate * (window - reached)
+            reached = window
+        raise AssertionError  # the last piece has no end
 
 
 class LayerCache(NamedTuple):
@@ -81,7 +103,8 @@ def _on_stage(run: Serving, stage: Stage) -> ServingEstimate:
     lines = list(_weight_lines(stage, number_format(run.weights)))
     caches, plain = _caches(stage), number_format("bf16")
     kv_format = number_format(run.kv_dtype)
-    per_token = per_sequence = 0
+    per_token = per_sequence = fixed = 0
+    growth: list[tuple[int, int | None]] = []
     for entry in caches:
         kept = min(run.context, entry.cache.window or run.context) if entry.cache.per_token else 1
         stored = number_format(entry.cache.format) if entry.cache.format else kv_format
@@ -94,7 +117,11 @@ def _on_stage(run: Serving, stage: Stage) -> ServingEstimate:
         lines.append(made)
         per_sequence += -(-made.bytes // run.batch)
         if entry.cache.per_token:
-            per_token += -(-width * entry.layers * stored.block_bytes // stored.block_size)
+            each = -(-width * entry.layers * stored.block_bytes // stored.block_size)
+            growth.append((each, entry.cache.window))
+            per_token += each
+        else:
+            fixed += -(-made.bytes // run.batch)
     for held in _states(stage):
         stored = number_format(held.state.dtype or run.weights) if held.state.dtype else plain
         made = line(
@@ -103,6 +130,7 @@ def _on_stage(run: Serving, stage: Stage) -> ServingEstimate:
         )  # fmt: skip
         lines.append(made)
         per_sequence += -(-made.bytes // run.batch)
+        fixed += -(-made.bytes // run.batch)
     communicators = int(run.gpus > 1)
     lines.append(
         line("overhead", "context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
@@ -110,8 +138,8 @@ def _on_stage(run: Serving, stage: Stage) -> ServingEstimate:
     )  # fmt: skip
     sums = totals(lines, ("weights", "kv_cache", "state", "overhead"))["gpu"]
     return ServingEstimate(
-        tuple(lines), sums["weights"], sums["kv_cache"], sums["state"], per_token, per_sequence,
-        sums["overhead"], tuple(_assumptions(run, caches)),
+        tuple(lines), sums["weights"], sums["kv_cache"], sums["state"], per_token, per_sequence, fixed,
+        sums["overhead"], tuple(growth), tuple(_assumptions(run, caches)),
     )  # fmt: skip
 
 

@@ -80,18 +80,6 @@ def fsdp_gathered_bytes(root: int, largest_layer: int, layers_in_flight: int, by
     return (root + largest_layer * layers_in_flight) * bytes_each
 
 
-@formula("hu-2021", "section 4.1: W + BA, A [rank, inputs], B [outputs, rank]")
-def adapter_elements(rank: int, inputs: int, outputs: int, copies: int) -> int:
-    """Parameters of low-rank adapters on `copies` matrices of [outputs, inputs].
-
-    rank × (inputs + outputs) × copies      all [count]. Returns a count.
-
-    >>> adapter_elements(rank=16, inputs=4096, outputs=4096, copies=1)
-    131072
-    """
-    return rank * (inputs + outputs) * copies
-
-
 @formula("cuda-context", "lazy loading since CUDA 11.7", ASSUMED)
 def context_bytes(context: int, communicators: int, communicator: int) -> int:
     """What the driver and NCCL hold outside PyTorch's allocator.
@@ -99,11 +87,6 @@ def context_bytes(context: int, communicators: int, communicator: int) -> int:
     context + communicators × communicator      context and communicator [B] each. Returns bytes [B].
     """
     return context + communicators * communicator
-
-
-def sum_of(parts: int) -> int:
-    """A total that is only ever made by adding its parts [B]."""
-    return parts
 
 
 @formula("deepspeed", "partition_parameters.py: every tensor flattened and cut into equal padded parts")

@@ -42,9 +42,11 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
     if capacity:
         tables.append(
             Table(f"Capacity at {run.gpu_memory_utilization:.0%} of the GPU", (Column("what fits"), Column("count", "number")),
-                  [(f"sequences of {run.context} tokens", capacity["max_batch"]), ("tokens of cache", capacity["kv_tokens"])])
+                  [(f"sequences of {run.context} tokens", capacity["max_batch"]), ("tokens of cache", capacity["kv_tokens"]),
+                   (f"tokens a sequence can reach, {run.batch} at once", capacity["max_context"])])
         )  # fmt: skip
-    verdict, tone = verdict_of(found.device, gpu)
+    limit = int(gpu.usable * run.gpu_memory_utilization) if gpu else None
+    verdict, tone = verdict_of(found.device, limit)
     heading = ", ".join(
         (
             model.name,
@@ -65,7 +67,8 @@ def capacity_document(run: Serving, found: ServingEstimate, gpu: Accelerator | N
     batch = found.max_batch(gpu.usable, run.gpu_memory_utilization)
     room = found.room(gpu.usable, run.gpu_memory_utilization)
     tokens = room // found.kv_cache_per_token if found.kv_cache_per_token else None
-    return {"max_batch": batch, "max_concurrency": batch, "kv_tokens": tokens}
+    context = found.max_context(gpu.usable, run.gpu_memory_utilization, run.batch)
+    return {"max_batch": batch, "max_concurrency": batch, "max_context": context, "kv_tokens": tokens}
 
 
 def _document(
@@ -88,7 +91,7 @@ def _document(
         },
     }
     if gpu:
-        headroom = gpu.usable - found.device
+        headroom = int(gpu.usable * run.gpu_memory_utilization) - found.device  # the engine takes no more than its share
         out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "fits": headroom >= 0,
                       "headroom": headroom}  # fmt: skip
         out["capacity"] = capacity

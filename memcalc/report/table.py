@@ -2,8 +2,10 @@
 
 import io
 import os
+import re
 import sys
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -34,7 +36,10 @@ def render_svg(report: Report) -> str:
     """The same picture as an SVG file, by rich's own exporter."""
     console = Console(file=io.StringIO(), record=True, width=100, force_terminal=True, highlight=False)
     _print(console, report)
-    return console.export_svg(title=report.heading or "memcalc")
+    without_fonts = re.sub(
+        r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL
+    )  # they are fetched from the web
+    return console.export_svg(title=report.heading or "memcalc", code_format=without_fonts)
 
 
 def _print(console: Console, report: Report) -> None:

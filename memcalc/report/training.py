@@ -133,7 +133,7 @@ def report(
             Table("Smallest changes that fit", (Column("add"), Column("device", "bytes"), Column("left free", "bytes")),
                   suggestions)
         )  # fmt: skip
-    verdict, tone = verdict_of(found.device, gpu, bool(suggestions))
+    verdict, tone = verdict_of(found.device, gpu.usable if gpu else None, bool(suggestions))
     notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
     notes += [*found.assumptions, *(model.architecture.warnings if model.architecture else ())]
     return Report(
@@ -166,12 +166,12 @@ def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def verdict_of(device: int, gpu: Accelerator | None, has_suggestions: bool = True) -> tuple[str, str]:
-    """Fits or not, by how much, in one sentence."""
-    if gpu is None:
+def verdict_of(device: int, usable: int | None, has_suggestions: bool = True) -> tuple[str, str]:
+    """Fits into so many bytes or not, by how much, in one sentence."""
+    if usable is None:
         return f"needs {format_bytes(device)} per GPU (name a --gpu to see whether it fits)", ""
-    headroom = gpu.usable - device
-    total = format_bytes(gpu.usable)
+    headroom = usable - device
+    total = format_bytes(usable)
     if headroom >= 0:
         return f"FITS: {format_bytes(device)} of {total}, {format_bytes(headroom)} free", "good"
     hint = "" if has_suggestions else "; no change that memcalc tries makes it fit"

@@ -72,7 +72,7 @@ def falcon_h1(c: Config) -> Architecture:
         output_bias=c.flag("projectors_bias"),
         norm=c.flag("mamba_rms_norm"),
     )
-    mixer = replace(mixer, norm_groups=mixer.groups)
+    mixer = replace(mixer, norm_groups=mixer.groups, multiplied=True)
     layer = Layer(
         (
             ("input_norm", norm),
