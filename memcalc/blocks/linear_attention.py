@@ -9,7 +9,7 @@ from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise, length
-from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
+from memcalc.blocks.tape import FP32, Size, Tape, Var
 from memcalc.errors import Unsupported
 
 ROLE = "linear-attention"

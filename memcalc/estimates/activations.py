@@ -1,6 +1,6 @@
 """Activations of one rank: played from the ledger of saved tensors, or the textbook where a block cannot play yet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.profiles import input_leaf, profile_of, saved_by_block, shared_tables
 from memcalc.estimates.states import Group, Setting
-from memcalc.estimates.timeline import Forms, Moment, Setup
+from memcalc.estimates.timeline import Form, Forms, Moment, Setup
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.training import Training
@@ -22,7 +22,9 @@ class Evaluated(NamedTuple):
     """A rank's activations in bytes."""
 
     saved: int  # what stays after the forward
-    moments: tuple[Moment, ...]
+    after_forward: Moment
+    candidates: tuple[Moment, ...]  # those that can be the peak
+    moments: Callable[[], tuple[Moment, ...]]  # all of them, for a report
     host: int = 0
     leaf: int = 0  # what PEFT's input leaf still holds at the optimizer step
     formula: Line | None = None  # the one line of an approximation
@@ -56,13 +58,17 @@ def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Fo
     pairs = tokens * run.seq_len
     tables = shared_tables(architecture, run, setup.profile)
     carried = gradients if setup.standing else 0
-    moments = tuple(
-        Moment(name, int(a[0] * tokens + a[1] * pairs + a[2]) + tables, grads + carried, communication)
-        for name, a, grads, communication in played.moments
-    )
+
+    def fill(found: tuple[Form, ...]) -> tuple[Moment, ...]:
+        return tuple(
+            Moment(name, int(a[0] * tokens + a[1] * pairs + a[2]) + tables, grads + carried, communication)
+            for name, a, grads, communication in found
+        )
+
+    (after,) = fill(played.moments[:1])
     host = int(played.host.at(tokens, pairs)) if setup.offload else 0
     leaf = 2 * input_leaf(architecture, run, setup.profile) if run.adapts else 0
-    return Evaluated(moments[0].activations, moments, host, leaf)
+    return Evaluated(after.activations, after, fill(played.candidates), lambda: fill(played.moments), host, leaf)
 
 
 def activation_lines(
@@ -111,7 +117,7 @@ def textbook(
         Moment("gradient of the loss", saved.bytes + logits, carried, around.buffers + gathered),
         Moment("backward of the first layer", working, gradients, around.buffers + gathered),
     )
-    return Evaluated(saved.bytes, moments, formula=saved)
+    return Evaluated(saved.bytes, moments[0], moments, lambda: moments, formula=saved)
 
 
 def rule_of_thumb(parameters: int, setting: Setting, gpu: dict[str, int]) -> Evaluated:
@@ -123,7 +129,7 @@ def rule_of_thumb(parameters: int, setting: Setting, gpu: dict[str, int]) -> Eva
         Moment("after forward", made.bytes, gradients if setting.run.grad_accum > 1 else 0, communication),
         Moment("forward and backward", made.bytes, gradients, communication),
     )
-    return Evaluated(made.bytes, moments, formula=made)
+    return Evaluated(made.bytes, moments[0], moments, lambda: moments, formula=made)
 
 
 VIRTUAL_STAGES = 2  # chunks a rank holds under the interleaved schedule, the least that interleaves

@@ -81,7 +81,8 @@ class Forms(NamedTuple):
 
     saved: Size  # activations at the end of the forward
     host: Size  # activations that wait in host memory
-    moments: tuple[Form, ...]
+    moments: tuple[Form, ...]  # "after forward" first
+    candidates: tuple[Form, ...]  # those that could be the peak at some batch and length
 
 
 @lru_cache(maxsize=1024)
@@ -115,7 +116,19 @@ def forms(setup: Setup) -> Forms:
     out += _layer_forms(setup, kinds, base, head, rooted)
     if entry:
         out += _embedding_forms(setup, kinds, entry, head)
-    return Forms(saved, host, tuple(out))
+    return Forms(saved, host, tuple(out), _candidates(out))
+
+
+def _candidates(all_forms: list[Form]) -> tuple[Form, ...]:
+    """The moments that no other one covers, whatever the batch and the length."""
+    kept: list[Form] = []
+    for form in sorted(all_forms, key=lambda f: (f.activations, f.gradients + f.communication), reverse=True):
+        rest = form.gradients + form.communication
+        if not any(
+            other.activations.covers(form.activations) and other.gradients + other.communication >= rest for other in kept
+        ):
+            kept.append(form)
+    return tuple(kept)
 
 
 def _layer_forms(setup: Setup, kinds: list[Kind], base: Size, head: int, root: int) -> Iterator[Form]:

@@ -59,10 +59,16 @@ class TrainingEstimate:
         """Pipeline stage of the heaviest rank."""
         return self.rank.stage.index
 
-    @property
+    @cached_property
     def moments(self) -> tuple[Moment, ...]:
         """What is alive beside the steady states at each moment, the optimizer's step last."""
-        return self.evaluated.moments
+        return (*self.evaluated.moments(), self.optimizer_step)
+
+    @property
+    def optimizer_step(self) -> Moment:
+        """The optimizer's step, with what PEFT's input leaf still holds then."""
+        moment = self.rank.optimizer
+        return moment._replace(activations=moment.activations + self.evaluated.leaf) if self.evaluated.leaf else moment
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
@@ -81,24 +87,24 @@ class TrainingEstimate:
 
     @property
     def after_forward(self) -> int:
-        return self.steady + self.moments[0].bytes
+        return self.steady + self.evaluated.after_forward.bytes
 
     @property
     def peak_forward_backward(self) -> int:
-        return self.steady + max(moment.bytes for moment in self.moments[:-1])
+        return self.steady + max(a + g + c for _, a, g, c in self.evaluated.candidates)
 
     @property
     def peak_optimizer_step(self) -> int:
-        return self.steady + self.moments[-1].bytes
+        return self.steady + self.optimizer_step.bytes
 
     @property
     def highest(self) -> Moment:
         """The moment of the peak, with what is alive then."""
-        return max(self.moments, key=lambda moment: moment.bytes)
+        return max((*self.evaluated.candidates, self.optimizer_step), key=lambda moment: moment.bytes)
 
     @property
     def peak(self) -> int:
-        return self.steady + max(moment.bytes for moment in self.moments)
+        return max(self.peak_forward_backward, self.peak_optimizer_step)
 
     @property
     def reserved(self) -> int:
@@ -180,8 +186,7 @@ def estimate_parameters(parameters: int, run: Training) -> TrainingEstimate:
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
     rank = _rank(make_setting(run), stage)
-    evaluated = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
-    return TrainingEstimate(run, None, rank, evaluated._replace(moments=(*evaluated.moments, rank.optimizer)))
+    return TrainingEstimate(run, None, rank, rule_of_thumb(parameters, rank.setting, rank.sums["gpu"]))
 
 
 class _Shared:
@@ -245,10 +250,5 @@ def _evaluate(architecture: Architecture, run: Training, rank: Rank) -> Evaluate
     gradients = rank.sums["gpu"]["gradients"]
     assert rank.setup is not None
     if rank.forms is None:
-        found = textbook(architecture, run, rank.setting, rank.stage, rank.setup, gradients)
-    else:
-        found = evaluate(architecture, run, rank.setup, rank.forms, gradients)
-    optimizer = rank.optimizer
-    if found.leaf:
-        optimizer = optimizer._replace(activations=optimizer.activations + found.leaf)
-    return found._replace(moments=(*found.moments, optimizer))
+        return textbook(architecture, run, rank.setting, rank.stage, rank.setup, gradients)
+    return evaluate(architecture, run, rank.setup, rank.forms, gradients)
