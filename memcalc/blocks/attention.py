@@ -133,8 +133,16 @@ class Attention:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block: projections, query-key norms, rotary embedding, attention, output projection."""
-        if self.indexer or self.shares_cache or self.values_are_keys:
-            raise Unsupported("training with attention that picks blocks of keys or shares keys and values is not modelled")
+        for feature, present in (
+            ("attention that picks blocks of keys", self.indexer),
+            ("attention that shares keys and values", self.shares_cache or self.values_are_keys),
+            ("cross-attention", self.cross),
+            ("a learned relative position bias", self.relative_buckets),
+            ("linear position biases (ALiBi)", self.alibi),
+            ("a norm on values", self.value_norm),
+        ):
+            if present:
+                raise Unsupported(f"training with {feature} is not modelled")
         heads, kv_heads = -(-self.heads // p.tp), -(-self.kv_heads // p.tp)
         query, key, value = self._project(t, p, x, heads, kv_heads)
         gate = None

@@ -71,8 +71,17 @@ def _autocast(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Va
     return ops.cast(t, query, p.compute), ops.cast(t, key, p.compute), ops.cast(t, value, p.compute)
 
 
+def _multiply(t: Tape, a: "Attention", query: Var, heads: int, again: int = 0) -> None:
+    """Scores and mixing, each 2 FLOP a pair and dimension. Backward twice that, and `again` times the scores made anew
+    (torch/utils/flop_counter.py, sdpa_backward_flop_count)."""
+    scores, mixing = Size(pair=2 * heads * a.head_dim), Size(pair=2 * heads * (a.v_head_dim or a.head_dim))
+    backward = scores * (2 + again) + mixing * 2 if query.grad else Size()
+    t.multiply("attention", scores + mixing, backward, causal=a.causal, window=a.window, chunked=a.chunked)
+
+
 def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
     width = heads * (a.v_head_dim or a.head_dim)
+    _multiply(t, a, query, heads, again=1)
     lse = Var(Size(token=heads), FP32, False, f"{t.path}/log-sum-exp")
     seeds = [Var(Size(fixed=BLOCK / INT64), INT64, False, f"{t.path}/philox {i}") for i in range(2)]
     steps = [Step("input", x.bytes, i) for i, x in enumerate((query, key, value))]
@@ -87,6 +96,7 @@ def _recomputed(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads
     """Megatron's selective recomputation: only query, key and value are kept, scores are made again
     (Korthikanti et al. 2022, section 5)."""
     width, pairs = heads * (a.v_head_dim or a.head_dim), Size(pair=heads)
+    _multiply(t, a, query, heads, again=1)
     again = [Step("temp", pairs * query.each) for _ in range(3)]
     steps = [*again, *(Step("input", x.bytes, i) for i, x in enumerate((query, key, value)))]
     return t.emit("attention core", [query, key, value], Size(token=width), query.each, [query, key, value], steps)
@@ -120,6 +130,7 @@ def _eager(
 ) -> Var:  # fmt: skip
     """Scores and probabilities whole (transformers eager_attention_forward)."""
     pairs = Size(pair=heads)
+    _multiply(t, a, query, heads)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
     key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
@@ -145,6 +156,7 @@ def _eager(
 def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool) -> Var:
     """Scores with one more column, each head's sink; shifted by their maximum, and softmax in the type that they have
     (modeling_gpt_oss.eager_attention_forward)."""
+    _multiply(t, a, query, heads)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
     key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))

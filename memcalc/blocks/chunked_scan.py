@@ -45,16 +45,16 @@ class ChunkedScan(NamedTuple):
         masks = [Var(Size(fixed=self.chunk**2), BYTE, False, f"{t.path}/mask of a chunk {i}") for i in range(2)]
         masked = t.emit("segment sums", [total], pairs, FP32, masks, [Step("temp", pairs * FP32), Step("input", total.bytes)])
         decay = mixer.exponential(t, masked, "decay within")
-        mixing = ops.mul(t, mixer.contraction(t, p, c, b, pairs), decay)
-        return mixer.contraction(t, p, mixing, value, value.elements)
+        mixing = ops.mul(t, mixer.contraction(t, p, c, b, pairs, self.state_size), decay)
+        return mixer.contraction(t, p, mixing, value, value.elements, self.chunk)
 
     def _between(self, t: Tape, p: Profile, total: Var, value: Var, b: Var, c: Var) -> Var:
         """Chunks hand states on: each chunk's own, those before it by a product over chunks, and what C reads of them."""
         states = Size(token=self.heads * self.head_dim * self.state_size / self.chunk)
         left = mixer.exponential(t, ops.scale(t, total))
-        made = mixer.contraction(t, p, ops.weighted(t, b, left), value, states)
+        made = mixer.contraction(t, p, ops.weighted(t, b, left), value, states, self.chunk)
         over_chunks = Size(pair=self.heads / self.chunk**2)  # one factor for each pair of chunks
         decay = mixer.exponential(t, t.emit("chunk sums", [total], over_chunks, FP32, (), [Step("input", total.bytes)]))
-        before = mixer.product(t, p, mixer.copied(t, made), decay, states)
-        read = mixer.contraction(t, p, c, before, value.elements)
+        before = mixer.product(t, p, mixer.copied(t, made), decay, states, Size(token=1 / self.chunk))
+        read = mixer.contraction(t, p, c, before, value.elements, self.state_size)
         return ops.weighted(t, read, mixer.exponential(t, total))

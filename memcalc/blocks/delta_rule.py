@@ -46,7 +46,7 @@ class DeltaRule(NamedTuple):
     def _pairs(self, t: Tape, p: Profile, a: Var, b: Var) -> Var:
         if self.strided and not p.autocast:
             a, b = mixer.copied(t, a), mixer.copied(t, b)
-        return mixer.product(t, p, a, b, self._pair_size)
+        return mixer.product(t, p, a, b, self._pair_size, Size(fixed=self.key_dim))
 
     def _pairwise(self, t: Tape, total: Var) -> Var:
         """exp of differences, later tokens masked."""
@@ -58,6 +58,7 @@ class DeltaRule(NamedTuple):
 
     def _solve(self, t: Tape, system: Var, right: Var) -> Var:
         """A triangular system for each chunk and head: saves the system and its solution."""
+        t.multiply("solution", right.elements * self.chunk, 2)  # forward substitution: half of a full product
         steps = [Step("input", right.bytes, 1), Step("temp", system.bytes), Step("input", system.bytes)]
         out = t.emit("solution", [system, right], right.elements, FP32, [system], steps)
         if out.grad:
@@ -70,6 +71,9 @@ class DeltaRule(NamedTuple):
         Backward, each chunk's slice becomes a full-sized gradient that is added to the one so far, out of place.
         """
         inputs = [query, key, new, predicting, within]
+        # what the memory predicts, what the query reads, what the keys write; and the chunk's own values
+        memory_work, chunk_work = 3 * self.key_dim * self.value_dim, self.chunk * self.value_dim
+        t.multiply("scan", Size(token=2 * self.heads * (memory_work + chunk_work)), 2)
         chunk_decay = mixer.exponential(
             t, t.emit("last", [total], total.elements * (1 / self.chunk), FP32, (), [Step("input", total.bytes)])
         )

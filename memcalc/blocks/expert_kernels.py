@@ -53,17 +53,20 @@ def compute_all(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
     n, width = e.experts * p.stream, -(-e.intermediate // p.etp)
     repeated = t.emit("repeated", [x], x.elements * e.experts, x.each)
     scaled = ops.weighted(t, repeated, scores)
-    first = _batched(t, p, "gate_up", scaled, n * 2 * width, e.experts * e.hidden * 2 * width)
+    first = _batched(t, p, e, "gate_up", scaled, n * 2 * width, e.experts * e.hidden * 2 * width)
     gate, up = ops.halves(t, first)
     product = ops.mul(t, up, ops.activation(t, p, gate, e.activation))
-    out = _batched(t, p, "down", product, n * e.hidden, e.experts * e.hidden * width)
+    out = _batched(t, p, e, "down", product, n * e.hidden, e.experts * e.hidden * width)
     total = t.emit("summed", [out], x.elements, out.each)
     return ops.cast(t, total, x.each)
 
 
-def _batched(t: Tape, p: Profile, name: str, x: Var, outputs: float, weight: float) -> Var:
-    """bmm with stacked matrices: as a linear layer, each expert over its own rows; x's gradient comes first."""
-    return ops.linear(t, p, name, x, outputs, weight)
+def _batched(t: Tape, p: Profile, e: "Experts", name: str, x: Var, outputs: float, weight: float) -> Var:
+    """bmm with stacked matrices: as a linear layer, each expert over its own rows; x's gradient comes first.
+
+    Counted as work are the chosen experts: that the others multiply zeros here is this code's choice, not the model's.
+    """
+    return ops.linear(t, p, name, x, outputs, weight, used=e.top_k / e.experts)
 
 
 def _permuted(t: Tape, x: Var, elements: Size, index: str, n: float) -> Var:
@@ -84,6 +87,7 @@ class _Groups:
         t, p = self.t, self.p
         experts = -(-(self.e.experts + (self.e.identity_experts if name != "down" else 0)) // p.ep)
         x = ops.cast(t, x, p.weights)
+        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.trained)
         steps = [Step("input", x.bytes)]
         if p.trained:
             steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.weights)))

@@ -70,6 +70,7 @@ class Head:
     def _fused_loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""
         width = -(-self.vocabulary // p.tp)
+        t.multiply("logits", Size(token=2 * self.size * width), x.grad + p.trained)
         # Liger cuts the tokens so that a chunk of logits is as large as the hidden states (inc_factor = ceil(V / H))
         chunk = x.elements * p.compute + x.elements * FP32
         kept = [Var(x.elements, p.compute, False, "gradient of the hidden states")]

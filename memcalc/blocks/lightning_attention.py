@@ -62,5 +62,7 @@ class LightningAttention:
         kept = [Var(wide, each, False, f"{t.path}/{name} {i}") for name in ("query", "key", "value") for i in range(2)]
         scores = Var(Size(token=heads * self.block_size), each, False, f"{t.path}/scores")
         memory = Var(Size(token=inner * self.head_dim / self.block_size), each, False, f"{t.path}/memory")
+        # scores and mixing within a block; what the memory answers and what is written to it
+        t.multiply("blocks", Size(token=4 * inner * (self.block_size + self.head_dim)), 2)
         steps = [Step("temp", joined.bytes), Step("input", joined.bytes)]
         return t.emit("blocks", [joined], wide, each, [*kept, scores, memory], steps)

@@ -82,18 +82,24 @@ def select_factors(a: Var, b: Var) -> list[Var]:
     return [x for x, other in ((a, b), (b, a)) if other.grad]
 
 
-def product(t: Tape, p: Profile, a: Var, b: Var, elements: Size, name: str = "matrix product") -> Var:
-    """a @ b: saves both; autocast casts them first."""
+def product(t: Tape, p: Profile, a: Var, b: Var, elements: Size, depth: Size, name: str = "matrix product") -> Var:
+    """a @ b, each element a sum over `depth` (of the sequence where it has a token part): saves both; autocast casts them."""
+    t.multiply(name, _work(elements, depth), a.grad + b.grad)
     if p.autocast:
         a, b = ops.cast(t, a, p.compute), ops.cast(t, b, p.compute)
     each = max(a.each, b.each)
     return t.emit(name, [a, b], elements, each, select_factors(a, b))
 
 
-def contraction(t: Tape, p: Profile, a: Var, b: Var, elements: Size, name: str = "contraction") -> Var:
+def _work(elements: Size, depth: Size) -> Size:
+    """2 × elements × depth, a pair being a token of a sequence with another."""
+    return Size(2 * elements.token * depth.fixed, 2 * elements.token * depth.token)
+
+
+def contraction(t: Tape, p: Profile, a: Var, b: Var, elements: Size, depth: float, name: str = "contraction") -> Var:
     """einsum over permuted dimensions: its matrix product works on contiguous copies of both."""
     each = p.compute if p.autocast else 0
-    return product(t, p, copied(t, a, each), copied(t, b, each), elements, name)
+    return product(t, p, copied(t, a, each), copied(t, b, each), elements, Size(fixed=depth), name)
 
 
 def convolution(t: Tape, p: Profile, x: Var, kernel: int, channels: int, activation: str, *, bias: bool = False) -> Var:
@@ -104,6 +110,7 @@ def convolution(t: Tape, p: Profile, x: Var, kernel: int, channels: int, activat
     """
     # the code casts to the weight's type, autocast back from it: a contiguous copy either way
     x_used = ops.cast(t, ops.cast(t, x, p.weights), p.compute) if p.autocast else x
+    t.multiply("convolution", Size(token=2 * kernel * channels), x.grad + p.trained)
     steps = [Step("input", x_used.bytes)]
     if p.trained:
         steps += [Step("weight", Size(fixed=size * p.weights)) for size in (channels * kernel, channels * bias) if size]

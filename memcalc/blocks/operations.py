@@ -14,14 +14,15 @@ def cast(t: Tape, x: Var, each: int) -> Var:
 
 def linear(
     t: Tape, p: Profile, name: str, x: Var, width: float, weight: float, *, bias: bool = False, bias_size: float = 0,
-    output: int | None = None,
+    output: int | None = None, used: float = 1.0,
 ) -> Var:  # fmt: skip
     """x Wᵀ (+ b): saves its input when W needs a gradient, and W itself (free, unless autocast made a copy).
 
-    width: outputs per token; weight: elements of W. Under autocast the casts of input and weight are what is saved. A frozen
+    width: outputs per token; weight: elements of W, of which a token needs the share `used`. Under autocast the casts of input and weight are what is saved. A frozen
     W saves nothing; where it has low-rank adapters, they save what they need.
     """
     w, x_used = Size(fixed=weight), x
+    t.multiply(name, Size(token=2 * weight * used), x.grad + p.trained)
     if p.fake_quantised:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
@@ -65,6 +66,8 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     low = t.emit(f"{name} lora A", [x32], Size(token=rank), each, [x32],
                  [Step("weight", a_weight), Step("input", x32.bytes)], trained=True)  # fmt: skip
     b_weight = Size(fixed=rank * outputs.token * FP32)
+    for part, weight in (("lora A", a_weight), ("lora B", b_weight)):
+        t.multiply(f"{name} {part}", Size(token=2 * weight.fixed / FP32), 2)
     high = t.emit(f"{name} lora B", [low], outputs, each, [low], [Step("weight", b_weight), Step("input", low.bytes)],
                   trained=True)  # fmt: skip
     high = scale(t, high)

@@ -92,6 +92,7 @@ class RGLRU:
 
     def _loop(self, t: Tape, decay: Var, x: Var) -> Var:
         """Keeps h before every token, and the decay, in fp32. Backward, each token's slice is written into zeros."""
+        t.multiply("loop", x.elements * 2, 2)
         states = Var(x.elements, FP32, False, f"{t.path}/states")
         decays = decay if decay.each == FP32 else Var(x.elements, FP32, False, f"{t.path}/decays, fp32")
         steps = [Step("input", decay.bytes), Step("input", x.bytes, 1), Step("temp", decay.bytes), Step("temp", decay.bytes)]

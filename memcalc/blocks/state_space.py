@@ -100,6 +100,7 @@ class Mamba:
         Backward, each token's slice becomes a full-sized gradient that is added to the one so far, out of place.
         """
         states = Size(token=inner * self.state_size)
+        t.multiply("scan", states * 6, 2)  # a multiply-add each to decay, to write and to read a state
         step = mixer.softplus(t, ops.cast(t, step, FP32) if p.autocast else step)
         rates = mixer.exponential(t, mixer.learned(t, p, "A_log", inner * self.state_size, FP32))
         decay = mixer.exponential(t, mixer.outer(t, ops.scale(t, rates), step, states))

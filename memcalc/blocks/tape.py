@@ -77,12 +77,28 @@ class Node:
     steps: tuple[Step, ...]
 
 
+class Work(NamedTuple):
+    """What one operation multiplies, whether or not a gradient flows through it; a multiply-add is 2 FLOP.
+
+    The pair part of `forward` is over all pairs of queries and keys. `window` and `causal` say which of them are
+    unmasked, so that those alone can be counted.
+    """
+
+    name: str
+    forward: Size  # FLOP
+    backward: Size  # FLOP
+    causal: bool = False
+    window: int | None = None
+    chunked: bool = False  # the window is an aligned chunk, not a sliding one
+
+
 @dataclass(eq=False)
 class Tape:
     """Operations in forward order. `path` prefixes the labels of what is played next."""
 
     nodes: list[Node] = field(default_factory=list)
     path: str = ""
+    works: list[Work] = field(default_factory=list)
 
     def emit(
         self,
@@ -107,6 +123,14 @@ class Tape:
             kept = tuple(s for s in steps if s.kind not in ("input", "share") or inputs[s.source].grad)
             self.nodes.append(Node(name, out, tuple(inputs), tuple(dict.fromkeys(_storage(var) for var in saves)), kept))
         return out
+
+    def multiply(
+        self, name: str, forward: Size, backward: float | Size, *, causal: bool = False, window: int | None = None,
+        chunked: bool = False,
+    ) -> None:  # fmt: skip
+        """Record the FLOPs of an operation; its backward as a multiple (one for each operand with a gradient) or whole."""
+        after = backward if isinstance(backward, Size) else forward * backward
+        self.works.append(Work(f"{self.path}/{name}" if self.path else name, forward, after, causal, window, chunked))
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 

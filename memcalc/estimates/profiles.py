@@ -46,6 +46,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
         tp=p.tp,
         ep=p.ep,
+        etp=p.etp,
         sequence_parallel=p.sequence_parallel,
     )
 
