@@ -13,11 +13,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from memcalc.errors import InputError, MemcalcError, Unsupported
+    from memcalc.estimates.budget import estimate as estimate_budget
     from memcalc.estimates.serving import estimate as estimate_serving
     from memcalc.estimates.training import estimate as estimate_training
     from memcalc.readers.catalogue import accelerator
     from memcalc.readers.hf import read_config
     from memcalc.readers.models import read_model
+    from memcalc.specs.budget import Budget
     from memcalc.specs.parallelism import Parallelism
     from memcalc.specs.serving import Serving
     from memcalc.specs.training import Training
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "InputError": ("memcalc.errors", "InputError"),
     "MemcalcError": ("memcalc.errors", "MemcalcError"),
+    "Budget": ("memcalc.specs.budget", "Budget"),
     "Parallelism": ("memcalc.specs.parallelism", "Parallelism"),
     "Serving": ("memcalc.specs.serving", "Serving"),
     "Training": ("memcalc.specs.training", "Training"),
     "Unsupported": ("memcalc.errors", "Unsupported"),
     "accelerator": ("memcalc.readers.catalogue", "accelerator"),
+    "estimate_budget": ("memcalc.estimates.budget", "estimate"),
     "estimate_serving": ("memcalc.estimates.serving", "estimate"),
     "estimate_training": ("memcalc.estimates.training", "estimate"),
     "read_config": ("memcalc.readers.hf", "read_config"),
@@ -38,6 +42,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Budget",
     "InputError",
     "MemcalcError",
     "Parallelism",
@@ -45,6 +50,7 @@ __all__ = [
     "Training",
     "Unsupported",
     "accelerator",
+    "estimate_budget",
     "estimate_serving",
     "estimate_training",
     "read_config",

@@ -81,5 +81,31 @@ SOURCES: dict[str, Source] = {
     ),
     "cuda-context": Source("CUDA context size with lazy loading", "PyTorch contributors", 2023, "PyTorch issue 107667"),
     "nccl-buffers": Source("NCCL communicator memory", "NVIDIA", 2023, "NCCL issue 964: 544–688 MB on A100"),
+    "kaplan-2020": Source("Scaling Laws for Neural Language Models", "Kaplan et al.", 2020, "arXiv 2001.08361"),
+    "brown-2020": Source("Language Models are Few-Shot Learners", "Brown et al.", 2020, "arXiv 2005.14165"),
+    "hoffmann-2022": Source("Training Compute-Optimal Large Language Models", "Hoffmann et al.", 2022, "arXiv 2203.15556"),
+    "chowdhery-2022": Source("PaLM: Scaling Language Modeling with Pathways", "Chowdhery et al.", 2022, "arXiv 2204.02311"),
+    "touvron-2023": Source("LLaMA: Open and Efficient Foundation Language Models", "Touvron et al.", 2023, "arXiv 2302.13971"),
+    "amodei-2018": Source("AI and compute", "Amodei, Hernandez", 2018, "openai.com/index/ai-and-compute"),
+    "pytorch-flop-counter": Source(
+        "PyTorch FlopCounterMode", "PyTorch contributors", 2026, "torch/utils/flop_counter.py, PyTorch 2.13"
+    ),
+    "besiroglu-2024": Source(
+        "Chinchilla Scaling: A replication attempt", "Besiroglu, Erdil, Barnett, You", 2024, "arXiv 2404.10102"
+    ),
+    "deepseek-llm-2024": Source(
+        "DeepSeek LLM: Scaling Open-Source Language Models with Longtermism", "DeepSeek-AI", 2024, "arXiv 2401.02954"
+    ),
+    "llama3-2024": Source("The Llama 3 Herd of Models", "Llama Team", 2024, "arXiv 2407.21783"),
+    "krajewski-2024": Source(
+        "Scaling Laws for Fine-Grained Mixture of Experts", "Krajewski, Ludziejewski et al.", 2024, "arXiv 2402.07871"
+    ),
+    "muennighoff-2023": Source("Scaling Data-Constrained Language Models", "Muennighoff et al.", 2023, "arXiv 2305.16264"),
+    "sardana-2024": Source(
+        "Beyond Chinchilla-Optimal: Accounting for Inference in Language Model Scaling Laws",
+        "Sardana, Portes, Doubov, Frankle",
+        2024,
+        "arXiv 2401.00448",
+    ),
     "memcalc": Source("memcalc's own definition", "memcalc", 2026, "an addition, or a constant stated in its docstring"),
 }

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from math import exp
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,8 +125,10 @@ for _found in pkgutil.iter_modules(memcalc.formulas.__path__):
 
 # Those that a module owns; a doctest's own formulas are not ours.
 FORMULAS = [f for f in CARDS if getattr(import_module(f.__module__), f.__name__, None) is f]
-UNITS = ("[B]", "[B ", "[count]", "[elements", "[FLOP]", "[s]")
-NAMES: dict[str, Any] = {"ceil_div": ceil_div, "min": min, "max": max, "round": round, "int": int, "__builtins__": {}}
+UNITS = ("[B]", "[B ", "[count]", "[elements", "[FLOP]", "[s]", "[kWh]")
+NAMES: dict[str, Any] = {
+    "ceil_div": ceil_div, "min": min, "max": max, "round": round, "int": int, "exp": exp, "__builtins__": {},
+}  # fmt: skip
 each_formula = pytest.mark.parametrize("function", FORMULAS, ids=lambda f: f.__name__)
 
 

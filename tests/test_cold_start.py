@@ -24,6 +24,11 @@ CASES = (
     ),
     ((*TRAIN, "--format", "json"), ("rich", "difflib"), "JSON needs no layout"),
     ((*INFER, "--format", "json"), ("rich", "difflib"), "JSON needs no layout"),
+    (
+        ("budget", "MODEL", "--tokens", "1T", "--gpu", "h100", "--format", "json"),
+        ("rich", "difflib", "pydantic", "memcalc.estimates.training"),
+        "a budget is arithmetic on one model",
+    ),
     ((*TRAIN, "--get", "per_gpu.peak"), ("rich", "difflib"), "one number needs no layout"),
     (("train", "7B", "--format", "json"), ("rich", "difflib", "memcalc.report.table"), "JSON needs no layout"),
     (("gpus", "--format", "json"), ("rich",), "JSON needs no layout"),

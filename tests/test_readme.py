@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -46,7 +47,8 @@ EXAMPLES = [(page.name, *found) for page in PAGES for found in EXAMPLE.findall(p
 
 @pytest.mark.parametrize("command", EVERY, ids=lambda command: command.text[:70])
 def test_every_line_works(command: Command, tmp_path: Path, folder: Callable[..., str]) -> None:
-    """In a shell, in a folder that holds a config.json."""
+    """In a shell, in a folder that holds a config.json and the examples."""
+    shutil.copytree(ROOT / "examples", Path(folder()) / "examples", dirs_exist_ok=True)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         ["sh", "-c", command.text],

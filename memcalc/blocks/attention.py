@@ -167,9 +167,11 @@ class Attention:
         inputs = self.inputs or self.hidden
         widths = {"q": heads * (self.head_dim + self.output_gate // self.heads), "k": kv_heads * self.head_dim,
                   "v": kv_heads * (self.v_head_dim or self.head_dim)}  # fmt: skip
-        if self.fused:
+        if self.fused or p.kernels.fused_qkv:
             total = sum(widths.values())
             qkv = ops.linear(t, p, "qkv", x, total, inputs * total, bias=self.query_bias, bias_size=total)
+            if p.kernels.fused_qkv:
+                qkv = ops.padded_adapters(t, p, x, qkv, widths)
             parts = [
                 t.emit(
                     f"{name} part",

@@ -43,6 +43,9 @@ def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
 
 def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
     """The attention result, heads × v_head_dim a token."""
+    if p.kernels.repeats_keys and heads != kv_heads:
+        key, value = _repeat(t, key, heads, kv_heads), _repeat(t, value, heads, kv_heads)
+        kv_heads = heads
     is_masked = a.window is not None and p.masked
     drops = p.dropout and a.dropout > 0
     if a.sinks and p.attention != "flash":  # sdpa knows no sinks: transformers falls back to its own code
@@ -89,6 +92,7 @@ def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int
     out = t.emit("attention", [query, key, value], Size(token=width), query.each, saves, steps)
     if out.grad:
         t.nodes[-1].saves = (*t.nodes[-1].saves, out)
+    t.attended += [out, lse]
     return out
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear, whole
-from memcalc.blocks.profile import Profile
+from memcalc.blocks.profile import LOSSES, Loss, Profile
 from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
 
 
@@ -44,7 +44,7 @@ class Head:
         full: logits to fp32, log-softmax kept (transformers/loss/loss_utils.py ForCausalLMLoss); vocabulary-parallel ranks
         hold their share. chunked: CHUNKS pieces, each recomputed in the backward (torchtune CEWithChunkedOutputLoss
         keeps the 16-bit logits of all). fused: logits exist one chunk at a time, gradients are made in the forward
-        (Liger fused_linear_cross_entropy).
+        (Liger fused_linear_cross_entropy). The other rows of LOSSES are those of older libraries.
         """
         if p.loss == "fused":
             return self._fused_loss(t, p, x)
@@ -52,8 +52,10 @@ class Head:
         t.path = "loss"
         if p.loss == "chunked":
             return self._chunked_loss(t, logits)
-        if p.kernels.fused_norm:  # a compiled loss reads 16-bit logits and keeps only the log-sum-exp beside them
+        if p.loss == "compiled":
             return _loss_node(t, logits, Size(), [Step("input", logits.bytes)])
+        if p.loss != "full":
+            return _older_loss(t, logits, LOSSES[p.loss])
         wide = ops.cast(t, logits, FP32)
         held = logits.bytes + (wide.bytes if wide is not logits else Size())
         log_softmax = t.emit("log-softmax", [wide], wide.elements, FP32)
@@ -62,9 +64,10 @@ class Head:
         return _loss_node(t, log_softmax, held, [Step("input", log_softmax.bytes)])
 
     def _chunked_loss(self, t: Tape, logits: Var) -> Size:
-        """The 16-bit logits are kept; fp32 copy, log-softmax and gradient exist for one chunk at a time."""
+        """The 16-bit logits are kept; fp32 copy, log-softmax and gradients exist for one chunk at a time, for the head is
+        applied chunk by chunk as well (torchtune TransformerDecoder.chunked_output)."""
         chunk = logits.elements * (FP32 / CHUNKS)
-        steps = [Step("temp", chunk), Step("temp", chunk), Step("temp", chunk), Step("input", logits.bytes)]
+        steps = [Step("temp", chunk), Step("temp", chunk), Step("temp", chunk), Step("input", logits.bytes * (1 / CHUNKS))]
         return _loss_node(t, logits, chunk + chunk, steps)
 
     def _fused_loss(self, t: Tape, p: Profile, x: Var) -> Size:
@@ -81,6 +84,28 @@ class Head:
             steps.append(Step("weight", Size(fixed=self.size * width * p.weights)))
         t.emit("loss", [x], Size(fixed=1), FP32, kept, steps, trained=p.trained)
         return chunk
+
+
+def _older_loss(t: Tape, logits: Var, row: Loss) -> Size:
+    """Cross-entropy as older libraries write it: which copies of the logits there are is the row's."""
+    x = ops.cast(t, logits, FP32) if row.upcast else logits
+    held = x.bytes + (logits.bytes if row.half_kept and x is not logits else Size())
+    kept = [x] if row.output_kept else []
+    if row.shifted:
+        x = t.emit("shifted", [x], x.elements, x.each)
+        held = held + x.bytes
+    if not row.log_softmax:  # the gradient is written over the logits that it is the gradient of
+        return _loss_node(t, x, held - x.bytes, [Step("input", x.bytes)])
+    log_softmax = t.emit("log-softmax", [x], x.elements, x.each, [], [Step("input", x.bytes * _share(row))])
+    if log_softmax.grad:
+        t.nodes[-1].saves = (log_softmax, *kept)
+    held = held - kept[0].bytes if kept else held
+    return _loss_node(t, log_softmax, held, [Step("input", log_softmax.bytes * _share(row))])
+
+
+def _share(row: Loss) -> float:
+    """The share of the logits whose gradient exists at once."""
+    return 1 / CHUNKS if row.chunks else 1.0
 
 
 CHUNKS = 8  # torchtune's num_output_chunks; torchtitan's ChunkedCELoss cuts the sequence alike

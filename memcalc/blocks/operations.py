@@ -18,8 +18,8 @@ def linear(
 ) -> Var:  # fmt: skip
     """x Wᵀ (+ b): saves its input when W needs a gradient, and W itself (free, unless autocast made a copy).
 
-    width: outputs per token; weight: elements of W, of which a token needs the share `used`. Under autocast the casts of input and weight are what is saved. A frozen
-    W saves nothing; where it has low-rank adapters, they save what they need.
+    width: outputs per token; weight: elements of W, of which a token needs the share `used`. Under autocast the casts of
+    input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters, they save what they need.
     """
     w, x_used = Size(fixed=weight), x
     t.multiply(name, Size(token=2 * weight * used), x.grad + p.trained)
@@ -45,8 +45,10 @@ def linear(
         steps.append(Step("weight", w * p.weights))
     if p.quantised and not p.trained:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
         steps.append(Step("temp", w * p.compute))
+        saves += [x_used] if p.kernels.keeps_quantised_inputs else []
     steps.append(Step("input", x_used.bytes, 0))
     out = t.emit(name, inputs, Size(token=width), output or p.compute, saves, steps, trained=p.trained)
+    t.products.append(out)
     return _adapted(t, p, name, x, out) if name in p.adapters else out
 
 
@@ -61,7 +63,7 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     """base(x) + scaling · B(A(x)): PEFT casts the input to the adapters' fp32, the sum back (peft/tuners/lora/layer.py)."""
     rank, each = p.rank, p.adapter_each
     inputs, outputs = x.elements, base.elements
-    x32 = cast(t, cast(t, x, FP32), each)
+    x32 = dropout(t, p, cast(t, cast(t, x, FP32), each) if p.adapter_upcast else x, p.adapter_dropout)
     a_weight = Size(fixed=rank * (inputs.token / p.stream if inputs.token else 0) * FP32)
     low = t.emit(f"{name} lora A", [x32], Size(token=rank), each, [x32],
                  [Step("weight", a_weight), Step("input", x32.bytes)], trained=True)  # fmt: skip
@@ -74,6 +76,27 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     if p.magnitude:
         base, high = _scaled_by_magnitude(t, name, base, high, inputs, outputs)
     return cast(t, add(t, base, high), base.each)
+
+
+def padded_adapters(t: Tape, p: Profile, x: Var, base: Var, widths: dict[str, int]) -> Var:
+    """base(x) + the adapters of some of query, key and value, widened to all three (litgpt/lora.py, LoRAQKVLinear).
+
+    One A for all of them; their results are copied into zeros of the full width, and index_copy's derivative keeps what it
+    copied.
+    """
+    adapted = {name: width for name, width in widths.items() if name in p.adapters}
+    if not adapted:
+        return base
+    each, rank = base.each, p.rank * len(adapted)
+    x = dropout(t, p, x, p.adapter_dropout)
+    a_weight, b_weight = Size(fixed=rank * x.elements.token * each), Size(fixed=p.rank * sum(adapted.values()) * each)
+    low = t.emit("lora A", [x], Size(token=rank), each, [x], [Step("weight", a_weight), Step("input", x.bytes)], trained=True)
+    high = t.emit("lora B", [low], Size(token=sum(adapted.values())), each, [low],
+                  [Step("weight", b_weight), Step("input", low.bytes)], trained=True)  # fmt: skip
+    for part, weight in (("lora A", a_weight), ("lora B", b_weight)):
+        t.multiply(part, Size(token=2 * weight.fixed / each), 2)
+    wide = t.emit("padded", [high], base.elements, each, [high] if len(adapted) < len(widths) else [])
+    return add(t, base, scale(t, wide))
 
 
 def _scaled_by_magnitude(t: Tape, name: str, base: Var, high: Var, inputs: Size, outputs: Size) -> tuple[Var, Var]:
@@ -149,7 +172,7 @@ COMPOSITE_TEMPORARIES = {"silu": 5, "swish": 5}
 def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     """An activation function: most save their input, ReLU its output, the composed ones every intermediate."""
     kind = ACTIVATIONS.get(name, "input")
-    if kind == "gelu_new":
+    if kind == "gelu_new" and not (p.kernels.fused_activation or p.kernels.native_gelu):
         return _gelu_new(t, p, x)
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)
@@ -163,7 +186,7 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
             [Step("temp", x.bytes), Step("temp", x.bytes), Step("input", x.bytes)],
         )
     temporaries = [Step("temp", x.bytes)] * (COMPOSITE_TEMPORARIES.get(name, 0) if p.composite else 0)
-    y = t.emit("activation", [x], x.elements, x.each, [x] if kind == "input" else [], [*temporaries, Step("input", x.bytes)])
+    y = t.emit("activation", [x], x.elements, x.each, [] if kind == "output" else [x], [*temporaries, Step("input", x.bytes)])
     if kind == "output" and y.grad:
         t.nodes[-1].saves = (y,)
     return y

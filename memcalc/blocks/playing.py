@@ -21,6 +21,7 @@ class Played(NamedTuple):
     input_bytes: Size  # all that is kept under full recomputation
     peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
     gradients: float  # bytes of the parameter gradients it makes
+    chosen: Size = Size()  # what per-operation recomputation keeps beside the input
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -56,7 +57,8 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     saved = tape.saved()
     total = tape.saved_bytes()
     peaks = tape.backward(output, gradients=keep_gradients)
-    return Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape))
+    chosen = tape.chosen_bytes()
+    return Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen)
 
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:

@@ -13,27 +13,58 @@ class Kernels(NamedTuple):
     """What an implementation fuses. Each flag is a fact that a block's ledger reads."""
 
     name: str
-    fused_norm: bool  # saves its input and the statistics, no fp32 copies
-    fused_rotary: bool
-    fused_activation: bool  # gate and up are kept, silu(gate) and the product recomputed
-    fused_loss: bool  # linear and cross-entropy in chunks: logits never whole
     note: str
+    fused_norm: bool = False  # saves its input and the statistics, no fp32 copies
+    fused_rotary: bool = False
+    fused_activation: bool = False  # gate and up are kept, silu(gate) and the product recomputed
+    loss: str = ""  # key of LOSSES: the loss that comes with them, "" for the engine's
+    fused_qkv: bool = False  # one query-key-value product, its adapters padded to the full width (LoRAQKVLinear)
+    repeats_keys: bool = False  # keys and values are copied for every query head, whatever the attention kernel
+    native_gelu: bool = False  # gelu's tanh form is PyTorch's own kernel, not written out
+    keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
 KERNELS: dict[str, Kernels] = {
     row.name: row
     for row in (
+        Kernels("eager", "Hugging Face modules as written: norms upcast, every intermediate kept"),
+        Kernels("compiled", "torch.compile: pointwise chains fuse, their inputs are kept", True, True, True, "compiled"),
+        Kernels("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused", True, True, True, "fused"),
+        Kernels("te", "Transformer Engine: LayerNormLinear and LayerNormMLP", True, True, True, "compiled"),
+        Kernels("unsloth", "Unsloth's norm, rotary embedding and loss; the MLP as written", True, True, False, "in-place"),
         Kernels(
-            "eager",
-            False,
-            False,
-            False,
-            False,
-            "Hugging Face modules as written: norms upcast, every intermediate kept",
+            "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
+            fused_qkv=True, repeats_keys=True, native_gelu=True, keeps_quantised_inputs=True,
         ),
-        Kernels("compiled", True, True, True, False, "torch.compile: pointwise chains fuse, their inputs are kept"),
-        Kernels("liger", True, True, True, True, "Liger kernels: norm, rotary, SwiGLU and the loss fused"),
-        Kernels("te", True, True, True, False, "Transformer Engine: LayerNormLinear and LayerNormMLP"),
+    )
+}  # fmt: skip
+
+
+class Loss(NamedTuple):
+    """How cross-entropy is computed from the logits."""
+
+    name: str
+    note: str
+    upcast: bool = True  # in fp32; else in the logits' own type
+    half_kept: bool = True  # the 16-bit logits stay beside the upcast ones until the forward ends
+    shifted: bool = False  # the label shift copies the logits
+    log_softmax: bool = True  # kept; else the gradient is written over the logits
+    output_kept: bool = False  # the logits that the model returned live through the backward
+    chunks: bool = False  # the gradient exists one chunk at a time
+
+
+LOSSES: dict[str, Loss] = {
+    row.name: row
+    for row in (
+        Loss("full", "logits upcast to fp32, log-softmax kept (transformers ≥ 4.50, which shifts the labels)"),
+        Loss("chunked", "fp32 copy, log-softmax and gradient one chunk at a time", chunks=True),
+        Loss("fused", "logits one chunk at a time, gradients made in the forward (Liger)", chunks=True),
+        Loss("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them", False),
+        Loss("shifted", "as full, and the label shift copies the logits (transformers 4.46 to 4.49)", shifted=True),
+        Loss("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)", half_kept=False, shifted=True),
+        Loss("shifted-half", "in 16 bit, shifted, the output kept alive (GPTBigCode)", False, True, True, output_kept=True),
+        Loss("in-place", "Unsloth's kernel over shifted fp32 logits", half_kept=False, shifted=True, log_softmax=False),
+        Loss("listed", "LitGPT: fp32 logits and log-softmax of all chunks", half_kept=False, output_kept=True, chunks=True),
     )
 }
 
@@ -48,7 +79,7 @@ class Profile(NamedTuple):
     core_kept: bool = True  # False: attention's scores and probabilities are recomputed (Megatron's selective)
     kernels: Kernels = KERNELS["eager"]
     composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
-    loss: str = "full"  # full, chunked or fused
+    loss: str = "full"  # key of LOSSES
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     trained: bool = True  # weights need gradients
     adapters: tuple[str, ...] = ()  # linear layers with low-rank adapters, by the last part of their path
@@ -56,6 +87,8 @@ class Profile(NamedTuple):
     magnitude: bool = False  # the adapters are DoRA's: a learned magnitude scales the normalised sum
     fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
     adapter_each: int = FP32  # the type adapters compute in: their own, or autocast's
+    adapter_upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
+    adapter_dropout: float = 0.0  # on the adapters' input
     quantised: bool = False  # frozen matrices are dequantised for each product
     saved_input: int = 0  # bytes of a matrix product's saved input where it differs from compute (fp8)
     tp: int = 1

@@ -99,6 +99,8 @@ class Tape:
     nodes: list[Node] = field(default_factory=list)
     path: str = ""
     works: list[Work] = field(default_factory=list)
+    products: list[Var] = field(default_factory=list)  # results of matrix products, in order
+    attended: list[Var] = field(default_factory=list)  # results of attention kernels
 
     def emit(
         self,
@@ -141,6 +143,14 @@ class Tape:
     def saved_bytes(self) -> Size:
         total = ZERO
         for var in self.saved():
+            total = total + var.bytes
+        return total
+
+    def chosen_bytes(self) -> Size:
+        """What recomputation by operation keeps: attention's results and every second matrix product's, from the first on
+        (torchtitan/distributed/activation_checkpoint.py, _get_custom_policy)."""
+        total = ZERO
+        for var in (*self.attended, *self.products[::2]):
             total = total + var.bytes
         return total
 

@@ -19,11 +19,18 @@ COMMANDS: dict[str, Entry] = {
     "train": Entry("train", "Memory per GPU of a training step."),
     "infer": Entry("infer", "Memory per GPU of serving, and how many requests fit."),
     "bytes": Entry("bytes_per_parameter", "Bytes per parameter, precision × optimizer (the rule of thumb)."),
+    "budget": Entry("budget", "FLOPs, petaFLOP/s-days, GPU-hours, days, cost and energy of a training run."),
+    "runs": Entry("runs", "Published training runs and what memcalc computes for them; with a NAME, one."),
+    "chinchilla": Entry("chinchilla", "Compute-optimal parameters and tokens, under every published law."),
+    "optimal": Entry("chinchilla", "The same as chinchilla."),
+    "check": Entry("check", "CI gate: sizing files with limits; exit 0 or 1."),
+    "validate": Entry("validate", "Predictions against published measurements, with the error of each."),
     "inspect": Entry("inspect", "What a config.json holds: parameters by role, layers, formats."),
     "models": Entry("listings", "List model presets; with a NAME, show one."),
     "gpus": Entry("listings", "List accelerators; with a NAME, show one."),
     "formats": Entry("listings", "List number formats; with a NAME, show one."),
     "optimizers": Entry("listings", "List optimizers and their states; with a NAME, show one."),
+    "schema": Entry("schema", "JSON Schema of the sizing file and of the JSON output."),
 }
 
 
@@ -93,5 +100,5 @@ def _message(error: MemcalcError | click.ClickException) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
     fields = getattr(error, "fields", ())
-    options = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
+    options = ", ".join(name if name.isupper() else f"--{name.replace('_', '-')}" for name in fields)
     return f"{options}: {getattr(error, 'message', error)}" if options else str(error)

@@ -29,6 +29,48 @@ class Count(click.ParamType[int]):
 COUNT = Count()
 
 
+class Flops(click.ParamType[int]):
+    """An amount of compute as people write it: 5.76e23, 576 ZFLOP, 3640 PF-days."""
+
+    name = "flops"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from memcalc.units import parse_flops
+
+        try:
+            return parse_flops(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+FLOPS = Flops()
+
+
+class Number(click.ParamType[float]):
+    """A number that need not be whole: 0.4, 3640, 1.46M."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return value
+        from memcalc.units import parse_count
+
+        try:
+            return float(value if value.isascii() else "not a number")
+        except ValueError:
+            pass
+        try:
+            return float(parse_count(value))
+        except InputError:
+            self.fail(f"{value!r:.60} is not a number; write 0.4, 3640 or 1.4M", param, ctx)
+
+
+NUMBER = Number()
+
+
 class Words(click.ParamType[tuple[str, ...]]):
     """Words separated by commas."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, WORDS, output_options, preset_option, show
+from memcalc.cli.options import COUNT, NUMBER, WORDS, output_options, preset_option, show
 
 PARALLELISM = (
     "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "ep", "etp", "sequence_parallel",
@@ -17,12 +17,16 @@ PARALLELISM = (
 DEPENDENT: dict[str, Callable[[dict[str, Any]], bool]] = {
     "lora_rank": lambda given: given.get("method") in ("lora", "qlora", "dora"),
     "lora_targets": lambda given: given.get("method") in ("lora", "qlora", "dora"),
+    "lora_dropout": lambda given: given.get("method") in ("lora", "qlora", "dora"),
+    "base_format": lambda given: given.get("method") == "qlora",
     "offload_to": lambda given: "offload" in given,
     "pipeline_schedule": lambda given: given.get("pp", 1) > 1,
 }
 NEEDS = {
     "lora_rank": "belongs to adapters; add --method lora, qlora or dora",
     "lora_targets": "belongs to adapters; add --method lora, qlora or dora",
+    "lora_dropout": "belongs to adapters; add --method lora, qlora or dora",
+    "base_format": "is the frozen weights' format; add --method qlora",
     "offload_to": "says where to; add --offload optimizer, parameters or activations",
     "pipeline_schedule": "orders pipeline stages; add --pp",
 }
@@ -50,16 +54,22 @@ NEEDS = {
 @click.option("--grad-accum", type=COUNT, help="Micro-batches per optimizer step.  [default: 1]")
 @click.option("--seq-len", type=COUNT, help="Tokens per sequence.  [default: 4096, or the model's context]")
 @click.option("--recompute", metavar="none|selective|full", help="Activation recomputation.")
-@click.option("--kernels", metavar="eager|compiled|liger|te", help="Whose kernels run the blocks.  [default: the engine's]")
+@click.option(
+    "--kernels", metavar="eager|compiled|liger|te|unsloth|litgpt", help="Whose kernels run the blocks.  [default: the engine's]"
+)
 @click.option("--attention", metavar="eager|sdpa|flash", help="Attention kernel.  [default: sdpa]")
-@click.option("--loss", metavar="full|chunked|fused", help="How the cross-entropy is computed.  [default: the engine's]")
+@click.option(
+    "--loss", metavar="full|chunked|fused|compiled|…", help="How the cross-entropy is computed.  [default: the engine's]"
+)
 @click.option("--optimizer-impl", metavar="fused|foreach|for-loop", help="[default: the engine's]")
 @click.option(
-    "--engine", metavar="torch|accelerate|deepspeed|megatron|torchtitan", help="[default: torch, or ZeRO's deepspeed]"
+    "--engine", metavar="torch|accelerate|deepspeed|megatron|torchtitan|…", help="[default: torch, or ZeRO's deepspeed]"
 )
 @click.option("--method", metavar="full|lora|qlora|dora|qat")
 @click.option("--lora-rank", type=COUNT)
 @click.option("--lora-targets", type=WORDS, metavar="WORDS", help="all-linear, or q,k,v,output,gate,up,down …")
+@click.option("--lora-dropout", type=NUMBER, help="On the adapters' input.  [default: 0]")
+@click.option("--base-format", metavar="nf4-dq|nf4", help="Frozen matrices under qlora.  [default: nf4-dq]")
 @click.option("--offload", type=WORDS, metavar="WORDS", help="optimizer,parameters,activations: keep them off the GPU.")
 @click.option("--offload-to", metavar="cpu|nvme")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")

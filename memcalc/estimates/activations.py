@@ -40,7 +40,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
         stage,
         profile,
         architecture.hidden,
-        run.recompute,
+        "operations" if run.recompute == "selective" and run.engine_row.by_operation else run.recompute,
         "activations" in run.offload,
         # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
         run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0),
@@ -48,6 +48,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
         traffic(setting, groups),
         vocabulary * architecture.hidden * profile.weights if tied else 0,
         not run.adapts or run.recompute == "full",
+        run.engine_row.holds_inputs and setting.fsdp and run.adapts and run.recompute == "full",
     )
 
 

@@ -46,14 +46,16 @@ def traffic(setting: Setting, groups: Sequence[Group]) -> Traffic:
     p, zero = setting.run.parallelism, setting.zero
     shards = max((group.shards for group in groups), default=1)
     trained = sum(group.trained.elements() for group in groups if group.trained)
+    away = setting.gradients_at != "gpu"
     if setting.fsdp and shards > 1:
         full = p.fsdp != "grad-op"
-        return Traffic(full, not full, True, setting.compute, setting.gradients, shards)
+        return Traffic(full, not full, True, setting.compute, setting.gradients, shards, away=away,
+                       prefetches=setting.run.engine_row.prefetches or setting.run.recompute != "full")  # fmt: skip
     if zero >= 2 and shards > 1:
         bucket = min(trained, DEEPSPEED.reduce_bucket) * DEEPSPEED.buffers[zero] * setting.gradients
         if zero == 3:
-            return Traffic(True, False, True, setting.compute, setting.gradients, shards, bucket)
-        return Traffic(False, False, True, setting.compute, setting.gradients, shards, bucket)
+            return Traffic(True, False, True, setting.compute, setting.gradients, shards, bucket, away)
+        return Traffic(False, False, True, setting.compute, setting.gradients, shards, bucket, away)
     if not zero and p.shard_ranks > 1 and p.zero is None:
         return Traffic(buffers=trained * setting.gradients)  # DDP's buckets
     return Traffic()

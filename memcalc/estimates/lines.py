@@ -62,9 +62,37 @@ def weakest(lines: Iterable[Line]) -> str:
     return max((entry.certainty for entry in lines), key=CERTAINTY_ORDER.index, default=CERTAINTY_ORDER[0])
 
 
-def cited(lines: Iterable[Line]) -> dict[str, dict[str, Any]]:
+def cited(lines: Iterable["Line | Figure"]) -> dict[str, dict[str, Any]]:
     """The records of all sources that the lines cite."""
     from memcalc.sources import SOURCES
 
     keys = dict.fromkeys(CARDS[entry.formula].source for entry in lines)
     return {key: SOURCES[key]._asdict() for key in keys}
+
+
+class Figure(NamedTuple):
+    """A number that is no memory, in a unit of its own: the formula that it comes from, with its inputs."""
+
+    path: str
+    value: float
+    unit: str
+    formula: Callable[..., float]
+    inputs: dict[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        card = CARDS[self.formula]
+        return {
+            "path": self.path,
+            "value": self.value,
+            "unit": self.unit,
+            "formula": expression(self.formula),
+            "inputs": self.inputs,
+            "evaluated": with_values(self.formula, self.inputs),
+            "source": card.source + (f": {card.place}" if card.place else ""),
+            "certainty": card.certainty,
+        }
+
+
+def figure(path: str, unit: str, formula: Callable[..., float], **inputs: Any) -> Figure:
+    """Evaluate a formula into a figure."""
+    return Figure(path, formula(**inputs), unit, formula, inputs)

@@ -6,7 +6,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.playing import play, play_entry, play_exit
+from memcalc.blocks.playing import Played, play, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.estimates.adapters import adapter_names
@@ -30,10 +30,10 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         weights=FP32 if autocast or run.precision == "fp32" else HALF,
         autocast=autocast,
         attention=run.attention,
-        core_kept=run.recompute != "selective",
+        core_kept=run.recompute != "selective" or run.engine_row.by_operation,
         kernels=KERNELS[run.kernels_used],
         # one-device traces compose silu's backward; GPUs have a kernel for it, so there this is an upper bound
-        composite=not run.fsdp and p.gpus == 1,
+        composite=run.engine_row.traced and not run.fsdp and p.gpus == 1,
         loss=run.loss_used,
         masked=needs_masks(architecture, run.seq_len),
         trained=full,
@@ -41,7 +41,9 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         rank=run.lora_rank if adapters else 0,
         magnitude=run.method == "dora",
         fake_quantised=run.method == "qat",
-        adapter_each=HALF if amp else FP32,
+        adapter_each=HALF if amp else FP32 if run.engine_row.peft else compute,
+        adapter_upcast=run.engine_row.peft,
+        adapter_dropout=run.lora_dropout,
         quantised=run.method == "qlora",
         saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
         tp=p.tp,
@@ -89,7 +91,7 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
     previous step too, stay until they are collected. Returns the bytes of one such pair."""
-    if not run.adapts or run.recompute != "full":
+    if not run.adapts or run.recompute != "full" or not run.engine_row.traced:
         return 0
     tokens = run.micro_batch * (run.seq_len // run.parallelism.cp)
     return 2 * tokens * architecture.hidden * profile.residual
@@ -128,10 +130,19 @@ def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
         collect(play_entry(stage.entry, profile).saved, 1, "")
     for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
         played = play(layer, profile, setup.hidden)
-        collect((("input", played.input_bytes),) if setup.recompute == "full" else played.saved, count, "layers/")
+        collect(_kept(played, setup.recompute), count, "layers/")
     if stage.exit:
         collect(play_exit(stage.exit, profile, setup.hidden).saved, 1, "")
     return tuple((name, size, layers) for (name, layers), size in out.items())
+
+
+def _kept(played: Played, recompute: str) -> tuple[tuple[str, Size], ...]:
+    """What a layer keeps until its backward, by name."""
+    if recompute == "full":
+        return (("input", played.input_bytes),)
+    if recompute == "operations":
+        return ("input", played.input_bytes), ("chosen results", played.chosen)
+    return played.saved
 
 
 def saved_by_block(setup_stage: Stage, setup: Setup, tokens: int, pairs: int) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -63,6 +63,9 @@ def make_setting(run: Training) -> Setting:
                  formats.bytes_of("states"))  # fmt: skip
         if run.engine_row.fp32_gradients and formats.master:  # Megatron accumulates into fp32 main gradients
             sizes = (sizes[0], 4, *sizes[2:])
+    elif not run.engine_row.peft:
+        each = formats.bytes_of("weights")
+        sizes = (each, each, 0, each)
     else:  # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
         sizes = (4, 4, 0, 4)
     return Setting(run, formats, *sizes, formats.bytes_of("compute"), zero, fsdp, parameters_at, gradients_at, optimizer_at)
@@ -119,7 +122,7 @@ def _parameters(setting: Setting, name: str, group: Group, held: Tensors, each: 
 
 def _quantised_parameters(setting: Setting, group: Group, place: str) -> Line:
     assert group.quantised
-    low = number_format("nf4-dq")
+    low = number_format(setting.run.base_format)
     sharded = setting.fsdp or setting.zero == 3
     elements = group.quantised.elements("flat", group.shards if sharded else 1)
     return line("parameters", f"{group.name}/nf4", "always", model_states.block_format_bytes, place,

@@ -39,6 +39,8 @@ class Traffic(NamedTuple):
     reduced_each: int = 4  # bytes of an element in the reduce-scatter buffer and in the stored shard
     shards: int = 1
     buffers: int = 0  # buckets that stand all the time
+    away: bool = False  # reduced gradients go to host memory
+    prefetches: bool = True  # the next layer's parameters arrive during the backward of one
 
 
 class Setup(NamedTuple):
@@ -47,13 +49,14 @@ class Setup(NamedTuple):
     stage: Stage
     profile: Profile
     hidden: int
-    recompute: str  # none, selective or full
+    recompute: str  # none, selective (attention's core), operations or full
     offload: bool  # what layers keep waits in host memory
     standing: bool  # gradients stand throughout: of earlier micro-batches, or a main-gradient buffer
     in_flight: float  # micro-batches whose activations this stage holds
     traffic: Traffic
     tied: int  # bytes of the gradient of a tied matrix, made twice
     input_grad: bool = True
+    holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
 
 
 class Form(NamedTuple):
@@ -139,9 +142,11 @@ def _layer_forms(setup: Setup, kinds: list[Kind], base: Size, head: int, root: i
         kept = _sum(k.kept * n for k, n in zip(kinds, before, strict=True))
         after = [n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True))]
         done = 0 if setup.standing else sum(k.stored * n for k, n in zip(kinds, after, strict=True))
+        if setup.holds_inputs:
+            kept = kept + _sum(k.kept * (2 * n) for k, n in zip(kinds, after, strict=True))
         gather = root
         if traffic.gathers:  # this layer, and the next one on its way
-            gather += kind.gathered * (2 if any(before) else 1)
+            gather += kind.gathered * (2 if any(before) and traffic.prefetches else 1)
         elif traffic.keeps:  # what the backward is through with has been resharded
             gather += kind.gathered + sum(k.gathered * n for k, n in zip(kinds, before, strict=True))
         if traffic.reduces and any(after):  # the layer before is still being reduced
@@ -183,16 +188,18 @@ def _kind(setup: Setup, index: int) -> Kind:
     kept, own = played.saved_bytes, ZERO
     if setup.recompute == "full":
         kept = own = played.input_bytes
+    elif setup.recompute == "operations":
+        kept, own = played.input_bytes + played.chosen, played.input_bytes
     gradient = int(played.gradients)
     reduced = gradient // traffic.each * traffic.reduced_each if traffic.reduces else 0
-    stored = reduced // traffic.shards if traffic.reduces else gradient
+    stored = 0 if traffic.away else reduced // traffic.shards if traffic.reduces else gradient
     return Kind(kept, own, played.peaks, stored, sequence.elements[index] * traffic.each, reduced)
 
 
 def _first_layer_saves_less(setup: Setup) -> Size:
     """Behind a frozen embedding no gradient flows into the first layer, so its first operations keep nothing."""
     sequence = setup.stage.sequence
-    if setup.input_grad or setup.recompute == "full" or not setup.stage.entry or not sequence.kinds:
+    if setup.input_grad or setup.recompute in ("full", "operations") or not setup.stage.entry or not sequence.kinds:
         return ZERO
     first = next(k for k, (before, _) in zip(sequence.kinds, sequence.extremes, strict=True) if not any(before))
     usual = play(first, setup.profile, setup.hidden).saved_bytes

@@ -27,6 +27,7 @@ from memcalc.formulas import model_states
 from memcalc.formulas.engines import ALLOCATOR_SEGMENT, COMMUNICATOR_BYTES, CONTEXT_BYTES
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.precision import precision
+from memcalc.formulas.residuals import MIN_ROWS, Range, bound_bytes, measured_range
 from memcalc.specs.rules import SpecError
 from memcalc.specs.training import Training
 
@@ -115,6 +116,19 @@ class TrainingEstimate:
         return self.reserved + self.rank.sums["gpu"]["overhead"]
 
     @property
+    def measured_range(self) -> Range:
+        """Where measured runs of this engine and method lie, as shares of the peak."""
+        return measured_range(self.run.engine_row.name, self.run.method)
+
+    @property
+    def low(self) -> int:
+        return bound_bytes(self.peak, self.measured_range.low)
+
+    @property
+    def high(self) -> int:
+        return bound_bytes(self.peak, self.measured_range.high)
+
+    @property
     def host_per_node(self) -> int:
         return self._ranks_on_node * (sum(self.rank.sums["host"].values()) + self.evaluated.host)
 
@@ -146,11 +160,22 @@ class TrainingEstimate:
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
         if run.method == "qlora":
-            out.append("QLoRA: matrices in the layers are NF4, doubly quantised; embeddings, norms and head stay 16 bit")
-        if run.adapts:
+            double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
+            out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")
+        if run.adapts and run.engine_row.peft:
             out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
+        elif run.adapts:
+            out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
+        out.append(range_sentence(self.measured_range))
         out.append("reserved: peak rounded to the allocator's 2 MiB segments, fragmentation not included")
         return tuple(out)
+
+
+def range_sentence(found: Range) -> str:
+    """What the range rests on."""
+    rows, engine, method = found.rows.rows, found.rows.engine, found.rows.method
+    whose = f"of all engines (fewer than {MIN_ROWS} of this one and method)" if found.pooled else f"of {engine}, {method}"
+    return f"low to high: {found.low:+.1%} to {found.high:+.1%} of the peak, four fifths of {rows} measured runs {whose}"
 
 
 def estimate(architecture: Architecture, run: Training) -> TrainingEstimate:
@@ -199,7 +224,8 @@ class _Shared:
         in_flight = min(run.grad_accum, run.parallelism.pp) if run.parallelism.pipeline_schedule != "gpipe" else run.grad_accum
         self._key = (
             run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
-            run.attention, run.recompute, run.method, run.lora_rank, run.lora_targets, run.offload, run.offload_to,
+            run.attention, run.recompute, run.method, run.lora_rank, run.lora_targets, run.lora_dropout > 0, run.base_format,
+            run.offload, run.offload_to,
             run.grad_accum > 1, in_flight, needs_masks(architecture, run.seq_len),
         )  # fmt: skip
 

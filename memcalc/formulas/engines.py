@@ -12,18 +12,38 @@ class Engine(NamedTuple):
     optimizer_impl: str
     fp32_gradients: bool  # keeps a persistent fp32 main-gradient buffer under mixed precision
     note: str
+    peft: bool = True  # adapters are PEFT's: fp32 whatever the precision; else they have the precision's own type
+    holds_inputs: bool = False  # FSDP1 behind frozen weights: inputs of recomputed layers and their gradients stay
+    prefetches: bool = True  # gathers the next layer during the backward of one; FSDP1 does not through a reentrant checkpoint
+    traced: bool = True  # as traced on one device: PEFT's leaf outlives the step, silu's backward is composed
+    by_operation: bool = False  # selective recomputation keeps results by operation; else it recomputes attention's core
 
 
 ENGINES: dict[str, Engine] = {
     row.name: row
     for row in (
         Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2"),
-        Engine("accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP"),
+        Engine(
+            "accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP1",
+            holds_inputs=True, prefetches=False, traced=False,
+        ),
         Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules"),
         Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),
-        Engine("torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile"),
+        Engine("torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True),
+        Engine(
+            "torchtune", "eager", "chunked", "fused", False, "torchtune's recipes: adapters in bf16, FSDP2",
+            peft=False, traced=False,
+        ),
+        Engine(
+            "fsdp-qlora", "eager", "full", "fused", False, "fsdp_qlora: FSDP1 around PEFT, adapters in bf16",
+            peft=False, holds_inputs=True, prefetches=False, traced=False,
+        ),
+        Engine(
+            "litgpt", "litgpt", "listed", "fused", False, "LitGPT with Lightning Fabric: adapters in bf16",
+            peft=False, traced=False,
+        ),
     )
-}
+}  # fmt: skip
 
 
 class ZeroDefaults(NamedTuple):

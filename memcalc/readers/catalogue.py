@@ -19,7 +19,7 @@ from memcalc.specs.hardware import Accelerator
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-KINDS = {"gpus": "GPU", "models": "model"}  # folder → what one of its files describes
+KINDS = {"gpus": "GPU", "models": "model", "runs": "training run"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
 MAX_PRESET_BYTES = 2**20
 MAX_DOTS = 100  # in one line: tomllib takes minutes over a key of tens of thousands of dotted parts

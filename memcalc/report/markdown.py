@@ -6,6 +6,7 @@ from memcalc.report.report import Report, Table, cell
 def render(report: Report) -> str:
     parts = [f"### {report.heading}"] if report.heading else []
     parts += [_table(table) for table in report.tables]
+    parts += [f"```text\n{picture}\n```" for picture in report.pictures]
     if report.verdict:
         parts.append(f"**{report.verdict}**")
     if report.notes:

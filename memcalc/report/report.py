@@ -32,6 +32,7 @@ class Report(NamedTuple):
     verdict: str = ""
     tone: str = ""  # good, bad or "": the colour of the verdict, never its only sign
     notes: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()  # plots in text, drawn by memcalc.report.plot
 
 
 def cell(value: Any, kind: str) -> str:
@@ -68,6 +69,12 @@ def _rate(value: float) -> str:
     return f"{value / 1e12:,.4g} T"
 
 
+def _flops(value: float) -> str:
+    from memcalc.units import format_flops
+
+    return format_flops(value)
+
+
 def bar(share: float, width: int = 20) -> str:
     """A bar of eighths for a share between 0 and 1.
 
@@ -85,5 +92,6 @@ _CELLS: dict[str, Callable[[Any], str]] = {
     "number": _number,
     "percent": lambda value: f"{100 * value:.1f} %",
     "rate": _rate,
+    "flops": _flops,
     "bar": bar,
 }

@@ -47,6 +47,8 @@ def _print(console: Console, report: Report) -> None:
         console.print(Text(report.heading, style="bold"))
     for table in report.tables:
         console.print(_table(table, ascii_only=not _can_encode()))
+    for picture in report.pictures:
+        console.print(_picture(picture), no_wrap=True, overflow="ignore", crop=False)
     if report.verdict:
         console.print(Text(report.verdict, style=f"bold {TONES[report.tone]}"))
     for note in report.notes:
@@ -72,9 +74,18 @@ def _table(table: Table, *, ascii_only: bool) -> RichTable:
     return grid
 
 
+def _picture(picture: str) -> Text:
+    """A plot, in characters that the terminal has."""
+    if not _can_encode():
+        from memcalc.report.plot import as_ascii
+
+        picture = as_ascii(picture)
+    return Text(picture + "\n")
+
+
 def _can_encode() -> bool:
     try:
-        "█├—".encode(sys.stdout.encoding or "utf-8")
+        "█├—⠿".encode(sys.stdout.encoding or "utf-8")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

@@ -29,6 +29,8 @@ def document(
         "peak_optimizer_step": found.peak_optimizer_step,
         "peak": found.peak,
         "peak_moment": found.highest.name,
+        "low": found.low,
+        "high": found.high,
         "reserved": found.reserved,
         "device": found.device,
         "pipeline_stage": found.stage,
@@ -70,7 +72,9 @@ def run_document(run: Training) -> dict[str, Any]:
     out |= {"engine": run.engine_row.name, "kernels": run.kernels_used, "loss": run.loss_used,
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
     if run.adapts:
-        out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets)}
+        out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
+    if run.method == "qlora":
+        out["base_format"] = run.base_format
     out["offload"] = list(run.offload)
     degrees = ("gpus", "gpus_per_node", "tp", "pp", "cp", "ep", "etp", "zero", "fsdp")
     out["parallelism"] = {name: getattr(p, name) for name in degrees}

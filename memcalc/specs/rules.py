@@ -77,7 +77,8 @@ def _quick(rule: Range | Choice) -> Callable[[Any], bool]:
         names = frozenset(rule.names)
         return lambda value: value.__class__ is str and value in names
     low, high = rule
-    return lambda value: value.__class__ is int and low <= value <= high
+    kind = type(low)
+    return lambda value: value.__class__ is kind and low <= value <= high
 
 
 def _metadata(annotation: Any) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from memcalc.blocks.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES
@@ -15,8 +16,9 @@ ADAPTER_METHODS = ("lora", "qlora", "dora")
 RECOMPUTE = ("none", "selective", "full")
 OFFLOADABLE = ("optimizer", "parameters", "activations")
 ATTENTION = ("eager", "sdpa", "flash")
-KERNEL_NAMES = ("eager", "compiled", "liger", "te")
-LOSSES = ("full", "chunked", "fused")
+KERNEL_NAMES = tuple(KERNELS)
+LOSS_NAMES = tuple(LOSSES)
+BASE_FORMATS = ("nf4-dq", "nf4")
 OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
 MAX_TOKENS = 2**40
 
@@ -34,12 +36,14 @@ class Training:
     recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
     attention: Annotated[str, Choice(ATTENTION)] = "sdpa"
     kernels: Annotated[str, Choice(KERNEL_NAMES)] | None = None  # default: the engine's
-    loss: Annotated[str, Choice(LOSSES)] | None = None  # default: the engine's, or fused where the kernels fuse it
+    loss: Annotated[str, Choice(LOSS_NAMES)] | None = None  # default: the kernels', or else the engine's
     optimizer_impl: Annotated[str, Choice(OPTIMIZER_IMPLS)] | None = None  # default: the engine's
     engine: Annotated[str, Choice(tuple(ENGINES))] | None = None  # default: deepspeed under ZeRO, else torch
     method: Annotated[str, Choice(METHODS)] = "full"
     lora_rank: Annotated[int, Range(1, 65536)] = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
+    lora_dropout: Annotated[float, Range(0.0, 0.999)] = 0.0  # on the adapters' input
+    base_format: Annotated[str, Choice(BASE_FORMATS)] = "nf4-dq"  # of the frozen matrices under qlora
     offload: tuple[Annotated[str, Choice(OFFLOADABLE)], ...] = ()
     offload_to: Annotated[str, Choice(("cpu", "nvme"))] = "cpu"
 
@@ -82,7 +86,7 @@ class Training:
 
     @property
     def loss_used(self) -> str:
-        return self.loss or ("fused" if self.kernels_used == "liger" else self.engine_row.loss)
+        return self.loss or KERNELS[self.kernels_used].loss or self.engine_row.loss
 
     @property
     def optimizer_impl_used(self) -> str:

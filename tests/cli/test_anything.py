@@ -91,6 +91,13 @@ def test_nonsense(places: dict[str, str], name: str, command: str, data: st.Data
     check([command, model(places, name), *data.draw(typed(command, values))])
 
 
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_chinchilla(data: st.DataObject) -> None:
+    start = data.draw(st.sampled_from(["--flops=1e21", "--params=7B", "--tokens=1T", "--pf-days=1", "--law=kaplan"]))
+    check(["chinchilla", start, *data.draw(typed("chinchilla", data.draw(st.sampled_from([plausible, values]))))])
+
+
 LISTINGS = ("bytes", "inspect", "models", "gpus", "formats", "optimizers")
 
 

@@ -25,7 +25,7 @@ Folder = Callable[..., str]
 
 EVERY = (
     "train 7B --gpus 8 --zero 2 --gpu h100", "train MODEL --gpu rtx-4090", "infer MODEL --gpu h100", "bytes",
-    "inspect MODEL",
+    "inspect MODEL", "chinchilla --params 70B --tokens 1.4T --unique-tokens 200B --inference-tokens 1T",
     "models", "models llama-3.1-8b", "gpus", "gpus h100", "formats", "formats nf4", "optimizers", "optimizers muon",
 )  # fmt: skip
 each_command = pytest.mark.parametrize("command", EVERY)

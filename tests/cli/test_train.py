@@ -15,7 +15,7 @@ CONTRACT = (
     "per_gpu.parameters", "per_gpu.gradients", "per_gpu.optimizer_states", "per_gpu.activations",
     "per_gpu.communication", "per_gpu.overhead", "per_gpu.steady", "per_gpu.after_forward",
     "per_gpu.peak_forward_backward",
-    "per_gpu.peak_optimizer_step", "per_gpu.peak", "per_gpu.reserved", "per_gpu.device",
+    "per_gpu.peak_optimizer_step", "per_gpu.peak", "per_gpu.low", "per_gpu.high", "per_gpu.reserved", "per_gpu.device",
     "gpu.name", "gpu.memory", "gpu.usable", "gpu.fits", "gpu.headroom", "host.per_node",
     "lines.0.path", "lines.0.bytes", "lines.0.phase", "lines.0.formula", "lines.0.inputs", "lines.0.source",
     "assumptions", "warnings", "sources",

@@ -185,7 +185,7 @@ class TestFolders:
             place.mkdir()
         elif content == "file":
             place.write_text("")
-        assert refusal("h100", place).endswith("is no folder of presets: it must hold gpus/ or models/")
+        assert refusal("h100", place).endswith("is no folder of presets: it must hold gpus/ or models/ or runs/")
 
     def test_hidden_files_and_folders_are_no_presets(self, folder: Path) -> None:
         write(folder, "broken", ".#mine.toml")

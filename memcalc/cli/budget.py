@@ -1,0 +1,141 @@
+"""`memcalc budget [MODEL]`."""
+
+from typing import Any
+
+import click
+
+from memcalc.cli.options import COUNT, FLOPS, NUMBER, output_options, preset_option, show
+from memcalc.errors import InputError
+
+REFERENCES = ("a100-sxm4-80", "h100-sxm-80", "v100-sxm2-32")  # what people count in
+HARDWARE = ("gpus", "days", "gpu_hours", "mfu", "hfu", "cost")  # one of these in place of a run's own
+
+
+class Days(click.ParamType[float]):
+    """Days, or any duration with its unit: 30, 30d, 36h, '2 weeks'."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return value
+        from memcalc.units import parse_duration
+
+        try:
+            return NUMBER.convert(value, param, ctx)
+        except click.BadParameter:
+            try:
+                return parse_duration(value) / 86_400
+            except InputError as error:
+                self.fail(str(error), param, ctx)
+
+
+class Share(click.ParamType[float]):
+    """A share of 1, as such or in percent: 0.4, 40%."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and value.endswith("%"):
+            return NUMBER.convert(value[:-1], param, ctx) / 100
+        share = NUMBER.convert(value, param, ctx)
+        if share > 2:
+            self.fail(f"{value!r:.40} is more than the whole; write 0.4 or 40%", param, ctx)
+        return share
+
+
+class Grid(click.ParamType[float]):
+    """kg CO2e a kWh, or grams with a g: 0.385, 385g."""
+
+    name = "kg/kWh"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and value.endswith("g") and not value.endswith("kg"):
+            return NUMBER.convert(value[:-1], param, ctx) / 1000
+        kilograms = NUMBER.convert(value.removesuffix("kg") if isinstance(value, str) else value, param, ctx)
+        if kilograms > 3:
+            self.fail(f"{value!r:.40} kg CO2e a kWh is more than any grid emits; write 0.385 or 385g", param, ctx)
+        return kilograms
+
+
+DAYS, SHARE, GRID = Days(), Share(), Grid()
+
+
+@click.command("budget", no_args_is_help=True)
+@click.argument("model", required=False)
+@click.option("--params", type=COUNT, help="Parameters, without a MODEL.")
+@click.option("--tokens", type=COUNT, help="Training tokens.")
+@click.option("--flops", type=FLOPS, help="Model FLOPs: 3.14e23, 314 ZFLOP.")
+@click.option("--pf-days", type=NUMBER, help="The same in petaFLOP/s-days of 8.64e19 FLOP.")
+@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@click.option("--gpus", type=COUNT, help="Number of accelerators.")
+@click.option("--days", type=DAYS, help="Wall clock: 30, 36h, '2 weeks'.")
+@click.option("--gpu-hours", type=NUMBER, help="Hours of all accelerators together.")
+@click.option("--mfu", type=SHARE, help="Model FLOPs utilisation of the dense peak.  [default: 0.4]")
+@click.option("--hfu", type=SHARE, help="Hardware FLOPs utilisation, recomputation included.")
+@click.option("--cost", type=NUMBER, help="Ceiling in USD: 5.5M.")
+@click.option("--price", type=NUMBER, help="USD an accelerator-hour.  [default: a dated range]")
+@click.option("--watts", type=NUMBER, help="Power of one accelerator.  [default: its thermal design power]")
+@click.option("--power-share", type=SHARE, help="Share of the thermal design power that it draws.  [default: 1]")
+@click.option("--pue", type=NUMBER, help="Power usage effectiveness of the data centre.  [default: 1.2]")
+@click.option("--grid-intensity", type=GRID, help="kg CO2e a kWh, or 385g.  [default: 0.475]")
+@click.option("--recompute", metavar="none|selective|full", help="Activation recomputation: HFU above MFU.")
+@click.option("--seq-len", type=COUNT, help="Tokens a sequence, for attention.  [default: 2048, or the model's context]")
+@click.option("--flops-by", metavar="LEVEL", help="6ND, architecture, architecture-causal, palm, palm-causal, hoffmann.")
+@click.option("--precision", metavar="FORMAT", help="Whose dense peak counts: bf16, fp8, …  [default: bf16, or fp16]")
+@click.option("--like", metavar="RUN", help="Start from a published run (`memcalc runs`); options replace its own.")
+@preset_option
+@output_options
+def budget_command(
+    model: str | None, gpu: str | None, like: str | None, presets: tuple[str, ...], format_: str, get: str | None,
+    output: str | None, **settings: Any,
+) -> None:  # fmt: skip
+    """FLOPs, petaFLOP/s-days, GPU-hours, days, cost, energy: whatever is not given is solved.
+
+    MODEL is a preset (`memcalc models`), a config.json or its folder, or a parameter count such as 7B.
+
+    \b
+    memcalc budget llama-3.1-8b --tokens 15T --gpu h100 --gpus 1024
+    memcalc budget --params 175B --tokens 300B --gpu v100 --gpus 10k --mfu 0.2
+    memcalc budget --params 7B --gpu a100 --cost 200k
+    memcalc budget --like gpt-3 --gpu h100 --gpus 1024
+    """
+    from memcalc.estimates.budget import estimate
+    from memcalc.estimates.runs import recompute, run_budget
+    from memcalc.readers.catalogue import accelerator
+    from memcalc.report.budget import report
+    from memcalc.specs.budget import Budget
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    name, architecture, compared = "", None, None
+    if like is not None:
+        from memcalc.readers.runs import training_run
+
+        if model is not None or "params" in given:
+            raise InputError("brings a model of its own; leave out MODEL and --params", place="--like")
+        run = training_run(like, presets)
+        own = accelerator(run.gpu, presets) if run.gpu else None
+        compared = recompute(run, own)
+        keeps = gpu is None and not any(key in given for key in HARDWARE)
+        based = run_budget(run, own, hardware=keeps)
+        taken = {key: getattr(based, key) for key in based.__dataclass_fields__ if getattr(based, key) is not None}
+        if not keeps:
+            taken.pop("mfu", None)
+        if "flops" in given or "pf_days" in given:
+            taken.pop("tokens", None)
+        given = taken | given
+        name, gpu = run.name, gpu or run.gpu or None
+    if model is not None:
+        from memcalc.readers.models import read_model
+
+        found = read_model(model, presets)
+        name, architecture = found.name, found.architecture
+        if architecture is None:
+            if given.setdefault("params", found.parameters) != found.parameters:
+                raise InputError(f"says {given['params']:,}, but MODEL {found.parameters:,}; leave one out", place="--params")
+            name = ""
+    device = accelerator(gpu, presets) if gpu else None
+    references = [accelerator(each) for each in REFERENCES]
+    budget = Budget(**given)
+    show(report(name, estimate(budget, architecture=architecture, gpu=device, references=references), compared),
+         format_, get, output)  # fmt: skip

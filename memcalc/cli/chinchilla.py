@@ -1,0 +1,57 @@
+"""`memcalc chinchilla`, also called `memcalc optimal`."""
+
+from typing import Any
+
+import click
+
+from memcalc.cli.options import COUNT, FLOPS, NUMBER, output_options, preset_option, show
+
+
+@click.command("chinchilla", no_args_is_help=True)
+@click.option("--flops", type=FLOPS, help="Budget: 5.76e23, 576 ZFLOP or '3640 PF-days'.")
+@click.option("--pf-days", type=NUMBER, help="Budget in petaFLOP/s-days.")
+@click.option("--gpu-hours", type=NUMBER, help="Budget in GPU-hours of a --gpu at an --mfu.")
+@click.option("--gpu", metavar="NAME", help="Accelerator of those hours, as in `memcalc gpus`.")
+@click.option("--mfu", type=NUMBER, help="Share of its dense peak that training uses.  [default: 0.4]")
+@click.option("--params", type=COUNT, help="Parameters: asks for the tokens. With --tokens: how far is this from optimal?")
+@click.option("--model", metavar="MODEL", help="The same, of a preset or config.json (active parameters).")
+@click.option("--tokens", type=COUNT, help="Training tokens: asks for the parameters.")
+@click.option("--law", multiple=True, metavar="NAME", help="Only this law (repeatable); the first answers.  [default: all]")
+@click.option("--inference-tokens", type=COUNT, help="Tokens it will serve: the least compute over its life.")
+@click.option("--unique-tokens", type=COUNT, help="Unique tokens there are: what repeating them is worth.")
+@preset_option
+@output_options
+def chinchilla_command(
+    gpu: str | None, model: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None,
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Compute-optimal parameters and tokens, under every published law.
+
+    \b
+    memcalc chinchilla --flops 5.76e23
+    memcalc chinchilla --params 175B --tokens 300B
+    memcalc chinchilla --gpu-hours 1M --gpu h100 --mfu 0.4 --law besiroglu --inference-tokens 2T
+
+    Laws: besiroglu (the default answer), hoffmann-1, hoffmann-2, hoffmann-3, hoffmann-3-unrounded, kaplan, deepseek,
+    llama3, krajewski (mixture of experts), muennighoff (repeated data), rule-of-thumb (20 tokens per parameter).
+    """
+    from memcalc.estimates.scaling import estimate
+    from memcalc.report.scaling import report
+    from memcalc.specs.scaling import ScalingQuestion
+
+    question = ScalingQuestion(gpu=gpu, model=model, **settings)
+    accelerator = parameters = None
+    name = ""
+    if gpu:
+        from memcalc.readers.catalogue import accelerator as read_accelerator
+
+        accelerator = read_accelerator(gpu, presets)
+    if model:
+        from memcalc.readers.models import read_model
+
+        read = read_model(model, presets)
+        name, parameters = read.name, read.architecture.active_parameters if read.architecture else read.parameters
+    show(report(question, estimate(question, accelerator, parameters), name), format_, get, output)
+
+
+optimal_command = chinchilla_command

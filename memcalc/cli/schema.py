@@ -1,0 +1,15 @@
+"""`memcalc schema`."""
+
+import click
+
+from memcalc.cli.options import output_options, show
+
+
+@click.command("schema")
+@click.argument("what", type=click.Choice(("sizing", "output")), default="sizing")
+@output_options
+def schema_command(what: str, format_: str, get: str | None, output: str | None) -> None:
+    """JSON Schema of the sizing file (`memcalc check`), or of the JSON output."""
+    from memcalc.report.schema import report
+
+    show(report(what), "json" if format_ == "table" else format_, get, output)

@@ -1,0 +1,149 @@
+"""Predictions against published measurements: the error of each, and how errors are distributed."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import median, quantiles
+from typing import NamedTuple
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.training import estimate
+from memcalc.formulas.residuals import MIN_ROWS, Quantiles
+from memcalc.specs.measured import KINDS, Measured
+
+LIVE = ("allocated", "active")  # kinds that count live tensors, as per_gpu.peak does
+DIGITS = 4  # of a stored quantile
+
+
+class Residual(NamedTuple):
+    """One measured number beside its prediction; bytes. error = predicted / measured − 1."""
+
+    id: str
+    engine: str
+    method: str
+    kind: str
+    grade: str
+    measured: int
+    predicted: int
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.measured - 1
+
+
+class Bound(NamedTuple):
+    """A run that ended out of memory: as measured if it is predicted not to fit. Bytes on the device.
+
+    `high` is the prediction times what measured runs of this engine and method take at most beyond theirs (90th percentile of
+    nvidia-smi or reserved readings): a full GPU is lost to fragmentation before its last byte is used.
+    """
+
+    id: str
+    engine: str
+    method: str
+    grade: str
+    predicted: int
+    high: int
+    usable: int
+
+    @property
+    def verdict(self) -> str:
+        if self.predicted > self.usable:
+            return "does not fit: as measured"
+        return "may not fit: fragmentation decided" if self.high > self.usable else "fits: not as measured"
+
+
+class Skipped(NamedTuple):
+    """A row that cannot be predicted, and why."""
+
+    id: str
+    grade: str
+    reason: str
+
+
+class Validation(NamedTuple):
+    """All rows, each in exactly one of the three lists."""
+
+    residuals: tuple[Residual, ...]
+    bounds: tuple[Bound, ...]
+    skipped: tuple[Skipped, ...]
+
+
+class Spread(NamedTuple):
+    """Errors of the rows of one engine, method and kind. low, high: 10th and 90th percentile of measured / predicted − 1."""
+
+    engine: str
+    method: str
+    kind: str
+    rows: int
+    median: float  # of the absolute errors
+    p90: float  # of the absolute errors
+    low: float
+    high: float
+
+
+def validate(cases: Iterable[tuple[Measured, Architecture]]) -> Validation:
+    """Predict every row that can be predicted."""
+    residuals: list[Residual] = []
+    failed: list[tuple[Measured, int]] = []
+    skipped: list[Skipped] = []
+    for row, architecture in cases:
+        if row.run is None:
+            skipped.append(Skipped(row.id, row.grade, row.unpredictable))
+            continue
+        found = estimate(architecture, row.run)
+        engine, method = row.run.engine_row.name, row.run.method
+        if row.role == "oom":
+            failed.append((row, found.device))
+        for kind, value in row.values.items():
+            residuals.append(Residual(row.id, engine, method, kind, row.grade, value, getattr(found, KINDS[kind])))
+    return Validation(tuple(residuals), tuple(_bounds(failed, residuals)), tuple(skipped))
+
+
+def _bounds(failed: Iterable[tuple[Measured, int]], residuals: Sequence[Residual]) -> Iterator[Bound]:
+    for row, device in failed:
+        assert row.run is not None  # it was predicted
+        assert row.usable is not None  # Measured's own rule
+        engine, method = row.run.engine_row.name, row.run.method
+        same = (r for r in residuals if (r.engine, r.method) == (engine, method))
+        beyond = [r.measured / r.predicted - 1 for r in same if r.kind not in LIVE]
+        high = max(percentile(beyond, 90), 0.0) if beyond else 0.0
+        yield Bound(row.id, engine, method, row.grade, device, round(device * (1 + high)), row.usable)
+
+
+def stored_quantiles(residuals: Sequence[Residual]) -> list[Quantiles]:
+    """What memcalc.formulas.residuals stores: all rows of live tensors together, then each engine and method with enough."""
+    live = [residual for residual in residuals if residual.kind in LIVE and residual.grade in ("A", "B")]
+    groups: dict[tuple[str, str], list[Residual]] = defaultdict(list, {("", ""): live})
+    for residual in live:
+        groups[residual.engine, residual.method].append(residual)
+    return [
+        Quantiles(*key, len(group), *(round(percentile(ratios, percent), DIGITS) for percent in (10, 90)))
+        for key, group in sorted(groups.items())
+        if len(group) >= MIN_ROWS or not key[0]
+        for ratios in [[residual.measured / residual.predicted - 1 for residual in group]]
+    ]
+
+
+def distribution(residuals: Iterable[Residual]) -> list[Spread]:
+    """The spread of every engine, method and kind, in that order."""
+    groups: dict[tuple[str, str, str], list[Residual]] = defaultdict(list)
+    for residual in residuals:
+        groups[residual.engine, residual.method, residual.kind].append(residual)
+    return [spread(group, *key) for key, group in sorted(groups.items())]
+
+
+def spread(group: Sequence[Residual], engine: str, method: str, kind: str) -> Spread:
+    """Median and 90th percentile of the absolute errors, and the range that holds the middle four fifths of reality."""
+    errors = [abs(residual.error) for residual in group]
+    ratios = [residual.measured / residual.predicted - 1 for residual in group]
+    low, high = percentile(ratios, 10), percentile(ratios, 90)
+    return Spread(engine, method, kind, len(group), median(errors), percentile(errors, 90), low, high)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The percentile of at least one value, interpolated.
+
+    >>> percentile([1.0, 2.0, 3.0], 90)
+    2.8
+    """
+    return quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]

@@ -1,0 +1,60 @@
+"""How far published measurements lie from memcalc's predictions, as quantiles: what `per_gpu.low` and `high` rest on.
+
+Made from presets/measured by `memcalc validate --get quantiles`; a test holds that this table is what the command
+computes now. Rows are measurements of allocated (or active) memory, grades A and B.
+"""
+
+from typing import NamedTuple
+
+MIN_ROWS = 8  # fewer say little about a tenth
+
+
+class Quantiles(NamedTuple):
+    """10th and 90th percentile of measured / predicted − 1. Empty names: all engines and methods together."""
+
+    engine: str
+    method: str
+    rows: int
+    low: float
+    high: float
+
+
+QUANTILES: tuple[Quantiles, ...] = (
+    Quantiles("", "", 120, -0.0153, 0.0896),
+    Quantiles("accelerate", "full", 34, -0.0088, 0.0032),
+    Quantiles("accelerate", "lora", 39, -0.0097, 0.0095),
+    Quantiles("accelerate", "qlora", 9, -0.018, 0.0071),
+    Quantiles("litgpt", "lora", 9, 0.0021, 0.0164),
+    Quantiles("litgpt", "qlora", 16, 0.0386, 0.1873),
+)
+
+
+class Range(NamedTuple):
+    """Shares of the peak, and the rows that they rest on. The estimate itself is never outside."""
+
+    low: float
+    high: float
+    rows: Quantiles
+
+    @property
+    def pooled(self) -> bool:
+        return not self.rows.engine
+
+
+def measured_range(engine: str, method: str) -> Range:
+    """The range for an engine and a method, from all rows where these two have too few.
+
+    >>> measured_range("accelerate", "lora").pooled, measured_range("torch", "qat").pooled
+    (False, True)
+    """
+    own = next((row for row in QUANTILES if (row.engine, row.method) == (engine, method)), QUANTILES[0])
+    return Range(min(own.low, 0.0), max(own.high, 0.0), own)
+
+
+def bound_bytes(peak: int, share: float) -> int:
+    """An end of the range [B]: peak × (1 + share), peak [B].
+
+    >>> bound_bytes(1_000_000, -0.05)
+    950000
+    """
+    return round(peak * (1 + share))

@@ -1,0 +1,46 @@
+"""The report of `memcalc check`."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from memcalc.estimates.checking import Check, shown
+from memcalc.report.report import SCHEMA, Column, Report, Table
+
+
+class Outcome(NamedTuple):
+    """One scenario's checks."""
+
+    file: str
+    name: str
+    checks: Sequence[Check]
+
+    @property
+    def holds(self) -> bool:
+        return all(check.holds for check in self.checks)
+
+
+def report(outcomes: Sequence[Outcome]) -> Report:
+    holds = all(outcome.holds for outcome in outcomes)
+    document = {
+        "schema": SCHEMA,
+        "command": "check",
+        "ok": holds,
+        "scenarios": [
+            {"file": o.file, "name": o.name, "ok": o.holds,
+             "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
+            for o in outcomes
+        ],
+    }  # fmt: skip
+    rows: list[tuple[Any, ...]] = [
+        ("ok" if check.holds else "EXCEEDED", o.name, check.limit, shown(check.value, check.unit),
+         shown(check.allowed, check.unit), check.margin, o.file)
+        for o in outcomes
+        for check in o.checks
+    ]  # fmt: skip
+    columns = (Column(""), Column("scenario"), Column("limit"), Column("comes to"), Column("allowed"),
+               Column("margin", "percent"), Column("file"))  # fmt: skip
+    exceeded = sum(not check.holds for o in outcomes for check in o.checks)
+    checks = sum(len(o.checks) for o in outcomes)
+    verdict = f"{checks} limits, all hold" if holds else f"{checks} limits, {exceeded} exceeded"
+    emphasised = frozenset(index for index, row in enumerate(rows) if row[0] != "ok")
+    return Report(document, (Table("", columns, rows, emphasised),), verdict=verdict, tone="good" if holds else "bad")

@@ -1,0 +1,101 @@
+"""The JSON contract as types: what scripts may rely on. Documents may hold more; these keys keep name, type and unit."""
+
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
+
+
+class ModelDocument(TypedDict, total=False):
+    name: str
+    parameters: int
+    active_parameters: int
+    embedding_parameters: int | None
+
+
+class PerGpu(TypedDict, total=False):
+    """Bytes on the heaviest rank."""
+
+    parameters: int
+    gradients: int
+    optimizer_states: int
+    activations: int
+    communication: int
+    overhead: int
+    steady: int
+    after_forward: int
+    peak_forward_backward: int
+    peak_optimizer_step: int
+    peak: int
+    reserved: int
+    device: int
+    low: int
+    high: int
+    weights: int
+    kv_cache: int
+    kv_cache_per_token: int
+    state: int
+
+
+class Capacity(TypedDict, total=False):
+    kv_tokens: int | None
+    max_concurrency: int | None
+    max_batch: int | None
+    max_context: int | None
+
+
+class Gpu(TypedDict, total=False):
+    name: str
+    memory: int
+    usable: int
+    fits: bool
+    headroom: int
+
+
+class Host(TypedDict, total=False):
+    per_node: int
+
+
+class ComputeDocument(TypedDict, total=False):
+    flops: float | None
+    pf_days: float | None
+    gpu_hours: float | None
+    days: float | None
+    cost_usd: float | None
+    energy_kwh: float | None
+    co2e_kg: float | None
+
+
+class Optimum(TypedDict, total=False):
+    law: str
+    parameters: int | None
+    tokens: int | None
+    flops: float | None
+    loss: float | None
+
+
+class LineDocument(TypedDict):
+    path: str
+    bytes: int
+    phase: str
+    formula: str
+    inputs: dict[str, Any]
+    source: str
+
+
+class Document(TypedDict, total=False):
+    """What every command prints with --format json."""
+
+    schema: Literal["memcalc/1"]
+    command: str
+    model: ModelDocument
+    per_gpu: PerGpu
+    capacity: Capacity | None
+    gpu: Gpu
+    host: Host
+    compute: ComputeDocument
+    optimal: Optimum
+    laws: list[Optimum]
+    lines: list[LineDocument]
+    assumptions: list[str]
+    warnings: list[str]
+    sources: dict[str, dict[str, Any]]

@@ -1,0 +1,33 @@
+"""JSON Schemas, from the same types that validate."""
+
+from typing import Any
+
+from memcalc.report.report import Column, Report, Table
+from memcalc.specs.validation import adapter
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def report(what: str) -> Report:
+    """The schema of the sizing file or of the JSON output."""
+    document = {"$schema": DIALECT, **(sizing_schema() if what == "sizing" else output_schema())}
+    keys = [
+        (name, entry.get("type") or entry.get("$ref", "").rsplit("/", 1)[-1]) for name, entry in document["properties"].items()
+    ]
+    return Report(document, (Table("", (Column("key"), Column("type")), keys),))
+
+
+def sizing_schema() -> dict[str, Any]:
+    """A scenario's keys at the top, the same again under scenario.NAME, where none is required."""
+    from memcalc.specs.sizing import Scenario
+
+    schema = adapter(Scenario).json_schema()
+    named = {"type": "object", "additionalProperties": {"type": "object", "properties": dict(schema["properties"])}}
+    properties = {**schema["properties"], "scenario": named}
+    return {**schema, "title": "memcalc sizing file", "properties": properties, "required": []}
+
+
+def output_schema() -> dict[str, Any]:
+    from memcalc.report.contract import Document
+
+    return {**adapter(Document).json_schema(), "title": "memcalc JSON output"}

@@ -1,0 +1,125 @@
+"""`memcalc check` and `memcalc schema`: exit codes, one table, one-line errors, schemas that hold."""
+
+import json
+
+import pytest
+from pydantic import TypeAdapter
+
+from memcalc.report.contract import Document
+
+SIZING = """
+model = "llama-3.1-8b"
+gpu = "h100"
+
+[training]
+seq_len = "8192"
+recompute = "full"
+[training.parallelism]
+gpus = 8
+fsdp = "full"
+
+[compute]
+tokens = "1T"
+mfu = 0.4
+
+[limits]
+memory_utilization = 0.9
+device_memory = "72GiB"
+gpu_hours = 1e6
+
+[scenario.fits]
+[scenario.long]
+training.seq_len = 131072
+[scenario.serve]
+serving = { context = 32768, batch = 8 }
+limits = { min_sequences = 8 }
+"""
+
+
+@pytest.fixture
+def sizing(tmp_path):
+    path = tmp_path / "memcalc.toml"
+
+    def write(text=SIZING):
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_one_scenario_exceeds_its_limits(memcalc, sizing):
+    found = memcalc("check", sizing(), "--format", "json")
+    assert found.code == 1
+    scenarios = {entry["name"]: entry for entry in found.document["scenarios"]}
+    assert [name for name, entry in scenarios.items() if not entry["ok"]] == ["long"]
+    assert found.document["ok"] is False
+    assert {check["limit"] for check in scenarios["serve"]["checks"]} == {
+        "memory_utilization",
+        "device_memory",
+        "min_sequences",
+    }
+
+
+def test_all_hold(memcalc, sizing):
+    found = memcalc("check", sizing(SIZING.replace("131072", "4096")))
+    assert found.code == 0
+    assert "all hold" in found.out
+
+
+def test_a_config_beside_the_file_is_found(memcalc, sizing, tmp_path, config):
+    (tmp_path / "tiny.json").write_text(json.dumps(config("meta-llama/Llama-3.2-1B")), encoding="utf-8")
+    assert memcalc("check", sizing(SIZING.replace("llama-3.1-8b", "tiny.json").replace("131072", "4096"))).code == 0
+
+
+WRONG = [
+    ("recompute = ", "recomute = ", "training.recomute: unknown key; did you mean recompute?"),
+    ("gpus = 8", "gpus = 7\ntp = 2", "must divide gpus"),
+    ("[limits]", "[limits", "not TOML"),
+    ('"h100"', '"h1oo"', "unknown GPU"),
+    ('"llama-3.1-8b"', '"llama-9"', "unknown model"),
+    ('"72GiB"', '"72G"', "limits.device_memory"),
+    ('"1T"', '"many"', "compute.tokens"),
+    ("mfu = 0.4", "mfu = 4", "compute: mfu"),
+    ("[compute]\ntokens", "[other]\ntokens", "other: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG, ids=[case[2][:24] for case in WRONG])
+def test_a_wrong_file_is_one_line_that_names_the_key(memcalc, sizing, old, new, message):
+    found = memcalc("check", sizing(SIZING.replace(old, new, 1)))
+    assert found.code == 2
+    assert message in found.err
+    assert found.err.count("\n") == 1
+    assert not found.out
+
+
+def test_a_file_without_limits_has_nothing_to_check(memcalc, sizing):
+    text = SIZING[: SIZING.index("[limits]")]
+    found = memcalc("check", sizing(text))
+    assert (found.code, "nothing to check" in found.err) == (2, True)
+
+
+def test_the_sizing_schema_knows_every_table(memcalc):
+    schema = memcalc("schema").document
+    assert {"model", "gpu", "training", "serving", "limits", "compute", "scenario"} <= set(schema["properties"])
+    assert schema["$defs"]["Training"]["properties"]["recompute"]["enum"] == ["none", "selective", "full"]
+
+
+COMMANDS = [
+    ("train", "llama-3.1-8b", "--gpus", "8", "--zero", "3", "--gpu", "h100"),
+    ("train", "7B"),
+    ("infer", "gemma-2-9b", "--gpu", "h100"),
+    ("inspect", "mixtral-8x7b"),
+    ("gpus", "h100"),
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_documents_keep_the_contract(memcalc, arguments):
+    document = memcalc(*arguments, "--format", "json").document
+    document.pop("gpu") if arguments[0] == "gpus" else None
+    TypeAdapter(Document).validate_python(document, strict=True)
+
+
+def test_the_output_schema_is_printed(memcalc):
+    assert {"per_gpu", "compute", "optimal"} <= set(memcalc("schema", "output").document["properties"])
