@@ -79,8 +79,25 @@ SOURCES: dict[str, Source] = {
         2023,
         "lecture notes: 4 bytes to store, 20 more to train",
     ),
-    "cuda-context": Source("CUDA context size with lazy loading", "PyTorch contributors", 2023, "PyTorch issue 107667"),
-    "nccl-buffers": Source("NCCL communicator memory", "NVIDIA", 2023, "NCCL issue 964: 544–688 MB on A100"),
+    "cuda-context": Source(
+        "CUDA context size with lazy loading",
+        "PyTorch, InvokeAI, Unsloth and llm-d contributors",
+        2026,
+        "about 300 MiB in general: PyTorch issue 107667; Titan V 319.25 MiB: PyTorch issue 28394; RTX 3090 256 MiB: InvokeAI "
+        "issue 9413; RTX 6000 Ada 426 MiB: unsloth-zoo pull request 1053; H100 0.51 GiB: llm-d-planner pull request 205",
+    ),
+    "nccl-buffers": Source(
+        "NCCL communicator memory",
+        "NVIDIA and llm-d contributors",
+        2026,
+        "A100 544 MB with 2 ranks, 688 MB with more: NCCL issue 964; H100 1.0 GiB: llm-d-planner pull request 205",
+    ),
+    "cublas-workspace": Source(
+        "cuBLAS workspaces in PyTorch",
+        "PyTorch and MatX contributors",
+        2024,
+        "8.125 MiB: PyTorch issue 95668; 32 MiB from Hopper on: PyTorch pull request 120925",
+    ),
     "kaplan-2020": Source("Scaling Laws for Neural Language Models", "Kaplan et al.", 2020, "arXiv 2001.08361"),
     "brown-2020": Source("Language Models are Few-Shot Learners", "Brown et al.", 2020, "arXiv 2005.14165"),
     "hoffmann-2022": Source("Training Compute-Optimal Large Language Models", "Hoffmann et al.", 2022, "arXiv 2203.15556"),

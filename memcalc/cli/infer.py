@@ -57,7 +57,7 @@ def infer_command(
         accelerator = read_accelerator(gpu, presets)
     if require_fit and accelerator is None:
         raise InputError("needs a --gpu to fit into", place="--require-fit")
-    result = estimate(found.architecture, run)
+    result = estimate(found.architecture, run, accelerator.architecture if accelerator else "")
     show(report(found, run, result, accelerator), format_, get, output)
     if require_fit and accelerator and result.device > accelerator.usable * run.gpu_memory_utilization:
         ctx.exit(1)

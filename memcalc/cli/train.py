@@ -114,8 +114,12 @@ def train_command(
     if require_fit and accelerator is None:
         raise InputError("needs a --gpu to fit into", place="--require-fit")
 
+    generation = accelerator.architecture if accelerator else ""
+
     def size(changed: Training) -> Any:
-        return estimate(architecture, changed) if architecture else estimate_parameters(found.parameters, changed)
+        if architecture:
+            return estimate(architecture, changed, generation)
+        return estimate_parameters(found.parameters, changed, generation)
 
     result = size(run)
     suggestions = []

@@ -59,14 +59,14 @@ def shown(value: float, unit: str) -> str:
 
 def _memory(scenario: Scenario, architecture: Architecture, gpu: Accelerator) -> dict[str, float]:
     if scenario.training:
-        step = training.estimate(architecture, scenario.training)
+        step = training.estimate(architecture, scenario.training, gpu.architecture)
         return {
             "device_memory": step.device,
             "memory_utilization": step.device / gpu.usable,
             "host_memory": step.host_per_node,
         }
     assert scenario.serving
-    served = serving.estimate(architecture, scenario.serving)
+    served = serving.estimate(architecture, scenario.serving, gpu.architecture)
     sequences = served.max_batch(gpu.usable, scenario.serving.gpu_memory_utilization)
     return {
         "device_memory": served.device,

@@ -12,9 +12,9 @@ from memcalc.blocks.state import StateTensor
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
+from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Stage, stages
 from memcalc.formulas import kv_cache, model_states
-from memcalc.formulas.engines import COMMUNICATOR_BYTES, CONTEXT_BYTES
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
 
@@ -91,15 +91,15 @@ class LayerState(NamedTuple):
     layers: int
 
 
-def estimate(architecture: Architecture, run: Serving) -> ServingEstimate:
+def estimate(architecture: Architecture, run: Serving, generation: str = "") -> ServingEstimate:
     """The heaviest pipeline stage's rank for one architecture served one way."""
     _check(architecture, run)
     etp = max(1, run.tp // run.ep)  # experts are cut by tensor parallelism only as far as expert parallelism does not
-    found = [_on_stage(run, stage) for stage in stages(architecture, run.tp, run.pp, run.ep, etp)]
+    found = [_on_stage(run, stage, generation) for stage in stages(architecture, run.tp, run.pp, run.ep, etp)]
     return max(found, key=lambda rank: rank.peak)
 
 
-def _on_stage(run: Serving, stage: Stage) -> ServingEstimate:
+def _on_stage(run: Serving, stage: Stage, generation: str) -> ServingEstimate:
     lines = list(_weight_lines(stage, number_format(run.weights)))
     caches, plain = _caches(stage), number_format("bf16")
     kv_format = number_format(run.kv_dtype)
@@ -131,11 +131,7 @@ def _on_stage(run: Serving, stage: Stage) -> ServingEstimate:
         lines.append(made)
         per_sequence += -(-made.bytes // run.batch)
         fixed += -(-made.bytes // run.batch)
-    communicators = int(run.gpus > 1)
-    lines.append(
-        line("overhead", "context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
-             communicators=communicators, communicator=COMMUNICATOR_BYTES)
-    )  # fmt: skip
+    lines += overhead_lines(generation, run.gpus > 1)
     sums = totals(lines, ("weights", "kv_cache", "state", "overhead"))["gpu"]
     return ServingEstimate(
         tuple(lines), sums["weights"], sums["kv_cache"], sums["state"], per_token, per_sequence, fixed,

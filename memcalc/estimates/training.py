@@ -18,16 +18,15 @@ from memcalc.estimates.activations import (
 )
 from memcalc.estimates.adapters import check_targets
 from memcalc.estimates.communication import communication_lines, optimizer_moment
-from memcalc.estimates.lines import COMPONENTS, Line, line, totals
+from memcalc.estimates.lines import COMPONENTS, Line, totals
+from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, stages
 from memcalc.estimates.profiles import needs_masks
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
-from memcalc.formulas import model_states
-from memcalc.formulas.engines import ALLOCATOR_SEGMENT, COMMUNICATOR_BYTES, CONTEXT_BYTES
-from memcalc.formulas.formula import ceil_div
+from memcalc.formulas.overhead import overhead, reserved_bytes
 from memcalc.formulas.precision import precision
-from memcalc.formulas.residuals import MIN_ROWS, Range, bound_bytes, measured_range
+from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
 from memcalc.specs.rules import SpecError
 from memcalc.specs.training import Training
 
@@ -38,7 +37,7 @@ class Rank(NamedTuple):
     stage: Stage
     setting: Setting
     groups: tuple[Group, ...]
-    lines: tuple[Line, ...]  # states, communication and overhead
+    lines: tuple[Line, ...]  # states and communication
     sums: dict[str, dict[str, int]]
     optimizer: Moment
     setup: Setup | None = None  # None: a bare parameter count
@@ -54,6 +53,7 @@ class TrainingEstimate:
     architecture: Architecture | None
     rank: Rank
     evaluated: Evaluated
+    generation: str = ""  # of the GPU (sm_90); decides only the overhead
 
     @property
     def stage(self) -> int:
@@ -75,12 +75,14 @@ class TrainingEstimate:
     def lines(self) -> tuple[Line, ...]:
         return (
             *self.rank.lines,
+            *self._overhead,
             *activation_lines(self.run, self.architecture, self.rank.stage, self.rank.setup, self.evaluated),
         )
 
     @cached_property
     def components(self) -> dict[str, int]:
-        return self.rank.sums["gpu"] | {"activations": self.evaluated.saved}
+        beside = sum(entry.bytes for entry in self._overhead)
+        return self.rank.sums["gpu"] | {"activations": self.evaluated.saved, "overhead": beside}
 
     @property
     def steady(self) -> int:
@@ -109,11 +111,19 @@ class TrainingEstimate:
 
     @property
     def reserved(self) -> int:
-        return ceil_div(self.peak, ALLOCATOR_SEGMENT) * ALLOCATOR_SEGMENT
+        """What the caching allocator holds at the peak, the workspace of matrix products included."""
+        return reserved_bytes(self.peak, overhead(self.generation).workspace)
 
     @property
     def device(self) -> int:
-        return self.reserved + self.rank.sums["gpu"]["overhead"]
+        """What nvidia-smi shows: reserved, context and communicators."""
+        beside = overhead(self.generation)
+        several = self.run.parallelism.gpus > 1
+        return self.reserved + beside.context + several * beside.communicator
+
+    @property
+    def _overhead(self) -> tuple[Line, ...]:
+        return overhead_lines(self.generation, self.run.parallelism.gpus > 1)
 
     @property
     def measured_range(self) -> Range:
@@ -127,6 +137,11 @@ class TrainingEstimate:
     @property
     def high(self) -> int:
         return bound_bytes(self.peak, self.measured_range.high)
+
+    def beyond(self, kind: str) -> tuple[int, int]:
+        """The range of "reserved" or "device" that measured runs support: fragmentation, kernels, further communicators."""
+        predicted, rows = getattr(self, kind), BEYOND[kind]
+        return bound_bytes(predicted, max(rows.low, 0.0)), bound_bytes(predicted, rows.high)
 
     @property
     def host_per_node(self) -> int:
@@ -167,8 +182,14 @@ class TrainingEstimate:
         elif run.adapts:
             out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
         out.append(range_sentence(self.measured_range))
-        out.append("reserved: peak rounded to the allocator's 2 MiB segments, fragmentation not included")
+        out.append(f"reserved: peak and workspace in 2 MiB segments; {_beyond('reserved')}, mostly fragmentation")
+        out.append(f"device: reserved, context and communicator; {_beyond('device')}")
         return tuple(out)
+
+
+def _beyond(kind: str) -> str:
+    rows = BEYOND[kind]
+    return f"measured runs hold {rows.low:.0%} to {rows.high:.0%} more (four fifths of {rows.rows})"
 
 
 def range_sentence(found: Range) -> str:
@@ -178,15 +199,15 @@ def range_sentence(found: Range) -> str:
     return f"low to high: {found.low:+.1%} to {found.high:+.1%} of the peak, four fifths of {rows} measured runs {whose}"
 
 
-def estimate(architecture: Architecture, run: Training) -> TrainingEstimate:
-    """The heaviest rank's memory for one architecture under one training setting.
+def estimate(architecture: Architecture, run: Training, generation: str = "") -> TrainingEstimate:
+    """The heaviest rank's memory for one architecture under one training setting, on a GPU of a generation (sm_90).
 
     Raises SpecError where setting and model contradict each other (tp does not divide the heads, …).
     """
     best: TrainingEstimate | None = None
     most = -1
     for rank in _ranks(_Shared(architecture, run)):
-        found = TrainingEstimate(run, architecture, rank, _evaluate(architecture, run, rank))
+        found = TrainingEstimate(run, architecture, rank, _evaluate(architecture, run, rank), generation)
         if (peak := found.peak) > most:
             best, most = found, peak
     assert best is not None  # there is always a stage
@@ -202,7 +223,7 @@ def every_stage(architecture: Architecture, run: Training) -> list[TrainingEstim
     return out
 
 
-def estimate_parameters(parameters: int, run: Training) -> TrainingEstimate:
+def estimate_parameters(parameters: int, run: Training, generation: str = "") -> TrainingEstimate:
     """The same from nothing but a parameter count: one flat tensor, activations by the rule of thumb."""
     p = run.parallelism
     if p.tp * p.pp * p.ep * p.etp > 1:
@@ -211,7 +232,8 @@ def estimate_parameters(parameters: int, run: Training) -> TrainingEstimate:
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
     rank = _rank(make_setting(run), stage)
-    return TrainingEstimate(run, None, rank, rule_of_thumb(parameters, rank.setting, rank.sums["gpu"]))
+    found = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
+    return TrainingEstimate(run, None, rank, found, generation)
 
 
 class _Shared:
@@ -263,10 +285,6 @@ def _rank(setting: Setting, stage: Stage) -> Rank:
     groups = make_groups(setting.run, stage)
     lines = [entry for group in groups for entry in state_lines(setting, group)]
     lines += communication_lines(setting, stage, groups)
-    lines.append(
-        line("overhead", "context", "always", model_states.context_bytes, context=CONTEXT_BYTES,
-             communicators=int(setting.run.parallelism.gpus > 1), communicator=COMMUNICATOR_BYTES)
-    )  # fmt: skip
     sums = totals(lines, COMPONENTS)
     moment = optimizer_moment(setting, groups, sums["gpu"]["gradients"])
     return Rank(stage, setting, tuple(groups), tuple(lines), sums, moment)

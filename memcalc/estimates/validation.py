@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training import estimate
-from memcalc.formulas.residuals import MIN_ROWS, Quantiles
+from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Quantiles
 from memcalc.specs.measured import KINDS, Measured
 
+GRADES_USED = ("A", "B")
 LIVE = ("allocated", "active")  # kinds that count live tensors, as per_gpu.peak does
 DIGITS = 4  # of a stored quantile
 
@@ -90,7 +91,7 @@ def validate(cases: Iterable[tuple[Measured, Architecture]]) -> Validation:
         if row.run is None:
             skipped.append(Skipped(row.id, row.grade, row.unpredictable))
             continue
-        found = estimate(architecture, row.run)
+        found = estimate(architecture, row.run, row.generation)
         engine, method = row.run.engine_row.name, row.run.method
         if row.role == "oom":
             failed.append((row, found.device))
@@ -112,16 +113,22 @@ def _bounds(failed: Iterable[tuple[Measured, int]], residuals: Sequence[Residual
 
 def stored_quantiles(residuals: Sequence[Residual]) -> list[Quantiles]:
     """What memcalc.formulas.residuals stores: all rows of live tensors together, then each engine and method with enough."""
-    live = [residual for residual in residuals if residual.kind in LIVE and residual.grade in ("A", "B")]
+    live = [residual for residual in residuals if residual.kind in LIVE and residual.grade in GRADES_USED]
     groups: dict[tuple[str, str], list[Residual]] = defaultdict(list, {("", ""): live})
     for residual in live:
         groups[residual.engine, residual.method].append(residual)
-    return [
-        Quantiles(*key, len(group), *(round(percentile(ratios, percent), DIGITS) for percent in (10, 90)))
-        for key, group in sorted(groups.items())
-        if len(group) >= MIN_ROWS or not key[0]
-        for ratios in [[residual.measured / residual.predicted - 1 for residual in group]]
-    ]
+    return [_quantiles(group, *key) for key, group in sorted(groups.items()) if len(group) >= MIN_ROWS or not key[0]]
+
+
+def stored_beyond(residuals: Sequence[Residual]) -> dict[str, Quantiles]:
+    """What memcalc.formulas.residuals stores of the readings that hold more than live tensors, by kind."""
+    usable = [residual for residual in residuals if residual.grade in GRADES_USED]
+    return {kind: _quantiles([residual for residual in usable if residual.kind == kind]) for kind in BEYOND}
+
+
+def _quantiles(group: Sequence[Residual], engine: str = "", method: str = "") -> Quantiles:
+    ratios = [residual.measured / residual.predicted - 1 for residual in group]
+    return Quantiles(engine, method, len(group), *(round(percentile(ratios, percent), DIGITS) for percent in (10, 90)))
 
 
 def distribution(residuals: Iterable[Residual]) -> list[Spread]:

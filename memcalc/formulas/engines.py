@@ -60,8 +60,3 @@ class ZeroDefaults(NamedTuple):
 
 DEEPSPEED = ZeroDefaults()
 FSDP_LAYERS_IN_FLIGHT = 2  # the layer in use and the next, gathered ahead (fully_shard's implicit prefetch)
-
-# CUDA context with lazily loaded kernels, and one NCCL communicator of more than two ranks (see the formula's sources)
-CONTEXT_BYTES = 300 * 2**20
-COMMUNICATOR_BYTES = 688_000_000
-ALLOCATOR_SEGMENT = 2 * 2**20  # the caching allocator asks the driver in multiples of 2 MiB

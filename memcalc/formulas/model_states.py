@@ -3,7 +3,7 @@
 All sizes are local: tensor, pipeline and expert parallelism have already divided the elements that come in here.
 """
 
-from memcalc.formulas.formula import ASSUMED, ESTIMATE, ceil_div, formula
+from memcalc.formulas.formula import ESTIMATE, ceil_div, formula
 
 
 @formula("memcalc", "elements × bytes each")
@@ -78,15 +78,6 @@ def fsdp_gathered_bytes(root: int, largest_layer: int, layers_in_flight: int, by
     keeps gathered from forward to backward. Returns bytes [B].
     """
     return (root + largest_layer * layers_in_flight) * bytes_each
-
-
-@formula("cuda-context", "lazy loading since CUDA 11.7", ASSUMED)
-def context_bytes(context: int, communicators: int, communicator: int) -> int:
-    """What the driver and NCCL hold outside PyTorch's allocator.
-
-    context + communicators × communicator      context and communicator [B] each. Returns bytes [B].
-    """
-    return context + communicators * communicator
 
 
 @formula("deepspeed", "partition_parameters.py: every tensor flattened and cut into equal padded parts")

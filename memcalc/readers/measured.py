@@ -43,8 +43,9 @@ def read_measured(path: str) -> Iterator[Case]:
 def _case(values: dict[str, Any], path: str) -> Case:
     place = f"{os.path.basename(path)}: {values.get('id', 'a row without id')}"
     measured = validated(Measured, values, place)
-    if measured.gpu and measured.usable is None:
-        measured = replace(measured, usable=accelerator(measured.gpu).usable)
+    if measured.gpu:
+        gpu = accelerator(measured.gpu)
+        measured = replace(measured, usable=measured.usable or gpu.usable, generation=gpu.architecture)
     return Case(measured, _preset(measured.model) if measured.model else read_config(measured.architecture or {}, place))
 
 

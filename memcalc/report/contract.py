@@ -28,6 +28,10 @@ class PerGpu(TypedDict, total=False):
     peak: int
     reserved: int
     device: int
+    reserved_low: int
+    reserved_high: int
+    device_low: int
+    device_high: int
     low: int
     high: int
     weights: int

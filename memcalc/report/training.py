@@ -33,6 +33,8 @@ def document(
         "high": found.high,
         "reserved": found.reserved,
         "device": found.device,
+        **dict(zip(("reserved_low", "reserved_high"), found.beyond("reserved"), strict=True)),
+        **dict(zip(("device_low", "device_high"), found.beyond("device"), strict=True)),
         "pipeline_stage": found.stage,
     }
     out: dict[str, Any] = {

@@ -3,14 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
-from memcalc.estimates.validation import Bound, Residual, Skipped, Validation, distribution, spread, stored_quantiles
+from memcalc.estimates.validation import (
+    Bound,
+    Residual,
+    Skipped,
+    Validation,
+    distribution,
+    spread,
+    stored_beyond,
+    stored_quantiles,
+)
 from memcalc.report.report import SCHEMA, Column, Report, Table
 
 NOTES = (
     "error: predicted / measured − 1; median and p90 are of absolute errors",
     "allocated and active compare with per_gpu.peak, reserved with per_gpu.reserved, device (nvidia-smi) with per_gpu.device",
     "low, high: 10th and 90th percentile of measured / predicted − 1; per_gpu.low and high come from those of live tensors",
-    "reserved and device are predicted without fragmentation: read them as lower bounds",
+    "reserved and device leave fragmentation to their ranges, per_gpu.reserved_high and device_high",
 )
 
 
@@ -41,6 +50,7 @@ def _document(found: Validation, residuals: list[Residual], bounds: list[Bound],
         "out_of_memory": [{**row._asdict(), "verdict": row.verdict} for row in bounds],
         "unpredicted": [row._asdict() for row in skipped],
         "quantiles": [row._asdict() for row in stored_quantiles(found.residuals)],
+        "beyond": {kind: row._asdict() for kind, row in stored_beyond(found.residuals).items()},
     }
 
 

@@ -31,6 +31,7 @@ class Measured:
     named: str  # as the source names the model
     gpu: str = ""  # a preset's name, where there is one
     gpu_named: str = ""
+    generation: str = ""  # of that GPU (sm_90), read from its preset
     usable: Annotated[int, Range(1, MAX_BYTES)] | None = None  # bytes of the GPU, where the source says
     role: Annotated[str, Choice(ROLES)]
     grade: Annotated[str, Choice(GRADES)]

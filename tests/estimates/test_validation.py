@@ -12,11 +12,12 @@ from memcalc.estimates.validation import (
     distribution,
     percentile,
     spread,
+    stored_beyond,
     stored_quantiles,
     validate,
 )
 from memcalc.formulas.engines import ENGINES
-from memcalc.formulas.residuals import MIN_ROWS, QUANTILES, measured_range
+from memcalc.formulas.residuals import BEYOND, MIN_ROWS, QUANTILES, measured_range
 from memcalc.readers.measured import cases, measured_files, read_measured
 from memcalc.report.validation import report
 from memcalc.specs.rules import SpecError
@@ -96,6 +97,12 @@ def test_reserved_and_device_readings_are_above_what_is_allocated(found: Validat
 def test_the_stored_range_is_what_the_rows_give(found: Validation) -> None:
     assert list(QUANTILES) == stored_quantiles(found.residuals), (
         "copy the output of `memcalc validate --get quantiles` into memcalc/formulas/residuals.py"
+    )
+
+
+def test_the_stored_range_of_reserved_and_device_is_what_the_rows_give(found: Validation) -> None:
+    assert stored_beyond(found.residuals) == BEYOND, (
+        "copy the output of `memcalc validate --get beyond` into memcalc/formulas/residuals.py"
     )
 
 

@@ -1,0 +1,75 @@
+"""What a GPU holds beside the tensors: context, communicators, the workspace of matrix products; by GPU generation."""
+
+from typing import NamedTuple
+
+from memcalc.formulas.formula import ASSUMED, ESTIMATE, ceil_div, formula
+
+ALLOCATOR_SEGMENT = 2 * 2**20  # the caching allocator asks the driver in multiples of 2 MiB
+WORKSPACE, WORKSPACE_HOPPER = 4096 * 1024 * 2 + 16 * 1024 * 8, 32 * 2**20
+
+
+class Overhead(NamedTuple):
+    """Bytes on one GPU of a generation, with CUDA's lazily loaded kernels (the default since CUDA 11.7)."""
+
+    context: int
+    communicator: int  # one NCCL communicator of two ranks or more
+    workspace: int  # cuBLAS, from PyTorch's allocator
+
+
+# One row for each compute capability that somebody measured; the sources list each reading.
+MEASURED: dict[str, Overhead] = {
+    "sm_70": Overhead(334_757_888, 688_000_000, WORKSPACE),  # 319.25 MiB, Titan V
+    "sm_80": Overhead(300 * 2**20, 688_000_000, WORKSPACE),  # the communicator is an A100's
+    "sm_86": Overhead(256 * 2**20, 688_000_000, WORKSPACE),  # RTX 3090
+    "sm_89": Overhead(426 * 2**20, 688_000_000, WORKSPACE),  # RTX 6000 Ada
+    "sm_90": Overhead(547_608_330, 1_073_741_824, WORKSPACE_HOPPER),  # H100: 0.51 GiB alone, 1.51 GiB with tp 2
+}
+UNMEASURED = MEASURED["sm_80"]
+NEWER = MEASURED["sm_90"]  # Blackwell: Hopper's figures until somebody publishes better
+
+
+def overhead(generation: str = "") -> Overhead:
+    """The row of a compute capability (`sm_90`); for a generation that nobody measured, or none named, the general one.
+
+    >>> overhead("sm_86").context // 2**20, overhead().context // 2**20, overhead("sm_120") is NEWER
+    (256, 300, True)
+    """
+    if generation in MEASURED:
+        return MEASURED[generation]
+    return NEWER if generation.startswith("sm_1") else UNMEASURED
+
+
+@formula("cuda-context", "one reading for each GPU generation", ASSUMED)
+def context_bytes(context: int) -> int:
+    """What the driver, and the kernels loaded so far, hold outside PyTorch's allocator.
+
+    context [B]. Returns bytes [B].
+    """
+    return context
+
+
+@formula("nccl-buffers", certainty=ASSUMED)
+def communicators_bytes(communicators: int, communicator: int) -> int:
+    """NCCL's buffers, outside PyTorch's allocator.
+
+    communicators × communicator      communicator [B]. Returns bytes [B].
+    """
+    return communicators * communicator
+
+
+@formula("cublas-workspace", "CUDABlas: one workspace for each handle and stream", ESTIMATE)
+def workspace_bytes(workspace: int) -> int:
+    """The workspace of matrix products: allocated by PyTorch at the first one, and kept.
+
+    workspace [B]. Returns bytes [B].
+    """
+    return workspace
+
+
+def reserved_bytes(peak: int, workspace: int) -> int:
+    """What the caching allocator asks of the driver when nothing is lost to fragmentation: whole segments of 2 MiB.
+
+    >>> reserved_bytes(2**21 - 1, 1), reserved_bytes(2**21, 1)
+    (2097152, 4194304)
+    """
+    return ceil_div(peak + workspace, ALLOCATOR_SEGMENT) * ALLOCATOR_SEGMENT
