@@ -33,6 +33,7 @@ ORDER = (
     ("formulas", "blocks"),
     ("specs",),
     ("readers", "estimates"),
+    ("trace",),
     ("report",),
     ("cli",),
     ("__main__",),
@@ -40,7 +41,13 @@ ORDER = (
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 # What comes from outside the standard library, and who may import it.
-OUTSIDE = {"click": {"cli"}, "rich": {"report"}, "pydantic": {"readers", "specs"}}
+OUTSIDE = {
+    "click": {"cli"},
+    "rich": {"report"},
+    "pydantic": {"readers", "specs"},
+    "torch": {"trace"},
+    "transformers": {"trace"},
+}
 
 # Calls that touch the outside world, and the packages or modules that may make them.
 BORDER = {

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, Unsupported
@@ -39,12 +39,19 @@ def read_model(text: str, folders: Sequence[str] = ()) -> Model:
     return read_model_preset(text, folders)
 
 
+def read_config_values(text: str, folders: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a model's config as written, unread: of its config.json, or of its preset's [architecture]."""
+    if _looks_like_path(text):
+        return read_json_object(_config_file(text))
+    if _COUNT.match(text):
+        raise InputError(f"{text!r:.40} is a parameter count; it has no config", place="MODEL")
+    return _architecture_table(read_preset("models", text, folders), f"preset {text}")
+
+
 def read_model_preset(name: str, folders: Sequence[str] = ()) -> Model:
     preset = read_preset("models", name, folders)
-    values = preset.get("architecture")
     place = f"preset {name}"
-    if not isinstance(values, dict):
-        raise InputError("has no [architecture] table", place=place)
+    values = _architecture_table(preset, place)
     title, source = str(preset.get("name", name)), str(preset.get("source", ""))
     architecture = read_config(values, place)
     context = preset.get("context")
@@ -57,18 +64,31 @@ def read_model_preset(name: str, folders: Sequence[str] = ()) -> Model:
     return Model(title, known, known.parameters, "preset", source)
 
 
+def _architecture_table(preset: dict[str, Any], place: str) -> dict[str, Any]:
+    values = preset.get("architecture")
+    if not isinstance(values, dict):
+        raise InputError("has no [architecture] table", place=place)
+    return values
+
+
 def _looks_like_path(text: str) -> bool:
     return os.sep in text or text.endswith((".json", ".safetensors", ".gguf")) or os.path.exists(text)
 
 
-def _from_path(path: str) -> Model:
+def _config_file(path: str) -> str:
+    """The config.json that a path names or holds."""
     if path.endswith((".safetensors", ".gguf")):
         raise Unsupported(f"{path}: reading tensor files is not supported yet; give the config.json beside it")
-    if os.path.isdir(path):
-        config = os.path.join(path, "config.json")
-        if not os.path.isfile(config):
-            raise InputError("the folder holds no config.json", place=path)
-        path = config
+    if not os.path.isdir(path):
+        return path
+    config = os.path.join(path, "config.json")
+    if not os.path.isfile(config):
+        raise InputError("the folder holds no config.json", place=path)
+    return config
+
+
+def _from_path(path: str) -> Model:
+    path = _config_file(path)
     architecture = read_config(read_json_object(path), path)
     folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
     named = replace(architecture, name=folder or "config.json")

@@ -19,5 +19,5 @@ def render(report: Report) -> str:
 
 
 def _heading(title: str, kind: str) -> str:
-    unit = {"bytes": " [B]", "gb": " [B]", "percent": " [share]", "rate": " [FLOP/s]"}.get(kind, "")
+    unit = {"bytes": " [B]", "gb": " [B]", "percent": " [share]", "error": " [share]", "rate": " [FLOP/s]"}.get(kind, "")
     return title + unit

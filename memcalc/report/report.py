@@ -8,7 +8,7 @@ FORMATS = ("table", "json", "csv", "markdown", "svg")
 
 
 class Column(NamedTuple):
-    """A heading and how its cells read: text, bytes, count, number, percent, flops or bar (a share of 1)."""
+    """A heading and how its cells read: text, bytes, count, number, percent, error, flops or bar (a share of 1)."""
 
     title: str
     kind: str = "text"
@@ -91,6 +91,7 @@ _CELLS: dict[str, Callable[[Any], str]] = {
     "count": _count,
     "number": _number,
     "percent": lambda value: f"{100 * value:.1f} %",
+    "error": lambda value: f"{100 * value:+.3f} %",
     "rate": _rate,
     "flops": _flops,
     "bar": bar,

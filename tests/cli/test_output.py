@@ -343,7 +343,7 @@ def test_help_of_every_command(memcalc: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (("trian",), ("'trian'", "did you mean train?")),
+    (("trian",), ("'trian'", "did you mean train")),
     (("frobnicate",), ("'frobnicate'", "train, infer, bytes")),
     (("--verison",), ("--verison", "--version")),
     (("x" * 5000,), ("no command",)),

@@ -1,0 +1,104 @@
+"""Every allocation of a run, as a caching allocator would count it: live bytes, their peak, and what is still alive.
+
+A storage is seen when an operation returns a tensor on it and leaves when Python frees it, which is when CUDA's allocator
+would get it back. Views share their storage and cost nothing.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from memcalc.formulas.formula import ceil_div
+
+GRANULE = 512  # bytes; CUDACachingAllocator.h, kMinBlockSize: every allocation is rounded up to it
+
+
+class Allocation(NamedTuple):
+    """One storage: who asked for it, by which operation, and the tensor it was made for."""
+
+    module: str
+    operation: str
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+
+
+class Allocations:
+    """The book of live storages. `module` is who allocates now; whoever runs the model keeps it."""
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.peak = 0
+        self.peak_operation = ""
+        self.module = ""
+        self.composed: set[str] = set()  # operations that were watched as what they are composed of
+        self._storages: dict[int, Allocation] = {}
+
+    def see(self, tensor: Any, operation: str = "") -> None:
+        """Count a tensor's storage unless it is known already."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._storages:
+            return
+        size = ceil_div(storage.nbytes(), GRANULE) * GRANULE
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        self._storages[key] = Allocation(self.module, operation, tuple(tensor.shape), dtype, size)
+        self.live += size
+        weakref.finalize(storage, self._free, key).atexit = False
+        if self.live > self.peak:
+            self.peak, self.peak_operation = self.live, operation
+
+    def _free(self, key: int) -> None:
+        self.live -= self._storages.pop(key).bytes
+
+    def assign(self, tensor: Any, module: str) -> None:
+        """Say anew whose a known storage is."""
+        key = tensor.untyped_storage()._cdata
+        if key in self._storages:
+            self._storages[key] = self._storages[key]._replace(module=module)
+
+    def exclude(self, tensor: Any) -> None:
+        """This tensor would not be on the device."""
+        key = tensor.untyped_storage()._cdata
+        self.live -= self._storages[key].bytes
+        self._storages[key] = self._storages[key]._replace(bytes=0)
+
+    def restart_peak(self) -> None:
+        self.peak, self.peak_operation = self.live, ""
+
+    def mark(self) -> frozenset[int]:
+        """What is alive now, to be told apart from what comes later."""
+        return frozenset(self._storages)
+
+    def since(self, mark: frozenset[int]) -> tuple[Allocation, ...]:
+        """What came after a mark and is still alive, in the order of allocation."""
+        return tuple(allocation for key, allocation in self._storages.items() if key not in mark)
+
+
+# Operations watched as the elementary ones they are composed of. On a GPU they are one kernel without those temporaries; fake
+# tensors of a device without kernels compose them, and so do memcalc's estimates: an upper bound within one layer.
+COMPOSED = ("aten::silu_backward", "aten::mish_backward")
+
+
+@contextmanager
+def watching(allocations: Allocations) -> Iterator[None]:
+    """See the results of every operation that PyTorch dispatches."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if (name := func.name()) in COMPOSED:
+                allocations.composed.add(name)
+                with self:
+                    return func.decompose(*args, **(kwargs or {}))
+            out = func(*args, **(kwargs or {}))
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, torch.Tensor):
+                    allocations.see(leaf, name)
+            return out
+
+    with Watch():
+        yield

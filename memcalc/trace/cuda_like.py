@@ -1,0 +1,191 @@
+"""Fake tensors live on the CPU; this makes their operations allocate what CUDA's would.
+
+Five things differ, and all are undone when the context ends: which kernel scaled_dot_product_attention takes, dropout (one
+fused operation that returns its mask), the operations that autocast runs in fp32, the statistics of a 16-bit LayerNorm
+(fp32 on CUDA), and grouped matrix products (any type on CUDA). Besides, two questions that need a tensor's values are
+answered: no packed sequences, no layer dropped.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+# ATen/autocast_mode.h, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: what language models use of them
+AUTOCAST_FP32 = frozenset(
+    [
+        "__pow__",
+        "__rpow__",
+        "acos",
+        "asin",
+        "binary_cross_entropy_with_logits",
+        "cosh",
+        "cosine_similarity",
+        "cross_entropy",
+        "cumprod",
+        "cumsum",
+        "dist",
+        "exp",
+        "expm1",
+        "group_norm",
+        "kl_div",
+        "l1_loss",
+        "layer_norm",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "log_softmax",
+        "logsumexp",
+        "mse_loss",
+        "nll_loss",
+        "norm",
+        "pow",
+        "prod",
+        "reciprocal",
+        "rms_norm",
+        "rsqrt",
+        "sinh",
+        "smooth_l1_loss",
+        "softmax",
+        "softplus",
+        "sum",
+        "tan",
+    ]
+)
+MAX_FLASH_HEAD = 256  # sdp_utils.cpp, check_head_dim_size_flash
+
+
+@contextmanager
+def cuda_like(kernels: Counter[str]) -> Iterator[None]:
+    """Run what is inside as on a CUDA device; `kernels` counts the attention kernels that are chosen."""
+    from transformers import masking_utils
+
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(masking_utils, "find_packed_sequence_indices", lambda *args, **kwargs: None))
+        stack.enter_context(cuda_functions(kernels))
+        stack.enter_context(_dispatch_mode())
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute of a module, for as long as the context lasts."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def cuda_functions(kernels: Counter[str]) -> Any:
+    """What is decided above autograd: attention kernel, dropout, autocast. The backward runs outside of such a context, so
+    what a backward recomputes has to enter it again."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    replaced: dict[str, Callable[..., Any]] = {
+        "scaled_dot_product_attention": lambda *args, **kwargs: _attention(kernels, *args, **kwargs),
+        "dropout": _dropout,
+        "rand": _rand,
+    }
+
+    class CudaFunctions(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+            if name in replaced:
+                return replaced[name](*args, **kwargs)
+            if name in AUTOCAST_FP32 and torch.is_autocast_enabled("cpu"):
+                with torch.autocast("cpu", enabled=False):
+                    return func(*map(_upcast, args), **{key: _upcast(value) for key, value in kwargs.items()})
+            return func(*args, **kwargs)
+
+    return CudaFunctions()
+
+
+def _upcast(value: Any) -> Any:
+    import torch
+
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    import torch
+
+    return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
+
+
+def _rand(*size: Any, **kwargs: Any) -> Any:
+    """A scalar is a question whether to drop a layer (OPT's layerdrop): the answer is no."""
+    import torch
+
+    return 1.0 if size and size[0] == [] else torch.rand(*size, **kwargs)
+
+
+def _attention(
+    kernels: Counter[str],
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """The kernel that CUDA's dispatcher takes (sdp_utils.cpp): flash for 16-bit tensors without a mask; memory-efficient where
+    heads are not grouped; the elementary operations else."""
+    import torch
+
+    if torch.is_autocast_enabled("cpu"):
+        lower = torch.get_autocast_dtype("cpu")
+        query, key, value = (x.to(lower) if x.dtype == torch.float32 else x for x in (query, key, value))
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    same_width = query.shape[-1] == value.shape[-1] <= MAX_FLASH_HEAD
+    aten = torch.ops.aten
+    with torch.autocast("cpu", enabled=False):
+        if half and attn_mask is None and same_width:
+            kernels["flash"] += 1
+            return aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        if query.shape[1] == key.shape[1]:
+            kernels["memory-efficient"] += 1
+            bias = _as_bias(attn_mask, query, key)
+            return aten._scaled_dot_product_efficient_attention(
+                query, key, value, bias, True, dropout_p, is_causal, scale=scale
+            )[0]
+        kernels["elementary operations"] += 1
+        return aten._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+        )[0]
+
+
+def _as_bias(mask: Any, query: Any, key: Any) -> Any:
+    """A mask as the memory-efficient kernel wants it: added to the scores, one for every head."""
+    import torch
+
+    if mask is None:
+        return None
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), -float("inf"))
+    return mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+
+
+def _dispatch_mode() -> Any:
+    """What is decided below autograd: types that kernels return or accept."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    layer_norm, grouped_mm = torch.ops.aten.native_layer_norm.default, torch.ops.aten._grouped_mm.default
+
+    class CudaKernels(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func is layer_norm:
+                out, mean, deviation = func(*args, **kwargs)
+                return out, mean.float(), deviation.float()
+            if func is grouped_mm and args[0].dtype == torch.float32:  # the fake kernel knows bf16 only
+                return func(args[0].bfloat16(), args[1].bfloat16(), *args[2:], **kwargs).float()
+            return func(*args, **kwargs)
+
+    return CudaKernels()

@@ -1,0 +1,127 @@
+"""A model without weights from the values of a config.json, and hooks that keep a book's `module` right while it runs."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from memcalc.errors import Unsupported
+from memcalc.trace.allocations import Allocations
+
+# Keys that say how a checkpoint was stored or where code is to be fetched, not what the model is
+NOT_THE_MODEL = ("quantization_config", "torch_dtype", "dtype", "auto_map", "_name_or_path")
+
+
+class Child(NamedTuple):
+    """A module that a layer calls, in the order of its calls."""
+
+    name: str
+    norm: bool
+    weights: bool
+
+
+class Names:
+    """Who is running. Set by hooks; a layer's own operations (adding residuals) count to the child that ran last.
+
+    `layers` is the path of the stack of layers. A layer's input belongs to the layer itself, the stack's result to the stack.
+    """
+
+    def __init__(self, allocations: Allocations, layers: str) -> None:
+        self.allocations = allocations
+        self.layers = layers
+        self.children: dict[int, list[Child]] = {}
+        self.entry: list[str] = []  # what embeds: called before the first layer
+        self.exit: list[Child] = []  # called after the last one
+        self._running: list[str] = []
+        self._last: dict[str, str] = {}
+
+    def restart(self) -> None:
+        """Before a forward: a recomputation may have stopped in the middle of a module."""
+        self._running, self._last = [], {}
+        self.allocations.module = ""
+
+    def enter(self, path: str, module: Any) -> None:
+        self._running.append(path)
+        self.allocations.module = path
+        parent, _, child = path.rpartition(".")
+        stack, _, index = parent.rpartition(".")
+        if stack == self.layers:
+            self._last[parent] = path
+            self._add(self.children.setdefault(int(index), []), child, module)
+        elif not f"{self.layers}.".startswith(f"{path}.") and not path.startswith(f"{self.layers}."):
+            if self._last:
+                self._add(self.exit, path, module)
+            elif "rotary" not in type(module).__name__.lower() and path not in self.entry:
+                self.entry.append(path)
+
+    def leave(self) -> None:
+        self._running.pop()
+        path = self._running[-1] if self._running else ""
+        self.allocations.module = self._last.get(path, path)
+
+    @staticmethod
+    def _add(found: list[Child], name: str, module: Any) -> None:
+        if all(known.name != name for known in found):
+            found.append(Child(name, "norm" in type(module).__name__.lower(), any(True for _ in module.parameters())))
+
+
+def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
+    """The causal language model of a config, without weights, on the meta device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kept = {key: value for key, value in values.items() if key not in NOT_THE_MODEL}
+    model_type = kept.pop("model_type", None)
+    if model_type not in CONFIG_MAPPING:
+        raise Unsupported(f"trace: this transformers has no model_type {model_type!r:.40}")
+    config = CONFIG_MAPPING[model_type].from_dict({**kept, "model_type": model_type})
+    config.use_cache = False
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise Unsupported(f"trace: transformers has no causal language model of model_type {model_type!r:.40}")
+    if attention == "sdpa" and not AutoModelForCausalLM._model_mapping[type(config)]._supports_sdpa:
+        raise Unsupported(f"trace: transformers has no sdpa attention for {model_type!r:.40}; add --attention eager")
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention
+        )
+
+
+def named(model: Any, allocations: Allocations) -> Names:
+    """Hook every module of the model."""
+    names = Names(allocations, _stack_of(model))
+    for path, module in model.named_modules():
+        module.register_forward_pre_hook(_before(names, path), with_kwargs=True)
+        module.register_forward_hook(_after(names, path))
+    return names
+
+
+def _stack_of(model: Any) -> str:
+    """The path of the list of decoder layers: the first list of as many modules as the config has layers."""
+    import torch
+
+    depth = model.config.get_text_config().num_hidden_layers
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == depth:
+            return str(path)
+    return ""
+
+
+def _before(names: Names, path: str) -> Any:
+    is_layer = path.rpartition(".")[0] == names.layers != ""
+
+    def hook(module: Any, args: Any, kwargs: Any) -> None:
+        names.enter(path, module)
+        if is_layer:
+            names.allocations.assign(args[0] if args else kwargs["hidden_states"], path)
+
+    return hook
+
+
+def _after(names: Names, path: str) -> Any:
+    is_layer = path.rpartition(".")[0] == names.layers != ""
+
+    def hook(module: Any, args: Any, output: Any) -> None:
+        names.leave()
+        if is_layer:
+            names.allocations.assign(output if hasattr(output, "untyped_storage") else output[0], names.layers)
+
+    return hook

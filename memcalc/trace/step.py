@@ -1,0 +1,118 @@
+"""One steady training step under fake tensors: the bytes at its moments, and what its forward leaves for the backward."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+from memcalc.errors import MemcalcError, Unsupported
+from memcalc.specs.training import Training
+from memcalc.trace.allocations import Allocation, Allocations, watching
+from memcalc.trace.cuda_like import cuda_functions, cuda_like
+from memcalc.trace.libraries import libraries
+from memcalc.trace.model import Child, build, named
+
+PRECISIONS = ("fp32", "bf16", "bf16-amp")
+BATCH = "batch"  # who allocates the token ids
+
+
+class Traced(NamedTuple):
+    """Bytes allocated at each moment, and every storage that the forward left."""
+
+    steady: int
+    after_forward: int
+    peak_forward_backward: int
+    peak_optimizer_step: int
+    peak_operation: str  # where the forward or backward was highest
+    kept: tuple[Allocation, ...]
+    layers: str  # path of the stack of layers
+    children: dict[int, list[Child]]  # what each layer calls, in order
+    entry: list[str]  # modules that run before the layers
+    exit: list[Child]  # modules that run after them
+    kernels: dict[str, int]  # attention kernels of one step
+    composed: tuple[str, ...]  # operations that were watched as the elementary ones they are composed of
+    versions: dict[str, str]
+
+
+def trace(values: Mapping[str, Any], run: Training) -> Traced:
+    """Trace the second step of the model that the config's values describe: the optimizer's states exist by then.
+
+    The model's output is freed before the backward, as the trainer of transformers does.
+    """
+    try:
+        with _quiet():
+            return _trace(values, run)
+    except MemcalcError:
+        raise
+    except Exception as error:  # whatever PyTorch or a model's own code says: fake tensors have no values to branch on
+        reason = str(error).partition("\n")[0]
+        raise Unsupported(
+            f"PyTorch cannot trace this model under fake tensors: {type(error).__name__}: {reason:.200}"
+        ) from error
+
+
+def _trace(values: Mapping[str, Any], run: Training) -> Traced:
+    found = libraries()
+    torch = found.torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    kernels: Counter[str] = Counter()
+    book = Allocations()
+    model = build(values, half=run.precision == "bf16", attention=run.attention)
+    with FakeTensorMode(allow_non_fake_inputs=True), cuda_like(kernels), torch.device("cpu"):
+        model.to_empty(device="cpu")
+        model.tie_weights()
+        model.train()
+        if run.recompute == "full":
+            contexts = {"context_fn": lambda: (nullcontext(), cuda_functions(kernels))}
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **contexts})
+        optimizer = _optimizer(torch, model, run.optimizer_impl_used)
+        names = named(model, book)
+        for tensor in (*model.parameters(), *model.buffers()):
+            book.see(tensor)
+        with watching(book):
+            for step in range(2):
+                kernels.clear()
+                steady = book.live
+                mark = book.mark()
+                book.module = BATCH
+                ids = torch.randint(0, 2, (run.micro_batch, run.seq_len))
+                book.restart_peak()
+                for _ in range(run.grad_accum):
+                    names.restart()
+                    with torch.autocast("cpu", torch.bfloat16, enabled=run.precision.endswith("-amp")):
+                        loss = model(input_ids=ids, labels=ids).loss
+                    after_forward, kept = book.live, book.since(mark)
+                    loss.backward()
+                    del loss
+                peak, operation = book.peak, book.peak_operation
+                book.restart_peak()
+                optimizer.step()
+                if step == 0 and run.optimizer_impl_used != "fused":  # counts its steps on the host
+                    for state in optimizer.state.values():
+                        book.exclude(state["step"])
+                optimizer.zero_grad(set_to_none=True)
+                del ids
+    return Traced(
+        steady, after_forward, peak, book.peak, operation, kept, names.layers, names.children, names.entry, names.exit,
+        dict(kernels), tuple(sorted(book.composed)), found.versions,
+    )  # fmt: skip
+
+
+def _optimizer(torch: Any, model: Any, implementation: str) -> Any:
+    return torch.optim.AdamW(model.parameters(), fused=implementation == "fused", foreach=implementation == "foreach")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries' advice is not the command's output."""
+    logging = libraries().transformers.utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
