@@ -33,7 +33,10 @@ class Allocations:
         self.peak_operation = ""
         self.module = ""
         self.composed: set[str] = set()  # operations that were watched as what they are composed of
-        self._storages: dict[int, Allocation] = {}
+        self._count = 0
+        self._storages: dict[
+            int, tuple[int, Allocation]
+        ] = {}  # address → its number in the order of allocation, and what it is
 
     def see(self, tensor: Any, operation: str = "") -> None:
         """Count a tensor's storage unless it is known already."""
@@ -43,37 +46,41 @@ class Allocations:
             return
         size = ceil_div(storage.nbytes(), GRANULE) * GRANULE
         dtype = str(tensor.dtype).removeprefix("torch.")
-        self._storages[key] = Allocation(self.module, operation, tuple(tensor.shape), dtype, size)
+        self._storages[key] = (self._count, Allocation(self.module, operation, tuple(tensor.shape), dtype, size))
+        self._count += 1
         self.live += size
         weakref.finalize(storage, self._free, key).atexit = False
         if self.live > self.peak:
             self.peak, self.peak_operation = self.live, operation
 
     def _free(self, key: int) -> None:
-        self.live -= self._storages.pop(key).bytes
+        self.live -= self._storages.pop(key)[1].bytes
 
     def assign(self, tensor: Any, module: str) -> None:
-        """Say anew whose a known storage is."""
-        key = tensor.untyped_storage()._cdata
-        if key in self._storages:
-            self._storages[key] = self._storages[key]._replace(module=module)
+        """Say anew whose a storage is."""
+        self._change(tensor, module=module)
 
     def exclude(self, tensor: Any) -> None:
         """This tensor would not be on the device."""
+        self.live -= self._change(tensor, bytes=0).bytes
+
+    def _change(self, tensor: Any, **fields: Any) -> Allocation:
+        """Change a storage's record; returns the former."""
         key = tensor.untyped_storage()._cdata
-        self.live -= self._storages[key].bytes
-        self._storages[key] = self._storages[key]._replace(bytes=0)
+        number, before = self._storages[key]
+        self._storages[key] = (number, before._replace(**fields))
+        return before
 
     def restart_peak(self) -> None:
         self.peak, self.peak_operation = self.live, ""
 
-    def mark(self) -> frozenset[int]:
-        """What is alive now, to be told apart from what comes later."""
-        return frozenset(self._storages)
+    def mark(self) -> int:
+        """A moment, to tell what came before from what comes after."""
+        return self._count
 
-    def since(self, mark: frozenset[int]) -> tuple[Allocation, ...]:
+    def since(self, mark: int) -> tuple[Allocation, ...]:
         """What came after a mark and is still alive, in the order of allocation."""
-        return tuple(allocation for key, allocation in self._storages.items() if key not in mark)
+        return tuple(allocation for number, allocation in self._storages.values() if number >= mark)
 
 
 # Operations watched as the elementary ones they are composed of. On a GPU they are one kernel without those temporaries; fake

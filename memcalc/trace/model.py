@@ -99,10 +99,8 @@ def _stack_of(model: Any) -> str:
     import torch
 
     depth = model.config.get_text_config().num_hidden_layers
-    for path, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == depth:
-            return str(path)
-    return ""
+    lists = ((path, module) for path, module in model.named_modules() if isinstance(module, torch.nn.ModuleList))
+    return next((str(path) for path, module in lists if len(module) == depth), "")
 
 
 def _before(names: Names, path: str) -> Any:
@@ -111,7 +109,7 @@ def _before(names: Names, path: str) -> Any:
     def hook(module: Any, args: Any, kwargs: Any) -> None:
         names.enter(path, module)
         if is_layer:
-            names.allocations.assign(args[0] if args else kwargs["hidden_states"], path)
+            names.allocations.assign(_first_tensor((args, kwargs)), path)
 
     return hook
 
@@ -122,6 +120,12 @@ def _after(names: Names, path: str) -> Any:
     def hook(module: Any, args: Any, output: Any) -> None:
         names.leave()
         if is_layer:
-            names.allocations.assign(output if hasattr(output, "untyped_storage") else output[0], names.layers)
+            names.allocations.assign(_first_tensor(output), names.layers)
 
     return hook
+
+
+def _first_tensor(values: Any) -> Any:
+    from torch.utils._pytree import tree_leaves
+
+    return next(leaf for leaf in tree_leaves(values) if hasattr(leaf, "untyped_storage"))

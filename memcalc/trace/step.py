@@ -40,6 +40,8 @@ def trace(values: Mapping[str, Any], run: Training) -> Traced:
 
     The model's output is freed before the backward, as the trainer of transformers does.
     """
+    if run.precision not in PRECISIONS or run.adapts or run.optimizer != "adamw" or run.parallelism.gpus > 1:
+        raise Unsupported(f"trace steps on one device, trains everything with adamw, and knows {', '.join(PRECISIONS)}")
     try:
         with _quiet():
             return _trace(values, run)
@@ -75,15 +77,16 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
             for step in range(2):
                 kernels.clear()
                 steady = book.live
-                mark = book.mark()
-                book.module = BATCH
+                mark, book.module = book.mark(), BATCH
                 ids = torch.randint(0, 2, (run.micro_batch, run.seq_len))
+                batch = book.since(mark)
                 book.restart_peak()
                 for _ in range(run.grad_accum):
                     names.restart()
+                    mark = book.mark()
                     with torch.autocast("cpu", torch.bfloat16, enabled=run.precision.endswith("-amp")):
                         loss = model(input_ids=ids, labels=ids).loss
-                    after_forward, kept = book.live, book.since(mark)
+                    after_forward, kept = book.live, (*batch, *book.since(mark))
                     loss.backward()
                     del loss
                 peak, operation = book.peak, book.peak_operation

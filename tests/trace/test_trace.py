@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_the_command(memcalc: Callable[..., Any], folder: Callable[..., str], fo
 
 
 @needs_torch
+def test_what_is_kept_adds_up() -> None:
+    """To what the forward allocates; gradients of earlier micro-batches are no part of it."""
+    row = row_of(CASES[0])
+    values, run = accuracy.config(row), accuracy.setting(row)
+    once, twice = trace(values, run), trace(values, replace(run, grad_accum=2))
+    assert sum(kept.bytes for kept in once.kept) == once.after_forward - once.steady
+    assert once.kept == twice.kept
+    assert twice.after_forward > once.after_forward
+
+
+@needs_torch
 def test_nothing_stays_patched() -> None:
     import torch
     from transformers import masking_utils
@@ -128,6 +140,14 @@ def test_what_cannot_be_traced_is_said_in_a_line(change: dict[str, Any], said: s
     with pytest.raises(Unsupported, match=said) as error:
         trace({**copy.deepcopy(row["config"]), **change}, accuracy.setting(row))
     assert "\n" not in str(error.value)
+
+
+@needs_torch
+def test_settings_that_are_not_traced_are_refused() -> None:
+    row = row_of(CASES[0])
+    for change in ({"precision": "bf16-mixed"}, {"method": "lora"}, {"optimizer": "lion"}):
+        with pytest.raises(Unsupported, match="trace steps on one device"):
+            trace(accuracy.config(row), replace(accuracy.setting(row), **change))
 
 
 # --- without PyTorch --------------------------------------------------------------------------------------------------
