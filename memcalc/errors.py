@@ -25,6 +25,16 @@ class Unsupported(MemcalcError):
     """A valid request that memcalc cannot answer correctly, so it does not answer at all."""
 
 
+def one_line(text: str, most: int = 300) -> str:
+    """Foreign text made safe for one line of a terminal.
+
+    >>> one_line("as it is"), one_line("\\x1b[31m"), one_line("abcd", most=2)
+    ('as it is', "'\\\\x1b[31m'", 'ab…')
+    """
+    shown = text if len(text) <= most else f"{text[:most]}…"
+    return shown if shown.isprintable() else repr(shown)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence naming the closest matches for a misspelt name, or nothing when none is close.
 

@@ -1,7 +1,7 @@
 """Predictions against published measurements: the error of each, and how errors are distributed."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median, quantiles
 from typing import NamedTuple
 
@@ -34,8 +34,7 @@ class Residual(NamedTuple):
 class Bound(NamedTuple):
     """A run that ended out of memory: as measured if it is predicted not to fit. Bytes on the device.
 
-    `high` is the prediction times what measured runs of this engine and method take at most beyond theirs (90th percentile of
-    nvidia-smi or reserved readings): a full GPU is lost to fragmentation before its last byte is used.
+    `high` is the end of the prediction's range, per_gpu.device_high: a GPU runs full before its last byte is of use.
     """
 
     id: str
@@ -85,7 +84,7 @@ class Spread(NamedTuple):
 def validate(cases: Iterable[tuple[Measured, Architecture]]) -> Validation:
     """Predict every row that can be predicted."""
     residuals: list[Residual] = []
-    failed: list[tuple[Measured, int]] = []
+    bounds: list[Bound] = []
     skipped: list[Skipped] = []
     for row, architecture in cases:
         if row.run is None:
@@ -94,21 +93,11 @@ def validate(cases: Iterable[tuple[Measured, Architecture]]) -> Validation:
         found = estimate(architecture, row.run, row.generation)
         engine, method = row.run.engine_row.name, row.run.method
         if row.role == "oom":
-            failed.append((row, found.device))
+            assert row.usable is not None  # Measured's own rule
+            bounds.append(Bound(row.id, engine, method, row.grade, found.device, found.beyond("device")[1], row.usable))
         for kind, value in row.values.items():
             residuals.append(Residual(row.id, engine, method, kind, row.grade, value, getattr(found, KINDS[kind])))
-    return Validation(tuple(residuals), tuple(_bounds(failed, residuals)), tuple(skipped))
-
-
-def _bounds(failed: Iterable[tuple[Measured, int]], residuals: Sequence[Residual]) -> Iterator[Bound]:
-    for row, device in failed:
-        assert row.run is not None  # it was predicted
-        assert row.usable is not None  # Measured's own rule
-        engine, method = row.run.engine_row.name, row.run.method
-        same = (r for r in residuals if (r.engine, r.method) == (engine, method))
-        beyond = [r.measured / r.predicted - 1 for r in same if r.kind not in LIVE]
-        high = max(percentile(beyond, 90), 0.0) if beyond else 0.0
-        yield Bound(row.id, engine, method, row.grade, device, round(device * (1 + high)), row.usable)
+    return Validation(tuple(residuals), tuple(bounds), tuple(skipped))
 
 
 def stored_quantiles(residuals: Sequence[Residual]) -> list[Quantiles]:

@@ -9,15 +9,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from memcalc.errors import InputError, nearest
+from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
 from memcalc.specs.hardware import Accelerator
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 KINDS = {"gpus": "GPU", "models": "model", "runs": "training run"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
@@ -99,7 +95,7 @@ def read_toml(path: str) -> dict[str, Any]:
     except RecursionError:
         raise InputError("nested too deeply", place=path) from None
     except ValueError as error:  # a syntax error with its line, or an integer of thousands of digits
-        reason = "a number of too many digits" if "digits" in str(error) else _one_line(str(error))
+        reason = "a number of too many digits" if "digits" in str(error) else one_line(str(error))
         raise InputError(f"not TOML: {reason}", place=path) from None
 
 
@@ -117,38 +113,13 @@ def _read_accelerator(path: str) -> Accelerator:
 
 
 def _validated(path: str, values: dict[str, Any]) -> Accelerator:
-    from pydantic import ValidationError
+    from memcalc.specs.validation import validated
 
-    try:
-        result = _accelerator_type().validate_python(values)
-    except ValidationError as error:
-        raise InputError(_first_problem(error), place=path) from None
+    result = validated(Accelerator, values, path)
     for alias in result.aliases:
         if not SAFE_NAME.fullmatch(alias):
             raise InputError(f"aliases: {alias[:60]!r} must be lower-case letters, digits, '.', '_', '-'", place=path)
     return result
-
-
-@cache
-def _accelerator_type() -> "TypeAdapter[Accelerator]":
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Accelerator)
-
-
-def _first_problem(error: Any) -> str:
-    """One line for a Pydantic ValidationError: the key, and what is wrong with it."""
-    first = error.errors(include_url=False)[0]
-    key = _one_line(".".join(map(str, first["loc"])))
-    match first["type"]:
-        case "missing":
-            return f"{key}: missing"
-        case "unexpected_keyword_argument":
-            return f"{key}: unknown key{nearest(key, Accelerator.__dataclass_fields__)}"
-        case "value_error":
-            return _one_line(str(first["ctx"]["error"]))
-        case _:
-            return f"{key}: {_one_line(first['msg']).lower()}"
 
 
 def _winners(kind: str, extra: Sequence[str]) -> dict[str, str]:
@@ -202,9 +173,3 @@ def _aliases(path: str) -> tuple[str, ...]:
 
 def _stem(path: str) -> str:
     return os.path.basename(path).removesuffix(".toml")
-
-
-def _one_line(text: str, most: int = 120) -> str:
-    """Foreign text made safe for one line of a terminal."""
-    shown = text if len(text) <= most else f"{text[:most]}…"
-    return shown if shown.isprintable() else repr(shown)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memcalc.errors import InputError, nearest
+from memcalc.errors import InputError, nearest, one_line
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -34,16 +34,16 @@ def adapter(cls: type[T]) -> "TypeAdapter[T]":
 
 def _first_problem(error: Any, cls: type) -> str:
     first = error.errors(include_url=False)[0]
-    key = _one_line(".".join(map(str, first["loc"])))
+    key = one_line(".".join(map(str, first["loc"])))
     match first["type"]:
         case "missing":
             return f"{key}: missing"
         case "unexpected_keyword_argument":
             return f"{key}: unknown key{nearest(str(first['loc'][-1]), _keys(cls, first['loc'][:-1]))}"
         case "value_error":
-            return _one_line(f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"]))
+            return one_line(f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"]))
         case _:
-            return f"{key}: {_one_line(first['msg']).lower()}"
+            return f"{key}: {one_line(first['msg']).lower()}"
 
 
 def _keys(cls: Any, path: tuple[Any, ...]) -> list[str]:
@@ -55,7 +55,3 @@ def _keys(cls: Any, path: tuple[Any, ...]) -> list[str]:
         options = (annotation.type, *get_args(annotation.type)) if annotation else ()
         cls = next((option for option in options if hasattr(option, "__dataclass_fields__")), None)
     return list(getattr(cls, "__dataclass_fields__", {}))
-
-
-def _one_line(text: str, most: int = 300) -> str:
-    return " ".join(text.split())[:most]

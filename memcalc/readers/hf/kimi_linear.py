@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.experts import Experts
-from memcalc.blocks.latent_attention import LatentAttention
 from memcalc.blocks.ledger import Block
 from memcalc.blocks.linear_attention import KimiDeltaAttention
 from memcalc.readers.hf.common import decoder, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
+from memcalc.readers.hf.latent import latent_attention
 from memcalc.readers.hf.mixture import corrected_experts, sparse_after_dense, with_notes
 
 
@@ -21,7 +21,7 @@ def kimi_linear(c: Config) -> Architecture:
         mixer, sparse = kind
         feed_forward: Block = _experts(c) if sparse else mlp(c)
         if mixer == "full_attention":
-            return pre_norm(norm, _latent_attention(c), feed_forward)
+            return pre_norm(norm, latent_attention(c, rotary=False), feed_forward)
         return pre_norm(norm, _delta_attention(c), feed_forward, name="linear_attention")
 
     layers = windowed(list(zip(kinds, sparse_after_dense(c, dense=1), strict=True)), layer)
@@ -41,21 +41,6 @@ def _attention_kinds(c: Config) -> list[str]:
             raise linear.error("kda_layers", f"and full_attn_layers must together name each of layers 1 to {depth} once")
         default = ["full_attention" if i + 1 in full else "linear_attention" for i in range(depth)]
     return layer_kinds(c, default, ("linear_attention", "full_attention"))
-
-
-def _latent_attention(c: Config) -> LatentAttention:
-    return LatentAttention(
-        c.integer("hidden_size"),
-        c.integer("num_attention_heads"),
-        c.integer("kv_lora_rank"),
-        c.integer("qk_nope_head_dim"),
-        c.integer("qk_rope_head_dim"),
-        c.integer("v_head_dim"),
-        q_lora_rank=c.integer("q_lora_rank", low=0) if c.has("q_lora_rank") else 0,
-        bias=c.flag("attention_bias", False),
-        rotary=False,
-        dropout=c.number("attention_dropout", 0.0),
-    )
 
 
 def _delta_attention(c: Config) -> KimiDeltaAttention:
