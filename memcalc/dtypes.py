@@ -128,6 +128,7 @@ _W4A16 = "vLLM compressed_tensors_wNa16.py: weight_packed int32, weight_scale in
 _INT8_ROW = "bitsandbytes int8_vectorwise_quant: float32 row statistics; vLLM compressed_tensors_w8a8_int8.py"
 _FP8_ROW = "vLLM logs, Llama-3.1-8B in fp8: 8.49 GiB, a byte for each linear weight and two for each embedding value"
 _FP8_BLOCK = "DeepSeek-V3 README_WEIGHTS.md: e4m3, weight_block_size [128, 128], weight_scale_inv float32"
+_FP8_G128 = "DeepSeek-V3.2 inference/kernel.py act_quant: e4m3, an fp32 scale for each 128 values of a row"
 _LLAMA_CPP = "ggml-org/llama.cpp ggml/src/ggml-common.h, commit 01243c5"
 
 FORMATS: tuple[NumberFormat, ...] = (
@@ -185,6 +186,9 @@ FORMATS: tuple[NumberFormat, ...] = (
     NumberFormat(
         "fp8-block128", "block", 8, 128 * 128, 128 * 128 + 4, "e4m3, an fp32 scale for 128 × 128", _FP8_BLOCK,
         ("fp8-block", "fp8-128x128"), 4, 3,
+    ),
+    NumberFormat(
+        "fp8-g128", "block", 8, 128, 128 + 4, "e4m3, an fp32 scale for 128", _FP8_G128, ("fp8-1x128",), 4, 3,
     ),
     NumberFormat(
         "nf4", "block", 4, 64, 32 + 4, "normal-float codes, an fp32 absmax for 64", _BNB,

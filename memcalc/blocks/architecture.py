@@ -106,6 +106,7 @@ class Architecture:
     quantization: str = ""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers
 
     @cached_property
     def weights(self) -> tuple[Counted, ...]:

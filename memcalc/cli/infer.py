@@ -4,38 +4,59 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, output_options, preset_option, show
+from memcalc.cli.options import BYTES, COUNT, output_options, preset_option, show
 
 
 @click.command("infer", no_args_is_help=True)
 @click.argument("model")
 @click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@click.option(
+    "--engine",
+    metavar="vllm|sglang|llama.cpp|transformers|tensorrt-llm",
+    help="Whose accounting to follow.  [default: none, only what the tensors take]",
+)
 @click.option("--weights", metavar="FORMAT", help="Number format of the weights, as in `memcalc formats`.  [default: bf16]")
 @click.option("--precision", metavar="FORMAT", help="The same as --weights, for 16- and 32-bit serving.")
 @click.option("--kv-dtype", metavar="FORMAT", help="Number format of the cache.  [default: bf16]")
-@click.option("--context", type=COUNT, help="Tokens a sequence may reach.  [default: 4096]")
-@click.option("--batch", type=COUNT, help="Sequences at once.  [default: 1]")
+@click.option("--context", type=COUNT, help="Tokens a sequence may reach, prompt and answer.  [default: 4096]")
+@click.option("--max-new-tokens", type=COUNT, help="Of the context, the tokens of the answer.")
+@click.option("--batch", type=COUNT, help="Requests at once.  [default: 1]")
+@click.option("--samples", type=COUNT, help="Answers to each prompt.  [default: 1]")
+@click.option("--beams", type=COUNT, help="Beam search: candidates of each answer.  [default: 1]")
+@click.option("--shared-prefix", type=COUNT, help="Tokens with which all prompts begin, cached once.  [default: 0]")
 @click.option("--tp", type=COUNT, help="Tensor parallel degree.")
 @click.option("--pp", type=COUNT, help="Pipeline parallel degree.")
 @click.option("--ep", type=COUNT, help="Expert parallel degree.")
-@click.option("--gpu-memory-utilization", type=float, help="Share of the GPU that the engine may take.  [default: 0.9]")
+@click.option("--dp", type=COUNT, help="Replicas, each with --batch requests of its own.")
+@click.option(
+    "--gpu-memory-utilization", type=float, help="Share of the GPU that the engine may take.  [default: the engine's]"
+)
+@click.option("--kv-cache-memory", type=BYTES, help="Memory of the cache on each GPU, in place of that share: 58.11GiB.")
+@click.option("--max-batched-tokens", type=COUNT, help="Tokens in one forward pass.  [default: the engine's]")
+@click.option("--max-sequences", type=COUNT, help="Sequences in one step.  [default: the engine's]")
+@click.option("--block-size", type=COUNT, help="Tokens in a block of the cache.  [default: the engine's]")
+@click.option("--eager", is_flag=True, default=None, help="No CUDA graphs.")
+@click.option("--gpu-layers", type=COUNT, help="llama.cpp: layers on the GPU, the rest in host memory.  [default: all]")
+@click.option("--lora-adapters", type=COUNT, help="LoRA adapters served beside the model.")
+@click.option("--lora-rank", type=COUNT, help="Their rank.  [default: 16]")
+@click.option("--draft", metavar="MODEL", help="Draft model of speculative decoding.")
+@click.option("--draft-tokens", type=COUNT, help="Tokens that it guesses in a step.  [default: 4]")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option
 @output_options
 @click.pass_context
 def infer_command(
-    ctx: click.Context, /, model: str, gpu: str | None, precision: str | None, require_fit: bool,
+    ctx: click.Context, /, model: str, gpu: str | None, precision: str | None, require_fit: bool, draft: str | None,
     presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
 
     \b
-    memcalc infer llama-3.1-8b --context 32k --batch 8 --gpu h100
+    memcalc infer llama-3.1-8b --context 32k --batch 8 --gpu h100 --engine vllm
     memcalc infer llama-3.1-70b --weights int4-g128 --tp 2 --gpu l40s
     """
-    from memcalc.errors import InputError, Unsupported
+    from memcalc.errors import InputError
     from memcalc.estimates.serving import estimate
-    from memcalc.readers.models import read_model
     from memcalc.report.serving import report
     from memcalc.specs.serving import Serving
 
@@ -46,9 +67,10 @@ def infer_command(
         if precision not in ("fp32", "fp16", "bf16"):
             raise InputError(f"{precision!r:.40} is not fp32, fp16 or bf16 (other formats: --weights)", place="--precision")
         given.setdefault("kv_dtype", precision)
-    found = read_model(model, presets)
-    if found.architecture is None:
-        raise Unsupported(f"MODEL: {model} says nothing about keys and values; give a preset or a config.json")
+    found = _with_cache(model, presets, "MODEL")
+    guesses = _with_cache(draft, presets, "--draft") if draft else None
+    if guesses:
+        given.setdefault("draft_tokens", 4)
     run = Serving(**given)
     accelerator = None
     if gpu:
@@ -57,7 +79,19 @@ def infer_command(
         accelerator = read_accelerator(gpu, presets)
     if require_fit and accelerator is None:
         raise InputError("needs a --gpu to fit into", place="--require-fit")
-    result = estimate(found.architecture, run, accelerator.architecture if accelerator else "")
+    generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
+    result = estimate(found.architecture, run, generation, memory, guesses.architecture if guesses else None)
     show(report(found, run, result, accelerator), format_, get, output)
-    if require_fit and accelerator and result.device > accelerator.usable * run.gpu_memory_utilization:
+    if require_fit and not result.fits(memory):
         ctx.exit(1)
+
+
+def _with_cache(text: str, presets: tuple[str, ...], place: str) -> Any:
+    """A model whose architecture is known."""
+    from memcalc.errors import Unsupported
+    from memcalc.readers.models import read_model
+
+    found = read_model(text, presets)
+    if found.architecture is None:
+        raise Unsupported(f"{place}: {text} says nothing about keys and values; give a preset or a config.json")
+    return found

@@ -48,6 +48,25 @@ class Flops(click.ParamType[int]):
 FLOPS = Flops()
 
 
+class Bytes(click.ParamType[int]):
+    """An amount of memory as people write it: 40GiB, 512MB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from memcalc.units import parse_bytes
+
+        try:
+            return parse_bytes(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+BYTES = Bytes()
+
+
 class Number(click.ParamType[float]):
     """A number that need not be whole: 0.4, 3640, 1.46M."""
 

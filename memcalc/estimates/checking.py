@@ -66,12 +66,12 @@ def _memory(scenario: Scenario, architecture: Architecture, gpu: Accelerator) ->
             "host_memory": step.host_per_node,
         }
     assert scenario.serving
-    served = serving.estimate(architecture, scenario.serving, gpu.architecture)
-    sequences = served.max_batch(gpu.usable, scenario.serving.gpu_memory_utilization)
+    served = serving.estimate(architecture, scenario.serving, gpu.architecture, gpu.allocatable)
+    sequences = served.capacity(gpu.allocatable).max_batch
     return {
         "device_memory": served.device,
         "memory_utilization": served.device / gpu.usable,
-        "host_memory": 0,
+        "host_memory": served.host,
         "min_sequences": sequences if sequences is not None else 2**24,
     }
 

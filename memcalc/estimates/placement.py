@@ -160,12 +160,21 @@ def all_stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) 
     other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own copy of the
     embedding there (Megatron-LM: the two copies' gradients are summed).
     """
+    depth = depth_of(architecture)
+    return stages_of(architecture, [depth // pp + (index < depth % pp) for index in range(pp)], (tp, ep, etp))
+
+
+def depth_of(architecture: Architecture) -> int:
+    """Layers that a pipeline divides."""
+    return sum(stack.depth for part in main_parts(architecture) for stack in part.stacks)
+
+
+def stages_of(architecture: Architecture, layers: list[int], degrees: tuple[int, int, int] = (1, 1, 1)) -> Iterator[Stage]:
+    """Stages of so many layers each, first to last; `degrees` are tensor, expert and expert-tensor parallel."""
     main = main_parts(architecture)
-    depth = sum(stack.depth for part in main for stack in part.stacks)
     runs = _Runs([(part.name, stack, kind, run) for part in main for stack in part.stacks for kind, run in stack.runs])
-    for index in range(pp):
-        mine = runs.take(depth // pp + (index < depth % pp))
-        yield _stage(architecture, main, index, pp, mine, (tp, ep, etp))
+    for index, count in enumerate(layers):
+        yield _stage(architecture, main, index, len(layers), runs.take(count), degrees)
 
 
 Run = tuple[str, Stack, int, int]  # part, stack, kind of layer, how many follow each other

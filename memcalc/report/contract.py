@@ -37,12 +37,15 @@ class PerGpu(TypedDict, total=False):
     weights: int
     kv_cache: int
     kv_cache_per_token: int
+    kv_cache_reserved: int
     state: int
 
 
 class Capacity(TypedDict, total=False):
     kv_tokens: int | None
-    max_concurrency: int | None
+    kv_cache_memory: int
+    limit: str
+    max_concurrency: float | None
     max_batch: int | None
     max_context: int | None
 
@@ -57,6 +60,7 @@ class Gpu(TypedDict, total=False):
 
 class Host(TypedDict, total=False):
     per_node: int
+    weights: int
 
 
 class ComputeDocument(TypedDict, total=False):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from memcalc.estimates.lines import cited, weakest
-from memcalc.estimates.serving import ServingEstimate
+from memcalc.estimates.serving import Capacity, ServingEstimate
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -12,46 +12,26 @@ from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import format_count
 
+LIMITS = {
+    "weights": "weights alone fill the engine's share",
+    "cache": "memory of the cache",
+    "max_sequences": "sequences that the engine schedules at once",
+    "nothing": "nothing: there is no cache",
+}
+
 
 def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None) -> Report:
-    scale = max(gpu.usable if gpu else 0, found.device)
-    rows = [
-        (entry.path.replace("_", " ").replace("/", ": ", 1), entry.bytes, entry.bytes / scale, entry.bytes / scale)
-        for entry in found.lines
-    ]
-    rows.append(("total on the device", found.device, found.device / scale, found.device / scale))
-    tables = [
-        Table(
-            "Per GPU",
-            (
-                Column("component"),
-                Column("memory", "bytes"),
-                Column("of GPU" if gpu else "share", "percent"),
-                Column("", "bar"),
-            ),
-            rows,
-            frozenset({len(rows) - 1}),
-        )
-    ]
-    capacity = capacity_document(run, found, gpu)
-    facts: list[tuple[str, Any]] = [
-        ("cache per token", found.kv_cache_per_token),
-        ("cache per sequence", found.per_sequence),
-    ]
-    tables.append(Table("Cache", (Column("per GPU"), Column("memory", "bytes")), facts))
-    if capacity:
-        tables.append(
-            Table(f"Capacity at {run.gpu_memory_utilization:.0%} of the GPU", (Column("what fits"), Column("count", "number")),
-                  [(f"sequences of {run.context} tokens", capacity["max_batch"]), ("tokens of cache", capacity["kv_tokens"]),
-                   (f"tokens a sequence can reach, {run.batch} at once", capacity["max_context"])])
-        )  # fmt: skip
-    limit = int(gpu.usable * run.gpu_memory_utilization) if gpu else None
-    verdict, tone = verdict_of(found.device, limit)
+    capacity = found.capacity(gpu.allocatable) if gpu else None
+    tables = [_memory(found, gpu), _cache(run, found)]
+    if gpu and capacity:
+        tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
+    verdict, tone = verdict_of(found.device, found.device + found.headroom(gpu.allocatable) if gpu else None)
     heading = ", ".join(
         (
             model.name,
             f"serving, {format_count(model.parameters)} parameters",
             f"{run.gpus} × {gpu.name if gpu else 'GPU'}",
+            *((run.engine,) if run.engine else ()),
             f"weights {run.weights}",
             f"cache {run.kv_dtype}",
             f"{run.batch} × {run.context} tokens",
@@ -60,20 +40,51 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
     return Report(_document(model, run, found, gpu, capacity), tuple(tables), heading, verdict, tone, found.assumptions)
 
 
-def capacity_document(run: Serving, found: ServingEstimate, gpu: Accelerator | None) -> dict[str, Any] | None:
-    """capacity.*: None without a GPU to fill."""
-    if gpu is None:
-        return None
-    batch = found.max_batch(gpu.usable, run.gpu_memory_utilization)
-    room = found.room(gpu.usable, run.gpu_memory_utilization)
-    tokens = room // found.kv_cache_per_token if found.kv_cache_per_token else None
-    context = found.max_context(gpu.usable, run.gpu_memory_utilization, run.batch)
-    return {"max_batch": batch, "max_concurrency": batch, "max_context": context, "kv_tokens": tokens}
+def _memory(found: ServingEstimate, gpu: Accelerator | None) -> Table:
+    scale = max(gpu.usable if gpu else 0, found.device)
+    on_gpu = [entry for entry in found.lines if entry.place == "gpu"]
+    rows: list[tuple[Any, ...]] = [
+        (entry.path.replace("_", " ").replace("/", ": ", 1), entry.bytes, entry.bytes / scale, entry.bytes / scale)
+        for entry in on_gpu
+    ]
+    rows.append(("total on the device", found.device, found.device / scale, found.device / scale))
+    columns = (
+        Column("component"),
+        Column("memory", "bytes"),
+        Column("of GPU" if gpu else "share", "percent"),
+        Column("", "bar"),
+    )
+    return Table("Per GPU", columns, rows, frozenset({len(rows) - 1}))
+
+
+def _cache(run: Serving, found: ServingEstimate) -> Table:
+    rows: list[tuple[Any, ...]] = [
+        ("cache per token", found.kv_cache_per_token),
+        ("cache per request" if run.copies > 1 else "cache per sequence", found.per_sequence),
+    ]
+    if found.host:
+        rows.append(("in host memory", found.host))
+    return Table("Cache", (Column("per GPU"), Column("memory", "bytes")), rows)
+
+
+def _capacity(run: Serving, capacity: Capacity, share: float) -> Table:
+    given = run.kv_cache_memory is not None
+    title = "Capacity of the cache's memory" if given else f"Capacity at {share:.0%} of the GPU"
+    what = "requests" if run.copies > 1 else "sequences"
+    rows: list[tuple[Any, ...]] = [
+        (f"{what} of {run.context} tokens", capacity.max_batch),
+        ("tokens of cache", capacity.kv_tokens),
+        (f"tokens a sequence can reach, {run.batch} at once", capacity.max_context),
+    ]
+    if run.dp > 1:
+        rows.append((f"{what} on all {run.dp} replicas", None if capacity.max_batch is None else run.dp * capacity.max_batch))
+    return Table(title, (Column("what fits"), Column("count", "number")), rows)
 
 
 def _document(
-    model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, capacity: dict[str, Any] | None
+    model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, capacity: Capacity | None
 ) -> dict[str, Any]:
+    reserved = found.reserved(gpu.allocatable) if gpu else found.cache
     out: dict[str, Any] = {
         "schema": SCHEMA,
         "command": "infer",
@@ -84,17 +95,29 @@ def _document(
             "kv_cache": found.kv_cache,
             "kv_cache_per_token": found.kv_cache_per_token,
             "kv_cache_per_sequence": found.per_sequence,
+            "kv_cache_reserved": reserved,
             "state": found.state,
+            "activations": found.activations,
             "overhead": found.overhead,
             "peak": found.peak,
-            "device": found.device,
+            "device": found.device - found.cache + reserved,
         },
     }
-    if gpu:
-        headroom = int(gpu.usable * run.gpu_memory_utilization) - found.device  # the engine takes no more than its share
-        out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "fits": headroom >= 0,
-                      "headroom": headroom}  # fmt: skip
-        out["capacity"] = capacity
+    if found.host:
+        out["host"] = {"weights": found.host, "per_node": found.host}
+    if gpu and capacity:
+        out["run"]["gpu_memory_utilization"] = run.utilization(gpu.allocatable)
+        out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "allocatable": gpu.allocatable,
+                      "fits": found.fits(gpu.allocatable), "headroom": found.headroom(gpu.allocatable)}  # fmt: skip
+        out["capacity"] = {
+            "kv_cache_memory": capacity.memory,
+            "kv_tokens": capacity.kv_tokens,
+            "max_concurrency": capacity.max_concurrency,
+            "max_batch": capacity.max_batch,
+            "max_context": capacity.max_context,
+            "limit": capacity.limit,
+            "replicas": run.dp,
+        }
     out["lines"] = [entry.document() for entry in found.lines]
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = list(found.assumptions)

@@ -21,6 +21,7 @@ PEAKS = (
 LIMITS = {
     "vendor_bytes": 1e15,
     "driver_mib": 1e9,
+    "cuda_mib": 1e9,
     "bandwidth": 1e16,
     "scale_up_bandwidth": 1e15,
     "pcie_bandwidth": 1e14,
@@ -55,6 +56,8 @@ class Accelerator:
     sources: tuple[str, ...]
     driver_mib: Whole | None = None  # memory as the driver reports it, before any context: nvidia-smi's total
     driver_source: str = ""
+    cuda_mib: Whole | None = None  # memory as cudaMemGetInfo reports it: less what the driver keeps for itself
+    cuda_source: str = ""
     peak: Mapping[str, Number] = field(default_factory=dict, hash=False)  # number format → dense FLOP/s
     scale_up: str = ""  # the link between devices of a node, in the vendor's words
     scale_up_bandwidth: Number | None = None  # B/s one way, summed over the device's links
@@ -72,6 +75,11 @@ class Accelerator:
         """
         return self.driver_mib * 2**20 if self.driver_mib else self.vendor_bytes
 
+    @property
+    def allocatable(self) -> int:
+        """Bytes that a process can allocate, and that engines take their share of."""
+        return self.cuda_mib * 2**20 if self.cuda_mib else self.usable
+
     def dense_peak(self, number_format: str) -> float:
         """Dense FLOP/s in one number format; refused where nobody publishes it."""
         if number_format not in self.peak:
@@ -87,14 +95,14 @@ class Accelerator:
         for key in ("name", "vendor", "architecture"):
             if not getattr(self, key):
                 raise ValueError(f"{key} is empty")
-        for key in ("name", "vendor", "architecture", "driver_source", "scale_up"):
+        for key in ("name", "vendor", "architecture", "driver_source", "cuda_source", "scale_up"):
             _printable(key, getattr(self, key))
         for key in ("sources", "aliases", "unverified", "notes"):
             for text in getattr(self, key):
                 _printable(key, text)
         if not self.sources:
             raise ValueError("sources is empty: say where the numbers come from")
-        for key in ("vendor_bytes", "bandwidth", "driver_mib", "scale_up_bandwidth", "pcie_bandwidth", "tdp"):
+        for key in ("vendor_bytes", "bandwidth", "driver_mib", "cuda_mib", "scale_up_bandwidth", "pcie_bandwidth", "tdp"):
             value = getattr(self, key)
             if value is not None:
                 _in_range(key, value, LIMITS[key])

@@ -1,23 +1,55 @@
-"""One way of serving a model: weight and cache formats, context, batch, parallelism."""
+"""One way of serving a model: engine, weight and cache formats, requests, parallelism."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
-from memcalc.specs.rules import Range, SpecError, check_fields
+from memcalc.formulas.serving_engines import LARGE, PLAIN, SERVING_ENGINES, ServingEngine, sglang_fraction
+from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+
+TOKENS = Range(1, 2**31)
+DEGREE = Range(1, 65536)
+
+# Options that only some engines have: name, default, what such an engine does, which engines do.
+_ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]], ...] = (
+    ("shared_prefix", 0, "keeps a common prefix once", lambda row: row.shares),
+    ("kv_cache_memory", None, "takes a pool of memory for its cache", lambda row: row.pooled),
+    ("block_size", None, "lets one choose the size of its blocks", lambda row: row.pooled and row.block > 1),
+    ("eager", False, "captures CUDA graphs", lambda row: row.graphs),
+    ("gpu_layers", None, "keeps layers in host memory", lambda row: row.host_embedding),
+    ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
+    ("max_sequences", None, "bounds the sequences of a step", lambda row: row.schedules and row.sequences is not None),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """How a model is served: `batch` sequences of `context` tokens (prompt and answer together)."""
+    """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
+    engine: Annotated[str, Choice(tuple(SERVING_ENGINES))] | None = None  # None: no engine's accounting
     weights: str = "bf16"
     kv_dtype: str = "bf16"
-    context: Annotated[int, Range(1, 2**31)] = 4096
+    context: Annotated[int, TOKENS] = 4096
+    max_new_tokens: Annotated[int, TOKENS] | None = None  # of the context, generated: the rest is the prompt
     batch: Annotated[int, Range(1, 2**24)] = 1
-    tp: Annotated[int, Range(1, 65536)] = 1
-    pp: Annotated[int, Range(1, 65536)] = 1
-    ep: Annotated[int, Range(1, 65536)] = 1
-    gpu_memory_utilization: Annotated[float, Range(0.01, 1.0)] = 0.9
+    samples: Annotated[int, Range(1, 65536)] = 1  # answers to each prompt
+    beams: Annotated[int, Range(1, 65536)] = 1  # beam search: candidates of each answer
+    shared_prefix: Annotated[int, Range(0, 2**31)] = 0  # tokens with which all prompts begin
+    tp: Annotated[int, DEGREE] = 1
+    pp: Annotated[int, DEGREE] = 1
+    ep: Annotated[int, DEGREE] = 1
+    dp: Annotated[int, DEGREE] = 1  # replicas, each with requests of its own
+    gpu_memory_utilization: Annotated[float, Range(0.01, 1.0)] | None = None  # default: the engine's
+    kv_cache_memory: Annotated[int, Range(1, 10**15)] | None = None  # bytes of the cache on each GPU, in place of that share
+    max_batched_tokens: Annotated[int, TOKENS] | None = None  # in one forward pass; default: the engine's
+    max_sequences: Annotated[int, Range(1, 2**24)] | None = None  # in one step; default: the engine's
+    block_size: Annotated[int, Range(1, 65536)] | None = None  # tokens; default: the engine's
+    eager: bool = False  # no CUDA graphs
+    gpu_layers: Annotated[int, Range(0, 100_000)] | None = None  # on the GPU, the rest in host memory; default: all
+    lora_adapters: Annotated[int, Range(0, 65536)] = 0  # served beside the model
+    lora_rank: Annotated[int, Range(1, 65536)] = 16
+    draft_tokens: Annotated[int, Range(1, 1024)] | None = None  # guessed a step by a draft model
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
 
@@ -36,7 +68,77 @@ class Serving:
                 f"of expert parallelism {self.ep} and tensor parallelism {self.tp} one must be a multiple of the other",
                 "ep", "tp",
             )  # fmt: skip
+        self._check_tokens()
+        self._check_engine()
+
+    def _check_tokens(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens >= self.context:
+            raise SpecError(
+                f"{self.max_new_tokens} new tokens leave no prompt in a context of {self.context}", "max_new_tokens", "context"
+            )
+        if self.shared_prefix and self.shared_prefix >= self.prompt:
+            raise SpecError(
+                f"a common prefix of {self.shared_prefix} tokens must be shorter than the prompt of {self.prompt}",
+                "shared_prefix",
+            )
+        if self.copies > 1 and self.max_new_tokens is None:
+            raise SpecError("several answers to a prompt need the number of new tokens", "max_new_tokens")
+
+    def _check_engine(self) -> None:
+        for name, default, what, has in _ENGINE_OPTIONS:
+            if getattr(self, name) != default and not has(self.engine_row):
+                able = " or ".join(row.name for row in SERVING_ENGINES.values() if has(row))
+                raise SpecError(f"needs an engine that {what}: {able}", name)
+        if self.gpu_layers is not None and self.pp > 1:
+            raise SpecError("layers in host memory are modelled on one GPU", "gpu_layers", "pp")
+        if self.engine == "llama.cpp" and max(self.tp, self.ep) > 1:
+            raise SpecError("llama.cpp puts whole layers on several GPUs: give --pp", "tp", "ep")
+
+    @cached_property
+    def engine_row(self) -> ServingEngine:
+        return SERVING_ENGINES[self.engine] if self.engine else PLAIN
 
     @property
     def gpus(self) -> int:
+        return self.ranks * self.dp
+
+    @property
+    def ranks(self) -> int:
+        """GPUs of one replica."""
         return max(self.tp, self.ep) * self.pp
+
+    @property
+    def copies(self) -> int:
+        """Sequences that one prompt becomes."""
+        return self.samples * self.beams
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of a prompt; the whole context unless new tokens are set apart."""
+        return self.context - (self.max_new_tokens or 0)
+
+    @property
+    def compute_format(self) -> str:
+        """Of activations: the weights' where those are plain, else bf16."""
+        return self.weights if self.weights in ("fp32", "fp16", "bf16") else "bf16"
+
+    def batched_tokens(self, memory: int) -> int:
+        """Tokens of one forward pass on a GPU of `memory` bytes (0: a large one)."""
+        row = self.engine_row
+        if row.whole_prompt:
+            return self.batch * self.copies * self.prompt
+        return self.max_batched_tokens or (row.batched_tokens_small if 0 < memory < LARGE else row.batched_tokens)
+
+    def step_sequences(self, memory: int) -> int:
+        """Sequences whose logits one step holds."""
+        row = self.engine_row
+        if self.max_sequences or row.sequences is None:
+            return self.max_sequences or self.batch * self.copies
+        return (row.sequences_small or row.sequences) if 0 < memory < LARGE else row.sequences
+
+    def utilization(self, memory: int) -> float:
+        """The share of a GPU of `memory` bytes that the engine may take."""
+        if self.gpu_memory_utilization is not None:
+            return self.gpu_memory_utilization
+        row = self.engine_row
+        return sglang_fraction(memory, self.batched_tokens(memory), self.ranks) if row.utilization is None else row.utilization

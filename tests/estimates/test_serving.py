@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import MemcalcError
 from memcalc.estimates.serving import ServingEstimate, estimate
+from memcalc.formulas.serving_engines import SERVING_ENGINES
 from memcalc.readers.models import read_model
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
@@ -160,37 +161,63 @@ def test_all_gpus_together_hold_the_model(architecture: Read, tp: int, ep: int, 
 # --- how many fit -----------------------------------------------------------------------------------------------------
 
 
+ENGINES = st.sampled_from([None, *SERVING_ENGINES])
+
+
 @given(
-    name=st.sampled_from([LLAMA, "google/gemma-2-2b", "ai21labs/Jamba-v0.1", "bigcode/starcoder"]),
-    context=st.integers(1, 200_000), tp=st.sampled_from([1, 2, 4]), gib=st.integers(8, 300),
-    utilization=st.sampled_from([0.5, 0.9, 1.0]), kv=st.sampled_from(["bf16", "fp8-e4m3", "q8_0"]),
-    asked=st.integers(1, 300),
+    engine=ENGINES, name=st.sampled_from([LLAMA, "google/gemma-2-2b", "ai21labs/Jamba-v0.1", "bigcode/starcoder"]),
+    context=st.integers(2, 200_000), gib=st.integers(8, 300), utilization=st.sampled_from([0.5, 0.9, 1.0]),
+    kv=st.sampled_from(["bf16", "fp8-e4m3", "q8_0"]), asked=st.integers(1, 300), samples=st.integers(1, 3),
 )  # fmt: skip
 def test_max_batch_is_the_boundary(
-    architecture: Read, name: str, context: int, tp: int, gib: int, utilization: float, kv: str, asked: int
-) -> None:
-    """So many sequences fit into the engine's share of the GPU, and one more does not, whatever batch was asked for."""
-    model, usable = architecture(name), gib * GIB
-    settings: dict[str, Any] = {"context": context, "tp": tp, "kv_dtype": kv}
-    first = served(model, batch=asked, **settings)
-    most = first.max_batch(usable, utilization)
-    assert most is not None
-    budget = int(usable * utilization)
+    architecture: Read, engine: str | None, name: str, context: int, gib: int, utilization: float, kv: str, asked: int,
+    samples: int,
+) -> None:  # fmt: skip
+    """So many requests fit into the engine's share of the GPU, and one more does not, whatever batch was asked for."""
+    model, memory = architecture(name), gib * GIB
+    settings: dict[str, Any] = {"engine": engine, "context": context, "kv_dtype": kv, "gpu_memory_utilization": utilization,
+                                "samples": samples, "max_new_tokens": context // 2}  # fmt: skip
+    asked_for = estimate(model, Serving(batch=asked, **settings), "sm_90", memory)
+    most = asked_for.capacity(memory)
+    assert most.max_batch is not None
+    assume(most.limit != "max_sequences" and most.max_batch < 2**24)
 
-    def device(batch: int) -> int:
-        return served(model, batch=batch, **settings).device
+    def fits(batch: int) -> bool:
+        return estimate(model, Serving(batch=batch, **settings), "sm_90", memory).fits(memory)
 
-    if most == 0:
-        assert device(1) > budget, f"one sequence needs {device(1):,} of {budget:,}, but none is said to fit"
-        return
-    assume(most < 2**24)
-    assert device(most) <= budget, f"{most} sequences need {device(most):,}, there are {budget:,}"
-    assert device(most + 1) > budget, f"{most + 1} sequences fit too: {device(most + 1):,} of {budget:,}"
+    if most.max_batch:
+        assert fits(most.max_batch), f"{most.max_batch} requests do not fit"
+    assert not fits(most.max_batch + 1), f"{most.max_batch + 1} requests fit too"
+
+
+@given(
+    engine=ENGINES, name=st.sampled_from([LLAMA, "google/gemma-2-2b", "ai21labs/Jamba-v0.1"]),
+    gib=st.integers(40, 300), batch=st.integers(1, 50),
+)  # fmt: skip
+def test_max_context_is_the_boundary(architecture: Read, engine: str | None, name: str, gib: int, batch: int) -> None:
+    """So many tokens each fit the cache's memory, and one token more does not."""
+    model, memory = architecture(name), gib * GIB
+    found = estimate(model, Serving(engine=engine, batch=batch), "sm_90", memory)
+    longest, room = found.capacity(memory).max_context, found.room(memory)
+    assert longest is not None
+    assume(0 < longest < 2**31 - 1)
+
+    def need(context: int) -> int:
+        return found.demand.unit * batch * (found.demand.of(context) + found.demand.fixed)
+
+    assert need(longest) <= room < need(longest + 1), f"{need(longest):,} ≤ {room:,} < {need(longest + 1):,}"
+
+
+def test_max_batch_is_the_schedulers_too(architecture: Read) -> None:
+    """vLLM runs at most max_num_seqs requests however much memory there is."""
+    found = estimate(architecture(LLAMA), Serving(engine="vllm", context=64, max_sequences=7), "sm_90", 80 * GIB)
+    capacity = found.capacity(80 * GIB)
+    assert (capacity.max_batch, capacity.limit) == (7, "max_sequences")
 
 
 def test_no_cache_no_limit(architecture: Read) -> None:
     found = served(architecture("google-bert/bert-base-uncased"))
-    assert found.max_batch(80 * GIB, 0.9) is None
+    assert found.capacity(80 * GIB).max_batch is None
     assert found.kv_cache_per_token == 0
 
 

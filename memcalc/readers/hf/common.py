@@ -12,6 +12,7 @@ from memcalc.blocks.ledger import Block
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.readers.hf.config import Config
+from memcalc.readers.hf.rotary import rotary_stretch
 
 Trait = TypeVar("Trait", bound=Hashable)
 Made = TypeVar("Made")
@@ -226,4 +227,5 @@ def architecture(
         context=context if isinstance(context, int) and context > 0 else None,
         dtype=str(c.raw("torch_dtype") or text.raw("torch_dtype") or ""),
         quantization=method if isinstance(method, str) else "",
+        rotary_stretch=rotary_stretch(text),
     )

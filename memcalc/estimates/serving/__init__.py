@@ -1,0 +1,5 @@
+"""Memory per GPU of serving: weights as stored, what the engine allocates, the cache of all requests, and how many fit."""
+
+from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
+
+__all__ = ["Capacity", "ServingEstimate", "estimate"]

@@ -1,0 +1,242 @@
+"""One architecture served one way: what the heaviest rank holds, and how much more it could."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.dtypes import number_format
+from memcalc.errors import Unsupported
+from memcalc.estimates.lines import Line, line, totals
+from memcalc.estimates.overhead import overhead_lines
+from memcalc.estimates.placement import Held, Stage, depth_of, stages, stages_of
+from memcalc.estimates.serving.cache import kept, requests_of
+from memcalc.estimates.serving.demand import Demand
+from memcalc.estimates.serving.forward import forward_lines, passes
+from memcalc.estimates.serving.mixers import LayerCache, caches, states
+from memcalc.estimates.serving.weights import weight_lines
+from memcalc.formulas import serving as formulas
+from memcalc.specs.rules import SpecError
+from memcalc.specs.serving import Serving
+
+COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
+BESIDE = ("context", "communicator", "CUDA graphs")  # overhead that comes on top of the share an engine is given
+WINDOW_SHARE = (4, 5)  # SGLang's swa_full_tokens_ratio: tokens for which sliding layers have room, of the others'
+
+
+class Capacity(NamedTuple):
+    """What fits into one GPU; None where nothing limits it."""
+
+    memory: int  # bytes for the cache
+    kv_tokens: int | None  # tokens of context that all requests together can hold
+    max_concurrency: float | None  # requests of the full context at once
+    max_batch: int | None  # whole requests, as many as the engine schedules at most
+    max_context: int | None  # tokens that each of the batch can reach
+    limit: str  # what binds: "weights", "cache", "max_sequences" or "nothing"
+
+
+class ServingEstimate(NamedTuple):
+    """What the heaviest rank holds; bytes."""
+
+    run: Serving
+    lines: tuple[Line, ...]
+    weights: int
+    kv_cache: int
+    state: int
+    activations: int
+    overhead: int
+    host: int
+    kv_cache_per_token: int  # of one sequence, before any window is full
+    full_per_token: int  # the part of it in layers without a window
+    demand: Demand
+    beside: int  # the part of the overhead that an engine's share of the GPU does not count
+    assumptions: tuple[str, ...]
+
+    @property
+    def cache(self) -> int:
+        """What all requests keep."""
+        return self.kv_cache + self.state
+
+    @property
+    def peak(self) -> int:
+        return self.weights + self.cache + self.activations
+
+    @property
+    def device(self) -> int:
+        return self.peak + self.overhead
+
+    @property
+    def per_sequence(self) -> int:
+        """Cache and state of one request at the full context."""
+        return self.demand.unit * requests_of(self.run).each(self.demand._replace(passes=()))
+
+    @property
+    def growing(self) -> int:
+        """Activations that every request adds to."""
+        return self.run.batch * self.run.copies * self.demand.pass_of(self.run.context)
+
+    def room(self, memory: int) -> int:
+        """Bytes for the cache (and, where activations grow with the requests, for those) on a GPU of `memory` bytes."""
+        run, share = self.run, self.run.utilization(memory)
+        if run.kv_cache_memory is not None:
+            return run.kv_cache_memory
+        counted = self.weights + self.activations - self.growing + self.overhead - self.beside
+        if not run.engine_row.pooled:
+            return max(0, int(memory * share) - counted - self.beside)
+        if run.engine_row.share_of == "free":
+            return max(0, int((memory - counted - self.beside) * share))
+        if run.engine_row.share_of == "loaded":
+            return max(0, int((memory - self.beside) * share) - self.weights)
+        return max(0, int(memory * share) - counted)
+
+    def fits(self, memory: int) -> bool:
+        return self.headroom(memory) >= 0
+
+    def headroom(self, memory: int) -> int:
+        """Bytes left for more cache; below zero, what is missing."""
+        run = self.run
+        if run.kv_cache_memory is not None or run.engine_row.pooled:
+            short = 0 if self.room(memory) else min(0, int(memory * run.utilization(memory)) - self.device + self.cache)
+            return self.room(memory) - self.cache + short
+        return int(memory * run.utilization(memory)) - self.device
+
+    def reserved(self, memory: int) -> int:
+        """Bytes that the engine takes for its cache, used or not."""
+        return max(self.cache, self.room(memory)) if self.run.engine_row.pooled else self.cache
+
+    def capacity(self, memory: int) -> Capacity:
+        """How many requests and tokens a GPU of `memory` bytes holds."""
+        run, demand, requests = self.run, self.demand, requests_of(self.run)
+        room = self.room(memory)
+        left = room // demand.unit - requests.base(demand)
+        each = requests.each(demand)
+        fitting = max(0, left) // each if each else None
+        batch, limit = fitting, "cache" if each else "nothing"
+        scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
+        if scheduled and (fitting is None or fitting > scheduled // run.copies):
+            batch, limit = scheduled // run.copies, "max_sequences"
+        if not room and each:
+            limit = "weights"
+        concurrency = max(0, left) / each if each and run.engine_row.pooled else fitting
+        longest = requests.longest(demand, max(0, left) // run.batch) if each else None
+        return Capacity(room, self._tokens(room, concurrency), concurrency, batch, longest, limit)
+
+    def _tokens(self, room: int, concurrency: float | None) -> int | None:
+        """Tokens of cache, as the engine's log counts them."""
+        if self.run.engine_row.grouped and concurrency is not None:
+            return int(concurrency * self.run.context)  # vLLM: get_kv_cache_capacity
+        numerator, denominator = WINDOW_SHARE if self.run.engine_row.share_of == "loaded" else (1, 1)
+        sliding = self.kv_cache_per_token - self.full_per_token
+        rate = self.full_per_token * denominator + sliding * numerator
+        return room * denominator // rate if rate else None
+
+
+def estimate(
+    architecture: Architecture, run: Serving, generation: str = "", memory: int = 0, draft: Architecture | None = None
+) -> ServingEstimate:
+    """The heaviest pipeline stage's rank for one architecture served one way.
+
+    `generation` and `memory` [B] are the GPU's: engines' defaults depend on them. `draft` guesses tokens beside the model.
+    """
+    _check(architecture, run)
+    if (draft is None) != (run.draft_tokens is None):
+        raise SpecError("a draft model and the number of tokens that it guesses go together", "draft_tokens")
+    if draft and run.pp > 1:
+        raise Unsupported("a draft model beside pipeline stages is not modelled yet")
+    etp = max(1, run.tp // run.ep)  # experts are cut by tensor parallelism only as far as expert parallelism does not
+    if run.engine_row.host_embedding:
+        return max(_llama_cpp(architecture, run, generation, memory), key=lambda rank: rank.device)
+    found = [
+        _on_stage(architecture, run, stage, generation, memory, draft)
+        for stage in stages(architecture, run.tp, run.pp, run.ep, etp)
+    ]
+    return max(found, key=lambda rank: rank.peak)
+
+
+def _on_stage(
+    architecture: Architecture, run: Serving, stage: Stage, generation: str, memory: int, draft: Architecture | None = None
+) -> ServingEstimate:
+    lines = list(weight_lines(architecture, run, stage))
+    held_caches, held_states = caches(stage), states(stage)
+    if draft:
+        (small,) = stages(draft, run.tp, 1, 1, run.tp)
+        lines += [entry._replace(name=f"draft: {entry.name}") for entry in weight_lines(draft, run, small)]
+        held_caches += tuple(held._replace(path=f"draft/{held.path}") for held in caches(small))
+        held_states += tuple(held._replace(path=f"draft/{held.path}") for held in states(small))
+    cache = kept(run, held_caches, held_states, memory)
+    demand = cache.demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
+    lines += cache.lines
+    lines += forward_lines(architecture, run, stage, memory, generation)
+    lines += overhead_lines(generation, run.ranks > 1) if not run.engine_row.sampler else _overhead(run, generation)
+    sums = totals(lines, COMPONENTS)["gpu"]
+    beside = sum(entry.bytes for entry in lines if entry.component == "overhead" and entry.name in BESIDE)
+    return ServingEstimate(
+        run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=cache.per_token, full_per_token=cache.full_per_token,
+        demand=demand, beside=beside if run.engine_row.pooled else 0,
+        assumptions=tuple(_assumptions(run, held_caches)),
+    )  # fmt: skip
+
+
+def _overhead(run: Serving, generation: str) -> Iterator[Line]:
+    """As the engine's profile divides it: the context was there before, graphs come after."""
+    several = run.ranks > 1
+    yield from (entry for entry in overhead_lines(generation, several) if entry.name in BESIDE)
+    yield line("overhead", "outside PyTorch's allocator", "forward", formulas.outside_bytes,
+               outside=formulas.outside(generation, run.ranks > run.pp))  # fmt: skip
+    if run.engine_row.graphs and not run.eager:
+        yield line("overhead", "CUDA graphs", "always", formulas.graphs_bytes, graphs=formulas.GRAPHS)
+
+
+# --- layers in host memory: llama.cpp ---------------------------------------------------------------------------------
+
+
+def _llama_cpp(architecture: Architecture, run: Serving, generation: str, memory: int) -> Iterator[ServingEstimate]:
+    """Whole layers on each GPU, from the first that is offloaded; the token embedding always in host memory."""
+    depth = depth_of(architecture)
+    offloaded = depth + 1 if run.gpu_layers is None else min(run.gpu_layers, depth + 1)
+    on_gpu = min(offloaded, depth)
+    even = [on_gpu // run.pp + (index < on_gpu % run.pp) for index in range(run.pp)]
+    host, *gpus = stages_of(architecture, [depth - on_gpu, *even])
+    moved: tuple[Held, ...] = ()
+    if offloaded <= depth:  # the head follows the last layer's example
+        last = gpus[-1]
+        moved = tuple(entry for entry in last.held if not entry.layered)
+        gpus[-1] = Stage.of(last.index, tuple(e for e in last.held if e.layered), False, last.sequence)
+    in_host = Stage.of(0, host.held + moved, False, host.sequence)
+    lines = [entry._replace(place="host") for entry in weight_lines(architecture, run, in_host)]
+    if host.layers:
+        lines += [entry._replace(place="host") for entry in kept(run, caches(host), states(host), memory).lines]
+    for stage in gpus:
+        found = _on_stage(architecture, run, stage, generation, memory)
+        yield found._replace(lines=found.lines + tuple(lines), host=sum(entry.bytes for entry in lines))
+
+
+def _check(architecture: Architecture, run: Serving) -> None:
+    heads = layers = experts = 0
+    for part in architecture.parts:
+        for stack in part.stacks:
+            layers = max(layers, stack.depth)
+            for layer in stack.layers:
+                for _, block in layer.blocks:
+                    if part.name in ("language", "encoder", "decoder"):
+                        heads = heads or getattr(block, "heads", 0)
+                    experts = experts or getattr(block, "experts", 0)
+    if heads and heads % run.tp:
+        raise SpecError(f"tensor parallelism {run.tp} does not divide {heads} attention heads", "tp")
+    if run.pp > max(layers, 1):
+        raise SpecError(f"{run.pp} pipeline stages for {layers} layers", "pp")
+    if run.ep > 1 and (not experts or experts % run.ep):
+        raise SpecError(f"expert parallelism {run.ep} does not divide {experts} experts", "ep")
+
+
+def _assumptions(run: Serving, held: tuple[LayerCache, ...]) -> Iterator[str]:
+    row = run.engine_row
+    if not row.name:
+        yield "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
+    else:
+        yield f"as {row.note} accounts for memory"
+    if any(entry.cache.window for entry in held) and row.window == "window":
+        yield "sliding-window layers keep at most their window"
+    if number_format(run.weights).bits_per_value < 16:
+        yield "embeddings, norms, routers and the head stay bf16"
+    if row.graphs and not run.eager:
+        yield "CUDA graphs come on top of the engine's share of the GPU"

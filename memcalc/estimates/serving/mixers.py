@@ -1,0 +1,93 @@
+"""Which caches and recurrent states a stage's layers keep, equal ones counted once."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+from memcalc.blocks.ledger import Cache
+from memcalc.blocks.reused import Reused
+from memcalc.blocks.state import StateTensor
+from memcalc.errors import Unsupported
+from memcalc.estimates.placement import Stage
+
+MIXERS = ("attention", "linear_attention", "state_space", "mixer", "recurrent", "convolution")  # paths of such blocks
+CONVOLUTION, INDEX = "convolution", "index keys"
+
+
+class LayerCache(NamedTuple):
+    """Equal caches on one rank: one block's, in `layers` layers."""
+
+    path: str
+    cache: Cache
+    layers: int
+    chunked: bool  # the window is an aligned chunk, not a sliding one
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}/{self.cache.name}" + (f", window {self.cache.window}" if self.cache.window else "")
+
+
+class LayerState(NamedTuple):
+    """Equal recurrent states on one rank: the tensors of one sequence, in `layers` layers."""
+
+    path: str
+    tensors: tuple[StateTensor, ...]
+    layers: int
+
+
+@lru_cache(maxsize=256)
+def caches(stage: Stage) -> tuple[LayerCache, ...]:
+    """Every distinct cache of a stage, with the number of its layers that keep it."""
+    counted: dict[tuple[str, Cache, bool], int] = {}
+    for path, block, count in _mixers(stage):
+        for cache in block.cache() if hasattr(block, "cache") else ():
+            key = (path, cache, getattr(block, "chunked", False))
+            counted[key] = counted.get(key, 0) + count
+    return tuple(LayerCache(path, cache, count, chunked) for (path, cache, chunked), count in counted.items())
+
+
+@lru_cache(maxsize=256)
+def states(stage: Stage) -> tuple[LayerState, ...]:
+    """Every distinct kind of recurrent layer of a stage, with the number of its layers."""
+    counted: dict[tuple[str, tuple[StateTensor, ...]], int] = {}
+    for path, block, count in _mixers(stage):
+        tensors = tuple(block.state()) if hasattr(block, "state") else ()
+        if tensors:
+            counted[path, tensors] = counted.get((path, tensors), 0) + count
+    return tuple(LayerState(path, tensors, count) for (path, tensors), count in counted.items())
+
+
+def state_values(tensor: StateTensor, tp: int, columns: int) -> int:
+    """Values of one sequence's tensor on one rank; `columns`: how many more of a convolution's inputs an engine keeps."""
+    shape = tensor.local_shape(tp)
+    if tensor.path.rpartition("/")[2].startswith(CONVOLUTION) and len(shape) == 2:
+        return shape[0] * max(1, shape[1] + columns)
+    return prod(shape)
+
+
+def _mixers(stage: Stage) -> Iterator[tuple[str, Any, int]]:
+    """The blocks of a stage that look at other tokens, and in how many layers each stands."""
+    for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
+        for path, held in layer.blocks:
+            block = held.block if isinstance(held, Reused) else held
+            if path in MIXERS and not (hasattr(block, "cache") or hasattr(block, "state")):
+                raise Unsupported(f"the cache of {type(block).__name__} layers is not modelled yet")
+            yield path, block, count
+
+
+@lru_cache(maxsize=256)
+def widest(stage: Stage, tp: int, ep: int) -> tuple[int, int]:
+    """Values of the widest feed-forward that a token passes through on a rank, and of its queries."""
+    feed_forward = queries = 0
+    etp = max(1, tp // ep)
+    for layer in stage.sequence.kinds:
+        for _, held in layer.blocks:
+            block: Any = held.block if isinstance(held, Reused) else held
+            width = -(-getattr(block, "intermediate", 0) // (etp if hasattr(block, "experts") else tp))
+            if hasattr(block, "experts"):
+                shared = block.shared.intermediate // tp if block.shared else 0
+                width = width * block.top_k + shared
+            feed_forward = max(feed_forward, width)
+            queries = max(queries, -(-getattr(block, "query_size", 0) // tp))
+    return feed_forward, queries

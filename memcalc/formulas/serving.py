@@ -1,0 +1,155 @@
+"""What a serving engine allocates beside weights and cache: tables, buffers of a forward pass, of sampling, adapters."""
+
+from memcalc.formulas.formula import ASSUMED, ESTIMATE, formula
+
+GIB = 2**30
+SAMPLER_ROWS = 132  # rows of the top-k, top-p kernel's buffer: one a streaming multiprocessor, an H100's
+
+
+@formula("vllm", "model_executor/layers/rotary_embedding: cos_sin_cache [positions, rotary_dim]")
+def rotary_table_bytes(positions: int, rotary_dim: int, bytes_per_value: int) -> int:
+    """Cosines and sines of every position, kept whole by every rank.
+
+    positions × rotary_dim × bytes_per_value      Returns bytes [B].
+
+    >>> rotary_table_bytes(131072, 128, 2) // 2**20  # Llama 3.1: the 0.03 GiB between 14.96 of weights and 14.99 logged
+    32
+    """
+    return positions * rotary_dim * bytes_per_value
+
+
+@formula("vllm", "v1/worker/gpu_model_runner.py, profile_run: the last hidden states, all and those that logits are made of")
+def hidden_states_bytes(tokens: int, rows: int, hidden: int, bytes_per_value: int) -> int:
+    """The forward pass's result, [tokens, hidden], and the rows of it that the head reads, [rows, hidden].
+
+    (tokens + rows) × hidden × bytes_per_value      Returns bytes [B].
+    """
+    return (tokens + rows) * hidden * bytes_per_value
+
+
+@formula(
+    "vllm", "v1/sample/sampler.py: logits, their fp32 copy, probabilities, exponential noise, top-k top-p buffer", ESTIMATE
+)
+def sampling_bytes(rows: int, vocabulary: int, bytes_per_value: int, kernel_rows: int) -> int:
+    """Logits of one step in the model's format and three fp32 tensors of their shape; a buffer of the filtering kernel.
+
+    rows × vocabulary × (bytes_per_value + 12) + kernel_rows × vocabulary × 4      Returns bytes [B].
+
+    >>> sampling_bytes(1024, 128256, 2, 132) / 2**30 < 1.89  # Llama 3.1 8B, vLLM 0.19: with the hidden states, 1.89 GiB
+    True
+    """
+    return rows * vocabulary * (bytes_per_value + 12) + kernel_rows * vocabulary * 4
+
+
+@formula(
+    "transformers", "generation/logits_process.py, TopPLogitsWarper: fp32 logits, sorted values and indices, sums", ESTIMATE
+)
+def sorted_sampling_bytes(rows: int, vocabulary: int, bytes_per_value: int) -> int:
+    """Logits of the last token of each sequence, in the model's format and as sampling with top-p sorts them.
+
+    rows × vocabulary × (bytes_per_value + 4 + 4 + 8 + 4 + 4)      Returns bytes [B].
+    """
+    return rows * vocabulary * (bytes_per_value + 4 + 4 + 8 + 4 + 4)
+
+
+@formula("sglang", "layers/sampler.py: logits and their probabilities in fp32", ESTIMATE)
+def logits_bytes(rows: int, vocabulary: int, bytes_per_value: int) -> int:
+    """Logits of one step in the model's format, and probabilities in fp32.
+
+    rows × vocabulary × (bytes_per_value + 4)      Returns bytes [B].
+    """
+    return rows * vocabulary * (bytes_per_value + 4)
+
+
+@formula("measured-serving", "growth of a prefill's peak with the prompt: 3 × ff + 4 × h values a token", ESTIMATE)
+def forward_bytes(tokens: int, feed_forward: int, hidden: int, bytes_per_value: int) -> int:
+    """The widest moment of a layer: gate, up and their product, with the residual stream and its norms.
+
+    tokens × (3 × feed_forward + 4 × hidden) × bytes_per_value      feed_forward: on this rank, of the experts that a token
+    passes through all together. Returns bytes [B].
+    """
+    return tokens * (3 * feed_forward + 4 * hidden) * bytes_per_value
+
+
+@formula(
+    "vllm", "v1/worker/gpu_model_runner.py: intermediate_tensors, hidden states and residual of the stage before", ESTIMATE
+)
+def stage_input_bytes(tokens: int, hidden: int, bytes_per_value: int) -> int:
+    """What a pipeline stage receives, two tensors of [tokens, hidden].
+
+    2 × tokens × hidden × bytes_per_value      Returns bytes [B].
+    """
+    return 2 * tokens * hidden * bytes_per_value
+
+
+@formula(
+    "llama.cpp", "ggml_backend_sched_reserve: fp32 logits and residual of one physical batch, or a layer's tensors", ESTIMATE
+)
+def compute_buffer_bytes(tokens: int, vocabulary: int, hidden: int, feed_forward: int, queries: int) -> int:
+    """llama.cpp's compute buffer: everything in fp32, the larger of the head's end and a layer's widest moment.
+
+    tokens × 4 × max(vocabulary + hidden, 2 × feed_forward + 4 × hidden + 2 × queries)      Returns bytes [B].
+
+    >>> compute_buffer_bytes(512, 151936, 2048, 11008, 2048) / 2**20  # Qwen2.5 3B: 300.75 MiB logged
+    300.75
+    """
+    return tokens * 4 * max(vocabulary + hidden, 2 * feed_forward + 4 * hidden + 2 * queries)
+
+
+@formula("hu-2021", "section 4.1: A [rank, inputs] and B [outputs, rank] beside every linear")
+def adapter_bytes(adapters: int, rank: int, widths: int, bytes_per_value: int) -> int:
+    """Slots for adapters served beside the model.
+
+    adapters × rank × widths × bytes_per_value      widths: inputs + outputs summed over all adapted linears of this rank.
+    Returns bytes [B].
+    """
+    return adapters * rank * widths * bytes_per_value
+
+
+@formula("vllm", "v1/core/kv_cache_utils.py: groups of equal size share pages of equal size", ESTIMATE)
+def page_padding_bytes(blocks: int, block_bytes: int, used: int) -> int:
+    """What pages hold beyond the tokens' own bytes: layers that fill up a group, states smaller than a page.
+
+    max(0, blocks × block_bytes − used)      Returns bytes [B].
+    """
+    return max(0, blocks * block_bytes - used)
+
+
+@formula("measured-serving", "memory outside PyTorch's allocator that a forward pass adds, by GPU generation", ASSUMED)
+def outside_bytes(outside: int) -> int:
+    """Libraries' workspaces, kernels loaded late and, on several GPUs, communicators, as the engine's profile counts them.
+
+    outside [B]. Returns bytes [B].
+    """
+    return outside
+
+
+@formula("measured-serving", "CUDA graphs of vLLM 0.19 on an H100: 0.5 to 1.9 GiB", ASSUMED)
+def graphs_bytes(graphs: int) -> int:
+    """Captured CUDA graphs, which come on top of the engine's share.
+
+    graphs [B]. Returns bytes [B].
+    """
+    return graphs
+
+
+GRAPHS = 9 * GIB // 10  # the median of vLLM 0.19's logs
+
+
+def outside(generation: str, several: bool) -> int:
+    """Bytes that vLLM's profile finds outside PyTorch's allocator, of one GPU or of one of several that share layers.
+
+    >>> outside("sm_90", False) / 2**30, outside("sm_86", True) / 2**30
+    (0.25, 0.2)
+    """
+    return OUTSIDE.get(generation, OUTSIDE["sm_90" if generation.startswith("sm_1") else "sm_80"])[several]
+
+
+# Readings of "non-torch memory" in logs: one GPU, one of several. sm_90: vLLM 0.19; the others: earlier versions.
+OUTSIDE: dict[str, tuple[int, int]] = {
+    "sm_75": (GIB // 100, GIB // 5),  # T4
+    "sm_80": (GIB * 12 // 100, GIB // 2),
+    "sm_86": (GIB // 20, GIB // 5),  # A10, RTX 3090
+    "sm_89": (GIB // 10, GIB // 4),  # RTX 4090
+    "sm_90": (GIB // 4, GIB * 21 // 10),  # H100
+}

@@ -1,0 +1,85 @@
+"""How serving engines account for memory: one row an engine. A user's choice of engine changes numbers only through it."""
+
+from typing import Literal, NamedTuple
+
+
+class ServingEngine(NamedTuple):
+    """An engine's defaults and habits, of the version that `note` names."""
+
+    name: str
+    note: str
+    block: int = 1  # tokens that a sequence's cache grows by
+    utilization: float | None = 0.9  # share of the GPU it may take by default; None: worked out from the GPU's memory
+    share_of: Literal["total", "loaded", "free"] = (
+        "total"  # of the GPU, of what its context leaves, of what all but the cache leaves
+    )
+    pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
+    window: Literal["window", "last", "batched", "padded"] = "window"  # what a sliding layer keeps: a row of WINDOWS
+    grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
+    shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
+    batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE
+    batched_tokens_small: int = 8192
+    sequences: int | None = None  # that one step's logits are kept for; None: as many as are served
+    sequences_small: int | None = None
+    schedules: bool = True  # runs no more than those at once
+    whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
+    rotary_table: bool = False  # keeps cosines and sines of every position
+    index_format: str = ""  # of a sparse-attention indexer's keys; "": the cache's
+    convolution_columns: int = 0  # of a recurrent layer's convolution, beside its kernel's width
+    state_format: str = ""  # of recurrent states; "": as the library keeps them
+    host_embedding: bool = False  # the token embedding stays in host memory
+    graphs: bool = False  # captures CUDA graphs
+    sampler: Literal["", "vllm", "sorted", "logits"] = ""  # what sampling allocates
+
+
+LARGE = 70 * 2**30  # bytes of GPU memory from which vLLM's larger defaults hold
+
+PLAIN = ServingEngine("", "no engine: weights, the tokens' cache and states, and what a CUDA process holds")
+
+SERVING_ENGINES: dict[str, ServingEngine] = {
+    row.name: row
+    for row in (
+        ServingEngine(
+            "vllm", "vLLM 0.17 and later, V1", block=16, pooled=True, window="batched", grouped=True, shares=True,
+            batched_tokens_small=2048, sequences=1024, sequences_small=256, rotary_table=True, index_format="fp8-g128",
+            convolution_columns=-1, graphs=True, sampler="vllm",
+        ),
+        ServingEngine(
+            "sglang", "SGLang 0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
+            batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, rotary_table=True,
+            index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
+        ),
+        ServingEngine(
+            "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", block=32, share_of="free", pooled=True, shares=True,
+            sequences=2048,
+            convolution_columns=-1, graphs=True, sampler="logits",
+        ),
+        ServingEngine(
+            "llama.cpp", "llama.cpp of 2025", block=256, utilization=1.0, window="padded", batched_tokens=512,
+            batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True,
+        ),
+        ServingEngine(
+            "transformers", "transformers 5, dynamic cache", utilization=1.0, window="last", whole_prompt=True,
+            sampler="sorted",
+        ),
+    )
+}  # fmt: skip
+
+MEBI = 2**20
+
+
+def sglang_fraction(memory: int, batched_tokens: int, ranks: int) -> float:
+    """SGLang's default --mem-fraction-static on a GPU of `memory` bytes (server_args.py, since 0.5).
+
+    (memory − reserved) / memory with reserved [MiB] = 512 + 1.5 × batched tokens + 2 × largest CUDA graph + 128 × ranks
+
+    >>> round(sglang_fraction(80 * 2**30, 8192, 1), 3)
+    0.835
+    """
+    mib = memory / MEBI
+    graph = next(size for limit, size in _LARGEST_GRAPH if mib < limit)
+    reserved = 512 + 1.5 * max(batched_tokens, 2048) + 2 * graph + ranks / 8 * 1024
+    return max(0.01, (mib - reserved) / mib)
+
+
+_LARGEST_GRAPH = ((20 * 1024, 8), (35 * 1024, 24), (60 * 1024, 32), (160 * 1024, 256), (float("inf"), 512))  # MiB, batch

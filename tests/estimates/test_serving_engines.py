@@ -1,0 +1,210 @@
+"""What engines log at start-up and what their caches hold, row by row; tests/reference/kv_cache.json and the citations."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.serving import ServingEstimate, estimate
+from memcalc.readers.hf import read_config
+from memcalc.readers.models import read_model
+from memcalc.specs.rules import SpecError
+from memcalc.specs.serving import Serving
+
+GIB, MIB = 2**30, 2**20
+H100 = 81090 * MIB  # as torch.cuda.mem_get_info reports it
+
+REFERENCE = Path(__file__).parents[1] / "reference" / "kv_cache.json"
+ROWS = json.loads(REFERENCE.read_text(encoding="utf-8"))
+
+
+@cache
+def preset(name: str) -> Architecture:
+    found = read_model(name).architecture
+    assert found is not None
+    return found
+
+
+def served(name: str, **settings: Any) -> ServingEstimate:
+    return estimate(preset(name), Serving(**settings), "sm_90", H100)
+
+
+# --- transformers: every tensor of its caches after a prefill ---------------------------------------------------------
+
+# transformers expands these before it caches them: Falcon-40B keeps one key and value for each query head.
+EXPANDED = {"tiiuae/falcon-40b"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['model']}-{row['context']}")
+def test_transformers_caches(row: dict[str, Any]) -> None:
+    """Bytes of all cache tensors, transformers 5.18 on the meta device."""
+    if row["model"] in EXPANDED:
+        pytest.skip("keys and values are repeated for every query head before they are cached")
+    architecture = read_config(row["config"], row["model"])
+    run = Serving(engine="transformers", context=row["context"], batch=row["batch"])
+    found = estimate(architecture, run)
+    assert found.kv_cache + found.state == row["total_bytes"]
+
+
+# --- vLLM: what its log says ------------------------------------------------------------------------------------------
+
+
+class Logged(NamedTuple):
+    """One start-up log of vLLM 0.19 on H100s (llm-d-incubation/llm-d-planner, accuracy/results/v0.19.0)."""
+
+    model: str
+    settings: dict[str, Any]
+    weights: float  # GiB
+    cache: float  # GiB
+    tokens: int
+    concurrency: float
+
+
+LOGS = (
+    Logged("gemma-2-27b", {}, 50.72, 20.59, 58672, 7.16),
+    Logged("gemma-2-2b", {}, 4.90, 66.47, 670160, 81.73),
+    Logged("gemma-3-4b", {}, 8.58, 62.51, 468144, 57.05),
+    Logged("granite-3.1-8b", {}, 15.25, 58.66, 384432, 46.93),
+    Logged("llama-3.1-8b", {"kv_dtype": "fp8"}, 14.99, 58.11, 952032, 116.21),
+    Logged("llama-3.1-8b", {"weights": "fp32", "kv_dtype": "fp32"}, 29.98, 42.80, 175296, 21.40),
+    Logged("llama-3.1-8b", {"context": 32768}, 14.99, 58.11, 476016, 14.53),
+    Logged("llama-3.1-8b", {"tp": 2}, 7.51, 63.76, 1044688, 127.53),
+    Logged("llama-3.1-8b", {"pp": 4}, 4.26, 68.89, 2257264, 275.54),
+    Logged("llama-4-scout", {"tp": 4}, 53.12, 16.75, 365968, 44.68),
+    Logged("phi-2", {"context": 2048}, 5.19, 69.00, 226112, 110.41),
+    Logged("qwen2.5-72b", {"tp": 2}, 67.80, 3.04, 19920, 2.43),
+)
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.model} {log.settings}")
+def test_vllm_logs(log: Logged) -> None:
+    """Weights within 1 %; tokens and concurrency of the cache's logged memory within 0.3 %; end to end within 3.5 %."""
+    run = Serving(
+        **{"engine": "vllm", "context": 8192, "max_batched_tokens": 8192, "gpu_memory_utilization": 0.95} | log.settings
+    )
+    found = estimate(preset(log.model), run, "sm_90", H100)
+    assert found.weights / GIB == pytest.approx(log.weights, rel=0.01)
+    given = estimate(preset(log.model), replace(run, kv_cache_memory=int(log.cache * GIB)), "sm_90", H100).capacity(H100)
+    assert given.kv_tokens == pytest.approx(log.tokens, rel=0.003)
+    assert given.max_concurrency == pytest.approx(log.concurrency, rel=0.003)
+    assert found.capacity(H100).kv_tokens == pytest.approx(log.tokens, rel=0.035)
+
+
+# model, GiB of activations logged: vLLM 0.17 to 0.19, 8192 batched tokens, 1024 sequences
+PEAKS = (
+    ("llama-3.1-8b", 1.89), ("gemma-2-27b", 3.66), ("gemma-2-2b", 3.62), ("phi-2", 0.79), ("qwen2.5-72b", 2.29),
+    ("granite-3.1-2b", 0.75), ("granite-3.1-8b", 0.85), ("qwen3-14b", 2.23),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "logged"), PEAKS)
+def test_vllm_activation_peaks(name: str, logged: float) -> None:
+    found = served(name, engine="vllm", context=2048, max_batched_tokens=8192)
+    assert found.activations / GIB == pytest.approx(logged, abs=0.021)
+
+
+# A hybrid's block is as long as its states are large. Kimi Linear: 960 tokens, vllm-project/vllm issue 28228 (tp 2, bf16);
+# Qwen3.5's successors of the same shape: 1568, siderolabs/talos issue 1995 (tp 2, fp8 cache).
+HYBRID_BLOCKS = (("kimi-linear-48b-a3b", {"tp": 2}, 960),)
+
+
+@pytest.mark.parametrize(("name", "settings", "block"), HYBRID_BLOCKS)
+def test_vllm_aligns_blocks_to_states(name: str, settings: dict[str, Any], block: int) -> None:
+    found = served(name, engine="vllm", **settings)
+    assert {kind.granule for kind in found.demand.growth} == {block}
+
+
+# --- llama.cpp: its cache buffers ---------------------------------------------------------------------------------------
+
+# model, settings, MiB of keys and values by window; as llama.cpp prints them
+CACHES: tuple[tuple[str, dict[str, Any], dict[str, float], str], ...] = (
+    ("gpt-oss-120b", {"context": 131072, "batch": 2, "max_batched_tokens": 1024}, {"window 128": 90.0, "": 9216.0},
+     "ollama issue 16480: 131072 cells × 18 layers × 2 sequences; pad256(128 + 1024) cells × 18 × 2"),
+    ("qwen3-235b-a22b", {"context": 16384, "kv_dtype": "q8_0"}, {"": 1598.0}, "ik_llama.cpp issue 370"),
+    ("gemma-3-27b", {"context": 131072}, {"": 10240.0, "window 1024": 624.0}, "10 global layers; 52 of 1024 + 512 cells"),
+    ("llama-2-7b", {"context": 4096}, {"": 2048.0}, "ggml-org/llama.cpp issue 9229"),
+    ("qwen2.5-3b", {"context": 4096}, {"": 144.0}, "LLamaSharp issue 1099: 36 × 256 × 2 × 2 B × 4096"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected", "why"), CACHES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_llama_cpp_caches(name: str, settings: dict[str, Any], expected: dict[str, float], why: str) -> None:
+    found = served(name, engine="llama.cpp", **{"kv_dtype": "fp16", **settings})
+    held = {entry.name.partition(", ")[2]: entry.bytes / MIB for entry in found.lines if entry.component == "kv_cache"}
+    assert held == expected, why
+
+
+def test_llama_cpp_compute_buffer() -> None:
+    """Qwen2.5 3B, 4096 tokens: 300.75 MiB (LLamaSharp issue 1099)."""
+    found = served("qwen2.5-3b", engine="llama.cpp", kv_dtype="fp16")
+    assert found.activations / MIB == 300.75
+
+
+@pytest.mark.parametrize("layers", [0, 1, 7, 32, 33, 99])
+def test_layers_in_host_memory_are_not_on_the_gpu(layers: int) -> None:
+    """Host and GPU together hold the model and the cache, however many layers are offloaded."""
+    whole = served("llama-3.1-8b", context=4096)
+    found = served("llama-3.1-8b", engine="llama.cpp", context=4096, gpu_layers=layers)
+    assert found.host + found.weights + found.cache == whole.weights + whole.cache
+    assert found.host >= 2 * 128256 * 4096
+
+
+def test_a_tied_head_is_on_the_gpu_too() -> None:
+    """llama.cpp loads a tied embedding twice: for lookups in host memory, for the head on the GPU."""
+    found = served("llama-3.2-1b", engine="llama.cpp")
+    assert found.host + found.weights - served("llama-3.2-1b").weights == 2 * 128256 * 2048
+
+
+# --- requests -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_common_prefix_is_kept_once() -> None:
+    alone = served("llama-3.1-8b", engine="vllm", context=8192, batch=10)
+    shared = served("llama-3.1-8b", engine="vllm", context=8192, batch=10, shared_prefix=4096)
+    assert alone.cache - shared.cache == 9 * 4096 * 131072
+
+
+def test_samples_share_their_prompt_where_the_engine_can() -> None:
+    asked = {"context": 2048, "max_new_tokens": 512, "batch": 3, "samples": 4}
+    assert served("llama-3.1-8b", engine="vllm", **asked).cache == 3 * (1536 + 4 * 512) * 131072
+    assert served("llama-3.1-8b", engine="transformers", **asked).cache == 3 * 4 * 2048 * 131072
+
+
+def test_a_draft_model_adds_its_weights_and_its_cache() -> None:
+    model, draft = preset("llama-3.1-70b"), preset("llama-3.2-1b")
+    run = Serving(tp=4, context=8192, batch=2)
+    plain = estimate(model, run)
+    both = estimate(model, replace(run, draft_tokens=4), draft=draft)
+    alone = estimate(draft, run)
+    assert both.weights == plain.weights + alone.weights
+    assert both.cache == plain.cache + alone.cache
+
+
+def test_adapters_take_their_slots() -> None:
+    """Llama 3.1 8B, rank 16, all linears: 41.9 M parameters each (Hugging Face PEFT prints 41,943,040)."""
+    found = served("llama-3.1-8b", lora_adapters=3, lora_rank=16)
+    assert found.weights - served("llama-3.1-8b").weights == 3 * 2 * 41_943_040
+
+
+REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"shared_prefix": 8}, "shared_prefix: needs an engine that keeps a common prefix once: vllm or sglang"),
+    ({"engine": "transformers", "block_size": 32}, "block_size: needs an engine that lets one choose"),
+    ({"engine": "vllm", "gpu_layers": 3}, "gpu_layers: needs an engine that keeps layers in host memory: llama.cpp"),
+    ({"engine": "llama.cpp", "tp": 2}, "llama.cpp puts whole layers on several GPUs"),
+    ({"engine": "vlm"}, "engine: 'vlm' is not one of .*did you mean vllm"),
+    ({"samples": 2}, "max_new_tokens: several answers"),
+    ({"max_new_tokens": 4096}, "leave no prompt"),
+    ({"engine": "vllm", "shared_prefix": 4096}, "must be shorter than the prompt"),
+)
+
+
+@pytest.mark.parametrize(("settings", "said"), REFUSED, ids=str)
+def test_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        Serving(**settings)
