@@ -5,6 +5,7 @@ the field's, with hyphens, but GGUF's formats keep their underscores (`q4_k`). W
 row: a scale for each tensor or output channel, the channel order of GPTQ; nor are files that mix formats (Q4_K_M).
 """
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from memcalc.errors import InputError, nearest
@@ -61,6 +62,7 @@ class NumberFormat(NamedTuple):
         return -(-values // self.block_size) * self.block_bytes
 
 
+@lru_cache(maxsize=1024)
 def number_format(name: str) -> NumberFormat:
     """The format of that name or alias; capitals, underscores and a leading `torch.` do not matter.
 

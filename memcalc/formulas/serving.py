@@ -139,8 +139,8 @@ GRAPHS = 9 * GIB // 10  # the median of vLLM 0.19's logs
 def outside(generation: str, several: bool) -> int:
     """Bytes that vLLM's profile finds outside PyTorch's allocator, of one GPU or of one of several that share layers.
 
-    >>> outside("sm_90", False) / 2**30, outside("sm_86", True) / 2**30
-    (0.25, 0.2)
+    >>> outside("sm_90", False) / 2**30, outside("sm_89", True) / 2**30
+    (0.25, 0.25)
     """
     return OUTSIDE.get(generation, OUTSIDE["sm_90" if generation.startswith("sm_1") else "sm_80"])[several]
 

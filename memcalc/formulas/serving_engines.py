@@ -74,7 +74,7 @@ def sglang_fraction(memory: int, batched_tokens: int, ranks: int) -> float:
     (memory − reserved) / memory with reserved [MiB] = 512 + 1.5 × batched tokens + 2 × largest CUDA graph + 128 × ranks
 
     >>> round(sglang_fraction(80 * 2**30, 8192, 1), 3)
-    0.835
+    0.836
     """
     mib = memory / MEBI
     graph = next(size for limit, size in _LARGEST_GRAPH if mib < limit)

@@ -1,6 +1,7 @@
 """One architecture served one way: what the heaviest rank holds, and how much more it could."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
@@ -137,7 +138,7 @@ def estimate(
 
     `generation` and `memory` [B] are the GPU's: engines' defaults depend on them. `draft` guesses tokens beside the model.
     """
-    _check(architecture, run)
+    _check(architecture, run.tp, run.pp, run.ep)
     if (draft is None) != (run.draft_tokens is None):
         raise SpecError("a draft model and the number of tokens that it guesses go together", "draft_tokens")
     if draft and run.pp > 1:
@@ -166,7 +167,7 @@ def _on_stage(
     demand = cache.demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     lines += cache.lines
     lines += forward_lines(architecture, run, stage, memory, generation)
-    lines += overhead_lines(generation, run.ranks > 1) if not run.engine_row.sampler else _overhead(run, generation)
+    lines += _overhead(run, generation)
     sums = totals(lines, COMPONENTS)["gpu"]
     beside = sum(entry.bytes for entry in lines if entry.component == "overhead" and entry.name in BESIDE)
     return ServingEstimate(
@@ -176,14 +177,22 @@ def _on_stage(
     )  # fmt: skip
 
 
-def _overhead(run: Serving, generation: str) -> Iterator[Line]:
+def _overhead(run: Serving, generation: str) -> tuple[Line, ...]:
+    row = run.engine_row
+    if not row.sampler:
+        return overhead_lines(generation, run.ranks > 1)
+    return _profiled(generation, run.ranks > 1, run.ranks > run.pp, row.graphs and not run.eager)
+
+
+@lru_cache(maxsize=64)
+def _profiled(generation: str, several: bool, sharing_layers: bool, graphs: bool) -> tuple[Line, ...]:
     """As the engine's profile divides it: the context was there before, graphs come after."""
-    several = run.ranks > 1
-    yield from (entry for entry in overhead_lines(generation, several) if entry.name in BESIDE)
-    yield line("overhead", "outside PyTorch's allocator", "forward", formulas.outside_bytes,
-               outside=formulas.outside(generation, run.ranks > run.pp))  # fmt: skip
-    if run.engine_row.graphs and not run.eager:
-        yield line("overhead", "CUDA graphs", "always", formulas.graphs_bytes, graphs=formulas.GRAPHS)
+    lines = [entry for entry in overhead_lines(generation, several) if entry.name in BESIDE]
+    lines.append(line("overhead", "outside PyTorch's allocator", "forward", formulas.outside_bytes,
+                      outside=formulas.outside(generation, sharing_layers)))  # fmt: skip
+    if graphs:
+        lines.append(line("overhead", "CUDA graphs", "always", formulas.graphs_bytes, graphs=formulas.GRAPHS))
+    return tuple(lines)
 
 
 # --- layers in host memory: llama.cpp ---------------------------------------------------------------------------------
@@ -210,7 +219,9 @@ def _llama_cpp(architecture: Architecture, run: Serving, generation: str, memory
         yield found._replace(lines=found.lines + tuple(lines), host=sum(entry.bytes for entry in lines))
 
 
-def _check(architecture: Architecture, run: Serving) -> None:
+@lru_cache(maxsize=1024)
+def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
+    """Whether these degrees divide the model."""
     heads = layers = experts = 0
     for part in architecture.parts:
         for stack in part.stacks:
@@ -220,12 +231,12 @@ def _check(architecture: Architecture, run: Serving) -> None:
                     if part.name in ("language", "encoder", "decoder"):
                         heads = heads or getattr(block, "heads", 0)
                     experts = experts or getattr(block, "experts", 0)
-    if heads and heads % run.tp:
-        raise SpecError(f"tensor parallelism {run.tp} does not divide {heads} attention heads", "tp")
-    if run.pp > max(layers, 1):
-        raise SpecError(f"{run.pp} pipeline stages for {layers} layers", "pp")
-    if run.ep > 1 and (not experts or experts % run.ep):
-        raise SpecError(f"expert parallelism {run.ep} does not divide {experts} experts", "ep")
+    if heads and heads % tp:
+        raise SpecError(f"tensor parallelism {tp} does not divide {heads} attention heads", "tp")
+    if pp > max(layers, 1):
+        raise SpecError(f"{pp} pipeline stages for {layers} layers", "pp")
+    if ep > 1 and (not experts or experts % ep):
+        raise SpecError(f"expert parallelism {ep} does not divide {experts} experts", "ep")
 
 
 def _assumptions(run: Serving, held: tuple[LayerCache, ...]) -> Iterator[str]:

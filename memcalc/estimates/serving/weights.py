@@ -18,17 +18,25 @@ QUANTISED_ROLES = ("attention", "linear-attention", "state-space", "mlp", "exper
 ADAPTED_ROLES = ("attention", "mlp")
 
 
-def weight_lines(architecture: Architecture, run: Serving, stage: Stage) -> Iterator[Line]:
+def weight_lines(architecture: Architecture, run: Serving, stage: Stage) -> tuple[Line, ...]:
     """Weights of one rank, by role, and what else is loaded beside them."""
-    yield from _by_format(stage, number_format(run.weights))
-    size = number_format(run.compute_format).block_bytes
-    if run.engine_row.rotary_table:
-        for positions, rotary_dim in rotary_tables(architecture):
-            yield line("weights", f"rotary table, {rotary_dim} wide", "always", rotary_table_bytes, positions=positions,
-                       rotary_dim=rotary_dim, bytes_per_value=size)  # fmt: skip
-    if run.lora_adapters:
-        yield line("weights", "adapters", "always", adapter_bytes, adapters=run.lora_adapters, rank=run.lora_rank,
-                   widths=_widths(stage), bytes_per_value=size)  # fmt: skip
+    tables = rotary_tables(architecture) if run.engine_row.rotary_table else ()
+    return _lines(stage, run.weights, run.compute_format, tables, run.lora_adapters, run.lora_rank)
+
+
+@lru_cache(maxsize=1024)
+def _lines(
+    stage: Stage, weights: str, compute_format: str, tables: tuple[tuple[int, int], ...], adapters: int, rank: int
+) -> tuple[Line, ...]:
+    lines = list(_by_format(stage, number_format(weights)))
+    size = number_format(compute_format).block_bytes
+    for positions, rotary_dim in tables:
+        lines.append(line("weights", f"rotary table, {rotary_dim} wide", "always", rotary_table_bytes, positions=positions,
+                          rotary_dim=rotary_dim, bytes_per_value=size))  # fmt: skip
+    if adapters:
+        lines.append(line("weights", "adapters", "always", adapter_bytes, adapters=adapters, rank=rank, widths=_widths(stage),
+                          bytes_per_value=size))  # fmt: skip
+    return tuple(lines)
 
 
 def _by_format(stage: Stage, stored: NumberFormat) -> Iterator[Line]:
