@@ -13,7 +13,9 @@ class Norm:
     """A normalisation over the last dimension.
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
-    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "layer" (scale and shift).
+    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "layer" (scale and shift), "layer-upcast" (in
+    fp32, cast back: OLMo), "layer-wide" (the same written out: Cohere), "layer-around-1" (scale is 1 + weight, in 16 bit
+    under autocast too: Nemotron).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
     """
@@ -32,7 +34,7 @@ class Norm:
         stacked = self.heads and not self.apart
         shape: Shape = (self.heads, self.size) if stacked else (self.size,)
         tensors = self.heads if self.apart else 1
-        has_bias = self.kind == "layer" if self.bias is None else self.bias
+        has_bias = not self._is_rms if self.bias is None else self.bias
         scale = Weight("scale", "norm", shape, tensors=tensors)
         return (scale, Weight("shift", "norm", shape, tensors=tensors)) if has_bias else (scale,)
 
@@ -40,19 +42,49 @@ class Norm:
         """Normalise x, `groups` vectors of `size` a token (heads, for a query-key norm; default: the residual stream)."""
         groups = groups or p.stream
         if self.kind == "layer" or p.kernels.fused_norm:
-            return self._fused(t, p, x, groups)
+            return self._fused(t, p, ops.cast(t, x, FP32) if p.autocast and not self._is_rms else x, groups)
+        if self.kind == "layer-upcast":
+            return ops.cast(t, self._fused(t, p, ops.cast(t, x, FP32), groups), x.each)
+        if self.kind == "layer-around-1":
+            scale = Var(Size(fixed=self._scale_size), p.compute, False, f"{t.path}/weight + 1")
+            return self._fused(t, p, ops.cast(t, x, p.compute), groups, scale)
+        if self.kind == "layer-wide":
+            return self._centred(t, p, x, groups)
         return self._written_out(t, p, x, groups)
 
-    def _fused(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
+    @property
+    def _is_rms(self) -> bool:
+        return self.kind.startswith("rms")
+
+    def _fused(self, t: Tape, p: Profile, x: Var, groups: float, *also: Var) -> Var:
         """One kernel: saves its input and fp32 statistics (nn.LayerNorm, and RMSNorm where kernels fuse it)."""
-        x = ops.cast(t, x, FP32) if p.autocast and self.kind == "layer" else x  # autocast runs layer_norm in fp32
-        count = 2 if self.kind == "layer" else 1
+        count = 1 if self._is_rms else 2
         statistics = [Var(Size(token=groups), FP32, False, f"{t.path}/statistic {i}") for i in range(count)]
         steps = [Step("input", x.bytes)]
         trained = p.trained and self.affine
         if trained:
             steps += [Step("weight", Size(fixed=w.parameters * p.weights)) for w in self.weights()]
-        return t.emit("norm", [x], x.elements, x.each, [x, *statistics], steps, trained=trained)
+        return t.emit("norm", [x], x.elements, x.each, [x, *statistics, *also], steps, trained=trained)
+
+    def _centred(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
+        """LayerNorm written out in fp32: the centred input twice, once squared (modeling_cohere.CohereLayerNorm)."""
+        elements, size32 = x.elements, x.elements * FP32
+        x32 = ops.cast(t, x, FP32)
+        mean = t.emit("mean", [x32], Size(token=groups), FP32, (), [Step("input", size32)])
+        apart = [t.emit("centred", [x32, mean], elements, FP32, (), [Step("share"), Step("temp", size32)]) for _ in range(2)]
+        squared = [Step("temp", size32), Step("temp", size32), Step("input", size32)]
+        variance = t.emit("square", [apart[0]], elements, FP32, [apart[0]], squared)
+        variance = t.emit("mean", [variance], Size(token=groups), FP32, (), [Step("input", size32)])
+        rsqrt = t.emit("rsqrt", [variance], Size(token=groups), FP32)
+        if rsqrt.grad:
+            t.nodes[-1].saves = (rsqrt,)
+        steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
+        normed = t.emit("normalised", [apart[1], rsqrt], elements, FP32, [apart[1], rsqrt], steps)
+        scaled = ops.scale_by_weight(t, p, normed, self._scale_size, FP32)
+        if p.weights != FP32 and scaled.grad:
+            scale = Var(Size(fixed=self._scale_size), FP32, False, f"{t.path}/weight in fp32")
+            t.nodes[-1].saves = (*t.nodes[-1].saves, scale)
+        return ops.cast(t, scaled, x.each)
 
     def _written_out(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
         """RMSNorm as Hugging Face modules write it: in fp32, every intermediate kept (e.g. modeling_llama.LlamaRMSNorm)."""

@@ -23,34 +23,40 @@ from memcalc.readers.hf.common import (
 )
 from memcalc.readers.hf.config import Config, Family
 
+WRITTEN_OUT = "layer-wide"
+
 
 def olmo(c: Config) -> Architecture:
     """OLMo 1: norms without scale and shift."""
-    norm = replace(layer_norm(c), affine=False)
+    norm = replace(layer_norm(c), affine=False, kind="layer-upcast")
     return decoder(c, pre_norm(norm, biased_attention(c), mlp(c)), norm)
 
 
 def cohere(c: Config) -> Architecture:
     """Command R: attention and feed-forward in parallel; R+ has query and key norms with a scale a head."""
-    norm, block = layer_norm(c, bias=False), biased_attention(c)
+    norm, block = _written_out(c), biased_attention(c)
     if c.flag("use_qk_norm", False):
         block = replace(
             block,
-            query_norm=Norm(block.head_dim, "layer", bias=False, heads=block.heads),
-            key_norm=Norm(block.head_dim, "layer", bias=False, heads=block.kv_heads),
+            query_norm=Norm(block.head_dim, WRITTEN_OUT, bias=False, heads=block.heads),
+            key_norm=Norm(block.head_dim, WRITTEN_OUT, bias=False, heads=block.kv_heads),
         )
     return _cohere(c, parallel(norm, block, mlp(c)), norm)
 
 
 def cohere2(c: Config) -> Architecture:
     """Command R7B and A: sliding layers rotate, full layers have no positions."""
-    norm = layer_norm(c, bias=False)
+    norm = _written_out(c)
     windows = layer_windows(c, default=every_nth_full(c, c.integer("sliding_window_pattern", 4)))
     layers = windowed(
         windows,
         lambda window: parallel(norm, biased_attention(c, window=window, rotary=window is not None), mlp(c)),
     )
     return _cohere(c, layers, norm)
+
+
+def _written_out(c: Config) -> Norm:
+    return replace(layer_norm(c, bias=False), kind=WRITTEN_OUT)
 
 
 def _cohere(c: Config, layers: Layer | list[Layer], norm: Norm) -> Architecture:
@@ -61,7 +67,7 @@ def _cohere(c: Config, layers: Layer | list[Layer], norm: Norm) -> Architecture:
 
 def nemotron(c: Config) -> Architecture:
     """Nemotron 3 and 4 (2024): LayerNorm around 1, squared ReLU without a gate."""
-    norm = layer_norm(c)
+    norm = replace(layer_norm(c), kind="layer-around-1")
     feed_forward = mlp(c, gated=False, bias=c.flag("mlp_bias", False))
     return decoder(c, pre_norm(norm, biased_attention(c), feed_forward), norm)
 
