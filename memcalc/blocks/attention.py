@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.attention_kernels import attend, rotate
+from memcalc.blocks.attention_kernels import attend, repeat, rotate
 from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
@@ -47,6 +47,8 @@ class Attention:
     rotary: bool = True
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
+    broadcast: bool = False  # keys and values are copied for every query head before all else (Falcon 40B, 180B)
+    scores: str = "softmax in fp32"  # of eager attention: a key of attention_kernels.SCORES
     alibi: bool = False  # a linear bias on the scores instead of positions
     dropout: float = 0.0  # on the attention probabilities
     output_dropout: float = 0.0  # after the output projection
@@ -145,6 +147,10 @@ class Attention:
                 raise Unsupported(f"training with {feature} is not modelled")
         heads, kv_heads = -(-self.heads // p.tp), -(-self.kv_heads // p.tp)
         query, key, value = self._project(t, p, x, heads, kv_heads)
+        if self.broadcast:
+            query = t.emit("flattened", [query], query.elements, query.each)
+            key, value = (repeat(t, each, heads, kv_heads) for each in (key, value))
+            kv_heads = heads
         gate = None
         if self.output_gate:
             query, gate = ops.halves(t, query)

@@ -15,6 +15,13 @@ from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
 if TYPE_CHECKING:
     from memcalc.blocks.attention import Attention
 
+# Eager attention's scores: (type they are made in, type of their softmax); 0 is that of queries and keys.
+SCORES = {
+    "softmax in fp32": (0, FP32),
+    "as computed": (0, 0),  # GPT-2, Falcon
+    "in fp32": (FP32, FP32),  # GPT-J, GPT-Neo: queries and keys are cast
+}
+
 FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)
 BLOCK = 512  # bytes; two philox scalars take an allocator block each
 
@@ -44,7 +51,7 @@ def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
 def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
     """The attention result, heads × v_head_dim a token."""
     if p.kernels.repeats_keys and heads != kv_heads:
-        key, value = _repeat(t, key, heads, kv_heads), _repeat(t, value, heads, kv_heads)
+        key, value = repeat(t, key, heads, kv_heads), repeat(t, value, heads, kv_heads)
         kv_heads = heads
     is_masked = a.window is not None and p.masked
     drops = p.dropout and a.dropout > 0
@@ -110,7 +117,7 @@ def _efficient(
     t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, is_masked: bool
 ) -> Var:
     if heads != kv_heads:  # the kernel knows no grouped heads: keys and values are repeated before it
-        key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
+        key, value = (repeat(t, x, heads, kv_heads) for x in (key, value))
     out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
     if is_masked and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
         mask = Var(Size(pair=1), out.each, False, f"{t.path}/mask")
@@ -118,7 +125,7 @@ def _efficient(
     return out
 
 
-def _repeat(t: Tape, x: Var, heads: int, kv_heads: int) -> Var:
+def repeat(t: Tape, x: Var, heads: int, kv_heads: int) -> Var:
     """Keys or values for every query head: a copy, but a view where there is only one head to repeat."""
     if heads == kv_heads:
         return x
@@ -137,22 +144,26 @@ def _eager(
     _multiply(t, a, query, heads)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
-    key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
+    key, value = (repeat(t, x, heads, kv_heads) for x in (key, value))
     copies = kv_heads in (1, heads)  # repeating several heads has copied them already
-    query, key = _contiguous(t, query), (_contiguous(t, key) if copies else key)
+    made, wide = SCORES[a.scores]
+    mixed_each = query.each
+    if made and not p.autocast:
+        query, key = ops.cast(t, query, made), ops.cast(t, key, made)
+    else:
+        query, key = _contiguous(t, query), (_contiguous(t, key) if copies else key)
     scores = t.emit("scores", [query, key], pairs, query.each, [query, key])
     scores = ops.scale(t, scores, "scores scaled")
     if a.softcap and capped:  # sdpa knows no softcap and leaves it out
         scores = t.emit("softcap", [scores], pairs, scores.each)
         if scores.grad:
             t.nodes[-1].saves = (scores,)
-    wide = scores.each if _keeps_type(a) and not p.autocast else FP32
-    probabilities = ops.softmax(t, scores, wide)
-    probabilities = ops.cast(t, probabilities, query.each)
+    probabilities = ops.softmax(t, scores, FP32 if p.autocast else wide or scores.each)
+    probabilities = ops.cast(t, probabilities, mixed_each)
     if drops:
         probabilities = ops.dropout(t, p, probabilities, a.dropout)
     value = _contiguous(t, value) if copies else value
-    out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), query.each,
+    out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), mixed_each,
                  [probabilities, value])  # fmt: skip
     return t.emit("transposed", [out], out.elements, out.each)
 
@@ -163,7 +174,7 @@ def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var,
     _multiply(t, a, query, heads)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
-    key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
+    key, value = (repeat(t, x, heads, kv_heads) for x in (key, value))
     query = _contiguous(t, query)
     each = query.each
     scores = ops.scale(t, t.emit("scores", [query, key], Size(pair=heads), each, [query, key]), "scores scaled")
@@ -180,11 +191,6 @@ def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var,
     kept = ops.cast(t, ops.dropout(t, p, kept, a.dropout) if drops else kept, each)
     out = t.emit("mixed", [kept, value], Size(token=heads * (a.v_head_dim or a.head_dim)), each, [kept, value])
     return t.emit("transposed", [out], out.elements, out.each)
-
-
-def _keeps_type(a: "Attention") -> bool:
-    """GPT-2's eager attention takes the softmax in the compute type."""
-    return a.transposed and a.fused
 
 
 def _contiguous(t: Tape, x: Var) -> Var:

@@ -161,6 +161,7 @@ def dropout(t: Tape, p: Profile, x: Var, probability: float) -> Var:
 ACTIVATIONS = {
     "silu": "input", "swish": "input", "gelu": "input", "gelu_pytorch_tanh": "input", "gelu_fast": "gelu_new",
     "relu": "output", "relu2": "relu2", "gelu_new": "gelu_new", "gelu_python": "input", "gelu_pytorch": "input",
+    "xielu": "xielu",
 }  # fmt: skip
 
 
@@ -174,6 +175,8 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     kind = ACTIVATIONS.get(name, "input")
     if kind == "gelu_new" and not (p.kernels.fused_activation or p.kernels.native_gelu):
         return _gelu_new(t, p, x)
+    if kind == "xielu":
+        return _xielu(t, p, x)
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)
         t.nodes[-1].saves = (y,) if y.grad else ()
@@ -210,6 +213,28 @@ def _gelu_new(t: Tape, p: Profile, x: Var) -> Var:
         t.nodes[-1].saves = (tanh,)
     one = t.emit("plus one", [tanh], x.elements, wide, (), [Step("share")])
     return mul(t, half, one)
+
+
+def _xielu(t: Tape, p: Profile, x: Var) -> Var:
+    """Where x > 0: α x² + β x, else (eˣ − 1 − x) α + β x, written out (transformers/activations.py XIELUActivation).
+
+    Under autocast the learned α is fp32, and so is all that meets it.
+    """
+    wide = FP32 if p.autocast else x.each
+    full = x.elements * wide
+    learned = [Step("temp", full)] if p.trained else []
+    linear_part = t.emit("beta x", [x], x.elements, x.each)
+    scaled = t.emit("alpha x", [x], x.elements, wide, [x] if p.trained else [], [*learned, Step("input", x.bytes)])
+    upper = add(t, t.emit("alpha x²", [scaled, x], x.elements, wide, [scaled, x]), linear_part)
+    below = t.emit("smaller than 0", [x], x.elements, x.each, [x], [Step("temp", x.elements), Step("input", x.bytes)])
+    power = t.emit("expm1", [cast(t, below, wide)], x.elements, wide)
+    if power.grad:
+        t.nodes[-1].saves = (power,)
+    less = t.emit("less x", [power, x], x.elements, wide, (), [Step("share"), Step("input", x.bytes, 1)])
+    lower = t.emit("alpha less", [less], x.elements, wide, [less] if p.trained else [], [*learned, Step("input", full)])
+    lower = add(t, lower, t.emit("beta x", [x], x.elements, x.each))
+    side = Var(x.elements, BYTE, False, f"{t.path}/x > 0")
+    return t.emit("where", [upper, lower], x.elements, wide, [side], [Step("input", full, 0), Step("input", full, 1)])
 
 
 def softmax(t: Tape, x: Var, each: int) -> Var:

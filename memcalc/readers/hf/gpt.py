@@ -46,6 +46,7 @@ def _gpt2(c: Config, *, kv_heads: int = 0, transposed: bool = False) -> Architec
         fused=True,
         transposed=transposed,
         rotary=False,
+        scores="as computed" if transposed else "softmax in fp32",
         dropout=c.number("attn_pdrop"),
         output_dropout=dropout,
     )
@@ -60,7 +61,7 @@ def gpt_neo(c: Config) -> Architecture:
         _gpt_neo_windows(c),
         lambda window: pre_norm(
             norm,
-            full_attention(c, output_bias=True, rotary=False, window=window, output_dropout=dropout),
+            full_attention(c, output_bias=True, rotary=False, window=window, scores="in fp32", output_dropout=dropout),
             plain_mlp(c, dropout=dropout),
         ),
     )
