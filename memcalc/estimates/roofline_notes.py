@@ -21,7 +21,9 @@ def reasons(machine: Machine, accelerator: Accelerator, weights: str, decode: Pa
         )
     elif turns is None:
         linked = decode.link and decode.compute and decode.link.value > decode.compute.value
-        cause = "its messages take longer than its arithmetic" if linked else "its cache and state take longer than its arithmetic"
+        cause = (
+            "its messages take longer than its arithmetic" if linked else "its cache and state take longer than its arithmetic"
+        )
         yield f"decode turns compute-bound at no batch: for each sequence {cause}"
     if decode.sent and machine.link is None:
         yield f"{accelerator.name} has no published link: what ranks send each other is left out"

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates import serving
-from memcalc.estimates.flops import decode_flops, prefill_flops
+from memcalc.estimates.flops import by_block, decode_flops, prefill_flops
 from memcalc.estimates.lines import cited
 from memcalc.estimates.roofline import Roofline, roofline
 from memcalc.estimates.traffic import stored_by_role, traffic
 from memcalc.formulas.formula import expression, with_values
 from memcalc.readers.catalogue import accelerator
+from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
@@ -59,7 +60,7 @@ class Measured(NamedTuple):
     prompt: int = 5
 
 
-GPT_FAST = [  # pytorch-labs/gpt-fast README.md: batch 1, a prompt of 5 tokens, A100 80 GB limited to 330 W, one GCD of an MI250X
+GPT_FAST = [  # pytorch-labs/gpt-fast README.md: batch 1, a prompt of 5 tokens, A100 80 GB at 330 W, one GCD of an MI250X
     Measured("llama-2-7b", "a100", "bf16", 1, 104.9),
     Measured("llama-2-7b", "a100", "int8-channel", 1, 155.58),
     Measured("llama-2-7b", "a100", "int4-g128", 1, 196.80),
@@ -167,10 +168,12 @@ def test_a_dense_step_by_hand() -> None:
     assert found.decode.moved.value == weights + 4 * kv
     assert found.decode.memory.value == pytest.approx((weights + 4 * kv) / 3.35e12)
     flops = 2 * (8_030_261_248 - 128_256 * 4096 - 65 * 4096) + 32 * 4 * 4096 * 8192
-    assert found.decode.compute and found.decode.compute.value == pytest.approx(4 * flops / 989.4e12)
+    assert found.decode.compute
+    assert found.decode.compute.value == pytest.approx(4 * flops / 989.4e12)
     assert (found.bound, found.decode.link) == ("memory", None)
     assert found.intensity.value == pytest.approx(4 * flops / (weights + 4 * kv))
-    assert found.ridge and found.ridge.value == pytest.approx(989.4e12 / 3.35e12)
+    assert found.ridge
+    assert found.ridge.value == pytest.approx(989.4e12 / 3.35e12)
     assert found.decode_tokens_per_second.value == pytest.approx(4 * found.sequence_tokens_per_second.value)
     assert found.decode_tokens_per_second.value == pytest.approx(4 * 3.35e12 / (weights + 4 * kv))
 
@@ -179,7 +182,9 @@ def test_a_prefill_by_hand() -> None:
     """Causal attention sees half of the pairs; the head reads the last token only."""
     found = speed("llama-3.1-8b", "h100", prompt=8192, **FULL).prefill
     flops = 2 * 6_979_321_856 * 8192 + 2 * 128_256 * 4096 + 32 * 4 * 4096 * 8192 * 8193 // 2
-    assert found and found.compute and found.compute.value == pytest.approx(flops / 989.4e12)
+    assert found
+    assert found.compute
+    assert found.compute.value == pytest.approx(flops / 989.4e12)
     assert found.bound == "compute"
 
 
@@ -188,7 +193,8 @@ def test_all_reduces_by_hand() -> None:
     found = speed("llama-2-70b", "a100", tp=8, batch=16, **FULL)
     sent = 2 * 7 / 8 * 2 * 80 * 8192 * 2 * 16
     assert [f.value for f in found.decode.sent] == [sent]
-    assert found.decode.link and found.decode.link.value == pytest.approx(sent / 300e9)
+    assert found.decode.link
+    assert found.decode.link.value == pytest.approx(sent / 300e9)
     (once,) = speed("gpt-j-6b", "a100", tp=2).decode.sent
     assert once.value == 2 * 1 / 2 * 28 * 4096 * 2
 
@@ -259,7 +265,7 @@ def test_states_are_read_and_written() -> None:
     assert speed("mamba-2.8b", "a100", batch=8, context=100_000).decode.seconds.value == found.decode.seconds.value
 
 
-def test_blocks_that_run_again_are_read_again(config: Callable[..., Any]) -> None:
+def test_what_a_token_multiplies_is_read() -> None:
     """A tied head reads the embedding; look-up tables are not read; towers are not run."""
     tied, own = preset("llama-3.2-1b"), preset("llama-3.1-8b")
     assert moved(tied).weights == 2 * tied.parameters
@@ -269,6 +275,26 @@ def test_blocks_that_run_again_are_read_again(config: Callable[..., Any]) -> Non
     assert moved(seen).weights == pytest.approx(2 * language, rel=1e-9)
     positions = preset("gpt2")
     assert moved(positions).weights == 2 * (positions.parameters - 1024 * 768)
+
+
+ZAMBA = {
+    "model_type": "zamba2", "vocab_size": 32000, "hidden_size": 2560, "num_hidden_layers": 4, "num_attention_heads": 32,
+    "layers_block_type": ["linear_attention", "hybrid", "hybrid", "hybrid"], "intermediate_size": 10240, "num_mem_blocks": 1,
+    "mamba_d_state": 64, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_ngroups": 1, "n_mamba_heads": 80, "adapter_rank": 128,
+    "chunk_size": 256, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def test_blocks_that_run_again_are_read_again() -> None:
+    """Zamba 2 stores one attention and MLP and runs them in each hybrid layer, with a cache in each."""
+    model = read_config(ZAMBA)
+    shared = 3 * 5120**2 + 5120 * 2560 + 3 * 2560 * 10240 + 5120 + 2560  # queries, keys, values; output; MLP; norms
+    ledger = {path: layers for path, layers, *_ in by_block(model, 1)}
+    assert ledger["language/layers/shared_attention"] == ledger["language/layers/shared_mlp"] == 3
+    stored = {role: 2 * count for role, count in model.by_role().items()}
+    found = traffic(model, stored, "bf16", tp=1, ep=1, prompt=9, context=9)
+    assert found.weights == 2 * (model.parameters + 2 * shared)
+    assert found.cache == 3 * 2 * 5120 * 2 * 9
 
 
 # --- the format of the products ---------------------------------------------------------------------------------------
@@ -302,7 +328,8 @@ def test_a_link_that_nobody_publishes_is_left_out() -> None:
     assert found.decode.link is None
     assert any("no published link" in reason for reason in found.reasons)
     slow = speed("llama-2-7b", "rtx-4090", tp=2)  # no NVLink: PCIe
-    assert slow.decode.link and slow.decode.link.inputs["bandwidth"] == 31.51e9
+    assert slow.decode.link
+    assert slow.decode.link.inputs["bandwidth"] == 31.51e9
 
 
 @pytest.mark.parametrize(
@@ -347,7 +374,9 @@ CASES = [
 def test_the_compute_bound_batch_is_the_crossing(model: str, device: str, case: dict[str, Any]) -> None:
     found = speed(model, device, **case)
     batch = found.compute_bound_batch
-    assert batch and batch > 1 and found.crossing
+    assert batch
+    assert batch > 1
+    assert found.crossing
     at, before = (speed(model, device, **case, batch=b) for b in (batch, batch - 1))
     assert (at.bound, before.bound) == ("compute", "memory")
     assert ceil(found.crossing.value) == batch
@@ -356,7 +385,8 @@ def test_the_compute_bound_batch_is_the_crossing(model: str, device: str, case: 
 def test_experts_put_off_the_crossing() -> None:
     """As many weights read, but few of them used by each token."""
     dense, sparse = speed("qwen3-8b", "h100", context=64), speed("qwen3-30b-a3b", "h100", context=64)
-    assert dense.compute_bound_batch and sparse.compute_bound_batch
+    assert dense.compute_bound_batch
+    assert sparse.compute_bound_batch
     assert sparse.compute_bound_batch > 5 * dense.compute_bound_batch
 
 
@@ -377,7 +407,9 @@ def test_slow_links_never_turn_compute_bound() -> None:
 
 # --- properties -------------------------------------------------------------------------------------------------------
 
-models = st.sampled_from(["llama-3.1-8b", "gemma-2-2b", "mixtral-8x7b", "deepseek-v2-lite", "mamba2-780m", "qwen3-next-80b-a3b"])
+models = st.sampled_from(
+    ["llama-3.1-8b", "gemma-2-2b", "mixtral-8x7b", "deepseek-v2-lite", "mamba2-780m", "qwen3-next-80b-a3b"]
+)
 devices = st.sampled_from(["h100", "a100", "l40s", "mi300x"])
 tokens = st.integers(1, 200_000)
 batches = st.integers(1, 5_000)
@@ -393,7 +425,9 @@ def slower(device: Accelerator, **shares: float) -> Accelerator:
 def test_time_never_falls_with_the_context(model: str, device: str, a: int, b: int, batch: int, tp: int, pp: int) -> None:
     short, long = (speed(model, device, context=c, prompt=c, batch=batch, tp=tp, pp=pp) for c in sorted((a, b)))
     assert short.decode.seconds.value <= long.decode.seconds.value
-    assert short.prefill and long.prefill and short.prefill.seconds.value <= long.prefill.seconds.value
+    assert short.prefill
+    assert long.prefill
+    assert short.prefill.seconds.value <= long.prefill.seconds.value
 
 
 @given(models, devices, tokens, batches, batches, st.sampled_from([1, 2, 4]), st.sampled_from([1, 3]))
@@ -411,7 +445,9 @@ def test_time_never_falls_with_less_bandwidth(
     case = {"context": context, "batch": batch, "tp": tp}
     fast, slow = (speed(model, machine, **case) for machine in (whole, slower(whole, bandwidth=memory, **links)))
     assert fast.decode.seconds.value <= slow.decode.seconds.value
-    assert fast.prefill and slow.prefill and fast.prefill.seconds.value <= slow.prefill.seconds.value
+    assert fast.prefill
+    assert slow.prefill
+    assert fast.prefill.seconds.value <= slow.prefill.seconds.value
 
 
 @given(models, devices, tokens, batches, st.floats(0.01, 1), st.floats(0.01, 1))
@@ -431,7 +467,8 @@ def test_no_rate_exceeds_a_roof(model: str, device: str, context: int, batch: in
 @given(models, tokens)
 def test_prefill_needs_the_flops_of_the_ledger(model: str, prompt: int) -> None:
     found = speed(model, "h100", prompt=prompt, **FULL).prefill
-    assert found and found.compute
+    assert found
+    assert found.compute
     assert found.compute.value == pytest.approx(prefill_flops(preset(model), prompt, causal=True) / 989.4e12)
 
 
@@ -465,8 +502,6 @@ def test_assumptions_name_the_shares() -> None:
 
 def test_depth_costs_nothing(config: Callable[..., dict[str, Any]]) -> None:
     """Ten times the layers are the same figures, ten times the bytes of the layers."""
-    from memcalc.readers.hf import read_config
-
     shallow, deep = (read_config(config("meta-llama/Meta-Llama-3.1-8B", num_hidden_layers=n)) for n in (32, 320))
     a, b = speed(shallow, "h100"), speed(deep, "h100")
     assert [entry.path for entry in a.figures] == [entry.path for entry in b.figures]
