@@ -23,16 +23,19 @@ from memcalc.specs.hardware import Accelerator
 
 # Peaks that products run at, the best first, by the number format of the weights. Scaled 8-bit integers and floats multiply
 # as such where the accelerator can; llama.cpp quantises activations too and multiplies GGUF's blocks on int8 tensor cores
-# (docs/build.md, GGML_CUDA_FORCE_MMQ). All other formats are unpacked to 16 bits first.
+# (docs/build.md, GGML_CUDA_FORCE_MMQ), and fp16 with fp16 sums, which GeForce does twice as fast. All other formats are
+# unpacked to 16 bits first.
 HALF = ("bf16", "fp16")
+FP8 = ("fp8_acc16", "fp8", *HALF)
+INT8 = ("int8", *HALF)
 COMPUTE: dict[str, tuple[str, ...]] = {
     "fp64": ("fp64_matrix", "fp64"),
     "fp32": ("fp32_matrix", "fp32"),
     "tf32": ("tf32",),
-    "fp16": ("fp16", "bf16"),
-    "int8": ("int8", *HALF),
-    "int8-channel": ("int8", *HALF),
-    "mxfp8": ("fp8", *HALF),
+    "fp16": ("fp16_acc16", "fp16", "bf16"),
+    "int8": INT8,
+    "int8-channel": INT8,
+    "mxfp8": FP8,
     "nvfp4": ("fp4", *HALF),
 }
 WIDE = {"fp64": 8, "fp64_matrix": 8, "fp32": 4, "fp32_matrix": 4, "tf32": 4}  # bytes of a hidden state's element; else 2
@@ -123,8 +126,8 @@ def _peak_format(weights: str, accelerator: Accelerator, asked: str | None) -> s
         accelerator.dense_peak(asked)
         return asked
     name = number_format(weights).name
-    kind = "int8" if "_" in name else "mxfp8" if name.startswith("fp8-") else name  # GGUF's formats alone have underscores
-    return next((found for found in COMPUTE.get(kind, HALF) if found in accelerator.peak), None)
+    wanted = INT8 if "_" in name else FP8 if name.startswith("fp8-") else COMPUTE.get(name, HALF)  # only GGUF's have "_"
+    return next((found for found in wanted if found in accelerator.peak), None)
 
 
 def _rate(path: str, tokens: int, run: Pass) -> Figure:

@@ -86,9 +86,9 @@ def traffic(
     """What a rank moves. `weights`: stored bytes [B] by role on one rank, all layers on one pipeline stage."""
     ledger, stored = _ledger(architecture, tp, ep), number_format(kv_format)
     each = {role: weights[role] / elements for role, elements in ledger.held.items() if elements}
-    routed: Counter[tuple[int, int]] = Counter()
+    routed: dict[tuple[int, int], float] = {}
     for (experts, top_k, role), elements in ledger.routed.items():
-        routed[experts, top_k] += elements * each[role]  # type: ignore[assignment]  # a Counter adds floats as well
+        routed[experts, top_k] = routed.get((experts, top_k), 0) + elements * each[role]
     return Traffic(
         weights=sum(elements * each[role] for role, elements in ledger.read.items()),
         routed=tuple(Routed(*choice, held) for choice, held in routed.items()),
