@@ -1,6 +1,7 @@
 """The roofline of serving: against published measurements, which no bound at full efficiency may lose to, and by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from math import ceil, exp, log
 from typing import Any, NamedTuple
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.architecture import Architecture, Layer, Stack
+from memcalc.blocks.experts import Experts
+from memcalc.blocks.ledger import Cache
+from memcalc.dtypes import number_format
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates import serving
 from memcalc.estimates.flops import by_block, decode_flops, prefill_flops
 from memcalc.estimates.lines import cited
 from memcalc.estimates.roofline import Roofline, roofline
-from memcalc.estimates.traffic import stored_by_role, traffic
+from memcalc.estimates.traffic import Read, stored_by_role, traffic
 from memcalc.formulas.formula import expression, with_values
 from memcalc.readers.catalogue import accelerator
 from memcalc.readers.hf import read_config
@@ -201,6 +205,7 @@ def test_a_prefill_by_hand() -> None:
     assert found.compute
     assert found.compute.value == pytest.approx(flops / 989.4e12)
     assert found.bound == "compute"
+    assert found.moved.value == 2 * (8_030_261_248 - 128_256 * 4096) + 131_072 * 8192  # weights read, cache written
 
 
 def test_all_reduces_by_hand() -> None:
@@ -247,12 +252,26 @@ def test_expert_parallel_groups_send_tokens() -> None:
     assert found.decode_tokens_per_second.value == pytest.approx(4 * 64 / found.decode.seconds.value)
     inside = speed("deepseek-v3", "h200", "fp8", tp=8, ep=8)
     assert len(inside.decode.sent) == 1  # the same ranks hold the tokens and the experts
+    assert moved("mixtral-8x7b", tp=2, ep=8).all_reduces == 32  # no shared expert: attention alone
+    assert moved("mixtral-8x7b", tp=8, ep=8).all_reduces == 2 * 32
 
 
 def moved(model: str | Architecture, **case: Any) -> Any:
     architecture = preset(model) if isinstance(model, str) else model
     stored = stored_by_role(serving.estimate(architecture, Serving()).lines)
     return traffic(architecture, stored, "bf16", **{"tp": 1, "ep": 1, "prompt": 4096, "context": 4096} | case)
+
+
+def test_experts_that_return_their_input_are_not_read() -> None:
+    """Eight of sixteen choices of the router are no experts: a token reads 1 of 8 experts on average, not 2."""
+    model = preset("mixtral-8x7b")
+    (part,) = model.parts
+    (stack,) = part.stacks
+    (layer,) = stack.layers
+    blocks = tuple((path, replace(b, identity_experts=8) if isinstance(b, Experts) else b) for path, b in layer.blocks)
+    changed = replace(model, parts=(replace(part, stacks=(Stack.uniform(Layer(blocks), stack.depth),)),))
+    (routed,) = moved(changed).routed
+    assert (routed.experts, routed.top_k) == (16, 2)
 
 
 def test_caches_are_read_within_windows_and_selections() -> None:
@@ -262,6 +281,12 @@ def test_caches_are_read_within_windows_and_selections() -> None:
     assert moved("deepseek-v3", context=65536).cache == 61 * 576 * 65536 * 2
     assert moved("deepseek-v3.2", context=65536).cache == 61 * 2 * (576 * 2048 + 128 * 65536)
     assert moved("deepseek-v3.2", prompt=65536).written == 61 * 2 * (576 + 128) * 65536
+
+
+def test_a_cache_may_have_a_format_of_its_own() -> None:
+    for name, size in (("", 2), ("fp32", 4)):
+        read = Read(Cache("keys", heads=8, width=128, format=name), None, layers=3, shared=False)
+        assert read.bytes(10, 4, number_format("bf16")) == 2 * 128 * 3 * 10 * size
 
 
 def test_shared_caches_are_read_by_every_layer() -> None:
@@ -277,6 +302,8 @@ def test_states_are_read_and_written() -> None:
     state = found.decode.moved.inputs["state"]
     assert state == moved("mamba-2.8b").state > 64 * 5120 * 16 * 2
     assert found.decode.moved.value == pytest.approx(found.decode.moved.inputs["weights"] + 8 * 2 * state)
+    mixed = 36 * (32 * 128 * 128 * 4 + 8192 * 4 * 2)  # Qwen3-Next: 36 layers, an fp32 memory and a convolution in 16 bits
+    assert moved("qwen3-next-80b-a3b").state == mixed
     assert speed("mamba-2.8b", "a100", batch=8, context=100_000).decode.seconds.value == found.decode.seconds.value
 
 
@@ -288,6 +315,9 @@ def test_what_a_token_multiplies_is_read() -> None:
     seen = preset("gemma-3-4b")
     language = sum(c.parameters for c in seen.weights if c.part == "language")
     assert moved(seen).weights == pytest.approx(2 * language, rel=1e-9)
+    layered = preset("gemma-3n-e2b")
+    language = sum(c.parameters for c in layered.weights if c.part == "language")
+    assert moved(layered).weights == pytest.approx(2 * (language - 262_144 * 30 * 256), rel=1e-9)
     positions = preset("gpt2")
     assert moved(positions).weights == 2 * (positions.parameters - 1024 * 768)
 
@@ -432,8 +462,6 @@ batches = st.integers(1, 5_000)
 
 
 def slower(device: Accelerator, **shares: float) -> Accelerator:
-    from dataclasses import replace
-
     return replace(device, **{key: getattr(device, key) * share for key, share in shares.items()})
 
 
