@@ -40,6 +40,8 @@ COMPUTE: dict[str, tuple[str, ...]] = {
 }
 WIDE = {"fp64": 8, "fp64_matrix": 8, "fp32": 4, "fp32_matrix": 4, "tf32": 4}  # bytes of a hidden state's element; else 2
 
+LEAST_SHARE = 0.001
+
 
 class Roofline(NamedTuple):
     """Speed of one model served one way; what cannot be known is None, and `reasons` says why."""
@@ -85,6 +87,7 @@ def roofline(
 
     `weights_bytes_per_rank`: stored bytes [B] by role on one rank if all layers stood on one pipeline stage.
     `compute_format`: the peak that products run at, where it is not the one of COMPUTE. Efficiencies are shares of 1.
+    Degrees are those that specs.serving and estimates.serving accept.
     Raises Unsupported for models that do not generate or whose reads are not known, InputError for shares out of range.
     """
     need = traffic(architecture, weights_bytes_per_rank, kv_format, tp=tp, ep=ep, prompt=prompt, context=context)
@@ -115,8 +118,8 @@ def roofline(
 
 
 def _share(name: str, given: float | None, default: Default) -> float:
-    if given is not None and not 0 < given <= 1:
-        raise InputError(f"{given:g} is not a share; give one above 0 and at most 1", place=f"--{name}")
+    if given is not None and not LEAST_SHARE <= given <= 1:
+        raise InputError(f"{given:g} is not a share from {LEAST_SHARE} to 1", place=f"--{name}")
     return default.value if given is None else given
 
 

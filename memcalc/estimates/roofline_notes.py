@@ -35,11 +35,15 @@ def assumptions(
 ) -> Iterator[str]:  # fmt: skip
     """What the numbers take for granted."""
     yield "speed is a bound at the stated efficiencies, not a promise: latency of kernels, messages and scheduling is left out"
-    used = ((MFU, machine.mfu, "peak"), (MBU, machine.mbu, "memory bandwidth"), (LINK, machine.link_efficiency, "link"))
+    used = (
+        (MFU, machine.mfu, "dense peak"),
+        (MBU, machine.mbu, "memory bandwidth"),
+        (LINK, machine.link_efficiency, "link bandwidth"),
+    )
     for (default, share, name), own in zip(used, given, strict=True):
         if own:
             yield f"{share:.0%} of the {name}, as given"
-        elif name != "link" or decode.sent:
+        elif name != "link bandwidth" or decode.sent:
             yield f"{share:.0%} of the {name}, assumed: {default.note}"
     yield (
         f"compute, memory and link overlap in full; without any overlap a decode step takes {1000 * decode.serial.value:.3g} ms"
@@ -57,5 +61,5 @@ def assumptions(
         yield "decode spreads its sequences evenly over the pipeline's stages; a prompt passes them one after the other"
     if decode.link:
         link = accelerator.scale_up or "the scale-up link" if accelerator.scale_up_bandwidth else "PCIe"
-        yield f"all ranks share one link: {link}, {(machine.link or 0) / 1e9:g} GB/s one way; two all-reduces a layer"
+        yield f"all ranks share one link: {link}, {(machine.link or 0) / 1e9:g} GB/s one way"
     yield from (f"estimated FLOPs, {reason}" for reason in estimated_blocks(architecture))
