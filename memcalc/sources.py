@@ -133,5 +133,36 @@ SOURCES: dict[str, Source] = {
         2024,
         "arXiv 2401.00448",
     ),
+    "williams-2009": Source(
+        "Roofline: An Insightful Visual Performance Model for Multicore Architectures",
+        "Williams, Waterman, Patterson",
+        2009,
+        "Communications of the ACM 52(4)",
+    ),
+    "pope-2022": Source("Efficiently Scaling Transformer Inference", "Pope et al.", 2022, "arXiv 2211.05102"),
+    "tensorrt-llm-performance": Source(
+        "Performance of TensorRT-LLM",
+        "NVIDIA",
+        2023,
+        "TensorRT-LLM 0.6.1 docs/source/performance.md: first token of LLaMA 7B after 2048: A100 133 ms, H100 fp8 36 ms",
+    ),
+    "gpt-fast": Source(
+        "gpt-fast, benchmarks",
+        "PyTorch contributors",
+        2023,
+        "pytorch-labs/gpt-fast README.md: 1397, 1069 and 1482 GB/s of an A100's 2039",
+    ),
+    "databricks-2023": Source(
+        "LLM Inference Performance Engineering: Best Practices",
+        "Agarwal et al., MosaicML and Databricks",
+        2023,
+        "databricks.com/blog/llm-inference-performance-engineering-best-practices: model bandwidth utilization",
+    ),
+    "nccl-nvlink": Source(
+        "NVLink bandwidth that programs see",
+        "NCCL and ml-engineering contributors",
+        2024,
+        "H100 SXM, one way: 380 of 450 GB/s and 376 in all-reduces: NCCL issue 1264",
+    ),
     "memcalc": Source("memcalc's own definition", "memcalc", 2026, "an addition, or a constant stated in its docstring"),
 }

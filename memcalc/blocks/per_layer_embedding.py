@@ -22,6 +22,11 @@ class PerLayerEmbedding:
     hidden: int
     epsilon: float = 1e-6
 
+    @property
+    def idle_parameters(self) -> int:
+        """The table: a look-up multiplies nothing."""
+        return self.vocabulary * self.layers * self.size
+
     def weights(self) -> tuple[Weight, ...]:
         width = self.layers * self.size
         table = Weight("table", "other", (self.vocabulary, width))

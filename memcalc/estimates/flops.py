@@ -13,6 +13,7 @@ from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.counting import count, decode_work, pairs
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.reused import Reused
 from memcalc.blocks.tape import Size, Work
 from memcalc.formulas.compute import block_flops
 
@@ -154,7 +155,8 @@ def _part(part: Part, share: float) -> Iterator[Entry]:
 
 def _blocks(prefix: str, blocks: Named, layers: int, share: float, *, layered: bool) -> Iterator[Entry]:
     for number, (path, block) in enumerate(blocks, start=1):
-        yield Entry(f"{prefix}/{path}", block, layers, share, layered, number == len(blocks) and not isinstance(block, Norm))
+        run = block.block if isinstance(block, Reused) else block  # computed here too, wherever its weights are stored
+        yield Entry(f"{prefix}/{path}", run, layers, share, layered, number == len(blocks) and not isinstance(run, Norm))
 
 
 def _both(work: Work, entry: Entry, batch: int, seq_len: int, causal: bool) -> tuple[float, float]:

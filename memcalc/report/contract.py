@@ -58,6 +58,25 @@ class Gpu(TypedDict, total=False):
     headroom: int
 
 
+class Speed(TypedDict, total=False):
+    """Seconds, tokens a second and FLOP a byte, all bounds at the stated efficiencies; what cannot be known is null."""
+
+    prefill_seconds: float | None
+    prefill_tokens_per_second: float | None
+    prefill_bound: str | None
+    decode_seconds: float | None
+    decode_tokens_per_second: float | None
+    decode_tokens_per_second_per_sequence: float | None
+    bound: str | None
+    arithmetic_intensity: float | None
+    ridge_point: float | None
+    compute_bound_batch: int | None
+    mfu: float
+    mbu: float
+    link_efficiency: float
+    reasons: list[str]
+
+
 class Host(TypedDict, total=False):
     per_node: int
     weights: int
@@ -98,6 +117,7 @@ class Document(TypedDict, total=False):
     model: ModelDocument
     per_gpu: PerGpu
     capacity: Capacity | None
+    speed: Speed | None
     gpu: Gpu
     host: Host
     compute: ComputeDocument

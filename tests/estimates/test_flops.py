@@ -170,3 +170,11 @@ def test_levels_name_what_does_not_apply(architecture: Callable[..., Architectur
     assert refused["palm"].per_token == pytest.approx(6.106647e10, rel=1e-6)
     assert refused["palm-causal"].per_token == pytest.approx(5.462402e10, rel=1e-6)
     assert refused["architecture"].per_token == pytest.approx(5.791285e10, rel=1e-6)  # 6 (blocks + V d) + 12 L H Q s
+
+
+def test_look_ups_cost_nothing() -> None:
+    """Gemma 3n E2B: 5.42 B parameters, of which 2.01 B are a table of per-layer embeddings."""
+    model = read_model_preset("gemma-3n-e2b").architecture
+    assert model
+    language = sum(c.parameters for c in model.weights if c.part == "language")
+    assert decode_flops(model, 0) / 2 == pytest.approx(language - 262_144 * 30 * 256, rel=0.001)
