@@ -41,12 +41,16 @@ from memcalc.cli.options import BYTES, COUNT, output_options, preset_option, sho
 @click.option("--lora-rank", type=COUNT, help="Their rank.  [default: 16]")
 @click.option("--draft", metavar="MODEL", help="Draft model of speculative decoding.")
 @click.option("--draft-tokens", type=COUNT, help="Tokens that it guesses in a step.  [default: 4]")
+@click.option("--mfu", type=float, help="Share of the peak FLOP/s that prefill reaches.  [default: a published one]")
+@click.option("--mbu", type=float, help="Share of the memory bandwidth that decode reaches.  [default: a published one]")
+@click.option("--link-efficiency", type=float, help="Share of the link's bandwidth.  [default: a published one]")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option
 @output_options
 @click.pass_context
 def infer_command(
     ctx: click.Context, /, model: str, gpu: str | None, precision: str | None, require_fit: bool, draft: str | None,
+    mfu: float | None, mbu: float | None, link_efficiency: float | None,
     presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
@@ -56,7 +60,7 @@ def infer_command(
     memcalc infer llama-3.1-70b --weights int4-g128 --tp 2 --gpu l40s
     """
     from memcalc.errors import InputError
-    from memcalc.estimates.serving import estimate
+    from memcalc.estimates.serving import Efficiency, estimate, speed
     from memcalc.report.serving import report
     from memcalc.specs.serving import Serving
 
@@ -81,7 +85,11 @@ def infer_command(
         raise InputError("needs a --gpu to fit into", place="--require-fit")
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
     result = estimate(found.architecture, run, generation, memory, guesses.architecture if guesses else None)
-    show(report(found, run, result, accelerator), format_, get, output)
+    efficiency = Efficiency(mfu, mbu, link_efficiency)
+    if accelerator is None and any(share is not None for share in efficiency):
+        raise InputError("needs a --gpu whose speed it is a share of", place="--mfu, --mbu, --link-efficiency")
+    bound = speed(found.architecture, run, accelerator, efficiency) if accelerator else None
+    show(report(found, run, result, accelerator, bound), format_, get, output)
     if require_fit and not result.fits(memory):
         ctx.exit(1)
 

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from memcalc.estimates.lines import cited, weakest
-from memcalc.estimates.serving import Capacity, ServingEstimate
+from memcalc.estimates.lines import Figure, cited, weakest
+from memcalc.estimates.serving import Capacity, ServingEstimate, Speed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.report.roofline import roofline_tables, speed_document
 from memcalc.report.training import verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
@@ -20,11 +21,17 @@ LIMITS = {
 }
 
 
-def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None) -> Report:
+def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None) -> Report:
     capacity = found.capacity(gpu.allocatable) if gpu else None
     tables = [_memory(found, gpu), _cache(run, found)]
     if gpu and capacity:
         tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
+    notes = found.assumptions
+    if speed and speed.roofline:
+        tables += roofline_tables(speed.roofline)
+        notes += (*speed.roofline.reasons, *speed.roofline.assumptions)
+    elif speed:
+        notes += (f"no speed: {speed.reason}",)
     verdict, tone = verdict_of(found.device, found.device + found.headroom(gpu.allocatable) if gpu else None)
     heading = ", ".join(
         (
@@ -37,7 +44,8 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
             f"{run.batch} × {run.context} tokens",
         )
     )
-    return Report(_document(model, run, found, gpu, capacity), tuple(tables), heading, verdict, tone, found.assumptions)
+    document = _document(model, run, found, gpu, capacity, speed)
+    return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
 
 
 def _memory(found: ServingEstimate, gpu: Accelerator | None) -> Table:
@@ -82,7 +90,12 @@ def _capacity(run: Serving, capacity: Capacity, share: float) -> Table:
 
 
 def _document(
-    model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, capacity: Capacity | None
+    model: Model,
+    run: Serving,
+    found: ServingEstimate,
+    gpu: Accelerator | None,
+    capacity: Capacity | None,
+    speed: Speed | None,
 ) -> dict[str, Any]:
     reserved = found.reserved(gpu.allocatable) if gpu else found.cache
     out: dict[str, Any] = {
@@ -118,9 +131,13 @@ def _document(
             "limit": capacity.limit,
             "replicas": run.dp,
         }
+    figures: tuple[Figure, ...] = ()
+    if speed:
+        figures = speed.roofline.figures if speed.roofline else ()
+        out["speed"] = speed_document(speed.roofline, speed.reason) | {"lines": [entry.document() for entry in figures]}
     out["lines"] = [entry.document() for entry in found.lines]
     out["certainty"] = weakest(found.lines)
-    out["assumptions"] = list(found.assumptions)
+    out["assumptions"] = [*found.assumptions, *(speed.roofline.assumptions if speed and speed.roofline else ())]
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())
-    out["sources"] = cited(found.lines)
+    out["sources"] = cited((*found.lines, *figures))
     return out

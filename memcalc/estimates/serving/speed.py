@@ -1,0 +1,53 @@
+"""How fast a model served one way can be: the roofline, fed with the weights as this run stores them."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.errors import Unsupported
+from memcalc.estimates.placement import depth_of
+from memcalc.estimates.roofline import Roofline, roofline
+from memcalc.estimates.serving.estimate import estimate
+from memcalc.estimates.traffic import stored_by_role
+from memcalc.specs.hardware import Accelerator
+from memcalc.specs.serving import Serving
+
+
+class Efficiency(NamedTuple):
+    """Shares of peak FLOP/s, memory and link bandwidth that a run reaches; None: the published default."""
+
+    mfu: float | None = None
+    mbu: float | None = None
+    link: float | None = None
+
+
+PUBLISHED = Efficiency()
+
+
+class Speed(NamedTuple):
+    """The roofline, or the reason why there is none."""
+
+    roofline: Roofline | None
+    reason: str = ""
+
+
+def speed(architecture: Architecture, run: Serving, gpu: Accelerator, efficiency: Efficiency = PUBLISHED) -> Speed:
+    """Prefill and decode of one replica; what is not modelled comes back as the reason.
+
+    Raises InputError for an efficiency that is no share.
+    """
+    try:
+        if run.gpu_layers is not None and run.gpu_layers < depth_of(architecture):
+            raise Unsupported("the speed of layers in host memory is not modelled")
+        if run.draft_tokens:
+            raise Unsupported("the speed of speculative decoding depends on how many guesses are right")
+        whole = replace(run, pp=1, draft_tokens=None, lora_adapters=0)
+        stored = stored_by_role(estimate(architecture, whole, gpu.architecture, gpu.allocatable).lines)
+        found = roofline(
+            architecture, tp=run.tp, pp=run.pp, ep=run.ep, weights_bytes_per_rank=stored, weights_format=run.weights,
+            kv_format=run.kv_dtype, prompt=run.prompt, context=run.context, batch=run.batch * run.copies, accelerator=gpu,
+            mfu=efficiency.mfu, mbu=efficiency.mbu, link_efficiency=efficiency.link,
+        )  # fmt: skip
+    except Unsupported as error:
+        return Speed(None, str(error))
+    return Speed(found)
