@@ -21,7 +21,7 @@ WHOLE = {path for path in CONTRACT if path.startswith(("per_gpu.", "capacity."))
 
 SERVED = (
     "", "--batch 8 --context 32k", "--weights int8", "--weights int4-g128 --kv-dtype fp8-e4m3", "--precision fp32",
-    "--tp 8", "--tp 16 --pp 2", "--gpu-memory-utilization 0.5",
+    "--tp 8", "--tp 16 --pp 2", "--gpu-memory-utilization 0.5", "--engine transformers", "--engine llama.cpp --gpu-layers 9",
 )  # fmt: skip
 
 
@@ -39,12 +39,17 @@ def test_contract(memcalc: Run, folder: Folder, options: str) -> None:
     values = {path: field(found, path) for path in CONTRACT}
     fractions = {path: values[path] for path in WHOLE if type(values[path]) is not int}
     assert not fractions, fractions
-    assert values["per_gpu.peak"] == values["per_gpu.weights"] + values["per_gpu.kv_cache"] + values["per_gpu.state"]
+    assert (
+        values["per_gpu.peak"]
+        == values["per_gpu.weights"] + values["per_gpu.kv_cache"] + values["per_gpu.state"] + (found["per_gpu"]["activations"])
+    )
     assert values["per_gpu.device"] == values["per_gpu.peak"] + values["per_gpu.overhead"]
     assert values["gpu.fits"] == (values["gpu.headroom"] >= 0)
-    assert {line["source"].split(":")[0] for line in found["lines"]} == set(found["sources"])
+    cited = {line["source"].split(":")[0] for line in (*found["lines"], *found["speed"]["lines"])}
+    assert cited == set(found["sources"])
     for component in ("weights", "kv_cache", "state", "overhead"):
-        lines = [line["bytes"] for line in found["lines"] if line["path"].startswith(f"{component}/")]
+        on_gpu = [line for line in found["lines"] if line["place"] == "gpu"]
+        lines = [line["bytes"] for line in on_gpu if line["path"].startswith(f"{component}/")]
         assert values[f"per_gpu.{component}"] == sum(lines), component
 
 
