@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median, quantiles
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training import estimate
@@ -128,7 +128,18 @@ def distribution(residuals: Iterable[Residual]) -> list[Spread]:
     return [spread(group, *key) for key, group in sorted(groups.items())]
 
 
-def spread(group: Sequence[Residual], engine: str, method: str, kind: str) -> Spread:
+class Compared(Protocol):
+    """A measured number beside its prediction."""
+
+    @property
+    def measured(self) -> float: ...
+    @property
+    def predicted(self) -> float: ...
+    @property
+    def error(self) -> float: ...
+
+
+def spread(group: Sequence[Compared], engine: str, method: str, kind: str) -> Spread:
     """Median and 90th percentile of the absolute errors, and the range that holds the middle four fifths of reality."""
     errors = [abs(residual.error) for residual in group]
     ratios = [residual.measured / residual.predicted - 1 for residual in group]

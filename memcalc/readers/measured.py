@@ -11,7 +11,10 @@ from memcalc.readers.catalogue import accelerator, read_toml, shipped_folder
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset
 from memcalc.specs.measured import Measured
+from memcalc.specs.served import Served
 from memcalc.specs.validation import validated
+
+TABLES = ("measured", "served")  # rows of training, rows of serving
 
 
 class Case(NamedTuple):
@@ -35,9 +38,40 @@ def measured_files() -> list[str]:
 def read_measured(path: str) -> Iterator[Case]:
     """The rows of one file: [[source]] tables, each with the [[source.measured]] rows that share its citation."""
     for source in read_toml(path).get("source", []):
-        shared = {key: value for key, value in source.items() if key != "measured"}
+        shared = {key: value for key, value in source.items() if key not in TABLES}
         for row in source.get("measured", []):
             yield _case(shared | row, path)
+
+
+class ServedCase(NamedTuple):
+    """A measurement of serving with the architecture it names, if memcalc knows it."""
+
+    served: Served
+    architecture: Architecture | None
+
+
+@cache
+def served_cases() -> tuple[ServedCase, ...]:
+    """Every published measurement of serving that comes with memcalc, file by file."""
+    return tuple(case for path in measured_files() for case in read_served(path))
+
+
+def read_served(path: str) -> Iterator[ServedCase]:
+    """The rows of one file: [[source]] tables, each with the [[source.served]] rows that share its citation."""
+    for source in read_toml(path).get("source", []):
+        shared = {key: value for key, value in source.items() if key not in TABLES}
+        for row in source.get("served", []):
+            place = f"{os.path.basename(path)}: {row.get('id', 'a row without id')}"
+            served = validated(Served, shared | row, place)
+            if served.gpu:
+                gpu = accelerator(served.gpu)
+                served = replace(served, usable=served.usable or gpu.allocatable, generation=gpu.architecture)
+            known = served.model or served.architecture is not None
+            yield ServedCase(served, _architecture(served.model, served.architecture, place) if known else None)
+
+
+def _architecture(model: str, values: dict[str, Any] | None, place: str) -> Architecture:
+    return _preset(model) if model else read_config(values or {}, place)
 
 
 def _case(values: dict[str, Any], path: str) -> Case:
@@ -46,7 +80,7 @@ def _case(values: dict[str, Any], path: str) -> Case:
     if measured.gpu:
         gpu = accelerator(measured.gpu)
         measured = replace(measured, usable=measured.usable or gpu.usable, generation=gpu.architecture)
-    return Case(measured, _preset(measured.model) if measured.model else read_config(measured.architecture or {}, place))
+    return Case(measured, _architecture(measured.model, measured.architecture, place))
 
 
 @cache
