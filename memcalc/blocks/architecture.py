@@ -91,6 +91,22 @@ class Counted(NamedTuple):
         return self.weight.parameters * self.copies
 
 
+class Quantization(NamedTuple):
+    """How a checkpoint stores its weights, as its quantization_config says.
+
+    `stored` has, for the full path of each quantised tensor, runs of layers (first, stop) and the word of `--weights` that
+    they are stored as; everything else is plain.
+    """
+
+    method: str = ""
+    stored: tuple[tuple[str, tuple[tuple[int, int, str], ...]], ...] = ()
+    kv_format: str = ""  # of the cache, where the checkpoint asks for one
+    problem: str = ""  # why the stored sizes are not known
+
+
+UNQUANTISED = Quantization()
+
+
 @dataclass(frozen=True, eq=False)
 class Architecture:
     """A whole model. Compared by identity: caches keyed by it stay cheap."""
@@ -103,7 +119,7 @@ class Architecture:
     context: int | None = None
     dtype: str = ""
     name: str = ""
-    quantization: str = ""
+    quantization: Quantization = UNQUANTISED
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

@@ -9,17 +9,16 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.ledger import Cache
 from memcalc.blocks.reused import Reused
 from memcalc.blocks.state import StateTensor
-from memcalc.dtypes import NumberFormat, number_format
+from memcalc.dtypes import number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Stage, stages
-from memcalc.formulas import kv_cache, model_states
+from memcalc.estimates.stored_weights import stored_weights
+from memcalc.formulas import kv_cache
+from memcalc.specs.quantization import stored_as
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
-
-# Engines leave embeddings, norms, routers and the head in 16 bit (compressed-tensors, GPTQ, AWQ and bitsandbytes alike).
-QUANTISED_ROLES = ("attention", "linear-attention", "state-space", "mlp", "experts")
 
 MIXERS = ("attention", "linear_attention", "state_space", "mixer", "recurrent", "convolution")  # paths of such blocks
 
@@ -95,12 +94,12 @@ def estimate(architecture: Architecture, run: Serving, generation: str = "") -> 
     """The heaviest pipeline stage's rank for one architecture served one way."""
     _check(architecture, run)
     etp = max(1, run.tp // run.ep)  # experts are cut by tensor parallelism only as far as expert parallelism does not
-    found = [_on_stage(run, stage, generation) for stage in stages(architecture, run.tp, run.pp, run.ep, etp)]
+    found = [_on_stage(architecture, run, stage, generation) for stage in stages(architecture, run.tp, run.pp, run.ep, etp)]
     return max(found, key=lambda rank: rank.peak)
 
 
-def _on_stage(run: Serving, stage: Stage, generation: str) -> ServingEstimate:
-    lines = list(_weight_lines(stage, number_format(run.weights)))
+def _on_stage(architecture: Architecture, run: Serving, stage: Stage, generation: str) -> ServingEstimate:
+    lines = list(stored_weights(stage, architecture, run.weights))
     caches, plain = _caches(stage), number_format("bf16")
     kv_format = number_format(run.kv_dtype)
     per_token = per_sequence = fixed = 0
@@ -123,7 +122,7 @@ def _on_stage(run: Serving, stage: Stage, generation: str) -> ServingEstimate:
         else:
             fixed += -(-made.bytes // run.batch)
     for held in _states(stage):
-        stored = number_format(held.state.dtype or run.weights) if held.state.dtype else plain
+        stored = number_format(held.state.dtype) if held.state.dtype else plain
         made = line(
             "state", held.name, "always", kv_cache.kv_cache_bytes, width=prod(held.state.local_shape(run.tp)),
             tokens=run.batch, layers=held.layers, bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size,
@@ -137,28 +136,6 @@ def _on_stage(run: Serving, stage: Stage, generation: str) -> ServingEstimate:
         tuple(lines), sums["weights"], sums["kv_cache"], sums["state"], per_token, per_sequence, fixed,
         sums["overhead"], tuple(growth), tuple(_assumptions(run, caches)),
     )  # fmt: skip
-
-
-def _weight_lines(stage: Stage, stored: NumberFormat) -> Iterator[Line]:
-    """Weights by role; block formats leave what engines do not quantise in bf16."""
-    plain = number_format("bf16")
-    for (role, low), elements in _by_role(stage).items():
-        chosen = stored if low or stored.bits_per_value >= 16 else plain
-        yield line(
-            "weights", role + ("" if low or chosen is stored else ", unquantised"), "always",
-            model_states.block_format_bytes, elements=elements, block=chosen.block_size,
-            bytes_per_block=chosen.block_bytes,
-        )  # fmt: skip
-
-
-@lru_cache(maxsize=256)
-def _by_role(stage: Stage) -> dict[tuple[str, bool], int]:
-    """Elements by (role, whether engines quantise them)."""
-    totals: dict[tuple[str, bool], int] = {}
-    for entry in stage.held:
-        low = entry.layered and entry.role in QUANTISED_ROLES and len(entry.shape) >= 2
-        totals[entry.role, low] = totals.get((entry.role, low), 0) + entry.elements
-    return totals
 
 
 @lru_cache(maxsize=256)
@@ -217,5 +194,5 @@ def _assumptions(run: Serving, caches: tuple[LayerCache, ...]) -> Iterator[str]:
     yield "activations of the engine are not included: leave 5 to 10 % of the memory for them"
     if any(entry.cache.window for entry in caches):
         yield "sliding-window layers keep at most their window"
-    if number_format(run.weights).bits_per_value < 16:
+    if stored_as(run.weights).stored.bits_per_value < 16:
         yield "embeddings, norms, routers and the head stay bf16"

@@ -1,0 +1,64 @@
+"""Tensors on one rank as matrices: how many, outputs, inputs; and which of them are linear layers."""
+
+from typing import NamedTuple
+
+from memcalc.blocks.ledger import Shape, Weight
+from memcalc.estimates.placement import Held
+
+# Roles whose matrices libraries quantise.
+QUANTISED_ROLES = ("attention", "linear-attention", "state-space", "mlp", "experts")
+# Tensors of these roles with two dimensions or more that are no linear layers: convolutions, tables, decays, blocks of gates.
+NOT_LINEAR = frozenset(
+    "conv A_log positions sinks relative_bias correction_coefs prediction_coefs modality_router input_gate recurrence_gate "
+    "projection".split()
+)
+_COLUMN, _ROW = frozenset("q k v qkv gate up gate_up".split()), frozenset(("output", "down"))
+
+
+class Matrices(NamedTuple):
+    """`count` equal matrices of one copy of a tensor: 1, or one an expert."""
+
+    count: int
+    outputs: int
+    inputs: int
+
+
+def leaf(held: Held) -> str:
+    return held.path.rpartition("/")[2]
+
+
+def is_linear(held: Held) -> bool:
+    """Whether it is a matrix of a layer that libraries quantise."""
+    name = leaf(held)
+    return (
+        held.layered and held.role in QUANTISED_ROLES and len(held.shape) >= 2
+        and name not in NOT_LINEAR and not name.endswith(".bias")
+    )  # fmt: skip
+
+
+def matrices(held: Held) -> Matrices:
+    """The matrices of one copy as placed; convolutions and tables as outputs × everything else."""
+    return _matrices(held.shape, leaf(held), held.weight)
+
+
+def whole_inputs(held: Held) -> int:
+    """Length of a row before any parallelism."""
+    return _matrices(held.weight.shape if held.weight else held.shape, leaf(held), held.weight).inputs
+
+
+def _matrices(shape: Shape, name: str, weight: Weight | None) -> Matrices:
+    if len(shape) < 2:
+        return Matrices(1, 1, shape[0] if shape else 1)
+    count = 1
+    for length in shape[:-2]:
+        count *= length
+    outputs, inputs = shape[-2:]
+    return Matrices(count, inputs, outputs) if _transposed(name, weight) else Matrices(count, outputs, inputs)
+
+
+def _transposed(name: str, weight: Weight | None) -> bool:
+    """Stored [inputs, outputs]: tensor parallelism cuts what its name says it cuts along the other dimension."""
+    if weight is None or weight.split is None or name not in _COLUMN | _ROW:
+        return False
+    last = weight.split.dim == len(weight.shape) - 1
+    return last if name in _COLUMN else not last
