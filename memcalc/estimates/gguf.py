@@ -8,7 +8,7 @@ visited. File types that need an importance matrix are taken to have one, the ot
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Stack
 from memcalc.dtypes import number_format
@@ -201,9 +201,8 @@ def _value_rule(model: Model, mixture: Mixture) -> Rule:
         return _all("q8_0")
     rule = VALUES.get(name, ((), ()))[not model.grouped]
     if model.seventy:  # the small value matrices of a 70B get a little more
-        rule = tuple(
-            ("q5_k" if stored in ("q3_k", "q4_k") else stored, which) for stored, which in (*rule, (mixture.format, "all"))
-        )
+        whole = (*rule, (mixture.format, "all"))
+        rule = tuple(("q5_k" if stored in ("q3_k", "q4_k") else stored, which) for stored, which in whole)
     return rule
 
 
@@ -236,7 +235,7 @@ def _fitting(stored: str, inputs: int) -> str:
 
 def _latent_up(held: Held, stack: Stack | None, mixture: Mixture) -> Iterator[Typed]:
     assert stack is not None
-    block = next(b for _, b in stack.layers[held.kind].blocks if hasattr(b, "nope_head_dim"))
+    block: Any = next(b for _, b in stack.layers[held.kind].blocks if hasattr(b, "nope_head_dim"))
     keys, values = block.nope_head_dim, block.v_head_dim
     _, outputs, latent = matrices(held)
     heads = outputs // (keys + values)

@@ -1,5 +1,6 @@
 """Tensors on one rank as matrices: how many, outputs, inputs; and which of them are linear layers."""
 
+from math import prod
 from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape, Weight
@@ -8,17 +9,17 @@ from memcalc.estimates.placement import Held
 # Roles whose matrices libraries quantise.
 QUANTISED_ROLES = ("attention", "linear-attention", "state-space", "mlp", "experts")
 # Tensors of these roles with two dimensions or more that are no linear layers: convolutions, tables, decays, blocks of gates.
-NOT_LINEAR = frozenset(
-    "conv A_log positions sinks relative_bias correction_coefs prediction_coefs modality_router input_gate recurrence_gate "
-    "projection".split()
-)
-_COLUMN, _ROW = frozenset("q k v qkv gate up gate_up".split()), frozenset(("output", "down"))
+NOT_LINEAR = (
+    "conv", "A_log", "positions", "sinks", "relative_bias", "correction_coefs", "prediction_coefs", "modality_router",
+    "input_gate", "recurrence_gate", "projection",
+)  # fmt: skip
+_COLUMN, _ROW = ("q", "k", "v", "qkv", "gate", "up", "gate_up"), ("output", "down")
 
 
 class Matrices(NamedTuple):
-    """`count` equal matrices of one copy of a tensor: 1, or one an expert."""
+    """`number` equal matrices of one copy of a tensor: 1, or one an expert."""
 
-    count: int
+    number: int
     outputs: int
     inputs: int
 
@@ -49,16 +50,14 @@ def whole_inputs(held: Held) -> int:
 def _matrices(shape: Shape, name: str, weight: Weight | None) -> Matrices:
     if len(shape) < 2:
         return Matrices(1, 1, shape[0] if shape else 1)
-    count = 1
-    for length in shape[:-2]:
-        count *= length
+    number = prod(shape[:-2])
     outputs, inputs = shape[-2:]
-    return Matrices(count, inputs, outputs) if _transposed(name, weight) else Matrices(count, outputs, inputs)
+    return Matrices(number, inputs, outputs) if _transposed(name, weight) else Matrices(number, outputs, inputs)
 
 
 def _transposed(name: str, weight: Weight | None) -> bool:
     """Stored [inputs, outputs]: tensor parallelism cuts what its name says it cuts along the other dimension."""
-    if weight is None or weight.split is None or name not in _COLUMN | _ROW:
+    if weight is None or weight.split is None or name not in _COLUMN + _ROW:
         return False
     last = weight.split.dim == len(weight.shape) - 1
     return last if name in _COLUMN else not last

@@ -16,7 +16,7 @@ from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Stage, stages
 from memcalc.estimates.stored_weights import stored_weights
 from memcalc.formulas import kv_cache
-from memcalc.specs.quantization import stored_as
+from memcalc.specs.quantization import CHECKPOINT, stored_as
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
 
@@ -194,5 +194,5 @@ def _assumptions(run: Serving, caches: tuple[LayerCache, ...]) -> Iterator[str]:
     yield "activations of the engine are not included: leave 5 to 10 % of the memory for them"
     if any(entry.cache.window for entry in caches):
         yield "sliding-window layers keep at most their window"
-    if stored_as(run.weights).stored.bits_per_value < 16:
+    if run.weights != CHECKPOINT and stored_as(run.weights).stored.bits_per_value < 16:
         yield "embeddings, norms, routers and the head stay bf16"

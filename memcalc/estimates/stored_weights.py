@@ -24,9 +24,9 @@ def stored_weights(
 ) -> tuple[Line, ...]:
     """One rank's weights, a line for each role and format and one for what stands beside its values.
 
-    `weights` is a word of `--weights` (memcalc.specs.quantization). `engine`: what it makes of them when
-    it loads them. `host_embedding`: llama.cpp's own placement: the token table of a GGUF file stays in host memory, and a tied one is
-    copied to the GPU for the head. Raises Unsupported where a checkpoint's quantisation is not known.
+    `weights` is a word of `--weights` (memcalc.specs.quantization). `engine`: what it makes of them
+    when it loads them. `host_embedding`: llama.cpp's own placement: the token table of a GGUF file stays in host memory,
+    and a tied one is copied to the GPU for the head. Raises Unsupported where a checkpoint's quantisation is not known.
     """
     tally = Tally(weights)
     if weights.strip().lower() == CHECKPOINT:
@@ -114,9 +114,9 @@ def _padded(held: Held, scheme: Scheme) -> Matrices:
         return found
     hidden, width = scheme.hidden_multiple, scheme.width_multiple
     if leaf(held) == "down":
-        return Matrices(found.count, _rounded(found.outputs, hidden), _rounded(found.inputs, width))
+        return Matrices(found.number, _rounded(found.outputs, hidden), _rounded(found.inputs, width))
     halves = 2 if leaf(held) == "gate_up" else 1
-    return Matrices(found.count, halves * _rounded(found.outputs // halves, width), _rounded(found.inputs, hidden))
+    return Matrices(found.number, halves * _rounded(found.outputs // halves, width), _rounded(found.inputs, hidden))
 
 
 def _rounded(size: int, multiple: int) -> int:

@@ -66,7 +66,7 @@ _GPTQ = "AutoGPTQ qlinear_cuda.py: qweight, qzeros, scales and g_idx, an int32 f
 _EETQ = "transformers integrations/eetq.py: int8 weight, weight_scales float16 for each output"
 
 SCHEMES: tuple[Scheme, ...] = (
-    Scheme("fp8", "fp8-e4m3", scales="tensor", source=_ONLINE, aliases=("fp8-e4m3", "fp8-tensor", "fp8-per-tensor", "w8a8-fp8")),
+    Scheme("fp8", "fp8-e4m3", scales="tensor", source=_ONLINE, aliases=("fp8-tensor", "w8a8-fp8")),
     Scheme("fp8-channel", "fp8-channel", scales="channel", source=_CHANNEL, aliases=("fp8-dynamic", "fp8-per-channel")),
     Scheme("fp8-block128", "fp8-e4m3", scales="tile", source=_TILE, aliases=("fp8-block", "fp8-128x128")),
     Scheme("w8a8", "int8-channel", scales="channel", source=_CHANNEL, aliases=("int8-channel", "w8a8-int8", "w8a16")),
