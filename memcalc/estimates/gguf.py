@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Stack
+from memcalc.blocks.linears import NOT_LINEAR, leaf
 from memcalc.dtypes import number_format
 from memcalc.estimates.layer_spans import Span, earlier
-from memcalc.estimates.matrices import NOT_LINEAR, leaf, matrices, whole_inputs
+from memcalc.estimates.matrices import matrices, whole_inputs
 from memcalc.estimates.placement import Held, main_parts
 from memcalc.specs.quantization import Mixture
 
@@ -119,7 +120,7 @@ def typed(held: Held, spans: tuple[Span, ...], architecture: Architecture, mixtu
     if stays or number_format(mixture.format).kind != "block":
         yield Typed(stays or mixture.format, count * outputs, inputs, held.copies)
         return
-    if leaf(held) == "kv_up":  # kept as two: keys [nope, latent, heads] and values [latent, values, heads]
+    if leaf(held.path) == "kv_up":  # kept as two: keys [nope, latent, heads] and values [latent, values, heads]
         yield from _latent_up(held, stack, mixture)
         return
     each = held.copies // sum(span.layers for span in spans)
@@ -146,7 +147,7 @@ def model_facts(architecture: Architecture) -> Model:
 
 def _stays(held: Held) -> str:
     """The format of what is never quantised: vectors, norms, routers, convolutions and the like in fp32."""
-    name = leaf(held)
+    name = leaf(held.path)
     if "altup" in held.path or "laurel" in held.path or "per_layer_embedding/projection" in held.path:
         return "fp16"
     plain = held.role in ("norm", "router", "position") or name in NOT_LINEAR or name.endswith(("bias", ".bias"))
@@ -156,7 +157,7 @@ def _stays(held: Held) -> str:
 def _category(held: Held) -> str:
     """The rules' name for a tensor; "" for those without rules of their own."""
     _, _, path = held.path.partition("/")
-    name = leaf(held)
+    name = leaf(held.path)
     if held.role in ("embedding", "head") or path.endswith("per_layer_embedding/table"):
         return "head" if held.role == "head" else "tokens"
     if held.role in ("mlp", "experts"):

@@ -3,16 +3,11 @@
 from math import prod
 from typing import NamedTuple
 
+from memcalc.blocks import linears
 from memcalc.blocks.ledger import Shape, Weight
+from memcalc.blocks.linears import leaf
 from memcalc.estimates.placement import Held
 
-# Roles whose matrices libraries quantise.
-QUANTISED_ROLES = ("attention", "linear-attention", "state-space", "mlp", "experts")
-# Tensors of these roles with two dimensions or more that are no linear layers: convolutions, tables, decays, blocks of gates.
-NOT_LINEAR = (
-    "conv", "A_log", "positions", "sinks", "relative_bias", "correction_coefs", "prediction_coefs", "modality_router",
-    "input_gate", "recurrence_gate", "projection",
-)  # fmt: skip
 _COLUMN, _ROW = ("q", "k", "v", "qkv", "gate", "up", "gate_up"), ("output", "down")
 
 
@@ -24,27 +19,19 @@ class Matrices(NamedTuple):
     inputs: int
 
 
-def leaf(held: Held) -> str:
-    return held.path.rpartition("/")[2]
-
-
 def is_linear(held: Held) -> bool:
     """Whether it is a matrix of a layer that libraries quantise."""
-    name = leaf(held)
-    return (
-        held.layered and held.role in QUANTISED_ROLES and len(held.shape) >= 2
-        and name not in NOT_LINEAR and not name.endswith(".bias")
-    )  # fmt: skip
+    return held.layered and linears.is_linear(held.path, held.role, held.shape)
 
 
 def matrices(held: Held) -> Matrices:
     """The matrices of one copy as placed; convolutions and tables as outputs × everything else."""
-    return _matrices(held.shape, leaf(held), held.weight)
+    return _matrices(held.shape, leaf(held.path), held.weight)
 
 
 def whole_inputs(held: Held) -> int:
     """Length of a row before any parallelism."""
-    return _matrices(held.weight.shape if held.weight else held.shape, leaf(held), held.weight).inputs
+    return _matrices(held.weight.shape if held.weight else held.shape, leaf(held.path), held.weight).inputs
 
 
 def _matrices(shape: Shape, name: str, weight: Weight | None) -> Matrices:

@@ -1,14 +1,15 @@
 """Bytes of one rank's weights as they are stored: values, and the scales, zero points and orders beside them."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.architecture import Architecture, Quantization
+from memcalc.blocks.linears import leaf
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates.layer_spans import layer_spans, spans_of
 from memcalc.estimates.lines import Line, line
-from memcalc.estimates.matrices import Matrices, is_linear, leaf, matrices
+from memcalc.estimates.matrices import Matrices, is_linear, matrices
 from memcalc.estimates.placement import Held, Stage, main_parts
 from memcalc.formulas import model_states
 from memcalc.formulas import stored_weights as formulas
@@ -38,8 +39,7 @@ def stored_weights(
         experts_only = stored.reach == "experts" and any(held.routed for held in stage.held)
         for held in stage.held:
             if stored.plain or not _reached(held, stored, architecture, experts_only):
-                upcast = isinstance(stored, Scheme) and stored.swizzled and held.routed
-                tally.plain(held, held.elements, number_format("fp32") if upcast else rest, own=stored.plain)
+                tally.plain(held, held.elements, _beside(held, stored, rest), own=stored.plain)
             else:
                 tally.scheme(held, held.copies, stored)
     return tally.lines()
@@ -100,7 +100,7 @@ class Tally:
             scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE)}
             number = scales[scheme.scales] * count
             self.add("gpu", f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes)
-        if scheme.swizzled:
+        if scheme.swizzled and held.routed:
             number = _rounded(outputs, scheme.swizzled) * ceil_div(inputs, scheme.group) * count
             self.add("gpu", f"{name}, swizzled scales", formulas.scale_bytes, "scales", number, bytes_each=1)
         if scheme.ordered:
@@ -110,12 +110,12 @@ class Tally:
 def _padded(held: Held, scheme: Scheme) -> Matrices:
     """The matrices as the scheme's kernels want them."""
     found = matrices(held)
-    if scheme.hidden_multiple == scheme.width_multiple == 1:
+    if not held.routed or scheme.hidden_multiple == scheme.width_multiple == 1:
         return found
     hidden, width = scheme.hidden_multiple, scheme.width_multiple
-    if leaf(held) == "down":
+    if leaf(held.path) == "down":
         return Matrices(found.number, _rounded(found.outputs, hidden), _rounded(found.inputs, width))
-    halves = 2 if leaf(held) == "gate_up" else 1
+    halves = 2 if leaf(held.path) == "gate_up" else 1
     return Matrices(found.number, halves * _rounded(found.outputs // halves, width), _rounded(found.inputs, hidden))
 
 
@@ -166,18 +166,34 @@ def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, eng
         raise Unsupported(quantization.problem)
     rest = plain_format(architecture) if quantization.method else _whole_format(architecture)
     spans, words = layer_spans(architecture, stage), dict(quantization.stored)
+    swizzled = next((s for s in map(partial(_scheme, engine), _words(quantization)) if s.swizzled), None)
     for held in stage.held:
         whole = spans_of(held, spans)
         each = held.copies // sum(span.layers for span in whole)
         left = held.copies
         for first, stop, word in words.get(held.path, ()):
             layers = sum(max(0, min(stop, span.stop) - max(first, span.first)) for span in whole)
-            scheme = stored_as(word, engine)
-            if layers and isinstance(scheme, Scheme):
-                tally.scheme(held, layers * each, scheme)
+            if layers:
+                tally.scheme(held, layers * each, _scheme(engine, word))
                 left -= layers * each
         if left:
-            tally.plain(held, held.elements // held.copies * left, rest, own=not quantization.method)
+            kept = _beside(held, swizzled, rest) if swizzled else rest
+            tally.plain(held, held.elements // held.copies * left, kept, own=not quantization.method)
+
+
+def _words(quantization: Quantization) -> frozenset[str]:
+    return frozenset(word for _, runs in quantization.stored for _, _, word in runs)
+
+
+def _scheme(engine: str, word: str) -> Scheme:
+    found = stored_as(word, engine)
+    assert isinstance(found, Scheme), f"a checkpoint is no {found.name} file"
+    return found
+
+
+def _beside(held: Held, scheme: Scheme, rest: NumberFormat) -> NumberFormat:
+    """The format of what a scheme leaves alone: kernels that swizzle keep the experts' biases in fp32."""
+    return number_format("fp32") if scheme.swizzled and held.routed else rest
 
 
 def _whole_format(architecture: Architecture) -> NumberFormat:

@@ -55,6 +55,7 @@ class Mixture(NamedTuple):
 
 _ONLINE = "vLLM quantization/fp8.py: Fp8LinearMethod, an fp32 weight_scale for each matrix"
 _CHANNEL = "vLLM compressed_tensors_w8a8_fp8.py and _int8.py: ChannelQuantScaleParameter, float32 [outputs, 1]"
+_CHANNEL4 = "vLLM compressed_tensors_wNa16.py: group_size -1, a 16-bit weight_scale for each output"
 _TILE = "DeepSeek-V3 README_WEIGHTS.md: weight_scale_inv float32 for 128 × 128"
 _BNB = "transformers integrations/bitsandbytes.py: every nn.Linear but the head"
 _BNB8 = "bitsandbytes nn/modules.py, Int8Params: SCB, an fp32 for each row"
@@ -72,6 +73,7 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme("w8a8", "int8-channel", scales="channel", source=_CHANNEL, aliases=("int8-channel", "w8a8-int8", "w8a16")),
     Scheme("bnb-int8", "int8-channel", scales="channel", reach="everywhere", source=_BNB8, aliases=("llm.int8", "llm-int8")),
     Scheme("eetq", "int8-channel", scales="channel", scale_bytes=2, source=_EETQ, aliases=("eetq-int8",)),
+    Scheme("int4-channel", "int4", scales="channel", scale_bytes=2, source=_CHANNEL4, aliases=("w4a16-channel",)),
     *(Scheme(name, name, 0, reach="everywhere", source=_BNB) for name in ("nf4", "nf4-dq", "bnb-fp4", "bnb-fp4-dq")),
     Scheme("mxfp4", "mxfp4", 32, reach="experts", source=_MX),
     Scheme("mxfp4-triton", "mxfp4", 32, swizzled=256, reach="experts", source=_TRITON),
@@ -113,7 +115,7 @@ def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     if found := MIXTURES.get(_FILE_ALIASES.get(upper, upper)):
         return found
     if scheme := _BY_NAME.get(word.strip().lower().replace("_", "-")):
-        return _BY_NAME[REPACKED.get((engine, scheme.name), scheme.name)]
+        return _repacked(scheme, engine)
     try:
         row = number_format(word)
     except InputError as error:
@@ -125,7 +127,12 @@ def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
         ) from None
     if engine == "llama.cpp" and row.name in _UNQUANTISED:
         return Mixture(_UNQUANTISED[row.name], row.name)
-    return _of_format(row)
+    return _repacked(_of_format(row), engine)
+
+
+def _repacked(scheme: Scheme, engine: str) -> Scheme:
+    other = REPACKED.get((engine, scheme.name))
+    return _BY_NAME[other] if other else scheme
 
 
 def check_weights(word: str) -> None:
