@@ -91,15 +91,22 @@ class Counted(NamedTuple):
         return self.weight.parameters * self.copies
 
 
+class StoredAs(NamedTuple):
+    """Layers `first` to `stop` - 1 of a tensor are stored as `word` says, a word of `--weights`."""
+
+    first: int
+    stop: int
+    word: str
+
+
 class Quantization(NamedTuple):
     """How a checkpoint stores its weights, as its quantization_config says.
 
-    `stored` has, for the full path of each quantised tensor, runs of layers (first, stop) and the word of `--weights` that
-    they are stored as; everything else is plain.
+    `stored` has the quantised tensors, by full path and whether they are routed experts'; everything else is plain.
     """
 
     method: str = ""
-    stored: tuple[tuple[str, tuple[tuple[int, int, str], ...]], ...] = ()
+    stored: tuple[tuple[tuple[str, bool], tuple[StoredAs, ...]], ...] = ()
     kv_format: str = ""  # of the cache, where the checkpoint asks for one
     problem: str = ""  # why the stored sizes are not known
 

@@ -171,7 +171,7 @@ def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, eng
         whole = spans_of(held, spans)
         each = held.copies // sum(span.layers for span in whole)
         left = held.copies
-        for first, stop, word in words.get(held.path, ()):
+        for first, stop, word in words.get((held.path, held.routed), ()):
             layers = sum(max(0, min(stop, span.stop) - max(first, span.first)) for span in whole)
             if layers:
                 tally.scheme(held, layers * each, _scheme(engine, word))

@@ -63,7 +63,8 @@ def family(model_type: str) -> Family:
 def read_config(values: Mapping[str, Any], place: str = "config.json") -> Architecture:
     """The architecture that a config.json describes; an InputError names the key when it cannot be read."""
     architecture = _read(values, place)
-    if not any(key in values or key in (values.get("text_config") or {}) for key in QUANTIZATION_KEYS):
+    nested = values.get("text_config")
+    if not any(key in v for v in (values, nested) if isinstance(v, Mapping) for key in QUANTIZATION_KEYS):
         return architecture
     from memcalc.readers.hf.quantization import read_quantization
 

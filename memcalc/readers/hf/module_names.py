@@ -12,7 +12,7 @@ from itertools import product
 
 from memcalc.errors import InputError, one_line
 
-MAX_PATTERN = 500
+MAX_PATTERNS, MAX_LENGTH, MAX_REPEATS = 1000, 500, 6  # of regular expressions; a list from outside must not take long
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention", "mixer")
 _MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer")
 PARENTS: dict[str, tuple[str, ...]] = {
@@ -48,6 +48,7 @@ HEAD: tuple[str, ...] = ("lm_head", "head", "output")
 _PREFIXES = ("model.layers", "model.language_model.layers", "language_model.model.layers", "layers")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+|\*|\?)(?:\.|$)")
 _OTHER_PARTS = re.compile(r"visual|vision|audio|mtp|encoder\.|multi_modal|merger", re.IGNORECASE)
+_DIGIT = re.compile(r"\d|\\d")
 _NESTED = re.compile(r"[+*}]\)+[+*{]")  # such patterns can take exponential time
 
 
@@ -64,15 +65,15 @@ def module_names(path: str, routed: bool) -> tuple[str, ...]:
 
 
 class Selection:
-    """The modules that a list of names selects."""
+    """The modules that a list of names selects. Raises InputError for a pattern that cannot be read."""
 
-    def __init__(self, entries: Iterable[str], place: str) -> None:
+    def __init__(self, entries: Iterable[str]) -> None:
         self._plain: dict[str, set[int | None]] = {}
         self._globs: list[tuple[int | None, str]] = []
-        self._patterns: list[re.Pattern[str]] = []
+        patterns: list[str] = []
         for entry in entries:
             if entry.startswith("re:"):
-                self._patterns.append(_compiled(entry[3:], place))
+                patterns.append(_checked(entry[3:]))
                 continue
             number, rest = _split(entry)
             if rest is None:
@@ -81,6 +82,13 @@ class Selection:
                 self._globs.append((number, rest))
             else:
                 self._plain.setdefault(rest, set()).add(number)
+        if len(patterns) > MAX_PATTERNS:
+            raise InputError(f"{len(patterns)} patterns; at most {MAX_PATTERNS} are read")
+        self._patterns = [  # those that may depend on a layer's number, and the others
+            (re.compile("|".join(f"(?:{p})" for p in some)), numbered)
+            for numbered in (True, False)
+            if (some := [p for p in patterns if bool(_DIGIT.search(p)) is numbered])
+        ]
 
     def layers(self, names: tuple[str, ...], depth: int) -> frozenset[int]:
         """The layers, of `depth`, in which one of these modules is selected."""
@@ -88,8 +96,8 @@ class Selection:
         for rest in {part for name in names for part in _parts(name)} & self._plain.keys():
             found |= self._plain[rest]
         found |= {number for number, rest in self._globs if any(_glob(name, rest) for name in names)}
-        for pattern in self._patterns:
-            found |= _by_pattern(pattern, names, depth)
+        for pattern, numbered in self._patterns:
+            found |= _by_pattern(pattern, names, range(depth if numbered else 1), numbered)
         return frozenset(range(depth)) if None in found else frozenset(n for n in found if n is not None and n < depth)
 
 
@@ -119,20 +127,21 @@ def _glob(name: str, rest: str) -> bool:
     return any(fnmatchcase(whole, pattern) for whole in (name, f"model.layers.{name}") for pattern in (rest, f"{rest}.*"))
 
 
-def _by_pattern(pattern: re.Pattern[str], names: tuple[str, ...], depth: int) -> set[int | None]:
+def _by_pattern(pattern: re.Pattern[str], names: tuple[str, ...], layers: range, numbered: bool) -> set[int | None]:
     """A pattern without numbers selects a module in all layers or in none."""
-    counted = range(depth) if re.search(r"\d|\\d", pattern.pattern) else range(1)
     matched = {
-        number for number in counted
+        number for number in layers
         if any(pattern.match(f"{prefix}.{number}.{name}") for prefix in _PREFIXES for name in names)
     }  # fmt: skip
-    return {None} if matched and len(counted) == 1 else set(matched)
+    return {*matched} if numbered else {None} if matched else set()
 
 
-def _compiled(text: str, place: str) -> re.Pattern[str]:
-    if len(text) > MAX_PATTERN or _NESTED.search(text):
-        raise InputError(f"the pattern {one_line(text, 60)!r} is too long or repeats a repetition", place=place)
+def _checked(text: str) -> str:
+    shown = repr(one_line(text, 60))
+    if len(text) > MAX_LENGTH or _NESTED.search(text) or len(re.findall(r"(?<!\\)[*+{]", text)) > MAX_REPEATS:
+        raise InputError(f"the pattern {shown} is too long, has too many repetitions or nests them")
     try:
-        return re.compile(text)
+        re.compile(f"(?:{text})")
     except re.error as error:
-        raise InputError(f"the pattern {one_line(text, 60)!r} is no regular expression: {error}", place=place) from None
+        raise InputError(f"the pattern {shown} is no regular expression: {error}") from None
+    return text

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from memcalc.blocks.architecture import UNQUANTISED, Architecture, Counted, Quantization
+from memcalc.blocks.architecture import UNQUANTISED, Architecture, Counted, Quantization, StoredAs
 from memcalc.blocks.linears import is_linear
 from memcalc.errors import InputError, one_line
 from memcalc.readers.hf import QUANTIZATION_KEYS
@@ -20,13 +20,12 @@ MAIN = ("language", "encoder", "decoder")
 
 
 def read_quantization(values: Mapping[str, Any], architecture: Architecture, place: str) -> Quantization:
-    """How the checkpoint of this config stores its weights; an InputError where a list of modules cannot be read."""
+    """How the checkpoint of this config stores its weights, or why that is not known."""
     found = _find(values)
     if found is None:
         return UNQUANTISED
     method = str(found.get("quant_method") or found.get("quant_algo") or "unnamed").lower()
     shown = one_line(method, 40)
-    where = f"{place}: quantization_config"
     try:
         reader = METHODS.get(method)
         if reader is None:
@@ -34,10 +33,11 @@ def read_quantization(values: Mapping[str, Any], architecture: Architecture, pla
         plan = reader(found, values)
         for group in plan.groups:
             stored_as(group.word)
+        stored = tuple(_stored(architecture, plan))
     except (NotModelled, InputError) as error:
-        problem = f"{where}: {error}; name a format or scheme with --weights"
+        problem = f"{place}: quantization_config: {error}; name a format or scheme with --weights"
         return Quantization(shown, kv_format=cache_format(found), problem=problem)
-    return Quantization(shown, tuple(_stored(architecture, plan, where)), plan.kv_format or cache_format(found))
+    return Quantization(shown, stored, plan.kv_format or cache_format(found))
 
 
 def _find(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -48,19 +48,19 @@ def _find(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def _stored(architecture: Architecture, plan: Plan, place: str) -> Iterator[tuple[str, tuple[tuple[int, int, str], ...]]]:
-    plain = Selection(plan.plain, place)
-    named = [(group.word, Selection(group.targets, place)) for group in plan.groups if group.targets is not None]
+def _stored(architecture: Architecture, plan: Plan) -> Iterator[tuple[tuple[str, bool], tuple[StoredAs, ...]]]:
+    plain = Selection(plan.plain)
+    named = [(group.word, Selection(group.targets)) for group in plan.groups if group.targets is not None]
     rest = next((group.word for group in plan.groups if group.targets is None), "")
     depths = {f"{part.name}/{stack.path}": stack.depth for part in architecture.parts for stack in part.stacks}
     routed = plan.experts_only and any(counted.weight.routed for counted in architecture.weights)
     towers = plan.everywhere and not any(of_another_part(entry) for entry in plan.plain)
-    seen: set[str] = set()
+    seen: set[tuple[str, bool]] = set()
     for counted in architecture.weights:
-        path = f"{counted.part}/{counted.path}"
-        if path in seen or not _reached(counted, plan, towers) or (routed and not counted.weight.routed):
+        key = (f"{counted.part}/{counted.path}", counted.weight.routed)
+        if key in seen or not _reached(counted, plan, towers) or (routed and not counted.weight.routed):
             continue
-        seen.add(path)
+        seen.add(key)
         depth, names = 1, HEAD
         if counted.layered:
             stack, _, within = counted.path.partition("/")
@@ -72,7 +72,7 @@ def _stored(architecture: Architecture, plan: Plan, place: str) -> Iterator[tupl
                 words[number] = word
         runs = tuple(_runs(words))
         if runs:
-            yield path, runs
+            yield key, runs
 
 
 def _reached(counted: Counted, plan: Plan, towers: bool) -> bool:
@@ -87,10 +87,10 @@ def _reached(counted: Counted, plan: Plan, towers: bool) -> bool:
     return (towers or counted.part in MAIN) and is_linear(counted.path, weight.role, weight.shape)
 
 
-def _runs(words: list[str]) -> Iterator[tuple[int, int, str]]:
+def _runs(words: list[str]) -> Iterator[StoredAs]:
     start = 0
     for word, equal in groupby(words):
         count = len(list(equal))
         if word:
-            yield start, start + count, word
+            yield StoredAs(start, start + count, word)
         start += count

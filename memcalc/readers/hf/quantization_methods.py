@@ -85,7 +85,7 @@ def _mxfp4(q: Values, _: Values) -> Plan:
 
 def _compressed(q: Values, _: Values) -> Plan:
     """compressed-tensors: config_groups, each with the modules (or classes) that it targets."""
-    if "sparse" in str(q.get("format")) or (q.get("sparsity_config") or {}).get("format", "dense") != "dense":
+    if "sparse" in str(q.get("format")) or _object(q, "sparsity_config").get("format", "dense") != "dense":
         raise NotModelled("sparse weights are not modelled")
     groups = []
     for name, group in _object(q, "config_groups").items():
