@@ -5,7 +5,9 @@ the field's, with hyphens, but GGUF's formats keep their underscores (`q4_k`). W
 row: a scale for each tensor or output channel, the channel order of GPTQ; nor are files that mix formats (Q4_K_M).
 """
 
+import re
 from functools import lru_cache
+from math import gcd
 from typing import Literal, NamedTuple
 
 from memcalc.errors import InputError, nearest
@@ -69,7 +71,7 @@ def number_format(name: str) -> NumberFormat:
     >>> number_format("torch.bfloat16").name, number_format("F8_E4M3").name, number_format("Q4_K").name
     ('bf16', 'fp8-e4m3', 'q4_k')
     """
-    row = _BY_SPELLING.get(_folded(name))
+    row = _BY_SPELLING.get(_folded(name)) or _grouped(_folded(name))
     if row is None:
         known = [spelling for row in FORMATS for spelling in (row.name, *row.aliases)]
         raise InputError(f"{name[:40]!r} is no number format; `memcalc formats` lists those known{nearest(name[:40], known)}")
@@ -78,6 +80,29 @@ def number_format(name: str) -> NumberFormat:
 
 def _folded(name: str) -> str:
     return name.strip().lower().removeprefix("torch.").replace("_", "-")
+
+
+@lru_cache(maxsize=64)
+def _grouped(name: str) -> NumberFormat | None:
+    """Integers in groups of any size, each with a 16-bit scale and, under GPTQ, AWQ and HQQ, a zero point.
+
+    GPTQ and AWQ pack the zero points like the codes, so a block is as many groups as make whole bytes of them.
+
+    >>> [number_format(name).bits_per_value for name in ("int4-g32", "gptq-int4-g64", "awq-int4-g128", "int3-g128")]
+    [4.5, 4.3125, 4.15625, 3.125]
+    """
+    match = _GROUPED.fullmatch(name)
+    if match is None:
+        return None
+    library, bits, group = match[1] or "", int(match[2]), int(match[3])
+    if group % 8 or not 8 <= group <= 1 << 16:
+        raise InputError(f"{name!r}: a group must be a multiple of 8 between 8 and 65536 values, not {group}")
+    zero_bits, what, source = _ZERO_POINTS[library]
+    zero_bits = bits if zero_bits is None else zero_bits
+    groups = 8 // gcd(8, zero_bits)
+    size = groups * (group * bits // 8 + 2) + groups * zero_bits // 8
+    described = f"int{bits}, a 16-bit scale{what.format(bits=bits)} for {group}"
+    return NumberFormat(name, "block", bits, groups * group, size, described, source)
 
 
 def _float(
@@ -131,6 +156,7 @@ _INT8_ROW = "bitsandbytes int8_vectorwise_quant: float32 row statistics; vLLM co
 _FP8_ROW = "vLLM logs, Llama-3.1-8B in fp8: 8.49 GiB, a byte for each linear weight and two for each embedding value"
 _FP8_BLOCK = "DeepSeek-V3 README_WEIGHTS.md: e4m3, weight_block_size [128, 128], weight_scale_inv float32"
 _FP8_G128 = "DeepSeek-V3.2 inference/kernel.py act_quant: e4m3, an fp32 scale for each 128 values of a row"
+_HQQ = "mobiusml/hqq hqq/core/quantize.py: scale and zero of a group in the compute dtype"
 _LLAMA_CPP = "ggml-org/llama.cpp ggml/src/ggml-common.h, commit 01243c5"
 
 FORMATS: tuple[NumberFormat, ...] = (
@@ -254,5 +280,13 @@ FORMATS: tuple[NumberFormat, ...] = (
     _ggml("iq4_nl", 4, 32, 18, "fp16 scale, 16 B of indices into a table of 16"),
     _ggml("iq4_xs", 4, 256, 136, "fp16 scale, 6 B of 6-bit scales, 128 B of indices into a table of 16"),
 )  # fmt: skip
+
+_GROUPED = re.compile(r"(?:(gptq|awq|hqq)-)?int([2-8])-g([0-9]{1,6})")
+_ZERO_POINTS: dict[str, tuple[int | None, str, str]] = {  # bits of a zero point (None: those of a code), words, source
+    "": (0, "", _W4A16),
+    "gptq": (None, " and an int{bits} zero point", _GPTQ),
+    "awq": (None, " and an int{bits} zero point", _AWQ),
+    "hqq": (16, " and a 16-bit zero point", _HQQ),
+}
 
 _BY_SPELLING = {_folded(spelling): row for row in FORMATS for spelling in (row.name, *row.aliases)}

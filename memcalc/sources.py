@@ -107,6 +107,21 @@ SOURCES: dict[str, Source] = {
         2024,
         "8.125 MiB: PyTorch issue 95668; 32 MiB from Hopper on: PyTorch pull request 120925",
     ),
+    "vllm-quantization": Source(
+        "vLLM quantised layers",
+        "vLLM contributors",
+        2026,
+        "vllm/model_executor/layers/quantization: fp8.py, gptq_marlin.py, modelopt.py, mxfp4.py, compressed_tensors/schemes",
+    ),
+    "llama-cpp-quantize": Source(
+        "llama.cpp, mixtures of llama-quantize",
+        "ggml-org",
+        2026,
+        "src/llama-quant.cpp, commit 007dbbf: llama_tensor_get_type_impl, tensor_type_fallback",
+    ),
+    "auto-gptq": Source(
+        "AutoGPTQ", "AutoGPTQ contributors", 2024, "auto_gptq/nn_modules/qlinear: qweight, qzeros, scales, g_idx"
+    ),
     "kaplan-2020": Source("Scaling Laws for Neural Language Models", "Kaplan et al.", 2020, "arXiv 2001.08361"),
     "brown-2020": Source("Language Models are Few-Shot Learners", "Brown et al.", 2020, "arXiv 2005.14165"),
     "hoffmann-2022": Source("Training Compute-Optimal Large Language Models", "Hoffmann et al.", 2022, "arXiv 2203.15556"),

@@ -91,6 +91,29 @@ class Counted(NamedTuple):
         return self.weight.parameters * self.copies
 
 
+class StoredAs(NamedTuple):
+    """Layers `first` to `stop` - 1 of a tensor are stored as `word` says, a word of `--weights`."""
+
+    first: int
+    stop: int
+    word: str
+
+
+class Quantization(NamedTuple):
+    """How a checkpoint stores its weights, as its quantization_config says.
+
+    `stored` has the quantised tensors, by full path and whether they are routed experts'; everything else is plain.
+    """
+
+    method: str = ""
+    stored: tuple[tuple[tuple[str, bool], tuple[StoredAs, ...]], ...] = ()
+    kv_format: str = ""  # of the cache, where the checkpoint asks for one
+    problem: str = ""  # why the stored sizes are not known
+
+
+UNQUANTISED = Quantization()
+
+
 @dataclass(frozen=True, eq=False)
 class Architecture:
     """A whole model. Compared by identity: caches keyed by it stay cheap."""
@@ -103,7 +126,7 @@ class Architecture:
     context: int | None = None
     dtype: str = ""
     name: str = ""
-    quantization: str = ""
+    quantization: Quantization = UNQUANTISED
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers

@@ -19,6 +19,8 @@ class Held(NamedTuple):
     copies: int
     routed: bool  # an expert's: sharded over the expert data-parallel ranks
     layered: bool
+    kind: int = 0  # which of its stack's distinct layers it belongs to
+    weight: Weight | None = None  # the whole tensor, as the block has it
 
     @property
     def elements(self) -> int:
@@ -109,6 +111,7 @@ class Stage:
     sequence: Sequence
     entry: Named
     exit: Named
+    before: int = 0  # layers of the main parts on earlier stages
 
     @property
     def layers(self) -> int:
@@ -136,11 +139,11 @@ class Stage:
     @classmethod
     def of(
         cls, index: int, held: tuple[Held, ...], last: bool, sequence: Sequence = NO_LAYERS, entry: Named = (),
-        exit_: Named = (),
+        exit_: Named = (), before: int = 0,
     ) -> "Stage":  # fmt: skip
         dense = Tensors(tuple(tensor for tensor in held if not tensor.routed))
         routed = Tensors(tuple(tensor for tensor in held if tensor.routed))
-        return cls(index, dense, routed, last, sequence, entry, exit_)
+        return cls(index, dense, routed, last, sequence, entry, exit_, before)
 
 
 @lru_cache(maxsize=1024)
@@ -173,8 +176,10 @@ def stages_of(architecture: Architecture, layers: list[int], degrees: tuple[int,
     """Stages of so many layers each, first to last; `degrees` are tensor, expert and expert-tensor parallel."""
     main = main_parts(architecture)
     runs = _Runs([(part.name, stack, kind, run) for part in main for stack in part.stacks for kind, run in stack.runs])
+    before = 0
     for index, count in enumerate(layers):
-        yield _stage(architecture, main, index, len(layers), runs.take(count), degrees)
+        yield _stage(architecture, main, index, len(layers), runs.take(count), degrees, before)
+        before += count
 
 
 Run = tuple[str, Stack, int, int]  # part, stack, kind of layer, how many follow each other
@@ -213,6 +218,7 @@ def _stage(
     pp: int,
     mine: list[Run],
     degrees: tuple[int, int, int],
+    before: int,
 ) -> Stage:
     held: list[Held] = []
     elements: dict[Layer, int] = {}
@@ -220,7 +226,7 @@ def _stage(
 
     def place(part: str, stack: Stack, kind: int, count: int) -> None:
         layer = stack.layers[kind]
-        placed = _held(layer.weights, f"{part}/{stack.path}", count, True, degrees)
+        placed = _held(layer.weights, f"{part}/{stack.path}", count, True, degrees, kind)
         elements[layer] = sum(tensor.elements // count for tensor in placed)
         held.extend(placed)
 
@@ -244,7 +250,7 @@ def _stage(
         held += _held(tokens, "tied head", 1, False, degrees)
     entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()
     runs = [(stack.layers[kind], count) for _, stack, kind, count in mine]
-    return Stage.of(index, tuple(held), last, Sequence.of(runs, elements), entry, exit_)
+    return Stage.of(index, tuple(held), last, Sequence.of(runs, elements), entry, exit_, before)
 
 
 def _held(
@@ -253,8 +259,9 @@ def _held(
     count: int,
     layered: bool,
     degrees: tuple[int, int, int],
+    kind: int = 0,
 ) -> list[Held]:
-    tp, ep, etp = degrees
     return [
-        Held(f"{prefix}/{w.path}", w.role, w.local_shape(tp, ep, etp), count * w.tensors, w.routed, layered) for w in weights
+        Held(f"{prefix}/{w.path}", w.role, w.local_shape(*degrees), count * w.tensors, w.routed, layered, kind, w)
+        for w in weights
     ]

@@ -24,7 +24,7 @@ def model_document(name: str, architecture: Architecture | None, parameters: int
         "vocabulary": architecture.vocabulary,
         "context": architecture.context,
         "dtype": architecture.dtype,
-        "quantization": architecture.quantization or None,
+        "quantization": architecture.quantization.method or None,
     }
 
 
@@ -73,8 +73,8 @@ def inspect_report(name: str, architecture: Architecture, source: str) -> Report
         facts.append(f"context {architecture.context}")
     if architecture.dtype:
         facts.append(architecture.dtype)
-    if architecture.quantization:
-        facts.append(f"checkpoint quantised: {architecture.quantization}")
+    if architecture.quantization.method:
+        facts.append(f"checkpoint quantised: {architecture.quantization.method}")
     notes = [*architecture.warnings, *architecture.notes, f"source: {source}"]
     if active != total:
         notes.insert(0, f"active per token: {active:,} of {total:,} parameters")

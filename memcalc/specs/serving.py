@@ -57,10 +57,11 @@ class Serving:
         check_fields(self)
         from memcalc.dtypes import number_format
         from memcalc.errors import InputError
+        from memcalc.specs.quantization import check_weights
 
-        for name in ("weights", "kv_dtype"):
+        for name, check in (("weights", check_weights), ("kv_dtype", number_format)):
             try:
-                number_format(getattr(self, name))
+                check(getattr(self, name))
             except InputError as error:
                 raise SpecError(str(error), name) from None
         if max(self.ep, self.tp) % min(self.ep, self.tp):

@@ -149,16 +149,18 @@ def test_llama_cpp_compute_buffer() -> None:
 @pytest.mark.parametrize("layers", [0, 1, 7, 32, 33, 99])
 def test_layers_in_host_memory_are_not_on_the_gpu(layers: int) -> None:
     """Host and GPU together hold the model and the cache, however many layers are offloaded."""
-    whole = served("llama-3.1-8b", context=4096)
+    whole = served("llama-3.1-8b", engine="llama.cpp", context=4096)
     found = served("llama-3.1-8b", engine="llama.cpp", context=4096, gpu_layers=layers)
-    assert found.host + found.weights + found.cache == whole.weights + whole.cache
+    assert found.host + found.weights + found.cache == whole.host + whole.weights + whole.cache
     assert found.host >= 2 * 128256 * 4096
 
 
 def test_a_tied_head_is_on_the_gpu_too() -> None:
     """llama.cpp loads a tied embedding twice: for lookups in host memory, for the head on the GPU."""
     found = served("llama-3.2-1b", engine="llama.cpp")
-    assert found.host + found.weights - served("llama-3.2-1b").weights == 2 * 128256 * 2048
+    tables = [entry for entry in found.lines if entry.bytes == 2 * 128256 * 2048]
+    assert sorted(entry.place for entry in tables) == ["gpu", "host"]
+    assert found.host == 2 * 128256 * 2048
 
 
 # --- requests -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.dtypes import number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
@@ -16,6 +15,7 @@ from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.mixers import LayerCache, caches, states
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.formulas import serving as formulas
+from memcalc.specs.quantization import CHECKPOINT, stored_as
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
 
@@ -247,7 +247,7 @@ def _assumptions(run: Serving, held: tuple[LayerCache, ...]) -> Iterator[str]:
         yield f"as {row.note} accounts for memory"
     if any(entry.cache.window for entry in held) and row.window == "window":
         yield "sliding-window layers keep at most their window"
-    if number_format(run.weights).bits_per_value < 16:
+    if run.weights != CHECKPOINT and stored_as(run.weights).stored.bits_per_value < 16:
         yield "embeddings, norms, routers and the head stay bf16"
     if row.graphs and not run.eager:
         yield "CUDA graphs come on top of the engine's share of the GPU"

@@ -5,6 +5,7 @@ Structures and default values follow the model classes of transformers 5.18 (src
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -48,6 +49,7 @@ MODULES: dict[str, str] = {
     for name in names.split()
 }
 
+QUANTIZATION_KEYS = ("quantization_config", "compression_config")
 LLAMA_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 
 
@@ -60,6 +62,16 @@ def family(model_type: str) -> Family:
 
 def read_config(values: Mapping[str, Any], place: str = "config.json") -> Architecture:
     """The architecture that a config.json describes; an InputError names the key when it cannot be read."""
+    architecture = _read(values, place)
+    nested = values.get("text_config")
+    if not any(key in v for v in (values, nested) if isinstance(v, Mapping) for key in QUANTIZATION_KEYS):
+        return architecture
+    from memcalc.readers.hf.quantization import read_quantization
+
+    return replace(architecture, quantization=read_quantization(values, architecture, place))
+
+
+def _read(values: Mapping[str, Any], place: str) -> Architecture:
     model_type = values.get("model_type")
     if model_type is not None and not isinstance(model_type, str):
         raise InputError(f"model_type must be a string, not {model_type!r:.60}", place=place)
@@ -71,8 +83,6 @@ def read_config(values: Mapping[str, Any], place: str = "config.json") -> Archit
 
 def _read_as_llama(values: Mapping[str, Any], model_type: str | None, place: str) -> Architecture:
     """An unknown model type whose keys are those of a llama, read as one and said so."""
-    from dataclasses import replace
-
     config = Config(values, place, {})
     missing = [key for key in LLAMA_KEYS if not config.has(key)]
     what = f"unknown model_type {model_type!r}" if model_type else "no model_type"

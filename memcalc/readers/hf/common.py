@@ -215,8 +215,6 @@ def architecture(
     `vocabulary`: 0 for a model that reads no tokens.
     """
     text = text or c
-    quantization = c.raw("quantization_config")
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     context = text.raw("max_position_embeddings")
     return Architecture(
         model_type=c.text("model_type", ""),
@@ -226,6 +224,5 @@ def architecture(
         tied=tied,
         context=context if isinstance(context, int) and context > 0 else None,
         dtype=str(c.raw("torch_dtype") or text.raw("torch_dtype") or ""),
-        quantization=method if isinstance(method, str) else "",
         rotary_stretch=rotary_stretch(text),
     )

@@ -1,0 +1,205 @@
+"""Bytes of one rank's weights as they are stored: values, and the scales, zero points and orders beside them."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+from memcalc.blocks.architecture import Architecture, Quantization
+from memcalc.blocks.linears import leaf
+from memcalc.dtypes import NumberFormat, number_format
+from memcalc.errors import InputError, Unsupported
+from memcalc.estimates.layer_spans import layer_spans, spans_of
+from memcalc.estimates.lines import Line, line
+from memcalc.estimates.matrices import Matrices, is_linear, matrices
+from memcalc.estimates.placement import Held, Stage, main_parts
+from memcalc.formulas import model_states
+from memcalc.formulas import stored_weights as formulas
+from memcalc.formulas.formula import ceil_div
+from memcalc.specs.quantization import CHECKPOINT, Mixture, Scheme, stored_as
+
+TILE = 128  # rows and columns that share a scale of fp8-block128
+
+
+@lru_cache(maxsize=4096)
+def stored_weights(
+    stage: Stage, architecture: Architecture, weights: str, *, engine: str = "", host_embedding: bool = False
+) -> tuple[Line, ...]:
+    """One rank's weights, a line for each role and format and one for what stands beside its values.
+
+    `weights` is a word of `--weights` (memcalc.specs.quantization). `engine`: what it makes of them
+    when it loads them. `host_embedding`: llama.cpp's own placement: the token table of a GGUF file stays in host memory,
+    and a tied one is copied to the GPU for the head. Raises Unsupported where a checkpoint's quantisation is not known.
+    """
+    tally = Tally(weights)
+    if weights.strip().lower() == CHECKPOINT:
+        _from_checkpoint(tally, stage, architecture, engine)
+    elif isinstance(stored := stored_as(weights, engine), Mixture):
+        _from_mixture(tally, stage, architecture, stored, host_embedding)
+    else:
+        rest = stored.stored if stored.plain else plain_format(architecture)
+        experts_only = stored.reach == "experts" and any(held.routed for held in stage.held)
+        for held in stage.held:
+            if stored.plain or not _reached(held, stored, architecture, experts_only):
+                tally.plain(held, held.elements, _beside(held, stored, rest), own=stored.plain)
+            else:
+                tally.scheme(held, held.copies, stored)
+    return tally.lines()
+
+
+def weight_bytes(
+    stage: Stage, architecture: Architecture, weights: str, *, engine: str = "", host_embedding: bool = False
+) -> int:
+    """Bytes of one rank's weights on its GPU."""
+    lines = stored_weights(stage, architecture, weights, engine=engine, host_embedding=host_embedding)
+    return sum(entry.bytes for entry in lines if entry.place == "gpu")
+
+
+def plain_format(architecture: Architecture) -> NumberFormat:
+    """What is not quantised is kept in the checkpoint's 16-bit format, bf16 where it says nothing."""
+    try:
+        row = number_format(architecture.dtype)
+    except InputError:
+        return number_format("bf16")
+    return row if row.kind == "float" and row.bits == 16 else number_format("bf16")
+
+
+class Tally:
+    """Sums of equal formulas by line, in the order in which they first come."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+        self._sums: dict[tuple[str, str, Callable[..., int], str, tuple[tuple[str, int], ...]], int] = {}
+
+    def add(self, place: str, name: str, formula: Callable[..., int], counted: str, number: int, **inputs: int) -> None:
+        key = (place, name, formula, counted, tuple(inputs.items()))
+        self._sums[key] = self._sums.get(key, 0) + number
+
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(
+            line("weights", name, "always", formula, place, **{counted: number}, **dict(inputs))
+            for (place, name, formula, counted, inputs), number in self._sums.items()
+        )
+
+    def plain(self, held: Held, elements: int, row: NumberFormat, *, own: bool = False) -> None:
+        """Tensors kept whole in a plain format; `own`: it is the one asked for, so the line is just the role's."""
+        name = held.role if own else f"{held.role}, {row.name}"
+        self.add(
+            "gpu", name, model_states.block_format_bytes, "elements", elements, block=row.block_size,
+            bytes_per_block=row.block_bytes,
+        )  # fmt: skip
+
+    def scheme(self, held: Held, copies: int, scheme: Scheme) -> None:
+        """`copies` of a tensor's matrices under a scheme."""
+        row, name = scheme.stored, f"{held.role}, {scheme.name}"
+        count, outputs, inputs = _padded(held, scheme)
+        count *= copies
+        blocks = outputs * ceil_div(inputs, scheme.group) * scheme.group if scheme.group else outputs * inputs
+        formula = formulas.grouped_bytes if scheme.group else formulas.blockwise_bytes
+        blocks = ceil_div(blocks, row.block_size) * count
+        self.add("gpu", name, formula, "blocks", blocks, bytes_per_block=row.block_bytes)
+        if scheme.scales:
+            scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE)}
+            number = scales[scheme.scales] * count
+            self.add("gpu", f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes)
+        if scheme.swizzled and held.routed:
+            number = _rounded(outputs, scheme.swizzled) * ceil_div(inputs, scheme.group) * count
+            self.add("gpu", f"{name}, swizzled scales", formulas.scale_bytes, "scales", number, bytes_each=1)
+        if scheme.ordered:
+            self.add("gpu", f"{name}, order", formulas.channel_order_bytes, "channels", inputs * count, bytes_each=4)
+
+
+def _padded(held: Held, scheme: Scheme) -> Matrices:
+    """The matrices as the scheme's kernels want them."""
+    found = matrices(held)
+    if not held.routed or scheme.hidden_multiple == scheme.width_multiple == 1:
+        return found
+    hidden, width = scheme.hidden_multiple, scheme.width_multiple
+    if leaf(held.path) == "down":
+        return Matrices(found.number, _rounded(found.outputs, hidden), _rounded(found.inputs, width))
+    halves = 2 if leaf(held.path) == "gate_up" else 1
+    return Matrices(found.number, halves * _rounded(found.outputs // halves, width), _rounded(found.inputs, hidden))
+
+
+def _rounded(size: int, multiple: int) -> int:
+    return ceil_div(size, multiple) * multiple
+
+
+def _reached(held: Held, scheme: Scheme, architecture: Architecture, experts_only: bool) -> bool:
+    """Whether a scheme quantises these tensors."""
+    if scheme.reach == "everywhere" and held.role == "projector":
+        return len(held.shape) == 2
+    if not is_linear(held) or (experts_only and not held.routed):
+        return False
+    return scheme.reach == "everywhere" or held.path.partition("/")[0] in _main_names(architecture)
+
+
+@lru_cache(maxsize=256)
+def _main_names(architecture: Architecture) -> frozenset[str]:
+    return frozenset(part.name for part in main_parts(architecture))
+
+
+def _from_mixture(tally: Tally, stage: Stage, architecture: Architecture, mixture: Mixture, host_embedding: bool) -> None:
+    """A GGUF file: of a multimodal model the language model only, since the towers are a file of their own."""
+    from memcalc.estimates.gguf import typed
+
+    spans = layer_spans(architecture, stage)
+    kept = _main_names(architecture) | {"tied head"}
+    for held in stage.held:
+        if held.path.partition("/")[0] not in kept:
+            continue
+        table = host_embedding and held.role == "embedding" and not held.path.startswith("tied head")
+        for found in typed(held, spans_of(held, spans), architecture, mixture):
+            row = number_format(found.format)
+            blocks = ceil_div(found.inputs, row.block_size) * found.rows * found.copies
+            places = [("host" if table else "gpu", held.role)]
+            if table and architecture.tied and stage.last:
+                places.append(("gpu", "head, the tied table's copy"))
+            for place, name in places:
+                tally.add(
+                    place, f"{name}, {found.format}", formulas.ggml_bytes, "blocks", blocks, bytes_per_block=row.block_bytes
+                )
+
+
+def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, engine: str) -> None:
+    """As the model's own quantization_config says, layer by layer where it does."""
+    quantization = architecture.quantization
+    if quantization.problem:
+        raise Unsupported(quantization.problem)
+    rest = plain_format(architecture) if quantization.method else _whole_format(architecture)
+    spans, words = layer_spans(architecture, stage), dict(quantization.stored)
+    swizzled = next((s for s in map(partial(_scheme, engine), _words(quantization)) if s.swizzled), None)
+    for held in stage.held:
+        whole = spans_of(held, spans)
+        each = held.copies // sum(span.layers for span in whole)
+        left = held.copies
+        for first, stop, word in words.get((held.path, held.routed), ()):
+            layers = sum(max(0, min(stop, span.stop) - max(first, span.first)) for span in whole)
+            if layers:
+                tally.scheme(held, layers * each, _scheme(engine, word))
+                left -= layers * each
+        if left:
+            kept = _beside(held, swizzled, rest) if swizzled else rest
+            tally.plain(held, held.elements // held.copies * left, kept, own=not quantization.method)
+
+
+def _words(quantization: Quantization) -> frozenset[str]:
+    return frozenset(word for _, runs in quantization.stored for _, _, word in runs)
+
+
+def _scheme(engine: str, word: str) -> Scheme:
+    found = stored_as(word, engine)
+    assert isinstance(found, Scheme), f"a checkpoint is no {found.name} file"
+    return found
+
+
+def _beside(held: Held, scheme: Scheme, rest: NumberFormat) -> NumberFormat:
+    """The format of what a scheme leaves alone: kernels that swizzle keep the experts' biases in fp32."""
+    return number_format("fp32") if scheme.swizzled and held.routed else rest
+
+
+def _whole_format(architecture: Architecture) -> NumberFormat:
+    """The number format of a checkpoint that is not quantised."""
+    try:
+        row = number_format(architecture.dtype)
+    except InputError:
+        return number_format("bf16")
+    return row if row.kind == "float" and row.bits >= 16 else number_format("bf16")

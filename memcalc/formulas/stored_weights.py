@@ -1,0 +1,51 @@
+"""Bytes of weights as engines and files keep them: packed values, and what stands beside them."""
+
+from memcalc.formulas.formula import formula
+
+
+@formula("vllm-quantization", "parameters of the linear methods: packed values with the scales and zero points of their groups")
+def grouped_bytes(blocks: int, bytes_per_block: int) -> int:
+    """Quantised matrices whose scales stand in the format: rows are padded to whole groups.
+
+    blocks × bytes_per_block      blocks [count], bytes_per_block [B]. Returns bytes [B].
+
+    >>> grouped_bytes(blocks=32, bytes_per_block=66)
+    2112
+    """
+    return blocks * bytes_per_block
+
+
+@formula("llama-cpp-quantize", "src/llama-quant.cpp: the type of each tensor; ggml-common.h: its blocks")
+def ggml_bytes(blocks: int, bytes_per_block: int) -> int:
+    """Tensors of one type in a GGUF file; a row is a whole number of blocks.
+
+    blocks × bytes_per_block      blocks [count], bytes_per_block [B]. Returns bytes [B].
+    """
+    return blocks * bytes_per_block
+
+
+@formula("dettmers-2023", "section 3; bitsandbytes functional.py: blocks of 64 values run through a whole matrix")
+def blockwise_bytes(blocks: int, bytes_per_block: int) -> int:
+    """4-bit matrices of bitsandbytes: codes and the absmax of each block, every matrix padded to whole blocks.
+
+    blocks × bytes_per_block      blocks [count], bytes_per_block [B]. Returns bytes [B].
+    """
+    return blocks * bytes_per_block
+
+
+@formula("vllm-quantization", "weight_scale: one for a matrix, an output channel or a tile of 128 × 128")
+def scale_bytes(scales: int, bytes_each: int) -> int:
+    """Scales that stand beside the quantised values.
+
+    scales × bytes_each      scales [count], bytes_each [B]. Returns bytes [B].
+    """
+    return scales * bytes_each
+
+
+@formula("auto-gptq", "g_idx: the group of each input channel, int32")
+def channel_order_bytes(channels: int, bytes_each: int) -> int:
+    """Which group an input channel belongs to, for every matrix.
+
+    channels × bytes_each      channels [count], bytes_each [B]. Returns bytes [B].
+    """
+    return channels * bytes_each

@@ -1,0 +1,159 @@
+"""How weights are stored: what the words of `--weights` mean. Schemes and mixtures are tables; formats are memcalc.dtypes.
+
+A scheme is one number format for the matrices that a library quantises, with what it keeps beside them. A mixture is a
+file of llama.cpp that gives each kind of tensor its own format (memcalc.estimates.gguf has the rules).
+"""
+
+import re
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from memcalc.dtypes import FORMATS, NumberFormat, number_format
+from memcalc.errors import InputError, nearest
+
+CHECKPOINT = "checkpoint"  # the word for: as the model's own quantization_config says
+
+
+class Scheme(NamedTuple):
+    """One way to quantise a model's matrices; everything else stays in 16 bits."""
+
+    name: str
+    format: str  # a row of memcalc.dtypes
+    group: int = 1  # values in a row that share a scale: rows are padded to whole groups; 0: blocks run through rows
+    scales: Literal["", "tensor", "channel", "tile"] = ""  # beside the format's own: one a matrix, output channel, 128 × 128
+    scale_bytes: int = 4
+    ordered: bool = False  # GPTQ's g_idx: an int32 for each input channel
+    hidden_multiple: int = 1  # kernels that pad the experts' matrices: the model's width to a multiple of this,
+    width_multiple: int = 1  # and the experts' own width
+    swizzled: int = 0  # a second copy of the scales, for outputs padded to a multiple of this; biases in fp32
+    # linears: of the language model's layers · experts: the same, but only the routed experts where there are any ·
+    # everywhere: those of every part, and the projectors
+    reach: Literal["linears", "experts", "everywhere"] = "linears"
+    source: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def stored(self) -> NumberFormat:
+        return number_format(self.format)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it quantises nothing: every tensor is kept in its format."""
+        return self.stored.kind != "block" and self.stored.bits_per_value >= 16
+
+
+class Mixture(NamedTuple):
+    """A file type of llama-quantize: most tensors are in `format`."""
+
+    name: str
+    format: str
+
+    @property
+    def stored(self) -> NumberFormat:
+        return number_format(self.format)
+
+
+_ONLINE = "vLLM quantization/fp8.py: Fp8LinearMethod, an fp32 weight_scale for each matrix"
+_CHANNEL = "vLLM compressed_tensors_w8a8_fp8.py and _int8.py: ChannelQuantScaleParameter, float32 [outputs, 1]"
+_CHANNEL4 = "vLLM compressed_tensors_wNa16.py: group_size -1, a 16-bit weight_scale for each output"
+_TILE = "DeepSeek-V3 README_WEIGHTS.md: weight_scale_inv float32 for 128 × 128"
+_BNB = "transformers integrations/bitsandbytes.py: every nn.Linear but the head"
+_BNB8 = "bitsandbytes nn/modules.py, Int8Params: SCB, an fp32 for each row"
+_MX = "vLLM quantization/mxfp4.py: the experts' matrices; gpt-oss model card"
+_TRITON = "vLLM quantization/mxfp4.py: _swizzle_mxfp4 beside the loaded weight_scale; triton_kernels HopperMXScaleLayout"
+_MARLIN = "vLLM quantization/mxfp4.py, create_weights: the Marlin backend rounds hidden up to 256, intermediate to 128"
+_NV = "vLLM quantization/modelopt.py: weight_scale e4m3 for 16, weight_scale_2 float32 for each matrix"
+_GPTQ = "AutoGPTQ qlinear_cuda.py: qweight, qzeros, scales and g_idx, an int32 for each input"
+_EETQ = "transformers integrations/eetq.py: int8 weight, weight_scales float16 for each output"
+
+SCHEMES: tuple[Scheme, ...] = (
+    Scheme("fp8", "fp8-e4m3", scales="tensor", source=_ONLINE, aliases=("fp8-tensor", "w8a8-fp8")),
+    Scheme("fp8-channel", "fp8-channel", scales="channel", source=_CHANNEL, aliases=("fp8-dynamic", "fp8-per-channel")),
+    Scheme("fp8-block128", "fp8-e4m3", scales="tile", source=_TILE, aliases=("fp8-block", "fp8-128x128")),
+    Scheme("w8a8", "int8-channel", scales="channel", source=_CHANNEL, aliases=("int8-channel", "w8a8-int8", "w8a16")),
+    Scheme("bnb-int8", "int8-channel", scales="channel", reach="everywhere", source=_BNB8, aliases=("llm.int8", "llm-int8")),
+    Scheme("eetq", "int8-channel", scales="channel", scale_bytes=2, source=_EETQ, aliases=("eetq-int8",)),
+    Scheme("int4-channel", "int4", scales="channel", scale_bytes=2, source=_CHANNEL4, aliases=("w4a16-channel",)),
+    *(Scheme(name, name, 0, reach="everywhere", source=_BNB) for name in ("nf4", "nf4-dq", "bnb-fp4", "bnb-fp4-dq")),
+    Scheme("mxfp4", "mxfp4", 32, reach="experts", source=_MX),
+    Scheme("mxfp4-triton", "mxfp4", 32, swizzled=256, reach="experts", source=_TRITON),
+    Scheme("mxfp4-marlin", "mxfp4", 32, hidden_multiple=256, width_multiple=128, reach="experts", source=_MARLIN),
+    Scheme("nvfp4", "nvfp4", 16, scales="tensor", source=_NV, aliases=("w4a4", "nvfp4a16")),
+)  # fmt: skip
+
+# What an engine makes of a scheme when it loads it.
+REPACKED = {("vllm", "mxfp4"): "mxfp4-triton"}
+
+# File types of llama-quantize (tools/quantize/quantize.cpp) and the format that most of a file's tensors are in
+# (src/llama-quant.cpp, llama_ftype_get_default_type).
+MIXTURES: dict[str, Mixture] = {
+    name: Mixture(name, stored)
+    for name, stored in (
+        ("Q4_0", "q4_0"), ("Q4_1", "q4_1"), ("Q5_0", "q5_0"), ("Q5_1", "q5_1"), ("Q8_0", "q8_0"), ("Q1_0", "q1_0"),
+        ("Q2_0", "q2_0"), ("Q2_K", "q2_k"), ("Q2_K_S", "q2_k"), ("Q3_K_S", "q3_k"), ("Q3_K_M", "q3_k"),
+        ("Q3_K_L", "q3_k"), ("Q4_K_S", "q4_k"), ("Q4_K_M", "q4_k"), ("Q5_K_S", "q5_k"), ("Q5_K_M", "q5_k"),
+        ("Q6_K", "q6_k"), ("TQ1_0", "tq1_0"), ("TQ2_0", "tq2_0"), ("IQ1_S", "iq1_s"), ("IQ1_M", "iq1_m"),
+        ("IQ2_XXS", "iq2_xxs"), ("IQ2_XS", "iq2_xs"), ("IQ2_S", "iq2_xs"), ("IQ2_M", "iq2_s"),
+        ("IQ3_XXS", "iq3_xxs"), ("IQ3_XS", "iq3_s"), ("IQ3_S", "iq3_s"), ("IQ3_M", "iq3_s"), ("IQ4_NL", "iq4_nl"),
+        ("IQ4_XS", "iq4_xs"), ("MXFP4_MOE", "mxfp4"),
+    )
+}  # fmt: skip
+_FILE_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}  # llama-quantize: "alias for Q4_K_M"
+_UNQUANTISED = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}  # file types whose names are number formats too
+
+
+@lru_cache(maxsize=512)
+def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
+    """What a word of `--weights` stands for. Under llama.cpp F16, BF16 and F32 are GGUF files, whose vectors stay fp32.
+
+    A file type of llama.cpp goes before a number format of the same name. Raises InputError with the nearest matches.
+
+    >>> stored_as("q4_k_m").name, stored_as("int4-g32").group, stored_as("FP8").scales, stored_as("bf16").plain
+    ('Q4_K_M', 32, 'tensor', True)
+    """
+    upper = word.strip().upper().replace("-", "_")
+    if found := MIXTURES.get(_FILE_ALIASES.get(upper, upper)):
+        return found
+    if scheme := _BY_NAME.get(word.strip().lower().replace("_", "-")):
+        return _repacked(scheme, engine)
+    try:
+        row = number_format(word)
+    except InputError as error:
+        if "is no number format" not in str(error):
+            raise
+        raise InputError(
+            f"{word[:40]!r} is no way to store weights: a number format (`memcalc formats`), a scheme such as fp8, w8a8 or "
+            f"gptq-int4-g128, a GGUF file type such as Q4_K_M, or {CHECKPOINT}{nearest(word[:40], weight_words())}"
+        ) from None
+    if engine == "llama.cpp" and row.name in _UNQUANTISED:
+        return Mixture(_UNQUANTISED[row.name], row.name)
+    return _repacked(_of_format(row), engine)
+
+
+def _repacked(scheme: Scheme, engine: str) -> Scheme:
+    other = REPACKED.get((engine, scheme.name))
+    return _BY_NAME[other] if other else scheme
+
+
+def check_weights(word: str) -> None:
+    """Refuse a word that `--weights` does not know, with an InputError that names the nearest ones."""
+    if word.strip().lower() != CHECKPOINT:
+        stored_as(word)
+
+
+def weight_words() -> list[str]:
+    """Every word that `--weights` accepts, except group sizes that no table lists."""
+    schemes = [name for row in SCHEMES for name in (row.name, *row.aliases)]
+    return [CHECKPOINT, *schemes, *MIXTURES, *_FILE_ALIASES, *(name for row in FORMATS for name in (row.name, *row.aliases))]
+
+
+def _of_format(row: NumberFormat) -> Scheme:
+    """A number format as a scheme: GPTQ's keep the order of their channels, the rest pad rows to whole blocks."""
+    if named := _BY_NAME.get(row.name):
+        return named
+    match = re.search(r"-g(\d+)$", row.name)
+    group = int(match[1]) if match else row.block_size
+    return Scheme(row.name, row.name, group, ordered=row.name.startswith("gptq"), source=row.source)
+
+
+_BY_NAME = {name: row for row in SCHEMES for name in (row.name, *row.aliases)}
