@@ -9,27 +9,31 @@ from memcalc.cli.options import output_options, show
 
 @click.command("validate")
 @click.option("--grade", metavar="A|B|C", help="Only rows of this grade: A fully specified, B with assumptions listed.")
-@click.option("--engine", metavar="NAME", help="Only runs of this engine, as in `memcalc train --engine`.")
-@click.option("--kind", metavar="allocated|active|reserved|device", help="Only values of this kind.")
+@click.option("--engine", metavar="NAME", help="Only runs of this engine, as in `memcalc train` or `infer --engine`.")
+@click.option("--kind", metavar="NAME", help="Only values of this kind: allocated, reserved, …; weights, kv_tokens, …")
 @output_options
 def validate_command(
     grade: str | None, engine: str | None, kind: str | None, format_: str, get: str | None, output: str | None
 ) -> None:
     """Predictions against published measurements, with the error of each.
 
-    Every row of presets/measured with its citation: predicted, measured, error, and how the errors are distributed by
-    engine, method and kind. What cannot be predicted is listed with the reason.
+    Every row of presets/measured with its citation, of training and of serving: predicted, measured, error, and how the
+    errors are distributed. What cannot be predicted is listed with the reason.
     """
     from memcalc.errors import InputError
     from memcalc.estimates.validation import validate
+    from memcalc.estimates.validation_serving import validate_serving
     from memcalc.formulas.engines import ENGINES
-    from memcalc.readers.measured import cases
+    from memcalc.formulas.serving_engines import SERVING_ENGINES
+    from memcalc.readers.measured import cases, served_cases
     from memcalc.report.validation import report
     from memcalc.specs.measured import GRADES, KINDS
     from memcalc.specs.rules import Choice, SpecError
+    from memcalc.specs.served import QUANTITIES
 
+    accepted_names = (GRADES, (*ENGINES, *SERVING_ENGINES), (*KINDS, *QUANTITIES))
     wanted = {"grade": grade, "engine": engine, "kind": kind}
-    for (name, value), accepted in zip(wanted.items(), (GRADES, tuple(ENGINES), tuple(KINDS)), strict=True):
+    for (name, value), accepted in zip(wanted.items(), accepted_names, strict=True):
         if value is not None:
             try:
                 Choice(accepted).check(name, value)
@@ -40,4 +44,4 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
-    show(report(validate(cases()), keep), format_, get, output)
+    show(report(validate(cases()), validate_serving(served_cases()), keep), format_, get, output)

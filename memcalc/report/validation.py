@@ -13,40 +13,51 @@ from memcalc.estimates.validation import (
     stored_beyond,
     stored_quantiles,
 )
+from memcalc.estimates.validation_serving import ServingResidual, ServingValidation, serving_distribution
 from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.specs.served import QUANTITIES
 
 NOTES = (
     "error: predicted / measured − 1; median and p90 are of absolute errors",
     "allocated and active compare with per_gpu.peak, reserved with per_gpu.reserved, device (nvidia-smi) with per_gpu.device",
     "low, high: 10th and 90th percentile of measured / predicted − 1; per_gpu.low and high come from those of live tensors",
+    "serving: weights, cache and activations as engines log them; kv_tokens_of_memory from the cache's memory as logged, "
+    "kv_tokens end to end",
     "reserved and device leave fragmentation to their ranges, per_gpu.reserved_high and device_high",
 )
 
 
-def report(found: Validation, keep: Callable[[Any], bool]) -> Report:
+def report(found: Validation, served: ServingValidation, keep: Callable[[Any], bool]) -> Report:
     """Everything that `keep` lets through; the quantiles are always of all rows."""
     residuals = [row for row in found.residuals if keep(row)]
     bounds = [row for row in found.bounds if keep(row)]
-    skipped = [row for row in found.skipped if keep(row)]
-    tables = [_distribution(residuals), _residuals(residuals), _bounds(bounds), _skipped(skipped)]
+    skipped = [row for row in (*found.skipped, *served.skipped) if keep(row)]
+    serving = [row for row in served.residuals if keep(row)]
+    tables = [_distribution(residuals), _serving_distribution(serving), _residuals(residuals), _serving(serving),
+              _bounds(bounds), _skipped(skipped)]  # fmt: skip
     heading = (
-        f"memcalc against published measurements: {len(residuals)} values, {len(bounds)} runs out of memory, "
-        f"{len(skipped)} rows not predicted"
+        f"memcalc against published measurements: {len(residuals)} values of training and {len(serving)} of serving, "
+        f"{len(bounds)} runs out of memory, {len(skipped)} rows not predicted"
     )
     return Report(
-        _document(found, residuals, bounds, skipped),
+        _document(found, residuals, bounds, skipped, serving),
         tuple(table for table in tables if table.rows),
         heading,
         notes=NOTES,
     )
 
 
-def _document(found: Validation, residuals: list[Residual], bounds: list[Bound], skipped: list[Skipped]) -> dict[str, Any]:
+def _document(found: Validation, residuals: list[Residual], bounds: list[Bound], skipped: list[Skipped],
+              serving: list[ServingResidual]) -> dict[str, Any]:  # fmt: skip
     return {
         "schema": SCHEMA,
         "command": "validate",
         "distribution": [row._asdict() for row in distribution(residuals)],
         "residuals": [{**row._asdict(), "error": row.error} for row in residuals],
+        "serving": {
+            "distribution": [row._asdict() for row in serving_distribution(serving)],
+            "residuals": [{**row._asdict(), "unit": QUANTITIES[row.kind], "error": row.error} for row in serving],
+        },
         "out_of_memory": [{**row._asdict(), "verdict": row.verdict} for row in bounds],
         "unpredicted": [row._asdict() for row in skipped],
         "quantiles": [row._asdict() for row in stored_quantiles(found.residuals)],
@@ -69,6 +80,43 @@ def _distribution(residuals: list[Residual]) -> Table:
         Column("high", "percent"),
     )
     return Table("How the errors are distributed", columns, rows, frozenset(range(len(rows) - len(kinds), len(rows))))
+
+
+def _serving_distribution(residuals: list[ServingResidual]) -> Table:
+    columns = (
+        Column("engine"),
+        Column("grade"),
+        Column("quantity"),
+        Column("rows", "number"),
+        Column("median", "percent"),
+        Column("p90", "percent"),
+        Column("low", "percent"),
+        Column("high", "percent"),
+    )
+    return Table("Serving: how the errors are distributed", columns, [tuple(row) for row in serving_distribution(residuals)])
+
+
+def _serving(residuals: list[ServingResidual]) -> Table:
+    columns = (
+        Column("run"),
+        Column("engine"),
+        Column("quantity"),
+        Column("grade"),
+        Column("unit"),
+        Column("measured", "number"),
+        Column("predicted", "number"),
+        Column("error", "percent"),
+    )
+    rows = [
+        (row.id, row.engine, row.kind, row.grade, QUANTITIES[row.kind], _whole(row.measured), _whole(row.predicted), row.error)
+        for row in residuals
+    ]
+    return Table("Serving: each measurement", columns, rows)
+
+
+def _whole(value: float) -> float:
+    """Requests at once keep two decimals, bytes and tokens none."""
+    return round(value, 2) if value < 10_000 and value % 1 else round(value)
 
 
 def _residuals(residuals: list[Residual]) -> Table:

@@ -16,6 +16,7 @@ from memcalc.estimates.validation import (
     stored_quantiles,
     validate,
 )
+from memcalc.estimates.validation_serving import ServingValidation
 from memcalc.formulas.engines import ENGINES
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, QUANTILES, measured_range
 from memcalc.readers.measured import cases, measured_files, read_measured
@@ -110,7 +111,7 @@ def test_the_report_holds_the_same_quantiles_whatever_is_shown(found: Validation
     def nothing(row: Any) -> bool:
         return False
 
-    assert report(found, nothing).document["quantiles"] == [row._asdict() for row in QUANTILES]
+    assert report(found, ServingValidation((), ()), nothing).document["quantiles"] == [row._asdict() for row in QUANTILES]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
