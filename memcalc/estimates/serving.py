@@ -14,9 +14,8 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Stage, stages
-from memcalc.estimates.stored_weights import stored_weights
+from memcalc.estimates.stored_weights import stored_weights, weight_assumptions
 from memcalc.formulas import kv_cache
-from memcalc.specs.quantization import CHECKPOINT, stored_as
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
 
@@ -134,7 +133,7 @@ def _on_stage(architecture: Architecture, run: Serving, stage: Stage, generation
     sums = totals(lines, ("weights", "kv_cache", "state", "overhead"))["gpu"]
     return ServingEstimate(
         tuple(lines), sums["weights"], sums["kv_cache"], sums["state"], per_token, per_sequence, fixed,
-        sums["overhead"], tuple(growth), tuple(_assumptions(run, caches)),
+        sums["overhead"], tuple(growth), tuple(_assumptions(architecture, run, caches)),
     )  # fmt: skip
 
 
@@ -190,9 +189,8 @@ def _check(architecture: Architecture, run: Serving) -> None:
         raise SpecError(f"expert parallelism {run.ep} does not divide {experts} experts", "ep")
 
 
-def _assumptions(run: Serving, caches: tuple[LayerCache, ...]) -> Iterator[str]:
+def _assumptions(architecture: Architecture, run: Serving, caches: tuple[LayerCache, ...]) -> Iterator[str]:
     yield "activations of the engine are not included: leave 5 to 10 % of the memory for them"
     if any(entry.cache.window for entry in caches):
         yield "sliding-window layers keep at most their window"
-    if run.weights != CHECKPOINT and stored_as(run.weights).stored.bits_per_value < 16:
-        yield "embeddings, norms, routers and the head stay bf16"
+    yield from weight_assumptions(architecture, run.weights)

@@ -9,7 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.errors import Unsupported
 from memcalc.estimates.layer_spans import layer_spans
 from memcalc.estimates.placement import all_stages, stages
-from memcalc.estimates.stored_weights import stored_weights, weight_bytes
+from memcalc.estimates.stored_weights import stored_weights, weight_assumptions, weight_bytes
 from memcalc.formulas.formula import expression
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_config_values, read_model
@@ -95,9 +95,22 @@ def test_the_token_table_stays_with_the_host() -> None:
         assert gpu + host - whole(model, "Q4_K_M") == (host if copied else 0)
 
 
+def test_what_llama_cpp_logs_for_a_tied_model() -> None:
+    """Command R 35B in Q4_K_S: 5434.38 + 13989.53 MiB on two GPUs, 1640.62 MiB in host memory (llama.cpp pull request
+    6122): the tied table is there twice."""
+    model = preset("command-r")
+    (stage,) = stages(model, 1, 1, 1, 1)
+    lines = stored_weights(stage, model, "Q4_K_S", engine="llama.cpp", host_embedding=True)
+    found = {place: sum(line.bytes for line in lines if line.place == place) / 2**20 for place in ("gpu", "host")}
+    assert found["gpu"] == pytest.approx(5434.38 + 13989.53, abs=0.02)
+    assert found["host"] == pytest.approx(1640.62, abs=0.02)
+
+
 def test_the_towers_are_a_file_of_their_own() -> None:
     model = preset("gemma-3-12b")
     assert not any("projector" in line.name for line in stored_weights(stages(model, 1, 1, 1, 1)[0], model, "Q4_K_M"))
+    assert any("mmproj" in said for said in weight_assumptions(model, "Q4_K_M"))
+    assert not any("mmproj" in said for said in weight_assumptions(preset("llama-3.1-8b"), "Q4_K_M"))
 
 
 @pytest.mark.parametrize("word", ["Q4_K_M", "Q3_K_M", "IQ3_XS", "Q2_K_S"])
@@ -177,6 +190,8 @@ def test_who_is_quantised() -> None:
 
 
 def test_experts_alone_where_there_are_any() -> None:
+    said = " ".join(weight_assumptions(preset("qwen3-30b-a3b"), "mxfp4"))
+    assert said == "only the routed experts are quantised; embeddings, norms, routers and the head stay bf16"
     moe = {line.name for line in stored_weights(*_one("qwen3-30b-a3b"), "mxfp4")}
     dense = {line.name for line in stored_weights(*_one("qwen3-8b"), "mxfp4")}
     assert "experts, mxfp4" in moe
