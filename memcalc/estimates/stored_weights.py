@@ -1,6 +1,6 @@
 """Bytes of one rank's weights as they are stored: values, and the scales, zero points and orders beside them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 
 from memcalc.blocks.architecture import Architecture, Quantization
@@ -25,18 +25,18 @@ def stored_weights(
 ) -> tuple[Line, ...]:
     """One rank's weights, a line for each role and format and one for what stands beside its values.
 
-    `weights` is a word of `--weights` (memcalc.specs.quantization). `engine`: what it makes of them
-    when it loads them. `host_embedding`: llama.cpp's own placement: the token table of a GGUF file stays in host memory,
-    and a tied one is copied to the GPU for the head. Raises Unsupported where a checkpoint's quantisation is not known.
+    `weights` is a word of `--weights` (memcalc.specs.quantization), `engine` who loads them. `host_embedding`: llama.cpp's
+    own placement, where the token table of a GGUF file stays in host memory and a tied one is copied to the GPU for the
+    head; without it the lines are the file. Raises Unsupported where a checkpoint's quantisation is not known.
     """
-    tally = Tally(weights)
+    tally = Tally()
     if weights.strip().lower() == CHECKPOINT:
         _from_checkpoint(tally, stage, architecture, engine)
     elif isinstance(stored := stored_as(weights, engine), Mixture):
         _from_mixture(tally, stage, architecture, stored, host_embedding)
     else:
-        rest = stored.stored if stored.plain else plain_format(architecture)
-        experts_only = stored.reach == "experts" and any(held.routed for held in stage.held)
+        rest = stored.stored if stored.plain else _rest(architecture)
+        experts_only = stored.reach == "experts" and _has_experts(architecture)
         for held in stage.held:
             if stored.plain or not _reached(held, stored, architecture, experts_only):
                 tally.plain(held, held.elements, _beside(held, stored, rest), own=stored.plain)
@@ -53,20 +53,36 @@ def weight_bytes(
     return sum(entry.bytes for entry in lines if entry.place == "gpu")
 
 
-def plain_format(architecture: Architecture) -> NumberFormat:
-    """What is not quantised is kept in the checkpoint's 16-bit format, bf16 where it says nothing."""
+def weight_assumptions(architecture: Architecture, weights: str, *, engine: str = "") -> Iterator[str]:
+    """What is taken for granted about the weights, in sentences for a report."""
+    quantization, rest = architecture.quantization, _rest(architecture).name
+    if weights.strip().lower() == CHECKPOINT:
+        method = quantization.method
+        yield f"weights as the checkpoint stores them: {method or f'not quantised, {_rest(architecture, wide=True).name}'}"
+        return
+    stored = stored_as(weights, engine)
+    if isinstance(stored, Mixture):
+        yield f"tensor types of {stored.name} by llama.cpp's own rules; vectors, norms and routers stay fp32"
+        if len(_main_names(architecture)) < len(architecture.parts):
+            yield "vision and audio towers are a file of their own (mmproj), not counted here"
+    elif not stored.plain:
+        only = "only the routed experts are quantised; " if stored.reach == "experts" and _has_experts(architecture) else ""
+        yield f"{only}embeddings, norms, routers and the head stay {rest}"
+
+
+def _rest(architecture: Architecture, *, wide: bool = False) -> NumberFormat:
+    """What is not quantised is kept in the checkpoint's 16-bit float (`wide`: or a wider one), bf16 where it names none."""
     try:
         row = number_format(architecture.dtype)
     except InputError:
         return number_format("bf16")
-    return row if row.kind == "float" and row.bits == 16 else number_format("bf16")
+    return row if row.kind == "float" and (row.bits == 16 or (wide and row.bits > 16)) else number_format("bf16")
 
 
 class Tally:
     """Sums of equal formulas by line, in the order in which they first come."""
 
-    def __init__(self, word: str) -> None:
-        self._word = word
+    def __init__(self) -> None:
         self._sums: dict[tuple[str, str, Callable[..., int], str, tuple[tuple[str, int], ...]], int] = {}
 
     def add(self, place: str, name: str, formula: Callable[..., int], counted: str, number: int, **inputs: int) -> None:
@@ -90,12 +106,11 @@ class Tally:
     def scheme(self, held: Held, copies: int, scheme: Scheme) -> None:
         """`copies` of a tensor's matrices under a scheme."""
         row, name = scheme.stored, f"{held.role}, {scheme.name}"
-        count, outputs, inputs = _padded(held, scheme)
-        count *= copies
-        blocks = outputs * ceil_div(inputs, scheme.group) * scheme.group if scheme.group else outputs * inputs
+        each, outputs, inputs = _padded(held, scheme)
+        count = each * copies
+        values = outputs * (_rounded(inputs, scheme.group) if scheme.group else inputs)
         formula = formulas.grouped_bytes if scheme.group else formulas.blockwise_bytes
-        blocks = ceil_div(blocks, row.block_size) * count
-        self.add("gpu", name, formula, "blocks", blocks, bytes_per_block=row.block_bytes)
+        self.add("gpu", name, formula, "blocks", ceil_div(values, row.block_size) * count, bytes_per_block=row.block_bytes)
         if scheme.scales:
             scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE)}
             number = scales[scheme.scales] * count
@@ -137,6 +152,11 @@ def _main_names(architecture: Architecture) -> frozenset[str]:
     return frozenset(part.name for part in main_parts(architecture))
 
 
+@lru_cache(maxsize=256)
+def _has_experts(architecture: Architecture) -> bool:
+    return any(counted.weight.routed for counted in architecture.weights)
+
+
 def _from_mixture(tally: Tally, stage: Stage, architecture: Architecture, mixture: Mixture, host_embedding: bool) -> None:
     """A GGUF file: of a multimodal model the language model only, since the towers are a file of their own."""
     from memcalc.estimates.gguf import typed
@@ -164,7 +184,7 @@ def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, eng
     quantization = architecture.quantization
     if quantization.problem:
         raise Unsupported(quantization.problem)
-    rest = plain_format(architecture) if quantization.method else _whole_format(architecture)
+    rest = _rest(architecture, wide=not quantization.method)
     spans, words = layer_spans(architecture, stage), dict(quantization.stored)
     swizzled = next((s for s in map(partial(_scheme, engine), _words(quantization)) if s.swizzled), None)
     for held in stage.held:
@@ -194,12 +214,3 @@ def _scheme(engine: str, word: str) -> Scheme:
 def _beside(held: Held, scheme: Scheme, rest: NumberFormat) -> NumberFormat:
     """The format of what a scheme leaves alone: kernels that swizzle keep the experts' biases in fp32."""
     return number_format("fp32") if scheme.swizzled and held.routed else rest
-
-
-def _whole_format(architecture: Architecture) -> NumberFormat:
-    """The number format of a checkpoint that is not quantised."""
-    try:
-        row = number_format(architecture.dtype)
-    except InputError:
-        return number_format("bf16")
-    return row if row.kind == "float" and row.bits >= 16 else number_format("bf16")
