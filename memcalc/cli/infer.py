@@ -15,7 +15,11 @@ from memcalc.cli.options import BYTES, COUNT, output_options, preset_option, sho
     metavar="vllm|sglang|llama.cpp|transformers|tensorrt-llm",
     help="Whose accounting to follow.  [default: none, only what the tensors take]",
 )
-@click.option("--weights", metavar="FORMAT", help="Number format of the weights, as in `memcalc formats`.  [default: bf16]")
+@click.option(
+    "--weights",
+    metavar="FORMAT",
+    help="How weights are stored: a number format, w8a8, Q4_K_M, …  [default: as the checkpoint, bf16]",
+)
 @click.option("--precision", metavar="FORMAT", help="The same as --weights, for 16- and 32-bit serving.")
 @click.option("--kv-dtype", metavar="FORMAT", help="Number format of the cache.  [default: bf16]")
 @click.option("--context", type=COUNT, help="Tokens a sequence may reach, prompt and answer.  [default: 4096]")
@@ -62,6 +66,7 @@ def infer_command(
     from memcalc.errors import InputError
     from memcalc.estimates.serving import Efficiency, estimate, speed
     from memcalc.report.serving import report
+    from memcalc.specs.quantization import CHECKPOINT
     from memcalc.specs.serving import Serving
 
     given = {name: value for name, value in settings.items() if value is not None}
@@ -72,6 +77,11 @@ def infer_command(
             raise InputError(f"{precision!r:.40} is not fp32, fp16 or bf16 (other formats: --weights)", place="--precision")
         given.setdefault("kv_dtype", precision)
     found = _with_cache(model, presets, "MODEL")
+    stored = found.architecture.quantization
+    if stored.method and not stored.problem and precision is None:
+        given.setdefault("weights", CHECKPOINT)
+    if stored.kv_format:
+        given.setdefault("kv_dtype", stored.kv_format)
     guesses = _with_cache(draft, presets, "--draft") if draft else None
     if guesses:
         given.setdefault("draft_tokens", 4)

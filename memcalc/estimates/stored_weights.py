@@ -70,6 +70,14 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
         yield f"{only}embeddings, norms, routers and the head stay {rest}"
 
 
+def leading_format(architecture: Architecture, weights: str) -> str:
+    """The number format that most quantised matrices are in; that of the rest where nothing is quantised."""
+    if weights.strip().lower() != CHECKPOINT:
+        return stored_as(weights).format
+    words = sorted(_words(architecture.quantization))
+    return stored_as(words[0]).format if words else _rest(architecture, wide=True).name
+
+
 def _rest(architecture: Architecture, *, wide: bool = False) -> NumberFormat:
     """What is not quantised is kept in the checkpoint's 16-bit float (`wide`: or a wider one), bf16 where it names none."""
     try:

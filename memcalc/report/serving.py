@@ -52,7 +52,7 @@ def _memory(found: ServingEstimate, gpu: Accelerator | None) -> Table:
     scale = max(gpu.usable if gpu else 0, found.device)
     on_gpu = [entry for entry in found.lines if entry.place == "gpu"]
     rows: list[tuple[Any, ...]] = [
-        (entry.path.replace("_", " ").replace("/", ": ", 1), entry.bytes, entry.bytes / scale, entry.bytes / scale)
+        (f"{entry.component.replace('_', ' ')}: {entry.name}", entry.bytes, entry.bytes / scale, entry.bytes / scale)
         for entry in on_gpu
     ]
     rows.append(("total on the device", found.device, found.device / scale, found.device / scale))

@@ -14,8 +14,8 @@ from memcalc.estimates.serving.demand import Demand
 from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.mixers import LayerCache, caches, states
 from memcalc.estimates.serving.weights import weight_lines
+from memcalc.estimates.stored_weights import weight_assumptions
 from memcalc.formulas import serving as formulas
-from memcalc.specs.quantization import CHECKPOINT, stored_as
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
 
@@ -173,7 +173,7 @@ def _on_stage(
     return ServingEstimate(
         run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=cache.per_token, full_per_token=cache.full_per_token,
         demand=demand, beside=beside if run.engine_row.pooled else 0,
-        assumptions=tuple(_assumptions(run, held_caches)),
+        assumptions=tuple(_assumptions(architecture, run, held_caches)),
     )  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
         raise SpecError(f"expert parallelism {ep} does not divide {experts} experts", "ep")
 
 
-def _assumptions(run: Serving, held: tuple[LayerCache, ...]) -> Iterator[str]:
+def _assumptions(architecture: Architecture, run: Serving, held: tuple[LayerCache, ...]) -> Iterator[str]:
     row = run.engine_row
     if not row.name:
         yield "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
@@ -247,7 +247,6 @@ def _assumptions(run: Serving, held: tuple[LayerCache, ...]) -> Iterator[str]:
         yield f"as {row.note} accounts for memory"
     if any(entry.cache.window for entry in held) and row.window == "window":
         yield "sliding-window layers keep at most their window"
-    if run.weights != CHECKPOINT and stored_as(run.weights).stored.bits_per_value < 16:
-        yield "embeddings, norms, routers and the head stay bf16"
+    yield from weight_assumptions(architecture, run.weights)
     if row.graphs and not run.eager:
         yield "CUDA graphs come on top of the engine's share of the GPU"

@@ -8,6 +8,7 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.roofline import Roofline, roofline
 from memcalc.estimates.serving.estimate import estimate
+from memcalc.estimates.stored_weights import leading_format
 from memcalc.estimates.traffic import stored_by_role
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
@@ -44,7 +45,8 @@ def speed(architecture: Architecture, run: Serving, gpu: Accelerator, efficiency
         whole = replace(run, pp=1, draft_tokens=None, lora_adapters=0)
         stored = stored_by_role(estimate(architecture, whole, gpu.architecture, gpu.allocatable).lines)
         found = roofline(
-            architecture, tp=run.tp, pp=run.pp, ep=run.ep, weights_bytes_per_rank=stored, weights_format=run.weights,
+            architecture, tp=run.tp, pp=run.pp, ep=run.ep, weights_bytes_per_rank=stored,
+            weights_format=leading_format(architecture, run.weights),
             kv_format=run.kv_dtype, prompt=run.prompt, context=run.context, batch=run.batch * run.copies, accelerator=gpu,
             mfu=efficiency.mfu, mbu=efficiency.mbu, link_efficiency=efficiency.link,
         )  # fmt: skip
