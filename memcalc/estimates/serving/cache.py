@@ -1,16 +1,20 @@
 """The cache as an engine keeps it: how many tokens of each kind of layer, in which format, in units of what."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
+from memcalc.blocks.state import StateTensor
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
+from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Growth, Requests
-from memcalc.estimates.serving.mixers import INDEX, LayerCache, LayerState, state_values
+from memcalc.estimates.serving.mixers import INDEX, LayerCache, LayerState, caches, state_values, states
 from memcalc.formulas import kv_cache
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
+from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine
 from memcalc.specs.serving import Serving
 
 # Tokens that a layer with a window keeps: (window, whether it is an aligned chunk, tokens of a forward pass) → tokens.
@@ -37,40 +41,91 @@ class Kind(NamedTuple):
         return ceil_div(self.width * tokens * self.stored.block_bytes, self.stored.block_size)
 
 
-class Kept(NamedTuple):
-    """What a stage's layers keep of all requests."""
+class Fixed(NamedTuple):
+    """What every sequence keeps in layers of one kind, however long it is."""
 
-    lines: tuple[Line, ...]
+    name: str
+    stored: NumberFormat
+    width: int
+    layers: int
+
+
+class Setting(NamedTuple):
+    """What a cache's layout depends on; not the requests."""
+
+    engine: str | None
+    kv_dtype: str
+    compute_format: str
+    tp: int
+    block_size: int | None
+    batched_tokens: int
+
+    @property
+    def engine_row(self) -> ServingEngine:
+        return SERVING_ENGINES[self.engine] if self.engine else PLAIN
+
+
+class Layout(NamedTuple):
+    """How a stage's layers keep their caches and states, whoever asks."""
+
+    kinds: tuple[Kind, ...]
+    fixed: tuple[Fixed, ...]
     demand: Demand
     per_token: int  # bytes of one sequence's token before any window is full
     full_per_token: int  # the part of it in layers without a window
 
+    @property
+    def windowed(self) -> bool:
+        return self.full_per_token < self.per_token
 
-def kept(run: Serving, caches: tuple[LayerCache, ...], states: tuple[LayerState, ...], memory: int) -> Kept:
-    """Lines of cache and state, and the demand of one sequence."""
-    kinds = [_kind(run, held, memory) for held in caches if held.cache.per_token]
-    fixed = [held for held in caches if not held.cache.per_token]
-    requests = requests_of(run)
-    sequences = run.batch * run.copies
-    lines = _fixed_lines(run, fixed, sequences) + _state_lines(run, states, sequences)
-    per_token = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds)
-    full = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds if not kind.held.cache.window)
-    if run.engine_row.grouped and (kinds or states):
-        if fixed:
-            raise Unsupported(f"how engine {run.engine} pages {fixed[0].cache.name} is not modelled yet; leave out --engine")
-        demand, kinds = _paged(run, kinds, states)
-    else:
-        rates = tuple(kind.growth._replace(rate=kind.bytes_of(kind.growth.granule) * kind.held.layers) for kind in kinds)
-        demand = Demand(1, sum(ceil_div(entry.bytes, sequences) for entry in lines), rates)
+
+class Kept(NamedTuple):
+    """What a stage's layers keep of all requests."""
+
+    lines: tuple[Line, ...]
+    layout: Layout
+
+
+def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) -> Kept:
+    """Lines of cache and state; `draft` is a second model's stage on the same rank."""
+    setting = Setting(run.engine, run.kv_dtype, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory))
+    layout = _layout(setting, stage, draft)
+    requests, demand = requests_of(run), layout.demand
     pieces = requests.pieces(run.batch)
-    tokens = [_kind_line(run, kind, sum(count * kind.growth.kept(length) for length, count in pieces)) for kind in kinds]
-    lines = tokens + lines
+    lines = []
+    for kind in layout.kinds:
+        tokens = sum(count * kind.growth.kept(length) for length, count in pieces)
+        lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers))
+    sequences = run.batch * run.copies
+    lines += [_line("state", held.name, held.stored, held.width, sequences, held.layers) for held in layout.fixed]
     if demand.unit > 1:
         blocks = requests.base(demand) + run.batch * requests.each(demand)
         padding = line("kv_cache", "padding of pages", "always", page_padding_bytes, blocks=blocks,
                        block_bytes=demand.unit, used=sum(entry.bytes for entry in lines))  # fmt: skip
         lines += [padding] if padding.bytes else []
-    return Kept(tuple(lines), demand, per_token, full)
+    return Kept(tuple(lines), layout)
+
+
+@lru_cache(maxsize=1024)
+def _layout(setting: Setting, stage: Stage, draft: Stage | None) -> Layout:
+    held, recurrent = list(caches(stage)), list(states(stage))
+    if draft:
+        held += [entry._replace(path=f"draft/{entry.path}") for entry in caches(draft)]
+        recurrent += [entry._replace(path=f"draft/{entry.path}") for entry in states(draft)]
+    kinds = [_kind(setting, entry) for entry in held if entry.cache.per_token]
+    fixed = [_fixed(setting, entry) for entry in held if not entry.cache.per_token]
+    fixed_states = [_state(setting, entry, tensor) for entry in recurrent for tensor in entry.tensors]
+    per_token = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds)
+    full = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds if not kind.held.cache.window)
+    if setting.engine_row.grouped and (kinds or recurrent):
+        if fixed:
+            raise Unsupported(f"how engine {setting.engine} pages {fixed[0].name} is not modelled yet; leave out --engine")
+        demand, kinds = _paged(setting, kinds, recurrent)
+    else:
+        rates = tuple(kind.growth._replace(rate=kind.bytes_of(kind.growth.granule) * kind.held.layers) for kind in kinds)
+        each = sum(entry.stored.bytes_for(entry.width * entry.layers) for entry in (*fixed, *fixed_states))
+        demand = Demand(1, each, rates)
+    return Layout(tuple(kinds), (*fixed, *fixed_states), demand, per_token, full)
 
 
 def requests_of(run: Serving) -> Requests:
@@ -82,13 +137,12 @@ def requests_of(run: Serving) -> Requests:
     return Requests(run.shared_prefix, run.prompt - run.shared_prefix, run.context - run.prompt, run.copies)
 
 
-def _kind(run: Serving, held: LayerCache, memory: int) -> Kind:
+def _kind(run: Setting, held: LayerCache) -> Kind:
     row, cache = run.engine_row, held.cache
     granule = run.block_size or row.block
     cap, extra = None, 0
     if cache.window:
-        kept_tokens = WINDOWS[row.window](cache.window, held.chunked, run.batched_tokens(memory))
-        cap = ceil_div(kept_tokens, granule)
+        cap = ceil_div(WINDOWS[row.window](cache.window, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = number_format(cache.format or run.kv_dtype)
     if cache.name == INDEX and row.index_format:
@@ -96,36 +150,21 @@ def _kind(run: Serving, held: LayerCache, memory: int) -> Kind:
     return Kind(held, stored, cache.local_width(run.tp), Growth(1, granule, cap, extra))
 
 
-def _kind_line(run: Serving, kind: Kind, tokens: int) -> Line:
-    return line(
-        "kv_cache", kind.held.name, "always", kv_cache.kv_cache_bytes, width=kind.width, tokens=tokens,
-        layers=kind.held.layers, bytes_numerator=kind.stored.block_bytes, bytes_denominator=kind.stored.block_size,
-    )  # fmt: skip
+def _fixed(run: Setting, held: LayerCache) -> Fixed:
+    return Fixed(held.name, number_format(held.cache.format or run.kv_dtype), held.cache.local_width(run.tp), held.layers)
 
 
-def _fixed_lines(run: Serving, fixed: list[LayerCache], sequences: int) -> list[Line]:
-    out = []
-    for held in fixed:
-        stored = number_format(held.cache.format or run.kv_dtype)
-        out.append(line("state", held.name, "always", kv_cache.kv_cache_bytes, width=held.cache.local_width(run.tp),
-                        tokens=sequences, layers=held.layers, bytes_numerator=stored.block_bytes,
-                        bytes_denominator=stored.block_size))  # fmt: skip
-    return out
+def _state(run: Setting, held: LayerState, tensor: StateTensor) -> Fixed:
+    width = state_values(tensor, run.tp, run.engine_row.convolution_columns)
+    return Fixed(f"{held.path}/{tensor.path}", _state_format(run, tensor.dtype), width, held.layers)
 
 
-def _state_lines(run: Serving, states: tuple[LayerState, ...], sequences: int) -> list[Line]:
-    out = []
-    for held in states:
-        for tensor in held.tensors:
-            stored = _state_format(run, tensor.dtype)
-            width = state_values(tensor, run.tp, run.engine_row.convolution_columns)
-            out.append(line("state", f"{held.path}/{tensor.path}", "always", kv_cache.kv_cache_bytes, width=width,
-                            tokens=sequences, layers=held.layers, bytes_numerator=stored.block_bytes,
-                            bytes_denominator=stored.block_size))  # fmt: skip
-    return out
+def _line(component: str, name: str, stored: NumberFormat, width: int, tokens: int, layers: int) -> Line:
+    return line(component, name, "always", kv_cache.kv_cache_bytes, width=width, tokens=tokens, layers=layers,
+                bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size)  # fmt: skip
 
 
-def _state_format(run: Serving, dtype: str) -> NumberFormat:
+def _state_format(run: Setting, dtype: str) -> NumberFormat:
     """A state's own format, or that of the activations."""
     return number_format(run.engine_row.state_format or dtype or run.compute_format)
 
@@ -133,7 +172,7 @@ def _state_format(run: Serving, dtype: str) -> NumberFormat:
 # --- pages: vLLM's hybrid cache ---------------------------------------------------------------------------------------
 
 
-def _paged(run: Serving, kinds: list[Kind], states: tuple[LayerState, ...]) -> tuple[Demand, list[Kind]]:
+def _paged(run: Setting, kinds: list[Kind], states: list[LayerState]) -> tuple[Demand, list[Kind]]:
     """Groups of equal size that share pages of equal size (vllm/v1/core/kv_cache_utils.py).
 
     Every kind of layer is cut into groups as large as the smallest kind, or as the largest where that is less than half
@@ -174,7 +213,7 @@ def _stretched(kind: Kind, ratio: int) -> Kind:
     )
 
 
-def _aligned(run: Serving, kind: Kind, states: tuple[LayerState, ...]) -> Kind:
+def _aligned(run: Setting, kind: Kind, states: list[LayerState]) -> Kind:
     """Attention beside recurrent layers takes blocks as large as their state (vllm/model_executor/models/config.py)."""
     if run.block_size:
         return kind
@@ -183,7 +222,7 @@ def _aligned(run: Serving, kind: Kind, states: tuple[LayerState, ...]) -> Kind:
     return _stretched(kind, ceil_div(step * ceil_div(state, step * kind.bytes_of(1)), kind.growth.granule))
 
 
-def _state_page(run: Serving, held: LayerState) -> int:
+def _state_page(run: Setting, held: LayerState) -> int:
     """Bytes of one sequence's state in one layer."""
     columns = run.engine_row.convolution_columns
     return sum(_state_format(run, t.dtype).bytes_for(state_values(t, run.tp, columns)) for t in held.tensors)

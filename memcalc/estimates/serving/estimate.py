@@ -12,15 +12,16 @@ from memcalc.estimates.placement import Held, Stage, depth_of, stages, stages_of
 from memcalc.estimates.serving.cache import kept, requests_of
 from memcalc.estimates.serving.demand import Demand
 from memcalc.estimates.serving.forward import forward_lines, passes
-from memcalc.estimates.serving.mixers import LayerCache, caches, states
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import weight_assumptions
 from memcalc.formulas import serving as formulas
+from memcalc.formulas.serving_engines import ServingEngine
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
 
 COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
 BESIDE = ("context", "communicator", "CUDA graphs")  # overhead that comes on top of the share an engine is given
+NO_ENGINE = "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
 WINDOW_SHARE = (4, 5)  # SGLang's swa_full_tokens_ratio: tokens for which sliding layers have room, of the others'
 
 
@@ -157,23 +158,24 @@ def _on_stage(
     architecture: Architecture, run: Serving, stage: Stage, generation: str, memory: int, draft: Architecture | None = None
 ) -> ServingEstimate:
     lines = list(weight_lines(architecture, run, stage))
-    held_caches, held_states = caches(stage), states(stage)
+    small = None
     if draft:
         (small,) = stages(draft, run.tp, 1, 1, run.tp)
         lines += [entry._replace(name=f"draft: {entry.name}") for entry in weight_lines(draft, run, small)]
-        held_caches += tuple(held._replace(path=f"draft/{held.path}") for held in caches(small))
-        held_states += tuple(held._replace(path=f"draft/{held.path}") for held in states(small))
-    cache = kept(run, held_caches, held_states, memory)
-    demand = cache.demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
+    cache = kept(run, stage, memory, small)
     lines += cache.lines
     lines += forward_lines(architecture, run, stage, memory, generation)
     lines += _overhead(run, generation)
+    layout = cache.layout
+    demand = layout.demand
+    if run.engine_row.whole_prompt:
+        demand = demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     sums = totals(lines, COMPONENTS)["gpu"]
     beside = sum(entry.bytes for entry in lines if entry.component == "overhead" and entry.name in BESIDE)
     return ServingEstimate(
-        run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=cache.per_token, full_per_token=cache.full_per_token,
-        demand=demand, beside=beside if run.engine_row.pooled else 0,
-        assumptions=tuple(_assumptions(architecture, run, held_caches)),
+        run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=layout.per_token,
+        full_per_token=layout.full_per_token, demand=demand, beside=beside if run.engine_row.pooled else 0,
+        assumptions=_assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
     )  # fmt: skip
 
 
@@ -213,7 +215,7 @@ def _llama_cpp(architecture: Architecture, run: Serving, generation: str, memory
     in_host = Stage.of(0, host.held + moved, False, host.sequence)
     lines = [entry._replace(place="host") for entry in weight_lines(architecture, run, in_host)]
     if host.layers:
-        lines += [entry._replace(place="host") for entry in kept(run, caches(host), states(host), memory).lines]
+        lines += [entry._replace(place="host") for entry in kept(run, host, memory).lines]
     for stage in gpus:
         found = _on_stage(architecture, run, stage, generation, memory)
         yield found._replace(lines=found.lines + tuple(lines), host=sum(entry.bytes for entry in lines))
@@ -239,14 +241,12 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
         raise SpecError(f"expert parallelism {ep} does not divide {experts} experts", "ep")
 
 
-def _assumptions(architecture: Architecture, run: Serving, held: tuple[LayerCache, ...]) -> Iterator[str]:
-    row = run.engine_row
-    if not row.name:
-        yield "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
-    else:
-        yield f"as {row.note} accounts for memory"
-    if any(entry.cache.window for entry in held) and row.window == "window":
-        yield "sliding-window layers keep at most their window"
-    yield from weight_assumptions(architecture, run.weights)
-    if row.graphs and not run.eager:
-        yield "CUDA graphs come on top of the engine's share of the GPU"
+@lru_cache(maxsize=1024)
+def _assumptions(architecture: Architecture, row: ServingEngine, weights: str, eager: bool, windowed: bool) -> tuple[str, ...]:
+    out = [f"as {row.note} accounts for memory" if row.name else NO_ENGINE]
+    if windowed and row.window == "window":
+        out.append("sliding-window layers keep at most their window")
+    out += weight_assumptions(architecture, weights, engine=row.name)
+    if row.graphs and not eager:
+        out.append("CUDA graphs come on top of the engine's share of the GPU")
+    return tuple(out)
