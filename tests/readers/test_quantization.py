@@ -106,6 +106,7 @@ PROBLEMS: list[tuple[Values, str]] = [
     (compressed(("re:(.*)*x",), **INT4), "the pattern"),
     (compressed(("re:(",), **INT4), "is no regular expression"),
     (compressed(("re:" + ".*a" * 9,), **INT4), "too many repetitions"),
+    (compressed(("re:(?P<x>a)", "re:(?P<x>b)"), **INT4), "names groups"),
 ]
 
 
@@ -152,6 +153,8 @@ SELECTED = (
     (["model.visual.blocks.0.attn.qkv", "visual", "mtp.layers.0.mlp.down_proj"], DOWN, frozenset()),
     (["model.vision_tower.encoder.layers.1.self_attn.q_proj"], Q, frozenset()),
     (["model.layers.9.mlp.down_proj"], DOWN, frozenset()),
+    (["", f"model.layers.{'9' * 5000}.mlp"], DOWN, frozenset()),
+    (["model.layers.*"], DOWN, ALL),
 )
 
 
@@ -162,7 +165,7 @@ def test_lists_select_modules(entries: list[str], names: tuple[str, ...], expect
 
 def test_too_many_patterns() -> None:
     with pytest.raises(InputError, match="at most 1000"):
-        Selection([f"re:.*{i}" for i in range(1001)])
+        Selection([f"re:.*{i}" for i in range(501)] + [f"*.{i}" for i in range(501)])
 
 
 def test_layers_left_alone_are_runs() -> None:

@@ -12,7 +12,7 @@ from itertools import product
 
 from memcalc.errors import InputError, one_line
 
-MAX_PATTERNS, MAX_LENGTH, MAX_REPEATS = 1000, 500, 6  # of regular expressions; a list from outside must not take long
+MAX_PATTERNS, MAX_LENGTH, MAX_REPEATS = 1000, 500, 6  # a list from outside must not take long
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention", "mixer")
 _MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "mixer")
 PARENTS: dict[str, tuple[str, ...]] = {
@@ -46,9 +46,10 @@ LEAVES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 HEAD: tuple[str, ...] = ("lm_head", "head", "output")
 _PREFIXES = ("model.layers", "model.language_model.layers", "language_model.model.layers", "layers")
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+|\*|\?)(?:\.|$)")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,9}|\*|\?)(?:\.|$)")
 _OTHER_PARTS = re.compile(r"visual|vision|audio|mtp|encoder\.|multi_modal|merger", re.IGNORECASE)
 _DIGIT = re.compile(r"\d|\\d")
+_REPEAT, _REFERS = re.compile(r"(?<!\\)[*+{]"), re.compile(r"\(\?P|\\[1-9]")
 _NESTED = re.compile(r"[+*}]\)+[+*{]")  # such patterns can take exponential time
 
 
@@ -69,7 +70,7 @@ class Selection:
 
     def __init__(self, entries: Iterable[str]) -> None:
         self._plain: dict[str, set[int | None]] = {}
-        self._globs: list[tuple[int | None, str]] = []
+        self._globs: dict[str, set[int | None]] = {}
         patterns: list[str] = []
         for entry in entries:
             if entry.startswith("re:"):
@@ -78,12 +79,10 @@ class Selection:
             number, rest = _split(entry)
             if rest is None:
                 continue
-            if "*" in rest or "?" in rest:
-                self._globs.append((number, rest))
-            else:
-                self._plain.setdefault(rest, set()).add(number)
-        if len(patterns) > MAX_PATTERNS:
-            raise InputError(f"{len(patterns)} patterns; at most {MAX_PATTERNS} are read")
+            kind = self._globs if "*" in rest or "?" in rest else self._plain
+            kind.setdefault(rest, set()).add(number)
+        if (count := len(patterns) + len(self._globs)) > MAX_PATTERNS:
+            raise InputError(f"{count} different patterns; at most {MAX_PATTERNS} are read")
         self._patterns = [  # those that may depend on a layer's number, and the others
             (re.compile("|".join(f"(?:{p})" for p in some)), numbered)
             for numbered in (True, False)
@@ -95,7 +94,8 @@ class Selection:
         found: set[int | None] = set()
         for rest in {part for name in names for part in _parts(name)} & self._plain.keys():
             found |= self._plain[rest]
-        found |= {number for number, rest in self._globs if any(_glob(name, rest) for name in names)}
+        for rest, numbers in self._globs.items():
+            found |= numbers if any(_glob(name, rest) for name in names) else set()
         for pattern, numbered in self._patterns:
             found |= _by_pattern(pattern, names, range(depth if numbered else 1), numbered)
         return frozenset(range(depth)) if None in found else frozenset(n for n in found if n is not None and n < depth)
@@ -107,7 +107,7 @@ def _split(entry: str) -> tuple[int | None, str | None]:
     if of_another_part(entry):
         return None, None
     if match is None:
-        return None, entry
+        return None, entry or None
     return (int(match[1]) if match[1].isdigit() else None), entry[match.end() :]
 
 
@@ -138,8 +138,8 @@ def _by_pattern(pattern: re.Pattern[str], names: tuple[str, ...], layers: range,
 
 def _checked(text: str) -> str:
     shown = repr(one_line(text, 60))
-    if len(text) > MAX_LENGTH or _NESTED.search(text) or len(re.findall(r"(?<!\\)[*+{]", text)) > MAX_REPEATS:
-        raise InputError(f"the pattern {shown} is too long, has too many repetitions or nests them")
+    if len(text) > MAX_LENGTH or _NESTED.search(text) or len(_REPEAT.findall(text)) > MAX_REPEATS or _REFERS.search(text):
+        raise InputError(f"the pattern {shown} is too long, has too many repetitions, nests them or names groups")
     try:
         re.compile(f"(?:{text})")
     except re.error as error:
