@@ -1,7 +1,8 @@
 """What a forward pass and sampling allocate, beside weights and cache."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
@@ -10,33 +11,57 @@ from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.mixers import widest
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.overhead import overhead
+from memcalc.formulas.serving_engines import SERVING_ENGINES
 from memcalc.specs.serving import Serving
 
 CPP_ONLY = "llama.cpp"
+SAMPLERS: dict[str, Callable[..., int]] = {
+    "vllm": formulas.sampling_bytes,
+    "sorted": formulas.sorted_sampling_bytes,
+    "logits": formulas.logits_bytes,
+}
 
 
-def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory: int, generation: str) -> Iterator[Line]:
+def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory: int, generation: str) -> tuple[Line, ...]:
     """The larger of a layer's widest moment and sampling; none without an engine."""
-    row = run.engine_row
-    if not row.name:
-        return
-    tokens, rows = run.batched_tokens(memory), run.step_sequences(memory)
+    if not run.engine:
+        return ()
+    moment = Moment(run.engine, run.batched_tokens(memory), run.step_sequences(memory), run.compute_format, run.tp, run.ep,
+                    run.pp > 1)  # fmt: skip
+    return _lines(architecture, stage, moment, generation)
+
+
+class Moment(NamedTuple):
+    """What a forward pass depends on."""
+
+    engine: str
+    tokens: int  # of the pass
+    rows: int  # sequences whose logits are made
+    compute_format: str
+    tp: int
+    ep: int
+    staged: bool  # there are several pipeline stages
+
+
+@lru_cache(maxsize=1024)
+def _lines(architecture: Architecture, stage: Stage, run: Moment, generation: str) -> tuple[Line, ...]:
     size = number_format(run.compute_format).block_bytes
     feed_forward, queries = widest(stage, run.tp, run.ep)
     hidden, vocabulary = architecture.hidden, architecture.vocabulary
-    if row.name == CPP_ONLY:
-        yield line("activations", "compute buffer", "forward", formulas.compute_buffer_bytes, tokens=tokens, hidden=hidden,
-                   vocabulary=vocabulary if stage.last else 0, feed_forward=feed_forward, queries=queries)  # fmt: skip
-        return
-    layer = line("activations", "widest layer", "forward", formulas.forward_bytes, tokens=tokens, feed_forward=feed_forward,
-                 hidden=hidden, bytes_per_value=size)  # fmt: skip
-    sampling = list(_sampling(run, tokens, rows, hidden, vocabulary, size)) if stage.last else []
-    yield from max([layer], sampling, key=lambda lines: sum(entry.bytes for entry in lines))
-    if run.pp > 1:
-        yield line("activations", "from the stage before", "forward", formulas.stage_input_bytes, tokens=tokens, hidden=hidden,
-                   bytes_per_value=size)  # fmt: skip
-    yield line("activations", "workspace of matrix products", "always", formulas.outside_bytes,
-               outside=overhead(generation).workspace)  # fmt: skip
+    if run.engine == CPP_ONLY:
+        return (line("activations", "compute buffer", "forward", formulas.compute_buffer_bytes, tokens=run.tokens,
+                     hidden=hidden, vocabulary=vocabulary if stage.last else 0, feed_forward=feed_forward,
+                     queries=queries),)  # fmt: skip
+    layer = line("activations", "widest layer", "forward", formulas.forward_bytes, tokens=run.tokens,
+                 feed_forward=feed_forward, hidden=hidden, bytes_per_value=size)  # fmt: skip
+    sampling = list(_sampling(run, hidden, vocabulary, size)) if stage.last else []
+    lines = max([layer], sampling, key=lambda lines: sum(entry.bytes for entry in lines))
+    if run.staged:
+        lines.append(line("activations", "from the stage before", "forward", formulas.stage_input_bytes, tokens=run.tokens,
+                          hidden=hidden, bytes_per_value=size))  # fmt: skip
+    lines.append(line("activations", "workspace of matrix products", "always", formulas.outside_bytes,
+                      outside=overhead(generation).workspace))  # fmt: skip
+    return tuple(lines)
 
 
 def passes(architecture: Architecture, run: Serving, stage: Stage) -> tuple[tuple[int, int], ...]:
@@ -56,17 +81,14 @@ def passes(architecture: Architecture, run: Serving, stage: Stage) -> tuple[tupl
     return ((layer, 0), (hidden * size, logits))
 
 
-def _sampling(run: Serving, tokens: int, rows: int, hidden: int, vocabulary: int, size: int) -> Iterator[Line]:
+def _sampling(run: Moment, hidden: int, vocabulary: int, size: int) -> Iterator[Line]:
     """The head's logits and what choosing tokens from them takes, while the last hidden states are alive."""
-    kind = run.engine_row.sampler
+    kind = SERVING_ENGINES[run.engine].sampler
     if not kind or not vocabulary:
         return
-    yield line("activations", "last hidden states", "sampling", formulas.hidden_states_bytes, tokens=tokens, rows=rows,
-               hidden=hidden, bytes_per_value=size)  # fmt: skip
-    shape: dict[str, Any] = {"rows": rows, "vocabulary": vocabulary, "bytes_per_value": size}
+    yield line("activations", "last hidden states", "sampling", formulas.hidden_states_bytes, tokens=run.tokens,
+               rows=run.rows, hidden=hidden, bytes_per_value=size)  # fmt: skip
+    shape: dict[str, Any] = {"rows": run.rows, "vocabulary": vocabulary, "bytes_per_value": size}
     if kind == "vllm":
-        yield line("activations", "sampling", "sampling", formulas.sampling_bytes, **shape, kernel_rows=formulas.SAMPLER_ROWS)
-    elif kind == "sorted":
-        yield line("activations", "sampling", "sampling", formulas.sorted_sampling_bytes, **shape)
-    else:
-        yield line("activations", "sampling", "sampling", formulas.logits_bytes, **shape)
+        shape["kernel_rows"] = formulas.SAMPLER_ROWS
+    yield line("activations", "sampling", "sampling", SAMPLERS[kind], **shape)
