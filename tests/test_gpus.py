@@ -169,3 +169,11 @@ def test_the_names_people_use(name: str, expected: str) -> None:
 def test_two_memory_sizes_of_one_name_are_not_guessed() -> None:
     """The RTX 4060 Ti is sold with 8 and 16 GB; the driver names both alike."""
     assert not {"4060ti", "rtx-4060-ti", "5060ti"} & {alias for gpu in SHIPPED.values() for alias in gpu.aliases}
+
+
+@pytest.mark.parametrize("gpu", [gpu for gpu in SHIPPED.values() if gpu.cuda_mib], ids=lambda gpu: gpu.id)
+def test_cuda_reports_a_little_less_than_the_driver(gpu: Accelerator) -> None:
+    """The driver keeps some memory for itself: 0.3 to 3.7 GiB, up to 5.2 % of small cards."""
+    assert gpu.driver_mib and gpu.cuda_mib and gpu.cuda_source
+    assert 0.94 < gpu.cuda_mib / gpu.driver_mib < 1
+    assert gpu.allocatable == gpu.cuda_mib * 2**20

@@ -59,6 +59,7 @@ def gpu_report(name: str, folders: Sequence[str]) -> Report:
     gpu = accelerator(name, folders)
     facts: list[tuple[str, Any]] = [
         ("memory as sold", f"{gpu.vendor_bytes / 1e9:g} GB"),
+        ("memory of CUDA", f"{gpu.cuda_mib} MiB" if gpu.cuda_mib else None),
         ("memory of the driver", f"{gpu.driver_mib} MiB" if gpu.driver_mib else None),
         ("bandwidth", f"{gpu.bandwidth / 1e9:,g} GB/s"),
         *((f"dense {kind}", f"{rate / 1e12:,g} TFLOP/s") for kind, rate in gpu.peak.items()),

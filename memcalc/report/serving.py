@@ -14,10 +14,10 @@ from memcalc.specs.serving import Serving
 from memcalc.units import format_count
 
 LIMITS = {
-    "weights": "weights alone fill the engine's share",
-    "cache": "memory of the cache",
-    "max_sequences": "sequences that the engine schedules at once",
-    "nothing": "nothing: there is no cache",
+    "weights": "the weights, which leave no room",
+    "cache": "the cache's memory",
+    "max_sequences": "the sequences that the engine runs at once",
+    "nothing": "nothing, since there is no cache",
 }
 
 
@@ -78,6 +78,7 @@ def _cache(run: Serving, found: ServingEstimate) -> Table:
 def _capacity(run: Serving, capacity: Capacity, share: float) -> Table:
     given = run.kv_cache_memory is not None
     title = "Capacity of the cache's memory" if given else f"Capacity at {share:.0%} of the GPU"
+    title += f", bound by {LIMITS[capacity.limit]}"
     what = "requests" if run.copies > 1 else "sequences"
     rows: list[tuple[Any, ...]] = [
         (f"{what} of {run.context} tokens", capacity.max_batch),
