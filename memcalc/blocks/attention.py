@@ -44,6 +44,7 @@ class Attention:
     softcap: float | None = None
     causal: bool = True
     cross: bool = False  # keys and values come from the encoder
+    source: int = 0  # tokens of the encoder, where they are fixed (Whisper: 30 seconds of sound)
     rotary: bool = True
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
@@ -84,7 +85,9 @@ class Attention:
             return ()
         width = self.head_dim + (self.v_head_dim or self.head_dim)
         index = (Cache("index keys", 0, self.indexer.head_dim),) if self.indexer else ()
-        return (Cache("keys and values", self.kv_heads, width, self.window), *index)
+        source = self.source if self.cross else None
+        expanded = self.heads if self.broadcast else 0
+        return (Cache("keys and values", self.kv_heads, width, self.window, source=source, expanded=expanded), *index)
 
     def _projections(self) -> tuple[Weight, ...]:
         width, value_width = self.head_dim, self.v_head_dim or self.head_dim

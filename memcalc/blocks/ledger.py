@@ -63,7 +63,9 @@ class Cache(NamedTuple):
 
     Heads are divided over tensor-parallel ranks and replicated once there are fewer of them than ranks; heads = 0 marks a
     cache that every rank holds whole (latent attention). `window` bounds the tokens kept. `format` overrides the cache's
-    number format where an engine fixes it (recurrent states in fp32).
+    number format where an engine fixes it (recurrent states in fp32). `source`: these are keys and values of an encoder's
+    tokens, so many, or 0 for as many as the prompt has. `expanded`: the heads that a library makes of them before it
+    caches them.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Cache(NamedTuple):
     window: int | None = None
     per_token: bool = True
     format: str = ""
+    source: int | None = None
+    expanded: int = 0
 
     def local_width(self, ranks: int) -> int:
         """Elements a token (or a state) on one rank.

@@ -96,6 +96,16 @@ def compute_buffer_bytes(tokens: int, vocabulary: int, hidden: int, feed_forward
     return tokens * 4 * max(vocabulary + hidden, 2 * feed_forward + 4 * hidden + 2 * queries)
 
 
+@formula("vllm", "v1/attention/backends/mla/common.py, process_weights_after_loading: W_UK_T and W_UV of a quantised kv_b_proj")
+def absorbed_bytes(elements: int, bytes_per_value: int) -> int:
+    """Latent attention's up-projection once more, in the compute format: queries and outputs absorb it, and a quantised
+    matrix cannot be cut into heads.
+
+    elements × bytes_per_value      Returns bytes [B].
+    """
+    return elements * bytes_per_value
+
+
 @formula("hu-2021", "section 4.1: A [rank, inputs] and B [outputs, rank] beside every linear")
 def adapter_bytes(adapters: int, rank: int, widths: int, bytes_per_value: int) -> int:
     """Slots for adapters served beside the model.

@@ -23,10 +23,12 @@ class ServingEngine(NamedTuple):
     sequences_small: int | None = None
     schedules: bool = True  # runs no more than those at once
     whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
+    absorbs: bool = False  # latent attention's up-projection is taken into queries and outputs: from a 16-bit copy
     rotary_table: bool = False  # keeps cosines and sines of every position
     index_format: str = ""  # of a sparse-attention indexer's keys; "": the cache's
     convolution_columns: int = 0  # of a recurrent layer's convolution, beside its kernel's width
     state_format: str = ""  # of recurrent states; "": as the library keeps them
+    expands: bool = False  # caches keys and values that are broadcast to all query heads as it has them then (Falcon 40B)
     host_embedding: bool = False  # the token embedding stays in host memory
     graphs: bool = False  # captures CUDA graphs
     sampler: Literal["", "vllm", "sorted", "logits"] = ""  # what sampling allocates
@@ -41,12 +43,12 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
     for row in (
         ServingEngine(
             "vllm", "vLLM 0.17 and later, V1", block=16, pooled=True, window="batched", grouped=True, shares=True,
-            batched_tokens_small=2048, sequences=1024, sequences_small=256, rotary_table=True, index_format="fp8-g128",
-            convolution_columns=-1, graphs=True, sampler="vllm",
+            batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True,
+            index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="vllm",
         ),
         ServingEngine(
             "sglang", "SGLang 0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
-            batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, rotary_table=True,
+            batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
         ),
         ServingEngine(
@@ -60,7 +62,7 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", utilization=1.0, window="last", whole_prompt=True,
-            sampler="sorted",
+            expands=True, sampler="sorted",
         ),
     )
 }  # fmt: skip

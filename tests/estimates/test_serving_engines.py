@@ -35,15 +35,10 @@ def served(name: str, **settings: Any) -> ServingEstimate:
 
 # --- transformers: every tensor of its caches after a prefill ---------------------------------------------------------
 
-# transformers expands these before it caches them: Falcon-40B keeps one key and value for each query head.
-EXPANDED = {"tiiuae/falcon-40b"}
-
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['model']}-{row['context']}")
 def test_transformers_caches(row: dict[str, Any]) -> None:
     """Bytes of all cache tensors, transformers 5.18 on the meta device."""
-    if row["model"] in EXPANDED:
-        pytest.skip("keys and values are repeated for every query head before they are cached")
     architecture = read_config(row["config"], row["model"])
     run = Serving(engine="transformers", context=row["context"], batch=row["batch"])
     found = estimate(architecture, run)
@@ -176,6 +171,19 @@ def test_samples_share_their_prompt_where_the_engine_can() -> None:
     asked = {"context": 2048, "max_new_tokens": 512, "batch": 3, "samples": 4}
     assert served("llama-3.1-8b", engine="vllm", **asked).cache == 3 * (1536 + 4 * 512) * 131072
     assert served("llama-3.1-8b", engine="transformers", **asked).cache == 3 * 4 * 2048 * 131072
+
+
+def test_an_encoders_tokens_are_cached_beside_the_answers() -> None:
+    """T5 small: 6 layers, 8 heads of 64. Cross-attention keeps the prompt, self-attention the answer."""
+    found = served("t5-small", engine="transformers", context=1000, max_new_tokens=100, batch=3)
+    assert found.kv_cache == 3 * 6 * 2 * 8 * 64 * 2 * (900 + 100)
+
+
+def test_whisper_reads_half_a_minute() -> None:
+    """Whisper tiny: 4 layers, 6 heads of 64, 1500 frames whatever the prompt."""
+    one, two = (served("whisper-tiny", engine="transformers", context=n).kv_cache for n in (100, 200))
+    assert two - one == 4 * 2 * 6 * 64 * 2 * 100
+    assert one == 4 * 2 * 6 * 64 * 2 * (1500 + 100)
 
 
 def test_a_draft_model_adds_its_weights_and_its_cache() -> None:

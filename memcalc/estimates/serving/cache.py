@@ -69,8 +69,9 @@ class Layout(NamedTuple):
     """How a stage's layers keep their caches and states, whoever asks."""
 
     kinds: tuple[Kind, ...]
+    sources: tuple[Kind, ...]  # those that hold an encoder's tokens; `rate` is that of all their layers
     fixed: tuple[Fixed, ...]
-    demand: Demand
+    demand: Demand  # without what an encoder's tokens take
     per_token: int  # bytes of one sequence's token before any window is full
     full_per_token: int  # the part of it in layers without a window
 
@@ -84,26 +85,31 @@ class Kept(NamedTuple):
 
     lines: tuple[Line, ...]
     layout: Layout
+    requests: Requests
+    demand: Demand
 
 
 def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) -> Kept:
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
     setting = Setting(run.engine, run.kv_dtype, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory))
     layout = _layout(setting, stage, draft)
-    requests, demand = requests_of(run), layout.demand
-    pieces = requests.pieces(run.batch)
+    requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies
+    pieces, demand = requests.pieces(run.batch), layout.demand
     lines = []
     for kind in layout.kinds:
         tokens = sum(count * kind.growth.kept(length) for length, count in pieces)
         lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers))
-    sequences = run.batch * run.copies
+    for kind in layout.sources:
+        tokens = kind.growth.kept(kind.held.cache.source or run.prompt)
+        lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers))
+        demand = demand._replace(fixed=demand.fixed + kind.growth.rate * (tokens // kind.growth.granule))
     lines += [_line("state", held.name, held.stored, held.width, sequences, held.layers) for held in layout.fixed]
     if demand.unit > 1:
         blocks = requests.base(demand) + run.batch * requests.each(demand)
         padding = line("kv_cache", "padding of pages", "always", page_padding_bytes, blocks=blocks,
                        block_bytes=demand.unit, used=sum(entry.bytes for entry in lines))  # fmt: skip
         lines += [padding] if padding.bytes else []
-    return Kept(tuple(lines), layout)
+    return Kept(tuple(lines), layout, requests, demand)
 
 
 @lru_cache(maxsize=1024)
@@ -122,14 +128,23 @@ def _layout(setting: Setting, stage: Stage, draft: Stage | None) -> Layout:
             raise Unsupported(f"how engine {setting.engine} pages {fixed[0].name} is not modelled yet; leave out --engine")
         demand, kinds = _paged(setting, kinds, recurrent)
     else:
-        rates = tuple(kind.growth._replace(rate=kind.bytes_of(kind.growth.granule) * kind.held.layers) for kind in kinds)
+        kinds = [kind._replace(growth=kind.growth._replace(rate=kind.bytes_of(kind.growth.granule) * kind.held.layers))
+                 for kind in kinds]  # fmt: skip
+        rates = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
         each = sum(entry.stored.bytes_for(entry.width * entry.layers) for entry in (*fixed, *fixed_states))
         demand = Demand(1, each, rates)
-    return Layout(tuple(kinds), (*fixed, *fixed_states), demand, per_token, full)
+    own = tuple(kind for kind in kinds if kind.held.cache.source is None)
+    sources = tuple(kind for kind in kinds if kind.held.cache.source is not None)
+    return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full)
 
 
-def requests_of(run: Serving) -> Requests:
-    """The pieces of context that requests keep; engines that share nothing keep every sequence whole."""
+def _requests(run: Serving, translates: bool) -> Requests:
+    """The pieces of context that requests keep; engines that share nothing keep every sequence whole.
+
+    `translates`: an encoder reads the prompt, and the decoder's own sequence is the answer.
+    """
+    if translates:
+        return Requests(0, 0, run.max_new_tokens or run.context, run.copies)
     if not run.engine_row.shares:
         return Requests(0, 0, run.context, run.copies)
     if run.copies == 1:
@@ -147,6 +162,8 @@ def _kind(run: Setting, held: LayerCache) -> Kind:
     stored = number_format(cache.format or run.kv_dtype)
     if cache.name == INDEX and row.index_format:
         stored = number_format(row.index_format)
+    if row.expands and cache.expanded:
+        cache = cache._replace(heads=cache.expanded)
     return Kind(held, stored, cache.local_width(run.tp), Growth(1, granule, cap, extra))
 
 
@@ -183,12 +200,14 @@ def _paged(run: Setting, kinds: list[Kind], states: list[LayerState]) -> tuple[D
         kinds = [_aligned(run, kind, states) for kind in kinds]
     pages = [kind.bytes_of(kind.growth.granule) for kind in kinds]
     page = max([*pages, *(_state_page(run, held) for held in states)])
-    if not states and (any(page % each for each in pages) or not any(kind.growth.cap for kind in kinds)):
+    differ = any(kind.growth.cap or kind.held.cache.source is not None for kind in kinds)
+    if not states and (any(page % each for each in pages) or not differ):
         return _uniform(kinds)
     kinds = [_stretched(kind, page // each) for kind, each in zip(kinds, pages, strict=True)]
     sizes = [kind.held.layers for kind in kinds] + [held.layers for held in states]
     size = max(sizes) if max(sizes) < 1.5 * min(sizes) else min(sizes)
-    growth = tuple(kind.growth._replace(rate=ceil_div(kind.held.layers, size)) for kind in kinds)
+    kinds = [kind._replace(growth=kind.growth._replace(rate=ceil_div(kind.held.layers, size))) for kind in kinds]
+    growth = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
     blocks = RECURRENT_BLOCKS if kinds else 1
     fixed = sum(blocks * ceil_div(held.layers, size) for held in states)
     return Demand(page * size, fixed, growth), kinds

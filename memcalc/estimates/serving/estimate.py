@@ -9,8 +9,8 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, depth_of, stages, stages_of
-from memcalc.estimates.serving.cache import kept, requests_of
-from memcalc.estimates.serving.demand import Demand
+from memcalc.estimates.serving.cache import kept
+from memcalc.estimates.serving.demand import Demand, Requests
 from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import weight_assumptions
@@ -49,6 +49,7 @@ class ServingEstimate(NamedTuple):
     host: int
     kv_cache_per_token: int  # of one sequence, before any window is full
     full_per_token: int  # the part of it in layers without a window
+    requests: Requests
     demand: Demand
     beside: int  # the part of the overhead that an engine's share of the GPU does not count
     assumptions: tuple[str, ...]
@@ -69,7 +70,7 @@ class ServingEstimate(NamedTuple):
     @property
     def per_sequence(self) -> int:
         """Cache and state of one request at the full context."""
-        return self.demand.unit * requests_of(self.run).each(self.demand._replace(passes=()))
+        return self.demand.unit * self.requests.each(self.demand._replace(passes=()))
 
     @property
     def growing(self) -> int:
@@ -107,7 +108,7 @@ class ServingEstimate(NamedTuple):
 
     def capacity(self, memory: int) -> Capacity:
         """How many requests and tokens a GPU of `memory` bytes holds."""
-        run, demand, requests = self.run, self.demand, requests_of(self.run)
+        run, demand, requests = self.run, self.demand, self.requests
         room = self.room(memory)
         left = room // demand.unit - requests.base(demand)
         each = requests.each(demand)
@@ -167,14 +168,15 @@ def _on_stage(
     lines += forward_lines(architecture, run, stage, memory, generation)
     lines += _overhead(run, generation)
     layout = cache.layout
-    demand = layout.demand
+    demand = cache.demand
     if run.engine_row.whole_prompt:
         demand = demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     sums = totals(lines, COMPONENTS)["gpu"]
     beside = sum(entry.bytes for entry in lines if entry.component == "overhead" and entry.name in BESIDE)
     return ServingEstimate(
         run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=layout.per_token,
-        full_per_token=layout.full_per_token, demand=demand, beside=beside if run.engine_row.pooled else 0,
+        full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
+        beside=beside if run.engine_row.pooled else 0,
         assumptions=_assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
     )  # fmt: skip
 

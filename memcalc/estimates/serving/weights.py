@@ -9,8 +9,8 @@ from memcalc.blocks.reused import Reused
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
-from memcalc.estimates.stored_weights import stored_weights
-from memcalc.formulas.serving import adapter_bytes, rotary_table_bytes
+from memcalc.estimates.stored_weights import leading_format, stored_weights
+from memcalc.formulas.serving import absorbed_bytes, adapter_bytes, rotary_table_bytes
 from memcalc.specs.serving import Serving
 
 ADAPTED_ROLES = ("attention", "mlp")
@@ -21,14 +21,15 @@ def weight_lines(architecture: Architecture, run: Serving, stage: Stage) -> tupl
     row = run.engine_row
     stored = stored_weights(stage, architecture, run.weights, engine=row.name, host_embedding=row.host_embedding)
     tables = rotary_tables(architecture) if row.rotary_table else ()
-    if not (tables or run.lora_adapters):
+    absorbed = row.absorbs and number_format(leading_format(architecture, run.weights)).bits_per_value < 16
+    if not (tables or absorbed or run.lora_adapters):
         return stored
-    return stored + _beside(stage, run.compute_format, tables, run.lora_adapters, run.lora_rank)
+    return stored + _beside(stage, run.compute_format, tables, absorbed, run.lora_adapters, run.lora_rank)
 
 
 @lru_cache(maxsize=1024)
 def _beside(
-    stage: Stage, compute_format: str, tables: tuple[tuple[int, int], ...], adapters: int, rank: int
+    stage: Stage, compute_format: str, tables: tuple[tuple[int, int], ...], absorbed: bool, adapters: int, rank: int
 ) -> tuple[Line, ...]:
     size = number_format(compute_format).block_bytes
     lines = [
@@ -36,6 +37,10 @@ def _beside(
              rotary_dim=rotary_dim, bytes_per_value=size)
         for positions, rotary_dim in tables
     ]  # fmt: skip
+    latent = sum(entry.elements for entry in stage.held if entry.path.endswith("/attention/kv_up")) if absorbed else 0
+    if latent:
+        lines.append(line("weights", "absorbed up-projections", "always", absorbed_bytes, elements=latent,
+                          bytes_per_value=size))  # fmt: skip
     if adapters:
         lines.append(line("weights", "adapters", "always", adapter_bytes, adapters=adapters, rank=rank, widths=_widths(stage),
                           bytes_per_value=size))  # fmt: skip

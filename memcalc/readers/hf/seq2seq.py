@@ -178,7 +178,8 @@ def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool
     make = post_norm if after else pre_norm
     attention = replace(_attention(c, "decoder", key_bias=key_bias), causal=True)
     layer = make(norm, attention, _mlp(c, "decoder"))
-    crossing = ("cross_attention", replace(attention, cross=True, causal=False))
+    source = c.integer("max_source_positions", 0, low=0)
+    crossing = ("cross_attention", replace(attention, cross=True, causal=False, source=source))
     cross: Named = (crossing, ("cross_attention_norm", norm))
     return Layer(layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
 
