@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
 
+from memcalc import __version__
 from memcalc.blocks.stored import StoredTensors
-from memcalc.errors import InputError, one_line
+from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import MAX_CONFIG_BYTES, decoded, parse_json_object
 from memcalc.readers.weights import (
     INDEX,
@@ -38,7 +39,7 @@ LISTING_BYTES = 16 * 2**20
 BUFFER = 2**20  # of one ranged request: most headers fit into it
 _PART = r"[A-Za-z0-9_][\w.-]{0,95}"
 _ADDRESS = re.compile(
-    rf"(?P<repository>{_PART}(?:/{_PART})?)(?:@(?P<revision>[\w.%-]{{1,200}}))?(?P<file>(?:/[^/\\]{{1,200}})*)", re.ASCII
+    rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[\w.%-]{{1,200}}))?(?P<file>(?:/[^/\\]{{1,200}})*)", re.ASCII
 )
 
 
@@ -154,8 +155,6 @@ def read_repository(address: str) -> WeightFiles:
     repository = Repository(found["repository"], found["revision"] or "")
     name, title = found["file"].lstrip("/"), found["repository"].rpartition("/")[2]
     if name and name not in repository.sizes:
-        from memcalc.errors import nearest
-
         raise InputError(f"holds no file {one_line(name, 100)}{nearest(name, repository.sizes)}", place=repository.place)
     values: dict[str, Any] = {}
     if "config.json" in repository.sizes and not name.endswith(".gguf"):
@@ -208,14 +207,16 @@ class Client(NamedTuple):
 
 def _client() -> Client:
     try:
-        from huggingface_hub import constants
+        from huggingface_hub import constants, get_token
         from huggingface_hub.errors import HTTPError
-        from huggingface_hub.utils import build_hf_headers, get_session
+        from huggingface_hub.utils import get_session
     except ImportError:
         raise InputError("needs the package huggingface_hub: pip install 'memcalc[hub]'", place="hf://") from None
     endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+(/[\w./-]*)?", endpoint):
+    if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?(/[\w./-]*)?", endpoint):
         raise InputError(f"{one_line(endpoint, 80)} is no http address", place="HF_ENDPOINT")
     # bytes as they are stored: a range of a compressed answer would mean nothing
-    headers = {**build_hf_headers(library_name="memcalc"), "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"memcalc/{__version__}", "Accept-Encoding": "identity"}
+    if token := get_token():
+        headers["Authorization"] = f"Bearer {token}"
     return Client(get_session(), headers, HTTPError, endpoint)

@@ -48,7 +48,8 @@ def inspect_report(
     if stored:
         from memcalc.report.stored import bits_per_parameter, stored_document, stored_tables
 
-        document.setdefault("model", {"name": name, "parameters": stored.parameters})
+        known = {} if stored.parameters is None else {"parameters": stored.parameters}
+        document.setdefault("model", {"name": name, **known})
         document["stored"] = stored_document(stored)
         tables = (*tables[:2], *stored_tables(stored, detailed=architecture is None), *tables[2:])
         bits = bits_per_parameter(stored)

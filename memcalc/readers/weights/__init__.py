@@ -178,7 +178,7 @@ def _count(metadata: Mapping[str, Any], key: str, place: str) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < 2**63:
-        raise InputError(f"metadata.{key} must be a number of bytes or parameters, not {str(value)[:40]}", place=place)
+        raise InputError(f"metadata.{key} must be a number of bytes or parameters, not {one_line(str(value), 40)}", place=place)
     return value
 
 

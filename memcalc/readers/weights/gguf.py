@@ -7,7 +7,7 @@ Source: ggml docs/gguf.md (versions 2 and 3, either byte order); types as in ggm
 import os
 from collections.abc import Mapping
 from math import prod
-from struct import Struct
+from struct import calcsize, unpack
 from typing import Any, NamedTuple
 
 from memcalc.blocks.stored import StoredTensor
@@ -23,7 +23,6 @@ MAX_TENSOR_NAME = 1024  # bytes; ggml itself keeps 64
 MAX_DIMENSIONS = 4
 MAX_KEPT = 2048  # entries of an array whose values are kept: one a layer is what a model's own keys need
 MAX_TEXT = 4096  # bytes of a string whose value is kept: names, not chat templates
-MAX_NESTING = 4
 CHUNK = 2**20
 ALIGNMENT = 32
 
@@ -57,8 +56,8 @@ class _Reader(NamedTuple):
             raise self.source.error(f"its header is longer than {MAX_HEADER // 2**20} MiB")
 
     def number(self, code: str, what: str) -> Any:
-        packed = Struct(self.order + code)
-        return packed.unpack(self.source.read(packed.size, what))[0]
+        packed = self.order + code
+        return unpack(packed, self.source.read(calcsize(packed), what))[0]
 
     def text(self, what: str, most: int) -> str:
         length = self.number("Q", what)
@@ -95,7 +94,7 @@ def read_header(source: Source) -> tuple[list[StoredTensor], dict[str, Any]]:
         key = reader.text("a key", MAX_NAME)
         if key in metadata:
             raise source.error(f"the key {one_line(key, 80)} stands twice")
-        metadata[key] = _value(reader, reader.number("I", "a value's type"), f"the value of {one_line(key, 80)}", 0)
+        metadata[key] = _value(reader, reader.number("I", "a value's type"), f"the value of {one_line(key, 80)}")
     file = os.path.basename(source.place)
     placed = [_tensor(reader, file) for _ in range(tensors)]
     reader.check_length()
@@ -103,7 +102,7 @@ def read_header(source: Source) -> tuple[list[StoredTensor], dict[str, Any]]:
     return [tensor for _, tensor in placed], metadata
 
 
-def _value(reader: _Reader, kind: int, what: str, depth: int) -> Any:
+def _value(reader: _Reader, kind: int, what: str) -> Any:
     if kind in SCALARS:
         return reader.number(SCALARS[kind], what)
     if kind == STRING:
@@ -112,30 +111,25 @@ def _value(reader: _Reader, kind: int, what: str, depth: int) -> Any:
             reader.skip(length, what)
             return Long(length)
         return reader.source.read(length, what).decode("utf-8", "replace")
-    if kind != ARRAY:
-        raise reader.source.error(f"{what} is of the unknown type {kind}")
-    if depth == MAX_NESTING:
-        raise reader.source.error(f"{what} nests arrays deeper than {MAX_NESTING}")
-    return _array(reader, what, depth)
+    if kind == ARRAY:
+        return _array(reader, what)
+    raise reader.source.error(f"{what} is of the unknown type {kind}")
 
 
-def _array(reader: _Reader, what: str, depth: int) -> list[Any] | Long:
+def _array(reader: _Reader, what: str) -> list[Any] | Long:
     kind, length = reader.number("I", what), reader.number("Q", what)
     if kind in SCALARS:
-        each = Struct(reader.order + SCALARS[kind]).size
+        each = calcsize(reader.order + SCALARS[kind])
         if length > MAX_KEPT:
             reader.skip(length * each, what)
             return Long(length)
         packed = reader.source.read(length * each, what)
-        return list(Struct(f"{reader.order}{length}{SCALARS[kind]}").unpack(packed))
+        return list(unpack(f"{reader.order}{length}{SCALARS[kind]}", packed))
+    if kind != STRING:  # ggml reads no arrays of arrays either
+        raise reader.source.error(f"{what} is an array of the unknown type {kind}")
     if length > reader.source.left // 8:
         raise reader.source.error(f"{what} claims {length:,} entries, which {reader.source.left:,} bytes cannot hold")
-    if kind == STRING:
-        _skip_strings(reader, length, what)
-        return Long(length)
-    for _ in range(length):  # arrays of arrays: no model key is one
-        _value(reader, kind, what, depth + 1)
-        reader.check_length()
+    _skip_strings(reader, length, what)
     return Long(length)
 
 
@@ -177,7 +171,7 @@ def _check_data(source: Source, placed: list[tuple[int, StoredTensor]], metadata
     """Each tensor's bytes lie in the file, aligned, and no two share any."""
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or not 1 <= alignment <= 2**20 or alignment & (alignment - 1):
-        raise source.error(f"general.alignment must be a power of two up to 1 MiB, not {str(alignment)[:40]}")
+        raise source.error(f"general.alignment must be a power of two up to 1 MiB, not {one_line(str(alignment), 40)}")
     base = -(-source.file.tell() // alignment) * alignment
     names: set[str] = set()
     end = 0
@@ -193,5 +187,5 @@ def _check_data(source: Source, placed: list[tuple[int, StoredTensor]], metadata
         if offset > -(-end // alignment) * alignment:
             raise source.error(f"{shown} starts at byte {offset:,} of the data, after a gap from {end:,} on")
         end = offset + tensor.bytes
-    if base + end > source.size:
+    if end and base + end > source.size:  # a vocabulary alone needs no padding
         raise source.error(f"truncated: its tensors reach to byte {base + end:,}, but the file has {source.size:,}")

@@ -90,16 +90,20 @@ def _tensor(name: str, entry: Any, file: str, source: Source) -> tuple[int, int,
     if found is None:
         raise source.error(f"{shown}: dtype {str(dtype)[:40]!r} is not one of {', '.join(FORMATS)}")
     if not _whole_numbers(shape) or len(shape) > MAX_DIMENSIONS:
-        raise source.error(f"{shown}: shape must be a list of whole numbers from 0 on, not {str(shape)[:60]}")
+        raise source.error(f"{shown}: shape must be a list of whole numbers from 0 on, not {one_line(str(shape), 60)}")
     if not _whole_numbers(offsets) or len(offsets) != 2:
-        raise source.error(f"{shown}: data_offsets must be two whole numbers, not {str(offsets)[:60]}")
+        raise source.error(f"{shown}: data_offsets must be two whole numbers, not {one_line(str(offsets), 60)}")
     start, end = offsets
     elements = prod(shape)
     if elements > MAX_BYTES or elements * found.block_bytes % found.block_size:
-        raise source.error(f"{shown}: shape {str(shape)[:60]} of {dtype} is no whole number of bytes that a file can hold")
+        raise source.error(
+            f"{shown}: shape {one_line(str(shape), 60)} of {dtype} is no whole number of bytes that a file can hold"
+        )
     size = found.bytes_for(elements)
     if end - start != size:
-        raise source.error(f"{shown}: {dtype} of shape {str(shape)[:60]} takes {size:,} bytes, not the {end - start:,} given")
+        raise source.error(
+            f"{shown}: {dtype} of shape {one_line(str(shape), 60)} takes {size:,} bytes, not the {end - start:,} given"
+        )
     return start, end, StoredTensor(name, found.name, tuple(shape), size, file)
 
 
