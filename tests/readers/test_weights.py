@@ -370,7 +370,7 @@ def test_files_written_by_the_safetensors_package(tmp_path: Path) -> None:
     ],
 )
 def test_place_of_a_tensor(name: str, role: str, part: str, layer: int | None) -> None:
-    assert place(name) == (role, part, layer)
+    assert place(name) == (role, layer, part)
     assert role in ROLES
 
 

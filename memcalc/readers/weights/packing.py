@@ -65,8 +65,7 @@ def described(tensors: Iterable[StoredTensor], quantization: Mapping[str, Any] |
     listed = list(tensors)
     by_name = {tensor.name: tensor for tensor in listed}
     for tensor in listed:
-        where = place(tensor.name)
-        yield tensor._replace(**where._asdict(), parameters=_weights(tensor, by_name, quantization or {}))
+        yield StoredTensor(*tensor[:5], *place(tensor.name), _weights(tensor, by_name, quantization or {}))
 
 
 def _weights(tensor: StoredTensor, names: Mapping[str, StoredTensor], quantization: Mapping[str, Any]) -> int | None:
@@ -86,6 +85,8 @@ def _weights(tensor: StoredTensor, names: Mapping[str, StoredTensor], quantizati
 
 def _is_auxiliary(name: str, names: Mapping[str, StoredTensor]) -> bool:
     """Whether it is the scale or table of a weight that is there too."""
+    if name.endswith((".weight", ".bias")):
+        return False
     start = len(name)
     for _ in range(_LONGEST):  # the last component, the last two, …
         start = name.rfind(".", 0, start)

@@ -15,10 +15,11 @@ class Place(NamedTuple):
     """Where a tensor belongs."""
 
     role: str
-    part: str
     layer: int | None
+    part: str
 
 
+_DIGITS = re.compile(r"\d+")
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|blk|blocks?|h|resblocks)\.(\d+)\.")
 
 # part ← what its tensors' names hold
@@ -62,13 +63,14 @@ def place(name: str) -> Place:
     """The place of a tensor of that name.
 
     >>> place("model.layers.3.self_attn.q_proj.weight")
-    Place(role='attention', part='language', layer=3)
+    Place(role='attention', layer=3, part='language')
     >>> place("blk.3.ffn_gate_exps.weight").role, place("model.layers.3.mlp.gate.weight").role
     ('experts', 'router')
     """
     found = _LAYER.search(name)
     layer = int(found[1][:9]) if found else None
-    return Place(*_kind(re.sub(r"\d+", "0", name)), layer)
+    role, part = _kind(_DIGITS.sub("0", name))
+    return Place(role, layer, part)
 
 
 @lru_cache(maxsize=4096)

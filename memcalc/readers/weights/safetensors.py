@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 from memcalc.blocks.stored import StoredTensor
 from memcalc.dtypes import NumberFormat, number_format
-from memcalc.errors import one_line
+from memcalc.errors import InputError, one_line
 from memcalc.readers.files import unique_object
 from memcalc.readers.weights.source import MAX_TENSORS, Source
 
@@ -80,30 +80,29 @@ def _parsed(data: bytes, source: Source) -> dict[str, Any]:
 
 def _tensor(name: str, entry: Any, file: str, source: Source) -> tuple[int, int, StoredTensor]:
     """(start, end, tensor) of one entry of the header."""
-    shown = f"tensor {one_line(name, 80)}"
+
+    def wrong(message: str) -> InputError:
+        return source.error(f"tensor {one_line(name, 80)}: {message}")
+
     if not name.isprintable():  # also no half of a surrogate pair, which no output could write
-        raise source.error(f"{shown}: its name holds characters that cannot be printed")
+        raise wrong("its name holds characters that cannot be printed")
     if not isinstance(entry, dict):
-        raise source.error(f"{shown} must be an object with dtype, shape and data_offsets")
+        raise wrong("must be an object with dtype, shape and data_offsets")
     dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     found = FORMATS.get(dtype) if isinstance(dtype, str) else None
     if found is None:
-        raise source.error(f"{shown}: dtype {str(dtype)[:40]!r} is not one of {', '.join(FORMATS)}")
+        raise wrong(f"dtype {str(dtype)[:40]!r} is not one of {', '.join(FORMATS)}")
     if not _whole_numbers(shape) or len(shape) > MAX_DIMENSIONS:
-        raise source.error(f"{shown}: shape must be a list of whole numbers from 0 on, not {one_line(str(shape), 60)}")
+        raise wrong(f"shape must be a list of whole numbers from 0 on, not {one_line(str(shape), 60)}")
     if not _whole_numbers(offsets) or len(offsets) != 2:
-        raise source.error(f"{shown}: data_offsets must be two whole numbers, not {one_line(str(offsets), 60)}")
+        raise wrong(f"data_offsets must be two whole numbers, not {one_line(str(offsets), 60)}")
     start, end = offsets
     elements = prod(shape)
     if elements > MAX_BYTES or elements * found.block_bytes % found.block_size:
-        raise source.error(
-            f"{shown}: shape {one_line(str(shape), 60)} of {dtype} is no whole number of bytes that a file can hold"
-        )
+        raise wrong(f"shape {one_line(str(shape), 60)} of {dtype} is no whole number of bytes that a file can hold")
     size = found.bytes_for(elements)
     if end - start != size:
-        raise source.error(
-            f"{shown}: {dtype} of shape {one_line(str(shape), 60)} takes {size:,} bytes, not the {end - start:,} given"
-        )
+        raise wrong(f"{dtype} of shape {one_line(str(shape), 60)} takes {size:,} bytes, not the {end - start:,} given")
     return start, end, StoredTensor(name, found.name, tuple(shape), size, file)
 
 
