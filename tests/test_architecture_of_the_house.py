@@ -47,6 +47,7 @@ OUTSIDE = {
     "pydantic": {"readers", "specs"},
     "torch": {"trace"},
     "transformers": {"trace"},
+    "huggingface_hub": {"readers"},
 }
 
 # Calls that touch the outside world, and the packages or modules that may make them.

@@ -36,7 +36,10 @@ CASES = (
     (TRAIN, (), "the table"),
     (("train", "MODEL", "--help"), ("pydantic", "rich", "tomllib", "memcalc.estimates"), "help of one command"),
 )
-NEVER = ("torch", "numpy", "transformers", "requests", "urllib.request", "http.client", "asyncio")
+NEVER = (
+    "torch", "numpy", "transformers", "huggingface_hub", "httpx", "requests", "urllib.request", "http.client", "asyncio",
+    "memcalc.readers.hub",
+)  # fmt: skip
 
 
 def imported(*words: str) -> set[str]:

@@ -26,7 +26,7 @@ COMMANDS: dict[str, Entry] = {
     "check": Entry("check", "CI gate: sizing files with limits; exit 0 or 1."),
     "validate": Entry("validate", "Predictions against published measurements, with the error of each."),
     "trace": Entry("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch])."),
-    "inspect": Entry("inspect", "What a config.json holds: parameters by role, layers, formats."),
+    "inspect": Entry("inspect", "What a config.json, safetensors or GGUF file holds: parameters by role, layers, formats."),
     "models": Entry("listings", "List model presets; with a NAME, show one."),
     "gpus": Entry("listings", "List accelerators; with a NAME, show one."),
     "formats": Entry("listings", "List number formats; with a NAME, show one."),

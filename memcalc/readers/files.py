@@ -2,49 +2,76 @@
 
 import json
 import os
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NoReturn
 
-from memcalc.errors import InputError
+from memcalc.errors import InputError, one_line
 
 MAX_CONFIG_BYTES = 8 * 2**20  # real config.json files are a few KiB; quantisation lists reach some hundred
 MAX_DEPTH = 64
 
 
-def read_text(path: str, limit: int = MAX_CONFIG_BYTES) -> str:
-    """The text of a regular file of at most `limit` bytes."""
+@contextmanager
+def regular_file(path: str) -> Iterator[BinaryIO]:
+    """An open file, if it is one; what cannot be opened or read is one clear line."""
     try:
         if not os.path.isfile(path):
-            raise InputError("is a folder, not a file" if os.path.isdir(path) else "no such file", place=path)
+            raise InputError("is a folder, not a file" if os.path.isdir(path) else "no such file", place=one_line(path))
         with open(path, "rb") as file:
-            data = file.read(limit + 1)
+            yield file
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", place=path) from None
-    except ValueError:  # a NUL in the name
-        raise InputError("not a usable file name", place=repr(path)) from None
+
+
+def read_text(path: str, limit: int = MAX_CONFIG_BYTES) -> str:
+    """The text of a regular file of at most `limit` bytes."""
+    with regular_file(path) as file:
+        data = file.read(limit + 1)
+    return decoded(data, path, limit)
+
+
+def decoded(data: bytes, place: str, limit: int = MAX_CONFIG_BYTES) -> str:
+    """UTF-8 text of at most `limit` bytes."""
     if len(data) > limit:
-        raise InputError(f"larger than {limit // 2**20} MiB, which no such file needs", place=path)
+        raise InputError(f"larger than {limit // 2**20} MiB, which no such file needs", place=place)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text (byte {error.start})", place=path) from None
+        raise InputError(f"not UTF-8 text (byte {error.start})", place=place) from None
 
 
-def read_json_object(path: str) -> dict[str, Any]:
-    """A JSON object from a file; anything else is refused with the reason."""
+def read_json_object(path: str, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
+    """A JSON object from a file of at most `limit` bytes; anything else is refused with the reason."""
+    return parse_json_object(read_text(path, limit), path)
+
+
+def parse_json_object(text: str, place: str) -> dict[str, Any]:
+    """The JSON object that a text holds; `place` names it in errors."""
     try:
-        value = json.loads(read_text(path), parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=unique_object)
     except RecursionError:
-        raise InputError("nested too deeply", place=path) from None
+        raise InputError("nested too deeply", place=place) from None
     except json.JSONDecodeError as error:
-        raise InputError(f"not JSON ({error.msg}, line {error.lineno} column {error.colno})", place=path) from None
-    except ValueError as error:  # NaN, or an integer of thousands of digits
+        raise InputError(f"not JSON ({error.msg}, line {error.lineno} column {error.colno})", place=place) from None
+    except ValueError as error:  # NaN, a key twice, or an integer of thousands of digits
         reason = "a number of too many digits" if "digits" in str(error) else str(error)
-        raise InputError(f"not usable JSON ({reason})", place=path) from None
+        raise InputError(f"not usable JSON ({reason})", place=place) from None
     if not isinstance(value, dict):
-        raise InputError(f"holds a JSON {type(value).__name__}, but an object is needed", place=path)
+        raise InputError(f"holds a JSON {type(value).__name__}, but an object is needed", place=place)
     if _depth(value) > MAX_DEPTH:
-        raise InputError(f"nested deeper than {MAX_DEPTH} levels", place=path)
+        raise InputError(f"nested deeper than {MAX_DEPTH} levels", place=place)
     return value
+
+
+def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys differ (an object_pairs_hook): of two values for one key, neither can be trusted."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {one_line(twice, 80)} stands twice")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,34 +1,78 @@
-"""MODEL on the command line → an architecture: a preset, a config.json, a folder holding one, or a parameter count."""
+"""MODEL on the command line → an architecture: a preset, a config.json, a weight file, a folder, or a parameter count."""
 
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.errors import InputError, Unsupported
+from memcalc.errors import InputError, MemcalcError
 from memcalc.readers.catalogue import read_preset
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
 from memcalc.units import parse_count
 
+if TYPE_CHECKING:  # headers are read only where weights are asked for
+    from memcalc.blocks.stored import StoredTensors
+
+HUB = "hf://"  # hf://org/name[@revision]: the only spelling that goes over the network
+WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _COUNT = re.compile(r"[\d.,_]+(e[+-]?\d+)?\s*[kKmMbBgGtT]?$")
 MAX_PARAMETERS = 10**18
 
 
 class Model(NamedTuple):
-    """What was asked for: an architecture, or nothing but a parameter count."""
+    """What was asked for: an architecture, or nothing but a parameter count.
+
+    Only `read_contents` gives weights whose architecture is not known; `problem` says why then.
+    """
 
     name: str
     architecture: Architecture | None
     parameters: int
-    origin: str  # "preset", "config" or "count"
+    origin: str  # "preset", "config", "weights", "hub" or "count"
     source: str = ""
+    stored: "StoredTensors | None" = None  # of weight files that were named; `stored_tensors` finds those beside a config
+    problem: MemcalcError | None = None
 
 
 def read_model(text: str, folders: Sequence[str] = ()) -> Model:
     """Find and read a model; an InputError says what was looked for when nothing is found."""
+    found = _find(text, folders)
+    if found.problem:
+        raise found.problem
+    return found
+
+
+def read_contents(text: str, folders: Sequence[str] = ()) -> Model:
+    """The same, with what its weight files hold, and without an architecture where nothing says it."""
+    found = _find(text, folders)
+    try:
+        return found._replace(stored=stored_tensors(found))
+    except InputError as error:
+        return found._replace(problem=error)
+
+
+def stored_tensors(model: Model) -> "StoredTensors | None":
+    """What a model's own weight files hold, tensor by tensor: those that were named, or those beside its config.json.
+
+    None for a preset, a bare count and a config without weights. Only headers are read.
+    """
+    if model.stored is not None or model.origin != "config":
+        return model.stored
+    from memcalc.readers.weights import find_weights, quantization, read_weights
+
+    weights = find_weights(os.path.dirname(os.path.abspath(model.source)))
+    return read_weights(weights, quantization(read_json_object(model.source))) if weights else None
+
+
+def _find(text: str, folders: Sequence[str]) -> Model:
+    if text.startswith(HUB):
+        from memcalc.readers.hub import read_repository
+
+        return _from_weights(text, "hub", *read_repository(text.removeprefix(HUB)))
     if _looks_like_path(text):
         return _from_path(text)
     if _COUNT.match(text):
@@ -72,13 +116,13 @@ def _architecture_table(preset: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _looks_like_path(text: str) -> bool:
-    return os.sep in text or text.endswith((".json", ".safetensors", ".gguf")) or os.path.exists(text)
+    return os.sep in text or text.endswith((".json", *WEIGHTS, *PICKLES)) or os.path.exists(text)
 
 
 def _config_file(path: str) -> str:
-    """The config.json that a path names or holds."""
-    if path.endswith((".safetensors", ".gguf")):
-        raise Unsupported(f"{path}: reading tensor files is not supported yet; give the config.json beside it")
+    """The config.json that a path names, holds, or has beside it where it is a weight file."""
+    if path.endswith(WEIGHTS):
+        path = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(path):
         return path
     config = os.path.join(path, "config.json")
@@ -88,8 +132,24 @@ def _config_file(path: str) -> str:
 
 
 def _from_path(path: str) -> Model:
+    if path.lower().endswith(PICKLES):
+        raise InputError("a pickle: opening it would run its code; give safetensors, GGUF or a config.json", place=path)
+    if path.endswith(WEIGHTS) or (os.path.isdir(path) and not os.path.isfile(os.path.join(path, "config.json"))):
+        from memcalc.readers.weights.model import read_weight_files
+
+        return _from_weights(path, "weights", *read_weight_files(path))
     path = _config_file(path)
     architecture = read_config(read_json_object(path), path)
     folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
     named = replace(architecture, name=folder or "config.json")
     return Model(named.name, named, named.parameters, "config", path)
+
+
+def _from_weights(
+    text: str, origin: str, name: str, stored: "StoredTensors | None", architecture: Architecture | None,
+    problem: MemcalcError | None,
+) -> Model:  # fmt: skip
+    if architecture is None:
+        return Model(name, None, (stored and stored.parameters) or 0, origin, text, stored, problem)
+    named = replace(architecture, name=name)
+    return Model(name, named, named.parameters, origin, text, stored)

@@ -12,6 +12,39 @@ class ModelDocument(TypedDict, total=False):
     embedding_parameters: int | None
 
 
+class StoredRole(TypedDict):
+    tensors: int
+    parameters: int | None
+    bytes: int
+
+
+class StoredGroup(TypedDict):
+    """Equal tensors: `*` stands for the numbers that differ; bytes and parameters are those of all `count` of them."""
+
+    name: str
+    role: str
+    part: str
+    format: str
+    shape: list[int]
+    count: int
+    bytes: int
+    parameters: int | None
+
+
+class Stored(TypedDict, total=False):
+    """What weight files hold, exactly as stored."""
+
+    kind: Literal["safetensors", "gguf"]
+    files: list[str]
+    tensors: int
+    bytes: int | None
+    parameters: int | None
+    bits_per_parameter: float | None
+    bytes_by_format: dict[str, int]
+    roles: dict[str, StoredRole]
+    groups: list[StoredGroup]
+
+
 class PerGpu(TypedDict, total=False):
     """Bytes on the heaviest rank."""
 
@@ -115,6 +148,7 @@ class Document(TypedDict, total=False):
     schema: Literal["memcalc/1"]
     command: str
     model: ModelDocument
+    stored: Stored
     per_gpu: PerGpu
     capacity: Capacity | None
     speed: Speed | None

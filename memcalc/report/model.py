@@ -1,9 +1,12 @@
 """The `model` part of every document, and the report of `inspect` and `models NAME`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.report.report import SCHEMA, Column, Report, Table
+
+if TYPE_CHECKING:  # only weight files need it
+    from memcalc.blocks.stored import StoredTensors
 
 FORMATS_SHOWN = ("fp32", "bf16", "fp8-e4m3", "int8", "nf4-dq", "int4")
 
@@ -28,7 +31,35 @@ def model_document(name: str, architecture: Architecture | None, parameters: int
     }
 
 
-def inspect_report(name: str, architecture: Architecture, source: str) -> Report:
+def inspect_report(
+    name: str,
+    architecture: Architecture | None,
+    source: str,
+    stored: "StoredTensors | None" = None,
+    problem: Exception | None = None,
+) -> Report:
+    """What a model is and what its weight files hold, as far as either is known; `problem` says why one is not."""
+    about = _architecture_report(name, architecture) if architecture else Report({}, (), name)
+    document = {"schema": SCHEMA, **about.document}
+    warnings = [*(architecture.warnings if architecture else stored.warnings if stored else ())]
+    if problem:
+        warnings.append(str(problem))
+    heading, tables = about.heading, about.tables
+    if stored:
+        from memcalc.report.stored import bits_per_parameter, stored_document, stored_tables
+
+        known = {} if stored.parameters is None else {"parameters": stored.parameters}
+        document.setdefault("model", {"name": name, **known})
+        document["stored"] = stored_document(stored)
+        tables = (*tables[:2], *stored_tables(stored, detailed=architecture is None), *tables[2:])
+        bits = bits_per_parameter(stored)
+        heading += f"   {stored.kind}, {len(stored.files)} file{'s' * (len(stored.files) > 1)}"
+        heading += f", {bits:.4g} bits a parameter" if bits else ""
+    document |= {"source": source, "assumptions": list(architecture.notes) if architecture else [], "warnings": warnings}
+    return Report(document, tables, heading, notes=(*about.notes, *warnings, f"source: {source}"))
+
+
+def _architecture_report(name: str, architecture: Architecture) -> Report:
     """Architecture, parameters by role and by layer, and bytes in the usual number formats."""
     from memcalc.dtypes import number_format
 
@@ -36,15 +67,11 @@ def inspect_report(name: str, architecture: Architecture, source: str) -> Report
     layers = architecture.layers_by_run()
     formats = {name: number_format(name).bytes_for(architecture.parameters) for name in FORMATS_SHOWN}
     document = {
-        "schema": SCHEMA,
         "model": model_document(name, architecture, architecture.parameters),
         "roles": roles,
         "layers": {stack: [{"parameters": size, "count": count} for size, count in runs] for stack, runs in layers.items()},
         "blocks": _blocks(architecture),
         "formats": formats,
-        "source": source,
-        "assumptions": list(architecture.notes),
-        "warnings": list(architecture.warnings),
     }
     total = architecture.parameters
     rows: list[tuple[Any, ...]] = [
@@ -75,7 +102,7 @@ def inspect_report(name: str, architecture: Architecture, source: str) -> Report
         facts.append(architecture.dtype)
     if architecture.quantization.method:
         facts.append(f"checkpoint quantised: {architecture.quantization.method}")
-    notes = [*architecture.warnings, *architecture.notes, f"source: {source}"]
+    notes = list(architecture.notes)
     if active != total:
         notes.insert(0, f"active per token: {active:,} of {total:,} parameters")
     return Report(document, tables, f"{name}   {', '.join(facts)}", notes=tuple(notes))

@@ -213,7 +213,7 @@ REFUSED = (
     ("train 1e30", ("between 1 and 1e18",)),
     ("train 7.5.5B", ("'7.5.5B' is not a count",)),
     ("train nowhere/config.json", ("nowhere/config.json: no such file",)),
-    ("train model.gguf", ("model.gguf: ", "not supported yet")),
+    ("train model.gguf", ("model.gguf: ", "no such file")),
     ("train ''", ("''",)),
     ("train 7B 13B", ("unexpected extra argument",)),
     ("train 7B --format yaml", ("--format", "'yaml' is not one of")),
