@@ -67,6 +67,7 @@ SOURCES: dict[str, Source] = {
     ),
     "megatron-lm": Source("Megatron-LM core", "NVIDIA", 2024, "megatron/core: tensor_parallel, distributed optimizer"),
     "transformers": Source("Hugging Face transformers", "Hugging Face", 2026, "transformers 5.18 model classes"),
+    "weight-file": Source("The weight file itself", "its publisher", 2026, "safetensors or GGUF header"),
     "vllm": Source("vLLM", "vLLM contributors", 2026, "vllm 0.19, V1 engine"),
     "sglang": Source("SGLang", "SGLang contributors", 2025, "sglang 0.5, srt"),
     "llama.cpp": Source("llama.cpp", "ggml authors", 2025, "ggml-org/llama.cpp"),

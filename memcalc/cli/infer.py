@@ -65,6 +65,7 @@ def infer_command(
     """
     from memcalc.errors import InputError
     from memcalc.estimates.serving import Efficiency, estimate, speed
+    from memcalc.readers.models import stored_tensors
     from memcalc.report.serving import report
     from memcalc.specs.quantization import CHECKPOINT
     from memcalc.specs.serving import Serving
@@ -77,11 +78,11 @@ def infer_command(
             raise InputError(f"{precision!r:.40} is not fp32, fp16 or bf16 (other formats: --weights)", place="--precision")
         given.setdefault("kv_dtype", precision)
     found = _with_cache(model, presets, "MODEL")
-    stored = found.architecture.quantization
-    if stored.method and not stored.problem and precision is None:
+    quantization, files = found.architecture.quantization, stored_tensors(found)
+    if precision is None and (files or (quantization.method and not quantization.problem)):
         given.setdefault("weights", CHECKPOINT)
-    if stored.kv_format:
-        given.setdefault("kv_dtype", stored.kv_format)
+    if quantization.kv_format:
+        given.setdefault("kv_dtype", quantization.kv_format)
     guesses = _with_cache(draft, presets, "--draft") if draft else None
     if guesses:
         given.setdefault("draft_tokens", 4)
@@ -94,11 +95,11 @@ def infer_command(
     if require_fit and accelerator is None:
         raise InputError("needs a --gpu to fit into", place="--require-fit")
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
-    result = estimate(found.architecture, run, generation, memory, guesses.architecture if guesses else None)
+    result = estimate(found.architecture, run, generation, memory, guesses.architecture if guesses else None, files)
     efficiency = Efficiency(mfu, mbu, link_efficiency)
     if accelerator is None and any(share is not None for share in efficiency):
         raise InputError("needs a --gpu whose speed it is a share of", place="--mfu, --mbu, --link-efficiency")
-    bound = speed(found.architecture, run, accelerator, efficiency) if accelerator else None
+    bound = speed(found.architecture, run, accelerator, efficiency, files) if accelerator else None
     show(report(found, run, result, accelerator, bound), format_, get, output)
     if require_fit and not result.fits(memory):
         ctx.exit(1)

@@ -106,6 +106,18 @@ def absorbed_bytes(elements: int, bytes_per_value: int) -> int:
     return elements * bytes_per_value
 
 
+@formula("weight-file", "the header's byte ranges")
+def file_bytes(stored: int, held: int, whole: int) -> int:
+    """Bytes of a file's tensors, of which a rank holds held / whole.
+
+    ceil(stored × held / whole)      Returns bytes [B].
+
+    >>> file_bytes(1000, 1, 1), file_bytes(1001, 1, 2)
+    (1000, 501)
+    """
+    return -(-stored * held // whole)
+
+
 @formula("hu-2021", "section 4.1: A [rank, inputs] and B [outputs, rank] beside every linear")
 def adapter_bytes(adapters: int, rank: int, widths: int, bytes_per_value: int) -> int:
     """Slots for adapters served beside the model.

@@ -1,6 +1,7 @@
 """`memcalc infer`: weights and cache per GPU, how many fit, and the JSON contract."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +135,57 @@ def test_refused_in_one_line(memcalc: Run, folder: Folder, command: str, words: 
     assert result.err.count("\n") == 1, result.err
     missing = [word for word in words if word not in result.err]
     assert not missing, f"{missing} not said in: {result.err}"
+
+
+# --- weight files -------------------------------------------------------------------------------------------------------
+
+Q8_0, F32 = 8, 0
+
+
+@pytest.fixture
+def gguf(tmp_path: Path, weight_files: Any) -> str:
+    """A llama of four layers, matrices in q8_0, norms in fp32, embedding and head apart."""
+    hidden, vocabulary, feed_forward, depth = 64, 256, 128, 4
+    metadata = {"general.architecture": "llama", "llama.block_count": depth, "llama.context_length": 512,
+                "llama.embedding_length": hidden, "llama.feed_forward_length": feed_forward, "llama.attention.head_count": 4,
+                "llama.attention.head_count_kv": 2, "llama.attention.layer_norm_rms_epsilon": 1e-5,
+                "llama.vocab_size": vocabulary}  # fmt: skip
+    tensors: dict[str, tuple[int, tuple[int, ...]]] = {
+        "token_embd.weight": (Q8_0, (vocabulary, hidden)), "output.weight": (Q8_0, (vocabulary, hidden)),
+        "output_norm.weight": (F32, (hidden,)),
+    }  # fmt: skip
+    for i in range(depth):
+        matrices = {"attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
+                    "ffn_gate": (128, 64), "ffn_up": (128, 64), "ffn_down": (64, 128)}  # fmt: skip
+        tensors |= {f"blk.{i}.{name}.weight": (Q8_0, shape) for name, shape in matrices.items()}
+        tensors |= {f"blk.{i}.{name}.weight": (F32, (hidden,)) for name in ("attn_norm", "ffn_norm")}
+    return weight_files.gguf(tmp_path / "tiny.gguf", metadata, tensors)
+
+
+TABLE = 256 * 64 * 34 // 32  # embedding or head
+LAYER = (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64) * 34 // 32 + 2 * 64 * 4
+NORM = 64 * 4
+HOST_CACHE = 256 * 64 * 2  # of one layer: keys and values of 32 in bf16, 64 tokens padded to 256 cells
+
+# options, bytes on the GPU, bytes in host memory
+HELD = (
+    ("", 2 * TABLE + 4 * LAYER + NORM, 0),
+    ("--engine llama.cpp", TABLE + 4 * LAYER + NORM, TABLE),
+    ("--engine llama.cpp --gpu-layers 3", 3 * LAYER, 2 * TABLE + LAYER + NORM + HOST_CACHE),
+    ("--pp 4", TABLE + LAYER + NORM, 0),
+    ("--weights fp32", 4 * (2 * 256 * 64 + 4 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64 + 128) + 64), 0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "on_gpu", "in_host"), HELD)
+def test_a_files_weights_are_counted_as_they_are(memcalc: Run, gguf: str, options: str, on_gpu: int, in_host: int) -> None:
+    found = memcalc(f"infer {gguf} --context 64 {options} --format json")
+    assert found.code == 0, found.err
+    assert found.document["per_gpu"]["weights"] == on_gpu
+    assert found.document.get("host", {"weights": 0})["weights"] == in_host
+
+
+def test_tensor_parallelism_divides_a_files_matrices(memcalc: Run, gguf: str) -> None:
+    """Halves of all matrices, norms whole."""
+    found = memcalc(f"infer {gguf} --context 64 --tp 2 --get per_gpu.weights")
+    assert int(found.out) == TABLE + 4 * (LAYER - 512) // 2 + 4 * 512 + NORM

@@ -5,10 +5,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, depth_of, stages, stages_of
+from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, stages, stages_of
 from memcalc.estimates.serving.cache import kept
 from memcalc.estimates.serving.demand import Demand, Requests
 from memcalc.estimates.serving.forward import forward_lines, passes
@@ -16,6 +17,7 @@ from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import weight_assumptions
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.serving_engines import ServingEngine
+from memcalc.specs.quantization import CHECKPOINT, Mixture, stored_as
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
 
@@ -134,31 +136,50 @@ class ServingEstimate(NamedTuple):
 
 
 def estimate(
-    architecture: Architecture, run: Serving, generation: str = "", memory: int = 0, draft: Architecture | None = None
+    architecture: Architecture,
+    run: Serving,
+    generation: str = "",
+    memory: int = 0,
+    draft: Architecture | None = None,
+    files: StoredTensors | None = None,
 ) -> ServingEstimate:
     """The heaviest pipeline stage's rank for one architecture served one way.
 
     `generation` and `memory` [B] are the GPU's: engines' defaults depend on them. `draft` guesses tokens beside the model.
+    `files`: the tensors of the checkpoint, for weights as they are stored there.
     """
     _check(architecture, run.tp, run.pp, run.ep)
     if (draft is None) != (run.draft_tokens is None):
         raise SpecError("a draft model and the number of tokens that it guesses go together", "draft_tokens")
     if draft and run.pp > 1:
         raise Unsupported("a draft model beside pipeline stages is not modelled yet")
+    stored = None if run.weights == CHECKPOINT else stored_as(run.weights)
     etp = max(1, run.tp // run.ep)  # experts are cut by tensor parallelism only as far as expert parallelism does not
     if run.engine_row.host_embedding:
-        return max(_llama_cpp(architecture, run, generation, memory), key=lambda rank: rank.device)
+        return max(_llama_cpp(architecture, run, generation, memory, files), key=lambda rank: rank.device)
     found = [
-        _on_stage(architecture, run, stage, generation, memory, draft)
-        for stage in stages(architecture, run.tp, run.pp, run.ep, etp)
+        _on_stage(architecture, run, stage, generation, memory, draft, files)
+        for stage in _stages(architecture, run.tp, run.pp, run.ep, etp, files is not None or isinstance(stored, Mixture))
     ]
     return max(found, key=lambda rank: rank.peak)
 
 
+@lru_cache(maxsize=1024)
+def _stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int, apart: bool) -> tuple[Stage, ...]:
+    """The stages that can differ: `apart`, also those whose layers differ only in what a file stores."""
+    return tuple(all_stages(architecture, tp, pp, ep, etp)) if apart else stages(architecture, tp, pp, ep, etp)
+
+
 def _on_stage(
-    architecture: Architecture, run: Serving, stage: Stage, generation: str, memory: int, draft: Architecture | None = None
+    architecture: Architecture,
+    run: Serving,
+    stage: Stage,
+    generation: str,
+    memory: int,
+    draft: Architecture | None = None,
+    files: StoredTensors | None = None,
 ) -> ServingEstimate:
-    lines = list(weight_lines(architecture, run, stage))
+    lines = list(weight_lines(architecture, run, stage, files))
     small = None
     if draft:
         (small,) = stages(draft, run.tp, 1, 1, run.tp)
@@ -202,25 +223,34 @@ def _profiled(generation: str, several: bool, sharing_layers: bool, graphs: bool
 # --- layers in host memory: llama.cpp ---------------------------------------------------------------------------------
 
 
-def _llama_cpp(architecture: Architecture, run: Serving, generation: str, memory: int) -> Iterator[ServingEstimate]:
+def _llama_cpp(
+    architecture: Architecture, run: Serving, generation: str, memory: int, files: StoredTensors | None
+) -> Iterator[ServingEstimate]:
     """Whole layers on each GPU, from the first that is offloaded; the token embedding always in host memory."""
-    depth = depth_of(architecture)
-    offloaded = depth + 1 if run.gpu_layers is None else min(run.gpu_layers, depth + 1)
-    on_gpu = min(offloaded, depth)
-    even = [on_gpu // run.pp + (index < on_gpu % run.pp) for index in range(run.pp)]
-    host, *gpus = stages_of(architecture, [depth - on_gpu, *even])
-    moved: tuple[Held, ...] = ()
-    if offloaded <= depth:  # the head follows the last layer's example
-        last = gpus[-1]
-        moved = tuple(entry for entry in last.held if not entry.layered)
-        gpus[-1] = Stage.of(last.index, tuple(e for e in last.held if e.layered), False, last.sequence)
-    in_host = Stage.of(0, host.held + moved, False, host.sequence)
-    lines = [entry._replace(place="host") for entry in weight_lines(architecture, run, in_host)]
-    if host.layers:
-        lines += [entry._replace(place="host") for entry in kept(run, host, memory).lines]
+    in_host, *gpus = _split(architecture, run.gpu_layers, run.pp)
+    lines = [entry._replace(place="host") for entry in weight_lines(architecture, run, in_host, files, whole=True)]
+    if in_host.layers:
+        lines += [entry._replace(place="host") for entry in kept(run, in_host, memory).lines]
     for stage in gpus:
-        found = _on_stage(architecture, run, stage, generation, memory)
-        yield found._replace(lines=found.lines + tuple(lines), host=sum(entry.bytes for entry in lines))
+        found = _on_stage(architecture, run, stage, generation, memory, files=files)
+        own = sum(entry.bytes for entry in found.lines if entry.place == "host")
+        yield found._replace(lines=found.lines + tuple(lines), host=own + sum(entry.bytes for entry in lines))
+
+
+@lru_cache(maxsize=256)
+def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple[Stage, ...]:
+    """What stays in host memory, then what each GPU holds. The head is offloaded after the last layer."""
+    depth = depth_of(architecture)
+    offloaded = depth + 1 if gpu_layers is None else min(gpu_layers, depth + 1)
+    on_gpu = min(offloaded, depth)
+    host, *gpus = stages_of(architecture, [depth - on_gpu, *(on_gpu // pp + (index < on_gpu % pp) for index in range(pp))])
+    moved: tuple[Held, ...] = ()
+    if offloaded <= depth:
+        last = gpus[-1]
+        moved = tuple(e for e in last.held if not e.layered and not e.path.startswith("tied head"))
+        layers = tuple(entry for entry in last.held if entry.layered)
+        gpus[-1] = Stage.of(last.index, layers, False, last.sequence, before=last.before)
+    return Stage.of(0, host.held + moved, bool(moved), host.sequence), *gpus
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.roofline import Roofline, roofline
@@ -32,7 +33,13 @@ class Speed(NamedTuple):
     reason: str = ""
 
 
-def speed(architecture: Architecture, run: Serving, gpu: Accelerator, efficiency: Efficiency = PUBLISHED) -> Speed:
+def speed(
+    architecture: Architecture,
+    run: Serving,
+    gpu: Accelerator,
+    efficiency: Efficiency = PUBLISHED,
+    files: StoredTensors | None = None,
+) -> Speed:
     """Prefill and decode of one replica; what is not modelled comes back as the reason.
 
     Raises InputError for an efficiency that is no share.
@@ -43,7 +50,7 @@ def speed(architecture: Architecture, run: Serving, gpu: Accelerator, efficiency
         if run.draft_tokens:
             raise Unsupported("the speed of speculative decoding depends on how many guesses are right")
         whole = replace(run, pp=1, draft_tokens=None, lora_adapters=0)
-        stored = stored_by_role(estimate(architecture, whole, gpu.architecture, gpu.allocatable).lines)
+        stored = stored_by_role(estimate(architecture, whole, gpu.architecture, gpu.allocatable, files=files).lines)
         found = roofline(
             architecture, tp=run.tp, pp=run.pp, ep=run.ep, weights_bytes_per_rank=stored,
             weights_format=leading_format(architecture, run.weights),

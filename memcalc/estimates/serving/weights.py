@@ -6,20 +6,33 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.reused import Reused
+from memcalc.blocks.stored import StoredTensors
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
+from memcalc.estimates.serving.files import file_lines
 from memcalc.estimates.stored_weights import leading_format, stored_weights
 from memcalc.formulas.serving import absorbed_bytes, adapter_bytes, rotary_table_bytes
+from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 
 ADAPTED_ROLES = ("attention", "mlp")
 
 
-def weight_lines(architecture: Architecture, run: Serving, stage: Stage) -> tuple[Line, ...]:
-    """Weights of one rank, by role, and what else is loaded beside them; some stand in host memory."""
+def weight_lines(
+    architecture: Architecture, run: Serving, stage: Stage, files: StoredTensors | None = None, *, whole: bool = False
+) -> tuple[Line, ...]:
+    """Weights of one rank, by role, and what else is loaded beside them; some stand in host memory.
+
+    `files`: the checkpoint's own tensors, counted as they are where that is how weights are stored. `whole`: the stage is in
+    one memory, its token table too.
+    """
     row = run.engine_row
-    stored = stored_weights(stage, architecture, run.weights, engine=row.name, host_embedding=row.host_embedding)
+    if files and files.tensors and run.weights == CHECKPOINT:
+        stored = file_lines(files, stage, row.host_embedding and not whole)
+    else:
+        stored = stored_weights(stage, architecture, run.weights, engine=row.name,
+                                host_embedding=row.host_embedding and not whole)  # fmt: skip
     tables = rotary_tables(architecture) if row.rotary_table else ()
     absorbed = row.absorbs and number_format(leading_format(architecture, run.weights)).bits_per_value < 16
     if not (tables or absorbed or run.lora_adapters):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.architecture import Architecture, Quantization
 from memcalc.blocks.stored import LANGUAGE, PREDICTION, StoredTensor, StoredTensors
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError, MemcalcError, Unsupported, one_line
@@ -56,7 +56,7 @@ def _architecture(stored: StoredTensors, values: Mapping[str, Any], place: str) 
     found = read_config(config_values(stored, place), place)
     most = next(iter(stored.bytes_by_format))
     if number_format(most).kind == "block":
-        return replace(found, quantization=most)
+        return replace(found, quantization=Quantization(most))
     return replace(found, dtype=most)
 
 

@@ -44,7 +44,8 @@ RULES = tuple(
         ("position", r"wpe|position_em|embed_positions|pos_emb"),
         ("embedding", r"embed_tokens|word_embeddings|(?:^|\.)wte\.|embed_in|tok_embeddings|token_embd|(?:^|\.)shared\.|"
                       r"embeddings\.weight"),
-        ("head", r"lm_head|embed_out|^output\.(?:weight|bias)|^score\.|classifier|^cls\.predictions|^vocab_(?:transform|projector)"),
+        ("head", r"lm_head|embed_out|^output\.(?:weight|bias)|^score\.|classifier|^cls\.predictions|"
+                 r"^vocab_(?:transform|projector)"),
         ("router", r"(?:mlp|block_sparse_moe|feed_forward|moe|ffn|mixer)\.(?:gate|router)\.|router|shared_expert_gate|gate_inp|"
                    r"score_correction|exp_probs|correction_bias|tid2eid"),
         ("mlp", r"shared_experts?\.|shared_mlp|_shexp"),
@@ -52,7 +53,8 @@ RULES = tuple(
         ("linear-attention", r"linear_attn|linear_attention|delta|kda"),
         ("attention", r"(?:^|[._])(?:q|k|v|o)_proj|qkv_proj|attn\."),
         ("mlp", r"(?:^|\.)(?:up|down|gate|gate_up)_proj|latent_proj|dense_(?:h|4h)_to"),
-        ("state-space", r"mamba|ssm_|(?:^|\.)conv\.(?:conv|in_proj|out_proj)\.|(?:^|\.)mixer\.|A_log|dt_proj|temporal_block|rg_lru"),
+        ("state-space", r"mamba|ssm_|(?:^|\.)conv\.(?:conv|in_proj|out_proj)\.|(?:^|\.)mixer\.|A_log|dt_proj|"
+                        r"temporal_block|rg_lru"),
         ("attention", r"attn|attention|sinks|query_key_value|Wqkv|EncDec|SelfAttention"),
         ("mlp", r"mlp|ffn|feed_forward|(?:^|\.)fc\d?|DenseReluDense|intermediate|dense"),
     )
