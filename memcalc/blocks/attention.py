@@ -5,6 +5,7 @@ from typing import Any
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.attention_kernels import attend, rotate
+from memcalc.blocks.biased_attention import attend_with_bias
 from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
@@ -47,7 +48,7 @@ class Attention:
     rotary: bool = True
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
-    alibi: bool = False  # a linear bias on the scores instead of positions
+    alibi: str = ""  # a linear bias on the scores instead of positions: whose way of adding it, a row of ALIBI
     dropout: float = 0.0  # on the attention probabilities
     output_dropout: float = 0.0  # after the output projection
     inputs: int = 0
@@ -138,7 +139,6 @@ class Attention:
             ("attention that shares keys and values", self.shares_cache or self.values_are_keys),
             ("cross-attention", self.cross),
             ("a learned relative position bias", self.relative_buckets),
-            ("linear position biases (ALiBi)", self.alibi),
             ("a norm on values", self.value_norm),
         ):
             if present:
@@ -155,7 +155,10 @@ class Attention:
             key = self.key_norm.forward(t, p, key, self._norm_groups(self.key_norm, kv_heads))
         if self.rotary:
             query, key = rotate(t, p, query, self._rotated), rotate(t, p, key, self._rotated)
-        mixed = attend(t, p, self, query, key, value, heads, kv_heads)
+        if self.alibi:
+            mixed = attend_with_bias(t, p, self, query, key, value, heads)
+        else:
+            mixed = attend(t, p, self, query, key, value, heads, kv_heads)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width = heads * (self.v_head_dim or self.head_dim)

@@ -7,6 +7,7 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.playing import Played, play, play_entry, play_exit
+from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.estimates.adapters import adapter_names
@@ -81,11 +82,17 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
     recomputed, the attention mask that every checkpoint keeps a reference to."""
     here = run.seq_len // run.parallelism.cp
     rotary = sum(2 * here * dims for dims in _rotary(architecture)) * profile.residual + input_leaf(architecture, run, profile)
-    if run.recompute != "full":
-        return rotary
+    masks = _shared_masks(architecture, profile, run.recompute == "full")
+    if run.recompute != "full" or masks:
+        return rotary + int(masks * run.micro_batch * here * run.seq_len)
     if run.attention == "eager":
         return rotary + here * run.seq_len * profile.residual
     return rotary + (here * run.seq_len if profile.masked else 0)
+
+
+def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
+    """Bytes a token pair of masks that all layers share, one of each kind."""
+    return sum({shared_mask(block, profile, passed=passed).pair for block in _attentions(architecture) if block.alibi})
 
 
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:

@@ -140,7 +140,9 @@ def _attention(
 
     if torch.is_autocast_enabled("cpu"):
         lower = torch.get_autocast_dtype("cpu")
-        query, key, value = (x.to(lower) if x.dtype == torch.float32 else x for x in (query, key, value))
+        query, key, value, attn_mask = (
+            x.to(lower) if x is not None and x.dtype == torch.float32 else x for x in (query, key, value, attn_mask)
+        )
     half = query.dtype in (torch.bfloat16, torch.float16)
     same_width = query.shape[-1] == value.shape[-1] <= MAX_FLASH_HEAD
     aten = torch.ops.aten

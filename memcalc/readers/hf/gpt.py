@@ -113,15 +113,15 @@ def opt(c: Config) -> Architecture:
 def bloom(c: Config) -> Architecture:
     """ALiBi positions, and a norm right after the embedding."""
     norm, dropout = layer_norm(c), c.number("hidden_dropout", 0.0)
-    block = full_attention(c, query_bias=True, output_bias=True, fused=True, rotary=False, alibi=True, output_dropout=dropout)
-    feed_forward = MLP(norm.size, 4 * norm.size, gated=False, bias=True, activation="gelu", dropout=dropout)
+    block = full_attention(c, query_bias=True, output_bias=True, fused=True, rotary=False, alibi="bloom", output_dropout=dropout)
+    feed_forward = MLP(norm.size, 4 * norm.size, gated=False, bias=True, activation="gelu_bloom", dropout=dropout)
     return decoder(c, pre_norm(norm, block, feed_forward), norm, after_embedding=(("embedding_norm", norm),))
 
 
 def mpt(c: Config) -> Architecture:
     """ALiBi positions and no biases at all, not even in the norms: the library ignores no_bias and expansion_ratio."""
     norm, dropout = layer_norm(c, bias=False), c.sub("attn_config", {}).number("attn_pdrop", 0.0)
-    block = full_attention(c, fused=True, rotary=False, alibi=True, dropout=dropout, output_dropout=dropout)
+    block = full_attention(c, fused=True, rotary=False, alibi="mpt", dropout=dropout, output_dropout=dropout)
     feed_forward = MLP(norm.size, 4 * norm.size, gated=False, activation="gelu", dropout=dropout)
     return decoder(c, pre_norm(norm, block, feed_forward), norm)
 

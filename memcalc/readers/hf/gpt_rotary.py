@@ -88,7 +88,7 @@ def falcon(c: Config) -> Architecture:
         output_bias=bias,
         fused=True,
         rotary=not alibi,
-        alibi=alibi,
+        alibi="falcon" if alibi else "",
         output_dropout=0.0 if side_by_side else c.number("attention_dropout", 0.0),
     )
     feed_forward = plain_mlp(c, bias=bias, dropout=dropout)
