@@ -17,10 +17,14 @@ Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the o
 
 @dataclass(frozen=True)
 class Layer:
-    """One distinct layer: its blocks in order. `parallel`: attention and MLP read the same input (GPT-J, Falcon)."""
+    """One distinct layer: its blocks in order. `parallel`: attention and MLP read the same input (GPT-J, Falcon).
+
+    `normalises_sum`: norms after a block take the sum with the residual (BERT, BART, OPT-350M), not what the block returns.
+    """
 
     blocks: Named
     parallel: bool = False
+    normalises_sum: bool = False
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:

@@ -146,7 +146,7 @@ def _eager(
         scores = t.emit("softcap", [scores], pairs, scores.each)
         if scores.grad:
             t.nodes[-1].saves = (scores,)
-    wide = scores.each if _keeps_type(a) and not p.autocast else FP32
+    wide = scores.each if a.narrow and not p.autocast else FP32
     probabilities = ops.softmax(t, scores, wide)
     probabilities = ops.cast(t, probabilities, query.each)
     if drops:
@@ -180,11 +180,6 @@ def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var,
     kept = ops.cast(t, ops.dropout(t, p, kept, a.dropout) if drops else kept, each)
     out = t.emit("mixed", [kept, value], Size(token=heads * (a.v_head_dim or a.head_dim)), each, [kept, value])
     return t.emit("transposed", [out], out.elements, out.each)
-
-
-def _keeps_type(a: "Attention") -> bool:
-    """GPT-2's eager attention takes the softmax in the compute type."""
-    return a.transposed and a.fused
 
 
 def contiguous(t: Tape, x: Var) -> Var:

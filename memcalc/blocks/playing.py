@@ -9,6 +9,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.projection import Projection
 from memcalc.blocks.tape import Size, Tape, Var
 from memcalc.errors import Unsupported
 
@@ -51,6 +52,8 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 @lru_cache(maxsize=1024)
 def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Played:
     """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
+    if any(isinstance(block, Projection) for _, block in layer.blocks):
+        raise Unsupported("training with projections inside layers is not modelled")
     tape = Tape()
     x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
     output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
@@ -64,10 +67,16 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for branch in branches(layer):
         y = x
+        closing = branch[-1] if layer.normalises_sum else None
+        if closing:
+            branch = branch[:-1]
         for path, block in branch:
             tape.path = path
             y = _forward(block, tape, profile, y)
         x = add(tape, x, y)
+        if closing:
+            tape.path = closing[0]
+            x = _forward(closing[1], tape, profile, x)
     return x
 
 

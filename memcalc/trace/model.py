@@ -64,9 +64,9 @@ class Names:
 
 
 def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
-    """The causal language model of a config, without weights, on the meta device."""
+    """The causal (or masked) language model of a config, without weights, on the meta device."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kept = {key: value for key, value in values.items() if key not in NOT_THE_MODEL}
@@ -75,12 +75,14 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
         raise Unsupported(f"trace: this transformers has no model_type {model_type!r:.40}")
     config = CONFIG_MAPPING[model_type].from_dict({**kept, "model_type": model_type})
     config.use_cache = False
-    if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise Unsupported(f"trace: transformers has no causal language model of model_type {model_type!r:.40}")
-    if attention == "sdpa" and not AutoModelForCausalLM._model_mapping[type(config)]._supports_sdpa:
+    masked = any(name.endswith("ForMaskedLM") for name in values.get("architectures") or ())
+    maker = AutoModelForMaskedLM if masked else AutoModelForCausalLM
+    if type(config) not in maker._model_mapping:
+        raise Unsupported(f"trace: transformers has no language model of model_type {model_type!r:.40} that trace can step")
+    if attention == "sdpa" and not maker._model_mapping[type(config)]._supports_sdpa:
         raise Unsupported(f"trace: transformers has no sdpa attention for {model_type!r:.40}; add --attention eager")
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
+        return maker.from_config(
             config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention
         )
 

@@ -11,7 +11,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
-from memcalc.readers.hf.common import architecture, layer_norm, post_norm, pre_norm
+from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.tasks import classification, classifier, label_count, task, uncounted
 
@@ -77,7 +77,7 @@ def whisper(c: Config) -> Architecture:
     )
     if kind == "AudioClassification":
         projected = c.integer("classifier_proj_size")
-        projector = Projection(hidden, projected, bias=True, role="head")
+        projector = Projection(hidden, projected, bias=True, role="head", pooled=True)
         exit_blocks = (*encoder.exit, ("projector", projector), ("classifier", classifier(projected, label_count(c))))
         warning = "the learned sum over layers is not counted" if c.flag("use_weighted_layer_sum") else ""
         audio = architecture(c, (replace(encoder, exit=exit_blocks),), tied=False)
@@ -170,17 +170,17 @@ def _t5_activation(c: Config) -> tuple[bool, str]:
 
 
 def _encoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
-    make = post_norm if after else pre_norm
+    make = norm_of_sum if after else pre_norm
     return make(norm, _attention(c, "encoder", key_bias=key_bias), _mlp(c, "encoder"))
 
 
 def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
-    make = post_norm if after else pre_norm
+    make = norm_of_sum if after else pre_norm
     attention = replace(_attention(c, "decoder", key_bias=key_bias), causal=True)
     layer = make(norm, attention, _mlp(c, "decoder"))
     crossing = ("cross_attention", replace(attention, cross=True, causal=False))
     cross: Named = (crossing, ("cross_attention_norm", norm))
-    return Layer(layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
+    return replace(layer, blocks=layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
 
 
 def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
