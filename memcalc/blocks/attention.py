@@ -10,6 +10,7 @@ from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.relative_attention import attend_relative
 from memcalc.blocks.tape import Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
@@ -55,7 +56,8 @@ class Attention:
     inputs: int = 0
     kv_inputs: int = 0
     outputs: int = 0
-    relative_buckets: int = 0  # T5: learned bias [buckets, heads]
+    biased: str = ""  # T5: a learned bias for relative positions, made in the "first" layer of a stack for all "later" ones
+    relative_buckets: int = 0  # that layer's table [buckets, heads]
     indexer: BlockIndexer | None = None  # picks the blocks of keys that are read (MiniMax M3)
 
     @property
@@ -138,8 +140,6 @@ class Attention:
         for feature, present in (
             ("attention that picks blocks of keys", self.indexer),
             ("attention that shares keys and values", self.shares_cache or self.values_are_keys),
-            ("cross-attention", self.cross),
-            ("a learned relative position bias", self.relative_buckets),
             ("a norm on values", self.value_norm),
         ):
             if present:
@@ -156,7 +156,9 @@ class Attention:
             key = self.key_norm.forward(t, p, key, self._norm_groups(self.key_norm, kv_heads))
         if self.rotary:
             query, key = rotate(t, p, query, self._rotated), rotate(t, p, key, self._rotated)
-        if self.alibi:
+        if self.biased:
+            mixed = attend_relative(t, p, self, query, key, value, heads)
+        elif self.alibi:
             mixed = attend_with_bias(t, p, self, query, key, value, heads)
         else:
             mixed = attend(t, p, self, query, key, value, heads, kv_heads)
@@ -192,10 +194,13 @@ class Attention:
             return parts[0], parts[1], parts[2]
         biases = {"q": self.query_bias, "k": self.query_bias if self.key_bias is None else self.key_bias,
                   "v": self.query_bias if self.value_bias is None else self.value_bias}  # fmt: skip
-        made = [
-            ops.linear(t, p, name, x, width, inputs * width, bias=biases[name], bias_size=width)
-            for name, width in widths.items()
-        ]
+        source, longer = (t.source or x, p.source) if self.cross else (x, 1.0)
+        read = {"q": (x, inputs, 1.0), "k": (source, self.kv_inputs or inputs, longer)}
+        made = []
+        for name, width in widths.items():
+            y, size, tokens = read.get(name, read["k"])
+            made.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
+                                   used=tokens))  # fmt: skip
         return made[0], made[1], made[2]
 
     @property

@@ -59,7 +59,7 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
     fused = query.each == 2 or p.autocast
     even = a.v_head_dim in (0, a.head_dim)  # flash kernels want values as wide as keys
     if p.attention == "flash" or (fused and not is_masked and even and a.head_dim <= FLASH_MAX_HEAD):
-        out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
+        out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
         # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
         return contiguous(t, out) if a.rotary and (a.rotary_dim or a.rotary_joined) else out
     if heads == kv_heads or is_masked:
@@ -67,24 +67,30 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
     return _math(t, p, a, query, key, value, heads, kv_heads)
 
 
-def _autocast(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
+def narrowed(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
     """Autocast hands the fused kernels 16-bit tensors."""
     if not p.autocast:
         return query, key, value
     return ops.cast(t, query, p.compute), ops.cast(t, key, p.compute), ops.cast(t, value, p.compute)
 
 
-def multiply(t: Tape, a: "Attention", query: Var, heads: int, again: int = 0) -> None:
+def multiply(t: Tape, a: "Attention", query: Var, heads: int, keys: float = 1, again: int = 0) -> None:
     """Scores and mixing, each 2 FLOP a pair and dimension. Backward twice that, and `again` times the scores made anew
-    (torch/utils/flop_counter.py, sdpa_backward_flop_count)."""
-    scores, mixing = Size(pair=2 * heads * a.head_dim), Size(pair=2 * heads * (a.v_head_dim or a.head_dim))
+    (torch/utils/flop_counter.py, sdpa_backward_flop_count). `keys`: how many there are for each query of a sequence."""
+    heads_keys = 2 * heads * keys
+    scores, mixing = Size(pair=heads_keys * a.head_dim), Size(pair=heads_keys * (a.v_head_dim or a.head_dim))
     backward = scores * (2 + again) + mixing * 2 if query.grad else Size()
     t.multiply("attention", scores + mixing, backward, causal=a.causal, window=a.window, chunked=a.chunked)
 
 
-def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
+def keys_per_query(a: "Attention", query: Var, key: Var) -> float:
+    """Keys for each query of a sequence: cross-attention, whose heads are not grouped, may read a longer one."""
+    return key.elements.token / query.elements.token if a.cross else 1.0
+
+
+def fused_kernel(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
     width = heads * (a.v_head_dim or a.head_dim)
-    multiply(t, a, query, heads, again=1)
+    multiply(t, a, query, heads, keys_per_query(a, query, key), again=1)
     lse = Var(Size(token=heads), FP32, False, f"{t.path}/log-sum-exp")
     seeds = [Var(Size(fixed=BLOCK / INT64), INT64, False, f"{t.path}/philox {i}") for i in range(2)]
     steps = [Step("input", x.bytes, i) for i, x in enumerate((query, key, value))]
@@ -100,7 +106,7 @@ def _recomputed(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads
     """Megatron's selective recomputation: only query, key and value are kept, scores are made again
     (Korthikanti et al. 2022, section 5)."""
     width, pairs = heads * (a.v_head_dim or a.head_dim), Size(pair=heads)
-    multiply(t, a, query, heads, again=1)
+    multiply(t, a, query, heads, keys_per_query(a, query, key), again=1)
     again = [Step("temp", pairs * query.each) for _ in range(3)]
     steps = [*again, *(Step("input", x.bytes, i) for i, x in enumerate((query, key, value)))]
     return t.emit("attention core", [query, key, value], Size(token=width), query.each, [query, key, value], steps)
@@ -111,7 +117,7 @@ def efficient(
 ) -> Var:
     if heads != kv_heads:  # the kernel knows no grouped heads: keys and values are repeated before it
         key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
-    out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
+    out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
     if is_masked and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
         mask = Var(Size(pair=1), out.each, False, f"{t.path}/mask")
         t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
@@ -133,8 +139,9 @@ def _eager(
     *, capped: bool = True,
 ) -> Var:  # fmt: skip
     """Scores and probabilities whole (transformers eager_attention_forward)."""
-    pairs = Size(pair=heads)
-    multiply(t, a, query, heads)
+    keys = keys_per_query(a, query, key)
+    pairs = Size(pair=heads * keys)
+    multiply(t, a, query, heads, keys)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
     key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))

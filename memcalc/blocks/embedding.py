@@ -6,6 +6,7 @@ from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import INT64, Size, Step, Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Embedding:
         if self.segments:
             x = ops.add(t, x, self._lookup(t, "segments", ids, self.segments * self.size, p))
         return ops.dropout(t, p, x, self.dropout)
+
+    def positioned(self, t: Tape, p: Profile, x: Var) -> Var:
+        """x + positions, for what is no token (Whisper's encoder): a table that is not trained saves nothing."""
+        each = max(x.each, p.weights)
+        steps = [Step("share")] if x.each == each else [Step("input", x.bytes)]
+        if self.trainable_position and p.trained:
+            raise Unsupported("training of positions that are added to no tokens is not modelled")
+        return ops.dropout(t, p, t.emit("positions", [x], x.elements, each, (), steps), self.dropout)
 
     def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile, width: int = 0) -> Var:
         steps = [Step("weight", Size(fixed=table * p.weights))]

@@ -18,6 +18,7 @@ class Head:
     bias: bool = False
     softcap: float | None = None  # Gemma 2: final logits through tanh
     upcast: bool = True  # cross-entropy takes the logits in fp32; else as they are (masked and sequence-to-sequence models)
+    input_scaled: bool = False  # T5 multiplies the hidden states by a constant
     scaled: bool = False  # Cohere, Granite multiply the logits by a constant
 
     def weights(self) -> tuple[Weight, ...]:
@@ -28,6 +29,7 @@ class Head:
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Logits, [tokens, vocabulary], in the compute type."""
         width = -(-self.vocabulary // p.tp)
+        x = ops.scale(t, x) if self.input_scaled else x
         logits = ops.linear(t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width)
         if self.scaled:
             logits = ops.scale(t, logits)

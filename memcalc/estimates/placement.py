@@ -112,7 +112,7 @@ class Stage:
 
     @property
     def layers(self) -> int:
-        return sum(self.sequence.counts)
+        return sum(n for layer, n in zip(self.sequence.kinds, self.sequence.counts, strict=True) if not layer.bridge)
 
     @property
     def largest_layer(self) -> int:
@@ -235,6 +235,11 @@ def _stage(
         held += _held(tokens, "tied head", 1, False, degrees)
     entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()
     runs = [(stack.layers[kind], count) for _, stack, kind, count in mine]
+    where = next((i for i, (name, *_) in enumerate(mine) if name == "decoder" and i and mine[i - 1][0] == "encoder"), None)
+    if where is not None:
+        between = Layer(main[0].exit + main[-1].entry, bridge=True)
+        runs.insert(where, (between, 1))
+        elements[between] = 0  # its weights are the root's
     return Stage.of(index, tuple(held), last, Sequence.of(runs, elements), entry, exit_)
 
 

@@ -11,7 +11,7 @@ from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.estimates.adapters import adapter_names
-from memcalc.estimates.placement import Stage
+from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.timeline import Setup
 from memcalc.specs.training import Training
 
@@ -51,7 +51,16 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         ep=p.ep,
         etp=p.etp,
         sequence_parallel=p.sequence_parallel,
+        **_encoder(architecture, run),
     )
+
+
+def _encoder(architecture: Architecture, run: Training) -> dict[str, Any]:
+    """What the encoder of an encoder-decoder model makes known of batch and length."""
+    first = main_parts(architecture)[0]
+    if first.name != "encoder":
+        return {}
+    return {"source": first.tokens / run.seq_len if first.tokens else 1.0, "batch": run.micro_batch}
 
 
 def needs_masks(architecture: Architecture, seq_len: int) -> bool:
@@ -145,7 +154,7 @@ def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
 
 def _kept(played: Played, recompute: str) -> tuple[tuple[str, Size], ...]:
     """What a layer keeps until its backward, by name."""
-    if recompute == "full":
+    if recompute == "full" and played.input_bytes != ZERO:
         return (("input", played.input_bytes),)
     if recompute == "operations":
         return ("input", played.input_bytes), ("chosen results", played.chosen)

@@ -186,7 +186,9 @@ def _kind(setup: Setup, index: int) -> Kind:
     sequence, traffic = setup.stage.sequence, setup.traffic
     played = play(sequence.kinds[index], setup.profile, setup.hidden, keep_gradients=not setup.standing)
     kept, own = played.saved_bytes, ZERO
-    if setup.recompute == "full":
+    if sequence.kinds[index].bridge:
+        pass  # no layer, so nothing is recomputed
+    elif setup.recompute == "full":
         kept = own = played.input_bytes
     elif setup.recompute == "operations":
         kept, own = played.input_bytes + played.chosen, played.input_bytes
@@ -212,6 +214,7 @@ def _cast_cache(setup: Setup) -> int:
     matrices = sum(
         sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
         for layer, n in zip(sequence.kinds, sequence.counts, strict=True)
+        if not layer.bridge
     )
     return matrices * profile.compute // profile.tp
 

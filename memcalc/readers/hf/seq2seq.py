@@ -6,11 +6,13 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.dropout import Dropout
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.relative_attention import FIRST, LATER
 from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.tasks import classification, classifier, label_count, task, uncounted
@@ -22,14 +24,15 @@ def t5(c: Config) -> Architecture:
     """T5 and mT5: the library always ties the head, whatever `tie_word_embeddings` says (that only sets a scale)."""
     hidden, vocabulary, kind = c.integer("hidden_size"), c.integer("vocab_size"), task(c)
     dropout = c.number("dropout_rate")
-    norm = Norm(hidden, epsilon=c.number("layer_norm_epsilon"))
+    norm = Norm(hidden, "rms-direct", epsilon=c.number("layer_norm_epsilon"))
+    dropped = ("final_dropout", Dropout(dropout))
     depth = c.layers()
     decoder_depth = c.layers("num_decoder_layers") if c.has("num_decoder_layers") else depth
     encoder = Part(
         "encoder",
         entry=(("embedding", Embedding(vocabulary, hidden, dropout=dropout)),),
         stacks=(_t5_stack(c, norm, depth, decodes=False),),
-        exit=(("final_norm", norm),),
+        exit=(("final_norm", norm), dropped),
     )
     if kind in ("EncoderModel", "TokenClassification"):
         exit_blocks: Named = encoder.exit
@@ -39,7 +42,8 @@ def t5(c: Config) -> Architecture:
     head: Named = ()
     warnings: tuple[str, ...] = ()
     if kind in GENERATION:
-        head = (("head", Head(vocabulary, hidden, tied=True, scaled=c.flag("tie_word_embeddings"))),)
+        scaled = c.flag("tie_word_embeddings")
+        head = (("head", Head(vocabulary, hidden, tied=True, input_scaled=scaled, upcast=False)),)
     elif kind != "Model":
         known = classification(c, hidden, kind)
         head, warnings = known or (), () if known else uncounted(c)
@@ -47,7 +51,7 @@ def t5(c: Config) -> Architecture:
         "decoder",
         entry=(("embedding", Embedding(vocabulary, hidden, dropout=dropout, tied=True)),),
         stacks=(_t5_stack(c, norm, decoder_depth, decodes=True),),
-        exit=(("final_norm", norm), *head),
+        exit=(("final_norm", norm), dropped, *head),
     )
     return replace(architecture(c, (encoder, decoder), tied=kind in GENERATION), warnings=warnings)
 
@@ -58,6 +62,7 @@ def whisper(c: Config) -> Architecture:
     convolution: dict[str, Any] = {"kernel": (3,), "bias": True, "activation": "gelu"}
     encoder = Part(
         "encoder",
+        tokens=c.integer("max_source_positions"),
         entry=(
             ("convolution1", Convolution(c.integer("num_mel_bins"), hidden, stride=(1,), **convolution)),
             ("convolution2", Convolution(hidden, hidden, stride=(2,), **convolution)),
@@ -95,7 +100,7 @@ def whisper(c: Config) -> Architecture:
         "decoder",
         entry=(("embedding", embedding),),
         stacks=(Stack.uniform(_decoder_layer(c, norm, key_bias=False), c.layers("decoder_layers")),),
-        exit=(("final_norm", norm), *((("head", Head(vocabulary, hidden, tied=tied)),) if headed else ())),
+        exit=(("final_norm", norm), *((("head", Head(vocabulary, hidden, tied=tied, upcast=False)),) if headed else ())),
     )
     if kind == "CausalLM":  # a decoder alone keeps its cross-attention
         return architecture(c, (decoder,), tied=tied)
@@ -118,7 +123,7 @@ def bart(c: Config) -> Architecture:
     head: Named = ()
     warnings: tuple[str, ...] = ()
     if kind in GENERATION or alone:
-        head = (("head", Head(vocabulary, hidden, tied=tied)),)
+        head = (("head", Head(vocabulary, hidden, tied=tied, upcast=False)),)
     elif kind == "QuestionAnswering":  # start and end, whatever the labels
         head = (("classifier", classifier(hidden, 2)),)
     elif kind != "Model":
@@ -146,17 +151,20 @@ def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
     """The first layer holds the learned relative-position bias that all layers of the stack use."""
     hidden, heads, dropout = c.integer("hidden_size"), c.integer("num_attention_heads"), c.number("dropout_rate")
     attention = Attention(
-        hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout, output_dropout=dropout
-    )
+        hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout, output_dropout=dropout,
+        biased=LATER,
+    )  # fmt: skip
     gated, activation = _t5_activation(c)
-    feed_forward = MLP(hidden, c.integer("intermediate_size"), gated=gated, activation=activation, dropout=dropout)
+    feed_forward = MLP(hidden, c.integer("intermediate_size"), gated=gated, activation=activation, dropout=dropout,
+                       inner_dropout=dropout)  # fmt: skip
     cross: Named = ()
     if decodes:
         cross = (("cross_attention_norm", norm), ("cross_attention", replace(attention, cross=True, causal=False)))
     rest = pre_norm(norm, attention, feed_forward)
-    rest = Layer(rest.blocks[:2] + cross + rest.blocks[2:])
-    with_bias = replace(attention, relative_buckets=c.integer("relative_attention_num_buckets"))
-    first = Layer((rest.blocks[0], ("attention", with_bias), *rest.blocks[2:]))
+    rest = replace(rest, blocks=rest.blocks[:2] + cross + rest.blocks[2:], source=not decodes)
+    with_bias = replace(attention, biased=FIRST, relative_buckets=c.integer("relative_attention_num_buckets"))
+    first_cross = tuple((name, replace(block, biased=FIRST) if block is not norm else norm) for name, block in cross)
+    first = replace(rest, blocks=(rest.blocks[0], ("attention", with_bias), *first_cross, *rest.blocks[2 + len(cross) :]))
     return Stack.of([first] + [rest] * (depth - 1))
 
 
@@ -171,7 +179,7 @@ def _t5_activation(c: Config) -> tuple[bool, str]:
 
 def _encoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
     make = norm_of_sum if after else pre_norm
-    return make(norm, _attention(c, "encoder", key_bias=key_bias), _mlp(c, "encoder"))
+    return replace(make(norm, _attention(c, "encoder", key_bias=key_bias), _mlp(c, "encoder")), source=True)
 
 
 def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
@@ -197,6 +205,7 @@ def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
         output_bias=True,
         causal=False,
         rotary=False,
+        narrow=True,
         dropout=c.number("attention_dropout"),
         output_dropout=c.number("dropout"),
     )
@@ -209,6 +218,7 @@ def _mlp(c: Config, side: str) -> MLP:
         gated=False,
         bias=True,
         activation=c.text("activation_function"),
+        inner_dropout=c.number("activation_dropout", 0.0),
         dropout=c.number("dropout"),
     )
 
