@@ -50,6 +50,7 @@ class Attention:
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
     alibi: str = ""  # a linear bias on the scores instead of positions: whose way of adding it, a row of ALIBI
+    by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
     narrow: bool = False  # eager attention takes the softmax in the compute type (GPT-2, BERT), not in fp32
     dropout: float = 0.0  # on the attention probabilities
     output_dropout: float = 0.0  # after the output projection

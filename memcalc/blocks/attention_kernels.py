@@ -56,12 +56,14 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
             if p.core_kept
             else _recomputed(t, a, query, key, value, heads)
         )
+    if a.by_head:
+        query, key, value = contiguous(t, query), contiguous(t, key), contiguous(t, value)
     fused = query.each == 2 or p.autocast
     even = a.v_head_dim in (0, a.head_dim)  # flash kernels want values as wide as keys
     if p.attention == "flash" or (fused and not is_masked and even and a.head_dim <= FLASH_MAX_HEAD):
         out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
         # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
-        return contiguous(t, out) if a.rotary and (a.rotary_dim or a.rotary_joined) else out
+        return contiguous(t, out) if a.by_head or (a.rotary and (a.rotary_dim or a.rotary_joined)) else out
     if heads == kv_heads or is_masked:
         return efficient(t, p, a, query, key, value, heads, kv_heads, is_masked)
     return _math(t, p, a, query, key, value, heads, kv_heads)

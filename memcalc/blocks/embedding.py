@@ -28,7 +28,8 @@ class Embedding:
         if self.vocabulary and not self.tied:
             out.append(Weight("tokens", "embedding", (self.vocabulary, self.size), whole(0, self.vocabulary)))
         if self.position:
-            out.append(Weight("positions", "position", (self.position, self.position_size or self.size)))
+            shape = (self.position, self.position_size or self.size)
+            out.append(Weight("positions", "position", shape, frozen=not self.trainable_position))
         if self._projected:
             out += linear("projection", "projector", self.size, self.position_size)
         if self.segments:

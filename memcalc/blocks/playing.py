@@ -106,7 +106,14 @@ def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -
     tape.carried.append(source)
     peaks = tape.backward(x, gradients=keep_gradients)
     saved = tuple((f"bridge/{v.label}", v.bytes) for v in tape.saved())
-    return Played(saved, tape.saved_bytes(), Size(), peaks, _gradients(tape))
+    # recomputed layers keep the source as it is, whatever autocast casts it to
+    chosen = source.bytes if profile.autocast else Size()
+    return Played(saved, tape.saved_bytes(), Size(), peaks, _gradients(tape), chosen)
+
+
+def reads_tokens(blocks: Named) -> bool:
+    """Whether these blocks look tokens up."""
+    return any(isinstance(block, Embedding) and block.vocabulary for _, block in blocks)
 
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:

@@ -19,6 +19,7 @@ class Held(NamedTuple):
     copies: int
     routed: bool  # an expert's: sharded over the expert data-parallel ranks
     layered: bool
+    frozen: bool = False
 
     @property
     def elements(self) -> int:
@@ -252,5 +253,6 @@ def _held(
 ) -> list[Held]:
     tp, ep, etp = degrees
     return [
-        Held(f"{prefix}/{w.path}", w.role, w.local_shape(tp, ep, etp), count * w.tensors, w.routed, layered) for w in weights
+        Held(f"{prefix}/{w.path}", w.role, w.local_shape(tp, ep, etp), count * w.tensors, w.routed, layered, w.frozen)
+        for w in weights
     ]

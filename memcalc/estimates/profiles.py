@@ -6,9 +6,10 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.playing import Played, play, play_entry, play_exit
 from memcalc.blocks.biased_attention import shared_mask
+from memcalc.blocks.playing import Played, play, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
+from memcalc.blocks.relative_attention import FIRST
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage, main_parts
@@ -92,6 +93,8 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
     here = run.seq_len // run.parallelism.cp
     rotary = sum(2 * here * dims for dims in _rotary(architecture)) * profile.residual + input_leaf(architecture, run, profile)
     masks = _shared_masks(architecture, profile, run.recompute == "full")
+    if run.recompute == "full":  # T5's biases are arguments of every layer
+        rotary += int(_shared_biases(architecture, profile) * here * run.seq_len)
     if run.recompute != "full" or masks:
         return rotary + int(masks * run.micro_batch * here * run.seq_len)
     if run.attention == "eager":
@@ -102,6 +105,12 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
     """Bytes a token pair of masks that all layers share, one of each kind."""
     return sum({shared_mask(block, profile, passed=passed).pair for block in _attentions(architecture) if block.alibi})
+
+
+def _shared_biases(architecture: Architecture, profile: Profile) -> float:
+    """Bytes for each pair of positions of the biases that layers hand on."""
+    firsts = [block for block in _attentions(architecture) if block.biased == FIRST]
+    return sum(block.heads * (profile.source if block.cross else 1.0) * profile.weights for block in firsts)
 
 
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:

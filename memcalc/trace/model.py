@@ -81,9 +81,7 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     if attention == "sdpa" and not maker._model_mapping[type(config)]._supports_sdpa:
         raise Unsupported(f"trace: transformers has no sdpa attention for {model_type!r:.40}; add --attention eager")
     with torch.device("meta"):
-        return maker.from_config(
-            config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention
-        )
+        return maker.from_config(config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention)
 
 
 # What a model of this class, or of this model_type, is made by; else as a causal language model

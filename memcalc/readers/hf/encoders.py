@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
+from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
@@ -68,7 +68,9 @@ def vit(c: Config) -> Architecture:
     if kind in ("", "ImageClassification"):
         exit_blocks += (("classifier", classifier(hidden, label_count(c))),)
     elif kind == "Model":
-        pooled = Projection(hidden, c.integer("pooler_output_size", hidden), bias=True, activation="tanh", role="head", pooled=True)
+        pooled = Projection(
+            hidden, c.integer("pooler_output_size", hidden), bias=True, activation="tanh", role="head", pooled=True
+        )
         exit_blocks += (("pooler", pooled),)
     elif kind == "MaskedImageModeling":
         pixels = c.integer("encoder_stride") ** 2 * c.integer("num_channels")

@@ -111,7 +111,9 @@ def opt(c: Config) -> Architecture:
 def bloom(c: Config) -> Architecture:
     """ALiBi positions, and a norm right after the embedding."""
     norm, dropout = layer_norm(c), c.number("hidden_dropout", 0.0)
-    block = full_attention(c, query_bias=True, output_bias=True, fused=True, rotary=False, alibi="bloom", output_dropout=dropout)
+    block = full_attention(
+        c, query_bias=True, output_bias=True, fused=True, rotary=False, alibi="bloom", output_dropout=dropout
+    )
     feed_forward = MLP(norm.size, 4 * norm.size, gated=False, bias=True, activation="gelu_bloom", dropout=dropout)
     return decoder(c, pre_norm(norm, block, feed_forward), norm, after_embedding=(("embedding_norm", norm),))
 

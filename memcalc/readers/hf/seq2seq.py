@@ -206,6 +206,7 @@ def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
         causal=False,
         rotary=False,
         narrow=True,
+        by_head=not key_bias,  # Whisper
         dropout=c.number("attention_dropout"),
         output_dropout=c.number("dropout"),
     )
