@@ -27,6 +27,7 @@ class Convolution:
     flattened: bool = False
     activation: str = ""  # none
     role: str = "other"
+    frames: int = 0  # of a recording that come in for each token of the encoder; 0: it reads something else
 
     def weights(self) -> tuple[Weight, ...]:
         inputs = self.inputs // self.groups
@@ -37,11 +38,11 @@ class Convolution:
 
     def forward(self, t: Tape, p: Profile, x: Var | None = None) -> Var:
         """Play an audio stem's convolution: x is what the one before it made; None: the recording's features, which need no
-        gradient. Twice as many frames as encoder tokens come in, and the stride divides them.
+        gradient.
         """
-        if len(self.kernel) > 1 or self.groups > 1 or self.flattened or p.tp > 1:
+        if not self.frames or p.tp > 1:
             raise Unsupported("training with convolutions other than Whisper's two is not modelled")
-        frames = p.source * (2 if x is None else x.elements.token / self.inputs / p.source)
+        frames = p.source * self.frames
         if x is None:
             x = Var(Size(token=self.inputs * frames), p.weights, False, f"{t.path}/features")
         used = ops.cast(t, x, p.compute)

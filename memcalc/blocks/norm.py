@@ -13,8 +13,8 @@ class Norm:
     """A normalisation over the last dimension.
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
-    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-direct" (T5: x itself, not its fp32 copy, is what is
-    divided), "layer" (scale and shift).
+    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-direct" (T5: x itself is divided, not its
+    fp32 copy), "layer" (scale and shift).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
     """

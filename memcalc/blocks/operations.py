@@ -160,7 +160,8 @@ def dropout(t: Tape, p: Profile, x: Var, probability: float) -> Var:
 
 ACTIVATIONS = {
     "silu": "input", "swish": "input", "gelu": "input", "gelu_pytorch_tanh": "input", "gelu_fast": "gelu_new",
-    "relu": "output", "tanh": "output", "relu2": "relu2", "gelu_new": "gelu_new", "gelu_python": "input", "gelu_pytorch": "input",
+    "relu": "output", "relu2": "relu2", "gelu_new": "gelu_new", "gelu_python": "input", "gelu_pytorch": "input",
+    "tanh": "output",
 }  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -
             x = _embed(block, tape, profile)
         elif x is None:
             groups = (profile.stream * profile.source,) if isinstance(block, Norm) else ()
-            source = block.forward(tape, profile, source, *groups)
+            source = _forward(block, tape, profile, source, *groups)
         else:
             x = _forward(block, tape, profile, x)
     tape.carried.append(source)
@@ -194,13 +194,13 @@ def _gradients(tape: Tape) -> float:
     return tape.weight_gradient_bytes().fixed
 
 
-def _forward(block: Any, tape: Tape, profile: Profile, x: Var) -> Var:
+def _forward(block: Any, tape: Tape, profile: Profile, x: Var, *groups: float) -> Var:
     """Play one block; what cannot play is refused by name."""
     if isinstance(block, Embedding) and not block.vocabulary:
         return block.positioned(tape, profile, x)
     if not hasattr(block, "forward") or isinstance(block, Embedding):
         raise Unsupported(f"training through {type(block).__name__} blocks is not modelled")
-    out: Var = block.forward(tape, profile, x)
+    out: Var = block.forward(tape, profile, x, *groups)
     return out
 
 

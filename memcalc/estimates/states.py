@@ -83,8 +83,7 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
         if not held.held:
             continue
         if not run.adapts:
-            still, trained = _apart(held)
-            out.append(Group(name, shards, still, None, trained))
+            out.append(Group(name, shards, *_apart(held)))
             continue
         low, rest = quantised(held) if run.method == "qlora" else (None, held)
         trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
@@ -92,12 +91,12 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
     return out
 
 
-def _apart(held: Tensors) -> tuple[Tensors | None, Tensors]:
-    """What is never trained, and the rest."""
+def _apart(held: Tensors) -> tuple[Tensors | None, None, Tensors]:
+    """What is never trained, nothing quantised, and the rest."""
     still = tuple(tensor for tensor in held.held if tensor.frozen)
     if not still:
-        return None, held
-    return Tensors(still), Tensors(tuple(tensor for tensor in held.held if not tensor.frozen))
+        return None, None, held
+    return Tensors(still), None, Tensors(tuple(tensor for tensor in held.held if not tensor.frozen))
 
 
 def state_lines(setting: Setting, group: Group) -> list[Line]:

@@ -86,7 +86,7 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
 
 # What a model of this class, or of this model_type, is made by; else as a causal language model
 MAKERS = {
-    "ForMaskedLM": "AutoModelForMaskedLM", "ForImageClassification": "AutoModelForImageClassification",
+    "ForMaskedLM": "AutoModelForMaskedLM",
     "whisper": "AutoModelForSpeechSeq2Seq", "t5": "AutoModelForSeq2SeqLM", "mt5": "AutoModelForSeq2SeqLM",
     "bart": "AutoModelForSeq2SeqLM",
 }  # fmt: skip

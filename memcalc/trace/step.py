@@ -104,11 +104,8 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
 
 
 def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
-    """A batch: token ids that are their own labels; recordings and images as what the processors make of them."""
+    """A batch: token ids that are their own labels; recordings as what the processor makes of them."""
     config, sequences = model.config, run.micro_batch
-    if model.main_input_name == "pixel_values":
-        size = (sequences, config.num_channels, config.image_size, config.image_size)
-        return {"pixel_values": torch.zeros(size, dtype=model.dtype), "labels": torch.zeros(sequences, dtype=torch.int64)}
     ids = torch.randint(0, 2, (sequences, run.seq_len))
     if model.main_input_name == "input_features":
         size = (sequences, config.num_mel_bins, 2 * config.max_source_positions)

@@ -59,7 +59,7 @@ def t5(c: Config) -> Architecture:
 def whisper(c: Config) -> Architecture:
     hidden, vocabulary, kind = c.integer("d_model"), c.integer("vocab_size"), task(c)
     norm, dropout = layer_norm(c, size=hidden), c.number("dropout")
-    convolution: dict[str, Any] = {"kernel": (3,), "bias": True, "activation": "gelu"}
+    convolution: dict[str, Any] = {"kernel": (3,), "bias": True, "frames": 2, "activation": "gelu"}
     encoder = Part(
         "encoder",
         tokens=c.integer("max_source_positions"),
@@ -157,14 +157,15 @@ def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
     gated, activation = _t5_activation(c)
     feed_forward = MLP(hidden, c.integer("intermediate_size"), gated=gated, activation=activation, dropout=dropout,
                        inner_dropout=dropout)  # fmt: skip
-    cross: Named = ()
-    if decodes:
-        cross = (("cross_attention_norm", norm), ("cross_attention", replace(attention, cross=True, causal=False)))
-    rest = pre_norm(norm, attention, feed_forward)
-    rest = replace(rest, blocks=rest.blocks[:2] + cross + rest.blocks[2:], source=not decodes)
-    with_bias = replace(attention, biased=FIRST, relative_buckets=c.integer("relative_attention_num_buckets"))
-    first_cross = tuple((name, replace(block, biased=FIRST) if block is not norm else norm) for name, block in cross)
-    first = replace(rest, blocks=(rest.blocks[0], ("attention", with_bias), *first_cross, *rest.blocks[2 + len(cross) :]))
+    own = replace(attention, biased=FIRST, relative_buckets=c.integer("relative_attention_num_buckets"))
+
+    def layer(mixer: Attention) -> Layer:
+        made = pre_norm(norm, mixer, feed_forward)
+        crossing = replace(attention, cross=True, causal=False, biased=mixer.biased)
+        cross: Named = (("cross_attention_norm", norm), ("cross_attention", crossing)) if decodes else ()
+        return replace(made, blocks=made.blocks[:2] + cross + made.blocks[2:], source=not decodes)
+
+    first, rest = layer(own), layer(attention)
     return Stack.of([first] + [rest] * (depth - 1))
 
 
