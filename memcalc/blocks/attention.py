@@ -46,6 +46,7 @@ class Attention:
     softcap: float | None = None
     causal: bool = True
     cross: bool = False  # keys and values come from the encoder
+    source_tokens: int = 0  # how many it has of each sequence, where that is fixed (Whisper: 1500)
     rotary: bool = True
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
@@ -86,6 +87,8 @@ class Attention:
         if self.shares_cache or not (self.causal or self.cross):
             return ()
         width = self.head_dim + (self.v_head_dim or self.head_dim)
+        if self.source_tokens:
+            return (Cache("keys and values of the source", self.kv_heads, width * self.source_tokens, per_token=False),)
         index = (Cache("index keys", 0, self.indexer.head_dim),) if self.indexer else ()
         return (Cache("keys and values", self.kv_heads, width, self.window), *index)
 

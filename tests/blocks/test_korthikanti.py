@@ -25,8 +25,8 @@ BLOCK = Layer(
         ("input_norm", NORM),
         (
             "attention",
-            Attention(H, A, A, H // A, fused=True, transposed=True, narrow=True, query_bias=True, output_bias=True, rotary=False,
-                      dropout=0.1, output_dropout=0.1),
+            Attention(H, A, A, H // A, fused=True, transposed=True, narrow=True, query_bias=True, output_bias=True,
+                      rotary=False, dropout=0.1, output_dropout=0.1),
         ),
         ("post_attention_norm", NORM),
         ("mlp", MLP(H, 4 * H, gated=False, bias=True, activation="gelu", dropout=0.1)),

@@ -187,7 +187,8 @@ def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool
     make = norm_of_sum if after else pre_norm
     attention = replace(_attention(c, "decoder", key_bias=key_bias), causal=True)
     layer = make(norm, attention, _mlp(c, "decoder"))
-    crossing = ("cross_attention", replace(attention, cross=True, causal=False))
+    source = 0 if key_bias else c.integer("max_source_positions")  # Whisper's
+    crossing = ("cross_attention", replace(attention, cross=True, causal=False, source_tokens=source))
     cross: Named = (crossing, ("cross_attention_norm", norm))
     return replace(layer, blocks=layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
 
