@@ -17,10 +17,18 @@ Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the o
 
 @dataclass(frozen=True)
 class Layer:
-    """One distinct layer: its blocks in order. `parallel`: attention and MLP read the same input (GPT-J, Falcon)."""
+    """One distinct layer: its blocks in order. `parallel`: attention and MLP read the same input (GPT-J, Falcon).
+
+    `normalises_sum`: norms after a block take the sum with the residual (BERT, BART, OPT-350M), not what the block returns.
+    `source`: it reads the encoder's tokens, of which there are Profile.source for each of the decoder's. `bridge`: no layer at
+    all but what stands between encoder and decoder: the encoder's exit, then the decoder's entry.
+    """
 
     blocks: Named
     parallel: bool = False
+    normalises_sum: bool = False
+    source: bool = False
+    bridge: bool = False
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:
@@ -69,12 +77,16 @@ class Stack:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a model (language, vision, encoder, …): `entry` blocks, stacks of layers, `exit` blocks."""
+    """One part of a model (language, vision, encoder, …): `entry` blocks, stacks of layers, `exit` blocks.
+
+    `tokens`: how many it reads of each sequence where that is fixed (Whisper's encoder: 30 seconds of sound).
+    """
 
     name: str
     entry: Named = ()
     stacks: tuple[Stack, ...] = ()
     exit: Named = ()
+    tokens: int = 0
 
 
 class Counted(NamedTuple):

@@ -5,10 +5,12 @@ from typing import Any
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.attention_kernels import attend, repeat, rotate
+from memcalc.blocks.biased_attention import attend_with_bias
 from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.relative_attention import attend_relative
 from memcalc.blocks.tape import Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
@@ -50,13 +52,15 @@ class Attention:
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
     broadcast: bool = False  # keys and values are copied for every query head before all else (Falcon 40B, 180B)
     scores: str = "softmax in fp32"  # of eager attention: a key of attention_kernels.SCORES
-    alibi: bool = False  # a linear bias on the scores instead of positions
+    alibi: str = ""  # a linear bias on the scores instead of positions: whose way of adding it, a row of ALIBI
+    by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
     dropout: float = 0.0  # on the attention probabilities
     output_dropout: float = 0.0  # after the output projection
     inputs: int = 0
     kv_inputs: int = 0
     outputs: int = 0
-    relative_buckets: int = 0  # T5: learned bias [buckets, heads]
+    biased: str = ""  # T5: a learned bias for relative positions, made in the "first" layer of a stack for all "later" ones
+    relative_buckets: int = 0  # that layer's table [buckets, heads]
     indexer: BlockIndexer | None = None  # picks the blocks of keys that are read (MiniMax M3)
 
     @property
@@ -141,9 +145,6 @@ class Attention:
         for feature, present in (
             ("attention that picks blocks of keys", self.indexer),
             ("attention that shares keys and values", self.shares_cache or self.values_are_keys),
-            ("cross-attention", self.cross),
-            ("a learned relative position bias", self.relative_buckets),
-            ("linear position biases (ALiBi)", self.alibi),
             ("a norm on values", self.value_norm),
         ):
             if present:
@@ -164,7 +165,12 @@ class Attention:
             key = self.key_norm.forward(t, p, key, self._norm_groups(self.key_norm, kv_heads))
         if self.rotary:
             query, key = rotate(t, p, query, self._rotated), rotate(t, p, key, self._rotated)
-        mixed = attend(t, p, self, query, key, value, heads, kv_heads)
+        if self.biased:
+            mixed = attend_relative(t, p, self, query, key, value, heads)
+        elif self.alibi:
+            mixed = attend_with_bias(t, p, self, query, key, value, heads)
+        else:
+            mixed = attend(t, p, self, query, key, value, heads, kv_heads)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width = heads * (self.v_head_dim or self.head_dim)
@@ -197,10 +203,13 @@ class Attention:
             return parts[0], parts[1], parts[2]
         biases = {"q": self.query_bias, "k": self.query_bias if self.key_bias is None else self.key_bias,
                   "v": self.query_bias if self.value_bias is None else self.value_bias}  # fmt: skip
-        made = [
-            ops.linear(t, p, name, x, width, inputs * width, bias=biases[name], bias_size=width)
-            for name, width in widths.items()
-        ]
+        source, longer = (t.source or x, p.source) if self.cross else (x, 1.0)
+        read = {"q": (x, inputs, 1.0), "k": (source, self.kv_inputs or inputs, longer)}
+        made = []
+        for name, width in widths.items():
+            y, size, tokens = read.get(name, read["k"])
+            made.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
+                                   used=tokens))  # fmt: skip
         return made[0], made[1], made[2]
 
     @property

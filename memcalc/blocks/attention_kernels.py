@@ -63,35 +63,43 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
             if p.core_kept
             else _recomputed(t, a, query, key, value, heads)
         )
+    if a.by_head:
+        query, key, value = contiguous(t, query), contiguous(t, key), contiguous(t, value)
     fused = query.each == 2 or p.autocast
     even = a.v_head_dim in (0, a.head_dim)  # flash kernels want values as wide as keys
     if p.attention == "flash" or (fused and not is_masked and even and a.head_dim <= FLASH_MAX_HEAD):
-        out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
+        out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
         # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
-        return _contiguous(t, out) if a.rotary and (a.rotary_dim or a.rotary_joined) else out
+        return contiguous(t, out) if a.by_head or (a.rotary and (a.rotary_dim or a.rotary_joined)) else out
     if heads == kv_heads or is_masked:
-        return _efficient(t, p, a, query, key, value, heads, kv_heads, is_masked)
+        return efficient(t, p, a, query, key, value, heads, kv_heads, is_masked)
     return _math(t, p, a, query, key, value, heads, kv_heads)
 
 
-def _autocast(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
+def narrowed(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
     """Autocast hands the fused kernels 16-bit tensors."""
     if not p.autocast:
         return query, key, value
     return ops.cast(t, query, p.compute), ops.cast(t, key, p.compute), ops.cast(t, value, p.compute)
 
 
-def _multiply(t: Tape, a: "Attention", query: Var, heads: int, again: int = 0) -> None:
+def multiply(t: Tape, a: "Attention", query: Var, heads: int, keys: float = 1, again: int = 0) -> None:
     """Scores and mixing, each 2 FLOP a pair and dimension. Backward twice that, and `again` times the scores made anew
-    (torch/utils/flop_counter.py, sdpa_backward_flop_count)."""
-    scores, mixing = Size(pair=2 * heads * a.head_dim), Size(pair=2 * heads * (a.v_head_dim or a.head_dim))
+    (torch/utils/flop_counter.py, sdpa_backward_flop_count). `keys`: how many there are for each query of a sequence."""
+    heads_keys = 2 * heads * keys
+    scores, mixing = Size(pair=heads_keys * a.head_dim), Size(pair=heads_keys * (a.v_head_dim or a.head_dim))
     backward = scores * (2 + again) + mixing * 2 if query.grad else Size()
     t.multiply("attention", scores + mixing, backward, causal=a.causal, window=a.window, chunked=a.chunked)
 
 
-def _fused(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
+def keys_per_query(a: "Attention", query: Var, key: Var) -> float:
+    """Keys for each query of a sequence: cross-attention, whose heads are not grouped, may read a longer one."""
+    return key.elements.token / query.elements.token if a.cross else 1.0
+
+
+def fused_kernel(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
     width = heads * (a.v_head_dim or a.head_dim)
-    _multiply(t, a, query, heads, again=1)
+    multiply(t, a, query, heads, keys_per_query(a, query, key), again=1)
     lse = Var(Size(token=heads), FP32, False, f"{t.path}/log-sum-exp")
     seeds = [Var(Size(fixed=BLOCK / INT64), INT64, False, f"{t.path}/philox {i}") for i in range(2)]
     steps = [Step("input", x.bytes, i) for i, x in enumerate((query, key, value))]
@@ -107,18 +115,18 @@ def _recomputed(t: Tape, a: "Attention", query: Var, key: Var, value: Var, heads
     """Megatron's selective recomputation: only query, key and value are kept, scores are made again
     (Korthikanti et al. 2022, section 5)."""
     width, pairs = heads * (a.v_head_dim or a.head_dim), Size(pair=heads)
-    _multiply(t, a, query, heads, again=1)
+    multiply(t, a, query, heads, keys_per_query(a, query, key), again=1)
     again = [Step("temp", pairs * query.each) for _ in range(3)]
     steps = [*again, *(Step("input", x.bytes, i) for i, x in enumerate((query, key, value)))]
     return t.emit("attention core", [query, key, value], Size(token=width), query.each, [query, key, value], steps)
 
 
-def _efficient(
+def efficient(
     t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, is_masked: bool
 ) -> Var:
     if heads != kv_heads:  # the kernel knows no grouped heads: keys and values are repeated before it
         key, value = (repeat(t, x, heads, kv_heads) for x in (key, value))
-    out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
+    out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
     if is_masked and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
         mask = Var(Size(pair=1), out.each, False, f"{t.path}/mask")
         t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
@@ -140,8 +148,9 @@ def _eager(
     *, capped: bool = True,
 ) -> Var:  # fmt: skip
     """Scores and probabilities whole (transformers eager_attention_forward)."""
-    pairs = Size(pair=heads)
-    _multiply(t, a, query, heads)
+    keys = keys_per_query(a, query, key)
+    pairs = Size(pair=heads * keys)
+    multiply(t, a, query, heads, keys)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
     key, value = (repeat(t, x, heads, kv_heads) for x in (key, value))
@@ -151,7 +160,7 @@ def _eager(
     if made and not p.autocast:
         query, key = ops.cast(t, query, made), ops.cast(t, key, made)
     else:
-        query, key = _contiguous(t, query), (_contiguous(t, key) if copies else key)
+        query, key = contiguous(t, query), (contiguous(t, key) if copies else key)
     scores = t.emit("scores", [query, key], pairs, query.each, [query, key])
     scores = ops.scale(t, scores, "scores scaled")
     if a.softcap and capped:  # sdpa knows no softcap and leaves it out
@@ -162,7 +171,7 @@ def _eager(
     probabilities = ops.cast(t, probabilities, mixed_each)
     if drops:
         probabilities = ops.dropout(t, p, probabilities, a.dropout)
-    value = _contiguous(t, value) if copies else value
+    value = contiguous(t, value) if copies else value
     out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), mixed_each,
                  [probabilities, value])  # fmt: skip
     return t.emit("transposed", [out], out.elements, out.each)
@@ -171,11 +180,11 @@ def _eager(
 def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool) -> Var:
     """Scores with one more column, each head's sink; shifted by their maximum, and softmax in the type that they have
     (modeling_gpt_oss.eager_attention_forward)."""
-    _multiply(t, a, query, heads)
+    multiply(t, a, query, heads)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
     key, value = (repeat(t, x, heads, kv_heads) for x in (key, value))
-    query = _contiguous(t, query)
+    query = contiguous(t, query)
     each = query.each
     scores = ops.scale(t, t.emit("scores", [query, key], Size(pair=heads), each, [query, key]), "scores scaled")
     wide = Size(token=heads, pair=heads)
@@ -193,7 +202,7 @@ def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var,
     return t.emit("transposed", [out], out.elements, out.each)
 
 
-def _contiguous(t: Tape, x: Var) -> Var:
+def contiguous(t: Tape, x: Var) -> Var:
     """bmm works on a contiguous copy of transposed heads."""
     return t.emit("contiguous", [x], x.elements, x.each)
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from math import prod
 
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Tape, Var
+from memcalc.blocks.tape import Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
@@ -26,6 +27,7 @@ class Convolution:
     flattened: bool = False
     activation: str = ""  # none
     role: str = "other"
+    frames: int = 0  # of a recording that come in for each token of the encoder; 0: it reads something else
 
     def weights(self) -> tuple[Weight, ...]:
         inputs = self.inputs // self.groups
@@ -35,5 +37,21 @@ class Convolution:
         return (weight, Weight("weight.bias", self.role, (self.outputs,))) if self.bias else (weight,)
 
     def forward(self, t: Tape, p: Profile, x: Var | None = None) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with convolutions (patch embeddings, audio front ends) is not modelled")
+        """Play an audio stem's convolution: x is what the one before it made; None: the recording's features, which need no
+        gradient.
+        """
+        if not self.frames or p.tp > 1:
+            raise Unsupported("training with convolutions other than Whisper's two is not modelled")
+        frames = p.source * self.frames
+        if x is None:
+            x = Var(Size(token=self.inputs * frames), p.weights, False, f"{t.path}/features")
+        used = ops.cast(t, x, p.compute)
+        outputs = Size(token=self.outputs * frames / prod(self.stride))
+        t.multiply("convolution", outputs * (2 * self.inputs * prod(self.kernel)), x.grad + p.trained)
+        saves, steps = ([used] if p.trained else []), [Step("input", used.bytes)]
+        saves += [] if x.grad else [x]  # the batch itself
+        if p.trained and p.autocast:
+            saves.append(Var(Size(fixed=self.weights()[0].parameters), p.compute, False, f"{t.path}/weight cast"))
+        steps += [Step("weight", Size(fixed=w.parameters * p.weights)) for w in self.weights() if p.trained]
+        out = t.emit("convolution", [used], outputs, used.each, saves, steps, trained=p.trained)
+        return ops.activation(t, p, out, self.activation) if self.activation else out

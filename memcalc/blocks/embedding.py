@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.ledger import Weight, whole
+from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import INT64, Size, Step, Tape, Var
+from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Embedding:
     vocabulary: int
     size: int
     position: int = 0
-    position_size: int = 0  # differs from `size` only where the embedding is projected (OPT-350m)
+    position_size: int = 0  # differs from `size` where tokens are projected to it before positions are added (OPT-350m)
     segments: int = 0  # BERT's token types
     dropout: float = 0.0
     scaled: bool = False  # Gemma multiplies by sqrt(hidden): one more activation
@@ -27,10 +28,17 @@ class Embedding:
         if self.vocabulary and not self.tied:
             out.append(Weight("tokens", "embedding", (self.vocabulary, self.size), whole(0, self.vocabulary)))
         if self.position:
-            out.append(Weight("positions", "position", (self.position, self.position_size or self.size)))
+            shape = (self.position, self.position_size or self.size)
+            out.append(Weight("positions", "position", shape, frozen=not self.trainable_position))
+        if self._projected:
+            out += linear("projection", "projector", self.size, self.position_size)
         if self.segments:
             out.append(Weight("segments", "other", (self.segments, self.size)))
         return tuple(out)
+
+    @property
+    def _projected(self) -> bool:
+        return self.position_size not in (0, self.size)
 
     def forward(self, t: Tape, p: Profile) -> Var:
         """Look up tokens (and positions): the ids are saved; each table's gradient is dense, as large as the table."""
@@ -39,14 +47,24 @@ class Embedding:
         x = self._lookup(t, "tokens", ids, vocabulary * self.size, p)
         if self.scaled:
             x = ops.scale(t, x)
+        width = self.position_size or self.size
+        if self._projected:
+            x = ops.linear(t, p, "projection", x, width * p.stream, self.size * width)
         if self.position:
             positions = Var(Size(token=1), INT64, False, f"{t.path}/position ids")
-            table = self.position * (self.position_size or self.size)
-            x = ops.add(t, x, self._lookup(t, "positions", positions, table, p))
+            x = ops.add(t, x, self._lookup(t, "positions", positions, self.position * width, p, width))
         if self.segments:
             x = ops.add(t, x, self._lookup(t, "segments", ids, self.segments * self.size, p))
         return ops.dropout(t, p, x, self.dropout)
 
-    def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile) -> Var:
+    def positioned(self, t: Tape, p: Profile, x: Var) -> Var:
+        """x + positions, for what is no token (Whisper's encoder): a table that is not trained saves nothing."""
+        each = max(x.each, p.weights)
+        steps = [Step("share")] if x.each == each else [Step("input", x.bytes)]
+        if self.trainable_position and p.trained:
+            raise Unsupported("training of positions that are added to no tokens is not modelled")
+        return ops.dropout(t, p, t.emit("positions", [x], x.elements, each, (), steps), self.dropout)
+
+    def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile, width: int = 0) -> Var:
         steps = [Step("weight", Size(fixed=table * p.weights))]
-        return t.emit(name, [ids], Size(token=self.size * p.stream), p.weights, [ids], steps, trained=p.trained)
+        return t.emit(name, [ids], Size(token=(width or self.size) * p.stream), p.weights, [ids], steps, trained=p.trained)

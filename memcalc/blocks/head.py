@@ -17,6 +17,8 @@ class Head:
     tied: bool = False
     bias: bool = False
     softcap: float | None = None  # Gemma 2: final logits through tanh
+    upcast: bool = True  # cross-entropy takes the logits in fp32; else as they are (masked and sequence-to-sequence models)
+    input_scaled: bool = False  # T5 multiplies the hidden states by a constant
     scaled: bool = False  # Cohere, Granite multiply the logits by a constant
 
     def weights(self) -> tuple[Weight, ...]:
@@ -27,6 +29,7 @@ class Head:
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Logits, [tokens, vocabulary], in the compute type."""
         width = -(-self.vocabulary // p.tp)
+        x = ops.scale(t, x) if self.input_scaled else x
         logits = ops.linear(t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width)
         if self.scaled:
             logits = ops.scale(t, logits)
@@ -56,9 +59,9 @@ class Head:
             return _loss_node(t, logits, Size(), [Step("input", logits.bytes)])
         if p.loss != "full":
             return _older_loss(t, logits, LOSSES[p.loss])
-        wide = ops.cast(t, logits, FP32)
+        wide = ops.cast(t, logits, FP32 if self.upcast or p.autocast else logits.each)
         held = logits.bytes + (wide.bytes if wide is not logits else Size())
-        log_softmax = t.emit("log-softmax", [wide], wide.elements, FP32)
+        log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         if log_softmax.grad:
             t.nodes[-1].saves = (log_softmax,)
         return _loss_node(t, log_softmax, held, [Step("input", log_softmax.bytes)])

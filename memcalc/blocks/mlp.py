@@ -24,7 +24,8 @@ class MLP:
     activation: str = "silu"
     fused: bool = False  # gate and up in one matrix (Phi-3, GLM)
     transposed: bool = False  # GPT-2's Conv1D keeps [inputs, outputs]
-    dropout: float = 0.0  # after the down projection
+    inner_dropout: float = 0.0  # before the down projection
+    dropout: float = 0.0  # after it
     role: str = "mlp"
 
     def weights(self) -> tuple[Weight, ...]:
@@ -51,6 +52,7 @@ class MLP:
         else:
             up = ops.linear(t, p, "up", x, width, self.hidden * width, bias=self.bias, bias_size=width)
             product = ops.activation(t, p, up, self.activation)
+        product = ops.dropout(t, p, product, self.inner_dropout)
         bias = self.bias if self.down_bias is None else self.down_bias
         down = ops.linear(t, p, "down", product, self.hidden * p.stream, self.hidden * width, bias=bias, bias_size=self.hidden)
         return ops.dropout(t, p, down, self.dropout)

@@ -13,9 +13,9 @@ class Norm:
     """A normalisation over the last dimension.
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
-    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "layer" (scale and shift), "layer-upcast" (in
-    fp32, cast back: OLMo), "layer-wide" (the same written out: Cohere), "layer-around-1" (scale is 1 + weight, in 16 bit
-    under autocast too: Nemotron).
+    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-direct" (T5: x itself is divided, not its
+    fp32 copy), "layer" (scale and shift), "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out:
+    Cohere), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too: Nemotron).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
     """
@@ -97,7 +97,10 @@ class Norm:
         if rsqrt.grad:
             t.nodes[-1].saves = (rsqrt,)
         steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
-        normed = t.emit("normalised", [x32, rsqrt], elements, FP32, [x32, rsqrt], steps)
+        divided = x32
+        if self.kind == "rms-direct" and x is not x32:
+            divided, steps = x, [Step("temp", size32), Step("input", x.bytes, 0), *steps[1:]]
+        normed = t.emit("normalised", [divided, rsqrt], elements, FP32, [divided, rsqrt], steps)
         if self.kind == "rms-zero-centred":  # Gemma: (1 + weight) in fp32, the product cast back
             return self._zero_centred(t, p, x, normed)
         if self.kind == "rms-wide":

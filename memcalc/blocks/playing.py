@@ -4,12 +4,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size, Tape, Var
+from memcalc.blocks.projection import Projection
+from memcalc.blocks.tape import Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
@@ -51,23 +53,82 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 @lru_cache(maxsize=1024)
 def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Played:
     """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
+    if any(isinstance(block, Projection) for _, block in layer.blocks):
+        raise Unsupported("training with projections inside layers is not modelled")
     tape = Tape()
     x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
+    if layer.bridge:
+        return _bridge(layer, profile, hidden, keep_gradients)
+    if any(getattr(block, "cross", False) for _, block in layer.blocks):
+        tape.source = Var(x.elements * profile.source, x.each, True, "source", outside=True)
+        tape.carried.append(tape.source)
     output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
     saved = tape.saved()
     total = tape.saved_bytes()
     peaks = tape.backward(output, gradients=keep_gradients)
     chosen = tape.chosen_bytes()
-    return Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen)
+    played = Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen)
+    return _stretched(played, profile.source) if layer.source else played
+
+
+def _stretched(played: Played, by: float) -> Played:
+    """The same over `by` times as many tokens a sequence."""
+    if by == 1:
+        return played
+
+    def longer(size: Size) -> Size:
+        return Size(size.token * by, size.pair * by * by, size.fixed)
+
+    return played._replace(
+        saved=tuple((name, longer(size)) for name, size in played.saved), saved_bytes=longer(played.saved_bytes),
+        input_bytes=longer(played.input_bytes), peaks=tuple(longer(size) for size in played.peaks),
+        chosen=longer(played.chosen),
+    )  # fmt: skip
+
+
+def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -> Played:
+    """The encoder's exit, whose result all of the decoder's layers read, and the decoder's entry."""
+    tape = Tape()
+    source = Var(Size(token=hidden * profile.stream * profile.source), profile.residual, True, "input")
+    x: Var | None = None
+    for path, block in layer.blocks:
+        tape.path = path
+        if isinstance(block, Embedding):
+            kept = [] if profile.autocast else [source]  # autocast: each layer keeps casts of its own
+            source = tape.emit("source", [source], source.elements, source.each, kept, [Step("share")])
+            source.whole = tape.nodes[-1].inputs[0]
+            x = _embed(block, tape, profile)
+        elif x is None:
+            groups = (profile.stream * profile.source,) if isinstance(block, Norm) else ()
+            source = _forward(block, tape, profile, source, *groups)
+        else:
+            x = _forward(block, tape, profile, x)
+    tape.carried.append(source)
+    peaks = tape.backward(x, gradients=keep_gradients)
+    saved = tuple((f"bridge/{v.label}", v.bytes) for v in tape.saved())
+    # recomputed layers keep the source as it is, whatever autocast casts it to
+    chosen = source.bytes if profile.autocast else Size()
+    return Played(saved, tape.saved_bytes(), Size(), peaks, _gradients(tape), chosen)
+
+
+def reads_tokens(blocks: Named) -> bool:
+    """Whether these blocks look tokens up."""
+    return any(isinstance(block, Embedding) and block.vocabulary for _, block in blocks)
 
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for branch in branches(layer):
         y = x
+        closing = branch[-1] if layer.normalises_sum else None
+        if closing:
+            branch = branch[:-1]
         for path, block in branch:
             tape.path = path
             y = _forward(block, tape, profile, y)
         x = add(tape, x, y)
+        if closing:
+            tape.path = closing[0]
+            x = _forward(closing[1], tape, profile, x)
     return x
 
 
@@ -133,15 +194,19 @@ def _gradients(tape: Tape) -> float:
     return tape.weight_gradient_bytes().fixed
 
 
-def _forward(block: Any, tape: Tape, profile: Profile, x: Var) -> Var:
+def _forward(block: Any, tape: Tape, profile: Profile, x: Var, *groups: float) -> Var:
     """Play one block; what cannot play is refused by name."""
+    if isinstance(block, Embedding) and not block.vocabulary:
+        return block.positioned(tape, profile, x)
     if not hasattr(block, "forward") or isinstance(block, Embedding):
         raise Unsupported(f"training through {type(block).__name__} blocks is not modelled")
-    out: Var = block.forward(tape, profile, x)
+    out: Var = block.forward(tape, profile, x, *groups)
     return out
 
 
 def _embed(block: Any, tape: Tape, profile: Profile) -> Var:
+    if isinstance(block, Convolution):
+        return block.forward(tape, profile)
     if not isinstance(block, Embedding):
         raise Unsupported(f"training from {type(block).__name__} inputs is not modelled")
     return block.forward(tape, profile)

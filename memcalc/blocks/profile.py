@@ -96,6 +96,8 @@ class Profile(NamedTuple):
     etp: int = 1
     expert_imbalance: float = 1.0  # rows on the busiest expert-parallel rank over the average
     sequence_parallel: bool = False
+    source: float = 1.0  # tokens of the encoder for each token of the decoder
+    batch: int = 1  # sequences of a micro-batch, where a model has something that all of them share
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
 
     @property

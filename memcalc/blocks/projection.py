@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Tape, Var
@@ -24,10 +25,16 @@ class Projection:
     cut: str = ""
     transposed: bool = False
     merge: int = 1
+    pooled: bool = False  # reads one vector a sequence, or ends in a task's loss of its own
 
     def weights(self) -> tuple[Weight, ...]:
         return linear("weight", self.role, self.inputs, self.outputs, bias=self.bias, cut=self.cut, transposed=self.transposed)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with projections on their own is not modelled")
+        if self.pooled:
+            raise Unsupported("training with a classifier's or pooler's head is not modelled")
+        if self.merge > 1:
+            raise Unsupported("training with projections that merge neighbouring tokens is not modelled")
+        matrix = self.inputs * self.outputs
+        x = ops.linear(t, p, "weight", x, self.outputs * p.stream, matrix, bias=self.bias, bias_size=self.outputs)
+        return ops.activation(t, p, x, self.activation) if self.activation else x

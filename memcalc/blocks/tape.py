@@ -52,6 +52,7 @@ class Var:
     grad: bool
     label: str = ""
     whole: "Var | None" = None  # the tensor this one is a view of: saving the view keeps the whole
+    outside: bool = False  # made by another layer, which counts it however many layers keep it
 
     @property
     def bytes(self) -> Size:
@@ -101,6 +102,8 @@ class Tape:
     works: list[Work] = field(default_factory=list)
     products: list[Var] = field(default_factory=list)  # results of matrix products, in order
     attended: list[Var] = field(default_factory=list)  # results of attention kernels
+    source: Var | None = None  # what cross-attention reads: the encoder's result
+    carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
 
     def emit(
         self,
@@ -123,7 +126,8 @@ class Tape:
             if steps is None:
                 steps = [Step("input", var.bytes, i) for i, var in enumerate(inputs)]
             kept = tuple(s for s in steps if s.kind not in ("input", "share") or inputs[s.source].grad)
-            self.nodes.append(Node(name, out, tuple(inputs), tuple(dict.fromkeys(_storage(var) for var in saves)), kept))
+            stored = dict.fromkeys(_storage(var) for var in saves)
+            self.nodes.append(Node(name, out, tuple(inputs), tuple(var for var in stored if not var.outside), kept))
         return out
 
     def multiply(
@@ -172,8 +176,9 @@ class Tape:
         gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
         """
         run = _Backward(self, gradients)
-        if output is not None:
-            run.receive(output)
+        for var in (*self.carried, output):
+            if var is not None:
+                run.receive(var)
         for node in reversed(self.nodes):
             run.execute(node)
         return _pareto(run.candidates)

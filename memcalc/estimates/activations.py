@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.head import Head
 from memcalc.estimates.communication import traffic
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
@@ -36,6 +37,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
     profile = profile_of(run, architecture)
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and profile.trained
     vocabulary = ceil_div(architecture.vocabulary, p.tp)
+    width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
     return Setup(
         stage,
         profile,
@@ -46,7 +48,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
         run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0),
         micro_batches_in_flight(run, stage.index),
         traffic(setting, groups),
-        vocabulary * architecture.hidden * profile.weights if tied else 0,
+        vocabulary * width * profile.weights if tied else 0,
         not run.adapts or run.recompute == "full",
         run.engine_row.holds_inputs and setting.fsdp and run.adapts and run.recompute == "full",
     )

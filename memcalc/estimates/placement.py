@@ -21,6 +21,7 @@ class Held(NamedTuple):
     layered: bool
     kind: int = 0  # which of its stack's distinct layers it belongs to
     weight: Weight | None = None  # the whole tensor, as the block has it
+    frozen: bool = False
 
     @property
     def elements(self) -> int:
@@ -115,7 +116,7 @@ class Stage:
 
     @property
     def layers(self) -> int:
-        return sum(self.sequence.counts)
+        return sum(n for layer, n in zip(self.sequence.kinds, self.sequence.counts, strict=True) if not layer.bridge)
 
     @property
     def largest_layer(self) -> int:
@@ -250,6 +251,11 @@ def _stage(
         held += _held(tokens, "tied head", 1, False, degrees)
     entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()
     runs = [(stack.layers[kind], count) for _, stack, kind, count in mine]
+    where = next((i for i, (name, *_) in enumerate(mine) if name == "decoder" and i and mine[i - 1][0] == "encoder"), None)
+    if where is not None:
+        between = Layer(main[0].exit + main[-1].entry, bridge=True)
+        runs.insert(where, (between, 1))
+        elements[between] = 0  # its weights are the root's
     return Stage.of(index, tuple(held), last, Sequence.of(runs, elements), entry, exit_, before)
 
 
@@ -262,6 +268,6 @@ def _held(
     kind: int = 0,
 ) -> list[Held]:
     return [
-        Held(f"{prefix}/{w.path}", w.role, w.local_shape(*degrees), count * w.tensors, w.routed, layered, kind, w)
+        Held(f"{prefix}/{w.path}", w.role, w.local_shape(*degrees), count * w.tensors, w.routed, layered, kind, w, w.frozen)
         for w in weights
     ]

@@ -6,11 +6,13 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.playing import Played, play, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
+from memcalc.blocks.relative_attention import FIRST
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.estimates.adapters import adapter_names
-from memcalc.estimates.placement import Stage
+from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.timeline import Setup
 from memcalc.specs.training import Training
 
@@ -50,7 +52,16 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         ep=p.ep,
         etp=p.etp,
         sequence_parallel=p.sequence_parallel,
+        **_encoder(architecture, run),
     )
+
+
+def _encoder(architecture: Architecture, run: Training) -> dict[str, Any]:
+    """What the encoder of an encoder-decoder model makes known of batch and length."""
+    first = main_parts(architecture)[0]
+    if first.name != "encoder":
+        return {}
+    return {"source": first.tokens / run.seq_len if first.tokens else 1.0, "batch": run.micro_batch}
 
 
 def needs_masks(architecture: Architecture, seq_len: int) -> bool:
@@ -81,11 +92,25 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
     recomputed, the attention mask that every checkpoint keeps a reference to."""
     here = run.seq_len // run.parallelism.cp
     rotary = sum(2 * here * dims for dims in _rotary(architecture)) * profile.residual + input_leaf(architecture, run, profile)
-    if run.recompute != "full":
-        return rotary
+    masks = _shared_masks(architecture, profile, run.recompute == "full")
+    if run.recompute == "full":  # T5's biases are arguments of every layer
+        rotary += int(_shared_biases(architecture, profile) * here * run.seq_len)
+    if run.recompute != "full" or masks:
+        return rotary + int(masks * run.micro_batch * here * run.seq_len)
     if run.attention == "eager":
         return rotary + here * run.seq_len * profile.residual
     return rotary + (here * run.seq_len if profile.masked else 0)
+
+
+def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
+    """Bytes a token pair of masks that all layers share, one of each kind."""
+    return sum({shared_mask(block, profile, passed=passed).pair for block in _attentions(architecture) if block.alibi})
+
+
+def _shared_biases(architecture: Architecture, profile: Profile) -> float:
+    """Bytes for each pair of positions of the biases that layers hand on."""
+    firsts = [block for block in _attentions(architecture) if block.biased == FIRST]
+    return sum(block.heads * (profile.source if block.cross else 1.0) * profile.weights for block in firsts)
 
 
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
@@ -138,7 +163,7 @@ def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
 
 def _kept(played: Played, recompute: str) -> tuple[tuple[str, Size], ...]:
     """What a layer keeps until its backward, by name."""
-    if recompute == "full":
+    if recompute == "full" and played.input_bytes != ZERO:
         return (("input", played.input_bytes),)
     if recompute == "operations":
         return ("input", played.input_bytes), ("chosen results", played.chosen)

@@ -83,7 +83,7 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
         if not held.held:
             continue
         if not run.adapts:
-            out.append(Group(name, shards, None, None, held))
+            out.append(Group(name, shards, *_apart(held)))
             continue
         low, rest = quantised(held) if run.method == "qlora" else (None, held)
         trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
@@ -91,11 +91,20 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
     return out
 
 
+def _apart(held: Tensors) -> tuple[Tensors | None, None, Tensors]:
+    """What is never trained, nothing quantised, and the rest."""
+    still = tuple(tensor for tensor in held.held if tensor.frozen)
+    if not still:
+        return None, None, held
+    return Tensors(still), None, Tensors(tuple(tensor for tensor in held.held if not tensor.frozen))
+
+
 def state_lines(setting: Setting, group: Group) -> list[Line]:
     at = setting.parameters_at
     out = []
     if group.frozen:
-        out.append(_parameters(setting, f"{group.name}/frozen", group, group.frozen, setting.compute, at))
+        each = setting.compute if setting.run.adapts else setting.weights
+        out.append(_parameters(setting, f"{group.name}/frozen", group, group.frozen, each, at))
     if group.quantised:
         out.append(_quantised_parameters(setting, group, at))
     if group.trained:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from memcalc.blocks.playing import Played, play, play_entry, play_exit
+from memcalc.blocks.playing import Played, play, play_entry, play_exit, reads_tokens
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import ZERO, Size
 from memcalc.estimates.placement import Stage
@@ -173,27 +173,33 @@ def _embedding_forms(setup: Setup, kinds: list[Kind], entry: Played, head: int) 
     counts, traffic = setup.stage.sequence.counts, setup.traffic
     done = 0 if setup.standing else sum(k.stored * n for k, n in zip(kinds, counts, strict=True))
     name = "gradient of the embedding"
+    tied = setup.tied if reads_tokens(setup.stage.entry) else 0
     if traffic.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
-        whole = head + (0 if setup.tied else int(entry.gradients))
+        whole = head + (0 if tied else int(entry.gradients))
         buffer = whole // traffic.each * traffic.reduced_each
         yield Form(name, ZERO, done + whole, traffic.buffers + buffer)
         return
     for peak in entry.peaks:  # both gradients of a tied matrix are there, and their sum
-        yield Form(name, peak + Size(fixed=setup.tied), done + head, traffic.buffers)
+        yield Form(name, peak + Size(fixed=tied), done + head, traffic.buffers)
 
 
 def _kind(setup: Setup, index: int) -> Kind:
     sequence, traffic = setup.stage.sequence, setup.traffic
     played = play(sequence.kinds[index], setup.profile, setup.hidden, keep_gradients=not setup.standing)
     kept, own = played.saved_bytes, ZERO
-    if setup.recompute == "full":
+    gradient, peaks = int(played.gradients), played.peaks
+    if (bridge := sequence.kinds[index]).bridge:
+        kept = kept + (played.chosen if setup.recompute == "full" else ZERO)
+        if setup.tied and reads_tokens(bridge.blocks):  # summed with the head's gradient of the same matrix at once
+            peaks = tuple(peak + Size(fixed=setup.tied) for peak in peaks)
+            gradient -= setup.tied
+    elif setup.recompute == "full":
         kept = own = played.input_bytes
     elif setup.recompute == "operations":
         kept, own = played.input_bytes + played.chosen, played.input_bytes
-    gradient = int(played.gradients)
     reduced = gradient // traffic.each * traffic.reduced_each if traffic.reduces else 0
     stored = 0 if traffic.away else reduced // traffic.shards if traffic.reduces else gradient
-    return Kind(kept, own, played.peaks, stored, sequence.elements[index] * traffic.each, reduced)
+    return Kind(kept, own, peaks, stored, sequence.elements[index] * traffic.each, reduced)
 
 
 def _first_layer_saves_less(setup: Setup) -> Size:
@@ -212,6 +218,7 @@ def _cast_cache(setup: Setup) -> int:
     matrices = sum(
         sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
         for layer, n in zip(sequence.kinds, sequence.counts, strict=True)
+        if not layer.bridge
     )
     return matrices * profile.compute // profile.tp
 

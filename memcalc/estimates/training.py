@@ -20,7 +20,7 @@ from memcalc.estimates.adapters import check_targets
 from memcalc.estimates.communication import communication_lines, optimizer_moment
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, stages
+from memcalc.estimates.placement import Held, Stage, all_stages, main_parts, stages
 from memcalc.estimates.profiles import needs_masks
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
@@ -275,6 +275,8 @@ def _played(architecture: Architecture, setting: Setting, stage: Stage) -> Rank:
     rank = _rank(setting, stage)
     setup = setup_of(architecture, setting, stage, rank.groups)
     try:
+        if setting.run.parallelism.pp > 1 and len(main_parts(architecture)) > 1:
+            raise Unsupported("training with an encoder and a decoder on different pipeline stages is not modelled")
         return rank._replace(setup=setup, forms=forms(setup))
     except Unsupported as error:
         reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"

@@ -2,8 +2,8 @@
 
 Five things differ, and all are undone when the context ends: which kernel scaled_dot_product_attention takes, dropout (one
 fused operation that returns its mask), the operations that autocast runs in fp32, the statistics of a 16-bit LayerNorm
-(fp32 on CUDA), and grouped matrix products (any type on CUDA). Besides, two questions that need a tensor's values are
-answered: no packed sequences, no layer dropped.
+(fp32 on CUDA), and grouped matrix products (any type on CUDA). Besides, questions that need a tensor's values are
+answered: no packed sequences, no padding, no layer dropped.
 """
 
 from collections import Counter
@@ -63,9 +63,16 @@ def cuda_like(kernels: Counter[str]) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(_replaced(masking_utils, "find_packed_sequence_indices", lambda *args, **kwargs: None))
+        for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
+            stack.enter_context(_replaced(masking_utils, name, _unpadded(getattr(masking_utils, name))))
         stack.enter_context(cuda_functions(kernels))
         stack.enter_context(_dispatch_mode())
         yield
+
+
+def _unpadded(ignores: Callable[..., bool]) -> Callable[..., bool]:
+    """A mask that a model makes itself has no padding, which a fake tensor cannot say."""
+    return lambda padding_mask, *args, **kwargs: ignores(None, *args, **kwargs)
 
 
 @contextmanager
@@ -140,7 +147,9 @@ def _attention(
 
     if torch.is_autocast_enabled("cpu"):
         lower = torch.get_autocast_dtype("cpu")
-        query, key, value = (x.to(lower) if x.dtype == torch.float32 else x for x in (query, key, value))
+        query, key, value, attn_mask = (
+            x.to(lower) if x is not None and x.dtype == torch.float32 else x for x in (query, key, value, attn_mask)
+        )
     half = query.dtype in (torch.bfloat16, torch.float16)
     same_width = query.shape[-1] == value.shape[-1] <= MAX_FLASH_HEAD
     aten = torch.ops.aten

@@ -1,6 +1,6 @@
 """A model without weights from the values of a config.json, and hooks that keep a book's `module` right while it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from memcalc.errors import Unsupported
@@ -66,9 +66,9 @@ class Names:
 
 
 def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
-    """The causal language model of a config, without weights, on the meta device."""
+    """The causal (or masked) language model of a config, without weights, on the meta device."""
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kept = {key: value for key, value in values.items() if key not in NOT_THE_MODEL}
@@ -78,14 +78,26 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
         raise Unsupported(f"trace: this transformers has no model_type {model_type!r:.40}")
     config = CONFIG_MAPPING[model_type].from_dict({**kept, "model_type": model_type})
     config.use_cache = False
-    if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise Unsupported(f"trace: transformers has no causal language model of model_type {model_type!r:.40}")
-    if attention == "sdpa" and not AutoModelForCausalLM._model_mapping[type(config)]._supports_sdpa:
+    maker = getattr(transformers, _maker(model_type, values.get("architectures") or ()))
+    if type(config) not in maker._model_mapping:
+        raise Unsupported(f"trace: transformers has no language model of model_type {model_type!r:.40} that trace can step")
+    if attention == "sdpa" and not maker._model_mapping[type(config)]._supports_sdpa:
         raise Unsupported(f"trace: transformers has no sdpa attention for {model_type!r:.40}; add --attention eager")
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention
-        )
+        return maker.from_config(config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention)
+
+
+# What a model of this class, or of this model_type, is made by; else as a causal language model
+MAKERS = {
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "whisper": "AutoModelForSpeechSeq2Seq", "t5": "AutoModelForSeq2SeqLM", "mt5": "AutoModelForSeq2SeqLM",
+    "bart": "AutoModelForSeq2SeqLM",
+}  # fmt: skip
+
+
+def _maker(model_type: str, classes: Sequence[str]) -> str:
+    named = next((maker for end, maker in MAKERS.items() if any(name.endswith(end) for name in classes)), None)
+    return named or MAKERS.get(model_type, "AutoModelForCausalLM")
 
 
 def named(model: Any, allocations: Allocations) -> Names:

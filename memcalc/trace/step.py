@@ -78,14 +78,14 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
                 kernels.clear()
                 steady = book.live
                 mark, book.module = book.mark(), BATCH
-                ids = torch.randint(0, 2, (run.micro_batch, run.seq_len))
+                inputs = _inputs(torch, model, run)
                 batch = book.since(mark)
                 book.restart_peak()
                 for _ in range(run.grad_accum):
                     names.restart()
                     mark = book.mark()
                     with torch.autocast("cpu", torch.bfloat16, enabled=run.precision.endswith("-amp")):
-                        loss = model(input_ids=ids, labels=ids).loss
+                        loss = model(**inputs).loss
                     after_forward, kept = book.live, (*batch, *book.since(mark))
                     loss.backward()
                     del loss
@@ -96,11 +96,21 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
                     for state in optimizer.state.values():
                         book.exclude(state["step"])
                 optimizer.zero_grad(set_to_none=True)
-                del ids
+                del inputs
     return Traced(
         steady, after_forward, peak, book.peak, operation, kept, names.layers, names.children, names.entry, names.exit,
         dict(kernels), tuple(sorted(book.composed)), found.versions,
     )  # fmt: skip
+
+
+def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
+    """A batch: token ids that are their own labels; recordings as what the processor makes of them."""
+    config, sequences = model.config, run.micro_batch
+    ids = torch.randint(0, 2, (sequences, run.seq_len))
+    if model.main_input_name == "input_features":
+        size = (sequences, config.num_mel_bins, 2 * config.max_source_positions)
+        return {"input_features": torch.zeros(size, dtype=model.dtype), "labels": ids}
+    return {"input_ids": ids, "labels": ids}
 
 
 def _optimizer(torch: Any, model: Any, implementation: str) -> Any:

@@ -100,8 +100,13 @@ def pre_norm(norm: Norm, mixer: Block, feed_forward: Block, name: str = "attenti
 
 
 def post_norm(norm: Norm, mixer: Block, feed_forward: Block) -> Layer:
-    """x + norm(mixer(x)), then x + norm(feed_forward(x)) (OLMo 2); or norm(x + mixer(x)), as in OPT-350M."""
+    """x + norm(mixer(x)), then x + norm(feed_forward(x)) (OLMo 2)."""
     return Layer((("attention", mixer), ("post_attention_norm", norm), ("mlp", feed_forward), ("post_mlp_norm", norm)))
+
+
+def norm_of_sum(norm: Norm, mixer: Block, feed_forward: Block) -> Layer:
+    """norm(x + mixer(x)), then norm(x + feed_forward(x)) (BERT, BART, OPT-350M)."""
+    return replace(post_norm(norm, mixer, feed_forward), normalises_sum=True)
 
 
 def parallel(norm: Norm, mixer: Block, feed_forward: Block, mlp_norm: Norm | None = None) -> Layer:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
+from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
@@ -11,7 +11,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf import vision
-from memcalc.readers.hf.common import architecture, head_dim, layer_norm, mlp, post_norm
+from memcalc.readers.hf.common import architecture, head_dim, layer_norm, mlp, norm_of_sum
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.tasks import classification, classifier, dense, label_count, task, uncounted
 from memcalc.readers.hf.vision import encoder_layer, patches
@@ -68,7 +68,9 @@ def vit(c: Config) -> Architecture:
     if kind in ("", "ImageClassification"):
         exit_blocks += (("classifier", classifier(hidden, label_count(c))),)
     elif kind == "Model":
-        pooled = Projection(hidden, c.integer("pooler_output_size", hidden), bias=True, activation="tanh", role="head")
+        pooled = Projection(
+            hidden, c.integer("pooler_output_size", hidden), bias=True, activation="tanh", role="head", pooled=True
+        )
         exit_blocks += (("pooler", pooled),)
     elif kind == "MaskedImageModeling":
         pixels = c.integer("encoder_stride") ** 2 * c.integer("num_channels")
@@ -141,14 +143,15 @@ def _bert_body(
         rotary=False,
         dropout=attention_dropout,
         output_dropout=output_dropout,
+        scores="as computed",
     )
     norm = layer_norm(c)
     feed_forward = mlp(c, gated=False, bias=True, intermediate=intermediate, dropout=dropout)
-    layer = post_norm(norm, attention, feed_forward)
+    layer = norm_of_sum(norm, attention, feed_forward)
     if c.flag("add_cross_attention", False):
         crossing = replace(attention, cross=True, causal=False)
         cross: Named = (("cross_attention", crossing), ("cross_attention_norm", norm))
-        layer = Layer(layer.blocks[:2] + cross + layer.blocks[2:])
+        layer = replace(layer, blocks=layer.blocks[:2] + cross + layer.blocks[2:])
     embedding = Embedding(
         c.integer("vocab_size"),
         hidden,
@@ -165,9 +168,9 @@ def _with_head(c: Config, part: Part, *, tied: bool, pooler: bool, extra: Named 
     warnings: tuple[str, ...] = ()
     pooled: Named = (("pooler", dense(hidden)),) if pooler else ()
     masked: Named = (
-        ("head_transform", dense(hidden, c.text("hidden_act"))),
+        ("head_transform", dense(hidden, c.text("hidden_act"), pooled=False)),
         ("head_norm", layer_norm(c)),
-        ("head", Head(c.integer("vocab_size"), hidden, tied=tied, bias=True)),
+        ("head", Head(c.integer("vocab_size"), hidden, tied=tied, bias=True, upcast=False)),
         *extra,
     )
     head = classification(c, hidden, kind)

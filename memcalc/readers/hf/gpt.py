@@ -7,9 +7,8 @@ from memcalc.blocks.architecture import Architecture, Named
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import linear
 from memcalc.blocks.mlp import MLP
-from memcalc.blocks.plain import Plain
+from memcalc.blocks.projection import Projection
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import (
     attention,
@@ -17,7 +16,7 @@ from memcalc.readers.hf.common import (
     even_head_dim,
     layer_norm,
     mlp,
-    post_norm,
+    norm_of_sum,
     pre_norm,
     windowed,
 )
@@ -92,11 +91,10 @@ def opt(c: Config) -> Architecture:
     bias, affine, dropout = c.flag("enable_bias"), c.flag("layer_norm_elementwise_affine"), c.number("dropout")
     norm, first = replace(layer_norm(c), affine=affine), c.flag("do_layer_norm_before")
     block = full_attention(c, query_bias=bias, output_bias=bias, rotary=False, output_dropout=dropout)
-    layer = (pre_norm if first else post_norm)(norm, block, mlp(c, gated=False, bias=bias, dropout=dropout))
+    layer = (pre_norm if first else norm_of_sum)(norm, block, mlp(c, gated=False, bias=bias, dropout=dropout))
     hidden, vocabulary = c.integer("hidden_size"), c.integer("vocab_size")
     size = c.integer("word_embed_proj_dim", hidden)
-    into: Named = (("project_in", Plain(linear("weight", "projector", size, hidden))),)
-    out: Named = (("project_out", Plain(linear("weight", "projector", hidden, size))),)
+    out: Named = (("project_out", Projection(hidden, size)),)
     tied, positions = c.flag("tie_word_embeddings"), c.integer("max_position_embeddings")
     return decoder(
         c,
@@ -104,7 +102,6 @@ def opt(c: Config) -> Architecture:
         norm if first and not c.flag("_remove_final_layer_norm", False) else None,
         # the table's first two rows are never used
         embedding=Embedding(vocabulary, size, position=positions + 2, position_size=hidden),
-        after_embedding=into if size != hidden else (),
         before_head=out if size != hidden else (),
         tied=tied,
         head=Head(vocabulary, size, tied=tied),
@@ -114,15 +111,17 @@ def opt(c: Config) -> Architecture:
 def bloom(c: Config) -> Architecture:
     """ALiBi positions, and a norm right after the embedding."""
     norm, dropout = layer_norm(c), c.number("hidden_dropout", 0.0)
-    block = full_attention(c, query_bias=True, output_bias=True, fused=True, rotary=False, alibi=True, output_dropout=dropout)
-    feed_forward = MLP(norm.size, 4 * norm.size, gated=False, bias=True, activation="gelu", dropout=dropout)
+    block = full_attention(
+        c, query_bias=True, output_bias=True, fused=True, rotary=False, alibi="bloom", output_dropout=dropout
+    )
+    feed_forward = MLP(norm.size, 4 * norm.size, gated=False, bias=True, activation="gelu_bloom", dropout=dropout)
     return decoder(c, pre_norm(norm, block, feed_forward), norm, after_embedding=(("embedding_norm", norm),))
 
 
 def mpt(c: Config) -> Architecture:
     """ALiBi positions and no biases at all, not even in the norms: the library ignores no_bias and expansion_ratio."""
     norm, dropout = layer_norm(c, bias=False), c.sub("attn_config", {}).number("attn_pdrop", 0.0)
-    block = full_attention(c, fused=True, rotary=False, alibi=True, dropout=dropout, output_dropout=dropout)
+    block = full_attention(c, fused=True, rotary=False, alibi="mpt", dropout=dropout, output_dropout=dropout)
     feed_forward = MLP(norm.size, 4 * norm.size, gated=False, activation="gelu", dropout=dropout)
     return decoder(c, pre_norm(norm, block, feed_forward), norm)
 

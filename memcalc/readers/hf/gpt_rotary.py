@@ -89,7 +89,7 @@ def falcon(c: Config) -> Architecture:
         output_bias=bias,
         fused=True,
         rotary=not alibi,
-        alibi=alibi,
+        alibi="falcon" if alibi else "",
         broadcast=c.flag("new_decoder_architecture"),
         scores="as computed",
         output_dropout=0.0 if side_by_side else c.number("attention_dropout", 0.0),

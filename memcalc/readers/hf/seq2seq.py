@@ -6,12 +6,14 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.dropout import Dropout
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
-from memcalc.readers.hf.common import architecture, layer_norm, post_norm, pre_norm
+from memcalc.blocks.relative_attention import FIRST, LATER
+from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.tasks import classification, classifier, label_count, task, uncounted
 
@@ -22,14 +24,15 @@ def t5(c: Config) -> Architecture:
     """T5 and mT5: the library always ties the head, whatever `tie_word_embeddings` says (that only sets a scale)."""
     hidden, vocabulary, kind = c.integer("hidden_size"), c.integer("vocab_size"), task(c)
     dropout = c.number("dropout_rate")
-    norm = Norm(hidden, epsilon=c.number("layer_norm_epsilon"))
+    norm = Norm(hidden, "rms-direct", epsilon=c.number("layer_norm_epsilon"))
+    dropped = ("final_dropout", Dropout(dropout))
     depth = c.layers()
     decoder_depth = c.layers("num_decoder_layers") if c.has("num_decoder_layers") else depth
     encoder = Part(
         "encoder",
         entry=(("embedding", Embedding(vocabulary, hidden, dropout=dropout)),),
         stacks=(_t5_stack(c, norm, depth, decodes=False),),
-        exit=(("final_norm", norm),),
+        exit=(("final_norm", norm), dropped),
     )
     if kind in ("EncoderModel", "TokenClassification"):
         exit_blocks: Named = encoder.exit
@@ -39,7 +42,8 @@ def t5(c: Config) -> Architecture:
     head: Named = ()
     warnings: tuple[str, ...] = ()
     if kind in GENERATION:
-        head = (("head", Head(vocabulary, hidden, tied=True, scaled=c.flag("tie_word_embeddings"))),)
+        scaled = c.flag("tie_word_embeddings")
+        head = (("head", Head(vocabulary, hidden, tied=True, input_scaled=scaled, upcast=False)),)
     elif kind != "Model":
         known = classification(c, hidden, kind)
         head, warnings = known or (), () if known else uncounted(c)
@@ -47,7 +51,7 @@ def t5(c: Config) -> Architecture:
         "decoder",
         entry=(("embedding", Embedding(vocabulary, hidden, dropout=dropout, tied=True)),),
         stacks=(_t5_stack(c, norm, decoder_depth, decodes=True),),
-        exit=(("final_norm", norm), *head),
+        exit=(("final_norm", norm), dropped, *head),
     )
     return replace(architecture(c, (encoder, decoder), tied=kind in GENERATION), warnings=warnings)
 
@@ -55,9 +59,10 @@ def t5(c: Config) -> Architecture:
 def whisper(c: Config) -> Architecture:
     hidden, vocabulary, kind = c.integer("d_model"), c.integer("vocab_size"), task(c)
     norm, dropout = layer_norm(c, size=hidden), c.number("dropout")
-    convolution: dict[str, Any] = {"kernel": (3,), "bias": True, "activation": "gelu"}
+    convolution: dict[str, Any] = {"kernel": (3,), "bias": True, "frames": 2, "activation": "gelu"}
     encoder = Part(
         "encoder",
+        tokens=c.integer("max_source_positions"),
         entry=(
             ("convolution1", Convolution(c.integer("num_mel_bins"), hidden, stride=(1,), **convolution)),
             ("convolution2", Convolution(hidden, hidden, stride=(2,), **convolution)),
@@ -77,7 +82,7 @@ def whisper(c: Config) -> Architecture:
     )
     if kind == "AudioClassification":
         projected = c.integer("classifier_proj_size")
-        projector = Projection(hidden, projected, bias=True, role="head")
+        projector = Projection(hidden, projected, bias=True, role="head", pooled=True)
         exit_blocks = (*encoder.exit, ("projector", projector), ("classifier", classifier(projected, label_count(c))))
         warning = "the learned sum over layers is not counted" if c.flag("use_weighted_layer_sum") else ""
         audio = architecture(c, (replace(encoder, exit=exit_blocks),), tied=False)
@@ -95,7 +100,7 @@ def whisper(c: Config) -> Architecture:
         "decoder",
         entry=(("embedding", embedding),),
         stacks=(Stack.uniform(_decoder_layer(c, norm, key_bias=False), c.layers("decoder_layers")),),
-        exit=(("final_norm", norm), *((("head", Head(vocabulary, hidden, tied=tied)),) if headed else ())),
+        exit=(("final_norm", norm), *((("head", Head(vocabulary, hidden, tied=tied, upcast=False)),) if headed else ())),
     )
     if kind == "CausalLM":  # a decoder alone keeps its cross-attention
         return architecture(c, (decoder,), tied=tied)
@@ -118,7 +123,7 @@ def bart(c: Config) -> Architecture:
     head: Named = ()
     warnings: tuple[str, ...] = ()
     if kind in GENERATION or alone:
-        head = (("head", Head(vocabulary, hidden, tied=tied)),)
+        head = (("head", Head(vocabulary, hidden, tied=tied, upcast=False)),)
     elif kind == "QuestionAnswering":  # start and end, whatever the labels
         head = (("classifier", classifier(hidden, 2)),)
     elif kind != "Model":
@@ -146,17 +151,21 @@ def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
     """The first layer holds the learned relative-position bias that all layers of the stack use."""
     hidden, heads, dropout = c.integer("hidden_size"), c.integer("num_attention_heads"), c.number("dropout_rate")
     attention = Attention(
-        hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout, output_dropout=dropout
-    )
+        hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout, output_dropout=dropout,
+        biased=LATER,
+    )  # fmt: skip
     gated, activation = _t5_activation(c)
-    feed_forward = MLP(hidden, c.integer("intermediate_size"), gated=gated, activation=activation, dropout=dropout)
-    cross: Named = ()
-    if decodes:
-        cross = (("cross_attention_norm", norm), ("cross_attention", replace(attention, cross=True, causal=False)))
-    rest = pre_norm(norm, attention, feed_forward)
-    rest = Layer(rest.blocks[:2] + cross + rest.blocks[2:])
-    with_bias = replace(attention, relative_buckets=c.integer("relative_attention_num_buckets"))
-    first = Layer((rest.blocks[0], ("attention", with_bias), *rest.blocks[2:]))
+    feed_forward = MLP(hidden, c.integer("intermediate_size"), gated=gated, activation=activation, dropout=dropout,
+                       inner_dropout=dropout)  # fmt: skip
+    own = replace(attention, biased=FIRST, relative_buckets=c.integer("relative_attention_num_buckets"))
+
+    def layer(mixer: Attention) -> Layer:
+        made = pre_norm(norm, mixer, feed_forward)
+        crossing = replace(attention, cross=True, causal=False, biased=mixer.biased)
+        cross: Named = (("cross_attention_norm", norm), ("cross_attention", crossing)) if decodes else ()
+        return replace(made, blocks=made.blocks[:2] + cross + made.blocks[2:], source=not decodes)
+
+    first, rest = layer(own), layer(attention)
     return Stack.of([first] + [rest] * (depth - 1))
 
 
@@ -170,18 +179,18 @@ def _t5_activation(c: Config) -> tuple[bool, str]:
 
 
 def _encoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
-    make = post_norm if after else pre_norm
-    return make(norm, _attention(c, "encoder", key_bias=key_bias), _mlp(c, "encoder"))
+    make = norm_of_sum if after else pre_norm
+    return replace(make(norm, _attention(c, "encoder", key_bias=key_bias), _mlp(c, "encoder")), source=True)
 
 
 def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
-    make = post_norm if after else pre_norm
+    make = norm_of_sum if after else pre_norm
     attention = replace(_attention(c, "decoder", key_bias=key_bias), causal=True)
     layer = make(norm, attention, _mlp(c, "decoder"))
-    source = c.integer("max_source_positions", 0, low=0)
+    source = 0 if key_bias else c.integer("max_source_positions")  # Whisper's
     crossing = ("cross_attention", replace(attention, cross=True, causal=False, source=source))
     cross: Named = (crossing, ("cross_attention_norm", norm))
-    return Layer(layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
+    return replace(layer, blocks=layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
 
 
 def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
@@ -198,6 +207,8 @@ def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
         output_bias=True,
         causal=False,
         rotary=False,
+        scores="as computed",
+        by_head=not key_bias,  # Whisper
         dropout=c.number("attention_dropout"),
         output_dropout=c.number("dropout"),
     )
@@ -210,6 +221,7 @@ def _mlp(c: Config, side: str) -> MLP:
         gated=False,
         bias=True,
         activation=c.text("activation_function"),
+        inner_dropout=c.number("activation_dropout", 0.0),
         dropout=c.number("dropout"),
     )
 

@@ -28,13 +28,13 @@ def label_count(c: Config, default: int = 2) -> int:
     return c.integer("num_labels", default)
 
 
-def dense(size: int, activation: str = "tanh") -> Projection:
-    """Pooler, or the first layer of a classification head: one square matrix with bias."""
-    return Projection(size, size, bias=True, activation=activation, role="head")
+def dense(size: int, activation: str = "tanh", *, pooled: bool = True) -> Projection:
+    """Pooler, or the first layer of a head: one square matrix with bias."""
+    return Projection(size, size, bias=True, activation=activation, role="head", pooled=pooled)
 
 
 def classifier(size: int, labels: int) -> Projection:
-    return Projection(size, labels, bias=True, role="head")
+    return Projection(size, labels, bias=True, role="head", pooled=True)
 
 
 def classification(c: Config, size: int, kind: str, labels: int = 2) -> Named | None:

@@ -1,0 +1,21 @@
+"""A dropout that stands on its own, after a stack's final norm."""
+
+from dataclasses import dataclass
+
+from memcalc.blocks import operations as ops
+from memcalc.blocks.ledger import Weight
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import Tape, Var
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Keeps a mask of one byte an element."""
+
+    probability: float
+
+    def weights(self) -> tuple[Weight, ...]:
+        return ()
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        return ops.dropout(t, p, x, self.probability)

@@ -1,0 +1,79 @@
+"""T5's attention: a learned bias for each distance and head is added to scores that are not scaled.
+
+The bias [1, heads, sequence, sequence] is looked up once, in the first layer of a stack, and all its layers read it. Cross
+attention adds zeros of that shape. With sdpa the bias is the mask, so that the kernel keeps it and makes its gradient for every
+sequence (transformers integrations/sdpa_attention.py, create_position_bias_mask).
+"""
+
+from typing import TYPE_CHECKING
+
+from memcalc.blocks import operations as ops
+from memcalc.blocks.attention_kernels import contiguous, fused_kernel, keys_per_query, multiply, narrowed
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
+
+if TYPE_CHECKING:
+    from memcalc.blocks.attention import Attention
+
+FIRST, LATER = "first", "later"  # in a stack: the layer that makes the bias, and those that read it
+
+
+def attend_relative(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
+    """The attention result, heads × head_dim a token."""
+    bias = _bias(t, p, a, heads)
+    if p.attention != "eager":
+        return _masked(t, p, a, query, key, value, bias, heads)
+    keys = keys_per_query(a, query, key)
+    multiply(t, a, query, heads, keys)
+    query, key = contiguous(t, query), contiguous(t, key)
+    scores = t.emit("scores", [query, key], Size(pair=heads * keys), query.each, [query, key])
+    scores = ops.scale(t, scores, "scores scaled")
+    steps = [Step("share") if scores.each == max(scores.each, bias.each) else Step("input", scores.bytes)]
+    steps += [Step("input", bias.bytes, 1)] if p.batch > 1 else [Step("share", source=1)]
+    scores = t.emit("biased", [scores, bias], scores.elements, max(scores.each, bias.each), (), steps)
+    if a.causal:
+        scores = t.emit("masked", [scores], scores.elements, scores.each, (), [Step("share")])
+    probabilities = ops.softmax(t, scores, FP32 if p.autocast else scores.each)
+    probabilities = ops.dropout(t, p, probabilities, a.dropout)
+    probabilities = ops.cast(t, probabilities, value.each)
+    value = contiguous(t, value)
+    out = t.emit("mixed", [probabilities, value], Size(token=heads * a.head_dim), value.each, [probabilities, value])
+    return t.emit("transposed", [out], out.elements, out.each)
+
+
+def _masked(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, bias: Var, heads: int) -> Var:
+    """The memory-efficient kernel with the bias, and where it is causal the causal mask in it, as its mask."""
+    mask = bias
+    if a.causal:
+        kept = Var(_square(p, 1), BYTE, False, f"{t.path}/causal mask")
+        mask = t.emit("causal bias", [bias], bias.elements, bias.each, [kept])
+    mask = ops.cast(t, mask, query.each)
+    wide = t.emit("expanded", [mask], Size(pair=heads * keys_per_query(a, query, key)), mask.each)
+    wide.whole = mask
+    out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
+    node = t.nodes[-1]
+    node.inputs, node.saves = (*node.inputs, wide), (*node.saves, *(() if mask.outside else (mask,)))
+    if wide.grad:
+        node.steps = (*node.steps, Step("input", wide.bytes, 3))
+    return out
+
+
+def _bias(t: Tape, p: Profile, a: "Attention", heads: int) -> Var:
+    """The stack's bias: made here, or made by an earlier layer, which counts it."""
+    elements = _square(p, heads * (p.source if a.cross else 1))
+    if a.cross:  # zeros
+        return Var(elements, p.compute, False, f"{t.path}/bias", outside=a.biased == LATER)
+    if a.biased == LATER:
+        bias = Var(elements, p.weights, p.trained, f"{t.path}/bias", outside=True)
+    else:
+        buckets = Var(_square(p, 1), INT64, False, f"{t.path}/buckets")
+        steps = [Step("weight", Size(fixed=a.relative_buckets * heads * p.weights))]
+        bias = t.emit("bias", [buckets], elements, p.weights, [buckets], steps, trained=p.trained)
+    if bias.grad:
+        t.carried.append(bias)
+    return bias
+
+
+def _square(p: Profile, count: float) -> Size:
+    """`count` elements for each pair of positions, the same for every sequence."""
+    return Size(pair=count / p.batch)
