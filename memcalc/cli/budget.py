@@ -92,7 +92,7 @@ def budget_command(
 ) -> None:  # fmt: skip
     """FLOPs, petaFLOP/s-days, GPU-hours, days, cost, energy: whatever is not given is solved.
 
-    MODEL is a preset (`memcalc models`), a config.json or its folder, or a parameter count such as 7B.
+    MODEL is a preset (`memcalc models`), a config.json, safetensors or GGUF file or its folder, or a count such as 7B.
 
     \b
     memcalc budget llama-3.1-8b --tokens 15T --gpu h100 --gpus 1024

@@ -82,7 +82,7 @@ def train_command(
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
 
-    MODEL is a preset (`memcalc models`), a config.json or its folder, or a parameter count such as 7B.
+    MODEL is a preset (`memcalc models`), a config.json, safetensors or GGUF file or its folder, or a count such as 7B.
 
     \b
     memcalc train llama-3.1-8b --gpus 8 --zero 3 --gpu h100
