@@ -31,6 +31,11 @@ class Layer:
     bridge: bool = False
 
     @cached_property
+    def crosses(self) -> bool:
+        """Whether it attends to what another stack made."""
+        return any(getattr(block, "cross", False) for _, block in self.blocks)
+
+    @cached_property
     def weights(self) -> tuple[Weight, ...]:
         return tuple(named_weights(self.blocks))
 

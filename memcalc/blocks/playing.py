@@ -59,7 +59,7 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
     if layer.bridge:
         return _bridge(layer, profile, hidden, keep_gradients)
-    if any(getattr(block, "cross", False) for _, block in layer.blocks):
+    if layer.crosses:
         tape.source = Var(x.elements * profile.source, x.each, True, "source", outside=True)
         tape.carried.append(tape.source)
     output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)

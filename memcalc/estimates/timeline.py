@@ -13,6 +13,7 @@ from typing import NamedTuple
 from memcalc.blocks.playing import Played, play, play_entry, play_exit, reads_tokens
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import ZERO, Size
+from memcalc.errors import Unsupported
 from memcalc.estimates.placement import Stage
 
 
@@ -93,6 +94,8 @@ def forms(setup: Setup) -> Forms:
     """Play one micro-batch's forward and backward."""
     stage, traffic = setup.stage, setup.traffic
     counts = stage.sequence.counts
+    if any(layer.crosses for layer in stage.sequence.kinds) and not any(layer.bridge for layer in stage.sequence.kinds):
+        raise Unsupported("training with cross-attention to anything but an encoder is not modelled")
     kinds = [_kind(setup, index) for index in range(len(counts))]
     layers_kept = _sum(kind.kept * n for kind, n in zip(kinds, counts, strict=True))
     host = layers_kept * setup.in_flight if setup.offload else ZERO
