@@ -74,7 +74,7 @@ def test_a_recording_is_cached_whole() -> None:
     """Cross-attention keeps keys and values of all 500 positions once a sequence; 4 heads of 64, twice."""
     blocks = [block for layer in model("whisper").parts[1].stacks[0].layers for _, block in layer.blocks]
     caches = [cache for block in blocks if getattr(block, "cross", False) for cache in block.cache()]
-    assert [(cache.local_width(1), cache.per_token) for cache in caches] == [(500 * 512, False)]
+    assert [(cache.local_width(1), cache.source) for cache in caches] == [(512, 500)]
 
 
 def test_frozen_positions_have_no_gradient() -> None:
