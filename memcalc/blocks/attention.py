@@ -61,6 +61,7 @@ class Attention:
     outputs: int = 0
     biased: str = ""  # T5: a learned bias for relative positions, made in the "first" layer of a stack for all "later" ones
     relative_buckets: int = 0  # that layer's table [buckets, heads]
+    masked: bool = False  # whatever the length, by a mask of each layer's own (sparse attention under an indexer)
     indexer: BlockIndexer | None = None  # picks the blocks of keys that are read (MiniMax M3)
 
     @property

@@ -53,7 +53,7 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
     if p.kernels.repeats_keys and heads != kv_heads:
         key, value = repeat(t, key, heads, kv_heads), repeat(t, value, heads, kv_heads)
         kv_heads = heads
-    is_masked = a.window is not None and p.masked
+    is_masked = (a.window is not None and p.masked) or a.masked
     drops = p.dropout and a.dropout > 0
     if a.sinks and p.attention != "flash":  # sdpa knows no sinks: transformers falls back to its own code
         return _sunk(t, p, a, query, key, value, heads, kv_heads, drops)

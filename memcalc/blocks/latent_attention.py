@@ -9,7 +9,6 @@ from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Step, Tape, Var
-from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,8 @@ class SparseIndexer:
     """DeepSeek Sparse Attention's indexer: scores every earlier token and keeps the best for the attention to read.
 
     Its queries come from the latent query, its one key a token (`head_dim` wide, normalised) is cached beside the
-    attention's latent. transformers runs it without gradients, so it saves nothing for the backward pass.
+    attention's latent. transformers runs it without gradients, so it saves nothing for the backward pass and its weights
+    get no optimizer states.
     """
 
     hidden: int
@@ -30,7 +30,13 @@ class SparseIndexer:
         out = linear("q", "attention", self.q_lora_rank, self.heads * self.head_dim)
         out += linear("k", "attention", self.hidden, self.head_dim)
         out += prefixed("k_norm", Norm(self.head_dim, "layer").weights())
-        return out + linear("head_weights", "attention", self.hidden, self.heads)
+        out += linear("head_weights", "attention", self.hidden, self.heads)
+        return tuple(weight._replace(frozen=True) for weight in out)
+
+    def multiply(self, t: Tape) -> None:
+        """Its products: each token projected; for each pair the heads' scores and their weighted sum."""
+        projected = sum(weight.parameters for weight in self.weights() if len(weight.shape) > 1)
+        t.multiply("indexer", Size(token=2 * projected, pair=2 * self.heads * (self.head_dim + 1)), 0, causal=True)
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,8 @@ class LatentAttention:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
-        if self.indexer or self.shares_selection:
-            raise Unsupported("training with sparse attention's indexer (DeepSeek V3.2) is not modelled")
+        if self.indexer:
+            self.indexer.multiply(t)
         heads = -(-self.heads // p.tp)
         query = self._query(t, p, x, heads)
         key, value = self._key_and_value(t, p, x, heads)
@@ -176,8 +182,9 @@ class LatentAttention:
         """Flash kernels want values as wide as keys: flash-attention gets them padded, sdpa takes another kernel."""
         pads = p.attention == "flash" and self.v_head_dim != self.head_dim
         kernel = Attention(
-            self.hidden, heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim, window=self.window,
-            rotary_dim=self.rope_head_dim, dropout=self.dropout,
+            self.hidden, heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim,
+            window=self.indexer.selected_tokens if self.indexer else self.window, rotary_dim=self.rope_head_dim,
+            dropout=self.dropout, masked=bool(self.indexer) or self.shares_selection,
         )  # fmt: skip
         if not pads:
             return attend(t, p, kernel, query, key, value, heads, heads)

@@ -31,8 +31,6 @@ class Held(NamedTuple):
 class Tensors:
     """Tensors that one rank holds and that shard together. Compared by identity, so that caches keyed by it stay cheap."""
 
-    __slots__ = ("_memo", "held")
-
     def __init__(self, held: tuple[Held, ...]) -> None:
         self.held = held
         self._memo: dict[tuple[str, int], int] = {}
@@ -53,6 +51,14 @@ class Tensors:
     def count(self) -> int:
         """How many tensors these are."""
         return sum(entry.copies for entry in self.held)
+
+    @cached_property
+    def by_training(self) -> tuple["Tensors", "Tensors | None"]:
+        """Those that gradients reach, and those that none ever does."""
+        frozen = tuple(entry for entry in self.held if entry.frozen)
+        if not frozen:
+            return self, None
+        return Tensors(tuple(entry for entry in self.held if not entry.frozen)), Tensors(frozen)
 
 
 def _whole(held: tuple[Held, ...], _shards: int) -> int:

@@ -83,20 +83,13 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
         if not held.held:
             continue
         if not run.adapts:
-            out.append(Group(name, shards, *_apart(held)))
+            trained, frozen = held.by_training
+            out.append(Group(name, shards, frozen, None, trained))
             continue
         low, rest = quantised(held) if run.method == "qlora" else (None, held)
         trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
         out.append(Group(name, shards, rest, low, trained))
     return out
-
-
-def _apart(held: Tensors) -> tuple[Tensors | None, None, Tensors]:
-    """What is never trained, nothing quantised, and the rest."""
-    still = tuple(tensor for tensor in held.held if tensor.frozen)
-    if not still:
-        return None, None, held
-    return Tensors(still), None, Tensors(tuple(tensor for tensor in held.held if not tensor.frozen))
 
 
 def state_lines(setting: Setting, group: Group) -> list[Line]:

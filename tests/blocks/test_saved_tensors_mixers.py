@@ -166,7 +166,6 @@ def test_every_routing_gives_weights_that_a_gradient_flows_to(name: str) -> None
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 REFUSED = {
-    "deepseek_v32": ({"index_n_heads": 4, "index_head_dim": 16, "index_topk": 8}, "indexer"),
     "longcat_flash": ({"zero_expert_num": 4, "num_layers": 2}, "LongCat"),
 }
 LATENT = {
