@@ -83,8 +83,8 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
         if not held.held:
             continue
         if not run.adapts:
-            trained, frozen = held.by_training
-            out.append(Group(name, shards, frozen, None, trained))
+            moving, still = held.by_training
+            out.append(Group(name, shards, still, None, moving))
             continue
         low, rest = quantised(held) if run.method == "qlora" else (None, held)
         trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
