@@ -6,7 +6,8 @@ eager: scores, their fp32 softmax, its 16-bit copy, and keys and values repeated
 (transformers eager_attention_forward). The math fallback of sdpa, taken where grouped heads meet fp32, keeps the same.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.profile import Profile
@@ -19,20 +20,33 @@ FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers
 BLOCK = 512  # bytes; two philox scalars take an allocator block each
 
 
-def rotate(t: Tape, p: Profile, x: Var, share: float) -> Var:
-    """x cos + rotate_half(x) sin: nothing of x is saved, cos and sin are shared by all layers."""
+class Table(NamedTuple):
+    """cos and sin of every position, `dims` each."""
+
+    dims: int
+    each: int = 0  # bytes of an element; 0: as the residual stream
+
+
+def rotate(t: Tape, p: Profile, x: Var, share: float, *, wide: bool = False, tables: Sequence[Var] = ()) -> Var:
+    """x cos + rotate_half(x) sin: nothing of x is saved, cos and sin are shared by all layers.
+
+    wide: in fp32, and the result is cast back; tables: cos and sin where a layer lays them out anew.
+    """
     if p.kernels.fused_rotary:
         return ops.scale(t, x, "rotary")
+    narrow, x = x, ops.cast(t, x, FP32) if wide else x
     part = x.elements * share
     half = part * 0.5
     each = max(x.each, p.residual)  # cos and sin have the residual stream's type: under autocast the products are fp32
-    straight = t.emit("x cos", [x], part, each)
+    straight = t.emit("x cos", [x], part, each, tables[:1])
     first = t.emit("first half", [x], half, x.each, (), [Step("input", part * x.each)])
     second = t.emit("second half", [x], half, x.each, (), [Step("input", part * x.each)])
     minus = t.emit("negated", [second], half, x.each)
     turned = t.emit("turned", [minus, first], part, x.each, (), [Step("share", source=1), Step("share", source=0)])
-    crossed = t.emit("x sin", [turned], part, each)
-    return ops.add(t, straight, crossed) if share == 1 else _with_rest(t, x, ops.add(t, straight, crossed))
+    crossed = t.emit("x sin", [turned], part, each, tables[1:])
+    rotated = ops.add(t, straight, crossed)
+    rotated = ops.cast(t, rotated, narrow.each) if wide else rotated
+    return rotated if share == 1 else _with_rest(t, narrow, rotated)
 
 
 def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
@@ -46,7 +60,7 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
     if p.kernels.repeats_keys and heads != kv_heads:
         key, value = _repeat(t, key, heads, kv_heads), _repeat(t, value, heads, kv_heads)
         kv_heads = heads
-    is_masked = a.window is not None and p.masked
+    is_masked = a.masked or (a.window is not None and p.masked)
     drops = p.dropout and a.dropout > 0
     if a.sinks and p.attention != "flash":  # sdpa knows no sinks: transformers falls back to its own code
         return _sunk(t, p, a, query, key, value, heads, kv_heads, drops)
@@ -57,6 +71,8 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
             else _recomputed(t, a, query, key, value, heads)
         )
     fused = query.each == 2 or p.autocast
+    if a.masked and p.attention == "sdpa" and kv_heads == 1 < heads:  # one key head beside many query heads: no kernel
+        return _math(t, p, a, query, key, value, heads, kv_heads)
     even = a.v_head_dim in (0, a.head_dim)  # flash kernels want values as wide as keys
     if p.attention == "flash" or (fused and not is_masked and even and a.head_dim <= FLASH_MAX_HEAD):
         out = _fused(t, a, *_autocast(t, p, query, key, value), heads)
@@ -135,8 +151,12 @@ def _eager(
     """Scores and probabilities whole (transformers eager_attention_forward)."""
     pairs = Size(pair=heads)
     _multiply(t, a, query, heads)
+    kept_as = query.each
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
+        kept_as = p.compute
+    elif a.wide_scores:
+        query, key = ops.cast(t, query, FP32), ops.cast(t, key, FP32)
     key, value = (_repeat(t, x, heads, kv_heads) for x in (key, value))
     copies = kv_heads in (1, heads)  # repeating several heads has copied them already
     query, key = _contiguous(t, query), (_contiguous(t, key) if copies else key)
@@ -146,13 +166,13 @@ def _eager(
         scores = t.emit("softcap", [scores], pairs, scores.each)
         if scores.grad:
             t.nodes[-1].saves = (scores,)
-    wide = scores.each if _keeps_type(a) and not p.autocast else FP32
+    wide = scores.each if a.narrow_softmax and not p.autocast else FP32
     probabilities = ops.softmax(t, scores, wide)
-    probabilities = ops.cast(t, probabilities, query.each)
+    probabilities = ops.cast(t, probabilities, kept_as)
     if drops:
         probabilities = ops.dropout(t, p, probabilities, a.dropout)
     value = _contiguous(t, value) if copies else value
-    out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), query.each,
+    out = t.emit("mixed", [probabilities, value], Size(token=heads * (a.v_head_dim or a.head_dim)), kept_as,
                  [probabilities, value])  # fmt: skip
     return t.emit("transposed", [out], out.elements, out.each)
 
@@ -182,16 +202,15 @@ def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var,
     return t.emit("transposed", [out], out.elements, out.each)
 
 
-def _keeps_type(a: "Attention") -> bool:
-    """GPT-2's eager attention takes the softmax in the compute type."""
-    return a.transposed and a.fused
-
-
 def _contiguous(t: Tape, x: Var) -> Var:
     """bmm works on a contiguous copy of transposed heads."""
     return t.emit("contiguous", [x], x.elements, x.each)
 
 
 def _math(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
-    """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32."""
-    return _eager(t, p, a, query, key, value, heads, kv_heads, drops=False, capped=False)
+    """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32, and in fp32 else too."""
+    each = p.compute
+    query, key, value = (ops.cast(t, x, FP32) for x in _autocast(t, p, query, key, value))
+    unfused = p if each == FP32 else p._replace(autocast=False)
+    out = _eager(t, unfused, a, query, key, value, heads, kv_heads, drops=False, capped=False)
+    return ops.cast(t, out, each)

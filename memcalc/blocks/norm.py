@@ -13,7 +13,9 @@ class Norm:
     """A normalisation over the last dimension.
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
-    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "layer" (scale and shift).
+    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "layer" (scale and shift; PyTorch's kernel),
+    "layer-wide" (the kernel on an fp32 copy: OLMo 1), "layer-written-out" (in fp32, operation by operation: Cohere),
+    "layer-1p" (the kernel in 16 bit even under autocast, scale is 1 + weight: Nemotron).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
     """
@@ -32,27 +34,63 @@ class Norm:
         stacked = self.heads and not self.apart
         shape: Shape = (self.heads, self.size) if stacked else (self.size,)
         tensors = self.heads if self.apart else 1
-        has_bias = self.kind == "layer" if self.bias is None else self.bias
+        has_bias = self._is_layer if self.bias is None else self.bias
         scale = Weight("scale", "norm", shape, tensors=tensors)
         return (scale, Weight("shift", "norm", shape, tensors=tensors)) if has_bias else (scale,)
 
     def forward(self, t: Tape, p: Profile, x: Var, groups: float = 0) -> Var:
         """Normalise x, `groups` vectors of `size` a token (heads, for a query-key norm; default: the residual stream)."""
         groups = groups or p.stream
-        if self.kind == "layer" or p.kernels.fused_norm:
+        if self.kind == "layer-written-out" and not p.kernels.fused_norm:
+            return self._layer_written_out(t, p, x, groups)
+        if self._is_layer or p.kernels.fused_norm:
             return self._fused(t, p, x, groups)
         return self._written_out(t, p, x, groups)
 
+    @property
+    def _is_layer(self) -> bool:
+        return self.kind.startswith("layer")
+
     def _fused(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
         """One kernel: saves its input and fp32 statistics (nn.LayerNorm, and RMSNorm where kernels fuse it)."""
-        x = ops.cast(t, x, FP32) if p.autocast and self.kind == "layer" else x  # autocast runs layer_norm in fp32
-        count = 2 if self.kind == "layer" else 1
+        each = x.each
+        if self.kind == "layer-1p" and p.autocast:
+            x = ops.cast(t, x, p.compute)
+        elif self.kind == "layer-wide" or (p.autocast and self._is_layer):  # autocast runs layer_norm in fp32
+            x = ops.cast(t, x, FP32)
+        count = 2 if self._is_layer else 1
         statistics = [Var(Size(token=groups), FP32, False, f"{t.path}/statistic {i}") for i in range(count)]
         steps = [Step("input", x.bytes)]
         trained = p.trained and self.affine
         if trained:
             steps += [Step("weight", Size(fixed=w.parameters * p.weights)) for w in self.weights()]
-        return t.emit("norm", [x], x.elements, x.each, [x, *statistics], steps, trained=trained)
+        saves = [x, *statistics]
+        if self.kind == "layer-1p" and trained:
+            saves.append(Var(Size(fixed=self.size), x.each, False, f"{t.path}/1 + weight"))
+        out = t.emit("norm", [x], x.elements, x.each, saves, steps, trained=trained)
+        return ops.cast(t, out, each) if self.kind == "layer-wide" else out
+
+    def _layer_written_out(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
+        """LayerNorm in fp32; x − mean is computed twice and kept twice (modeling_cohere.CohereLayerNorm)."""
+        x32 = ops.cast(t, x, FP32)
+        elements, size32 = x.elements, x.elements * FP32
+        mean = t.emit("mean", [x32], Size(token=groups), FP32, (), [Step("input", size32)])
+        minus_mean = [Step("share"), Step("temp", size32), Step("input", mean.bytes, 1)]
+        centred = t.emit("x − mean", [x32, mean], elements, FP32, (), minus_mean)
+        squared = [Step("temp", size32), Step("temp", size32), Step("input", size32)]
+        variance = t.emit("square", [centred], elements, FP32, [centred], squared)
+        variance = t.emit("variance", [variance], Size(token=groups), FP32, (), [Step("input", size32)])
+        rsqrt = t.emit("rsqrt", [variance], Size(token=groups), FP32)
+        if rsqrt.grad:
+            t.nodes[-1].saves = (rsqrt,)
+        again = t.emit("x − mean again", [x32, mean], elements, FP32, (), minus_mean)
+        steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
+        normed = t.emit("normalised", [again, rsqrt], elements, FP32, [again, rsqrt], steps)
+        scaled = ops.scale_by_weight(t, p, normed, self._scale_size, p.weights)
+        if p.weights != FP32 and scaled.grad:
+            weight = Var(Size(fixed=self._scale_size), FP32, False, f"{t.path}/weight in fp32")
+            t.nodes[-1].saves = (*t.nodes[-1].saves, weight)
+        return ops.cast(t, scaled, x.each)
 
     def _written_out(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
         """RMSNorm as Hugging Face modules write it: in fp32, every intermediate kept (e.g. modeling_llama.LlamaRMSNorm)."""

@@ -161,6 +161,7 @@ def dropout(t: Tape, p: Profile, x: Var, probability: float) -> Var:
 ACTIVATIONS = {
     "silu": "input", "swish": "input", "gelu": "input", "gelu_pytorch_tanh": "input", "gelu_fast": "gelu_new",
     "relu": "output", "relu2": "relu2", "gelu_new": "gelu_new", "gelu_python": "input", "gelu_pytorch": "input",
+    "xielu": "xielu",
 }  # fmt: skip
 
 
@@ -174,6 +175,8 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     kind = ACTIVATIONS.get(name, "input")
     if kind == "gelu_new" and not (p.kernels.fused_activation or p.kernels.native_gelu):
         return _gelu_new(t, p, x)
+    if kind == "xielu" and not p.kernels.fused_activation:
+        return _xielu(t, p, x)
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)
         t.nodes[-1].saves = (y,) if y.grad else ()
@@ -210,6 +213,29 @@ def _gelu_new(t: Tape, p: Profile, x: Var) -> Var:
         t.nodes[-1].saves = (tanh,)
     one = t.emit("plus one", [tanh], x.elements, wide, (), [Step("share")])
     return mul(t, half, one)
+
+
+def _xielu(t: Tape, p: Profile, x: Var) -> Var:
+    """α₊ x² + β x where x > 0, (expm1(min(x, ε)) − x) α₋ + β x elsewhere (transformers/activations.py XIELUActivation).
+
+    Under autocast softplus makes α fp32 and expm1 runs in fp32, so both branches do.
+    """
+    wide = FP32 if p.autocast else x.each
+    size = x.elements * wide
+    learned = [Step("temp", size)] if p.trained else []  # α's gradient is summed from a full product
+    inner = t.emit("α₊ x", [x], x.elements, wide, [x], [*learned, Step("input", x.bytes)], trained=p.trained)
+    square = mul(t, inner, x)
+    positive = add(t, square, scale(t, x, "β x"))
+    low = t.emit("min(x, ε)", [x], x.elements, x.each, [x])
+    exponential = t.emit("expm1", [low], x.elements, wide)
+    if exponential.grad:
+        t.nodes[-1].saves = (exponential,)
+    difference = add(t, exponential, x)
+    weighed = t.emit("α₋ (expm1 − x)", [difference], x.elements, wide, [difference], [*learned, Step("input", size)],
+                     trained=p.trained)  # fmt: skip
+    negative = add(t, weighed, scale(t, x, "β x"))
+    condition = Var(x.elements, BYTE, False, f"{t.path}/x > 0")
+    return t.emit("where", [positive, negative], x.elements, wide, [condition])
 
 
 def softmax(t: Tape, x: Var, each: int) -> Var:

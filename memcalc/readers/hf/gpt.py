@@ -45,6 +45,7 @@ def _gpt2(c: Config, *, kv_heads: int = 0, transposed: bool = False) -> Architec
         output_bias=True,
         fused=True,
         transposed=transposed,
+        narrow_softmax=transposed,
         rotary=False,
         dropout=c.number("attn_pdrop"),
         output_dropout=dropout,
@@ -60,7 +61,7 @@ def gpt_neo(c: Config) -> Architecture:
         _gpt_neo_windows(c),
         lambda window: pre_norm(
             norm,
-            full_attention(c, output_bias=True, rotary=False, window=window, output_dropout=dropout),
+            full_attention(c, output_bias=True, rotary=False, window=window, output_dropout=dropout, wide_scores=True),
             plain_mlp(c, dropout=dropout),
         ),
     )

@@ -35,6 +35,7 @@ def _gptj(c: Config, *, fused: bool) -> Architecture:
         c,
         fused=fused,
         rotary_dim=c.integer("rotary_dim", low=0),
+        wide_scores=True,
         dropout=c.number("attn_pdrop", 0.0),
         output_dropout=dropout,
     )
@@ -89,6 +90,8 @@ def falcon(c: Config) -> Architecture:
         fused=True,
         rotary=not alibi,
         alibi=alibi,
+        masked=True,
+        narrow_softmax=True,
         output_dropout=0.0 if side_by_side else c.number("attention_dropout", 0.0),
     )
     feed_forward = plain_mlp(c, bias=bias, dropout=dropout)

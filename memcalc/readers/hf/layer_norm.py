@@ -26,31 +26,35 @@ from memcalc.readers.hf.config import Config, Family
 
 def olmo(c: Config) -> Architecture:
     """OLMo 1: norms without scale and shift."""
-    norm = replace(layer_norm(c), affine=False)
-    return decoder(c, pre_norm(norm, biased_attention(c), mlp(c)), norm)
+    norm = replace(layer_norm(c), kind="layer-wide", affine=False)
+    return decoder(c, pre_norm(norm, biased_attention(c, rotary_wide=True, rotary_tables="fp32"), mlp(c)), norm)
 
 
 def cohere(c: Config) -> Architecture:
     """Command R: attention and feed-forward in parallel; R+ has query and key norms with a scale a head."""
-    norm, block = layer_norm(c, bias=False), biased_attention(c)
+    norm, block = _cohere_norm(c), biased_attention(c, rotary_wide=True)
     if c.flag("use_qk_norm", False):
         block = replace(
             block,
-            query_norm=Norm(block.head_dim, "layer", bias=False, heads=block.heads),
-            key_norm=Norm(block.head_dim, "layer", bias=False, heads=block.kv_heads),
+            query_norm=Norm(block.head_dim, "layer-written-out", bias=False, heads=block.heads),
+            key_norm=Norm(block.head_dim, "layer-written-out", bias=False, heads=block.kv_heads),
         )
     return _cohere(c, parallel(norm, block, mlp(c)), norm)
 
 
 def cohere2(c: Config) -> Architecture:
     """Command R7B and A: sliding layers rotate, full layers have no positions."""
-    norm = layer_norm(c, bias=False)
+    norm = _cohere_norm(c)
     windows = layer_windows(c, default=every_nth_full(c, c.integer("sliding_window_pattern", 4)))
     layers = windowed(
         windows,
-        lambda window: parallel(norm, biased_attention(c, window=window, rotary=window is not None), mlp(c)),
+        lambda window: parallel(norm, biased_attention(c, window=window, rotary=window is not None, rotary_wide=True), mlp(c)),
     )
     return _cohere(c, layers, norm)
+
+
+def _cohere_norm(c: Config) -> Norm:
+    return replace(layer_norm(c, bias=False), kind="layer-written-out")
 
 
 def _cohere(c: Config, layers: Layer | list[Layer], norm: Norm) -> Architecture:
@@ -61,7 +65,7 @@ def _cohere(c: Config, layers: Layer | list[Layer], norm: Norm) -> Architecture:
 
 def nemotron(c: Config) -> Architecture:
     """Nemotron 3 and 4 (2024): LayerNorm around 1, squared ReLU without a gate."""
-    norm = layer_norm(c)
+    norm = replace(layer_norm(c), kind="layer-1p")
     feed_forward = mlp(c, gated=False, bias=c.flag("mlp_bias", False))
     return decoder(c, pre_norm(norm, biased_attention(c), feed_forward), norm)
 
