@@ -66,7 +66,8 @@ class Norm:
             steps += [Step("weight", Size(fixed=w.parameters * p.weights)) for w in self.weights()]
         saves = [x, *statistics]
         if self.kind == "layer-1p" and trained:
-            saves.append(Var(Size(fixed=self.size), x.each, False, f"{t.path}/1 + weight"))
+            made = 2 if p.autocast else 1  # autocast's copy of the bias is new too
+            saves.append(Var(Size(fixed=made * self.size), x.each, False, f"{t.path}/1 + weight"))
         out = t.emit("norm", [x], x.elements, x.each, saves, steps, trained=trained)
         return ops.cast(t, out, each) if self.kind == "layer-wide" else out
 

@@ -89,7 +89,8 @@ def activation_lines(
         yield made
     if rest:  # below zero where the first layer, behind a frozen embedding, keeps less than the others
         yield line("activations", "rotary tables, masks, first layer", PHASE, activations.saved_tensor_bytes,
-                   per_token=0, tokens=tokens, per_pair=0, pairs=0, per_position=0, positions=here, fixed=rest, layers=1)  # fmt: skip
+                   per_token=0, tokens=tokens, per_pair=0, pairs=0, per_position=0, positions=here, fixed=rest,
+                   layers=1)  # fmt: skip
 
 
 def textbook(

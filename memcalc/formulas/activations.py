@@ -42,7 +42,8 @@ def saved_tensor_bytes(
     (per_token × tokens + per_pair × pairs + per_position × positions + fixed) × layers
 
     per_token [B per token], tokens of a micro-batch on this rank; per_pair [B per query-key pair], pairs = batch × queries ×
-    keys; per_position [B]: rotary tables, one for all sequences; fixed [B]: casts of weights; layers [count], times micro-batches in flight. Returns bytes [B].
+    keys; per_position [B]: rotary tables, one for all sequences;
+    fixed [B]: casts of weights; layers [count], times micro-batches in flight. Returns bytes [B].
 
     >>> saved_tensor_bytes(per_token=16, tokens=2048, per_pair=0, pairs=0, per_position=0, positions=2048, fixed=0, layers=32)
     1048576

@@ -25,7 +25,8 @@ BLOCK = Layer(
         ("input_norm", NORM),
         (
             "attention",
-            Attention(H, A, A, H // A, fused=True, transposed=True, query_bias=True, output_bias=True, rotary=False,
+            Attention(H, A, A, H // A, fused=True, transposed=True, narrow_softmax=True, query_bias=True, output_bias=True,
+                      rotary=False,
                       dropout=0.1, output_dropout=0.1),
         ),
         ("post_attention_norm", NORM),

@@ -29,6 +29,8 @@ KNOWN: dict[tuple[str, str], str] = {
     ("starcoderbase-1b", "steady"): "a causal mask of the whole context, a buffer",
     ("gpt-j-6b", "steady"): "sines of the whole context in each layer, a buffer",
     ("minimax-text-01", "steady"): "the decays of a block in each layer, buffers",
+    ("minimax-text-01", "layers/linear_attention"): "a sequence of one block keeps fewer copies",
+    ("qwen3-next-80b-a3b", "layers/linear_attention"): "padded chunks under autocast",
     ("gpt-j-6b", "layers/attention"): "sines of every token, gathered anew in each layer",
     ("gpt-j-6b", "rotary tables and masks"): "sines of every token, gathered anew in each layer",
 }
