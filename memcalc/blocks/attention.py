@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.attention_kernels import attend, repeat, rotate
+from memcalc.blocks.attention_kernels import Table, attend, repeat, rotate
 from memcalc.blocks.biased_attention import attend_with_bias
 from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.relative_attention import attend_relative
-from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
@@ -49,6 +49,9 @@ class Attention:
     source: int = 0  # tokens of the encoder, where they are fixed (Whisper: 30 seconds of sound)
     rotary: bool = True
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
+    rotary_wide: bool = False  # rotated in fp32 and cast back (Cohere, OLMo 1, Ernie)
+    rotary_tables: str = ""  # "fp32" whatever the model's type, "copied" anew in each layer, or "copied fp32"
+    norms_after_rotary: bool = False  # the query and key norms come after the rotation (HunYuan)
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
     broadcast: bool = False  # keys and values are copied for every query head before all else (Falcon 40B, 180B)
     scores: str = "softmax in fp32"  # of eager attention: a key of attention_kernels.SCORES
@@ -160,12 +163,14 @@ class Attention:
         if self.output_gate:
             query, gate = ops.halves(t, query)
             gate = t.emit("gate", [gate], gate.elements, gate.each)  # laid out anew
+        if self.rotary and self.norms_after_rotary:
+            query, key = self._rotate(t, p, query, key)
         if self.query_norm:
             query = self.query_norm.forward(t, p, query, self._norm_groups(self.query_norm, heads))
         if self.key_norm:
             key = self.key_norm.forward(t, p, key, self._norm_groups(self.key_norm, kv_heads))
-        if self.rotary:
-            query, key = rotate(t, p, query, self._rotated), rotate(t, p, key, self._rotated)
+        if self.rotary and not self.norms_after_rotary:
+            query, key = self._rotate(t, p, query, key)
         if self.biased:
             mixed = attend_relative(t, p, self, query, key, value, heads)
         elif self.alibi:
@@ -212,6 +217,26 @@ class Attention:
             made.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
                                    used=tokens))  # fmt: skip
         return made[0], made[1], made[2]
+
+    def _rotate(self, t: Tape, p: Profile, query: Var, key: Var) -> tuple[Var, Var]:
+        tables = self._own_tables(t, p)
+        query = rotate(t, p, query, self._rotated, wide=self.rotary_wide, tables=tables)
+        return query, rotate(t, p, key, self._rotated, wide=self.rotary_wide, tables=tables)
+
+    @property
+    def table(self) -> Table | None:
+        """The rotary table that all layers of this kind share."""
+        if not self.rotary or "copied" in self.rotary_tables:
+            return None
+        return Table(self.rotary_dim or self.head_dim, FP32 if self.rotary_tables else 0)
+
+    def _own_tables(self, t: Tape, p: Profile) -> list[Var]:
+        """cos and sin of a layer that lays them out anew; one pair for all sequences of a batch."""
+        if "copied" not in self.rotary_tables:
+            return []
+        each = FP32 if "fp32" in self.rotary_tables else p.residual
+        size = Size(position=self.rotary_dim or self.head_dim)
+        return [Var(size, each, False, f"{t.path}/{name}") for name in ("cos", "sin")]
 
     @property
     def _rotated(self) -> float:

@@ -6,7 +6,8 @@ eager: scores, their fp32 softmax, its 16-bit copy, and keys and values repeated
 (transformers eager_attention_forward). The math fallback of sdpa, taken where grouped heads meet fp32, keeps the same.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.profile import Profile
@@ -26,20 +27,33 @@ FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers
 BLOCK = 512  # bytes; two philox scalars take an allocator block each
 
 
-def rotate(t: Tape, p: Profile, x: Var, share: float) -> Var:
-    """x cos + rotate_half(x) sin: nothing of x is saved, cos and sin are shared by all layers."""
+class Table(NamedTuple):
+    """cos and sin of every position, `dims` each."""
+
+    dims: int
+    each: int = 0  # bytes of an element; 0: as the residual stream
+
+
+def rotate(t: Tape, p: Profile, x: Var, share: float, *, wide: bool = False, tables: Sequence[Var] = ()) -> Var:
+    """x cos + rotate_half(x) sin: nothing of x is saved, cos and sin are shared by all layers.
+
+    wide: in fp32, and the result is cast back; tables: cos and sin where a layer lays them out anew.
+    """
     if p.kernels.fused_rotary:
         return ops.scale(t, x, "rotary")
+    narrow, x = x, ops.cast(t, x, FP32) if wide else x
     part = x.elements * share
     half = part * 0.5
     each = max(x.each, p.residual)  # cos and sin have the residual stream's type: under autocast the products are fp32
-    straight = t.emit("x cos", [x], part, each)
+    straight = t.emit("x cos", [x], part, each, tables[:1])
     first = t.emit("first half", [x], half, x.each, (), [Step("input", part * x.each)])
     second = t.emit("second half", [x], half, x.each, (), [Step("input", part * x.each)])
     minus = t.emit("negated", [second], half, x.each)
     turned = t.emit("turned", [minus, first], part, x.each, (), [Step("share", source=1), Step("share", source=0)])
-    crossed = t.emit("x sin", [turned], part, each)
-    return ops.add(t, straight, crossed) if share == 1 else _with_rest(t, x, ops.add(t, straight, crossed))
+    crossed = t.emit("x sin", [turned], part, each, tables[1:])
+    rotated = ops.add(t, straight, crossed)
+    rotated = ops.cast(t, rotated, narrow.each) if wide else rotated
+    return rotated if share == 1 else _with_rest(t, narrow, rotated)
 
 
 def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
@@ -66,6 +80,8 @@ def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var
     if a.by_head:
         query, key, value = contiguous(t, query), contiguous(t, key), contiguous(t, value)
     fused = query.each == 2 or p.autocast
+    if a.masked and p.attention == "sdpa" and kv_heads == 1 < heads:  # one key head beside many query heads: no kernel
+        return _math(t, p, a, query, key, value, heads, kv_heads)
     even = a.v_head_dim in (0, a.head_dim)  # flash kernels want values as wide as keys
     if p.attention == "flash" or (fused and not is_masked and even and a.head_dim <= FLASH_MAX_HEAD):
         out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
@@ -208,5 +224,9 @@ def contiguous(t: Tape, x: Var) -> Var:
 
 
 def _math(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
-    """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32."""
-    return _eager(t, p, a, query, key, value, heads, kv_heads, drops=False, capped=False)
+    """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32, and in fp32 else too."""
+    each = p.compute
+    query, key, value = (ops.cast(t, x, FP32) for x in narrowed(t, p, query, key, value))
+    unfused = p if each == FP32 else p._replace(autocast=False)
+    out = _eager(t, unfused, a, query, key, value, heads, kv_heads, drops=False, capped=False)
+    return ops.cast(t, out, each)

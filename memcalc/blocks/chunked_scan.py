@@ -13,7 +13,7 @@ from memcalc.blocks.tape import BYTE, FP32, Size, Step, Tape, Var
 
 
 class ChunkedScan(NamedTuple):
-    """Sizes of one rank's heads. Sequences are taken as whole numbers of chunks (they are padded to that)."""
+    """Sizes of one rank's heads. Sequences are padded to whole numbers of chunks."""
 
     heads: int
     head_dim: int
@@ -27,12 +27,18 @@ class ChunkedScan(NamedTuple):
         value = ops.cast(t, value, FP32)
         wide = Size(token=self.heads * self.state_size)
         b, c = (t.emit("repeated", [ops.cast(t, x, FP32)], wide, FP32) for x in (b, c))
-        kept = mixer.times_weight(t, p, mixer.copied(t, value, name="padded"), "D", self.heads)
+        times, tokens = p.padding(self.chunk), value.elements
+        kept = mixer.times_weight(t, p, mixer.padded(t, value, times), "D", self.heads)
         value = ops.weighted(t, value, ops.cast(t, step, FP32))
-        total = ops.scale(t, self._rates(t, p, step), "cumulative")
-        value, b, c = (mixer.copied(t, x, name="padded") for x in (value, b, c))
+        total = ops.scale(t, mixer.padded(t, self._rates(t, p, step), times), "cumulative")
+        value, b, c = (mixer.padded(t, x, times) for x in (value, b, c))
         read = ops.add(t, self._within(t, p, total, value, b, c), self._between(t, p, total, value, b, c))
-        return ops.add(t, mixer.copied(t, read), kept)
+        read = ops.add(t, mixer.copied(t, read), kept)
+        if times == 1:
+            return read
+        cut = t.emit("cut", [read], tokens, read.each)
+        cut.whole = read
+        return cut
 
     def _rates(self, t: Tape, p: Profile, step: Var) -> Var:
         """−exp(A) Δ: keeps Δ in fp32 once more."""
@@ -41,7 +47,7 @@ class ChunkedScan(NamedTuple):
 
     def _within(self, t: Tape, p: Profile, total: Var, value: Var, b: Var, c: Var) -> Var:
         """Tokens of one chunk: (C Bᵀ · decay) x."""
-        pairs = Size(token=self.heads * self.chunk)
+        pairs = Size(token=self.heads * self.chunk * p.padding(self.chunk))
         masks = [Var(Size(fixed=self.chunk**2), BYTE, False, f"{t.path}/mask of a chunk {i}") for i in range(2)]
         masked = t.emit("segment sums", [total], pairs, FP32, masks, [Step("temp", pairs * FP32), Step("input", total.bytes)])
         decay = mixer.exponential(t, masked, "decay within")
@@ -50,11 +56,12 @@ class ChunkedScan(NamedTuple):
 
     def _between(self, t: Tape, p: Profile, total: Var, value: Var, b: Var, c: Var) -> Var:
         """Chunks hand states on: each chunk's own, those before it by a product over chunks, and what C reads of them."""
-        states = Size(token=self.heads * self.head_dim * self.state_size / self.chunk)
+        times = p.padding(self.chunk)
+        states = Size(token=self.heads * self.head_dim * self.state_size * times / self.chunk)
         left = mixer.exponential(t, ops.scale(t, total))
         made = mixer.contraction(t, p, ops.weighted(t, b, left), value, states, self.chunk)
-        over_chunks = Size(pair=self.heads / self.chunk**2)  # one factor for each pair of chunks
+        over_chunks = Size(pair=self.heads * (times / self.chunk) ** 2)  # one factor for each pair of chunks
         decay = mixer.exponential(t, t.emit("chunk sums", [total], over_chunks, FP32, (), [Step("input", total.bytes)]))
-        before = mixer.product(t, p, mixer.copied(t, made), decay, states, Size(token=1 / self.chunk))
+        before = mixer.product(t, p, mixer.copied(t, made), decay, states, Size(token=times / self.chunk))
         read = mixer.contraction(t, p, c, before, value.elements, self.state_size)
         return ops.weighted(t, read, mixer.exponential(t, total))

@@ -13,7 +13,7 @@ from memcalc.blocks.tape import BYTE, FP32, Size, Step, Tape, Var
 
 
 class DeltaRule(NamedTuple):
-    """Sizes of one rank's heads. Sequences are taken as whole numbers of chunks (they are padded to that)."""
+    """Sizes of one rank's heads. Sequences are padded to whole numbers of chunks."""
 
     heads: int
     key_dim: int
@@ -25,11 +25,11 @@ class DeltaRule(NamedTuple):
         """The memory's answers, [heads, value_dim] a token; inputs are fp32 and padded, which copies them even by nothing."""
         query = ops.scale(t, mixer.unit_length(t, query, self.heads))
         key = mixer.unit_length(t, key, self.heads)
-        query, key, value, rate, decay = (mixer.copied(t, x, name="padded") for x in (query, key, value, rate, decay))
+        query, key, value, rate, decay = (mixer.padded(t, x, p.padding(self.chunk)) for x in (query, key, value, rate, decay))
         written = ops.weighted(t, value, rate)
         scaled_key = ops.weighted(t, key, rate)
         total = ops.scale(t, decay, "cumulative")
-        pairwise = self._pairwise(t, total)
+        pairwise = self._pairwise(t, p, total)
         system = ops.mul(t, self._pairs(t, p, scaled_key, key), pairwise)
         within = ops.mul(t, self._pairs(t, p, query, key), pairwise)
         decayed = ops.weighted(t, scaled_key, mixer.exponential(t, total))
@@ -38,19 +38,18 @@ class DeltaRule(NamedTuple):
         key = ops.weighted(t, key, mixer.exponential(t, ops.scale(t, total)))
         return self._scan(t, p, query, key, new_values, predicting, within, total)
 
-    @property
-    def _pair_size(self) -> Size:
+    def _pair_size(self, p: Profile) -> Size:
         """Each token with each of its chunk."""
-        return Size(token=self.heads * self.chunk)
+        return Size(token=self.heads * self.chunk * p.padding(self.chunk))
 
     def _pairs(self, t: Tape, p: Profile, a: Var, b: Var) -> Var:
         if self.strided and not p.autocast:
             a, b = mixer.copied(t, a), mixer.copied(t, b)
-        return mixer.product(t, p, a, b, self._pair_size, Size(fixed=self.key_dim))
+        return mixer.product(t, p, a, b, self._pair_size(p), Size(fixed=self.key_dim))
 
-    def _pairwise(self, t: Tape, total: Var) -> Var:
+    def _pairwise(self, t: Tape, p: Profile, total: Var) -> Var:
         """exp of differences, later tokens masked."""
-        size = self._pair_size
+        size = self._pair_size(p)
         mask = Var(Size(fixed=self.chunk**2), BYTE, False, f"{t.path}/mask of a chunk")
         steps = [Step("temp", size * FP32), Step("input", total.bytes)]
         difference = t.emit("difference", [total], size, FP32, (), steps)
@@ -72,13 +71,16 @@ class DeltaRule(NamedTuple):
         """
         inputs = [query, key, new, predicting, within]
         # what the memory predicts, what the query reads, what the keys write; and the chunk's own values
+        times = p.padding(self.chunk)
         memory_work, chunk_work = 3 * self.key_dim * self.value_dim, self.chunk * self.value_dim
-        t.multiply("scan", Size(token=2 * self.heads * (memory_work + chunk_work)), 2)
+        t.multiply("scan", Size(token=2 * self.heads * times * (memory_work + chunk_work)), 2)
         chunk_decay = mixer.exponential(
             t, t.emit("last", [total], total.elements * (1 / self.chunk), FP32, (), [Step("input", total.bytes)])
         )
-        memory = Var(Size(token=self.heads * self.key_dim * self.value_dim / self.chunk), FP32, False, f"{t.path}/memory")
-        values = Var(Size(token=self.heads * self.value_dim), FP32, False, f"{t.path}/values written")
+        memory = Var(
+            Size(token=self.heads * self.key_dim * self.value_dim * times / self.chunk), FP32, False, f"{t.path}/memory"
+        )
+        values = Var(Size(token=self.heads * self.value_dim * times), FP32, False, f"{t.path}/values written")
         saves = [*inputs[:2], predicting, within, chunk_decay, memory, values]
         if p.autocast:  # slices are cast for each product; memory and values take part in two
             saves = [chunk_decay, memory, *self._cast(p, [query, key, predicting, within, memory, memory, values, values])]

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_kernels import attend, rotate
+from memcalc.blocks.attention_kernels import Table, attend, rotate
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class LatentAttention:
     window: int | None = None
     causal: bool = True
     rotary: bool = True
+    complex_rotary: bool = False  # rotates complex fp32 numbers and casts back (DeepSeek V2)
     dropout: float = 0.0
     epsilon: float = 1e-6
 
@@ -167,7 +168,14 @@ class LatentAttention:
         return self._key(t, content, rotated, heads), value
 
     def _rotate(self, t: Tape, p: Profile, x: Var) -> Var:
-        return rotate(t, p, x, 1.0) if self.rotary else x
+        return rotate(t, p, x, 1.0, wide=self.complex_rotary) if self.rotary else x
+
+    @property
+    def table(self) -> Table | None:
+        """The rotary table that all layers share; complex numbers are one cos and one sin for each pair of dimensions."""
+        if not self.rotary:
+            return None
+        return Table(self.rope_head_dim // 2, FP32) if self.complex_rotary else Table(self.rope_head_dim)
 
     def _key(self, t: Tape, content: Var, rotated: Var, heads: int) -> Var:
         """Both parts are copied into a new tensor; backward, each copy takes its slice of the gradient out of a copy."""

@@ -17,14 +17,14 @@ ROLE = "linear-attention"
 class LightningAttention:
     """S ← λ S + k vᵀ, read by the query, a head at a time; the result is normalised and gated by the input.
 
-    Training and prefill take `block_size` tokens at once. Kept while generating, per sequence: S, [head_dim, head_dim]
+    Training and prefill take `chunk` tokens at once. Kept while generating, per sequence: S, [head_dim, head_dim]
     a head, however long the context.
     """
 
     hidden: int
     heads: int
     head_dim: int
-    block_size: int = 256
+    chunk: int = 256  # tokens of a block
     activation: str = "silu"
 
     @property
@@ -60,9 +60,16 @@ class LightningAttention:
         heads, each = inner // self.head_dim, p.compute if p.autocast else joined.each
         wide = Size(token=inner)
         kept = [Var(wide, each, False, f"{t.path}/{name} {i}") for name in ("query", "key", "value") for i in range(2)]
-        scores = Var(Size(token=heads * self.block_size), each, False, f"{t.path}/scores")
-        memory = Var(Size(token=inner * self.head_dim / self.block_size), each, False, f"{t.path}/memory")
+        scores = Var(Size(token=heads * self._neighbours(p)), each, False, f"{t.path}/scores")
+        memory = Var(Size(token=inner * self.head_dim * p.padding(self.chunk) / self.chunk), each, False, f"{t.path}/memory")
         # scores and mixing within a block; what the memory answers and what is written to it
-        t.multiply("blocks", Size(token=4 * inner * (self.block_size + self.head_dim)), 2)
+        t.multiply("blocks", Size(token=4 * inner * (self._neighbours(p) + self.head_dim)), 2)
         steps = [Step("temp", joined.bytes), Step("input", joined.bytes)]
         return t.emit("blocks", [joined], wide, each, [*kept, scores, memory], steps)
+
+    def _neighbours(self, p: Profile) -> float:
+        """Tokens in the block of a token, on average: the last block may be short."""
+        if not p.length:
+            return self.chunk
+        whole_blocks, rest = divmod(p.length, self.chunk)
+        return (whole_blocks * self.chunk**2 + rest**2) / p.length

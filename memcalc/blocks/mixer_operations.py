@@ -40,6 +40,11 @@ def copied(t: Tape, x: Var, each: int = 0, *, name: str = "copied") -> Var:
     return t.emit(name, [x], x.elements, each or x.each)
 
 
+def padded(t: Tape, x: Var, times: float) -> Var:
+    """A copy with rows of zeros at the end, `times` as large; PyTorch copies even where nothing is added."""
+    return t.emit("padded", [x], x.elements * times, x.each, (), [Step("input", x.bytes)])
+
+
 def view(t: Tape, x: Var, elements: Size, name: str = "part") -> Var:
     """A part of x that shares its memory; the parts' gradients are joined in one copy."""
     part = t.emit(name, [x], elements, x.each, (), [Step("share")])

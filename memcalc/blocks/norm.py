@@ -46,7 +46,8 @@ class Norm:
         if self.kind == "layer-upcast":
             return ops.cast(t, self._fused(t, p, ops.cast(t, x, FP32), groups), x.each)
         if self.kind == "layer-around-1":
-            scale = Var(Size(fixed=self._scale_size), p.compute, False, f"{t.path}/weight + 1")
+            made = 2 if p.autocast else 1  # autocast's copy of the shift is new too
+            scale = Var(Size(fixed=made * self._scale_size), p.compute, False, f"{t.path}/weight + 1")
             return self._fused(t, p, ops.cast(t, x, p.compute), groups, scale)
         if self.kind == "layer-wide":
             return self._centred(t, p, x, groups)

@@ -179,7 +179,7 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     kind = ACTIVATIONS.get(name, "input")
     if kind == "gelu_new" and not (p.kernels.fused_activation or p.kernels.native_gelu):
         return _gelu_new(t, p, x)
-    if kind == "xielu":
+    if kind == "xielu" and not p.kernels.fused_activation:
         return _xielu(t, p, x)
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)

@@ -80,6 +80,7 @@ class Profile(NamedTuple):
     kernels: Kernels = KERNELS["eager"]
     composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
     loss: str = "full"  # key of LOSSES
+    length: int = 0  # tokens of a sequence where they are no whole number of some scan's chunks, else 0
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     trained: bool = True  # weights need gradients
     adapters: tuple[str, ...] = ()  # linear layers with low-rank adapters, by the last part of their path
@@ -104,6 +105,10 @@ class Profile(NamedTuple):
     def residual(self) -> int:
         """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it."""
         return FP32 if self.autocast else self.compute
+
+    def padding(self, chunk: int) -> float:
+        """How many times the sequence's tokens a scan over chunks of `chunk` tokens computes."""
+        return -(-self.length // chunk) * chunk / self.length if self.length else 1.0
 
     @property
     def stream(self) -> float:

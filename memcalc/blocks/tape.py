@@ -17,27 +17,28 @@ FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 
 
 class Size(NamedTuple):
-    """token × tokens + pair × (batch × sequence²) + fixed; elements or bytes."""
+    """token × tokens + pair × (batch × sequence²) + fixed + position × sequence, whatever the batch; elements or bytes."""
 
     token: float = 0.0
     pair: float = 0.0
     fixed: float = 0.0
+    position: float = 0.0
 
     def __mul__(self, factor: float) -> "Size":  # type: ignore[override]
-        return Size(self.token * factor, self.pair * factor, self.fixed * factor)
+        return Size(self.token * factor, self.pair * factor, self.fixed * factor, self.position * factor)
 
     def __add__(self, other: "Size") -> "Size":  # type: ignore[override]
-        return Size(self.token + other.token, self.pair + other.pair, self.fixed + other.fixed)
+        return Size(self.token + other.token, self.pair + other.pair, self.fixed + other.fixed, self.position + other.position)
 
     def __sub__(self, other: "Size") -> "Size":
-        return Size(self.token - other.token, self.pair - other.pair, self.fixed - other.fixed)
+        return Size(self.token - other.token, self.pair - other.pair, self.fixed - other.fixed, self.position - other.position)
 
-    def at(self, tokens: int, pairs: int) -> float:
-        return self.token * tokens + self.pair * pairs + self.fixed
+    def at(self, tokens: int, pairs: int, positions: int = 0) -> float:
+        return self.token * tokens + self.pair * pairs + self.fixed + self.position * positions
 
     def covers(self, other: "Size") -> bool:
         """Never smaller than the other, whatever the batch and the length."""
-        return self.token >= other.token and self.pair >= other.pair and self.fixed >= other.fixed
+        return all(mine >= theirs for mine, theirs in zip(self, other, strict=True))
 
 
 ZERO = Size()

@@ -64,12 +64,12 @@ def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Fo
 
     def fill(found: tuple[Form, ...]) -> tuple[Moment, ...]:
         return tuple(
-            Moment(name, int(a[0] * tokens + a[1] * pairs + a[2]) + tables, grads + carried, communication)
+            Moment(name, int(a[0] * tokens + a[1] * pairs + a[2] + a[3] * here) + tables, grads + carried, communication)
             for name, a, grads, communication in found
         )
 
     (after,) = fill(played.moments[:1])
-    host = int(played.host.at(tokens, pairs)) if setup.offload else 0
+    host = int(played.host.at(tokens, pairs, here)) if setup.offload else 0
     leaf = 2 * input_leaf(architecture, run, setup.profile) if run.adapts else 0
     return Evaluated(after.activations, after, fill(played.candidates), lambda: fill(played.moments), host, leaf)
 
@@ -82,15 +82,17 @@ def activation_lines(
         if found.formula:
             yield found.formula
         return
-    tokens = run.micro_batch * (run.seq_len // run.parallelism.cp)
+    here = run.seq_len // run.parallelism.cp
+    tokens = run.micro_batch * here
     rest = found.saved
-    for name, inputs in saved_by_block(stage, setup, tokens, tokens * run.seq_len):
+    for name, inputs in saved_by_block(stage, setup, tokens, tokens * run.seq_len, here):
         made = line("activations", name, PHASE, activations.saved_tensor_bytes, **inputs)
         rest -= made.bytes
         yield made
     if rest:  # below zero where the first layer, behind a frozen embedding, keeps less than the others
         yield line("activations", "rotary tables, masks, first layer", PHASE, activations.saved_tensor_bytes,
-                   per_token=0, tokens=tokens, per_pair=0, pairs=0, fixed=rest, layers=1)  # fmt: skip
+                   per_token=0, tokens=tokens, per_pair=0, pairs=0, per_position=0, positions=here, fixed=rest,
+                   layers=1)  # fmt: skip
 
 
 def textbook(

@@ -6,7 +6,9 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention_kernels import Table
 from memcalc.blocks.biased_attention import shared_mask
+from memcalc.blocks.latent_attention import LatentAttention
 from memcalc.blocks.playing import Played, play, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.relative_attention import FIRST
@@ -38,6 +40,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         composite=run.engine_row.traced and not run.fsdp and p.gpus == 1,
         loss=run.loss_used,
         masked=needs_masks(architecture, run.seq_len),
+        length=_uneven(architecture, run.seq_len // p.cp),
         trained=full,
         adapters=adapters,
         rank=run.lora_rank if adapters else 0,
@@ -70,6 +73,13 @@ def needs_masks(architecture: Architecture, seq_len: int) -> bool:
     return window is not None and seq_len >= window
 
 
+@lru_cache(maxsize=4096)
+def _uneven(architecture: Architecture, length: int) -> int:
+    """The length where some layer's scan has to pad it to whole chunks, else 0: profiles of other lengths are the same."""
+    chunks = {chunk for block in _mixers(architecture) if (chunk := getattr(block, "chunk", 0))}
+    return length if any(length % chunk for chunk in chunks) else 0
+
+
 @lru_cache(maxsize=256)
 def smallest_window(architecture: Architecture) -> int | None:
     return min((attention.window for attention in _attentions(architecture) if attention.window), default=None)
@@ -77,21 +87,21 @@ def smallest_window(architecture: Architecture) -> int | None:
 
 @lru_cache(maxsize=256)
 def _attentions(architecture: Architecture) -> tuple[Attention, ...]:
-    return tuple(
-        block
-        for part in architecture.parts
-        for stack in part.stacks
-        for layer in stack.layers
-        for _, block in layer.blocks
-        if isinstance(block, Attention)
-    )
+    return tuple(block for block in _mixers(architecture) if isinstance(block, Attention))
+
+
+def _mixers(architecture: Architecture) -> Iterator[Any]:
+    """Every distinct layer's blocks."""
+    stacks = (stack for part in architecture.parts for stack in part.stacks)
+    return (block for stack in stacks for layer in stack.layers for _, block in layer.blocks)
 
 
 def shared_tables(architecture: Architecture, run: Training, profile: Profile) -> int:
     """cos and sin, [sequence, rotated dimensions] each, one pair for every kind of rotary embedding; and, where layers are
     recomputed, the attention mask that every checkpoint keeps a reference to."""
     here = run.seq_len // run.parallelism.cp
-    rotary = sum(2 * here * dims for dims in _rotary(architecture)) * profile.residual + input_leaf(architecture, run, profile)
+    rotary = sum(2 * here * table.dims * (table.each or profile.residual) for table in _rotary(architecture))
+    rotary += input_leaf(architecture, run, profile)
     masks = _shared_masks(architecture, profile, run.recompute == "full")
     if run.recompute == "full":  # T5's biases are arguments of every layer
         rotary += int(_shared_biases(architecture, profile) * here * run.seq_len)
@@ -123,21 +133,14 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
 
 
 @lru_cache(maxsize=256)
-def _rotary(architecture: Architecture) -> tuple[int, ...]:
-    """Rotated dimensions of each distinct rotary table: layers with and without a window have their own."""
-    return tuple(
-        dims
-        for dims, _ in sorted(
-            {
-                (
-                    block.rotary_dim or block.head_dim,
-                    bool(block.window) and architecture.model_type.startswith("gemma3"),
-                )
-                for block in _attentions(architecture)
-                if block.rotary
-            }
-        )
-    )
+def _rotary(architecture: Architecture) -> tuple[Table, ...]:
+    """Each distinct rotary table: layers with and without a window have their own in Gemma 3."""
+    found = {
+        (table, bool(block.window) and architecture.model_type.startswith("gemma3"))
+        for block in _mixers(architecture)
+        if isinstance(block, Attention | LatentAttention) and (table := block.table)
+    }
+    return tuple(table for table, _ in sorted(found))
 
 
 @lru_cache(maxsize=4096)
@@ -170,7 +173,9 @@ def _kept(played: Played, recompute: str) -> tuple[tuple[str, Size], ...]:
     return played.saved
 
 
-def saved_by_block(setup_stage: Stage, setup: Setup, tokens: int, pairs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def saved_by_block(
+    setup_stage: Stage, setup: Setup, tokens: int, pairs: int, positions: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """One line's name and inputs for every kind of block that keeps something."""
     outside = {path for path, _ in setup_stage.exit} | {"loss"}
     for name, size, layers in _by_block(setup):
@@ -178,6 +183,7 @@ def saved_by_block(setup_stage: Stage, setup: Setup, tokens: int, pairs: int) ->
             continue
         waiting = 1 if name.split("/", 1)[0] in outside else setup.in_flight
         yield name, {
-            "per_token": size.token, "tokens": tokens, "per_pair": size.pair, "pairs": pairs, "fixed": size.fixed,
+            "per_token": size.token, "tokens": tokens, "per_pair": size.pair, "pairs": pairs, "per_position": size.position,
+            "positions": positions, "fixed": size.fixed,
             "layers": layers * waiting,
         }  # fmt: skip

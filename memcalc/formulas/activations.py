@@ -34,18 +34,21 @@ def recomputed_layer_bytes(tokens: int, hidden: int, split: int, bytes_each: int
 
 
 @formula("pytorch-autograd", "saved tensors of each block, traced op by op")
-def saved_tensor_bytes(per_token: float, tokens: int, per_pair: float, pairs: int, fixed: float, layers: float) -> int:
+def saved_tensor_bytes(
+    per_token: float, tokens: int, per_pair: float, pairs: int, per_position: float, positions: int, fixed: float, layers: float
+) -> int:
     """Tensors that autograd keeps of one block, in all layers that hold it.
 
-    (per_token × tokens + per_pair × pairs + fixed) × layers
+    (per_token × tokens + per_pair × pairs + per_position × positions + fixed) × layers
 
     per_token [B per token], tokens of a micro-batch on this rank; per_pair [B per query-key pair], pairs = batch × queries ×
-    keys; fixed [B]: casts of weights; layers [count], times micro-batches in flight. Returns bytes [B].
+    keys; per_position [B]: rotary tables, one for all sequences;
+    fixed [B]: casts of weights; layers [count], times micro-batches in flight. Returns bytes [B].
 
-    >>> saved_tensor_bytes(per_token=16, tokens=2048, per_pair=0, pairs=0, fixed=0, layers=32)
+    >>> saved_tensor_bytes(per_token=16, tokens=2048, per_pair=0, pairs=0, per_position=0, positions=2048, fixed=0, layers=32)
     1048576
     """
-    return int((per_token * tokens + per_pair * pairs + fixed) * layers)
+    return int((per_token * tokens + per_pair * pairs + per_position * positions + fixed) * layers)
 
 
 @formula("coursera-2023", "about 8 bytes of activations and temporaries a parameter", ESTIMATE)

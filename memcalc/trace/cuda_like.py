@@ -59,9 +59,13 @@ MAX_FLASH_HEAD = 256  # sdp_utils.cpp, check_head_dim_size_flash
 @contextmanager
 def cuda_like(kernels: Counter[str]) -> Iterator[None]:
     """Run what is inside as on a CUDA device; `kernels` counts the attention kernels that are chosen."""
+    import torch
     from transformers import masking_utils
 
+    enabled = torch.is_autocast_enabled
     with ExitStack() as stack:
+        # without an argument the question is about CUDA (Nemotron's norm asks it)
+        stack.enter_context(_replaced(torch, "is_autocast_enabled", lambda device="cpu": enabled(device)))
         stack.enter_context(_replaced(masking_utils, "find_packed_sequence_indices", lambda *args, **kwargs: None))
         for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
             stack.enter_context(_replaced(masking_utils, name, _unpadded(getattr(masking_utils, name))))

@@ -1,5 +1,7 @@
 """Dense decoders of the llama line: gated MLP, rotary positions, grouped attention, RMSNorm before each block."""
 
+from typing import Any
+
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -74,9 +76,9 @@ def _qwen_windows(c: Config) -> list[int | None]:
 
 
 def hunyuan(c: Config) -> Architecture:
-    """A llama with query and key norms."""
+    """A llama with query and key norms, after the rotation."""
     norm = rms(c)
-    return decoder(c, pre_norm(norm, head_norms(c, biased_attention(c)), mlp(c)), norm)
+    return decoder(c, pre_norm(norm, head_norms(c, biased_attention(c, norms_after_rotary=True)), mlp(c)), norm)
 
 
 def apertus(c: Config) -> Architecture:
@@ -106,7 +108,9 @@ def phi3(c: Config) -> Architecture:
 def glm(c: Config) -> Architecture:
     """Biases on queries, keys and values; gate and up fused."""
     norm = rms(c)
-    return decoder(c, pre_norm(norm, attention(c, query_bias=c.flag("attention_bias")), mlp(c, fused=True)), norm)
+    return decoder(
+        c, pre_norm(norm, attention(c, query_bias=c.flag("attention_bias"), rotary_tables="copied"), mlp(c, fused=True)), norm
+    )
 
 
 def seed_oss(c: Config) -> Architecture:
@@ -124,10 +128,14 @@ def seed_oss(c: Config) -> Architecture:
     return decoder(c, layer, norm)
 
 
+# modeling_ernie4_5: "keeping it in full precision"
+ERNIE_ROTARY: dict[str, Any] = {"rotary_wide": True, "rotary_tables": "copied fp32"}
+
+
 def ernie4_5(c: Config) -> Architecture:
     """One flag for the biases of attention and feed-forward."""
     norm = rms(c)
-    layer = pre_norm(norm, biased_attention(c, "use_bias", dropout=0.0), mlp(c, bias=c.flag("use_bias", False)))
+    layer = pre_norm(norm, biased_attention(c, "use_bias", dropout=0.0, **ERNIE_ROTARY), mlp(c, bias=c.flag("use_bias", False)))
     return decoder(c, layer, norm)
 
 

@@ -91,6 +91,7 @@ def falcon(c: Config) -> Architecture:
         rotary=not alibi,
         alibi="falcon" if alibi else "",
         broadcast=c.flag("new_decoder_architecture"),
+        masked=not alibi,
         scores="as computed",
         output_dropout=0.0 if side_by_side else c.number("attention_dropout", 0.0),
     )

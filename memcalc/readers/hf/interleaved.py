@@ -110,7 +110,7 @@ def minimax(c: Config) -> Architecture:
             c.integer("hidden_size"),
             c.integer("num_attention_heads"),
             head_dim(c),
-            block_size=c.integer("block_size"),
+            chunk=c.integer("block_size"),
             activation=c.text("hidden_act", "silu"),
         )
         return pre_norm(norm, mixer, feed_forward, name="linear_attention")

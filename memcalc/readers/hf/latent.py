@@ -46,7 +46,7 @@ def deepseek_v2(c: Config) -> Architecture:
         return experts(c, shared=shared_experts(c, bias=bias), routing="softmax-wide", normalised=False)
 
     sparse = sparse_after_dense(c)
-    layers = alternating(c, sparse, latent_attention(c), routed, lambda: mlp(c, bias=bias))
+    layers = alternating(c, sparse, latent_attention(c, complex_rotary=True), routed, lambda: mlp(c, bias=bias))
     return with_notes(decoder(c, layers, rms(c)), c)
 
 

@@ -28,13 +28,13 @@ WRITTEN_OUT = "layer-wide"
 
 def olmo(c: Config) -> Architecture:
     """OLMo 1: norms without scale and shift."""
-    norm = replace(layer_norm(c), affine=False, kind="layer-upcast")
-    return decoder(c, pre_norm(norm, biased_attention(c), mlp(c)), norm)
+    norm = replace(layer_norm(c), kind="layer-upcast", affine=False)
+    return decoder(c, pre_norm(norm, biased_attention(c, rotary_wide=True, rotary_tables="fp32"), mlp(c)), norm)
 
 
 def cohere(c: Config) -> Architecture:
     """Command R: attention and feed-forward in parallel; R+ has query and key norms with a scale a head."""
-    norm, block = _written_out(c), biased_attention(c)
+    norm, block = _written_out(c), biased_attention(c, rotary_wide=True)
     if c.flag("use_qk_norm", False):
         block = replace(
             block,
@@ -50,7 +50,7 @@ def cohere2(c: Config) -> Architecture:
     windows = layer_windows(c, default=every_nth_full(c, c.integer("sliding_window_pattern", 4)))
     layers = windowed(
         windows,
-        lambda window: parallel(norm, biased_attention(c, window=window, rotary=window is not None), mlp(c)),
+        lambda window: parallel(norm, biased_attention(c, window=window, rotary=window is not None, rotary_wide=True), mlp(c)),
     )
     return _cohere(c, layers, norm)
 

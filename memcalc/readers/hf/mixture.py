@@ -30,6 +30,7 @@ from memcalc.readers.hf.common import (
     windowed,
 )
 from memcalc.readers.hf.config import MAX_LAYERS, Config, Family
+from memcalc.readers.hf.dense import ERNIE_ROTARY
 from memcalc.readers.hf.kinds import layer_kinds, prediction_notes
 
 
@@ -216,7 +217,7 @@ def ernie4_5_moe(c: Config) -> Architecture:
     last = c.integer("moe_layer_end_index", low=-MAX_LAYERS)
     last = depth - 1 if last == -1 else last
     sparse = [(i + 1) % step == 0 and first <= i <= last for i in range(depth)]
-    mixer = biased_attention(c, "use_bias", dropout=0.0)
+    mixer = biased_attention(c, "use_bias", dropout=0.0, **ERNIE_ROTARY)
 
     def routed() -> Experts:
         correction = Weight("correction_bias", "router", (1, c.integer("num_experts")))  # here a parameter, but frozen
@@ -231,7 +232,7 @@ def ernie4_5_moe(c: Config) -> Architecture:
 
 def hunyuan_v1_moe(c: Config) -> Architecture:
     norm, depth = rms(c), c.layers()
-    mixer = head_norms(c, biased_attention(c))
+    mixer = head_norms(c, biased_attention(c, norms_after_rotary=True))
     listed = isinstance(c.raw("num_experts_per_tok"), list)
     top_ks = c.entries("num_experts_per_tok", of=int, length=depth) if listed else [c.integer("num_experts_per_tok")] * depth
     if min(top_ks) < 1:

@@ -53,7 +53,9 @@ def _gemma(c: Config, *, period: int, norms: bool) -> Architecture:
 
 def glm4(c: Config) -> Architecture:
     norm = rms(c)
-    return decoder(c, sandwich(norm, attention(c, query_bias=c.flag("attention_bias")), mlp(c, fused=True)), norm)
+    return decoder(
+        c, sandwich(norm, attention(c, query_bias=c.flag("attention_bias"), rotary_tables="copied"), mlp(c, fused=True)), norm
+    )
 
 
 def olmo2(c: Config) -> Architecture:
