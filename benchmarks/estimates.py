@@ -50,7 +50,12 @@ def main() -> None:
 
         depth = sum(stack.depth for part in architecture.parts for stack in part.stacks)
         print(f"{name} ({depth} layers): {rate(train, train_settings):,.0f} training estimates a second, specs included")
-        print(f"{name} ({depth} layers): {rate(serve, serve_settings):,.0f} serving estimates a second, specs included")
+        for engine in (None, "vllm", "llama.cpp"):
+            settings = [
+                setting | {"engine": engine} for setting in serve_settings if engine != "llama.cpp" or setting["tp"] == 1
+            ]
+            rated = rate(serve, settings)
+            print(f"{name} ({depth} layers): {rated:,.0f} serving estimates a second, engine {engine}, specs included")
 
 
 if __name__ == "__main__":
