@@ -76,6 +76,11 @@ class Layout(NamedTuple):
     full_per_token: int  # the part of it in layers without a window
 
     @property
+    def padded(self) -> bool:
+        """Whether pages hold more than their tokens: layers of several kinds share them."""
+        return self.demand.unit > 1 and (len(self.kinds) + len(self.sources) + len(self.fixed) > 1 or self.demand.fixed > 0)
+
+    @property
     def windowed(self) -> bool:
         return self.full_per_token < self.per_token
 
@@ -104,7 +109,7 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
         lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers))
         demand = demand._replace(fixed=demand.fixed + kind.growth.rate * (tokens // kind.growth.granule))
     lines += [_line("state", held.name, held.stored, held.width, sequences, held.layers) for held in layout.fixed]
-    if demand.unit > 1:
+    if layout.padded:
         blocks = requests.base(demand) + run.batch * requests.each(demand)
         padding = line("kv_cache", "padding of pages", "always", page_padding_bytes, blocks=blocks,
                        block_bytes=demand.unit, used=sum(entry.bytes for entry in lines))  # fmt: skip
