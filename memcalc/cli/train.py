@@ -21,6 +21,8 @@ DEPENDENT: dict[str, Callable[[dict[str, Any]], bool]] = {
     "base_format": lambda given: given.get("method") == "qlora",
     "offload_to": lambda given: "offload" in given,
     "pipeline_schedule": lambda given: given.get("pp", 1) > 1,
+    "recompute_every": lambda given: given.get("recompute") == "full",
+    "recompute_layers": lambda given: given.get("recompute") == "full",
 }
 NEEDS = {
     "lora_rank": "belongs to adapters; add --method lora, qlora or dora",
@@ -29,6 +31,8 @@ NEEDS = {
     "base_format": "is the frozen weights' format; add --method qlora",
     "offload_to": "says where to; add --offload optimizer, parameters or activations",
     "pipeline_schedule": "orders pipeline stages; add --pp",
+    "recompute_every": "says which layers are recomputed; add --recompute full",
+    "recompute_layers": "says which layers are recomputed; add --recompute full",
 }
 
 
@@ -54,6 +58,8 @@ NEEDS = {
 @click.option("--grad-accum", type=COUNT, help="Micro-batches per optimizer step.  [default: 1]")
 @click.option("--seq-len", type=COUNT, help="Tokens per sequence.  [default: 4096, or the model's context]")
 @click.option("--recompute", metavar="none|selective|full", help="Activation recomputation.")
+@click.option("--recompute-every", type=COUNT, metavar="N", help="full: each N-th layer alone (torchtitan's selective N).")
+@click.option("--recompute-layers", type=COUNT, metavar="N", help="full: a stage's first N layers alone (Megatron's block).")
 @click.option(
     "--kernels", metavar="eager|compiled|liger|te|unsloth|litgpt", help="Whose kernels run the blocks.  [default: the engine's]"
 )

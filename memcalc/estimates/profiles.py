@@ -6,12 +6,12 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.playing import Played, play, play_entry, play_exit
+from memcalc.blocks.playing import Played, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage
-from memcalc.estimates.timeline import Setup
+from memcalc.estimates.timeline import Setup, played_kind
 from memcalc.specs.training import Training
 
 FP8 = 1
@@ -128,19 +128,18 @@ def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
 
     if stage.entry:
         collect(play_entry(stage.entry, profile).saved, 1, "")
-    for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
-        played = play(layer, profile, setup.hidden)
-        collect(_kept(played, setup.recompute), count, "layers/")
+    for index, (mark, count) in enumerate(zip(stage.sequence.marks, stage.sequence.counts, strict=True)):
+        collect(_kept(played_kind(setup, index), mark.recomputed, setup.by_operation), count, "layers/")
     if stage.exit:
         collect(play_exit(stage.exit, profile, setup.hidden).saved, 1, "")
     return tuple((name, size, layers) for (name, layers), size in out.items())
 
 
-def _kept(played: Played, recompute: str) -> tuple[tuple[str, Size], ...]:
+def _kept(played: Played, recomputed: bool, by_operation: bool) -> tuple[tuple[str, Size], ...]:
     """What a layer keeps until its backward, by name."""
-    if recompute == "full":
+    if recomputed:
         return (("input", played.input_bytes),)
-    if recompute == "operations":
+    if by_operation:
         return ("input", played.input_bytes), ("chosen results", played.chosen)
     return played.saved
 

@@ -11,6 +11,7 @@ from memcalc.estimates.activations import (
     Evaluated,
     activation_lines,
     evaluate,
+    check_recomputed,
     rule_of_thumb,
     setup_of,
     shape,
@@ -172,6 +173,12 @@ class TrainingEstimate:
             out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
         if self.rank.approximation:
             out.append(self.rank.approximation)
+        if run.recompute_every:
+            out.append(f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole")
+        if run.recompute_layers:
+            out.append(
+                f"the first {run.recompute_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
+            )
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
         if run.method == "qlora":
@@ -246,7 +253,7 @@ class _Shared:
         in_flight = min(run.grad_accum, run.parallelism.pp) if run.parallelism.pipeline_schedule != "gpipe" else run.grad_accum
         self._key = (
             run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
-            run.attention, run.recompute, run.method, run.lora_rank, run.lora_targets, run.lora_dropout > 0, run.base_format,
+            run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.method, run.lora_rank, run.lora_targets, run.lora_dropout > 0, run.base_format,
             run.offload, run.offload_to,
             run.grad_accum > 1, in_flight, needs_masks(architecture, run.seq_len),
         )  # fmt: skip
@@ -268,6 +275,7 @@ def _ranks(shared: _Shared) -> tuple[Rank, ...]:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
+    check_recomputed(run, max(stage.layers for stage in found))
     return tuple(_played(architecture, setting, stage) for stage in found)
 
 

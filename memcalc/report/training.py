@@ -77,6 +77,8 @@ def run_document(run: Training) -> dict[str, Any]:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method == "qlora":
         out["base_format"] = run.base_format
+    choices = ("recompute_every", "recompute_layers")
+    out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
     out["offload"] = list(run.offload)
     degrees = ("gpus", "gpus_per_node", "tp", "pp", "cp", "ep", "etp", "zero", "fsdp")
     out["parallelism"] = {name: getattr(p, name) for name in degrees}

@@ -34,6 +34,8 @@ class Training:
     grad_accum: Annotated[int, Range(1, 2**24)] = 1
     seq_len: Annotated[int, Range(1, 2**31)] = 4096
     recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
+    recompute_every: Annotated[int, Range(1, 65536)] | None = None  # full: each so-many-th layer alone
+    recompute_layers: Annotated[int, Range(1, 65536)] | None = None  # full: the first so many of each pipeline stage alone
     attention: Annotated[str, Choice(ATTENTION)] = "sdpa"
     kernels: Annotated[str, Choice(KERNEL_NAMES)] | None = None  # default: the engine's
     loss: Annotated[str, Choice(LOSS_NAMES)] | None = None  # default: the kernels', or else the engine's
@@ -68,6 +70,7 @@ class Training:
                 "tp",
                 "seq_len",
             )
+        self._check_recomputation()
         self._check_sharding()
 
     @property
@@ -95,6 +98,13 @@ class Training:
     @property
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
+
+    def _check_recomputation(self) -> None:
+        for name in ("recompute_every", "recompute_layers"):
+            if getattr(self, name) is not None and self.recompute != "full":
+                raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
+        if self.recompute_every is not None and self.recompute_layers is not None:
+            raise SpecError("each n-th layer, or the first n of a stage; choose one", "recompute_every", "recompute_layers")
 
     def _check_sharding(self) -> None:
         row, zero, fsdp = optimizer(self.optimizer), self.parallelism.zero or 0, self.parallelism.fsdp

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from memcalc.errors import MemcalcError, Unsupported
+from memcalc.estimates.activations import recomputed
 from memcalc.specs.training import Training
 from memcalc.trace.allocations import Allocation, Allocations, watching
 from memcalc.trace.cuda_like import cuda_functions, cuda_like
@@ -58,6 +59,7 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
     found = libraries()
     torch = found.torch
     from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers.modeling_layers import GradientCheckpointingLayer
 
     kernels: Counter[str] = Counter()
     book = Allocations()
@@ -69,6 +71,9 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
         if run.recompute == "full":
             contexts = {"context_fn": lambda: (nullcontext(), cuda_functions(kernels))}
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **contexts})
+            layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+            for position, layer in enumerate(layers):
+                layer.gradient_checkpointing = recomputed(run).at(position)
         optimizer = _optimizer(torch, model, run.optimizer_impl_used)
         names = named(model, book)
         for tensor in (*model.parameters(), *model.buffers()):
