@@ -22,6 +22,7 @@ class Played(NamedTuple):
     peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
     gradients: float  # bytes of the parameter gradients it makes
     chosen: Size = Size()  # what per-operation recomputation keeps beside the input
+    flows: bool = True  # whether its output needs a gradient
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -126,7 +127,11 @@ def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) 
         x = _embed(block, tape, profile) if x is None else _forward(block, tape, profile, x)
     assert x is not None
     peaks = tape.backward(x, gradients=keep_gradients)
-    return Played(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), Size(), peaks, _gradients(tape))
+    saved = tuple((v.label, v.bytes) for v in tape.saved() if v is not x)  # the first layer keeps its input
+    total = Size()
+    for _, size in saved:
+        total = total + size
+    return Played(saved, total, Size(), peaks, _gradients(tape), flows=x.grad)
 
 
 def _gradients(tape: Tape) -> float:

@@ -82,6 +82,8 @@ class Profile(NamedTuple):
     loss: str = "full"  # key of LOSSES
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     trained: bool = True  # weights need gradients
+    frozen_embeddings: bool = False  # but what is looked up by token or position does not, nor a head tied to it
+    leaf: bool = False  # the embedded tokens are a leaf of their own, so that a gradient flows behind frozen embeddings
     adapters: tuple[str, ...] = ()  # linear layers with low-rank adapters, by the last part of their path
     rank: int = 0  # of the adapters
     magnitude: bool = False  # the adapters are DoRA's: a learned magnitude scales the normalised sum

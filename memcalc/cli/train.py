@@ -72,6 +72,7 @@ NEEDS = {
     "--engine", metavar="torch|accelerate|deepspeed|megatron|torchtitan|…", help="[default: torch, or ZeRO's deepspeed]"
 )
 @click.option("--method", metavar="full|lora|qlora|dora|qat")
+@click.option("--freeze", type=WORDS, metavar="WORDS", help="embeddings: they, and a tied head, are not trained.")
 @click.option("--lora-rank", type=COUNT)
 @click.option("--lora-targets", type=WORDS, metavar="WORDS", help="all-linear, or q,k,v,output,gate,up,down …")
 @click.option("--lora-dropout", type=NUMBER, help="On the adapters' input.  [default: 0]")

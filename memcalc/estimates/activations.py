@@ -9,7 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.communication import traffic
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.profiles import input_leaf, profile_of, saved_by_block, shared_tables
+from memcalc.estimates.profiles import feeds_gradient, input_leaf, profile_of, saved_by_block, shared_tables
 from memcalc.estimates.sequence import Pattern
 from memcalc.estimates.states import Group, Setting
 from memcalc.estimates.timeline import Form, Forms, Moment, Setup
@@ -37,10 +37,10 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and profile.trained
+    trained = profile.trained and not profile.frozen_embeddings
+    tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.vocabulary, p.tp)
-    # behind a frozen embedding none flows into the first layer, unless PEFT makes its input a leaf for recomputation's sake
-    input_grad = not stage.entry or not run.adapts or run.recompute == "full"
+    input_grad = feeds_gradient(run, stage, profile)
     return Setup(
         replace(stage, sequence=stage.sequence.marked(recomputed(run), input_grad=input_grad)),
         profile,

@@ -9,6 +9,7 @@ from memcalc.blocks.attention import Attention
 from memcalc.blocks.playing import Played, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
+from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.timeline import Setup, played_kind
@@ -37,6 +38,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         loss=run.loss_used,
         masked=needs_masks(architecture, run.seq_len),
         trained=full,
+        frozen_embeddings="embeddings" in run.freeze,
+        leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
         adapters=adapters,
         rank=run.lora_rank if adapters else 0,
         magnitude=run.method == "dora",
@@ -51,6 +54,21 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         etp=p.etp,
         sequence_parallel=p.sequence_parallel,
     )
+
+
+def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
+    """Whether a gradient flows out of a stage's first layer: to the stage before, or to what embeds.
+
+    Behind frozen embeddings none does, unless they are made a leaf for recomputation's sake.
+    """
+    if not stage.entry:
+        return True
+    if run.adapts:
+        return run.recompute == "full"
+    try:
+        return not run.freeze or play_entry(stage.entry, profile).flows
+    except Unsupported:  # the textbook's formula does not ask
+        return True
 
 
 def needs_masks(architecture: Architecture, seq_len: int) -> bool:

@@ -40,6 +40,9 @@ class Pattern(NamedTuple):
         return sorted(position for position in found if start <= position < end)
 
 
+NOTHING = Pattern()
+
+
 class Mark(NamedTuple):
     """What tells apart kinds of layers: equal blocks may still keep different tensors for the backward."""
 
@@ -76,7 +79,7 @@ class Sequence(NamedTuple):
         """Of one layer of each kind, as placed."""
         return tuple(self.sizes[mark.layer] for mark in self.marks)
 
-    def marked(self, pattern: Pattern = Pattern(), *, input_grad: bool = True) -> "Sequence":
+    def marked(self, pattern: Pattern = NOTHING, *, input_grad: bool = True) -> "Sequence":
         """The same layers, told apart by whether they are recomputed; without `input_grad` no gradient flows out of the first.
 
         Costs as much as there are runs of equal layers, not as there are layers.

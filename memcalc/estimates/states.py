@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.dtypes import number_format
-from memcalc.estimates.adapters import adapters, quantised
+from memcalc.estimates.adapters import adapters, embeddings, quantised
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.formulas import model_states
@@ -83,7 +83,8 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
         if not held.held:
             continue
         if not run.adapts:
-            out.append(Group(name, shards, None, None, held))
+            frozen, trained = embeddings(held) if "embeddings" in run.freeze else (None, held)
+            out.append(Group(name, shards, frozen, None, trained))
             continue
         low, rest = quantised(held) if run.method == "qlora" else (None, held)
         trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
@@ -94,8 +95,9 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
 def state_lines(setting: Setting, group: Group) -> list[Line]:
     at = setting.parameters_at
     out = []
-    if group.frozen:
-        out.append(_parameters(setting, f"{group.name}/frozen", group, group.frozen, setting.compute, at))
+    if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
+        each = setting.compute if setting.run.adapts else setting.weights
+        out.append(_parameters(setting, f"{group.name}/frozen", group, group.frozen, each, at))
     if group.quantised:
         out.append(_quantised_parameters(setting, group, at))
     if group.trained:

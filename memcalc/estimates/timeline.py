@@ -55,7 +55,7 @@ class Setup(NamedTuple):
     in_flight: float  # micro-batches whose activations this stage holds
     traffic: Traffic
     tied: int  # bytes of the gradient of a tied matrix, made twice
-    input_grad: bool = True  # a gradient flows into what stands before the first layer
+    input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
 
 

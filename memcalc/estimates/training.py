@@ -10,8 +10,8 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.activations import (
     Evaluated,
     activation_lines,
-    evaluate,
     check_recomputed,
+    evaluate,
     rule_of_thumb,
     setup_of,
     shape,
@@ -173,6 +173,12 @@ class TrainingEstimate:
             out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
         if self.rank.approximation:
             out.append(self.rank.approximation)
+        if run.freeze and self.architecture:
+            tied = ", a tied head with them," if self.architecture.tied else ""
+            out.append(f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states")
+            if run.recompute == "full":
+                how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
+                out.append(f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same")
         if run.recompute_every:
             out.append(f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole")
         if run.recompute_layers:
@@ -237,6 +243,9 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
         raise SpecError("needs an architecture to place; a parameter count says nothing about layers", "tp", "pp", "ep")
     if run.adapts:
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
+    for name in ("recompute_every", "recompute_layers", "freeze"):
+        if getattr(run, name):
+            raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings", name)
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
     rank = _rank(make_setting(run), stage)
     found = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
@@ -253,8 +262,8 @@ class _Shared:
         in_flight = min(run.grad_accum, run.parallelism.pp) if run.parallelism.pipeline_schedule != "gpipe" else run.grad_accum
         self._key = (
             run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
-            run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.method, run.lora_rank, run.lora_targets, run.lora_dropout > 0, run.base_format,
-            run.offload, run.offload_to,
+            run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
+            run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
             run.grad_accum > 1, in_flight, needs_masks(architecture, run.seq_len),
         )  # fmt: skip
 

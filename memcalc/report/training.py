@@ -77,6 +77,8 @@ def run_document(run: Training) -> dict[str, Any]:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method == "qlora":
         out["base_format"] = run.base_format
+    if run.freeze:
+        out["freeze"] = list(run.freeze)
     choices = ("recompute_every", "recompute_layers")
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
     out["offload"] = list(run.offload)

@@ -18,6 +18,7 @@ OFFLOADABLE = ("optimizer", "parameters", "activations")
 ATTENTION = ("eager", "sdpa", "flash")
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
+FREEZABLE = ("embeddings",)
 BASE_FORMATS = ("nf4-dq", "nf4")
 OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
 MAX_TOKENS = 2**40
@@ -42,6 +43,7 @@ class Training:
     optimizer_impl: Annotated[str, Choice(OPTIMIZER_IMPLS)] | None = None  # default: the engine's
     engine: Annotated[str, Choice(tuple(ENGINES))] | None = None  # default: deepspeed under ZeRO, else torch
     method: Annotated[str, Choice(METHODS)] = "full"
+    freeze: tuple[Annotated[str, Choice(FREEZABLE)], ...] = ()  # weights that are not trained under full or qat
     lora_rank: Annotated[int, Range(1, 65536)] = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
     lora_dropout: Annotated[float, Range(0.0, 0.999)] = 0.0  # on the adapters' input
@@ -71,6 +73,8 @@ class Training:
                 "seq_len",
             )
         self._check_recomputation()
+        if self.freeze and self.adapts:
+            raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
         self._check_sharding()
 
     @property

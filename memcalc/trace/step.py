@@ -68,6 +68,8 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
         model.to_empty(device="cpu")
         model.tie_weights()
         model.train()
+        if "embeddings" in run.freeze:
+            _freeze_embeddings(torch, model)
         if run.recompute == "full":
             contexts = {"context_fn": lambda: (nullcontext(), cuda_functions(kernels))}
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **contexts})
@@ -108,8 +110,15 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
     )  # fmt: skip
 
 
+def _freeze_embeddings(torch: Any, model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.requires_grad_(False)
+
+
 def _optimizer(torch: Any, model: Any, implementation: str) -> Any:
-    return torch.optim.AdamW(model.parameters(), fused=implementation == "fused", foreach=implementation == "foreach")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, fused=implementation == "fused", foreach=implementation == "foreach")
 
 
 @contextmanager

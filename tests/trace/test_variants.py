@@ -1,4 +1,4 @@
-"""Which layers are recomputed, beside PyTorch's own count (marked torch)."""
+"""Some layers recomputed, embeddings frozen: beside PyTorch's own count (marked torch)."""
 
 from typing import Any
 
@@ -15,7 +15,15 @@ LLAMA: dict[str, Any] = {
     "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 1024, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
     "tie_word_embeddings": False,
 }  # fmt: skip
-BOUNDS = {"steady": 0.0005, "after_forward": 0.0005, "peak_forward_backward": 0.005, "peak_optimizer_step": 0.0005}
+GPT2: dict[str, Any] = {
+    "model_type": "gpt2",
+    "n_embd": 768,
+    "n_layer": 3,
+    "n_head": 12,
+    "vocab_size": 4096,
+    "n_positions": 1024,
+}
+BOUNDS = {"steady": 0.0005, "after_forward": 0.0005, "peak_forward_backward": 0.01, "peak_optimizer_step": 0.0005}
 
 
 def check(values: dict[str, Any], **settings: Any) -> None:
@@ -31,7 +39,19 @@ def check(values: dict[str, Any], **settings: Any) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("precision", ["bf16", "bf16-amp", "fp32"])
 @pytest.mark.parametrize("choice", [
-    {}, {"recompute_every": 2}, {"recompute_every": 3}, {"recompute_every": 6}, {"recompute_layers": 1}, {"recompute_layers": 4},
+    {}, {"recompute_every": 2}, {"recompute_every": 3}, {"recompute_every": 6}, {"recompute_layers": 1},
+    {"recompute_layers": 4},
 ], ids=str)  # fmt: skip
 def test_some_layers_recomputed(precision: str, choice: dict[str, int]) -> None:
     check(LLAMA, precision=precision, recompute="full", **choice)
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", ["bf16", "bf16-amp", "fp32"])
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize(
+    "values", [LLAMA, {**LLAMA, "tie_word_embeddings": True, "vocab_size": 32768}, GPT2], ids=["own head", "tied", "gpt2"]
+)
+def test_frozen_embeddings(values: dict[str, Any], recompute: str, precision: str) -> None:
+    check(values, precision=precision, recompute=recompute, freeze=("embeddings",))
