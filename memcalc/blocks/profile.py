@@ -97,6 +97,9 @@ class Profile(NamedTuple):
     ep: int = 1
     etp: int = 1
     expert_imbalance: float = 1.0  # rows on the busiest expert-parallel rank over the average
+    capacity_factor: float = 0.0  # bounds the rows of an expert to so much of an even share; 0: no bound
+    pad_to_capacity: bool = False  # every expert computes as many rows as its capacity
+    routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
     sequence_parallel: bool = False
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
 

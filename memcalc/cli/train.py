@@ -21,6 +21,8 @@ DEPENDENT: dict[str, Callable[[dict[str, Any]], bool]] = {
     "base_format": lambda given: given.get("method") == "qlora",
     "offload_to": lambda given: "offload" in given,
     "pipeline_schedule": lambda given: given.get("pp", 1) > 1,
+    "expert_imbalance": lambda given: given.get("ep", 1) > 1,
+    "pad_to_capacity": lambda given: "capacity_factor" in given,
     "recompute_every": lambda given: given.get("recompute") == "full",
     "recompute_layers": lambda given: given.get("recompute") == "full",
 }
@@ -31,6 +33,8 @@ NEEDS = {
     "base_format": "is the frozen weights' format; add --method qlora",
     "offload_to": "says where to; add --offload optimizer, parameters or activations",
     "pipeline_schedule": "orders pipeline stages; add --pp",
+    "expert_imbalance": "is about ranks that hold different experts; add --ep",
+    "pad_to_capacity": "pads each expert's rows to its capacity; add --capacity-factor",
     "recompute_every": "says which layers are recomputed; add --recompute full",
     "recompute_layers": "says which layers are recomputed; add --recompute full",
 }
@@ -52,6 +56,13 @@ NEEDS = {
 @click.option("--cp", type=COUNT, help="Context parallel degree.")
 @click.option("--ep", type=COUNT, help="Expert parallel degree.")
 @click.option("--etp", type=COUNT, help="Tensor parallel degree inside experts.")
+@click.option(
+    "--expert-imbalance", type=NUMBER, metavar="F", help="Rows on the busiest rank of --ep over the mean.  [default: 1]"
+)
+@click.option(
+    "--capacity-factor", type=NUMBER, metavar="F", help="Experts take F × an even share of rows; the rest is dropped."
+)
+@click.option("--pad-to-capacity", is_flag=True, default=None, help="Pad every expert's rows to its capacity.")
 @click.option("--sequence-parallel", is_flag=True, default=None, help="Divide norms and dropouts over tensor-parallel ranks.")
 @click.option("--pipeline-schedule", metavar="gpipe|1f1b|interleaved|zero-bubble")
 @click.option("--micro-batch", type=COUNT, help="Sequences per GPU and step.  [default: 1]")

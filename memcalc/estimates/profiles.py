@@ -52,6 +52,10 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         tp=p.tp,
         ep=p.ep,
         etp=p.etp,
+        expert_imbalance=run.expert_imbalance,
+        capacity_factor=run.capacity_factor or 0.0,
+        pad_to_capacity=run.pad_to_capacity,
+        routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
         sequence_parallel=p.sequence_parallel,
     )
 
@@ -69,6 +73,12 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
         return not run.freeze or play_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
         return True
+
+
+def routed_tokens(run: Training) -> int:
+    """Tokens of a micro-batch that one rank's router sees."""
+    p = run.parallelism
+    return run.micro_batch * (run.seq_len // p.cp) // (p.tp if p.sequence_parallel else 1)
 
 
 def needs_masks(architecture: Architecture, seq_len: int) -> bool:

@@ -22,7 +22,8 @@ from memcalc.estimates.communication import communication_lines, optimizer_momen
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, stages
-from memcalc.estimates.profiles import needs_masks
+from memcalc.estimates.profiles import needs_masks, routed_tokens
+from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
 from memcalc.formulas.overhead import overhead, reserved_bytes
@@ -173,6 +174,8 @@ class TrainingEstimate:
             out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
         if self.rank.approximation:
             out.append(self.rank.approximation)
+        if self.architecture:
+            out += routing_sentences(self.architecture, run)
         if run.freeze and self.architecture:
             tied = ", a tied head with them," if self.architecture.tied else ""
             out.append(f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states")
@@ -243,9 +246,9 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
         raise SpecError("needs an architecture to place; a parameter count says nothing about layers", "tp", "pp", "ep")
     if run.adapts:
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
-    for name in ("recompute_every", "recompute_layers", "freeze"):
+    for name in ("recompute_every", "recompute_layers", "freeze", "capacity_factor"):
         if getattr(run, name):
-            raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings", name)
+            raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings nor experts", name)
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
     rank = _rank(make_setting(run), stage)
     found = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
@@ -264,6 +267,7 @@ class _Shared:
             run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
             run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
             run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
+            run.expert_imbalance, run.capacity_factor, run.pad_to_capacity, run.capacity_factor and routed_tokens(run),
             run.grad_accum > 1, in_flight, needs_masks(architecture, run.seq_len),
         )  # fmt: skip
 
@@ -285,6 +289,7 @@ def _ranks(shared: _Shared) -> tuple[Rank, ...]:
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
     check_recomputed(run, max(stage.layers for stage in found))
+    check_routing(architecture, run)
     return tuple(_played(architecture, setting, stage) for stage in found)
 
 

@@ -37,6 +37,9 @@ class Training:
     recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
     recompute_every: Annotated[int, Range(1, 65536)] | None = None  # full: each so-many-th layer alone
     recompute_layers: Annotated[int, Range(1, 65536)] | None = None  # full: the first so many of each pipeline stage alone
+    expert_imbalance: Annotated[float, Range(1.0, 65536.0)] = 1.0  # rows on the busiest expert-parallel rank over the mean
+    capacity_factor: Annotated[float, Range(0.01, 65536.0)] | None = None  # bounds an expert's rows; None: no token is dropped
+    pad_to_capacity: bool = False  # every expert computes as many rows as its capacity
     attention: Annotated[str, Choice(ATTENTION)] = "sdpa"
     kernels: Annotated[str, Choice(KERNEL_NAMES)] | None = None  # default: the engine's
     loss: Annotated[str, Choice(LOSS_NAMES)] | None = None  # default: the kernels', or else the engine's
@@ -73,6 +76,7 @@ class Training:
                 "seq_len",
             )
         self._check_recomputation()
+        self._check_routing()
         if self.freeze and self.adapts:
             raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
         self._check_sharding()
@@ -109,6 +113,20 @@ class Training:
                 raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
         if self.recompute_every is not None and self.recompute_layers is not None:
             raise SpecError("each n-th layer, or the first n of a stage; choose one", "recompute_every", "recompute_layers")
+
+    def _check_routing(self) -> None:
+        if self.expert_imbalance > 1 and self.parallelism.ep == 1:
+            raise SpecError(
+                "one rank holds all experts, so it has all rows however they spread; add ep", "expert_imbalance", "ep"
+            )
+        if self.pad_to_capacity and self.capacity_factor is None:
+            raise SpecError(
+                "pads each expert's rows to its capacity; add a capacity_factor", "pad_to_capacity", "capacity_factor"
+            )
+        if self.pad_to_capacity and self.expert_imbalance > 1:
+            raise SpecError(
+                "padded experts compute as many rows however tokens spread; choose one", "pad_to_capacity", "expert_imbalance"
+            )
 
     def _check_sharding(self) -> None:
         row, zero, fsdp = optimizer(self.optimizer), self.parallelism.zero or 0, self.parallelism.fsdp
