@@ -36,7 +36,7 @@ def rows(p: Profile, e: "Experts") -> float:
 
 def capacity(tokens: int, top_k: int, experts: int, factor: float) -> int:
     """Rows that an expert takes from one rank's tokens: ceil(tokens × top_k / experts × factor)
-    (Lepikhin et al. 2020, section 2.2; Fedus et al. 2021, equation 3; megatron/core/transformer/moe/moe_utils.py, get_capacity).
+    (Lepikhin et al. 2020, section 2.2; Fedus et al. 2021, equation 3; Megatron-LM, moe_utils.py, get_capacity).
     """
     return ceil(tokens * top_k / experts * factor)
 

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.context_parallel import Exchange
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
@@ -23,6 +24,8 @@ class Played(NamedTuple):
     gradients: float  # bytes of the parameter gradients it makes
     chosen: Size = Size()  # what per-operation recomputation keeps beside the input
     flows: bool = True  # whether its output needs a gradient
+    passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
+    exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -59,7 +62,10 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     total = tape.saved_bytes()
     peaks = tape.backward(output, gradients=keep_gradients)
     chosen = tape.chosen_bytes()
-    return Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen)
+    return Played(
+        tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen,
+        passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
+    )  # fmt: skip
 
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:

@@ -96,6 +96,8 @@ class Profile(NamedTuple):
     tp: int = 1
     ep: int = 1
     etp: int = 1
+    cp: int = 1
+    cp_kind: str = "ring"  # ring, all-gather or all-to-all
     expert_imbalance: float = 1.0  # rows on the busiest expert-parallel rank over the average
     capacity_factor: float = 0.0  # bounds the rows of an expert to so much of an even share; 0: no bound
     pad_to_capacity: bool = False  # every expert computes as many rows as its capacity

@@ -11,7 +11,7 @@ traces under fake tensors.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 
@@ -101,6 +101,8 @@ class Tape:
     works: list[Work] = field(default_factory=list)
     products: list[Var] = field(default_factory=list)  # results of matrix products, in order
     attended: list[Var] = field(default_factory=list)  # results of attention kernels
+    exchanges: list[Any] = field(default_factory=list)  # buffers of context-parallel attention (context_parallel.Exchange)
+    passing: list[Size] = field(default_factory=list)  # what is alive during its forward
 
     def emit(
         self,

@@ -8,7 +8,7 @@ import click
 from memcalc.cli.options import COUNT, NUMBER, WORDS, output_options, preset_option, show
 
 PARALLELISM = (
-    "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "ep", "etp", "sequence_parallel",
+    "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "cp_kind", "ep", "etp", "sequence_parallel",
     "pipeline_schedule",
 )  # fmt: skip
 
@@ -21,6 +21,7 @@ DEPENDENT: dict[str, Callable[[dict[str, Any]], bool]] = {
     "base_format": lambda given: given.get("method") == "qlora",
     "offload_to": lambda given: "offload" in given,
     "pipeline_schedule": lambda given: given.get("pp", 1) > 1,
+    "cp_kind": lambda given: given.get("cp", 1) > 1,
     "expert_imbalance": lambda given: given.get("ep", 1) > 1,
     "pad_to_capacity": lambda given: "capacity_factor" in given,
     "recompute_every": lambda given: given.get("recompute") == "full",
@@ -33,6 +34,7 @@ NEEDS = {
     "base_format": "is the frozen weights' format; add --method qlora",
     "offload_to": "says where to; add --offload optimizer, parameters or activations",
     "pipeline_schedule": "orders pipeline stages; add --pp",
+    "cp_kind": "says how context-parallel ranks exchange keys and values; add --cp",
     "expert_imbalance": "is about ranks that hold different experts; add --ep",
     "pad_to_capacity": "pads each expert's rows to its capacity; add --capacity-factor",
     "recompute_every": "says which layers are recomputed; add --recompute full",
@@ -54,6 +56,7 @@ NEEDS = {
 @click.option("--tp", type=COUNT, help="Tensor parallel degree.")
 @click.option("--pp", type=COUNT, help="Pipeline parallel degree.")
 @click.option("--cp", type=COUNT, help="Context parallel degree.")
+@click.option("--cp-kind", metavar="ring|all-gather|all-to-all", help="How --cp exchanges keys and values.  [default: ring]")
 @click.option("--ep", type=COUNT, help="Expert parallel degree.")
 @click.option("--etp", type=COUNT, help="Tensor parallel degree inside experts.")
 @click.option(

@@ -15,7 +15,6 @@ from memcalc.estimates.states import Group, Setting
 from memcalc.estimates.timeline import Form, Forms, Moment, Setup
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
-from memcalc.specs.rules import SpecError
 from memcalc.specs.training import Training
 
 PHASE = "forward and backward"
@@ -62,13 +61,6 @@ def recomputed(run: Training) -> Pattern:
     if run.recompute != "full":
         return Pattern()
     return Pattern(every=run.recompute_every or 1, first=run.recompute_layers)
-
-
-def check_recomputed(run: Training, layers: int) -> None:
-    """Raises SpecError where the deepest of the pipeline's stages has fewer layers than recomputation counts."""
-    for name in ("recompute_every", "recompute_layers"):
-        if (asked := getattr(run, name)) is not None and asked > layers:
-            raise SpecError(f"{asked}, but the deepest pipeline stage has {layers} layers", name)
 
 
 def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Forms, gradients: int) -> Evaluated:

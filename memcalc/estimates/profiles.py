@@ -50,6 +50,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         quantised=run.method == "qlora",
         saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
         tp=p.tp,
+        cp=p.cp,
+        cp_kind=p.cp_kind,
         ep=p.ep,
         etp=p.etp,
         expert_imbalance=run.expert_imbalance,

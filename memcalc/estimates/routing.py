@@ -50,7 +50,6 @@ def routing_sentences(architecture: Architecture, run: Training) -> list[str]:
             else "the busiest rank's rows all fit"
         )  # fmt: skip
         filled = "padded to" if run.pad_to_capacity else "at most"
-        out.append(
-            f"capacity factor {run.capacity_factor:g}: {filled} {most:,} rows an expert from each rank's {tokens:,} tokens; {fate}"
-        )
+        rows = f"{filled} {most:,} rows an expert from each rank's {tokens:,} tokens"
+        out.append(f"capacity factor {run.capacity_factor:g}: {rows}; {fate}")
     return out

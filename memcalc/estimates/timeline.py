@@ -77,6 +77,7 @@ class Kind(NamedTuple):
     stored: int  # bytes of its gradients as kept
     gathered: int
     reducing: int
+    passing: tuple[Size, ...] = ()  # during its forward
 
 
 class Forms(NamedTuple):
@@ -152,8 +153,11 @@ def _layer_forms(setup: Setup, kinds: list[Kind], base: Size, head: int, root: i
             gather += kind.gathered + sum(k.gathered * n for k, n in zip(kinds, before, strict=True))
         if traffic.reduces and any(after):  # the layer before is still being reduced
             gather += kind.reducing
-        for peak in kind.peaks:
+        forward = kind.passing if sequence.marks[index].recomputed else ()
+        for peak in (*kind.peaks, *forward):
             yield Form(f"backward of the {name} layer", base + kept + kind.own + peak, head + done, gather)
+        for peak in kind.passing if name == "last" else ():
+            yield Form("attention of the last layer", base + kept + kind.own + peak, 0, gather)
 
 
 def _places(setup: Setup) -> Iterator[tuple[int, str, tuple[int, ...]]]:
@@ -200,7 +204,7 @@ def _kind(setup: Setup, index: int) -> Kind:
     gradient = int(played.gradients)
     reduced = gradient // traffic.each * traffic.reduced_each if traffic.reduces else 0
     stored = 0 if traffic.away else reduced // traffic.shards if traffic.reduces else gradient
-    return Kind(kept, own, played.peaks, stored, sequence.elements[index] * traffic.each, reduced)
+    return Kind(kept, own, played.peaks, stored, sequence.elements[index] * traffic.each, reduced, played.passing)
 
 
 def _cast_cache(setup: Setup) -> int:

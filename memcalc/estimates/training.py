@@ -10,7 +10,6 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.activations import (
     Evaluated,
     activation_lines,
-    check_recomputed,
     evaluate,
     rule_of_thumb,
     setup_of,
@@ -18,12 +17,13 @@ from memcalc.estimates.activations import (
     textbook,
 )
 from memcalc.estimates.adapters import check_targets
+from memcalc.estimates.choices import check_choices, check_countable, choice_sentences
 from memcalc.estimates.communication import communication_lines, optimizer_moment
+from memcalc.estimates.context_parallel import exchange_line
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, stages
 from memcalc.estimates.profiles import needs_masks, routed_tokens
-from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
 from memcalc.formulas.overhead import overhead, reserved_bytes
@@ -77,6 +77,7 @@ class TrainingEstimate:
     def lines(self) -> tuple[Line, ...]:
         return (
             *self.rank.lines,
+            *((self.exchange,) if self.exchange else ()),
             *self._overhead,
             *activation_lines(self.run, self.architecture, self.rank.stage, self.rank.setup, self.evaluated),
         )
@@ -84,7 +85,18 @@ class TrainingEstimate:
     @cached_property
     def components(self) -> dict[str, int]:
         beside = sum(entry.bytes for entry in self._overhead)
-        return self.rank.sums["gpu"] | {"activations": self.evaluated.saved, "overhead": beside}
+        found = self.rank.sums["gpu"] | {"activations": self.evaluated.saved, "overhead": beside}
+        if self.exchange:
+            found["communication"] += self.exchange.bytes
+        return found
+
+    @cached_property
+    def exchange(self) -> Line | None:
+        """The buffers of context-parallel attention."""
+        p, setup = self.run.parallelism, self.rank.setup
+        if p.cp == 1 or setup is None or self.rank.forms is None:
+            return None
+        return exchange_line(self.run, setup, self.run.micro_batch * (self.run.seq_len // p.cp))
 
     @property
     def steady(self) -> int:
@@ -175,19 +187,7 @@ class TrainingEstimate:
         if self.rank.approximation:
             out.append(self.rank.approximation)
         if self.architecture:
-            out += routing_sentences(self.architecture, run)
-        if run.freeze and self.architecture:
-            tied = ", a tied head with them," if self.architecture.tied else ""
-            out.append(f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states")
-            if run.recompute == "full":
-                how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
-                out.append(f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same")
-        if run.recompute_every:
-            out.append(f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole")
-        if run.recompute_layers:
-            out.append(
-                f"the first {run.recompute_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
-            )
+            out += choice_sentences(self.architecture, run)
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
         if run.method == "qlora":
@@ -246,9 +246,7 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
         raise SpecError("needs an architecture to place; a parameter count says nothing about layers", "tp", "pp", "ep")
     if run.adapts:
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
-    for name in ("recompute_every", "recompute_layers", "freeze", "capacity_factor"):
-        if getattr(run, name):
-            raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings nor experts", name)
+    check_countable(run)
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
     rank = _rank(make_setting(run), stage)
     found = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
@@ -288,8 +286,7 @@ def _ranks(shared: _Shared) -> tuple[Rank, ...]:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
-    check_recomputed(run, max(stage.layers for stage in found))
-    check_routing(architecture, run)
+    check_choices(architecture, run, max(stage.layers for stage in found))
     return tuple(_played(architecture, setting, stage) for stage in found)
 
 

@@ -88,6 +88,8 @@ def run_document(run: Training) -> dict[str, Any]:
     out["offload"] = list(run.offload)
     degrees = ("gpus", "gpus_per_node", "tp", "pp", "cp", "ep", "etp", "zero", "fsdp")
     out["parallelism"] = {name: getattr(p, name) for name in degrees}
+    if p.cp > 1:
+        out["parallelism"]["cp_kind"] = p.cp_kind
     out["parallelism"] |= {"strategy": p.strategy, "data_parallel": p.data_parallel, "shard_size": p.fsdp_shards}
     return out
 
