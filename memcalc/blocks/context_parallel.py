@@ -70,9 +70,7 @@ def _all_gather(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value
     return t.emit("joined chunks", [out], out.elements, out.each, (), [Step("share")])
 
 
-def _with_buffers(
-    t: Tape, kernel: Kernel, inputs: tuple[Var, Var, Var], made: Exchange, passing: Size, results: int
-) -> Var:  # fmt: skip
+def _with_buffers(t: Tape, kernel: Kernel, inputs: tuple[Var, Var, Var], made: Exchange, passing: Size, results: int) -> Var:
     """The kernel, with buffers while its backward runs, and others while its forward does."""
     before = t.saved_bytes()
     out = kernel(*inputs)

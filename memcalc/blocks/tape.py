@@ -11,7 +11,10 @@ traces under fake tensors.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from memcalc.blocks.context_parallel import Exchange
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 
@@ -101,7 +104,7 @@ class Tape:
     works: list[Work] = field(default_factory=list)
     products: list[Var] = field(default_factory=list)  # results of matrix products, in order
     attended: list[Var] = field(default_factory=list)  # results of attention kernels
-    exchanges: list[Any] = field(default_factory=list)  # buffers of context-parallel attention (context_parallel.Exchange)
+    exchanges: list["Exchange"] = field(default_factory=list)  # buffers of context-parallel attention
     passing: list[Size] = field(default_factory=list)  # what is alive during its forward
 
     def emit(

@@ -4,9 +4,7 @@ from memcalc.formulas.formula import ESTIMATE, formula
 
 
 @formula("transformer-engine", "buffers of AttnFuncWithCPAndKVP2P, …KVAllGather and …QKVOA2A", ESTIMATE)
-def exchange_bytes(
-    query: float, query_copies: int, keys_values: float, keys_values_copies: int, tokens: int
-) -> int:  # fmt: skip
+def exchange_bytes(query: float, query_copies: int, keys_values: float, keys_values_copies: int, tokens: int) -> int:
     """What one layer's attention holds in its backward beside saved tensors and the gradients that it returns.
 
     (query × query_copies + keys_values × keys_values_copies) × tokens

@@ -1,5 +1,6 @@
 """Some layers recomputed, embeddings frozen: beside PyTorch's own count (marked torch)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,3 +56,12 @@ def test_some_layers_recomputed(precision: str, choice: dict[str, int]) -> None:
 )
 def test_frozen_embeddings(values: dict[str, Any], recompute: str, precision: str) -> None:
     check(values, precision=precision, recompute=recompute, freeze=("embeddings",))
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+def test_the_command(memcalc: Callable[..., Any], folder: Callable[..., str]) -> None:
+    words = ("--layers", "2", "--seq-len", "128", "--recompute", "full", "--recompute-every", "2", "--freeze", "embeddings")
+    result = memcalc("trace", folder("openai-community/gpt2"), *words, "--format", "json")
+    assert (result.code, result.err) == (0, "")
+    assert max(abs(error) for error in result.document["errors"].values()) < 0.01
