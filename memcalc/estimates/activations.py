@@ -97,7 +97,7 @@ def activation_lines(
         made = line("activations", name, PHASE, activations.saved_tensor_bytes, **inputs)
         rest -= made.bytes
         yield made
-    if rest:  # below zero where the first layer, behind a frozen embedding, keeps less than the others
+    if rest:
         yield line("activations", "rotary tables, masks, first layer", PHASE, activations.saved_tensor_bytes,
                    per_token=0, tokens=tokens, per_pair=0, pairs=0, fixed=rest, layers=1)  # fmt: skip
 
