@@ -66,6 +66,9 @@ SOURCES: dict[str, Source] = {
         "deepspeed/runtime/zero/config.py: reduce_bucket_size 5e8, prefetch 5e7, max_live_parameters 1e9",
     ),
     "megatron-lm": Source("Megatron-LM core", "NVIDIA", 2024, "megatron/core: tensor_parallel, distributed optimizer"),
+    "transformer-engine": Source(
+        "Transformer Engine", "NVIDIA", 2025, "transformer_engine/pytorch/attention/dot_product_attention/context_parallel.py"
+    ),
     "transformers": Source("Hugging Face transformers", "Hugging Face", 2026, "transformers 5.18 model classes"),
     "weight-file": Source("The weight file itself", "its publisher", 2026, "safetensors or GGUF header"),
     "vllm": Source("vLLM", "vLLM contributors", 2026, "vllm 0.19, V1 engine"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.context_parallel import exchanged
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
 
@@ -64,6 +65,10 @@ def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
 
 def attend(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
     """The attention result, heads × v_head_dim a token."""
+    return exchanged(t, p, lambda q, k, v: _kernel(t, p, a, q, k, v, heads, kv_heads), query, key, value)
+
+
+def _kernel(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int) -> Var:
     if p.kernels.repeats_keys and heads != kv_heads:
         key, value = repeat(t, key, heads, kv_heads), repeat(t, value, heads, kv_heads)
         kv_heads = heads

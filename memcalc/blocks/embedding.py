@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import INT64, Size, Step, Tape, Var
+from memcalc.blocks.tape import INT64, Node, Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
@@ -45,6 +45,9 @@ class Embedding:
         ids = Var(Size(token=1), INT64, False, f"{t.path}/ids")
         vocabulary = -(-self.vocabulary // p.tp)
         x = self._lookup(t, "tokens", ids, vocabulary * self.size, p)
+        if p.leaf and p.frozen_embeddings:  # transformers, enable_input_require_grads: who accumulates its gradient keeps it
+            x.grad = True
+            t.nodes.append(Node("leaf", x, (), (x,), ()))
         if self.scaled:
             x = ops.scale(t, x)
         width = self.position_size or self.size
@@ -66,5 +69,5 @@ class Embedding:
         return ops.dropout(t, p, t.emit("positions", [x], x.elements, each, (), steps), self.dropout)
 
     def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile, width: int = 0) -> Var:
-        steps = [Step("weight", Size(fixed=table * p.weights))]
-        return t.emit(name, [ids], Size(token=(width or self.size) * p.stream), p.weights, [ids], steps, trained=p.trained)
+        steps, trained = [Step("weight", Size(fixed=table * p.weights))], p.trained and not p.frozen_embeddings
+        return t.emit(name, [ids], Size(token=(width or self.size) * p.stream), p.weights, [ids], steps, trained=trained)

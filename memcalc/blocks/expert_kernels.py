@@ -6,6 +6,7 @@ put back in order and summed. How tokens spread over the experts does not matter
 Autocast does not know the grouped product: it runs in the parameters' type.
 """
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from memcalc.blocks import operations as ops
@@ -23,10 +24,21 @@ def rows(p: Profile, e: "Experts") -> float:
     """Rows that one rank's experts compute, for each token of the rank.
 
     Each token sends `top_k`. Over expert-parallel ranks as many arrive as leave when routing is balanced; over
-    expert-tensor ranks every rank computes the rows of all.
+    expert-tensor ranks every rank computes the rows of all. A capacity bounds them and, with padding, is what they are.
     """
-    imbalance = p.expert_imbalance if p.ep > 1 else 1.0
-    return e.top_k * min(1.0, p.stream * p.etp) * imbalance
+    whole = min(1.0, p.stream * p.etp)
+    sent = e.top_k * (p.expert_imbalance if p.ep > 1 else 1.0)
+    if not p.capacity_factor:
+        return whole * sent
+    most = e.experts * capacity(p.routed_tokens, e.top_k, e.experts, p.capacity_factor) / p.routed_tokens
+    return whole * (most if p.pad_to_capacity else min(sent, most))
+
+
+def capacity(tokens: int, top_k: int, experts: int, factor: float) -> int:
+    """Rows that an expert takes from one rank's tokens: ceil(tokens × top_k / experts × factor)
+    (Lepikhin et al. 2020, section 2.2; Fedus et al. 2021, equation 3; Megatron-LM, moe_utils.py, get_capacity).
+    """
+    return ceil(tokens * top_k / experts * factor)
 
 
 def compute(t: Tape, p: Profile, e: "Experts", x: Var, weights: Var) -> Var:

@@ -110,7 +110,7 @@ class Experts:
         """Play the block: router, experts and shared experts, in the order of the modeling file."""
         self._refuse()
         shared = self._shared(t, p, x) if self.shared_first else None
-        if self.dense and p.ep == 1:
+        if self.dense and p.ep == 1 and not p.capacity_factor:
             out = compute_all(t, p, self, x)
         else:
             out = self._latent(t, p, x, route(t, p, self, x)) if self.latent else compute(t, p, self, x, route(t, p, self, x))

@@ -30,7 +30,9 @@ class Head:
         """Logits, [tokens, vocabulary], in the compute type."""
         width = -(-self.vocabulary // p.tp)
         x = ops.scale(t, x) if self.input_scaled else x
-        logits = ops.linear(t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width)
+        logits = ops.linear(
+            t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width, frozen=not self._trained(p)
+        )
         if self.scaled:
             logits = ops.scale(t, logits)
         if self.softcap:
@@ -40,6 +42,10 @@ class Head:
                 t.nodes[-1].saves = (logits,)
             logits = ops.scale(t, logits)
         return logits
+
+    def _trained(self, p: Profile) -> bool:
+        """Whether the matrix needs a gradient: a tied one is frozen with the embedding."""
+        return p.trained and not (self.tied and p.frozen_embeddings)
 
     def loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Cross-entropy over x's logits; plays logits and loss, and returns what the forward holds beside the saved tensors.
@@ -76,16 +82,17 @@ class Head:
     def _fused_loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""
         width = -(-self.vocabulary // p.tp)
-        t.multiply("logits", Size(token=2 * self.size * width), x.grad + p.trained)
+        trained = self._trained(p)
+        t.multiply("logits", Size(token=2 * self.size * width), x.grad + trained)
         # Liger cuts the tokens so that a chunk of logits is as large as the hidden states (inc_factor = ceil(V / H))
         chunk = x.elements * p.compute + x.elements * FP32
         kept = [Var(x.elements, p.compute, False, "gradient of the hidden states")]
-        if p.trained:
+        if trained:
             kept.append(Var(Size(fixed=self.size * width), p.compute, False, "gradient of the head"))
         steps = [Step("input", x.bytes)]
-        if p.trained:
+        if trained:
             steps.append(Step("weight", Size(fixed=self.size * width * p.weights)))
-        t.emit("loss", [x], Size(fixed=1), FP32, kept, steps, trained=p.trained)
+        t.emit("loss", [x], Size(fixed=1), FP32, kept, steps, trained=trained)
         return chunk
 
 

@@ -14,22 +14,23 @@ def cast(t: Tape, x: Var, each: int) -> Var:
 
 def linear(
     t: Tape, p: Profile, name: str, x: Var, width: float, weight: float, *, bias: bool = False, bias_size: float = 0,
-    output: int | None = None, used: float = 1.0,
+    output: int | None = None, used: float = 1.0, frozen: bool = False,
 ) -> Var:  # fmt: skip
     """x Wᵀ (+ b): saves its input when W needs a gradient, and W itself (free, unless autocast made a copy).
 
     width: outputs per token; weight: elements of W, of which a token needs the share `used`. Under autocast the casts of
     input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters, they save what they need.
+    `frozen`: W alone has no gradient, its bias may have one.
     """
-    w, x_used = Size(fixed=weight), x
-    t.multiply(name, Size(token=2 * weight * used), x.grad + p.trained)
-    if p.fake_quantised:
+    w, x_used, trained = Size(fixed=weight), x, p.trained and not frozen
+    t.multiply(name, Size(token=2 * weight * used), x.grad + trained)
+    if p.fake_quantised and not frozen:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
     if p.autocast:
         x_used = cast(t, x, p.compute)
         inputs = [x_used]
-    if p.trained:
+    if trained:
         saves.append(_saved_input(t, p, x_used))
     steps: list[Step] = []
     if bias and p.trained:
@@ -37,11 +38,11 @@ def linear(
     if p.autocast and p.weights != p.compute:
         # the cast copy is kept for the backward; its 16-bit gradient is cast back by a node of its own
         backward = [Step("weight", w * p.weights)]
-        copy = t.emit(f"{name} weight cast", [], w, p.compute, (), backward, trained=p.trained)
+        copy = t.emit(f"{name} weight cast", [], w, p.compute, (), backward, trained=trained)
         inputs.append(copy)
         saves.append(copy)
         steps.append(Step("input", copy.bytes, 1))
-    elif p.trained:
+    elif trained:
         steps.append(Step("weight", w * p.weights))
     if p.quantised and not p.trained:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
         steps.append(Step("temp", w * p.compute))

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.context_parallel import Exchange
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -24,6 +25,9 @@ class Played(NamedTuple):
     peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
     gradients: float  # bytes of the parameter gradients it makes
     chosen: Size = Size()  # what per-operation recomputation keeps beside the input
+    flows: bool = True  # whether its output needs a gradient
+    passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
+    exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -67,7 +71,10 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     total = tape.saved_bytes()
     peaks = tape.backward(output, gradients=keep_gradients)
     chosen = tape.chosen_bytes()
-    played = Played(tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen)
+    played = Played(
+        tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen,
+        passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
+    )  # fmt: skip
     return _stretched(played, profile.source) if layer.source else played
 
 
@@ -187,7 +194,11 @@ def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) 
         x = _embed(block, tape, profile) if x is None else _forward(block, tape, profile, x)
     assert x is not None
     peaks = tape.backward(x, gradients=keep_gradients)
-    return Played(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), Size(), peaks, _gradients(tape))
+    saved = tuple((v.label, v.bytes) for v in tape.saved() if v is not x)  # the first layer keeps its input
+    total = Size()
+    for _, size in saved:
+        total = total + size
+    return Played(saved, total, Size(), peaks, _gradients(tape), flows=x.grad)
 
 
 def _gradients(tape: Tape) -> float:

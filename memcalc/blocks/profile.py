@@ -83,6 +83,8 @@ class Profile(NamedTuple):
     length: int = 0  # tokens of a sequence where they are no whole number of some scan's chunks, else 0
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     trained: bool = True  # weights need gradients
+    frozen_embeddings: bool = False  # but what is looked up by token or position does not, nor a head tied to it
+    leaf: bool = False  # the embedded tokens are a leaf of their own, so that a gradient flows behind frozen embeddings
     adapters: tuple[str, ...] = ()  # linear layers with low-rank adapters, by the last part of their path
     rank: int = 0  # of the adapters
     magnitude: bool = False  # the adapters are DoRA's: a learned magnitude scales the normalised sum
@@ -95,7 +97,12 @@ class Profile(NamedTuple):
     tp: int = 1
     ep: int = 1
     etp: int = 1
+    cp: int = 1
+    cp_kind: str = "ring"  # ring, all-gather or all-to-all
     expert_imbalance: float = 1.0  # rows on the busiest expert-parallel rank over the average
+    capacity_factor: float = 0.0  # bounds the rows of an expert to so much of an even share; 0: no bound
+    pad_to_capacity: bool = False  # every expert computes as many rows as its capacity
+    routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
     sequence_parallel: bool = False
     source: float = 1.0  # tokens of the encoder for each token of the decoder
     batch: int = 1  # sequences of a micro-batch, where a model has something that all of them share

@@ -11,7 +11,10 @@ traces under fake tensors.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from memcalc.blocks.context_parallel import Exchange
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 
@@ -105,6 +108,8 @@ class Tape:
     attended: list[Var] = field(default_factory=list)  # results of attention kernels
     source: Var | None = None  # what cross-attention reads: the encoder's result
     carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
+    exchanges: list["Exchange"] = field(default_factory=list)  # buffers of context-parallel attention
+    passing: list[Size] = field(default_factory=list)  # what is alive during its forward
 
     def emit(
         self,

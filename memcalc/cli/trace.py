@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, output_options, preset_option, show
+from memcalc.cli.options import COUNT, WORDS, output_options, preset_option, show
 
 LAYERS = 2  # two layers show everything that depth repeats
 
@@ -17,6 +17,9 @@ LAYERS = 2  # two layers show everything that depth repeats
 @click.option("--grad-accum", type=COUNT, help="Micro-batches per optimizer step.  [default: 1]")
 @click.option("--seq-len", type=COUNT, help="Tokens per sequence.  [default: 4096, or the model's context]")
 @click.option("--recompute", type=click.Choice(("none", "full")), help="Activation recomputation.  [default: none]")
+@click.option("--recompute-every", type=COUNT, metavar="N", help="full: each N-th layer alone.")
+@click.option("--recompute-layers", type=COUNT, metavar="N", help="full: the first N layers alone.")
+@click.option("--freeze", type=WORDS, metavar="WORDS", help="embeddings: they, and a tied head, are not trained.")
 @click.option("--attention", type=click.Choice(("sdpa", "eager")), help="Attention kernel.  [default: sdpa]")
 @click.option("--optimizer-impl", type=click.Choice(("fused", "foreach", "for-loop")), help="Of AdamW.")
 @preset_option

@@ -8,7 +8,7 @@ import click
 from memcalc.cli.options import COUNT, NUMBER, WORDS, output_options, preset_option, show
 
 PARALLELISM = (
-    "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "ep", "etp", "sequence_parallel",
+    "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "cp_kind", "ep", "etp", "sequence_parallel",
     "pipeline_schedule",
 )  # fmt: skip
 
@@ -21,6 +21,11 @@ DEPENDENT: dict[str, Callable[[dict[str, Any]], bool]] = {
     "base_format": lambda given: given.get("method") == "qlora",
     "offload_to": lambda given: "offload" in given,
     "pipeline_schedule": lambda given: given.get("pp", 1) > 1,
+    "cp_kind": lambda given: given.get("cp", 1) > 1,
+    "expert_imbalance": lambda given: given.get("ep", 1) > 1,
+    "pad_to_capacity": lambda given: "capacity_factor" in given,
+    "recompute_every": lambda given: given.get("recompute") == "full",
+    "recompute_layers": lambda given: given.get("recompute") == "full",
 }
 NEEDS = {
     "lora_rank": "belongs to adapters; add --method lora, qlora or dora",
@@ -29,6 +34,11 @@ NEEDS = {
     "base_format": "is the frozen weights' format; add --method qlora",
     "offload_to": "says where to; add --offload optimizer, parameters or activations",
     "pipeline_schedule": "orders pipeline stages; add --pp",
+    "cp_kind": "says how context-parallel ranks exchange keys and values; add --cp",
+    "expert_imbalance": "is about ranks that hold different experts; add --ep",
+    "pad_to_capacity": "pads each expert's rows to its capacity; add --capacity-factor",
+    "recompute_every": "says which layers are recomputed; add --recompute full",
+    "recompute_layers": "says which layers are recomputed; add --recompute full",
 }
 
 
@@ -46,14 +56,24 @@ NEEDS = {
 @click.option("--tp", type=COUNT, help="Tensor parallel degree.")
 @click.option("--pp", type=COUNT, help="Pipeline parallel degree.")
 @click.option("--cp", type=COUNT, help="Context parallel degree.")
+@click.option("--cp-kind", metavar="ring|all-gather|all-to-all", help="How --cp exchanges keys and values.  [default: ring]")
 @click.option("--ep", type=COUNT, help="Expert parallel degree.")
 @click.option("--etp", type=COUNT, help="Tensor parallel degree inside experts.")
+@click.option(
+    "--expert-imbalance", type=NUMBER, metavar="F", help="Rows on the busiest rank of --ep over the mean.  [default: 1]"
+)
+@click.option(
+    "--capacity-factor", type=NUMBER, metavar="F", help="Experts take F × an even share of rows; the rest is dropped."
+)
+@click.option("--pad-to-capacity", is_flag=True, default=None, help="Pad every expert's rows to its capacity.")
 @click.option("--sequence-parallel", is_flag=True, default=None, help="Divide norms and dropouts over tensor-parallel ranks.")
 @click.option("--pipeline-schedule", metavar="gpipe|1f1b|interleaved|zero-bubble")
 @click.option("--micro-batch", type=COUNT, help="Sequences per GPU and step.  [default: 1]")
 @click.option("--grad-accum", type=COUNT, help="Micro-batches per optimizer step.  [default: 1]")
 @click.option("--seq-len", type=COUNT, help="Tokens per sequence.  [default: 4096, or the model's context]")
 @click.option("--recompute", metavar="none|selective|full", help="Activation recomputation.")
+@click.option("--recompute-every", type=COUNT, metavar="N", help="full: each N-th layer alone (torchtitan's selective N).")
+@click.option("--recompute-layers", type=COUNT, metavar="N", help="full: a stage's first N layers alone (Megatron's block).")
 @click.option(
     "--kernels", metavar="eager|compiled|liger|te|unsloth|litgpt", help="Whose kernels run the blocks.  [default: the engine's]"
 )
@@ -66,6 +86,7 @@ NEEDS = {
     "--engine", metavar="torch|accelerate|deepspeed|megatron|torchtitan|…", help="[default: torch, or ZeRO's deepspeed]"
 )
 @click.option("--method", metavar="full|lora|qlora|dora|qat")
+@click.option("--freeze", type=WORDS, metavar="WORDS", help="embeddings: they, and a tied head, are not trained.")
 @click.option("--lora-rank", type=COUNT)
 @click.option("--lora-targets", type=WORDS, metavar="WORDS", help="all-linear, or q,k,v,output,gate,up,down …")
 @click.option("--lora-dropout", type=NUMBER, help="On the adapters' input.  [default: 0]")

@@ -1,6 +1,7 @@
 """Activations of one rank: played from the ledger of saved tensors, or the textbook where a block cannot play yet."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ from memcalc.blocks.head import Head
 from memcalc.estimates.communication import traffic
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.profiles import input_leaf, profile_of, saved_by_block, shared_tables
+from memcalc.estimates.profiles import feeds_gradient, input_leaf, profile_of, saved_by_block, shared_tables
+from memcalc.estimates.sequence import Pattern
 from memcalc.estimates.states import Group, Setting
 from memcalc.estimates.timeline import Form, Forms, Moment, Setup
 from memcalc.formulas import activations
@@ -35,23 +37,32 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and profile.trained
+    trained = profile.trained and not profile.frozen_embeddings
+    tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.vocabulary, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
+    input_grad = feeds_gradient(run, stage, profile)
     return Setup(
-        stage,
+        replace(stage, sequence=stage.sequence.marked(recomputed(run), input_grad=input_grad)),
         profile,
         architecture.hidden,
-        "operations" if run.recompute == "selective" and run.engine_row.by_operation else run.recompute,
+        run.recompute == "selective" and run.engine_row.by_operation,
         "activations" in run.offload,
         # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
         run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0),
         micro_batches_in_flight(run, stage.index),
         traffic(setting, groups),
         vocabulary * width * profile.weights if tied else 0,
-        not run.adapts or run.recompute == "full",
+        input_grad,
         run.engine_row.holds_inputs and setting.fsdp and run.adapts and run.recompute == "full",
     )
+
+
+def recomputed(run: Training) -> Pattern:
+    """Which layers of a stage a run recomputes whole."""
+    if run.recompute != "full":
+        return Pattern()
+    return Pattern(every=run.recompute_every or 1, first=run.recompute_layers)
 
 
 def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Forms, gradients: int) -> Evaluated:
@@ -89,7 +100,7 @@ def activation_lines(
         made = line("activations", name, PHASE, activations.saved_tensor_bytes, **inputs)
         rest -= made.bytes
         yield made
-    if rest:  # below zero where the first layer, behind a frozen embedding, keeps less than the others
+    if rest:
         yield line("activations", "rotary tables, masks, first layer", PHASE, activations.saved_tensor_bytes,
                    per_token=0, tokens=tokens, per_pair=0, pairs=0, per_position=0, positions=here, fixed=rest,
                    layers=1)  # fmt: skip
@@ -106,14 +117,13 @@ def textbook(
         "tokens": tokens, "hidden": hidden, "heads": shape(architecture).heads, "seq_len": run.seq_len, "tp": p.tp,
         "split": split, "scores": int(run.attention == "eager" and run.recompute == "none"), "bytes_each": each,
     }  # fmt: skip
-    working = 0
-    if run.recompute == "full":
-        kept = activations.recomputed_layer_bytes(tokens=tokens, hidden=hidden, split=split, bytes_each=each)
+    again, working = recomputed(run).before(stage.layers), 0
+    if again:
         working = activations.layer_activation_bytes(**layer | {"scores": int(run.attention == "eager")})
-    else:
-        kept = activations.layer_activation_bytes(**layer)
     saved = line("activations", "layers (textbook)", PHASE, activations.textbook_activation_bytes,
-                 per_layer=kept, layers=int(stage.layers * setup.in_flight))  # fmt: skip
+                 per_layer=activations.layer_activation_bytes(**layer), layers=int((stage.layers - again) * setup.in_flight),
+                 per_input=activations.recomputed_layer_bytes(tokens=tokens, hidden=hidden, split=split, bytes_each=each),
+                 recomputed=int(again * setup.in_flight))  # fmt: skip
     logits = 12 * tokens * architecture.vocabulary // p.tp if stage.last else 0  # log-softmax, its gradient, the logits'
     gathered = around.each * (stage.root + 2 * stage.largest_layer) if around.gathers else 0
     carried = gradients if setup.standing else 0

@@ -1,4 +1,4 @@
-"""What fine-tuning methods train and what they freeze: full, LoRA, QLoRA."""
+"""What fine-tuning methods train and what they freeze: full with frozen embeddings, LoRA, QLoRA."""
 
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ TARGET_NAMES = {
 }  # fmt: skip
 LINEAR_ROLES = ("attention", "linear-attention", "state-space", "mlp")
 QUANTISED_ROLES = (*LINEAR_ROLES, "experts")
+TABLE_ROLES = ("embedding", "position")
 NOT_LINEAR = frozenset({"A_log", "relative_bias", "positions"})  # parameters and embeddings that have two dimensions
 
 
@@ -89,3 +90,12 @@ def quantised(base: Tensors) -> tuple[Tensors, Tensors]:
     low = tuple(e for e in base.held if e.layered and e.role in QUANTISED_ROLES and len(e.shape) >= 2)
     chosen = set(low)
     return Tensors(low), Tensors(tuple(e for e in base.held if e not in chosen))
+
+
+@lru_cache(maxsize=256)
+def embeddings(base: Tensors) -> tuple[Tensors | None, Tensors | None]:
+    """(What is looked up by token, position or segment, the rest): a tied head is the embedding's matrix."""
+    tables = tuple(e for e in base.held if not e.layered and (e.role in TABLE_ROLES or _name(e.path) == "segments"))
+    chosen = set(tables)
+    rest = tuple(e for e in base.held if e not in chosen)
+    return Tensors(tables) if tables else None, Tensors(rest) if rest else None

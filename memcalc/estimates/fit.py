@@ -46,6 +46,8 @@ def _single_changes(run: Training) -> Iterator[tuple[str, Training]]:
         yield from _try("--attention flash", run, attention="flash")
     if run.recompute == "none":
         yield from _try("--recompute full", run, recompute="full")
+    if (run.recompute_every or 1) > 1:
+        yield from _try("--recompute-every 1", run, recompute_every=1)
     yield from _more_sharding(run)
     if not run.adapts and run.optimizer in ("adam", "adamw"):
         yield from _try("--optimizer adamw-8bit", run, optimizer="adamw-8bit")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
 from memcalc.blocks.ledger import Shape, Weight
+from memcalc.estimates.sequence import NO_LAYERS, Sequence
 
 
 class Held(NamedTuple):
@@ -76,35 +77,6 @@ def _by_elements(held: tuple[Held, ...], shards: int) -> int:
 
 
 SHARDING = {"whole": _whole, "rows": _by_rows, "flat": _by_elements}
-
-
-class Sequence(NamedTuple):
-    """The layers of a stage: each kind once, how many there are, and where its first and last stand.
-
-    `extremes` holds, for each kind, how many layers of every kind come before its first and before its last occurrence.
-    """
-
-    kinds: tuple[Layer, ...] = ()
-    counts: tuple[int, ...] = ()
-    extremes: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
-    elements: tuple[int, ...] = ()  # of one layer of each kind, as placed
-
-    @classmethod
-    def of(cls, runs: list[tuple[Layer, int]], elements: dict[Layer, int]) -> "Sequence":
-        kinds = tuple(dict.fromkeys(layer for layer, _ in runs))
-        so_far = [0] * len(kinds)
-        first: dict[int, tuple[int, ...]] = {}
-        last: dict[int, tuple[int, ...]] = {}
-        for layer, count in runs:
-            kind = kinds.index(layer)
-            first.setdefault(kind, tuple(so_far))
-            so_far[kind] += count
-            last[kind] = tuple(n - (i == kind) for i, n in enumerate(so_far))
-        extremes = tuple((first[k], last[k]) for k in range(len(kinds)))
-        return cls(kinds, tuple(so_far), extremes, tuple(elements[layer] for layer in kinds))
-
-
-NO_LAYERS = Sequence()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,14 @@ from memcalc.blocks.attention import Attention
 from memcalc.blocks.attention_kernels import Table
 from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.latent_attention import LatentAttention
-from memcalc.blocks.playing import Played, play, play_entry, play_exit
+from memcalc.blocks.playing import Played, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.relative_attention import FIRST
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
+from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.timeline import Setup
+from memcalc.estimates.timeline import Setup, played_kind
 from memcalc.specs.training import Training
 
 FP8 = 1
@@ -42,6 +43,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         masked=needs_masks(architecture, run.seq_len),
         length=_uneven(architecture, run.seq_len // p.cp),
         trained=full,
+        frozen_embeddings="embeddings" in run.freeze,
+        leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
         adapters=adapters,
         rank=run.lora_rank if adapters else 0,
         magnitude=run.method == "dora",
@@ -52,8 +55,14 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         quantised=run.method == "qlora",
         saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
         tp=p.tp,
+        cp=p.cp,
+        cp_kind=p.cp_kind,
         ep=p.ep,
         etp=p.etp,
+        expert_imbalance=run.expert_imbalance,
+        capacity_factor=run.capacity_factor or 0.0,
+        pad_to_capacity=run.pad_to_capacity,
+        routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
         sequence_parallel=p.sequence_parallel,
         **_encoder(architecture, run),
     )
@@ -65,6 +74,27 @@ def _encoder(architecture: Architecture, run: Training) -> dict[str, Any]:
     if first.name != "encoder":
         return {}
     return {"source": first.tokens / run.seq_len if first.tokens else 1.0, "batch": run.micro_batch}
+
+
+def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
+    """Whether a gradient flows out of a stage's first layer: to the stage before, or to what embeds.
+
+    Behind frozen embeddings none does, unless they are made a leaf for recomputation's sake.
+    """
+    if not stage.entry:
+        return True
+    if run.adapts:
+        return run.recompute == "full"
+    try:
+        return not run.freeze or play_entry(stage.entry, profile).flows
+    except Unsupported:  # the textbook's formula does not ask
+        return True
+
+
+def routed_tokens(run: Training) -> int:
+    """Tokens of a micro-batch that one rank's router sees."""
+    p = run.parallelism
+    return run.micro_batch * (run.seq_len // p.cp) // (p.tp if p.sequence_parallel else 1)
 
 
 def needs_masks(architecture: Architecture, seq_len: int) -> bool:
@@ -156,19 +186,18 @@ def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
 
     if stage.entry:
         collect(play_entry(stage.entry, profile).saved, 1, "")
-    for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
-        played = play(layer, profile, setup.hidden)
-        collect(_kept(played, setup.recompute), count, "layers/")
+    for index, (mark, count) in enumerate(zip(stage.sequence.marks, stage.sequence.counts, strict=True)):
+        collect(_kept(played_kind(setup, index), mark.recomputed, setup.by_operation), count, "layers/")
     if stage.exit:
         collect(play_exit(stage.exit, profile, setup.hidden).saved, 1, "")
     return tuple((name, size, layers) for (name, layers), size in out.items())
 
 
-def _kept(played: Played, recompute: str) -> tuple[tuple[str, Size], ...]:
+def _kept(played: Played, recomputed: bool, by_operation: bool) -> tuple[tuple[str, Size], ...]:
     """What a layer keeps until its backward, by name."""
-    if recompute == "full" and played.input_bytes != ZERO:
+    if recomputed and played.input_bytes != ZERO:
         return (("input", played.input_bytes),)
-    if recompute == "operations":
+    if by_operation:
         return ("input", played.input_bytes), ("chosen results", played.chosen)
     return played.saved
 

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.dtypes import number_format
-from memcalc.estimates.adapters import adapters, quantised
+from memcalc.estimates.adapters import adapters, embeddings, quantised
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.formulas import model_states
@@ -83,8 +83,8 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
         if not held.held:
             continue
         if not run.adapts:
-            moving, still = held.by_training
-            out.append(Group(name, shards, still, None, moving))
+            trained, frozen = _apart(held, "embeddings" in run.freeze)
+            out.append(Group(name, shards, frozen, None, trained))
             continue
         low, rest = quantised(held) if run.method == "qlora" else (None, held)
         trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
@@ -92,10 +92,19 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
     return out
 
 
+def _apart(held: Tensors, embeddings_frozen: bool) -> tuple[Tensors | None, Tensors | None]:
+    """What is trained, and what is not: tensors that no gradient ever reaches, and embeddings where they are frozen."""
+    trained, never = held.by_training
+    if not embeddings_frozen:
+        return trained, never
+    tables, rest = embeddings(trained)
+    return rest, Tensors(never.held + tables.held) if never and tables else never or tables
+
+
 def state_lines(setting: Setting, group: Group) -> list[Line]:
     at = setting.parameters_at
     out = []
-    if group.frozen:
+    if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
         each = setting.compute if setting.run.adapts else setting.weights
         out.append(_parameters(setting, f"{group.name}/frozen", group, group.frozen, each, at))
     if group.quantised:

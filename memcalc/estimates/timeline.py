@@ -50,13 +50,13 @@ class Setup(NamedTuple):
     stage: Stage
     profile: Profile
     hidden: int
-    recompute: str  # none, selective (attention's core), operations or full
+    by_operation: bool  # layers keep the results of chosen operations and recompute the others
     offload: bool  # what layers keep waits in host memory
     standing: bool  # gradients stand throughout: of earlier micro-batches, or a main-gradient buffer
     in_flight: float  # micro-batches whose activations this stage holds
     traffic: Traffic
     tied: int  # bytes of the gradient of a tied matrix, made twice
-    input_grad: bool = True
+    input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
 
 
@@ -78,6 +78,7 @@ class Kind(NamedTuple):
     stored: int  # bytes of its gradients as kept
     gathered: int
     reducing: int
+    passing: tuple[Size, ...] = ()  # during its forward
 
 
 class Forms(NamedTuple):
@@ -106,7 +107,7 @@ def forms(setup: Setup) -> Forms:
     last = play_exit(stage.exit, setup.profile, setup.hidden, keep_gradients=keep) if stage.exit else None
     entry_saved = entry.saved_bytes if entry else ZERO
     waiting = (layers_kept + entry_saved) * (setup.in_flight - 1)
-    base = entry_saved + waiting - _first_layer_saves_less(setup)
+    base = entry_saved + waiting
     root = stage.root * traffic.each
     whole = root + sum(kind.gathered * n for kind, n in zip(kinds, counts, strict=True))
     rooted = traffic.buffers + (root if traffic.gathers or traffic.keeps else 0)
@@ -115,12 +116,12 @@ def forms(setup: Setup) -> Forms:
     saved = base + layers_kept + (last.saved_bytes if last else ZERO)
     out = [Form("after forward", saved, 0, traffic.buffers + (whole if traffic.keeps else 0))]
     if last:
-        casts = _cast_cache(setup) if setup.profile.autocast and setup.recompute == "full" else 0
+        casts = _cast_cache(setup) if setup.profile.autocast else 0
         out.append(Form("loss", saved + last.loss_held + Size(fixed=casts), 0, standing + flying))
         out += [Form("gradient of the loss", base + layers_kept + peak, 0, standing + flying) for peak in last.peaks]
     head = int(last.gradients) if last and keep else 0
     out += _layer_forms(setup, kinds, base, head, rooted)
-    if entry:
+    if entry and setup.input_grad:
         out += _embedding_forms(setup, kinds, entry, head)
     return Forms(saved, host, tuple(out), _candidates(out))
 
@@ -146,7 +147,8 @@ def _layer_forms(setup: Setup, kinds: list[Kind], base: Size, head: int, root: i
         after = [n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True))]
         done = 0 if setup.standing else sum(k.stored * n for k, n in zip(kinds, after, strict=True))
         if setup.holds_inputs:
-            kept = kept + _sum(k.kept * (2 * n) for k, n in zip(kinds, after, strict=True))
+            again = (mark.recomputed for mark in sequence.marks)
+            kept = kept + _sum(k.kept * (2 * n * once) for k, n, once in zip(kinds, after, again, strict=True))
         gather = root
         if traffic.gathers:  # this layer, and the next one on its way
             gather += kind.gathered * (2 if any(before) and traffic.prefetches else 1)
@@ -154,21 +156,23 @@ def _layer_forms(setup: Setup, kinds: list[Kind], base: Size, head: int, root: i
             gather += kind.gathered + sum(k.gathered * n for k, n in zip(kinds, before, strict=True))
         if traffic.reduces and any(after):  # the layer before is still being reduced
             gather += kind.reducing
-        for peak in kind.peaks:
+        forward = kind.passing if sequence.marks[index].recomputed else ()
+        for peak in (*kind.peaks, *forward):
             yield Form(f"backward of the {name} layer", base + kept + kind.own + peak, head + done, gather)
+        for peak in kind.passing if name == "last" else ():
+            yield Form("attention of the last layer", base + kept + kind.own + peak, 0, gather)
 
 
 def _places(setup: Setup) -> Iterator[tuple[int, str, tuple[int, ...]]]:
     """Where in the stack to look: (kind, name, layers of every kind before it). Where traffic overlaps with neighbours,
     also one layer in from either end."""
     sequence, traffic = setup.stage.sequence, setup.traffic
-    for index, (first, last) in enumerate(sequence.extremes):
-        yield index, "first", first
-        yield index, "last", last
-        if sequence.counts[index] > 2 and (traffic.gathers or traffic.reduces):
-            step_in = [1 if i == index else 0 for i in range(len(first))]
-            yield index, "second", tuple(b + d for b, d in zip(first, step_in, strict=True))
-            yield index, "second-last", tuple(b - d for b, d in zip(last, step_in, strict=True))
+    for index, places in enumerate(sequence.places):
+        yield index, "first", places[0]
+        yield index, "last", places[-1]
+        if len(places) > 2 and (traffic.gathers or traffic.reduces):
+            yield index, "second", places[1]
+            yield index, "second-last", places[-2]
 
 
 def _embedding_forms(setup: Setup, kinds: list[Kind], entry: Played, head: int) -> Iterator[Form]:
@@ -186,33 +190,31 @@ def _embedding_forms(setup: Setup, kinds: list[Kind], entry: Played, head: int) 
         yield Form(name, peak + Size(fixed=tied), done + head, traffic.buffers)
 
 
+def played_kind(setup: Setup, index: int) -> Played:
+    """One layer of the stage's kind number `index`."""
+    sequence, keep = setup.stage.sequence, not setup.standing
+    mark = sequence.marks[index]
+    return play(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
+
+
 def _kind(setup: Setup, index: int) -> Kind:
     sequence, traffic = setup.stage.sequence, setup.traffic
-    played = play(sequence.kinds[index], setup.profile, setup.hidden, keep_gradients=not setup.standing)
+    played = played_kind(setup, index)
     kept, own = played.saved_bytes, ZERO
     gradient, peaks = int(played.gradients), played.peaks
+    again = sequence.marks[index].recomputed
     if (bridge := sequence.kinds[index]).bridge:
-        kept = kept + (played.chosen if setup.recompute == "full" else ZERO)
+        kept = kept + (played.chosen if again else ZERO)
         if setup.tied and reads_tokens(bridge.blocks):  # summed with the head's gradient of the same matrix at once
             peaks = tuple(peak + Size(fixed=setup.tied) for peak in peaks)
             gradient -= setup.tied
-    elif setup.recompute == "full":
+    elif again:
         kept = own = played.input_bytes
-    elif setup.recompute == "operations":
+    elif setup.by_operation:
         kept, own = played.input_bytes + played.chosen, played.input_bytes
     reduced = gradient // traffic.each * traffic.reduced_each if traffic.reduces else 0
     stored = 0 if traffic.away else reduced // traffic.shards if traffic.reduces else gradient
-    return Kind(kept, own, peaks, stored, sequence.elements[index] * traffic.each, reduced)
-
-
-def _first_layer_saves_less(setup: Setup) -> Size:
-    """Behind a frozen embedding no gradient flows into the first layer, so its first operations keep nothing."""
-    sequence = setup.stage.sequence
-    if setup.input_grad or setup.recompute in ("full", "operations") or not setup.stage.entry or not sequence.kinds:
-        return ZERO
-    first = next(k for k, (before, _) in zip(sequence.kinds, sequence.extremes, strict=True) if not any(before))
-    usual = play(first, setup.profile, setup.hidden).saved_bytes
-    return usual - play(first, setup.profile, setup.hidden, input_grad=False).saved_bytes
+    return Kind(kept, own, peaks, stored, sequence.elements[index] * traffic.each, reduced, played.passing)
 
 
 def _cast_cache(setup: Setup) -> int:
@@ -220,8 +222,8 @@ def _cast_cache(setup: Setup) -> int:
     sequence, profile = setup.stage.sequence, setup.profile
     matrices = sum(
         sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
-        for layer, n in zip(sequence.kinds, sequence.counts, strict=True)
-        if not layer.bridge
+        for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
+        if mark.recomputed and not layer.bridge
     )
     return matrices * profile.compute // profile.tp
 

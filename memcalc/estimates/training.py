@@ -17,11 +17,13 @@ from memcalc.estimates.activations import (
     textbook,
 )
 from memcalc.estimates.adapters import check_targets
+from memcalc.estimates.choices import check_choices, check_countable, choice_sentences
 from memcalc.estimates.communication import communication_lines, optimizer_moment
+from memcalc.estimates.context_parallel import exchange_line
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, main_parts, stages
-from memcalc.estimates.profiles import needs_masks
+from memcalc.estimates.profiles import needs_masks, routed_tokens
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
 from memcalc.formulas.overhead import overhead, reserved_bytes
@@ -75,6 +77,7 @@ class TrainingEstimate:
     def lines(self) -> tuple[Line, ...]:
         return (
             *self.rank.lines,
+            *((self.exchange,) if self.exchange else ()),
             *self._overhead,
             *activation_lines(self.run, self.architecture, self.rank.stage, self.rank.setup, self.evaluated),
         )
@@ -82,7 +85,18 @@ class TrainingEstimate:
     @cached_property
     def components(self) -> dict[str, int]:
         beside = sum(entry.bytes for entry in self._overhead)
-        return self.rank.sums["gpu"] | {"activations": self.evaluated.saved, "overhead": beside}
+        found = self.rank.sums["gpu"] | {"activations": self.evaluated.saved, "overhead": beside}
+        if self.exchange:
+            found["communication"] += self.exchange.bytes
+        return found
+
+    @cached_property
+    def exchange(self) -> Line | None:
+        """The buffers of context-parallel attention."""
+        p, setup = self.run.parallelism, self.rank.setup
+        if p.cp == 1 or setup is None or self.rank.forms is None:
+            return None
+        return exchange_line(self.run, setup, self.run.micro_batch * (self.run.seq_len // p.cp))
 
     @property
     def steady(self) -> int:
@@ -172,6 +186,8 @@ class TrainingEstimate:
             out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
         if self.rank.approximation:
             out.append(self.rank.approximation)
+        if self.architecture:
+            out += choice_sentences(self.architecture, run)
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
         if run.method == "qlora":
@@ -230,6 +246,7 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
         raise SpecError("needs an architecture to place; a parameter count says nothing about layers", "tp", "pp", "ep")
     if run.adapts:
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
+    check_countable(run)
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
     rank = _rank(make_setting(run), stage)
     found = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
@@ -246,8 +263,9 @@ class _Shared:
         in_flight = min(run.grad_accum, run.parallelism.pp) if run.parallelism.pipeline_schedule != "gpipe" else run.grad_accum
         self._key = (
             run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
-            run.attention, run.recompute, run.method, run.lora_rank, run.lora_targets, run.lora_dropout > 0, run.base_format,
-            run.offload, run.offload_to,
+            run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
+            run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
+            run.expert_imbalance, run.capacity_factor, run.pad_to_capacity, run.capacity_factor and routed_tokens(run),
             run.grad_accum > 1, in_flight, needs_masks(architecture, run.seq_len),
         )  # fmt: skip
 
@@ -268,6 +286,7 @@ def _ranks(shared: _Shared) -> tuple[Rank, ...]:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
+    check_choices(architecture, run, max(stage.layers for stage in found))
     return tuple(_played(architecture, setting, stage) for stage in found)
 
 

@@ -64,9 +64,9 @@ def rule_of_thumb_activation_bytes(parameters: int, bytes_per_parameter: int) ->
 
 
 @formula("korthikanti-2022", "equations 1, 2 and 4, times the layers held", ESTIMATE)
-def textbook_activation_bytes(per_layer: int, layers: int) -> int:
+def textbook_activation_bytes(per_layer: int, layers: int, per_input: int, recomputed: int) -> int:
     """The textbook's activations of all layers and micro-batches that a rank holds.
 
-    per_layer × layers. Returns bytes [B].
+    per_layer × layers + per_input × recomputed      per_input [B]: all that a recomputed layer keeps. Returns bytes [B].
     """
-    return per_layer * layers
+    return per_layer * layers + per_input * recomputed

@@ -16,18 +16,19 @@ class Engine(NamedTuple):
     holds_inputs: bool = False  # FSDP1 behind frozen weights: inputs of recomputed layers and their gradients stay
     prefetches: bool = True  # gathers the next layer during the backward of one; FSDP1 does not through a reentrant checkpoint
     traced: bool = True  # as traced on one device: PEFT's leaf outlives the step, silu's backward is composed
+    leaf: bool = False  # transformers' checkpointing makes the embedded tokens a leaf (enable_input_require_grads)
     by_operation: bool = False  # selective recomputation keeps results by operation; else it recomputes attention's core
 
 
 ENGINES: dict[str, Engine] = {
     row.name: row
     for row in (
-        Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2"),
+        Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2", leaf=True),
         Engine(
             "accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP1",
-            holds_inputs=True, prefetches=False, traced=False,
+            holds_inputs=True, prefetches=False, traced=False, leaf=True,
         ),
-        Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules"),
+        Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True),
         Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),
         Engine("torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True),
         Engine(

@@ -77,9 +77,19 @@ def run_document(run: Training) -> dict[str, Any]:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method == "qlora":
         out["base_format"] = run.base_format
+    if run.freeze:
+        out["freeze"] = list(run.freeze)
+    choices = ("recompute_every", "recompute_layers", "capacity_factor")
+    out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
+    if run.capacity_factor:
+        out["pad_to_capacity"] = run.pad_to_capacity
+    if run.expert_imbalance > 1:
+        out["expert_imbalance"] = run.expert_imbalance
     out["offload"] = list(run.offload)
     degrees = ("gpus", "gpus_per_node", "tp", "pp", "cp", "ep", "etp", "zero", "fsdp")
     out["parallelism"] = {name: getattr(p, name) for name in degrees}
+    if p.cp > 1:
+        out["parallelism"]["cp_kind"] = p.cp_kind
     out["parallelism"] |= {"strategy": p.strategy, "data_parallel": p.data_parallel, "shard_size": p.fsdp_shards}
     return out
 

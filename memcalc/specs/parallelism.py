@@ -8,6 +8,7 @@ from memcalc.specs.rules import Choice, Range, SpecError, check_fields
 MAX_GPUS = 10_000_000
 Degree = Annotated[int, Range(1, MAX_GPUS)]
 FSDP_NAMES = ("full", "grad-op", "hybrid", "none")
+CP_KINDS = ("ring", "all-gather", "all-to-all")  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero-bubble")
 
 
@@ -28,6 +29,7 @@ class Parallelism:
     tp: Degree = 1
     pp: Degree = 1
     cp: Degree = 1
+    cp_kind: Annotated[str, Choice(CP_KINDS)] = "ring"
     ep: Degree = 1
     etp: Degree = 1
     sequence_parallel: bool = False
@@ -40,6 +42,8 @@ class Parallelism:
         self._check_strategy()
         self._check_product()
         self._check_shards()
+        if self.cp_kind != "ring" and self.cp == 1:
+            raise SpecError("says how context-parallel ranks exchange keys and values, but cp is 1", "cp_kind", "cp")
 
     @property
     def data_parallel(self) -> int:

@@ -18,6 +18,7 @@ OFFLOADABLE = ("optimizer", "parameters", "activations")
 ATTENTION = ("eager", "sdpa", "flash")
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
+FREEZABLE = ("embeddings",)
 BASE_FORMATS = ("nf4-dq", "nf4")
 OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
 MAX_TOKENS = 2**40
@@ -34,12 +35,18 @@ class Training:
     grad_accum: Annotated[int, Range(1, 2**24)] = 1
     seq_len: Annotated[int, Range(1, 2**31)] = 4096
     recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
+    recompute_every: Annotated[int, Range(1, 65536)] | None = None  # full: each so-many-th layer alone
+    recompute_layers: Annotated[int, Range(1, 65536)] | None = None  # full: the first so many of each pipeline stage alone
+    expert_imbalance: Annotated[float, Range(1.0, 65536.0)] = 1.0  # rows on the busiest expert-parallel rank over the mean
+    capacity_factor: Annotated[float, Range(0.01, 65536.0)] | None = None  # bounds an expert's rows; None: no token is dropped
+    pad_to_capacity: bool = False  # every expert computes as many rows as its capacity
     attention: Annotated[str, Choice(ATTENTION)] = "sdpa"
     kernels: Annotated[str, Choice(KERNEL_NAMES)] | None = None  # default: the engine's
     loss: Annotated[str, Choice(LOSS_NAMES)] | None = None  # default: the kernels', or else the engine's
     optimizer_impl: Annotated[str, Choice(OPTIMIZER_IMPLS)] | None = None  # default: the engine's
     engine: Annotated[str, Choice(tuple(ENGINES))] | None = None  # default: deepspeed under ZeRO, else torch
     method: Annotated[str, Choice(METHODS)] = "full"
+    freeze: tuple[Annotated[str, Choice(FREEZABLE)], ...] = ()  # weights that are not trained under full or qat
     lora_rank: Annotated[int, Range(1, 65536)] = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
     lora_dropout: Annotated[float, Range(0.0, 0.999)] = 0.0  # on the adapters' input
@@ -68,6 +75,10 @@ class Training:
                 "tp",
                 "seq_len",
             )
+        self._check_recomputation()
+        self._check_routing()
+        if self.freeze and self.adapts:
+            raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
         self._check_sharding()
 
     @property
@@ -95,6 +106,27 @@ class Training:
     @property
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
+
+    def _check_recomputation(self) -> None:
+        for name in ("recompute_every", "recompute_layers"):
+            if getattr(self, name) is not None and self.recompute != "full":
+                raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
+        if self.recompute_every is not None and self.recompute_layers is not None:
+            raise SpecError("each n-th layer, or the first n of a stage; choose one", "recompute_every", "recompute_layers")
+
+    def _check_routing(self) -> None:
+        if self.expert_imbalance > 1 and self.parallelism.ep == 1:
+            raise SpecError(
+                "one rank holds all experts, so it has all rows however they spread; add ep", "expert_imbalance", "ep"
+            )
+        if self.pad_to_capacity and self.capacity_factor is None:
+            raise SpecError(
+                "pads each expert's rows to its capacity; add a capacity_factor", "pad_to_capacity", "capacity_factor"
+            )
+        if self.pad_to_capacity and self.expert_imbalance > 1:
+            raise SpecError(
+                "padded experts compute as many rows however tokens spread; choose one", "pad_to_capacity", "expert_imbalance"
+            )
 
     def _check_sharding(self) -> None:
         row, zero, fsdp = optimizer(self.optimizer), self.parallelism.zero or 0, self.parallelism.fsdp

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from memcalc.errors import MemcalcError, Unsupported
+from memcalc.estimates.activations import recomputed
 from memcalc.specs.training import Training
 from memcalc.trace.allocations import Allocation, Allocations, watching
 from memcalc.trace.cuda_like import cuda_functions, cuda_like
@@ -58,6 +59,7 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
     found = libraries()
     torch = found.torch
     from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers.modeling_layers import GradientCheckpointingLayer
 
     kernels: Counter[str] = Counter()
     book = Allocations()
@@ -66,9 +68,14 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
         model.to_empty(device="cpu")
         model.tie_weights()
         model.train()
+        if "embeddings" in run.freeze:
+            _freeze_embeddings(torch, model)
         if run.recompute == "full":
             contexts = {"context_fn": lambda: (nullcontext(), cuda_functions(kernels))}
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **contexts})
+            layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+            for position, layer in enumerate(layers):
+                layer.gradient_checkpointing = recomputed(run).at(position)
         optimizer = _optimizer(torch, model, run.optimizer_impl_used)
         names = named(model, book)
         for tensor in (*model.parameters(), *model.buffers()):
@@ -113,8 +120,15 @@ def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
     return {"input_ids": ids, "labels": ids}
 
 
+def _freeze_embeddings(torch: Any, model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.requires_grad_(False)
+
+
 def _optimizer(torch: Any, model: Any, implementation: str) -> Any:
-    return torch.optim.AdamW(model.parameters(), fused=implementation == "fused", foreach=implementation == "foreach")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, fused=implementation == "fused", foreach=implementation == "foreach")
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def test_a_config_beside_the_file_is_found(memcalc, sizing, tmp_path, config):
 
 
 WRONG = [
-    ("recompute = ", "recomute = ", "training.recomute: unknown key; did you mean recompute?"),
+    ("recompute = ", "recomute = ", "training.recomute: unknown key; did you mean recompute"),
     ("gpus = 8", "gpus = 7\ntp = 2", "must divide gpus"),
     ("[limits]", "[limits", "not TOML"),
     ('"h100"', '"h1oo"', "unknown GPU"),
