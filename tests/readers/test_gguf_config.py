@@ -227,7 +227,7 @@ def test_prediction_layers_are_not_counted(tmp_path: Path, weight_files: Any) ->
         ({"general.architecture": None}, InputError, "general.architecture is missing"),
         ({"general.architecture": 3}, InputError, "general.architecture is missing"),
         ({"general.architecture": "lama"}, Unsupported, "'lama' is not read as a model yet; did you mean llama"),
-        ({"general.architecture": "mamba"}, Unsupported, "not read as a model yet"),
+        ({"general.architecture": "rwkv7"}, Unsupported, "not read as a model yet"),
         ({"llama.embedding_length": None}, InputError, "hidden_size or .* is missing"),
         ({"llama.block_count": "two"}, InputError, "num_hidden_layers must be a whole number"),
         ({"llama.block_count": 0}, InputError, "num_hidden_layers must be between"),

@@ -411,6 +411,13 @@ PACKED: list[tuple[str, str, dict[str, Any], int | None]] = [
         {},
         8192,
     ),
+    (
+        "bitsandbytes fp4 in bf16",
+        "weight bf16 2048×1, weight.absmax fp32 128, weight.quant_state.bitsandbytes__fp4 uint8 100",
+        {},
+        8192,
+    ),
+    ("e8m0 scales of DeepSeek's own names", "weight fp8-e4m3 64×128, scale fp8-e8m0 1×1", {}, 8192),
     ("bitsandbytes int8", "weight int8 64×128, SCB fp32 64, weight_format uint8 1", {}, 8192),
     ("fp8 blocks", "weight fp8-e4m3 64×128, weight_scale_inv fp32 1×1", {}, 8192),
     ("modelopt nvfp4", "weight uint8 64×64, weight_scale fp8-e4m3 64×8, weight_scale_2 fp32 1, input_scale fp32 1", {}, 8192),

@@ -22,6 +22,8 @@ MAX_INDEX_BYTES = 64 * 2**20  # that of a model of a hundred thousand tensors is
 MAX_SHARDS = 10_000
 NAMED = 5  # files that an error lists
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.gguf)$", re.DOTALL)
+# GGUF names the projections of a gated delta net as attention's and its convolution as a state space's; these are its own
+DELTA_RULE = re.compile(r"\.ssm_(?:ba|alpha|beta)\.")
 _HEADERS = {".safetensors": safetensors.read_header, ".gguf": gguf.read_header}
 
 
@@ -107,10 +109,16 @@ def assembled(
         if first_in.setdefault(tensor.name, tensor.file) != tensor.file:
             raise InputError(f"tensor {one_line(tensor.name, 80)} is also in {first_in[tensor.name]}", place=tensor.file)
     known = tuple(described(tensors, quantization))
+    if linear := {tensor.layer for tensor in known if DELTA_RULE.search(tensor.name)}:
+        known = tuple(_of_delta_net(tensor) if tensor.layer in linear else tensor for tensor in known)
     unknown = sum(tensor.parameters is None for tensor in known)
     if unknown:
         warnings += (f"{unknown:,} tensors hold packed codes of a width that nothing says: parameters are not counted",)
     return StoredTensors(kind, known, tuple(files), metadata, warnings=warnings)
+
+
+def _of_delta_net(tensor: StoredTensor) -> StoredTensor:
+    return tensor._replace(role="linear-attention") if tensor.role in ("attention", "state-space") else tensor
 
 
 def read_sources(

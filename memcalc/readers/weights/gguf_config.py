@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import InputError, Unsupported, nearest
+from memcalc.readers.weights import gguf_recurrent
+from memcalc.readers.weights.gguf_facts import Facts
 
 # key below the architecture's name → key of config.json
 KEYS: Mapping[str, str] = {
@@ -34,19 +36,6 @@ KEYS: Mapping[str, str] = {
     "interleave_moe_layer_step": "interleave_moe_layer_step",
     "nextn_predict_layers": "num_nextn_predict_layers",
 }
-
-
-class Facts(NamedTuple):
-    """What a file says: the values that KEYS names, all keys of its architecture, and which tensors it holds."""
-
-    values: Mapping[str, Any]
-    keys: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]  # of tensors outside the layers, by name
-    layered: frozenset[str]  # names within a layer, of any layer: attn_q.bias
-
-    @property
-    def biased(self) -> bool:
-        return not self.layered.isdisjoint(("attn_q.bias", "attn_qkv.bias"))
 
 
 Adjust = Callable[[Facts], Mapping[str, Any]]  # what a family's config says beyond KEYS
@@ -100,9 +89,15 @@ def _deepseek(facts: Facts) -> Mapping[str, Any]:
 
 
 def _falcon(facts: Facts) -> Mapping[str, Any]:
+    """Key-value heads by the rows of the fused matrix: converters of the 7B model write 1 or 71 under the key."""
+    heads, rows = facts.whole("attention.head_count"), facts.inner.get("attn_qkv.weight", (0,))[0]
+    width = facts.whole("embedding_length") // heads
+    kv_heads = (rows // width - heads) // 2 if width else 0
     return {
-        "new_decoder_architecture": "attn_norm_2.weight" in facts.layered,
-        "multi_query": facts.values.get("num_key_value_heads") == 1,
+        "num_key_value_heads": kv_heads,
+        "new_decoder_architecture": kv_heads > 1,
+        "num_ln_in_parallel_attn": 2 if "attn_norm_2.weight" in facts.layered else 1,
+        "multi_query": kv_heads == 1,
         "bias": facts.biased,
     }
 
@@ -117,6 +112,24 @@ def _stablelm(facts: Facts) -> Mapping[str, Any]:
         "use_qkv_bias": facts.biased,
         "qk_layernorm": "attn_q_norm.weight" in facts.layered,
         "use_parallel_residual": "ffn_norm.weight" not in facts.layered,
+    }
+
+
+def _wide_experts(facts: Facts) -> Mapping[str, Any]:
+    """Families whose config has one size, the experts'."""
+    return {"intermediate_size": facts.values.get("moe_intermediate_size", facts.values.get("intermediate_size"))}
+
+
+def _phimoe(facts: Facts) -> Mapping[str, Any]:
+    return {"attention_bias": facts.biased, "lm_head_bias": "output.bias" in facts.shapes, **_full_window(facts)}
+
+
+def _ernie_moe(facts: Facts) -> Mapping[str, Any]:
+    return {
+        "use_bias": facts.biased,
+        "moe_num_shared_experts": facts.values.get("n_shared_experts", 0),
+        "moe_layer_start_index": facts.values.get("first_k_dense_replace", 0),
+        "moe_layer_interval": facts.values.get("interleave_moe_layer_step", 1),
     }
 
 
@@ -137,6 +150,7 @@ ROWS: Mapping[str, Row] = {
     "llama4": Row("llama4_text", lambda facts: {
         "intermediate_size_mlp": facts.values.get("intermediate_size"),
         "intermediate_size": facts.values.get("moe_intermediate_size"),
+        "use_qk_norm": facts.values.get("num_experts") != 128,  # as llama.cpp tells Maverick from Scout
     }),
     "qwen2": Row("qwen2"),
     "qwen2vl": Row("qwen2"),
@@ -187,6 +201,23 @@ ROWS: Mapping[str, Row] = {
     "dots1": Row("dots1"),
     "hunyuan-dense": Row("hunyuan_v1_dense"),
     "apertus": Row("apertus"),
+    "phimoe": Row("phimoe", _phimoe),
+    "gptj": Row("gptj", lambda facts: (
+        {"rotary_dim": facts.whole("rope.dimension_count")} if "rope.dimension_count" in facts.keys else {}
+    )),
+    "mpt": Row("mpt"),
+    "ernie4_5-moe": Row("ernie4_5_moe", _ernie_moe),
+    "hunyuan-moe": Row("hunyuan_v1_moe", _wide_experts),
+    "minimax-m2": Row("minimax_m2", lambda facts: {
+        **_wide_experts(facts), "rotary_dim": facts.whole("rope.dimension_count"),
+    }),
+    "mamba": Row("mamba", gguf_recurrent.mamba),
+    "mamba2": Row("mamba2", gguf_recurrent.mamba2),
+    "qwen3next": Row("qwen3_next", gguf_recurrent.delta_net),
+    "qwen35": Row("qwen3_5_text", gguf_recurrent.delta_net),
+    "qwen35moe": Row("qwen3_5_moe_text", gguf_recurrent.delta_net),
+    "granitehybrid": Row("granitemoehybrid", gguf_recurrent.granite_hybrid),
+    "lfm2": Row("lfm2", gguf_recurrent.lfm2),
 }  # fmt: skip
 
 
@@ -205,7 +236,7 @@ def config_values(stored: StoredTensors, place: str) -> dict[str, Any]:
     keys = {key.removeprefix(prefix): value for key, value in stored.metadata.items() if key.startswith(prefix)}
     values = {ours: _one(keys[theirs], f"{prefix}{theirs}", place) for theirs, ours in KEYS.items() if theirs in keys}
     shapes = {tensor.name: tensor.shape for tensor in stored.tensors if tensor.layer is None}
-    layered = frozenset(tensor.name.split(".", 2)[2] for tensor in stored.tensors if tensor.name.startswith("blk."))
+    inner, places = _layered(stored)
     embedding = shapes.get("token_embd.weight", ())
     if len(embedding) != 2:
         raise InputError("has no token_embd.weight of two dimensions, so no vocabulary", place=place)
@@ -214,9 +245,21 @@ def config_values(stored: StoredTensors, place: str) -> dict[str, Any]:
     values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
     values.setdefault("head_dim", None)
     try:
-        return {**values, **_rotary(values, keys), **row.adjust(Facts(values, keys, shapes, layered))}
+        return {**values, **_rotary(values, keys), **row.adjust(Facts(values, keys, shapes, frozenset(inner), inner, places))}
     except InputError as error:
         raise InputError(str(error), place=place) from None
+
+
+def _layered(stored: StoredTensors) -> tuple[dict[str, tuple[int, ...]], dict[str, frozenset[int]]]:
+    """Tensors of the layers by their names within one: a shape, and the layers that have them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    places: dict[str, set[int]] = {}
+    for tensor in stored.tensors:
+        if tensor.name.startswith("blk.") and tensor.layer is not None:
+            name = tensor.name.split(".", 2)[2]
+            shapes.setdefault(name, tensor.shape)
+            places.setdefault(name, set()).add(tensor.layer)
+    return shapes, {name: frozenset(found) for name, found in places.items()}
 
 
 def _rotary(values: Mapping[str, Any], keys: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -231,10 +274,10 @@ def _rotary(values: Mapping[str, Any], keys: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _one(value: Any, key: str, place: str) -> Any:
-    """A value for all layers; an array of one a layer is read where they all agree."""
+    """A value for all layers; an array of one a layer is read where all that have one (not 0) agree."""
     if not isinstance(value, list):
         return value
-    distinct = {each for each in value if not isinstance(each, list)}
+    distinct = {each for each in value if not isinstance(each, list) and each != 0}
     if len(distinct) != 1:
         raise Unsupported(f"{place}: {key} differs from layer to layer, which is not modelled for GGUF files yet")
     return distinct.pop()

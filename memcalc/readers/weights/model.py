@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Quantization
@@ -70,7 +71,9 @@ def reconciled(architecture: Architecture, stored: StoredTensors, place: str) ->
         return replace(architecture, warnings=(*architecture.warnings, *warnings))
     held = sum(tensor.parameters or 0 for tensor in stored.tensors if not _beside(tensor, architecture))
     extra = held - architecture.parameters
-    if extra:
+    # the router's correction is a buffer in most families, a frozen parameter in some (ERNIE 4.5)
+    corrections = sum(prod(tensor.shape) for tensor in stored.tensors if not tensor.parameters and "exp_probs_b" in tensor.name)
+    if extra not in (0, -corrections):
         what = f"{held:,} weights, {abs(extra):,} {'more' if extra > 0 else 'fewer'} than its architecture describes"
         if stored.kind == "gguf" and abs(extra) > TOLERATED * architecture.parameters:
             raise Unsupported(f"{place}: holds {what} ({architecture.model_type}): it cannot be read as that model")

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 from memcalc.blocks.stored import StoredTensor
+from memcalc.dtypes import number_format
 from memcalc.readers.weights.roles import place
 
 # suffix of a tensor that is no weight ← suffixes of the weights it may belong to; none: it stands by itself
@@ -37,6 +38,7 @@ AUXILIARY: Mapping[str, tuple[str, ...]] = {
     ".weight.quant_state.bitsandbytes__fp4": (".weight",),
     ".SCB": (".weight",),
     ".weight_format": (".weight",),
+    ".scale": (".weight",),  # DeepSeek's own names; nvfp4 in GGUF
     "_scale_inv": ("",),
     "_scales": ("_blocks",),
     ".k_scale": (),
@@ -78,6 +80,10 @@ def _weights(tensor: StoredTensor, names: Mapping[str, StoredTensor], quantizati
         return _packed(tensor, 4 if tensor.format == "uint8" else _compressed_bits(quantization), padded=True)
     if name.endswith("_blocks") and f"{name.removesuffix('_blocks')}_scales" in names:
         return _packed(tensor, 4)
+    if any(f"{name}.quant_state.bitsandbytes__{kind}" in names for kind in ("nf4", "fp4")):
+        return 2 * number_format(tensor.format).bytes_for(
+            elements
+        )  # two codes to a byte, in whatever format bnb_4bit_quant_storage names
     if tensor.format == "uint8" and (f"{name}.absmax" in names or f"{name}_scale" in names):
         return _packed(tensor, 4)
     return None if tensor.format in UNPACKED else elements

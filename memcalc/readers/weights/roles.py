@@ -53,7 +53,7 @@ RULES = tuple(
         ("linear-attention", r"linear_attn|linear_attention|delta|kda"),
         ("attention", r"(?:^|[._])(?:q|k|v|o)_proj|qkv_proj|attn\."),
         ("mlp", r"(?:^|\.)(?:up|down|gate|gate_up)_proj|latent_proj|dense_(?:h|4h)_to"),
-        ("state-space", r"mamba|ssm_|(?:^|\.)conv\.(?:conv|in_proj|out_proj)\.|(?:^|\.)mixer\.|A_log|dt_proj|"
+        ("state-space", r"mamba|ssm_|shortconv|(?:^|\.)conv\.(?:conv|in_proj|out_proj)\.|(?:^|\.)mixer\.|A_log|dt_proj|"
                         r"temporal_block|rg_lru"),
         ("attention", r"attn|attention|sinks|query_key_value|Wqkv|EncDec|SelfAttention"),
         ("mlp", r"mlp|ffn|feed_forward|(?:^|\.)fc\d?|DenseReluDense|intermediate|dense"),
