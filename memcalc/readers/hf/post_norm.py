@@ -71,7 +71,7 @@ def _olmo(c: Config, windows: list[int | None]) -> Architecture:
     norm = rms(c, kind=WIDE)
 
     def mixer(window: int | None) -> Attention:
-        block = biased_attention(c, window=window)
+        block = biased_attention(c, window=window, rotary_tables="fp32")
         query_norm, key_norm = (rms(c, size=size, kind=WIDE) for size in (block.query_size, block.key_size))
         return replace(block, query_norm=query_norm, key_norm=key_norm)
 
