@@ -148,8 +148,7 @@ class Attention:
         """Play the block: projections, query-key norms, rotary embedding, attention, output projection."""
         for feature, present in (
             ("attention that picks blocks of keys", self.indexer),
-            ("attention that shares keys and values", self.shares_cache or self.values_are_keys),
-            ("a norm on values", self.value_norm),
+            ("attention that shares keys and values", self.shares_cache),
         ):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")
@@ -165,10 +164,7 @@ class Attention:
             gate = t.emit("gate", [gate], gate.elements, gate.each)  # laid out anew
         if self.rotary and self.norms_after_rotary:
             query, key = self._rotate(t, p, query, key)
-        if self.query_norm:
-            query = self.query_norm.forward(t, p, query, self._norm_groups(self.query_norm, heads))
-        if self.key_norm:
-            key = self.key_norm.forward(t, p, key, self._norm_groups(self.key_norm, kv_heads))
+        query, key, value = self._normed(t, p, (query, heads), (key, kv_heads), (value, kv_heads))
         if self.rotary and not self.norms_after_rotary:
             query, key = self._rotate(t, p, query, key)
         if self.biased:
@@ -212,11 +208,13 @@ class Attention:
         source, longer = (t.source or x, p.source) if self.cross else (x, 1.0)
         read = {"q": (x, inputs, 1.0), "k": (source, self.kv_inputs or inputs, longer)}
         made = []
+        if self.values_are_keys:
+            del widths["v"]
         for name, width in widths.items():
             y, size, tokens = read.get(name, read["k"])
             made.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
                                    used=tokens))  # fmt: skip
-        return made[0], made[1], made[2]
+        return made[0], made[1], made[-1]
 
     def _rotate(self, t: Tape, p: Profile, query: Var, key: Var) -> tuple[Var, Var]:
         tables = self._own_tables(t, p)
@@ -242,6 +240,14 @@ class Attention:
     def _rotated(self) -> float:
         """The share of each head's dimensions that rotate."""
         return 1.0 if self.rotary_dim is None else self.rotary_dim / self.head_dim
+
+    def _normed(self, t: Tape, p: Profile, *projected: tuple[Var, int]) -> list[Var]:
+        """Query, key and value, each with its number of heads, after the norm it has or as it was."""
+        norms = (self.query_norm, self.key_norm, self.value_norm)
+        return [
+            norm.forward(t, p, x, self._norm_groups(norm, heads)) if norm else x
+            for norm, (x, heads) in zip(norms, projected, strict=True)
+        ]
 
     def _norm_groups(self, norm: Norm, heads: int) -> float:
         """A norm over each head makes one statistic a head; one over the whole projection makes one a token."""

@@ -92,7 +92,8 @@ def _kernel(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Va
         out = fused_kernel(t, a, *narrowed(t, p, query, key, value), heads)
         # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
         return contiguous(t, out) if a.by_head or (a.rotary and (a.rotary_dim or a.rotary_joined)) else out
-    if heads == kv_heads or is_masked:
+    # transformers repeats keys and values itself where grouped heads would keep sdpa from its better kernels
+    if heads == kv_heads or is_masked or not even or a.head_dim > FLASH_MAX_HEAD:
         return efficient(t, p, a, query, key, value, heads, kv_heads, is_masked)
     return _math(t, p, a, query, key, value, heads, kv_heads)
 

@@ -13,7 +13,8 @@ class Norm:
     """A normalisation over the last dimension.
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
-    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-direct" (T5: x itself is divided, not its
+    "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-fp32" (in fp32, by the weight
+    cast to it: Gemma 4), "rms-direct" (T5: x itself is divided, not its
     fp32 copy), "layer" (scale and shift), "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out:
     Cohere), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too: Nemotron).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
@@ -96,14 +97,16 @@ class Norm:
         mean = t.emit("mean", [mean], Size(token=groups), FP32, (), [Step("input", size32)])
         rsqrt = t.emit("rsqrt", [mean], Size(token=groups), FP32)
         if rsqrt.grad:
-            t.nodes[-1].saves = (rsqrt,)
+            t.nodes[-1].saves = (mean if self.kind == "rms-fp32" else rsqrt,)  # written as a power, of what it keeps
         steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
         divided = x32
         if self.kind == "rms-direct" and x is not x32:
             divided, steps = x, [Step("temp", size32), Step("input", x.bytes, 0), *steps[1:]]
         normed = t.emit("normalised", [divided, rsqrt], elements, FP32, [divided, rsqrt], steps)
         if self.kind == "rms-zero-centred":  # Gemma: (1 + weight) in fp32, the product cast back
-            return self._zero_centred(t, p, x, normed)
+            return self._by_fp32_weight(t, p, x, normed, "1 + weight")
+        if self.kind == "rms-fp32" and self.affine:
+            return self._by_fp32_weight(t, p, x, normed, "weight in fp32" if p.weights != FP32 else "")
         if self.kind == "rms-wide":
             return ops.cast(t, ops.scale_by_weight(t, p, normed, self._scale_size, p.weights), x.each)
         normed = ops.cast(t, normed, x.each)
@@ -111,12 +114,13 @@ class Norm:
             return normed
         return ops.scale_by_weight(t, p, normed, self._scale_size, p.weights)
 
-    def _zero_centred(self, t: Tape, p: Profile, x: Var, normed: Var) -> Var:
-        one_plus = Var(Size(fixed=self.size), FP32, False, f"{t.path}/1 + weight")
+    def _by_fp32_weight(self, t: Tape, p: Profile, x: Var, normed: Var, copy: str) -> Var:
+        """The product with a weight in fp32, which is a tensor of its own where `copy` names one; cast back."""
+        saves = [normed, Var(Size(fixed=self.size), FP32, False, f"{t.path}/{copy}")] if copy else [normed]
         steps = [Step("input", normed.bytes, 0)]
         if p.trained:
             steps += [Step("temp", normed.bytes), Step("weight", Size(fixed=self.size * p.weights))]
-        scaled = t.emit("scaled", [normed], normed.elements, FP32, [normed, one_plus], steps, trained=p.trained)
+        scaled = t.emit("scaled", [normed], normed.elements, FP32, saves, steps, trained=p.trained)
         return ops.cast(t, scaled, x.each)
 
     @property

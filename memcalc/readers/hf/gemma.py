@@ -64,6 +64,9 @@ def gemma4(c: Config) -> Architecture:
     return joined(c, language, (*towers, *((Part("projector", entry=projections),) if projections else ())))
 
 
+GEMMA4_NORM = "rms-fp32"
+
+
 def gemma4_text(c: Config) -> Architecture:
     depth = c.layers()
     default = [KINDS[(i + 1) % 6 == 0] for i in range(depth)]
@@ -77,7 +80,7 @@ def gemma4_text(c: Config) -> Architecture:
     return decoder(
         c,
         layers,
-        rms(c),
+        rms(c, kind=GEMMA4_NORM),
         embedding=Embedding(c.integer("vocab_size"), c.integer("hidden_size"), scaled=True),
         head=capped_head(c),
         after_embedding=per_layer_embedding(c),
@@ -85,7 +88,7 @@ def gemma4_text(c: Config) -> Architecture:
 
 
 def _gemma4_layer(c: Config, kind: str, shared: bool, wide: bool, sizes: tuple[int, int]) -> Layer:
-    norm, sliding = rms(c), kind == "sliding_attention"
+    norm, sliding = rms(c, kind=GEMMA4_NORM), kind == "sliding_attention"
     head_dim, kv_heads = sizes
     causal, window = c.raw("use_bidirectional_attention") != "all", c.integer("sliding_window")
     if not causal:  # the half to each side, and the token itself
@@ -98,7 +101,7 @@ def _gemma4_layer(c: Config, kind: str, shared: bool, wide: bool, sizes: tuple[i
         causal=causal,
         values_are_keys=c.flag("attention_k_eq_v") and not sliding,
     )
-    mixer = normed_heads(c, mixer, shared=shared)
+    mixer = normed_heads(c, mixer, shared=shared, kind=GEMMA4_NORM)
     feed_forward = mlp(c, intermediate=c.integer("intermediate_size") * (2 if wide else 1))
     blocks = sandwich(norm, mixer, feed_forward).blocks
     if c.flag("enable_moe_block"):  # beside the dense feed-forward, from the same residual
@@ -158,9 +161,9 @@ def _gemma4_vision(c: Config) -> Part:
     )
 
 
-def normed_heads(c: Config, mixer: Attention, *, shared: bool) -> Attention:
+def normed_heads(c: Config, mixer: Attention, *, shared: bool, kind: str = "rms") -> Attention:
     """Norms over query, key and value heads, the last without a scale; `shared`: with an earlier layer's keys."""
-    norm = rms(c, size=mixer.head_dim)
+    norm = rms(c, size=mixer.head_dim, kind=kind)
     if shared:
         return replace(mixer, query_norm=norm, shares_cache=True)
     return replace(mixer, query_norm=norm, key_norm=norm, value_norm=replace(norm, affine=False))
