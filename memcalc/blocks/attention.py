@@ -50,8 +50,8 @@ class Attention:
     rotary: bool = True
     rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
     rotary_wide: bool = False  # rotated in fp32 and cast back (Cohere, OLMo 1, Ernie)
-    rotary_tables: str = ""  # "fp32" whatever the model's type, "copied" anew in each layer, or "copied fp32"
-    norms_after_rotary: bool = False  # the query and key norms come after the rotation (HunYuan)
+    rotary_tables: str = ""  # fp32, complex (pairs of it; Llama 4), halves (gpt-oss), copied (in each layer), copied fp32
+    norms_after_rotary: bool = False  # the query and key norms come after the rotation (HunYuan, Llama 4)
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
     broadcast: bool = False  # keys and values are copied for every query head before all else (Falcon 40B, 180B)
     scores: str = "softmax in fp32"  # of eager attention: a key of attention_kernels.SCORES
@@ -226,7 +226,9 @@ class Attention:
         """The rotary table that all layers of this kind share."""
         if not self.rotary or "copied" in self.rotary_tables:
             return None
-        return Table(self.rotary_dim or self.head_dim, FP32 if self.rotary_tables else 0)
+        dims = self.rotary_dim or self.head_dim
+        halved = self.rotary_tables in ("complex", "halves")
+        return Table(dims // 2 if halved else dims, FP32 if self.rotary_tables in ("fp32", "complex") else 0)
 
     def _own_tables(self, t: Tape, p: Profile) -> list[Var]:
         """cos and sin of a layer that lays them out anew; one pair for all sequences of a batch."""

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from memcalc.blocks.attention import Attention
 
 # Eager attention's scores: (type they are made in, type of their softmax); 0 is that of queries and keys.
+SHIFTED = "less their maximum"
 SCORES = {
     "softmax in fp32": (0, FP32),
-    "as computed": (0, 0),  # GPT-2, Falcon
+    "as computed": (0, 0),  # GPT-2, Falcon, Llama 4
     "in fp32": (FP32, FP32),  # GPT-J, GPT-Neo: queries and keys are cast
+    SHIFTED: (0, 0),  # gpt-oss, MiMo V2 Flash
 }
 
 FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)
@@ -74,8 +76,8 @@ def _kernel(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Va
         kv_heads = heads
     is_masked = (a.window is not None and p.masked) or a.masked
     drops = p.dropout and a.dropout > 0
-    if a.sinks and p.attention != "flash":  # sdpa knows no sinks: transformers falls back to its own code
-        return _sunk(t, p, a, query, key, value, heads, kv_heads, drops)
+    if (a.sinks or a.scores == SHIFTED) and p.attention != "flash":  # sdpa knows neither: transformers has its own code
+        return _shifted(t, p, a, query, key, value, heads, kv_heads, drops)
     if p.attention == "eager":
         return (
             _eager(t, p, a, query, key, value, heads, kv_heads, drops)
@@ -199,9 +201,11 @@ def _eager(
     return t.emit("transposed", [out], out.elements, out.each)
 
 
-def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool) -> Var:
-    """Scores with one more column, each head's sink; shifted by their maximum, and softmax in the type that they have
-    (modeling_gpt_oss.eager_attention_forward)."""
+def _shifted(
+    t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int, kv_heads: int, drops: bool
+) -> Var:
+    """Scores shifted by their maximum, and softmax in the type that they have; with sinks one more column, each head's
+    (modeling_gpt_oss.eager_attention_forward, modeling_mimo_v2_flash.eager_attention_forward)."""
     multiply(t, a, query, heads)
     if p.autocast:
         query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
@@ -209,16 +213,18 @@ def _sunk(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var,
     query = contiguous(t, query)
     each = query.each
     scores = ops.scale(t, t.emit("scores", [query, key], Size(pair=heads), each, [query, key]), "scores scaled")
-    wide = Size(token=heads, pair=heads)
-    joined = t.emit("with sinks", [scores], wide, each, (), [Step("share")])
+    joined = scores
+    if a.sinks:
+        joined = t.emit("with sinks", [scores], Size(token=heads, pair=heads), each, (), [Step("share")])
     where, full = Var(Size(token=heads), INT64, False, f"{t.path}/where the maximum is"), joined.bytes
     highest = t.emit("maximum", [joined], where.elements, each, [where], [Step("temp", full), Step("input", full)])
     steps = [Step("share"), Step("temp", full), Step("input", highest.bytes, 1)]
-    shifted = t.emit("shifted", [joined, highest], wide, each, (), steps)
-    probabilities = ops.softmax(t, shifted, FP32 if p.autocast else each)
-    steps = [Step("input", probabilities.bytes)]
-    kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), steps)
-    kept.whole = probabilities
+    shifted = t.emit("shifted", [joined, highest], joined.elements, each, (), steps)
+    kept = probabilities = ops.softmax(t, shifted, FP32 if p.autocast else each)
+    if a.sinks:
+        steps = [Step("input", probabilities.bytes)]
+        kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), steps)
+        kept.whole = probabilities
     kept = ops.cast(t, ops.dropout(t, p, kept, a.dropout) if drops else kept, each)
     out = t.emit("mixed", [kept, value], Size(token=heads * (a.v_head_dim or a.head_dim)), each, [kept, value])
     return t.emit("transposed", [out], out.elements, out.each)

@@ -53,19 +53,29 @@ class LightningAttention:
         return ops.linear(t, p, "output", ops.mul(t, gate, normed), self.hidden * p.stream, inner * self.hidden)
 
     def _blocks(self, t: Tape, p: Profile, joined: Var, inner: int) -> Var:
-        """Queries and keys are kept twice, plain and decayed, values for both products; scores; the memory before each.
+        """Queries, keys, values and scores of every block, and the memory before it. Decayed queries are kept from the
+        second block on, where there is a memory to read; decayed keys, and values once more, where it is still written.
 
         Backward, the gradients of a block's slices are written into zeros as large as all blocks.
         """
         heads, each = inner // self.head_dim, p.compute if p.autocast else joined.each
         wide = Size(token=inner)
-        kept = [Var(wide, each, False, f"{t.path}/{name} {i}") for name in ("query", "key", "value") for i in range(2)]
+        after_first, before_last = self._shares(p)
+        shares = {"query": 1.0, "key": 1.0, "value": 1.0, "decayed query": after_first,
+                  "decayed key": before_last, "value to write": before_last}  # fmt: skip
+        kept = [Var(wide * share, each, False, f"{t.path}/{name}") for name, share in shares.items() if share]
         scores = Var(Size(token=heads * self._neighbours(p)), each, False, f"{t.path}/scores")
         memory = Var(Size(token=inner * self.head_dim * p.padding(self.chunk) / self.chunk), each, False, f"{t.path}/memory")
         # scores and mixing within a block; what the memory answers and what is written to it
         t.multiply("blocks", Size(token=4 * inner * (self._neighbours(p) + self.head_dim)), 2)
         steps = [Step("temp", joined.bytes), Step("input", joined.bytes)]
         return t.emit("blocks", [joined], wide, each, [*kept, scores, memory], steps)
+
+    def _shares(self, p: Profile) -> tuple[float, float]:
+        """Of a sequence's tokens: those after the first block, and those before the last."""
+        if not p.length:
+            return 1.0, 1.0
+        return max(0, p.length - self.chunk) / p.length, (p.length - 1) // self.chunk * self.chunk / p.length
 
     def _neighbours(self, p: Profile) -> float:
         """Tokens in the block of a token, on average: the last block may be short."""

@@ -80,7 +80,7 @@ class Profile(NamedTuple):
     kernels: Kernels = KERNELS["eager"]
     composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
     loss: str = "full"  # key of LOSSES
-    length: int = 0  # tokens of a sequence where they are no whole number of some scan's chunks, else 0
+    length: int = 0  # tokens of a sequence where some scan keeps more or less of its first or last chunk, else 0
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     trained: bool = True  # weights need gradients
     frozen_embeddings: bool = False  # but what is looked up by token or position does not, nor a head tied to it

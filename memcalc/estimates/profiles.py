@@ -9,6 +9,7 @@ from memcalc.blocks.attention import Attention
 from memcalc.blocks.attention_kernels import Table
 from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.latent_attention import LatentAttention
+from memcalc.blocks.lightning_attention import LightningAttention
 from memcalc.blocks.playing import Played, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.relative_attention import FIRST
@@ -105,9 +106,11 @@ def needs_masks(architecture: Architecture, seq_len: int) -> bool:
 
 @lru_cache(maxsize=4096)
 def _uneven(architecture: Architecture, length: int) -> int:
-    """The length where some layer's scan has to pad it to whole chunks, else 0: profiles of other lengths are the same."""
-    chunks = {chunk for block in _mixers(architecture) if (chunk := getattr(block, "chunk", 0))}
-    return length if any(length % chunk for chunk in chunks) else 0
+    """The length where some layer's scan has to pad it to whole chunks, or treats its first and last block unlike the
+    others, else 0: profiles of other lengths are the same."""
+    mixers = tuple(_mixers(architecture))
+    chunks = {chunk for block in mixers if (chunk := getattr(block, "chunk", 0))}
+    return length if any(length % chunk for chunk in chunks) or any(isinstance(b, LightningAttention) for b in mixers) else 0
 
 
 @lru_cache(maxsize=256)
@@ -135,7 +138,7 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
     masks = _shared_masks(architecture, profile, run.recompute == "full")
     if run.recompute == "full":  # T5's biases are arguments of every layer
         rotary += int(_shared_biases(architecture, profile) * here * run.seq_len)
-    if run.recompute != "full" or masks:
+    if run.recompute != "full" or masks or not _attentions(architecture):
         return rotary + int(masks * run.micro_batch * here * run.seq_len)
     if run.attention == "eager":
         return rotary + here * run.seq_len * profile.residual

@@ -186,8 +186,10 @@ def _embedding_forms(setup: Setup, kinds: list[Kind], entry: Played, head: int) 
         buffer = whole // traffic.each * traffic.reduced_each
         yield Form(name, ZERO, done + whole, traffic.buffers + buffer)
         return
-    for peak in entry.peaks:  # both gradients of a tied matrix are there, and their sum
-        yield Form(name, peak + Size(fixed=tied), done + head, traffic.buffers)
+    for peak in entry.peaks:
+        yield Form(name, peak, done + head, traffic.buffers)
+    if tied:  # the input gradient has gone; both gradients of the matrix are there, and their sum
+        yield Form(name, Size(fixed=entry.gradients + tied), done + head, traffic.buffers)
 
 
 def played_kind(setup: Setup, index: int) -> Played:

@@ -6,6 +6,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention_kernels import SHIFTED
 from memcalc.blocks.ledger import Block
 from memcalc.blocks.lightning_attention import LightningAttention
 from memcalc.readers.hf.common import (
@@ -60,11 +61,12 @@ def _llama4_sparse(c: Config) -> list[bool]:
 def _llama4_attention(c: Config, rotary: bool, kind: str) -> Attention:
     chunk = c.integer("attention_chunk_size") if c.has("attention_chunk_size") else None
     chunked = kind == "chunked_attention" and chunk is not None
-    mixer = biased_attention(c, rotary=rotary, window=chunk if chunked else None, chunked=chunked)
+    traits: dict[str, Any] = {"scores": "as computed", "rotary_wide": True, "rotary_tables": "complex"}
+    mixer = biased_attention(c, rotary=rotary, window=chunk if chunked else None, chunked=chunked, **traits)
     if not (rotary and c.flag("use_qk_norm")):
         return mixer
     norm = replace(rms(c, size=mixer.head_dim), affine=False)
-    return replace(mixer, query_norm=norm, key_norm=norm)
+    return replace(mixer, query_norm=norm, key_norm=norm, norms_after_rotary=True)
 
 
 def mimo_v2_flash(c: Config) -> Architecture:
@@ -94,6 +96,7 @@ def _mimo_attention(c: Config, *, sliding: bool) -> Attention:
         query_bias=c.flag("attention_bias", False),
         sinks=c.flag("add_swa_attention_sink_bias", True) if sliding else c.flag("add_full_attention_sink_bias", False),
         window=sliding_window(c) if sliding else None,
+        scores=SHIFTED,
     )
 
 

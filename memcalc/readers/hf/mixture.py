@@ -206,7 +206,7 @@ def gpt_oss(c: Config) -> Architecture:
     feed_forward = experts(c, "intermediate_size", bias=True, router_bias=True, transposed=True, **traits)
     layers = windowed(
         layer_windows(c, default=default),
-        lambda window: pre_norm(norm, biased_attention(c, window=window, sinks=True), feed_forward),
+        lambda window: pre_norm(norm, biased_attention(c, window=window, sinks=True, rotary_tables="halves"), feed_forward),
     )
     return decoder(c, layers, norm)
 
