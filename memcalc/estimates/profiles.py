@@ -41,8 +41,6 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         # one-device traces compose silu's backward; GPUs have a kernel for it, so there this is an upper bound
         composite=run.engine_row.traced and not run.fsdp and p.gpus == 1,
         loss=run.loss_used,
-        masked=needs_masks(architecture, run.seq_len),
-        length=_uneven(architecture, run.seq_len // p.cp),
         trained=full,
         frozen_embeddings="embeddings" in run.freeze,
         leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
@@ -63,18 +61,24 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         expert_imbalance=run.expert_imbalance,
         capacity_factor=run.capacity_factor or 0.0,
         pad_to_capacity=run.pad_to_capacity,
-        routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
         sequence_parallel=p.sequence_parallel,
-        **_encoder(architecture, run),
+        **of_batch_and_length(architecture, run),
     )
 
 
-def _encoder(architecture: Architecture, run: Training) -> dict[str, Any]:
-    """What the encoder of an encoder-decoder model makes known of batch and length."""
-    first = main_parts(architecture)[0]
-    if first.name != "encoder":
-        return {}
-    return {"source": first.tokens / run.seq_len if first.tokens else 1.0, "batch": run.micro_batch}
+def of_batch_and_length(architecture: Architecture, run: Training) -> dict[str, Any]:
+    """A profile's facts that depend on batch and length: runs that agree on them, and on all else, share what they play."""
+    facts: dict[str, Any] = {
+        "masked": needs_masks(architecture, run.seq_len),
+        "length": _uneven(architecture, run.seq_len // run.parallelism.cp),
+    }
+    if run.capacity_factor:
+        facts["routed_tokens"] = routed_tokens(run)
+    encoder = main_parts(architecture)[0]
+    if encoder.name == "encoder":
+        facts["source"] = encoder.tokens / run.seq_len if encoder.tokens else 1.0
+        facts["batch"] = run.micro_batch
+    return facts
 
 
 def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:

@@ -23,7 +23,7 @@ from memcalc.estimates.context_parallel import exchange_line
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, main_parts, stages
-from memcalc.estimates.profiles import needs_masks, routed_tokens
+from memcalc.estimates.profiles import of_batch_and_length
 from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
 from memcalc.formulas.overhead import overhead, reserved_bytes
@@ -34,7 +34,7 @@ from memcalc.specs.training import Training
 
 
 class Rank(NamedTuple):
-    """One pipeline stage's rank: all that depends on neither batch nor length."""
+    """One pipeline stage's rank: all that depends on neither batch nor length, but for facts of its profile."""
 
     stage: Stage
     setting: Setting
@@ -254,7 +254,8 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
 
 
 class _Shared:
-    """An architecture and all of a run but its batch and length: runs that share it share their ranks."""
+    """An architecture and all of a run but its batch and length, of which only what its profile knows: runs that share it
+    share their ranks."""
 
     __slots__ = ("_key", "architecture", "run")
 
@@ -265,8 +266,8 @@ class _Shared:
             run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
             run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
             run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
-            run.expert_imbalance, run.capacity_factor, run.pad_to_capacity, run.capacity_factor and routed_tokens(run),
-            run.grad_accum > 1, in_flight, needs_masks(architecture, run.seq_len),
+            run.expert_imbalance, run.capacity_factor, run.pad_to_capacity,
+            run.grad_accum > 1, in_flight, *of_batch_and_length(architecture, run).values(),
         )  # fmt: skip
 
     def __hash__(self) -> int:

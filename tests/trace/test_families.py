@@ -14,7 +14,6 @@ DENSE = (
 )  # fmt: skip
 EAGER_ONLY = ("gpt-neo-125m", "gpt-j-6b")
 SPARSE = (
-    "deepseek-v2-lite", "deepseek-v3", "dots.llm1", "ernie-4.5-21b-a3b", "glm-4.5-air", "glm-4.7-flash",
     "granite-3.0-1b-a400m", "hunyuan-a13b", "minimax-m2", "mixtral-8x7b", "olmoe-1b-7b", "phi-3.5-moe", "qwen1.5-moe-a2.7b",
     "qwen3-30b-a3b",
 )  # fmt: skip
@@ -23,13 +22,10 @@ SETTINGS = (("bf16", "sdpa", "256"), ("bf16-amp", "sdpa", "160"), ("fp32", "eage
 SMALL = 16_384  # bytes of a block that rounding and single numbers make
 # (preset, block) → why PyTorch's ledger differs by more
 KNOWN: dict[tuple[str, str], str] = {
-    ("deepseek-v2-lite", "steady"): "the preset counts parameters that transformers' own class does not have",
-    ("deepseek-v2-lite", "layers/attention"): "under autocast the rotated query is narrow before it is joined",
     ("gpt-neo-125m", "steady"): "a causal mask of the whole context in each layer, a buffer",
     ("starcoderbase-1b", "steady"): "a causal mask of the whole context, a buffer",
     ("gpt-j-6b", "steady"): "sines of the whole context in each layer, a buffer",
     ("minimax-text-01", "steady"): "the decays of a block in each layer, buffers",
-    ("minimax-text-01", "layers/linear_attention"): "a sequence of one block keeps fewer copies",
     ("qwen3-next-80b-a3b", "layers/linear_attention"): "padded chunks under autocast",
     ("gpt-j-6b", "layers/attention"): "sines of every token, gathered anew in each layer",
     ("gpt-j-6b", "rotary tables and masks"): "sines of every token, gathered anew in each layer",
