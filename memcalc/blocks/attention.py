@@ -7,7 +7,7 @@ from memcalc.blocks import operations as ops
 from memcalc.blocks.attention_kernels import Table, attend, repeat, rotate
 from memcalc.blocks.biased_attention import attend_with_bias
 from memcalc.blocks.block_indexer import BlockIndexer
-from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
+from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.relative_attention import attend_relative
@@ -59,6 +59,7 @@ class Attention:
     by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
     dropout: float = 0.0  # on the attention probabilities
     output_dropout: float = 0.0  # after the output projection
+    buffers: tuple[Buffer, ...] = ()  # GPT-Neo's mask, GPT-J's sines, both of the whole context
     inputs: int = 0
     kv_inputs: int = 0
     outputs: int = 0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.ledger import Weight, linear, whole
+from memcalc.blocks.ledger import Buffer, Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import INT64, Node, Size, Step, Tape, Var
 from memcalc.errors import Unsupported
@@ -21,6 +21,7 @@ class Embedding:
     dropout: float = 0.0
     scaled: bool = False  # Gemma multiplies by sqrt(hidden): one more activation
     trainable_position: bool = True  # Whisper's encoder keeps fixed sinusoids in a parameter
+    buffers: tuple[Buffer, ...] = ()  # GPTBigCode's mask of the whole context
     tied: bool = False  # the token table is another part's (T5's decoder reads the encoder's)
 
     def weights(self) -> tuple[Weight, ...]:

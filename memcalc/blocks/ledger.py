@@ -59,6 +59,13 @@ class Weight(NamedTuple):
         return tuple(shape)
 
 
+class Buffer(NamedTuple):
+    """A constant beside the parameters, whole on every rank for as long as they stand."""
+
+    elements: int
+    each: int = 0  # bytes; 0: of the parameters' type
+
+
 class Cache(NamedTuple):
     """What a block keeps per sequence while generating: `heads` × `width` elements a token, or a fixed state.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
-from memcalc.blocks.ledger import Weight, linear, prefixed, whole
+from memcalc.blocks.ledger import Buffer, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import StateTensor
@@ -38,6 +38,11 @@ class LightningAttention:
         out += prefixed("norm", Norm(self.inner_size).weights())
         out += linear("output_gate", ROLE, self.hidden, self.inner_size, cut="outputs", sections=(head,))
         return out + linear("output", ROLE, self.inner_size, self.hidden, cut="inputs", sections=(head,))
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Decays of queries, keys and pairs within a block, and their rate."""
+        return (Buffer(self.heads * (self.chunk**2 + 2 * self.chunk + 1)),)
 
     def state(self) -> tuple[StateTensor, ...]:
         memory = (self.heads, self.head_dim, self.head_dim)

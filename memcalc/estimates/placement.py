@@ -7,7 +7,7 @@ from math import prod
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
-from memcalc.blocks.ledger import Shape, Weight
+from memcalc.blocks.ledger import Buffer, Shape, Weight
 from memcalc.estimates.sequence import NO_LAYERS, Sequence
 
 
@@ -104,6 +104,14 @@ class Stage:
     @cached_property
     def held(self) -> tuple[Held, ...]:
         return self.dense.held + self.routed.held
+
+    @cached_property
+    def buffers(self) -> tuple[tuple[Buffer, int], ...]:
+        """Constants beside the parameters, and how often each is there."""
+        blocks = [(block, 1) for _, block in (*self.entry, *self.exit)]
+        for layer, count in zip(self.sequence.kinds, self.sequence.counts, strict=True):
+            blocks += [(block, count) for _, block in layer.blocks]
+        return tuple((buffer, count) for block, count in blocks for buffer in getattr(block, "buffers", ()))
 
     @cached_property
     def root(self) -> int:

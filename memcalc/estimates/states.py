@@ -1,5 +1,6 @@
 """Model states on one rank: parameters, gradients, optimizer states, master copies, whole or sharded or offloaded."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -117,6 +118,17 @@ def state_lines(setting: Setting, group: Group) -> list[Line]:
             out.append(_optimizer_part(setting, group, "master weights", setting.master))
         out.append(_optimizer_states(setting, group))
     return [entry for entry in out if entry.bytes]
+
+
+def buffer_lines(setting: Setting, stage: Stage) -> Iterator[Line]:
+    """Constants beside the parameters, where the library's own modules run (engines that PyTorch traces)."""
+    if not setting.run.engine_row.traced:
+        return
+    each = setting.compute if setting.run.adapts else setting.weights
+    sizes = [(buffer.elements * copies, buffer.each or each) for buffer, copies in stage.buffers]
+    for bytes_each in sorted({size for _, size in sizes}):
+        elements = sum(count for count, size in sizes if size == bytes_each)
+        yield line("parameters", "buffers", "always", model_states.whole_bytes, elements=elements, bytes_each=bytes_each)
 
 
 def _parameters(setting: Setting, name: str, group: Group, held: Tensors, each: int, place: str) -> Line:

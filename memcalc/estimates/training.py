@@ -24,7 +24,7 @@ from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, main_parts, stages
 from memcalc.estimates.profiles import of_batch_and_length
-from memcalc.estimates.states import Group, Setting, make_groups, make_setting, state_lines
+from memcalc.estimates.states import Group, Setting, buffer_lines, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
 from memcalc.formulas.overhead import overhead, reserved_bytes
 from memcalc.formulas.precision import precision
@@ -306,7 +306,7 @@ def _played(architecture: Architecture, setting: Setting, stage: Stage) -> Rank:
 def _rank(setting: Setting, stage: Stage) -> Rank:
     groups = make_groups(setting.run, stage)
     lines = [entry for group in groups for entry in state_lines(setting, group)]
-    lines += communication_lines(setting, stage, groups)
+    lines += (*buffer_lines(setting, stage), *communication_lines(setting, stage, groups))
     sums = totals(lines, COMPONENTS)
     moment = optimizer_moment(setting, groups, sums["gpu"]["gradients"])
     return Rank(stage, setting, tuple(groups), tuple(lines), sums, moment)

@@ -22,10 +22,6 @@ SETTINGS = (("bf16", "sdpa", "256"), ("bf16-amp", "sdpa", "160"), ("fp32", "eage
 SMALL = 16_384  # bytes of a block that rounding and single numbers make
 # (preset, block) → why PyTorch's ledger differs by more
 KNOWN: dict[tuple[str, str], str] = {
-    ("gpt-neo-125m", "steady"): "a causal mask of the whole context in each layer, a buffer",
-    ("starcoderbase-1b", "steady"): "a causal mask of the whole context, a buffer",
-    ("gpt-j-6b", "steady"): "sines of the whole context in each layer, a buffer",
-    ("minimax-text-01", "steady"): "the decays of a block in each layer, buffers",
     ("qwen3-next-80b-a3b", "layers/linear_attention"): "padded chunks under autocast",
     ("gpt-j-6b", "layers/attention"): "sines of every token, gathered anew in each layer",
     ("gpt-j-6b", "rotary tables and masks"): "sines of every token, gathered anew in each layer",

@@ -7,8 +7,10 @@ from memcalc.blocks.architecture import Architecture, Named
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
+from memcalc.blocks.ledger import Buffer
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.tape import BYTE
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import (
     attention,
@@ -30,10 +32,10 @@ def gpt2(c: Config) -> Architecture:
 
 def gpt_bigcode(c: Config) -> Architecture:
     """StarCoder 1: a GPT-2 with one key-value head."""
-    return _gpt2(c, kv_heads=1 if c.flag("multi_query") else 0)
+    return _gpt2(c, kv_heads=1 if c.flag("multi_query") else 0, buffers=_mask(c))
 
 
-def _gpt2(c: Config, *, kv_heads: int = 0, transposed: bool = False) -> Architecture:
+def _gpt2(c: Config, *, kv_heads: int = 0, transposed: bool = False, buffers: tuple[Buffer, ...] = ()) -> Architecture:
     if c.flag("add_cross_attention", False):
         raise Unsupported(f"{c.place}: add_cross_attention (a decoder that reads an encoder) is not modelled for GPT-2")
     norm, dropout = layer_norm(c), c.number("resid_pdrop")
@@ -50,17 +52,24 @@ def _gpt2(c: Config, *, kv_heads: int = 0, transposed: bool = False) -> Architec
         output_dropout=dropout,
     )
     layer = pre_norm(norm, block, plain_mlp(c, transposed=transposed, dropout=dropout))
-    return decoder(c, layer, norm, embedding=_learned_positions(c, dropout=c.number("embd_pdrop")))
+    embedding = replace(_learned_positions(c, dropout=c.number("embd_pdrop")), buffers=buffers)
+    return decoder(c, layer, norm, embedding=embedding)
+
+
+def _mask(c: Config) -> tuple[Buffer, ...]:
+    """A causal mask of the whole context, kept as a buffer of booleans."""
+    return (Buffer(c.integer("max_position_embeddings") ** 2, BYTE),)
 
 
 def gpt_neo(c: Config) -> Architecture:
     """Full and windowed layers take turns."""
     norm, dropout = layer_norm(c), c.number("resid_dropout", 0.0)
+    traits: dict[str, Any] = {"scores": "in fp32", "output_dropout": dropout, "buffers": _mask(c)}
     layers = windowed(
         _gpt_neo_windows(c),
         lambda window: pre_norm(
             norm,
-            full_attention(c, output_bias=True, rotary=False, window=window, scores="in fp32", output_dropout=dropout),
+            full_attention(c, output_bias=True, rotary=False, window=window, **traits),
             plain_mlp(c, dropout=dropout),
         ),
     )

@@ -6,6 +6,8 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
+from memcalc.blocks.ledger import Buffer
+from memcalc.blocks.tape import FP32
 from memcalc.readers.hf.common import (
     attention,
     decoder,
@@ -31,10 +33,12 @@ def codegen(c: Config) -> Architecture:
 def _gptj(c: Config, *, fused: bool) -> Architecture:
     """Attention without biases; a head with one."""
     norm, dropout = layer_norm(c), c.number("resid_pdrop", 0.0)
+    rotary_dim = c.integer("rotary_dim", low=0)
     block = full_attention(
         c,
         fused=fused,
-        rotary_dim=c.integer("rotary_dim", low=0),
+        rotary_dim=rotary_dim,
+        buffers=(Buffer(c.integer("max_position_embeddings") * (rotary_dim or c.integer("hidden_size")), FP32),),  # sines
         scores="in fp32",
         dropout=c.number("attn_pdrop", 0.0),
         output_dropout=dropout,
