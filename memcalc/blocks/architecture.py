@@ -146,6 +146,7 @@ class Architecture:
     quantization: Quantization = UNQUANTISED
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    wide_stream: bool = False  # the residual stream is fp32 whatever the type of the weights (residual_in_fp32)
     rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers
 
     @cached_property

@@ -30,6 +30,7 @@ class Head:
         """Logits, [tokens, vocabulary], in the compute type."""
         width = -(-self.vocabulary // p.tp)
         x = ops.scale(t, x) if self.input_scaled else x
+        x = ops.cast(t, x, p.compute) if p.wide_stream and not p.autocast else x
         logits = ops.linear(
             t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width, frozen=not self._trained(p)
         )

@@ -9,7 +9,7 @@ from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.operations import add
+from memcalc.blocks.operations import add, cast
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.tape import Size, Step, Tape, Var
@@ -125,7 +125,7 @@ def reads_tokens(blocks: Named) -> bool:
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for branch in branches(layer):
-        y = x
+        y = cast(tape, x, profile.weights) if profile.wide_stream else x
         closing = branch[-1] if layer.normalises_sum else None
         if closing:
             branch = branch[:-1]

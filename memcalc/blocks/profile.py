@@ -106,12 +106,13 @@ class Profile(NamedTuple):
     sequence_parallel: bool = False
     source: float = 1.0  # tokens of the encoder for each token of the decoder
     batch: int = 1  # sequences of a micro-batch, where a model has something that all of them share
+    wide_stream: bool = False  # the residual stream is fp32 without autocast too (Mamba's residual_in_fp32)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
 
     @property
     def residual(self) -> int:
         """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it."""
-        return FP32 if self.autocast else self.compute
+        return FP32 if self.autocast or self.wide_stream else self.compute
 
     def padding(self, chunk: int) -> float:
         """How many times the sequence's tokens a scan over chunks of `chunk` tokens computes."""

@@ -53,6 +53,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         adapter_dropout=run.lora_dropout,
         quantised=run.method == "qlora",
         saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
+        wide_stream=architecture.wide_stream,
         tp=p.tp,
         cp=p.cp,
         cp_kind=p.cp_kind,

