@@ -68,6 +68,17 @@ class Form(NamedTuple):
     gradients: int
     communication: int
 
+    @property
+    def constant(self) -> float:
+        """Bytes whatever the batch and the length."""
+        return self.activations.fixed + self.gradients + self.communication
+
+    def covers(self, other: "Form") -> bool:
+        """Never smaller than the other, whatever the batch and the length."""
+        mine, theirs = self.activations, other.activations
+        larger = mine.token >= theirs.token and mine.pair >= theirs.pair and mine.position >= theirs.position
+        return larger and self.constant >= other.constant
+
 
 class Kind(NamedTuple):
     """One kind of layer."""
@@ -127,15 +138,33 @@ def forms(setup: Setup) -> Forms:
 
 
 def _candidates(all_forms: list[Form]) -> tuple[Form, ...]:
-    """The moments that no other one covers, whatever the batch and the length."""
+    """The moments that can be the highest at some batch and length."""
     kept: list[Form] = []
-    for form in sorted(all_forms, key=lambda f: (f.activations, f.gradients + f.communication), reverse=True):
-        rest = form.gradients + form.communication
-        if not any(
-            other.activations.covers(form.activations) and other.gradients + other.communication >= rest for other in kept
-        ):
+    for form in sorted(all_forms, key=lambda f: (f.activations, f.constant), reverse=True):
+        if not any(other.covers(form) for other in kept):
             kept.append(form)
-    return tuple(kept)
+    alike: dict[tuple[float, float], list[Form]] = {}
+    for form in kept:
+        alike.setdefault((form.activations.pair, form.activations.position), []).append(form)
+    highest = {form for forms in alike.values() for form in _envelope(forms)}
+    return tuple(form for form in kept if form in highest)
+
+
+def _envelope(forms: list[Form]) -> list[Form]:
+    """Of straight lines over the tokens, those that are the highest somewhere; none covers another."""
+    out: list[Form] = []
+    for form in sorted(forms, key=lambda f: f.activations.token):
+        while len(out) > 1 and _below(out[-2], out[-1], form):
+            out.pop()
+        out.append(form)
+    return out
+
+
+def _below(flat: Form, middle: Form, steep: Form) -> bool:
+    """Whether the steep line has crossed the flat one before the middle one does."""
+    rise = middle.activations.token - flat.activations.token, steep.activations.token - flat.activations.token
+    fall = flat.constant - middle.constant, flat.constant - steep.constant
+    return fall[1] * rise[0] <= fall[0] * rise[1]
 
 
 def _layer_forms(setup: Setup, kinds: list[Kind], base: Size, head: int, root: int) -> Iterator[Form]:

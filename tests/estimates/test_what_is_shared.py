@@ -1,4 +1,4 @@
-"""Runs of one architecture that differ in batch and length alone share what they played, and must not notice it."""
+"""What is worked out once for all batches and lengths: ranks that runs share, and the moments that can be the peak."""
 
 from typing import Any
 
@@ -38,3 +38,11 @@ def test_the_order_of_estimates_changes_none(preset: str, setting: dict[str, Any
     runs = [Training(precision="bf16", seq_len=length, micro_batch=batch, **setting) for length, batch in SIZES]
     shared = architecture(preset)
     assert [estimate(shared, run).peak for run in runs] == [estimate(architecture(preset), run).peak for run in runs]
+
+
+@pytest.mark.parametrize("length", [1, 130, 1000, 5000, 100_000])
+@pytest.mark.parametrize("preset", [*PRESETS, "llama-3.2-1b", "gpt2"])
+def test_the_moments_that_are_kept_hold_the_peak(preset: str, length: int) -> None:
+    """Moments that can never be the highest are left out before batch and length are known."""
+    evaluated = estimate(architecture(preset), Training(seq_len=length, micro_batch=2)).evaluated
+    assert max(moment.bytes for moment in evaluated.candidates) == max(moment.bytes for moment in evaluated.moments())
