@@ -1,7 +1,6 @@
 """Weight files: exact bytes, roles and formats from the headers of safetensors and GGUF, alone or in sets."""
 
 import json
-import time
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -92,13 +91,9 @@ def test_shards_without_an_index_are_a_set_too(tmp_path: Path, weight_files: Any
     assert len(read_weights(str(tmp_path)).tensors) == 3
 
 
-def test_two_hundred_shards_take_less_than_a_second(tmp_path: Path, weight_files: Any) -> None:
-    index = sharded(tmp_path, weight_files, 200, each=60)
-    start = time.process_time()
-    stored = read_weights(str(index))
-    took = time.process_time() - start
-    assert len(stored.tensors) == 12_000
-    assert took < 1, f"{took:.2f} s of CPU time"
+def test_two_hundred_shards_are_one_set(tmp_path: Path, weight_files: Any) -> None:
+    """How long that takes, benchmarks/headers.py says."""
+    assert len(read_weights(str(sharded(tmp_path, weight_files, 200, each=60))).tensors) == 12_000
 
 
 def test_an_index_alone_gives_its_totals_and_says_what_is_unknown(tmp_path: Path, weight_files: Any) -> None:
