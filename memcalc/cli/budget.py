@@ -4,11 +4,10 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, FLOPS, NUMBER, output_options, preset_option, show
+from memcalc.cli.options import COUNT, FLOPS, NUMBER, SHARE, output_options, preset_option, show
 from memcalc.errors import InputError
 
 REFERENCES = ("a100-sxm4-80", "h100-sxm-80", "v100-sxm2-32")  # what people count in
-HARDWARE = ("gpus", "days", "gpu_hours", "mfu", "hfu", "cost")  # one of these in place of a run's own
 
 
 class Days(click.ParamType[float]):
@@ -30,20 +29,6 @@ class Days(click.ParamType[float]):
                 self.fail(str(error), param, ctx)
 
 
-class Share(click.ParamType[float]):
-    """A share of 1, as such or in percent: 0.4, 40%."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, str) and value.endswith("%"):
-            return NUMBER.convert(value[:-1], param, ctx) / 100
-        share = NUMBER.convert(value, param, ctx)
-        if share > 2:
-            self.fail(f"{value!r:.40} is more than the whole; write 0.4 or 40%", param, ctx)
-        return share
-
-
 class Grid(click.ParamType[float]):
     """kg CO2e a kWh, or grams with a g: 0.385, 385g."""
 
@@ -58,7 +43,7 @@ class Grid(click.ParamType[float]):
         return kilograms
 
 
-DAYS, SHARE, GRID = Days(), Share(), Grid()
+DAYS, GRID = Days(), Grid()
 
 
 @click.command("budget", no_args_is_help=True)
@@ -101,7 +86,8 @@ def budget_command(
     memcalc budget --like gpt-3 --gpu h100 --gpus 1024
     """
     from memcalc.estimates.budget import estimate
-    from memcalc.estimates.runs import recompute, run_budget
+    from memcalc.estimates.runs import like as like_run
+    from memcalc.estimates.runs import recompute
     from memcalc.readers.catalogue import accelerator
     from memcalc.report.budget import report
     from memcalc.specs.budget import Budget
@@ -116,14 +102,7 @@ def budget_command(
         run = training_run(like, presets)
         own = accelerator(run.gpu, presets) if run.gpu else None
         compared = recompute(run, own)
-        keeps = gpu is None and not any(key in given for key in HARDWARE)
-        based = run_budget(run, own, hardware=keeps)
-        taken = {key: getattr(based, key) for key in based.__dataclass_fields__ if getattr(based, key) is not None}
-        if not keeps:
-            taken.pop("mfu", None)
-        if "flops" in given or "pf_days" in given:
-            taken.pop("tokens", None)
-        given = taken | given
+        given = like_run(run, own, given, other_gpu=gpu is not None)
         name, gpu = run.name, gpu or run.gpu or None
     if model is not None:
         from memcalc.readers.models import read_model

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, FLOPS, NUMBER, output_options, preset_option, show
+from memcalc.cli.options import COUNT, FLOPS, NUMBER, SHARE, output_options, preset_option, show
 
 
 @click.command("chinchilla", no_args_is_help=True)
@@ -12,7 +12,7 @@ from memcalc.cli.options import COUNT, FLOPS, NUMBER, output_options, preset_opt
 @click.option("--pf-days", type=NUMBER, help="Budget in petaFLOP/s-days.")
 @click.option("--gpu-hours", type=NUMBER, help="Budget in GPU-hours of a --gpu at an --mfu.")
 @click.option("--gpu", metavar="NAME", help="Accelerator of those hours, as in `memcalc gpus`.")
-@click.option("--mfu", type=NUMBER, help="Share of its dense peak that training uses.  [default: 0.4]")
+@click.option("--mfu", type=SHARE, help="Share of its dense peak that training uses.  [default: 0.4]")
 @click.option("--params", type=COUNT, help="Parameters: asks for the tokens. With --tokens: how far is this from optimal?")
 @click.option("--model", metavar="MODEL", help="The same, of a preset or config.json (active parameters).")
 @click.option("--tokens", type=COUNT, help="Training tokens: asks for the parameters.")

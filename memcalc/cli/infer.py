@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import BYTES, COUNT, output_options, preset_option, show
+from memcalc.cli.options import BYTES, COUNT, SHARE, output_options, preset_option, show
 
 
 @click.command("infer", no_args_is_help=True)
@@ -33,7 +33,7 @@ from memcalc.cli.options import BYTES, COUNT, output_options, preset_option, sho
 @click.option("--ep", type=COUNT, help="Expert parallel degree.")
 @click.option("--dp", type=COUNT, help="Replicas, each with --batch requests of its own.")
 @click.option(
-    "--gpu-memory-utilization", type=float, help="Share of the GPU that the engine may take.  [default: the engine's]"
+    "--gpu-memory-utilization", type=SHARE, help="Share of the GPU that the engine may take.  [default: the engine's]"
 )
 @click.option("--kv-cache-memory", type=BYTES, help="Memory of the cache on each GPU, in place of that share: 58.11GiB.")
 @click.option("--max-batched-tokens", type=COUNT, help="Tokens in one forward pass.  [default: the engine's]")
@@ -45,9 +45,9 @@ from memcalc.cli.options import BYTES, COUNT, output_options, preset_option, sho
 @click.option("--lora-rank", type=COUNT, help="Their rank.  [default: 16]")
 @click.option("--draft", metavar="MODEL", help="Draft model of speculative decoding.")
 @click.option("--draft-tokens", type=COUNT, help="Tokens that it guesses in a step.  [default: 4]")
-@click.option("--mfu", type=float, help="Share of the peak FLOP/s that prefill reaches.  [default: a published one]")
-@click.option("--mbu", type=float, help="Share of the memory bandwidth that decode reaches.  [default: a published one]")
-@click.option("--link-efficiency", type=float, help="Share of the link's bandwidth.  [default: a published one]")
+@click.option("--mfu", type=SHARE, help="Share of the peak FLOP/s that prefill reaches.  [default: a published one]")
+@click.option("--mbu", type=SHARE, help="Share of the memory bandwidth that decode reaches.  [default: a published one]")
+@click.option("--link-efficiency", type=SHARE, help="Share of the link's bandwidth.  [default: a published one]")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option
 @output_options

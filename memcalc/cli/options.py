@@ -10,61 +10,27 @@ from memcalc.errors import InputError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Count(click.ParamType[int]):
-    """A whole number as people write it: 4096, 32k, 7B."""
+class Amount(click.ParamType[int]):
+    """A whole amount as people write it; `parser` is the function of memcalc.units that reads it."""
 
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        from memcalc.units import parse_count
-
-        try:
-            return parse_count(value)
-        except InputError as error:
-            self.fail(str(error), param, ctx)
-
-
-COUNT = Count()
-
-
-class Flops(click.ParamType[int]):
-    """An amount of compute as people write it: 5.76e23, 576 ZFLOP, 3640 PF-days."""
-
-    name = "flops"
+    def __init__(self, name: str, parser: str) -> None:
+        self.name, self._parser = name, parser
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        from memcalc.units import parse_flops
+        from memcalc import units
 
         try:
-            return parse_flops(value)
+            parsed: int = getattr(units, self._parser)(value)
         except InputError as error:
             self.fail(str(error), param, ctx)
+        return parsed
 
 
-FLOPS = Flops()
-
-
-class Bytes(click.ParamType[int]):
-    """An amount of memory as people write it: 40GiB, 512MB."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        from memcalc.units import parse_bytes
-
-        try:
-            return parse_bytes(value)
-        except InputError as error:
-            self.fail(str(error), param, ctx)
-
-
-BYTES = Bytes()
+COUNT = Amount("number", "parse_count")  # 4096, 32k, 7B
+FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
+BYTES = Amount("bytes", "parse_bytes")  # 40GiB, 512MB
 
 
 class Number(click.ParamType[float]):
@@ -88,6 +54,23 @@ class Number(click.ParamType[float]):
 
 
 NUMBER = Number()
+
+
+class Share(click.ParamType[float]):
+    """A share of 1, as such or in percent: 0.4, 40%."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and value.endswith("%"):
+            return NUMBER.convert(value[:-1], param, ctx) / 100
+        share = NUMBER.convert(value, param, ctx)
+        if share > 2:
+            self.fail(f"{value!r:.40} is more than the whole; write 0.4 or 40%", param, ctx)
+        return share
+
+
+SHARE = Share()
 
 
 class Words(click.ParamType[tuple[str, ...]]):

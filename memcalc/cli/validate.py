@@ -27,7 +27,8 @@ def validate_command(
     from memcalc.formulas.serving_engines import SERVING_ENGINES
     from memcalc.readers.measured import cases, served_cases
     from memcalc.report.validation import report
-    from memcalc.specs.measured import GRADES, KINDS
+    from memcalc.specs.measured import KINDS
+    from memcalc.specs.published import GRADES
     from memcalc.specs.rules import Choice, SpecError
     from memcalc.specs.served import QUANTITIES
 

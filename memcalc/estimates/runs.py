@@ -1,6 +1,8 @@
 """Published training runs recomputed: what memcalc makes of their parameters and tokens, beside what they report."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from memcalc.estimates.budget import BudgetEstimate, estimate
 from memcalc.formulas.compute import accelerator_hours, palm_training_flops
@@ -51,6 +53,21 @@ def recompute(run: TrainingRun, gpu: Accelerator | None) -> Recomputed:
         Comparison("co2e_kg", run.co2e_kg, found.co2e_kg if run.grid_intensity else None, "that energy × grid"),
     )
     return Recomputed(run, found, attention, rows)
+
+
+HARDWARE = ("gpus", "days", "gpu_hours", "mfu", "hfu", "cost")  # one of these stands in place of a run's own
+
+
+def like(run: TrainingRun, gpu: Accelerator | None, given: Mapping[str, Any], *, other_gpu: bool) -> dict[str, Any]:
+    """A budget's settings: a published run's, unless `given` says otherwise; its hours and MFU are those of its hardware."""
+    keeps = not other_gpu and not any(key in given for key in HARDWARE)
+    based = run_budget(run, gpu, hardware=keeps)
+    taken = {field.name: value for field in fields(based) if (value := getattr(based, field.name)) is not None}
+    if not keeps:
+        taken.pop("mfu", None)
+    if "flops" in given or "pf_days" in given:
+        taken.pop("tokens", None)
+    return {**taken, **given}
 
 
 def run_budget(run: TrainingRun, gpu: Accelerator | None, *, hardware: bool = True) -> Budget:

@@ -1,9 +1,10 @@
 """One published measurement of training memory: what was measured, where it is published, and the run in memcalc's words."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
-from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+from memcalc.specs.published import MAX_BYTES, Published
+from memcalc.specs.rules import Choice, Range, SpecError
 from memcalc.specs.training import Training
 
 # What the number counts, and the field of the estimate it compares with.
@@ -14,43 +15,23 @@ KINDS = {
     "device": "device",  # nvidia-smi, NVML: with the CUDA context
 }
 ROLES = ("measurement", "oom", "computed")  # oom: ran out of memory; computed: a formula's value, printed as if measured
-GRADES = ("A", "B", "C")  # A: fully specified; B: with the assumptions listed; C: not a measurement
-MAX_BYTES = 10**15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measured(Published):
     """A row of presets/measured. Either `run` says how it was made, or `unpredictable` why that cannot be said."""
 
-    id: str
-    citation: str
-    framework: str
-    version: str = ""
-    model: str = ""  # a preset's name …
-    architecture: dict[str, Any] | None = None  # … or a config's keys, for a model that has no preset
-    named: str  # as the source names the model
-    gpu: str = ""  # a preset's name, where there is one
-    gpu_named: str = ""
-    generation: str = ""  # of that GPU (sm_90), read from its preset
-    usable: Annotated[int, Range(1, MAX_BYTES)] | None = None  # bytes of the GPU, where the source says
     role: Annotated[str, Choice(ROLES)]
-    grade: Annotated[str, Choice(GRADES)]
     kind: Annotated[str, Choice(tuple(KINDS))] | None = None
     value: Annotated[int, Range(1, MAX_BYTES)] | None = None  # bytes
     printed: str = ""  # value and unit as published
     also: dict[str, int] = field(default_factory=dict)  # the same run by other kinds
-    assumptions: tuple[str, ...] = ()
     run: Training | None = None
-    unpredictable: str = ""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        if not self.citation.strip():
-            raise SpecError("a measurement without a citation is hearsay", "citation")
-        if (self.model == "") == (self.architecture is None):
-            raise SpecError("give the name of a preset or an architecture, one of them", "model", "architecture")
+        super().__post_init__()
+        if not self.model and self.architecture is None:
+            raise SpecError("what was trained? give the name of a preset or an architecture", "model", "architecture")
         if (self.run is None) == (self.unpredictable == ""):
             raise SpecError("give the run, or say why it cannot be predicted", "run", "unpredictable")
         if (self.role == "oom") != (self.value is None):

@@ -1,10 +1,10 @@
 """One published measurement of serving memory: what was read off, where it is published, and the run in memcalc's words."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
-from memcalc.specs.measured import GRADES, MAX_BYTES
-from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+from memcalc.specs.published import MAX_BYTES, Published
+from memcalc.specs.rules import Choice, Range, SpecError
 from memcalc.specs.serving import Serving
 
 # What a number counts, and its unit. Each has one function that predicts it, in estimates/validation_serving.py.
@@ -24,37 +24,17 @@ ROLES = ("measurement", "computed")  # computed: a formula's value, printed as i
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class Served(Published):
     """A row of presets/measured with a [serving] table. Either `serving` says how it was run, or `unpredictable` why not."""
 
-    id: str
-    citation: str
-    framework: str
-    version: str = ""
-    model: str = ""  # a preset's name …
-    architecture: dict[str, Any] | None = None  # … or a config's keys, for a model that has no preset
-    named: str  # as the source names the model
-    gpu: str = ""  # a preset's name, where there is one
-    gpu_named: str = ""
-    generation: str = ""  # of that GPU (sm_90), read from its preset
-    usable: Annotated[int, Range(1, MAX_BYTES)] | None = None  # bytes that a process can allocate, where the source says
     cache: Annotated[int, Range(1, MAX_BYTES)] | None = None  # bytes of the cache's memory, where the source says
     role: Annotated[str, Choice(ROLES)]
-    grade: Annotated[str, Choice(GRADES)]
     measured: dict[str, float] = field(default_factory=dict)  # by quantity, in its unit
     unpredicted: dict[str, str] = field(default_factory=dict)  # quantities that the source has and memcalc does not: why
-    assumptions: tuple[str, ...] = ()
     serving: Serving | None = None
-    unpredictable: str = ""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        if not self.citation.strip():
-            raise SpecError("a measurement without a citation is hearsay", "citation")
-        if self.model and self.architecture is not None:
-            raise SpecError("give the name of a preset or an architecture, one of them", "model", "architecture")
+        super().__post_init__()
         if (self.serving is None) == (self.unpredictable == ""):
             raise SpecError("give the run, or say why it cannot be predicted", "serving", "unpredictable")
         if self.serving and not (self.model or self.architecture):
