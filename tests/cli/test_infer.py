@@ -120,7 +120,7 @@ REFUSED = (
     ("infer MODEL --tp 3", ("--tp: ", "32 attention heads")),
     ("infer MODEL --pp 33", ("--pp: ", "32 layers")),
     ("infer MODEL --ep 2", ("--ep: ",)),
-    ("infer MODEL --gpu-memory-utilization 90", ("--gpu-memory-utilization: ", "write 0.4 or 40%")),
+    ("infer MODEL --gpu-memory-utilization 90", ("--gpu-memory-utilization", "write 0.4 or 40%")),
     ("infer MODEL --gpu-memory-utilization 1.5", ("--gpu-memory-utilization: ", "between 0.01 and 1.0")),
     ("infer MODEL --gpu-memory-utilization nan", ("--gpu-memory-utilization: ", "nan")),
     ("infer MODEL --gpu h1000", ("unknown GPU 'h1000'", "did you mean")),
