@@ -212,6 +212,7 @@ def test_changed_safetensors_bytes(tmp_path: Path, edits: list[Edit]) -> None:
 
 @relaxed
 @given(edits=edits)
+@example(edits=[(136, 47)])  # a single number in blocks
 def test_changed_gguf_bytes(tmp_path: Path, edits: list[Edit]) -> None:
     survives(tmp_path / "model.gguf", mutated(GOOD_GGUF, edits))
 

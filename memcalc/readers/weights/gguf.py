@@ -162,8 +162,9 @@ def _tensor(reader: _Reader, file: str) -> tuple[int, StoredTensor]:
     if kind not in TYPES:
         raise reader.source.error(f"{shown} is of the unknown ggml type {kind}")
     stored, elements = number_format(TYPES[kind]), prod(shape)
-    if (shape[-1] if shape else 1) % stored.block_size:
-        raise reader.source.error(f"{shown}: rows of {shape[-1]:,} are no whole {stored.name} blocks of {stored.block_size}")
+    row = shape[-1] if shape else 1
+    if row % stored.block_size:
+        raise reader.source.error(f"{shown}: rows of {row:,} are no whole {stored.name} blocks of {stored.block_size}")
     return offset, StoredTensor(name, stored.name, shape, stored.bytes_for(elements), file)
 
 
