@@ -12,7 +12,19 @@ if TYPE_CHECKING:
 CONTEXT = 4096  # tokens, where nothing is said and the model reaches that far
 
 
-class Answer:
+class Reported:
+    """What has a report, as a person reads it and as a machine does."""
+
+    def report(self) -> "Report":
+        """What the command line shows: a document for machines, tables for people."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of the command line."""
+        return self.report().document
+
+
+class Answer(Reported):
     """An estimate that knows its model and its accelerator; the estimate itself is the other base of a subclass."""
 
     model: Model
@@ -27,14 +39,6 @@ class Answer:
     def fits(self) -> bool | None:
         """Whether it fits into the accelerator; None where none was named."""
         return None if self.headroom is None else self.headroom >= 0
-
-    def report(self) -> "Report":
-        """What the command line shows: a document for machines, tables for people."""
-        raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of the command line."""
-        return self.report().document
 
     def _line(self, what: str, gpus: int, device: int) -> str:
         where = f"{gpus} × {self.gpu.name if self.gpu else 'GPU'}"

@@ -8,6 +8,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
 from memcalc.estimates.budget import BudgetEstimate, estimate
 from memcalc.estimates.runs import Recomputed
+from memcalc.sizing.answer import Reported
 from memcalc.sizing.settings import settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.budget import Budget
@@ -21,21 +22,16 @@ REFERENCES = ("a100-sxm4-80", "h100-sxm-80", "v100-sxm2-32")  # what people coun
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class SizedBudget(BudgetEstimate):
+class SizedBudget(Reported, BudgetEstimate):
     """The budget, with the name of what is trained and the published run that it is like."""
 
     name: str = ""
     like: Recomputed | None = None
 
     def report(self) -> "Report":
-        """What the command line shows: a document for machines, tables for people."""
         from memcalc.report.budget import report
 
         return report(self.name, self, self.like)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of the command line."""
-        return self.report().document
 
     def __repr__(self) -> str:
         return f"<budget of {self.name or 'a model':.60}: {format_flops(self.flops)}, {self.pf_days:,.4g} PF-days>"

@@ -1,6 +1,7 @@
 """What was said, however it was said, as one flat mapping; and what a setting needs beside it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 from memcalc.errors import nearest
@@ -18,15 +19,26 @@ class Need(NamedTuple):
     message: str
 
 
-def fields_of(spec: Any) -> tuple[str, ...]:
+def fields_of(spec: type) -> tuple[str, ...]:
     """The names of a spec's fields."""
-    return tuple(spec.__dataclass_fields__)
+    return tuple(getattr(spec, "model_fields", None) or spec.__dataclass_fields__)  # type: ignore[attr-defined]
 
 
 def given(spec: Any) -> dict[str, Any]:
-    """What a spec was given, by field: what differs from the defaults."""
-    default = type(spec)()
-    return {name: value for name in fields_of(spec) if (value := getattr(spec, name)) != getattr(default, name)}
+    """What a spec was given, by field; of a dataclass, which does not remember it, what differs from its defaults."""
+    names = getattr(spec, "model_fields_set", None)
+    if names is None:
+        defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(spec)}
+        names = [name for name, default in defaults.items() if getattr(spec, name) != default]
+    return {name: getattr(spec, name) for name in names}
+
+
+def changed(spec: T, **values: Any) -> T:
+    """A copy of a spec with other values."""
+    if hasattr(spec, "model_copy"):
+        copy: T = spec.model_copy(update=values)
+        return copy
+    return replace(spec, **values)  # type: ignore[type-var]
 
 
 def settled(
