@@ -293,7 +293,7 @@ def test_every_door_refuses_the_same_way(question: Question, words: str, memcalc
 
 @pytest.mark.parametrize("table", [{}, {"parallelism": {"zeroo": 3}}])
 def test_a_name_that_nothing_has_is_refused_with_the_nearest(table: Settings, memcalc: Run, tmp_path: Path) -> None:
-    with pytest.raises(api.SpecError, match="^zeroo: unknown key; did you mean zero"):
+    with pytest.raises(api.SpecError, match=r"^zeroo: unknown key; did you mean zero"):
         api.size_training("llama-3.1-8b", **(table or {"zeroo": 3}))
     path = tmp_path / "memcalc.toml"
     path.write_text(toml(train("llama-3.1-8b"), "q").replace("training = {", "training = { parallelism = { zeroo = 3 }"))

@@ -9,8 +9,6 @@ from memcalc.units import format_bytes
 if TYPE_CHECKING:
     from memcalc.report.report import Report
 
-CONTEXT = 4096  # tokens, where nothing is said and the model reaches that far
-
 
 class Reported:
     """What has a report, as a person reads it and as a machine does."""
@@ -44,8 +42,3 @@ class Answer(Reported):
         where = f"{gpus} × {self.gpu.name if self.gpu else 'GPU'}"
         verdict = "" if self.fits is None else ", fits" if self.fits else ", does not fit"
         return f"<{what} {self.model.name:.60} on {where:.60}: {format_bytes(device)} per GPU{verdict}>"
-
-
-def default_length(context: int | None) -> int | None:
-    """Tokens of a sequence where nothing is said: 4096, or as many as the model reaches; None where that is not known."""
-    return min(CONTEXT, context) if context else None

@@ -9,8 +9,8 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving import Efficiency, ServingEstimate, Speed, estimate, speed
 from memcalc.readers.models import Model, stored_tensors
-from memcalc.sizing.answer import Answer, default_length
-from memcalc.sizing.settings import Need, check_needs, settled
+from memcalc.sizing.answer import Answer
+from memcalc.sizing.settings import Need, check_needs, default_of, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.quantization import CHECKPOINT
@@ -110,8 +110,8 @@ def serving_run(
         said.setdefault("weights", CHECKPOINT)
     if quantization.kv_format:
         said.setdefault("kv_dtype", quantization.kv_format)
-    if length := default_length(architecture.context):
-        said.setdefault("context", length)
+    if architecture.context:
+        said.setdefault("context", min(default_of(Serving, "context"), architecture.context))
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     return Serving(**said)

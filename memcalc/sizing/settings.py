@@ -19,9 +19,15 @@ class Need(NamedTuple):
     message: str
 
 
-def fields_of(spec: type) -> tuple[str, ...]:
-    """The names of a spec's fields."""
-    return tuple(getattr(spec, "model_fields", None) or spec.__dataclass_fields__)  # type: ignore[attr-defined]
+def fields_of(spec: type) -> Mapping[str, Any]:
+    """A spec's fields, by name."""
+    found: Mapping[str, Any] = getattr(spec, "model_fields", None) or spec.__dataclass_fields__  # type: ignore[attr-defined]
+    return found
+
+
+def default_of(spec: type, name: str) -> Any:
+    """What a field of a spec is where nothing is said."""
+    return fields_of(spec)[name].default
 
 
 def given(spec: Any) -> dict[str, Any]:

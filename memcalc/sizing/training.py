@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.readers.models import Model
-from memcalc.sizing.answer import Answer, default_length
-from memcalc.sizing.settings import Need, Settings, check_needs, fields_of, settled
+from memcalc.sizing.answer import Answer
+from memcalc.sizing.settings import Need, Settings, check_needs, default_of, fields_of, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.parallelism import Parallelism
@@ -35,10 +35,6 @@ NEEDS = (
     Need(("pipeline_schedule",), _above_one("pp"), "orders pipeline stages; add pp"),
     Need(("cp_kind",), _above_one("cp"), "says how context-parallel ranks exchange keys and values; add cp"),
     Need(("expert_imbalance",), _above_one("ep"), "is about ranks that hold different experts; add ep"),
-    Need(("pad_to_capacity",), lambda said: "capacity_factor" in said,
-         "pads each expert's rows to its capacity; add a capacity_factor"),
-    Need(("recompute_every", "recompute_layers"), lambda said: said.get("recompute") == "full",
-         "says which layers are recomputed; add recompute full"),
 )  # fmt: skip
 
 
@@ -98,8 +94,8 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
     parallelism = Parallelism(**{name: said.pop(name) for name in fields_of(Parallelism) if name in said})
-    if architecture and (length := default_length(architecture.context)):
-        said.setdefault("seq_len", length)
+    if architecture and architecture.context:
+        said.setdefault("seq_len", min(default_of(Training, "seq_len"), architecture.context))
     return Training(parallelism=parallelism, **said)
 
 
