@@ -12,14 +12,14 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add, cast
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.blocks.tape import Size, Step, Tape, Tensor, Var
 from memcalc.errors import Unsupported
 
 
 class Played(NamedTuple):
     """What one layer adds to the timeline; sizes in bytes, as forms in tokens and pairs."""
 
-    saved: tuple[tuple[str, Size], ...]  # every tensor kept for the backward pass
+    saved: tuple[Tensor, ...]  # every tensor kept for the backward pass
     saved_bytes: Size
     input_bytes: Size  # all that is kept under full recomputation
     peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
@@ -59,43 +59,65 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
     if any(isinstance(block, Projection) for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
-    tape = Tape()
-    x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
-    if layer.bridge:
-        return _bridge(layer, profile, hidden, keep_gradients)
-    if layer.crosses:
-        tape.source = Var(x.elements * profile.source, x.each, True, "source", outside=True)
-        tape.carried.append(tape.source)
-    output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
-    saved = tape.saved()
-    total = tape.saved_bytes()
+    tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
     peaks = tape.backward(output, gradients=keep_gradients)
-    chosen = tape.chosen_bytes()
+    saved = tuple(var.tensor for var in tape.saved())
+    if layer.bridge:
+        # recomputed layers keep the source as it is, whatever autocast casts it to
+        chosen = tape.carried[-1].bytes if profile.autocast else Size()
+        inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
+        return Played(inside, tape.saved_bytes(), Size(), peaks, _gradients(tape), chosen)
     played = Played(
-        tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen,
+        saved, tape.saved_bytes(), x.bytes, peaks, _gradients(tape), tape.chosen_bytes(),
         passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
     return _stretched(played, profile.source) if layer.source else played
+
+
+def alive_in_layer(
+    layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True
+) -> tuple[Tensor, ...]:
+    """The tensors that peak number `which` of `play` consists of."""
+    tape, _, output = _onto_tape(layer, profile, hidden, input_grad)
+    alive = tape.alive(output, which, gradients=keep_gradients)
+    return _longer_tensors(alive, profile.source) if layer.source else alive
+
+
+def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
+    """A layer's tape, its input and its result."""
+    tape = Tape()
+    x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
+    if layer.bridge:
+        return tape, x, _bridge(tape, layer, profile, hidden)
+    if layer.crosses:
+        tape.source = Var(x.elements * profile.source, x.each, True, "source", outside=True)
+        tape.carried.append(tape.source)
+    return tape, x, _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
 
 
 def _stretched(played: Played, by: float) -> Played:
     """The same over `by` times as many tokens a sequence."""
     if by == 1:
         return played
-
-    def longer(size: Size) -> Size:
-        return Size(size.token * by, size.pair * by * by, size.fixed)
-
     return played._replace(
-        saved=tuple((name, longer(size)) for name, size in played.saved), saved_bytes=longer(played.saved_bytes),
-        input_bytes=longer(played.input_bytes), peaks=tuple(longer(size) for size in played.peaks),
-        chosen=longer(played.chosen),
+        saved=_longer_tensors(played.saved, by), saved_bytes=_longer(played.saved_bytes, by),
+        input_bytes=_longer(played.input_bytes, by), peaks=tuple(_longer(size, by) for size in played.peaks),
+        chosen=_longer(played.chosen, by),
     )  # fmt: skip
 
 
-def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -> Played:
+def _longer(size: Size, by: float) -> Size:
+    return Size(size.token * by, size.pair * by * by, size.fixed)
+
+
+def _longer_tensors(tensors: tuple[Tensor, ...], by: float) -> tuple[Tensor, ...]:
+    if by == 1:
+        return tensors
+    return tuple(tensor._replace(elements=_longer(tensor.elements, by)) for tensor in tensors)
+
+
+def _bridge(tape: Tape, layer: Layer, profile: Profile, hidden: int) -> Var | None:
     """The encoder's exit, whose result all of the decoder's layers read, and the decoder's entry."""
-    tape = Tape()
     source = Var(Size(token=hidden * profile.stream * profile.source), profile.residual, True, "input")
     x: Var | None = None
     for path, block in layer.blocks:
@@ -111,11 +133,7 @@ def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -
         else:
             x = _forward(block, tape, profile, x)
     tape.carried.append(source)
-    peaks = tape.backward(x, gradients=keep_gradients)
-    saved = tuple((f"bridge/{v.label}", v.bytes) for v in tape.saved())
-    # recomputed layers keep the source as it is, whatever autocast casts it to
-    chosen = source.bytes if profile.autocast else Size()
-    return Played(saved, tape.saved_bytes(), Size(), peaks, _gradients(tape), chosen)
+    return x
 
 
 def reads_tokens(blocks: Named) -> bool:
@@ -157,7 +175,7 @@ def _parallel(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
 class PlayedExit(NamedTuple):
     """Final norm, head and loss."""
 
-    saved: tuple[tuple[str, Size], ...]
+    saved: tuple[Tensor, ...]
     saved_bytes: Size
     loss_held: Size  # alive in the loss beside what is saved
     peaks: tuple[Size, ...]
@@ -167,6 +185,21 @@ class PlayedExit(NamedTuple):
 @lru_cache(maxsize=1024)
 def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
     """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
+    tape, output, held = _exit_onto_tape(blocks, profile, hidden)
+    peaks = tape.backward(output, gradients=keep_gradients)
+    return PlayedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
+
+
+def alive_in_exit(
+    blocks: Named, profile: Profile, hidden: int, which: int, *, keep_gradients: bool = True
+) -> tuple[Tensor, ...]:
+    """The tensors that peak number `which` of `play_exit` consists of."""
+    tape, output, _ = _exit_onto_tape(blocks, profile, hidden)
+    return tape.alive(output, which, gradients=keep_gradients)
+
+
+def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
+    """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
     tape = Tape()
     x = Var(Size(token=hidden * profile.stream), profile.residual, True, "input")
     held, output = Size(), None
@@ -178,27 +211,35 @@ def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: b
                 held = held + x.bytes
         else:
             x = output = _forward(block, tape, profile, x)
-    if held != Size():
-        output = None
-    peaks = tape.backward(output, gradients=keep_gradients)
-    return PlayedExit(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
+    return tape, output if held == Size() else None, held
 
 
 @lru_cache(maxsize=1024)
 def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) -> Played:
     """The embedding and what follows it before the first layer."""
+    tape, x = _entry_onto_tape(blocks, profile)
+    peaks = tape.backward(x, gradients=keep_gradients)
+    saved = tuple(v.tensor for v in tape.saved() if v is not x)  # the first layer keeps its input
+    total = Size()
+    for tensor in saved:
+        total = total + tensor.bytes
+    return Played(saved, total, Size(), peaks, _gradients(tape), flows=x.grad)
+
+
+def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradients: bool = True) -> tuple[Tensor, ...]:
+    """The tensors that peak number `which` of `play_entry` consists of."""
+    tape, x = _entry_onto_tape(blocks, profile)
+    return tape.alive(x, which, gradients=keep_gradients)
+
+
+def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
     tape = Tape()
     x: Var | None = None
     for path, block in blocks:
         tape.path = path
         x = _embed(block, tape, profile) if x is None else _forward(block, tape, profile, x)
     assert x is not None
-    peaks = tape.backward(x, gradients=keep_gradients)
-    saved = tuple((v.label, v.bytes) for v in tape.saved() if v is not x)  # the first layer keeps its input
-    total = Size()
-    for _, size in saved:
-        total = total + size
-    return Played(saved, total, Size(), peaks, _gradients(tape), flows=x.grad)
+    return tape, x
 
 
 def _gradients(tape: Tape) -> float:

@@ -47,6 +47,18 @@ class Size(NamedTuple):
 ZERO = Size()
 
 
+class Tensor(NamedTuple):
+    """A tensor by name, once its tape is gone. `itemsize` 0: not known, `elements` are bytes already."""
+
+    label: str
+    elements: Size
+    itemsize: int = 0
+
+    @property
+    def bytes(self) -> Size:
+        return self.elements * self.itemsize if self.itemsize else self.elements
+
+
 @dataclass(eq=False)
 class Var:
     """A tensor on the tape: elements, bytes of each, whether a gradient flows to it."""
@@ -61,6 +73,10 @@ class Var:
     @property
     def bytes(self) -> Size:
         return self.elements * self.each
+
+    @property
+    def tensor(self) -> Tensor:
+        return Tensor(self.label, self.elements, self.each)
 
 
 class Step(NamedTuple):
@@ -181,13 +197,21 @@ class Tape:
         here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
         gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
         """
-        run = _Backward(self, gradients)
+        return _pareto(self._run_backward(output, gradients).candidates)
+
+    def alive(self, output: Var | None, which: int, *, gradients: bool = True) -> tuple[Tensor, ...]:
+        """The tensors that candidate number `which` of `backward` consists of."""
+        peak = self.backward(output, gradients=gradients)[which]
+        return self._run_backward(output, gradients, peak).found
+
+    def _run_backward(self, output: Var | None, gradients: bool, watched: Size | None = None) -> "_Backward":
+        run = _Backward(self, gradients, watched)
         for var in (*self.carried, output):
             if var is not None:
                 run.receive(var)
         for node in reversed(self.nodes):
             run.execute(node)
-        return _pareto(run.candidates)
+        return run
 
 
 def _storage(var: Var) -> Var:
@@ -196,41 +220,46 @@ def _storage(var: Var) -> Var:
 
 
 class _Buffer:
-    """A gradient in memory, shared by everyone who holds it."""
+    """An allocation of the backward: a temporary, or a gradient shared by everyone who holds it."""
 
-    __slots__ = ("bytes", "holders")
+    __slots__ = ("bytes", "holders", "label")
 
-    def __init__(self, size: Size) -> None:
-        self.bytes = size
+    def __init__(self, size: Size, label: str) -> None:
+        self.bytes, self.label = size, label
         self.holders = 0
 
 
 class _Backward:
-    """Autograd's engine on a tape: nodes in reverse order, saved tensors released once their last user has run."""
+    """Autograd's engine on a tape: nodes in reverse order, saved tensors released once their last user has run.
 
-    def __init__(self, tape: Tape, keep_gradients: bool) -> None:
+    `found` holds what is alive when so many bytes as `watched` are, for the first time.
+    """
+
+    def __init__(self, tape: Tape, keep_gradients: bool, watched: Size | None = None) -> None:
         self.keep_gradients = keep_gradients
         self.live = ZERO
         self.candidates: list[Size] = []
         self.pending: dict[Var, _Buffer] = {}
         self.users: dict[Var, int] = {}
+        self.buffers: dict[_Buffer, None] = {}
+        self.watched = watched
+        self.found: tuple[Tensor, ...] = ()
         for node in tape.nodes:
             for var in node.saves:
                 if var not in self.users:
                     self.live = self.live + var.bytes
                 self.users[var] = self.users.get(var, 0) + 1
-        self.candidates.append(self.live)
+        self._look()
 
     def receive(self, var: Var) -> None:
         """The gradient that later layers send."""
-        self._allocate(var.bytes)
-        self._hand(var, _Buffer(var.bytes))
+        self._hand(var, self._allocate(var.bytes, f"{var.label} gradient"))
 
     def execute(self, node: Node) -> None:
         incoming = self.pending.pop(node.out, None)
         if incoming is None and node.name != "loss":
             return  # nothing flows here
-        temporaries = ZERO
+        temporaries: list[_Buffer] = []
         arriving: list[tuple[Var, _Buffer]] = []
         for step in node.steps:
             if step.kind == "share":
@@ -238,12 +267,14 @@ class _Backward:
                 incoming.holders += 1  # kept past the release below
                 arriving.append((node.inputs[step.source], incoming))
                 continue
-            self._allocate(step.bytes)
+            of = node.inputs[step.source] if step.kind == "input" else node.out
+            buffer = self._allocate(step.bytes, f"{of.label} {STEP_NAMES[step.kind]}")
             if step.kind == "input":
-                arriving.append((node.inputs[step.source], _Buffer(step.bytes)))
+                arriving.append((of, buffer))
             elif step.kind == "temp" or not self.keep_gradients:
-                temporaries = temporaries + step.bytes
-        self.live = self.live - temporaries
+                temporaries.append(buffer)
+        for buffer in temporaries:
+            self._free(buffer)
         if incoming is not None:
             self._release(incoming)
         for var in node.saves:
@@ -262,21 +293,36 @@ class _Backward:
         if held is None:
             self.pending[var] = buffer
             return
-        total = _Buffer(var.bytes)
-        self._allocate(total.bytes)
+        total = self._allocate(var.bytes, f"{var.label} gradient, summed")
         total.holders = 1
         self.pending[var] = total
         self._release(held)
         self._release(buffer)
 
-    def _allocate(self, size: Size) -> None:
+    def _allocate(self, size: Size, label: str) -> _Buffer:
+        buffer = _Buffer(size, label)
+        self.buffers[buffer] = None
         self.live = self.live + size
+        self._look()
+        return buffer
+
+    def _look(self) -> None:
         self.candidates.append(self.live)
+        if self.live == self.watched and not self.found:
+            saved = tuple(var.tensor for var, users in self.users.items() if users)
+            self.found = (*saved, *(Tensor(buffer.label, buffer.bytes) for buffer in self.buffers))
 
     def _release(self, buffer: _Buffer) -> None:
         buffer.holders -= 1
         if buffer.holders == 0:
-            self.live = self.live - buffer.bytes
+            self._free(buffer)
+
+    def _free(self, buffer: _Buffer) -> None:
+        del self.buffers[buffer]
+        self.live = self.live - buffer.bytes
+
+
+STEP_NAMES = {"input": "gradient", "weight": "weight's gradient", "temp": "temporary"}
 
 
 def _pareto(candidates: list[Size]) -> tuple[Size, ...]:

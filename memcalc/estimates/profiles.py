@@ -13,7 +13,7 @@ from memcalc.blocks.lightning_attention import LightningAttention
 from memcalc.blocks.playing import Played, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.relative_attention import FIRST
-from memcalc.blocks.tape import FP32, HALF, ZERO, Size
+from memcalc.blocks.tape import FP32, HALF, ZERO, Size, Tensor
 from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage, main_parts
@@ -187,10 +187,10 @@ def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
     stage, profile = setup.stage, setup.profile
     out: dict[tuple[str, int], Size] = {}
 
-    def collect(saved: tuple[tuple[str, Size], ...], layers: int, prefix: str) -> None:
-        for label, size in saved:
-            name = f"{prefix}{label.split('/', 1)[0]}"
-            out[name, layers] = out.get((name, layers), ZERO) + size
+    def collect(saved: tuple[Tensor, ...], layers: int, prefix: str) -> None:
+        for tensor in saved:
+            name = f"{prefix}{tensor.label.split('/', 1)[0]}"
+            out[name, layers] = out.get((name, layers), ZERO) + tensor.bytes
 
     if stage.entry:
         collect(play_entry(stage.entry, profile).saved, 1, "")
@@ -201,12 +201,12 @@ def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
     return tuple((name, size, layers) for (name, layers), size in out.items())
 
 
-def _kept(played: Played, recomputed: bool, by_operation: bool) -> tuple[tuple[str, Size], ...]:
+def _kept(played: Played, recomputed: bool, by_operation: bool) -> tuple[Tensor, ...]:
     """What a layer keeps until its backward, by name."""
     if recomputed and played.input_bytes != ZERO:
-        return (("input", played.input_bytes),)
+        return (Tensor("input", played.input_bytes),)
     if by_operation:
-        return ("input", played.input_bytes), ("chosen results", played.chosen)
+        return Tensor("input", played.input_bytes), Tensor("chosen results", played.chosen)
     return played.saved
 
 
