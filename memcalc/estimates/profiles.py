@@ -10,17 +10,17 @@ from memcalc.blocks.attention_kernels import Table
 from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.latent_attention import LatentAttention
 from memcalc.blocks.lightning_attention import LightningAttention
-from memcalc.blocks.playing import Played, play_entry, play_exit
+from memcalc.blocks.playing import play_entry
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.relative_attention import FIRST
-from memcalc.blocks.tape import FP32, HALF, ZERO, Size, Tensor
+from memcalc.blocks.tape import FP32, HALF, Size, Tensor
 from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.timeline import Setup, played_kind
 from memcalc.specs.training import Training
 
 FP8 = 1
+TABLES, LEAF = "rotary tables and masks", "input leaf"  # lines of what all layers share
 
 
 def profile_of(run: Training, architecture: Architecture) -> Profile:
@@ -134,20 +134,31 @@ def _mixers(architecture: Architecture) -> Iterator[Any]:
     return (block for stack in stacks for layer in stack.layers for _, block in layer.blocks)
 
 
-def shared_tables(architecture: Architecture, run: Training, profile: Profile) -> int:
-    """cos and sin, [sequence, rotated dimensions] each, one pair for every kind of rotary embedding; and, where layers are
-    recomputed, the attention mask that every checkpoint keeps a reference to."""
-    here = run.seq_len // run.parallelism.cp
-    rotary = sum(2 * here * table.dims * (table.each or profile.residual) for table in _rotary(architecture))
-    rotary += input_leaf(architecture, run, profile)
+def shared_tensors(architecture: Architecture, run: Training, profile: Profile) -> tuple[Tensor, ...]:
+    """What all layers refer to: cos and sin, [positions, rotated dimensions] each, one pair for every kind of rotary embedding;
+    masks; and the leaf that PEFT makes of the embedding's output, with its gradient."""
+    tables = tuple(
+        Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.residual)
+        for table in _rotary(architecture)
+    )
     masks = _shared_masks(architecture, profile, run.recompute == "full")
-    if run.recompute == "full":  # T5's biases are arguments of every layer
-        rotary += int(_shared_biases(architecture, profile) * here * run.seq_len)
-    if run.recompute != "full" or masks or not _attentions(architecture):
-        return rotary + int(masks * run.micro_batch * here * run.seq_len)
-    if run.attention == "eager":
-        return rotary + here * run.seq_len * profile.residual
-    return rotary + (here * run.seq_len if profile.masked else 0)
+    leaf = input_leaf(architecture, run, profile)
+    return (
+        *tables,
+        *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
+        *((Tensor(f"{LEAF}/tensor and gradient", Size(token=leaf)),) if leaf else ()),
+    )
+
+
+def position_pairs(architecture: Architecture, run: Training, profile: Profile) -> float:
+    """Bytes for each pair of positions, whatever the batch, of the attention mask and of T5's biases: every checkpoint of a
+    recomputed layer keeps a reference to them."""
+    if run.recompute != "full":
+        return 0.0
+    biases = _shared_biases(architecture, profile)
+    if _shared_masks(architecture, profile, passed=True) or not _attentions(architecture):
+        return biases
+    return biases + (profile.residual if run.attention == "eager" else int(profile.masked))
 
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
@@ -163,11 +174,10 @@ def _shared_biases(architecture: Architecture, profile: Profile) -> float:
 
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
-    previous step too, stay until they are collected. Returns the bytes of one such pair."""
+    previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
     if not run.adapts or run.recompute != "full" or not run.engine_row.traced:
         return 0
-    tokens = run.micro_batch * (run.seq_len // run.parallelism.cp)
-    return 2 * tokens * architecture.hidden * profile.residual
+    return 2 * architecture.hidden * profile.residual
 
 
 @lru_cache(maxsize=256)
@@ -179,48 +189,3 @@ def _rotary(architecture: Architecture) -> tuple[Table, ...]:
         if isinstance(block, Attention | LatentAttention) and (table := block.table)
     }
     return tuple(table for table, _ in sorted(found))
-
-
-@lru_cache(maxsize=4096)
-def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
-    """Saved sizes by block: (name, size, how many layers keep it)."""
-    stage, profile = setup.stage, setup.profile
-    out: dict[tuple[str, int], Size] = {}
-
-    def collect(saved: tuple[Tensor, ...], layers: int, prefix: str) -> None:
-        for tensor in saved:
-            name = f"{prefix}{tensor.label.split('/', 1)[0]}"
-            out[name, layers] = out.get((name, layers), ZERO) + tensor.bytes
-
-    if stage.entry:
-        collect(play_entry(stage.entry, profile).saved, 1, "")
-    for index, (mark, count) in enumerate(zip(stage.sequence.marks, stage.sequence.counts, strict=True)):
-        collect(_kept(played_kind(setup, index), mark.recomputed, setup.by_operation), count, "layers/")
-    if stage.exit:
-        collect(play_exit(stage.exit, profile, setup.hidden).saved, 1, "")
-    return tuple((name, size, layers) for (name, layers), size in out.items())
-
-
-def _kept(played: Played, recomputed: bool, by_operation: bool) -> tuple[Tensor, ...]:
-    """What a layer keeps until its backward, by name."""
-    if recomputed and played.input_bytes != ZERO:
-        return (Tensor("input", played.input_bytes),)
-    if by_operation:
-        return Tensor("input", played.input_bytes), Tensor("chosen results", played.chosen)
-    return played.saved
-
-
-def saved_by_block(
-    setup_stage: Stage, setup: Setup, tokens: int, pairs: int, positions: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One line's name and inputs for every kind of block that keeps something."""
-    outside = {path for path, _ in setup_stage.exit} | {"loss"}
-    for name, size, layers in _by_block(setup):
-        if setup.offload and name.startswith("layers/"):
-            continue
-        waiting = 1 if name.split("/", 1)[0] in outside else setup.in_flight
-        yield name, {
-            "per_token": size.token, "tokens": tokens, "per_pair": size.pair, "pairs": pairs, "per_position": size.position,
-            "positions": positions, "fixed": size.fixed,
-            "layers": layers * waiting,
-        }  # fmt: skip

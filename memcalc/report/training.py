@@ -4,8 +4,8 @@ from typing import Any
 
 from memcalc.estimates.fit import Suggestion
 from memcalc.estimates.lines import cited, weakest
-from memcalc.estimates.timeline import Moment
-from memcalc.estimates.training import TrainingEstimate, every_stage
+from memcalc.estimates.moments import Moment
+from memcalc.estimates.training import TrainingEstimate
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -48,10 +48,9 @@ def document(
     out["moments"] = [
         {**moment._asdict(), "states": found.steady, "allocated": found.steady + moment.bytes} for moment in _shown(found)
     ]
-    if run.parallelism.pp > 1 and model.architecture:
+    if found.stages:
         out["ranks"] = [
-            {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name}
-            for stage, rank in enumerate(every_stage(model.architecture, run))
+            {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name} for stage, rank in enumerate(found.stages)
         ]
     if gpu:
         headroom = gpu.usable - found.device

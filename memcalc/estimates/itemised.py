@@ -1,0 +1,96 @@
+"""What a moment consists of, line by line: the same terms that make its bytes, with batch and length filled in."""
+
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+from memcalc.blocks.tape import Size, Tensor
+from memcalc.estimates.lines import Line, Part, line
+from memcalc.estimates.moments import Form
+from memcalc.estimates.profiles import LEAF, TABLES
+from memcalc.estimates.states import STEP
+from memcalc.formulas.activations import tensor_bytes
+
+
+class Sizes(NamedTuple):
+    """A batch and a length, as linear forms ask for them."""
+
+    batch: int
+    tokens: int  # of a micro-batch on this rank
+    pairs: int  # batch × queries × keys
+    positions: int  # of a sequence on this rank
+
+    def bytes_of(self, size: Size) -> float:
+        return size.at(self.tokens, self.pairs, self.positions)
+
+
+def activation_lines(form: Form, sizes: Sizes) -> tuple[Line, ...]:
+    """A moment's activations by block, adding up to its bytes exactly.
+
+    Where tensors are fractions of a byte on average, each line takes the whole bytes that the sum so far has reached.
+    """
+    blocks = _blocks(form)
+    exact = [sum(sizes.bytes_of(tensor.bytes) for tensor in tensors) for tensors in blocks.values()]
+    reached = [0.0, *accumulate(size * copies for size, (_, copies) in zip(exact, blocks, strict=True))]
+    whole = [*map(int, reached[:-1]), int(sizes.bytes_of(form.activations))]
+    return tuple(
+        line("activations", path, phase_of(path), tensor_bytes,
+             parts=tuple(_parts(tensors, copies, sizes)), size=_short(size), layers=_short(copies),
+             rounding=after - before - int(size * copies))
+        for ((path, copies), tensors), size, (before, after) in zip(blocks.items(), exact, pairwise(whole), strict=True)
+    )  # fmt: skip
+
+
+def leaf_line(size: int, pairs: int) -> Line:
+    """PEFT's input leaf with its gradient, so many of them."""
+    return line("activations", LEAF, STEP, tensor_bytes, size=size, layers=pairs, rounding=0)
+
+
+def position_line(size: int, sizes: Sizes) -> Line:
+    """Masks and biases for pairs of positions, which recomputed layers refer to."""
+    part = Part("mask", (sizes.positions, sizes.pairs // sizes.tokens), 0, size, 1)
+    return line("activations", TABLES, "forward and backward", tensor_bytes, parts=(part,), size=size, layers=1, rounding=0)
+
+
+def phase_of(path: str) -> str:
+    """When a line of activations lives."""
+    where = path.split("/", 1)[0]
+    return f"backward of the {where.split()[0]}" if where.endswith("in its backward") else "forward and backward"
+
+
+def _blocks(form: Form) -> dict[tuple[str, float], list[Tensor]]:
+    """The tensors of a moment by block and by how many copies of them there are."""
+    out: dict[tuple[str, float], list[Tensor]] = {}
+    for term in form.terms:
+        for tensor in term.tensors():
+            block, _, _ = tensor.label.partition("/")
+            out.setdefault((f"{term.path}{block}", term.copies), []).append(tensor)
+    return out
+
+
+def _parts(tensors: list[Tensor], copies: float, sizes: Sizes) -> Iterator[Part]:
+    for tensor in tensors:
+        name = tensor.label.partition("/")[2] or tensor.label
+        yield Part(name, shape_of(tensor, sizes), tensor.itemsize, _short(sizes.bytes_of(tensor.bytes)), _short(copies))
+
+
+def shape_of(tensor: Tensor, sizes: Sizes) -> tuple[int, ...]:
+    """[tokens, width], [batch, heads, queries, keys], [positions, width] or [elements]; empty where it is a mix."""
+    token, pair, fixed, position = tensor.elements
+    known = [(value, where) for value, where in (
+        (token, (sizes.tokens,)), (position, (sizes.positions,)), (fixed, ()),
+    ) if value]  # fmt: skip
+    if not tensor.itemsize or len(known) + bool(pair) != 1:
+        return ()
+    if pair:
+        rows, queries = sizes.batch, sizes.positions
+        shape: tuple[float, ...] = (rows, pair, queries, sizes.pairs // (rows * queries))
+    else:
+        value, where = known[0]
+        shape = (*where, value)
+    return tuple(int(length) for length in shape) if all(length == int(length) for length in shape) else ()
+
+
+def _short(number: float) -> float:
+    """A whole number without its point."""
+    return int(number) if number == int(number) else number
