@@ -74,6 +74,7 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     return _stretched(played, profile.source) if layer.source else played
 
 
+@lru_cache(maxsize=256)
 def alive_in_layer(
     layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True
 ) -> tuple[Tensor, ...]:
@@ -190,6 +191,7 @@ def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: b
     return PlayedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
 
 
+@lru_cache(maxsize=256)
 def alive_in_exit(
     blocks: Named, profile: Profile, hidden: int, which: int, *, keep_gradients: bool = True
 ) -> tuple[Tensor, ...]:
@@ -226,6 +228,7 @@ def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) 
     return Played(saved, total, Size(), peaks, _gradients(tape), flows=x.grad)
 
 
+@lru_cache(maxsize=256)
 def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradients: bool = True) -> tuple[Tensor, ...]:
     """The tensors that peak number `which` of `play_entry` consists of."""
     tape, x = _entry_onto_tape(blocks, profile)

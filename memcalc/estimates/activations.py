@@ -47,8 +47,8 @@ class Evaluated(Protocol):
         """All moments, for a report; the end of the forward first."""
         ...
 
-    def lines(self, which: int) -> tuple[Line, ...]:
-        """What moment number so many consists of, beside the steady states."""
+    def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
+        """What moment number so many consists of, beside the steady states; with `parts`, down to tensors."""
         ...
 
     def lines_left_over(self) -> tuple[Line, ...]: ...
@@ -89,10 +89,10 @@ class Filled(NamedTuple):
     def moments(self) -> tuple[Moment, ...]:
         return self.filled(self.forms.moments)
 
-    def lines(self, which: int) -> tuple[Line, ...]:
+    def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
         form = self.forms.moments[which]
         masks = (position_line(self.masks, self.sizes),) if self.masks else ()
-        return (*activation_lines(form, self.sizes), *masks, *self.carried, *form.lines)
+        return (*activation_lines(form, self.sizes, parts=parts), *masks, *self.carried, *form.lines)
 
     def lines_left_over(self) -> tuple[Line, ...]:
         return (leaf_line(self.leaf, 2),) if self.leaf else ()
@@ -117,7 +117,7 @@ class Given(NamedTuple):
     def moments(self) -> tuple[Moment, ...]:
         return self.candidates
 
-    def lines(self, which: int) -> tuple[Line, ...]:
+    def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
         return self.given[which][1]
 
     def lines_left_over(self) -> tuple[Line, ...]:

@@ -24,8 +24,8 @@ class Sizes(NamedTuple):
         return size.at(self.tokens, self.pairs, self.positions)
 
 
-def activation_lines(form: Form, sizes: Sizes) -> tuple[Line, ...]:
-    """A moment's activations by block, adding up to its bytes exactly.
+def activation_lines(form: Form, sizes: Sizes, *, parts: bool = False) -> tuple[Line, ...]:
+    """A moment's activations by block, adding up to its bytes exactly; with `parts`, each with the tensors it consists of.
 
     Where tensors are fractions of a byte on average, each line takes the whole bytes that the sum so far has reached.
     """
@@ -35,7 +35,7 @@ def activation_lines(form: Form, sizes: Sizes) -> tuple[Line, ...]:
     whole = [*map(int, reached[:-1]), int(sizes.bytes_of(form.activations))]
     return tuple(
         line("activations", path, phase_of(path), tensor_bytes,
-             parts=tuple(_parts(tensors, copies, sizes)), size=_short(size), layers=_short(copies),
+             parts=tuple(_parts(tensors, copies, sizes)) if parts else (), size=_short(size), layers=_short(copies),
              rounding=after - before - int(size * copies))
         for ((path, copies), tensors), size, (before, after) in zip(blocks.items(), exact, pairwise(whole), strict=True)
     )  # fmt: skip

@@ -76,6 +76,14 @@ def totals(lines: Iterable[Line], components: Iterable[str]) -> dict[str, dict[s
     return out
 
 
+def by_path(lines: Iterable[Line]) -> dict[str, int]:
+    """Bytes under each path, in the order of the lines."""
+    out: dict[str, int] = {}
+    for entry in lines:
+        out[entry.path] = out.get(entry.path, 0) + entry.bytes
+    return out
+
+
 def weakest(lines: Iterable[Line]) -> str:
     """A total is as sure as its least sure part."""
     return max((entry.certainty for entry in lines), key=CERTAINTY_ORDER.index, default=CERTAINTY_ORDER[0])

@@ -66,9 +66,8 @@ class Form(NamedTuple):
 
     def beside(self, term: Term) -> "Form":
         """The same with one more term."""
-        if term.size == ZERO:
-            return self
-        return self._replace(activations=self.activations + term.size * term.copies, terms=(*self.terms, term))
+        activations = self.activations + term.size * term.copies
+        return Form(self.name, activations, self.gradients, self.communication, (*self.terms, term), self.lines)
 
     @property
     def constant(self) -> float:
@@ -86,7 +85,7 @@ def total(terms: Iterable[Term]) -> Size:
     """The sum of terms as one linear form."""
     out = ZERO
     for term in terms:
-        out = out + term.size * term.copies
+        out = out + (term.size if term.copies == 1 else term.size * term.copies)
     return out
 
 

@@ -64,8 +64,7 @@ def forms(setup: Setup) -> Forms:
     if any(layer.crosses for layer in layers) and not any(layer.bridge for layer in layers):
         raise Unsupported("training with cross-attention to anything but an encoder is not modelled")
     step = _Step(setup)
-    shared = _term("", setup.shared)
-    out = [form.beside(shared) for form in (*step.forward(), *step.layers(), *step.embedding())]
+    out = [*step.forward(), *step.layers(), *step.embedding()]
     return Forms(step.host, tuple(out), that_can_be_highest(out))
 
 
@@ -82,6 +81,7 @@ class _Step:
         if setup.offload:  # one layer's tensors are on their way back at any moment; the tape counts them
             kinds = [kind._replace(kept=kind.kept.times(0)) for kind in kinds]
         self.kinds = kinds
+        self.shared = _term("", setup.shared)
         self.entry = play_entry(stage.entry, profile, keep_gradients=keep) if stage.entry else None
         self.exit = play_exit(stage.exit, profile, setup.hidden, keep_gradients=keep) if stage.exit else None
         self.head = int(self.exit.gradients) if self.exit and keep else 0
@@ -99,7 +99,7 @@ class _Step:
             out.append(kind.kept.times(kind.kept.copies * copies))
         if own:
             out.append(own)
-        return tuple(_narrowed(setup, out))
+        return (*_narrowed(setup, out), self.shared)
 
     def standing(self, flying: int = 0) -> Iterator[Line]:
         """Buckets, and the parameters that are whole between two layers: `flying` elements of the next one."""
@@ -123,9 +123,10 @@ class _Step:
         casts = _cast_cache(setup) if setup.profile.autocast else 0
         held = (Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts)))
         yield Form.of("loss", (*saved, *held), around)
+        base = Form.of("gradient of the loss", layers, around)
         for which, peak in enumerate(exit_.peaks):
             tensors = partial(alive_in_exit, setup.stage.exit, setup.profile, setup.hidden, which, keep_gradients=self.keep)
-            yield Form.of("gradient of the loss", (*layers, Term("head in its backward/", peak, 1, tensors)), around)
+            yield base.beside(Term("head in its backward/", peak, 1, tensors))
 
     def layers(self) -> Iterator[Form]:
         """The first and the last layer of each kind; the backward runs from the last to the first."""
@@ -135,9 +136,10 @@ class _Step:
             after = tuple(n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True)))
             kept = self.kept(before, after, kind.own)
             lines = (*self.done(after), *self.setup.buckets, *self._traffic(index, before, after))
+            base = Form.of(f"backward of the {name} layer", kept, lines)
             forward = kind.passing if sequence.marks[index].recomputed else ()
             for peak in (*kind.peaks, *forward):
-                yield Form.of(f"backward of the {name} layer", (*kept, peak), lines)
+                yield base.beside(peak)
             for peak in kind.passing if name == "last" else ():
                 around = (entry for entry in lines if entry.component == "communication")
                 yield Form.of("attention of the last layer", (*kept, peak), around)
@@ -181,17 +183,17 @@ class _Step:
         if self.around.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
             whole = self.head + (0 if tied else int(entry.gradients))
             root = Around().gradients("embedding and head", whole, 1)
-            yield Form.of(name, (), (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            yield Form.of(name, (self.shared,), (*layers, root, *setup.buckets, self.around.reducing(whole)))
             return
         lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
         for which, peak in enumerate(entry.peaks):
             tensors = partial(alive_in_entry, setup.stage.entry, setup.profile, which, keep_gradients=self.keep)
-            yield Form.of(name, (Term("embedding in its backward/", peak, 1, tensors),), lines)
+            yield Form.of(name, (self.shared, Term("embedding in its backward/", peak, 1, tensors)), lines)
         if tied:  # the input gradient has gone; both gradients of the matrix are there, and their sum
             both = Size(fixed=entry.gradients), Size(fixed=tied)
             parts = (Tensor("gradients", both[0]), Tensor("gradient of the tied matrix, summed", both[1]))
             term = Term("embedding in its backward/", both[0] + both[1], 1, lambda: parts)
-            yield Form.of(name, (term,), lines)
+            yield Form.of(name, (self.shared, term), lines)
 
 
 def played_kind(setup: Setup, index: int) -> Played:

@@ -17,7 +17,8 @@ from memcalc.estimates.placement import Held, Stage, all_stages, stages
 from memcalc.estimates.profiles import of_batch_and_length
 from memcalc.estimates.ranks import Rank, evaluated, rank_of, rank_of_count
 from memcalc.estimates.states import make_setting
-from memcalc.formulas.overhead import overhead, reserved_bytes
+from memcalc.formulas.overhead import overhead as overhead_of
+from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
 from memcalc.specs.rules import SpecError
@@ -61,30 +62,41 @@ class TrainingEstimate:
         moment, left = self.rank.optimizer, self.evaluated.left_over
         return moment._replace(activations=moment.activations + left) if left else moment
 
-    @cached_property
+    @property
+    def shown(self) -> tuple[Moment, ...]:
+        """Each moment once, where it is highest."""
+        return tuple(self.moments[which] for which in self._highest_of_each)
+
+    @property
     def alive(self) -> tuple[Alive, ...]:
-        """Each moment once, where it is highest, with its lines."""
+        """The same with their lines."""
+        return tuple(Alive(self.moments[which], self._alive(which)) for which in self._highest_of_each)
+
+    @cached_property
+    def _highest_of_each(self) -> tuple[int, ...]:
         highest: dict[str, int] = {}
         for which, moment in enumerate(self.moments):
             if moment.name not in highest or moment.bytes > self.moments[highest[moment.name]].bytes:
                 highest[moment.name] = which
-        return tuple(Alive(self.moments[which], self._alive(which)) for which in highest.values())
+        return tuple(highest.values())
 
-    @property
+    @cached_property
     def at_peak(self) -> Alive:
-        """What the peak consists of."""
-        return next(found for found in self.alive if found.moment.name == self.highest.name)
+        """What the peak consists of, down to tensors."""
+        highest = self.highest
+        which = next(which for which, moment in enumerate(self.moments) if moment == highest)
+        return Alive(highest, self._alive(which, parts=True))
 
-    def _alive(self, which: int) -> tuple[Line, ...]:
+    def _alive(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
         if which == len(self.moments) - 1:
             return (*self.rank.steady, *self.evaluated.lines_left_over(), *self.rank.step)
-        return (*self.rank.steady, *self.evaluated.lines(which))
+        return (*self.rank.steady, *self.evaluated.lines(which, parts=parts))
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """Everything that this run ever holds, each at its largest: states, buffers, and what the forward leaves."""
-        saved = (entry for entry in self.evaluated.lines(0) if entry.component == "activations")
-        return (*self.rank.lines, *((self.exchange,) if self.exchange else ()), *self._overhead, *saved)
+        saved = (entry for entry in self.evaluated.lines(0, parts=True) if entry.component == "activations")
+        return (*self.rank.lines, *((self.exchange,) if self.exchange else ()), *self.overhead, *saved)
 
     @cached_property
     def stages(self) -> tuple["TrainingEstimate", ...]:
@@ -95,7 +107,7 @@ class TrainingEstimate:
 
     @cached_property
     def components(self) -> dict[str, int]:
-        beside = sum(entry.bytes for entry in self._overhead)
+        beside = sum(entry.bytes for entry in self.overhead)
         found = self.rank.sums["gpu"] | {"activations": self.evaluated.after_forward.activations, "overhead": beside}
         if self.exchange:
             found["communication"] += self.exchange.bytes
@@ -137,17 +149,23 @@ class TrainingEstimate:
     @property
     def reserved(self) -> int:
         """What the caching allocator holds at the peak, the workspace of matrix products included."""
-        return reserved_bytes(self.peak, overhead(self.generation).workspace)
+        return reserved_bytes(self.peak, self.workspace)
+
+    @property
+    def workspace(self) -> int:
+        """Of matrix products, from PyTorch's allocator."""
+        return overhead_of(self.generation).workspace
 
     @property
     def device(self) -> int:
         """What nvidia-smi shows: reserved, context and communicators."""
-        beside = overhead(self.generation)
+        beside = overhead_of(self.generation)
         several = self.run.parallelism.gpus > 1
         return self.reserved + beside.context + several * beside.communicator
 
     @property
-    def _overhead(self) -> tuple[Line, ...]:
+    def overhead(self) -> tuple[Line, ...]:
+        """What is on the device beside the peak: workspace, context, communicator."""
         return overhead_lines(self.generation, self.run.parallelism.gpus > 1)
 
     @property
