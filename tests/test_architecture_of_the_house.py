@@ -214,13 +214,18 @@ def _check(lines: Iterable[Line], case: object) -> None:
 def test_every_line_of_a_training_estimate_evaluates(name: str, architecture: Callable[..., Architecture]) -> None:
     for case in RUNS:
         run = Training(**{"seq_len": 512, **case, "parallelism": Parallelism(**case.get("parallelism", {}))})
-        _check(training.estimate(architecture(name), run).lines, case)
+        found = training.estimate(architecture(name), run)
+        _check(found.lines, case)
+        for alive in found.alive:
+            _check(alive.lines, (case, alive.moment.name))
 
 
 def test_every_line_of_a_bare_count_evaluates() -> None:
     for sharding in ({}, {"gpus": 5}, *ZERO, *FSDP):
         run = Training(parallelism=Parallelism(**sharding))
-        _check(training.estimate_parameters(6_999_999_999, run).lines, sharding)
+        found = training.estimate_parameters(6_999_999_999, run)
+        for lines in (found.lines, *(alive.lines for alive in found.alive)):
+            _check(lines, sharding)
 
 
 @pytest.mark.parametrize("name", MODELS)

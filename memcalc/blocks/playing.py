@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.backward import alive, backward
 from memcalc.blocks.context_parallel import Exchange
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
@@ -15,19 +16,25 @@ from memcalc.blocks.projection import Projection
 from memcalc.blocks.tape import Size, Step, Tape, Tensor, Var
 from memcalc.errors import Unsupported
 
+NOTHING = Tensor("", Size())
+
 
 class Played(NamedTuple):
     """What one layer adds to the timeline; sizes in bytes, as forms in tokens and pairs."""
 
     saved: tuple[Tensor, ...]  # every tensor kept for the backward pass
     saved_bytes: Size
-    input_bytes: Size  # all that is kept under full recomputation
+    input: Tensor  # all that is kept under full recomputation
     peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
     gradients: float  # bytes of the parameter gradients it makes
-    chosen: Size = Size()  # what per-operation recomputation keeps beside the input
+    chosen: tuple[Tensor, ...] = ()  # what per-operation recomputation keeps beside the input
     flows: bool = True  # whether its output needs a gradient
     passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
     exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
+
+    @property
+    def input_bytes(self) -> Size:
+        return self.input.bytes
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -60,15 +67,15 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     if any(isinstance(block, Projection) for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
     tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
-    peaks = tape.backward(output, gradients=keep_gradients)
+    peaks = backward(tape, output, gradients=keep_gradients)
     saved = tuple(var.tensor for var in tape.saved())
     if layer.bridge:
         # recomputed layers keep the source as it is, whatever autocast casts it to
-        chosen = tape.carried[-1].bytes if profile.autocast else Size()
+        chosen = (tape.carried[-1].tensor._replace(label="bridge/source"),) if profile.autocast else ()
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
-        return Played(inside, tape.saved_bytes(), Size(), peaks, _gradients(tape), chosen)
+        return Played(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
     played = Played(
-        saved, tape.saved_bytes(), x.bytes, peaks, _gradients(tape), tape.chosen_bytes(),
+        saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
     return _stretched(played, profile.source) if layer.source else played
@@ -80,8 +87,8 @@ def alive_in_layer(
 ) -> tuple[Tensor, ...]:
     """The tensors that peak number `which` of `play` consists of."""
     tape, _, output = _onto_tape(layer, profile, hidden, input_grad)
-    alive = tape.alive(output, which, gradients=keep_gradients)
-    return _longer_tensors(alive, profile.source) if layer.source else alive
+    tensors = alive(tape, output, which, gradients=keep_gradients)
+    return _longer_tensors(tensors, profile.source) if layer.source else tensors
 
 
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
@@ -102,8 +109,8 @@ def _stretched(played: Played, by: float) -> Played:
         return played
     return played._replace(
         saved=_longer_tensors(played.saved, by), saved_bytes=_longer(played.saved_bytes, by),
-        input_bytes=_longer(played.input_bytes, by), peaks=tuple(_longer(size, by) for size in played.peaks),
-        chosen=_longer(played.chosen, by),
+        input=_longer_tensors((played.input,), by)[0], peaks=tuple(_longer(size, by) for size in played.peaks),
+        chosen=_longer_tensors(played.chosen, by),
     )  # fmt: skip
 
 
@@ -187,7 +194,7 @@ class PlayedExit(NamedTuple):
 def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
     """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
     tape, output, held = _exit_onto_tape(blocks, profile, hidden)
-    peaks = tape.backward(output, gradients=keep_gradients)
+    peaks = backward(tape, output, gradients=keep_gradients)
     return PlayedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
 
 
@@ -197,7 +204,7 @@ def alive_in_exit(
 ) -> tuple[Tensor, ...]:
     """The tensors that peak number `which` of `play_exit` consists of."""
     tape, output, _ = _exit_onto_tape(blocks, profile, hidden)
-    return tape.alive(output, which, gradients=keep_gradients)
+    return alive(tape, output, which, gradients=keep_gradients)
 
 
 def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
@@ -220,19 +227,19 @@ def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape,
 def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) -> Played:
     """The embedding and what follows it before the first layer."""
     tape, x = _entry_onto_tape(blocks, profile)
-    peaks = tape.backward(x, gradients=keep_gradients)
+    peaks = backward(tape, x, gradients=keep_gradients)
     saved = tuple(v.tensor for v in tape.saved() if v is not x)  # the first layer keeps its input
     total = Size()
     for tensor in saved:
         total = total + tensor.bytes
-    return Played(saved, total, Size(), peaks, _gradients(tape), flows=x.grad)
+    return Played(saved, total, NOTHING, peaks, _gradients(tape), flows=x.grad)
 
 
 @lru_cache(maxsize=256)
 def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradients: bool = True) -> tuple[Tensor, ...]:
     """The tensors that peak number `which` of `play_entry` consists of."""
     tape, x = _entry_onto_tape(blocks, profile)
-    return tape.alive(x, which, gradients=keep_gradients)
+    return alive(tape, x, which, gradients=keep_gradients)
 
 
 def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:

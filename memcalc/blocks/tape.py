@@ -3,7 +3,7 @@
 A block plays its forward pass onto a tape as eager code would run it: each operation names its inputs, what it saves for
 the backward pass and what its backward allocates. Sizes are linear forms in tokens and in token pairs, so one play serves
 every batch and sequence length. From the tape follow the saved tensors (the ledger) and, by running it backwards as
-autograd does, every moment that could be the peak.
+autograd does (`backward`), every moment that could be the peak.
 
 Sizes and order of allocations are those of PyTorch 2.13 (torch/csrc/autograd, derivatives.yaml), checked op by op against
 traces under fake tensors.
@@ -172,13 +172,10 @@ class Tape:
             total = total + var.bytes
         return total
 
-    def chosen_bytes(self) -> Size:
+    def chosen(self) -> list[Var]:
         """What recomputation by operation keeps: attention's results and every second matrix product's, from the first on
         (torchtitan/distributed/activation_checkpoint.py, _get_custom_policy)."""
-        total = ZERO
-        for var in (*self.attended, *self.products[::2]):
-            total = total + var.bytes
-        return total
+        return [*self.attended, *self.products[::2]]
 
     def weight_gradient_bytes(self) -> Size:
         total = ZERO
@@ -188,147 +185,7 @@ class Tape:
                     total = total + step.bytes
         return total
 
-    # --- backwards ----------------------------------------------------------------------------------------------------
-
-    def backward(self, output: Var | None, *, gradients: bool = True) -> tuple[Size, ...]:
-        """Candidate peaks of running the tape backwards, in bytes above what other layers hold.
-
-        Counted are this tape's saved tensors, the gradients in flight and, with `gradients`, the parameter gradients made
-        here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
-        gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
-        """
-        return _pareto(self._run_backward(output, gradients).candidates)
-
-    def alive(self, output: Var | None, which: int, *, gradients: bool = True) -> tuple[Tensor, ...]:
-        """The tensors that candidate number `which` of `backward` consists of."""
-        peak = self.backward(output, gradients=gradients)[which]
-        return self._run_backward(output, gradients, peak).found
-
-    def _run_backward(self, output: Var | None, gradients: bool, watched: Size | None = None) -> "_Backward":
-        run = _Backward(self, gradients, watched)
-        for var in (*self.carried, output):
-            if var is not None:
-                run.receive(var)
-        for node in reversed(self.nodes):
-            run.execute(node)
-        return run
-
 
 def _storage(var: Var) -> Var:
     """What saving a tensor keeps alive: a view keeps the whole."""
     return var.whole or var
-
-
-class _Buffer:
-    """An allocation of the backward: a temporary, or a gradient shared by everyone who holds it."""
-
-    __slots__ = ("bytes", "holders", "label")
-
-    def __init__(self, size: Size, label: str) -> None:
-        self.bytes, self.label = size, label
-        self.holders = 0
-
-
-class _Backward:
-    """Autograd's engine on a tape: nodes in reverse order, saved tensors released once their last user has run.
-
-    `found` holds what is alive when so many bytes as `watched` are, for the first time.
-    """
-
-    def __init__(self, tape: Tape, keep_gradients: bool, watched: Size | None = None) -> None:
-        self.keep_gradients = keep_gradients
-        self.live = ZERO
-        self.candidates: list[Size] = []
-        self.pending: dict[Var, _Buffer] = {}
-        self.users: dict[Var, int] = {}
-        self.buffers: dict[_Buffer, None] = {}
-        self.watched = watched
-        self.found: tuple[Tensor, ...] = ()
-        for node in tape.nodes:
-            for var in node.saves:
-                if var not in self.users:
-                    self.live = self.live + var.bytes
-                self.users[var] = self.users.get(var, 0) + 1
-        self._look()
-
-    def receive(self, var: Var) -> None:
-        """The gradient that later layers send."""
-        self._hand(var, self._allocate(var.bytes, f"{var.label} gradient"))
-
-    def execute(self, node: Node) -> None:
-        incoming = self.pending.pop(node.out, None)
-        if incoming is None and node.name != "loss":
-            return  # nothing flows here
-        temporaries: list[_Buffer] = []
-        arriving: list[tuple[Var, _Buffer]] = []
-        for step in node.steps:
-            if step.kind == "share":
-                assert incoming is not None
-                incoming.holders += 1  # kept past the release below
-                arriving.append((node.inputs[step.source], incoming))
-                continue
-            of = node.inputs[step.source] if step.kind == "input" else node.out
-            buffer = self._allocate(step.bytes, f"{of.label} {STEP_NAMES[step.kind]}")
-            if step.kind == "input":
-                arriving.append((of, buffer))
-            elif step.kind == "temp" or not self.keep_gradients:
-                temporaries.append(buffer)
-        for buffer in temporaries:
-            self._free(buffer)
-        if incoming is not None:
-            self._release(incoming)
-        for var in node.saves:
-            self.users[var] -= 1
-            if self.users[var] == 0:
-                self.live = self.live - var.bytes
-        for var, buffer in arriving:
-            if buffer is incoming:
-                buffer.holders -= 1
-            self._hand(var, buffer)
-
-    def _hand(self, var: Var, buffer: _Buffer) -> None:
-        """A gradient reaches a tensor; a second one is added out of place, and both addends leave."""
-        buffer.holders += 1
-        held = self.pending.get(var)
-        if held is None:
-            self.pending[var] = buffer
-            return
-        total = self._allocate(var.bytes, f"{var.label} gradient, summed")
-        total.holders = 1
-        self.pending[var] = total
-        self._release(held)
-        self._release(buffer)
-
-    def _allocate(self, size: Size, label: str) -> _Buffer:
-        buffer = _Buffer(size, label)
-        self.buffers[buffer] = None
-        self.live = self.live + size
-        self._look()
-        return buffer
-
-    def _look(self) -> None:
-        self.candidates.append(self.live)
-        if self.live == self.watched and not self.found:
-            saved = tuple(var.tensor for var, users in self.users.items() if users)
-            self.found = (*saved, *(Tensor(buffer.label, buffer.bytes) for buffer in self.buffers))
-
-    def _release(self, buffer: _Buffer) -> None:
-        buffer.holders -= 1
-        if buffer.holders == 0:
-            self._free(buffer)
-
-    def _free(self, buffer: _Buffer) -> None:
-        del self.buffers[buffer]
-        self.live = self.live - buffer.bytes
-
-
-STEP_NAMES = {"input": "gradient", "weight": "weight's gradient", "temp": "temporary"}
-
-
-def _pareto(candidates: list[Size]) -> tuple[Size, ...]:
-    """Those not covered by another candidate."""
-    kept: list[Size] = []
-    for candidate in sorted(set(candidates), reverse=True):
-        if not any(other.covers(candidate) for other in kept):
-            kept.append(candidate)
-    return tuple(kept)

@@ -91,7 +91,7 @@ class Filled(NamedTuple):
 
     def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
         form = self.forms.moments[which]
-        masks = (position_line(self.masks, self.sizes),) if self.masks else ()
+        masks = (position_line(self.masks),) if self.masks else ()
         return (*activation_lines(form, self.sizes, parts=parts), *masks, *self.carried, *form.lines)
 
     def lines_left_over(self) -> tuple[Line, ...]:
@@ -186,7 +186,7 @@ def textbook(
                  per_layer=activations.layer_activation_bytes(**layer), layers=int((stage.layers - again) * setup.in_flight),
                  per_input=activations.recomputed_layer_bytes(tokens=tokens, hidden=hidden, split=split, bytes_each=each),
                  recomputed=int(again * setup.in_flight))  # fmt: skip
-    working = line("activations", "layer in its backward (textbook)", PHASE, activations.layer_activation_bytes,
+    working = line("activations", "layer in its backward (textbook)", PHASE, activations.layer_activation_bytes, "gpu",
                    **layer | {"scores": int(run.attention == "eager")})  # fmt: skip
     logits = line("activations", "logits (textbook)", PHASE, activations.textbook_logit_bytes, tokens=tokens,
                   vocabulary=architecture.vocabulary, tp=p.tp)  # fmt: skip

@@ -9,7 +9,7 @@ from memcalc.estimates.lines import Line, Part, line
 from memcalc.estimates.moments import Form
 from memcalc.estimates.profiles import LEAF, TABLES
 from memcalc.estimates.states import STEP
-from memcalc.formulas.activations import tensor_bytes
+from memcalc.formulas.activations import rounded_tensor_bytes, tensor_bytes
 
 
 class Sizes(NamedTuple):
@@ -33,23 +33,36 @@ def activation_lines(form: Form, sizes: Sizes, *, parts: bool = False) -> tuple[
     exact = [sum(sizes.bytes_of(tensor.bytes) for tensor in tensors) for tensors in blocks.values()]
     reached = [0.0, *accumulate(size * copies for size, (_, copies) in zip(exact, blocks, strict=True))]
     whole = [*map(int, reached[:-1]), int(sizes.bytes_of(form.activations))]
+    made = (
+        _line(path, size, copies, after - before)
+        for (path, copies), size, (before, after) in zip(blocks, exact, pairwise(whole), strict=True)
+    )
+    if not parts:
+        return tuple(made)
     return tuple(
-        line("activations", path, phase_of(path), tensor_bytes,
-             parts=tuple(_parts(tensors, copies, sizes)) if parts else (), size=_short(size), layers=_short(copies),
-             rounding=after - before - int(size * copies))
-        for ((path, copies), tensors), size, (before, after) in zip(blocks.items(), exact, pairwise(whole), strict=True)
-    )  # fmt: skip
+        entry._replace(parts=tuple(_parts(tensors, copies, sizes)))
+        for entry, ((_, copies), tensors) in zip(made, blocks.items(), strict=True)
+    )
+
+
+def _line(path: str, size: float, layers: float, whole: int) -> Line:
+    """One block's line of so many whole bytes."""
+    inputs = {"size": _short(size), "layers": _short(layers)}
+    if rounding := whole - int(size * layers):
+        return line("activations", path, phase_of(path), rounded_tensor_bytes, "gpu", rounding=rounding, **inputs)
+    return line("activations", path, phase_of(path), tensor_bytes, "gpu", **inputs)
 
 
 def leaf_line(size: int, pairs: int) -> Line:
     """PEFT's input leaf with its gradient, so many of them."""
-    return line("activations", LEAF, STEP, tensor_bytes, size=size, layers=pairs, rounding=0)
+    return line("activations", LEAF, STEP, tensor_bytes, size=size, layers=pairs)
 
 
-def position_line(size: int, sizes: Sizes) -> Line:
+def position_line(size: int) -> Line:
     """Masks and biases for pairs of positions, which recomputed layers refer to."""
-    part = Part("mask", (sizes.positions, sizes.pairs // sizes.tokens), 0, size, 1)
-    return line("activations", TABLES, "forward and backward", tensor_bytes, parts=(part,), size=size, layers=1, rounding=0)
+    part = Part("mask and biases", (), 0, size, 1)
+    made = line("activations", TABLES, "forward and backward", tensor_bytes, size=size, layers=1)
+    return made._replace(parts=(part,))
 
 
 def phase_of(path: str) -> str:

@@ -60,12 +60,9 @@ class Line(NamedTuple):
         }
 
 
-def line(
-    component: str, name: str, phase: str, formula: Callable[..., int], place: str = "gpu", parts: tuple[Part, ...] = (),
-    **inputs: Any,
-) -> Line:  # fmt: skip
+def line(component: str, name: str, phase: str, formula: Callable[..., int], place: str = "gpu", **inputs: Any) -> Line:
     """Evaluate a formula into a line."""
-    return Line(component, name, formula(**inputs), phase, formula, inputs, place, parts)
+    return Line(component, name, formula(**inputs), phase, formula, inputs, place)
 
 
 def totals(lines: Iterable[Line], components: Iterable[str]) -> dict[str, dict[str, int]]:

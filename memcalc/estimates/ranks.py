@@ -57,7 +57,7 @@ def rank_of(architecture: Architecture, setting: Setting, stage: Stage) -> Rank:
 
 
 def largest(played: Forms) -> tuple[Line, ...]:
-    """The strategy's buckets and gathered parameters, each at its largest. Gradients on their way into shards are in moments."""
+    """The strategy's buckets and gathered parameters, each at its largest (gradients being reduced: in moments alone)."""
     found: dict[str, Line] = {}
     for form in played.moments:
         for entry in form.lines:

@@ -14,7 +14,6 @@ from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimiz
 from memcalc.formulas.precision import Precision, precision
 from memcalc.specs.training import Training
 
-
 ALWAYS, STEP = "always", "optimizer step"  # when lines live
 
 
@@ -185,7 +184,9 @@ def optimizer_lines(setting: Setting, groups: Sequence[Group]) -> tuple[Line, ..
     each = setting.master or setting.weights
     if run.optimizer_impl_used == "foreach":
         elements = sum(strategy.updated(held, shards) for held, shards in trained)
-        return (line("activations", "optimizer temporaries", STEP, model_states.foreach_bytes, elements=elements, bytes_each=each),)
+        return (
+            line("activations", "optimizer temporaries", STEP, model_states.foreach_bytes, elements=elements, bytes_each=each),
+        )
     if run.optimizer_impl_used == "for-loop":
         shards = most_shards(groups) if strategy.cuts_optimizer else 1
         return (line("activations", "optimizer temporaries", STEP, model_states.for_loop_bytes,

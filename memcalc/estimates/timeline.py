@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from memcalc.blocks.playing import Played, alive_in_entry, alive_in_exit, alive_in_layer, play, play_entry, play_exit, reads_tokens
+from memcalc.blocks.playing import (
+    Played,
+    PlayedExit,
+    alive_in_entry,
+    alive_in_exit,
+    alive_in_layer,
+    play,
+    play_entry,
+    play_exit,
+    reads_tokens,
+)
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import ZERO, Size, Tensor
 from memcalc.errors import Unsupported
@@ -203,7 +213,7 @@ def played_kind(setup: Setup, index: int) -> Played:
     return play(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
 
 
-def _saved(played: Played) -> tuple[Tensor, ...]:
+def _saved(played: Played | PlayedExit) -> tuple[Tensor, ...]:
     return played.saved
 
 
@@ -216,7 +226,7 @@ def _kind(setup: Setup, index: int) -> Kind:
         added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
         gradient -= setup.tied
     kept = _kept(played, mark.recomputed, setup.by_operation, bridge)
-    own = (Tensor("input", played.input_bytes),) if not bridge and (mark.recomputed or setup.by_operation) else ()
+    own = (played.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
                     input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
     working = "layer in its backward/"
@@ -233,12 +243,10 @@ def _kind(setup: Setup, index: int) -> Kind:
 def _kept(played: Played, recomputed: bool, by_operation: bool, bridge: bool) -> tuple[Tensor, ...]:
     """What a layer keeps until its backward, by name."""
     if bridge:
-        return (*played.saved, *((Tensor("bridge/source", played.chosen),) if recomputed else ()))
+        return (*played.saved, *(played.chosen if recomputed else ()))
     if recomputed:
-        return (Tensor("input", played.input_bytes),)
-    if by_operation:
-        return Tensor("input", played.input_bytes), Tensor("chosen results", played.chosen)
-    return played.saved
+        return (played.input,)
+    return (played.input, *played.chosen) if by_operation else played.saved
 
 
 def _term(path: str, tensors: tuple[Tensor, ...]) -> Term:
@@ -254,13 +262,12 @@ def _with(alive: partial[tuple[Tensor, ...]], which: int, added: Size) -> tuple[
 def _narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
     """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
     profile, sequence = setup.profile, setup.stage.sequence
-    waits = profile.wide_stream and setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
-    narrow = setup.hidden * profile.stream * profile.weights if waits else 0.0
+    narrow = profile.wide_stream and setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
     for term in terms:
         if narrow and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
             yield term.times(term.copies - 1)
-            yield _term(term.path, (Tensor("input", Size(token=narrow)),))
-            narrow = 0.0
+            yield _term(term.path, (Tensor("input", Size(token=setup.hidden * profile.stream), profile.weights),))
+            narrow = False
         else:
             yield term
 

@@ -319,4 +319,3 @@ def _ranks(shared: _Shared) -> tuple[Rank, ...]:
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
     check_choices(architecture, run, max(stage.layers for stage in found))
     return tuple(rank_of(architecture, setting, stage) for stage in found)
-

@@ -34,15 +34,23 @@ def recomputed_layer_bytes(tokens: int, hidden: int, split: int, bytes_each: int
 
 
 @formula("pytorch-autograd", "tensors of each block, recorded operation by operation")
-def tensor_bytes(size: float, layers: float, rounding: int) -> int:
+def tensor_bytes(size: float, layers: float) -> int:
     """Tensors of one block, in all layers that hold them.
 
-    size × layers + rounding      size [B] of the tensors that are listed with the line; layers [count], times micro-batches in
-    flight; rounding [B], −1 to 1: where a tensor has fractions of a byte on average, lines are rounded so that they add up to
-    the moment's whole bytes. Returns bytes [B].
+    size × layers      size [B] of the tensors that are listed with the line; layers [count], times micro-batches in flight.
+    Returns bytes [B].
 
-    >>> tensor_bytes(size=2048 * 4096 * 2, layers=32, rounding=0)
+    >>> tensor_bytes(size=2048 * 4096 * 2, layers=32)
     536870912
+    """
+    return int(size * layers)
+
+
+@formula("pytorch-autograd", "tensors of each block, recorded operation by operation; fractions of a byte on average")
+def rounded_tensor_bytes(size: float, layers: float, rounding: int) -> int:
+    """The same where parallelism leaves fractions of a byte on average, rounded so that lines add up to their moment's bytes.
+
+    size × layers + rounding      size [B], layers [count]; rounding [B], −1 to 1. Returns bytes [B].
     """
     return int(size * layers) + rounding
 

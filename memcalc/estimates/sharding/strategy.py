@@ -14,7 +14,6 @@ from memcalc.formulas.engines import DEEPSPEED
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
-
 GATHERED, REDUCING = "gathered parameters", "gradients being reduced"
 
 
@@ -25,7 +24,7 @@ class Cut(NamedTuple):
     inputs: dict[str, int]
 
     def line(self, component: str, name: str, phase: str, place: str, bytes_each: int) -> Line:
-        return line(component, name, phase, self.formula, place, **self.inputs, bytes_each=bytes_each)
+        return line(component, name, phase, self.formula, place, bytes_each=bytes_each, **self.inputs)
 
 
 Cutter = Callable[[Tensors, int], Cut]  # tensors, over how many ranks
@@ -94,10 +93,23 @@ class Around(NamedTuple):
 class Strategy(Protocol):
     """How the data-parallel ranks of a run share its model states."""
 
-    fp32_shards: bool  # under mixed precision the shards themselves are the fp32 master copy
-    wraps_layers: bool  # layers are modules of the library's own, which hold on to what passes through them
-    cuts_parameters: bool
-    cuts_optimizer: bool
+    def __hash__(self) -> int: ...
+
+    @property
+    def fp32_shards(self) -> bool:
+        """Under mixed precision the shards themselves are the fp32 master copy."""
+        ...
+
+    @property
+    def wraps_layers(self) -> bool:
+        """Layers are modules of the library's own, which hold on to what passes through them."""
+        ...
+
+    @property
+    def cuts_parameters(self) -> bool: ...
+
+    @property
+    def cuts_optimizer(self) -> bool: ...
 
     @property
     def cutters(self) -> tuple[Cutter, Cutter, Cutter]:

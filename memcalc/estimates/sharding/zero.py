@@ -6,7 +6,17 @@ from typing import NamedTuple
 from memcalc.blocks.ledger import Shape
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Tensors
-from memcalc.estimates.sharding.strategy import GATHERED, Around, Cutter, Places, by_elements, flat, offloaded, tensor_shapes, whole
+from memcalc.estimates.sharding.strategy import (
+    GATHERED,
+    Around,
+    Cutter,
+    Places,
+    by_elements,
+    flat,
+    offloaded,
+    tensor_shapes,
+    whole,
+)
 from memcalc.formulas import model_states
 from memcalc.formulas.engines import DEEPSPEED
 from memcalc.formulas.formula import ceil_div
