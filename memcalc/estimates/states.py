@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from memcalc.dtypes import number_format
 from memcalc.estimates.adapters import adapters, embeddings, quantised
-from memcalc.estimates.lines import Line, line
+from memcalc.estimates.lines import Line, Part, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.estimates.sharding import Around, Places, Strategy, strategy_of
 from memcalc.formulas import model_states
@@ -155,9 +155,10 @@ def _shaped_states(setting: Setting, group: Group) -> Line:
     """Optimizer states that depend on the shapes of tensors."""
     assert group.trained
     sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states)
-    return line("optimizer_states", f"{group.name}/{setting.run.optimizer}", ALWAYS, model_states.shaped_state_bytes,
-                setting.places.optimizer, state_bytes=sum(n * size for n, size in sizes),
-                tensors=sum(n for n, _ in sizes))  # fmt: skip
+    made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}", ALWAYS, model_states.shaped_state_bytes,
+                setting.places.optimizer, state_bytes=sum(part.bytes * part.copies for part in sizes),
+                tensors=sum(part.copies for part in sizes))  # fmt: skip
+    return made._replace(parts=sizes)
 
 
 @lru_cache(maxsize=1024)
@@ -166,11 +167,11 @@ def _rate(name: str, bytes_each: int) -> float | None:
 
 
 @lru_cache(maxsize=4096)
-def _state_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[tuple[int, int], ...]:
-    """(How many tensors, bytes of the states of each), as a rank's optimizer sees them."""
+def _state_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[Part, ...]:
+    """The states of each tensor, as a rank's optimizer sees it."""
     row = optimizer(name)
     return tuple(
-        (copies, state_bytes(row, shape, parameter_bytes=bytes_each, role=role))
+        Part(f"{role} {list(shape)}", (), 0, state_bytes(row, shape, parameter_bytes=bytes_each, role=role), copies)
         for shape, role, copies in strategy.state_shapes(held, shards)
     )
 

@@ -142,9 +142,10 @@ def zero3_partition_bytes(partitioned_elements: int, bytes_each: int) -> int:
 
 @formula("memcalc", "sum over tensors of what the optimizer keeps for each shape")
 def shaped_state_bytes(state_bytes: int, tensors: int) -> int:
-    """Optimizer states that depend on tensor shapes (factored, low-rank, blockwise), already summed over `tensors`.
+    """Optimizer states that depend on tensor shapes (factored, low-rank, blockwise): the sum over the `tensors` that are listed
+    with the line.
 
-    Returns bytes [B]. The shape rules and their sources stand in memcalc.formulas.optimizers.
+    state_bytes [B]. Returns bytes [B]. The shape rules and their sources stand in memcalc.formulas.optimizers.
     """
     return state_bytes
 

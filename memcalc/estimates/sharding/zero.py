@@ -64,7 +64,7 @@ class Zero(NamedTuple):
         """From stage 1 on one flat partition, which the optimizer sees as a vector."""
         if not self.cuts_optimizer:
             return tensor_shapes(held, 1)
-        return iter((((ceil_div(held.elements(), shards),), "", 1),))
+        return iter((((ceil_div(held.elements(), shards),), "flat", 1),))
 
     def updated(self, held: Tensors, shards: int) -> int:
         return ceil_div(held.elements(), shards if self.cuts_optimizer else 1)
