@@ -21,23 +21,21 @@ def validate_command(
     errors are distributed. What cannot be predicted is listed with the reason.
     """
     from memcalc.errors import InputError
-    from memcalc.estimates.validation import validate
-    from memcalc.estimates.validation_serving import validate_serving
     from memcalc.formulas.engines import ENGINES
     from memcalc.formulas.serving_engines import SERVING_ENGINES
-    from memcalc.readers.measured import cases, served_cases
     from memcalc.report.validation import report
+    from memcalc.sizing.validation import validate
     from memcalc.specs.measured import KINDS
     from memcalc.specs.published import GRADES
-    from memcalc.specs.rules import Choice, SpecError
     from memcalc.specs.served import QUANTITIES
+    from memcalc.specs.spec import OneOf, SpecError
 
     accepted_names = (GRADES, (*ENGINES, *SERVING_ENGINES), (*KINDS, *QUANTITIES))
     wanted = {"grade": grade, "engine": engine, "kind": kind}
     for (name, value), accepted in zip(wanted.items(), accepted_names, strict=True):
         if value is not None:
             try:
-                Choice(accepted).check(name, value)
+                OneOf(accepted).check(name, value)
             except SpecError as error:
                 raise InputError(error.message, place=f"--{name}") from None
 
@@ -45,4 +43,4 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
-    show(report(validate(cases()), validate_serving(served_cases()), keep), format_, get, output)
+    show(report(*validate(), keep), format_, get, output)

@@ -21,8 +21,9 @@ from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
+from memcalc.units import format_bytes
 
 
 class Alive(NamedTuple):
@@ -36,7 +37,7 @@ class Alive(NamedTuple):
         return sum(entry.bytes for entry in self.lines)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingEstimate:
     """What one step needs on the heaviest rank; bytes."""
 
@@ -45,6 +46,9 @@ class TrainingEstimate:
     rank: Rank
     evaluated: Evaluated
     generation: str = ""  # of the GPU (sm_90); decides only the overhead
+
+    def __repr__(self) -> str:
+        return f"<training: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
 
     @property
     def stage(self) -> int:
