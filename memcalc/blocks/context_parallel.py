@@ -7,27 +7,11 @@ queries of its share of them.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.blocks.tape import Exchange, Size, Step, Tape, Var
 
 Kernel = Callable[[Var, Var, Var], Var]
-
-
-class Exchange(NamedTuple):
-    """Buffers of one attention's backward beside what is saved and the gradients it returns: copies of the queries and of the
-    keys and values of this rank's tokens, each so many bytes a token."""
-
-    query: float
-    keys_values: float
-    query_copies: int
-    keys_values_copies: int
-
-    @property
-    def bytes(self) -> Size:
-        """Of all copies."""
-        return Size(token=self.query * self.query_copies + self.keys_values * self.keys_values_copies)
 
 
 def exchanged(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: Var) -> Var:

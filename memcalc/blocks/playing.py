@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
-from memcalc.blocks.context_parallel import Exchange
+from memcalc.blocks.backward import backward
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -12,7 +12,7 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add, cast
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.blocks.tape import Exchange, Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
@@ -69,7 +69,7 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
     saved = tape.saved()
     total = tape.saved_bytes()
-    peaks = tape.backward(output, gradients=keep_gradients)
+    peaks = backward(tape, output, gradients=keep_gradients)
     chosen = tape.chosen_bytes()
     played = Played(
         tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen,
@@ -111,7 +111,7 @@ def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -
         else:
             x = _forward(block, tape, profile, x)
     tape.carried.append(source)
-    peaks = tape.backward(x, gradients=keep_gradients)
+    peaks = backward(tape, x, gradients=keep_gradients)
     saved = tuple((f"bridge/{v.label}", v.bytes) for v in tape.saved())
     # recomputed layers keep the source as it is, whatever autocast casts it to
     chosen = source.bytes if profile.autocast else Size()
@@ -180,7 +180,7 @@ def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: b
             x = output = _forward(block, tape, profile, x)
     if held != Size():
         output = None
-    peaks = tape.backward(output, gradients=keep_gradients)
+    peaks = backward(tape, output, gradients=keep_gradients)
     return PlayedExit(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
 
 
@@ -193,7 +193,7 @@ def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) 
         tape.path = path
         x = _embed(block, tape, profile) if x is None else _forward(block, tape, profile, x)
     assert x is not None
-    peaks = tape.backward(x, gradients=keep_gradients)
+    peaks = backward(tape, x, gradients=keep_gradients)
     saved = tuple((v.label, v.bytes) for v in tape.saved() if v is not x)  # the first layer keeps its input
     total = Size()
     for _, size in saved:
