@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_kernels import Table, attend, rotate
+from memcalc.blocks.attention_core import Core, HeadShape, Mask, Softmax
+from memcalc.blocks.attention_kernels import attend
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.rotary import RotaryTable, rotate
 from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
@@ -171,11 +172,11 @@ class LatentAttention:
         return rotate(t, p, x, 1.0, wide=self.complex_rotary) if self.rotary else x
 
     @property
-    def table(self) -> Table | None:
+    def table(self) -> RotaryTable | None:
         """The rotary table that all layers share; complex numbers are one cos and one sin for each pair of dimensions."""
         if not self.rotary:
             return None
-        return Table(self.rope_head_dim // 2, FP32) if self.complex_rotary else Table(self.rope_head_dim)
+        return RotaryTable(self.rope_head_dim // 2, FP32) if self.complex_rotary else RotaryTable(self.rope_head_dim)
 
     def _key(self, t: Tape, content: Var, rotated: Var, heads: int) -> Var:
         """Both parts are copied into a new tensor; backward, each copy takes its slice of the gradient out of a copy."""
@@ -189,15 +190,19 @@ class LatentAttention:
     def _attend(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, heads: int) -> Var:
         """Flash kernels want values as wide as keys: flash-attention gets them padded, sdpa takes another kernel."""
         pads = p.attention == "flash" and self.v_head_dim != self.head_dim
-        kernel = Attention(
-            self.hidden, heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim,
-            window=self.indexer.selected_tokens if self.indexer else self.window, rotary_dim=self.rope_head_dim,
-            dropout=self.dropout, masked=bool(self.indexer) or self.shares_selection,
-        )  # fmt: skip
+        core = Core(
+            HeadShape(heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim),
+            Mask(
+                window=self.indexer.selected_tokens if self.indexer else self.window,
+                masked=bool(self.indexer) or self.shares_selection,
+            ),
+            Softmax(dropout=self.dropout),
+            joined=bool(self.rope_head_dim),
+        )
         if not pads:
-            return attend(t, p, kernel, query, key, value, heads, heads)
+            return attend(t, p, core, query, key, value)
         value = t.emit("padded", [value], query.elements, value.each)
-        out = attend(t, p, kernel, query, key, value, heads, heads)
+        out = attend(t, p, core, query, key, value)
         return t.emit("cut to size", [out], Size(token=heads * self.v_head_dim), out.each, (), [Step("input", out.bytes)])
 
 

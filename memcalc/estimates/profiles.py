@@ -6,13 +6,13 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_kernels import Table
 from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.latent_attention import LatentAttention
 from memcalc.blocks.lightning_attention import LightningAttention
 from memcalc.blocks.playing import Played, play_entry, play_exit
 from memcalc.blocks.profile import KERNELS, Profile
 from memcalc.blocks.relative_attention import FIRST
+from memcalc.blocks.rotary import RotaryTable
 from memcalc.blocks.tape import FP32, HALF, ZERO, Size
 from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
@@ -152,7 +152,13 @@ def shared_tables(architecture: Architecture, run: Training, profile: Profile) -
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
     """Bytes a token pair of masks that all layers share, one of each kind."""
-    return sum({shared_mask(block, profile, passed=passed).pair for block in _attentions(architecture) if block.alibi})
+    return sum(
+        {
+            shared_mask(block.alibi, block.heads, profile, passed=passed).pair
+            for block in _attentions(architecture)
+            if block.alibi
+        }
+    )
 
 
 def _shared_biases(architecture: Architecture, profile: Profile) -> float:
@@ -171,7 +177,7 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
 
 
 @lru_cache(maxsize=256)
-def _rotary(architecture: Architecture) -> tuple[Table, ...]:
+def _rotary(architecture: Architecture) -> tuple[RotaryTable, ...]:
     """Each distinct rotary table: layers with and without a window have their own in Gemma 3."""
     found = {
         (table, bool(block.window) and architecture.model_type.startswith("gemma3"))
