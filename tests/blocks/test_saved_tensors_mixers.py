@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcalc.blocks.architecture import Architecture, named_weights
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts import Experts, experts_of
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.playing import play, play_entry, play_exit
 from memcalc.blocks.profile import Profile
@@ -116,7 +116,7 @@ def test_matches_pytorch(row: Traced) -> None:
 
 # --- experts over several ranks ---------------------------------------------------------------------------------------
 
-MOE = Experts(1024, 512, experts=16, top_k=2, shared=MLP(1024, 512))
+MOE = experts_of(1024, 512, experts=16, top_k=2, shared=MLP(1024, 512))
 
 
 def played(experts: Experts, **traits: Any) -> Tape:
@@ -157,7 +157,7 @@ def test_frozen_experts_keep_what_only_their_weights_would_read() -> None:
 
 @pytest.mark.parametrize("name", ROUTINGS)
 def test_every_routing_gives_weights_that_a_gradient_flows_to(name: str) -> None:
-    tape = played(Experts(64, 32, experts=8, top_k=2, routing=name))
+    tape = played(experts_of(64, 32, experts=8, top_k=2, routing=name))
     (weighted,) = (node for node in tape.nodes if node.name == "weighted")
     assert weighted.inputs[1].grad
     assert weighted.inputs[1].elements == Size(token=2)
