@@ -181,13 +181,15 @@ class Attention:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width = heads * (self.v_head_dim or self.head_dim)
         outputs = self.outputs or self.hidden
-        out = ops.linear(t, p, "output", mixed, outputs * p.stream, width * outputs, bias=self.output_bias, bias_size=outputs)
+        out = ops.linear(
+            t, p, "output", mixed, outputs * p.degrees.stream, width * outputs, bias=self.output_bias, bias_size=outputs
+        )
         return ops.dropout(t, p, out, self.output_dropout)
 
     def _core(self, p: Profile) -> Core:
         """What the kernel sees of it on one rank."""
         return Core(
-            HeadShape(self.heads, self.kv_heads, self.head_dim, self.v_head_dim).on_rank(p.tp),
+            HeadShape(self.heads, self.kv_heads, self.head_dim, self.v_head_dim).on_rank(p.degrees.tp),
             Mask(self.causal, self.window, self.chunked, self.masked),
             Softmax(self.scores, self.softcap, self.sinks, self.dropout),
             self.cross,
@@ -220,7 +222,7 @@ class Attention:
             return parts[0], parts[1], parts[2]
         biases = {"q": self.query_bias, "k": self.query_bias if self.key_bias is None else self.key_bias,
                   "v": self.query_bias if self.value_bias is None else self.value_bias}  # fmt: skip
-        source, longer = (t.source or x, p.source) if self.cross else (x, 1.0)
+        source, longer = (t.source or x, p.batch.source) if self.cross else (x, 1.0)
         read = {"q": (x, inputs, 1.0), "k": (source, self.kv_inputs or inputs, longer)}
         made = []
         if self.values_are_keys:
@@ -249,7 +251,7 @@ class Attention:
         """cos and sin of a layer that lays them out anew; one pair for all sequences of a batch."""
         if "copied" not in self.rotary_tables:
             return []
-        each = FP32 if "fp32" in self.rotary_tables else p.residual
+        each = FP32 if "fp32" in self.rotary_tables else p.formats.residual
         size = Size(position=self.rotary_dim or self.head_dim)
         return [Var(size, each, False, f"{t.path}/{name}") for name in ("cos", "sin")]
 

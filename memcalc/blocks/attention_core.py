@@ -68,7 +68,7 @@ class Mask(NamedTuple):
 
     def applied(self, p: Profile) -> bool:
         """A mask beyond the causal one, which kernels know without it."""
-        return self.masked or (self.window is not None and p.masked)
+        return self.masked or (self.window is not None and p.batch.masked)
 
 
 class Softmax(NamedTuple):

@@ -16,6 +16,7 @@ from memcalc.blocks.attention_core import SCORES, Core
 from memcalc.blocks.context_parallel import exchanged
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
+from memcalc.blocks.values import revised
 
 FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)
 BLOCK = 512  # bytes; two philox scalars take an allocator block each
@@ -32,7 +33,7 @@ def _run(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> V
     """The kernel that PyTorch takes: that of the first row of PATHS whose conditions all hold."""
     if p.kernels.repeats_keys:
         key, value, core = repeated(t, core, key, value)
-    conditions = _conditions(p, core, half=query.each == 2 or p.autocast)
+    conditions = _conditions(p, core, half=query.each == 2 or p.formats.autocast)
     path = next(path for path in PATHS if path.conditions <= conditions)
     if core.by_head and path.fused:
         query, key, value = contiguous(t, query), contiguous(t, key), contiguous(t, value)
@@ -75,9 +76,9 @@ def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var)
 def _math(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32, and in fp32 else too: without
     softcap, which sdpa doesn't know, and without a dropout mask."""
-    each = p.compute
+    each = p.formats.compute
     query, key, value = (ops.cast(t, x, FP32) for x in narrowed(t, p, query, key, value))
-    unfused = p if each == FP32 else p._replace(autocast=False)
+    unfused = p if each == FP32 else revised(p, autocast=False)
     plain = core._replace(softmax=core.softmax._replace(softcap=None, dropout=0.0))
     return ops.cast(t, _eager(t, unfused, plain, query, key, value), each)
 
@@ -87,13 +88,13 @@ def _eager(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) ->
     keys = keys_per_query(core, query, key)
     pairs, softmax = Size(pair=core.shape.heads * keys), core.softmax
     multiply(t, core, query, keys)
-    if p.autocast:
-        query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
+    if p.formats.autocast:
+        query, key, value = (ops.cast(t, x, p.formats.compute) for x in (query, key, value))
     copies = core.shape.kv_heads in (1, core.shape.heads)
     key, value, core = repeated(t, core, key, value)  # repeating several heads has copied them already
     made, wide = SCORES[softmax.scores]
     mixed_each = query.each
-    if made and not p.autocast:
+    if made and not p.formats.autocast:
         query, key = ops.cast(t, query, made), ops.cast(t, key, made)
     else:
         query, key = contiguous(t, query), (contiguous(t, key) if copies else key)
@@ -103,7 +104,7 @@ def _eager(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) ->
         scores = t.emit("softcap", [scores], pairs, scores.each)
         if scores.grad:
             t.nodes[-1].saves = (scores,)
-    probabilities = ops.softmax(t, scores, FP32 if p.autocast else wide or scores.each)
+    probabilities = ops.softmax(t, scores, FP32 if p.formats.autocast else wide or scores.each)
     probabilities = ops.cast(t, probabilities, mixed_each)
     probabilities = ops.dropout(t, p, probabilities, softmax.dropout)
     value = contiguous(t, value) if copies else value
@@ -116,8 +117,8 @@ def _shifted(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) 
     """Scores shifted by their maximum, and softmax in the type that they have; with sinks one more column, each head's
     (modeling_gpt_oss.eager_attention_forward, modeling_mimo_v2_flash.eager_attention_forward)."""
     multiply(t, core, query)
-    if p.autocast:
-        query, key, value = (ops.cast(t, x, p.compute) for x in (query, key, value))
+    if p.formats.autocast:
+        query, key, value = (ops.cast(t, x, p.formats.compute) for x in (query, key, value))
     key, value, core = repeated(t, core, key, value)
     heads, softmax = core.shape.heads, core.softmax
     query = contiguous(t, query)
@@ -130,7 +131,7 @@ def _shifted(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) 
     highest = t.emit("maximum", [joined], where.elements, each, [where], [Step("temp", full), Step("input", full)])
     steps = [Step("share"), Step("temp", full), Step("input", highest.bytes, 1)]
     shifted = t.emit("shifted", [joined, highest], joined.elements, each, (), steps)
-    kept = probabilities = ops.softmax(t, shifted, FP32 if p.autocast else each)
+    kept = probabilities = ops.softmax(t, shifted, FP32 if p.formats.autocast else each)
     if softmax.sinks:
         steps = [Step("input", probabilities.bytes)]
         kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), steps)
@@ -193,9 +194,9 @@ def repeated(t: Tape, core: Core, key: Var, value: Var) -> tuple[Var, Var, Core]
 
 def narrowed(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
     """Autocast hands the fused kernels 16-bit tensors."""
-    if not p.autocast:
+    if not p.formats.autocast:
         return query, key, value
-    return ops.cast(t, query, p.compute), ops.cast(t, key, p.compute), ops.cast(t, value, p.compute)
+    return ops.cast(t, query, p.formats.compute), ops.cast(t, key, p.formats.compute), ops.cast(t, value, p.formats.compute)
 
 
 def contiguous(t: Tape, x: Var) -> Var:

@@ -25,7 +25,7 @@ class Alibi(NamedTuple):
 
 def _bloom(t: Tape, p: Profile, scores: Var) -> Var:
     """baddbmm adds the bias and scales at once; the causal mask is added after it, in the residual stream's type."""
-    return _plus(t, scores, max(scores.each, p.residual), "masked")
+    return _plus(t, scores, max(scores.each, p.formats.residual), "masked")
 
 
 def _falcon(t: Tape, p: Profile, scores: Var) -> Var:
@@ -58,9 +58,9 @@ def shared_mask(alibi: str, heads: int, p: Profile, *, passed: bool) -> Size:
     `passed`: it is kept as an argument of their recomputation, whether or not the backward reads it.
     """
     row = ALIBI[alibi]
-    read = row.mask_each or (row.sdpa and p.attention != "eager" and not p.autocast)
-    shown = -(-heads // p.tp) if row.sdpa else 1
-    return Size(pair=shown * (row.mask_each or p.residual)) if read or passed else ZERO
+    read = row.mask_each or (row.sdpa and p.attention != "eager" and not p.formats.autocast)
+    shown = -(-heads // p.degrees.tp) if row.sdpa else 1
+    return Size(pair=shown * (row.mask_each or p.formats.residual)) if read or passed else ZERO
 
 
 def attend_with_bias(t: Tape, p: Profile, core: Core, alibi: str, query: Var, key: Var, value: Var) -> Var:
@@ -68,14 +68,14 @@ def attend_with_bias(t: Tape, p: Profile, core: Core, alibi: str, query: Var, ke
     row, heads = ALIBI[alibi], core.shape.heads
     if row.sdpa and p.attention != "eager":
         out = efficient(t, p, core._replace(shape=core.shape.repeated()), query, key, value)
-        if p.autocast and out.grad:  # autocast casts the mask too, for each layer anew
-            t.nodes[-1].saves = (*t.nodes[-1].saves, Var(Size(pair=heads), p.compute, False, f"{t.path}/mask"))
+        if p.formats.autocast and out.grad:  # autocast casts the mask too, for each layer anew
+            t.nodes[-1].saves = (*t.nodes[-1].saves, Var(Size(pair=heads), p.formats.compute, False, f"{t.path}/mask"))
         return out
     multiply(t, core, query)
     query, key = contiguous(t, query), contiguous(t, key)
     scores = t.emit("scores", [query, key], Size(pair=heads), query.each, [query, key])
     scores = row.scores(t, p, scores)
-    probabilities = ops.softmax(t, scores, FP32 if row.wide or p.autocast else p.compute)
+    probabilities = ops.softmax(t, scores, FP32 if row.wide or p.formats.autocast else p.formats.compute)
     probabilities = ops.dropout(t, p, ops.cast(t, probabilities, value.each), core.softmax.dropout)
     value = contiguous(t, value)
     out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), value.each, [probabilities, value])

@@ -44,12 +44,13 @@ def rows(p: Profile, router: Router) -> float:
     Each token sends `top_k`. Over expert-parallel ranks as many arrive as leave when routing is balanced; over
     expert-tensor ranks every rank computes the rows of all. A capacity bounds them and, with padding, is what they are.
     """
-    whole = min(1.0, p.stream * p.etp)
-    sent = router.top_k * (p.expert_imbalance if p.ep > 1 else 1.0)
-    if not p.capacity_factor:
+    whole = min(1.0, p.degrees.stream * p.degrees.etp)
+    sent = router.top_k * (p.load.imbalance if p.degrees.ep > 1 else 1.0)
+    if not p.load.capacity_factor:
         return whole * sent
-    most = router.experts * capacity(p.routed_tokens, router.top_k, router.experts, p.capacity_factor) / p.routed_tokens
-    return whole * (most if p.pad_to_capacity else min(sent, most))
+    tokens = p.batch.routed_tokens
+    most = router.experts * capacity(tokens, router.top_k, router.experts, p.load.capacity_factor) / tokens
+    return whole * (most if p.load.padded else min(sent, most))
 
 
 def capacity(tokens: int, top_k: int, experts: int, factor: float) -> int:
@@ -61,10 +62,10 @@ def capacity(tokens: int, top_k: int, experts: int, factor: float) -> int:
 
 def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights: Var) -> Var:
     """Σ weight · expert(x), as wide as x."""
-    n, width = rows(p, router), -(-expert.intermediate // p.etp)
+    n, width = rows(p, router), -(-expert.intermediate // p.degrees.etp)
     sorted_rows = _permuted(t, x, Size(token=n * expert.hidden), "token of each row", n)
     sorted_weights = _permuted(t, weights, Size(token=n), "order", n)
-    ends = Var(Size(fixed=-(-router.experts // p.ep)), INT32, False, f"{t.path}/ends")
+    ends = Var(Size(fixed=-(-router.experts // p.degrees.ep)), INT32, False, f"{t.path}/ends")
     groups = _Groups(t, p, router, expert, n, ends)
     first = groups.product("gate_up" if expert.gated else "up", sorted_rows, expert.ups * width, expert.hidden)
     acted = _activated(t, p, expert, first, Size(token=n * width))
@@ -79,7 +80,7 @@ def compute_all(t: Tape, p: Profile, router: Router, expert: Expert, x: Var) -> 
     """Every expert over every token, its inputs scaled by scores that are zero where it was not chosen
     (modeling_llama4.Llama4TextMoe)."""
     scores = scattered_scores(t, p, router, x)
-    n, width = router.experts * p.stream, -(-expert.intermediate // p.etp)
+    n, width = router.experts * p.degrees.stream, -(-expert.intermediate // p.degrees.etp)
     repeated = t.emit("repeated", [x], x.elements * router.experts, x.each)
     scaled = ops.weighted(t, repeated, scores)
     first = _batched(t, p, router, "gate_up", scaled, n * 2 * width, router.experts * expert.hidden * 2 * width)
@@ -114,23 +115,25 @@ class _Groups:
     def product(self, name: str, x: Var, outputs: int, inputs: int) -> Var:
         """x Wᵀ for each expert's own W; the gradient of all experts' W comes first, then that of x."""
         t, p = self.t, self.p
-        experts = -(-(self.router.experts if name == "down" else self.router.choices) // p.ep)
-        x = ops.cast(t, x, p.weights)
-        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.trained)
+        experts = -(-(self.router.experts if name == "down" else self.router.choices) // p.degrees.ep)
+        x = ops.cast(t, x, p.formats.weights)
+        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained)
         steps = [Step("input", x.bytes)]
-        if p.trained:
-            steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.weights)))
-        saves = [x, self.ends] if p.trained else [self.ends]
-        out = t.emit(name, [x], Size(token=self.n * outputs), p.weights, saves, steps, trained=p.trained)
+        if p.method.trained:
+            steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.formats.weights)))
+        saves = [x, self.ends] if p.method.trained else [self.ends]
+        out = t.emit(name, [x], Size(token=self.n * outputs), p.formats.weights, saves, steps, trained=p.method.trained)
         return self._biased(out, experts * outputs) if self.expert.bias else out
 
     def _biased(self, out: Var, size: int) -> Var:
         """Each row's bias is gathered and added in place: its backward adds into zeros, out of place."""
-        table = Size(fixed=size * self.p.weights)
+        table = Size(fixed=size * self.p.formats.weights)
         steps = [Step("share")]
-        if self.p.trained:
+        if self.p.method.trained:
             steps += [Step("temp", table), Step("weight", table)]
-        biased = self.t.emit("biased", [out], out.elements, out.each, [self.expert_of_row], steps, trained=self.p.trained)
+        biased = self.t.emit(
+            "biased", [out], out.elements, out.each, [self.expert_of_row], steps, trained=self.p.method.trained
+        )
         biased.whole = out  # in place: the sum is in the product's own memory
         return biased
 

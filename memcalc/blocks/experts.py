@@ -104,7 +104,7 @@ class Experts:
         """Play the block: router, experts and shared experts, in the order of the modeling file."""
         self._refuse()
         shared = self._shared(t, p, x) if self.shared_first else None
-        if self.dense and p.ep == 1 and not p.capacity_factor:
+        if self.dense and p.degrees.ep == 1 and not p.load.capacity_factor:
             out = compute_all(t, p, self.router, self.expert, x)
         else:
             weights = route(t, p, self.router, x)
@@ -117,9 +117,9 @@ class Experts:
     def _latent(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
         """The experts between a down- and an up-projection (modeling_nemotron_h.NemotronHMoE)."""
         matrix, bias = self.hidden * self.latent, self.latent_bias
-        inner = ops.linear(t, p, "latent_down", x, self.latent * p.stream, matrix, bias=bias, bias_size=self.latent)
+        inner = ops.linear(t, p, "latent_down", x, self.latent * p.degrees.stream, matrix, bias=bias, bias_size=self.latent)
         out = compute(t, p, self.router, self.expert, inner, weights)
-        return ops.linear(t, p, "latent_up", out, self.hidden * p.stream, matrix, bias=bias, bias_size=self.hidden)
+        return ops.linear(t, p, "latent_up", out, self.hidden * p.degrees.stream, matrix, bias=bias, bias_size=self.hidden)
 
     def _shared(self, t: Tape, p: Profile, x: Var) -> Var | None:
         if self.shared is None:
@@ -131,7 +131,7 @@ class Experts:
 
     def _gated(self, t: Tape, p: Profile, x: Var, shared: Var) -> Var:
         """sigmoid(gate(x)) · shared(x), one gate a token."""
-        gate = ops.sigmoid(t, ops.linear(t, p, "shared_gate", x, p.stream, self.hidden))
+        gate = ops.sigmoid(t, ops.linear(t, p, "shared_gate", x, p.degrees.stream, self.hidden))
         return ops.weighted(t, shared, gate)
 
     def _refuse(self) -> None:

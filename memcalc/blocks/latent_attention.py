@@ -134,13 +134,13 @@ class LatentAttention:
         """Play the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
         if self.indexer:
             self.indexer.multiply(t)
-        heads = -(-self.heads // p.tp)
+        heads = -(-self.heads // p.degrees.tp)
         query = self._query(t, p, x, heads)
         key, value = self._key_and_value(t, p, x, heads)
         mixed = self._attend(t, p, query, key, value, heads)
         width = heads * self.v_head_dim
         return ops.linear(
-            t, p, "output", mixed, self.hidden * p.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
+            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
         )
 
     def _query(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
@@ -148,7 +148,7 @@ class LatentAttention:
         width, inputs = heads * self.head_dim, self.hidden
         if self.q_lora_rank:
             inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
-            x = ops.linear(t, p, "q_down", x, inputs * p.stream, matrix, bias=self.bias, bias_size=inputs)
+            x = ops.linear(t, p, "q_down", x, inputs * p.degrees.stream, matrix, bias=self.bias, bias_size=inputs)
             x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
         made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
         content = _part(t, made, heads * self.nope_head_dim)
@@ -158,9 +158,9 @@ class LatentAttention:
 
     def _key_and_value(self, t: Tape, p: Profile, x: Var, heads: int) -> tuple[Var, Var]:
         """A key head is its own content and the one rotated part that all heads share; values stay views."""
-        both = self.latent_size * p.stream
+        both = self.latent_size * p.degrees.stream
         down = ops.linear(t, p, "kv_down", x, both, self.hidden * self.latent_size, bias=self.bias, bias_size=both)
-        latent, rotated = (_part(t, down, width * p.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
+        latent, rotated = (_part(t, down, width * p.degrees.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
         latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
         rotated = self._rotate(t, p, rotated)
         width = heads * (self.nope_head_dim + self.v_head_dim)

@@ -60,11 +60,11 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     if any(isinstance(block, Projection) for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
     tape = Tape()
-    x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
+    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, input_grad, "input")
     if layer.bridge:
         return _bridge(layer, profile, hidden, keep_gradients)
     if layer.crosses:
-        tape.source = Var(x.elements * profile.source, x.each, True, "source", outside=True)
+        tape.source = Var(x.elements * profile.batch.source, x.each, True, "source", outside=True)
         tape.carried.append(tape.source)
     output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
     saved = tape.saved()
@@ -75,7 +75,7 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
         tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen,
         passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
-    return _stretched(played, profile.source) if layer.source else played
+    return _stretched(played, profile.batch.source) if layer.source else played
 
 
 def _stretched(played: Played, by: float) -> Played:
@@ -96,17 +96,17 @@ def _stretched(played: Played, by: float) -> Played:
 def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -> Played:
     """The encoder's exit, whose result all of the decoder's layers read, and the decoder's entry."""
     tape = Tape()
-    source = Var(Size(token=hidden * profile.stream * profile.source), profile.residual, True, "input")
+    source = Var(Size(token=hidden * profile.degrees.stream * profile.batch.source), profile.formats.residual, True, "input")
     x: Var | None = None
     for path, block in layer.blocks:
         tape.path = path
         if isinstance(block, Embedding):
-            kept = [] if profile.autocast else [source]  # autocast: each layer keeps casts of its own
+            kept = [] if profile.formats.autocast else [source]  # autocast: each layer keeps casts of its own
             source = tape.emit("source", [source], source.elements, source.each, kept, [Step("share")])
             source.whole = tape.nodes[-1].inputs[0]
             x = _embed(block, tape, profile)
         elif x is None:
-            groups = (profile.stream * profile.source,) if isinstance(block, Norm) else ()
+            groups = (profile.degrees.stream * profile.batch.source,) if isinstance(block, Norm) else ()
             source = _forward(block, tape, profile, source, *groups)
         else:
             x = _forward(block, tape, profile, x)
@@ -114,7 +114,7 @@ def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -
     peaks = backward(tape, x, gradients=keep_gradients)
     saved = tuple((f"bridge/{v.label}", v.bytes) for v in tape.saved())
     # recomputed layers keep the source as it is, whatever autocast casts it to
-    chosen = source.bytes if profile.autocast else Size()
+    chosen = source.bytes if profile.formats.autocast else Size()
     return Played(saved, tape.saved_bytes(), Size(), peaks, _gradients(tape), chosen)
 
 
@@ -125,7 +125,7 @@ def reads_tokens(blocks: Named) -> bool:
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for branch in branches(layer):
-        y = cast(tape, x, profile.weights) if profile.wide_stream else x
+        y = cast(tape, x, profile.formats.weights) if profile.formats.wide_stream else x
         closing = branch[-1] if layer.normalises_sum else None
         if closing:
             branch = branch[:-1]
@@ -168,7 +168,7 @@ class PlayedExit(NamedTuple):
 def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
     """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
     tape = Tape()
-    x = Var(Size(token=hidden * profile.stream), profile.residual, True, "input")
+    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path

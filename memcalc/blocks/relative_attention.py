@@ -34,11 +34,11 @@ def attend_relative(t: Tape, p: Profile, core: Core, relative: Relative, query: 
     scores = t.emit("scores", [query, key], Size(pair=heads * keys), query.each, [query, key])
     scores = ops.scale(t, scores, "scores scaled")
     steps = [Step("share") if scores.each == max(scores.each, bias.each) else Step("input", scores.bytes)]
-    steps += [Step("input", bias.bytes, 1)] if p.batch > 1 else [Step("share", source=1)]
+    steps += [Step("input", bias.bytes, 1)] if p.batch.sequences > 1 else [Step("share", source=1)]
     scores = t.emit("biased", [scores, bias], scores.elements, max(scores.each, bias.each), (), steps)
     if core.mask.causal:
         scores = t.emit("masked", [scores], scores.elements, scores.each, (), [Step("share")])
-    probabilities = ops.softmax(t, scores, FP32 if p.autocast else scores.each)
+    probabilities = ops.softmax(t, scores, FP32 if p.formats.autocast else scores.each)
     probabilities = ops.dropout(t, p, probabilities, core.softmax.dropout)
     probabilities = ops.cast(t, probabilities, value.each)
     value = contiguous(t, value)
@@ -65,15 +65,15 @@ def _masked(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var, b
 
 def _bias(t: Tape, p: Profile, core: Core, relative: Relative) -> Var:
     """The stack's bias: made here, or made by an earlier layer, which counts it."""
-    elements = _square(p, core.shape.heads * (p.source if core.cross else 1))
+    elements = _square(p, core.shape.heads * (p.batch.source if core.cross else 1))
     if core.cross:  # zeros
-        return Var(elements, p.compute, False, f"{t.path}/bias", outside=relative.layer == LATER)
+        return Var(elements, p.formats.compute, False, f"{t.path}/bias", outside=relative.layer == LATER)
     if relative.layer == LATER:
-        bias = Var(elements, p.weights, p.trained, f"{t.path}/bias", outside=True)
+        bias = Var(elements, p.formats.weights, p.method.trained, f"{t.path}/bias", outside=True)
     else:
         buckets = Var(_square(p, 1), INT64, False, f"{t.path}/buckets")
-        steps = [Step("weight", Size(fixed=relative.buckets * core.shape.heads * p.weights))]
-        bias = t.emit("bias", [buckets], elements, p.weights, [buckets], steps, trained=p.trained)
+        steps = [Step("weight", Size(fixed=relative.buckets * core.shape.heads * p.formats.weights))]
+        bias = t.emit("bias", [buckets], elements, p.formats.weights, [buckets], steps, trained=p.method.trained)
     if bias.grad:
         t.carried.append(bias)
     return bias
@@ -81,4 +81,4 @@ def _bias(t: Tape, p: Profile, core: Core, relative: Relative) -> Var:
 
 def _square(p: Profile, count: float) -> Size:
     """`count` elements for each pair of positions, the same for every sequence."""
-    return Size(pair=count / p.batch)
+    return Size(pair=count / p.batch.sequences)

@@ -10,6 +10,7 @@ from memcalc.blocks import operations as ops
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
+from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 
 
@@ -79,7 +80,7 @@ def route(t: Tape, p: Profile, router: Router, x: Var) -> Var:
         raise Unsupported(f"training with the {router.routing!r} router is not modelled")
     routing = ROUTINGS[router.routing]
     if routing.without_autocast:
-        p = p._replace(autocast=False)
+        p = revised(p, autocast=False)
     logits = _logits(t, p, router, x, routing)
     if routing.chosen_only:
         each = FP32 if routing.wide_scores else logits.each
@@ -88,7 +89,7 @@ def route(t: Tape, p: Profile, router: Router, x: Var) -> Var:
         weights = _choose(t, p, router, _scores(t, p, routing, logits), "gather" if routing.corrected else "top-k")
         if router.normalised:
             weights = _normalised(t, router, weights, routing.in_place)
-    return weights if routing.wide_weights else ops.cast(t, weights, x.each if routing.without_autocast else p.compute)
+    return weights if routing.wide_weights else ops.cast(t, weights, x.each if routing.without_autocast else p.formats.compute)
 
 
 def scattered_scores(t: Tape, p: Profile, router: Router, x: Var) -> Var:
@@ -103,22 +104,22 @@ def scattered_scores(t: Tape, p: Profile, router: Router, x: Var) -> Var:
 def _logits(t: Tape, p: Profile, router: Router, x: Var, routing: Routing) -> Var:
     """One logit an expert. A wide product casts input and matrix to fp32; autocast casts them back."""
     choices = router.choices
-    if routing.wide_product and not p.autocast:  # what autocast does to 16 bits is done here to fp32
-        p = p._replace(autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.weights)
+    if routing.wide_product and not p.formats.autocast:  # what autocast does to 16 bits is done here to fp32
+        p = revised(p, autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.formats.weights)
     bias = router.bias and router.bias_trained
-    return ops.linear(t, p, "router", x, choices * p.stream, router.hidden * choices, bias=bias, bias_size=choices)
+    return ops.linear(t, p, "router", x, choices * p.degrees.stream, router.hidden * choices, bias=bias, bias_size=choices)
 
 
 def _scores(t: Tape, p: Profile, routing: Routing, logits: Var) -> Var:
     """Softmax (always in fp32 under autocast) or sigmoid; a wide product's logits keep the type that it left them in."""
     if routing.scores == "softmax":
-        return ops.softmax(t, logits, FP32 if routing.wide_scores or p.autocast else logits.each)
+        return ops.softmax(t, logits, FP32 if routing.wide_scores or p.formats.autocast else logits.each)
     return ops.sigmoid(t, logits if routing.wide_product else ops.cast(t, logits, FP32))
 
 
 def _choice(t: Tape, p: Profile, router: Router) -> Var:
     """The numbers of the chosen experts."""
-    return Var(Size(token=router.top_k * p.stream), INT64, False, f"{t.path}/choice")
+    return Var(Size(token=router.top_k * p.degrees.stream), INT64, False, f"{t.path}/choice")
 
 
 def _choose(t: Tape, p: Profile, router: Router, scores: Var, name: str, choice: Var | None = None) -> Var:
@@ -145,11 +146,11 @@ def _sparse_mixer(t: Tape, p: Profile, router: Router, x: Var) -> Var:
     logits = _logits(t, p, router, x, ROUTINGS["softmax"])
     drawn = [_drawn(t, p, logits, i) for i in range(2)]
     steps = [Step("input", var.bytes, i) for i, var in enumerate(drawn)]
-    return t.emit("joined", drawn, Size(token=2 * p.stream), drawn[0].each, (), steps)
+    return t.emit("joined", drawn, Size(token=2 * p.degrees.stream), drawn[0].each, (), steps)
 
 
 def _drawn(t: Tape, p: Profile, logits: Var, number: int) -> Var:
-    one, wide = Size(token=p.stream), FP32 if p.autocast else logits.each
+    one, wide = Size(token=p.degrees.stream), FP32 if p.formats.autocast else logits.each
     mask = Var(logits.elements, BYTE, False, f"{t.path}/mask {number}")
     masked = t.emit("masked", [logits], logits.elements, logits.each, [mask])
     gates = ops.softmax(t, masked, wide)

@@ -37,7 +37,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    trained = profile.trained and not profile.frozen_embeddings
+    trained = profile.method.trained and not profile.method.frozen_embeddings
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.vocabulary, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
@@ -52,7 +52,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
         run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0),
         micro_batches_in_flight(run, stage.index),
         traffic(setting, groups),
-        vocabulary * width * profile.weights if tied else 0,
+        vocabulary * width * profile.formats.weights if tied else 0,
         input_grad,
         run.engine_row.holds_inputs and setting.fsdp and run.adapts and run.recompute == "full",
     )

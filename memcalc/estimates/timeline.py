@@ -127,7 +127,7 @@ def forms(setup: Setup) -> Forms:
     saved = base + layers_kept + (last.saved_bytes if last else ZERO)
     out = [Form("after forward", saved, 0, traffic.buffers + (whole if traffic.keeps else 0))]
     if last:
-        casts = _cast_cache(setup) if setup.profile.autocast else 0
+        casts = _cast_cache(setup) if setup.profile.formats.autocast else 0
         out.append(Form("loss", saved + last.loss_held + Size(fixed=casts), 0, standing + flying))
         out += [Form("gradient of the loss", base + layers_kept + peak, 0, standing + flying) for peak in last.peaks]
     head = int(last.gradients) if last and keep else 0
@@ -251,9 +251,12 @@ def _kind(setup: Setup, index: int) -> Kind:
 def _narrow_input(setup: Setup) -> Size:
     """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
     profile, sequence = setup.profile, setup.stage.sequence
-    if not (profile.wide_stream and setup.stage.entry and sequence.marks and sequence.marks[0].recomputed) or setup.offload:
+    if (
+        not (profile.formats.wide_stream and setup.stage.entry and sequence.marks and sequence.marks[0].recomputed)
+        or setup.offload
+    ):
         return ZERO
-    return Size(token=setup.hidden * profile.stream * (profile.residual - profile.weights))
+    return Size(token=setup.hidden * profile.degrees.stream * (profile.formats.residual - profile.formats.weights))
 
 
 def _cast_cache(setup: Setup) -> int:
@@ -264,7 +267,7 @@ def _cast_cache(setup: Setup) -> int:
         for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
         if mark.recomputed and not layer.bridge
     )
-    return matrices * profile.compute // profile.tp
+    return matrices * profile.formats.compute // profile.degrees.tp
 
 
 def _sum(sizes: Iterator[Size]) -> Size:

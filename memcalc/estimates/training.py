@@ -23,7 +23,7 @@ from memcalc.estimates.context_parallel import exchange_line
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, main_parts, stages
-from memcalc.estimates.profiles import of_batch_and_length
+from memcalc.estimates.profiles import batch_of
 from memcalc.estimates.states import Group, Setting, buffer_lines, make_groups, make_setting, state_lines
 from memcalc.estimates.timeline import Forms, Moment, Setup, forms
 from memcalc.formulas.overhead import overhead, reserved_bytes
@@ -267,7 +267,7 @@ class _Shared:
             run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
             run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
             run.expert_imbalance, run.capacity_factor, run.pad_to_capacity,
-            run.grad_accum > 1, in_flight, *of_batch_and_length(architecture, run).values(),
+            run.grad_accum > 1, in_flight, batch_of(architecture, run),
         )  # fmt: skip
 
     def __hash__(self) -> int:
