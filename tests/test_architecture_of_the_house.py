@@ -4,6 +4,7 @@ import ast
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from math import exp
 from pathlib import Path
@@ -104,6 +105,29 @@ def test_imports_point_one_way(module: Module) -> None:
         if RANK[parts[1]] >= RANK[module.package]:
             wrong.append(f"line {line}: {name}")
     assert not wrong, f"{module.name} ({module.package}) imports upward or sideways: {'; '.join(wrong)}"
+
+
+# Imports that a circle may pass: the public names, which are imported when they are first asked for.
+LAZY = {"memcalc"}
+
+
+def _edges() -> dict[str, set[str]]:
+    """Module → the modules of the package that it imports: at its top, inside a function or for a type checker alone."""
+    names = {module.name for module in MODULES}
+    edges: dict[str, set[str]] = {}
+    for module in MODULES:
+        imported = {name if name in names else name.rpartition(".")[0] for _, name in _imported(module.tree)}
+        edges[module.name] = set() if module.name in LAZY else (imported & names) - {module.name}
+    return edges
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """An import inside a function or under TYPE_CHECKING closes a circle like any other: neither file is understood without
+    the other, wherever the line stands."""
+    try:
+        tuple(TopologicalSorter(_edges()).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' → '.join(reversed(error.args[1]))}")
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.name)

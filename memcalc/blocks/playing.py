@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
 from memcalc.blocks.backward import alive, backward
-from memcalc.blocks.context_parallel import Exchange
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -13,7 +12,7 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add, cast
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.tape import Size, Step, Tape, Tensor, Var
+from memcalc.blocks.tape import Exchange, Size, Step, Tape, Tensor, Var
 from memcalc.errors import Unsupported
 
 NOTHING = Tensor("", Size())
@@ -71,14 +70,14 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     saved = tuple(var.tensor for var in tape.saved())
     if layer.bridge:
         # recomputed layers keep the source as it is, whatever autocast casts it to
-        chosen = (tape.carried[-1].tensor._replace(label="bridge/source"),) if profile.autocast else ()
+        chosen = (tape.carried[-1].tensor._replace(label="bridge/source"),) if profile.formats.autocast else ()
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
         return Played(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
     played = Played(
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
-    return _stretched(played, profile.source) if layer.source else played
+    return _stretched(played, profile.batch.source) if layer.source else played
 
 
 @lru_cache(maxsize=256)
@@ -88,17 +87,17 @@ def alive_in_layer(
     """The tensors that peak number `which` of `play` consists of."""
     tape, _, output = _onto_tape(layer, profile, hidden, input_grad)
     tensors = alive(tape, output, which, gradients=keep_gradients)
-    return _longer_tensors(tensors, profile.source) if layer.source else tensors
+    return _longer_tensors(tensors, profile.batch.source) if layer.source else tensors
 
 
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
     tape = Tape()
-    x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
+    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, input_grad, "input")
     if layer.bridge:
         return tape, x, _bridge(tape, layer, profile, hidden)
     if layer.crosses:
-        tape.source = Var(x.elements * profile.source, x.each, True, "source", outside=True)
+        tape.source = Var(x.elements * profile.batch.source, x.each, True, "source", outside=True)
         tape.carried.append(tape.source)
     return tape, x, _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
 
@@ -126,17 +125,17 @@ def _longer_tensors(tensors: tuple[Tensor, ...], by: float) -> tuple[Tensor, ...
 
 def _bridge(tape: Tape, layer: Layer, profile: Profile, hidden: int) -> Var | None:
     """The encoder's exit, whose result all of the decoder's layers read, and the decoder's entry."""
-    source = Var(Size(token=hidden * profile.stream * profile.source), profile.residual, True, "input")
+    source = Var(Size(token=hidden * profile.degrees.stream * profile.batch.source), profile.formats.residual, True, "input")
     x: Var | None = None
     for path, block in layer.blocks:
         tape.path = path
         if isinstance(block, Embedding):
-            kept = [] if profile.autocast else [source]  # autocast: each layer keeps casts of its own
+            kept = [] if profile.formats.autocast else [source]  # autocast: each layer keeps casts of its own
             source = tape.emit("source", [source], source.elements, source.each, kept, [Step("share")])
             source.whole = tape.nodes[-1].inputs[0]
             x = _embed(block, tape, profile)
         elif x is None:
-            groups = (profile.stream * profile.source,) if isinstance(block, Norm) else ()
+            groups = (profile.degrees.stream * profile.batch.source,) if isinstance(block, Norm) else ()
             source = _forward(block, tape, profile, source, *groups)
         else:
             x = _forward(block, tape, profile, x)
@@ -151,7 +150,7 @@ def reads_tokens(blocks: Named) -> bool:
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for branch in branches(layer):
-        y = cast(tape, x, profile.weights) if profile.wide_stream else x
+        y = cast(tape, x, profile.formats.weights) if profile.formats.wide_stream else x
         closing = branch[-1] if layer.normalises_sum else None
         if closing:
             branch = branch[:-1]
@@ -210,7 +209,7 @@ def alive_in_exit(
 def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
     """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
     tape = Tape()
-    x = Var(Size(token=hidden * profile.stream), profile.residual, True, "input")
+    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path

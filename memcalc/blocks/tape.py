@@ -11,10 +11,7 @@ traces under fake tensors.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from memcalc.blocks.context_parallel import Exchange
+from typing import NamedTuple
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 
@@ -113,6 +110,21 @@ class Work(NamedTuple):
     chunked: bool = False  # the window is an aligned chunk, not a sliding one
 
 
+class Exchange(NamedTuple):
+    """Buffers of one context-parallel attention's backward beside what is saved and the gradients it returns: copies of the
+    queries and of the keys and values of this rank's tokens, each so many bytes a token."""
+
+    query: float
+    keys_values: float
+    query_copies: int
+    keys_values_copies: int
+
+    @property
+    def bytes(self) -> Size:
+        """Of all copies."""
+        return Size(token=self.query * self.query_copies + self.keys_values * self.keys_values_copies)
+
+
 @dataclass(eq=False)
 class Tape:
     """Operations in forward order. `path` prefixes the labels of what is played next."""
@@ -124,7 +136,7 @@ class Tape:
     attended: list[Var] = field(default_factory=list)  # results of attention kernels
     source: Var | None = None  # what cross-attention reads: the encoder's result
     carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
-    exchanges: list["Exchange"] = field(default_factory=list)  # buffers of context-parallel attention
+    exchanges: list[Exchange] = field(default_factory=list)  # buffers of context-parallel attention
     passing: list[Size] = field(default_factory=list)  # what is alive during its forward
 
     def emit(

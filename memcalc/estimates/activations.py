@@ -128,7 +128,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    trained = profile.trained and not profile.frozen_embeddings
+    trained = profile.method.trained and not profile.method.frozen_embeddings
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.vocabulary, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
@@ -144,7 +144,7 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
         micro_batches_in_flight(run, stage.index),
         around_layer(setting, groups),
         buckets(setting, groups),
-        vocabulary * width * profile.weights if tied else 0,
+        vocabulary * width * profile.formats.weights if tied else 0,
         shared_tensors(architecture, run, profile),
         input_grad,
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",

@@ -130,7 +130,7 @@ class _Step:
             return
         flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
         around = tuple(self.standing(flying))
-        casts = _cast_cache(setup) if setup.profile.autocast else 0
+        casts = _cast_cache(setup) if setup.profile.formats.autocast else 0
         held = (Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts)))
         yield Form.of("loss", (*saved, *held), around)
         base = Form.of("gradient of the loss", layers, around)
@@ -261,13 +261,15 @@ def _with(alive: partial[tuple[Tensor, ...]], which: int, added: Size) -> tuple[
 
 def _narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
     """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
-    profile, sequence = setup.profile, setup.stage.sequence
-    narrow = profile.wide_stream and setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
+    formats, sequence = setup.profile.formats, setup.stage.sequence
+    recomputed = setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
+    wide = formats.wide_stream and recomputed
     for term in terms:
-        if narrow and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
+        if wide and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
+            narrow = Tensor("input", Size(token=setup.hidden * setup.profile.degrees.stream), formats.weights)
             yield term.times(term.copies - 1)
-            yield _term(term.path, (Tensor("input", Size(token=setup.hidden * profile.stream), profile.weights),))
-            narrow = False
+            yield _term(term.path, (narrow,))
+            wide = False
         else:
             yield term
 
@@ -280,7 +282,7 @@ def _cast_cache(setup: Setup) -> int:
         for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
         if mark.recomputed and not layer.bridge
     )
-    return matrices * profile.compute // profile.tp
+    return matrices * profile.formats.compute // profile.degrees.tp
 
 
 def _sum(sizes: Iterator[Size]) -> Size:

@@ -14,7 +14,7 @@ from memcalc.estimates.lines import Line
 from memcalc.estimates.moments import Moment
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, stages
-from memcalc.estimates.profiles import of_batch_and_length
+from memcalc.estimates.profiles import batch_of
 from memcalc.estimates.ranks import Rank, evaluated, rank_of, rank_of_count
 from memcalc.estimates.states import make_setting
 from memcalc.formulas.overhead import overhead as overhead_of
@@ -301,7 +301,7 @@ class _Shared:
             run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
             run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
             run.expert_imbalance, run.capacity_factor, run.pad_to_capacity,
-            run.grad_accum > 1, in_flight, *of_batch_and_length(architecture, run).values(),
+            run.grad_accum > 1, in_flight, batch_of(architecture, run),
         )  # fmt: skip
 
     def __hash__(self) -> int:

@@ -12,7 +12,7 @@ from memcalc.estimates.lines import COMPONENTS, Line
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.readers.models import read_model
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 PRESETS = (
@@ -129,7 +129,8 @@ def test_tensors_by_name_and_shape() -> None:
     """Llama 3.2 1B: 32 heads of 64, 8 of them for keys and values."""
     attention = next(line for line in one().lines if line.path == "activations/layers/attention")
     assert {(part.name, part.shape, part.itemsize) for part in attention.parts} >= {
-        ("v", (TOKENS, 8 * 64), 2), ("log-sum-exp", (TOKENS, 32), 4), ("attention", (TOKENS, 32 * 64), 2),
+        ("q rotated", (TOKENS, 32 * 64), 2), ("k rotated", (TOKENS, 8 * 64), 2), ("v", (TOKENS, 8 * 64), 2),
+        ("log-sum-exp", (TOKENS, 32), 4), ("attention", (TOKENS, 32 * 64), 2),
     }  # fmt: skip
     assert {part.copies for part in attention.parts} == {LAYERS}
 
