@@ -30,7 +30,7 @@ def count(path: str, block: Any, profile: Profile, hidden: int) -> Counted:
     try:
         if not hasattr(block, "forward"):
             raise Unsupported(f"{type(block).__name__} blocks are not modelled")
-        block.forward(tape, profile, Var(Size(token=hidden), profile.residual, True, "input"))
+        block.forward(tape, profile, Var(Size(token=hidden), profile.formats.residual, True, "input"))
     except Unsupported:
         return Counted(_estimated(path, block, profile), f"{type(block).__name__}: 2 FLOP a token and weight")
     return Counted(tuple(tape.works))

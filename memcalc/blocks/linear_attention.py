@@ -88,7 +88,7 @@ class GatedDeltaNet:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_qwen3_next.Qwen3NextGatedDeltaNet with the chunked rule in PyTorch."""
-        keys, heads = -(-self.key_heads // p.tp), -(-self.value_heads // p.tp)
+        keys, heads = -(-self.key_heads // p.degrees.tp), -(-self.value_heads // p.degrees.tp)
         mixed, z, b, a = self._project(t, p, x, keys, heads)
         channels = 2 * keys * self.key_dim + heads * self.value_dim
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation)
@@ -104,9 +104,9 @@ class GatedDeltaNet:
         query, key, value, rate = (ops.cast(t, y, FP32) for y in (query, key, value, rate))
         rule = DeltaRule(heads, self.key_dim, self.value_dim, self.chunk, strided)
         read = rule.play(t, p, query, key, value, decay, rate)
-        out = self._gated_norm(t, p, mixer.copied(t, read, p.compute), z, heads)
+        out = self._gated_norm(t, p, mixer.copied(t, read, p.formats.compute), z, heads)
         width = heads * self.value_dim
-        return ops.linear(t, p, "output", out, self.hidden * p.stream, width * self.hidden)
+        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden)
 
     def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var, Var, Var]:
         """Queries, keys and values for the convolution; gate z; b and a. From fused projections they are copied out."""
@@ -132,7 +132,7 @@ class GatedDeltaNet:
         """norm(x) · act(z), the gate in fp32 (Qwen3NextRMSNormGated)."""
         normed = Norm(self.value_dim).forward(t, p, x, heads)
         gate = ops.activation(t, p, ops.cast(t, z, FP32), self.activation)
-        return ops.cast(t, ops.mul(t, normed, gate), p.compute)
+        return ops.cast(t, ops.mul(t, normed, gate), p.formats.compute)
 
 
 @dataclass(frozen=True)

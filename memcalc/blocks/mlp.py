@@ -46,7 +46,7 @@ class MLP:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block: gate and up (or one fused matrix), activation, product, down."""
-        width = -(-self.intermediate // p.tp)
+        width = -(-self.intermediate // p.degrees.tp)
         if self.gated:
             product = self._gated(t, p, x, width)
         else:
@@ -54,7 +54,9 @@ class MLP:
             product = ops.activation(t, p, up, self.activation)
         product = ops.dropout(t, p, product, self.inner_dropout)
         bias = self.bias if self.down_bias is None else self.down_bias
-        down = ops.linear(t, p, "down", product, self.hidden * p.stream, self.hidden * width, bias=bias, bias_size=self.hidden)
+        down = ops.linear(
+            t, p, "down", product, self.hidden * p.degrees.stream, self.hidden * width, bias=bias, bias_size=self.hidden
+        )
         return ops.dropout(t, p, down, self.dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:

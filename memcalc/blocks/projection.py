@@ -36,5 +36,5 @@ class Projection:
         if self.merge > 1:
             raise Unsupported("training with projections that merge neighbouring tokens is not modelled")
         matrix = self.inputs * self.outputs
-        x = ops.linear(t, p, "weight", x, self.outputs * p.stream, matrix, bias=self.bias, bias_size=self.outputs)
+        x = ops.linear(t, p, "weight", x, self.outputs * p.degrees.stream, matrix, bias=self.bias, bias_size=self.outputs)
         return ops.activation(t, p, x, self.activation) if self.activation else x

@@ -64,20 +64,20 @@ class RGLRU:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_recurrent_gemma.RecurrentGemmaRecurrentBlock, a loop over tokens."""
-        width = -(-self.heads // p.tp) * (self.width // self.heads)
+        width = -(-self.heads // p.degrees.tp) * (self.width // self.heads)
         matrix = self.hidden * width
         y = ops.activation(t, p, ops.linear(t, p, "y", x, width, matrix, bias=True, bias_size=width), self.activation)
         mixed = ops.linear(t, p, "x", x, width, matrix, bias=True, bias_size=width)
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, width, "", bias=True)
         read = self._unit(t, p, mixed, width)
         out = ops.mul(t, read, y)
-        return ops.linear(t, p, "output", out, self.hidden * p.stream, matrix, bias=True, bias_size=self.hidden)
+        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, matrix, bias=True, bias_size=self.hidden)
 
     def _unit(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         """The linear recurrent unit (RecurrentGemmaRglru): h ← a h + √(1 − a²) (i x)."""
         rows = mixer.copied(t, x)  # by head
         input_gate, gate = (ops.sigmoid(t, mixer.copied(t, self._gate(t, p, rows, name, width))) for name in ("i", "a"))
-        rate = mixer.softplus(t, mixer.learned(t, p, "recurrence", width, FP32 if p.autocast else 0))
+        rate = mixer.softplus(t, mixer.learned(t, p, "recurrence", width, FP32 if p.formats.autocast else 0))
         logarithm = mixer.outer(t, ops.scale(t, gate), rate, gate.elements)
         decay, squared = mixer.exponential(t, logarithm), mixer.exponential(t, ops.scale(t, logarithm))
         gated = ops.mul(t, x, input_gate)
@@ -125,11 +125,11 @@ class ShortConvolution:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_lfm2.Lfm2ShortConv."""
-        channels = -(-self.hidden // p.tp)
+        channels = -(-self.hidden // p.degrees.tp)
         joined = ops.linear(t, p, "in", x, 3 * channels, 3 * channels * self.hidden, bias=self.bias, bias_size=3 * channels)
         before, after, value = (mixer.view(t, joined, Size(token=channels)) for _ in range(3))
         mixed = mixer.convolution(t, p, ops.mul(t, before, value), self.conv_kernel, channels, "", bias=self.bias)
         rows = mixer.copied(t, ops.mul(t, after, mixed))
         return ops.linear(
-            t, p, "output", rows, self.hidden * p.stream, channels * self.hidden, bias=self.bias, bias_size=self.hidden
+            t, p, "output", rows, self.hidden * p.degrees.stream, channels * self.hidden, bias=self.bias, bias_size=self.hidden
         )

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.counting import count, decode_work, pairs
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
+from memcalc.blocks.profile import MethodTraits, Profile
 from memcalc.blocks.reused import Reused
 from memcalc.blocks.tape import Size, Work
 from memcalc.formulas.compute import block_flops
 
 TEXT_PARTS = ("language", "encoder", "decoder")
-PROFILE = Profile(dropout=False, attention="eager")
+PROFILE = Profile(attention="eager", method=MethodTraits(dropout=False))
 RECOMPUTE = ("none", "selective", "full")
 
 
