@@ -6,7 +6,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.ledger import Shape
 from memcalc.errors import nearest
 from memcalc.estimates.placement import Held, Tensors
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 
 # PEFT's names and everyday spellings → the ledger's
 TARGET_NAMES = {

@@ -7,7 +7,7 @@ from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.timeline import Setup, played_kind
 from memcalc.formulas.context_parallel import exchange_bytes
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 SENTENCES = {

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
@@ -86,7 +85,7 @@ def _predict(row: Served, architecture: Architecture) -> Predicted:
     found = estimate(architecture, row.serving, row.generation, memory)
     whole = given = found.capacity(memory)
     if row.cache and row.serving.engine_row.pooled:
-        asked = replace(row.serving, kv_cache_memory=row.cache)
+        asked = row.serving.replace(kv_cache_memory=row.cache)
         given = estimate(architecture, asked, row.generation, memory).capacity(memory)
     return Predicted(architecture, found, whole, given)
 

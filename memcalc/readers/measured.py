@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset
 from memcalc.specs.measured import Measured
 from memcalc.specs.served import Served
-from memcalc.specs.validation import validated
+from memcalc.specs.spec import validated
 
 TABLES = ("measured", "served")  # rows of training, rows of serving
 
@@ -65,7 +64,7 @@ def read_served(path: str) -> Iterator[ServedCase]:
             served = validated(Served, shared | row, place)
             if served.gpu:
                 gpu = accelerator(served.gpu)
-                served = replace(served, usable=served.usable or gpu.allocatable, generation=gpu.architecture)
+                served = served.replace(usable=served.usable or gpu.allocatable, generation=gpu.architecture)
             known = served.model or served.architecture is not None
             yield ServedCase(served, _architecture(served.model, served.architecture, place) if known else None)
 
@@ -79,7 +78,7 @@ def _case(values: dict[str, Any], path: str) -> Case:
     measured = validated(Measured, values, place)
     if measured.gpu:
         gpu = accelerator(measured.gpu)
-        measured = replace(measured, usable=measured.usable or gpu.usable, generation=gpu.architecture)
+        measured = measured.replace(usable=measured.usable or gpu.usable, generation=gpu.architecture)
     return Case(measured, _architecture(measured.model, measured.architecture, place))
 
 

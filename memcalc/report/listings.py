@@ -1,7 +1,6 @@
 """Reports of the catalogues: models, accelerators, number formats, optimizers."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -47,7 +46,7 @@ def gpus_report(folders: Sequence[str], text: str | None) -> Report:
     for gpu in accelerators(folders):
         peak = gpu.peak.get("bf16") or gpu.peak.get("fp16")
         row = (gpu.id, gpu.name, gpu.vendor_bytes, gpu.usable, gpu.bandwidth / 1e9, peak, gpu.tdp)
-        entries.append((row, asdict(gpu) | {"usable": gpu.usable}))
+        entries.append((row, gpu.model_dump() | {"usable": gpu.usable}))
     columns = (Column("gpu"), Column("name"), Column("as sold", "gb"), Column("usable", "bytes"),
                Column("GB/s", "number"), Column("bf16 FLOP/s", "rate"), Column("W", "number"))  # fmt: skip
     return _listing("gpus", columns, entries, text)
@@ -70,7 +69,7 @@ def gpu_report(name: str, folders: Sequence[str]) -> Report:
         ("aliases", ", ".join(gpu.aliases) or None),
         ("not read in a source", ", ".join(gpu.unverified) or None),
     ]
-    document = {"schema": SCHEMA, "command": "gpus", "gpu": asdict(gpu) | {"usable": gpu.usable}}
+    document = {"schema": SCHEMA, "command": "gpus", "gpu": gpu.model_dump() | {"usable": gpu.usable}}
     notes = [*gpu.notes, *(f"source: {source}" for source in gpu.sources)]
     return Report(document, (Table("", (Column("fact"), Column("value")), facts),), f"{gpu.id}: {gpu.name}", notes=tuple(notes))
 

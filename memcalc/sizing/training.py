@@ -9,7 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, Settings, check_needs, default_of, fields_of, settled
+from memcalc.sizing.settings import Need, Settings, check_needs, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.parallelism import Parallelism
@@ -93,9 +93,9 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
-    parallelism = Parallelism(**{name: said.pop(name) for name in fields_of(Parallelism) if name in said})
+    parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
-        said.setdefault("seq_len", min(default_of(Training, "seq_len"), architecture.context))
+        said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
     return Training(parallelism=parallelism, **said)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from memcalc.report.contract import Document
 from memcalc.report.report import FORMATS
-from memcalc.specs.validation import adapter
+from memcalc.specs.spec import adapter
 
 LAYER = {
     "attn_norm": (64,), "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64), "ffn_norm": (64,),

@@ -12,7 +12,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.expert_kernels import capacity
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 Read = Callable[..., Architecture]

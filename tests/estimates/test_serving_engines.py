@@ -12,8 +12,8 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.serving import ServingEstimate, estimate
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model
-from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 GIB, MIB = 2**30, 2**20
 H100 = 81090 * MIB  # as torch.cuda.mem_get_info reports it

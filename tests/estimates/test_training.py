@@ -14,7 +14,7 @@ from memcalc.estimates.fit import suggestions
 from memcalc.estimates.lines import COMPONENTS
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 Read = Callable[..., Architecture]

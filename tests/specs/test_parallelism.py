@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memcalc.specs.parallelism import MAX_GPUS, Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 
 # settings, the fields that the refusal names, what it says about found and accepted values
 REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [

@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 from memcalc.formulas.optimizers import OPTIMIZERS
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.specs.parallelism import FSDP_NAMES, MAX_GPUS, Parallelism
-from memcalc.specs.rules import Choice, Range, SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import Choice, Range, SpecError
 from memcalc.specs.training import METHODS, OFFLOADABLE, Training
 
 SPECS = (Parallelism, Training, Serving)

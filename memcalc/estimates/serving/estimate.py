@@ -18,8 +18,8 @@ from memcalc.estimates.stored_weights import weight_assumptions
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.serving_engines import ServingEngine
 from memcalc.specs.quantization import CHECKPOINT, Mixture, stored_as
-from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 from memcalc.units import format_bytes
 
 COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
