@@ -8,13 +8,14 @@ from typing import NamedTuple, Protocol
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.head import Head
 from memcalc.estimates.itemised import Sizes, activation_lines, leaf_line, position_line
+from memcalc.estimates.layer_kinds import Setup
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.moments import Form, Moment
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.profiles import feeds_gradient, input_leaf, position_pairs, profile_of, shared_tensors
 from memcalc.estimates.sequence import Pattern
 from memcalc.estimates.states import Group, Setting, around_layer, buckets
-from memcalc.estimates.timeline import Forms, Setup
+from memcalc.estimates.timeline import Forms
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.training import Training

@@ -3,9 +3,9 @@
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.latent_attention import LatentAttention
+from memcalc.estimates.layer_kinds import Setup, played_kind
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import main_parts
-from memcalc.estimates.timeline import Setup, played_kind
 from memcalc.formulas.context_parallel import exchange_bytes
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training

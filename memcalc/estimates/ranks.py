@@ -6,6 +6,7 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import Unsupported
 from memcalc.estimates.activations import Evaluated, evaluate, setup_of, textbook, textbook_gathered
+from memcalc.estimates.layer_kinds import Setup
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.moments import Moment
 from memcalc.estimates.placement import Stage, main_parts
@@ -20,7 +21,7 @@ from memcalc.estimates.states import (
     optimizer_lines,
     state_lines,
 )
-from memcalc.estimates.timeline import Forms, Setup, forms
+from memcalc.estimates.timeline import Forms, forms
 from memcalc.specs.training import Training
 
 

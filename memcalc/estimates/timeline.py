@@ -10,53 +10,13 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from memcalc.blocks.playing import (
-    Played,
-    PlayedExit,
-    alive_in_entry,
-    alive_in_exit,
-    alive_in_layer,
-    play,
-    play_entry,
-    play_exit,
-    reads_tokens,
-)
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import ZERO, Size, Tensor
+from memcalc.blocks.playing import alive_in_entry, alive_in_exit, play_entry, play_exit, reads_tokens
+from memcalc.blocks.tape import Size, Tensor
 from memcalc.errors import Unsupported
+from memcalc.estimates.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, sum_of, term_of
 from memcalc.estimates.lines import Line
 from memcalc.estimates.moments import Form, Term, that_can_be_highest
-from memcalc.estimates.placement import Stage
 from memcalc.estimates.sharding import Around
-
-
-class Setup(NamedTuple):
-    """Everything about a step that does not depend on batch and length."""
-
-    stage: Stage
-    profile: Profile
-    hidden: int
-    by_operation: bool  # layers keep the results of chosen operations and recompute the others
-    offload: bool  # what layers keep waits in host memory
-    standing: bool  # gradients stand throughout: of earlier micro-batches, or a main-gradient buffer
-    in_flight: float  # micro-batches whose activations this stage holds
-    around: Around
-    buckets: tuple[Line, ...]  # buffers that stand all the time
-    tied: int  # bytes of the gradient of a tied matrix, made twice
-    shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
-    input_grad: bool = True  # a gradient flows out of the first layer
-    holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
-
-
-class Kind(NamedTuple):
-    """One kind of layer."""
-
-    kept: Term  # until its backward
-    own: Term  # what recomputation adds beside the recomputed tensors
-    peaks: tuple[Term, ...]
-    gradient: int  # bytes of its gradients as the backward makes them
-    gathered: int  # elements
-    passing: tuple[Term, ...] = ()  # during its forward
 
 
 class Forms(NamedTuple):
@@ -85,13 +45,13 @@ class _Step:
         stage, profile = setup.stage, setup.profile
         self.setup, self.around, self.sequence = setup, setup.around, stage.sequence
         self.keep = keep = not setup.standing
-        kinds = [_kind(setup, index) for index in range(len(self.sequence.counts))]
+        kinds = [layer_kind(setup, index) for index in range(len(self.sequence.counts))]
         waiting = setup.in_flight if setup.offload else 0.0
-        self.host = _sum(kind.kept.size * n * waiting for kind, n in zip(kinds, self.sequence.counts, strict=True))
+        self.host = sum_of(kind.kept.size * n * waiting for kind, n in zip(kinds, self.sequence.counts, strict=True))
         if setup.offload:  # one layer's tensors are on their way back at any moment; the tape counts them
             kinds = [kind._replace(kept=kind.kept.times(0)) for kind in kinds]
         self.kinds = kinds
-        self.shared = _term("", setup.shared)
+        self.shared = term_of("", setup.shared)
         self.entry = play_entry(stage.entry, profile, keep_gradients=keep) if stage.entry else None
         self.exit = play_exit(stage.exit, profile, setup.hidden, keep_gradients=keep) if stage.exit else None
         self.head = int(self.exit.gradients) if self.exit and keep else 0
@@ -101,7 +61,7 @@ class _Step:
         """What the entry and so many layers of each kind keep, and all of them of the micro-batches that wait; `after`: layers
         that the backward is through with; `own`: what the layer in its backward keeps beside its recomputed tensors."""
         setup, sequence = self.setup, self.sequence
-        out = [Term("", self.entry.saved_bytes, setup.in_flight, partial(_saved, self.entry))] if self.entry else []
+        out = [Term("", self.entry.saved_bytes, setup.in_flight, partial(saved_by, self.entry))] if self.entry else []
         for index, (kind, count, mark) in enumerate(zip(self.kinds, sequence.counts, sequence.marks, strict=True)):
             copies = before[index] + count * (setup.in_flight - 1)
             if setup.holds_inputs and after and mark.recomputed:  # their inputs, and the gradients of these
@@ -109,7 +69,7 @@ class _Step:
             out.append(kind.kept.times(kind.kept.copies * copies))
         if own:
             out.append(own)
-        return (*_narrowed(setup, out), self.shared)
+        return (*narrowed(setup, out), self.shared)
 
     def standing(self, flying: int = 0) -> Iterator[Line]:
         """Buckets, and the parameters that are whole between two layers: `flying` elements of the next one."""
@@ -123,14 +83,14 @@ class _Step:
         """The end of the forward, and the loss."""
         setup, exit_ = self.setup, self.exit
         layers = self.kept(self.sequence.counts)
-        saved = (*layers, Term("", exit_.saved_bytes, 1, partial(_saved, exit_))) if exit_ else layers
+        saved = (*layers, Term("", exit_.saved_bytes, 1, partial(saved_by, exit_))) if exit_ else layers
         # what ZeRO 3 and FSDP gather for the head is gone, or not counted yet, when the forward is over
         yield Form.of("after forward", saved, self.standing() if self.around.keeps else setup.buckets)
         if not exit_:
             return
         flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
         around = tuple(self.standing(flying))
-        casts = _cast_cache(setup) if setup.profile.formats.autocast else 0
+        casts = cast_cache(setup) if setup.profile.formats.autocast else 0
         held = (Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts)))
         yield Form.of("loss", (*saved, *held), around)
         base = Form.of("gradient of the loss", layers, around)
@@ -204,89 +164,3 @@ class _Step:
             parts = (Tensor("gradients", both[0]), Tensor("gradient of the tied matrix, summed", both[1]))
             term = Term("embedding in its backward/", both[0] + both[1], 1, lambda: parts)
             yield Form.of(name, (self.shared, term), lines)
-
-
-def played_kind(setup: Setup, index: int) -> Played:
-    """One layer of the stage's kind number `index`."""
-    sequence, keep = setup.stage.sequence, not setup.standing
-    mark = sequence.marks[index]
-    return play(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
-
-
-def _saved(played: Played | PlayedExit) -> tuple[Tensor, ...]:
-    return played.saved
-
-
-def _kind(setup: Setup, index: int) -> Kind:
-    sequence = setup.stage.sequence
-    played, mark = played_kind(setup, index), sequence.marks[index]
-    gradient, added = int(played.gradients), ZERO
-    bridge = sequence.kinds[index].bridge
-    if bridge and setup.tied and reads_tokens(sequence.kinds[index].blocks):
-        added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
-        gradient -= setup.tied
-    kept = _kept(played, mark.recomputed, setup.by_operation, bridge)
-    own = (played.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
-    alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
-                    input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
-    working = "layer in its backward/"
-    return Kind(
-        _term("layers/", kept),
-        _term(working, own),
-        tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(played.peaks)),
-        gradient,
-        sequence.elements[index],
-        tuple(Term.one("layer in its forward/attention", size) for size in played.passing),
-    )
-
-
-def _kept(played: Played, recomputed: bool, by_operation: bool, bridge: bool) -> tuple[Tensor, ...]:
-    """What a layer keeps until its backward, by name."""
-    if bridge:
-        return (*played.saved, *(played.chosen if recomputed else ()))
-    if recomputed:
-        return (played.input,)
-    return (played.input, *played.chosen) if by_operation else played.saved
-
-
-def _term(path: str, tensors: tuple[Tensor, ...]) -> Term:
-    return Term(path, _sum(tensor.bytes for tensor in tensors), 1, lambda: tensors)
-
-
-def _with(alive: partial[tuple[Tensor, ...]], which: int, added: Size) -> tuple[Tensor, ...]:
-    """A peak's tensors, and the gradient of a tied matrix that is made a second time."""
-    more = (Tensor("bridge/gradient of the tied matrix, summed", added),) if added != ZERO else ()
-    return (*alive(which=which), *more)
-
-
-def _narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
-    """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
-    formats, sequence = setup.profile.formats, setup.stage.sequence
-    recomputed = setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
-    wide = formats.wide_stream and recomputed
-    for term in terms:
-        if wide and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
-            narrow = Tensor("input", Size(token=setup.hidden * setup.profile.degrees.stream), formats.weights)
-            yield term.times(term.copies - 1)
-            yield _term(term.path, (narrow,))
-            wide = False
-        else:
-            yield term
-
-
-def _cast_cache(setup: Setup) -> int:
-    """Autocast keeps its casts of all weights until the forward ends, also those that recomputation does not save."""
-    sequence, profile = setup.stage.sequence, setup.profile
-    matrices = sum(
-        sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
-        for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
-        if mark.recomputed and not layer.bridge
-    )
-    return matrices * profile.formats.compute // profile.degrees.tp
-
-
-def _sum(sizes: Iterator[Size]) -> Size:
-    total = ZERO
-    for size in sizes:
-        total = total + size
-    return total
