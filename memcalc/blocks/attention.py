@@ -1,12 +1,13 @@
 """Softmax attention with multi-head, grouped or multi-query keys and values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.attention_core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention_kernels import attend, repeated
 from memcalc.blocks.biased_attention import attend_with_bias
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
@@ -18,7 +19,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(Block, without=("state",)):
     """Queries [heads × head_dim], keys and values [kv_heads × head_dim], output projection back to `hidden`.
 
     `window`: tokens that a sliding-window layer attends to (None: all). `inputs`: width read by the projections when it
@@ -87,6 +88,17 @@ class Attention:
         """Width of the attention result that the output projection reads."""
         return self.heads * (self.v_head_dim or self.head_dim)
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim,
+            value_dim=self.v_head_dim or self.head_dim, query_size=self.query_size, window=self.window, chunked=self.chunked,
+            selected_tokens=self.indexer.selected_tokens if self.indexer else None, causal=self.causal, cross=self.cross,
+            rotary=self.rotary, rotary_dim=self.rotary_dim,
+        )  # fmt: skip
+
+    def constants(self) -> tuple[Buffer, ...]:
+        return self.buffers
+
     def weights(self) -> tuple[Weight, ...]:
         return self._projections() + self._output() + self._norms() + self._extras()
 
@@ -99,6 +111,11 @@ class Attention:
         source = self.source if self.cross else None
         expanded = self.heads if self.broadcast else 0
         return (Cache("keys and values", self.kv_heads, width, self.window, source=source, expanded=expanded), *index)
+
+    def read_caches(self) -> tuple[tuple[Cache, bool], ...]:
+        """Its own, or those of the earlier layer whose keys and values it shares."""
+        own = replace(self, shares_cache=False) if self.shares_cache else self
+        return tuple((cache, self.shares_cache) for cache in own.cache())
 
     def _projections(self) -> tuple[Weight, ...]:
         width, value_width = self.head_dim, self.v_head_dim or self.head_dim

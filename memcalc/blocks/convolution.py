@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Step, Tape, Var
@@ -11,7 +12,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Block, without=("constants", "cache", "state", "traits")):
     """A convolution with weight [outputs, inputs / groups, *kernel].
 
     A patch embedding has its kernel as its stride. `flattened`: the same product written as a linear layer over the

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Buffer, Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import INT64, Node, Size, Step, Tape, Var
@@ -10,7 +11,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Block, without=("cache", "state", "traits")):
     """Token embedding [vocabulary, size]; `position` adds a learned table of that many positions."""
 
     vocabulary: int
@@ -23,6 +24,9 @@ class Embedding:
     trainable_position: bool = True  # Whisper's encoder keeps fixed sinusoids in a parameter
     buffers: tuple[Buffer, ...] = ()  # GPTBigCode's mask of the whole context
     tied: bool = False  # the token table is another part's (T5's decoder reads the encoder's)
+
+    def constants(self) -> tuple[Buffer, ...]:
+        return self.buffers
 
     def weights(self) -> tuple[Weight, ...]:
         out = []

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.expert_kernels import Expert, compute, compute_all
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.mlp import MLP
@@ -15,7 +16,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Experts:
+class Experts(Block, without=("constants", "cache", "state")):
     """`top_k` of `experts` feed-forward networks a token; all of them are in memory.
 
     Routed matrices are stacked, [experts, outputs, inputs], as transformers 5 keeps them. `transposed` stacks
@@ -61,6 +62,13 @@ class Experts:
         """Parameters of the routed experts that a token does not pass through, on average over the router's choices."""
         used = self.top_k * self.expert_parameters * self.experts // self.router.choices
         return sum(weight.parameters for weight in self._routed()) - used
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(feed_forward=self.intermediate, gated=self.expert.gated, experts=self.experts, top_k=self.top_k,
+            identity_experts=self.router.identity_experts, idle_parameters=self.idle_parameters,
+            shared_feed_forward=self.shared.intermediate if self.shared else 0,
+        )  # fmt: skip
 
     def weights(self) -> tuple[Weight, ...]:
         out = self.router.weights() + self._routed()

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.blocks.profile import LOSSES, Loss, Profile
 from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
-class Head:
+class Head(Block, without=("constants", "cache", "state", "traits")):
     """Language-model head [vocabulary, size]. Tied: no weight of its own, the product is still computed."""
 
     vocabulary: int

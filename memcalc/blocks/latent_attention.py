@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from memcalc.blocks import operations as ops
 from memcalc.blocks.attention_core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention_kernels import attend
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
@@ -41,7 +42,7 @@ class SparseIndexer:
 
 
 @dataclass(frozen=True)
-class LatentAttention:
+class LatentAttention(Block, without=("constants", "state")):
     """Softmax attention whose keys and values are up-projections of a latent of `kv_lora_rank` a token.
 
     A query and key head is `nope_head_dim` without position and `rope_head_dim` with rotary position; the rotary part
@@ -95,6 +96,15 @@ class LatentAttention:
     def expanded_size(self) -> int:
         """Numbers a token of all keys and values, as engines that do not absorb the up-projection cache them."""
         return self.query_size + self.output_size
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            mixes=True, heads=self.heads, head_dim=self.head_dim, value_dim=self.v_head_dim, query_size=self.query_size,
+            nope_head_dim=self.nope_head_dim, rope_head_dim=self.rope_head_dim, kv_lora_rank=self.kv_lora_rank,
+            window=self.window, selected_tokens=self.indexer.selected_tokens if self.indexer else None,
+            shares_selection=self.shares_selection, causal=self.causal, rotary=self.rotary, rotary_dim=self.rotary_dim,
+        )  # fmt: skip
 
     def weights(self) -> tuple[Weight, ...]:
         out = self._queries() + self._keys_and_values()

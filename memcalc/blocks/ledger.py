@@ -6,7 +6,7 @@ state) is arithmetic on these.
 """
 
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 Shape = tuple[int, ...]
 
@@ -109,12 +109,6 @@ ROLES = (
     "head",
     "other",
 )
-
-
-class Block(Protocol):
-    """What every block answers. Blocks that a training step runs also have `forward(tape, profile, x)`."""
-
-    def weights(self) -> tuple[Weight, ...]: ...
 
 
 def whole(dim: int, size: int) -> Split:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Buffer, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
@@ -14,7 +15,7 @@ ROLE = "linear-attention"
 
 
 @dataclass(frozen=True)
-class LightningAttention:
+class LightningAttention(Block, without=("cache",)):
     """S ← λ S + k vᵀ, read by the query, a head at a time; the result is normalised and gated by the input.
 
     Training and prefill take `chunk` tokens at once. Kept while generating, per sequence: S, [head_dim, head_dim]
@@ -31,6 +32,10 @@ class LightningAttention:
     def inner_size(self) -> int:
         return self.heads * self.head_dim
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk, uneven_scan=True)
+
     def weights(self) -> tuple[Weight, ...]:
         head = (self.heads, self.head_dim)
         by_head = ((self.heads, 3 * self.head_dim),)  # query, key and value of one head lie beside each other
@@ -39,8 +44,7 @@ class LightningAttention:
         out += linear("output_gate", ROLE, self.hidden, self.inner_size, cut="outputs", sections=(head,))
         return out + linear("output", ROLE, self.inner_size, self.hidden, cut="inputs", sections=(head,))
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
+    def constants(self) -> tuple[Buffer, ...]:
         """Decays of queries, keys and pairs within a block, and their rate."""
         return (Buffer(self.heads * (self.chunk**2 + 2 * self.chunk + 1)),)
 

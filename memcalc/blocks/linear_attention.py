@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.delta_rule import DeltaRule
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
@@ -16,7 +17,7 @@ ROLE = "linear-attention"
 
 
 @dataclass(frozen=True)
-class GatedDeltaNet:
+class GatedDeltaNet(Block, without=("constants", "cache")):
     """Gated delta net (Qwen3-Next, Qwen3.5): S ← α S (1 − β k kᵀ) + β v kᵀ, read by the query, a head at a time.
 
     Queries and keys have `key_heads`, values (and so the memory) `value_heads`; a key head serves several value heads.
@@ -52,6 +53,10 @@ class GatedDeltaNet:
         """Queries, keys and values as the convolution reads them."""
         keys = (self.key_heads, self.key_dim)
         return (keys, keys, (self.value_heads, self.value_dim))
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, scan_chunk=self.chunk)
 
     def weights(self) -> tuple[Weight, ...]:
         values = ((self.value_heads, self.value_dim),)
@@ -136,7 +141,7 @@ class GatedDeltaNet:
 
 
 @dataclass(frozen=True)
-class KimiDeltaAttention:
+class KimiDeltaAttention(Block, without=("constants", "cache")):
     """Kimi Linear's delta attention: a gated delta net whose decay is set for each channel of the keys, not each head.
 
     Decay and output gate come through bottlenecks of one head's width. Kept while generating, per sequence: the
@@ -158,6 +163,10 @@ class KimiDeltaAttention:
     @property
     def conv_channels(self) -> int:
         return 3 * self.inner
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
 
     def weights(self) -> tuple[Weight, ...]:
         heads = ((self.heads, self.head_dim),)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Step, Tape, Var
@@ -13,7 +14,7 @@ LEARNED = {"xielu": ("alpha_p", "alpha_n")}
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(Block, without=("constants", "cache", "state")):
     """down(act(gate(x)) * up(x)) when gated, else down(act(up(x)))."""
 
     hidden: int
@@ -27,6 +28,10 @@ class MLP:
     inner_dropout: float = 0.0  # before the down projection
     dropout: float = 0.0  # after it
     role: str = "mlp"
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(feed_forward=self.intermediate, gated=self.gated)
 
     def weights(self) -> tuple[Weight, ...]:
         pieces = (self.intermediate, 1)

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Shape, Weight
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Block, without=("constants", "cache", "state", "traits")):
     """A normalisation over the last dimension.
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),

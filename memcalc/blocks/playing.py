@@ -262,7 +262,7 @@ def _forward(block: Any, tape: Tape, profile: Profile, x: Var, *groups: float) -
     """Play one block; what cannot play is refused by name."""
     if isinstance(block, Embedding) and not block.vocabulary:
         return block.positioned(tape, profile, x)
-    if not hasattr(block, "forward") or isinstance(block, Embedding):
+    if isinstance(block, Embedding):
         raise Unsupported(f"training through {type(block).__name__} blocks is not modelled")
     out: Var = block.forward(tape, profile, x, *groups)
     return out

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Tape, Var
@@ -10,7 +11,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(Block, without=("constants", "cache", "state", "traits")):
     """act(W x + b), W [outputs, inputs].
 
     `merge`: that many neighbouring tokens are concatenated into one input first (patch mergers), so the tokens after it

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
@@ -13,7 +14,7 @@ ROLE = "state-space"
 
 
 @dataclass(frozen=True)
-class RGLRU:
+class RGLRU(Block, without=("constants", "cache")):
     """Griffin's recurrent block (RecurrentGemma): a branch through convolution and RG-LRU, gated by a second branch.
 
     The real-gated linear recurrent unit is h ← a h + √(1 − a²) (i x), where a (recurrence) and i (input) are gates
@@ -35,6 +36,10 @@ class RGLRU:
     @property
     def _sections(self) -> Sections:
         return ((self.heads, self.width // self.heads),)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads)
 
     def weights(self) -> tuple[Weight, ...]:
         block = self.width // self.heads
@@ -100,7 +105,7 @@ class RGLRU:
 
 
 @dataclass(frozen=True)
-class ShortConvolution:
+class ShortConvolution(Block, without=("constants", "cache")):
     """LFM2's mixer: C ⊙ conv(B ⊙ x), with B, C and x from one projection. Its state is the convolution's."""
 
     hidden: int
@@ -110,6 +115,10 @@ class ShortConvolution:
     @property
     def conv_channels(self) -> int:
         return self.hidden
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True)
 
     def weights(self) -> tuple[Weight, ...]:
         third = (self.hidden, 1)

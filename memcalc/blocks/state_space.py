@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.chunked_scan import ChunkedScan
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
@@ -15,7 +16,7 @@ ROLE = "state-space"
 
 
 @dataclass(frozen=True)
-class Mamba:
+class Mamba(Block, without=("constants", "cache")):
     """Mamba's mixer: h ← exp(Δ A) h + Δ B x and y = C h + D x for each of `inner` channels, gated by z.
 
     Δ, B and C are computed from x itself; Δ through a bottleneck of `time_step_rank`. Kept while generating, per
@@ -36,6 +37,10 @@ class Mamba:
     @property
     def conv_channels(self) -> int:
         return self.inner
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True)
 
     def weights(self) -> tuple[Weight, ...]:
         selected = self.time_step_rank + 2 * self.state_size
@@ -114,7 +119,7 @@ class Mamba:
 
 
 @dataclass(frozen=True)
-class Mamba2:
+class Mamba2(Block, without=("constants", "cache")):
     """Mamba 2's mixer: h ← exp(Δ A) h + Δ x Bᵀ and y = h C + D x, with one scalar A a head.
 
     B and C are shared by `groups` of heads. One projection gives gate, x, B, C and Δ; x, B and C pass a short causal
@@ -151,6 +156,10 @@ class Mamba2:
         """x, B and C as the convolution reads them."""
         group = (self.groups, self.state_size)
         return ((self.heads, self.head_dim), group, group)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
 
     def weights(self) -> tuple[Weight, ...]:
         outputs = self.inner + self.conv_channels + self.heads

@@ -257,6 +257,6 @@ def shape(architecture: Architecture) -> ModelShape:
             layers += stack.depth
             for layer in stack.layers:
                 for _, block in layer.blocks:
-                    heads = heads or getattr(block, "heads", 0)
-                    experts = experts or getattr(block, "experts", 0)
+                    heads = heads or block.traits.heads
+                    experts = experts or block.traits.experts
     return ModelShape(heads, layers or 1, experts)

@@ -111,7 +111,7 @@ class Stage:
         blocks = [(block, 1) for _, block in (*self.entry, *self.exit)]
         for layer, count in zip(self.sequence.kinds, self.sequence.counts, strict=True):
             blocks += [(block, count) for _, block in layer.blocks]
-        return tuple((buffer, count) for block, count in blocks for buffer in getattr(block, "buffers", ()))
+        return tuple((buffer, count) for block, count in blocks for buffer in block.constants())
 
     @cached_property
     def root(self) -> int:

@@ -8,7 +8,6 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.latent_attention import LatentAttention
-from memcalc.blocks.lightning_attention import LightningAttention
 from memcalc.blocks.playing import play_entry
 from memcalc.blocks.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, MethodTraits, Profile
 from memcalc.blocks.relative_attention import FIRST
@@ -111,8 +110,8 @@ def _uneven(architecture: Architecture, length: int) -> int:
     """The length where some layer's scan has to pad it to whole chunks, or treats its first and last block unlike the
     others, else 0: profiles of other lengths are the same."""
     mixers = tuple(_mixers(architecture))
-    chunks = {chunk for block in mixers if (chunk := getattr(block, "chunk", 0))}
-    return length if any(length % chunk for chunk in chunks) or any(isinstance(b, LightningAttention) for b in mixers) else 0
+    chunks = {chunk for block in mixers if (chunk := block.traits.scan_chunk)}
+    return length if any(length % chunk for chunk in chunks) or any(b.traits.uneven_scan for b in mixers) else 0
 
 
 @lru_cache(maxsize=256)

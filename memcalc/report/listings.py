@@ -129,14 +129,15 @@ def engines_report(name: str | None, text: str | None) -> Report:
     serving = [
         row for row in SERVING_ENGINES.values() if name in (None, row.name) and wanted in f"{row.name} {row.note}".lower()
     ]
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "command": "engines",
         "training": [row._asdict() for row in training],
         "serving": [row._asdict() for row in serving],
     }
     if name:
-        facts = [(key.replace("_", " "), _fact(value)) for row in (*training, *serving) for key, value in row._asdict().items()]
+        rows: list[dict[str, Any]] = [*document["training"], *document["serving"]]
+        facts = [(key.replace("_", " "), _fact(value)) for row in rows for key, value in row.items()]
         return Report(document, (Table("", (Column("fact"), Column("value")), facts),), heading=name)
     tables = (
         Table(

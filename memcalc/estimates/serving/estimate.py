@@ -264,8 +264,8 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
             for layer in stack.layers:
                 for _, block in layer.blocks:
                     if part.name in ("language", "encoder", "decoder"):
-                        heads = heads or getattr(block, "heads", 0)
-                    experts = experts or getattr(block, "experts", 0)
+                        heads = heads or block.traits.heads
+                    experts = experts or block.traits.experts
     if heads and heads % tp:
         raise SpecError(f"tensor parallelism {tp} does not divide {heads} attention heads", "tp")
     if pp > max(layers, 1):

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.reused import Reused
+from memcalc.blocks.block import Traits
 from memcalc.blocks.stored import StoredTensors
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
@@ -80,12 +79,11 @@ def rotary_tables(architecture: Architecture) -> tuple[tuple[int, int], ...]:
     return tuple((rows, width) for (_, width), rows in found.items())
 
 
-def _rotating(architecture: Architecture) -> Iterator[Any]:
+def _rotating(architecture: Architecture) -> Iterator[Traits]:
     for part in architecture.parts:
         if part.name in ("language", "decoder"):
             for stack in part.stacks:
                 for layer in stack.layers:
-                    for _, held in layer.blocks:
-                        block = held.block if isinstance(held, Reused) else held
-                        if getattr(block, "rotary", False) and hasattr(block, "head_dim"):
-                            yield block
+                    for _, block in layer.blocks:
+                        if block.traits.rotary:
+                            yield block.traits

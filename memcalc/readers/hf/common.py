@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.readers.hf.config import Config

@@ -9,10 +9,11 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.experts import Experts, experts_of
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block, Weight
+from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.readers.hf.common import (
     WIDE,
