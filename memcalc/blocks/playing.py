@@ -90,6 +90,7 @@ def alive_in_layer(
     return _longer_tensors(tensors, profile.batch.source) if layer.source else tensors
 
 
+@lru_cache(maxsize=32)  # a report asks again for what was just played
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
     tape = Tape()
@@ -206,6 +207,7 @@ def alive_in_exit(
     return alive(tape, output, which, gradients=keep_gradients)
 
 
+@lru_cache(maxsize=32)
 def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
     """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
     tape = Tape()
@@ -241,6 +243,7 @@ def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradient
     return alive(tape, x, which, gradients=keep_gradients)
 
 
+@lru_cache(maxsize=32)
 def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
     tape = Tape()
     x: Var | None = None

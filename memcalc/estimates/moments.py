@@ -38,8 +38,9 @@ class Term(NamedTuple):
 
     @classmethod
     def one(cls, path: str, size: Size) -> "Term":
-        """A term that is one tensor."""
-        return cls(path, size, 1, lambda: (Tensor("", size),))
+        """A term that is one tensor, named by the end of its path."""
+        prefix, slash, name = path.rpartition("/")
+        return cls(prefix + slash, size, 1, lambda: (Tensor(name, size),))
 
     def times(self, copies: float) -> "Term":
         return self._replace(copies=copies)

@@ -119,11 +119,6 @@ class Stage:
         """Elements outside layers: embedding, final norm, head."""
         return sum(entry.elements for entry in self.held if not entry.layered)
 
-    @cached_property
-    def largest_root(self) -> int:
-        """Elements of the largest tensor outside layers."""
-        return max((prod(entry.shape) for entry in self.held if not entry.layered), default=0)
-
     @classmethod
     def of(
         cls, index: int, held: tuple[Held, ...], last: bool, sequence: Sequence = NO_LAYERS, entry: Named = (),

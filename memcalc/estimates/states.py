@@ -38,8 +38,7 @@ class Setting(NamedTuple):
     run: Training
     strategy: Strategy
     places: Places
-    formats: Precision
-    weights: int  # bytes each of trained parameters
+    weights: int  # bytes of an element of trained parameters
     gradients: int
     master: int
     states: int
@@ -49,17 +48,18 @@ class Setting(NamedTuple):
 def make_setting(run: Training) -> Setting:
     strategy = strategy_of(run.parallelism)
     formats = precision(run.precision, fsdp=strategy.fp32_shards)
+    return Setting(run, strategy, strategy.places(run), **_itemsizes(run, formats), compute=formats.bytes_of("compute"))
+
+
+def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
+    """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
+    sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
-        sizes = (formats.bytes_of("weights"), formats.bytes_of("gradients"), formats.bytes_of("master"),
-                 formats.bytes_of("states"))  # fmt: skip
-        if run.engine_row.fp32_gradients and formats.master:  # Megatron accumulates into fp32 main gradients
-            sizes = (sizes[0], 4, *sizes[2:])
-    elif not run.engine_row.peft:
-        each = formats.bytes_of("weights")
-        sizes = (each, each, 0, each)
-    else:  # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
-        sizes = (4, 4, 0, 4)
-    return Setting(run, strategy, strategy.places(run), formats, *sizes, formats.bytes_of("compute"))
+        accumulates = run.engine_row.fp32_gradients and formats.master  # Megatron's main gradients
+        return sizes | {"gradients": 4} if accumulates else sizes
+    # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
+    each = 4 if run.engine_row.peft else sizes["weights"]
+    return {"weights": each, "gradients": each, "master": 0, "states": each}
 
 
 def make_groups(setting: Setting, stage: Stage) -> list[Group]:
