@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "memcalc.errors": "InputError MemcalcError Unsupported",
     "memcalc.specs.spec": "SpecError",
+    "memcalc.caches": "clear_caches",
     "memcalc.specs.training": "Training",
     "memcalc.specs.parallelism": "Parallelism",
     "memcalc.specs.serving": "Serving",

@@ -1,6 +1,7 @@
 """Written from memcalc/__init__.py by `python tests/test_public.py`."""
 
 from memcalc.blocks.architecture import Architecture as Architecture
+from memcalc.caches import clear_caches as clear_caches
 from memcalc.dtypes import NumberFormat as NumberFormat
 from memcalc.dtypes import number_format as number_format
 from memcalc.errors import InputError as InputError
@@ -105,6 +106,7 @@ __all__ = [
     "accelerator",
     "check",
     "chinchilla",
+    "clear_caches",
     "engines",
     "estimate_budget",
     "estimate_parameters",

@@ -29,7 +29,7 @@ PACKAGE = Path(memcalc.__file__).parent
 
 # A package may import from its own and from those on lines above it, never from beside or below.
 ORDER = (
-    ("errors",),
+    ("errors", "caches"),
     ("units", "dtypes", "sources"),
     ("formulas", "blocks"),
     ("specs",),

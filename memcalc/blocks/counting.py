@@ -1,6 +1,5 @@
 """What a block multiplies for each token, in training and in generation, read from its tape or, failing that, its weights."""
 
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Tape, Var, Work
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
 # What mixers call the products that only exist because they take many tokens at once.
@@ -22,7 +22,7 @@ class Counted(NamedTuple):
     reason: str = ""
 
 
-@lru_cache(maxsize=4096)
+@cached(4096)
 def count(path: str, block: Block, profile: Profile, hidden: int) -> Counted:
     """Play one block on its own; a block that cannot play is estimated from its weights."""
     if isinstance(block, Embedding):

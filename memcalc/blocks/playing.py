@@ -1,6 +1,5 @@
 """Layers, entry and exit of a model played onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
@@ -13,6 +12,7 @@ from memcalc.blocks.operations import add, cast
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.tape import Exchange, Size, Step, Tape, Tensor, Var
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
 NOTHING = Tensor("", Size())
@@ -60,7 +60,7 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
     return out
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Played:
     """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
     if any(isinstance(block, Projection) for _, block in layer.blocks):
@@ -80,7 +80,7 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
     return _stretched(played, profile.batch.source) if layer.source else played
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def alive_in_layer(
     layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True
 ) -> tuple[Tensor, ...]:
@@ -90,7 +90,7 @@ def alive_in_layer(
     return _longer_tensors(tensors, profile.batch.source) if layer.source else tensors
 
 
-@lru_cache(maxsize=32)  # a report asks again for what was just played
+@cached(32)  # a report asks again for what was just played
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
     tape = Tape()
@@ -190,7 +190,7 @@ class PlayedExit(NamedTuple):
     gradients: float
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
     """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
     tape, output, held = _exit_onto_tape(blocks, profile, hidden)
@@ -198,7 +198,7 @@ def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: b
     return PlayedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def alive_in_exit(
     blocks: Named, profile: Profile, hidden: int, which: int, *, keep_gradients: bool = True
 ) -> tuple[Tensor, ...]:
@@ -207,7 +207,7 @@ def alive_in_exit(
     return alive(tape, output, which, gradients=keep_gradients)
 
 
-@lru_cache(maxsize=32)
+@cached(32)
 def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
     """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
     tape = Tape()
@@ -224,7 +224,7 @@ def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape,
     return tape, output if held == Size() else None, held
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) -> Played:
     """The embedding and what follows it before the first layer."""
     tape, x = _entry_onto_tape(blocks, profile)
@@ -236,14 +236,14 @@ def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) 
     return Played(saved, total, NOTHING, peaks, _gradients(tape), flows=x.grad)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradients: bool = True) -> tuple[Tensor, ...]:
     """The tensors that peak number `which` of `play_entry` consists of."""
     tape, x = _entry_onto_tape(blocks, profile)
     return alive(tape, x, which, gradients=keep_gradients)
 
 
-@lru_cache(maxsize=32)
+@cached(32)
 def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
     tape = Tape()
     x: Var | None = None

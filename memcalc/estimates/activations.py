@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.head import Head
+from memcalc.caches import cached
 from memcalc.estimates.itemised import Sizes, activation_lines, leaf_line, position_line
 from memcalc.estimates.layer_kinds import Setup
 from memcalc.estimates.lines import Line, line
@@ -249,7 +249,7 @@ class ModelShape(NamedTuple):
     experts: int
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def shape(architecture: Architecture) -> ModelShape:
     heads = layers = experts = 0
     for part in main_parts(architecture):

@@ -54,7 +54,7 @@ def _single_changes(run: Training) -> Iterator[tuple[str, Training]]:
     yield from _offload(run)
     if not run.adapts:
         yield from _try("--method lora", run, method="lora")
-    if run.method != "qlora":
+    if not run.method_row.quantised:
         yield from _try("--method qlora", run, method="qlora")
 
 

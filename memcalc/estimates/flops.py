@@ -6,7 +6,6 @@ Fused attention makes its scores again in the backward, 2.5 times the forward: h
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Named, Part
@@ -14,6 +13,7 @@ from memcalc.blocks.counting import count, decode_work, pairs
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import MethodTraits, Profile
 from memcalc.blocks.tape import Size, Work
+from memcalc.caches import cached
 from memcalc.formulas.compute import block_flops
 
 TEXT_PARTS = ("language", "encoder", "decoder")
@@ -125,14 +125,14 @@ def decode_flops(architecture: Architecture, context: int) -> float:
     return total
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def estimated_blocks(architecture: Architecture) -> tuple[str, ...]:
     """Why some blocks are estimates, one sentence a kind of block; empty when all are counted."""
     counted = (count(e.path, e.block, PROFILE, architecture.hidden) for e in entries(architecture))
     return tuple(dict.fromkeys(found.reason for found in counted if found.reason))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def entries(architecture: Architecture) -> tuple[Entry, ...]:
     """The blocks that text passes; towers for images and sound are left out where there is a language part."""
     parts = [part for part in architecture.parts if part.name in TEXT_PARTS] or list(architecture.parts)

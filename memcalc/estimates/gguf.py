@@ -7,11 +7,11 @@ visited. File types that need an importance matrix are taken to have one, the ot
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Stack
 from memcalc.blocks.linears import NOT_LINEAR, leaf
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.layer_spans import Span, earlier
 from memcalc.estimates.matrices import matrices, whole_inputs
@@ -129,7 +129,7 @@ def typed(held: Held, spans: tuple[Span, ...], architecture: Architecture, mixtu
         yield Typed(_fitting(stored, whole), count * outputs, inputs, layers * each)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def model_facts(architecture: Architecture) -> Model:
     stacks = [stack for part in main_parts(architecture) for stack in part.stacks]
     depth = sum(stack.depth for stack in stacks)
@@ -252,7 +252,7 @@ def _stack(architecture: Architecture, held: Held) -> Stack | None:
     return next(stack for p in architecture.parts if p.name == part for stack in p.stacks if stack.path == path)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _with_values(stack: Stack) -> frozenset[int]:
     """Kinds of layers with a value (or fused query-key-value) projection."""
     ends = tuple(f"attention/{name}" for name in ("v", "qkv", "qkvz"))

@@ -1,10 +1,10 @@
 """One run's FLOPs at three levels: the rule of thumb, the model's own ledger, and published formulas beside them."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
 from memcalc.estimates.flops import entries, is_encoder_decoder, step_flops
 from memcalc.estimates.lines import Figure, figure
 from memcalc.formulas import compute
@@ -59,7 +59,7 @@ def _rules(parameters: float, encoder_decoder: bool) -> tuple[Level, ...]:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=64)
+@cached(64)
 def _own(architecture: Architecture, seq_len: int, recompute: str) -> tuple[Level, ...]:
     full = step_flops(architecture, 1, seq_len, recompute=recompute)
     causal = step_flops(architecture, 1, seq_len, recompute=recompute, causal=True)
@@ -86,7 +86,7 @@ class GptShape(NamedTuple):
     vocabulary: int
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def gpt_shape(architecture: Architecture) -> GptShape | None:
     """None for models without softmax attention, which the published formulas know nothing of."""
     layers, heads, head_dim = 0, 0, 0

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
 from memcalc.blocks.ledger import Buffer, Shape, Weight
+from memcalc.caches import cached
 from memcalc.estimates.sequence import NO_LAYERS, Sequence
 
 
@@ -129,7 +130,7 @@ class Stage:
         return cls(index, dense, routed, last, sequence, entry, exit_, before)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) -> tuple[Stage, ...]:
     """The distinct stages of a model under the given degrees, first to last: of equal ones the first, which holds the most
     micro-batches."""

@@ -1,7 +1,6 @@
 """From a run's settings to the profile that blocks are played under."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture
@@ -13,6 +12,7 @@ from memcalc.blocks.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad
 from memcalc.blocks.relative_attention import FIRST
 from memcalc.blocks.rotary import RotaryTable
 from memcalc.blocks.tape import FP32, HALF, Size, Tensor
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage, main_parts
@@ -48,13 +48,13 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             trained=full,
             frozen_embeddings="embeddings" in run.freeze,
             leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
-            fake_quantised=run.method == "qat",
-            quantised=run.method == "qlora",
+            fake_quantised=run.method_row.fake_quantised,
+            quantised=run.method_row.quantised,
         ),
         adapters=Adapters(
             layers=adapters,
             rank=run.lora_rank if adapters else 0,
-            magnitude=run.method == "dora",
+            magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
             upcast=run.engine_row.peft,
             dropout=run.lora_dropout,
@@ -105,7 +105,7 @@ def needs_masks(architecture: Architecture, seq_len: int) -> bool:
     return window is not None and seq_len >= window
 
 
-@lru_cache(maxsize=4096)
+@cached(4096)
 def _uneven(architecture: Architecture, length: int) -> int:
     """The length where some layer's scan has to pad it to whole chunks, or treats its first and last block unlike the
     others, else 0: profiles of other lengths are the same."""
@@ -114,12 +114,12 @@ def _uneven(architecture: Architecture, length: int) -> int:
     return length if any(length % chunk for chunk in chunks) or any(b.traits.uneven_scan for b in mixers) else 0
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def smallest_window(architecture: Architecture) -> int | None:
     return min((attention.window for attention in _attentions(architecture) if attention.window), default=None)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _attentions(architecture: Architecture) -> tuple[Attention, ...]:
     return tuple(block for block in _mixers(architecture) if isinstance(block, Attention))
 
@@ -182,7 +182,7 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
     return 2 * architecture.hidden * profile.formats.residual
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _rotary(architecture: Architecture) -> tuple[RotaryTable, ...]:
     """Each distinct rotary table: layers with and without a window have their own in Gemma 3."""
     found = {

@@ -1,9 +1,9 @@
 """Model states on one rank: parameters, gradients, optimizer states, master copies, whole or sharded or offloaded."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.adapters import adapters, embeddings, quantised
 from memcalc.estimates.lines import Line, Part, line
@@ -74,8 +74,8 @@ def make_groups(setting: Setting, stage: Stage) -> list[Group]:
             trained, frozen = _apart(held, "embeddings" in run.freeze)
             out.append(Group(name, shards, frozen, None, trained))
             continue
-        low, rest = quantised(held) if run.method == "qlora" else (None, held)
-        trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
+        low, rest = quantised(held) if run.method_row.quantised else (None, held)
+        trained = adapters(held, run.lora_targets, run.lora_rank, run.method_row.magnitude) if name == "dense" else None
         out.append(Group(name, shards, rest, low, trained))
     return out
 
@@ -161,12 +161,12 @@ def _shaped_states(setting: Setting, group: Group) -> Line:
     return made._replace(parts=sizes)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _rate(name: str, bytes_each: int) -> float | None:
     return elementwise_bytes_per_parameter(optimizer(name), bytes_each)
 
 
-@lru_cache(maxsize=4096)
+@cached(4096)
 def _state_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[Part, ...]:
     """The states of each tensor, as a rank's optimizer sees it."""
     row = optimizer(name)

@@ -1,10 +1,11 @@
 """Bytes of one rank's weights as they are stored: values, and the scales, zero points and orders beside them."""
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 
 from memcalc.blocks.architecture import Architecture, Quantization
 from memcalc.blocks.linears import leaf
+from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates.layer_spans import layer_spans, spans_of
@@ -19,7 +20,7 @@ from memcalc.specs.quantization import CHECKPOINT, Mixture, Scheme, stored_as
 TILE = 128  # rows and columns that share a scale of fp8-block128
 
 
-@lru_cache(maxsize=4096)
+@cached(4096)
 def stored_weights(
     stage: Stage, architecture: Architecture, weights: str, *, engine: str = "", host_embedding: bool = False
 ) -> tuple[Line, ...]:
@@ -167,12 +168,12 @@ def _reached(held: Held, scheme: Scheme, architecture: Architecture, experts_onl
     return scheme.reach == "everywhere" or held.path.partition("/")[0] in _main_names(architecture)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _main_names(architecture: Architecture) -> frozenset[str]:
     return frozenset(part.name for part in main_parts(architecture))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _has_experts(architecture: Architecture) -> bool:
     return any(counted.weight.routed for counted in architecture.weights)
 

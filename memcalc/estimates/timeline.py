@@ -7,11 +7,12 @@ numbers. This is the only place that adds: whoever wants to know what a moment c
 """
 
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 from memcalc.blocks.playing import alive_in_entry, alive_in_exit, play_entry, play_exit, reads_tokens
 from memcalc.blocks.tape import Size, Tensor
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, sum_of, term_of
 from memcalc.estimates.lines import Line
@@ -27,7 +28,7 @@ class Forms(NamedTuple):
     candidates: tuple[Form, ...]  # those that could be the peak at some batch and length
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def forms(setup: Setup) -> Forms:
     """Play one micro-batch's forward and backward."""
     layers = setup.stage.sequence.kinds

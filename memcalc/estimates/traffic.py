@@ -6,7 +6,6 @@ distinct layers of a model, so depth costs nothing.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Cache, Weight
 from memcalc.blocks.state import StateTensor
+from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.flops import is_encoder_decoder
@@ -105,7 +105,7 @@ def _least(tokens: int, *bounds: int | None) -> int:
     return min(tokens, *(bound or tokens for bound in bounds))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _ledger(architecture: Architecture, tp: int, ep: int) -> _Ledger:
     etp, apart = max(1, tp // ep), ep > tp
     stage = stages(architecture, tp, 1, ep, etp)[0]

@@ -1,11 +1,12 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.profile import KERNELS
+from memcalc.caches import cached
 from memcalc.estimates.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.adapters import check_targets
 from memcalc.estimates.choices import check_choices, check_countable, choice_sentences
@@ -14,7 +15,7 @@ from memcalc.estimates.lines import Line
 from memcalc.estimates.moments import Moment
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, stages
-from memcalc.estimates.profiles import batch_of
+from memcalc.estimates.rank_key import RankKey
 from memcalc.estimates.ranks import Rank, evaluated, rank_of, rank_of_count
 from memcalc.estimates.states import make_setting
 from memcalc.formulas.overhead import overhead as overhead_of
@@ -223,7 +224,7 @@ class TrainingEstimate:
             out += choice_sentences(self.architecture, run)
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
-        if run.method == "qlora":
+        if run.method_row.quantised:
             double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
             out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")
         if run.adapts and run.engine_row.peft:
@@ -255,7 +256,7 @@ def estimate(architecture: Architecture, run: Training, generation: str = "") ->
     """
     best: TrainingEstimate | None = None
     most = -1
-    for rank in _ranks(_Shared(architecture, run)):
+    for rank in _ranks(RankKey(architecture, run)):
         found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation)
         if (peak := found.peak) > most:
             best, most = found, peak
@@ -287,32 +288,8 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
     return TrainingEstimate(run, None, rank, found, generation)
 
 
-class _Shared:
-    """An architecture and all of a run but its batch and length, of which only what its profile knows: runs that share it
-    share their ranks."""
-
-    __slots__ = ("_key", "architecture", "run")
-
-    def __init__(self, architecture: Architecture, run: Training) -> None:
-        self.architecture, self.run = architecture, run
-        in_flight = min(run.grad_accum, run.parallelism.pp) if run.parallelism.pipeline_schedule != "gpipe" else run.grad_accum
-        self._key = (
-            run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
-            run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
-            run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
-            run.expert_imbalance, run.capacity_factor, run.pad_to_capacity,
-            run.grad_accum > 1, in_flight, batch_of(architecture, run),
-        )  # fmt: skip
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Shared) and self.architecture is other.architecture and self._key == other._key
-
-
-@lru_cache(maxsize=2048)
-def _ranks(shared: _Shared) -> tuple[Rank, ...]:
+@cached(2048)
+def _ranks(shared: RankKey) -> tuple[Rank, ...]:
     """One rank for every distinct pipeline stage."""
     architecture, run = shared.architecture, shared.run
     p, sizes = run.parallelism, shape(architecture)

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
 from memcalc.readers.catalogue import accelerator, read_toml, shipped_folder
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset
@@ -23,7 +23,7 @@ class Case(NamedTuple):
     architecture: Architecture
 
 
-@cache
+@cached(16)
 def cases() -> tuple[Case, ...]:
     """Every published measurement that comes with memcalc, file by file."""
     return tuple(case for path in measured_files() for case in read_measured(path))
@@ -49,7 +49,7 @@ class ServedCase(NamedTuple):
     architecture: Architecture | None
 
 
-@cache
+@cached(16)
 def served_cases() -> tuple[ServedCase, ...]:
     """Every published measurement of serving that comes with memcalc, file by file."""
     return tuple(case for path in measured_files() for case in read_served(path))
@@ -82,7 +82,7 @@ def _case(values: dict[str, Any], path: str) -> Case:
     return Case(measured, _architecture(measured.model, measured.architecture, place))
 
 
-@cache
+@cached(16)
 def _preset(name: str) -> Architecture:
     architecture = read_model_preset(name).architecture
     assert architecture is not None  # a preset always holds one

@@ -85,7 +85,7 @@ def run_document(run: Training) -> dict[str, Any]:
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
     if run.adapts:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
-    if run.method == "qlora":
+    if run.method_row.quantised:
         out["base_format"] = run.base_format
     if run.freeze:
         out["freeze"] = list(run.freeze)

@@ -7,14 +7,14 @@ from pydantic import Field, model_validator
 
 from memcalc.blocks.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
+from memcalc.formulas.methods import METHODS, TrainingMethod
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
-METHODS = ("full", "lora", "qlora", "dora", "qat")
-ADAPTER_METHODS = ("lora", "qlora", "dora")
+METHOD_NAMES = tuple(METHODS)
 RECOMPUTE = ("none", "selective", "full")
 OFFLOADABLE = ("optimizer", "parameters", "activations")
 ATTENTION = ("eager", "sdpa", "flash")
@@ -68,7 +68,7 @@ class Training(Spec):
     engine: Annotated[str, OneOf(tuple(ENGINES))] | None = setting(
         None, "Whose habits to follow, as in `memcalc engines`.", IMPLEMENTATION, otherwise="torch, or ZeRO's deepspeed"
     )
-    method: Annotated[str, OneOf(METHODS)] = setting("full", "Which weights are trained, and beside what.", METHOD)
+    method: Annotated[str, OneOf(METHOD_NAMES)] = setting("full", "Which weights are trained, and beside what.", METHOD)
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
         (), "embeddings: they, and a tied head, are not trained.", METHOD, metavar="WORDS"
     )
@@ -115,9 +115,13 @@ class Training(Spec):
         return ENGINES[self.engine or ("deepspeed" if self.parallelism.zero is not None else "torch")]
 
     @property
+    def method_row(self) -> TrainingMethod:
+        return METHODS[self.method]
+
+    @property
     def adapts(self) -> bool:
         """Whether adapters are trained beside frozen weights."""
-        return self.method in ADAPTER_METHODS
+        return self.method_row.adapters
 
     @property
     def kernels_used(self) -> str:

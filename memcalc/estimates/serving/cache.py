@@ -1,10 +1,10 @@
 """The cache as an engine keeps it: how many tokens of each kind of layer, in which format, in units of what."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.state import StateTensor
+from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
@@ -120,7 +120,7 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     return Kept(tuple(lines), layout, requests, demand)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _layout(setting: Setting, stage: Stage, draft: Stage | None) -> Layout:
     held, recurrent = list(caches(stage)), list(states(stage))
     if draft:

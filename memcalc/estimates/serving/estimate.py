@@ -1,11 +1,11 @@
 """One architecture served one way: what the heaviest rank holds, and how much more it could."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
@@ -170,7 +170,7 @@ def estimate(
     return max(found, key=lambda rank: rank.peak)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int, apart: bool) -> tuple[Stage, ...]:
     """The stages that can differ: `apart`, also those whose layers differ only in what a file stores."""
     return tuple(all_stages(architecture, tp, pp, ep, etp)) if apart else stages(architecture, tp, pp, ep, etp)
@@ -215,7 +215,7 @@ def _overhead(run: Serving, generation: str) -> tuple[Line, ...]:
     return _profiled(generation, run.ranks > 1, run.ranks > run.pp, row.graphs and not run.eager)
 
 
-@lru_cache(maxsize=64)
+@cached(64)
 def _profiled(generation: str, several: bool, sharing_layers: bool, graphs: bool) -> tuple[Line, ...]:
     """As the engine's profile divides it: the context was there before, graphs come after."""
     lines = [entry for entry in overhead_lines(generation, several) if entry.formula in BESIDE]
@@ -243,7 +243,7 @@ def _llama_cpp(
         yield found._replace(lines=found.lines + tuple(lines), host=own + sum(entry.bytes for entry in lines))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple[Stage, ...]:
     """What stays in host memory, then what each GPU holds. The head is offloaded after the last layer."""
     depth = depth_of(architecture)
@@ -259,7 +259,7 @@ def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple
     return Stage.of(0, host.held + moved, bool(moved), host.sequence), *gpus
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
     """Whether these degrees divide the model."""
     heads = layers = experts = 0
@@ -279,7 +279,7 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
         raise SpecError(f"expert parallelism {ep} does not divide {experts} experts", "ep")
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _assumptions(architecture: Architecture, row: ServingEngine, weights: str, eager: bool, windowed: bool) -> tuple[str, ...]:
     out = [f"as {row.note} accounts for memory" if row.name else NO_ENGINE]
     if windowed and row.window == "window":

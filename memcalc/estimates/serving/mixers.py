@@ -1,13 +1,13 @@
 """Which caches and recurrent states a stage's layers keep, equal ones counted once."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Cache
 from memcalc.blocks.state import StateTensor
+from memcalc.caches import cached
 from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.placement import Stage
 
@@ -39,7 +39,7 @@ class LayerState(NamedTuple):
     layers: int
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def caches(stage: Stage) -> tuple[LayerCache, ...]:
     """Every distinct cache of a stage, with the number of its layers that keep it."""
     counted: dict[tuple[str, Cache, bool], int] = {}
@@ -50,7 +50,7 @@ def caches(stage: Stage) -> tuple[LayerCache, ...]:
     return tuple(LayerCache(path, cache, count, chunked) for (path, cache, chunked), count in counted.items())
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def states(stage: Stage) -> tuple[LayerState, ...]:
     """Every distinct kind of recurrent layer of a stage, with the number of its layers."""
     counted: dict[tuple[str, tuple[StateTensor, ...]], int] = {}
@@ -76,7 +76,7 @@ def _mixers(stage: Stage) -> Iterator[tuple[str, Block, int]]:
             yield path, block, count
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def widest(stage: Stage, tp: int, ep: int) -> tuple[int, int]:
     """Values of the widest feed-forward that a token passes through on a rank, and of its queries."""
     feed_forward = queries = 0

@@ -1,11 +1,11 @@
 """What stands in memory before the first request: weights as stored, tables, slots for adapters, a draft model."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Traits
 from memcalc.blocks.stored import StoredTensors
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
@@ -39,7 +39,7 @@ def weight_lines(
     return stored + _beside(stage, run.compute_format, tables, absorbed, run.lora_adapters, run.lora_rank)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _beside(
     stage: Stage, compute_format: str, tables: tuple[tuple[int, int], ...], absorbed: bool, adapters: int, rank: int
 ) -> tuple[Line, ...]:
@@ -59,14 +59,14 @@ def _beside(
     return tuple(lines)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _widths(stage: Stage) -> int:
     """Inputs and outputs of all adapted linears."""
     adapted = (e for e in stage.held if e.layered and e.role in ADAPTED_ROLES and len(e.shape) == 2)
     return sum(sum(entry.shape) * entry.copies for entry in adapted)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def rotary_tables(architecture: Architecture) -> tuple[tuple[int, int], ...]:
     """(positions, width) of every distinct table: one a width, and one more where sliding layers rotate by their own base."""
     if not architecture.context:
