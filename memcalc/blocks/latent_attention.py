@@ -136,9 +136,9 @@ class LatentAttention(Block, without=("constants", "state")):
         width = self.nope_head_dim + self.v_head_dim
         out = linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
         out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
-        return out + linear(
-            "kv_up", "attention", self.kv_lora_rank, self.heads * width, cut="outputs", sections=((self.heads, width),)
-        )
+        sections = ((self.heads, width),)
+        up = linear("kv_up", "attention", self.kv_lora_rank, self.heads * width, cut="outputs", sections=sections)
+        return out + tuple(weight._replace(latent_up=True) for weight in up)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""

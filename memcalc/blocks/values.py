@@ -15,7 +15,8 @@ def revised(value: T, **facts: Any) -> T:
     inner: dict[str, dict[str, Any]] = {}
     own = {name: facts.pop(name) for name in _names(value) if name in facts}
     for group in _names(value):
-        for field in getattr(getattr(value, group), "_fields", ()):
+        small = getattr(value, group)
+        for field in _names(small) if isinstance(small, tuple) and type(small) is not tuple else ():
             for name in (f"{group}_{field}", field):
                 if name in facts:
                     inner.setdefault(group, {})[field] = facts.pop(name)

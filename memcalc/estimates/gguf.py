@@ -120,7 +120,7 @@ def typed(held: Held, spans: tuple[Span, ...], architecture: Architecture, mixtu
     if stays or number_format(mixture.format).kind != "block":
         yield Typed(stays or mixture.format, count * outputs, inputs, held.copies)
         return
-    if leaf(held.path) == "kv_up":  # kept as two: keys [nope, latent, heads] and values [latent, values, heads]
+    if held.weight and held.weight.latent_up:  # kept as two: keys [nope, latent, heads] and values [latent, values, heads]
         yield from _latent_up(held, stack, mixture)
         return
     each = held.copies // sum(span.layers for span in spans)
@@ -139,8 +139,8 @@ def model_facts(architecture: Architecture) -> Model:
     values = sum(n for stack in stacks for kind, n in enumerate(stack.counts) if kind in _with_values(stack))
     return Model(
         depth, values, shared >= 4, max((block.traits.experts for block in mixers), default=0),
-        architecture.model_type == "falcon",
-        depth == 80 and shared > 1 and architecture.model_type in ("llama", "qwen2", "apertus"),
+        architecture.mixture_rules == "falcon",
+        depth == 80 and shared > 1 and architecture.mixture_rules == "llama",
         not architecture.head_parameters,
     )  # fmt: skip
 

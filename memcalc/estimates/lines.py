@@ -19,6 +19,9 @@ class Part(NamedTuple):
     copies: float
 
 
+WINDOWED = "window"  # the group of caches that keep a window
+
+
 class Line(NamedTuple):
     """One formula with its inputs: bytes that live and die together. `place` says where: "gpu", "host" or "nvme"."""
 
@@ -30,6 +33,11 @@ class Line(NamedTuple):
     inputs: dict[str, Any]
     place: str = "gpu"
     parts: tuple[Part, ...] = ()  # the tensors that it consists of, where they are known
+    group: str = ""  # what it counts towards beyond its component: the role of weights, WINDOWED of a cache
+
+    def within(self, group: str) -> "Line":
+        """The line as part of a group."""
+        return self._replace(group=group)
 
     def __hash__(self) -> int:  # inputs are a dictionary
         return hash((self.component, self.name, self.bytes, self.formula))

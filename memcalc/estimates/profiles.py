@@ -186,7 +186,7 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
 def _rotary(architecture: Architecture) -> tuple[RotaryTable, ...]:
     """Each distinct rotary table: layers with and without a window have their own in Gemma 3."""
     found = {
-        (table, bool(block.window) and architecture.model_type.startswith("gemma3"))
+        (table, bool(block.window) and architecture.local_rotary)
         for block in _mixers(architecture)
         if isinstance(block, Attention | LatentAttention) and (table := block.table)
     }

@@ -70,11 +70,11 @@ class _Ledger(NamedTuple):
 
 
 def stored_by_role(lines: Iterable[Line]) -> dict[str, int]:
-    """Bytes of the weights by role, from the lines of a serving estimate ("mlp", "mlp, unquantised")."""
+    """Bytes of the weights by role, from the lines of a serving estimate ("mlp", also where some of it is not quantised)."""
     stored: Counter[str] = Counter()
     for entry in lines:
         if entry.component == "weights":
-            stored[entry.name.partition(",")[0]] += entry.bytes
+            stored[entry.group or entry.name] += entry.bytes
     return dict(stored)
 
 

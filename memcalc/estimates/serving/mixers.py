@@ -8,6 +8,7 @@ from typing import NamedTuple
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Cache
 from memcalc.blocks.state import StateTensor
+from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.placement import Stage
 
 CONVOLUTION, INDEX = "convolution", "index keys"
@@ -20,6 +21,10 @@ class LayerCache(NamedTuple):
     cache: Cache
     layers: int
     chunked: bool  # the window is an aligned chunk, not a sliding one
+
+    @property
+    def group(self) -> str:
+        return WINDOWED if self.cache.window else ""
 
     @property
     def name(self) -> str:

@@ -46,10 +46,10 @@ def _beside(
     size = number_format(compute_format).block_bytes
     lines = [
         line("weights", f"rotary table, {rotary_dim} wide", "always", rotary_table_bytes, positions=positions,
-             rotary_dim=rotary_dim, bytes_per_value=size)
+             rotary_dim=rotary_dim, bytes_per_value=size).within("rotary table")
         for positions, rotary_dim in tables
     ]  # fmt: skip
-    latent = sum(entry.elements for entry in stage.held if entry.path.endswith("/attention/kv_up")) if absorbed else 0
+    latent = sum(entry.elements for entry in stage.held if (entry.weight and entry.weight.latent_up)) if absorbed else 0
     if latent:
         lines.append(line("weights", "absorbed up-projections", "always", absorbed_bytes, elements=latent,
                           bytes_per_value=size))  # fmt: skip
