@@ -107,36 +107,7 @@ def run_document(run: Training) -> dict[str, Any]:
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion]
 ) -> Report:
-    scale = max(gpu.usable if gpu else 0, found.device)
-    rows, totals = peak_rows(found, scale)
-    steady = found.steady
-    moments = [
-        ("steady", steady, 0, 0, 0, steady),
-        *((m.name, steady, *m[1:], steady + m.bytes) for m in found.shown),
-    ]
-    highest = max(range(len(moments)), key=lambda index: moments[index][-1])
-    share = "of GPU" if gpu else "share"
-    tables = [
-        Table(
-            "Per GPU, at the peak" + (f" (heaviest rank, pipeline stage {found.stage})" if run.parallelism.pp > 1 else ""),
-            (Column("component"), Column("memory", "bytes"), Column(share, "percent"), Column("", "bar")),
-            rows,
-            totals,
-        ),
-        Table(
-            "What is alive when",
-            (
-                Column("moment"),
-                Column("states", "bytes"),
-                Column("activations", "bytes"),
-                Column("gradients", "bytes"),
-                Column("communication", "bytes"),
-                Column("allocated", "bytes"),
-            ),
-            moments,
-            frozenset({highest}),
-        ),
-    ]
+    tables = [peak_table(found, gpu), moments_table(found)]
     if found.host_per_node or found.nvme_per_node:
         tables.append(
             Table("Off the GPU, per node", (Column("where"), Column("memory", "bytes")),
@@ -160,8 +131,9 @@ def report(
     )
 
 
-def peak_rows(found: TrainingEstimate, scale: int) -> tuple[list[tuple[Any, ...]], frozenset[int]]:
-    """The parts of the peak, which add up to it, and what is on the device beside it; and which rows are totals."""
+def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
+    """The parts of the peak, which add up to it, and what is on the device beside it."""
+    scale = max(gpu.usable if gpu else 0, found.device)
     rows: list[tuple[Any, ...]] = []
 
     def row(name: str, size: int) -> None:
@@ -175,13 +147,30 @@ def peak_rows(found: TrainingEstimate, scale: int) -> tuple[list[tuple[Any, ...]
         parts = by_path(lines)
         if len(parts) > 1:
             rows += [("  " + path.removeprefix(f"{component}/"), size, None, 0.0) for path, size in parts.items()]
-    first = len(rows)
+    peak = len(rows)
     row(f"peak allocated ({found.highest.name})", found.peak)
     for entry in found.overhead:
         row(f"  {entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes)
     row("  rounding to segments of 2 MiB", found.reserved - found.peak - found.workspace)
     row("on the device", found.device)
-    return rows, frozenset({first, len(rows) - 1})
+    whose = f" (heaviest rank, pipeline stage {found.stage})" if found.run.parallelism.pp > 1 else ""
+    columns = (
+        Column("component"),
+        Column("memory", "bytes"),
+        Column("of GPU" if gpu else "share", "percent"),
+        Column("", "bar"),
+    )
+    return Table(f"Per GPU, at the peak{whose}", columns, rows, frozenset({peak, len(rows) - 1}))
+
+
+def moments_table(found: TrainingEstimate) -> Table:
+    """What is allocated at each moment; the highest stands out."""
+    states = found.steady
+    rows = [("steady", states, 0, 0, 0, states), *((m.name, states, *m[1:], states + m.bytes) for m in found.shown)]
+    highest = max(range(len(rows)), key=lambda index: rows[index][-1])
+    kinds = ("states", "activations", "gradients", "communication", "allocated")
+    columns = (Column("moment"), *(Column(kind, "bytes") for kind in kinds))
+    return Table("What is alive when", columns, rows, frozenset({highest}))
 
 
 def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:
