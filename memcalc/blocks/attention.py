@@ -1,22 +1,25 @@
 """Softmax attention with multi-head, grouped or multi-query keys and values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.attention_kernels import Table, attend, repeat, rotate
+from memcalc.blocks.attention_core import Core, HeadShape, Mask, Softmax
+from memcalc.blocks.attention_kernels import attend, repeated
 from memcalc.blocks.biased_attention import attend_with_bias
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.relative_attention import attend_relative
+from memcalc.blocks.relative_attention import Relative, attend_relative
+from memcalc.blocks.rotary import RotaryTable, rotate
 from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(Block, without=("state",)):
     """Queries [heads × head_dim], keys and values [kv_heads × head_dim], output projection back to `hidden`.
 
     `window`: tokens that a sliding-window layer attends to (None: all). `inputs`: width read by the projections when it
@@ -85,6 +88,17 @@ class Attention:
         """Width of the attention result that the output projection reads."""
         return self.heads * (self.v_head_dim or self.head_dim)
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim,
+            value_dim=self.v_head_dim or self.head_dim, query_size=self.query_size, window=self.window, chunked=self.chunked,
+            selected_tokens=self.indexer.selected_tokens if self.indexer else None, causal=self.causal, cross=self.cross,
+            rotary=self.rotary, rotary_dim=self.rotary_dim,
+        )  # fmt: skip
+
+    def constants(self) -> tuple[Buffer, ...]:
+        return self.buffers
+
     def weights(self) -> tuple[Weight, ...]:
         return self._projections() + self._output() + self._norms() + self._extras()
 
@@ -97,6 +111,11 @@ class Attention:
         source = self.source if self.cross else None
         expanded = self.heads if self.broadcast else 0
         return (Cache("keys and values", self.kv_heads, width, self.window, source=source, expanded=expanded), *index)
+
+    def read_caches(self) -> tuple[tuple[Cache, bool], ...]:
+        """Its own, or those of the earlier layer whose keys and values it shares."""
+        own = replace(self, shares_cache=False) if self.shares_cache else self
+        return tuple((cache, self.shares_cache) for cache in own.cache())
 
     def _projections(self) -> tuple[Weight, ...]:
         width, value_width = self.head_dim, self.v_head_dim or self.head_dim
@@ -153,11 +172,12 @@ class Attention:
         ):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")
-        heads, kv_heads = -(-self.heads // p.tp), -(-self.kv_heads // p.tp)
+        core = self._core(p)
+        heads, kv_heads = core.shape.heads, core.shape.kv_heads
         query, key, value = self._project(t, p, x, heads, kv_heads)
         if self.broadcast:
             query = t.emit("flattened", [query], query.elements, query.each)
-            key, value = (repeat(t, each, heads, kv_heads) for each in (key, value))
+            key, value, core = repeated(t, core, key, value)
             kv_heads = heads
         gate = None
         if self.output_gate:
@@ -169,17 +189,30 @@ class Attention:
         if self.rotary and not self.norms_after_rotary:
             query, key = self._rotate(t, p, query, key)
         if self.biased:
-            mixed = attend_relative(t, p, self, query, key, value, heads)
+            mixed = attend_relative(t, p, core, Relative(self.biased, self.relative_buckets), query, key, value)
         elif self.alibi:
-            mixed = attend_with_bias(t, p, self, query, key, value, heads)
+            mixed = attend_with_bias(t, p, core, self.alibi, query, key, value)
         else:
-            mixed = attend(t, p, self, query, key, value, heads, kv_heads)
+            mixed = attend(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width = heads * (self.v_head_dim or self.head_dim)
         outputs = self.outputs or self.hidden
-        out = ops.linear(t, p, "output", mixed, outputs * p.stream, width * outputs, bias=self.output_bias, bias_size=outputs)
+        out = ops.linear(
+            t, p, "output", mixed, outputs * p.degrees.stream, width * outputs, bias=self.output_bias, bias_size=outputs
+        )
         return ops.dropout(t, p, out, self.output_dropout)
+
+    def _core(self, p: Profile) -> Core:
+        """What the kernel sees of it on one rank."""
+        return Core(
+            HeadShape(self.heads, self.kv_heads, self.head_dim, self.v_head_dim).on_rank(p.degrees.tp),
+            Mask(self.causal, self.window, self.chunked, self.masked),
+            Softmax(self.scores, self.softcap, self.sinks, self.dropout),
+            self.cross,
+            self.by_head,
+            self.rotary and bool(self.rotary_dim or self.rotary_joined),
+        )
 
     def _project(self, t: Tape, p: Profile, x: Var, heads: int, kv_heads: int) -> tuple[Var, Var, Var]:
         inputs = self.inputs or self.hidden
@@ -206,7 +239,7 @@ class Attention:
             return parts[0], parts[1], parts[2]
         biases = {"q": self.query_bias, "k": self.query_bias if self.key_bias is None else self.key_bias,
                   "v": self.query_bias if self.value_bias is None else self.value_bias}  # fmt: skip
-        source, longer = (t.source or x, p.source) if self.cross else (x, 1.0)
+        source, longer = (t.source or x, p.batch.source) if self.cross else (x, 1.0)
         read = {"q": (x, inputs, 1.0), "k": (source, self.kv_inputs or inputs, longer)}
         made = []
         if self.values_are_keys:
@@ -223,19 +256,19 @@ class Attention:
         return query, rotate(t, p, key, self._rotated, wide=self.rotary_wide, tables=tables)
 
     @property
-    def table(self) -> Table | None:
+    def table(self) -> RotaryTable | None:
         """The rotary table that all layers of this kind share."""
         if not self.rotary or "copied" in self.rotary_tables:
             return None
         dims = self.rotary_dim or self.head_dim
         halved = self.rotary_tables in ("complex", "halves")
-        return Table(dims // 2 if halved else dims, FP32 if self.rotary_tables in ("fp32", "complex") else 0)
+        return RotaryTable(dims // 2 if halved else dims, FP32 if self.rotary_tables in ("fp32", "complex") else 0)
 
     def _own_tables(self, t: Tape, p: Profile) -> list[Var]:
         """cos and sin of a layer that lays them out anew; one pair for all sequences of a batch."""
         if "copied" not in self.rotary_tables:
             return []
-        each = FP32 if "fp32" in self.rotary_tables else p.residual
+        each = FP32 if "fp32" in self.rotary_tables else p.formats.residual
         size = Size(position=self.rotary_dim or self.head_dim)
         return [Var(size, each, False, f"{t.path}/{name}") for name in ("cos", "sin")]
 

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.counting import count, decode_work, pairs
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.reused import Reused
+from memcalc.blocks.profile import MethodTraits, Profile
 from memcalc.blocks.tape import Size, Work
 from memcalc.formulas.compute import block_flops
 
 TEXT_PARTS = ("language", "encoder", "decoder")
-PROFILE = Profile(dropout=False, attention="eager")
+PROFILE = Profile(attention="eager", method=MethodTraits(dropout=False))
 RECOMPUTE = ("none", "selective", "full")
 
 
@@ -155,7 +154,7 @@ def _part(part: Part, share: float) -> Iterator[Entry]:
 
 def _blocks(prefix: str, blocks: Named, layers: int, share: float, *, layered: bool) -> Iterator[Entry]:
     for number, (path, block) in enumerate(blocks, start=1):
-        run = block.block if isinstance(block, Reused) else block  # computed here too, wherever its weights are stored
+        run = block.computed
         yield Entry(f"{prefix}/{path}", run, layers, share, layered, number == len(blocks) and not isinstance(run, Norm))
 
 

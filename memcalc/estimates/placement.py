@@ -23,6 +23,7 @@ class Held(NamedTuple):
     kind: int = 0  # which of its stack's distinct layers it belongs to
     weight: Weight | None = None  # the whole tensor, as the block has it
     frozen: bool = False
+    tied_copy: bool = False  # the last stage's own copy of a tied embedding
 
     @property
     def elements(self) -> int:
@@ -111,17 +112,12 @@ class Stage:
         blocks = [(block, 1) for _, block in (*self.entry, *self.exit)]
         for layer, count in zip(self.sequence.kinds, self.sequence.counts, strict=True):
             blocks += [(block, count) for _, block in layer.blocks]
-        return tuple((buffer, count) for block, count in blocks for buffer in getattr(block, "buffers", ()))
+        return tuple((buffer, count) for block, count in blocks for buffer in block.constants())
 
     @cached_property
     def root(self) -> int:
         """Elements outside layers: embedding, final norm, head."""
         return sum(entry.elements for entry in self.held if not entry.layered)
-
-    @cached_property
-    def largest_root(self) -> int:
-        """Elements of the largest tensor outside layers."""
-        return max((prod(entry.shape) for entry in self.held if not entry.layered), default=0)
 
     @classmethod
     def of(
@@ -234,7 +230,7 @@ def _stage(
         held += _held(named_weights(part.exit), part.name, 1, False, degrees)
     if last and not first and architecture.tied:
         tokens = (w for part in main for w in named_weights(part.entry) if w.role == "embedding")
-        held += _held(tokens, "tied head", 1, False, degrees)
+        held += (copy._replace(tied_copy=True) for copy in _held(tokens, "tied head", 1, False, degrees))
     entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()
     runs = [(stack.layers[kind], count) for _, stack, kind, count in mine]
     where = next((i for i, (name, *_) in enumerate(mine) if name == "decoder" and i and mine[i - 1][0] == "encoder"), None)

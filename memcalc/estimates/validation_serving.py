@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.serving import Capacity, ServingEstimate, estimate
 from memcalc.estimates.validation import Skipped, Spread, spread
 from memcalc.specs.served import Served
@@ -35,7 +36,7 @@ class Predicted(NamedTuple):
 
 
 def _cache(found: ServingEstimate, windowed: bool) -> int:
-    lines = (entry for entry in found.lines if entry.component == "kv_cache" and ", window " in entry.name)
+    lines = (entry for entry in found.lines if entry.component == "kv_cache" and entry.group == WINDOWED)
     in_windows = sum(entry.bytes for entry in lines)
     return in_windows if windowed else found.kv_cache - in_windows
 

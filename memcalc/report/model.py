@@ -110,8 +110,6 @@ def _architecture_report(name: str, architecture: Architecture) -> Report:
 
 def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
     """Every distinct block with what it is made of."""
-    from dataclasses import asdict, is_dataclass
-
     out = []
     for part in architecture.parts:
         places = [("entry", part.entry, 1)]
@@ -119,12 +117,28 @@ def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
         places.append(("exit", part.exit, 1))
         for place, blocks, count in places:
             for path, block in blocks:
-                fields: dict[str, Any] = (
-                    {k: v for k, v in asdict(block).items() if v not in (None, False, 0, "", ())} if is_dataclass(block) else {}
-                )
-                fields.pop("tensors", None)
+                fields = {k: v for k, v in _facts(block).items() if v not in (None, False, 0, "", ())}
                 out.append({"path": f"{part.name}/{place}/{path}", "kind": type(block).__name__, "count": count, **fields})
     return out
+
+
+# Facts of a block's router that go under its name; the others are the block's own in the contract.
+OF_ROUTER = ("bias", "bias_trained", "hashed", "extras")
+
+
+def _facts(block: Any) -> dict[str, Any]:
+    """A block's fields; those of the small values that it is made of stand among them."""
+    from dataclasses import asdict, is_dataclass
+
+    found: dict[str, Any] = {}
+    for name, value in asdict(block).items() if is_dataclass(block) and not isinstance(block, type) else ():
+        if name == "tensors" or not hasattr(value, "_asdict"):
+            found[name] = value
+            continue
+        for key, fact in value._asdict().items():
+            found.setdefault(f"router_{key}" if name == "router" and key in OF_ROUTER else key, fact)
+    found.pop("tensors", None)
+    return found
 
 
 def _shortened(layers: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:

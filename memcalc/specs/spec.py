@@ -105,17 +105,17 @@ def refusal(cls: type[BaseModel], error: ValidationError) -> SpecError:
 
 def _problem(cls: type[BaseModel], details: Any) -> SpecError:
     where = tuple(str(key) for key in details["loc"])
-    path = one_line(".".join(key for key in where))
+    path = one_line(".".join(key for key in where if not key.isdigit()))
     rule = _rule(cls.model_json_schema(), where)
     match details["type"]:
         case "value_error" if isinstance(found := details["ctx"]["error"], SpecError):
-            return SpecError(str(found), path) if path else found
+            return _below(path, found) if path else found
         case "value_error":
             message = one_line(str(details["ctx"]["error"]))
         case "missing":
             message = "missing"
         case "extra_forbidden":
-            message = f"unknown key{nearest(where[-1], _rule(cls.model_json_schema(), where[:-1]).get('properties', ()))}"
+            message = f"unknown key{nearest(where[-1], _keys(cls.model_json_schema(), where[:-1]))}"
         case "literal_error":
             message = _not_one_of(details["input"], rule["enum"])
         case "bool_type":
@@ -126,6 +126,12 @@ def _problem(cls: type[BaseModel], details: Any) -> SpecError:
         case _:
             message = f"{one_line(details['msg']).lower()}, not {_shown(details['input'])}"
     return SpecError(message, path)
+
+
+def _below(path: str, error: SpecError) -> SpecError:
+    """A nested spec's error, with its fields under the nested key."""
+    fields = [f"{path}.{name}" for name in error.fields] or [path]
+    return SpecError(error.message, *fields, others=tuple(_below(path, other) for other in error.others))
 
 
 def _rule(schema: Mapping[str, Any], path: Iterable[str]) -> dict[str, Any]:
@@ -140,6 +146,12 @@ def _rule(schema: Mapping[str, Any], path: Iterable[str]) -> dict[str, Any]:
             item = found.get("items") if key.isdigit() else found.get("properties", {}).get(key)
             found = item if isinstance(item, dict) else {}
     return found
+
+
+def _keys(schema: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """The keys there are at a path, and those of its tables."""
+    own = list(_rule(schema, path).get("properties", ()))
+    return own + [key for name in own for key in _rule(schema, (*path, name)).get("properties", ())]
 
 
 def _not_one_of(value: object, names: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.playing import play
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.values import revised
 
 H, A, S, B = 4096, 32, 2048, 2
 NORM = Norm(H, "layer")
@@ -38,7 +39,7 @@ SBH = S * B * H
 
 
 def saved(**traits):
-    profile = Profile(attention="eager", **traits)
+    profile = revised(Profile(), attention="eager", **traits)
     return play(BLOCK, profile, H).saved_bytes.at(TOKENS, PAIRS)
 
 

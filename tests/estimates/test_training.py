@@ -26,7 +26,7 @@ GB = 10**9
 
 def run(**settings: Any) -> Training:
     """A run from flat settings, those of the parallelism among them."""
-    names = Parallelism.__dataclass_fields__
+    names = Parallelism.model_fields
     divided = {name: settings.pop(name) for name in names if name in settings}
     return Training(parallelism=Parallelism(**divided), **{"seq_len": 512, **settings})
 

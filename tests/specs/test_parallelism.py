@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from memcalc.specs.parallelism import MAX_GPUS, Parallelism
 from memcalc.specs.spec import SpecError
@@ -131,5 +132,5 @@ def test_an_indivisible_product_names_a_number_that_works(gpus: int, tp: int) ->
 
 
 def test_frozen() -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValidationError, match="frozen"):
         Parallelism().gpus = 2  # type: ignore[misc]

@@ -103,10 +103,13 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     lines = []
     for kind in layout.kinds:
         tokens = sum(count * kind.growth.kept(length) for length, count in pieces)
-        lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers))
+        lines.append(
+            _line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers).within(kind.held.group)
+        )
     for kind in layout.sources:
         tokens = kind.growth.kept(kind.held.cache.source or run.prompt)
-        lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers))
+        cached = _line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers)
+        lines.append(cached.within(kind.held.group))
         demand = demand._replace(fixed=demand.fixed + kind.growth.rate * (tokens // kind.growth.granule))
     lines += [_line("state", held.name, held.stored, held.width, sequences, held.layers) for held in layout.fixed]
     if layout.padded:

@@ -16,6 +16,7 @@ from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import weight_assumptions
 from memcalc.formulas import serving as formulas
+from memcalc.formulas.overhead import communicators_bytes, context_bytes
 from memcalc.formulas.serving_engines import ServingEngine
 from memcalc.specs.quantization import CHECKPOINT, Mixture, stored_as
 from memcalc.specs.serving import Serving
@@ -23,7 +24,11 @@ from memcalc.specs.spec import SpecError
 from memcalc.units import format_bytes
 
 COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
-BESIDE = ("context", "communicator", "CUDA graphs")  # overhead that comes on top of the share an engine is given
+BESIDE = (
+    context_bytes,
+    communicators_bytes,
+    formulas.graphs_bytes,
+)  # overhead that comes on top of the share an engine is given
 NO_ENGINE = "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
 WINDOW_SHARE = (4, 5)  # SGLang's swa_full_tokens_ratio: tokens for which sliding layers have room, of the others'
 
@@ -194,7 +199,7 @@ def _on_stage(
     if run.engine_row.whole_prompt:
         demand = demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     sums = totals(lines, COMPONENTS)["gpu"]
-    beside = sum(entry.bytes for entry in lines if entry.component == "overhead" and entry.name in BESIDE)
+    beside = sum(entry.bytes for entry in lines if entry.formula in BESIDE)
     return ServingEstimate(
         run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=layout.per_token,
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
@@ -213,7 +218,7 @@ def _overhead(run: Serving, generation: str) -> tuple[Line, ...]:
 @lru_cache(maxsize=64)
 def _profiled(generation: str, several: bool, sharing_layers: bool, graphs: bool) -> tuple[Line, ...]:
     """As the engine's profile divides it: the context was there before, graphs come after."""
-    lines = [entry for entry in overhead_lines(generation, several) if entry.name in BESIDE]
+    lines = [entry for entry in overhead_lines(generation, several) if entry.formula in BESIDE]
     lines.append(line("overhead", "outside PyTorch's allocator", "forward", formulas.outside_bytes,
                       outside=formulas.outside(generation, sharing_layers)))  # fmt: skip
     if graphs:
@@ -248,7 +253,7 @@ def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple
     moved: tuple[Held, ...] = ()
     if offloaded <= depth:
         last = gpus[-1]
-        moved = tuple(e for e in last.held if not e.layered and not e.path.startswith("tied head"))
+        moved = tuple(e for e in last.held if not e.layered and not e.tied_copy)
         layers = tuple(entry for entry in last.held if entry.layered)
         gpus[-1] = Stage.of(last.index, layers, False, last.sequence, before=last.before)
     return Stage.of(0, host.held + moved, bool(moved), host.sequence), *gpus
@@ -264,8 +269,8 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
             for layer in stack.layers:
                 for _, block in layer.blocks:
                     if part.name in ("language", "encoder", "decoder"):
-                        heads = heads or getattr(block, "heads", 0)
-                    experts = experts or getattr(block, "experts", 0)
+                        heads = heads or block.traits.heads
+                    experts = experts or block.traits.experts
     if heads and heads % tp:
         raise SpecError(f"tensor parallelism {tp} does not divide {heads} attention heads", "tp")
     if pp > max(layers, 1):

@@ -27,7 +27,7 @@ def file_lines(stored: StoredTensors, stage: Stage, host_embedding: bool) -> tup
     shares = _shares(stage)
     return tuple(
         line("weights", f"{role}, {number_format(form).name}", "always", file_bytes, place, stored=size,
-             held=shares.get(role, (1, 1))[0], whole=shares.get(role, (1, 1))[1])
+             held=shares.get(role, (1, 1))[0], whole=shares.get(role, (1, 1))[1]).within(role)
         for (place, role, form), size in totals.items()
     )  # fmt: skip
 

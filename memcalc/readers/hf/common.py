@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.readers.hf.config import Config
@@ -212,6 +212,10 @@ def decoder(
     return architecture(c, (part,), tied=is_tied)
 
 
+# Families whose tensors llama.cpp types by rules of their own (llama-quant.cpp: LLM_ARCH_FALCON, and "70B" of ARCH_LLAMA).
+MIXTURE_RULES = {"falcon": "falcon", "llama": "llama", "qwen2": "llama", "apertus": "llama"}
+
+
 def architecture(
     c: Config, parts: tuple[Part, ...], *, tied: bool, text: Config | None = None, vocabulary: int | None = None
 ) -> Architecture:
@@ -220,14 +224,16 @@ def architecture(
     `vocabulary`: 0 for a model that reads no tokens.
     """
     text = text or c
-    context = text.raw("max_position_embeddings")
+    context, family = text.raw("max_position_embeddings"), c.text("model_type", "")
     return Architecture(
-        model_type=c.text("model_type", ""),
+        model_type=family,
         parts=parts,
         hidden=text.integer("hidden_size"),
         vocabulary=text.integer("vocab_size") if vocabulary is None else vocabulary,
         tied=tied,
         context=context if isinstance(context, int) and context > 0 else None,
         dtype=str(c.raw("torch_dtype") or text.raw("torch_dtype") or ""),
+        local_rotary=family.startswith("gemma3"),
+        mixture_rules=MIXTURE_RULES.get(family, ""),
         rotary_stretch=rotary_stretch(text),
     )

@@ -9,10 +9,10 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Part
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.experts import Experts
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block
 from memcalc.blocks.linear_attention import GatedDeltaNet
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.recurrent import RGLRU, ShortConvolution

@@ -6,8 +6,8 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_kernels import SHIFTED
-from memcalc.blocks.ledger import Block
+from memcalc.blocks.attention_core import SHIFTED
+from memcalc.blocks.block import Block
 from memcalc.blocks.lightning_attention import LightningAttention
 from memcalc.readers.hf.common import (
     attention,

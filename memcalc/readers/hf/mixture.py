@@ -9,10 +9,11 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts import Experts, experts_of
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block, Weight
+from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.readers.hf.common import (
     WIDE,
@@ -44,7 +45,7 @@ def experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> E
         traits["activation"] = c.text("hidden_act", "silu")
     traits.setdefault("normalised", c.flag("norm_topk_prob", True))
     hidden = traits.pop("hidden", 0) or c.integer("hidden_size")
-    return Experts(hidden, c.integer(width), count, top_k, **traits)
+    return experts_of(hidden, c.integer(width), count, top_k, **traits)
 
 
 def corrected_experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> Experts:
