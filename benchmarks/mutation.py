@@ -13,7 +13,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from difflib import unified_diff
-from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -49,9 +48,8 @@ class Mutant(NamedTuple):
         return "\n".join(line for line in lines if not line.startswith("---"))
 
     @property
-    def nearest(self) -> tuple[str, ...]:
-        tests = next(tests for folder, tests in NEAREST.items() if self.file.startswith(f"{folder}/"))
-        return tuple(self.file if name == "FILE" else name for name in tests)
+    def folder(self) -> str:
+        return next(folder for folder in NEAREST if self.file.startswith(f"{folder}/"))
 
 
 class Visitor(MutationVisitor):
@@ -79,11 +77,16 @@ def _mutant(file: str, module: cst.Module, mutation: Mutation) -> Mutant:
     return Mutant(file, changed.code)
 
 
+def nearest(folder: str, file: str) -> tuple[str, ...]:
+    """The tests of a folder that run first, with the examples of one file or of all."""
+    return tuple(file if name == "FILE" else name for name in NEAREST[folder])
+
+
 def judged(mutant: Mutant, copies: "SimpleQueue[Copy]", thorough: bool) -> Outcome:
     """What the nearest tests say, and where they notice nothing, the others."""
     copy = copies.get()
     try:
-        outcome = copy.outcome(mutant.file, mutant.text, mutant.nearest)
+        outcome = copy.outcome(mutant.file, mutant.text, nearest(mutant.folder, mutant.file))
         return copy.outcome(mutant.file, mutant.text, OTHERS) if thorough and not outcome.killed else outcome
     finally:
         copies.put(copy)
@@ -107,18 +110,19 @@ def _files() -> list[str]:
 def main(sample: int, seed: int, only: str, workers: int, thorough: bool) -> None:
     drawn, all_ = sampled([file for file in _files() if only in file], sample, seed)
     print(f"{len(drawn)} of {all_} mutants, seed {seed}", flush=True)
-    killed, drawn_of = Counter[str](), Counter(Path(mutant.file).parts[1] for mutant in drawn)
+    killed, drawn_of = Counter[str](), Counter(mutant.folder for mutant in drawn)
     with ExitStack() as stack:
         copies: SimpleQueue[Copy] = SimpleQueue()
         for _ in range(workers):
             copies.put(copy := stack.enter_context(changed_copy()))
-        for tests in (*dict.fromkeys(mutant.nearest for mutant in drawn), *((OTHERS,) if thorough else ())):
+        used = sorted({mutant.folder for mutant in drawn})
+        for tests in (*(nearest(folder, folder) for folder in used), *((OTHERS,) if thorough else ())):
             if (clean := copy.tested(tests)).killed:
                 sys.exit(f"{' '.join(tests)} fails without any fault: {clean.by}")
         with ThreadPoolExecutor(workers) as pool:
             outcomes = pool.map(lambda mutant: judged(mutant, copies, thorough), drawn)
             for number, (mutant, outcome) in enumerate(zip(drawn, outcomes, strict=True), 1):
-                killed[Path(mutant.file).parts[1]] += outcome.killed
+                killed[mutant.folder] += outcome.killed
                 print(f"{number}: {mutant.file}: {'killed by ' + outcome.by if outcome.killed else 'SURVIVES'}", flush=True)
                 if not outcome.killed:
                     print(mutant.difference, flush=True)
