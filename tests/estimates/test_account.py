@@ -161,7 +161,7 @@ def test_the_first_layers_backward_holds_the_others_gradients() -> None:
         ({"gpus": 8, "fsdp": "full"}, {"gathered parameters", "gradients being reduced"}),
         ({"gpus": 8, "fsdp": "none"}, {"gradient buckets"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_buffers_of_each_strategy(strategy: dict[str, Any], expected: set[str]) -> None:
     found = one(parallelism=Parallelism(**strategy))
