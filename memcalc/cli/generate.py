@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
+
 from memcalc.specs.budget import Budget
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.scaling import ScalingQuestion
@@ -19,6 +22,7 @@ from memcalc.specs.training import Training
 SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion)
 TARGET = Path(__file__).with_name("spec_options.py")
 SHORT = 64  # characters of choices that stand in place of the value; more are listed in the help
+FEW = 8  # numbers that are listed like names
 KINDS = {bool: "flag", int: "count", float: "number", str: "text", tuple: "words"}
 
 
@@ -65,16 +69,16 @@ def rows(spec: type[Spec]) -> Iterator[tuple[str, str, str, str, str]]:
         choices = "|".join(names)
         metavar = said.get("metavar") or (choices if names and len(choices) <= SHORT else "NAME" if names else "")
         parts = [field.description or ""]
-        if names and metavar != choices and kind != "words":
-            parts.append(f"One of {', '.join(names)}.")
+        if names and metavar != choices:
+            parts.append(f"{'Any' if kind == 'words' else 'One'} of {', '.join(names)}.")
         if default := said.get("otherwise") or _default(field.default):
             parts.append(f" [default: {default}]")
         yield name, kind, metavar, " ".join(parts), said.get("group", "")
 
 
 def _type(annotation: Any, metadata: list[Any]) -> tuple[type, tuple[str, ...]]:
-    """The plain type of a field, and the names that it accepts."""
-    names = next((rule.names for rule in metadata if isinstance(rule, OneOf)), ())
+    """The plain type of a field, and what it accepts where that can be listed."""
+    names = next((rule.names for rule in metadata if isinstance(rule, OneOf)), ()) or _few(metadata)
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *rules = get_args(annotation)
@@ -86,10 +90,28 @@ def _type(annotation: Any, metadata: list[Any]) -> tuple[type, tuple[str, ...]]:
     return annotation, names
 
 
+def _few(metadata: list[Any]) -> tuple[str, ...]:
+    """The whole numbers between two bounds, where there are few."""
+    rules = [part for rule in metadata for part in (rule.metadata if isinstance(rule, FieldInfo) else (rule,))]
+    low = next((rule.ge for rule in rules if isinstance(rule, Ge)), None)
+    high = next((rule.le for rule in rules if isinstance(rule, Le)), None)
+    if isinstance(low, int) and isinstance(high, int) and high - low < FEW:
+        return tuple(str(number) for number in range(low, high + 1))
+    return ()
+
+
 def _default(value: Any) -> str:
-    if value in (None, (), False):
-        return ""
-    return ",".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    """A default as help shows it; None says nothing, so such a field says `otherwise`."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "on" if value else "off"
+        case tuple():
+            return ",".join(value) or "none"
+        case float():
+            return f"{value:g}"
+    return str(value)
 
 
 def _quoted(value: str) -> str:

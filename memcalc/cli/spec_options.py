@@ -33,21 +33,21 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "ddp",
             "flag",
             "",
-            "Replicate (the default with several GPUs).",
+            "Replicate (the default with several GPUs).  [default: off]",
             "GPUs and sharding",
         ),
         Row(
             "zero",
             "count",
             "0|1|2|3",
-            "DeepSpeed ZeRO stage.",
+            "DeepSpeed ZeRO stage.  [default: no ZeRO]",
             "GPUs and sharding",
         ),
         Row(
             "fsdp",
             "text",
             "full|grad-op|hybrid|none",
-            "PyTorch FSDP2 strategy.",
+            "PyTorch FSDP2 strategy.  [default: no FSDP]",
             "GPUs and sharding",
         ),
         Row(
@@ -103,7 +103,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "sequence_parallel",
             "flag",
             "",
-            "Divide norms and dropouts over tensor-parallel ranks.",
+            "Divide norms and dropouts over tensor-parallel ranks.  [default: off]",
             "Model parallelism",
         ),
         Row(
@@ -195,7 +195,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "pad_to_capacity",
             "flag",
             "",
-            "Pad every expert's rows to its capacity.",
+            "Pad every expert's rows to its capacity.  [default: off]",
             "Experts",
         ),
         Row(
@@ -250,7 +250,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "freeze",
             "words",
             "WORDS",
-            "embeddings: they, and a tied head, are not trained.",
+            "What is not trained; a tied head goes with the embeddings. Any of embeddings.  [default: none]",
             "What is trained",
         ),
         Row(
@@ -271,7 +271,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "lora_dropout",
             "number",
             "",
-            "On the adapters' input.",
+            "On the adapters' input.  [default: 0]",
             "What is trained",
         ),
         Row(
@@ -285,7 +285,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "offload",
             "words",
             "WORDS",
-            "optimizer, parameters, activations: keep them off the GPU.",
+            "What is kept off the GPU. Any of optimizer, parameters, activations.  [default: none]",
             "Recomputation and offload",
         ),
         Row(
@@ -329,7 +329,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "max_new_tokens",
             "count",
             "",
-            "Of the context, the tokens of the answer.",
+            "Of the context, the tokens of the answer.  [default: none set apart]",
             "Requests",
         ),
         Row(
@@ -357,7 +357,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "shared_prefix",
             "count",
             "",
-            "Tokens with which all prompts begin, cached once.",
+            "Tokens with which all prompts begin, cached once.  [default: 0]",
             "Requests",
         ),
         Row(
@@ -399,7 +399,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "kv_cache_memory",
             "bytes",
             "",
-            "Memory of the cache on each GPU, in place of that share: 58.11GiB.",
+            "Memory of the cache on each GPU, in place of that share: 58.11GiB.  [default: what that share leaves]",
             "The engine's own limits",
         ),
         Row(
@@ -427,7 +427,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "eager",
             "flag",
             "",
-            "No CUDA graphs.",
+            "No CUDA graphs.  [default: off]",
             "The engine's own limits",
         ),
         Row(
@@ -441,7 +441,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "lora_adapters",
             "count",
             "",
-            "LoRA adapters served beside the model.",
+            "LoRA adapters served beside the model.  [default: 0]",
             "Adapters and draft model",
         ),
         Row(

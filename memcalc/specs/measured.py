@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from memcalc.specs.published import MAX_BYTES, Published
-from memcalc.specs.spec import OneOf, SpecError, within
+from memcalc.specs.spec import OneOf, SpecError, setting, within
 from memcalc.specs.training import Training
 
 # What the number counts, and the field of the estimate it compares with.
@@ -24,12 +24,14 @@ Bytes = Annotated[int, within(1, MAX_BYTES)]
 class Measured(Published):
     """A row of presets/measured. Either `run` says how it was made, or `unpredictable` why that cannot be said."""
 
-    role: Annotated[str, OneOf(ROLES)]
-    kind: Kind | None = None
-    value: Bytes | None = None  # bytes
-    printed: str = ""  # value and unit as published
-    also: dict[Kind, Bytes] = Field(default_factory=dict)  # the same run by other kinds
-    run: Training | None = None
+    role: Annotated[str, OneOf(ROLES)] = Field(
+        description="What the row is: measured, out of memory, or computed by a formula."
+    )
+    kind: Kind | None = setting(None, "What the value counts.")
+    value: Bytes | None = setting(None, "Bytes on one GPU.")
+    printed: str = setting("", "Value and unit as published.")
+    also: dict[Kind, Bytes] = Field(default_factory=dict, description="Bytes of the same run by other kinds.")
+    run: Training | None = setting(None, "How it was trained.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -23,8 +23,10 @@ class Parallelism(Spec):
     gpus: Degree = setting(1, "Number of GPUs.", "GPUs and sharding")
     gpus_per_node: Annotated[int, within(1, 1024)] = setting(8, "GPUs of one host.", "GPUs and sharding")
     ddp: Flag = setting(False, "Replicate (the default with several GPUs).", "GPUs and sharding")
-    zero: Annotated[int, within(0, 3)] | None = setting(None, "DeepSpeed ZeRO stage.", "GPUs and sharding", metavar="0|1|2|3")
-    fsdp: Annotated[str, OneOf(FSDP_NAMES)] | None = setting(None, "PyTorch FSDP2 strategy.", "GPUs and sharding")
+    zero: Annotated[int, within(0, 3)] | None = setting(None, "DeepSpeed ZeRO stage.", "GPUs and sharding", otherwise="no ZeRO")
+    fsdp: Annotated[str, OneOf(FSDP_NAMES)] | None = setting(
+        None, "PyTorch FSDP2 strategy.", "GPUs and sharding", otherwise="no FSDP"
+    )
     shard_size: Degree | None = setting(
         None, "FSDP sharding factor: 1 replicates, N shards over N ranks.", "GPUs and sharding", otherwise="all, or a node's"
     )

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from memcalc.specs.published import MAX_BYTES, Published
 from memcalc.specs.serving import Serving
-from memcalc.specs.spec import OneOf, SpecError, within
+from memcalc.specs.spec import OneOf, SpecError, setting, within
 
 # What a number counts, and its unit. Each has one function that predicts it, in estimates/validation_serving.py.
 QUANTITIES = {
@@ -30,11 +30,13 @@ Amount = Annotated[float, Field(gt=0, le=MAX_BYTES)]
 class Served(Published):
     """A row of presets/measured with a [serving] table. Either `serving` says how it was run, or `unpredictable` why not."""
 
-    cache: Annotated[int, within(1, MAX_BYTES)] | None = None  # bytes of the cache's memory, where the source says
-    role: Annotated[str, OneOf(ROLES)]
-    measured: dict[Quantity, Amount] = Field(default_factory=dict)  # by quantity, in its unit
-    unpredicted: dict[str, str] = Field(default_factory=dict)  # quantities that the source has and memcalc does not: why
-    serving: Serving | None = None
+    cache: Annotated[int, within(1, MAX_BYTES)] | None = setting(None, "Bytes of the cache's memory, where the source says.")
+    role: Annotated[str, OneOf(ROLES)] = Field(description="What the row is: measured, or computed by a formula.")
+    measured: dict[Quantity, Amount] = Field(default_factory=dict, description="What was read off, by quantity, in its unit.")
+    unpredicted: dict[str, str] = Field(
+        default_factory=dict, description="Quantities that the source has and memcalc does not predict, and why."
+    )
+    serving: Serving | None = setting(None, "How it was served.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

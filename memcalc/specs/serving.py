@@ -45,7 +45,9 @@ class Serving(Spec):
     context: Tokens = setting(
         4096, "Tokens a sequence may reach, prompt and answer.", REQUESTS, otherwise="4096, or the model's context"
     )
-    max_new_tokens: Tokens | None = setting(None, "Of the context, the tokens of the answer.", REQUESTS)
+    max_new_tokens: Tokens | None = setting(
+        None, "Of the context, the tokens of the answer.", REQUESTS, otherwise="none set apart"
+    )
     batch: Annotated[int, within(1, 2**24)] = setting(1, "Requests at once.", REQUESTS)
     samples: Annotated[int, within(1, 65536)] = setting(1, "Answers to each prompt.", REQUESTS)
     beams: Annotated[int, within(1, 65536)] = setting(1, "Beam search: candidates of each answer.", REQUESTS)
@@ -58,7 +60,11 @@ class Serving(Spec):
         None, "Share of the GPU that the engine may take.", LIMITS, kind="share", otherwise="the engine's"
     )
     kv_cache_memory: Annotated[int, within(1, 10**15)] | None = setting(
-        None, "Memory of the cache on each GPU, in place of that share: 58.11GiB.", LIMITS, kind="bytes"
+        None,
+        "Memory of the cache on each GPU, in place of that share: 58.11GiB.",
+        LIMITS,
+        kind="bytes",
+        otherwise="what that share leaves",
     )
     max_batched_tokens: Tokens | None = setting(None, "Tokens in one forward pass.", LIMITS, otherwise="the engine's")
     max_sequences: Annotated[int, within(1, 2**24)] | None = setting(

@@ -73,6 +73,22 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise refusal(type(self), error) from None
 
+    @classmethod
+    def model_validate(cls, obj: Any, **how: Any) -> Self:
+        """As in Pydantic, but what is wrong is a SpecError."""
+        try:
+            return super().model_validate(obj, **how)
+        except ValidationError as error:
+            raise refusal(cls, error) from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **how: Any) -> Self:
+        """As in Pydantic, but what is wrong is a SpecError."""
+        try:
+            return super().model_validate_json(json_data, **how)
+        except ValidationError as error:
+            raise refusal(cls, error) from None
+
     def replace(self, **changes: Any) -> Self:
         """A copy with other values, checked like a new one."""
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
@@ -118,6 +134,8 @@ def _problem(cls: type[BaseModel], details: Any) -> SpecError:
             message = f"unknown key{nearest(where[-1], _keys(cls.model_json_schema(), where[:-1]))}"
         case "literal_error":
             message = _not_one_of(details["input"], rule["enum"])
+        case "tuple_type":
+            message = f"must be a list, not {_shown(details['input'])}"
         case "bool_type":
             message = f"must be true or false, not {_shown(details['input'])}"
         case _ if "minimum" in rule and "maximum" in rule:

@@ -70,7 +70,7 @@ class Training(Spec):
     )
     method: Annotated[str, OneOf(METHOD_NAMES)] = setting("full", "Which weights are trained, and beside what.", METHOD)
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
-        (), "embeddings: they, and a tied head, are not trained.", METHOD, metavar="WORDS"
+        (), "What is not trained; a tied head goes with the embeddings.", METHOD, metavar="WORDS"
     )
     lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of the adapters.", METHOD)
     lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
@@ -79,7 +79,7 @@ class Training(Spec):
     lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "On the adapters' input.", METHOD)
     base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting("nf4-dq", "Frozen matrices under qlora.", METHOD)
     offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
-        (), "optimizer, parameters, activations: keep them off the GPU.", RECOMPUTATION, metavar="WORDS"
+        (), "What is kept off the GPU.", RECOMPUTATION, metavar="WORDS"
     )
     offload_to: Annotated[str, OneOf(("cpu", "nvme"))] = setting("cpu", "Where they go.", RECOMPUTATION)
 

@@ -46,7 +46,7 @@ def test_every_spec_is_a_frozen_model_that_refuses_unknown_keys(spec: type[Spec]
     assert spec.model_config.get("extra") == "forbid"
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
+@pytest.mark.parametrize("spec", [*SPECS, *OF_FILES], ids=lambda spec: spec.__name__)
 def test_every_field_says_what_it_means(spec: type[Spec]) -> None:
     silent = [name for name, field in spec.model_fields.items() if not field.description]
     assert not silent
@@ -56,6 +56,8 @@ def test_what_was_made_comes_back() -> None:
     run = Training(parallelism={"gpus": 8, "zero": 3}, offload=["optimizer"])
     assert Training(**run.model_dump()) == run
     assert Training.model_validate_json(run.model_dump_json()) == run
+    with pytest.raises(SpecError, match="seq_len: must be a whole number"):
+        Training.model_validate_json('{"seq_len": 0}')
     changed = run.replace(seq_len=512)
     assert (changed.seq_len, changed.parallelism, changed.model_fields_set) == (
         512, run.parallelism, {"parallelism", "offload", "seq_len"},
@@ -91,7 +93,7 @@ REFUSED: list[tuple[type[Spec], dict[str, Any], tuple[str, ...]]] = [
     (Training, {"expert_imbalance": float("inf")}, ("expert_imbalance: must be between 1.0 and 65,536.0, not inf",)),
     (Training, {"expert_imbalance": float("nan")}, ("expert_imbalance",)),
     (Training, {"offload": ["disk"]}, ("offload: 'disk' is not one of optimizer, parameters",)),
-    (Training, {"lora_targets": "q"}, ("lora_targets",)),
+    (Training, {"lora_targets": "q"}, ("lora_targets: must be a list, not 'q'",)),
     (Training, {"parallelism": 8}, ("parallelism",)),
     (Training, {"parallelism": {"gpus": 8, "zero": 3, "fsdp": "full"}}, ("parallelism.zero, parallelism.fsdp: ", "choose one")),
     (Training, {"parallelism": {"gpus": 6, "tp": 4}}, ("parallelism.gpus, parallelism.tp: ", "use 4 GPUs")),
@@ -105,6 +107,9 @@ REFUSED: list[tuple[type[Spec], dict[str, Any], tuple[str, ...]]] = [
 def test_refused(spec: type[Spec], values: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(SpecError) as made:
         spec(**values)
+    with pytest.raises(SpecError) as given:
+        spec.model_validate(values)
+    assert str(given.value) == str(made.value)
     with pytest.raises(InputError) as read:
         validated(spec, values, "memcalc.toml")
     assert str(read.value) == f"memcalc.toml: {made.value}"
