@@ -463,7 +463,7 @@ batches = st.integers(1, 5_000)
 
 
 def slower(device: Accelerator, **shares: float) -> Accelerator:
-    return replace(device, **{key: getattr(device, key) * share for key, share in shares.items()})
+    return device.replace(**{key: getattr(device, key) * share for key, share in shares.items()})
 
 
 @given(models, devices, tokens, tokens, batches, st.sampled_from([1, 2, 4]), st.sampled_from([1, 3]))
