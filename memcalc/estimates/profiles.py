@@ -161,16 +161,16 @@ def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) ->
     """Bytes a token pair of masks that all layers share, one of each kind."""
     return sum(
         {
-            shared_mask(block.alibi, block.heads, profile, passed=passed).pair
+            shared_mask(block.positions.alibi, block.heads, profile, passed=passed).pair
             for block in _attentions(architecture)
-            if block.alibi
+            if block.positions.alibi
         }
     )
 
 
 def _shared_biases(architecture: Architecture, profile: Profile) -> float:
     """Bytes for each pair of positions of the biases that layers hand on."""
-    firsts = [block for block in _attentions(architecture) if block.biased == FIRST]
+    firsts = [block for block in _attentions(architecture) if block.positions.relative.layer == FIRST]
     return sum(block.heads * (profile.batch.source if block.cross else 1.0) * profile.formats.weights for block in firsts)
 
 

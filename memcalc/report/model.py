@@ -122,22 +122,28 @@ def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
     return out
 
 
-# Facts of a block's router that go under its name; the others are the block's own in the contract.
-OF_ROUTER = ("bias", "bias_trained", "hashed", "extras")
+# Facts whose names say what they are only under the name of the small value that they stand in.
+PREFIXED = {"router": ("bias", "bias_trained", "hashed", "extras"), "relative": ("buckets",)}
 
 
 def _facts(block: Any) -> dict[str, Any]:
     """A block's fields; those of the small values that it is made of stand among them."""
     from dataclasses import asdict, is_dataclass
 
-    found: dict[str, Any] = {}
-    for name, value in asdict(block).items() if is_dataclass(block) and not isinstance(block, type) else ():
-        if name == "tensors" or not hasattr(value, "_asdict"):
-            found[name] = value
-            continue
-        for key, fact in value._asdict().items():
-            found.setdefault(f"router_{key}" if name == "router" and key in OF_ROUTER else key, fact)
+    if not is_dataclass(block) or isinstance(block, type):
+        return {}
+    found = _flat("", asdict(block))
     found.pop("tensors", None)
+    return found
+
+
+def _flat(group: str, facts: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        if hasattr(value, "_asdict") and name != "tensors":
+            found = _flat(name, value._asdict()) | found
+        else:
+            found.setdefault(f"{group}_{name}" if name in PREFIXED.get(group, ()) else name, value)
     return found
 
 

@@ -12,7 +12,7 @@ The ledger also counts what the paper leaves out: fp32 statistics of the two Lay
 import pytest
 
 from memcalc.blocks.architecture import Layer
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import attention_of
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.playing import play
@@ -26,7 +26,7 @@ BLOCK = Layer(
         ("input_norm", NORM),
         (
             "attention",
-            Attention(H, A, A, H // A, fused=True, transposed=True, scores="as computed", query_bias=True,
+            attention_of(H, A, A, H // A, fused=True, transposed=True, scores="as computed", query_bias=True,
                       output_bias=True, rotary=False,
                       dropout=0.1, output_dropout=0.1),
         ),

@@ -3,7 +3,7 @@
 import pytest
 
 from memcalc.blocks.architecture import Layer
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import attention_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
@@ -49,7 +49,7 @@ def test_a_litgpt_layer_with_adapters_on_queries_and_values() -> None:
     h, ff, heads = 4096, 11008, 32
     blocks = (
         ("input_norm", Norm(h)),
-        ("attention", Attention(h, heads, heads, 128)),
+        ("attention", attention_of(h, heads, heads, 128)),
         ("post_attention_norm", Norm(h)),
         ("mlp", MLP(h, ff)),
     )

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import Attention, attention_of
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.rotary import rotary_stretch
 
@@ -55,7 +56,7 @@ def attention(c: Config, **traits: Any) -> Attention:
         traits.setdefault("rotary_dim", rotary_dim(c, traits["head_dim"]))
     if "dropout" not in traits:
         traits["dropout"] = c.number("attention_dropout", 0.0)
-    return Attention(c.integer("hidden_size"), heads, kv_heads, **traits)
+    return attention_of(c.integer("hidden_size"), heads, kv_heads, **traits)
 
 
 def biased_attention(c: Config, key: str = "attention_bias", **traits: Any) -> Attention:
@@ -83,7 +84,7 @@ def rotary_dim(c: Config, head_dim: int) -> int | None:
 def head_norms(c: Config, attention: Attention, kind: str = "rms") -> Attention:
     """The same attention with a norm over each query and key head (Qwen3, Gemma 3, OLMoE's cousins)."""
     norm = rms(c, size=attention.head_dim, kind=kind)
-    return replace(attention, query_norm=norm, key_norm=norm)
+    return revised(attention, query_norm=norm, key_norm=norm)
 
 
 def mlp(c: Config, **traits: Any) -> MLP:

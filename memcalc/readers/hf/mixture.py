@@ -15,6 +15,7 @@ from memcalc.blocks.experts import Experts, experts_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     WIDE,
     attention,
@@ -156,7 +157,7 @@ def minimax_m2(c: Config) -> Architecture:
 def _whole_norms(c: Config, attention: Attention, kind: str = "rms") -> Attention:
     """The same attention with one norm over all its queries and one over all its keys."""
     query_norm, key_norm = (rms(c, size=size, kind=kind) for size in (attention.query_size, attention.key_size))
-    return replace(attention, query_norm=query_norm, key_norm=key_norm)
+    return revised(attention, query_norm=query_norm, key_norm=key_norm)
 
 
 def phimoe(c: Config) -> Architecture:
