@@ -122,8 +122,12 @@ def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
     return out
 
 
-# Facts whose names say what they are only under the name of the small value that they stand in.
-PREFIXED = {"router": ("bias", "bias_trained", "hashed", "extras"), "relative": ("buckets",)}
+# What facts of small values are called among a block's own, where their names alone do not say what they are.
+NAMES = {
+    ("router", "bias"): "router_bias", ("router", "bias_trained"): "router_bias_trained",
+    ("router", "hashed"): "router_hashed", ("router", "extras"): "router_extras",
+    ("relative", "layer"): "biased", ("relative", "buckets"): "relative_buckets",
+}  # fmt: skip
 
 
 def _facts(block: Any) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _flat(group: str, facts: dict[str, Any]) -> dict[str, Any]:
         if hasattr(value, "_asdict") and name != "tensors":
             found = _flat(name, value._asdict()) | found
         else:
-            found.setdefault(f"{group}_{name}" if name in PREFIXED.get(group, ()) else name, value)
+            found.setdefault(NAMES.get((group, name), name), value)
     return found
 
 
