@@ -118,9 +118,8 @@ def json_page() -> str:
 
     schema = output_schema()
     parts = [
-        'Every command prints this with `--format json`. Scripts may rely on it: `"schema": "memcalc/1"` stays as long as no'
-        " key changes its meaning; new keys may come. `--get PATH` prints one of them, as in `--get per_gpu.peak`. Bytes are whole"
-        " numbers.",
+        "Every command prints this with `--format json`. `memcalc/1` is its version: within it no key changes its meaning, and"
+        " new keys may come. `--get PATH` prints one of them, as in `--get per_gpu.peak`. Bytes are whole numbers.",
         schema_section({**schema, "title": "Document"}),
         *(schema_section({"title": name, **entry}) for name, entry in schema.get("$defs", {}).items()),
         "## By example\n",
