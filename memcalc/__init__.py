@@ -1,61 +1,61 @@
 """memcalc: memory, compute and scaling laws of large language models.
 
 >>> import memcalc
->>> model = memcalc.read_model("llama-3.1-8b")
->>> run = memcalc.Training(parallelism=memcalc.Parallelism(gpus=8, zero=3), seq_len=8192)
->>> memcalc.estimate_training(model.architecture, run).components["parameters"]
-2007565312
+>>> step = memcalc.size_training("llama-3.1-8b", "h100", gpus=8, zero=3, seq_len=8192, recompute="full")
+>>> step.fits, step.components["parameters"]
+(True, 2007565312)
+>>> memcalc.size_serving("llama-3.1-8b", "h100", engine="vllm", context=32768).to_dict()["capacity"]["max_batch"] > 10
+True
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from memcalc.errors import InputError, MemcalcError, Unsupported
-    from memcalc.estimates.budget import estimate as estimate_budget
-    from memcalc.estimates.serving import estimate as estimate_serving
-    from memcalc.estimates.training import estimate as estimate_training
-    from memcalc.readers.catalogue import accelerator
-    from memcalc.readers.hf import read_config
-    from memcalc.readers.models import read_model
-    from memcalc.specs.budget import Budget
-    from memcalc.specs.parallelism import Parallelism
-    from memcalc.specs.serving import Serving
-    from memcalc.specs.training import Training
-
-# name → where it lives; imported when it is first asked for, so that `import memcalc` costs nothing
-_PUBLIC = {
-    "InputError": ("memcalc.errors", "InputError"),
-    "MemcalcError": ("memcalc.errors", "MemcalcError"),
-    "Budget": ("memcalc.specs.budget", "Budget"),
-    "Parallelism": ("memcalc.specs.parallelism", "Parallelism"),
-    "Serving": ("memcalc.specs.serving", "Serving"),
-    "Training": ("memcalc.specs.training", "Training"),
-    "Unsupported": ("memcalc.errors", "Unsupported"),
-    "accelerator": ("memcalc.readers.catalogue", "accelerator"),
-    "estimate_budget": ("memcalc.estimates.budget", "estimate"),
-    "estimate_serving": ("memcalc.estimates.serving", "estimate"),
-    "estimate_training": ("memcalc.estimates.training", "estimate"),
-    "read_config": ("memcalc.readers.hf", "read_config"),
-    "read_model": ("memcalc.readers.models", "read_model"),
+# Module → what it gives to the public, `name=attribute` where the two differ. A name is imported when it is first asked for,
+# so that `import memcalc` costs nothing. `__init__.pyi` says the same to type checkers; tests/test_public.py writes it.
+_HOMES = {
+    "memcalc.errors": "InputError MemcalcError Unsupported",
+    "memcalc.specs.rules": "SpecError",
+    "memcalc.specs.training": "Training",
+    "memcalc.specs.parallelism": "Parallelism",
+    "memcalc.specs.serving": "Serving",
+    "memcalc.specs.budget": "Budget",
+    "memcalc.specs.scaling": "ScalingQuestion",
+    "memcalc.specs.sizing": "Compute Limits Scenario",
+    "memcalc.specs.hardware": "Accelerator",
+    "memcalc.specs.runs": "TrainingRun",
+    "memcalc.specs.measured": "Measured",
+    "memcalc.specs.served": "Served",
+    "memcalc.blocks.architecture": "Architecture",
+    "memcalc.dtypes": "NumberFormat number_format",
+    "memcalc.formulas.engines": "Engine",
+    "memcalc.formulas.optimizers": "Optimizer optimizer",
+    "memcalc.formulas.scaling_laws": "Law law",
+    "memcalc.formulas.serving_engines": "ServingEngine",
+    "memcalc.readers.catalogue": "accelerator",
+    "memcalc.readers.hf": "read_config",
+    "memcalc.readers.listings": "engines formats gpus laws models optimizers runs serving_engines",
+    "memcalc.readers.models": "Model inspect=read_contents read_model",
+    "memcalc.readers.runs": "training_run",
+    "memcalc.estimates.budget": "BudgetEstimate estimate_budget=estimate",
+    "memcalc.estimates.checking": "Check Outcome",
+    "memcalc.estimates.scaling": "ScalingAnswer estimate_scaling=estimate",
+    "memcalc.estimates.serving": "Capacity ServingEstimate Speed estimate_serving=estimate",
+    "memcalc.estimates.training": "TrainingEstimate estimate_parameters estimate_training=estimate",
+    "memcalc.sizing.budget": "SizedBudget size_budget",
+    "memcalc.sizing.checking": "check",
+    "memcalc.sizing.scaling": "SizedScaling chinchilla",
+    "memcalc.sizing.serving": "SizedServing size_serving",
+    "memcalc.sizing.training": "SizedTraining size_training",
+    "memcalc.sizing.validation": "Validated validate",
 }
-
-__all__ = [
-    "Budget",
-    "InputError",
-    "MemcalcError",
-    "Parallelism",
-    "Serving",
-    "Training",
-    "Unsupported",
-    "accelerator",
-    "estimate_budget",
-    "estimate_serving",
-    "estimate_training",
-    "read_config",
-    "read_model",
-]
+_PUBLIC = {
+    name: (module, attribute or name)
+    for module, words in _HOMES.items()
+    for name, _, attribute in (word.partition("=") for word in words.split())
+}
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
@@ -64,4 +64,9 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module, attribute = _PUBLIC[name]
-    return getattr(import_module(module), attribute)
+    found = globals()[name] = getattr(import_module(module), attribute)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

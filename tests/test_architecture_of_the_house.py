@@ -35,6 +35,7 @@ ORDER = (
     ("readers", "estimates"),
     ("trace",),
     ("report",),
+    ("sizing",),
     ("cli",),
     ("__main__",),
 )

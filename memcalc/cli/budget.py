@@ -7,8 +7,6 @@ import click
 from memcalc.cli.options import COUNT, FLOPS, NUMBER, SHARE, output_options, preset_option, show
 from memcalc.errors import InputError
 
-REFERENCES = ("a100-sxm4-80", "h100-sxm-80", "v100-sxm2-32")  # what people count in
-
 
 class Days(click.ParamType[float]):
     """Days, or any duration with its unit: 30, 30d, 36h, '2 weeks'."""
@@ -85,36 +83,6 @@ def budget_command(
     memcalc budget --params 7B --gpu a100 --cost 200k
     memcalc budget --like gpt-3 --gpu h100 --gpus 1024
     """
-    from memcalc.estimates.budget import estimate
-    from memcalc.estimates.runs import like as like_run
-    from memcalc.estimates.runs import recompute
-    from memcalc.readers.catalogue import accelerator
-    from memcalc.report.budget import report
-    from memcalc.specs.budget import Budget
+    from memcalc.sizing.budget import size_budget
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    name, architecture, compared = "", None, None
-    if like is not None:
-        from memcalc.readers.runs import training_run
-
-        if model is not None or "params" in given:
-            raise InputError("brings a model of its own; leave out MODEL and --params", place="--like")
-        run = training_run(like, presets)
-        own = accelerator(run.gpu, presets) if run.gpu else None
-        compared = recompute(run, own)
-        given = like_run(run, own, given, other_gpu=gpu is not None)
-        name, gpu = run.name, gpu or run.gpu or None
-    if model is not None:
-        from memcalc.readers.models import read_model
-
-        found = read_model(model, presets)
-        name, architecture = found.name, found.architecture
-        if architecture is None:
-            if given.setdefault("params", found.parameters) != found.parameters:
-                raise InputError(f"says {given['params']:,}, but MODEL {found.parameters:,}; leave one out", place="--params")
-            name = ""
-    device = accelerator(gpu, presets) if gpu else None
-    references = [accelerator(each) for each in REFERENCES]
-    budget = Budget(**given)
-    show(report(name, estimate(budget, architecture=architecture, gpu=device, references=references), compared),
-         format_, get, output)  # fmt: skip
+    show(size_budget(model, gpu, like=like, presets=presets, **settings).report(), format_, get, output)

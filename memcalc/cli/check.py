@@ -1,7 +1,5 @@
 """`memcalc check FILE…`."""
 
-import os
-
 import click
 
 from memcalc.cli.options import output_options, preset_option, show
@@ -21,26 +19,10 @@ def check_command(
 
     Without FILE, memcalc.toml of the current folder. `memcalc schema` prints what such a file may hold.
     """
-    from memcalc.errors import InputError, MemcalcError
-    from memcalc.estimates.checking import check
-    from memcalc.readers.catalogue import accelerator
-    from memcalc.readers.models import read_model
-    from memcalc.readers.sizing import read_sizing
-    from memcalc.report.checking import Outcome, report
+    from memcalc.report.checking import report
+    from memcalc.sizing.checking import check
 
-    outcomes = []
-    for path in files or (DEFAULT_FILE,):
-        for file, name, scenario in read_sizing(path):
-            model = scenario.model
-            beside = os.path.join(os.path.dirname(file), model)
-            found = read_model(beside if os.path.exists(beside) else model, presets)
-            if found.architecture is None:
-                raise InputError("a parameter count cannot be checked; name a preset or a config.json", place=f"{file}: model")
-            try:
-                checks = check(scenario, found.architecture, accelerator(scenario.gpu, presets))
-            except MemcalcError as error:
-                raise InputError(str(error), place=f"{file}: {name}") from None
-            outcomes.append(Outcome(file, name, checks))
+    outcomes = check(*(files or (DEFAULT_FILE,)), presets=presets)
     show(report(outcomes), format_, get, output)
     if not all(outcome.holds for outcome in outcomes):
         ctx.exit(1)

@@ -22,8 +22,7 @@ from memcalc.cli.options import COUNT, FLOPS, NUMBER, SHARE, output_options, pre
 @preset_option
 @output_options
 def chinchilla_command(
-    gpu: str | None, model: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None,
-    **settings: Any,
+    presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any
 ) -> None:  # fmt: skip
     """Compute-optimal parameters and tokens, under every published law.
 
@@ -35,23 +34,9 @@ def chinchilla_command(
     Laws: besiroglu (the default answer), hoffmann-1, hoffmann-2, hoffmann-3, hoffmann-3-unrounded, kaplan, deepseek,
     llama3, krajewski (mixture of experts), muennighoff (repeated data), rule-of-thumb (20 tokens per parameter).
     """
-    from memcalc.estimates.scaling import estimate
-    from memcalc.report.scaling import report
-    from memcalc.specs.scaling import ScalingQuestion
+    from memcalc.sizing.scaling import chinchilla
 
-    question = ScalingQuestion(gpu=gpu, model=model, **settings)
-    accelerator = parameters = None
-    name = ""
-    if gpu:
-        from memcalc.readers.catalogue import accelerator as read_accelerator
-
-        accelerator = read_accelerator(gpu, presets)
-    if model:
-        from memcalc.readers.models import read_model
-
-        read = read_model(model, presets)
-        name, parameters = read.name, read.architecture.active_parameters if read.architecture else read.parameters
-    show(report(question, estimate(question, accelerator, parameters), name), format_, get, output)
+    show(chinchilla(presets=presets, **settings).report(), format_, get, output)
 
 
 optimal_command = chinchilla_command

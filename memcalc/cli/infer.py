@@ -53,9 +53,8 @@ from memcalc.cli.options import BYTES, COUNT, SHARE, output_options, preset_opti
 @output_options
 @click.pass_context
 def infer_command(
-    ctx: click.Context, /, model: str, gpu: str | None, precision: str | None, require_fit: bool, draft: str | None,
-    mfu: float | None, mbu: float | None, link_efficiency: float | None,
-    presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
+    format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
 
@@ -63,54 +62,11 @@ def infer_command(
     memcalc infer llama-3.1-8b --context 32k --batch 8 --gpu h100 --engine vllm
     memcalc infer llama-3.1-70b --weights int4-g128 --tp 2 --gpu l40s
     """
-    from memcalc.errors import InputError
-    from memcalc.estimates.serving import Efficiency, estimate, speed
-    from memcalc.readers.models import stored_tensors
-    from memcalc.report.serving import report
-    from memcalc.specs.quantization import CHECKPOINT
-    from memcalc.specs.serving import Serving
+    from memcalc.sizing.serving import size_serving
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    if precision is not None:
-        if given.setdefault("weights", precision) != precision:
-            raise InputError(f"say two formats ({precision} and {given['weights']}); give one", place="--precision, --weights")
-        if precision not in ("fp32", "fp16", "bf16"):
-            raise InputError(f"{precision!r:.40} is not fp32, fp16 or bf16 (other formats: --weights)", place="--precision")
-        given.setdefault("kv_dtype", precision)
-    found = _with_cache(model, presets, "MODEL")
-    quantization, files = found.architecture.quantization, stored_tensors(found)
-    if precision is None and (files or (quantization.method and not quantization.problem)):
-        given.setdefault("weights", CHECKPOINT)
-    if quantization.kv_format:
-        given.setdefault("kv_dtype", quantization.kv_format)
-    guesses = _with_cache(draft, presets, "--draft") if draft else None
-    if guesses:
-        given.setdefault("draft_tokens", 4)
-    run = Serving(**given)
-    accelerator = None
-    if gpu:
-        from memcalc.readers.catalogue import accelerator as read_accelerator
-
-        accelerator = read_accelerator(gpu, presets)
-    if require_fit and accelerator is None:
-        raise InputError("needs a --gpu to fit into", place="--require-fit")
-    generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
-    result = estimate(found.architecture, run, generation, memory, guesses.architecture if guesses else None, files)
-    efficiency = Efficiency(mfu, mbu, link_efficiency)
-    if accelerator is None and any(share is not None for share in efficiency):
-        raise InputError("needs a --gpu whose speed it is a share of", place="--mfu, --mbu, --link-efficiency")
-    bound = speed(found.architecture, run, accelerator, efficiency, files) if accelerator else None
-    show(report(found, run, result, accelerator, bound), format_, get, output)
-    if require_fit and not result.fits(memory):
+    if require_fit and gpu is None:
+        raise click.UsageError("--require-fit: needs a --gpu to fit into")
+    served = size_serving(model, gpu, presets=presets, **settings)
+    show(served.report(), format_, get, output)
+    if require_fit and not served.fits:
         ctx.exit(1)
-
-
-def _with_cache(text: str, presets: tuple[str, ...], place: str) -> Any:
-    """A model whose architecture is known."""
-    from memcalc.errors import Unsupported
-    from memcalc.readers.models import read_model
-
-    found = read_model(text, presets)
-    if found.architecture is None:
-        raise Unsupported(f"{place}: {text} says nothing about keys and values; give a preset or a config.json")
-    return found

@@ -45,7 +45,7 @@ def trace_command(
     from memcalc.readers.hf.depth import at_depth
     from memcalc.readers.models import read_config_values, read_model
     from memcalc.report.trace import report
-    from memcalc.specs.training import Training
+    from memcalc.sizing.training import training_run
     from memcalc.trace.step import trace
 
     found = read_model(model, presets)
@@ -55,10 +55,7 @@ def trace_command(
         parts = ", ".join(part.name for part in found.architecture.parts)
         raise Unsupported(f"trace steps through language models only, and {found.name} has several parts: {parts}")
     values = at_depth(read_config_values(model, presets), layers)
-    given = {name: value for name, value in settings.items() if value is not None}
-    if "seq_len" not in given and found.architecture.context:
-        given["seq_len"] = min(4096, found.architecture.context)
-    run = Training(**given)
+    run = training_run(found.architecture, **settings)
     architecture = read_config(values, model)
     predicted = estimate(architecture, run)
     show(report(found, run, predicted, trace(values, run)), format_, get, output)

@@ -1,45 +1,10 @@
 """`memcalc train MODEL`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from memcalc.cli.options import COUNT, NUMBER, WORDS, output_options, preset_option, show
-
-PARALLELISM = (
-    "gpus", "gpus_per_node", "ddp", "zero", "fsdp", "shard_size", "tp", "pp", "cp", "cp_kind", "ep", "etp", "sequence_parallel",
-    "pipeline_schedule",
-)  # fmt: skip
-
-
-# Options that mean nothing without another, and what they need.
-DEPENDENT: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "lora_rank": lambda given: given.get("method") in ("lora", "qlora", "dora"),
-    "lora_targets": lambda given: given.get("method") in ("lora", "qlora", "dora"),
-    "lora_dropout": lambda given: given.get("method") in ("lora", "qlora", "dora"),
-    "base_format": lambda given: given.get("method") == "qlora",
-    "offload_to": lambda given: "offload" in given,
-    "pipeline_schedule": lambda given: given.get("pp", 1) > 1,
-    "cp_kind": lambda given: given.get("cp", 1) > 1,
-    "expert_imbalance": lambda given: given.get("ep", 1) > 1,
-    "pad_to_capacity": lambda given: "capacity_factor" in given,
-    "recompute_every": lambda given: given.get("recompute") == "full",
-    "recompute_layers": lambda given: given.get("recompute") == "full",
-}
-NEEDS = {
-    "lora_rank": "belongs to adapters; add --method lora, qlora or dora",
-    "lora_targets": "belongs to adapters; add --method lora, qlora or dora",
-    "lora_dropout": "belongs to adapters; add --method lora, qlora or dora",
-    "base_format": "is the frozen weights' format; add --method qlora",
-    "offload_to": "says where to; add --offload optimizer, parameters or activations",
-    "pipeline_schedule": "orders pipeline stages; add --pp",
-    "cp_kind": "says how context-parallel ranks exchange keys and values; add --cp",
-    "expert_imbalance": "is about ranks that hold different experts; add --ep",
-    "pad_to_capacity": "pads each expert's rows to its capacity; add --capacity-factor",
-    "recompute_every": "says which layers are recomputed; add --recompute full",
-    "recompute_layers": "says which layers are recomputed; add --recompute full",
-}
 
 
 @click.command("train", no_args_is_help=True)
@@ -110,45 +75,11 @@ def train_command(
     memcalc train ./config.json --gpus 64 --tp 8 --fsdp full --recompute full
     memcalc train 7B --precision fp32
     """
-    from memcalc.errors import InputError
-    from memcalc.estimates.training import estimate, estimate_parameters
-    from memcalc.readers.models import read_model
-    from memcalc.report.training import report
-    from memcalc.specs.parallelism import Parallelism
-    from memcalc.specs.training import Training
+    from memcalc.sizing.training import size_training
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    for option, needs in DEPENDENT.items():
-        if option in given and not needs(given):
-            raise InputError(NEEDS[option], place=f"--{option.replace('_', '-')}")
-    found = read_model(model, presets)
-    architecture = found.architecture
-    parallelism = Parallelism(**{name: given.pop(name) for name in PARALLELISM if name in given})
-    if architecture and "seq_len" not in given and architecture.context:
-        given["seq_len"] = min(4096, architecture.context)
-    run = Training(parallelism=parallelism, **given)
-    accelerator = None
-    if gpu:
-        from memcalc.readers.catalogue import accelerator as read_accelerator
-
-        accelerator = read_accelerator(gpu, presets)
-    if require_fit and accelerator is None:
-        raise InputError("needs a --gpu to fit into", place="--require-fit")
-
-    generation = accelerator.architecture if accelerator else ""
-
-    def size(changed: Training) -> Any:
-        if architecture:
-            return estimate(architecture, changed, generation)
-        return estimate_parameters(found.parameters, changed, generation)
-
-    result = size(run)
-    suggestions = []
-    fits = accelerator is None or result.device <= accelerator.usable
-    if accelerator and not fits:
-        from memcalc.estimates.fit import suggestions as changes
-
-        suggestions = changes(run, accelerator.usable, size)
-    show(report(found, run, result, accelerator, suggestions), format_, get, output)
-    if require_fit and not fits:
+    if require_fit and gpu is None:
+        raise click.UsageError("--require-fit: needs a --gpu to fit into")
+    step = size_training(model, gpu, presets=presets, **settings)
+    show(step.report(), format_, get, output)
+    if require_fit and not step.fits:
         ctx.exit(1)

@@ -21,12 +21,10 @@ def validate_command(
     errors are distributed. What cannot be predicted is listed with the reason.
     """
     from memcalc.errors import InputError
-    from memcalc.estimates.validation import validate
-    from memcalc.estimates.validation_serving import validate_serving
     from memcalc.formulas.engines import ENGINES
     from memcalc.formulas.serving_engines import SERVING_ENGINES
-    from memcalc.readers.measured import cases, served_cases
     from memcalc.report.validation import report
+    from memcalc.sizing.validation import validate
     from memcalc.specs.measured import KINDS
     from memcalc.specs.published import GRADES
     from memcalc.specs.rules import Choice, SpecError
@@ -45,4 +43,4 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
-    show(report(validate(cases()), validate_serving(served_cases()), keep), format_, get, output)
+    show(report(*validate(), keep), format_, get, output)

@@ -1,12 +1,10 @@
-"""A scenario against its limits: what each limited quantity comes to, and whether it holds."""
+"""Limited quantities against their limits: what each comes to, and whether it holds."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from memcalc.blocks.architecture import Architecture
-from memcalc.estimates import budget, serving, training
-from memcalc.specs.budget import Budget
-from memcalc.specs.hardware import Accelerator
-from memcalc.specs.sizing import Scenario
+from memcalc.errors import InputError
+from memcalc.specs.sizing import Limits
 from memcalc.units import format_bytes
 
 
@@ -27,19 +25,30 @@ class Check(NamedTuple):
         return 1 - self.value / self.allowed if self.allowed else -1.0
 
 
-def check(scenario: Scenario, architecture: Architecture, gpu: Accelerator) -> list[Check]:
-    """Every limit of a scenario, in the order of the spec. Raises MemcalcError where the scenario cannot be sized."""
-    values = _memory(scenario, architecture, gpu)
-    if scenario.compute:
-        values |= _compute(scenario, architecture, gpu)
+class Outcome(NamedTuple):
+    """One scenario's checks, and the file it stands in ("" for none)."""
+
+    file: str
+    name: str
+    checks: tuple[Check, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(check.holds for check in self.checks)
+
+
+def compared(limits: Limits, values: Mapping[str, float]) -> tuple[Check, ...]:
+    """Every limit that is given, in the order of the spec; `values` has what each quantity comes to."""
     out = []
-    for name in scenario.limits.__dataclass_fields__:
-        allowed = getattr(scenario.limits, name)
+    for name in UNITS:
+        allowed = getattr(limits, name)
         if allowed is not None:
+            if name not in values:
+                raise InputError(f"{name}: the accelerator's data say nothing to compute it from")
             value = values[name]
             holds = value >= allowed if name == "min_sequences" else value <= allowed
             out.append(Check(name, value, allowed, UNITS[name], holds))
-    return out
+    return tuple(out)
 
 
 UNITS = {
@@ -55,40 +64,3 @@ def shown(value: float, unit: str) -> str:
     if unit == "share":
         return f"{100 * value:.1f} %"
     return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"
-
-
-def _memory(scenario: Scenario, architecture: Architecture, gpu: Accelerator) -> dict[str, float]:
-    if scenario.training:
-        step = training.estimate(architecture, scenario.training, gpu.architecture)
-        return {
-            "device_memory": step.device,
-            "memory_utilization": step.device / gpu.usable,
-            "host_memory": step.host_per_node,
-        }
-    assert scenario.serving
-    served = serving.estimate(architecture, scenario.serving, gpu.architecture, gpu.allocatable)
-    sequences = served.capacity(gpu.allocatable).max_batch
-    return {
-        "device_memory": served.device,
-        "memory_utilization": served.device / gpu.usable,
-        "host_memory": served.host,
-        "min_sequences": sequences if sequences is not None else 2**24,
-    }
-
-
-def _compute(scenario: Scenario, architecture: Architecture, gpu: Accelerator) -> dict[str, float]:
-    assert scenario.compute
-    run = scenario.training
-    asked = Budget(
-        tokens=scenario.compute.tokens,
-        mfu=scenario.compute.mfu,
-        price=scenario.compute.price,
-        gpus=run.parallelism.gpus if run else 1,
-        recompute=run.recompute if run else "none",
-    )
-    found = budget.estimate(asked, architecture=architecture, gpu=gpu)
-    values = {
-        "pf_days": found.pf_days, "gpu_hours": found.gpu_hours, "days": found.days, "cost_usd": found.cost_usd,
-        "energy_kwh": found.energy_kwh,
-    }  # fmt: skip
-    return {name: value for name, value in values.items() if value is not None}

@@ -31,6 +31,7 @@ from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
 from memcalc.specs.rules import SpecError
 from memcalc.specs.training import Training
+from memcalc.units import format_bytes
 
 
 class Rank(NamedTuple):
@@ -47,7 +48,7 @@ class Rank(NamedTuple):
     approximation: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingEstimate:
     """What one step needs on the heaviest rank; bytes."""
 
@@ -56,6 +57,9 @@ class TrainingEstimate:
     rank: Rank
     evaluated: Evaluated
     generation: str = ""  # of the GPU (sm_90); decides only the overhead
+
+    def __repr__(self) -> str:
+        return f"<training: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
 
     @property
     def stage(self) -> int:

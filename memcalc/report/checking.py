@@ -1,22 +1,10 @@
 """The report of `memcalc check`."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from memcalc.estimates.checking import Check, shown
+from memcalc.estimates.checking import Outcome, shown
 from memcalc.report.report import SCHEMA, Column, Report, Table
-
-
-class Outcome(NamedTuple):
-    """One scenario's checks."""
-
-    file: str
-    name: str
-    checks: Sequence[Check]
-
-    @property
-    def holds(self) -> bool:
-        return all(check.holds for check in self.checks)
 
 
 def report(outcomes: Sequence[Outcome]) -> Report:

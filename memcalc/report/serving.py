@@ -32,7 +32,7 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
         notes += (*speed.roofline.reasons, *speed.roofline.assumptions)
     elif speed:
         notes += (f"no speed: {speed.reason}",)
-    verdict, tone = verdict_of(found.device, found.device + found.headroom(gpu.allocatable) if gpu else None)
+    verdict, tone = verdict_of(found.device, found.device + found.headroom_in(gpu.allocatable) if gpu else None)
     heading = ", ".join(
         (
             model.name,
@@ -121,8 +121,9 @@ def _document(
         out["host"] = {"weights": found.host, "per_node": found.host}
     if gpu and capacity:
         out["run"]["gpu_memory_utilization"] = run.utilization(gpu.allocatable)
+        headroom = found.headroom_in(gpu.allocatable)
         out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "allocatable": gpu.allocatable,
-                      "fits": found.fits(gpu.allocatable), "headroom": found.headroom(gpu.allocatable)}  # fmt: skip
+                      "fits": headroom >= 0, "headroom": headroom}  # fmt: skip
         out["capacity"] = {
             "kv_cache_memory": capacity.memory,
             "kv_tokens": capacity.kv_tokens,

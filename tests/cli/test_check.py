@@ -93,6 +93,14 @@ def test_a_wrong_file_is_one_line_that_names_the_key(memcalc, sizing, old, new, 
     assert not found.out
 
 
+def test_a_limit_that_the_accelerator_says_nothing_about(memcalc, sizing):
+    """No power is published for it, so no energy follows."""
+    text = SIZING.replace('"h100"', '"tpu-v5p"').replace("gpu_hours = 1e6", "energy_kwh = 1e6")
+    found = memcalc("check", sizing(text))
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "energy_kwh: the accelerator's data say nothing to compute it from" in found.err
+
+
 def test_a_file_without_limits_has_nothing_to_check(memcalc, sizing):
     text = SIZING[: SIZING.index("[limits]")]
     found = memcalc("check", sizing(text))

@@ -20,6 +20,7 @@ from memcalc.formulas.serving_engines import ServingEngine
 from memcalc.specs.quantization import CHECKPOINT, Mixture, stored_as
 from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.units import format_bytes
 
 COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
 BESIDE = ("context", "communicator", "CUDA graphs")  # overhead that comes on top of the share an engine is given
@@ -55,6 +56,9 @@ class ServingEstimate(NamedTuple):
     demand: Demand
     beside: int  # the part of the overhead that an engine's share of the GPU does not count
     assumptions: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<serving: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
 
     @property
     def cache(self) -> int:
@@ -93,10 +97,7 @@ class ServingEstimate(NamedTuple):
             return max(0, int((memory - self.beside) * share) - self.weights)
         return max(0, int(memory * share) - counted)
 
-    def fits(self, memory: int) -> bool:
-        return self.headroom(memory) >= 0
-
-    def headroom(self, memory: int) -> int:
+    def headroom_in(self, memory: int) -> int:
         """Bytes left for more cache; below zero, what is missing."""
         run = self.run
         if run.kv_cache_memory is not None or run.engine_row.pooled:

@@ -1,0 +1,132 @@
+"""Written from memcalc/__init__.py by `python tests/test_public.py`."""
+
+from memcalc.blocks.architecture import Architecture as Architecture
+from memcalc.dtypes import NumberFormat as NumberFormat
+from memcalc.dtypes import number_format as number_format
+from memcalc.errors import InputError as InputError
+from memcalc.errors import MemcalcError as MemcalcError
+from memcalc.errors import Unsupported as Unsupported
+from memcalc.estimates.budget import BudgetEstimate as BudgetEstimate
+from memcalc.estimates.budget import estimate as estimate_budget
+from memcalc.estimates.checking import Check as Check
+from memcalc.estimates.checking import Outcome as Outcome
+from memcalc.estimates.scaling import ScalingAnswer as ScalingAnswer
+from memcalc.estimates.scaling import estimate as estimate_scaling
+from memcalc.estimates.serving import Capacity as Capacity
+from memcalc.estimates.serving import ServingEstimate as ServingEstimate
+from memcalc.estimates.serving import Speed as Speed
+from memcalc.estimates.serving import estimate as estimate_serving
+from memcalc.estimates.training import TrainingEstimate as TrainingEstimate
+from memcalc.estimates.training import estimate as estimate_training
+from memcalc.estimates.training import estimate_parameters as estimate_parameters
+from memcalc.formulas.engines import Engine as Engine
+from memcalc.formulas.optimizers import Optimizer as Optimizer
+from memcalc.formulas.optimizers import optimizer as optimizer
+from memcalc.formulas.scaling_laws import Law as Law
+from memcalc.formulas.scaling_laws import law as law
+from memcalc.formulas.serving_engines import ServingEngine as ServingEngine
+from memcalc.readers.catalogue import accelerator as accelerator
+from memcalc.readers.hf import read_config as read_config
+from memcalc.readers.listings import engines as engines
+from memcalc.readers.listings import formats as formats
+from memcalc.readers.listings import gpus as gpus
+from memcalc.readers.listings import laws as laws
+from memcalc.readers.listings import models as models
+from memcalc.readers.listings import optimizers as optimizers
+from memcalc.readers.listings import runs as runs
+from memcalc.readers.listings import serving_engines as serving_engines
+from memcalc.readers.models import Model as Model
+from memcalc.readers.models import read_contents as inspect
+from memcalc.readers.models import read_model as read_model
+from memcalc.readers.runs import training_run as training_run
+from memcalc.sizing.budget import SizedBudget as SizedBudget
+from memcalc.sizing.budget import size_budget as size_budget
+from memcalc.sizing.checking import check as check
+from memcalc.sizing.scaling import SizedScaling as SizedScaling
+from memcalc.sizing.scaling import chinchilla as chinchilla
+from memcalc.sizing.serving import SizedServing as SizedServing
+from memcalc.sizing.serving import size_serving as size_serving
+from memcalc.sizing.training import SizedTraining as SizedTraining
+from memcalc.sizing.training import size_training as size_training
+from memcalc.sizing.validation import Validated as Validated
+from memcalc.sizing.validation import validate as validate
+from memcalc.specs.budget import Budget as Budget
+from memcalc.specs.hardware import Accelerator as Accelerator
+from memcalc.specs.measured import Measured as Measured
+from memcalc.specs.parallelism import Parallelism as Parallelism
+from memcalc.specs.rules import SpecError as SpecError
+from memcalc.specs.runs import TrainingRun as TrainingRun
+from memcalc.specs.scaling import ScalingQuestion as ScalingQuestion
+from memcalc.specs.served import Served as Served
+from memcalc.specs.serving import Serving as Serving
+from memcalc.specs.sizing import Compute as Compute
+from memcalc.specs.sizing import Limits as Limits
+from memcalc.specs.sizing import Scenario as Scenario
+from memcalc.specs.training import Training as Training
+
+__version__: str
+__all__ = [
+    "Accelerator",
+    "Architecture",
+    "Budget",
+    "BudgetEstimate",
+    "Capacity",
+    "Check",
+    "Compute",
+    "Engine",
+    "InputError",
+    "Law",
+    "Limits",
+    "Measured",
+    "MemcalcError",
+    "Model",
+    "NumberFormat",
+    "Optimizer",
+    "Outcome",
+    "Parallelism",
+    "ScalingAnswer",
+    "ScalingQuestion",
+    "Scenario",
+    "Served",
+    "Serving",
+    "ServingEngine",
+    "ServingEstimate",
+    "SizedBudget",
+    "SizedScaling",
+    "SizedServing",
+    "SizedTraining",
+    "SpecError",
+    "Speed",
+    "Training",
+    "TrainingEstimate",
+    "TrainingRun",
+    "Unsupported",
+    "Validated",
+    "accelerator",
+    "check",
+    "chinchilla",
+    "engines",
+    "estimate_budget",
+    "estimate_parameters",
+    "estimate_scaling",
+    "estimate_serving",
+    "estimate_training",
+    "formats",
+    "gpus",
+    "inspect",
+    "law",
+    "laws",
+    "models",
+    "number_format",
+    "optimizer",
+    "optimizers",
+    "read_config",
+    "read_model",
+    "runs",
+    "serving_engines",
+    "size_budget",
+    "size_serving",
+    "size_training",
+    "training_run",
+    "validate",
+]

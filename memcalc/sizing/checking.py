@@ -1,0 +1,76 @@
+"""Scenarios against their limits: each is sized as the command line would, then compared."""
+
+import os
+from collections.abc import Sequence
+
+from memcalc.errors import InputError, MemcalcError
+from memcalc.estimates.checking import Check, Outcome, compared
+from memcalc.readers.models import Model
+from memcalc.readers.sizing import Named, read_sizing
+from memcalc.sizing.subjects import as_accelerator, as_model
+from memcalc.specs.hardware import Accelerator
+from memcalc.specs.sizing import Scenario
+
+UNBOUNDED = 2**24  # sequences, where nothing limits them
+
+
+def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = ()) -> list[Outcome]:
+    """Sizing files, or scenarios, against their limits. Raises MemcalcError where one cannot be sized."""
+    named: list[Named] = []
+    for given in scenarios:
+        named += [Named("", "scenario", given)] if isinstance(given, Scenario) else read_sizing(os.fspath(given))
+    return [Outcome(file, name, _checked(scenario, file, name, presets)) for file, name, scenario in named]
+
+
+def _checked(scenario: Scenario, file: str, name: str, presets: Sequence[str]) -> tuple[Check, ...]:
+    beside = os.path.join(os.path.dirname(file), scenario.model)
+    model = as_model(beside if os.path.exists(beside) else scenario.model, presets)
+    gpu = as_accelerator(scenario.gpu, presets)
+    assert gpu is not None  # a scenario always names one
+    try:
+        values = _trained(scenario, model, gpu) if scenario.training else _served(scenario, model, gpu)
+        return compared(scenario.limits, values)
+    except MemcalcError as error:
+        raise InputError(str(error), place=f"{file}: {name}" if file else "") from None
+
+
+def _trained(scenario: Scenario, model: Model, gpu: Accelerator) -> dict[str, float]:
+    from memcalc.sizing.training import size_training
+
+    step = size_training(model, gpu, scenario.training)
+    p = step.run.parallelism
+    values = {
+        "device_memory": step.device,
+        "memory_utilization": step.device / gpu.usable,
+        "host_memory": step.host_per_node,
+    }
+    return values | _computed(scenario, model, gpu, p.gpus, step.run.recompute)
+
+
+def _served(scenario: Scenario, model: Model, gpu: Accelerator) -> dict[str, float]:
+    from memcalc.sizing.serving import size_serving
+
+    served = size_serving(model, gpu, scenario.serving)
+    sequences = served.capacity(gpu.allocatable).max_batch
+    values = {
+        "device_memory": served.device,
+        "memory_utilization": served.device / gpu.usable,
+        "host_memory": served.host,
+        "min_sequences": UNBOUNDED if sequences is None else sequences,
+    }
+    return values | _computed(scenario, model, gpu)
+
+
+def _computed(scenario: Scenario, model: Model, gpu: Accelerator, gpus: int = 1, recompute: str = "none") -> dict[str, float]:
+    """Compute, time, money and energy of as many tokens as the scenario's [compute] says."""
+    asked = scenario.compute
+    if asked is None:
+        return {}
+    from memcalc.sizing.budget import size_budget
+
+    found = size_budget(model, gpu, tokens=asked.tokens, mfu=asked.mfu, price=asked.price, gpus=gpus, recompute=recompute)
+    values = {
+        "pf_days": found.pf_days, "gpu_hours": found.gpu_hours, "days": found.days, "cost_usd": found.cost_usd,
+        "energy_kwh": found.energy_kwh,
+    }  # fmt: skip
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,124 @@
+"""Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.stored import StoredTensors
+from memcalc.errors import Unsupported
+from memcalc.estimates.serving import Efficiency, ServingEstimate, Speed, estimate, speed
+from memcalc.readers.models import Model, stored_tensors
+from memcalc.sizing.answer import Answer
+from memcalc.sizing.settings import Need, check_needs, default_of, settled
+from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
+from memcalc.specs.hardware import Accelerator
+from memcalc.specs.quantization import CHECKPOINT
+from memcalc.specs.rules import SpecError
+from memcalc.specs.serving import Serving
+
+if TYPE_CHECKING:
+    from memcalc.report.report import Report
+
+EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
+PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for weights and cache
+DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
+
+NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
+
+
+class SizedServing(Answer, ServingEstimate):
+    """The estimate of one way of serving, with the model that is served and the accelerator it must fit."""
+
+    model: Model
+    gpu: Accelerator | None
+    files: StoredTensors | None
+    efficiency: Efficiency
+
+    @property
+    def headroom(self) -> int | None:
+        return self.headroom_in(self.gpu.allocatable) if self.gpu else None
+
+    @cached_property
+    def speed(self) -> Speed | None:
+        """How fast prefill and decode can be; None where no accelerator was named."""
+        if self.gpu is None:
+            return None
+        return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.efficiency, self.files)
+
+    def report(self) -> "Report":
+        from memcalc.report.serving import report
+
+        return report(self.model, self.run, self, self.gpu, self.speed)
+
+    def __repr__(self) -> str:
+        return self._line("serving", self.run.gpus, self.device)
+
+
+def size_serving(
+    model: AnyModel,
+    gpu: AnyAccelerator = None,
+    run: Serving | None = None,
+    *,
+    draft: AnyModel | None = None,
+    presets: Sequence[str] = (),
+    **settings: Any,
+) -> SizedServing:
+    """Memory per GPU of serving, and how much fits. `settings` are the fields of Serving, and go before those of `run`.
+
+    Beside them: `precision` (one plain format for weights and cache), and `mfu`, `mbu` and `link_efficiency`, shares of the
+    accelerator's peaks.
+
+    >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
+    True
+    """
+    shares = Efficiency(*(settings.pop(name, None) for name in EFFICIENCY))
+    found = as_model(model, presets)
+    architecture, files = _served(found, "MODEL"), stored_tensors(found)
+    small = None if draft is None else _served(as_model(draft, presets), "--draft")
+    spec = serving_run(architecture, run, files, guesses=small is not None, **settings)
+    device = as_accelerator(gpu, presets)
+    if device is None and any(share is not None for share in shares):
+        raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
+    generation, memory = (device.architecture, device.allocatable) if device else ("", 0)
+    out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
+    out.model, out.gpu, out.files, out.efficiency = found, device, files, shares
+    if any(share is not None for share in shares):
+        _ = out.speed  # refuses what is no share
+    return out
+
+
+def serving_run(
+    architecture: Architecture,
+    run: Serving | None = None,
+    files: StoredTensors | None = None,
+    *,
+    guesses: bool = False,
+    **settings: Any,
+) -> Serving:
+    """What was said about serving as a spec, with the defaults of the model, of its `files` and of a draft that `guesses`."""
+    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY))
+    check_needs(said, NEEDS)
+    quantization = architecture.quantization
+    if (precision := said.pop("precision", None)) is not None:
+        if said.setdefault("weights", precision) != precision:
+            raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
+        if precision not in PLAIN:
+            raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN)} (other formats: --weights)", "precision")
+        said.setdefault("kv_dtype", precision)
+    elif files or (quantization.method and not quantization.problem):
+        said.setdefault("weights", CHECKPOINT)
+    if quantization.kv_format:
+        said.setdefault("kv_dtype", quantization.kv_format)
+    if architecture.context:
+        said.setdefault("context", min(default_of(Serving, "context"), architecture.context))
+    if guesses:
+        said.setdefault("draft_tokens", DRAFT_TOKENS)
+    return Serving(**said)
+
+
+def _served(model: Model, place: str) -> Architecture:
+    """The architecture, without which nothing is known of keys and values."""
+    if model.architecture is None:
+        raise Unsupported(f"{place}: {model.name} says nothing about keys and values; give a preset or a config.json")
+    return model.architecture

@@ -1,0 +1,42 @@
+"""What is sized and what on: a model and an accelerator, by name, by path, as read, or written out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.errors import InputError
+from memcalc.readers.models import Model, read_model
+from memcalc.specs.hardware import Accelerator
+
+# a preset's name, a path, a parameter count, a config's keys and values, or what memcalc made of one of these
+AnyModel = str | os.PathLike[str] | int | Mapping[str, Any] | Architecture | Model
+AnyAccelerator = str | Accelerator | None
+
+
+def as_model(model: AnyModel, presets: Sequence[str] = ()) -> Model:
+    """The model that is meant; `presets` are the user's own folders."""
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, Architecture):
+        return Model(model.name or model.model_type, model, model.parameters, "architecture")
+    if isinstance(model, Mapping):
+        from memcalc.readers.hf import read_config
+
+        architecture = read_config(dict(model), "config")
+        return as_model(replace(architecture, name=architecture.name or str(model.get("model_type", "config"))))
+    if isinstance(model, bool) or not isinstance(model, (str, int, os.PathLike)):
+        raise InputError(f"{model!r:.40} is no name, path, parameter count or config", place="MODEL")
+    return read_model(os.fspath(model) if isinstance(model, os.PathLike) else str(model), presets)
+
+
+def as_accelerator(gpu: AnyAccelerator, presets: Sequence[str] = ()) -> Accelerator | None:
+    """The accelerator that is meant, or none."""
+    if not gpu or isinstance(gpu, Accelerator):
+        return gpu or None
+    if not isinstance(gpu, str):
+        raise InputError(f"{gpu!r:.40} is no accelerator and no name of one", place="gpu")
+    from memcalc.readers.catalogue import accelerator
+
+    return accelerator(gpu, presets)

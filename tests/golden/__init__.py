@@ -1,0 +1,1 @@
+"""What every command prints, kept as files. `python -m tests.golden` writes them anew."""
