@@ -305,10 +305,22 @@ def accuracy_page() -> str:
     )
 
 
+def python_page() -> str:
+    import memcalc
+
+    rows = []
+    for name in memcalc.__all__:
+        found = getattr(memcalc, name)
+        kind = "function" if inspect.isroutine(found) else "exception" if issubclass(found, Exception) else "class"
+        rows.append((code(name), kind, escaped(one_line((inspect.getdoc(found) or "").split("\n\n")[0]))))
+    return "What `import memcalc` offers. A name is loaded when it is first used.\n\n" + table(("name", "", "what it is"), rows)
+
+
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "commands": ("Commands and options", commands_page),
     "specs": ("Specs and sizing files", specs_page),
     "json": ("JSON output", json_page),
+    "python": ("Python", python_page),
     "formulas": ("Formulas", formulas_page),
     "sources": ("Sources", sources_page),
     "optimizers": ("Optimizers", lambda: listed("One optimizer in full: add its name.", "optimizers")),

@@ -115,6 +115,13 @@ def test_every_path_exists(page: str, path: str) -> None:
     assert not name or re.search(rf"\b{name}\b", (ROOT / file).read_text(encoding="utf-8")), f"{page}: no {name} in {file}"
 
 
+def test_every_package_has_its_floor() -> None:
+    packages = {path.parent.name for path in (ROOT / "memcalc").glob("*/__init__.py")}
+    named = set(re.findall(r"^\| \d+ \|.*", WRITTEN["CONTRIBUTING.md"], re.MULTILINE))
+    missing = [name for name in packages if not any(f"`memcalc/{name}/`" in line for line in named)]
+    assert not missing, f"CONTRIBUTING.md has no floor for {missing}"
+
+
 # --- the generated reference ------------------------------------------------------------------------------------------
 
 
