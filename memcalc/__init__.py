@@ -16,7 +16,8 @@ __version__ = "0.1.0"
 # so that `import memcalc` costs nothing. `__init__.pyi` says the same to type checkers; tests/test_public.py writes it.
 _HOMES = {
     "memcalc.errors": "InputError MemcalcError Unsupported",
-    "memcalc.specs.rules": "SpecError",
+    "memcalc.specs.spec": "SpecError",
+    "memcalc.caches": "clear_caches",
     "memcalc.specs.training": "Training",
     "memcalc.specs.parallelism": "Parallelism",
     "memcalc.specs.serving": "Serving",

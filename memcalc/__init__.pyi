@@ -1,6 +1,7 @@
 """Written from memcalc/__init__.py by `python tests/test_public.py`."""
 
 from memcalc.blocks.architecture import Architecture as Architecture
+from memcalc.caches import clear_caches as clear_caches
 from memcalc.dtypes import NumberFormat as NumberFormat
 from memcalc.dtypes import number_format as number_format
 from memcalc.errors import InputError as InputError
@@ -54,7 +55,6 @@ from memcalc.specs.budget import Budget as Budget
 from memcalc.specs.hardware import Accelerator as Accelerator
 from memcalc.specs.measured import Measured as Measured
 from memcalc.specs.parallelism import Parallelism as Parallelism
-from memcalc.specs.rules import SpecError as SpecError
 from memcalc.specs.runs import TrainingRun as TrainingRun
 from memcalc.specs.scaling import ScalingQuestion as ScalingQuestion
 from memcalc.specs.served import Served as Served
@@ -62,6 +62,7 @@ from memcalc.specs.serving import Serving as Serving
 from memcalc.specs.sizing import Compute as Compute
 from memcalc.specs.sizing import Limits as Limits
 from memcalc.specs.sizing import Scenario as Scenario
+from memcalc.specs.spec import SpecError as SpecError
 from memcalc.specs.training import Training as Training
 
 __version__: str
@@ -105,6 +106,7 @@ __all__ = [
     "accelerator",
     "check",
     "chinchilla",
+    "clear_caches",
     "engines",
     "estimate_budget",
     "estimate_parameters",

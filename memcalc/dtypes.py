@@ -6,10 +6,10 @@ row: a scale for each tensor or output channel, the channel order of GPTQ; nor a
 """
 
 import re
-from functools import lru_cache
 from math import gcd
 from typing import Literal, NamedTuple
 
+from memcalc.caches import cached
 from memcalc.errors import InputError, nearest
 
 
@@ -64,7 +64,7 @@ class NumberFormat(NamedTuple):
         return -(-values // self.block_size) * self.block_bytes
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def number_format(name: str) -> NumberFormat:
     """The format of that name or alias; capitals, underscores and a leading `torch.` do not matter.
 
@@ -82,7 +82,7 @@ def _folded(name: str) -> str:
     return name.strip().lower().removeprefix("torch.").replace("_", "-")
 
 
-@lru_cache(maxsize=64)
+@cached(64)
 def _grouped(name: str) -> NumberFormat | None:
     """Integers in groups of any size, each with a 16-bit scale and, under GPTQ, AWQ and HQQ, a zero point.
 

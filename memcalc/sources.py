@@ -63,7 +63,7 @@ SOURCES: dict[str, Source] = {
         "DeepSpeed ZeRO configuration and stage_1_and_2.py",
         "DeepSpeed contributors",
         2024,
-        "deepspeed/runtime/zero/config.py: reduce_bucket_size 5e8, prefetch 5e7, max_live_parameters 1e9",
+        "deepspeed/runtime/zero/config.py: reduce_bucket_size 5e8, prefetch 5e7",
     ),
     "megatron-lm": Source("Megatron-LM core", "NVIDIA", 2024, "megatron/core: tensor_parallel, distributed optimizer"),
     "transformer-engine": Source(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 
 import memcalc as api
-from memcalc.sizing.settings import fields_of
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import Serving
 from memcalc.specs.training import Training
@@ -111,7 +110,7 @@ LIMITS: dict[str, dict[str, float]] = {
 
 def nested(kind: str, settings: Settings) -> dict[str, Any]:
     """The settings as a sizing file has them: those of Parallelism in a table of their own."""
-    own = fields_of(Parallelism) if kind == "training" else ()
+    own = tuple(Parallelism.model_fields) if kind == "training" else ()
     table = {name: value for name, value in settings.items() if name in own}
     rest = {name: value for name, value in settings.items() if name not in own}
     return {**rest, "parallelism": table} if table else rest
@@ -119,7 +118,7 @@ def nested(kind: str, settings: Settings) -> dict[str, Any]:
 
 def in_file(question: Question) -> bool:
     """Whether every setting has a key in the file."""
-    return set(nested(question.kind, question.settings)) <= set(fields_of(SPECS[question.kind]))
+    return set(nested(question.kind, question.settings)) <= set(SPECS[question.kind].model_fields)
 
 
 def flags(settings: Settings) -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
@@ -10,7 +11,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class AltUp:
+class AltUp(Block, without=("constants", "cache", "state", "traits")):
     """`streams` copies of the residual; a layer computes on one and corrects a prediction of all.
 
     The hidden state between layers is `streams` times as wide as `hidden`.
@@ -33,7 +34,7 @@ class AltUp:
 
 
 @dataclass(frozen=True)
-class AltUpProjections:
+class AltUpProjections(Block, without=("constants", "cache", "state", "traits")):
     """A square matrix for each stream but the first: into the streams before the layers, or back after them."""
 
     hidden: int
@@ -49,7 +50,7 @@ class AltUpProjections:
 
 
 @dataclass(frozen=True)
-class Laurel:
+class Laurel(Block, without=("constants", "cache", "state", "traits")):
     """x + norm(right(left(x))) of rank `rank`, beside the attention."""
 
     hidden: int

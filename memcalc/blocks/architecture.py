@@ -10,7 +10,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
-from memcalc.blocks.ledger import Block, Weight
+from memcalc.blocks.block import Block
+from memcalc.blocks.ledger import Weight
 
 Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the order they run
 
@@ -33,7 +34,7 @@ class Layer:
     @cached_property
     def crosses(self) -> bool:
         """Whether it attends to what another stack made."""
-        return any(getattr(block, "cross", False) for _, block in self.blocks)
+        return any(block.traits.cross for _, block in self.blocks)
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:
@@ -147,6 +148,8 @@ class Architecture:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     wide_stream: bool = False  # the residual stream is fp32 whatever the type of the weights (residual_in_fp32)
+    local_rotary: bool = False  # layers with a window have a rotary table of their own (Gemma 3)
+    mixture_rules: str = ""  # llama.cpp's rules for the types of a mixture's tensors: "falcon", "llama" (its 70B) or none
     rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers
 
     @cached_property
@@ -164,7 +167,7 @@ class Architecture:
         for part in self.parts:
             for stack in part.stacks:
                 for layer, count in zip(stack.layers, stack.counts, strict=True):
-                    idle += count * sum(getattr(block, "idle_parameters", 0) for _, block in layer.blocks)
+                    idle += count * sum(block.traits.idle_parameters for _, block in layer.blocks)
         return self.parameters - idle
 
     @cached_property

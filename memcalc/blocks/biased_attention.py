@@ -5,15 +5,13 @@ nothing a layer; a mask or bias that the backward reads again is one tensor that
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.attention_core import Core
 from memcalc.blocks.attention_kernels import contiguous, efficient, multiply
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import BYTE, FP32, ZERO, Size, Tape, Var
-
-if TYPE_CHECKING:
-    from memcalc.blocks.attention import Attention
 
 
 class Alibi(NamedTuple):
@@ -27,7 +25,7 @@ class Alibi(NamedTuple):
 
 def _bloom(t: Tape, p: Profile, scores: Var) -> Var:
     """baddbmm adds the bias and scales at once; the causal mask is added after it, in the residual stream's type."""
-    return _plus(t, scores, max(scores.each, p.residual), "masked")
+    return _plus(t, scores, max(scores.each, p.formats.residual), "masked")
 
 
 def _falcon(t: Tape, p: Profile, scores: Var) -> Var:
@@ -54,29 +52,31 @@ ALIBI = {
 }
 
 
-def shared_mask(a: "Attention", p: Profile, *, passed: bool) -> Size:
-    """Bytes of the mask that all layers read in their backward; `passed`: it is kept as an argument of their recomputation,
-    whether or not the backward reads it."""
-    row = ALIBI[a.alibi]
-    read = row.mask_each or (row.sdpa and p.attention != "eager" and not p.autocast)
-    heads = -(-a.heads // p.tp) if row.sdpa else 1
-    return Size(pair=heads * (row.mask_each or p.residual)) if read or passed else ZERO
+def shared_mask(alibi: str, heads: int, p: Profile, *, passed: bool) -> Size:
+    """Bytes of the mask, of so many heads in all, that layers read in their backward.
+
+    `passed`: it is kept as an argument of their recomputation, whether or not the backward reads it.
+    """
+    row = ALIBI[alibi]
+    read = row.mask_each or (row.sdpa and p.attention != "eager" and not p.formats.autocast)
+    shown = -(-heads // p.degrees.tp) if row.sdpa else 1
+    return Size(pair=shown * (row.mask_each or p.formats.residual)) if read or passed else ZERO
 
 
-def attend_with_bias(t: Tape, p: Profile, a: "Attention", query: Var, key: Var, value: Var, heads: int) -> Var:
+def attend_with_bias(t: Tape, p: Profile, core: Core, alibi: str, query: Var, key: Var, value: Var) -> Var:
     """The attention result, heads × head_dim a token."""
-    row = ALIBI[a.alibi]
+    row, heads = ALIBI[alibi], core.shape.heads
     if row.sdpa and p.attention != "eager":
-        out = efficient(t, p, a, query, key, value, heads, heads, False)
-        if p.autocast and out.grad:  # autocast casts the mask too, for each layer anew
-            t.nodes[-1].saves = (*t.nodes[-1].saves, Var(Size(pair=heads), p.compute, False, f"{t.path}/mask"))
+        out = efficient(t, p, core._replace(shape=core.shape.repeated()), query, key, value)
+        if p.formats.autocast and out.grad:  # autocast casts the mask too, for each layer anew
+            t.nodes[-1].saves = (*t.nodes[-1].saves, Var(Size(pair=heads), p.formats.compute, False, f"{t.path}/mask"))
         return out
-    multiply(t, a, query, heads)
+    multiply(t, core, query)
     query, key = contiguous(t, query), contiguous(t, key)
     scores = t.emit("scores", [query, key], Size(pair=heads), query.each, [query, key])
     scores = row.scores(t, p, scores)
-    probabilities = ops.softmax(t, scores, FP32 if row.wide or p.autocast else p.compute)
-    probabilities = ops.dropout(t, p, ops.cast(t, probabilities, value.each), a.dropout)
+    probabilities = ops.softmax(t, scores, FP32 if row.wide or p.formats.autocast else p.formats.compute)
+    probabilities = ops.dropout(t, p, ops.cast(t, probabilities, value.each), core.softmax.dropout)
     value = contiguous(t, value)
-    out = t.emit("mixed", [probabilities, value], Size(token=heads * a.head_dim), value.each, [probabilities, value])
+    out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), value.each, [probabilities, value])
     return t.emit("transposed", [out], out.elements, out.each)

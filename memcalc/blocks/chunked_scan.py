@@ -22,12 +22,12 @@ class ChunkedScan(NamedTuple):
 
     def play(self, t: Tape, p: Profile, value: Var, step: Var, b: Var, c: Var) -> Var:
         """What the states answer, [heads, head_dim] a token, in fp32."""
-        step = ops.cast(t, step, FP32) if p.autocast else step
+        step = ops.cast(t, step, FP32) if p.formats.autocast else step
         step = mixer.clamped(t, mixer.softplus(t, step))
         value = ops.cast(t, value, FP32)
         wide = Size(token=self.heads * self.state_size)
         b, c = (t.emit("repeated", [ops.cast(t, x, FP32)], wide, FP32) for x in (b, c))
-        times, tokens = p.padding(self.chunk), value.elements
+        times, tokens = p.batch.padding(self.chunk), value.elements
         kept = mixer.times_weight(t, p, mixer.padded(t, value, times), "D", self.heads)
         value = ops.weighted(t, value, ops.cast(t, step, FP32))
         total = ops.scale(t, mixer.padded(t, self._rates(t, p, step), times), "cumulative")
@@ -47,7 +47,7 @@ class ChunkedScan(NamedTuple):
 
     def _within(self, t: Tape, p: Profile, total: Var, value: Var, b: Var, c: Var) -> Var:
         """Tokens of one chunk: (C Bᵀ · decay) x."""
-        pairs = Size(token=self.heads * self.chunk * p.padding(self.chunk))
+        pairs = Size(token=self.heads * self.chunk * p.batch.padding(self.chunk))
         masks = [Var(Size(fixed=self.chunk**2), BYTE, False, f"{t.path}/mask of a chunk {i}") for i in range(2)]
         masked = t.emit("segment sums", [total], pairs, FP32, masks, [Step("temp", pairs * FP32), Step("input", total.bytes)])
         decay = mixer.exponential(t, masked, "decay within")
@@ -56,7 +56,7 @@ class ChunkedScan(NamedTuple):
 
     def _between(self, t: Tape, p: Profile, total: Var, value: Var, b: Var, c: Var) -> Var:
         """Chunks hand states on: each chunk's own, those before it by a product over chunks, and what C reads of them."""
-        times = p.padding(self.chunk)
+        times = p.batch.padding(self.chunk)
         states = Size(token=self.heads * self.head_dim * self.state_size * times / self.chunk)
         left = mixer.exponential(t, ops.scale(t, total))
         made = mixer.contraction(t, p, ops.weighted(t, b, left), value, states, self.chunk)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
@@ -63,7 +64,7 @@ class CompressedIndexer:
 
 
 @dataclass(frozen=True)
-class CompressedAttention:
+class CompressedAttention(Block, without=("constants", "state")):
     """Multi-query attention over a sliding window and, where there is a compressor, over its entries.
 
     One head of `head_dim` serves all queries as key and as value: it is projected and cached once. Queries pass a
@@ -88,6 +89,12 @@ class CompressedAttention:
     @property
     def query_size(self) -> int:
         return self.heads * self.head_dim
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, value_dim=self.head_dim, query_size=self.query_size,
+            rope_head_dim=self.rope_head_dim, window=self.window, compressed=True, causal=self.causal,
+        )  # fmt: skip
 
     def weights(self) -> tuple[Weight, ...]:
         out = self._projections() + self._output()

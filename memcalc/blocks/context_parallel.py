@@ -7,39 +7,23 @@ queries of its share of them.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.blocks.tape import Exchange, Size, Step, Tape, Var
 
 Kernel = Callable[[Var, Var, Var], Var]
 
 
-class Exchange(NamedTuple):
-    """Buffers of one attention's backward beside what is saved and the gradients it returns: copies of the queries and of the
-    keys and values of this rank's tokens, each so many bytes a token."""
-
-    query: float
-    keys_values: float
-    query_copies: int
-    keys_values_copies: int
-
-    @property
-    def bytes(self) -> Size:
-        """Of all copies."""
-        return Size(token=self.query * self.query_copies + self.keys_values * self.keys_values_copies)
-
-
 def exchanged(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: Var) -> Var:
     """The attention result with the keys and values of all ranks."""
-    if p.cp == 1:
+    if p.degrees.cp == 1:
         return kernel(query, key, value)
     keys_values = (key.bytes + value.bytes).token
-    if p.cp_kind == "all-to-all":
+    if p.degrees.cp_kind == "all-to-all":
         t.exchanges.append(Exchange(query.bytes.token, keys_values, 2, 2))
         spread = (_redistributed(t, x, name) for x, name in ((query, "queries"), (key, "keys"), (value, "values")))
         return _redistributed(t, kernel(*spread), "result")
-    if p.cp_kind == "all-gather":
+    if p.degrees.cp_kind == "all-gather":
         return _all_gather(t, p, kernel, query, key, value)
     return _ring(t, p, kernel, query, key, value)
 
@@ -53,8 +37,8 @@ def _ring(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: Var)
     """
     keys_values = (key.bytes + value.bytes).token
     made = Exchange(query.bytes.token, keys_values, 1, 4)
-    passing = Size(token=query.bytes.token + keys_values * (p.cp + 1))
-    return _with_buffers(t, kernel, (query, key, value), made, passing, results=p.cp + 1)
+    passing = Size(token=query.bytes.token + keys_values * (p.degrees.cp + 1))
+    return _with_buffers(t, kernel, (query, key, value), made, passing, results=p.degrees.cp + 1)
 
 
 def _all_gather(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: Var) -> Var:
@@ -64,8 +48,8 @@ def _all_gather(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value
     A rank's two chunks of the sequence are computed apart: each chunk's result is kept, and both are copied into the whole.
     """
     keys_values = (key.bytes + value.bytes).token
-    made = Exchange(query.bytes.token, keys_values, 1, 3 * p.cp)
-    passing = Size(token=query.bytes.token + keys_values * (p.cp + 1) + key.bytes.token * p.cp)
+    made = Exchange(query.bytes.token, keys_values, 1, 3 * p.degrees.cp)
+    passing = Size(token=query.bytes.token + keys_values * (p.degrees.cp + 1) + key.bytes.token * p.degrees.cp)
     out = _with_buffers(t, kernel, (query, key, value), made, passing, results=2)
     return t.emit("joined chunks", [out], out.elements, out.each, (), [Step("share")])
 

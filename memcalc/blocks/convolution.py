@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Step, Tape, Var
@@ -11,7 +12,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Block, without=("constants", "cache", "state", "traits")):
     """A convolution with weight [outputs, inputs / groups, *kernel].
 
     A patch embedding has its kernel as its stride. `flattened`: the same product written as a linear layer over the
@@ -40,18 +41,18 @@ class Convolution:
         """Play an audio stem's convolution: x is what the one before it made; None: the recording's features, which need no
         gradient.
         """
-        if not self.frames or p.tp > 1:
+        if not self.frames or p.degrees.tp > 1:
             raise Unsupported("training with convolutions other than Whisper's two is not modelled")
-        frames = p.source * self.frames
+        frames = p.batch.source * self.frames
         if x is None:
-            x = Var(Size(token=self.inputs * frames), p.weights, False, f"{t.path}/features")
-        used = ops.cast(t, x, p.compute)
+            x = Var(Size(token=self.inputs * frames), p.formats.weights, False, f"{t.path}/features")
+        used = ops.cast(t, x, p.formats.compute)
         outputs = Size(token=self.outputs * frames / prod(self.stride))
-        t.multiply("convolution", outputs * (2 * self.inputs * prod(self.kernel)), x.grad + p.trained)
-        saves, steps = ([used] if p.trained else []), [Step("input", used.bytes)]
+        t.multiply("convolution", outputs * (2 * self.inputs * prod(self.kernel)), x.grad + p.method.trained)
+        saves, steps = ([used] if p.method.trained else []), [Step("input", used.bytes)]
         saves += [] if x.grad else [x]  # the batch itself
-        if p.trained and p.autocast:
-            saves.append(Var(Size(fixed=self.weights()[0].parameters), p.compute, False, f"{t.path}/weight cast"))
-        steps += [Step("weight", Size(fixed=w.parameters * p.weights)) for w in self.weights() if p.trained]
-        out = t.emit("convolution", [used], outputs, used.each, saves, steps, trained=p.trained)
+        if p.method.trained and p.formats.autocast:
+            saves.append(Var(Size(fixed=self.weights()[0].parameters), p.formats.compute, False, f"{t.path}/weight cast"))
+        steps += [Step("weight", Size(fixed=w.parameters * p.formats.weights)) for w in self.weights() if p.method.trained]
+        out = t.emit("convolution", [used], outputs, used.each, saves, steps, trained=p.method.trained)
         return ops.activation(t, p, out, self.activation) if self.activation else out

@@ -1,12 +1,13 @@
 """What a block multiplies for each token, in training and in generation, read from its tape or, failing that, its weights."""
 
-from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Tape, Var, Work
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
 # What mixers call the products that only exist because they take many tokens at once.
@@ -21,47 +22,45 @@ class Counted(NamedTuple):
     reason: str = ""
 
 
-@lru_cache(maxsize=4096)
-def count(path: str, block: Any, profile: Profile, hidden: int) -> Counted:
+@cached(4096)
+def count(path: str, block: Block, profile: Profile, hidden: int) -> Counted:
     """Play one block on its own; a block that cannot play is estimated from its weights."""
     if isinstance(block, Embedding):
         return Counted(())  # a look-up multiplies nothing
     tape = Tape(path=path)
     try:
-        if not hasattr(block, "forward"):
-            raise Unsupported(f"{type(block).__name__} blocks are not modelled")
-        block.forward(tape, profile, Var(Size(token=hidden), profile.residual, True, "input"))
+        block.forward(tape, profile, Var(Size(token=hidden), profile.formats.residual, True, "input"))
     except Unsupported:
         return Counted(_estimated(path, block, profile), f"{type(block).__name__}: 2 FLOP a token and weight")
     return Counted(tuple(tape.works))
 
 
-def _estimated(path: str, block: Any, profile: Profile) -> tuple[Work, ...]:
+def _estimated(path: str, block: Block, profile: Profile) -> tuple[Work, ...]:
     """2 FLOP for each weight that a token meets, and attention where the block has heads."""
+    traits = block.traits
     matrices = sum(w.parameters for w in block.weights() if len(w.shape) > 1 and w.role not in LOOKED_UP)
-    used = Size(token=2 * max(0, matrices - getattr(block, "idle_parameters", 0)))
+    used = Size(token=2 * max(0, matrices - traits.idle_parameters))
     works = (Work(f"{path}/weights", used, used * 2),)
-    if not hasattr(block, "query_size"):
+    if not traits.query_size:
         return works
-    values = block.heads * (getattr(block, "v_head_dim", 0) or block.head_dim)
-    scores, mixing = Size(pair=2 * block.query_size), Size(pair=2 * values)
-    selected = getattr(getattr(block, "indexer", None), "selected_tokens", None)
+    scores, mixing = Size(pair=2 * traits.query_size), Size(pair=2 * traits.heads * traits.value_dim)
     backward = scores * (2 if profile.attention == "eager" else 3) + mixing * 2
-    return (*works, Work(f"{path}/attention", scores + mixing, backward, True, getattr(block, "window", None) or selected))
+    return (*works, Work(f"{path}/attention", scores + mixing, backward, True, traits.window or traits.selected_tokens))
 
 
-def decode_work(path: str, block: Any, profile: Profile, hidden: int) -> tuple[Work, ...]:
+def decode_work(path: str, block: Block, profile: Profile, hidden: int) -> tuple[Work, ...]:
     """The same when tokens are generated one by one.
 
     Latent attention absorbs its up-projections, so every head reads the cached latent itself. Recurrent mixers leave their
     chunks and step the state: a multiply-add each to decay, to write and to read an element.
     """
     works = count(path, block, profile, hidden).works
-    if rank := getattr(block, "kv_lora_rank", 0):
-        pair = Size(pair=2 * block.heads * (2 * rank + block.rope_head_dim))
+    traits = block.traits
+    if rank := traits.kv_lora_rank:
+        pair = Size(pair=2 * traits.heads * (2 * rank + traits.rope_head_dim))
         return tuple(work._replace(forward=pair) if work.forward.pair else work for work in works)
-    if hasattr(block, "state"):
-        state = sum(prod(tensor.shape) for tensor in block.state() if tensor.path == "recurrent")
+    if states := block.state():
+        state = sum(prod(tensor.shape) for tensor in states if tensor.path == "recurrent")
         kept = tuple(work for work in works if work.name.rpartition("/")[2] not in RECURRENT)
         return (*kept, Work(f"{path}/step", Size(token=6 * state), Size())) if state else kept
     return works

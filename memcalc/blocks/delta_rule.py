@@ -25,7 +25,9 @@ class DeltaRule(NamedTuple):
         """The memory's answers, [heads, value_dim] a token; inputs are fp32 and padded, which copies them even by nothing."""
         query = ops.scale(t, mixer.unit_length(t, query, self.heads))
         key = mixer.unit_length(t, key, self.heads)
-        query, key, value, rate, decay = (mixer.padded(t, x, p.padding(self.chunk)) for x in (query, key, value, rate, decay))
+        query, key, value, rate, decay = (
+            mixer.padded(t, x, p.batch.padding(self.chunk)) for x in (query, key, value, rate, decay)
+        )
         written = ops.weighted(t, value, rate)
         scaled_key = ops.weighted(t, key, rate)
         total = ops.scale(t, decay, "cumulative")
@@ -40,10 +42,10 @@ class DeltaRule(NamedTuple):
 
     def _pair_size(self, p: Profile) -> Size:
         """Each token with each of its chunk."""
-        return Size(token=self.heads * self.chunk * p.padding(self.chunk))
+        return Size(token=self.heads * self.chunk * p.batch.padding(self.chunk))
 
     def _pairs(self, t: Tape, p: Profile, a: Var, b: Var) -> Var:
-        if self.strided and not p.autocast:
+        if self.strided and not p.formats.autocast:
             a, b = mixer.copied(t, a), mixer.copied(t, b)
         return mixer.product(t, p, a, b, self._pair_size(p), Size(fixed=self.key_dim))
 
@@ -71,7 +73,7 @@ class DeltaRule(NamedTuple):
         """
         inputs = [query, key, new, predicting, within]
         # what the memory predicts, what the query reads, what the keys write; and the chunk's own values
-        times = p.padding(self.chunk)
+        times = p.batch.padding(self.chunk)
         memory_work, chunk_work = 3 * self.key_dim * self.value_dim, self.chunk * self.value_dim
         t.multiply("scan", Size(token=2 * self.heads * times * (memory_work + chunk_work)), 2)
         chunk_decay = mixer.exponential(
@@ -82,7 +84,7 @@ class DeltaRule(NamedTuple):
         )
         values = Var(Size(token=self.heads * self.value_dim * times), FP32, False, f"{t.path}/values written")
         saves = [*inputs[:2], predicting, within, chunk_decay, memory, values]
-        if p.autocast:  # slices are cast for each product; memory and values take part in two
+        if p.formats.autocast:  # slices are cast for each product; memory and values take part in two
             saves = [chunk_decay, memory, *self._cast(p, [query, key, predicting, within, memory, memory, values, values])]
         largest = max((var.bytes for var in inputs), key=lambda size: size.token)
         steps = [Step("input", var.bytes, i) for i, var in enumerate(inputs)]
@@ -90,4 +92,4 @@ class DeltaRule(NamedTuple):
         return t.emit("scan", [*inputs, chunk_decay], Size(token=self.heads * self.value_dim), FP32, saves, steps)
 
     def _cast(self, p: Profile, kept: list[Var]) -> list[Var]:
-        return [Var(var.elements, p.compute, False, f"{var.label}, cast") for var in kept]
+        return [Var(var.elements, p.formats.compute, False, f"{var.label}, cast") for var in kept]

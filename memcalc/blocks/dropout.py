@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Tape, Var
 
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(Block, without=("constants", "cache", "state", "traits")):
     """Keeps a mask of one byte an element."""
 
     probability: float

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Buffer, Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import INT64, Node, Size, Step, Tape, Var
@@ -10,7 +11,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Block, without=("cache", "state", "traits")):
     """Token embedding [vocabulary, size]; `position` adds a learned table of that many positions."""
 
     vocabulary: int
@@ -23,6 +24,9 @@ class Embedding:
     trainable_position: bool = True  # Whisper's encoder keeps fixed sinusoids in a parameter
     buffers: tuple[Buffer, ...] = ()  # GPTBigCode's mask of the whole context
     tied: bool = False  # the token table is another part's (T5's decoder reads the encoder's)
+
+    def constants(self) -> tuple[Buffer, ...]:
+        return self.buffers
 
     def weights(self) -> tuple[Weight, ...]:
         out = []
@@ -44,16 +48,16 @@ class Embedding:
     def forward(self, t: Tape, p: Profile) -> Var:
         """Look up tokens (and positions): the ids are saved; each table's gradient is dense, as large as the table."""
         ids = Var(Size(token=1), INT64, False, f"{t.path}/ids")
-        vocabulary = -(-self.vocabulary // p.tp)
+        vocabulary = -(-self.vocabulary // p.degrees.tp)
         x = self._lookup(t, "tokens", ids, vocabulary * self.size, p)
-        if p.leaf and p.frozen_embeddings:  # transformers, enable_input_require_grads: who accumulates its gradient keeps it
-            x.grad = True
+        if p.method.leaf and p.method.frozen_embeddings:
+            x.grad = True  # transformers, enable_input_require_grads: who accumulates its gradient keeps it
             t.nodes.append(Node("leaf", x, (), (x,), ()))
         if self.scaled:
             x = ops.scale(t, x)
         width = self.position_size or self.size
         if self._projected:
-            x = ops.linear(t, p, "projection", x, width * p.stream, self.size * width)
+            x = ops.linear(t, p, "projection", x, width * p.degrees.stream, self.size * width)
         if self.position:
             positions = Var(Size(token=1), INT64, False, f"{t.path}/position ids")
             x = ops.add(t, x, self._lookup(t, "positions", positions, self.position * width, p, width))
@@ -63,12 +67,13 @@ class Embedding:
 
     def positioned(self, t: Tape, p: Profile, x: Var) -> Var:
         """x + positions, for what is no token (Whisper's encoder): a table that is not trained saves nothing."""
-        each = max(x.each, p.weights)
+        each = max(x.each, p.formats.weights)
         steps = [Step("share")] if x.each == each else [Step("input", x.bytes)]
-        if self.trainable_position and p.trained:
+        if self.trainable_position and p.method.trained:
             raise Unsupported("training of positions that are added to no tokens is not modelled")
         return ops.dropout(t, p, t.emit("positions", [x], x.elements, each, (), steps), self.dropout)
 
     def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile, width: int = 0) -> Var:
-        steps, trained = [Step("weight", Size(fixed=table * p.weights))], p.trained and not p.frozen_embeddings
-        return t.emit(name, [ids], Size(token=(width or self.size) * p.stream), p.weights, [ids], steps, trained=trained)
+        itemsize, elements = p.formats.weights, Size(token=(width or self.size) * p.degrees.stream)
+        steps, trained = [Step("weight", Size(fixed=table * itemsize))], p.method.trained and not p.method.frozen_embeddings
+        return t.emit(name, [ids], elements, itemsize, [ids], steps, trained=trained)

@@ -1,19 +1,22 @@
 """Mixture of experts: a router, routed experts (kept as stacked matrices), optional shared experts."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.expert_kernels import compute, compute_all
+from memcalc.blocks.block import Block, Traits
+from memcalc.blocks.expert_kernels import Expert, compute, compute_all
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.routing import route
+from memcalc.blocks.routing import Router, route
 from memcalc.blocks.tape import Tape, Var
+from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Experts:
+class Experts(Block, without=("constants", "cache", "state")):
     """`top_k` of `experts` feed-forward networks a token; all of them are in memory.
 
     Routed matrices are stacked, [experts, outputs, inputs], as transformers 5 keeps them. `transposed` stacks
@@ -22,53 +25,53 @@ class Experts:
     """
 
     hidden: int
-    intermediate: int
-    experts: int
-    top_k: int
-    gated: bool = True
-    bias: bool = False
+    expert: Expert
+    router: Router
     transposed: bool = False
-    activation: str = "silu"
-    router_bias: bool = False
-    router_bias_trained: bool = True  # DeepSeek's correction bias is a buffer, not a parameter
-    router_hashed: bool = False  # a fixed table [vocabulary, top_k] picks the experts (DeepSeek V4's first layers)
-    router_extras: tuple[Weight, ...] = ()  # further learned scales
-    shared: MLP | None = None
-    shared_gate: bool = False  # a sigmoid gate on the shared expert (Qwen2-MoE)
+    flat: bool = False
+    dense: bool = False  # every expert computes every token, most of them zeros (Llama 4)
     latent: int = 0  # experts work in a smaller space (Nemotron 3): down- and up-projection around them
     latent_bias: bool = False
-    flat: bool = False
-    # The router may also choose these, which return their input (LongCat). transformers allocates a gate and up matrix
-    # for each all the same, which nothing reads.
-    identity_experts: int = 0
-    routing: str = "softmax"  # a row of routing.ROUTINGS
-    normalised: bool = True  # the chosen experts' weights are divided by their sum
+    shared: MLP | None = None
+    shared_gate: bool = False  # a sigmoid gate on the shared expert (Qwen2-MoE)
     shared_first: bool = False  # the shared experts run before the router
-    clamped: bool = False  # gate and up are clamped, the gate's activation is x · σ(αx) (gpt-oss)
-    dense: bool = False  # every expert computes every token, most of them zeros (Llama 4)
 
     @property
-    def expert_hidden(self) -> int:
-        return self.latent or self.hidden
+    def experts(self) -> int:
+        return self.router.experts
+
+    @property
+    def top_k(self) -> int:
+        return self.router.top_k
+
+    @property
+    def identity_experts(self) -> int:
+        return self.router.identity_experts
+
+    @property
+    def intermediate(self) -> int:
+        return self.expert.intermediate
 
     @property
     def expert_parameters(self) -> int:
         """Parameters of one routed expert."""
-        ups = 2 if self.gated else 1
-        biases = ups * self.intermediate + self.expert_hidden if self.bias else 0
-        return (ups + 1) * self.intermediate * self.expert_hidden + biases
+        return self.expert.parameters
 
     @property
     def idle_parameters(self) -> int:
         """Parameters of the routed experts that a token does not pass through, on average over the router's choices."""
-        choices = self.experts + self.identity_experts
-        used = self.top_k * self.expert_parameters * self.experts // choices
+        used = self.top_k * self.expert_parameters * self.experts // self.router.choices
         return sum(weight.parameters for weight in self._routed()) - used
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(feed_forward=self.intermediate, gated=self.expert.gated, experts=self.experts, top_k=self.top_k,
+            identity_experts=self.router.identity_experts, idle_parameters=self.idle_parameters,
+            shared_feed_forward=self.shared.intermediate if self.shared else 0,
+        )  # fmt: skip
+
     def weights(self) -> tuple[Weight, ...]:
-        bias = self.router_bias and self.router_bias_trained
-        out = linear("router", "router", self.hidden, self.experts + self.identity_experts, bias=bias)
-        out += self.router_extras + self._routed()
+        out = self.router.weights() + self._routed()
         if self.latent:
             out += linear("latent_down", "mlp", self.hidden, self.latent, bias=self.latent_bias)
             out += linear("latent_up", "mlp", self.latent, self.hidden, bias=self.latent_bias)
@@ -79,29 +82,28 @@ class Experts:
         return out
 
     def _routed(self) -> tuple[Weight, ...]:
-        first = (2 if self.gated else 1) * self.intermediate
-        pieces = ((self.intermediate, 1),) * (2 if self.gated else 1)
-        width = self.expert_hidden
+        first, width, gated = self.expert.ups * self.intermediate, self.expert.hidden, self.expert.gated
+        pieces = ((self.intermediate, 1),) * self.expert.ups
         if self.flat:
             shape = (self.experts * self.intermediate, width)
-            names = ("gate", "up", "down") if self.gated else ("up", "down")
+            names = ("gate", "up", "down") if gated else ("up", "down")
             return tuple(Weight(name, "experts", shape, whole(0, shape[0]), routed=True) for name in names)
         up_shape, down_shape = (first, width), (width, self.intermediate)
         up_dim, down_dim = 1, 2
         if self.transposed:
             up_shape, down_shape, up_dim, down_dim = up_shape[::-1], down_shape[::-1], 2, 1
-        name = "gate_up" if self.gated else "up"
+        name = "gate_up" if gated else "up"
         out = [
             Weight(
                 name,
                 "experts",
-                (self.experts + self.identity_experts, *up_shape),
+                (self.router.choices, *up_shape),
                 Split(up_dim, pieces),
                 routed=True,
             ),
             Weight("down", "experts", (self.experts, *down_shape), whole(down_dim, self.intermediate), routed=True),
         ]
-        if self.bias:
+        if self.expert.bias:
             out.append(Weight(f"{name}.bias", "experts", (self.experts, first), Split(1, pieces), routed=True))
             out.append(Weight("down.bias", "experts", (self.experts, width), routed=True))
         return tuple(out)
@@ -110,10 +112,11 @@ class Experts:
         """Play the block: router, experts and shared experts, in the order of the modeling file."""
         self._refuse()
         shared = self._shared(t, p, x) if self.shared_first else None
-        if self.dense and p.ep == 1 and not p.capacity_factor:
-            out = compute_all(t, p, self, x)
+        if self.dense and p.degrees.ep == 1 and not p.load.capacity_factor:
+            out = compute_all(t, p, self.router, self.expert, x)
         else:
-            out = self._latent(t, p, x, route(t, p, self, x)) if self.latent else compute(t, p, self, x, route(t, p, self, x))
+            weights = route(t, p, self.router, x)
+            out = self._latent(t, p, x, weights) if self.latent else compute(t, p, self.router, self.expert, x, weights)
         shared = shared or self._shared(t, p, x)
         if shared is None:
             return out
@@ -122,9 +125,9 @@ class Experts:
     def _latent(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
         """The experts between a down- and an up-projection (modeling_nemotron_h.NemotronHMoE)."""
         matrix, bias = self.hidden * self.latent, self.latent_bias
-        inner = ops.linear(t, p, "latent_down", x, self.latent * p.stream, matrix, bias=bias, bias_size=self.latent)
-        out = compute(t, p, self, inner, weights)
-        return ops.linear(t, p, "latent_up", out, self.hidden * p.stream, matrix, bias=bias, bias_size=self.hidden)
+        inner = ops.linear(t, p, "latent_down", x, self.latent * p.degrees.stream, matrix, bias=bias, bias_size=self.latent)
+        out = compute(t, p, self.router, self.expert, inner, weights)
+        return ops.linear(t, p, "latent_up", out, self.hidden * p.degrees.stream, matrix, bias=bias, bias_size=self.hidden)
 
     def _shared(self, t: Tape, p: Profile, x: Var) -> Var | None:
         if self.shared is None:
@@ -136,7 +139,7 @@ class Experts:
 
     def _gated(self, t: Tape, p: Profile, x: Var, shared: Var) -> Var:
         """sigmoid(gate(x)) · shared(x), one gate a token."""
-        gate = ops.sigmoid(t, ops.linear(t, p, "shared_gate", x, p.stream, self.hidden))
+        gate = ops.sigmoid(t, ops.linear(t, p, "shared_gate", x, p.degrees.stream, self.hidden))
         return ops.weighted(t, shared, gate)
 
     def _refuse(self) -> None:
@@ -144,5 +147,11 @@ class Experts:
             raise Unsupported("training with experts that are computed one after the other (DBRX) is not modelled")
         if self.identity_experts:
             raise Unsupported("training with experts that return their input (LongCat) is not modelled")
-        if self.router_hashed:
+        if self.router.hashed:
             raise Unsupported("training with routers that look tokens up in a table (DeepSeek V4) is not modelled")
+
+
+def experts_of(hidden: int, intermediate: int, experts: int, top_k: int, *, latent: int = 0, **traits: Any) -> Experts:
+    """Experts of these sizes; `traits` are fields of theirs, of the router (some with `router_` before) or of one expert."""
+    made = Experts(hidden, Expert(latent or hidden, intermediate), Router(hidden, experts, top_k), latent=latent)
+    return revised(made, **traits)

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.blocks.profile import LOSSES, Loss, Profile
 from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
-class Head:
+class Head(Block, without=("constants", "cache", "state", "traits")):
     """Language-model head [vocabulary, size]. Tied: no weight of its own, the product is still computed."""
 
     vocabulary: int
@@ -28,9 +29,9 @@ class Head:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Logits, [tokens, vocabulary], in the compute type."""
-        width = -(-self.vocabulary // p.tp)
+        width = -(-self.vocabulary // p.degrees.tp)
         x = ops.scale(t, x) if self.input_scaled else x
-        x = ops.cast(t, x, p.compute) if p.wide_stream and not p.autocast else x
+        x = ops.cast(t, x, p.formats.compute) if p.formats.wide_stream and not p.formats.autocast else x
         logits = ops.linear(
             t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width, frozen=not self._trained(p)
         )
@@ -46,7 +47,7 @@ class Head:
 
     def _trained(self, p: Profile) -> bool:
         """Whether the matrix needs a gradient: a tied one is frozen with the embedding."""
-        return p.trained and not (self.tied and p.frozen_embeddings)
+        return p.method.trained and not (self.tied and p.method.frozen_embeddings)
 
     def loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Cross-entropy over x's logits; plays logits and loss, and returns what the forward holds beside the saved tensors.
@@ -66,7 +67,7 @@ class Head:
             return _loss_node(t, logits, Size(), [Step("input", logits.bytes)])
         if p.loss != "full":
             return _older_loss(t, logits, LOSSES[p.loss])
-        wide = ops.cast(t, logits, FP32 if self.upcast or p.autocast else logits.each)
+        wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast else logits.each)
         held = logits.bytes + (wide.bytes if wide is not logits else Size())
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         if log_softmax.grad:
@@ -82,17 +83,17 @@ class Head:
 
     def _fused_loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""
-        width = -(-self.vocabulary // p.tp)
+        width = -(-self.vocabulary // p.degrees.tp)
         trained = self._trained(p)
         t.multiply("logits", Size(token=2 * self.size * width), x.grad + trained)
         # Liger cuts the tokens so that a chunk of logits is as large as the hidden states (inc_factor = ceil(V / H))
-        chunk = x.elements * p.compute + x.elements * FP32
-        kept = [Var(x.elements, p.compute, False, "gradient of the hidden states")]
+        chunk = x.elements * p.formats.compute + x.elements * FP32
+        kept = [Var(x.elements, p.formats.compute, False, "gradient of the hidden states")]
         if trained:
-            kept.append(Var(Size(fixed=self.size * width), p.compute, False, "gradient of the head"))
+            kept.append(Var(Size(fixed=self.size * width), p.formats.compute, False, "gradient of the head"))
         steps = [Step("input", x.bytes)]
         if trained:
-            steps.append(Step("weight", Size(fixed=self.size * width * p.weights)))
+            steps.append(Step("weight", Size(fixed=self.size * width * p.formats.weights)))
         t.emit("loss", [x], Size(fixed=1), FP32, kept, steps, trained=trained)
         return chunk
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Tape, Var
@@ -9,7 +10,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class HyperConnection:
+class HyperConnection(Block, without=("constants", "cache", "state", "traits")):
     """Coefficients that collapse `streams` residual streams into a block's input, spread its output and mix the rest.
 
     Computed for each token, in fp32, from all streams laid side by side (`streams` × `hidden`): n to collapse, n to

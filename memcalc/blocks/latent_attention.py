@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
-from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_kernels import Table, attend, rotate
+from memcalc.blocks.attention_core import Core, HeadShape, Mask, Softmax
+from memcalc.blocks.attention_kernels import attend
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.rotary import RotaryTable, rotate
 from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
@@ -40,7 +42,7 @@ class SparseIndexer:
 
 
 @dataclass(frozen=True)
-class LatentAttention:
+class LatentAttention(Block, without=("constants", "state")):
     """Softmax attention whose keys and values are up-projections of a latent of `kv_lora_rank` a token.
 
     A query and key head is `nope_head_dim` without position and `rope_head_dim` with rotary position; the rotary part
@@ -95,6 +97,15 @@ class LatentAttention:
         """Numbers a token of all keys and values, as engines that do not absorb the up-projection cache them."""
         return self.query_size + self.output_size
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            mixes=True, heads=self.heads, head_dim=self.head_dim, value_dim=self.v_head_dim, query_size=self.query_size,
+            nope_head_dim=self.nope_head_dim, rope_head_dim=self.rope_head_dim, kv_lora_rank=self.kv_lora_rank,
+            window=self.window, selected_tokens=self.indexer.selected_tokens if self.indexer else None,
+            shares_selection=self.shares_selection, causal=self.causal, rotary=self.rotary, rotary_dim=self.rotary_dim,
+        )  # fmt: skip
+
     def weights(self) -> tuple[Weight, ...]:
         out = self._queries() + self._keys_and_values()
         out += linear(
@@ -125,21 +136,21 @@ class LatentAttention:
         width = self.nope_head_dim + self.v_head_dim
         out = linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
         out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
-        return out + linear(
-            "kv_up", "attention", self.kv_lora_rank, self.heads * width, cut="outputs", sections=((self.heads, width),)
-        )
+        sections = ((self.heads, width),)
+        up = linear("kv_up", "attention", self.kv_lora_rank, self.heads * width, cut="outputs", sections=sections)
+        return out + tuple(weight._replace(latent_up=True) for weight in up)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
         if self.indexer:
             self.indexer.multiply(t)
-        heads = -(-self.heads // p.tp)
+        heads = -(-self.heads // p.degrees.tp)
         query = self._query(t, p, x, heads)
         key, value = self._key_and_value(t, p, x, heads)
         mixed = self._attend(t, p, query, key, value, heads)
         width = heads * self.v_head_dim
         return ops.linear(
-            t, p, "output", mixed, self.hidden * p.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
+            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
         )
 
     def _query(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
@@ -147,7 +158,7 @@ class LatentAttention:
         width, inputs = heads * self.head_dim, self.hidden
         if self.q_lora_rank:
             inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
-            x = ops.linear(t, p, "q_down", x, inputs * p.stream, matrix, bias=self.bias, bias_size=inputs)
+            x = ops.linear(t, p, "q_down", x, inputs * p.degrees.stream, matrix, bias=self.bias, bias_size=inputs)
             x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
         made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
         content = _part(t, made, heads * self.nope_head_dim)
@@ -157,9 +168,9 @@ class LatentAttention:
 
     def _key_and_value(self, t: Tape, p: Profile, x: Var, heads: int) -> tuple[Var, Var]:
         """A key head is its own content and the one rotated part that all heads share; values stay views."""
-        both = self.latent_size * p.stream
+        both = self.latent_size * p.degrees.stream
         down = ops.linear(t, p, "kv_down", x, both, self.hidden * self.latent_size, bias=self.bias, bias_size=both)
-        latent, rotated = (_part(t, down, width * p.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
+        latent, rotated = (_part(t, down, width * p.degrees.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
         latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
         rotated = self._rotate(t, p, rotated)
         width = heads * (self.nope_head_dim + self.v_head_dim)
@@ -171,11 +182,11 @@ class LatentAttention:
         return rotate(t, p, x, 1.0, wide=self.complex_rotary) if self.rotary else x
 
     @property
-    def table(self) -> Table | None:
+    def table(self) -> RotaryTable | None:
         """The rotary table that all layers share; complex numbers are one cos and one sin for each pair of dimensions."""
         if not self.rotary:
             return None
-        return Table(self.rope_head_dim // 2, FP32) if self.complex_rotary else Table(self.rope_head_dim)
+        return RotaryTable(self.rope_head_dim // 2, FP32) if self.complex_rotary else RotaryTable(self.rope_head_dim)
 
     def _key(self, t: Tape, content: Var, rotated: Var, heads: int) -> Var:
         """Both parts are copied into a new tensor; backward, each copy takes its slice of the gradient out of a copy."""
@@ -189,15 +200,19 @@ class LatentAttention:
     def _attend(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, heads: int) -> Var:
         """Flash kernels want values as wide as keys: flash-attention gets them padded, sdpa takes another kernel."""
         pads = p.attention == "flash" and self.v_head_dim != self.head_dim
-        kernel = Attention(
-            self.hidden, heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim,
-            window=self.indexer.selected_tokens if self.indexer else self.window, rotary_dim=self.rope_head_dim,
-            dropout=self.dropout, masked=bool(self.indexer) or self.shares_selection,
-        )  # fmt: skip
+        core = Core(
+            HeadShape(heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim),
+            Mask(
+                window=self.indexer.selected_tokens if self.indexer else self.window,
+                masked=bool(self.indexer) or self.shares_selection,
+            ),
+            Softmax(dropout=self.dropout),
+            joined=bool(self.rope_head_dim),
+        )
         if not pads:
-            return attend(t, p, kernel, query, key, value, heads, heads)
+            return attend(t, p, core, query, key, value)
         value = t.emit("padded", [value], query.elements, value.each)
-        out = attend(t, p, kernel, query, key, value, heads, heads)
+        out = attend(t, p, core, query, key, value)
         return t.emit("cut to size", [out], Size(token=heads * self.v_head_dim), out.each, (), [Step("input", out.bytes)])
 
 

@@ -6,7 +6,7 @@ state) is arithmetic on these.
 """
 
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 Shape = tuple[int, ...]
 
@@ -39,6 +39,7 @@ class Weight(NamedTuple):
     split: Split | None = None  # None: replicated over tensor-parallel ranks
     routed: bool = False  # dimension 0 counts routed experts; expert parallelism divides it
     tensors: int = 1  # identical tensors of this shape, e.g. experts that are kept apart
+    latent_up: bool = False  # latent attention's up-projection, which engines absorb into queries and outputs
     frozen: bool = False  # never trained, so it has no gradient and no optimizer states (Whisper's sinusoids)
 
     @property
@@ -109,12 +110,6 @@ ROLES = (
     "head",
     "other",
 )
-
-
-class Block(Protocol):
-    """What every block answers. Blocks that a training step runs also have `forward(tape, profile, x)`."""
-
-    def weights(self) -> tuple[Weight, ...]: ...
 
 
 def whole(dim: int, size: int) -> Split:

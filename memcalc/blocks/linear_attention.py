@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.delta_rule import DeltaRule
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
@@ -16,7 +17,7 @@ ROLE = "linear-attention"
 
 
 @dataclass(frozen=True)
-class GatedDeltaNet:
+class GatedDeltaNet(Block, without=("constants", "cache")):
     """Gated delta net (Qwen3-Next, Qwen3.5): S ← α S (1 − β k kᵀ) + β v kᵀ, read by the query, a head at a time.
 
     Queries and keys have `key_heads`, values (and so the memory) `value_heads`; a key head serves several value heads.
@@ -53,6 +54,10 @@ class GatedDeltaNet:
         keys = (self.key_heads, self.key_dim)
         return (keys, keys, (self.value_heads, self.value_dim))
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, scan_chunk=self.chunk)
+
     def weights(self) -> tuple[Weight, ...]:
         values = ((self.value_heads, self.value_dim),)
         by_head = whole(0, self.value_heads)
@@ -88,7 +93,7 @@ class GatedDeltaNet:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_qwen3_next.Qwen3NextGatedDeltaNet with the chunked rule in PyTorch."""
-        keys, heads = -(-self.key_heads // p.tp), -(-self.value_heads // p.tp)
+        keys, heads = -(-self.key_heads // p.degrees.tp), -(-self.value_heads // p.degrees.tp)
         mixed, z, b, a = self._project(t, p, x, keys, heads)
         channels = 2 * keys * self.key_dim + heads * self.value_dim
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation)
@@ -104,9 +109,9 @@ class GatedDeltaNet:
         query, key, value, rate = (ops.cast(t, y, FP32) for y in (query, key, value, rate))
         rule = DeltaRule(heads, self.key_dim, self.value_dim, self.chunk, strided)
         read = rule.play(t, p, query, key, value, decay, rate)
-        out = self._gated_norm(t, p, mixer.copied(t, read, p.compute), z, heads)
+        out = self._gated_norm(t, p, mixer.copied(t, read, p.formats.compute), z, heads)
         width = heads * self.value_dim
-        return ops.linear(t, p, "output", out, self.hidden * p.stream, width * self.hidden)
+        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden)
 
     def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var, Var, Var]:
         """Queries, keys and values for the convolution; gate z; b and a. From fused projections they are copied out."""
@@ -132,11 +137,11 @@ class GatedDeltaNet:
         """norm(x) · act(z), the gate in fp32 (Qwen3NextRMSNormGated)."""
         normed = Norm(self.value_dim).forward(t, p, x, heads)
         gate = ops.activation(t, p, ops.cast(t, z, FP32), self.activation)
-        return ops.cast(t, ops.mul(t, normed, gate), p.compute)
+        return ops.cast(t, ops.mul(t, normed, gate), p.formats.compute)
 
 
 @dataclass(frozen=True)
-class KimiDeltaAttention:
+class KimiDeltaAttention(Block, without=("constants", "cache")):
     """Kimi Linear's delta attention: a gated delta net whose decay is set for each channel of the keys, not each head.
 
     Decay and output gate come through bottlenecks of one head's width. Kept while generating, per sequence: the
@@ -158,6 +163,10 @@ class KimiDeltaAttention:
     @property
     def conv_channels(self) -> int:
         return 3 * self.inner
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
 
     def weights(self) -> tuple[Weight, ...]:
         heads = ((self.heads, self.head_dim),)

@@ -6,15 +6,15 @@ runs where the kernels of fla, mamba_ssm and causal_conv1d are not installed, an
 
 from memcalc.blocks import operations as ops
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
+from memcalc.blocks.profile import Formats, Profile
 from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
 def learned(t: Tape, p: Profile, name: str, size: float, each: int = 0) -> Var:
     """A small parameter as a tensor of its own, in fp32 where `each` says so; free in the parameters' type."""
-    bytes_each = each or p.weights
-    steps = [Step("weight", Size(fixed=size * p.weights))] if p.trained else []
-    return t.emit(name, [], Size(fixed=size), bytes_each, (), steps, trained=p.trained)
+    bytes_each = each or p.formats.weights
+    steps = [Step("weight", Size(fixed=size * p.formats.weights))] if p.method.trained else []
+    return t.emit(name, [], Size(fixed=size), bytes_each, (), steps, trained=p.method.trained)
 
 
 def exponential(t: Tape, x: Var, name: str = "exp") -> Var:
@@ -55,19 +55,19 @@ def view(t: Tape, x: Var, elements: Size, name: str = "part") -> Var:
 def plus_weight(t: Tape, p: Profile, x: Var, name: str, size: float, each: int) -> Var:
     """x + a learned vector: saves nothing; the vector's gradient is a sum."""
     steps = [Step("share")] if x.each == each else [Step("input", x.bytes)]
-    if p.trained:
-        steps.append(Step("weight", Size(fixed=size * p.weights)))
-    return t.emit(name, [x], x.elements, each, (), steps, trained=p.trained)
+    if p.method.trained:
+        steps.append(Step("weight", Size(fixed=size * p.formats.weights)))
+    return t.emit(name, [x], x.elements, each, (), steps, trained=p.method.trained)
 
 
 def times_weight(t: Tape, p: Profile, x: Var, name: str, size: float) -> Var:
     """x · a learned fp32 vector: saves x; the vector's gradient is summed from a full product."""
     full = x.elements * FP32
     steps = [Step("temp", full)] * (x.each != FP32)
-    if p.trained:
-        steps += [Step("temp", full), Step("weight", Size(fixed=size * p.weights))]
-    saves = [x] if p.trained else []
-    return t.emit(name, [x], x.elements, FP32, saves, [*steps, Step("input", x.bytes)], trained=p.trained)
+    if p.method.trained:
+        steps += [Step("temp", full), Step("weight", Size(fixed=size * p.formats.weights))]
+    saves = [x] if p.method.trained else []
+    return t.emit(name, [x], x.elements, FP32, saves, [*steps, Step("input", x.bytes)], trained=p.method.trained)
 
 
 def outer(t: Tape, a: Var, b: Var, elements: Size) -> Var:
@@ -90,8 +90,8 @@ def select_factors(a: Var, b: Var) -> list[Var]:
 def product(t: Tape, p: Profile, a: Var, b: Var, elements: Size, depth: Size, name: str = "matrix product") -> Var:
     """a @ b, each element a sum over `depth` (of the sequence where it has a token part): saves both; autocast casts them."""
     t.multiply(name, _work(elements, depth), a.grad + b.grad)
-    if p.autocast:
-        a, b = ops.cast(t, a, p.compute), ops.cast(t, b, p.compute)
+    if p.formats.autocast:
+        a, b = ops.cast(t, a, p.formats.compute), ops.cast(t, b, p.formats.compute)
     each = max(a.each, b.each)
     return t.emit(name, [a, b], elements, each, select_factors(a, b))
 
@@ -103,7 +103,7 @@ def _work(elements: Size, depth: Size) -> Size:
 
 def contraction(t: Tape, p: Profile, a: Var, b: Var, elements: Size, depth: float, name: str = "contraction") -> Var:
     """einsum over permuted dimensions: its matrix product works on contiguous copies of both."""
-    each = p.compute if p.autocast else 0
+    each = p.formats.compute if p.formats.autocast else 0
     return product(t, p, copied(t, a, each), copied(t, b, each), elements, Size(fixed=depth), name)
 
 
@@ -114,15 +114,15 @@ def convolution(t: Tape, p: Profile, x: Var, kernel: int, channels: int, activat
     columns a sequence, is left out here.
     """
     # the code casts to the weight's type, autocast back from it: a contiguous copy either way
-    x_used = ops.cast(t, ops.cast(t, x, p.weights), p.compute) if p.autocast else x
-    t.multiply("convolution", Size(token=2 * kernel * channels), x.grad + p.trained)
+    x_used = ops.cast(t, ops.cast(t, x, p.formats.weights), p.formats.compute) if p.formats.autocast else x
+    t.multiply("convolution", Size(token=2 * kernel * channels), x.grad + p.method.trained)
     steps = [Step("input", x_used.bytes)]
-    if p.trained:
-        steps += [Step("weight", Size(fixed=size * p.weights)) for size in (channels * kernel, channels * bias) if size]
-    saves = [x_used] if p.trained else []
-    if p.autocast and p.weights != p.compute:
-        saves.append(Var(Size(fixed=channels * kernel), p.compute, False, f"{t.path}/convolution weight cast"))
-    padded = t.emit("convolution", [x_used], x.elements, x_used.each, saves, steps, trained=p.trained)
+    if p.method.trained:
+        steps += [Step("weight", Size(fixed=size * p.formats.weights)) for size in (channels * kernel, channels * bias) if size]
+    saves = [x_used] if p.method.trained else []
+    if p.formats.autocast and p.formats.weights != p.formats.compute:
+        saves.append(Var(Size(fixed=channels * kernel), p.formats.compute, False, f"{t.path}/convolution weight cast"))
+    padded = t.emit("convolution", [x_used], x.elements, x_used.each, saves, steps, trained=p.method.trained)
     cut = t.emit("cut", [padded], padded.elements, padded.each)
     cut.whole = padded
     return ops.cast(t, ops.activation(t, p, cut, activation), x.each) if activation else cut
@@ -130,7 +130,7 @@ def convolution(t: Tape, p: Profile, x: Var, kernel: int, channels: int, activat
 
 def root_mean_square(t: Tape, x32: Var, groups: float) -> Var:
     """x / √mean(x²) over `groups` vectors a token, in fp32: keeps x and the reciprocal roots."""
-    return Norm(0, affine=False).forward(t, Profile(compute=FP32, weights=FP32), x32, groups)
+    return Norm(0, affine=False).forward(t, Profile(formats=Formats(FP32, FP32)), x32, groups)
 
 
 def unit_length(t: Tape, x32: Var, groups: float) -> Var:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Size, Step, Tape, Var
@@ -13,7 +14,7 @@ LEARNED = {"xielu": ("alpha_p", "alpha_n")}
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(Block, without=("constants", "cache", "state")):
     """down(act(gate(x)) * up(x)) when gated, else down(act(up(x)))."""
 
     hidden: int
@@ -27,6 +28,10 @@ class MLP:
     inner_dropout: float = 0.0  # before the down projection
     dropout: float = 0.0  # after it
     role: str = "mlp"
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(feed_forward=self.intermediate, gated=self.gated)
 
     def weights(self) -> tuple[Weight, ...]:
         pieces = (self.intermediate, 1)
@@ -46,7 +51,7 @@ class MLP:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block: gate and up (or one fused matrix), activation, product, down."""
-        width = -(-self.intermediate // p.tp)
+        width = -(-self.intermediate // p.degrees.tp)
         if self.gated:
             product = self._gated(t, p, x, width)
         else:
@@ -54,7 +59,9 @@ class MLP:
             product = ops.activation(t, p, up, self.activation)
         product = ops.dropout(t, p, product, self.inner_dropout)
         bias = self.bias if self.down_bias is None else self.down_bias
-        down = ops.linear(t, p, "down", product, self.hidden * p.stream, self.hidden * width, bias=bias, bias_size=self.hidden)
+        down = ops.linear(
+            t, p, "down", product, self.hidden * p.degrees.stream, self.hidden * width, bias=bias, bias_size=self.hidden
+        )
         return ops.dropout(t, p, down, self.dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Shape, Weight
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Block, without=("constants", "cache", "state", "traits")):
     """A normalisation over the last dimension.
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
@@ -41,15 +42,15 @@ class Norm:
 
     def forward(self, t: Tape, p: Profile, x: Var, groups: float = 0) -> Var:
         """Normalise x, `groups` vectors of `size` a token (heads, for a query-key norm; default: the residual stream)."""
-        groups = groups or p.stream
+        groups = groups or p.degrees.stream
         if self.kind == "layer" or p.kernels.fused_norm:
-            return self._fused(t, p, ops.cast(t, x, FP32) if p.autocast and not self._is_rms else x, groups)
+            return self._fused(t, p, ops.cast(t, x, FP32) if p.formats.autocast and not self._is_rms else x, groups)
         if self.kind == "layer-upcast":
             return ops.cast(t, self._fused(t, p, ops.cast(t, x, FP32), groups), x.each)
         if self.kind == "layer-around-1":
-            made = 2 if p.autocast else 1  # autocast's copy of the shift is new too
-            scale = Var(Size(fixed=made * self._scale_size), p.compute, False, f"{t.path}/weight + 1")
-            return self._fused(t, p, ops.cast(t, x, p.compute), groups, scale)
+            made = 2 if p.formats.autocast else 1  # autocast's copy of the shift is new too
+            scale = Var(Size(fixed=made * self._scale_size), p.formats.compute, False, f"{t.path}/weight + 1")
+            return self._fused(t, p, ops.cast(t, x, p.formats.compute), groups, scale)
         if self.kind == "layer-wide":
             return self._centred(t, p, x, groups)
         return self._written_out(t, p, x, groups)
@@ -63,9 +64,9 @@ class Norm:
         count = 1 if self._is_rms else 2
         statistics = [Var(Size(token=groups), FP32, False, f"{t.path}/statistic {i}") for i in range(count)]
         steps = [Step("input", x.bytes)]
-        trained = p.trained and self.affine
+        trained = p.method.trained and self.affine
         if trained:
-            steps += [Step("weight", Size(fixed=w.parameters * p.weights)) for w in self.weights()]
+            steps += [Step("weight", Size(fixed=w.parameters * p.formats.weights)) for w in self.weights()]
         return t.emit("norm", [x], x.elements, x.each, [x, *statistics, *also], steps, trained=trained)
 
     def _centred(self, t: Tape, p: Profile, x: Var, groups: float) -> Var:
@@ -83,7 +84,7 @@ class Norm:
         steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
         normed = t.emit("normalised", [apart[1], rsqrt], elements, FP32, [apart[1], rsqrt], steps)
         scaled = ops.scale_by_weight(t, p, normed, self._scale_size, FP32)
-        if p.weights != FP32 and scaled.grad:
+        if p.formats.weights != FP32 and scaled.grad:
             scale = Var(Size(fixed=self._scale_size), FP32, False, f"{t.path}/weight in fp32")
             t.nodes[-1].saves = (*t.nodes[-1].saves, scale)
         return ops.cast(t, scaled, x.each)
@@ -106,21 +107,21 @@ class Norm:
         if self.kind == "rms-zero-centred":  # Gemma: (1 + weight) in fp32, the product cast back
             return self._by_fp32_weight(t, p, x, normed, "1 + weight")
         if self.kind == "rms-fp32" and self.affine:
-            return self._by_fp32_weight(t, p, x, normed, "weight in fp32" if p.weights != FP32 else "")
+            return self._by_fp32_weight(t, p, x, normed, "weight in fp32" if p.formats.weights != FP32 else "")
         if self.kind == "rms-wide":
-            return ops.cast(t, ops.scale_by_weight(t, p, normed, self._scale_size, p.weights), x.each)
+            return ops.cast(t, ops.scale_by_weight(t, p, normed, self._scale_size, p.formats.weights), x.each)
         normed = ops.cast(t, normed, x.each)
         if not self.affine:
             return normed
-        return ops.scale_by_weight(t, p, normed, self._scale_size, p.weights)
+        return ops.scale_by_weight(t, p, normed, self._scale_size, p.formats.weights)
 
     def _by_fp32_weight(self, t: Tape, p: Profile, x: Var, normed: Var, copy: str) -> Var:
         """The product with a weight in fp32, which is a tensor of its own where `copy` names one; cast back."""
         saves = [normed, Var(Size(fixed=self.size), FP32, False, f"{t.path}/{copy}")] if copy else [normed]
         steps = [Step("input", normed.bytes, 0)]
-        if p.trained:
-            steps += [Step("temp", normed.bytes), Step("weight", Size(fixed=self.size * p.weights))]
-        scaled = t.emit("scaled", [normed], normed.elements, FP32, saves, steps, trained=p.trained)
+        if p.method.trained:
+            steps += [Step("temp", normed.bytes), Step("weight", Size(fixed=self.size * p.formats.weights))]
+        scaled = t.emit("scaled", [normed], normed.elements, FP32, saves, steps, trained=p.method.trained)
         return ops.cast(t, scaled, x.each)
 
     @property

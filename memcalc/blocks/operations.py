@@ -22,50 +22,52 @@ def linear(
     input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters, they save what they need.
     `frozen`: W alone has no gradient, its bias may have one.
     """
-    w, x_used, trained = Size(fixed=weight), x, p.trained and not frozen
+    w, x_used, trained = Size(fixed=weight), x, p.method.trained and not frozen
     t.multiply(name, Size(token=2 * weight * used), x.grad + trained)
-    if p.fake_quantised and not frozen:
+    if p.method.fake_quantised and not frozen:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
-    if p.autocast:
-        x_used = cast(t, x, p.compute)
+    if p.formats.autocast:
+        x_used = cast(t, x, p.formats.compute)
         inputs = [x_used]
     if trained:
         saves.append(_saved_input(t, p, x_used))
     steps: list[Step] = []
-    if bias and p.trained:
-        steps.append(Step("weight", Size(fixed=bias_size * p.weights)))
-    if p.autocast and p.weights != p.compute:
+    if bias and p.method.trained:
+        steps.append(Step("weight", Size(fixed=bias_size * p.formats.weights)))
+    if p.formats.autocast and p.formats.weights != p.formats.compute:
         # the cast copy is kept for the backward; its 16-bit gradient is cast back by a node of its own
-        backward = [Step("weight", w * p.weights)]
-        copy = t.emit(f"{name} weight cast", [], w, p.compute, (), backward, trained=trained)
+        backward = [Step("weight", w * p.formats.weights)]
+        copy = t.emit(f"{name} weight cast", [], w, p.formats.compute, (), backward, trained=trained)
         inputs.append(copy)
         saves.append(copy)
         steps.append(Step("input", copy.bytes, 1))
     elif trained:
-        steps.append(Step("weight", w * p.weights))
-    if p.quantised and not p.trained:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
-        steps.append(Step("temp", w * p.compute))
+        steps.append(Step("weight", w * p.formats.weights))
+    if (
+        p.method.quantised and not p.method.trained
+    ):  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
+        steps.append(Step("temp", w * p.formats.compute))
         saves += [x_used] if p.kernels.keeps_quantised_inputs else []
     steps.append(Step("input", x_used.bytes, 0))
-    out = t.emit(name, inputs, Size(token=width), output or p.compute, saves, steps, trained=p.trained)
+    out = t.emit(name, inputs, Size(token=width), output or p.formats.compute, saves, steps, trained=p.method.trained)
     t.products.append(out)
-    return _adapted(t, p, name, x, out) if name in p.adapters else out
+    return _adapted(t, p, name, x, out) if name in p.adapters.layers else out
 
 
 def _saved_input(t: Tape, p: Profile, x: Var) -> Var:
     """The input as a matrix product saves it: itself, or its fp8 copy (Transformer Engine)."""
-    if not p.saved_input or p.saved_input == x.each:
+    if not p.formats.saved_input or p.formats.saved_input == x.each:
         return x
-    return Var(x.elements, p.saved_input, False, f"{x.label} in fp8")
+    return Var(x.elements, p.formats.saved_input, False, f"{x.label} in fp8")
 
 
 def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     """base(x) + scaling · B(A(x)): PEFT casts the input to the adapters' fp32, the sum back (peft/tuners/lora/layer.py)."""
-    rank, each = p.rank, p.adapter_each
+    rank, each = p.adapters.rank, p.adapters.itemsize
     inputs, outputs = x.elements, base.elements
-    x32 = dropout(t, p, cast(t, cast(t, x, FP32), each) if p.adapter_upcast else x, p.adapter_dropout)
-    a_weight = Size(fixed=rank * (inputs.token / p.stream if inputs.token else 0) * FP32)
+    x32 = dropout(t, p, cast(t, cast(t, x, FP32), each) if p.adapters.upcast else x, p.adapters.dropout)
+    a_weight = Size(fixed=rank * (inputs.token / p.degrees.stream if inputs.token else 0) * FP32)
     low = t.emit(f"{name} lora A", [x32], Size(token=rank), each, [x32],
                  [Step("weight", a_weight), Step("input", x32.bytes)], trained=True)  # fmt: skip
     b_weight = Size(fixed=rank * outputs.token * FP32)
@@ -74,7 +76,7 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     high = t.emit(f"{name} lora B", [low], outputs, each, [low], [Step("weight", b_weight), Step("input", low.bytes)],
                   trained=True)  # fmt: skip
     high = scale(t, high)
-    if p.magnitude:
+    if p.adapters.magnitude:
         base, high = _scaled_by_magnitude(t, name, base, high, inputs, outputs)
     return cast(t, add(t, base, high), base.each)
 
@@ -85,12 +87,12 @@ def padded_adapters(t: Tape, p: Profile, x: Var, base: Var, widths: dict[str, in
     One A for all of them; their results are copied into zeros of the full width, and index_copy's derivative keeps what it
     copied.
     """
-    adapted = {name: width for name, width in widths.items() if name in p.adapters}
+    adapted = {name: width for name, width in widths.items() if name in p.adapters.layers}
     if not adapted:
         return base
-    each, rank = base.each, p.rank * len(adapted)
-    x = dropout(t, p, x, p.adapter_dropout)
-    a_weight, b_weight = Size(fixed=rank * x.elements.token * each), Size(fixed=p.rank * sum(adapted.values()) * each)
+    each, rank = base.each, p.adapters.rank * len(adapted)
+    x = dropout(t, p, x, p.adapters.dropout)
+    a_weight, b_weight = Size(fixed=rank * x.elements.token * each), Size(fixed=p.adapters.rank * sum(adapted.values()) * each)
     low = t.emit("lora A", [x], Size(token=rank), each, [x], [Step("weight", a_weight), Step("input", x.bytes)], trained=True)
     high = t.emit("lora B", [low], Size(token=sum(adapted.values())), each, [low],
                   [Step("weight", b_weight), Step("input", low.bytes)], trained=True)  # fmt: skip
@@ -115,12 +117,14 @@ def _fake_quantised(t: Tape, p: Profile, name: str, x: Var, width: float, w: Siz
     """Quantisation-aware training: input and weight pass a straight-through quantiser that keeps a mask of one byte a
     value, and the product keeps their quantised copies (torchao/quantization/qat, _GenericFakeQuantize)."""
     x_mask = Var(x.elements, BYTE, False, f"{name} input mask")
-    x_quantised = t.emit(f"{name} input quantised", [x], x.elements, p.compute, [x_mask])
+    x_quantised = t.emit(f"{name} input quantised", [x], x.elements, p.formats.compute, [x_mask])
     w_mask = Var(w, BYTE, False, f"{name} weight mask")
-    w_quantised = t.emit(f"{name} weight quantised", [], w, p.compute, [w_mask], [Step("weight", w * p.weights)], trained=True)
+    w_quantised = t.emit(
+        f"{name} weight quantised", [], w, p.formats.compute, [w_mask], [Step("weight", w * p.formats.weights)], trained=True
+    )
     steps = [Step("input", w_quantised.bytes, 1), Step("input", x_quantised.bytes)]
     return t.emit(
-        name, [x_quantised, w_quantised], Size(token=width), p.compute, [x_quantised, w_quantised], steps, trained=True
+        name, [x_quantised, w_quantised], Size(token=width), p.formats.compute, [x_quantised, w_quantised], steps, trained=True
     )
 
 
@@ -146,14 +150,14 @@ def scale_by_weight(t: Tape, p: Profile, x: Var, size: float, each: int) -> Var:
     """x · w with a learned vector: saves x; its backward makes a full product before summing it to w's gradient."""
     out = max(x.each, each)
     steps = [Step("input", x.elements * out, 0)]
-    if p.trained:
+    if p.method.trained:
         steps += [Step("temp", x.elements * out), Step("weight", Size(fixed=size * each))]
-    return t.emit("scaled", [x], x.elements, out, [x] if p.trained else [], steps, trained=p.trained)
+    return t.emit("scaled", [x], x.elements, out, [x] if p.method.trained else [], steps, trained=p.method.trained)
 
 
 def dropout(t: Tape, p: Profile, x: Var, probability: float) -> Var:
     """Keeps a mask of one byte an element."""
-    if not (p.dropout and probability > 0):
+    if not (p.method.dropout and probability > 0):
         return x
     mask = Var(x.elements, BYTE, False, f"{t.path}/dropout mask")
     return t.emit("dropout", [x], x.elements, x.each, [mask])
@@ -206,7 +210,7 @@ def _gelu_new(t: Tape, p: Profile, x: Var) -> Var:
 
     Under autocast pow runs in fp32, so all that follows it does.
     """
-    wide = FP32 if p.autocast else x.each
+    wide = FP32 if p.formats.autocast else x.each
     half = t.emit("half", [x], x.elements, x.each)
     x32 = cast(t, x, wide)
     size = x32.bytes
@@ -226,18 +230,18 @@ def _xielu(t: Tape, p: Profile, x: Var) -> Var:
 
     Under autocast the learned α is fp32, and so is all that meets it.
     """
-    wide = FP32 if p.autocast else x.each
+    wide = FP32 if p.formats.autocast else x.each
     full = x.elements * wide
-    learned = [Step("temp", full)] if p.trained else []
+    learned = [Step("temp", full)] if p.method.trained else []
     linear_part = t.emit("beta x", [x], x.elements, x.each)
-    scaled = t.emit("alpha x", [x], x.elements, wide, [x] if p.trained else [], [*learned, Step("input", x.bytes)])
+    scaled = t.emit("alpha x", [x], x.elements, wide, [x] if p.method.trained else [], [*learned, Step("input", x.bytes)])
     upper = add(t, t.emit("alpha x²", [scaled, x], x.elements, wide, [scaled, x]), linear_part)
     below = t.emit("smaller than 0", [x], x.elements, x.each, [x], [Step("temp", x.elements), Step("input", x.bytes)])
     power = t.emit("expm1", [cast(t, below, wide)], x.elements, wide)
     if power.grad:
         t.nodes[-1].saves = (power,)
     less = t.emit("less x", [power, x], x.elements, wide, (), [Step("share"), Step("input", x.bytes, 1)])
-    lower = t.emit("alpha less", [less], x.elements, wide, [less] if p.trained else [], [*learned, Step("input", full)])
+    lower = t.emit("alpha less", [less], x.elements, wide, [less] if p.method.trained else [], [*learned, Step("input", full)])
     lower = add(t, lower, t.emit("beta x", [x], x.elements, x.each))
     side = Var(x.elements, BYTE, False, f"{t.path}/x > 0")
     return t.emit("where", [upper, lower], x.elements, wide, [side], [Step("input", full, 0), Step("input", full, 1)])

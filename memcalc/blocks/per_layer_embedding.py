@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import Profile
@@ -10,7 +11,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class PerLayerEmbedding:
+class PerLayerEmbedding(Block, without=("constants", "cache", "state")):
     """All layers' vectors at once: a lookup [vocabulary, layers × size] plus a projection of the token embedding.
 
     A lookup needs a row a token, so engines keep this table off the accelerator; the model holds it all the same.
@@ -27,6 +28,10 @@ class PerLayerEmbedding:
         """The table: a look-up multiplies nothing."""
         return self.vocabulary * self.layers * self.size
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(idle_parameters=self.idle_parameters)
+
     def weights(self) -> tuple[Weight, ...]:
         width = self.layers * self.size
         table = Weight("table", "other", (self.vocabulary, width))
@@ -42,7 +47,7 @@ class PerLayerEmbedding:
 
 
 @dataclass(frozen=True)
-class PerLayerInput:
+class PerLayerInput(Block, without=("constants", "cache", "state", "traits")):
     """x + norm(up(act(down(x)) × this layer's vector)), at the end of a layer."""
 
     hidden: int

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Tape, Var
@@ -9,7 +10,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(Block, without=("constants", "cache", "state", "traits")):
     """A bag of named weights, counted exactly."""
 
     tensors: tuple[Weight, ...]

@@ -1,10 +1,9 @@
 """Layers, entry and exit of a model played onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Layer, Named
-from memcalc.blocks.context_parallel import Exchange
+from memcalc.blocks.backward import alive, backward
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -12,22 +11,29 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add, cast
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.tape import Size, Step, Tape, Var
+from memcalc.blocks.tape import Exchange, Size, Step, Tape, Tensor, Var
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
+
+NOTHING = Tensor("", Size())
 
 
 class Played(NamedTuple):
     """What one layer adds to the timeline; sizes in bytes, as forms in tokens and pairs."""
 
-    saved: tuple[tuple[str, Size], ...]  # every tensor kept for the backward pass
+    saved: tuple[Tensor, ...]  # every tensor kept for the backward pass
     saved_bytes: Size
-    input_bytes: Size  # all that is kept under full recomputation
+    input: Tensor  # all that is kept under full recomputation
     peaks: tuple[Size, ...]  # candidates during its backward, above what all other layers hold
     gradients: float  # bytes of the parameter gradients it makes
-    chosen: Size = Size()  # what per-operation recomputation keeps beside the input
+    chosen: tuple[Tensor, ...] = ()  # what per-operation recomputation keeps beside the input
     flows: bool = True  # whether its output needs a gradient
     passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
     exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
+
+    @property
+    def input_bytes(self) -> Size:
+        return self.input.bytes
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -54,68 +60,88 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
     return out
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Played:
     """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
     if any(isinstance(block, Projection) for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
-    tape = Tape()
-    x = Var(Size(token=hidden * profile.stream), profile.residual, input_grad, "input")
+    tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
+    peaks = backward(tape, output, gradients=keep_gradients)
+    saved = tuple(var.tensor for var in tape.saved())
     if layer.bridge:
-        return _bridge(layer, profile, hidden, keep_gradients)
-    if layer.crosses:
-        tape.source = Var(x.elements * profile.source, x.each, True, "source", outside=True)
-        tape.carried.append(tape.source)
-    output = _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
-    saved = tape.saved()
-    total = tape.saved_bytes()
-    peaks = tape.backward(output, gradients=keep_gradients)
-    chosen = tape.chosen_bytes()
+        # recomputed layers keep the source as it is, whatever autocast casts it to
+        chosen = (tape.carried[-1].tensor._replace(label="bridge/source"),) if profile.formats.autocast else ()
+        inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
+        return Played(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
     played = Played(
-        tuple((var.label, var.bytes) for var in saved), total, x.bytes, peaks, _gradients(tape), chosen,
+        saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
-    return _stretched(played, profile.source) if layer.source else played
+    return _stretched(played, profile.batch.source) if layer.source else played
+
+
+@cached(256)
+def alive_in_layer(
+    layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True
+) -> tuple[Tensor, ...]:
+    """The tensors that peak number `which` of `play` consists of."""
+    tape, _, output = _onto_tape(layer, profile, hidden, input_grad)
+    tensors = alive(tape, output, which, gradients=keep_gradients)
+    return _longer_tensors(tensors, profile.batch.source) if layer.source else tensors
+
+
+@cached(32)  # a report asks again for what was just played
+def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
+    """A layer's tape, its input and its result."""
+    tape = Tape()
+    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, input_grad, "input")
+    if layer.bridge:
+        return tape, x, _bridge(tape, layer, profile, hidden)
+    if layer.crosses:
+        tape.source = Var(x.elements * profile.batch.source, x.each, True, "source", outside=True)
+        tape.carried.append(tape.source)
+    return tape, x, _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
 
 
 def _stretched(played: Played, by: float) -> Played:
     """The same over `by` times as many tokens a sequence."""
     if by == 1:
         return played
-
-    def longer(size: Size) -> Size:
-        return Size(size.token * by, size.pair * by * by, size.fixed)
-
     return played._replace(
-        saved=tuple((name, longer(size)) for name, size in played.saved), saved_bytes=longer(played.saved_bytes),
-        input_bytes=longer(played.input_bytes), peaks=tuple(longer(size) for size in played.peaks),
-        chosen=longer(played.chosen),
+        saved=_longer_tensors(played.saved, by), saved_bytes=_longer(played.saved_bytes, by),
+        input=_longer_tensors((played.input,), by)[0], peaks=tuple(_longer(size, by) for size in played.peaks),
+        chosen=_longer_tensors(played.chosen, by),
     )  # fmt: skip
 
 
-def _bridge(layer: Layer, profile: Profile, hidden: int, keep_gradients: bool) -> Played:
+def _longer(size: Size, by: float) -> Size:
+    return Size(size.token * by, size.pair * by * by, size.fixed)
+
+
+def _longer_tensors(tensors: tuple[Tensor, ...], by: float) -> tuple[Tensor, ...]:
+    if by == 1:
+        return tensors
+    return tuple(tensor._replace(elements=_longer(tensor.elements, by)) for tensor in tensors)
+
+
+def _bridge(tape: Tape, layer: Layer, profile: Profile, hidden: int) -> Var | None:
     """The encoder's exit, whose result all of the decoder's layers read, and the decoder's entry."""
-    tape = Tape()
-    source = Var(Size(token=hidden * profile.stream * profile.source), profile.residual, True, "input")
+    source = Var(Size(token=hidden * profile.degrees.stream * profile.batch.source), profile.formats.residual, True, "input")
     x: Var | None = None
     for path, block in layer.blocks:
         tape.path = path
         if isinstance(block, Embedding):
-            kept = [] if profile.autocast else [source]  # autocast: each layer keeps casts of its own
+            kept = [] if profile.formats.autocast else [source]  # autocast: each layer keeps casts of its own
             source = tape.emit("source", [source], source.elements, source.each, kept, [Step("share")])
             source.whole = tape.nodes[-1].inputs[0]
             x = _embed(block, tape, profile)
         elif x is None:
-            groups = (profile.stream * profile.source,) if isinstance(block, Norm) else ()
+            groups = (profile.degrees.stream * profile.batch.source,) if isinstance(block, Norm) else ()
             source = _forward(block, tape, profile, source, *groups)
         else:
             x = _forward(block, tape, profile, x)
     tape.carried.append(source)
-    peaks = tape.backward(x, gradients=keep_gradients)
-    saved = tuple((f"bridge/{v.label}", v.bytes) for v in tape.saved())
-    # recomputed layers keep the source as it is, whatever autocast casts it to
-    chosen = source.bytes if profile.autocast else Size()
-    return Played(saved, tape.saved_bytes(), Size(), peaks, _gradients(tape), chosen)
+    return x
 
 
 def reads_tokens(blocks: Named) -> bool:
@@ -125,7 +151,7 @@ def reads_tokens(blocks: Named) -> bool:
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for branch in branches(layer):
-        y = cast(tape, x, profile.weights) if profile.wide_stream else x
+        y = cast(tape, x, profile.formats.weights) if profile.formats.wide_stream else x
         closing = branch[-1] if layer.normalises_sum else None
         if closing:
             branch = branch[:-1]
@@ -157,18 +183,35 @@ def _parallel(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
 class PlayedExit(NamedTuple):
     """Final norm, head and loss."""
 
-    saved: tuple[tuple[str, Size], ...]
+    saved: tuple[Tensor, ...]
     saved_bytes: Size
     loss_held: Size  # alive in the loss beside what is saved
     peaks: tuple[Size, ...]
     gradients: float
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
     """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
+    tape, output, held = _exit_onto_tape(blocks, profile, hidden)
+    peaks = backward(tape, output, gradients=keep_gradients)
+    return PlayedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
+
+
+@cached(256)
+def alive_in_exit(
+    blocks: Named, profile: Profile, hidden: int, which: int, *, keep_gradients: bool = True
+) -> tuple[Tensor, ...]:
+    """The tensors that peak number `which` of `play_exit` consists of."""
+    tape, output, _ = _exit_onto_tape(blocks, profile, hidden)
+    return alive(tape, output, which, gradients=keep_gradients)
+
+
+@cached(32)
+def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
+    """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
     tape = Tape()
-    x = Var(Size(token=hidden * profile.stream), profile.residual, True, "input")
+    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path
@@ -178,27 +221,37 @@ def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: b
                 held = held + x.bytes
         else:
             x = output = _forward(block, tape, profile, x)
-    if held != Size():
-        output = None
-    peaks = tape.backward(output, gradients=keep_gradients)
-    return PlayedExit(tuple((v.label, v.bytes) for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
+    return tape, output if held == Size() else None, held
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) -> Played:
     """The embedding and what follows it before the first layer."""
+    tape, x = _entry_onto_tape(blocks, profile)
+    peaks = backward(tape, x, gradients=keep_gradients)
+    saved = tuple(v.tensor for v in tape.saved() if v is not x)  # the first layer keeps its input
+    total = Size()
+    for tensor in saved:
+        total = total + tensor.bytes
+    return Played(saved, total, NOTHING, peaks, _gradients(tape), flows=x.grad)
+
+
+@cached(256)
+def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradients: bool = True) -> tuple[Tensor, ...]:
+    """The tensors that peak number `which` of `play_entry` consists of."""
+    tape, x = _entry_onto_tape(blocks, profile)
+    return alive(tape, x, which, gradients=keep_gradients)
+
+
+@cached(32)
+def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
     tape = Tape()
     x: Var | None = None
     for path, block in blocks:
         tape.path = path
         x = _embed(block, tape, profile) if x is None else _forward(block, tape, profile, x)
     assert x is not None
-    peaks = tape.backward(x, gradients=keep_gradients)
-    saved = tuple((v.label, v.bytes) for v in tape.saved() if v is not x)  # the first layer keeps its input
-    total = Size()
-    for _, size in saved:
-        total = total + size
-    return Played(saved, total, Size(), peaks, _gradients(tape), flows=x.grad)
+    return tape, x
 
 
 def _gradients(tape: Tape) -> float:
@@ -209,7 +262,7 @@ def _forward(block: Any, tape: Tape, profile: Profile, x: Var, *groups: float) -
     """Play one block; what cannot play is refused by name."""
     if isinstance(block, Embedding) and not block.vocabulary:
         return block.positioned(tape, profile, x)
-    if not hasattr(block, "forward") or isinstance(block, Embedding):
+    if isinstance(block, Embedding):
         raise Unsupported(f"training through {type(block).__name__} blocks is not modelled")
     out: Var = block.forward(tape, profile, x, *groups)
     return out

@@ -69,56 +69,92 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-class Profile(NamedTuple):
-    """Facts of one execution. Bytes are of one element."""
+class Formats(NamedTuple):
+    """Bytes of one element, and who casts."""
 
     compute: int = HALF  # activations and matrix products
     weights: int = HALF  # the parameters as the layer sees them
     autocast: bool = False  # weights and inputs of matrix products are cast, the rest follows their types
-    attention: str = "sdpa"  # eager, sdpa or flash
-    core_kept: bool = True  # False: attention's scores and probabilities are recomputed (Megatron's selective)
-    kernels: Kernels = KERNELS["eager"]
-    composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
-    loss: str = "full"  # key of LOSSES
-    length: int = 0  # tokens of a sequence where some scan keeps more or less of its first or last chunk, else 0
-    masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
-    trained: bool = True  # weights need gradients
-    frozen_embeddings: bool = False  # but what is looked up by token or position does not, nor a head tied to it
-    leaf: bool = False  # the embedded tokens are a leaf of their own, so that a gradient flows behind frozen embeddings
-    adapters: tuple[str, ...] = ()  # linear layers with low-rank adapters, by the last part of their path
-    rank: int = 0  # of the adapters
-    magnitude: bool = False  # the adapters are DoRA's: a learned magnitude scales the normalised sum
-    fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
-    adapter_each: int = FP32  # the type adapters compute in: their own, or autocast's
-    adapter_upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
-    adapter_dropout: float = 0.0  # on the adapters' input
-    quantised: bool = False  # frozen matrices are dequantised for each product
-    saved_input: int = 0  # bytes of a matrix product's saved input where it differs from compute (fp8)
-    tp: int = 1
-    ep: int = 1
-    etp: int = 1
-    cp: int = 1
-    cp_kind: str = "ring"  # ring, all-gather or all-to-all
-    expert_imbalance: float = 1.0  # rows on the busiest expert-parallel rank over the average
-    capacity_factor: float = 0.0  # bounds the rows of an expert to so much of an even share; 0: no bound
-    pad_to_capacity: bool = False  # every expert computes as many rows as its capacity
-    routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
-    sequence_parallel: bool = False
-    source: float = 1.0  # tokens of the encoder for each token of the decoder
-    batch: int = 1  # sequences of a micro-batch, where a model has something that all of them share
+    saved_input: int = 0  # of a matrix product's saved input where it differs from compute (fp8)
     wide_stream: bool = False  # the residual stream is fp32 without autocast too (Mamba's residual_in_fp32)
-    dropout: bool = True  # training mode: dropouts with p > 0 keep masks
 
     @property
     def residual(self) -> int:
         """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it."""
         return FP32 if self.autocast or self.wide_stream else self.compute
 
-    def padding(self, chunk: int) -> float:
-        """How many times the sequence's tokens a scan over chunks of `chunk` tokens computes."""
-        return -(-self.length // chunk) * chunk / self.length if self.length else 1.0
+
+class MethodTraits(NamedTuple):
+    """What is trained."""
+
+    trained: bool = True  # weights need gradients
+    frozen_embeddings: bool = False  # but what is looked up by token or position does not, nor a head tied to it
+    leaf: bool = False  # the embedded tokens are a leaf of their own, so that a gradient flows behind frozen embeddings
+    fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
+    quantised: bool = False  # frozen matrices are dequantised for each product
+    dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+
+
+class Adapters(NamedTuple):
+    """Low-rank adapters beside frozen matrices."""
+
+    layers: tuple[str, ...] = ()  # linear layers that have them, by the last part of their path
+    rank: int = 0
+    magnitude: bool = False  # DoRA's: a learned magnitude scales the normalised sum
+    itemsize: int = FP32  # of the type they compute in: their own, or autocast's
+    upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
+    dropout: float = 0.0  # on their input
+
+
+class Degrees(NamedTuple):
+    """Over how many ranks a layer is spread, and how."""
+
+    tp: int = 1
+    ep: int = 1
+    etp: int = 1
+    cp: int = 1
+    cp_kind: str = "ring"  # ring, all-gather or all-to-all
+    sequence_parallel: bool = False
 
     @property
     def stream(self) -> float:
         """The share of the tokens outside tensor-parallel regions that one rank holds (norms, dropouts, residual)."""
         return 1 / self.tp if self.sequence_parallel else 1.0
+
+
+class ExpertLoad(NamedTuple):
+    """How rows spread over experts."""
+
+    imbalance: float = 1.0  # rows on the busiest expert-parallel rank over the average
+    capacity_factor: float = 0.0  # bounds the rows of an expert to so much of an even share; 0: no bound
+    padded: bool = False  # every expert computes as many rows as its capacity
+
+
+class Batch(NamedTuple):
+    """What blocks must know of batch and length. It stays as it is where they need not, so that runs share what is played."""
+
+    sequences: int = 1  # of a micro-batch, where a model has something that all of them share
+    length: int = 0  # tokens of a sequence where some scan keeps more or less of its first or last chunk, else 0
+    masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
+    source: float = 1.0  # tokens of the encoder for each token of the decoder
+    routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
+
+    def padding(self, chunk: int) -> float:
+        """How many times the sequence's tokens a scan over chunks of `chunk` tokens computes."""
+        return -(-self.length // chunk) * chunk / self.length if self.length else 1.0
+
+
+class Profile(NamedTuple):
+    """Facts of one execution."""
+
+    kernels: Kernels = KERNELS["eager"]
+    attention: str = "sdpa"  # eager, sdpa or flash
+    core_kept: bool = True  # False: attention's scores and probabilities are recomputed (Megatron's selective)
+    composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
+    loss: str = "full"  # key of LOSSES
+    formats: Formats = Formats()
+    method: MethodTraits = MethodTraits()
+    adapters: Adapters = Adapters()
+    degrees: Degrees = Degrees()
+    load: ExpertLoad = ExpertLoad()
+    batch: Batch = Batch()

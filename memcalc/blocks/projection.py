@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import Tape, Var
@@ -10,7 +11,7 @@ from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(Block, without=("constants", "cache", "state", "traits")):
     """act(W x + b), W [outputs, inputs].
 
     `merge`: that many neighbouring tokens are concatenated into one input first (patch mergers), so the tokens after it
@@ -36,5 +37,5 @@ class Projection:
         if self.merge > 1:
             raise Unsupported("training with projections that merge neighbouring tokens is not modelled")
         matrix = self.inputs * self.outputs
-        x = ops.linear(t, p, "weight", x, self.outputs * p.stream, matrix, bias=self.bias, bias_size=self.outputs)
+        x = ops.linear(t, p, "weight", x, self.outputs * p.degrees.stream, matrix, bias=self.bias, bias_size=self.outputs)
         return ops.activation(t, p, x, self.activation) if self.activation else x

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
@@ -13,7 +14,7 @@ ROLE = "state-space"
 
 
 @dataclass(frozen=True)
-class RGLRU:
+class RGLRU(Block, without=("constants", "cache")):
     """Griffin's recurrent block (RecurrentGemma): a branch through convolution and RG-LRU, gated by a second branch.
 
     The real-gated linear recurrent unit is h ← a h + √(1 − a²) (i x), where a (recurrence) and i (input) are gates
@@ -35,6 +36,10 @@ class RGLRU:
     @property
     def _sections(self) -> Sections:
         return ((self.heads, self.width // self.heads),)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads)
 
     def weights(self) -> tuple[Weight, ...]:
         block = self.width // self.heads
@@ -64,20 +69,20 @@ class RGLRU:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_recurrent_gemma.RecurrentGemmaRecurrentBlock, a loop over tokens."""
-        width = -(-self.heads // p.tp) * (self.width // self.heads)
+        width = -(-self.heads // p.degrees.tp) * (self.width // self.heads)
         matrix = self.hidden * width
         y = ops.activation(t, p, ops.linear(t, p, "y", x, width, matrix, bias=True, bias_size=width), self.activation)
         mixed = ops.linear(t, p, "x", x, width, matrix, bias=True, bias_size=width)
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, width, "", bias=True)
         read = self._unit(t, p, mixed, width)
         out = ops.mul(t, read, y)
-        return ops.linear(t, p, "output", out, self.hidden * p.stream, matrix, bias=True, bias_size=self.hidden)
+        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, matrix, bias=True, bias_size=self.hidden)
 
     def _unit(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         """The linear recurrent unit (RecurrentGemmaRglru): h ← a h + √(1 − a²) (i x)."""
         rows = mixer.copied(t, x)  # by head
         input_gate, gate = (ops.sigmoid(t, mixer.copied(t, self._gate(t, p, rows, name, width))) for name in ("i", "a"))
-        rate = mixer.softplus(t, mixer.learned(t, p, "recurrence", width, FP32 if p.autocast else 0))
+        rate = mixer.softplus(t, mixer.learned(t, p, "recurrence", width, FP32 if p.formats.autocast else 0))
         logarithm = mixer.outer(t, ops.scale(t, gate), rate, gate.elements)
         decay, squared = mixer.exponential(t, logarithm), mixer.exponential(t, ops.scale(t, logarithm))
         gated = ops.mul(t, x, input_gate)
@@ -100,7 +105,7 @@ class RGLRU:
 
 
 @dataclass(frozen=True)
-class ShortConvolution:
+class ShortConvolution(Block, without=("constants", "cache")):
     """LFM2's mixer: C ⊙ conv(B ⊙ x), with B, C and x from one projection. Its state is the convolution's."""
 
     hidden: int
@@ -110,6 +115,10 @@ class ShortConvolution:
     @property
     def conv_channels(self) -> int:
         return self.hidden
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True)
 
     def weights(self) -> tuple[Weight, ...]:
         third = (self.hidden, 1)
@@ -125,11 +134,11 @@ class ShortConvolution:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_lfm2.Lfm2ShortConv."""
-        channels = -(-self.hidden // p.tp)
+        channels = -(-self.hidden // p.degrees.tp)
         joined = ops.linear(t, p, "in", x, 3 * channels, 3 * channels * self.hidden, bias=self.bias, bias_size=3 * channels)
         before, after, value = (mixer.view(t, joined, Size(token=channels)) for _ in range(3))
         mixed = mixer.convolution(t, p, ops.mul(t, before, value), self.conv_kernel, channels, "", bias=self.bias)
         rows = mixer.copied(t, ops.mul(t, after, mixed))
         return ops.linear(
-            t, p, "output", rows, self.hidden * p.stream, channels * self.hidden, bias=self.bias, bias_size=self.hidden
+            t, p, "output", rows, self.hidden * p.degrees.stream, channels * self.hidden, bias=self.bias, bias_size=self.hidden
         )

@@ -2,20 +2,42 @@
 
 from dataclasses import dataclass
 
-from memcalc.blocks.ledger import Block, Weight
+from memcalc.blocks.block import Block, Traits
+from memcalc.blocks.ledger import Buffer, Cache, Weight
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.state import StateTensor
 from memcalc.blocks.tape import Tape, Var
 from memcalc.errors import Unsupported
 
 
 @dataclass(frozen=True)
-class Reused:
+class Reused(Block):
     """Stored once, in the layer that has `block` itself; computed, and its activations and cache kept, here too."""
 
     block: Block
 
     def weights(self) -> tuple[Weight, ...]:
         return ()
+
+    def constants(self) -> tuple[Buffer, ...]:
+        return self.block.constants()
+
+    def cache(self) -> tuple[Cache, ...]:
+        return self.block.cache()
+
+    def read_caches(self) -> tuple[tuple[Cache, bool], ...]:
+        return self.block.read_caches()
+
+    def state(self) -> tuple[StateTensor, ...]:
+        return self.block.state()
+
+    @property
+    def traits(self) -> Traits:
+        return self.block.traits
+
+    @property
+    def computed(self) -> Block:
+        return self.block
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Refused: what autograd keeps here has not been checked against PyTorch."""

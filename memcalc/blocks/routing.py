@@ -4,15 +4,14 @@ ROUTINGS is the table of what is known: which scores, in which type, taken befor
 beside the experts themselves, but wide models with hundreds of experts keep a few fp32 scores for each of them.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from memcalc.blocks import operations as ops
+from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
+from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
-
-if TYPE_CHECKING:
-    from memcalc.blocks.experts import Experts
 
 
 class Routing(NamedTuple):
@@ -48,85 +47,110 @@ ROUTINGS = {
 }
 
 
-def route(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
+class Router(NamedTuple):
+    """What chooses `top_k` of the experts for each token."""
+
+    hidden: int
+    experts: int
+    top_k: int
+    # It may also choose these, which return their input (LongCat). transformers allocates a gate and up matrix for each all
+    # the same, which nothing reads.
+    identity_experts: int = 0
+    routing: str = "softmax"  # a row of ROUTINGS
+    normalised: bool = True  # the chosen experts' weights are divided by their sum
+    bias: bool = False
+    bias_trained: bool = True  # DeepSeek's correction bias is a buffer, not a parameter
+    hashed: bool = False  # a fixed table [vocabulary, top_k] picks the experts (DeepSeek V4's first layers)
+    extras: tuple[Weight, ...] = ()  # further learned scales
+
+    @property
+    def choices(self) -> int:
+        return self.experts + self.identity_experts
+
+    def weights(self) -> tuple[Weight, ...]:
+        bias = self.bias and self.bias_trained
+        return linear("router", "router", self.hidden, self.choices, bias=bias) + self.extras
+
+
+def route(t: Tape, p: Profile, router: Router, x: Var) -> Var:
     """The weights of the chosen experts, `top_k` a token."""
-    if e.routing == "sparse-mixer":
-        return _sparse_mixer(t, p, e, x)
-    if e.routing not in ROUTINGS:
-        raise Unsupported(f"training with the {e.routing!r} router is not modelled")
-    routing = ROUTINGS[e.routing]
+    if router.routing == "sparse-mixer":
+        return _sparse_mixer(t, p, router, x)
+    if router.routing not in ROUTINGS:
+        raise Unsupported(f"training with the {router.routing!r} router is not modelled")
+    routing = ROUTINGS[router.routing]
     if routing.without_autocast:
-        p = p._replace(autocast=False)
-    logits = _logits(t, p, e, x, routing)
+        p = revised(p, autocast=False)
+    logits = _logits(t, p, router, x, routing)
     if routing.chosen_only:
         each = FP32 if routing.wide_scores else logits.each
-        weights = _scores(t, p, routing, _choose(t, p, e, ops.cast(t, logits, each), "top-k"))
+        weights = _scores(t, p, routing, _choose(t, p, router, ops.cast(t, logits, each), "top-k"))
     else:
-        weights = _choose(t, p, e, _scores(t, p, routing, logits), "gather" if routing.corrected else "top-k")
-        if e.normalised:
-            weights = _normalised(t, e, weights, routing.in_place)
-    return weights if routing.wide_weights else ops.cast(t, weights, x.each if routing.without_autocast else p.compute)
+        weights = _choose(t, p, router, _scores(t, p, routing, logits), "gather" if routing.corrected else "top-k")
+        if router.normalised:
+            weights = _normalised(t, router, weights, routing.in_place)
+    return weights if routing.wide_weights else ops.cast(t, weights, x.each if routing.without_autocast else p.formats.compute)
 
 
-def scattered_scores(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
+def scattered_scores(t: Tape, p: Profile, router: Router, x: Var) -> Var:
     """One score for every expert and token, zero for those not chosen (modeling_llama4.Llama4Router)."""
-    logits = _logits(t, p, e, x, ROUTINGS["softmax"])
-    chosen = _choose(t, p, e, logits, "top-k", choice := _choice(t, p, e))
+    logits = _logits(t, p, router, x, ROUTINGS["softmax"])
+    chosen = _choose(t, p, router, logits, "top-k", choice := _choice(t, p, router))
     scattered = t.emit("scattered", [chosen], logits.elements, logits.each, [choice])
     scores = ops.cast(t, ops.sigmoid(t, ops.cast(t, scattered, FP32)), logits.each)
     return t.emit("contiguous", [scores], scores.elements, scores.each)
 
 
-def _logits(t: Tape, p: Profile, e: "Experts", x: Var, routing: Routing) -> Var:
+def _logits(t: Tape, p: Profile, router: Router, x: Var, routing: Routing) -> Var:
     """One logit an expert. A wide product casts input and matrix to fp32; autocast casts them back."""
-    choices = e.experts + e.identity_experts
-    if routing.wide_product and not p.autocast:  # what autocast does to 16 bits is done here to fp32
-        p = p._replace(autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.weights)
-    bias = e.router_bias and e.router_bias_trained
-    return ops.linear(t, p, "router", x, choices * p.stream, e.hidden * choices, bias=bias, bias_size=choices)
+    choices = router.choices
+    if routing.wide_product and not p.formats.autocast:  # what autocast does to 16 bits is done here to fp32
+        p = revised(p, autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.formats.weights)
+    bias = router.bias and router.bias_trained
+    return ops.linear(t, p, "router", x, choices * p.degrees.stream, router.hidden * choices, bias=bias, bias_size=choices)
 
 
 def _scores(t: Tape, p: Profile, routing: Routing, logits: Var) -> Var:
     """Softmax (always in fp32 under autocast) or sigmoid; a wide product's logits keep the type that it left them in."""
     if routing.scores == "softmax":
-        return ops.softmax(t, logits, FP32 if routing.wide_scores or p.autocast else logits.each)
+        return ops.softmax(t, logits, FP32 if routing.wide_scores or p.formats.autocast else logits.each)
     return ops.sigmoid(t, logits if routing.wide_product else ops.cast(t, logits, FP32))
 
 
-def _choice(t: Tape, p: Profile, e: "Experts") -> Var:
+def _choice(t: Tape, p: Profile, router: Router) -> Var:
     """The numbers of the chosen experts."""
-    return Var(Size(token=e.top_k * p.stream), INT64, False, f"{t.path}/choice")
+    return Var(Size(token=router.top_k * p.degrees.stream), INT64, False, f"{t.path}/choice")
 
 
-def _choose(t: Tape, p: Profile, e: "Experts", scores: Var, name: str, choice: Var | None = None) -> Var:
+def _choose(t: Tape, p: Profile, router: Router, scores: Var, name: str, choice: Var | None = None) -> Var:
     """topk or gather: keeps the choice, and its backward scatters into zeros."""
-    choice = choice or _choice(t, p, e)
+    choice = choice or _choice(t, p, router)
     steps = [Step("temp", scores.bytes), Step("input", scores.bytes)]
     return t.emit(name, [scores], choice.elements, scores.each, [choice], steps)
 
 
-def _normalised(t: Tape, e: "Experts", weights: Var, in_place: bool) -> Var:
+def _normalised(t: Tape, router: Router, weights: Var, in_place: bool) -> Var:
     """weights / their sum. In place, a copy of them is what is kept; else the sum is clamped, which keeps it too."""
     kept = Var(weights.elements, weights.each, False, f"{t.path}/weights before normalisation") if in_place else weights
     totals = [
-        Var(weights.elements * (1 / e.top_k), weights.each, False, f"{t.path}/sum of weights {i}")
+        Var(weights.elements * (1 / router.top_k), weights.each, False, f"{t.path}/sum of weights {i}")
         for i in range(1 if in_place else 2)
     ]
     steps = [Step("input", weights.bytes), *([Step("temp", weights.bytes)] * 2)]
     return t.emit("normalised", [weights], weights.elements, weights.each, [kept, *totals], steps)
 
 
-def _sparse_mixer(t: Tape, p: Profile, e: "Experts", x: Var) -> Var:
+def _sparse_mixer(t: Tape, p: Profile, router: Router, x: Var) -> Var:
     """SparseMixer draws two experts one after the other (modeling_phimoe.sparsemixer): each keeps its masked softmax,
     mask, choice and multiplier."""
-    logits = _logits(t, p, e, x, ROUTINGS["softmax"])
+    logits = _logits(t, p, router, x, ROUTINGS["softmax"])
     drawn = [_drawn(t, p, logits, i) for i in range(2)]
     steps = [Step("input", var.bytes, i) for i, var in enumerate(drawn)]
-    return t.emit("joined", drawn, Size(token=2 * p.stream), drawn[0].each, (), steps)
+    return t.emit("joined", drawn, Size(token=2 * p.degrees.stream), drawn[0].each, (), steps)
 
 
 def _drawn(t: Tape, p: Profile, logits: Var, number: int) -> Var:
-    one, wide = Size(token=p.stream), FP32 if p.autocast else logits.each
+    one, wide = Size(token=p.degrees.stream), FP32 if p.formats.autocast else logits.each
     mask = Var(logits.elements, BYTE, False, f"{t.path}/mask {number}")
     masked = t.emit("masked", [logits], logits.elements, logits.each, [mask])
     gates = ops.softmax(t, masked, wide)

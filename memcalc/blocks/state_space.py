@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from memcalc.blocks import mixer_operations as mixer
 from memcalc.blocks import operations as ops
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.chunked_scan import ChunkedScan
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
@@ -15,7 +16,7 @@ ROLE = "state-space"
 
 
 @dataclass(frozen=True)
-class Mamba:
+class Mamba(Block, without=("constants", "cache")):
     """Mamba's mixer: h ← exp(Δ A) h + Δ B x and y = C h + D x for each of `inner` channels, gated by z.
 
     Δ, B and C are computed from x itself; Δ through a bottleneck of `time_step_rank`. Kept while generating, per
@@ -36,6 +37,10 @@ class Mamba:
     @property
     def conv_channels(self) -> int:
         return self.inner
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True)
 
     def weights(self) -> tuple[Weight, ...]:
         selected = self.time_step_rank + 2 * self.state_size
@@ -66,7 +71,7 @@ class Mamba:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_mamba.MambaMixer with the scan in PyTorch, a loop over tokens."""
-        inner = -(-self.inner // p.tp)
+        inner = -(-self.inner // p.degrees.tp)
         wide = Size(token=inner)
         both = ops.linear(t, p, "in", x, 2 * inner, self.hidden * 2 * inner, bias=self.bias, bias_size=2 * inner)
         mixed, gate = mixer.view(t, both, wide), mixer.view(t, both, wide)
@@ -75,9 +80,9 @@ class Mamba:
         read = self._scan(t, p, mixed, step, b, c, inner)
         read = ops.add(t, read, mixer.times_weight(t, p, mixed, "D", inner))
         gated = ops.mul(t, read, ops.activation(t, p, gate, "silu"))
-        rows = mixer.copied(t, ops.cast(t, gated, p.compute))
+        rows = mixer.copied(t, ops.cast(t, gated, p.formats.compute))
         return ops.linear(
-            t, p, "output", rows, self.hidden * p.stream, inner * self.hidden, bias=self.bias, bias_size=self.hidden
+            t, p, "output", rows, self.hidden * p.degrees.stream, inner * self.hidden, bias=self.bias, bias_size=self.hidden
         )
 
     def _selected(self, t: Tape, p: Profile, mixed: Var, inner: int) -> tuple[Var, Var, Var]:
@@ -101,7 +106,7 @@ class Mamba:
         """
         states = Size(token=inner * self.state_size)
         t.multiply("scan", states * 6, 2)  # a multiply-add each to decay, to write and to read a state
-        step = mixer.softplus(t, ops.cast(t, step, FP32) if p.autocast else step)
+        step = mixer.softplus(t, ops.cast(t, step, FP32) if p.formats.autocast else step)
         rates = mixer.exponential(t, mixer.learned(t, p, "A_log", inner * self.state_size, FP32))
         decay = mixer.exponential(t, mixer.outer(t, ops.scale(t, rates), step, states))
         written = mixer.outer(t, mixer.outer(t, step, ops.cast(t, b, FP32), states), ops.cast(t, mixed, FP32), states)
@@ -114,7 +119,7 @@ class Mamba:
 
 
 @dataclass(frozen=True)
-class Mamba2:
+class Mamba2(Block, without=("constants", "cache")):
     """Mamba 2's mixer: h ← exp(Δ A) h + Δ x Bᵀ and y = h C + D x, with one scalar A a head.
 
     B and C are shared by `groups` of heads. One projection gives gate, x, B, C and Δ; x, B and C pass a short causal
@@ -152,6 +157,10 @@ class Mamba2:
         group = (self.groups, self.state_size)
         return ((self.heads, self.head_dim), group, group)
 
+    @property
+    def traits(self) -> Traits:
+        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
+
     def weights(self) -> tuple[Weight, ...]:
         outputs = self.inner + self.conv_channels + self.heads
         channels = ((self.heads, self.head_dim),)
@@ -178,21 +187,23 @@ class Mamba2:
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Play the block as modeling_mamba2.Mamba2Mixer with the scan over chunks in PyTorch."""
-        heads, groups = -(-self.heads // p.tp), -(-self.groups // p.tp)
+        heads, groups = -(-self.heads // p.degrees.tp), -(-self.groups // p.degrees.tp)
         inner, shared = heads * self.head_dim, groups * self.state_size
         channels = inner + 2 * shared
         width = inner + channels + heads
         joined = ops.linear(t, p, "in", x, width, self.hidden * width, bias=self.bias, bias_size=width)
         if self.multiplied:
-            joined = t.emit("multiplied", [joined], joined.elements, max(joined.each, p.weights))
+            joined = t.emit("multiplied", [joined], joined.elements, max(joined.each, p.formats.weights))
         gate, mixed, step = (mixer.view(t, joined, Size(token=size)) for size in (inner, channels, heads))
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation, bias=self.conv_bias)
         value, b, c = (mixer.view(t, mixed, Size(token=size)) for size in (inner, shared, shared))
         rule = ChunkedScan(heads, self.head_dim, self.state_size, self.chunk)
         read = rule.play(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
-        out = ops.cast(t, self._gated(t, p, read, gate), p.compute)
+        out = ops.cast(t, self._gated(t, p, read, gate), p.formats.compute)
         bias = self.bias if self.output_bias is None else self.output_bias
-        return ops.linear(t, p, "output", out, self.hidden * p.stream, inner * self.hidden, bias=bias, bias_size=self.hidden)
+        return ops.linear(
+            t, p, "output", out, self.hidden * p.degrees.stream, inner * self.hidden, bias=bias, bias_size=self.hidden
+        )
 
     def _gated(self, t: Tape, p: Profile, read: Var, gate: Var) -> Var:
         """norm(read · silu(gate)) in fp32; where there is no norm, the gate's own type goes into the product."""

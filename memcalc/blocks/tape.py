@@ -3,7 +3,7 @@
 A block plays its forward pass onto a tape as eager code would run it: each operation names its inputs, what it saves for
 the backward pass and what its backward allocates. Sizes are linear forms in tokens and in token pairs, so one play serves
 every batch and sequence length. From the tape follow the saved tensors (the ledger) and, by running it backwards as
-autograd does, every moment that could be the peak.
+autograd does (`backward`), every moment that could be the peak.
 
 Sizes and order of allocations are those of PyTorch 2.13 (torch/csrc/autograd, derivatives.yaml), checked op by op against
 traces under fake tensors.
@@ -11,10 +11,7 @@ traces under fake tensors.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from memcalc.blocks.context_parallel import Exchange
+from typing import NamedTuple
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 
@@ -47,6 +44,18 @@ class Size(NamedTuple):
 ZERO = Size()
 
 
+class Tensor(NamedTuple):
+    """A tensor by name, once its tape is gone. `itemsize` 0: not known, `elements` are bytes already."""
+
+    label: str
+    elements: Size
+    itemsize: int = 0
+
+    @property
+    def bytes(self) -> Size:
+        return self.elements * self.itemsize if self.itemsize else self.elements
+
+
 @dataclass(eq=False)
 class Var:
     """A tensor on the tape: elements, bytes of each, whether a gradient flows to it."""
@@ -61,6 +70,10 @@ class Var:
     @property
     def bytes(self) -> Size:
         return self.elements * self.each
+
+    @property
+    def tensor(self) -> Tensor:
+        return Tensor(self.label, self.elements, self.each)
 
 
 class Step(NamedTuple):
@@ -97,6 +110,21 @@ class Work(NamedTuple):
     chunked: bool = False  # the window is an aligned chunk, not a sliding one
 
 
+class Exchange(NamedTuple):
+    """Buffers of one context-parallel attention's backward beside what is saved and the gradients it returns: copies of the
+    queries and of the keys and values of this rank's tokens, each so many bytes a token."""
+
+    query: float
+    keys_values: float
+    query_copies: int
+    keys_values_copies: int
+
+    @property
+    def bytes(self) -> Size:
+        """Of all copies."""
+        return Size(token=self.query * self.query_copies + self.keys_values * self.keys_values_copies)
+
+
 @dataclass(eq=False)
 class Tape:
     """Operations in forward order. `path` prefixes the labels of what is played next."""
@@ -108,7 +136,7 @@ class Tape:
     attended: list[Var] = field(default_factory=list)  # results of attention kernels
     source: Var | None = None  # what cross-attention reads: the encoder's result
     carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
-    exchanges: list["Exchange"] = field(default_factory=list)  # buffers of context-parallel attention
+    exchanges: list[Exchange] = field(default_factory=list)  # buffers of context-parallel attention
     passing: list[Size] = field(default_factory=list)  # what is alive during its forward
 
     def emit(
@@ -156,13 +184,10 @@ class Tape:
             total = total + var.bytes
         return total
 
-    def chosen_bytes(self) -> Size:
+    def chosen(self) -> list[Var]:
         """What recomputation by operation keeps: attention's results and every second matrix product's, from the first on
         (torchtitan/distributed/activation_checkpoint.py, _get_custom_policy)."""
-        total = ZERO
-        for var in (*self.attended, *self.products[::2]):
-            total = total + var.bytes
-        return total
+        return [*self.attended, *self.products[::2]]
 
     def weight_gradient_bytes(self) -> Size:
         total = ZERO
@@ -172,117 +197,7 @@ class Tape:
                     total = total + step.bytes
         return total
 
-    # --- backwards ----------------------------------------------------------------------------------------------------
-
-    def backward(self, output: Var | None, *, gradients: bool = True) -> tuple[Size, ...]:
-        """Candidate peaks of running the tape backwards, in bytes above what other layers hold.
-
-        Counted are this tape's saved tensors, the gradients in flight and, with `gradients`, the parameter gradients made
-        here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
-        gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
-        """
-        run = _Backward(self, gradients)
-        for var in (*self.carried, output):
-            if var is not None:
-                run.receive(var)
-        for node in reversed(self.nodes):
-            run.execute(node)
-        return _pareto(run.candidates)
-
 
 def _storage(var: Var) -> Var:
     """What saving a tensor keeps alive: a view keeps the whole."""
     return var.whole or var
-
-
-class _Buffer:
-    """A gradient in memory, shared by everyone who holds it."""
-
-    __slots__ = ("bytes", "holders")
-
-    def __init__(self, size: Size) -> None:
-        self.bytes = size
-        self.holders = 0
-
-
-class _Backward:
-    """Autograd's engine on a tape: nodes in reverse order, saved tensors released once their last user has run."""
-
-    def __init__(self, tape: Tape, keep_gradients: bool) -> None:
-        self.keep_gradients = keep_gradients
-        self.live = ZERO
-        self.candidates: list[Size] = []
-        self.pending: dict[Var, _Buffer] = {}
-        self.users: dict[Var, int] = {}
-        for node in tape.nodes:
-            for var in node.saves:
-                if var not in self.users:
-                    self.live = self.live + var.bytes
-                self.users[var] = self.users.get(var, 0) + 1
-        self.candidates.append(self.live)
-
-    def receive(self, var: Var) -> None:
-        """The gradient that later layers send."""
-        self._allocate(var.bytes)
-        self._hand(var, _Buffer(var.bytes))
-
-    def execute(self, node: Node) -> None:
-        incoming = self.pending.pop(node.out, None)
-        if incoming is None and node.name != "loss":
-            return  # nothing flows here
-        temporaries = ZERO
-        arriving: list[tuple[Var, _Buffer]] = []
-        for step in node.steps:
-            if step.kind == "share":
-                assert incoming is not None
-                incoming.holders += 1  # kept past the release below
-                arriving.append((node.inputs[step.source], incoming))
-                continue
-            self._allocate(step.bytes)
-            if step.kind == "input":
-                arriving.append((node.inputs[step.source], _Buffer(step.bytes)))
-            elif step.kind == "temp" or not self.keep_gradients:
-                temporaries = temporaries + step.bytes
-        self.live = self.live - temporaries
-        if incoming is not None:
-            self._release(incoming)
-        for var in node.saves:
-            self.users[var] -= 1
-            if self.users[var] == 0:
-                self.live = self.live - var.bytes
-        for var, buffer in arriving:
-            if buffer is incoming:
-                buffer.holders -= 1
-            self._hand(var, buffer)
-
-    def _hand(self, var: Var, buffer: _Buffer) -> None:
-        """A gradient reaches a tensor; a second one is added out of place, and both addends leave."""
-        buffer.holders += 1
-        held = self.pending.get(var)
-        if held is None:
-            self.pending[var] = buffer
-            return
-        total = _Buffer(var.bytes)
-        self._allocate(total.bytes)
-        total.holders = 1
-        self.pending[var] = total
-        self._release(held)
-        self._release(buffer)
-
-    def _allocate(self, size: Size) -> None:
-        self.live = self.live + size
-        self.candidates.append(self.live)
-
-    def _release(self, buffer: _Buffer) -> None:
-        buffer.holders -= 1
-        if buffer.holders == 0:
-            self.live = self.live - buffer.bytes
-
-
-def _pareto(candidates: list[Size]) -> tuple[Size, ...]:
-    """Those not covered by another candidate."""
-    kept: list[Size] = []
-    for candidate in sorted(set(candidates), reverse=True):
-        if not any(other.covers(candidate) for other in kept):
-            kept.append(candidate)
-    return tuple(kept)

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "gpus": Entry("listings", "List accelerators; with a NAME, show one."),
     "formats": Entry("listings", "List number formats; with a NAME, show one."),
     "optimizers": Entry("listings", "List optimizers and their states; with a NAME, show one."),
+    "engines": Entry("listings", "List training and serving engines and their defaults; with a NAME, show one."),
     "schema": Entry("schema", "JSON Schema of the sizing file and of the JSON output."),
 }
 

@@ -1,4 +1,4 @@
-"""`memcalc models`, `gpus`, `formats`, `optimizers`: tables of what there is, filtered by text; one by name."""
+"""`memcalc models`, `gpus`, `formats`, `optimizers`, `engines`: tables of what there is, filtered by text; one by name."""
 
 import click
 
@@ -71,3 +71,15 @@ def optimizers_command(name: str | None, text: str | None, format_: str, get: st
     from memcalc.report.listings import optimizers_report
 
     show(optimizers_report(name, text), format_, get, output)
+
+
+@click.command("engines")
+@click.argument("name", required=False)
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@output_options
+def engines_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
+    """List training and serving engines with their defaults; with a NAME, show one in full."""
+    one_or_filter(name, text)
+    from memcalc.report.listings import engines_report
+
+    show(engines_report(name, text), format_, get, output)

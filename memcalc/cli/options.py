@@ -87,6 +87,92 @@ class Words(click.ParamType[tuple[str, ...]]):
 WORDS = Words()
 
 
+class Days(click.ParamType[float]):
+    """Days, or any duration with its unit: 30, 30d, 36h, '2 weeks'."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return value
+        from memcalc.units import parse_duration
+
+        try:
+            return NUMBER.convert(value, param, ctx)
+        except click.BadParameter:
+            try:
+                return parse_duration(value) / 86_400
+            except InputError as error:
+                self.fail(str(error), param, ctx)
+
+
+class Grid(click.ParamType[float]):
+    """kg CO2e a kWh, or grams with a g: 0.385, 385g."""
+
+    name = "kg/kWh"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and value.endswith("g") and not value.endswith("kg"):
+            return NUMBER.convert(value[:-1], param, ctx) / 1000
+        kilograms = NUMBER.convert(value.removesuffix("kg") if isinstance(value, str) else value, param, ctx)
+        if kilograms > 3:
+            self.fail(f"{value!r:.40} kg CO2e a kWh is more than any grid emits; write 0.385 or 385g", param, ctx)
+        return kilograms
+
+
+DAYS, GRID = Days(), Grid()
+
+# kinds of spec_options.Row
+TYPES: dict[str, click.ParamType[Any] | None] = {
+    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "flops": FLOPS, "days": DAYS, "grid": GRID,
+    "words": WORDS, "text": None, "flag": None, "repeated": None,
+}  # fmt: skip
+
+
+class GroupedOption(click.Option):
+    """An option that stands under a heading in the help."""
+
+    def __init__(self, *names: Any, group: str = "", **attributes: Any) -> None:
+        super().__init__(*names, **attributes)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options by group, in the order in which the groups first come."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                groups.setdefault(getattr(parameter, "group", ""), []).append(record)
+        others = groups.pop("", [])
+        for heading, records in (*groups.items(), ("Options", others)):
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def spec_options(*specs: str, but: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """The options of a spec's fields, as memcalc.cli.generate wrote them down; `but` are those that a command has itself."""
+    from memcalc.cli.spec_options import ROWS
+
+    order: dict[str, int] = {}
+    rows = [row for spec in specs for row in ROWS[spec] if row.name not in but]
+    for row in rows:
+        order.setdefault(row.group, len(order))
+    rows.sort(key=lambda row: order[row.group])
+
+    def decorate(function: F) -> F:
+        for row in reversed(rows):
+            flag, repeated = row.kind == "flag", row.kind == "repeated"
+            function = click.option(
+                f"--{row.name.replace('_', '-')}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
+                metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
+            )(function)  # fmt: skip
+        return function
+
+    return decorate
+
+
 def output_options(function: F) -> F:
     """--format, --get, --output: the same for every command."""
     from memcalc.report.report import FORMATS

@@ -27,15 +27,15 @@ def validate_command(
     from memcalc.sizing.validation import validate
     from memcalc.specs.measured import KINDS
     from memcalc.specs.published import GRADES
-    from memcalc.specs.rules import Choice, SpecError
     from memcalc.specs.served import QUANTITIES
+    from memcalc.specs.spec import OneOf, SpecError
 
     accepted_names = (GRADES, (*ENGINES, *SERVING_ENGINES), (*KINDS, *QUANTITIES))
     wanted = {"grade": grade, "engine": engine, "kind": kind}
     for (name, value), accepted in zip(wanted.items(), accepted_names, strict=True):
         if value is not None:
             try:
-                Choice(accepted).check(name, value)
+                OneOf(accepted).check(name, value)
             except SpecError as error:
                 raise InputError(error.message, place=f"--{name}") from None
 

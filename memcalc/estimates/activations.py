@@ -1,19 +1,21 @@
 """Activations of one rank: played from the ledger of saved tensors, or the textbook where a block cannot play yet."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.head import Head
-from memcalc.estimates.communication import traffic
+from memcalc.caches import cached
+from memcalc.estimates.itemised import Sizes, activation_lines, leaf_line, position_line
+from memcalc.estimates.layer_kinds import Setup
 from memcalc.estimates.lines import Line, line
+from memcalc.estimates.moments import Form, Moment
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.profiles import feeds_gradient, input_leaf, profile_of, saved_by_block, shared_tables
+from memcalc.estimates.profiles import feeds_gradient, input_leaf, position_pairs, profile_of, shared_tensors
 from memcalc.estimates.sequence import Pattern
-from memcalc.estimates.states import Group, Setting
-from memcalc.estimates.timeline import Form, Forms, Moment, Setup
+from memcalc.estimates.states import Group, Setting, around_layer, buckets
+from memcalc.estimates.timeline import Forms
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.training import Training
@@ -21,23 +23,113 @@ from memcalc.specs.training import Training
 PHASE = "forward and backward"
 
 
-class Evaluated(NamedTuple):
-    """A rank's activations in bytes."""
+class Evaluated(Protocol):
+    """A rank's step with batch and length filled in; bytes."""
 
-    saved: int  # what stays after the forward
-    after_forward: Moment
-    candidates: tuple[Moment, ...]  # those that can be the peak
-    moments: Callable[[], tuple[Moment, ...]]  # all of them, for a report
+    @property
+    def candidates(self) -> tuple[Moment, ...]:
+        """The moments that can be the peak."""
+        ...
+
+    @property
+    def after_forward(self) -> Moment: ...
+
+    @property
+    def host(self) -> int:
+        """Activations that wait in host memory."""
+        ...
+
+    @property
+    def left_over(self) -> int:
+        """Activations that are still there at the optimizer's step."""
+        ...
+
+    def moments(self) -> tuple[Moment, ...]:
+        """All moments, for a report; the end of the forward first."""
+        ...
+
+    def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
+        """What moment number so many consists of, beside the steady states; with `parts`, down to tensors."""
+        ...
+
+    def lines_left_over(self) -> tuple[Line, ...]: ...
+
+
+class Filled(NamedTuple):
+    """A step that was played onto tapes."""
+
+    forms: Forms
+    sizes: Sizes
+    carried: tuple[Line, ...]  # gradients that stand throughout
+    standing: int  # their bytes
+    masks: int  # bytes of what all recomputed layers refer to for pairs of positions
+    leaf: int  # bytes of PEFT's input leaf and its gradient
+    candidates: tuple[Moment, ...] = ()
+
+    @property
+    def after_forward(self) -> Moment:
+        return self.filled(self.forms.moments[:1])[0]
+
+    @property
+    def host(self) -> int:
+        return int(self.sizes.bytes_of(self.forms.host))
+
+    @property
+    def left_over(self) -> int:
+        """PEFT's input leaf, of this step and the one before."""
+        return 2 * self.leaf
+
+    def filled(self, forms: tuple[Form, ...]) -> tuple[Moment, ...]:
+        _, tokens, pairs, here = self.sizes
+        standing, masks = self.standing, self.masks
+        return tuple(
+            Moment(name, int(a[0] * tokens + a[1] * pairs + a[2] + a[3] * here) + masks, gradients + standing, communication)
+            for name, a, gradients, communication, _, _ in forms
+        )
+
+    def moments(self) -> tuple[Moment, ...]:
+        return self.filled(self.forms.moments)
+
+    def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
+        form = self.forms.moments[which]
+        masks = (position_line(self.masks),) if self.masks else ()
+        return (*activation_lines(form, self.sizes, parts=parts), *masks, *self.carried, *form.lines)
+
+    def lines_left_over(self) -> tuple[Line, ...]:
+        return (leaf_line(self.leaf, 2),) if self.leaf else ()
+
+
+class Given(NamedTuple):
+    """A step whose moments are lists of lines; the first is the end of the forward."""
+
+    given: tuple[tuple[str, tuple[Line, ...]], ...]
+    candidates: tuple[Moment, ...]
     host: int = 0
-    leaf: int = 0  # what PEFT's input leaf still holds at the optimizer step
-    formula: Line | None = None  # the one line of an approximation
+    left_over: int = 0
+
+    @classmethod
+    def of(cls, *given: tuple[str, tuple[Line, ...]]) -> "Given":
+        return cls(given, tuple(Moment.of(name, lines) for name, lines in given))
+
+    @property
+    def after_forward(self) -> Moment:
+        return self.candidates[0]
+
+    def moments(self) -> tuple[Moment, ...]:
+        return self.candidates
+
+    def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
+        return self.given[which][1]
+
+    def lines_left_over(self) -> tuple[Line, ...]:
+        return ()
 
 
 def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups: Sequence[Group]) -> Setup:
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    trained = profile.trained and not profile.frozen_embeddings
+    trained = profile.method.trained and not profile.method.frozen_embeddings
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.vocabulary, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
@@ -51,10 +143,12 @@ def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups:
         # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
         run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0),
         micro_batches_in_flight(run, stage.index),
-        traffic(setting, groups),
-        vocabulary * width * profile.weights if tied else 0,
+        around_layer(setting, groups),
+        buckets(setting, groups),
+        vocabulary * width * profile.formats.weights if tied else 0,
+        shared_tensors(architecture, run, profile),
         input_grad,
-        run.engine_row.holds_inputs and setting.fsdp and run.adapts and run.recompute == "full",
+        run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
     )
 
 
@@ -65,86 +159,65 @@ def recomputed(run: Training) -> Pattern:
     return Pattern(every=run.recompute_every or 1, first=run.recompute_layers)
 
 
-def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Forms, gradients: int) -> Evaluated:
-    """Fill batch and length into the forms."""
+def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Forms, gradients: tuple[Line, ...]) -> Filled:
+    """Fill batch and length into the forms; `gradients` are those of a whole step."""
     here = run.seq_len // run.parallelism.cp
     tokens = run.micro_batch * here
-    pairs = tokens * run.seq_len
-    tables = shared_tables(architecture, run, setup.profile)
-    carried = gradients if setup.standing else 0
-
-    def fill(found: tuple[Form, ...]) -> tuple[Moment, ...]:
-        return tuple(
-            Moment(name, int(a[0] * tokens + a[1] * pairs + a[2] + a[3] * here) + tables, grads + carried, communication)
-            for name, a, grads, communication in found
-        )
-
-    (after,) = fill(played.moments[:1])
-    host = int(played.host.at(tokens, pairs, here)) if setup.offload else 0
-    leaf = 2 * input_leaf(architecture, run, setup.profile) if run.adapts else 0
-    return Evaluated(after.activations, after, fill(played.candidates), lambda: fill(played.moments), host, leaf)
-
-
-def activation_lines(
-    run: Training, architecture: Architecture | None, stage: Stage, setup: Setup | None, found: Evaluated
-) -> Iterator[Line]:
-    """What the forward leaves for the backward, by block."""
-    if found.formula or architecture is None or setup is None:
-        if found.formula:
-            yield found.formula
-        return
-    here = run.seq_len // run.parallelism.cp
-    tokens = run.micro_batch * here
-    rest = found.saved
-    for name, inputs in saved_by_block(stage, setup, tokens, tokens * run.seq_len, here):
-        made = line("activations", name, PHASE, activations.saved_tensor_bytes, **inputs)
-        rest -= made.bytes
-        yield made
-    if rest:
-        yield line("activations", "rotary tables, masks, first layer", PHASE, activations.saved_tensor_bytes,
-                   per_token=0, tokens=tokens, per_pair=0, pairs=0, per_position=0, positions=here, fixed=rest,
-                   layers=1)  # fmt: skip
+    carried = gradients if setup.standing else ()
+    masks = int(position_pairs(architecture, run, setup.profile) * here * run.seq_len)
+    leaf = input_leaf(architecture, run, setup.profile) * tokens
+    sizes = Sizes(run.micro_batch, tokens, tokens * run.seq_len, here)
+    step = Filled(played, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf)
+    return step._replace(candidates=step.filled(played.candidates))
 
 
 def textbook(
-    architecture: Architecture, run: Training, setting: Setting, stage: Stage, setup: Setup, gradients: int
-) -> Evaluated:
+    architecture: Architecture, run: Training, setting: Setting, stage: Stage, setup: Setup, gradients: tuple[Line, ...]
+) -> Given:
     """The formula of Korthikanti et al. 2022 for models with blocks that cannot play yet: an approximation."""
-    p, each, around = run.parallelism, setting.compute, setup.traffic
+    p, each = run.parallelism, setting.compute
     tokens, hidden = run.micro_batch * (run.seq_len // p.cp), architecture.hidden
     split = p.tp if p.sequence_parallel else 1
     layer = {
         "tokens": tokens, "hidden": hidden, "heads": shape(architecture).heads, "seq_len": run.seq_len, "tp": p.tp,
         "split": split, "scores": int(run.attention == "eager" and run.recompute == "none"), "bytes_each": each,
     }  # fmt: skip
-    again, working = recomputed(run).before(stage.layers), 0
-    if again:
-        working = activations.layer_activation_bytes(**layer | {"scores": int(run.attention == "eager")})
+    again = recomputed(run).before(stage.layers)
     saved = line("activations", "layers (textbook)", PHASE, activations.textbook_activation_bytes,
                  per_layer=activations.layer_activation_bytes(**layer), layers=int((stage.layers - again) * setup.in_flight),
                  per_input=activations.recomputed_layer_bytes(tokens=tokens, hidden=hidden, split=split, bytes_each=each),
                  recomputed=int(again * setup.in_flight))  # fmt: skip
-    logits = 12 * tokens * architecture.vocabulary // p.tp if stage.last else 0  # log-softmax, its gradient, the logits'
-    gathered = around.each * (stage.root + 2 * stage.largest_layer) if around.gathers else 0
-    carried = gradients if setup.standing else 0
-    moments = (
-        Moment("after forward", saved.bytes, carried, around.buffers),
-        Moment("gradient of the loss", saved.bytes + logits, carried, around.buffers + gathered),
-        Moment("backward of the first layer", working, gradients, around.buffers + gathered),
+    working = line("activations", "layer in its backward (textbook)", PHASE, activations.layer_activation_bytes, "gpu",
+                   **layer | {"scores": int(run.attention == "eager")})  # fmt: skip
+    logits = line("activations", "logits (textbook)", PHASE, activations.textbook_logit_bytes, tokens=tokens,
+                  vocabulary=architecture.vocabulary, tp=p.tp)  # fmt: skip
+    gathered = textbook_gathered(setup)
+    carried = gradients if setup.standing else ()
+    return Given.of(
+        ("after forward", (saved, *carried, *setup.buckets, *(gathered if setup.around.keeps else ()))),
+        ("gradient of the loss", (saved, *((logits,) if stage.last else ()), *carried, *setup.buckets, *gathered)),
+        ("backward of the first layer", (*((working,) if again else ()), *gradients, *setup.buckets, *gathered)),
     )
-    return Evaluated(saved.bytes, moments[0], moments, lambda: moments, formula=saved)
 
 
-def rule_of_thumb(parameters: int, setting: Setting, gpu: dict[str, int]) -> Evaluated:
+def textbook_gathered(setup: Setup) -> tuple[Line, ...]:
+    """Parameters that are whole at once: two layers' and the root's, or all where they are kept."""
+    stage, around = setup.stage, setup.around
+    if around.gathers:
+        return (around.gathered(stage.root, stage.largest_layer, 2),)
+    sequence = stage.sequence
+    layers = sum(size * n for size, n in zip(sequence.elements, sequence.counts, strict=True))
+    return (around.gathered(stage.root, layers),) if around.keeps else ()
+
+
+def rule_of_thumb(parameters: int, setting: Setting, gradients: tuple[Line, ...], buffers: tuple[Line, ...]) -> Given:
     """Activations of a bare parameter count."""
     made = line("activations", "rule of thumb", PHASE, activations.rule_of_thumb_activation_bytes,
                 parameters=parameters, bytes_per_parameter=2 * setting.compute)  # fmt: skip
-    gradients, communication = gpu["gradients"], gpu["communication"]
-    moments = (
-        Moment("after forward", made.bytes, gradients if setting.run.grad_accum > 1 else 0, communication),
-        Moment("forward and backward", made.bytes, gradients, communication),
+    return Given.of(
+        ("after forward", (made, *(gradients if setting.run.grad_accum > 1 else ()), *buffers)),
+        ("forward and backward", (made, *gradients, *buffers)),
     )
-    return Evaluated(made.bytes, moments[0], moments, lambda: moments, formula=made)
 
 
 VIRTUAL_STAGES = 2  # chunks a rank holds under the interleaved schedule, the least that interleaves
@@ -176,7 +249,7 @@ class ModelShape(NamedTuple):
     experts: int
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def shape(architecture: Architecture) -> ModelShape:
     heads = layers = experts = 0
     for part in main_parts(architecture):
@@ -184,6 +257,6 @@ def shape(architecture: Architecture) -> ModelShape:
             layers += stack.depth
             for layer in stack.layers:
                 for _, block in layer.blocks:
-                    heads = heads or getattr(block, "heads", 0)
-                    experts = experts or getattr(block, "experts", 0)
+                    heads = heads or block.traits.heads
+                    experts = experts or block.traits.experts
     return ModelShape(heads, layers or 1, experts)

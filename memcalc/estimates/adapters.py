@@ -1,12 +1,11 @@
 """What fine-tuning methods train and what they freeze: full with frozen embeddings, LoRA, QLoRA."""
 
-from functools import lru_cache
-
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.ledger import Shape
+from memcalc.caches import cached
 from memcalc.errors import nearest
 from memcalc.estimates.placement import Held, Tensors
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 
 # PEFT's names and everyday spellings → the ledger's
 TARGET_NAMES = {
@@ -20,7 +19,7 @@ TABLE_ROLES = ("embedding", "position")
 NOT_LINEAR = frozenset({"A_log", "relative_bias", "positions"})  # parameters and embeddings that have two dimensions
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def linear_names(architecture: Architecture) -> frozenset[str]:
     """The names of all linear layers that adapters can stand on."""
     return frozenset(
@@ -31,7 +30,7 @@ def linear_names(architecture: Architecture) -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def adapter_names(architecture: Architecture, targets: tuple[str, ...]) -> tuple[str, ...]:
     """The linear layers that the targets mean in this architecture."""
     names = linear_names(architecture)
@@ -39,7 +38,7 @@ def adapter_names(architecture: Architecture, targets: tuple[str, ...]) -> tuple
     return tuple(sorted(names if "all-linear" in wanted else names & wanted))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def adapters(base: Tensors, targets: tuple[str, ...], rank: int, magnitude: bool = False) -> Tensors:
     """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix of this rank.
 
@@ -61,7 +60,7 @@ def adapters(base: Tensors, targets: tuple[str, ...], rank: int, magnitude: bool
     return Tensors(tuple(pairs))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def check_targets(architecture: Architecture, targets: tuple[str, ...]) -> None:
     """Raises SpecError for a target that no layer of the model has (a pipeline stage may well lack one)."""
     names = linear_names(architecture)
@@ -84,7 +83,7 @@ def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def quantised(base: Tensors) -> tuple[Tensors, Tensors]:
     """The frozen weights of QLoRA: (quantised matrices inside the layers, the rest, kept in 16 bit)."""
     low = tuple(e for e in base.held if e.layered and e.role in QUANTISED_ROLES and len(e.shape) >= 2)
@@ -92,7 +91,7 @@ def quantised(base: Tensors) -> tuple[Tensors, Tensors]:
     return Tensors(low), Tensors(tuple(e for e in base.held if e not in chosen))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def embeddings(base: Tensors) -> tuple[Tensors | None, Tensors | None]:
     """(What is looked up by token, position or segment, the rest): a tied head is the embedding's matrix."""
     tables = tuple(e for e in base.held if not e.layered and (e.role in TABLE_ROLES or _name(e.path) == "segments"))

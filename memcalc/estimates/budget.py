@@ -15,7 +15,7 @@ from memcalc.formulas import compute, energy
 from memcalc.formulas.energy import GRID, MFU, PRICES, PUE, Price
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.units import PF_DAY
 
 ANY_FORMAT = ("bf16", "fp16", "tf32", "fp32_matrix", "fp32")  # whose peak counts where none is asked for

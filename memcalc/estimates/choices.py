@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.context_parallel import SENTENCES, check_context
 from memcalc.estimates.routing import check_routing, routing_sentences
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 

@@ -3,11 +3,11 @@
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.latent_attention import LatentAttention
+from memcalc.estimates.layer_kinds import Setup, played_kind
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import main_parts
-from memcalc.estimates.timeline import Setup, played_kind
 from memcalc.formulas.context_parallel import exchange_bytes
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 SENTENCES = {
@@ -35,7 +35,8 @@ def check_context(architecture: Architecture, run: Training) -> None:
         return
     layers = (layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers)
     kernels = (block for layer in layers for _, block in layer.blocks if isinstance(block, (Attention, LatentAttention)))
-    for name, heads in ((name, getattr(block, name, 0)) for block in kernels for name in ("heads", "kv_heads")):
+    named = ((name, size) for block in kernels for name, size in (("heads", block.heads), ("kv_heads", block.traits.kv_heads)))
+    for name, heads in named:
         if heads % (p.tp * p.cp):
             raise SpecError(
                 f"all-to-all spreads heads over tp × cp = {p.tp} × {p.cp} ranks, which do not divide {heads} {name}; "

@@ -1,12 +1,11 @@
 """What would make a training run fit: the smallest changes, tried in order of how little they disturb the run."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from memcalc.estimates.training import TrainingEstimate
 from memcalc.specs.parallelism import MAX_GPUS
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 MAX_SUGGESTIONS = 3
@@ -55,7 +54,7 @@ def _single_changes(run: Training) -> Iterator[tuple[str, Training]]:
     yield from _offload(run)
     if not run.adapts:
         yield from _try("--method lora", run, method="lora")
-    if run.method != "qlora":
+    if not run.method_row.quantised:
         yield from _try("--method qlora", run, method="qlora")
 
 
@@ -109,7 +108,7 @@ def _offload(run: Training) -> Iterator[tuple[str, Training]]:
 def _try(flags: str, run: Training, parallelism: Mapping[str, object] | None = None, **changes: object):  # type: ignore[no-untyped-def]
     """The changed run, unless its own rules refuse it."""
     try:
-        changed = replace(run.parallelism, **parallelism) if parallelism else run.parallelism  # type: ignore[arg-type]
-        yield flags, replace(run, parallelism=changed, **changes)  # type: ignore[arg-type]
+        changed = run.parallelism.replace(**parallelism) if parallelism else run.parallelism
+        yield flags, run.replace(parallelism=changed, **changes)
     except SpecError:
         return

@@ -6,19 +6,18 @@ Fused attention makes its scores again in the backward, 2.5 times the forward: h
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.counting import count, decode_work, pairs
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.reused import Reused
+from memcalc.blocks.profile import MethodTraits, Profile
 from memcalc.blocks.tape import Size, Work
+from memcalc.caches import cached
 from memcalc.formulas.compute import block_flops
 
 TEXT_PARTS = ("language", "encoder", "decoder")
-PROFILE = Profile(dropout=False, attention="eager")
+PROFILE = Profile(attention="eager", method=MethodTraits(dropout=False))
 RECOMPUTE = ("none", "selective", "full")
 
 
@@ -126,14 +125,14 @@ def decode_flops(architecture: Architecture, context: int) -> float:
     return total
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def estimated_blocks(architecture: Architecture) -> tuple[str, ...]:
     """Why some blocks are estimates, one sentence a kind of block; empty when all are counted."""
     counted = (count(e.path, e.block, PROFILE, architecture.hidden) for e in entries(architecture))
     return tuple(dict.fromkeys(found.reason for found in counted if found.reason))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def entries(architecture: Architecture) -> tuple[Entry, ...]:
     """The blocks that text passes; towers for images and sound are left out where there is a language part."""
     parts = [part for part in architecture.parts if part.name in TEXT_PARTS] or list(architecture.parts)
@@ -155,7 +154,7 @@ def _part(part: Part, share: float) -> Iterator[Entry]:
 
 def _blocks(prefix: str, blocks: Named, layers: int, share: float, *, layered: bool) -> Iterator[Entry]:
     for number, (path, block) in enumerate(blocks, start=1):
-        run = block.block if isinstance(block, Reused) else block  # computed here too, wherever its weights are stored
+        run = block.computed
         yield Entry(f"{prefix}/{path}", run, layers, share, layered, number == len(blocks) and not isinstance(run, Norm))
 
 

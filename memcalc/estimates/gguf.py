@@ -7,11 +7,11 @@ visited. File types that need an importance matrix are taken to have one, the ot
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Stack
 from memcalc.blocks.linears import NOT_LINEAR, leaf
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.layer_spans import Span, earlier
 from memcalc.estimates.matrices import matrices, whole_inputs
@@ -120,7 +120,7 @@ def typed(held: Held, spans: tuple[Span, ...], architecture: Architecture, mixtu
     if stays or number_format(mixture.format).kind != "block":
         yield Typed(stays or mixture.format, count * outputs, inputs, held.copies)
         return
-    if leaf(held.path) == "kv_up":  # kept as two: keys [nope, latent, heads] and values [latent, values, heads]
+    if held.weight and held.weight.latent_up:  # kept as two: keys [nope, latent, heads] and values [latent, values, heads]
         yield from _latent_up(held, stack, mixture)
         return
     each = held.copies // sum(span.layers for span in spans)
@@ -129,18 +129,18 @@ def typed(held: Held, spans: tuple[Span, ...], architecture: Architecture, mixtu
         yield Typed(_fitting(stored, whole), count * outputs, inputs, layers * each)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def model_facts(architecture: Architecture) -> Model:
     stacks = [stack for part in main_parts(architecture) for stack in part.stacks]
     depth = sum(stack.depth for stack in stacks)
     mixers = [block for stack in stacks for layer in stack.layers for _, block in layer.blocks]
-    attention = next((block for block in mixers if getattr(block, "kv_heads", 0)), None)
-    shared = attention.heads // attention.kv_heads if attention else 0  # type: ignore[attr-defined]
+    attention = next((block.traits for block in mixers if block.traits.kv_heads), None)
+    shared = attention.heads // attention.kv_heads if attention else 0
     values = sum(n for stack in stacks for kind, n in enumerate(stack.counts) if kind in _with_values(stack))
     return Model(
-        depth, values, shared >= 4, max((getattr(block, "experts", 0) for block in mixers), default=0),
-        architecture.model_type == "falcon",
-        depth == 80 and shared > 1 and architecture.model_type in ("llama", "qwen2", "apertus"),
+        depth, values, shared >= 4, max((block.traits.experts for block in mixers), default=0),
+        architecture.mixture_rules == "falcon",
+        depth == 80 and shared > 1 and architecture.mixture_rules == "llama",
         not architecture.head_parameters,
     )  # fmt: skip
 
@@ -236,8 +236,8 @@ def _fitting(stored: str, inputs: int) -> str:
 
 def _latent_up(held: Held, stack: Stack | None, mixture: Mixture) -> Iterator[Typed]:
     assert stack is not None
-    block: Any = next(b for _, b in stack.layers[held.kind].blocks if hasattr(b, "nope_head_dim"))
-    keys, values = block.nope_head_dim, block.v_head_dim
+    traits = next(b.traits for _, b in stack.layers[held.kind].blocks if b.traits.kv_lora_rank)
+    keys, values = traits.nope_head_dim, traits.value_dim
     _, outputs, latent = matrices(held)
     heads = outputs // (keys + values)
     own = "mxfp4" if mixture.name == "MXFP4_MOE" else mixture.format
@@ -252,7 +252,7 @@ def _stack(architecture: Architecture, held: Held) -> Stack | None:
     return next(stack for p in architecture.parts if p.name == part for stack in p.stacks if stack.path == path)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _with_values(stack: Stack) -> frozenset[int]:
     """Kinds of layers with a value (or fused query-key-value) projection."""
     ends = tuple(f"attention/{name}" for name in ("v", "qkv", "qkvz"))

@@ -1,10 +1,10 @@
 """Which layers of a stack stand on a pipeline stage, for rules that depend on a layer's number."""
 
-from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Stack
+from memcalc.caches import cached
 from memcalc.estimates.placement import Held, Stage, main_parts
 
 Place = tuple[str, str, int]  # part, path of the stack, kind of layer
@@ -24,7 +24,7 @@ class Span(NamedTuple):
 ONCE = (Span(0, 1),)  # for what belongs to no layer
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def layer_spans(architecture: Architecture, stage: Stage) -> dict[Place, tuple[Span, ...]]:
     """The layers of each kind that a stage holds, numbered within their stack; costs a step for each run of equal layers."""
     main = [part.name for part in main_parts(architecture)]

@@ -1,11 +1,10 @@
 """One run's FLOPs at three levels: the rule of thumb, the model's own ledger, and published formulas beside them."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.mlp import MLP
+from memcalc.caches import cached
 from memcalc.estimates.flops import entries, is_encoder_decoder, step_flops
 from memcalc.estimates.lines import Figure, figure
 from memcalc.formulas import compute
@@ -60,7 +59,7 @@ def _rules(parameters: float, encoder_decoder: bool) -> tuple[Level, ...]:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=64)
+@cached(64)
 def _own(architecture: Architecture, seq_len: int, recompute: str) -> tuple[Level, ...]:
     full = step_flops(architecture, 1, seq_len, recompute=recompute)
     causal = step_flops(architecture, 1, seq_len, recompute=recompute, causal=True)
@@ -87,22 +86,20 @@ class GptShape(NamedTuple):
     vocabulary: int
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def gpt_shape(architecture: Architecture) -> GptShape | None:
     """None for models without softmax attention, which the published formulas know nothing of."""
     layers, heads, head_dim = 0, 0, 0
     widths: set[int] = set()
     for entry in entries(architecture):
-        block = entry.block
-        if hasattr(block, "query_size"):
+        traits = entry.block.traits
+        if traits.query_size:
             layers += entry.layers
-            heads, head_dim = heads or block.heads, head_dim or block.head_dim
-            if getattr(block, "kv_heads", 0) != block.heads:
+            heads, head_dim = heads or traits.heads, head_dim or traits.head_dim
+            if traits.kv_heads != traits.heads:
                 widths.add(0)
-        elif isinstance(block, MLP):
-            widths.add(0 if block.gated else block.intermediate)
-        elif hasattr(block, "experts"):
-            widths.add(0)
+        elif traits.feed_forward:
+            widths.add(0 if traits.gated or traits.experts else traits.feed_forward)
     if not layers:
         return None
     width = widths.pop() if len(widths) == 1 else 0

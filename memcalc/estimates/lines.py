@@ -9,16 +9,38 @@ PLACES = ("gpu", "host", "nvme")
 COMPONENTS = ("parameters", "gradients", "optimizer_states", "activations", "communication", "overhead")
 
 
+class Part(NamedTuple):
+    """One tensor of a line, `copies` times. `shape` is empty where only its bytes are known."""
+
+    name: str
+    shape: tuple[int, ...]
+    itemsize: int
+    bytes: float  # of one copy
+    copies: float
+
+
+WINDOWED = "window"  # the group of caches that keep a window
+
+
 class Line(NamedTuple):
-    """One formula with its inputs. `place` says where the bytes live: "gpu", "host" or "nvme"."""
+    """One formula with its inputs: bytes that live and die together. `place` says where: "gpu", "host" or "nvme"."""
 
     component: str  # one of COMPONENTS, or of serving's
     name: str
     bytes: int
-    phase: str
+    phase: str  # when it lives: "always", or between which moments
     formula: Callable[..., int]
     inputs: dict[str, Any]
     place: str = "gpu"
+    parts: tuple[Part, ...] = ()  # the tensors that it consists of, where they are known
+    group: str = ""  # what it counts towards beyond its component: the role of weights, WINDOWED of a cache
+
+    def within(self, group: str) -> "Line":
+        """The line as part of a group."""
+        return self._replace(group=group)
+
+    def __hash__(self) -> int:  # inputs are a dictionary
+        return hash((self.component, self.name, self.bytes, self.formula))
 
     @property
     def path(self) -> str:
@@ -31,6 +53,7 @@ class Line(NamedTuple):
     def document(self) -> dict[str, Any]:
         """The line as the JSON contract has it."""
         card = CARDS[self.formula]
+        tensors = {"tensors": [part._asdict() for part in self.parts]} if self.parts else {}
         return {
             "path": self.path,
             "bytes": self.bytes,
@@ -41,6 +64,7 @@ class Line(NamedTuple):
             "evaluated": with_values(self.formula, self.inputs),
             "source": card.source + (f": {card.place}" if card.place else ""),
             "certainty": card.certainty,
+            **tensors,
         }
 
 
@@ -54,6 +78,14 @@ def totals(lines: Iterable[Line], components: Iterable[str]) -> dict[str, dict[s
     out: dict[str, dict[str, int]] = {place: dict.fromkeys(components, 0) for place in PLACES}
     for entry in lines:
         out[entry.place][entry.component] += entry.bytes
+    return out
+
+
+def by_path(lines: Iterable[Line]) -> dict[str, int]:
+    """Bytes under each path, in the order of the lines."""
+    out: dict[str, int] = {}
+    for entry in lines:
+        out[entry.path] = out.get(entry.path, 0) + entry.bytes
     return out
 
 

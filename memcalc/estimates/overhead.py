@@ -1,18 +1,17 @@
 """The lines of what a GPU holds beside the tensors, the same for training and serving."""
 
-from functools import lru_cache
-
+from memcalc.caches import cached
 from memcalc.estimates.lines import Line, line
 from memcalc.formulas.overhead import communicators_bytes, context_bytes, overhead, workspace_bytes
 
 
-@lru_cache(maxsize=64)
+@cached(64)
 def overhead_lines(generation: str, several: bool) -> tuple[Line, ...]:
     """Context, communicator where there are several GPUs, and the workspace of matrix products, on a GPU of `generation`."""
     found = overhead(generation)
     out = [
-        line("overhead", "context", "always", context_bytes, context=found.context),
-        line("overhead", "workspace", "always", workspace_bytes, workspace=found.workspace),
+        line("overhead", "context", "always", context_bytes, reading=found.context),
+        line("overhead", "workspace", "always", workspace_bytes, "gpu", **found.buffers._asdict()),
     ]
     if several:
         out.append(line("overhead", "communicator", "always", communicators_bytes, communicators=1,

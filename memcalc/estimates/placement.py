@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
 from memcalc.blocks.ledger import Buffer, Shape, Weight
+from memcalc.caches import cached
 from memcalc.estimates.sequence import NO_LAYERS, Sequence
 
 
@@ -23,6 +24,7 @@ class Held(NamedTuple):
     kind: int = 0  # which of its stack's distinct layers it belongs to
     weight: Weight | None = None  # the whole tensor, as the block has it
     frozen: bool = False
+    tied_copy: bool = False  # the last stage's own copy of a tied embedding
 
     @property
     def elements(self) -> int:
@@ -111,17 +113,12 @@ class Stage:
         blocks = [(block, 1) for _, block in (*self.entry, *self.exit)]
         for layer, count in zip(self.sequence.kinds, self.sequence.counts, strict=True):
             blocks += [(block, count) for _, block in layer.blocks]
-        return tuple((buffer, count) for block, count in blocks for buffer in getattr(block, "buffers", ()))
+        return tuple((buffer, count) for block, count in blocks for buffer in block.constants())
 
     @cached_property
     def root(self) -> int:
         """Elements outside layers: embedding, final norm, head."""
         return sum(entry.elements for entry in self.held if not entry.layered)
-
-    @cached_property
-    def largest_root(self) -> int:
-        """Elements of the largest tensor outside layers."""
-        return max((prod(entry.shape) for entry in self.held if not entry.layered), default=0)
 
     @classmethod
     def of(
@@ -133,7 +130,7 @@ class Stage:
         return cls(index, dense, routed, last, sequence, entry, exit_, before)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) -> tuple[Stage, ...]:
     """The distinct stages of a model under the given degrees, first to last: of equal ones the first, which holds the most
     micro-batches."""
@@ -234,7 +231,7 @@ def _stage(
         held += _held(named_weights(part.exit), part.name, 1, False, degrees)
     if last and not first and architecture.tied:
         tokens = (w for part in main for w in named_weights(part.entry) if w.role == "embedding")
-        held += _held(tokens, "tied head", 1, False, degrees)
+        held += (copy._replace(tied_copy=True) for copy in _held(tokens, "tied head", 1, False, degrees))
     entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()
     runs = [(stack.layers[kind], count) for _, stack, kind, count in mine]
     where = next((i for i, (name, *_) in enumerate(mine) if name == "decoder" and i and mine[i - 1][0] == "encoder"), None)

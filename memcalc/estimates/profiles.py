@@ -1,26 +1,25 @@
 """From a run's settings to the profile that blocks are played under."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_kernels import Table
 from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.latent_attention import LatentAttention
-from memcalc.blocks.lightning_attention import LightningAttention
-from memcalc.blocks.playing import Played, play_entry, play_exit
-from memcalc.blocks.profile import KERNELS, Profile
+from memcalc.blocks.playing import play_entry
+from memcalc.blocks.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, MethodTraits, Profile
 from memcalc.blocks.relative_attention import FIRST
-from memcalc.blocks.tape import FP32, HALF, ZERO, Size
+from memcalc.blocks.rotary import RotaryTable
+from memcalc.blocks.tape import FP32, HALF, Size, Tensor
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.timeline import Setup, played_kind
 from memcalc.specs.training import Training
 
 FP8 = 1
+TABLES, LEAF = "rotary tables and masks", "input leaf"  # lines of what all layers share
 
 
 def profile_of(run: Training, architecture: Architecture) -> Profile:
@@ -32,54 +31,51 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there
     autocast = amp and full
     return Profile(
-        compute=compute,
-        weights=FP32 if autocast or run.precision == "fp32" else HALF,
-        autocast=autocast,
+        kernels=KERNELS[run.kernels_used],
         attention=run.attention,
         core_kept=run.recompute != "selective" or run.engine_row.by_operation,
-        kernels=KERNELS[run.kernels_used],
         # one-device traces compose silu's backward; GPUs have a kernel for it, so there this is an upper bound
         composite=run.engine_row.traced and not run.fsdp and p.gpus == 1,
         loss=run.loss_used,
-        trained=full,
-        frozen_embeddings="embeddings" in run.freeze,
-        leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
-        adapters=adapters,
-        rank=run.lora_rank if adapters else 0,
-        magnitude=run.method == "dora",
-        fake_quantised=run.method == "qat",
-        adapter_each=HALF if amp else FP32 if run.engine_row.peft else compute,
-        adapter_upcast=run.engine_row.peft,
-        adapter_dropout=run.lora_dropout,
-        quantised=run.method == "qlora",
-        saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
-        wide_stream=architecture.wide_stream,
-        tp=p.tp,
-        cp=p.cp,
-        cp_kind=p.cp_kind,
-        ep=p.ep,
-        etp=p.etp,
-        expert_imbalance=run.expert_imbalance,
-        capacity_factor=run.capacity_factor or 0.0,
-        pad_to_capacity=run.pad_to_capacity,
-        sequence_parallel=p.sequence_parallel,
-        **of_batch_and_length(architecture, run),
+        formats=Formats(
+            compute=compute,
+            weights=FP32 if autocast or run.precision == "fp32" else HALF,
+            autocast=autocast,
+            saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
+            wide_stream=architecture.wide_stream,
+        ),
+        method=MethodTraits(
+            trained=full,
+            frozen_embeddings="embeddings" in run.freeze,
+            leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
+            fake_quantised=run.method_row.fake_quantised,
+            quantised=run.method_row.quantised,
+        ),
+        adapters=Adapters(
+            layers=adapters,
+            rank=run.lora_rank if adapters else 0,
+            magnitude=run.method_row.magnitude,
+            itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
+            upcast=run.engine_row.peft,
+            dropout=run.lora_dropout,
+        ),
+        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel),
+        load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
+        batch=batch_of(architecture, run),
     )
 
 
-def of_batch_and_length(architecture: Architecture, run: Training) -> dict[str, Any]:
-    """A profile's facts that depend on batch and length: runs that agree on them, and on all else, share what they play."""
-    facts: dict[str, Any] = {
-        "masked": needs_masks(architecture, run.seq_len),
-        "length": _uneven(architecture, run.seq_len // run.parallelism.cp),
-    }
-    if run.capacity_factor:
-        facts["routed_tokens"] = routed_tokens(run)
+def batch_of(architecture: Architecture, run: Training) -> Batch:
+    """What a profile knows of batch and length: runs that agree on it, and on all else, share what they play."""
     encoder = main_parts(architecture)[0]
-    if encoder.name == "encoder":
-        facts["source"] = encoder.tokens / run.seq_len if encoder.tokens else 1.0
-        facts["batch"] = run.micro_batch
-    return facts
+    with_source = encoder.name == "encoder"
+    return Batch(
+        sequences=run.micro_batch if with_source else 1,
+        length=_uneven(architecture, run.seq_len // run.parallelism.cp),
+        masked=needs_masks(architecture, run.seq_len),
+        source=encoder.tokens / run.seq_len if with_source and encoder.tokens else 1.0,
+        routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
+    )
 
 
 def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
@@ -109,21 +105,21 @@ def needs_masks(architecture: Architecture, seq_len: int) -> bool:
     return window is not None and seq_len >= window
 
 
-@lru_cache(maxsize=4096)
+@cached(4096)
 def _uneven(architecture: Architecture, length: int) -> int:
     """The length where some layer's scan has to pad it to whole chunks, or treats its first and last block unlike the
     others, else 0: profiles of other lengths are the same."""
     mixers = tuple(_mixers(architecture))
-    chunks = {chunk for block in mixers if (chunk := getattr(block, "chunk", 0))}
-    return length if any(length % chunk for chunk in chunks) or any(isinstance(b, LightningAttention) for b in mixers) else 0
+    chunks = {chunk for block in mixers if (chunk := block.traits.scan_chunk)}
+    return length if any(length % chunk for chunk in chunks) or any(b.traits.uneven_scan for b in mixers) else 0
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def smallest_window(architecture: Architecture) -> int | None:
     return min((attention.window for attention in _attentions(architecture) if attention.window), default=None)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _attentions(architecture: Architecture) -> tuple[Attention, ...]:
     return tuple(block for block in _mixers(architecture) if isinstance(block, Attention))
 
@@ -134,93 +130,64 @@ def _mixers(architecture: Architecture) -> Iterator[Any]:
     return (block for stack in stacks for layer in stack.layers for _, block in layer.blocks)
 
 
-def shared_tables(architecture: Architecture, run: Training, profile: Profile) -> int:
-    """cos and sin, [sequence, rotated dimensions] each, one pair for every kind of rotary embedding; and, where layers are
-    recomputed, the attention mask that every checkpoint keeps a reference to."""
-    here = run.seq_len // run.parallelism.cp
-    rotary = sum(2 * here * table.dims * (table.each or profile.residual) for table in _rotary(architecture))
-    rotary += input_leaf(architecture, run, profile)
+def shared_tensors(architecture: Architecture, run: Training, profile: Profile) -> tuple[Tensor, ...]:
+    """What all layers refer to: cos and sin, [positions, rotated dimensions] each, one pair for every kind of rotary embedding;
+    masks; and the leaf that PEFT makes of the embedding's output, with its gradient."""
+    tables = tuple(
+        Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.formats.residual)
+        for table in _rotary(architecture)
+    )
     masks = _shared_masks(architecture, profile, run.recompute == "full")
-    if run.recompute == "full":  # T5's biases are arguments of every layer
-        rotary += int(_shared_biases(architecture, profile) * here * run.seq_len)
-    if run.recompute != "full" or masks or not _attentions(architecture):
-        return rotary + int(masks * run.micro_batch * here * run.seq_len)
-    if run.attention == "eager":
-        return rotary + here * run.seq_len * profile.residual
-    return rotary + (here * run.seq_len if profile.masked else 0)
+    leaf = input_leaf(architecture, run, profile)
+    return (
+        *tables,
+        *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
+        *((Tensor(f"{LEAF}/tensor and gradient", Size(token=leaf)),) if leaf else ()),
+    )
+
+
+def position_pairs(architecture: Architecture, run: Training, profile: Profile) -> float:
+    """Bytes for each pair of positions, whatever the batch, of the attention mask and of T5's biases: every checkpoint of a
+    recomputed layer keeps a reference to them."""
+    if run.recompute != "full":
+        return 0.0
+    biases = _shared_biases(architecture, profile)
+    if _shared_masks(architecture, profile, passed=True) or not _attentions(architecture):
+        return biases
+    return biases + (profile.formats.residual if run.attention == "eager" else int(profile.batch.masked))
 
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
     """Bytes a token pair of masks that all layers share, one of each kind."""
-    return sum({shared_mask(block, profile, passed=passed).pair for block in _attentions(architecture) if block.alibi})
+    return sum(
+        {
+            shared_mask(block.positions.alibi, block.heads, profile, passed=passed).pair
+            for block in _attentions(architecture)
+            if block.positions.alibi
+        }
+    )
 
 
 def _shared_biases(architecture: Architecture, profile: Profile) -> float:
     """Bytes for each pair of positions of the biases that layers hand on."""
-    firsts = [block for block in _attentions(architecture) if block.biased == FIRST]
-    return sum(block.heads * (profile.source if block.cross else 1.0) * profile.weights for block in firsts)
+    firsts = [block for block in _attentions(architecture) if block.positions.relative.layer == FIRST]
+    return sum(block.heads * (profile.batch.source if block.cross else 1.0) * profile.formats.weights for block in firsts)
 
 
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
-    previous step too, stay until they are collected. Returns the bytes of one such pair."""
+    previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
     if not run.adapts or run.recompute != "full" or not run.engine_row.traced:
         return 0
-    tokens = run.micro_batch * (run.seq_len // run.parallelism.cp)
-    return 2 * tokens * architecture.hidden * profile.residual
+    return 2 * architecture.hidden * profile.formats.residual
 
 
-@lru_cache(maxsize=256)
-def _rotary(architecture: Architecture) -> tuple[Table, ...]:
+@cached(256)
+def _rotary(architecture: Architecture) -> tuple[RotaryTable, ...]:
     """Each distinct rotary table: layers with and without a window have their own in Gemma 3."""
     found = {
-        (table, bool(block.window) and architecture.model_type.startswith("gemma3"))
+        (table, bool(block.window) and architecture.local_rotary)
         for block in _mixers(architecture)
         if isinstance(block, Attention | LatentAttention) and (table := block.table)
     }
     return tuple(table for table, _ in sorted(found))
-
-
-@lru_cache(maxsize=4096)
-def _by_block(setup: Setup) -> tuple[tuple[str, Size, int], ...]:
-    """Saved sizes by block: (name, size, how many layers keep it)."""
-    stage, profile = setup.stage, setup.profile
-    out: dict[tuple[str, int], Size] = {}
-
-    def collect(saved: tuple[tuple[str, Size], ...], layers: int, prefix: str) -> None:
-        for label, size in saved:
-            name = f"{prefix}{label.split('/', 1)[0]}"
-            out[name, layers] = out.get((name, layers), ZERO) + size
-
-    if stage.entry:
-        collect(play_entry(stage.entry, profile).saved, 1, "")
-    for index, (mark, count) in enumerate(zip(stage.sequence.marks, stage.sequence.counts, strict=True)):
-        collect(_kept(played_kind(setup, index), mark.recomputed, setup.by_operation), count, "layers/")
-    if stage.exit:
-        collect(play_exit(stage.exit, profile, setup.hidden).saved, 1, "")
-    return tuple((name, size, layers) for (name, layers), size in out.items())
-
-
-def _kept(played: Played, recomputed: bool, by_operation: bool) -> tuple[tuple[str, Size], ...]:
-    """What a layer keeps until its backward, by name."""
-    if recomputed and played.input_bytes != ZERO:
-        return (("input", played.input_bytes),)
-    if by_operation:
-        return ("input", played.input_bytes), ("chosen results", played.chosen)
-    return played.saved
-
-
-def saved_by_block(
-    setup_stage: Stage, setup: Setup, tokens: int, pairs: int, positions: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One line's name and inputs for every kind of block that keeps something."""
-    outside = {path for path, _ in setup_stage.exit} | {"loss"}
-    for name, size, layers in _by_block(setup):
-        if setup.offload and name.startswith("layers/"):
-            continue
-        waiting = 1 if name.split("/", 1)[0] in outside else setup.in_flight
-        yield name, {
-            "per_token": size.token, "tokens": tokens, "per_pair": size.pair, "pairs": pairs, "per_position": size.position,
-            "positions": positions, "fixed": size.fixed,
-            "layers": layers * waiting,
-        }  # fmt: skip

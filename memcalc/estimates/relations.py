@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.units import format_count
 
 TOLERANCE = 0.01  # people round: 175B for 174.6B, 3640 PF-days for 3637.5

@@ -5,7 +5,7 @@ from memcalc.blocks.expert_kernels import capacity
 from memcalc.blocks.experts import Experts
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.profiles import routed_tokens
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 

@@ -1,7 +1,6 @@
 """Published training runs recomputed: what memcalc makes of their parameters and tokens, beside what they report."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 from memcalc.estimates.budget import BudgetEstimate, estimate
@@ -62,7 +61,7 @@ def like(run: TrainingRun, gpu: Accelerator | None, given: Mapping[str, Any], *,
     """A budget's settings: a published run's, unless `given` says otherwise; its hours and MFU are those of its hardware."""
     keeps = not other_gpu and not any(key in given for key in HARDWARE)
     based = run_budget(run, gpu, hardware=keeps)
-    taken = {field.name: value for field in fields(based) if (value := getattr(based, field.name)) is not None}
+    taken = {name: value for name in Budget.model_fields if (value := getattr(based, name)) is not None}
     if not keeps:
         taken.pop("mfu", None)
     if "flops" in given or "pf_days" in given:

@@ -11,8 +11,8 @@ from memcalc.formulas.law_forms import Parametric, Point
 from memcalc.formulas.repeated_data import TOKEN_DECAY, Repeated, effective_amount
 from memcalc.formulas.scaling_laws import DEFAULT, Law, data_limited, law
 from memcalc.specs.hardware import Accelerator
-from memcalc.specs.rules import SpecError
 from memcalc.specs.scaling import ScalingQuestion, check_flops
+from memcalc.specs.spec import SpecError
 from memcalc.units import PF_DAY, format_count
 
 DEFAULT_MFU = 0.4  # between the 0.38 and 0.43 of Llama 3 405B: Llama Team 2024, table 4

@@ -1,19 +1,20 @@
 """Model states on one rank: parameters, gradients, optimizer states, master copies, whole or sharded or offloaded."""
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.adapters import adapters, embeddings, quantised
-from memcalc.estimates.lines import Line, line
+from memcalc.estimates.lines import Line, Part, line
 from memcalc.estimates.placement import Stage, Tensors
+from memcalc.estimates.sharding import Around, Places, Strategy, strategy_of
 from memcalc.formulas import model_states
-from memcalc.formulas.engines import DEEPSPEED
-from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, state_bytes
 from memcalc.formulas.precision import Precision, precision
 from memcalc.specs.training import Training
+
+ALWAYS, STEP = "always", "optimizer step"  # when lines live
 
 
 class Group(NamedTuple):
@@ -35,50 +36,36 @@ class Setting(NamedTuple):
     """What the formulas below read of a run, looked up once."""
 
     run: Training
-    formats: Precision
-    weights: int  # bytes each of trained parameters
+    strategy: Strategy
+    places: Places
+    weights: int  # bytes of an element of trained parameters
     gradients: int
     master: int
     states: int
     compute: int
-    zero: int
-    fsdp: bool
-    parameters_at: str
-    gradients_at: str
-    optimizer_at: str
 
 
 def make_setting(run: Training) -> Setting:
-    p = run.parallelism
-    fsdp, zero = p.fsdp is not None, p.zero or 0
-    formats = precision(run.precision, fsdp=fsdp)
-    optimizer_at = parameters_at = "gpu"
-    off = "nvme" if run.offload_to == "nvme" else "host"
-    if "parameters" in run.offload:
-        parameters_at = off
-    if "optimizer" in run.offload or (fsdp and "parameters" in run.offload):
-        optimizer_at = off
-    gradients_at = "host" if optimizer_at != "gpu" and (zero >= 2 or parameters_at != "gpu") else "gpu"
+    strategy = strategy_of(run.parallelism)
+    formats = precision(run.precision, fsdp=strategy.fp32_shards)
+    return Setting(run, strategy, strategy.places(run), **_itemsizes(run, formats), compute=formats.bytes_of("compute"))
+
+
+def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
+    """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
+    sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
-        sizes = (formats.bytes_of("weights"), formats.bytes_of("gradients"), formats.bytes_of("master"),
-                 formats.bytes_of("states"))  # fmt: skip
-        if run.engine_row.fp32_gradients and formats.master:  # Megatron accumulates into fp32 main gradients
-            sizes = (sizes[0], 4, *sizes[2:])
-    elif not run.engine_row.peft:
-        each = formats.bytes_of("weights")
-        sizes = (each, each, 0, each)
-    else:  # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
-        sizes = (4, 4, 0, 4)
-    return Setting(run, formats, *sizes, formats.bytes_of("compute"), zero, fsdp, parameters_at, gradients_at, optimizer_at)
+        accumulates = run.engine_row.fp32_gradients and formats.master  # Megatron's main gradients
+        return sizes | {"gradients": 4} if accumulates else sizes
+    # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
+    each = 4 if run.engine_row.peft else sizes["weights"]
+    return {"weights": each, "gradients": each, "master": 0, "states": each}
 
 
-def make_groups(run: Training, stage: Stage) -> list[Group]:
+def make_groups(setting: Setting, stage: Stage) -> list[Group]:
     """Dense and routed tensors apart, each split into frozen, quantised and trained ones."""
-    p = run.parallelism
-    dense_shards, routed_shards = p.shard_ranks, p.expert_shard_ranks
-    if p.fsdp is not None:
-        replicas = p.shard_ranks // p.fsdp_shards
-        dense_shards, routed_shards = p.fsdp_shards, max(1, p.expert_shard_ranks // replicas)
+    run = setting.run
+    dense_shards, routed_shards = setting.strategy.ranks(run.parallelism)
     out = []
     for name, held, shards in (("dense", stage.dense, dense_shards), ("experts", stage.routed, routed_shards)):
         if not held.held:
@@ -87,8 +74,8 @@ def make_groups(run: Training, stage: Stage) -> list[Group]:
             trained, frozen = _apart(held, "embeddings" in run.freeze)
             out.append(Group(name, shards, frozen, None, trained))
             continue
-        low, rest = quantised(held) if run.method == "qlora" else (None, held)
-        trained = adapters(held, run.lora_targets, run.lora_rank, run.method == "dora") if name == "dense" else None
+        low, rest = quantised(held) if run.method_row.quantised else (None, held)
+        trained = adapters(held, run.lora_targets, run.lora_rank, run.method_row.magnitude) if name == "dense" else None
         out.append(Group(name, shards, rest, low, trained))
     return out
 
@@ -102,21 +89,46 @@ def _apart(held: Tensors, embeddings_frozen: bool) -> tuple[Tensors | None, Tens
     return rest, Tensors(never.held + tables.held) if never and tables else never or tables
 
 
+def around_layer(setting: Setting, groups: Sequence[Group]) -> Around:
+    """What is gathered and reduced around each layer of a rank."""
+    return setting.strategy.around_layer(setting.run, most_shards(groups), setting.compute, setting.gradients)
+
+
+def buckets(setting: Setting, groups: Sequence[Group]) -> tuple[Line, ...]:
+    """The strategy's buffers that stand as long as the run does."""
+    trained = sum(group.trained.elements() for group in groups if group.trained)
+    return setting.strategy.buckets(setting.run, most_shards(groups), trained, setting.gradients)
+
+
+def most_shards(groups: Sequence[Group]) -> int:
+    return max((group.shards for group in groups), default=1)
+
+
 def state_lines(setting: Setting, group: Group) -> list[Line]:
-    at = setting.parameters_at
-    out = []
+    """Parameters, gradients, master weights and optimizer states of one group, as the strategy cuts them."""
+    cut_parameters, cut_gradients, cut_states = setting.strategy.cutters
+    at, out = setting.places, []
     if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
         each = setting.compute if setting.run.adapts else setting.weights
-        out.append(_parameters(setting, f"{group.name}/frozen", group, group.frozen, each, at))
+        cut = cut_parameters(group.frozen, group.shards)
+        out.append(cut.line("parameters", f"{group.name}/frozen", ALWAYS, at.parameters, each))
     if group.quantised:
-        out.append(_quantised_parameters(setting, group, at))
+        out.append(_quantised_parameters(setting, group))
     if group.trained:
         name = group.name if not setting.run.adapts else f"{group.name}/adapters"
-        out.append(_parameters(setting, name, group, group.trained, setting.weights, at))
-        out.append(_gradients(setting, group))
+        cut = cut_parameters(group.trained, group.shards)
+        out.append(cut.line("parameters", name, ALWAYS, at.parameters, setting.weights))
+        cut = cut_gradients(group.trained, group.shards)
+        out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
+        cut = cut_states(group.trained, group.shards)
         if setting.master:
-            out.append(_optimizer_part(setting, group, "master weights", setting.master))
-        out.append(_optimizer_states(setting, group))
+            out.append(cut.line("optimizer_states", f"{group.name}/master weights", ALWAYS, at.optimizer, setting.master))
+        rate = _rate(setting.run.optimizer, setting.states)
+        if rate is not None and rate == int(rate):
+            name = f"{group.name}/{setting.run.optimizer}"
+            out.append(cut.line("optimizer_states", name, ALWAYS, at.optimizer, int(rate)))
+        else:
+            out.append(_shaped_states(setting, group))
     return [entry for entry in out if entry.bytes]
 
 
@@ -128,85 +140,56 @@ def buffer_lines(setting: Setting, stage: Stage) -> Iterator[Line]:
     sizes = [(buffer.elements * copies, buffer.each or each) for buffer, copies in stage.buffers]
     for bytes_each in sorted({size for _, size in sizes}):
         elements = sum(count for count, size in sizes if size == bytes_each)
-        yield line("parameters", "buffers", "always", model_states.whole_bytes, elements=elements, bytes_each=bytes_each)
+        yield line("parameters", "buffers", ALWAYS, model_states.whole_bytes, elements=elements, bytes_each=bytes_each)
 
 
-def _parameters(setting: Setting, name: str, group: Group, held: Tensors, each: int, place: str) -> Line:
-    if setting.fsdp:
-        elements = held.elements("rows", group.shards)
-        return line("parameters", name, "always", model_states.fsdp_shard_bytes, place, sharded_elements=elements,
-                    bytes_each=each)  # fmt: skip
-    if setting.zero == 3:
-        elements = held.elements("flat", group.shards)
-        return line("parameters", name, "always", model_states.zero3_partition_bytes, place,
-                    partitioned_elements=elements, bytes_each=each)  # fmt: skip
-    return line("parameters", name, "always", model_states.whole_bytes, elements=held.elements(), bytes_each=each)
-
-
-def _quantised_parameters(setting: Setting, group: Group, place: str) -> Line:
+def _quantised_parameters(setting: Setting, group: Group) -> Line:
     assert group.quantised
     low = number_format(setting.run.base_format)
-    sharded = setting.fsdp or setting.zero == 3
-    elements = group.quantised.elements("flat", group.shards if sharded else 1)
-    return line("parameters", f"{group.name}/nf4", "always", model_states.block_format_bytes, place,
+    elements = group.quantised.elements("flat", group.shards if setting.strategy.cuts_parameters else 1)
+    return line("parameters", f"{group.name}/nf4", ALWAYS, model_states.block_format_bytes, setting.places.parameters,
                 elements=elements, block=low.block_size, bytes_per_block=low.block_bytes)  # fmt: skip
 
 
-def _gradients(setting: Setting, group: Group) -> Line:
-    if setting.zero == 1:  # only optimizer states are cut
-        return _whole("gradients", group.name, "backward", group, setting.gradients, setting.gradients_at)
-    return _sharded("gradients", group.name, "backward", setting, group, setting.gradients, setting.gradients_at)
-
-
-def _optimizer_part(setting: Setting, group: Group, name: str, each: int) -> Line:
-    """A copy of `each` bytes per trained parameter, sharded as optimizer states are."""
-    return _sharded("optimizer_states", f"{group.name}/{name}", "always", setting, group, each, setting.optimizer_at)
-
-
-def _sharded(component: str, name: str, phase: str, setting: Setting, group: Group, each: int, place: str) -> Line:
-    """The group's trained tensors as the strategy shards them: rows under FSDP, one flat partition under ZeRO, or whole."""
+def _shaped_states(setting: Setting, group: Group) -> Line:
+    """Optimizer states that depend on the shapes of tensors."""
     assert group.trained
-    if setting.fsdp:
-        return line(component, name, phase, model_states.fsdp_shard_bytes, place,
-                    sharded_elements=group.trained.elements("rows", group.shards), bytes_each=each)  # fmt: skip
-    if setting.zero:
-        return line(component, name, phase, model_states.zero_partition_bytes, place, elements=group.trained.elements(),
-                    shards=group.shards, alignment=DEEPSPEED.alignment, bytes_each=each)  # fmt: skip
-    return _whole(component, name, phase, group, each, place)
+    sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states)
+    made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}", ALWAYS, model_states.shaped_state_bytes,
+                setting.places.optimizer, state_bytes=sum(part.bytes * part.copies for part in sizes),
+                tensors=sum(part.copies for part in sizes))  # fmt: skip
+    return made._replace(parts=sizes)
 
 
-def _whole(component: str, name: str, phase: str, group: Group, each: int, place: str) -> Line:
-    assert group.trained
-    return line(component, name, phase, model_states.whole_bytes, place, elements=group.trained.elements(), bytes_each=each)
-
-
-def _optimizer_states(setting: Setting, group: Group) -> Line:
-    assert group.trained
-    rate = _rate(setting.run.optimizer, setting.states)
-    if rate is not None and rate == int(rate):
-        return _optimizer_part(setting, group, setting.run.optimizer, int(rate))
-    name = f"{group.name}/{setting.run.optimizer}"
-    if setting.zero:  # one flat fp32 partition, which the optimizer sees as a vector
-        elements = ceil_div(group.trained.elements(), group.shards)
-        flat = state_bytes(optimizer(setting.run.optimizer), (elements,), parameter_bytes=setting.states)
-        return line("optimizer_states", name, "always", model_states.shaped_state_bytes, setting.optimizer_at,
-                    state_bytes=flat, tensors=1)  # fmt: skip
-    states = _shaped_states(group.trained, setting.run.optimizer, group.shards if setting.fsdp else 1, setting.states)
-    return line("optimizer_states", name, "always", model_states.shaped_state_bytes, setting.optimizer_at,
-                state_bytes=states, tensors=group.trained.count)  # fmt: skip
-
-
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _rate(name: str, bytes_each: int) -> float | None:
     return elementwise_bytes_per_parameter(optimizer(name), bytes_each)
 
 
-@lru_cache(maxsize=4096)
-def _shaped_states(held: Tensors, name: str, shards: int, bytes_each: int) -> int:
-    """Optimizer bytes of tensors whose states depend on their shape, each as its shard along rows."""
+@cached(4096)
+def _state_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[Part, ...]:
+    """The states of each tensor, as a rank's optimizer sees it."""
     row = optimizer(name)
-    return sum(
-        entry.copies
-        * state_bytes(row, (-(-entry.shape[0] // shards), *entry.shape[1:]), parameter_bytes=bytes_each, role=entry.role)
-        for entry in held.held
+    return tuple(
+        Part(f"{role} {list(shape)}", (), 0, state_bytes(row, shape, parameter_bytes=bytes_each, role=role), copies)
+        for shape, role, copies in strategy.state_shapes(held, shards)
     )
+
+
+def optimizer_lines(setting: Setting, groups: Sequence[Group]) -> tuple[Line, ...]:
+    """What the optimizer's implementation allocates while it updates: nothing where it is fused."""
+    strategy, run = setting.strategy, setting.run
+    trained = [(group.trained, group.shards) for group in groups if group.trained]
+    if not trained or setting.places.optimizer != "gpu":
+        return ()
+    each = setting.master or setting.weights
+    if run.optimizer_impl_used == "foreach":
+        elements = sum(strategy.updated(held, shards) for held, shards in trained)
+        return (
+            line("activations", "optimizer temporaries", STEP, model_states.foreach_bytes, elements=elements, bytes_each=each),
+        )
+    if run.optimizer_impl_used == "for-loop":
+        shards = most_shards(groups) if strategy.cuts_optimizer else 1
+        return (line("activations", "optimizer temporaries", STEP, model_states.for_loop_bytes,
+                     largest=max(held.largest for held, _ in trained), shards=shards, bytes_each=each),)  # fmt: skip
+    return ()

@@ -1,10 +1,11 @@
 """Bytes of one rank's weights as they are stored: values, and the scales, zero points and orders beside them."""
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 
 from memcalc.blocks.architecture import Architecture, Quantization
 from memcalc.blocks.linears import leaf
+from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates.layer_spans import layer_spans, spans_of
@@ -19,7 +20,7 @@ from memcalc.specs.quantization import CHECKPOINT, Mixture, Scheme, stored_as
 TILE = 128  # rows and columns that share a scale of fp8-block128
 
 
-@lru_cache(maxsize=4096)
+@cached(4096)
 def stored_weights(
     stage: Stage, architecture: Architecture, weights: str, *, engine: str = "", host_embedding: bool = False
 ) -> tuple[Line, ...]:
@@ -91,43 +92,55 @@ class Tally:
     """Sums of equal formulas by line, in the order in which they first come."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, Callable[..., int], str, tuple[tuple[str, int], ...]], int] = {}
+        self._sums: dict[tuple[str, str, str, Callable[..., int], str, tuple[tuple[str, int], ...]], int] = {}
 
-    def add(self, place: str, name: str, formula: Callable[..., int], counted: str, number: int, **inputs: int) -> None:
-        key = (place, name, formula, counted, tuple(inputs.items()))
+    def add(
+        self, place: str, role: str, remark: str, formula: Callable[..., int], counted: str, number: int, **inputs: int
+    ) -> None:
+        """So many more of what the formula counts, of weights of a role; the remark says in which form."""
+        key = (place, role, remark, formula, counted, tuple(inputs.items()))
         self._sums[key] = self._sums.get(key, 0) + number
 
     def lines(self) -> tuple[Line, ...]:
         return tuple(
-            line("weights", name, "always", formula, place, **{counted: number}, **dict(inputs))
-            for (place, name, formula, counted, inputs), number in self._sums.items()
+            line(
+                "weights",
+                f"{role}, {remark}" if remark else role,
+                "always",
+                formula,
+                place,
+                **{counted: number},
+                **dict(inputs),
+            ).within(role)
+            for (place, role, remark, formula, counted, inputs), number in self._sums.items()
         )
 
     def plain(self, held: Held, elements: int, row: NumberFormat, *, own: bool = False) -> None:
         """Tensors kept whole in a plain format; `own`: it is the one asked for, so the line is just the role's."""
-        name = held.role if own else f"{held.role}, {row.name}"
         self.add(
-            "gpu", name, model_states.block_format_bytes, "elements", elements, block=row.block_size,
-            bytes_per_block=row.block_bytes,
+            "gpu", held.role, "" if own else row.name, model_states.block_format_bytes, "elements", elements,
+            block=row.block_size, bytes_per_block=row.block_bytes,
         )  # fmt: skip
 
     def scheme(self, held: Held, copies: int, scheme: Scheme) -> None:
         """`copies` of a tensor's matrices under a scheme."""
-        row, name = scheme.stored, f"{held.role}, {scheme.name}"
+        row, role, name = scheme.stored, held.role, scheme.name
         each, outputs, inputs = _padded(held, scheme)
         count = each * copies
         values = outputs * (_rounded(inputs, scheme.group) if scheme.group else inputs)
         formula = formulas.grouped_bytes if scheme.group else formulas.blockwise_bytes
-        self.add("gpu", name, formula, "blocks", ceil_div(values, row.block_size) * count, bytes_per_block=row.block_bytes)
+        self.add(
+            "gpu", role, name, formula, "blocks", ceil_div(values, row.block_size) * count, bytes_per_block=row.block_bytes
+        )
         if scheme.scales:
             scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE)}
             number = scales[scheme.scales] * count
-            self.add("gpu", f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes)
+            self.add("gpu", role, f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes)
         if scheme.swizzled and held.routed:
             number = _rounded(outputs, scheme.swizzled) * ceil_div(inputs, scheme.group) * count
-            self.add("gpu", f"{name}, swizzled scales", formulas.scale_bytes, "scales", number, bytes_each=1)
+            self.add("gpu", role, f"{name}, swizzled scales", formulas.scale_bytes, "scales", number, bytes_each=1)
         if scheme.ordered:
-            self.add("gpu", f"{name}, order", formulas.channel_order_bytes, "channels", inputs * count, bytes_each=4)
+            self.add("gpu", role, f"{name}, order", formulas.channel_order_bytes, "channels", inputs * count, bytes_each=4)
 
 
 def _padded(held: Held, scheme: Scheme) -> Matrices:
@@ -155,12 +168,12 @@ def _reached(held: Held, scheme: Scheme, architecture: Architecture, experts_onl
     return scheme.reach == "everywhere" or held.path.partition("/")[0] in _main_names(architecture)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _main_names(architecture: Architecture) -> frozenset[str]:
     return frozenset(part.name for part in main_parts(architecture))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _has_experts(architecture: Architecture) -> bool:
     return any(counted.weight.routed for counted in architecture.weights)
 
@@ -170,21 +183,20 @@ def _from_mixture(tally: Tally, stage: Stage, architecture: Architecture, mixtur
     from memcalc.estimates.gguf import typed
 
     spans = layer_spans(architecture, stage)
-    kept = _main_names(architecture) | {"tied head"}
+    kept = _main_names(architecture)
     for held in stage.held:
-        if held.path.partition("/")[0] not in kept:
+        if not (held.tied_copy or held.path.partition("/")[0] in kept):
             continue
-        table = host_embedding and held.role == "embedding" and not held.path.startswith("tied head")
+        table = host_embedding and held.role == "embedding" and not held.tied_copy
         for found in typed(held, spans_of(held, spans), architecture, mixture):
             row = number_format(found.format)
             blocks = ceil_div(found.inputs, row.block_size) * found.rows * found.copies
-            places = [("host" if table else "gpu", held.role)]
+            places = [("host" if table else "gpu", held.role, "")]
             if table and architecture.tied and stage.last:
-                places.append(("gpu", "head, the tied table's copy"))
-            for place, name in places:
-                tally.add(
-                    place, f"{name}, {found.format}", formulas.ggml_bytes, "blocks", blocks, bytes_per_block=row.block_bytes
-                )
+                places.append(("gpu", "head", "the tied table's copy"))
+            for place, role, remark in places:
+                stored = f"{remark}, {found.format}" if remark else found.format
+                tally.add(place, role, stored, formulas.ggml_bytes, "blocks", blocks, bytes_per_block=row.block_bytes)
 
 
 def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, engine: str) -> None:

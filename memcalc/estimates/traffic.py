@@ -6,16 +6,14 @@ distinct layers of a model, so depth costs nothing.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.compressed_attention import CompressedAttention
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Cache, Weight
-from memcalc.blocks.reused import Reused
 from memcalc.blocks.state import StateTensor
+from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.flops import is_encoder_decoder
@@ -72,11 +70,11 @@ class _Ledger(NamedTuple):
 
 
 def stored_by_role(lines: Iterable[Line]) -> dict[str, int]:
-    """Bytes of the weights by role, from the lines of a serving estimate ("mlp", "mlp, unquantised")."""
+    """Bytes of the weights by role, from the lines of a serving estimate ("mlp", also where some of it is not quantised)."""
     stored: Counter[str] = Counter()
     for entry in lines:
         if entry.component == "weights":
-            stored[entry.name.partition(",")[0]] += entry.bytes
+            stored[entry.group or entry.name] += entry.bytes
     return dict(stored)
 
 
@@ -107,7 +105,7 @@ def _least(tokens: int, *bounds: int | None) -> int:
     return min(tokens, *(bound or tokens for bound in bounds))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _ledger(architecture: Architecture, tp: int, ep: int) -> _Ledger:
     etp, apart = max(1, tp // ep), ep > tp
     stage = stages(architecture, tp, 1, ep, etp)[0]
@@ -119,10 +117,11 @@ def _ledger(architecture: Architecture, tp: int, ep: int) -> _Ledger:
     for entry in stage.held:
         held[entry.role] += entry.elements
 
-    def weigh(weight: Weight, block: Any, layers: int) -> None:
+    def weigh(weight: Weight, block: Block, layers: int) -> None:
         elements = prod(weight.local_shape(tp, ep, etp)) * weight.tensors * layers
         if weight.routed:
-            routed[block.experts + block.identity_experts, block.top_k, weight.role] += elements
+            traits = block.traits
+            routed[traits.experts + traits.identity_experts, traits.top_k, weight.role] += elements
         else:
             read[weight.role] += elements
 
@@ -131,18 +130,18 @@ def _ledger(architecture: Architecture, tp: int, ep: int) -> _Ledger:
             if weight.path not in LOOKED_UP or (architecture.tied and weight.role == "embedding"):
                 weigh(weight, block, 1)
     for layer, layers in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
-        blocks = [block.block if isinstance(block, Reused) else block for _, block in layer.blocks]
+        blocks = [block.computed for _, block in layer.blocks]
         cut = sum(any(weight.split for weight in block.weights() if not (weight.routed and apart)) for block in blocks)
         all_reduces += min(cut, 1 if layer.parallel else 2) * layers
         for block in blocks:
             _check(block)
             for weight in block.weights():
                 weigh(weight, block, layers)
-            for state in block.state() if hasattr(block, "state") else ():
+            for state in block.state():
                 states[state] += layers
             for cache, selected, shared in _caches(block):
                 reads[cache, selected, shared] += layers
-            copies += block.top_k * layers if apart and hasattr(block, "top_k") else 0
+            copies += block.traits.top_k * layers if apart else 0
     return _Ledger(
         held, read, routed,
         tuple(Read(cache, selected, layers, shared) for (cache, selected, shared), layers in reads.items()),
@@ -150,26 +149,22 @@ def _ledger(architecture: Architecture, tp: int, ep: int) -> _Ledger:
     )  # fmt: skip
 
 
-def _caches(block: Any) -> list[tuple[Cache, int | None, bool]]:
+def _caches(block: Block) -> list[tuple[Cache, int | None, bool]]:
     """The caches that a block reads, an earlier layer's among them; an indexer bounds what attention reads of its own."""
-    if not hasattr(block, "cache"):
-        return []
-    shared = getattr(block, "shares_cache", False)
-    indexer = getattr(block, "indexer", None)
-    own = replace(block, shares_cache=False) if shared else block
-    return [(cache, indexer.selected_tokens if indexer and n == 0 else None, shared) for n, cache in enumerate(own.cache())]
+    selected = block.traits.selected_tokens
+    return [(cache, selected if n == 0 else None, shared) for n, (cache, shared) in enumerate(block.read_caches())]
 
 
-def _check(block: Any) -> None:
+def _check(block: Block) -> None:
     """Blocks whose reads are not known."""
     reason = ""
-    if isinstance(block, CompressedAttention):
+    if block.traits.compressed:
         reason = "attention over compressed entries (DeepSeek V4)"
-    elif getattr(block, "shares_selection", False):
+    elif block.traits.shares_selection:
         reason = "attention to the tokens that an earlier layer's indexer selected (GLM-5.2)"
-    elif getattr(block, "cross", False):
+    elif block.traits.cross:
         reason = "cross-attention"
-    elif not getattr(block, "causal", True):
+    elif not block.traits.causal:
         reason = "attention that sees later tokens"
     if reason:
         raise Unsupported(f"the speed of {reason} is not modelled")

@@ -1,51 +1,41 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.profile import KERNELS
-from memcalc.errors import Unsupported
-from memcalc.estimates.activations import (
-    Evaluated,
-    activation_lines,
-    evaluate,
-    rule_of_thumb,
-    setup_of,
-    shape,
-    textbook,
-)
+from memcalc.caches import cached
+from memcalc.estimates.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.adapters import check_targets
 from memcalc.estimates.choices import check_choices, check_countable, choice_sentences
-from memcalc.estimates.communication import communication_lines, optimizer_moment
 from memcalc.estimates.context_parallel import exchange_line
-from memcalc.estimates.lines import COMPONENTS, Line, totals
+from memcalc.estimates.lines import Line
+from memcalc.estimates.moments import Moment
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, main_parts, stages
-from memcalc.estimates.profiles import of_batch_and_length
-from memcalc.estimates.states import Group, Setting, buffer_lines, make_groups, make_setting, state_lines
-from memcalc.estimates.timeline import Forms, Moment, Setup, forms
-from memcalc.formulas.overhead import overhead, reserved_bytes
+from memcalc.estimates.placement import Held, Stage, all_stages, stages
+from memcalc.estimates.rank_key import RankKey
+from memcalc.estimates.ranks import Rank, evaluated, rank_of, rank_of_count
+from memcalc.estimates.states import make_setting
+from memcalc.formulas.overhead import overhead as overhead_of
+from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
 
 
-class Rank(NamedTuple):
-    """One pipeline stage's rank: all that depends on neither batch nor length, but for facts of its profile."""
+class Alive(NamedTuple):
+    """A moment and all lines that are alive then, steady states first; they add up to what is allocated."""
 
-    stage: Stage
-    setting: Setting
-    groups: tuple[Group, ...]
-    lines: tuple[Line, ...]  # states and communication
-    sums: dict[str, dict[str, int]]
-    optimizer: Moment
-    setup: Setup | None = None  # None: a bare parameter count
-    forms: Forms | None = None  # None: a block cannot play, so the textbook stands in
-    approximation: str = ""
+    moment: Moment
+    lines: tuple[Line, ...]
+
+    @property
+    def allocated(self) -> int:
+        return sum(entry.bytes for entry in self.lines)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,22 +64,56 @@ class TrainingEstimate:
     @property
     def optimizer_step(self) -> Moment:
         """The optimizer's step, with what PEFT's input leaf still holds then."""
-        moment = self.rank.optimizer
-        return moment._replace(activations=moment.activations + self.evaluated.leaf) if self.evaluated.leaf else moment
+        moment, left = self.rank.optimizer, self.evaluated.left_over
+        return moment._replace(activations=moment.activations + left) if left else moment
+
+    @property
+    def shown(self) -> tuple[Moment, ...]:
+        """Each moment once, where it is highest."""
+        return tuple(self.moments[which] for which in self._highest_of_each)
+
+    @property
+    def alive(self) -> tuple[Alive, ...]:
+        """The same with their lines."""
+        return tuple(Alive(self.moments[which], self._alive(which)) for which in self._highest_of_each)
+
+    @cached_property
+    def _highest_of_each(self) -> tuple[int, ...]:
+        highest: dict[str, int] = {}
+        for which, moment in enumerate(self.moments):
+            if moment.name not in highest or moment.bytes > self.moments[highest[moment.name]].bytes:
+                highest[moment.name] = which
+        return tuple(highest.values())
+
+    @cached_property
+    def at_peak(self) -> Alive:
+        """What the peak consists of, down to tensors."""
+        highest = self.highest
+        which = next(which for which, moment in enumerate(self.moments) if moment == highest)
+        return Alive(highest, self._alive(which, parts=True))
+
+    def _alive(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
+        if which == len(self.moments) - 1:
+            return (*self.rank.steady, *self.evaluated.lines_left_over(), *self.rank.step)
+        return (*self.rank.steady, *self.evaluated.lines(which, parts=parts))
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
-        return (
-            *self.rank.lines,
-            *((self.exchange,) if self.exchange else ()),
-            *self._overhead,
-            *activation_lines(self.run, self.architecture, self.rank.stage, self.rank.setup, self.evaluated),
-        )
+        """Everything that this run ever holds, each at its largest: states, buffers, and what the forward leaves."""
+        saved = (entry for entry in self.evaluated.lines(0, parts=True) if entry.component == "activations")
+        return (*self.rank.lines, *((self.exchange,) if self.exchange else ()), *self.overhead, *saved)
+
+    @cached_property
+    def stages(self) -> tuple["TrainingEstimate", ...]:
+        """The same run on each pipeline stage, first to last; none where there are no stages."""
+        if self.run.parallelism.pp == 1 or self.architecture is None:
+            return ()
+        return tuple(every_stage(self.architecture, self.run, self.generation))
 
     @cached_property
     def components(self) -> dict[str, int]:
-        beside = sum(entry.bytes for entry in self._overhead)
-        found = self.rank.sums["gpu"] | {"activations": self.evaluated.saved, "overhead": beside}
+        beside = sum(entry.bytes for entry in self.overhead)
+        found = self.rank.sums["gpu"] | {"activations": self.evaluated.after_forward.activations, "overhead": beside}
         if self.exchange:
             found["communication"] += self.exchange.bytes
         return found
@@ -130,17 +154,23 @@ class TrainingEstimate:
     @property
     def reserved(self) -> int:
         """What the caching allocator holds at the peak, the workspace of matrix products included."""
-        return reserved_bytes(self.peak, overhead(self.generation).workspace)
+        return reserved_bytes(self.peak, self.workspace)
+
+    @property
+    def workspace(self) -> int:
+        """Of matrix products, from PyTorch's allocator."""
+        return overhead_of(self.generation).workspace
 
     @property
     def device(self) -> int:
         """What nvidia-smi shows: reserved, context and communicators."""
-        beside = overhead(self.generation)
+        beside = overhead_of(self.generation)
         several = self.run.parallelism.gpus > 1
         return self.reserved + beside.context + several * beside.communicator
 
     @property
-    def _overhead(self) -> tuple[Line, ...]:
+    def overhead(self) -> tuple[Line, ...]:
+        """What is on the device beside the peak: workspace, context, communicator."""
         return overhead_lines(self.generation, self.run.parallelism.gpus > 1)
 
     @property
@@ -194,7 +224,7 @@ class TrainingEstimate:
             out += choice_sentences(self.architecture, run)
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
-        if run.method == "qlora":
+        if run.method_row.quantised:
             double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
             out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")
         if run.adapts and run.engine_row.peft:
@@ -226,20 +256,20 @@ def estimate(architecture: Architecture, run: Training, generation: str = "") ->
     """
     best: TrainingEstimate | None = None
     most = -1
-    for rank in _ranks(_Shared(architecture, run)):
-        found = TrainingEstimate(run, architecture, rank, _evaluate(architecture, run, rank), generation)
+    for rank in _ranks(RankKey(architecture, run)):
+        found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation)
         if (peak := found.peak) > most:
             best, most = found, peak
     assert best is not None  # there is always a stage
     return best
 
 
-def every_stage(architecture: Architecture, run: Training) -> list[TrainingEstimate]:
+def every_stage(architecture: Architecture, run: Training, generation: str = "") -> list[TrainingEstimate]:
     """One estimate for each pipeline stage, first to last."""
     out = []
     for stage in all_stages(architecture, run.parallelism.tp, run.parallelism.pp, run.parallelism.ep, run.parallelism.etp):
-        rank = _played(architecture, make_setting(run), stage)
-        out.append(TrainingEstimate(run, architecture, rank, _evaluate(architecture, run, rank)))
+        rank = rank_of(architecture, make_setting(run), stage)
+        out.append(TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation))
     return out
 
 
@@ -252,37 +282,14 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
         raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
     check_countable(run)
     stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
-    rank = _rank(make_setting(run), stage)
-    found = rule_of_thumb(parameters, rank.setting, rank.sums["gpu"])
+    rank = rank_of_count(make_setting(run), stage)
+    buffers = tuple(entry for entry in rank.lines if entry.component == "communication")
+    found = rule_of_thumb(parameters, rank.setting, rank.gradients, buffers)
     return TrainingEstimate(run, None, rank, found, generation)
 
 
-class _Shared:
-    """An architecture and all of a run but its batch and length, of which only what its profile knows: runs that share it
-    share their ranks."""
-
-    __slots__ = ("_key", "architecture", "run")
-
-    def __init__(self, architecture: Architecture, run: Training) -> None:
-        self.architecture, self.run = architecture, run
-        in_flight = min(run.grad_accum, run.parallelism.pp) if run.parallelism.pipeline_schedule != "gpipe" else run.grad_accum
-        self._key = (
-            run.parallelism, run.precision, run.optimizer, run.optimizer_impl, run.engine, run.kernels, run.loss,
-            run.attention, run.recompute, run.recompute_every, run.recompute_layers, run.freeze, run.method, run.lora_rank,
-            run.lora_targets, run.lora_dropout > 0, run.base_format, run.offload, run.offload_to,
-            run.expert_imbalance, run.capacity_factor, run.pad_to_capacity,
-            run.grad_accum > 1, in_flight, *of_batch_and_length(architecture, run).values(),
-        )  # fmt: skip
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Shared) and self.architecture is other.architecture and self._key == other._key
-
-
-@lru_cache(maxsize=2048)
-def _ranks(shared: _Shared) -> tuple[Rank, ...]:
+@cached(2048)
+def _ranks(shared: RankKey) -> tuple[Rank, ...]:
     """One rank for every distinct pipeline stage."""
     architecture, run = shared.architecture, shared.run
     p, sizes = run.parallelism, shape(architecture)
@@ -292,33 +299,4 @@ def _ranks(shared: _Shared) -> tuple[Rank, ...]:
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
     check_choices(architecture, run, max(stage.layers for stage in found))
-    return tuple(_played(architecture, setting, stage) for stage in found)
-
-
-def _played(architecture: Architecture, setting: Setting, stage: Stage) -> Rank:
-    rank = _rank(setting, stage)
-    setup = setup_of(architecture, setting, stage, rank.groups)
-    try:
-        if setting.run.parallelism.pp > 1 and len(main_parts(architecture)) > 1:
-            raise Unsupported("training with an encoder and a decoder on different pipeline stages is not modelled")
-        return rank._replace(setup=setup, forms=forms(setup))
-    except Unsupported as error:
-        reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
-        return rank._replace(setup=setup, approximation=reason)
-
-
-def _rank(setting: Setting, stage: Stage) -> Rank:
-    groups = make_groups(setting.run, stage)
-    lines = [entry for group in groups for entry in state_lines(setting, group)]
-    lines += (*buffer_lines(setting, stage), *communication_lines(setting, stage, groups))
-    sums = totals(lines, COMPONENTS)
-    moment = optimizer_moment(setting, groups, sums["gpu"]["gradients"])
-    return Rank(stage, setting, tuple(groups), tuple(lines), sums, moment)
-
-
-def _evaluate(architecture: Architecture, run: Training, rank: Rank) -> Evaluated:
-    gradients = rank.sums["gpu"]["gradients"]
-    assert rank.setup is not None
-    if rank.forms is None:
-        return textbook(architecture, run, rank.setting, rank.stage, rank.setup, gradients)
-    return evaluate(architecture, run, rank.setup, rank.forms, gradients)
+    return tuple(rank_of(architecture, setting, stage) for stage in found)

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.serving import Capacity, ServingEstimate, estimate
 from memcalc.estimates.validation import Skipped, Spread, spread
 from memcalc.specs.served import Served
@@ -36,7 +36,7 @@ class Predicted(NamedTuple):
 
 
 def _cache(found: ServingEstimate, windowed: bool) -> int:
-    lines = (entry for entry in found.lines if entry.component == "kv_cache" and ", window " in entry.name)
+    lines = (entry for entry in found.lines if entry.component == "kv_cache" and entry.group == WINDOWED)
     in_windows = sum(entry.bytes for entry in lines)
     return in_windows if windowed else found.kv_cache - in_windows
 
@@ -86,7 +86,7 @@ def _predict(row: Served, architecture: Architecture) -> Predicted:
     found = estimate(architecture, row.serving, row.generation, memory)
     whole = given = found.capacity(memory)
     if row.cache and row.serving.engine_row.pooled:
-        asked = replace(row.serving, kv_cache_memory=row.cache)
+        asked = row.serving.replace(kv_cache_memory=row.cache)
         given = estimate(architecture, asked, row.generation, memory).capacity(memory)
     return Predicted(architecture, found, whole, given)
 

@@ -33,22 +33,26 @@ def recomputed_layer_bytes(tokens: int, hidden: int, split: int, bytes_each: int
     return tokens * hidden * bytes_each // split
 
 
-@formula("pytorch-autograd", "saved tensors of each block, traced op by op")
-def saved_tensor_bytes(
-    per_token: float, tokens: int, per_pair: float, pairs: int, per_position: float, positions: int, fixed: float, layers: float
-) -> int:
-    """Tensors that autograd keeps of one block, in all layers that hold it.
+@formula("pytorch-autograd", "tensors of each block, recorded operation by operation")
+def tensor_bytes(size: float, layers: float) -> int:
+    """Tensors of one block, in all layers that hold them.
 
-    (per_token × tokens + per_pair × pairs + per_position × positions + fixed) × layers
+    size × layers      size [B] of the tensors that are listed with the line; layers [count], times micro-batches in flight.
+    Returns bytes [B].
 
-    per_token [B per token], tokens of a micro-batch on this rank; per_pair [B per query-key pair], pairs = batch × queries ×
-    keys; per_position [B]: rotary tables, one for all sequences;
-    fixed [B]: casts of weights; layers [count], times micro-batches in flight. Returns bytes [B].
-
-    >>> saved_tensor_bytes(per_token=16, tokens=2048, per_pair=0, pairs=0, per_position=0, positions=2048, fixed=0, layers=32)
-    1048576
+    >>> tensor_bytes(size=2048 * 4096 * 2, layers=32)
+    536870912
     """
-    return int((per_token * tokens + per_pair * pairs + per_position * positions + fixed) * layers)
+    return int(size * layers)
+
+
+@formula("pytorch-autograd", "tensors of each block, recorded operation by operation; fractions of a byte on average")
+def rounded_tensor_bytes(size: float, layers: float, rounding: int) -> int:
+    """The same where parallelism leaves fractions of a byte on average, rounded so that lines add up to their moment's bytes.
+
+    size × layers + rounding      size [B], layers [count]; rounding [B], −1 to 1. Returns bytes [B].
+    """
+    return int(size * layers) + rounding
 
 
 @formula("coursera-2023", "about 8 bytes of activations and temporaries a parameter", ESTIMATE)
@@ -70,3 +74,12 @@ def textbook_activation_bytes(per_layer: int, layers: int, per_input: int, recom
     per_layer × layers + per_input × recomputed      per_input [B]: all that a recomputed layer keeps. Returns bytes [B].
     """
     return per_layer * layers + per_input * recomputed
+
+
+@formula("korthikanti-2022", "section 4.3: log-softmax, its gradient and the logits' in fp32", ESTIMATE)
+def textbook_logit_bytes(tokens: int, vocabulary: int, tp: int) -> int:
+    """What the loss holds at its backward.
+
+    12 × tokens × vocabulary / tp      tokens, vocabulary [count]. Returns bytes [B].
+    """
+    return 12 * tokens * vocabulary // tp

@@ -52,11 +52,8 @@ class ZeroDefaults(NamedTuple):
 
     reduce_bucket: int = 500_000_000
     prefetch_bucket: int = 50_000_000  # stage 3
-    max_live_parameters: int = 1_000_000_000  # stage 3
     alignment: int = 2  # nccl_start_alignment_factor, deepspeed/runtime/zero/stage_1_and_2.py
     buffers: tuple[int, ...] = (0, 0, 1, 2)  # reduce buffers by stage; overlap_comm defaults to stage 3 only
-    offload_buffers: int = 4  # pinned buffers of offload_optimizer (buffer_count), NVMe only
-    offload_buffer: int = 100_000_000  # offload_param.buffer_size
 
 
 DEEPSPEED = ZeroDefaults()

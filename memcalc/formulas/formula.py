@@ -8,8 +8,9 @@
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from memcalc.caches import cached
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +49,7 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-@lru_cache(maxsize=512)
+@cached(512)
 def expression(function: Callable[..., Any]) -> str:
     """The return expression of a formula, as written.
 

@@ -61,23 +61,73 @@ def zero_reduce_bucket_bytes(elements: int, bucket_elements: int, buffers: int, 
     return min(elements, bucket_elements) * buffers * bytes_each
 
 
-@formula("deepspeed", "stage3_prefetch_bucket_size, stage3_max_live_parameters", ESTIMATE)
-def zero3_gathered_bytes(largest_layer: int, prefetch_elements: int, max_live: int, elements: int, bytes_each: int) -> int:
-    """Parameters gathered at one moment under ZeRO 3: the layer in use and what is prefetched, bounded by max_live.
+@formula("deepspeed", "stage3_prefetch_bucket_size", ESTIMATE)
+def zero3_prefetch_bytes(elements: int, prefetch_elements: int, bytes_each: int) -> int:
+    """Parameters that ZeRO 3 fetches ahead, all that is known to be gathered of a model without layers.
 
-    min(elements, max(largest_layer, min(largest_layer + prefetch_elements, max_live))) × bytes_each. Returns bytes [B].
+    min(elements, prefetch_elements) × bytes_each      both [elements]. Returns bytes [B].
     """
-    return min(elements, max(largest_layer, min(largest_layer + prefetch_elements, max_live))) * bytes_each
+    return min(elements, prefetch_elements) * bytes_each
 
 
-@formula("pytorch-fsdp2", "all-gather with one layer in use, one on its way, root kept", ESTIMATE)
-def fsdp_gathered_bytes(root: int, largest_layer: int, layers_in_flight: int, bytes_each: int) -> int:
-    """Unsharded parameters alive at one moment under FSDP full sharding.
+@formula("pytorch-fsdp2", "all-gather around a layer: the one in use, the next on its way, the root throughout", ESTIMATE)
+def gathered_bytes(root: int, layer: int, layers: int, bytes_each: int) -> int:
+    """Unsharded parameters alive at one moment, where parameters are sharded (FSDP, ZeRO 3).
 
-    (root + largest_layer × layers_in_flight) × bytes_each      root: embedding, final norm and head, which the root module
-    keeps gathered from forward to backward. Returns bytes [B].
+    (root + layer × layers) × bytes_each      root [elements]: embedding, final norm and head, which stay gathered from forward
+    to backward; layer [elements] of each of so many layers. Returns bytes [B].
+
+    >>> gathered_bytes(root=1_050_677_248, layer=218_112_000, layers=2, bytes_each=2)
+    2973802496
     """
-    return (root + largest_layer * layers_in_flight) * bytes_each
+    return (root + layer * layers) * bytes_each
+
+
+@formula("pytorch-fsdp2", "foreach_reduce: a layer's gradients, cast into the reduce-scatter's input", ESTIMATE)
+def reduce_scatter_bytes(gradient: int, bytes_each: int, reduced_each: int) -> int:
+    """A layer's gradients on their way into shards.
+
+    gradient / bytes_each × reduced_each      gradient [B] as the backward made it, of elements of bytes_each [B]; reduced_each
+    [B] of an element in the buffer. Returns bytes [B].
+    """
+    return gradient // bytes_each * reduced_each
+
+
+@formula("pytorch-autograd", "a layer's gradients stand once its backward is through")
+def layer_gradient_bytes(gradient: int, layers: int) -> int:
+    """Whole gradients of the layers that the backward has been through.
+
+    gradient × layers      gradient [B] of one layer. Returns bytes [B].
+    """
+    return gradient * layers
+
+
+@formula("pytorch-fsdp2", "foreach_reduce: each rank keeps its shard of the reduced gradients")
+def reduced_gradient_bytes(gradient: int, bytes_each: int, reduced_each: int, shards: int, layers: int) -> int:
+    """One rank's shards of the gradients of the layers that the backward has been through.
+
+    gradient / bytes_each × reduced_each / shards × layers      gradient [B] of one layer, as the backward made it, of elements
+    of bytes_each [B]; reduced_each [B] of an element as stored. Returns bytes [B].
+    """
+    return gradient // bytes_each * reduced_each // shards * layers
+
+
+@formula("pytorch-autograd", "torch/optim/adamw.py, _multi_tensor_adamw: one intermediate as large as all parameters")
+def foreach_bytes(elements: int, bytes_each: int) -> int:
+    """What the foreach implementation allocates while it updates.
+
+    elements × bytes_each      elements [count] that one rank updates. Returns bytes [B].
+    """
+    return elements * bytes_each
+
+
+@formula("pytorch-autograd", "torch/optim/adamw.py, _single_tensor_adamw: two intermediates of the tensor in hand")
+def for_loop_bytes(largest: int, shards: int, bytes_each: int) -> int:
+    """What the for-loop implementation allocates for the largest tensor.
+
+    2 × largest / shards × bytes_each      largest [elements], cut over so many ranks. Returns bytes [B].
+    """
+    return 2 * largest // shards * bytes_each
 
 
 @formula("deepspeed", "partition_parameters.py: every tensor flattened and cut into equal padded parts")
@@ -92,9 +142,10 @@ def zero3_partition_bytes(partitioned_elements: int, bytes_each: int) -> int:
 
 @formula("memcalc", "sum over tensors of what the optimizer keeps for each shape")
 def shaped_state_bytes(state_bytes: int, tensors: int) -> int:
-    """Optimizer states that depend on tensor shapes (factored, low-rank, blockwise), already summed over `tensors`.
+    """Optimizer states that depend on tensor shapes (factored, low-rank, blockwise): the sum over the `tensors` that are listed
+    with the line.
 
-    Returns bytes [B]. The shape rules and their sources stand in memcalc.formulas.optimizers.
+    state_bytes [B]. Returns bytes [B]. The shape rules and their sources stand in memcalc.formulas.optimizers.
     """
     return state_bytes
 

@@ -5,7 +5,18 @@ from typing import NamedTuple
 from memcalc.formulas.formula import ASSUMED, ESTIMATE, ceil_div, formula
 
 ALLOCATOR_SEGMENT = 2 * 2**20  # the caching allocator asks the driver in multiples of 2 MiB
-WORKSPACE, WORKSPACE_HOPPER = 4096 * 1024 * 2 + 16 * 1024 * 8, 32 * 2**20
+
+
+class Buffers(NamedTuple):
+    """cuBLAS's workspace: buffers of two sizes, as CUBLAS_WORKSPACE_CONFIG has them (:4096:2:16:8)."""
+
+    large: int
+    large_kib: int
+    small: int = 0
+    small_kib: int = 0
+
+
+WORKSPACE, WORKSPACE_HOPPER = Buffers(2, 4096, 8, 16), Buffers(1, 32 * 1024)
 
 
 class Overhead(NamedTuple):
@@ -13,7 +24,12 @@ class Overhead(NamedTuple):
 
     context: int
     communicator: int  # one NCCL communicator of two ranks or more
-    workspace: int  # cuBLAS, from PyTorch's allocator
+    buffers: Buffers
+
+    @property
+    def workspace(self) -> int:
+        """cuBLAS's, from PyTorch's allocator."""
+        return workspace_bytes(*self.buffers)
 
 
 # One row for each compute capability that somebody measured; the sources list each reading.
@@ -40,12 +56,12 @@ def overhead(generation: str = "") -> Overhead:
 
 
 @formula("cuda-context", "one reading for each GPU generation", ASSUMED)
-def context_bytes(context: int) -> int:
-    """What the driver, and the kernels loaded so far, hold outside PyTorch's allocator.
+def context_bytes(reading: int) -> int:
+    """What the driver, and the kernels loaded so far, hold outside PyTorch's allocator: a constant, as somebody read it.
 
-    context [B]. Returns bytes [B].
+    reading [B]. Returns bytes [B].
     """
-    return context
+    return reading
 
 
 @formula("nccl-buffers", certainty=ASSUMED)
@@ -58,12 +74,16 @@ def communicators_bytes(communicators: int, communicator: int) -> int:
 
 
 @formula("cublas-workspace", "CUDABlas: one workspace for each handle and stream", ESTIMATE)
-def workspace_bytes(workspace: int) -> int:
+def workspace_bytes(large: int, large_kib: int, small: int, small_kib: int) -> int:
     """The workspace of matrix products: allocated by PyTorch at the first one, and kept.
 
-    workspace [B]. Returns bytes [B].
+    (large × large_kib + small × small_kib) × 1024      buffers [count] of so many KiB, as in CUBLAS_WORKSPACE_CONFIG.
+    Returns bytes [B].
+
+    >>> workspace_bytes(large=2, large_kib=4096, small=8, small_kib=16)
+    8519680
     """
-    return workspace
+    return (large * large_kib + small * small_kib) * 1024
 
 
 def reserved_bytes(peak: int, workspace: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
 from memcalc.specs.hardware import Accelerator
+from memcalc.specs.spec import validated
 
 KINDS = {"gpus": "GPU", "models": "model", "runs": "training run"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
@@ -100,21 +101,12 @@ def read_toml(path: str) -> dict[str, Any]:
 
 
 def _read_accelerator(path: str) -> Accelerator:
-    """One file of the catalogue. Shipped ones are held by tests; only a user's own is worth importing Pydantic for."""
+    """One file of the catalogue."""
     values: dict[str, Any] = read_toml(path)
     if "id" in values:
         raise InputError("id: unknown key; the file's name is the id", place=path)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     values["id"] = _stem(path)
-    if os.path.dirname(path) == shipped_folder("gpus"):
-        with suppress(AttributeError, TypeError, ValueError):  # one edited badly is explained below
-            return Accelerator(**values)
-    return _validated(path, values)
-
-
-def _validated(path: str, values: dict[str, Any]) -> Accelerator:
-    from memcalc.specs.validation import validated
-
     result = validated(Accelerator, values, path)
     for alias in result.aliases:
         if not SAFE_NAME.fullmatch(alias):

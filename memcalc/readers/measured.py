@@ -2,17 +2,16 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
 from memcalc.readers.catalogue import accelerator, read_toml, shipped_folder
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset
 from memcalc.specs.measured import Measured
 from memcalc.specs.served import Served
-from memcalc.specs.validation import validated
+from memcalc.specs.spec import validated
 
 TABLES = ("measured", "served")  # rows of training, rows of serving
 
@@ -24,7 +23,7 @@ class Case(NamedTuple):
     architecture: Architecture
 
 
-@cache
+@cached(16)
 def cases() -> tuple[Case, ...]:
     """Every published measurement that comes with memcalc, file by file."""
     return tuple(case for path in measured_files() for case in read_measured(path))
@@ -50,7 +49,7 @@ class ServedCase(NamedTuple):
     architecture: Architecture | None
 
 
-@cache
+@cached(16)
 def served_cases() -> tuple[ServedCase, ...]:
     """Every published measurement of serving that comes with memcalc, file by file."""
     return tuple(case for path in measured_files() for case in read_served(path))
@@ -65,7 +64,7 @@ def read_served(path: str) -> Iterator[ServedCase]:
             served = validated(Served, shared | row, place)
             if served.gpu:
                 gpu = accelerator(served.gpu)
-                served = replace(served, usable=served.usable or gpu.allocatable, generation=gpu.architecture)
+                served = served.replace(usable=served.usable or gpu.allocatable, generation=gpu.architecture)
             known = served.model or served.architecture is not None
             yield ServedCase(served, _architecture(served.model, served.architecture, place) if known else None)
 
@@ -79,11 +78,11 @@ def _case(values: dict[str, Any], path: str) -> Case:
     measured = validated(Measured, values, place)
     if measured.gpu:
         gpu = accelerator(measured.gpu)
-        measured = replace(measured, usable=measured.usable or gpu.usable, generation=gpu.architecture)
+        measured = measured.replace(usable=measured.usable or gpu.usable, generation=gpu.architecture)
     return Case(measured, _architecture(measured.model, measured.architecture, place))
 
 
-@cache
+@cached(16)
 def _preset(name: str) -> Architecture:
     architecture = read_model_preset(name).architecture
     assert architecture is not None  # a preset always holds one

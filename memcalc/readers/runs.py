@@ -7,6 +7,7 @@ from typing import Any
 from memcalc.errors import InputError
 from memcalc.readers.catalogue import find_preset, preset_names, read_toml
 from memcalc.specs.runs import TrainingRun
+from memcalc.specs.spec import validated
 
 
 def training_run(name: str, folders: Sequence[str] = ()) -> TrainingRun:
@@ -21,13 +22,7 @@ def training_run(name: str, folders: Sequence[str] = ()) -> TrainingRun:
         raise InputError("id: unknown key; the file's name is the id", place=path)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     values["id"] = os.path.basename(path).removesuffix(".toml")
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(TrainingRun).validate_python(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"[:200], place=path) from None
+    return validated(TrainingRun, values, path)
 
 
 def training_runs(folders: Sequence[str] = ()) -> Iterator[TrainingRun]:

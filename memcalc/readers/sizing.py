@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from memcalc.errors import InputError
 from memcalc.readers.catalogue import read_toml
 from memcalc.specs.sizing import Scenario
-from memcalc.specs.validation import validated
+from memcalc.specs.spec import validated
 from memcalc.units import parse_bytes, parse_count
 
 MAX_SCENARIOS = 1000

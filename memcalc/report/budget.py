@@ -201,10 +201,9 @@ def comparison_table(like: Recomputed) -> Table:
 
 
 def run_document(like: Recomputed) -> dict[str, Any]:
-    from dataclasses import asdict
 
     return {
-        **asdict(like.run),
+        **like.run.model_dump(),
         "computed": {
             "flops": like.found.flops,
             "pf_days": like.found.pf_days,

@@ -1,8 +1,17 @@
 """The JSON contract as types: what scripts may rely on. Documents may hold more; these keys keep name, type and unit."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from typing_extensions import TypedDict
+
+
+class Means(NamedTuple):
+    """What a key holds; it becomes the key's description in `memcalc schema`."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        return {**handler(schema), "description": self.text}
 
 
 class ModelDocument(TypedDict, total=False):
@@ -46,26 +55,31 @@ class Stored(TypedDict, total=False):
 
 
 class PerGpu(TypedDict, total=False):
-    """Bytes on the heaviest rank."""
+    """Bytes on the heaviest rank. Components need not be alive together: what the peak consists of stands in `peak`."""
 
-    parameters: int
-    gradients: int
-    optimizer_states: int
-    activations: int
-    communication: int
-    overhead: int
-    steady: int
-    after_forward: int
-    peak_forward_backward: int
-    peak_optimizer_step: int
-    peak: int
-    reserved: int
-    device: int
+    parameters: Annotated[int, Means("As stored: a rank's shards where they are cut; gathered ones are communication")]
+    gradients: Annotated[int, Means("Of a whole step, as stored when the optimizer steps")]
+    optimizer_states: Annotated[int, Means("Master weights included")]
+    activations: Annotated[int, Means("Training: what the forward leaves for the backward; serving: of the forward")]
+    communication: Annotated[
+        int,
+        Means("Buckets and gathered parameters of the sharding strategy and of context parallelism, each at its largest; "
+              "gradients on their way into shards are in `moments` alone"),
+    ]  # fmt: skip
+    overhead: Annotated[int, Means("Context, communicator and the workspace of matrix products: all beside the peak")]
+    steady: Annotated[int, Means("Parameters and optimizer states: what is alive throughout")]
+    after_forward: Annotated[int, Means("Allocated when the forward is over")]
+    peak_forward_backward: Annotated[int, Means("The highest moment but the optimizer's step")]
+    peak_optimizer_step: Annotated[int, Means("Allocated at the optimizer's step")]
+    peak: Annotated[int, Means("The highest moment: the sum of `peak.lines`")]
+    peak_moment: Annotated[str, Means("Its name in `moments`")]
+    reserved: Annotated[int, Means("Peak and workspace in the allocator's segments")]
+    device: Annotated[int, Means("What nvidia-smi shows: reserved, context and communicator")]
     reserved_low: int
     reserved_high: int
     device_low: int
     device_high: int
-    low: int
+    low: Annotated[int, Means("Where measured runs lie: of the peak")]
     high: int
     weights: int
     kv_cache: int
@@ -133,13 +147,59 @@ class Optimum(TypedDict, total=False):
     loss: float | None
 
 
-class LineDocument(TypedDict):
-    path: str
+class PartDocument(TypedDict):
+    """One tensor of a line, `copies` times; bytes are of one copy, an average where parallelism leaves fractions. The shape is
+    empty where only the bytes are known."""
+
+    name: str
+    shape: list[int]
+    itemsize: int
+    bytes: float
+    copies: float
+
+
+class LineDocument(TypedDict, total=False):
+    """Bytes that live and die together, by one formula."""
+
+    path: Annotated[str, Means("component/name, as in layers/attention")]
     bytes: int
-    phase: str
+    phase: Annotated[str, Means("When they live")]
+    place: Literal["gpu", "host", "nvme"]
     formula: str
     inputs: dict[str, Any]
+    evaluated: Annotated[str, Means("The formula with its inputs put in")]
     source: str
+    certainty: Literal["exact", "estimate", "assumed"]
+    tensors: Annotated[list[PartDocument], Means("What the line consists of, where that is known")]
+
+
+class PathBytes(TypedDict):
+    path: str
+    bytes: int
+
+
+class MomentDocument(TypedDict):
+    """What is allocated at one moment of a training step."""
+
+    name: str
+    activations: Annotated[
+        int, Means("Saved tensors, and all that the operation at work holds: temporaries and the gradients that it has made")
+    ]
+    gradients: Annotated[int, Means("Of the layers that the backward is through with, and of earlier micro-batches")]
+    communication: Annotated[int, Means("Buckets, gathered parameters, gradients being reduced")]
+    states: Annotated[int, Means("Parameters and optimizer states")]
+    allocated: Annotated[int, Means("The sum of the lines, and of the four above")]
+    lines: list[PathBytes]
+
+
+class PeakDocument(TypedDict):
+    """The highest moment, line by line."""
+
+    moment: str
+    bytes: int
+    certainty: Annotated[Literal["exact", "estimate", "assumed"], Means("That of its least sure line")]
+    lines: list[LineDocument]
+    sources: dict[str, dict[str, Any]]
 
 
 class Document(TypedDict, total=False):
@@ -154,10 +214,12 @@ class Document(TypedDict, total=False):
     speed: Speed | None
     gpu: Gpu
     host: Host
+    moments: list[MomentDocument]
+    peak: PeakDocument
     compute: ComputeDocument
     optimal: Optimum
     laws: list[Optimum]
-    lines: list[LineDocument]
+    lines: Annotated[list[LineDocument], Means("What each `per_gpu` component consists of")]
     assumptions: list[str]
     warnings: list[str]
     sources: dict[str, dict[str, Any]]

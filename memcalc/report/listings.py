@@ -1,7 +1,6 @@
-"""Reports of the catalogues: models, accelerators, number formats, optimizers."""
+"""Reports of the catalogues: models, accelerators, number formats, optimizers, engines."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -47,7 +46,7 @@ def gpus_report(folders: Sequence[str], text: str | None) -> Report:
     for gpu in accelerators(folders):
         peak = gpu.peak.get("bf16") or gpu.peak.get("fp16")
         row = (gpu.id, gpu.name, gpu.vendor_bytes, gpu.usable, gpu.bandwidth / 1e9, peak, gpu.tdp)
-        entries.append((row, asdict(gpu) | {"usable": gpu.usable}))
+        entries.append((row, gpu.model_dump() | {"usable": gpu.usable}))
     columns = (Column("gpu"), Column("name"), Column("as sold", "gb"), Column("usable", "bytes"),
                Column("GB/s", "number"), Column("bf16 FLOP/s", "rate"), Column("W", "number"))  # fmt: skip
     return _listing("gpus", columns, entries, text)
@@ -70,7 +69,7 @@ def gpu_report(name: str, folders: Sequence[str]) -> Report:
         ("aliases", ", ".join(gpu.aliases) or None),
         ("not read in a source", ", ".join(gpu.unverified) or None),
     ]
-    document = {"schema": SCHEMA, "command": "gpus", "gpu": asdict(gpu) | {"usable": gpu.usable}}
+    document = {"schema": SCHEMA, "command": "gpus", "gpu": gpu.model_dump() | {"usable": gpu.usable}}
     notes = [*gpu.notes, *(f"source: {source}" for source in gpu.sources)]
     return Report(document, (Table("", (Column("fact"), Column("value")), facts),), f"{gpu.id}: {gpu.name}", notes=tuple(notes))
 
@@ -114,3 +113,55 @@ def optimizers_report(name: str | None, text: str | None) -> Report:
         row = optimizer(name)
         notes += [f"source: {row.source}"] + ([row.note] if row.note else [])
     return report._replace(notes=tuple(notes))
+
+
+def engines_report(name: str | None, text: str | None) -> Report:
+    """Training and serving engines, each with its defaults and habits; one that does both has a row in either table."""
+    from memcalc.errors import InputError, nearest
+    from memcalc.formulas.engines import ENGINES
+    from memcalc.formulas.serving_engines import SERVING_ENGINES
+
+    known = (*ENGINES, *SERVING_ENGINES)
+    if name and name not in known:
+        raise InputError(f"unknown engine {name!r:.40}{nearest(name, known)} (engines: {', '.join(known)})")
+    wanted = (text or "").lower()
+    training = [row for row in ENGINES.values() if name in (None, row.name) and wanted in f"{row.name} {row.note}".lower()]
+    serving = [
+        row for row in SERVING_ENGINES.values() if name in (None, row.name) and wanted in f"{row.name} {row.note}".lower()
+    ]
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "command": "engines",
+        "training": [row._asdict() for row in training],
+        "serving": [row._asdict() for row in serving],
+    }
+    if name:
+        rows: list[dict[str, Any]] = [*document["training"], *document["serving"]]
+        facts = [(key.replace("_", " "), _fact(value)) for row in rows for key, value in row.items()]
+        return Report(document, (Table("", (Column("fact"), Column("value")), facts),), heading=name)
+    tables = (
+        Table(
+            "Training: --engine of train",
+            (Column("engine"), Column("kernels"), Column("loss"), Column("optimizer"), Column("what it is")),
+            [(row.name, row.kernels, row.loss, row.optimizer_impl, row.note) for row in training],
+        ),
+        Table(
+            "Serving: --engine of infer",
+            (Column("engine"), Column("GPU share", "percent"), Column("block", "number"), Column("tokens a pass", "number"),
+             Column("sequences", "number"), Column("what it is")),
+            [(row.name, row.utilization, row.block, row.batched_tokens, row.sequences, row.note) for row in serving],
+        ),
+    )  # fmt: skip
+    count = f"{len(training)} training and {len(serving)} serving engines"
+    return Report(document, tables, notes=(count + (f" match {text!r}" if text else ""), "— is worked out from GPU or run"))
+
+
+def _fact(value: Any) -> str:
+    """A setting in words.
+
+    >>> _fact(True), _fact(None), _fact(16)
+    ('yes', 'worked out', '16')
+    """
+    if value is None:
+        return "worked out"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)

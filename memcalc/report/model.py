@@ -110,8 +110,6 @@ def _architecture_report(name: str, architecture: Architecture) -> Report:
 
 def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
     """Every distinct block with what it is made of."""
-    from dataclasses import asdict, is_dataclass
-
     out = []
     for part in architecture.parts:
         places = [("entry", part.entry, 1)]
@@ -119,12 +117,34 @@ def _blocks(architecture: Architecture) -> list[dict[str, Any]]:
         places.append(("exit", part.exit, 1))
         for place, blocks, count in places:
             for path, block in blocks:
-                fields: dict[str, Any] = (
-                    {k: v for k, v in asdict(block).items() if v not in (None, False, 0, "", ())} if is_dataclass(block) else {}
-                )
-                fields.pop("tensors", None)
+                fields = {k: v for k, v in _facts(block).items() if v not in (None, False, 0, "", ())}
                 out.append({"path": f"{part.name}/{place}/{path}", "kind": type(block).__name__, "count": count, **fields})
     return out
+
+
+# Facts whose names say what they are only under the name of the small value that they stand in.
+PREFIXED = {"router": ("bias", "bias_trained", "hashed", "extras"), "relative": ("buckets",)}
+
+
+def _facts(block: Any) -> dict[str, Any]:
+    """A block's fields; those of the small values that it is made of stand among them."""
+    from dataclasses import asdict, is_dataclass
+
+    if not is_dataclass(block) or isinstance(block, type):
+        return {}
+    found = _flat("", asdict(block))
+    found.pop("tensors", None)
+    return found
+
+
+def _flat(group: str, facts: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        if hasattr(value, "_asdict") and name != "tensors":
+            found = _flat(name, value._asdict()) | found
+        else:
+            found.setdefault(f"{group}_{name}" if name in PREFIXED.get(group, ()) else name, value)
+    return found
 
 
 def _shortened(layers: dict[str, list[tuple[int, int]]]) -> dict[str, list[tuple[int, int]]]:

@@ -37,7 +37,7 @@ def report(question: ScalingQuestion, found: ScalingAnswer, name: str = "") -> R
 
 def document(question: ScalingQuestion, found: ScalingAnswer, name: str = "") -> dict[str, Any]:
     """The JSON contract of `chinchilla`."""
-    given = {field: value for field, value in asdict(question).items() if value not in (None, ())}
+    given = {field: value for field, value in question.model_dump().items() if value not in (None, ())}
     out: dict[str, Any] = {
         "schema": SCHEMA,
         "command": "chinchilla",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from memcalc.report.report import Column, Report, Table
-from memcalc.specs.validation import adapter
+from memcalc.specs.spec import schema_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -21,7 +21,7 @@ def sizing_schema() -> dict[str, Any]:
     """A scenario's keys at the top, the same again under scenario.NAME, where none is required."""
     from memcalc.specs.sizing import Scenario
 
-    schema = adapter(Scenario).json_schema()
+    schema = schema_of(Scenario)
     named = {"type": "object", "additionalProperties": {"type": "object", "properties": dict(schema["properties"])}}
     properties = {**schema["properties"], "scenario": named}
     return {**schema, "title": "memcalc sizing file", "properties": properties, "required": []}
@@ -30,4 +30,4 @@ def sizing_schema() -> dict[str, Any]:
 def output_schema() -> dict[str, Any]:
     from memcalc.report.contract import Document
 
-    return {**adapter(Document).json_schema(), "title": "memcalc JSON output"}
+    return {**schema_of(Document), "title": "memcalc JSON output"}

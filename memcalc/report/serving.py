@@ -103,7 +103,7 @@ def _document(
         "schema": SCHEMA,
         "command": "infer",
         "model": model_document(model.name, model.architecture, model.parameters),
-        "run": {name: getattr(run, name) for name in run.__dataclass_fields__},
+        "run": {name: getattr(run, name) for name in type(run).model_fields},
         "per_gpu": {
             "weights": found.weights,
             "kv_cache": found.kv_cache,

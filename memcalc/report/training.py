@@ -3,9 +3,8 @@
 from typing import Any
 
 from memcalc.estimates.fit import Suggestion
-from memcalc.estimates.lines import cited, weakest
-from memcalc.estimates.timeline import Moment
-from memcalc.estimates.training import TrainingEstimate, every_stage
+from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
+from memcalc.estimates.training import Alive, TrainingEstimate
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -45,13 +44,17 @@ def document(
         "per_gpu": per_gpu,
         "host": {"per_node": found.host_per_node, "nvme_per_node": found.nvme_per_node},
     }
-    out["moments"] = [
-        {**moment._asdict(), "states": found.steady, "allocated": found.steady + moment.bytes} for moment in _shown(found)
-    ]
-    if run.parallelism.pp > 1 and model.architecture:
+    out["moments"] = [moment_document(alive, found.steady) for alive in found.alive]
+    out["peak"] = {
+        "moment": found.highest.name,
+        "bytes": found.peak,
+        "certainty": weakest(found.at_peak.lines),
+        "lines": [entry.document() for entry in found.at_peak.lines],
+        "sources": cited(found.at_peak.lines),
+    }
+    if found.stages:
         out["ranks"] = [
-            {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name}
-            for stage, rank in enumerate(every_stage(model.architecture, run))
+            {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name} for stage, rank in enumerate(found.stages)
         ]
     if gpu:
         headroom = gpu.usable - found.device
@@ -66,6 +69,13 @@ def document(
     return out
 
 
+def moment_document(alive: Alive, steady: int) -> dict[str, Any]:
+    """A moment with the lines that are alive then."""
+    moment = {name: getattr(alive.moment, name) for name in ("name", "activations", "gradients", "communication")}
+    lines = [{"path": path, "bytes": size} for path, size in by_path(alive.lines).items()]
+    return {**moment, "states": steady, "allocated": alive.allocated, "lines": lines}
+
+
 def run_document(run: Training) -> dict[str, Any]:
     """The settings, as the sizing file spells them."""
     p = run.parallelism
@@ -75,7 +85,7 @@ def run_document(run: Training) -> dict[str, Any]:
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
     if run.adapts:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
-    if run.method == "qlora":
+    if run.method_row.quantised:
         out["base_format"] = run.base_format
     if run.freeze:
         out["freeze"] = list(run.freeze)
@@ -97,48 +107,7 @@ def run_document(run: Training) -> dict[str, Any]:
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion]
 ) -> Report:
-    rows: list[tuple[Any, ...]] = []
-    scale = max(gpu.usable if gpu else 0, found.device)
-    for component, size in found.components.items():
-        lines = [entry for entry in found.lines if entry.component == component and entry.place == "gpu"]
-        if not lines:
-            continue
-        mark = MARKS[weakest(lines)]
-        rows.append((f"{component.replace('_', ' ')} {mark}".rstrip(), size, size / scale, size / scale))
-        if len(lines) > 1:
-            rows += [("  " + entry.name, entry.bytes, None, 0.0) for entry in lines]
-    steady, states = found.steady, ("steady", found.steady, 0, 0, 0, found.steady)
-    moments = [
-        states,
-        *((m.name, steady, m.activations, m.gradients, m.communication, steady + m.bytes) for m in _shown(found)),
-    ]
-    highest = max(range(len(moments)), key=lambda index: moments[index][-1])
-    first = len(rows)
-    peak_name = f"peak allocated ({found.highest.name})"
-    rows.append((peak_name, found.peak, found.peak / scale, found.peak / scale))
-    rows.append(("on the device (with context)", found.device, found.device / scale, found.device / scale))
-    share = "of GPU" if gpu else "share"
-    tables = [
-        Table(
-            "Per GPU" + (f" (heaviest rank, pipeline stage {found.stage})" if run.parallelism.pp > 1 else ""),
-            (Column("component"), Column("memory", "bytes"), Column(share, "percent"), Column("", "bar")),
-            rows,
-            frozenset({first, first + 1}),
-        ),
-        Table(
-            "What is alive when",
-            (
-                Column("moment"),
-                Column("states", "bytes"),
-                Column("activations", "bytes"),
-                Column("gradients", "bytes"),
-                Column("communication", "bytes"),
-                Column("allocated", "bytes"),
-            ),
-            moments,
-            frozenset({highest}),
-        ),
-    ]
+    tables = [peak_table(found, gpu), moments_table(found)]
     if found.host_per_node or found.nvme_per_node:
         tables.append(
             Table("Off the GPU, per node", (Column("where"), Column("memory", "bytes")),
@@ -162,13 +131,46 @@ def report(
     )
 
 
-def _shown(found: TrainingEstimate) -> list[Moment]:
-    """Each moment once, at its highest."""
-    best: dict[str, Moment] = {}
-    for moment in found.moments:
-        if moment.name not in best or moment.bytes > best[moment.name].bytes:
-            best[moment.name] = moment
-    return list(best.values())
+def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
+    """The parts of the peak, which add up to it, and what is on the device beside it."""
+    scale = max(gpu.usable if gpu else 0, found.device)
+    rows: list[tuple[Any, ...]] = []
+
+    def row(name: str, size: int) -> None:
+        rows.append((name, size, size / scale, size / scale))
+
+    for component in COMPONENTS:
+        lines = [entry for entry in found.at_peak.lines if entry.component == component]
+        if not lines:
+            continue
+        row(f"{component.replace('_', ' ')} {MARKS[weakest(lines)]}".rstrip(), sum(entry.bytes for entry in lines))
+        parts = by_path(lines)
+        if len(parts) > 1:
+            rows += [("  " + path.removeprefix(f"{component}/"), size, None, 0.0) for path, size in parts.items()]
+    peak = len(rows)
+    row(f"peak allocated ({found.highest.name})", found.peak)
+    for entry in found.overhead:
+        row(f"  {entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes)
+    row("  rounding to segments of 2 MiB", found.reserved - found.peak - found.workspace)
+    row("on the device", found.device)
+    whose = f" (heaviest rank, pipeline stage {found.stage})" if found.run.parallelism.pp > 1 else ""
+    columns = (
+        Column("component"),
+        Column("memory", "bytes"),
+        Column("of GPU" if gpu else "share", "percent"),
+        Column("", "bar"),
+    )
+    return Table(f"Per GPU, at the peak{whose}", columns, rows, frozenset({peak, len(rows) - 1}))
+
+
+def moments_table(found: TrainingEstimate) -> Table:
+    """What is allocated at each moment; the highest stands out."""
+    states = found.steady
+    rows = [("steady", states, 0, 0, 0, states), *((m.name, states, *m[1:], states + m.bytes) for m in found.shown)]
+    highest = max(range(len(rows)), key=lambda index: rows[index][-1])
+    kinds = ("states", "activations", "gradients", "communication", "allocated")
+    columns = (Column("moment"), *(Column(kind, "bytes") for kind in kinds))
+    return Table("What is alive when", columns, rows, frozenset({highest}))
 
 
 def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:

@@ -12,7 +12,7 @@ from memcalc.sizing.answer import Reported
 from memcalc.sizing.settings import settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.budget import Budget
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.units import format_flops
 
 if TYPE_CHECKING:

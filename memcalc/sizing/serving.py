@@ -10,12 +10,12 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.serving import Efficiency, ServingEstimate, Speed, estimate, speed
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, check_needs, default_of, settled
+from memcalc.sizing.settings import Need, check_needs, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -111,7 +111,7 @@ def serving_run(
     if quantization.kv_format:
         said.setdefault("kv_dtype", quantization.kv_format)
     if architecture.context:
-        said.setdefault("context", min(default_of(Serving, "context"), architecture.context))
+        said.setdefault("context", min(Serving.model_fields["context"].default, architecture.context))
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     return Serving(**said)

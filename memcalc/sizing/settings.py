@@ -1,13 +1,11 @@
 """What was said, however it was said, as one flat mapping; and what a setting needs beside it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from memcalc.errors import nearest
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import Spec, SpecError
 
-T = TypeVar("T")
 Settings = Mapping[str, Any]
 
 
@@ -19,36 +17,17 @@ class Need(NamedTuple):
     message: str
 
 
-def fields_of(spec: type) -> Mapping[str, Any]:
-    """A spec's fields, by name."""
-    found: Mapping[str, Any] = getattr(spec, "model_fields", None) or spec.__dataclass_fields__  # type: ignore[attr-defined]
-    return found
-
-
-def default_of(spec: type, name: str) -> Any:
-    """What a field of a spec is where nothing is said."""
-    return fields_of(spec)[name].default
-
-
-def given(spec: Any) -> dict[str, Any]:
-    """What a spec was given, by field; of a dataclass, which does not remember it, what differs from its defaults."""
-    names = getattr(spec, "model_fields_set", None)
-    if names is None:
-        defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(spec)}
-        names = [name for name, default in defaults.items() if getattr(spec, name) != default]
-    return {name: getattr(spec, name) for name in names}
-
-
-def changed(spec: T, **values: Any) -> T:
-    """A copy of a spec with other values."""
-    if hasattr(spec, "model_copy"):
-        copy: T = spec.model_copy(update=values)
-        return copy
-    return replace(spec, **values)  # type: ignore[type-var]
+def given(spec: Spec) -> dict[str, Any]:
+    """What a spec was given, by field."""
+    return {name: getattr(spec, name) for name in spec.model_fields_set}
 
 
 def settled(
-    run: Any, settings: Settings, spec: type, tables: Mapping[str, type] | None = None, also: Iterable[str] = ()
+    run: Spec | None,
+    settings: Settings,
+    spec: type[Spec],
+    tables: Mapping[str, type[Spec]] | None = None,
+    also: Iterable[str] = (),
 ) -> dict[str, Any]:
     """What was said, flat: the fields of `run` (a spec, or nothing), then `settings`, which go before them.
 
@@ -58,13 +37,13 @@ def settled(
     tables = tables or {}
     if run is not None and not isinstance(run, spec):
         raise SpecError(f"must be a {spec.__name__}, not {run!r:.40}", "run")
-    known = [name for cls in (spec, *tables.values()) for name in fields_of(cls) if name not in tables]
+    known = [name for cls in (spec, *tables.values()) for name in cls.model_fields if name not in tables]
     out: dict[str, Any] = {}
     for source in (given(run) if run is not None else {}, settings):
         flat = {name: value for name, value in source.items() if name not in tables}
         for name, cls in tables.items():
             nested = _table(name, source.get(name), cls)
-            _check_names(nested, fields_of(cls))
+            _check_names(nested, cls.model_fields)
             out |= nested
         _check_names(flat, (*known, *also))
         out |= {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
@@ -79,7 +58,7 @@ def check_needs(said: Settings, needs: Iterable[Need]) -> None:
                 raise SpecError(need.message, name)
 
 
-def _table(name: str, value: Any, cls: type) -> dict[str, Any]:
+def _table(name: str, value: Any, cls: type[Spec]) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     if value is None or isinstance(value, cls):

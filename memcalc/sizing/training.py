@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
+from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, Settings, check_needs, default_of, fields_of, settled
+from memcalc.sizing.settings import Need, Settings, check_needs, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.training import ADAPTER_METHODS, Training
+from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.fit import Suggestion
@@ -26,10 +27,16 @@ def _above_one(degree: str) -> Callable[[Settings], bool]:
     return lambda said: said.get(degree, 1) != 1  # a degree that is no number is the spec's to refuse
 
 
+def _either(names: tuple[str, ...]) -> str:
+    """lora, qlora or dora."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 NEEDS = (
-    Need(("lora_rank", "lora_targets", "lora_dropout"), lambda said: said.get("method") in ADAPTER_METHODS,
-         "belongs to adapters; add method lora, qlora or dora"),
-    Need(("base_format",), lambda said: said.get("method") == "qlora", "is the frozen weights' format; add method qlora"),
+    Need(("lora_rank", "lora_targets", "lora_dropout"), lambda said: said.get("method") in ADAPTING,
+         f"belongs to adapters; add method {_either(ADAPTING)}"),
+    Need(("base_format",), lambda said: said.get("method") in QUANTISED,
+         f"is the frozen weights' format; add method {_either(QUANTISED)}"),
     Need(("offload_to",), lambda said: bool(said.get("offload")),
          "says where to; add offload optimizer, parameters or activations"),
     Need(("pipeline_schedule",), _above_one("pp"), "orders pipeline stages; add pp"),
@@ -93,9 +100,9 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
-    parallelism = Parallelism(**{name: said.pop(name) for name in fields_of(Parallelism) if name in said})
+    parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
-        said.setdefault("seq_len", min(default_of(Training, "seq_len"), architecture.context))
+        said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
     return Training(parallelism=parallelism, **said)
 
 

@@ -7,7 +7,6 @@ from memcalc.estimates.validation import validate as validate_training
 from memcalc.estimates.validation_serving import ServingValidation, validate_serving
 from memcalc.readers.measured import cases, served_cases
 from memcalc.sizing.serving import serving_run
-from memcalc.sizing.settings import changed
 from memcalc.sizing.training import training_run
 
 
@@ -19,14 +18,12 @@ class Validated(NamedTuple):
 def validate() -> Validated:
     """Predict all rows of presets/measured. Their lengths are what was run, however far the model reaches."""
     trained = (
-        (changed(row, run=training_run(architecture, row.run, seq_len=row.run.seq_len)) if row.run else row, architecture)
+        (row.replace(run=training_run(architecture, row.run, seq_len=row.run.seq_len)) if row.run else row, architecture)
         for row, architecture in cases()
     )
     served = (
         (
-            changed(row, serving=serving_run(known, row.serving, context=row.serving.context))
-            if row.serving and known
-            else row,
+            row.replace(serving=serving_run(known, row.serving, context=row.serving.context)) if row.serving and known else row,
             known,
         )
         for row, known in served_cases()

@@ -1,11 +1,12 @@
 """A compute budget: what is known of model, data, hardware, time and money; the rest is solved."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
+
+from pydantic import model_validator
 
 from memcalc.specs.hardware import PEAKS
 from memcalc.specs.parallelism import MAX_GPUS
-from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
 
 LEVELS = ("6ND", "architecture", "architecture-causal", "palm", "palm-causal", "hoffmann")
 RECOMPUTE = ("none", "selective", "full")
@@ -14,38 +15,57 @@ RECOMPUTE = ("none", "selective", "full")
 SOLVABLE = ("params", "tokens", "flops", "pf_days", "gpus", "days", "gpu_hours", "mfu", "hfu", "price")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
+KNOWN, PRICES, COUNTED = "What is known", "Energy and money", "How FLOPs are counted"
+
+
+class Budget(Spec):
     """Whatever is known; None is unknown. Utilisations are shares of the dense peak, prices USD an accelerator-hour."""
 
-    params: Annotated[int, Range(1, 10**18)] | None = None
-    tokens: Annotated[int, Range(1, 10**20)] | None = None
-    flops: Annotated[float, Range(1.0, 1e38)] | None = None
-    pf_days: Annotated[float, Range(1e-18, 1e18)] | None = None
-    gpus: Annotated[int, Range(1, MAX_GPUS)] | None = None
-    days: Annotated[float, Range(1e-9, 1e6)] | None = None
-    gpu_hours: Annotated[float, Range(1e-9, 1e13)] | None = None
-    mfu: Annotated[float, Range(0.0001, 1.0)] | None = None
-    hfu: Annotated[float, Range(0.0001, 1.0)] | None = None
-    cost: Annotated[float, Range(1e-6, 1e15)] | None = None  # a ceiling
-    price: Annotated[float, Range(1e-6, 1e6)] | None = None
-    pue: Annotated[float, Range(1.0, 10.0)] | None = None
-    grid_intensity: Annotated[float, Range(0.0, 3.0)] | None = None  # kg CO2e a kWh
-    watts: Annotated[float, Range(0.1, 1e6)] | None = None  # of one accelerator, in place of its thermal design power
-    power_share: Annotated[float, Range(0.01, 2.0)] = 1.0  # of the thermal design power
-    precision: Annotated[str, Choice(PEAKS)] | None = None  # whose dense peak counts; default: bf16, fp16 where there is none
-    flops_by: Annotated[str, Choice(LEVELS)] = "6ND"
-    seq_len: Annotated[int, Range(1, 2**31)] | None = None  # default: 2048, or the model's context if that is less
-    recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
+    params: Annotated[int, within(1, 10**18)] | None = setting(None, "Parameters, without a MODEL.", KNOWN)
+    tokens: Annotated[int, within(1, 10**20)] | None = setting(None, "Training tokens.", KNOWN)
+    flops: Annotated[float, within(1.0, 1e38)] | None = setting(None, "Model FLOPs: 3.14e23, 314 ZFLOP.", KNOWN, kind="flops")
+    pf_days: Annotated[float, within(1e-18, 1e18)] | None = setting(None, "The same in petaFLOP/s-days of 8.64e19 FLOP.", KNOWN)
+    gpus: Annotated[int, within(1, MAX_GPUS)] | None = setting(None, "Number of accelerators.", KNOWN)
+    days: Annotated[float, within(1e-9, 1e6)] | None = setting(None, "Wall clock: 30, 36h, '2 weeks'.", KNOWN, kind="days")
+    gpu_hours: Annotated[float, within(1e-9, 1e13)] | None = setting(None, "Hours of all accelerators together.", KNOWN)
+    mfu: Annotated[float, within(0.0001, 1.0)] | None = setting(
+        None, "Model FLOPs utilisation of the dense peak.", KNOWN, kind="share", otherwise="0.4"
+    )
+    hfu: Annotated[float, within(0.0001, 1.0)] | None = setting(
+        None, "Hardware FLOPs utilisation, recomputation included.", KNOWN, kind="share"
+    )
+    cost: Annotated[float, within(1e-6, 1e15)] | None = setting(None, "Ceiling in USD: 5.5M.", PRICES)
+    price: Annotated[float, within(1e-6, 1e6)] | None = setting(
+        None, "USD an accelerator-hour.", PRICES, otherwise="a dated range"
+    )
+    pue: Annotated[float, within(1.0, 10.0)] | None = setting(
+        None, "Power usage effectiveness of the data centre.", PRICES, otherwise="1.2"
+    )
+    grid_intensity: Annotated[float, within(0.0, 3.0)] | None = setting(
+        None, "kg CO2e a kWh, or 385g.", PRICES, kind="grid", otherwise="0.475"
+    )
+    watts: Annotated[float, within(0.1, 1e6)] | None = setting(
+        None, "Power of one accelerator.", PRICES, otherwise="its thermal design power"
+    )
+    power_share: Annotated[float, within(0.01, 2.0)] = setting(
+        1.0, "Share of the thermal design power that it draws.", PRICES, kind="share"
+    )
+    precision: Annotated[str, OneOf(PEAKS)] | None = setting(
+        None, "Whose dense peak counts.", COUNTED, otherwise="bf16, or fp16"
+    )
+    flops_by: Annotated[str, OneOf(LEVELS)] = setting("6ND", "What counts as a FLOP of the model.", COUNTED)
+    seq_len: Annotated[int, within(1, 2**31)] | None = setting(
+        None, "Tokens a sequence, for attention.", COUNTED, otherwise="2048, or the model's context"
+    )
+    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting("none", "Activation recomputation: HFU above MFU.", COUNTED)
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.hfu is not None and self.mfu is not None and self.hfu < self.mfu:
             raise SpecError(
                 f"HFU {self.hfu:g} is below MFU {self.mfu:g}; it counts the same FLOPs and recomputation besides", "mfu", "hfu"
             )
+        return self
 
     @property
     def given(self) -> dict[str, float]:

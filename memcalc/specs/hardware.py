@@ -4,11 +4,12 @@ One record is one device as software sees it (one of the two GCDs of an MI250X, 
 `--gpus` counts. Units are SI: bytes, B/s, FLOP/s, W. Peaks are dense: never the 2:4-sparse figure on the box.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Self
+
+from pydantic import Field, Strict, model_validator
 
 from memcalc.errors import InputError, nearest
+from memcalc.specs.spec import Spec, SpecError, setting
 
 # Number formats of a peak. `_matrix` is the tensor or matrix cores' rate where the plain units have one of their own;
 # fp16, bf16 and fp8 accumulate in fp32, `_acc16` in fp16 (twice as fast on GeForce).
@@ -30,42 +31,35 @@ LIMITS = {
 }
 
 
-class Strict:
-    """For Pydantic, which asks any annotation for this method: no text and no true or false in place of a number."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return {**handler(source), "strict": True}
-
-
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 
 
-@dataclass(frozen=True)
-class Accelerator:
+class Accelerator(Spec):
     """One row of the catalogue; the keys of `presets/gpus/<id>.toml` are these fields, and `id` is the file's name."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    id: str = Field(description="The file's name.")
+    name: str = Field(description="As people write it.")
+    vendor: str = Field(description="Who makes it.")
+    architecture: str = Field(description="sm_90, gfx942, …: its generation.")
+    vendor_bytes: Whole = Field(description="Memory as sold, bytes.")
+    bandwidth: Number = Field(description="Of that memory, B/s.")
+    sources: tuple[str, ...] = Field(description="Where the numbers come from.")
+    driver_mib: Whole | None = setting(None, "Memory as the driver reports it, before any context: nvidia-smi's total, MiB.")
+    driver_source: str = setting("", "Where that was read.")
+    cuda_mib: Whole | None = setting(None, "Memory as cudaMemGetInfo reports it: less what the driver keeps for itself, MiB.")
+    cuda_source: str = setting("", "Where that was read.")
+    peak: dict[str, Number] = Field(default_factory=dict, description="Dense FLOP/s by number format.")
+    scale_up: str = setting("", "The link between devices of a node, in the vendor's words.")
+    scale_up_bandwidth: Number | None = setting(None, "B/s one way, summed over the device's links.")
+    pcie_bandwidth: Number | None = setting(None, "B/s one way.")
+    tdp: Number | None = setting(None, "Thermal design power, W.")
+    aliases: tuple[str, ...] = setting((), "Further names.")
+    unverified: tuple[str, ...] = setting((), "Keys whose value was not read in a source; `peak` stands for all peaks.")
+    notes: tuple[str, ...] = setting((), "What else to know.")
 
-    id: str
-    name: str
-    vendor: str
-    architecture: str  # sm_90, gfx942, ...
-    vendor_bytes: Whole  # memory as sold
-    bandwidth: Number  # of that memory, B/s
-    sources: tuple[str, ...]
-    driver_mib: Whole | None = None  # memory as the driver reports it, before any context: nvidia-smi's total
-    driver_source: str = ""
-    cuda_mib: Whole | None = None  # memory as cudaMemGetInfo reports it: less what the driver keeps for itself
-    cuda_source: str = ""
-    peak: Mapping[str, Number] = field(default_factory=dict, hash=False)  # number format → dense FLOP/s
-    scale_up: str = ""  # the link between devices of a node, in the vendor's words
-    scale_up_bandwidth: Number | None = None  # B/s one way, summed over the device's links
-    pcie_bandwidth: Number | None = None  # B/s one way
-    tdp: Number | None = None  # W
-    aliases: tuple[str, ...] = ()
-    unverified: tuple[str, ...] = ()  # keys whose value was not read in a source; `peak` stands for all peaks
-    notes: tuple[str, ...] = ()
+    def __hash__(self) -> int:
+        return hash((self.id, self.name))
 
     @property
     def usable(self) -> int:
@@ -91,33 +85,35 @@ class Accelerator:
         """Whether the value under a key, such as `driver_mib` or `peak.bf16`, was read in a source."""
         return key not in self.unverified and key.partition(".")[0] not in self.unverified
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         for key in ("name", "vendor", "architecture"):
             if not getattr(self, key):
-                raise ValueError(f"{key} is empty")
+                raise SpecError("is empty", key)
         for key in ("name", "vendor", "architecture", "driver_source", "cuda_source", "scale_up"):
             _printable(key, getattr(self, key))
         for key in ("sources", "aliases", "unverified", "notes"):
             for text in getattr(self, key):
                 _printable(key, text)
         if not self.sources:
-            raise ValueError("sources is empty: say where the numbers come from")
+            raise SpecError("is empty: say where the numbers come from", "sources")
         for key in ("vendor_bytes", "bandwidth", "driver_mib", "cuda_mib", "scale_up_bandwidth", "pcie_bandwidth", "tdp"):
             value = getattr(self, key)
             if value is not None:
                 _in_range(key, value, LIMITS[key])
         for number_format, flops in self.peak.items():
             if number_format not in PEAKS:
-                raise ValueError(f"peak.{number_format[:40]} is no number format{nearest(number_format, PEAKS)}")
+                raise SpecError(f"is no number format{nearest(number_format, PEAKS)}", f"peak.{number_format[:40]}")
             _in_range(f"peak.{number_format}", flops, LIMITS["peak"])
+        return self
 
 
 def _in_range(key: str, value: float, most: float) -> None:
     if not 0 < value <= most:  # not-a-number fails too
         found = "too large" if value > most else f"{value:g}"
-        raise ValueError(f"{key} is {found}; it must be above 0 and at most {most:g}")
+        raise SpecError(f"is {found}; it must be above 0 and at most {most:g}", key)
 
 
 def _printable(key: str, text: str) -> None:
     if not text.isprintable() or len(text) > 1000:
-        raise ValueError(f"{key} must be one line of printable text, at most 1000 characters")
+        raise SpecError("must be one line of printable text, at most 1000 characters", key)

@@ -1,10 +1,11 @@
 """One published measurement of training memory: what was measured, where it is published, and the run in memcalc's words."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from memcalc.specs.published import MAX_BYTES, Published
-from memcalc.specs.rules import Choice, Range, SpecError
+from memcalc.specs.spec import OneOf, SpecError, setting, within
 from memcalc.specs.training import Training
 
 # What the number counts, and the field of the estimate it compares with.
@@ -16,20 +17,24 @@ KINDS = {
 }
 ROLES = ("measurement", "oom", "computed")  # oom: ran out of memory; computed: a formula's value, printed as if measured
 
+Kind = Annotated[str, OneOf(tuple(KINDS))]
+Bytes = Annotated[int, within(1, MAX_BYTES)]
 
-@dataclass(frozen=True, kw_only=True)
+
 class Measured(Published):
     """A row of presets/measured. Either `run` says how it was made, or `unpredictable` why that cannot be said."""
 
-    role: Annotated[str, Choice(ROLES)]
-    kind: Annotated[str, Choice(tuple(KINDS))] | None = None
-    value: Annotated[int, Range(1, MAX_BYTES)] | None = None  # bytes
-    printed: str = ""  # value and unit as published
-    also: dict[str, int] = field(default_factory=dict)  # the same run by other kinds
-    run: Training | None = None
+    role: Annotated[str, OneOf(ROLES)] = Field(
+        description="What the row is: measured, out of memory, or computed by a formula."
+    )
+    kind: Kind | None = setting(None, "What the value counts.")
+    value: Bytes | None = setting(None, "Bytes on one GPU.")
+    printed: str = setting("", "Value and unit as published.")
+    also: dict[Kind, Bytes] = Field(default_factory=dict, description="Bytes of the same run by other kinds.")
+    run: Training | None = setting(None, "How it was trained.")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if not self.model and self.architecture is None:
             raise SpecError("what was trained? give the name of a preset or an architecture", "model", "architecture")
         if (self.run is None) == (self.unpredictable == ""):
@@ -40,9 +45,7 @@ class Measured(Published):
             raise SpecError("what did not fit? name the GPU, or say how many bytes are usable", "gpu", "usable")
         if (self.kind is None) != (self.value is None):
             raise SpecError("a value needs its kind", "kind", "value")
-        for kind, value in self.also.items():
-            Choice(tuple(KINDS)).check("also", kind)
-            Range(1, MAX_BYTES).check("also", value)
+        return self
 
     @property
     def values(self) -> dict[str, int]:

@@ -1,49 +1,54 @@
 """How the work is divided over GPUs, and which divisions contradict each other."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Self
 
-from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+from pydantic import model_validator
+
+from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
 MAX_GPUS = 10_000_000
-Degree = Annotated[int, Range(1, MAX_GPUS)]
+Degree = Annotated[int, within(1, MAX_GPUS)]
 FSDP_NAMES = ("full", "grad-op", "hybrid", "none")
 CP_KINDS = ("ring", "all-gather", "all-to-all")  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero-bubble")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parallelism:
+class Parallelism(Spec):
     """Degrees and sharding of one training job.
 
     Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,
     over which ZeRO or FSDP shards. Experts have their own split of the same GPUs: expert × expert-tensor parallel.
     """
 
-    gpus: Degree = 1
-    gpus_per_node: Annotated[int, Range(1, 1024)] = 8
-    ddp: bool = False
-    zero: Annotated[int, Range(0, 3)] | None = None
-    fsdp: Annotated[str, Choice(FSDP_NAMES)] | None = None
-    shard_size: Degree | None = None
-    tp: Degree = 1
-    pp: Degree = 1
-    cp: Degree = 1
-    cp_kind: Annotated[str, Choice(CP_KINDS)] = "ring"
-    ep: Degree = 1
-    etp: Degree = 1
-    sequence_parallel: bool = False
-    pipeline_schedule: Annotated[str, Choice(SCHEDULES)] = "1f1b"
+    gpus: Degree = setting(1, "Number of GPUs.", "GPUs and sharding")
+    gpus_per_node: Annotated[int, within(1, 1024)] = setting(8, "GPUs of one host.", "GPUs and sharding")
+    ddp: Flag = setting(False, "Replicate (the default with several GPUs).", "GPUs and sharding")
+    zero: Annotated[int, within(0, 3)] | None = setting(None, "DeepSpeed ZeRO stage.", "GPUs and sharding", otherwise="no ZeRO")
+    fsdp: Annotated[str, OneOf(FSDP_NAMES)] | None = setting(
+        None, "PyTorch FSDP2 strategy.", "GPUs and sharding", otherwise="no FSDP"
+    )
+    shard_size: Degree | None = setting(
+        None, "FSDP sharding factor: 1 replicates, N shards over N ranks.", "GPUs and sharding", otherwise="all, or a node's"
+    )
+    tp: Degree = setting(1, "Tensor parallel degree.", "Model parallelism")
+    pp: Degree = setting(1, "Pipeline parallel degree.", "Model parallelism")
+    cp: Degree = setting(1, "Context parallel degree.", "Model parallelism")
+    cp_kind: Annotated[str, OneOf(CP_KINDS)] = setting("ring", "How --cp exchanges keys and values.", "Model parallelism")
+    ep: Degree = setting(1, "Expert parallel degree.", "Model parallelism")
+    etp: Degree = setting(1, "Tensor parallel degree inside experts.", "Model parallelism")
+    sequence_parallel: Flag = setting(False, "Divide norms and dropouts over tensor-parallel ranks.", "Model parallelism")
+    pipeline_schedule: Annotated[str, OneOf(SCHEDULES)] = setting(
+        "1f1b", "Order of forward and backward passes in a pipeline.", "Model parallelism"
+    )
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         self._check_strategy()
         self._check_product()
         self._check_shards()
         if self.cp_kind != "ring" and self.cp == 1:
             raise SpecError("says how context-parallel ranks exchange keys and values, but cp is 1", "cp_kind", "cp")
+        return self
 
     @property
     def data_parallel(self) -> int:
@@ -152,8 +157,3 @@ def _divisors(number: int) -> list[int]:
 
 def _multiple_near(number: int, step: int) -> int:
     return max(step, number // step * step)
-
-
-def parallelism(**fields: Any) -> Parallelism:
-    """A Parallelism from only the fields that are given (None means: not said)."""
-    return Parallelism(**{name: value for name, value in fields.items() if value is not None})

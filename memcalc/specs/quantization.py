@@ -5,9 +5,9 @@ file of llama.cpp that gives each kind of tensor its own format (memcalc.estimat
 """
 
 import re
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from memcalc.caches import cached
 from memcalc.dtypes import FORMATS, NumberFormat, number_format
 from memcalc.errors import InputError, nearest
 
@@ -102,7 +102,7 @@ _FILE_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}  # llama-
 _UNQUANTISED = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}  # file types whose names are number formats too
 
 
-@lru_cache(maxsize=512)
+@cached(512)
 def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     """What a word of `--weights` stands for. Under llama.cpp F16, BF16 and F32 are GGUF files, whose vectors stay fp32.
 

@@ -1,43 +1,42 @@
 """A published training run: what was trained, on what, for how long, and where that is written."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from memcalc.specs.hardware import Number, Whole
+from memcalc.specs.spec import Flag, Spec, SpecError, setting
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingRun:
+class TrainingRun(Spec):
     """One row of `presets/runs`; `id` is the file's name, None is not published."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    id: str
-    name: str
-    parameters: Whole
-    tokens: Whole
-    sources: tuple[str, ...]
-    source_seen: bool  # whether the numbers were read in the source (keys in `unverified` were not)
-    active_parameters: Whole | None = None
-    gpu: str = ""  # of the catalogue
-    hardware: str = ""  # in the source's words
-    gpus: Whole | None = None
-    gpu_hours: Number | None = None
-    days: Number | None = None
-    mfu: Number | None = None
-    flops: Number | None = None
-    watts: Number | None = None
-    pue: Number | None = None
-    grid_intensity: Number | None = None  # kg CO2e a kWh
-    energy_kwh: Number | None = None
-    co2e_kg: Number | None = None
-    layers: Whole | None = None
-    heads: Whole | None = None
-    head_dim: Whole | None = None
-    seq_len: Whole | None = None
-    aliases: tuple[str, ...] = ()
-    unverified: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    id: str = Field(description="The file's name.")
+    name: str = Field(description="As people write it.")
+    parameters: Whole = Field(description="All of them.")
+    tokens: Whole = Field(description="Trained on.")
+    sources: tuple[str, ...] = Field(description="Where the numbers come from.")
+    source_seen: Flag = Field(description="Whether the numbers were read in the source (keys in `unverified` were not).")
+    active_parameters: Whole | None = setting(None, "Those that a token passes through.")
+    gpu: str = setting("", "Of the catalogue.")
+    hardware: str = setting("", "In the source's words.")
+    gpus: Whole | None = setting(None, "How many.")
+    gpu_hours: Number | None = setting(None, "Of all of them together.")
+    days: Number | None = setting(None, "Wall clock.")
+    mfu: Number | None = setting(None, "Model FLOPs utilisation as published.")
+    flops: Number | None = setting(None, "FLOPs as published.")
+    watts: Number | None = setting(None, "Of one accelerator.")
+    pue: Number | None = setting(None, "Power usage effectiveness.")
+    grid_intensity: Number | None = setting(None, "kg CO2e a kWh.")
+    energy_kwh: Number | None = setting(None, "kWh as published.")
+    co2e_kg: Number | None = setting(None, "kg as published.")
+    layers: Whole | None = setting(None, "Of the model.")
+    heads: Whole | None = setting(None, "Of attention.")
+    head_dim: Whole | None = setting(None, "Of one head.")
+    seq_len: Whole | None = setting(None, "Tokens of a sequence.")
+    aliases: tuple[str, ...] = setting((), "Further names.")
+    unverified: tuple[str, ...] = setting((), "Keys whose value was not read in a source.")
+    notes: tuple[str, ...] = setting((), "What else to know.")
 
     @property
     def used_parameters(self) -> int:
@@ -51,13 +50,15 @@ class TrainingRun:
             return self.gpu_hours
         return None if self.gpus is None or self.days is None else self.gpus * self.days * 24
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         for key in ("parameters", "tokens", "active_parameters", "gpus", "gpu_hours", "days", "mfu", "flops", "watts", "pue"):
             value: Any = getattr(self, key)
             if value is not None and not 0 < value < 1e40:
-                raise ValueError(f"{key} is {value:g}; it must be above 0")
+                raise SpecError(f"is {value:g}; it must be above 0", key)
         if not self.sources:
-            raise ValueError("sources is empty: say where the numbers come from")
+            raise SpecError("is empty: say where the numbers come from", "sources")
         for text in (self.name, self.hardware, *self.sources, *self.notes):
             if not text.isprintable() or len(text) > 1000:
-                raise ValueError("texts must be one line of printable text, at most 1000 characters")
+                raise SpecError("texts must be one line of printable text, at most 1000 characters")
+        return self

@@ -1,39 +1,61 @@
 """What is asked of the scaling laws: a budget, or the parameters, the tokens or both of a model."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
 
 from memcalc.formulas import scaling_laws
-from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
 from memcalc.units import format_flops
 
-FLOPS = Range(1e9, 1e36)  # from a model of some thousand parameters to far beyond any machine
+LEAST, MOST = 1e9, 1e36  # from a model of some thousand parameters to far beyond any machine
 GIVEN = ("flops", "pf_days", "gpu_hours", "params", "model", "tokens")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScalingQuestion:
+SCALING_LAWS = tuple(scaling_laws.LAWS)
+
+
+class ScalingQuestion(Spec):
     """One budget, however it is said; or `params` (a count, or those of `model`), `tokens`, or both of a model to judge."""
 
-    flops: Annotated[float, FLOPS] | None = None
-    pf_days: Annotated[float, Range(1e-10, 1e15)] | None = None
-    gpu_hours: Annotated[float, Range(1e-9, 1e15)] | None = None
-    gpu: str | None = None
-    mfu: Annotated[float, Range(0.001, 1.0)] | None = None
-    params: Annotated[int, Range(1000, 10**18)] | None = None
-    model: str | None = None
-    tokens: Annotated[int, Range(1000, 10**21)] | None = None
-    law: Annotated[tuple[str, ...], Choice(tuple(scaling_laws.LAWS))] = ()
-    inference_tokens: Annotated[int, Range(1, 10**24)] | None = None
-    unique_tokens: Annotated[int, Range(1000, 10**21)] | None = None
+    flops: Annotated[float, within(LEAST, MOST)] | None = setting(
+        None, "Budget: 5.76e23, 576 ZFLOP or '3640 PF-days'.", kind="flops"
+    )
+    pf_days: Annotated[float, within(1e-10, 1e15)] | None = setting(None, "Budget in petaFLOP/s-days.")
+    gpu_hours: Annotated[float, within(1e-9, 1e15)] | None = setting(None, "Budget in GPU-hours of a --gpu at an --mfu.")
+    gpu: str | None = setting(None, "Accelerator of those hours, as in `memcalc gpus`.", metavar="NAME")
+    mfu: Annotated[float, within(0.001, 1.0)] | None = setting(
+        None, "Share of its dense peak that training uses.", kind="share", otherwise="0.4"
+    )
+    params: Annotated[int, within(1000, 10**18)] | None = setting(
+        None, "Parameters: asks for the tokens. With --tokens: how far is this from optimal?"
+    )
+    model: str | None = setting(None, "The same, of a preset or config.json (active parameters).", metavar="MODEL")
+    tokens: Annotated[int, within(1000, 10**21)] | None = setting(None, "Training tokens: asks for the parameters.")
+    law: Annotated[tuple[Annotated[str, OneOf(SCALING_LAWS)], ...], Field(strict=False)] = setting(
+        (), "Only this law (repeatable); the first answers.", otherwise="all", metavar="NAME", kind="repeated"
+    )
+    inference_tokens: Annotated[int, within(1, 10**24)] | None = setting(
+        None, "Tokens it will serve: the least compute over its life."
+    )
+    unique_tokens: Annotated[int, within(1000, 10**21)] | None = setting(
+        None, "Unique tokens there are: what repeating them is worth."
+    )
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
+    @model_validator(mode="before")
+    @classmethod
+    def _check_first(cls, values: Any) -> Any:
+        """Laws that were never published, and compute beyond any law, are refused with their reason."""
+        if isinstance(values, dict):
+            for name in values.get("law") or ():
+                if name in scaling_laws.UNPUBLISHED:
+                    scaling_laws.law(name)  # says why it is refused
+            if isinstance(flops := values.get("flops"), (int, float)):
+                check_flops(flops, "flops")
+        return values
 
-    def __post_init__(self) -> None:
-        self._check_laws()
-        if isinstance(self.flops, (int, float)):
-            check_flops(self.flops, "flops")
-        check_fields(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         self._check_given()
         self._check_gpu()
         if self.inference_tokens is not None and not self.laws[0].has_surface:
@@ -43,6 +65,7 @@ class ScalingQuestion:
                 "inference_tokens",
                 "law",
             )
+        return self
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -53,10 +76,6 @@ class ScalingQuestion:
     def laws(self) -> tuple[scaling_laws.Law, ...]:
         """The laws asked for, the first of which answers; all of them when none is named."""
         return tuple(scaling_laws.law(name) for name in dict.fromkeys(self.law or scaling_laws.LAWS))
-
-    def _check_laws(self) -> None:
-        for name in set(self.law) & scaling_laws.UNPUBLISHED.keys():
-            scaling_laws.law(name)  # says why it is refused
 
     def _check_given(self) -> None:
         given = self.given
@@ -87,8 +106,8 @@ class ScalingQuestion:
 
 def check_flops(flops: float, *fields: str) -> None:
     """Refuse compute that no law can be asked about, whatever fields it comes from."""
-    if not FLOPS.low <= flops <= FLOPS.high:
-        low, high = format_flops(FLOPS.low), format_flops(FLOPS.high)
+    if not LEAST <= flops <= MOST:
+        low, high = format_flops(LEAST), format_flops(MOST)
         raise SpecError(f"{format_flops(flops)} is out of range; between {low} and {high} are accepted", *fields)
 
 

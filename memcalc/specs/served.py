@@ -1,11 +1,12 @@
 """One published measurement of serving memory: what was read off, where it is published, and the run in memcalc's words."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from memcalc.specs.published import MAX_BYTES, Published
-from memcalc.specs.rules import Choice, Range, SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import OneOf, SpecError, setting, within
 
 # What a number counts, and its unit. Each has one function that predicts it, in estimates/validation_serving.py.
 QUANTITIES = {
@@ -22,26 +23,27 @@ QUANTITIES = {
 }
 ROLES = ("measurement", "computed")  # computed: a formula's value, printed as if measured
 
+Quantity = Annotated[str, OneOf(tuple(QUANTITIES))]
+Amount = Annotated[float, Field(gt=0, le=MAX_BYTES)]
 
-@dataclass(frozen=True, kw_only=True)
+
 class Served(Published):
     """A row of presets/measured with a [serving] table. Either `serving` says how it was run, or `unpredictable` why not."""
 
-    cache: Annotated[int, Range(1, MAX_BYTES)] | None = None  # bytes of the cache's memory, where the source says
-    role: Annotated[str, Choice(ROLES)]
-    measured: dict[str, float] = field(default_factory=dict)  # by quantity, in its unit
-    unpredicted: dict[str, str] = field(default_factory=dict)  # quantities that the source has and memcalc does not: why
-    serving: Serving | None = None
+    cache: Annotated[int, within(1, MAX_BYTES)] | None = setting(None, "Bytes of the cache's memory, where the source says.")
+    role: Annotated[str, OneOf(ROLES)] = Field(description="What the row is: measured, or computed by a formula.")
+    measured: dict[Quantity, Amount] = Field(default_factory=dict, description="What was read off, by quantity, in its unit.")
+    unpredicted: dict[str, str] = Field(
+        default_factory=dict, description="Quantities that the source has and memcalc does not predict, and why."
+    )
+    serving: Serving | None = setting(None, "How it was served.")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if (self.serving is None) == (self.unpredictable == ""):
             raise SpecError("give the run, or say why it cannot be predicted", "serving", "unpredictable")
         if self.serving and not (self.model or self.architecture):
             raise SpecError("what was served? name a preset, or give an architecture", "model")
-        for name, value in self.measured.items():
-            Choice(tuple(QUANTITIES)).check("measured", name)
-            if not 0 < value <= MAX_BYTES:
-                raise SpecError(f"{name} must lie above 0 and at most at {MAX_BYTES:g}, not {value:g}", "measured")
         if "kv_tokens_of_memory" in self.measured and self.cache is None:
             raise SpecError("tokens of which memory? say how many bytes the cache has", "cache", "measured")
+        return self

@@ -1,15 +1,18 @@
 """One way of serving a model: engine, weight and cache formats, requests, parallelism."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Self
+
+from pydantic import model_validator
 
 from memcalc.formulas.serving_engines import LARGE, PLAIN, SERVING_ENGINES, ServingEngine, sglang_fraction
-from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
-TOKENS = Range(1, 2**31)
-DEGREE = Range(1, 65536)
+Tokens = Annotated[int, within(1, 2**31)]
+Degree = Annotated[int, within(1, 65536)]
+FORMATS, REQUESTS, PARALLELISM, LIMITS = "Number formats", "Requests", "Parallelism", "The engine's own limits"
+ADAPTERS = "Adapters and draft model"
 
 # Options that only some engines have: name, default, what such an engine does, which engines do.
 _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]], ...] = (
@@ -23,38 +26,65 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Serving:
+class Serving(Spec):
     """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
-    engine: Annotated[str, Choice(tuple(SERVING_ENGINES))] | None = None  # None: no engine's accounting
-    weights: str = "bf16"
-    kv_dtype: str = "bf16"
-    context: Annotated[int, TOKENS] = 4096
-    max_new_tokens: Annotated[int, TOKENS] | None = None  # of the context, generated: the rest is the prompt
-    batch: Annotated[int, Range(1, 2**24)] = 1
-    samples: Annotated[int, Range(1, 65536)] = 1  # answers to each prompt
-    beams: Annotated[int, Range(1, 65536)] = 1  # beam search: candidates of each answer
-    shared_prefix: Annotated[int, Range(0, 2**31)] = 0  # tokens with which all prompts begin
-    tp: Annotated[int, DEGREE] = 1
-    pp: Annotated[int, DEGREE] = 1
-    ep: Annotated[int, DEGREE] = 1
-    dp: Annotated[int, DEGREE] = 1  # replicas, each with requests of its own
-    gpu_memory_utilization: Annotated[float, Range(0.01, 1.0)] | None = None  # default: the engine's
-    kv_cache_memory: Annotated[int, Range(1, 10**15)] | None = None  # bytes of the cache on each GPU, in place of that share
-    max_batched_tokens: Annotated[int, TOKENS] | None = None  # in one forward pass; default: the engine's
-    max_sequences: Annotated[int, Range(1, 2**24)] | None = None  # in one step; default: the engine's
-    block_size: Annotated[int, Range(1, 65536)] | None = None  # tokens; default: the engine's
-    eager: bool = False  # no CUDA graphs
-    gpu_layers: Annotated[int, Range(0, 100_000)] | None = None  # on the GPU, the rest in host memory; default: all
-    lora_adapters: Annotated[int, Range(0, 65536)] = 0  # served beside the model
-    lora_rank: Annotated[int, Range(1, 65536)] = 16
-    draft_tokens: Annotated[int, Range(1, 1024)] | None = None  # guessed a step by a draft model
+    engine: Annotated[str, OneOf(tuple(SERVING_ENGINES))] | None = setting(
+        None, "Whose accounting to follow, as in `memcalc engines`.", "Engine", otherwise="none, only what the tensors take"
+    )
+    weights: str = setting(
+        "bf16",
+        "How weights are stored: a number format, w8a8, Q4_K_M.",
+        FORMATS,
+        metavar="FORMAT",
+        otherwise="as the checkpoint, or bf16",
+    )
+    kv_dtype: str = setting(
+        "bf16", "Number format of the cache.", FORMATS, metavar="FORMAT", otherwise="as the checkpoint says, or bf16"
+    )
+    context: Tokens = setting(
+        4096, "Tokens a sequence may reach, prompt and answer.", REQUESTS, otherwise="4096, or the model's context"
+    )
+    max_new_tokens: Tokens | None = setting(
+        None, "Of the context, the tokens of the answer.", REQUESTS, otherwise="none set apart"
+    )
+    batch: Annotated[int, within(1, 2**24)] = setting(1, "Requests at once.", REQUESTS)
+    samples: Annotated[int, within(1, 65536)] = setting(1, "Answers to each prompt.", REQUESTS)
+    beams: Annotated[int, within(1, 65536)] = setting(1, "Beam search: candidates of each answer.", REQUESTS)
+    shared_prefix: Annotated[int, within(0, 2**31)] = setting(0, "Tokens with which all prompts begin, cached once.", REQUESTS)
+    tp: Degree = setting(1, "Tensor parallel degree.", PARALLELISM)
+    pp: Degree = setting(1, "Pipeline parallel degree.", PARALLELISM)
+    ep: Degree = setting(1, "Expert parallel degree.", PARALLELISM)
+    dp: Degree = setting(1, "Replicas, each with --batch requests of its own.", PARALLELISM)
+    gpu_memory_utilization: Annotated[float, within(0.01, 1.0)] | None = setting(
+        None, "Share of the GPU that the engine may take.", LIMITS, kind="share", otherwise="the engine's"
+    )
+    kv_cache_memory: Annotated[int, within(1, 10**15)] | None = setting(
+        None,
+        "Memory of the cache on each GPU, in place of that share: 58.11GiB.",
+        LIMITS,
+        kind="bytes",
+        otherwise="what that share leaves",
+    )
+    max_batched_tokens: Tokens | None = setting(None, "Tokens in one forward pass.", LIMITS, otherwise="the engine's")
+    max_sequences: Annotated[int, within(1, 2**24)] | None = setting(
+        None, "Sequences in one step.", LIMITS, otherwise="the engine's"
+    )
+    block_size: Annotated[int, within(1, 65536)] | None = setting(
+        None, "Tokens in a block of the cache.", LIMITS, otherwise="the engine's"
+    )
+    eager: Flag = setting(False, "No CUDA graphs.", LIMITS)
+    gpu_layers: Annotated[int, within(0, 100_000)] | None = setting(
+        None, "llama.cpp: layers on the GPU, the rest in host memory.", LIMITS, otherwise="all"
+    )
+    lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", ADAPTERS)
+    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Their rank.", ADAPTERS)
+    draft_tokens: Annotated[int, within(1, 1024)] | None = setting(
+        None, "Tokens that a draft model guesses in a step.", ADAPTERS, otherwise="4 with --draft"
+    )
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         from memcalc.dtypes import number_format
         from memcalc.errors import InputError
         from memcalc.specs.quantization import check_weights
@@ -71,6 +101,7 @@ class Serving:
             )  # fmt: skip
         self._check_tokens()
         self._check_engine()
+        return self
 
     def _check_tokens(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens >= self.context:

@@ -1,61 +1,50 @@
 """The sizing file: a model, how it is trained or served, on what, and the limits it must keep."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Self
 
-from memcalc.specs.rules import Range, SpecError, check_fields
+from pydantic import Field, model_validator
+
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import Spec, SpecError, setting, within
 from memcalc.specs.training import Training
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Spec):
     """What must not be exceeded; a limit that is not given does not hold."""
 
-    device_memory: Annotated[int, Range(1, 10**15)] | None = None  # bytes per GPU
-    memory_utilization: Annotated[float, Range(0.01, 1.0)] | None = None  # of the GPU's usable memory
-    host_memory: Annotated[int, Range(0, 10**15)] | None = None  # bytes per node
-    pf_days: Annotated[float, Range(1e-9, 1e15)] | None = None
-    gpu_hours: Annotated[float, Range(1e-9, 1e15)] | None = None
-    days: Annotated[float, Range(1e-9, 1e6)] | None = None
-    cost_usd: Annotated[float, Range(0.0, 1e15)] | None = None
-    energy_kwh: Annotated[float, Range(0.0, 1e15)] | None = None
-    min_sequences: Annotated[int, Range(1, 2**24)] | None = None  # served at once, at the full context
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    device_memory: Annotated[int, within(1, 10**15)] | None = setting(None, "Bytes on each GPU.")
+    memory_utilization: Annotated[float, within(0.01, 1.0)] | None = setting(None, "Share of the GPU's usable memory.")
+    host_memory: Annotated[int, within(0, 10**15)] | None = setting(None, "Bytes of host memory on each node.")
+    pf_days: Annotated[float, within(1e-9, 1e15)] | None = setting(None, "petaFLOP/s-days of 8.64e19 FLOP.")
+    gpu_hours: Annotated[float, within(1e-9, 1e15)] | None = setting(None, "Hours of all GPUs together.")
+    days: Annotated[float, within(1e-9, 1e6)] | None = setting(None, "Wall clock.")
+    cost_usd: Annotated[float, within(0.0, 1e15)] | None = setting(None, "USD.")
+    energy_kwh: Annotated[float, within(0.0, 1e15)] | None = setting(None, "kWh.")
+    min_sequences: Annotated[int, within(1, 2**24)] | None = setting(None, "Served at once, at the full context.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compute:
+class Compute(Spec):
     """How much is trained, for limits on compute, time and money."""
 
-    tokens: Annotated[int, Range(1, 10**18)]
-    mfu: Annotated[float, Range(0.001, 1.0)] = 0.4
-    price: Annotated[float, Range(0.0001, 10_000)] | None = None  # USD per GPU-hour
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    tokens: Annotated[int, within(1, 10**18)] = Field(description="Training tokens.")
+    mfu: Annotated[float, within(0.001, 1.0)] = setting(0.4, "Model FLOPs utilisation of the dense peak.")
+    price: Annotated[float, within(0.0001, 10_000)] | None = setting(
+        None, "USD a GPU-hour.", otherwise="the middle of a dated range"
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
+class Scenario(Spec):
     """One setting to check: training or serving, not both."""
 
-    model: str
-    gpu: str
-    training: Training | None = None
-    serving: Serving | None = None
-    compute: Compute | None = None
-    limits: Limits = field(default_factory=Limits)
+    model: str = Field(description="A preset, or a path beside the file.")
+    gpu: str = Field(description="Accelerator, as in `memcalc gpus`.")
+    training: Training | None = setting(None, "How it is trained.")
+    serving: Serving | None = setting(None, "How it is served.")
+    compute: Compute | None = setting(None, "How much is trained.")
+    limits: Limits = Field(default_factory=Limits, description="What must hold.")
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
-
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if (self.training is None) == (self.serving is None):
             raise SpecError("give a [training] or a [serving] table, one of them", "training", "serving")
         needs = ("pf_days", "gpu_hours", "days", "cost_usd", "energy_kwh")
@@ -64,5 +53,6 @@ class Scenario:
             raise SpecError(f"a limit on {', '.join(asked)} needs a [compute] table with tokens", "limits", "compute")
         if self.limits.min_sequences is not None and self.serving is None:
             raise SpecError("min_sequences is a limit of serving", "limits", "serving")
-        if all(getattr(self.limits, name) is None for name in self.limits.__dataclass_fields__):
+        if all(getattr(self.limits, name) is None for name in Limits.model_fields):
             raise SpecError("no limit is given, so there is nothing to check", "limits")
+        return self

@@ -1,18 +1,20 @@
 """One training run: precision, optimizer, batch, what is trained and what is recomputed or offloaded."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from memcalc.blocks.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
+from memcalc.formulas.methods import METHODS, TrainingMethod
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import Choice, Range, SpecError, check_fields
+from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
-METHODS = ("full", "lora", "qlora", "dora", "qat")
-ADAPTER_METHODS = ("lora", "qlora", "dora")
+METHOD_NAMES = tuple(METHODS)
 RECOMPUTE = ("none", "selective", "full")
 OFFLOADABLE = ("optimizer", "parameters", "activations")
 ATTENTION = ("eager", "sdpa", "flash")
@@ -24,40 +26,65 @@ OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
 MAX_TOKENS = 2**40
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
+BATCH, RECOMPUTATION, EXPERTS = "Batch and precision", "Recomputation and offload", "Experts"
+IMPLEMENTATION, METHOD = "Implementation", "What is trained"
+
+
+class Training(Spec):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
-    parallelism: Parallelism = field(default_factory=Parallelism)
-    precision: Annotated[str, Choice(PRECISION_NAMES)] = "bf16-mixed"
-    optimizer: Annotated[str, Choice(OPTIMIZER_NAMES)] = "adamw"
-    micro_batch: Annotated[int, Range(1, 2**24)] = 1
-    grad_accum: Annotated[int, Range(1, 2**24)] = 1
-    seq_len: Annotated[int, Range(1, 2**31)] = 4096
-    recompute: Annotated[str, Choice(RECOMPUTE)] = "none"
-    recompute_every: Annotated[int, Range(1, 65536)] | None = None  # full: each so-many-th layer alone
-    recompute_layers: Annotated[int, Range(1, 65536)] | None = None  # full: the first so many of each pipeline stage alone
-    expert_imbalance: Annotated[float, Range(1.0, 65536.0)] = 1.0  # rows on the busiest expert-parallel rank over the mean
-    capacity_factor: Annotated[float, Range(0.01, 65536.0)] | None = None  # bounds an expert's rows; None: no token is dropped
-    pad_to_capacity: bool = False  # every expert computes as many rows as its capacity
-    attention: Annotated[str, Choice(ATTENTION)] = "sdpa"
-    kernels: Annotated[str, Choice(KERNEL_NAMES)] | None = None  # default: the engine's
-    loss: Annotated[str, Choice(LOSS_NAMES)] | None = None  # default: the kernels', or else the engine's
-    optimizer_impl: Annotated[str, Choice(OPTIMIZER_IMPLS)] | None = None  # default: the engine's
-    engine: Annotated[str, Choice(tuple(ENGINES))] | None = None  # default: deepspeed under ZeRO, else torch
-    method: Annotated[str, Choice(METHODS)] = "full"
-    freeze: tuple[Annotated[str, Choice(FREEZABLE)], ...] = ()  # weights that are not trained under full or qat
-    lora_rank: Annotated[int, Range(1, 65536)] = 16
-    lora_targets: tuple[str, ...] = ("all-linear",)
-    lora_dropout: Annotated[float, Range(0.0, 0.999)] = 0.0  # on the adapters' input
-    base_format: Annotated[str, Choice(BASE_FORMATS)] = "nf4-dq"  # of the frozen matrices under qlora
-    offload: tuple[Annotated[str, Choice(OFFLOADABLE)], ...] = ()
-    offload_to: Annotated[str, Choice(("cpu", "nvme"))] = "cpu"
+    parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
+    precision: Annotated[str, OneOf(PRECISION_NAMES)] = setting("bf16-mixed", "Number formats of a step.", BATCH)
+    optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting("adamw", "As in `memcalc optimizers`.", BATCH, metavar="NAME")
+    micro_batch: Annotated[int, within(1, 2**24)] = setting(1, "Sequences per GPU and step.", BATCH)
+    grad_accum: Annotated[int, within(1, 2**24)] = setting(1, "Micro-batches per optimizer step.", BATCH)
+    seq_len: Annotated[int, within(1, 2**31)] = setting(
+        4096, "Tokens per sequence.", BATCH, otherwise="4096, or the model's context"
+    )
+    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting("none", "Activation recomputation.", RECOMPUTATION)
+    recompute_every: Annotated[int, within(1, 65536)] | None = setting(
+        None, "full: each N-th layer alone (torchtitan's selective N).", RECOMPUTATION, otherwise="every layer"
+    )
+    recompute_layers: Annotated[int, within(1, 65536)] | None = setting(
+        None, "full: a stage's first N layers alone (Megatron's block).", RECOMPUTATION, otherwise="all"
+    )
+    expert_imbalance: Annotated[float, within(1.0, 65536.0)] = setting(
+        1.0, "Rows on the busiest rank of --ep over the mean.", EXPERTS
+    )
+    capacity_factor: Annotated[float, within(0.01, 65536.0)] | None = setting(
+        None, "Experts take so many times an even share of rows; the rest is dropped.", EXPERTS, otherwise="no token is dropped"
+    )
+    pad_to_capacity: Flag = setting(False, "Pad every expert's rows to its capacity.", EXPERTS)
+    attention: Annotated[str, OneOf(ATTENTION)] = setting("sdpa", "Attention kernel.", IMPLEMENTATION)
+    kernels: Annotated[str, OneOf(KERNEL_NAMES)] | None = setting(
+        None, "Whose kernels run the blocks.", IMPLEMENTATION, otherwise="the engine's"
+    )
+    loss: Annotated[str, OneOf(LOSS_NAMES)] | None = setting(
+        None, "How the cross-entropy is computed.", IMPLEMENTATION, otherwise="the kernels', or the engine's"
+    )
+    optimizer_impl: Annotated[str, OneOf(OPTIMIZER_IMPLS)] | None = setting(
+        None, "How the optimizer's step is run.", IMPLEMENTATION, otherwise="the engine's"
+    )
+    engine: Annotated[str, OneOf(tuple(ENGINES))] | None = setting(
+        None, "Whose habits to follow, as in `memcalc engines`.", IMPLEMENTATION, otherwise="torch, or ZeRO's deepspeed"
+    )
+    method: Annotated[str, OneOf(METHOD_NAMES)] = setting("full", "Which weights are trained, and beside what.", METHOD)
+    freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
+        (), "What is not trained; a tied head goes with the embeddings.", METHOD, metavar="WORDS"
+    )
+    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of the adapters.", METHOD)
+    lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
+        ("all-linear",), "all-linear, or q,k,v,output,gate,up,down.", METHOD, metavar="WORDS"
+    )
+    lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "On the adapters' input.", METHOD)
+    base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting("nf4-dq", "Frozen matrices under qlora.", METHOD)
+    offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
+        (), "What is kept off the GPU.", RECOMPUTATION, metavar="WORDS"
+    )
+    offload_to: Annotated[str, OneOf(("cpu", "nvme"))] = setting("cpu", "Where they go.", RECOMPUTATION)
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by Pydantic, never changed
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.micro_batch * self.seq_len > MAX_TOKENS:
             raise SpecError(
                 f"{self.micro_batch:,} × {self.seq_len:,} tokens at once is beyond any GPU", "micro_batch", "seq_len"
@@ -80,16 +107,21 @@ class Training:
         if self.freeze and self.adapts:
             raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
         self._check_sharding()
+        return self
 
-    @property
+    @cached_property
     def engine_row(self) -> Engine:
         """The engine asked for; ZeRO is DeepSpeed's unless another is named."""
         return ENGINES[self.engine or ("deepspeed" if self.parallelism.zero is not None else "torch")]
 
     @property
+    def method_row(self) -> TrainingMethod:
+        return METHODS[self.method]
+
+    @property
     def adapts(self) -> bool:
         """Whether adapters are trained beside frozen weights."""
-        return self.method in ADAPTER_METHODS
+        return self.method_row.adapters
 
     @property
     def kernels_used(self) -> str:

@@ -12,11 +12,12 @@ The ledger also counts what the paper leaves out: fp32 statistics of the two Lay
 import pytest
 
 from memcalc.blocks.architecture import Layer
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import attention_of
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.playing import play
 from memcalc.blocks.profile import Profile
+from memcalc.blocks.values import revised
 
 H, A, S, B = 4096, 32, 2048, 2
 NORM = Norm(H, "layer")
@@ -25,7 +26,7 @@ BLOCK = Layer(
         ("input_norm", NORM),
         (
             "attention",
-            Attention(H, A, A, H // A, fused=True, transposed=True, scores="as computed", query_bias=True,
+            attention_of(H, A, A, H // A, fused=True, transposed=True, scores="as computed", query_bias=True,
                       output_bias=True, rotary=False,
                       dropout=0.1, output_dropout=0.1),
         ),
@@ -38,7 +39,7 @@ SBH = S * B * H
 
 
 def saved(**traits):
-    profile = Profile(attention="eager", **traits)
+    profile = revised(Profile(), attention="eager", **traits)
     return play(BLOCK, profile, H).saved_bytes.at(TOKENS, PAIRS)
 
 

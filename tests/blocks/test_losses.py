@@ -3,12 +3,13 @@
 import pytest
 
 from memcalc.blocks.architecture import Layer
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import attention_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.playing import play, play_exit
 from memcalc.blocks.profile import KERNELS, LOSSES, Profile
+from memcalc.blocks.values import revised
 
 V, H = 32000, 64
 
@@ -25,7 +26,7 @@ PER_LOGIT = (
 
 @pytest.mark.parametrize(("loss", "forward", "backward", "which"), PER_LOGIT, ids=[row[0] for row in PER_LOGIT])
 def test_bytes_per_logit(loss: str, forward: int, backward: int, which: str) -> None:
-    profile = Profile(loss=loss, trained=False)
+    profile = revised(Profile(), loss=loss, trained=False)
     found = play_exit((("head", Head(V, H)),), profile, H)
     whole = found.saved_bytes + found.loss_held
     assert whole.token / V == pytest.approx(forward, abs=0.01), which
@@ -34,7 +35,7 @@ def test_bytes_per_logit(loss: str, forward: int, backward: int, which: str) -> 
 
 def test_every_loss_is_played() -> None:
     for loss in LOSSES:
-        assert play_exit((("head", Head(V, H)),), Profile(loss=loss), H).peaks, loss
+        assert play_exit((("head", Head(V, H)),), revised(Profile(), loss=loss), H).peaks, loss
 
 
 def test_a_litgpt_layer_with_adapters_on_queries_and_values() -> None:
@@ -48,13 +49,13 @@ def test_a_litgpt_layer_with_adapters_on_queries_and_values() -> None:
     h, ff, heads = 4096, 11008, 32
     blocks = (
         ("input_norm", Norm(h)),
-        ("attention", Attention(h, heads, heads, 128)),
+        ("attention", attention_of(h, heads, heads, 128)),
         ("post_attention_norm", Norm(h)),
         ("mlp", MLP(h, ff)),
     )
-    profile = Profile(
-        kernels=KERNELS["litgpt"], loss="listed", trained=False, adapters=("q", "v"), rank=8, adapter_each=2,
-        adapter_upcast=False, adapter_dropout=0.05,
+    profile = revised(
+        Profile(), kernels=KERNELS["litgpt"], loss="listed", trained=False, layers=("q", "v"), rank=8, adapters_itemsize=2,
+        upcast=False, adapters_dropout=0.05,
     )  # fmt: skip
     found = play(Layer(blocks), profile, h)
     expected = 2 * (4 * h + 4) + 12 * h + 4 * heads + (h + 2 * h + 2 * 16 + 4 * h) + 6 * ff

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcalc.blocks.architecture import Architecture, named_weights
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts import Experts, experts_of
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.playing import play, play_entry, play_exit
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.routing import ROUTINGS
 from memcalc.blocks.tape import FP32, HALF, Size, Tape, Var
+from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 from memcalc.readers.hf import read_config
 
@@ -52,7 +53,8 @@ class Traced(NamedTuple):
     @property
     def profile(self) -> Profile:
         window = TRACED["configs"][self.config].get("sliding_window")
-        return Profile(
+        return revised(
+            Profile(),
             compute=FP32 if self.precision == "fp32" else HALF,
             weights=HALF if self.precision == "bf16" else FP32,
             autocast=self.precision == "amp",
@@ -84,7 +86,7 @@ def moments(row: Traced) -> Moments:
 
     full = row.checkpointing == "full"
     kept = [at(layers[kind].input_bytes if full else layers[kind].saved_bytes) for kind in kinds]
-    each = profile.weights
+    each = profile.formats.weights
     sizes = [layer.parameters * each for layer in part.stacks[0].layers]
     head = sum(weight.parameters for weight in named_weights(part.exit)) * each
     head += model.vocabulary * model.hidden * each if model.tied else 0
@@ -104,7 +106,7 @@ def rotary_tables(model: Architecture, row: Traced) -> int:
     """cos and sin, shared by all layers."""
     blocks = [block for layer in model.parts[0].stacks[0].layers for _, block in layer.blocks]
     rotated = {b.rotary_dim or b.head_dim for b in blocks if getattr(b, "rotary", False) and hasattr(b, "rotary_dim")}
-    return sum(2 * row.seq * dims * row.profile.residual for dims in rotated)
+    return sum(2 * row.seq * dims * row.profile.formats.residual for dims in rotated)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.config}-{row.precision}-{row.attention}-{row.checkpointing}")
@@ -116,12 +118,12 @@ def test_matches_pytorch(row: Traced) -> None:
 
 # --- experts over several ranks ---------------------------------------------------------------------------------------
 
-MOE = Experts(1024, 512, experts=16, top_k=2, shared=MLP(1024, 512))
+MOE = experts_of(1024, 512, experts=16, top_k=2, shared=MLP(1024, 512))
 
 
 def played(experts: Experts, **traits: Any) -> Tape:
-    tape, profile = Tape(), Profile(**traits)
-    experts.forward(tape, profile, Var(Size(token=experts.hidden * profile.stream), HALF, True, "input"))
+    tape, profile = Tape(), revised(Profile(), **traits)
+    experts.forward(tape, profile, Var(Size(token=experts.hidden * profile.degrees.stream), HALF, True, "input"))
     return tape
 
 
@@ -137,9 +139,9 @@ def test_expert_parallelism_divides_weights_and_leaves_activations() -> None:
 
 
 def test_imbalance_makes_the_busiest_rank_hold_more_rows() -> None:
-    even, uneven = played(MOE, ep=4), played(MOE, ep=4, expert_imbalance=1.5)
+    even, uneven = played(MOE, ep=4), played(MOE, ep=4, imbalance=1.5)
     assert uneven.saved_bytes().token > even.saved_bytes().token
-    assert played(MOE, expert_imbalance=1.5).saved_bytes() == played(MOE).saved_bytes(), "one rank holds all anyway"
+    assert played(MOE, imbalance=1.5).saved_bytes() == played(MOE).saved_bytes(), "one rank holds all anyway"
 
 
 def test_expert_tensor_parallelism_divides_the_experts_width() -> None:
@@ -157,7 +159,7 @@ def test_frozen_experts_keep_what_only_their_weights_would_read() -> None:
 
 @pytest.mark.parametrize("name", ROUTINGS)
 def test_every_routing_gives_weights_that_a_gradient_flows_to(name: str) -> None:
-    tape = played(Experts(64, 32, experts=8, top_k=2, routing=name))
+    tape = played(experts_of(64, 32, experts=8, top_k=2, routing=name))
     (weighted,) = (node for node in tape.nodes if node.name == "weighted")
     assert weighted.inputs[1].grad
     assert weighted.inputs[1].elements == Size(token=2)

@@ -79,7 +79,7 @@ WRONG = [
     ('"llama-3.1-8b"', '"llama-9"', "unknown model"),
     ('"72GiB"', '"72G"', "limits.device_memory"),
     ('"1T"', '"many"', "compute.tokens"),
-    ("mfu = 0.4", "mfu = 4", "compute: mfu"),
+    ("mfu = 0.4", "mfu = 4", "compute.mfu: "),
     ("[compute]\ntokens", "[other]\ntokens", "other: unknown key"),
 ]
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from memcalc.formulas.scaling_laws import LAWS
 from memcalc.report.output import render
 from memcalc.report.scaling import report
-from memcalc.specs.rules import SpecError
 from memcalc.specs.scaling import ScalingQuestion
+from memcalc.specs.spec import SpecError
 
 Run = Callable[..., Any]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from memcalc.report.contract import Document
 from memcalc.report.report import FORMATS
-from memcalc.specs.validation import adapter
 
 LAYER = {
     "attn_norm": (64,), "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64), "ffn_norm": (64,),
@@ -36,7 +36,7 @@ def test_inspect_gives_exact_bytes(memcalc: Callable[..., Any], tiny: str) -> No
     result = memcalc("inspect", tiny, "--format", "json")
     assert (result.code, result.err) == (0, "")
     document = result.document
-    adapter(Document).validate_python(document)
+    TypeAdapter(Document).validate_python(document)
     norms, matrices = 64 * 5, PARAMETERS - 64 * 5
     assert document["model"]["parameters"] == PARAMETERS
     assert document["warnings"] == []
@@ -101,7 +101,7 @@ def test_an_index_alone(memcalc: Callable[..., Any], tmp_path: Path) -> None:
     weight_map = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     path.write_text(json.dumps({"metadata": {"total_size": 16_060_522_496}, "weight_map": weight_map}))
     document = memcalc("inspect", str(path), "--format", "json").document
-    adapter(Document).validate_python(document)
+    TypeAdapter(Document).validate_python(document)
     assert (document["stored"]["bytes"], document["stored"]["parameters"]) == (16_060_522_496, None)
     assert "parameters" not in document["model"]
     assert any("only its totals" in warning for warning in document["warnings"])

@@ -16,7 +16,7 @@ from memcalc.readers.catalogue import accelerator
 from memcalc.readers.models import read_model_preset
 from memcalc.readers.runs import training_run, training_runs
 from memcalc.specs.budget import SOLVABLE, Budget
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 
 NAMES: dict[str, Any] = {"ceil_div": ceil_div, "min": min, "max": max, "round": round, "__builtins__": {}}
 

@@ -8,7 +8,7 @@ import pytest
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 Read = Callable[..., Architecture]

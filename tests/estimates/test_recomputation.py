@@ -12,7 +12,7 @@ from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.estimates.sequence import Mark, Pattern, Sequence
 from memcalc.estimates.training import TrainingEstimate, estimate
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 Read = Callable[..., Architecture]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from memcalc.blocks.architecture import Architecture, Layer, Stack
 from memcalc.blocks.experts import Experts
 from memcalc.blocks.ledger import Cache
+from memcalc.blocks.values import revised
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates import serving
@@ -268,7 +269,7 @@ def test_experts_that_return_their_input_are_not_read() -> None:
     (part,) = model.parts
     (stack,) = part.stacks
     (layer,) = stack.layers
-    blocks = tuple((path, replace(b, identity_experts=8) if isinstance(b, Experts) else b) for path, b in layer.blocks)
+    blocks = tuple((path, revised(b, identity_experts=8) if isinstance(b, Experts) else b) for path, b in layer.blocks)
     changed = replace(model, parts=(replace(part, stacks=(Stack.uniform(Layer(blocks), stack.depth),)),))
     (routed,) = moved(changed).routed
     assert (routed.experts, routed.top_k) == (16, 2)
@@ -462,7 +463,7 @@ batches = st.integers(1, 5_000)
 
 
 def slower(device: Accelerator, **shares: float) -> Accelerator:
-    return replace(device, **{key: getattr(device, key) * share for key, share in shares.items()})
+    return device.replace(**{key: getattr(device, key) * share for key, share in shares.items()})
 
 
 @given(models, devices, tokens, tokens, batches, st.sampled_from([1, 2, 4]), st.sampled_from([1, 3]))

@@ -12,7 +12,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.expert_kernels import capacity
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 Read = Callable[..., Architecture]
@@ -135,7 +135,7 @@ def test_on_the_command_line(memcalc: Callable[..., Any], folder: Callable[..., 
         "capacity factor 1.2: at most 39 rows an expert from each rank's 512 tokens; "
         "18.8% of the busiest rank's rows are dropped"
     ]
-    for lone, other in (("--expert-imbalance 2", "--ep"), ("--pad-to-capacity", "--capacity-factor")):
+    for lone, other in (("--expert-imbalance 2", "add ep"), ("--pad-to-capacity", "--capacity-factor")):
         refused = memcalc(f"train {folder(QWEN)} {lone}")
         assert refused.code == 2
         assert other in refused.err

@@ -12,8 +12,8 @@ from memcalc.errors import MemcalcError
 from memcalc.estimates.serving import ServingEstimate, estimate
 from memcalc.formulas.serving_engines import SERVING_ENGINES
 from memcalc.readers.models import read_model
-from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 Read = Callable[..., Architecture]
 

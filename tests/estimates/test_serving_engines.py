@@ -1,7 +1,6 @@
 """What engines log at start-up and what their caches hold, row by row; tests/reference/kv_cache.json and the citations."""
 
 import json
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +11,8 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.serving import ServingEstimate, estimate
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model
-from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 GIB, MIB = 2**30, 2**20
 H100 = 81090 * MIB  # as torch.cuda.mem_get_info reports it
@@ -83,7 +82,7 @@ def test_vllm_logs(log: Logged) -> None:
     )
     found = estimate(preset(log.model), run, "sm_90", H100)
     assert found.weights / GIB == pytest.approx(log.weights, rel=0.01)
-    given = estimate(preset(log.model), replace(run, kv_cache_memory=int(log.cache * GIB)), "sm_90", H100).capacity(H100)
+    given = estimate(preset(log.model), run.replace(kv_cache_memory=int(log.cache * GIB)), "sm_90", H100).capacity(H100)
     assert given.kv_tokens == pytest.approx(log.tokens, rel=0.003)
     assert given.max_concurrency == pytest.approx(log.concurrency, rel=0.003)
     assert found.capacity(H100).kv_tokens == pytest.approx(log.tokens, rel=0.035)
@@ -190,7 +189,7 @@ def test_a_draft_model_adds_its_weights_and_its_cache() -> None:
     model, draft = preset("llama-3.1-70b"), preset("llama-3.2-1b")
     run = Serving(tp=4, context=8192, batch=2)
     plain = estimate(model, run)
-    both = estimate(model, replace(run, draft_tokens=4), draft=draft)
+    both = estimate(model, run.replace(draft_tokens=4), draft=draft)
     alone = estimate(draft, run)
     assert both.weights == plain.weights + alone.weights
     assert both.cache == plain.cache + alone.cache

@@ -14,7 +14,7 @@ from memcalc.estimates.fit import suggestions
 from memcalc.estimates.lines import COMPONENTS
 from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 Read = Callable[..., Architecture]
@@ -26,7 +26,7 @@ GB = 10**9
 
 def run(**settings: Any) -> Training:
     """A run from flat settings, those of the parallelism among them."""
-    names = Parallelism.__dataclass_fields__
+    names = Parallelism.model_fields
     divided = {name: settings.pop(name) for name in names if name in settings}
     return Training(parallelism=Parallelism(**divided), **{"seq_len": 512, **settings})
 

@@ -21,7 +21,7 @@ from memcalc.formulas.engines import ENGINES
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, QUANTILES, measured_range
 from memcalc.readers.measured import cases, measured_files, read_measured
 from memcalc.report.validation import report
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from memcalc.estimates.validation import percentile
 from memcalc.estimates.validation_serving import PREDICTIONS, ServingResidual, ServingValidation, validate_serving
 from memcalc.readers.measured import served_cases
-from memcalc.specs.rules import SpecError
 from memcalc.specs.served import QUANTITIES, Served
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -16,6 +16,8 @@ from memcalc.cli import main
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 KEPT = HERE / "outputs"
+FIXTURES = (HERE / "fixtures").relative_to(ROOT).as_posix()
+DIGITS = 12  # of a number in JSON that is not whole: the last ones are the mathematical library's
 SURROUNDINGS = {"COLUMNS": "120", "NO_COLOR": "1", "MEMCALC_PRESETS": ""}
 
 
@@ -26,32 +28,41 @@ class Command(NamedTuple):
     arguments: tuple[str, ...]
     refused: bool
 
+    @property
+    def formats(self) -> dict[str, str]:
+        """Kept files by name, and the format of each: the one that the line asks for, or JSON and table."""
+        if self.refused:
+            return {f"{self.name}.txt": ""}
+        for option, suffix in (("--format", self.arguments[-1]), ("--get", "txt")):
+            if option in self.arguments:
+                return {f"{self.name}.{suffix}": ""}
+        return {f"{self.name}.json": "json", f"{self.name}.txt": "table"}
+
 
 def commands() -> Iterator[Command]:
     """All of them, in the order of the file."""
     for line in (HERE / "commands.txt").read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             name, _, arguments = line.partition(": ")
-            yield Command(name.rstrip("!"), tuple(map(_placed, arguments.split())), name.endswith("!"))
+            yield Command(name.rstrip("!"), tuple(arguments.replace("FIXTURES", FIXTURES).split()), name.endswith("!"))
 
 
 def printed(command: Command) -> dict[str, str]:
-    """File name → what belongs into it: the table and the whole JSON, or a refusal with its exit code."""
-    if command.refused:
-        code, out, err = _run(command.arguments)
-        return {f"{command.name}.txt": _portable(f"exit code {code}\n{err or out}")}
+    """File name → what belongs into it, or a refusal with its exit code."""
     kept = {}
-    for suffix, format_ in (("txt", "table"), ("json", "json")):
-        code, out, err = _run((*command.arguments, "--format", format_))
-        assert code in (0, 1), f"{command.name}: exit code {code}: {err}"
-        text = out if suffix == "txt" else json.dumps(json.loads(out), indent=1, ensure_ascii=False) + "\n"
-        kept[f"{command.name}.{suffix}"] = _portable(text)
+    for file, format_ in command.formats.items():
+        code, out, err = _run((*command.arguments, *(("--format", format_) if format_ else ())))
+        if command.refused:
+            out = f"exit code {code}\n{err or out}"
+        else:
+            assert code in (0, 1), f"{command.name}: exit code {code}: {err}"
+        kept[file] = _portable(_whole(out) if format_ == "json" else out)
     return kept
 
 
 def _run(arguments: tuple[str, ...]) -> tuple[object, str, str]:
     out, err = io.StringIO(), io.StringIO()
-    with mock.patch.dict(os.environ, SURROUNDINGS), redirect_stdout(out), redirect_stderr(err):
+    with chdir(ROOT), mock.patch.dict(os.environ, SURROUNDINGS), redirect_stdout(out), redirect_stderr(err):
         try:
             main(list(arguments))
         except SystemExit as ended:
@@ -59,12 +70,12 @@ def _run(arguments: tuple[str, ...]) -> tuple[object, str, str]:
     raise AssertionError("the command line always exits")
 
 
-def _placed(word: str) -> str:
-    """FIXTURES and files of the checkout, wherever the tests run."""
-    word = word.replace("FIXTURES", str(HERE / "fixtures"))
-    return str(ROOT / word) if word.startswith("examples/") else word
+def _whole(document: str) -> str:
+    """The JSON with its numbers as exact as every machine computes them."""
+    values = json.loads(document, parse_float=lambda digits: float(f"{float(digits):.{DIGITS}g}"))
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def _portable(text: str) -> str:
-    """Free of the version and of where the checkout lies."""
-    return re.sub(r"[ \t]+\n", "\n", text.replace(f"{ROOT}{os.sep}", "").replace(__version__, "VERSION"))
+    """Free of the version and of spaces at the ends of lines."""
+    return re.sub(r"[ \t]+\n", "\n", text.replace(__version__, "VERSION"))

@@ -27,8 +27,7 @@ def test_prints_what_was_kept(command: Command) -> None:
 def test_names_are_unique_and_no_file_is_stale() -> None:
     names = [command.name for command in EVERY]
     assert len(names) == len(set(names))
-    expected = {f"{c.name}.txt" for c in EVERY} | {f"{c.name}.json" for c in EVERY if not c.refused}
-    assert {path.name for path in KEPT.iterdir()} == expected
+    assert {path.name for path in KEPT.iterdir()} == {file for command in EVERY for file in command.formats}
 
 
 def test_every_command_and_engine_has_one() -> None:

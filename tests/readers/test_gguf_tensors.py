@@ -7,7 +7,7 @@ by conversion/*.py), `metadata` what it writes. Tensors with layers: [name with 
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,11 @@ def traits(architecture: Architecture, lost: set[str]) -> list[Any]:
     return [[stack.runs for stack in stacks], layers]
 
 
-def plain(block: Any, lost: set[str]) -> Any:
-    if not is_dataclass(block) or isinstance(block, type):
-        return block
-    return replace(block, **{f.name: None if f.name in lost else plain(getattr(block, f.name), lost) for f in fields(block)})
+def plain(value: Any, lost: set[str]) -> Any:
+    """A block, or one of its small values, without what a GGUF file does not tell."""
+    names = [f.name for f in fields(value)] if is_dataclass(value) else getattr(value, "_fields", ())
+    facts = {name: None if name in lost else plain(getattr(value, name), lost) for name in names}
+    return (type(value), facts) if facts else value
 
 
 @each_row

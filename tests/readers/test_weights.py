@@ -374,6 +374,7 @@ COMPRESSED = {
     "quant_method": "compressed-tensors",
     "config_groups": {"group_0": {"format": "pack-quantized", "weights": {"num_bits": 4, "type": "int"}}},
 }
+THREE = {"config_groups": {"group_0": {"weights": {"num_bits": 3, "type": "int"}}}}  # vLLM and the library: 32 // 3 codes
 MIXED = {"config_groups": {str(bits): {"weights": {"num_bits": bits, "type": "int"}} for bits in (4, 8)}}
 
 # packing, its tensors (name, format, shape), quantization_config, weights they stand for: 64 × 128 where that is known
@@ -391,6 +392,7 @@ PACKED: list[tuple[str, str, dict[str, Any], int | None]] = [
         COMPRESSED,
         8192,
     ),
+    ("compressed-tensors of 3 bits, ten to an element", "weight_packed int32 64×12, weight_scale bf16 64×1", THREE, 64 * 120),
     ("compressed-tensors of two widths", "weight_packed int32 64×16, weight_scale bf16 64×1", MIXED, None),
     (
         "compressed-tensors nvfp4",

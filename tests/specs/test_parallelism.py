@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from memcalc.specs.parallelism import MAX_GPUS, Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 
 # settings, the fields that the refusal names, what it says about found and accepted values
 REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
@@ -131,5 +132,5 @@ def test_an_indivisible_product_names_a_number_that_works(gpus: int, tp: int) ->
 
 
 def test_frozen() -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValidationError, match="frozen"):
         Parallelism().gpus = 2  # type: ignore[misc]

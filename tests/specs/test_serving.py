@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 # settings, the fields that the refusal names, what it says
 REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [

@@ -6,7 +6,7 @@ import pytest
 
 from memcalc.formulas.optimizers import OPTIMIZERS
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.rules import SpecError
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 # settings, parallelism, the fields that the refusal names, what it says

@@ -1,10 +1,10 @@
 """The cache as an engine keeps it: how many tokens of each kind of layer, in which format, in units of what."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.state import StateTensor
+from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
@@ -103,10 +103,13 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     lines = []
     for kind in layout.kinds:
         tokens = sum(count * kind.growth.kept(length) for length, count in pieces)
-        lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers))
+        lines.append(
+            _line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers).within(kind.held.group)
+        )
     for kind in layout.sources:
         tokens = kind.growth.kept(kind.held.cache.source or run.prompt)
-        lines.append(_line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers))
+        cached = _line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers)
+        lines.append(cached.within(kind.held.group))
         demand = demand._replace(fixed=demand.fixed + kind.growth.rate * (tokens // kind.growth.granule))
     lines += [_line("state", held.name, held.stored, held.width, sequences, held.layers) for held in layout.fixed]
     if layout.padded:
@@ -117,7 +120,7 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     return Kept(tuple(lines), layout, requests, demand)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _layout(setting: Setting, stage: Stage, draft: Stage | None) -> Layout:
     held, recurrent = list(caches(stage)), list(states(stage))
     if draft:

@@ -1,11 +1,11 @@
 """One architecture served one way: what the heaviest rank holds, and how much more it could."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
@@ -16,14 +16,19 @@ from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import weight_assumptions
 from memcalc.formulas import serving as formulas
+from memcalc.formulas.overhead import communicators_bytes, context_bytes
 from memcalc.formulas.serving_engines import ServingEngine
 from memcalc.specs.quantization import CHECKPOINT, Mixture, stored_as
-from memcalc.specs.rules import SpecError
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 from memcalc.units import format_bytes
 
 COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
-BESIDE = ("context", "communicator", "CUDA graphs")  # overhead that comes on top of the share an engine is given
+BESIDE = (
+    context_bytes,
+    communicators_bytes,
+    formulas.graphs_bytes,
+)  # overhead that comes on top of the share an engine is given
 NO_ENGINE = "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
 WINDOW_SHARE = (4, 5)  # SGLang's swa_full_tokens_ratio: tokens for which sliding layers have room, of the others'
 
@@ -165,7 +170,7 @@ def estimate(
     return max(found, key=lambda rank: rank.peak)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int, apart: bool) -> tuple[Stage, ...]:
     """The stages that can differ: `apart`, also those whose layers differ only in what a file stores."""
     return tuple(all_stages(architecture, tp, pp, ep, etp)) if apart else stages(architecture, tp, pp, ep, etp)
@@ -194,7 +199,7 @@ def _on_stage(
     if run.engine_row.whole_prompt:
         demand = demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     sums = totals(lines, COMPONENTS)["gpu"]
-    beside = sum(entry.bytes for entry in lines if entry.component == "overhead" and entry.name in BESIDE)
+    beside = sum(entry.bytes for entry in lines if entry.formula in BESIDE)
     return ServingEstimate(
         run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=layout.per_token,
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
@@ -210,10 +215,10 @@ def _overhead(run: Serving, generation: str) -> tuple[Line, ...]:
     return _profiled(generation, run.ranks > 1, run.ranks > run.pp, row.graphs and not run.eager)
 
 
-@lru_cache(maxsize=64)
+@cached(64)
 def _profiled(generation: str, several: bool, sharing_layers: bool, graphs: bool) -> tuple[Line, ...]:
     """As the engine's profile divides it: the context was there before, graphs come after."""
-    lines = [entry for entry in overhead_lines(generation, several) if entry.name in BESIDE]
+    lines = [entry for entry in overhead_lines(generation, several) if entry.formula in BESIDE]
     lines.append(line("overhead", "outside PyTorch's allocator", "forward", formulas.outside_bytes,
                       outside=formulas.outside(generation, sharing_layers)))  # fmt: skip
     if graphs:
@@ -238,7 +243,7 @@ def _llama_cpp(
         yield found._replace(lines=found.lines + tuple(lines), host=own + sum(entry.bytes for entry in lines))
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple[Stage, ...]:
     """What stays in host memory, then what each GPU holds. The head is offloaded after the last layer."""
     depth = depth_of(architecture)
@@ -248,13 +253,13 @@ def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple
     moved: tuple[Held, ...] = ()
     if offloaded <= depth:
         last = gpus[-1]
-        moved = tuple(e for e in last.held if not e.layered and not e.path.startswith("tied head"))
+        moved = tuple(e for e in last.held if not e.layered and not e.tied_copy)
         layers = tuple(entry for entry in last.held if entry.layered)
         gpus[-1] = Stage.of(last.index, layers, False, last.sequence, before=last.before)
     return Stage.of(0, host.held + moved, bool(moved), host.sequence), *gpus
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
     """Whether these degrees divide the model."""
     heads = layers = experts = 0
@@ -264,8 +269,8 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
             for layer in stack.layers:
                 for _, block in layer.blocks:
                     if part.name in ("language", "encoder", "decoder"):
-                        heads = heads or getattr(block, "heads", 0)
-                    experts = experts or getattr(block, "experts", 0)
+                        heads = heads or block.traits.heads
+                    experts = experts or block.traits.experts
     if heads and heads % tp:
         raise SpecError(f"tensor parallelism {tp} does not divide {heads} attention heads", "tp")
     if pp > max(layers, 1):
@@ -274,7 +279,7 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
         raise SpecError(f"expert parallelism {ep} does not divide {experts} experts", "ep")
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _assumptions(architecture: Architecture, row: ServingEngine, weights: str, eager: bool, windowed: bool) -> tuple[str, ...]:
     out = [f"as {row.note} accounts for memory" if row.name else NO_ENGINE]
     if windowed and row.window == "window":

@@ -1,10 +1,10 @@
 """Weights exactly as a file holds them: each tensor's bytes, on the rank that loads it."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from math import prod
 
 from memcalc.blocks.stored import LANGUAGE, PREDICTION, StoredTensor, StoredTensors
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
@@ -13,7 +13,7 @@ from memcalc.formulas.serving import file_bytes
 LAST = ("head", "norm")  # roles outside layers that stand on the last stage
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def file_lines(stored: StoredTensors, stage: Stage, host_embedding: bool) -> tuple[Line, ...]:
     """One line for each role and number format. Tensor and expert parallelism hold of a role what they hold of its weights.
 
@@ -27,7 +27,7 @@ def file_lines(stored: StoredTensors, stage: Stage, host_embedding: bool) -> tup
     shares = _shares(stage)
     return tuple(
         line("weights", f"{role}, {number_format(form).name}", "always", file_bytes, place, stored=size,
-             held=shares.get(role, (1, 1))[0], whole=shares.get(role, (1, 1))[1])
+             held=shares.get(role, (1, 1))[0], whole=shares.get(role, (1, 1))[1]).within(role)
         for (place, role, form), size in totals.items()
     )  # fmt: skip
 

@@ -1,10 +1,10 @@
 """What a forward pass and sampling allocate, beside weights and cache."""
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
@@ -43,7 +43,7 @@ class Moment(NamedTuple):
     staged: bool  # there are several pipeline stages
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _lines(architecture: Architecture, stage: Stage, run: Moment, generation: str) -> tuple[Line, ...]:
     size = number_format(run.compute_format).block_bytes
     feed_forward, queries = widest(stage, run.tp, run.ep)

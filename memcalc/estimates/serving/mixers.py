@@ -1,17 +1,16 @@
 """Which caches and recurrent states a stage's layers keep, equal ones counted once."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Cache
-from memcalc.blocks.reused import Reused
 from memcalc.blocks.state import StateTensor
-from memcalc.errors import Unsupported
+from memcalc.caches import cached
+from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.placement import Stage
 
-MIXERS = ("attention", "linear_attention", "state_space", "mixer", "recurrent", "convolution")  # paths of such blocks
 CONVOLUTION, INDEX = "convolution", "index keys"
 
 
@@ -22,6 +21,10 @@ class LayerCache(NamedTuple):
     cache: Cache
     layers: int
     chunked: bool  # the window is an aligned chunk, not a sliding one
+
+    @property
+    def group(self) -> str:
+        return WINDOWED if self.cache.window else ""
 
     @property
     def name(self) -> str:
@@ -36,23 +39,23 @@ class LayerState(NamedTuple):
     layers: int
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def caches(stage: Stage) -> tuple[LayerCache, ...]:
     """Every distinct cache of a stage, with the number of its layers that keep it."""
     counted: dict[tuple[str, Cache, bool], int] = {}
     for path, block, count in _mixers(stage):
-        for cache in block.cache() if hasattr(block, "cache") else ():
-            key = (path, cache, getattr(block, "chunked", False))
+        for cache in block.cache():
+            key = (path, cache, block.traits.chunked)
             counted[key] = counted.get(key, 0) + count
     return tuple(LayerCache(path, cache, count, chunked) for (path, cache, chunked), count in counted.items())
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def states(stage: Stage) -> tuple[LayerState, ...]:
     """Every distinct kind of recurrent layer of a stage, with the number of its layers."""
     counted: dict[tuple[str, tuple[StateTensor, ...]], int] = {}
     for path, block, count in _mixers(stage):
-        tensors = tuple(block.state()) if hasattr(block, "state") else ()
+        tensors = block.state()
         if tensors:
             counted[path, tensors] = counted.get((path, tensors), 0) + count
     return tuple(LayerState(path, tensors, count) for (path, tensors), count in counted.items())
@@ -66,28 +69,24 @@ def state_values(tensor: StateTensor, tp: int, columns: int) -> int:
     return prod(shape)
 
 
-def _mixers(stage: Stage) -> Iterator[tuple[str, Any, int]]:
+def _mixers(stage: Stage) -> Iterator[tuple[str, Block, int]]:
     """The blocks of a stage that look at other tokens, and in how many layers each stands."""
     for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
-        for path, held in layer.blocks:
-            block = held.block if isinstance(held, Reused) else held
-            if path in MIXERS and not (hasattr(block, "cache") or hasattr(block, "state")):
-                raise Unsupported(f"the cache of {type(block).__name__} layers is not modelled yet")
+        for path, block in layer.blocks:
             yield path, block, count
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def widest(stage: Stage, tp: int, ep: int) -> tuple[int, int]:
     """Values of the widest feed-forward that a token passes through on a rank, and of its queries."""
     feed_forward = queries = 0
     etp = max(1, tp // ep)
     for layer in stage.sequence.kinds:
-        for _, held in layer.blocks:
-            block: Any = held.block if isinstance(held, Reused) else held
-            width = -(-getattr(block, "intermediate", 0) // (etp if hasattr(block, "experts") else tp))
-            if hasattr(block, "experts"):
-                shared = block.shared.intermediate // tp if block.shared else 0
-                width = width * block.top_k + shared
+        for _, block in layer.blocks:
+            traits = block.traits
+            width = -(-traits.feed_forward // (etp if traits.experts else tp))
+            if traits.experts:
+                width = width * traits.top_k + traits.shared_feed_forward // tp
             feed_forward = max(feed_forward, width)
-            queries = max(queries, -(-getattr(block, "query_size", 0) // tp))
+            queries = max(queries, -(-traits.query_size // tp))
     return feed_forward, queries

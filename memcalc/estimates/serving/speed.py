@@ -1,6 +1,5 @@
 """How fast a model served one way can be: the roofline, fed with the weights as this run stores them."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
@@ -49,7 +48,7 @@ def speed(
             raise Unsupported("the speed of layers in host memory is not modelled")
         if run.draft_tokens:
             raise Unsupported("the speed of speculative decoding depends on how many guesses are right")
-        whole = replace(run, pp=1, draft_tokens=None, lora_adapters=0)
+        whole = run.replace(pp=1, draft_tokens=None, lora_adapters=0)
         stored = stored_by_role(estimate(architecture, whole, gpu.architecture, gpu.allocatable, files=files).lines)
         found = roofline(
             architecture, tp=run.tp, pp=run.pp, ep=run.ep, weights_bytes_per_rank=stored,

@@ -1,12 +1,11 @@
 """What stands in memory before the first request: weights as stored, tables, slots for adapters, a draft model."""
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.reused import Reused
+from memcalc.blocks.block import Traits
 from memcalc.blocks.stored import StoredTensors
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
@@ -40,17 +39,17 @@ def weight_lines(
     return stored + _beside(stage, run.compute_format, tables, absorbed, run.lora_adapters, run.lora_rank)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024)
 def _beside(
     stage: Stage, compute_format: str, tables: tuple[tuple[int, int], ...], absorbed: bool, adapters: int, rank: int
 ) -> tuple[Line, ...]:
     size = number_format(compute_format).block_bytes
     lines = [
         line("weights", f"rotary table, {rotary_dim} wide", "always", rotary_table_bytes, positions=positions,
-             rotary_dim=rotary_dim, bytes_per_value=size)
+             rotary_dim=rotary_dim, bytes_per_value=size).within("rotary table")
         for positions, rotary_dim in tables
     ]  # fmt: skip
-    latent = sum(entry.elements for entry in stage.held if entry.path.endswith("/attention/kv_up")) if absorbed else 0
+    latent = sum(entry.elements for entry in stage.held if (entry.weight and entry.weight.latent_up)) if absorbed else 0
     if latent:
         lines.append(line("weights", "absorbed up-projections", "always", absorbed_bytes, elements=latent,
                           bytes_per_value=size))  # fmt: skip
@@ -60,14 +59,14 @@ def _beside(
     return tuple(lines)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def _widths(stage: Stage) -> int:
     """Inputs and outputs of all adapted linears."""
     adapted = (e for e in stage.held if e.layered and e.role in ADAPTED_ROLES and len(e.shape) == 2)
     return sum(sum(entry.shape) * entry.copies for entry in adapted)
 
 
-@lru_cache(maxsize=256)
+@cached(256)
 def rotary_tables(architecture: Architecture) -> tuple[tuple[int, int], ...]:
     """(positions, width) of every distinct table: one a width, and one more where sliding layers rotate by their own base."""
     if not architecture.context:
@@ -80,12 +79,11 @@ def rotary_tables(architecture: Architecture) -> tuple[tuple[int, int], ...]:
     return tuple((rows, width) for (_, width), rows in found.items())
 
 
-def _rotating(architecture: Architecture) -> Iterator[Any]:
+def _rotating(architecture: Architecture) -> Iterator[Traits]:
     for part in architecture.parts:
         if part.name in ("language", "decoder"):
             for stack in part.stacks:
                 for layer in stack.layers:
-                    for _, held in layer.blocks:
-                        block = held.block if isinstance(held, Reused) else held
-                        if getattr(block, "rotary", False) and hasattr(block, "head_dim"):
-                            yield block
+                    for _, block in layer.blocks:
+                        if block.traits.rotary:
+                            yield block.traits

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Part, Stack
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
@@ -64,7 +64,7 @@ def _conformer(c: Config, prefix: str) -> Layer:
     activation = c.text("hidden_act", "silu")
     norm = Norm(hidden, epsilon=c.number("rms_norm_eps"))
     half = MLP(hidden, 4 * hidden, gated=False, activation=activation)
-    attention = Attention(
+    attention = attention_of(
         hidden,
         heads,
         heads,

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.reused import Reused
 from memcalc.blocks.state_space import Mamba2

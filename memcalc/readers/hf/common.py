@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import Attention, attention_of
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.rotary import rotary_stretch
 
@@ -55,7 +56,7 @@ def attention(c: Config, **traits: Any) -> Attention:
         traits.setdefault("rotary_dim", rotary_dim(c, traits["head_dim"]))
     if "dropout" not in traits:
         traits["dropout"] = c.number("attention_dropout", 0.0)
-    return Attention(c.integer("hidden_size"), heads, kv_heads, **traits)
+    return attention_of(c.integer("hidden_size"), heads, kv_heads, **traits)
 
 
 def biased_attention(c: Config, key: str = "attention_bias", **traits: Any) -> Attention:
@@ -83,7 +84,7 @@ def rotary_dim(c: Config, head_dim: int) -> int | None:
 def head_norms(c: Config, attention: Attention, kind: str = "rms") -> Attention:
     """The same attention with a norm over each query and key head (Qwen3, Gemma 3, OLMoE's cousins)."""
     norm = rms(c, size=attention.head_dim, kind=kind)
-    return replace(attention, query_norm=norm, key_norm=norm)
+    return revised(attention, query_norm=norm, key_norm=norm)
 
 
 def mlp(c: Config, **traits: Any) -> MLP:
@@ -212,6 +213,10 @@ def decoder(
     return architecture(c, (part,), tied=is_tied)
 
 
+# Families whose tensors llama.cpp types by rules of their own (llama-quant.cpp: LLM_ARCH_FALCON, and "70B" of ARCH_LLAMA).
+MIXTURE_RULES = {"falcon": "falcon", "llama": "llama", "qwen2": "llama", "apertus": "llama"}
+
+
 def architecture(
     c: Config, parts: tuple[Part, ...], *, tied: bool, text: Config | None = None, vocabulary: int | None = None
 ) -> Architecture:
@@ -220,14 +225,16 @@ def architecture(
     `vocabulary`: 0 for a model that reads no tokens.
     """
     text = text or c
-    context = text.raw("max_position_embeddings")
+    context, family = text.raw("max_position_embeddings"), c.text("model_type", "")
     return Architecture(
-        model_type=c.text("model_type", ""),
+        model_type=family,
         parts=parts,
         hidden=text.integer("hidden_size"),
         vocabulary=text.integer("vocab_size") if vocabulary is None else vocabulary,
         tied=tied,
         context=context if isinstance(context, int) and context > 0 else None,
         dtype=str(c.raw("torch_dtype") or text.raw("torch_dtype") or ""),
+        local_rotary=family.startswith("gemma3"),
+        mixture_rules=MIXTURE_RULES.get(family, ""),
         rotary_stretch=rotary_stretch(text),
     )

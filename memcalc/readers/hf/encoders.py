@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.values import revised
 from memcalc.readers.hf import vision
 from memcalc.readers.hf.common import architecture, head_dim, layer_norm, mlp, norm_of_sum
 from memcalc.readers.hf.config import Config, Family
@@ -132,7 +133,7 @@ def _bert_body(
     intermediate: int = 0,
 ) -> Part:
     hidden, heads = c.integer("hidden_size"), c.integer("num_attention_heads")
-    attention = Attention(
+    attention = attention_of(
         hidden,
         heads,
         heads,
@@ -149,7 +150,7 @@ def _bert_body(
     feed_forward = mlp(c, gated=False, bias=True, intermediate=intermediate, dropout=dropout)
     layer = norm_of_sum(norm, attention, feed_forward)
     if c.flag("add_cross_attention", False):
-        crossing = replace(attention, cross=True, causal=False)
+        crossing = revised(attention, cross=True, causal=False)
         cross: Named = (("cross_attention", crossing), ("cross_attention_norm", norm))
         layer = replace(layer, blocks=layer.blocks[:2] + cross + layer.blocks[2:])
     embedding = Embedding(

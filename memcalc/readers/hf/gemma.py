@@ -13,6 +13,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.per_layer_embedding import PerLayerEmbedding, PerLayerInput
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.audio import GEMMA4_AUDIO, gemma4_audio
 from memcalc.readers.hf.common import (
     attention,
@@ -150,7 +151,7 @@ def _overrides(c: Config, kinds: list[str]) -> list[tuple[int, int]]:
 def _gemma4_vision(c: Config) -> Part:
     hidden, patch = c.integer("hidden_size"), c.integer("patch_size")
     mixer = head_norms(c, attention(c, causal=False))
-    layer = sandwich(rms(c), replace(mixer, value_norm=Norm(mixer.head_dim, affine=False)), mlp(c))
+    layer = sandwich(rms(c), revised(mixer, value_norm=Norm(mixer.head_dim, affine=False)), mlp(c))
     return Part(
         "vision",
         entry=(
@@ -165,8 +166,8 @@ def normed_heads(c: Config, mixer: Attention, *, shared: bool, kind: str = "rms"
     """Norms over query, key and value heads, the last without a scale; `shared`: with an earlier layer's keys."""
     norm = rms(c, size=mixer.head_dim, kind=kind)
     if shared:
-        return replace(mixer, query_norm=norm, shares_cache=True)
-    return replace(mixer, query_norm=norm, key_norm=norm, value_norm=replace(norm, affine=False))
+        return revised(mixer, query_norm=norm, shares_cache=True)
+    return revised(mixer, query_norm=norm, key_norm=norm, value_norm=replace(norm, affine=False))
 
 
 def per_layer_embedding(c: Config) -> Named:

@@ -1,13 +1,12 @@
 """The GPT line with rotary positions, mostly attention and feed-forward in parallel: GPT-J, GPT-NeoX, Phi, Falcon."""
 
-from dataclasses import replace
-
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Buffer
 from memcalc.blocks.tape import FP32
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     attention,
     decoder,
@@ -79,7 +78,7 @@ def _head_layer_norms(c: Config, block: Attention) -> Attention:
     if not c.flag("qk_layernorm"):
         return block
     norm = layer_norm(c, size=even_head_dim(c))
-    return replace(block, query_norm=norm, key_norm=norm)
+    return revised(block, query_norm=norm, key_norm=norm)
 
 
 def falcon(c: Config) -> Architecture:

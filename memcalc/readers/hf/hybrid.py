@@ -4,18 +4,18 @@ Hybrids of attention and state-space mixers are in `mamba`, `bamba` and `nemotro
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Part
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.experts import Experts
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block
 from memcalc.blocks.linear_attention import GatedDeltaNet
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.recurrent import RGLRU, ShortConvolution
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     architecture,
     attention,
@@ -82,7 +82,7 @@ def _qwen_layers(c: Config, sparse: list[bool], *, fused: bool) -> list[Layer]:
 def _gated_attention(c: Config) -> Attention:
     """Attention whose query projection also gives a gate for each output."""
     plain = head_norms(c, biased_attention(c), kind=ZERO_CENTRED)
-    return replace(plain, output_gate=plain.query_size)
+    return revised(plain, output_gate=plain.query_size)
 
 
 def _gated_delta_net(c: Config, *, fused: bool) -> GatedDeltaNet:

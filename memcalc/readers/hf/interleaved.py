@@ -6,9 +6,10 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_kernels import SHIFTED
-from memcalc.blocks.ledger import Block
+from memcalc.blocks.attention_core import SHIFTED
+from memcalc.blocks.block import Block
 from memcalc.blocks.lightning_attention import LightningAttention
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     attention,
     biased_attention,
@@ -66,7 +67,7 @@ def _llama4_attention(c: Config, rotary: bool, kind: str) -> Attention:
     if not (rotary and c.flag("use_qk_norm")):
         return mixer
     norm = replace(rms(c, size=mixer.head_dim), affine=False)
-    return replace(mixer, query_norm=norm, key_norm=norm, norms_after_rotary=True)
+    return revised(mixer, query_norm=norm, key_norm=norm, norms_after_rotary=True)
 
 
 def mimo_v2_flash(c: Config) -> Architecture:

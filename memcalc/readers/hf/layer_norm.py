@@ -7,6 +7,7 @@ from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     attention,
     biased_attention,
@@ -36,7 +37,7 @@ def cohere(c: Config) -> Architecture:
     """Command R: attention and feed-forward in parallel; R+ has query and key norms with a scale a head."""
     norm, block = _written_out(c), biased_attention(c, rotary_wide=True)
     if c.flag("use_qk_norm", False):
-        block = replace(
+        block = revised(
             block,
             query_norm=Norm(block.head_dim, WRITTEN_OUT, bias=False, heads=block.heads),
             key_norm=Norm(block.head_dim, WRITTEN_OUT, bias=False, heads=block.kv_heads),
@@ -85,7 +86,7 @@ def stablelm(c: Config) -> Architecture:
 def _apart_head_norms(block: Attention) -> Attention:
     """A norm of its own for every query and every key head."""
     norm = Norm(block.head_dim, "layer", bias=False, apart=True)
-    return replace(block, query_norm=replace(norm, heads=block.heads), key_norm=replace(norm, heads=block.kv_heads))
+    return revised(block, query_norm=replace(norm, heads=block.heads), key_norm=replace(norm, heads=block.kv_heads))
 
 
 def starcoder2(c: Config) -> Architecture:

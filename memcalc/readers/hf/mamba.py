@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
-from memcalc.blocks.ledger import Block
+from memcalc.blocks.block import Block
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.state_space import Mamba, Mamba2
 from memcalc.readers.hf.common import attention, decoder, mlp, pre_norm, rms, windowed

@@ -11,6 +11,7 @@ from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.experts import Experts
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import attention, decoder, head_norms, layer_norm, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
@@ -73,7 +74,7 @@ def _attention(c: Config, *, indexed: bool) -> Attention:
         saved.integer(long) if saved.has(long) else c.integer(short) for short, long in _INDEXER
     )
     norm = rms(c, size=size, kind=ZERO_CENTRED)
-    return replace(mixer, indexer=BlockIndexer(c.integer("hidden_size"), heads, size, block, selected, local, norm))
+    return revised(mixer, indexer=BlockIndexer(c.integer("hidden_size"), heads, size, block, selected, local, norm))
 
 
 def _sparse_attention(c: Config) -> list[bool]:

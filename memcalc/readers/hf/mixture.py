@@ -9,11 +9,13 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention import Attention
+from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts import Experts, experts_of
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Block, Weight
+from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     WIDE,
     attention,
@@ -44,7 +46,7 @@ def experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> E
         traits["activation"] = c.text("hidden_act", "silu")
     traits.setdefault("normalised", c.flag("norm_topk_prob", True))
     hidden = traits.pop("hidden", 0) or c.integer("hidden_size")
-    return Experts(hidden, c.integer(width), count, top_k, **traits)
+    return experts_of(hidden, c.integer(width), count, top_k, **traits)
 
 
 def corrected_experts(c: Config, width: str = "moe_intermediate_size", **traits: Any) -> Experts:
@@ -155,7 +157,7 @@ def minimax_m2(c: Config) -> Architecture:
 def _whole_norms(c: Config, attention: Attention, kind: str = "rms") -> Attention:
     """The same attention with one norm over all its queries and one over all its keys."""
     query_norm, key_norm = (rms(c, size=size, kind=kind) for size in (attention.query_size, attention.key_size))
-    return replace(attention, query_norm=query_norm, key_norm=key_norm)
+    return revised(attention, query_norm=query_norm, key_norm=key_norm)
 
 
 def phimoe(c: Config) -> Architecture:

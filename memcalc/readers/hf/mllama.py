@@ -1,7 +1,6 @@
 """Llama 3.2 Vision: a two-stage tile encoder, read through cross-attention layers inside a Llama decoder."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
@@ -11,6 +10,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import attention, decoder_part, even_head_dim, head_norms, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.nested import Language, joined
@@ -34,7 +34,7 @@ def _language(c: Config) -> Part:
     def layer(crosses: bool) -> Layer:
         if not crosses:
             return pre_norm(norm, own, mlp(c))
-        cross = replace(head_norms(c, own), cross=True, causal=False, rotary=False, rotary_dim=None)
+        cross = revised(head_norms(c, own), cross=True, causal=False, rotary=False, rotary_dim=None)
         gates = ("gates", Plain((Weight("attention", "other", (1,)), Weight("mlp", "other", (1,)))))
         return Layer((*pre_norm(norm, cross, mlp(c), "cross_attention").blocks, gates))
 

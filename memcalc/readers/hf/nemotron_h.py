@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer
+from memcalc.blocks.block import Block
 from memcalc.blocks.experts import Experts
-from memcalc.blocks.ledger import Block
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.state_space import Mamba2
 from memcalc.readers.hf.common import WIDE, attention, decoder, mlp, windowed

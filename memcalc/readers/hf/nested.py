@@ -9,6 +9,7 @@ from memcalc.blocks.architecture import Architecture, Part
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import architecture
 from memcalc.readers.hf.config import Config
+from memcalc.readers.hf.families import MODULES, family
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -41,8 +42,6 @@ def read_language(
     `defaults`: the nested configuration class's own values where they are not the family's, sizes included.
     `nested`: the language config itself where it is not under that key; `sized`: its sizes have defaults.
     """
-    from memcalc.readers.hf import MODULES, family  # that module imports the readers, this one among them
-
     if model_type not in MODULES:
         raise Unsupported(f"{c.place}: the language model {model_type!r:.60} inside text_config is not modelled")
     reader = family(model_type)
@@ -62,8 +61,6 @@ def tied_outside(c: Config, default: bool) -> bool:
 
 def tied_either(c: Config, model_type: str = "") -> bool:
     """Tied where the outer config or the text_config says so, the latter by the default of its `model_type` too."""
-    from memcalc.readers.hf import MODULES, family
-
     inner = family(model_type).defaults.get("tie_word_embeddings", False) if model_type in MODULES else False
     return c.flag("tie_word_embeddings", False) or c.sub("text_config", {}).flag("tie_word_embeddings", inner)
 

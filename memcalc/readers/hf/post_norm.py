@@ -1,11 +1,10 @@
 """Dense decoders that normalise what a block returns: Gemma 2 and 3, GLM-4-0414, OLMo 2 and 3, EXAONE 4."""
 
-from dataclasses import replace
-
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     WIDE,
     attention,
@@ -73,7 +72,7 @@ def _olmo(c: Config, windows: list[int | None]) -> Architecture:
     def mixer(window: int | None) -> Attention:
         block = biased_attention(c, window=window, rotary_tables="fp32")
         query_norm, key_norm = (rms(c, size=size, kind=WIDE) for size in (block.query_size, block.key_size))
-        return replace(block, query_norm=query_norm, key_norm=key_norm)
+        return revised(block, query_norm=query_norm, key_norm=key_norm)
 
     return decoder(c, windowed(windows, lambda window: post_norm(norm, mixer(window), mlp(c))), norm)
 

@@ -11,7 +11,7 @@ from typing import Any
 from memcalc.blocks.architecture import UNQUANTISED, Architecture, Counted, Quantization, StoredAs
 from memcalc.blocks.linears import is_linear
 from memcalc.errors import InputError, one_line
-from memcalc.readers.hf import QUANTIZATION_KEYS
+from memcalc.readers.hf.config import QUANTIZATION_KEYS
 from memcalc.readers.hf.module_names import HEAD, Selection, module_names, of_another_part
 from memcalc.readers.hf.quantization_methods import METHODS, NotModelled, Plan, cache_format
 from memcalc.specs.quantization import stored_as

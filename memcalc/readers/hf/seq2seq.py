@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.dropout import Dropout
 from memcalc.blocks.embedding import Embedding
@@ -12,7 +12,8 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.relative_attention import FIRST, LATER
+from memcalc.blocks.relative_attention import FIRST, LATER, Relative
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.tasks import classification, classifier, label_count, task, uncounted
@@ -150,18 +151,18 @@ def bart(c: Config) -> Architecture:
 def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
     """The first layer holds the learned relative-position bias that all layers of the stack use."""
     hidden, heads, dropout = c.integer("hidden_size"), c.integer("num_attention_heads"), c.number("dropout_rate")
-    attention = Attention(
+    attention = attention_of(
         hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout, output_dropout=dropout,
-        biased=LATER,
+        relative=Relative(LATER),
     )  # fmt: skip
     gated, activation = _t5_activation(c)
     feed_forward = MLP(hidden, c.integer("intermediate_size"), gated=gated, activation=activation, dropout=dropout,
                        inner_dropout=dropout)  # fmt: skip
-    own = replace(attention, biased=FIRST, relative_buckets=c.integer("relative_attention_num_buckets"))
+    own = revised(attention, relative=Relative(FIRST, c.integer("relative_attention_num_buckets")))
 
     def layer(mixer: Attention) -> Layer:
         made = pre_norm(norm, mixer, feed_forward)
-        crossing = replace(attention, cross=True, causal=False, biased=mixer.biased)
+        crossing = revised(attention, cross=True, causal=False, relative=mixer.positions.relative._replace(buckets=0))
         cross: Named = (("cross_attention_norm", norm), ("cross_attention", crossing)) if decodes else ()
         return replace(made, blocks=made.blocks[:2] + cross + made.blocks[2:], source=not decodes)
 
@@ -185,10 +186,10 @@ def _encoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool
 
 def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
     make = norm_of_sum if after else pre_norm
-    attention = replace(_attention(c, "decoder", key_bias=key_bias), causal=True)
+    attention = revised(_attention(c, "decoder", key_bias=key_bias), causal=True)
     layer = make(norm, attention, _mlp(c, "decoder"))
     source = 0 if key_bias else c.integer("max_source_positions")  # Whisper's
-    crossing = ("cross_attention", replace(attention, cross=True, causal=False, source=source))
+    crossing = ("cross_attention", revised(attention, cross=True, causal=False, source=source))
     cross: Named = (crossing, ("cross_attention_norm", norm))
     return replace(layer, blocks=layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
 
@@ -197,7 +198,7 @@ def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
     hidden, heads = c.integer("d_model"), c.integer(f"{side}_attention_heads")
     if hidden % heads:
         raise c.error("d_model", f"({hidden}) is not a multiple of {side}_attention_heads ({heads})")
-    return Attention(
+    return attention_of(
         hidden,
         heads,
         heads,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
@@ -110,7 +110,7 @@ def full_attention(
     traits.setdefault("causal", False)
     traits.setdefault("rotary", False)
     traits.setdefault("query_bias", bias)
-    return Attention(hidden, count, count, hidden // count, output_bias=bias, **traits)
+    return attention_of(hidden, count, count, hidden // count, output_bias=bias, **traits)
 
 
 def encoder_layer(c: Config, norm: Norm, *, residual_dropout: float = 0.0, **traits: Any) -> Layer:

@@ -5,10 +5,10 @@ is found in a name decides, so the more telling word stands first.
 """
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from memcalc.blocks.stored import AUDIO, LANGUAGE, PREDICTION, PROJECTOR, VISION
+from memcalc.caches import cached
 
 
 class Place(NamedTuple):
@@ -75,7 +75,7 @@ def place(name: str) -> Place:
     return Place(role, layer, part)
 
 
-@lru_cache(maxsize=4096)
+@cached(4096)
 def _kind(pattern: str) -> tuple[str, str]:
     """Role and part of all names that differ only in their numbers."""
     part = next((part for part, rule in PARTS if rule.search(pattern)), LANGUAGE)

@@ -1,0 +1,151 @@
+"""A tape run backwards as autograd's engine does: what is alive at every moment that could be the peak."""
+
+from memcalc.blocks.tape import ZERO, Node, Size, Tape, Tensor, Var
+
+# What an allocation is, beside the tensor that it is made for.
+NAMES = {"input": "gradient", "sum": "gradient, summed", "weight": "weight's gradient", "temp": "temporary"}
+
+
+def backward(tape: Tape, output: Var | None, *, gradients: bool = True) -> tuple[Size, ...]:
+    """Candidate peaks of running the tape backwards, in bytes above what other layers hold.
+
+    Counted are the tape's saved tensors, the gradients in flight and, with `gradients`, the parameter gradients made
+    here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
+    gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
+    """
+    return _pareto(_run(tape, output, gradients).candidates)
+
+
+def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True) -> tuple[Tensor, ...]:
+    """The tensors that candidate number `which` of `backward` consists of."""
+    peak = backward(tape, output, gradients=gradients)[which]
+    return _run(tape, output, gradients, peak).found
+
+
+def _run(tape: Tape, output: Var | None, gradients: bool, watched: Size | None = None) -> "_Backward":
+    run = _Backward(tape, gradients, watched)
+    for var in (*tape.carried, output):
+        if var is not None:
+            run.receive(var)
+    for node in reversed(tape.nodes):
+        run.execute(node)
+    return run
+
+
+class _Buffer:
+    """An allocation of the backward for a tensor: a temporary, or a gradient shared by everyone who holds it."""
+
+    __slots__ = ("bytes", "holders", "kind", "var")
+
+    def __init__(self, size: Size, var: Var, kind: str) -> None:
+        self.bytes, self.var, self.kind = size, var, kind
+        self.holders = 0
+
+    @property
+    def tensor(self) -> Tensor:
+        label = f"{self.var.label} {NAMES[self.kind]}"
+        if self.kind in ("input", "sum") and self.bytes == self.var.bytes:
+            return Tensor(label, self.var.elements, self.var.each)
+        return Tensor(label, self.bytes)
+
+
+class _Backward:
+    """Autograd's engine on a tape: nodes in reverse order, saved tensors released once their last user has run.
+
+    `found` holds what is alive when so many bytes as `watched` are, for the first time.
+    """
+
+    def __init__(self, tape: Tape, keep_gradients: bool, watched: Size | None = None) -> None:
+        self.keep_gradients = keep_gradients
+        self.live = ZERO
+        self.candidates: list[Size] = []
+        self.pending: dict[Var, _Buffer] = {}
+        self.users: dict[Var, int] = {}
+        self.buffers: dict[_Buffer, None] = {}
+        self.watched = watched
+        self.found: tuple[Tensor, ...] = ()
+        for node in tape.nodes:
+            for var in node.saves:
+                if var not in self.users:
+                    self.live = self.live + var.bytes
+                self.users[var] = self.users.get(var, 0) + 1
+        self._look()
+
+    def receive(self, var: Var) -> None:
+        """The gradient that later layers send."""
+        self._hand(var, self._allocate(var.bytes, var, "input"))
+
+    def execute(self, node: Node) -> None:
+        incoming = self.pending.pop(node.out, None)
+        if incoming is None and node.name != "loss":
+            return  # nothing flows here
+        temporaries: list[_Buffer] = []
+        arriving: list[tuple[Var, _Buffer]] = []
+        for step in node.steps:
+            if step.kind == "share":
+                assert incoming is not None
+                incoming.holders += 1  # kept past the release below
+                arriving.append((node.inputs[step.source], incoming))
+                continue
+            of = node.inputs[step.source] if step.kind == "input" else node.out
+            buffer = self._allocate(step.bytes, of, step.kind)
+            if step.kind == "input":
+                arriving.append((of, buffer))
+            elif step.kind == "temp" or not self.keep_gradients:
+                temporaries.append(buffer)
+        for buffer in temporaries:
+            self._free(buffer)
+        if incoming is not None:
+            self._release(incoming)
+        for var in node.saves:
+            self.users[var] -= 1
+            if self.users[var] == 0:
+                self.live = self.live - var.bytes
+        for var, buffer in arriving:
+            if buffer is incoming:
+                buffer.holders -= 1
+            self._hand(var, buffer)
+
+    def _hand(self, var: Var, buffer: _Buffer) -> None:
+        """A gradient reaches a tensor; a second one is added out of place, and both addends leave."""
+        buffer.holders += 1
+        held = self.pending.get(var)
+        if held is None:
+            self.pending[var] = buffer
+            return
+        total = self._allocate(var.bytes, var, "sum")
+        total.holders = 1
+        self.pending[var] = total
+        self._release(held)
+        self._release(buffer)
+
+    def _allocate(self, size: Size, var: Var, kind: str) -> _Buffer:
+        buffer = _Buffer(size, var, kind)
+        self.buffers[buffer] = None
+        self.live = self.live + size
+        self._look()
+        return buffer
+
+    def _look(self) -> None:
+        self.candidates.append(self.live)
+        if self.live == self.watched and not self.found:
+            saved = tuple(var.tensor for var, users in self.users.items() if users)
+            self.found = (*saved, *(buffer.tensor for buffer in self.buffers))
+
+    def _release(self, buffer: _Buffer) -> None:
+        buffer.holders -= 1
+        if buffer.holders == 0:
+            self._free(buffer)
+
+    def _free(self, buffer: _Buffer) -> None:
+        del self.buffers[buffer]
+        self.live = self.live - buffer.bytes
+
+
+def _pareto(candidates: list[Size]) -> tuple[Size, ...]:
+    """Those not covered by another candidate."""
+    kept: list[Size] = []
+    for candidate in sorted(set(candidates), reverse=True):
+        if not any(other.covers(candidate) for other in kept):
+            kept.append(candidate)
+    return tuple(kept)

@@ -1,0 +1,128 @@
+"""A pipeline stage's step before it is walked through: its setting, and what each kind of layer keeps, makes and gathers."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from memcalc.blocks.playing import Played, PlayedExit, alive_in_layer, play, reads_tokens
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.tape import ZERO, Size, Tensor
+from memcalc.estimates.lines import Line
+from memcalc.estimates.moments import Term
+from memcalc.estimates.placement import Stage
+from memcalc.estimates.sharding import Around
+
+
+class Setup(NamedTuple):
+    """Everything about a step that does not depend on batch and length."""
+
+    stage: Stage
+    profile: Profile
+    hidden: int
+    by_operation: bool  # layers keep the results of chosen operations and recompute the others
+    offload: bool  # what layers keep waits in host memory
+    standing: bool  # gradients stand throughout: of earlier micro-batches, or a main-gradient buffer
+    in_flight: float  # micro-batches whose activations this stage holds
+    around: Around
+    buckets: tuple[Line, ...]  # buffers that stand all the time
+    tied: int  # bytes of the gradient of a tied matrix, made twice
+    shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
+    input_grad: bool = True  # a gradient flows out of the first layer
+    holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
+
+
+class Kind(NamedTuple):
+    """One kind of layer."""
+
+    kept: Term  # until its backward
+    own: Term  # what recomputation adds beside the recomputed tensors
+    peaks: tuple[Term, ...]
+    gradient: int  # bytes of its gradients as the backward makes them
+    gathered: int  # elements
+    passing: tuple[Term, ...] = ()  # during its forward
+
+
+def played_kind(setup: Setup, index: int) -> Played:
+    """One layer of the stage's kind number `index`."""
+    sequence, keep = setup.stage.sequence, not setup.standing
+    mark = sequence.marks[index]
+    return play(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
+
+
+def saved_by(played: Played | PlayedExit) -> tuple[Tensor, ...]:
+    return played.saved
+
+
+def layer_kind(setup: Setup, index: int) -> Kind:
+    sequence = setup.stage.sequence
+    played, mark = played_kind(setup, index), sequence.marks[index]
+    gradient, added = int(played.gradients), ZERO
+    bridge = sequence.kinds[index].bridge
+    if bridge and setup.tied and reads_tokens(sequence.kinds[index].blocks):
+        added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
+        gradient -= setup.tied
+    kept = _kept(played, mark.recomputed, setup.by_operation, bridge)
+    own = (played.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
+    alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
+                    input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
+    working = "layer in its backward/"
+    return Kind(
+        term_of("layers/", kept),
+        term_of(working, own),
+        tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(played.peaks)),
+        gradient,
+        sequence.elements[index],
+        tuple(Term.one("layer in its forward/attention", size) for size in played.passing),
+    )
+
+
+def _kept(played: Played, recomputed: bool, by_operation: bool, bridge: bool) -> tuple[Tensor, ...]:
+    """What a layer keeps until its backward, by name."""
+    if bridge:
+        return (*played.saved, *(played.chosen if recomputed else ()))
+    if recomputed:
+        return (played.input,)
+    return (played.input, *played.chosen) if by_operation else played.saved
+
+
+def term_of(path: str, tensors: tuple[Tensor, ...]) -> Term:
+    return Term(path, sum_of(tensor.bytes for tensor in tensors), 1, lambda: tensors)
+
+
+def _with(alive: partial[tuple[Tensor, ...]], which: int, added: Size) -> tuple[Tensor, ...]:
+    """A peak's tensors, and the gradient of a tied matrix that is made a second time."""
+    more = (Tensor("bridge/gradient of the tied matrix, summed", added),) if added != ZERO else ()
+    return (*alive(which=which), *more)
+
+
+def narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
+    """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
+    formats, sequence = setup.profile.formats, setup.stage.sequence
+    recomputed = setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
+    wide = formats.wide_stream and recomputed
+    for term in terms:
+        if wide and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
+            narrow = Tensor("input", Size(token=setup.hidden * setup.profile.degrees.stream), formats.weights)
+            yield term.times(term.copies - 1)
+            yield term_of(term.path, (narrow,))
+            wide = False
+        else:
+            yield term
+
+
+def cast_cache(setup: Setup) -> int:
+    """Autocast keeps its casts of all weights until the forward ends, also those that recomputation does not save."""
+    sequence, profile = setup.stage.sequence, setup.profile
+    matrices = sum(
+        sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
+        for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
+        if mark.recomputed and not layer.bridge
+    )
+    return matrices * profile.formats.compute // profile.degrees.tp
+
+
+def sum_of(sizes: Iterator[Size]) -> Size:
+    total = ZERO
+    for size in sizes:
+        total = total + size
+    return total

@@ -1,0 +1,184 @@
+"""What every spec is: a frozen Pydantic model whose refusals name the field, what was given, what is accepted, what is near.
+
+A field is declared once: its type with bounds or names, its default, and with `setting` its meaning and its group. From that
+come the command-line option, the key of the sizing file, the JSON Schema and the line of the reference documentation.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from memcalc.errors import InputError, nearest, one_line
+
+
+class SpecError(InputError, ValueError):
+    """A rule of a spec is broken. `fields` names the fields (on the command line: options), `message` is the rest.
+
+    `others` are further rules that the same values break.
+    """
+
+    def __init__(self, message: str, *fields: str, others: tuple["SpecError", ...] = ()) -> None:
+        super().__init__(message, place=", ".join(fields))
+        self.message, self.fields, self.others = message, fields, others
+
+    def __str__(self) -> str:
+        return "; ".join((super().__str__(), *map(str, self.others)))
+
+
+class OneOf(NamedTuple):
+    """The names that a text field accepts: a Literal of the rows of a table."""
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.literal_schema(list(self.names))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.names)}
+
+    def check(self, name: str, value: object) -> None:
+        """The same rule where a name stands outside a spec."""
+        if value not in self.names:
+            raise SpecError(_not_one_of(value, self.names), name)
+
+
+def within(low: float, high: float) -> Any:
+    """Bounds of a number, both included; no text and no true or false in its place."""
+    return Field(ge=low, le=high, strict=True)
+
+
+Flag = Annotated[bool, Strict()]
+
+
+def setting(
+    default: Any, meaning: str, group: str = "", *, kind: str = "", metavar: str = "", otherwise: str = "", hidden: bool = False
+) -> Any:
+    """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, flops, days,
+    rate); `metavar` what stands for its value in help; `otherwise`: what happens where nothing is said, if the default does
+    not say it; `hidden`: no option of its own."""
+    said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise, "hidden": hidden}
+    return Field(default, description=meaning, json_schema_extra={key: value for key, value in said.items() if value})
+
+
+class Spec(BaseModel):
+    """Frozen, and strict about keys. A broken rule raises SpecError."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise refusal(type(self), error) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any, **how: Any) -> Self:
+        """As in Pydantic, but what is wrong is a SpecError."""
+        try:
+            return super().model_validate(obj, **how)
+        except ValidationError as error:
+            raise refusal(cls, error) from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **how: Any) -> Self:
+        """As in Pydantic, but what is wrong is a SpecError."""
+        try:
+            return super().model_validate_json(json_data, **how)
+        except ValidationError as error:
+            raise refusal(cls, error) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values, checked like a new one."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+
+T = TypeVar("T", bound=Spec)
+
+
+def validated(cls: type[T], values: Mapping[str, Any], place: str) -> T:
+    """The spec that outside data describe. Raises InputError naming `place`, the keys, and all that is wrong with them."""
+    try:
+        return cls(**{str(key): value for key, value in values.items()})
+    except SpecError as error:
+        raise InputError(one_line(str(error), 2000), place=place) from None
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of a spec, or of any type that Pydantic reads."""
+    return TypeAdapter(kind).json_schema()
+
+
+def refusal(cls: type[BaseModel], error: ValidationError) -> SpecError:
+    """What Pydantic found wrong, in our words."""
+    problems = [_problem(cls, details) for details in error.errors(include_url=False)]
+    first, *others = problems
+    if not others:
+        return first
+    return SpecError(first.message, *first.fields, others=(*first.others, *others))
+
+
+def _problem(cls: type[BaseModel], details: Any) -> SpecError:
+    where = tuple(str(key) for key in details["loc"])
+    path = one_line(".".join(key for key in where if not key.isdigit()))
+    rule = _rule(cls.model_json_schema(), where)
+    match details["type"]:
+        case "value_error" if isinstance(found := details["ctx"]["error"], SpecError):
+            return _below(path, found) if path else found
+        case "value_error":
+            message = one_line(str(details["ctx"]["error"]))
+        case "missing":
+            message = "missing"
+        case "extra_forbidden":
+            message = f"unknown key{nearest(where[-1], _keys(cls.model_json_schema(), where[:-1]))}"
+        case "literal_error":
+            message = _not_one_of(details["input"], rule["enum"])
+        case "tuple_type":
+            message = f"must be a list, not {_shown(details['input'])}"
+        case "bool_type":
+            message = f"must be true or false, not {_shown(details['input'])}"
+        case _ if "minimum" in rule and "maximum" in rule:
+            kind = "a whole number between" if rule["type"] == "integer" else "between"
+            message = f"must be {kind} {rule['minimum']:,} and {rule['maximum']:,}, not {_shown(details['input'])}"
+        case _:
+            message = f"{one_line(details['msg']).lower()}, not {_shown(details['input'])}"
+    return SpecError(message, path)
+
+
+def _below(path: str, error: SpecError) -> SpecError:
+    """A nested spec's error, with its fields under the nested key."""
+    fields = [f"{path}.{name}" for name in error.fields] or [path]
+    return SpecError(error.message, *fields, others=tuple(_below(path, other) for other in error.others))
+
+
+def _rule(schema: Mapping[str, Any], path: Iterable[str]) -> dict[str, Any]:
+    """The part of a JSON Schema that a path of keys leads to; empty where it leads nowhere."""
+    found: dict[str, Any] = dict(schema)
+    for key in (*path, None):
+        parts = (found, *found.get("anyOf", ()))
+        found = next((dict(part) for part in parts if part.get("type") != "null" and "anyOf" not in part), {})
+        if "$ref" in found:
+            found = dict(schema["$defs"][found["$ref"].rsplit("/", 1)[-1]])
+        if key is not None:
+            item = found.get("items") if key.isdigit() else found.get("properties", {}).get(key)
+            found = item if isinstance(item, dict) else {}
+    return found
+
+
+def _keys(schema: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """The keys there are at a path, and those of its tables."""
+    own = list(_rule(schema, path).get("properties", ()))
+    return own + [key for name in own for key in _rule(schema, (*path, name)).get("properties", ())]
+
+
+def _not_one_of(value: object, names: Iterable[str]) -> str:
+    accepted = tuple(names)
+    return f"{_shown(value)} is not one of {', '.join(accepted)}{nearest(value, accepted) if isinstance(value, str) else ''}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # a whole number of more digits than Python prints
+        return "a number beyond all bounds"

@@ -1,0 +1,121 @@
+"""Every block answers everything; one that does not fails when it is defined; nobody asks for what no block has."""
+
+import ast
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import memcalc
+import memcalc.blocks
+from memcalc.blocks.architecture import Architecture, Layer, Part, Stack
+from memcalc.blocks.block import ANSWERS, Block, Traits
+from memcalc.blocks.counting import count, decode_work
+from memcalc.blocks.ledger import Buffer, Cache, Weight
+from memcalc.blocks.profile import Profile
+from memcalc.blocks.state import StateTensor
+from memcalc.blocks.tape import Size, Tape, Var
+from memcalc.errors import Unsupported
+from memcalc.readers.catalogue import preset_names
+from memcalc.readers.models import read_model_preset
+
+PACKAGE = Path(memcalc.__file__).parent
+
+for _found in pkgutil.iter_modules(memcalc.blocks.__path__):
+    import_module(f"memcalc.blocks.{_found.name}")
+KINDS = sorted(Block.__subclasses__(), key=lambda kind: kind.__name__)
+
+
+def _blocks(architecture: Architecture) -> Iterator[tuple[str, Block]]:
+    for part in architecture.parts:
+        yield from (*part.entry, *part.exit)
+        for stack in part.stacks:
+            for layer in stack.layers:
+                yield from layer.blocks
+
+
+@pytest.fixture(scope="module")
+def examples() -> dict[type, tuple[str, Block, int]]:
+    """One of every kind of block, from the presets: its path, itself, the model's width."""
+    found: dict[type, tuple[str, Block, int]] = {}
+    for name in preset_names("models", ()):
+        architecture = read_model_preset(name).architecture
+        assert architecture is not None
+        for path, block in _blocks(architecture):
+            found.setdefault(type(block), (path, block, architecture.hidden))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_block_answers_everything(kind: type[Block], examples: dict[type, tuple[str, Block, int]]) -> None:
+    if kind not in examples:
+        pytest.skip("no preset has one")
+    path, block, hidden = examples[kind]
+    profile = Profile()
+    assert all(isinstance(weight, Weight) for weight in block.weights())
+    assert all(isinstance(buffer, Buffer) for buffer in block.constants())
+    assert all(isinstance(cache, Cache) for cache in block.cache())
+    assert all(isinstance(cache, Cache) and isinstance(shared, bool) for cache, shared in block.read_caches())
+    assert all(isinstance(state, StateTensor) for state in block.state())
+    assert isinstance(block.traits, Traits)
+    assert isinstance(block.computed, Block)
+    assert bool(block.traits.mixes) or not (block.cache() or block.state()), "what keeps a cache looks at other tokens"
+    try:
+        out = block.forward(Tape(), profile, Var(Size(token=hidden), profile.formats.residual, True, "input"))
+        assert isinstance(out, Var)
+    except (Unsupported, TypeError):  # an embedding takes no input
+        pass
+    assert all(work.forward.token >= 0 for work in count(path, block, profile, hidden).works)
+    assert all(work.forward.token >= 0 for work in decode_work(path, block, profile, hidden))
+
+
+def test_nearly_every_kind_has_an_example(examples: dict[type, tuple[str, Block, int]]) -> None:
+    assert len(set(KINDS) - examples.keys()) <= 2, sorted(kind.__name__ for kind in set(KINDS) - examples.keys())
+
+
+def test_a_block_that_lacks_an_answer_fails_when_it_is_defined() -> None:
+    with pytest.raises(TypeError, match="says nothing about weights, constants, cache, state, forward, traits"):
+        type("Silent", (Block,), {})
+    for missing in ANSWERS:
+        others = {name: getattr(Block, name) for name in ANSWERS if name != missing}
+        with pytest.raises(TypeError, match=f"says nothing about {missing}; define it"):
+            type("Silent", (Block,), others)
+        type("Spoken", (Block,), others, without=(missing,))  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="without caches, which no block has"):
+        type("Misspelt", (Block,), {}, without=(*ANSWERS, "caches"))  # type: ignore[call-overload]
+
+
+ASKING = [path for folder in ("blocks", "estimates") for path in sorted((PACKAGE / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nobody_guesses(path: Path) -> None:
+    """No hasattr, and no getattr by a fixed name: what a block has none of, it says."""
+    wrong = [
+        f"line {node.lineno}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if node.func.id == "hasattr" or (node.func.id == "getattr" and isinstance(node.args[1], ast.Constant))
+    ]
+    assert not wrong, f"{path.name} asks by name: {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("path", [p for p in ASKING if "estimates" in p.parts], ids=lambda path: path.stem)
+def test_no_decision_by_a_models_name(path: Path) -> None:
+    """Estimates read facts of an architecture, never its family's name."""
+    compared = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)))
+        and any(isinstance(part, ast.Attribute) and part.attr == "model_type" for part in ast.walk(node))
+    ]
+    assert not compared, f"{path.name} decides by model_type in lines {compared}"
+
+
+def test_parts_of_the_walk_exist() -> None:
+    """The walk above follows these fields; renaming one would make it see nothing."""
+    assert {"entry", "stacks", "exit"} <= set(Part.__dataclass_fields__)
+    assert "layers" in Stack.__dataclass_fields__
+    assert "blocks" in Layer.__dataclass_fields__

@@ -1,0 +1,50 @@
+"""The command line's options are the fields of the specs."""
+
+import click
+import pytest
+
+from memcalc.cli import cli
+from memcalc.cli.generate import SPECS, TARGET, rows, text
+from memcalc.cli.options import TYPES
+from memcalc.specs.spec import OneOf
+
+OF_COMMANDS = {"train": ("Parallelism", "Training"), "infer": ("Serving",), "budget": ("Budget",),
+               "chinchilla": ("ScalingQuestion",)}  # fmt: skip
+
+
+def test_the_written_rows_are_those_of_the_specs() -> None:
+    assert TARGET.read_text(encoding="utf-8") == text(), "run `python -m memcalc.cli.generate`"
+
+
+@pytest.mark.parametrize("command", OF_COMMANDS)
+def test_every_field_has_its_option(command: str) -> None:
+    specs = {spec.__name__: spec for spec in SPECS}
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    options = {option.name: option for option in found.params}
+    for spec in OF_COMMANDS[command]:
+        for name, kind, _, meaning, _ in rows(specs[spec]):
+            assert kind in TYPES, name
+            assert options[name].help == meaning  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
+def test_choices_and_defaults_are_said_in_full(spec: type) -> None:
+    said = {name: f"{metavar} {meaning}" for name, _, metavar, meaning, _ in rows(spec)}
+    for name, field in spec.model_fields.items():  # type: ignore[attr-defined]
+        if name not in said:
+            continue
+        assert "…" not in said[name]
+        for rule in field.metadata:
+            if isinstance(rule, OneOf):
+                assert not [choice for choice in rule.names if choice not in said[name]], said[name]
+        if field.default is not None and "default: " not in said[name]:
+            pytest.fail(f"{name} does not say its default {field.default!r}")
+
+
+def test_what_can_be_listed_is_listed() -> None:
+    said = {name: (metavar, meaning) for spec in SPECS[:2] for name, _, metavar, meaning, _ in rows(spec)}
+    assert said["zero"] == ("0|1|2|3", "DeepSpeed ZeRO stage.  [default: no ZeRO]")
+    assert said["offload"][1].endswith("Any of optimizer, parameters, activations.  [default: none]")
+    assert said["lora_dropout"][1].endswith("[default: 0]")
+    assert said["ddp"][1].endswith("[default: off]")

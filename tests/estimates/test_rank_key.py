@@ -1,0 +1,100 @@
+"""Runs share their ranks only where nothing that ranks depend on differs: each field of the spec is changed in turn."""
+
+from typing import Any
+
+import pytest
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.training import estimate
+from memcalc.readers.models import read_model
+from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.training import Training
+
+# One other value of every field, with what it needs beside it.
+OTHER: dict[str, dict[str, Any]] = {
+    "parallelism": {"parallelism": {"gpus": 8, "zero": 2}},
+    "precision": {"precision": "bf16"},
+    "optimizer": {"optimizer": "sgd"},
+    "micro_batch": {"micro_batch": 3},
+    "grad_accum": {"grad_accum": 4},
+    "seq_len": {"seq_len": 1000},
+    "recompute": {"recompute": "full"},
+    "recompute_every": {"recompute": "full", "recompute_every": 2},
+    "recompute_layers": {"recompute": "full", "recompute_layers": 3},
+    "expert_imbalance": {"parallelism": {"gpus": 8, "ep": 4}, "expert_imbalance": 1.5},
+    "capacity_factor": {"capacity_factor": 1.25},
+    "pad_to_capacity": {"capacity_factor": 1.25, "pad_to_capacity": True},
+    "attention": {"attention": "eager"},
+    "kernels": {"kernels": "liger"},
+    "loss": {"loss": "chunked"},
+    "optimizer_impl": {"optimizer_impl": "foreach"},
+    "engine": {"engine": "megatron"},
+    "method": {"method": "qlora"},
+    "freeze": {"freeze": ("embeddings",)},
+    "lora_rank": {"method": "lora", "lora_rank": 64},
+    "lora_targets": {"method": "lora", "lora_targets": ("q",)},
+    "lora_dropout": {"method": "lora", "lora_dropout": 0.1},
+    "base_format": {"method": "qlora", "base_format": "nf4"},
+    "offload": {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",)},
+    "offload_to": {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",), "offload_to": "nvme"},
+}
+GPUS = {"gpus": 8}
+OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
+    "gpus": {"gpus": 4},
+    "gpus_per_node": {"gpus": 8, "fsdp": "hybrid", "gpus_per_node": 4},
+    "ddp": {"gpus": 8, "ddp": True},
+    "zero": {"gpus": 8, "zero": 3},
+    "fsdp": {"gpus": 8, "fsdp": "full"},
+    "shard_size": {"gpus": 8, "fsdp": "full", "shard_size": 2},
+    "tp": {"gpus": 8, "tp": 2},
+    "pp": {"gpus": 8, "pp": 2},
+    "cp": {"gpus": 8, "cp": 2},
+    "cp_kind": {"gpus": 8, "cp": 2, "cp_kind": "all-gather"},
+    "ep": {"gpus": 8, "ep": 2},
+    "etp": {"gpus": 8, "ep": 2, "etp": 2},
+    "sequence_parallel": {"gpus": 8, "tp": 2, "sequence_parallel": True},
+    "pipeline_schedule": {"gpus": 8, "pp": 4, "pipeline_schedule": "gpipe"},
+}
+BASE: list[dict[str, Any]] = [
+    {},
+    {"recompute": "full"},
+    {"method": "lora"},
+    {"method": "qlora"},
+    {"capacity_factor": 1.25},
+    {"parallelism": {"gpus": 8, "ep": 4}},
+    {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",)},
+    *({"parallelism": {"gpus": 8, **more}, "grad_accum": 16} for more in (
+        {}, {"pp": 4}, {"pp": 2}, {"cp": 2}, {"tp": 2}, {"ep": 2}, {"fsdp": "hybrid"}, {"fsdp": "full"})),
+]  # fmt: skip
+CHANGED = [*OTHER.items(), *((name, {"parallelism": p, "grad_accum": 16}) for name, p in OTHER_PARALLELISM.items())]
+
+
+def _model() -> Architecture:
+    found = read_model("mixtral-8x7b").architecture
+    assert found
+    return found
+
+
+def _answer(architecture: Architecture, run: Training) -> tuple[Any, ...]:
+    found = estimate(architecture, run)
+    return found.peak, found.components, found.host_per_node, found.nvme_per_node, found.steady
+
+
+def test_every_field_is_changed() -> None:
+    assert OTHER.keys() == Training.model_fields.keys()
+    assert OTHER_PARALLELISM.keys() == Parallelism.model_fields.keys()
+
+
+@pytest.fixture(scope="module")
+def warm() -> Architecture:
+    """A model whose ranks were worked out for all the settings that a field is changed from."""
+    architecture = _model()
+    for settings in BASE:
+        estimate(architecture, Training(**settings))
+    return architecture
+
+
+@pytest.mark.parametrize(("name", "changes"), CHANGED, ids=[name for name, _ in CHANGED])
+def test_a_changed_field_is_never_forgotten(name: str, changes: dict[str, Any], warm: Architecture) -> None:
+    run = Training(**changes)
+    assert _answer(warm, run) == _answer(_model(), run), f"{name} does not reach the key of the ranks"
