@@ -36,7 +36,7 @@ def chinchilla(question: ScalingQuestion | None = None, *, presets: Sequence[str
     <besiroglu: 7.225e+10 parameters, 1.329e+12 tokens are optimal>
     """
     asked = ScalingQuestion(**settled(question, settings, ScalingQuestion))
-    model = as_model(asked.model, presets) if asked.model else None
+    model = as_model(asked.model, presets) if asked.model is not None else None
     parameters = None
     if model:
         parameters = model.architecture.active_parameters if model.architecture else model.parameters

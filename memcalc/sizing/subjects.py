@@ -33,8 +33,8 @@ def as_model(model: AnyModel, presets: Sequence[str] = ()) -> Model:
 
 def as_accelerator(gpu: AnyAccelerator, presets: Sequence[str] = ()) -> Accelerator | None:
     """The accelerator that is meant, or none."""
-    if not gpu or isinstance(gpu, Accelerator):
-        return gpu or None
+    if gpu is None or isinstance(gpu, Accelerator):
+        return gpu
     if not isinstance(gpu, str):
         raise InputError(f"{gpu!r:.40} is no accelerator and no name of one", place="gpu")
     from memcalc.readers.catalogue import accelerator

@@ -112,3 +112,15 @@ def test_listings(command: str, name: str, data: st.DataObject) -> None:
 @given(words=st.lists(values, max_size=3))
 def test_commands(words: list[str]) -> None:
     check(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["train gpt2 --gpu=", "infer gpt2 --gpu=", "infer gpt2 --draft=", "budget --params 7B --tokens 1T --gpu=", "budget --like=",
+     "chinchilla --model=", "chinchilla --gpu-hours 1k --gpu="],
+)  # fmt: skip
+def test_an_empty_name_is_refused_in_one_line(memcalc: Callable[..., Any], words: str) -> None:
+    result = memcalc(words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("memcalc: ")
+    assert result.err.count("\n") == 1
