@@ -68,7 +68,7 @@ def listed(intro: str, *words: str) -> str:
 def commands_page() -> str:
     from memcalc.cli import COMMANDS, cli
 
-    root = click.Context(cli, info_name="memcalc")
+    root = click.Context(cli, info_name="memcalc", **cli.context_settings)
     parts = [table(("command", "what it answers"), ((f"[{name}](#{name})", entry.summary) for name, entry in COMMANDS.items()))]
     for name in COMMANDS:
         command = cli.get_command(root, name)

@@ -18,8 +18,8 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.cli import main
 from memcalc.readers.hf import read_config
 
-settings.register_profile("house", deadline=None)  # machines are shared: a slow moment is no failure
-settings.load_profile("house")
+settings.register_profile("patient", deadline=None)  # machines are shared: a slow moment is no failure
+settings.load_profile("patient")
 
 REFERENCE = Path(__file__).parent / "reference" / "params.json"
 

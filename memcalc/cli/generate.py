@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Le
-from pydantic.fields import FieldInfo
 
 from memcalc.specs.budget import Budget
 from memcalc.specs.parallelism import Parallelism
@@ -92,7 +91,7 @@ def _type(annotation: Any, metadata: list[Any]) -> tuple[type, tuple[str, ...]]:
 
 def _few(metadata: list[Any]) -> tuple[str, ...]:
     """The whole numbers between two bounds, where there are few."""
-    rules = [part for rule in metadata for part in (rule.metadata if isinstance(rule, FieldInfo) else (rule,))]
+    rules = [part for rule in metadata for part in getattr(rule, "metadata", (rule,))]
     low = next((rule.ge for rule in rules if isinstance(rule, Ge)), None)
     high = next((rule.le for rule in rules if isinstance(rule, Le)), None)
     if isinstance(low, int) and isinstance(high, int) and high - low < FEW:

@@ -4,6 +4,7 @@ A field is declared once: its type with bounds or names, its default, and with `
 come the command-line option, the key of the sizing file, the JSON Schema and the line of the reference documentation.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
@@ -121,7 +122,7 @@ def refusal(cls: type[BaseModel], error: ValidationError) -> SpecError:
 
 def _problem(cls: type[BaseModel], details: Any) -> SpecError:
     where = tuple(str(key) for key in details["loc"])
-    path = one_line(".".join(key for key in where if not key.isdigit()))
+    path = one_line(".".join(key for key in where if not key.isdigit() and key != "[key]"))
     rule = _rule(cls.model_json_schema(), where)
     match details["type"]:
         case "value_error" if isinstance(found := details["ctx"]["error"], SpecError):
@@ -133,7 +134,7 @@ def _problem(cls: type[BaseModel], details: Any) -> SpecError:
         case "extra_forbidden":
             message = f"unknown key{nearest(where[-1], _keys(cls.model_json_schema(), where[:-1]))}"
         case "literal_error":
-            message = _not_one_of(details["input"], rule["enum"])
+            message = _not_one_of(details["input"], re.findall(r"'([^']*)'", details["ctx"]["expected"]))
         case "tuple_type":
             message = f"must be a list, not {_shown(details['input'])}"
         case "bool_type":
@@ -161,7 +162,9 @@ def _rule(schema: Mapping[str, Any], path: Iterable[str]) -> dict[str, Any]:
         if "$ref" in found:
             found = dict(schema["$defs"][found["$ref"].rsplit("/", 1)[-1]])
         if key is not None:
-            item = found.get("items") if key.isdigit() else found.get("properties", {}).get(key)
+            item = (
+                found.get("items") if key.isdigit() else found.get("properties", {}).get(key, found.get("additionalProperties"))
+            )
             found = item if isinstance(item, dict) else {}
     return found
 

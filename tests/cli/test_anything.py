@@ -28,7 +28,7 @@ WRITES = {"--output"}
 
 def options_of(name: str) -> tuple[list[str], list[str]]:
     """The command's own options, those with a value and those without: new ones are tried as soon as they exist."""
-    command = cli.get_command(click.Context(cli), name)
+    command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command
     found = [(param.opts[0], getattr(param, "is_flag", False)) for param in command.params if param.opts[0].startswith("--")]
     names = [(option, flag) for option, flag in found if option not in WRITES]

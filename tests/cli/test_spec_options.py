@@ -19,7 +19,7 @@ def test_the_written_rows_are_those_of_the_specs() -> None:
 @pytest.mark.parametrize("command", OF_COMMANDS)
 def test_every_field_has_its_option(command: str) -> None:
     specs = {spec.__name__: spec for spec in SPECS}
-    found = cli.get_command(click.Context(cli), command)
+    found = cli.get_command(click.Context(cli, **cli.context_settings), command)
     assert found is not None
     options = {option.name: option for option in found.params}
     for spec in OF_COMMANDS[command]:

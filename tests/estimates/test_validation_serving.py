@@ -73,4 +73,4 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
 def test_rows_keep_their_rules(values: dict[str, Any], field: str) -> None:
     with pytest.raises(SpecError) as refused:
         Served(**COMMON | values)
-    assert field in refused.value.fields
+    assert field in [name.partition(".")[0] for name in refused.value.fields]
