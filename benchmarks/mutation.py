@@ -32,7 +32,7 @@ NEAREST = {
     "memcalc/specs": ("tests/specs", "tests/golden", "tests/test_public.py"),
     "memcalc/estimates": ("FILE", "tests/golden"),
 }
-OTHERS = ("tests/estimates", "tests/specs", "tests/cli", "tests/report", "tests/blocks", "tests/test_doors.py")
+OTHERS = ("tests/estimates", "tests/specs", "tests/cli", "tests/report", "tests/blocks", "tests/readers", "tests/test_doors.py")
 OPERATORS = [(node, operator) for node, operator in mutation_operators if operator is not operator_string]
 
 
