@@ -71,6 +71,13 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
         yield f"{only}embeddings, norms, routers and the head stay {rest}"
 
 
+def leaves_towers_out(architecture: Architecture, weights: str, engine: str = "") -> bool:
+    """Whether a GGUF file holds the language model alone, without the towers that the model has beside it."""
+    if weights.strip().lower() == CHECKPOINT or len(_main_names(architecture)) == len(architecture.parts):
+        return False
+    return isinstance(stored_as(weights, engine), Mixture)
+
+
 def leading_format(architecture: Architecture, weights: str) -> str:
     """The number format that most quantised matrices are in; that of the rest where nothing is quantised."""
     if weights.strip().lower() != CHECKPOINT:

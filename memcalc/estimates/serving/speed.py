@@ -8,7 +8,7 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.roofline import Roofline, roofline
 from memcalc.estimates.serving.estimate import estimate
-from memcalc.estimates.stored_weights import leading_format
+from memcalc.estimates.stored_weights import leading_format, leaves_towers_out
 from memcalc.estimates.traffic import stored_by_role
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
@@ -48,6 +48,8 @@ def speed(
             raise Unsupported("the speed of layers in host memory is not modelled")
         if run.draft_tokens:
             raise Unsupported("the speed of speculative decoding depends on how many guesses are right")
+        if leaves_towers_out(architecture, run.weights, run.engine_row.name):
+            raise Unsupported("the speed of a GGUF file that leaves the model's image or sound towers out is not modelled")
         whole = run.replace(pp=1, draft_tokens=None, lora_adapters=0)
         stored = stored_by_role(estimate(architecture, whole, gpu.architecture, gpu.allocatable, files=files).lines)
         found = roofline(
