@@ -125,7 +125,7 @@ def elementwise_bytes_per_parameter(opt: Optimizer, parameter_bytes: int) -> flo
     sum over states of elements per parameter × bytes of the format
 
     parameter_bytes [B]. Returns B per parameter: exact where all states are full; where they are quantised, that of a
-    large tensor (small ones keep unquantised states). What every tensor has once is apart, in bytes_per_tensor.
+    large tensor (small ones keep unquantised states), without what every tensor has once (counters, lookup tables).
 
     >>> elementwise_bytes_per_parameter(optimizer("adamw-8bit"), 2)
     2.03125
@@ -141,20 +141,6 @@ def elementwise_bytes_per_parameter(opt: Optimizer, parameter_bytes: int) -> flo
             return None
         total += density(state.size) * FORMAT_BYTES.get(state.format, parameter_bytes)
     return total
-
-
-def bytes_per_tensor(opt: Optimizer, parameter_bytes: int, *, fused: bool = False) -> int:
-    """Bytes on the device that each tensor in scope adds once, whatever its size: scalars and lookup tables.
-
-    parameters × elementwise_bytes_per_parameter + tensors × bytes_per_tensor = the states of a whole model
-
-    parameter_bytes [B], fused as in state_bytes. Returns B per tensor.
-
-    >>> bytes_per_tensor(optimizer("adamw"), 4), bytes_per_tensor(optimizer("adamw"), 4, fused=True)
-    (0, 4)
-    """
-    once = tuple(state for state in opt.states if state.rule in PER_TENSOR)
-    return state_bytes(opt._replace(states=once, scope="all tensors"), (), parameter_bytes=parameter_bytes, fused=fused)
 
 
 def paged_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int) -> int:
@@ -271,7 +257,6 @@ RULES: dict[str, Callable[[Shape, int, int], int]] = {
 }
 
 RANKED = frozenset({"low-rank", "projector", "svd-low-rank", "svd-projector"})  # rules whose size is a rank
-PER_TENSOR = frozenset({"scalar", "table"})  # rules whose elements do not grow with the tensor
 
 # Elements per parameter of the rules that do not look at the shape.
 DENSITIES: dict[str, Callable[[int], float]] = {
