@@ -10,7 +10,7 @@ from memcalc.estimates.lines import Line, Part, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.estimates.sharding import Around, Places, Strategy, strategy_of
 from memcalc.formulas import model_states
-from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, state_bytes
+from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, paged_bytes, state_bytes
 from memcalc.formulas.precision import Precision, precision
 from memcalc.specs.training import Training
 
@@ -128,7 +128,7 @@ def state_lines(setting: Setting, group: Group) -> list[Line]:
             name = f"{group.name}/{setting.run.optimizer}"
             out.append(cut.line("optimizer_states", name, ALWAYS, at.optimizer, int(rate)))
         else:
-            out.append(_shaped_states(setting, group))
+            out += _shaped_states(setting, group)
     return [entry for entry in out if entry.bytes]
 
 
@@ -151,29 +151,35 @@ def _quantised_parameters(setting: Setting, group: Group) -> Line:
                 elements=elements, block=low.block_size, bytes_per_block=low.block_bytes)  # fmt: skip
 
 
-def _shaped_states(setting: Setting, group: Group) -> Line:
-    """Optimizer states that depend on the shapes of tensors."""
+def _shaped_states(setting: Setting, group: Group) -> Iterator[Line]:
+    """Optimizer states that depend on the shapes of tensors; paged ones are a line of their own, in host memory."""
     assert group.trained
-    sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states)
-    made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}", ALWAYS, model_states.shaped_state_bytes,
-                setting.places.optimizer, state_bytes=sum(part.bytes * part.copies for part in sizes),
-                tensors=sum(part.copies for part in sizes))  # fmt: skip
-    return made._replace(parts=sizes)
+    at = setting.places.optimizer
+    for paged, suffix, place in ((False, "", at), (True, "/paged", "host" if at == "gpu" else at)):
+        sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states, paged)
+        made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}{suffix}", ALWAYS,
+                    model_states.shaped_state_bytes, place, state_bytes=sum(part.bytes * part.copies for part in sizes),
+                    tensors=sum(part.copies for part in sizes))  # fmt: skip
+        yield made._replace(parts=sizes)
 
 
 @cached(1024)
 def _rate(name: str, bytes_each: int) -> float | None:
-    return elementwise_bytes_per_parameter(optimizer(name), bytes_each)
+    """Bytes per parameter where the tensors' sizes do not matter: they decide what is paged."""
+    row = optimizer(name)
+    return None if row.paged else elementwise_bytes_per_parameter(row, bytes_each)
 
 
 @cached(4096)
-def _state_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[Part, ...]:
-    """The states of each tensor, as a rank's optimizer sees it."""
-    row = optimizer(name)
-    return tuple(
-        Part(f"{role} {list(shape)}", (), 0, state_bytes(row, shape, parameter_bytes=bytes_each, role=role), copies)
-        for shape, role, copies in strategy.state_shapes(held, shards)
-    )
+def _state_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int, paged: bool) -> tuple[Part, ...]:
+    """The states of each tensor, as a rank's optimizer sees it: those in paged memory, or all others."""
+    row, out = optimizer(name), []
+    for shape, role, copies in strategy.state_shapes(held, shards):
+        size = paged_bytes(row, shape, parameter_bytes=bytes_each)
+        if not paged:
+            size = state_bytes(row, shape, parameter_bytes=bytes_each, role=role) - size
+        out.append(Part(f"{role} {list(shape)}", (), 0, size, copies))
+    return tuple(part for part in out if part.bytes)
 
 
 def optimizer_lines(setting: Setting, groups: Sequence[Group]) -> tuple[Line, ...]:

@@ -39,7 +39,7 @@ class Optimizer(NamedTuple):
     scope: str = "all tensors"  # a key of SCOPES
     otherwise: tuple[State, ...] = ()
     elementwise: bool = True  # a value's update needs no other value (but its block's scale): flat shards are enough
-    paged: bool = False  # states may be evicted to host memory: see paged_bytes
+    paged: bool = False  # large states live in unified memory: see paged_bytes
 
 
 # Bytes of one element; "parameter" is not here, it follows the weight.
@@ -98,7 +98,7 @@ def state_bytes(
     rank: int | None = None,
     fused: bool = False,
 ) -> int:
-    """Bytes on the device of all states of one tensor, exactly.
+    """Bytes of all states of one tensor, exactly, but for those that stay on the host; paged_bytes is a part of them.
 
     sum over states of rule(shape) × bytes of the format
 
@@ -144,10 +144,10 @@ def elementwise_bytes_per_parameter(opt: Optimizer, parameter_bytes: int) -> flo
 
 
 def paged_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int) -> int:
-    """The part of state_bytes in CUDA managed memory, which the driver moves to the host and back as needed.
+    """The part of state_bytes in CUDA unified memory, which the driver moves between host and device as needed.
 
     The states themselves if the tensor has 100 000 values or more; their blockwise scales stay on the device.
-    torch.cuda.memory_allocated does not count managed memory.
+    PyTorch's allocator does not count it; nvidia-smi shows the pages that are on the device.
     Returns bytes [B]. Source: bitsandbytes 0.50 optim/optimizer.py, get_state_buffer.
 
     >>> paged_bytes(optimizer("paged-adamw-8bit"), (4096, 4096), parameter_bytes=2) == 2 * 4096 * 4096
