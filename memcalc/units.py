@@ -179,24 +179,6 @@ def format_duration(seconds: float) -> str:
     return f"{_significant(seconds / SECONDS['years'])} years"
 
 
-def exact_bytes(value: int) -> str:
-    """The shortest text that parse_bytes reads back as the same whole number of bytes, at least 0.
-
-    >>> exact_bytes(85_899_345_920), exact_bytes(80_000_000_000), exact_bytes(85_520_809_985)
-    ('80GiB', '80GB', '85520809985B')
-    """
-    return min((f"{value // size}{unit}" for unit, size in BYTE_UNITS.items() if value % size == 0), key=len)
-
-
-def exact_count(value: int) -> str:
-    """The shortest text that parse_count reads back as the same whole number, at least 0.
-
-    >>> exact_count(1_400_000_000_000), exact_count(6_700_000_000), exact_count(8_030_261_248), exact_count(8192)
-    ('1.4T', '6.7B', '8030261248', '8192')
-    """
-    return min((_decimal(value, size) + unit for unit, size in COUNT_UNITS.items()), key=len)
-
-
 def _split(text: str, expected: str) -> tuple[int, int, str]:
     """The number as digits × 10^power, and the unit in lower case."""
     match = re.fullmatch(_NUMBER, text, re.ASCII) if len(text) <= _LONGEST else None
@@ -237,9 +219,3 @@ def _significant(value: float, digits: int = 3) -> str:
     """Rounded to so many significant digits, without trailing zeros; 5.76e23 rather than 5.76e+23."""
     mantissa, e, exponent = f"{value:.{digits}g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if e else mantissa
-
-
-def _decimal(value: int, size: int) -> str:
-    """value / size written out in full; size is a power of ten."""
-    whole, rest = divmod(value, size)
-    return f"{whole}.{str(rest).zfill(len(str(size)) - 1).rstrip('0')}" if rest else str(whole)

@@ -151,6 +151,22 @@ def test_only_the_borders_touch_the_outside(module: Module) -> None:
     assert not wrong, f"{module.name} calls {'; '.join(wrong)}"
 
 
+# Its classes are the definitions of the published JSON Schema, named after what each is the document of.
+DOCUMENTS = "memcalc.report.contract"
+
+
+def test_a_class_name_says_one_thing() -> None:
+    """Whoever reads a name, or searches for it, finds one class."""
+    homes: dict[str, list[str]] = {}
+    for module in MODULES:
+        if module.name != DOCUMENTS:
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.ClassDef):
+                    homes.setdefault(node.name, []).append(f"{module.name}:{node.lineno}")
+    twice = {name: places for name, places in homes.items() if len(places) > 1}
+    assert not twice, f"say what each is: {twice}"
+
+
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
 for _found in pkgutil.iter_modules(memcalc.formulas.__path__):

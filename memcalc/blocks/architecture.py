@@ -95,7 +95,7 @@ class Part:
     tokens: int = 0
 
 
-class Counted(NamedTuple):
+class CountedWeight(NamedTuple):
     """A weight with its full path and how many copies of it the model holds (one a layer)."""
 
     part: str
@@ -153,7 +153,7 @@ class Architecture:
     rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers
 
     @cached_property
-    def weights(self) -> tuple[Counted, ...]:
+    def weights(self) -> tuple[CountedWeight, ...]:
         return tuple(_counted(self))
 
     @cached_property
@@ -214,13 +214,13 @@ def named_weights(blocks: Named) -> Iterator[Weight]:
             yield weight._replace(path=f"{path}/{weight.path}")
 
 
-def _counted(architecture: Architecture) -> Iterator[Counted]:
+def _counted(architecture: Architecture) -> Iterator[CountedWeight]:
     for part in architecture.parts:
         for weight in named_weights(part.entry):
-            yield Counted(part.name, weight.path, weight, 1, layered=False)
+            yield CountedWeight(part.name, weight.path, weight, 1, layered=False)
         for stack in part.stacks:
             for layer, count in zip(stack.layers, stack.counts, strict=True):
                 for weight in layer.weights:
-                    yield Counted(part.name, f"{stack.path}/{weight.path}", weight, count, layered=True)
+                    yield CountedWeight(part.name, f"{stack.path}/{weight.path}", weight, count, layered=True)
         for weight in named_weights(part.exit):
-            yield Counted(part.name, weight.path, weight, 1, layered=False)
+            yield CountedWeight(part.name, weight.path, weight, 1, layered=False)

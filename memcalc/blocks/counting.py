@@ -15,7 +15,7 @@ RECURRENT = ("contraction", "matrix product", "solution", "scan", "blocks", "loo
 LOOKED_UP = ("embedding", "position", "norm")  # roles whose weights multiply nothing
 
 
-class Counted(NamedTuple):
+class BlockWork(NamedTuple):
     """The work of one block. `reason` says why it is an estimate; empty: it was counted operation by operation."""
 
     works: tuple[Work, ...]
@@ -23,16 +23,16 @@ class Counted(NamedTuple):
 
 
 @cached(4096)
-def count(path: str, block: Block, profile: Profile, hidden: int) -> Counted:
+def count(path: str, block: Block, profile: Profile, hidden: int) -> BlockWork:
     """Play one block on its own; a block that cannot play is estimated from its weights."""
     if isinstance(block, Embedding):
-        return Counted(())  # a look-up multiplies nothing
+        return BlockWork(())  # a look-up multiplies nothing
     tape = Tape(path=path)
     try:
         block.forward(tape, profile, Var(Size(token=hidden), profile.formats.residual, True, "input"))
     except Unsupported:
-        return Counted(_estimated(path, block, profile), f"{type(block).__name__}: 2 FLOP a token and weight")
-    return Counted(tuple(tape.works))
+        return BlockWork(_estimated(path, block, profile), f"{type(block).__name__}: 2 FLOP a token and weight")
+    return BlockWork(tuple(tape.works))
 
 
 def _estimated(path: str, block: Block, profile: Profile) -> tuple[Work, ...]:

@@ -48,7 +48,7 @@ class LatentAttention(Block, without=("constants", "state")):
     A query and key head is `nope_head_dim` without position and `rope_head_dim` with rotary position; the rotary part
     of the key is one vector that all heads share. Queries pass a latent of `q_lora_rank` too, or come from one full
     projection where that is 0. Generation keeps `latent_size` numbers a token and layer when the up-projection is
-    absorbed into queries and outputs, `expanded_size` otherwise.
+    absorbed into queries and outputs, keys and values of all heads otherwise.
     """
 
     hidden: int
@@ -91,11 +91,6 @@ class LatentAttention(Block, without=("constants", "state")):
     def latent_size(self) -> int:
         """Numbers cached a token: the latent and the shared rotary key."""
         return self.kv_lora_rank + self.rope_head_dim
-
-    @property
-    def expanded_size(self) -> int:
-        """Numbers a token of all keys and values, as engines that do not absorb the up-projection cache them."""
-        return self.query_size + self.output_size
 
     @property
     def traits(self) -> Traits:

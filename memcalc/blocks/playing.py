@@ -31,10 +31,6 @@ class Played(NamedTuple):
     passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
     exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
 
-    @property
-    def input_bytes(self) -> Size:
-        return self.input.bytes
-
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
     """The residual branches of a layer: each block with the norm before it, after it, or both.

@@ -10,29 +10,29 @@ from memcalc import __version__
 from memcalc.errors import MemcalcError
 
 
-class Entry(NamedTuple):
+class Command(NamedTuple):
     module: str
     summary: str
 
 
-COMMANDS: dict[str, Entry] = {
-    "train": Entry("train", "Memory per GPU of a training step."),
-    "infer": Entry("infer", "Memory per GPU of serving, and how many requests fit."),
-    "bytes": Entry("bytes_per_parameter", "Bytes per parameter, precision × optimizer (the rule of thumb)."),
-    "budget": Entry("budget", "FLOPs, petaFLOP/s-days, GPU-hours, days, cost and energy of a training run."),
-    "runs": Entry("runs", "Published training runs and what memcalc computes for them; with a NAME, one."),
-    "chinchilla": Entry("chinchilla", "Compute-optimal parameters and tokens, under every published law."),
-    "optimal": Entry("chinchilla", "The same as chinchilla."),
-    "check": Entry("check", "CI gate: sizing files with limits; exit 0 or 1."),
-    "validate": Entry("validate", "Predictions against published measurements, with the error of each."),
-    "trace": Entry("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch])."),
-    "inspect": Entry("inspect", "What a config.json, safetensors or GGUF file holds: parameters by role, layers, formats."),
-    "models": Entry("listings", "List model presets; with a NAME, show one."),
-    "gpus": Entry("listings", "List accelerators; with a NAME, show one."),
-    "formats": Entry("listings", "List number formats; with a NAME, show one."),
-    "optimizers": Entry("listings", "List optimizers and their states; with a NAME, show one."),
-    "engines": Entry("listings", "List training and serving engines and their defaults; with a NAME, show one."),
-    "schema": Entry("schema", "JSON Schema of the sizing file and of the JSON output."),
+COMMANDS: dict[str, Command] = {
+    "train": Command("train", "Memory per GPU of a training step."),
+    "infer": Command("infer", "Memory per GPU of serving, and how many requests fit."),
+    "bytes": Command("bytes_per_parameter", "Bytes per parameter, precision × optimizer (the rule of thumb)."),
+    "budget": Command("budget", "FLOPs, petaFLOP/s-days, GPU-hours, days, cost and energy of a training run."),
+    "runs": Command("runs", "Published training runs and what memcalc computes for them; with a NAME, one."),
+    "chinchilla": Command("chinchilla", "Compute-optimal parameters and tokens, under every published law."),
+    "optimal": Command("chinchilla", "The same as chinchilla."),
+    "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1."),
+    "validate": Command("validate", "Predictions against published measurements, with the error of each."),
+    "trace": Command("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch])."),
+    "inspect": Command("inspect", "What a config.json, safetensors or GGUF file holds: parameters by role, layers, formats."),
+    "models": Command("listings", "List model presets; with a NAME, show one."),
+    "gpus": Command("listings", "List accelerators; with a NAME, show one."),
+    "formats": Command("listings", "List number formats; with a NAME, show one."),
+    "optimizers": Command("listings", "List optimizers and their states; with a NAME, show one."),
+    "engines": Command("listings", "List training and serving engines and their defaults; with a NAME, show one."),
+    "schema": Command("schema", "JSON Schema of the sizing file and of the JSON output."),
 }
 
 

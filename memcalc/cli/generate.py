@@ -33,7 +33,7 @@ def text() -> str:
         "from typing import NamedTuple",
         "",
         "",
-        "class Row(NamedTuple):",
+        "class OptionRow(NamedTuple):",
         '    """One option: `name` is the field, `kind` how its value is read, `help` ends with the default."""',
         "",
         "    name: str",
@@ -43,12 +43,12 @@ def text() -> str:
         "    group: str",
         "",
         "",
-        "ROWS: dict[str, tuple[Row, ...]] = {",
+        "ROWS: dict[str, tuple[OptionRow, ...]] = {",
     ]
     for spec in SPECS:
         out.append(f"    {_quoted(spec.__name__)}: (")
         for row in rows(spec):
-            out += ["        Row("]
+            out += ["        OptionRow("]
             for value in row[:3]:
                 out.append(f"            {_quoted(value)},")
             out += _wrapped(row[3], 12)

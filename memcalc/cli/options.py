@@ -122,7 +122,7 @@ class Grid(click.ParamType[float]):
 
 DAYS, GRID = Days(), Grid()
 
-# kinds of spec_options.Row
+# kinds of spec_options.OptionRow
 TYPES: dict[str, click.ParamType[Any] | None] = {
     "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "flops": FLOPS, "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Row(NamedTuple):
+class OptionRow(NamedTuple):
     """One option: `name` is the field, `kind` how its value is read, `help` ends with the default."""
 
     name: str
@@ -13,100 +13,100 @@ class Row(NamedTuple):
     group: str
 
 
-ROWS: dict[str, tuple[Row, ...]] = {
+ROWS: dict[str, tuple[OptionRow, ...]] = {
     "Parallelism": (
-        Row(
+        OptionRow(
             "gpus",
             "count",
             "",
             "Number of GPUs.  [default: 1]",
             "GPUs and sharding",
         ),
-        Row(
+        OptionRow(
             "gpus_per_node",
             "count",
             "",
             "GPUs of one host.  [default: 8]",
             "GPUs and sharding",
         ),
-        Row(
+        OptionRow(
             "ddp",
             "flag",
             "",
             "Replicate (the default with several GPUs).  [default: off]",
             "GPUs and sharding",
         ),
-        Row(
+        OptionRow(
             "zero",
             "count",
             "0|1|2|3",
             "DeepSpeed ZeRO stage.  [default: no ZeRO]",
             "GPUs and sharding",
         ),
-        Row(
+        OptionRow(
             "fsdp",
             "text",
             "full|grad-op|hybrid|none",
             "PyTorch FSDP2 strategy.  [default: no FSDP]",
             "GPUs and sharding",
         ),
-        Row(
+        OptionRow(
             "shard_size",
             "count",
             "",
             "FSDP sharding factor: 1 replicates, N shards over N ranks.  [default: all, or a node's]",
             "GPUs and sharding",
         ),
-        Row(
+        OptionRow(
             "tp",
             "count",
             "",
             "Tensor parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        Row(
+        OptionRow(
             "pp",
             "count",
             "",
             "Pipeline parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        Row(
+        OptionRow(
             "cp",
             "count",
             "",
             "Context parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        Row(
+        OptionRow(
             "cp_kind",
             "text",
             "ring|all-gather|all-to-all",
             "How --cp exchanges keys and values.  [default: ring]",
             "Model parallelism",
         ),
-        Row(
+        OptionRow(
             "ep",
             "count",
             "",
             "Expert parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        Row(
+        OptionRow(
             "etp",
             "count",
             "",
             "Tensor parallel degree inside experts.  [default: 1]",
             "Model parallelism",
         ),
-        Row(
+        OptionRow(
             "sequence_parallel",
             "flag",
             "",
             "Divide norms and dropouts over tensor-parallel ranks.  [default: off]",
             "Model parallelism",
         ),
-        Row(
+        OptionRow(
             "pipeline_schedule",
             "text",
             "gpipe|1f1b|interleaved|zero-bubble",
@@ -115,14 +115,14 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "Training": (
-        Row(
+        OptionRow(
             "precision",
             "text",
             "fp32|fp16|bf16|fp16-amp|bf16-amp|fp16-mixed|bf16-mixed|fp8-mixed",
             "Number formats of a step.  [default: bf16-mixed]",
             "Batch and precision",
         ),
-        Row(
+        OptionRow(
             "optimizer",
             "text",
             "NAME",
@@ -135,84 +135,84 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
             "Batch and precision",
         ),
-        Row(
+        OptionRow(
             "micro_batch",
             "count",
             "",
             "Sequences per GPU and step.  [default: 1]",
             "Batch and precision",
         ),
-        Row(
+        OptionRow(
             "grad_accum",
             "count",
             "",
             "Micro-batches per optimizer step.  [default: 1]",
             "Batch and precision",
         ),
-        Row(
+        OptionRow(
             "seq_len",
             "count",
             "",
             "Tokens per sequence.  [default: 4096, or the model's context]",
             "Batch and precision",
         ),
-        Row(
+        OptionRow(
             "recompute",
             "text",
             "none|selective|full",
             "Activation recomputation.  [default: none]",
             "Recomputation and offload",
         ),
-        Row(
+        OptionRow(
             "recompute_every",
             "count",
             "",
             "full: each N-th layer alone (torchtitan's selective N).  [default: every layer]",
             "Recomputation and offload",
         ),
-        Row(
+        OptionRow(
             "recompute_layers",
             "count",
             "",
             "full: a stage's first N layers alone (Megatron's block).  [default: all]",
             "Recomputation and offload",
         ),
-        Row(
+        OptionRow(
             "expert_imbalance",
             "number",
             "",
             "Rows on the busiest rank of --ep over the mean.  [default: 1]",
             "Experts",
         ),
-        Row(
+        OptionRow(
             "capacity_factor",
             "number",
             "",
             "Experts take so many times an even share of rows; the rest is dropped.  [default: no token is dropped]",
             "Experts",
         ),
-        Row(
+        OptionRow(
             "pad_to_capacity",
             "flag",
             "",
             "Pad every expert's rows to its capacity.  [default: off]",
             "Experts",
         ),
-        Row(
+        OptionRow(
             "attention",
             "text",
             "eager|sdpa|flash",
             "Attention kernel.  [default: sdpa]",
             "Implementation",
         ),
-        Row(
+        OptionRow(
             "kernels",
             "text",
             "eager|compiled|liger|te|unsloth|litgpt",
             "Whose kernels run the blocks.  [default: the engine's]",
             "Implementation",
         ),
-        Row(
+        OptionRow(
             "loss",
             "text",
             "NAME",
@@ -222,14 +222,14 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
             "Implementation",
         ),
-        Row(
+        OptionRow(
             "optimizer_impl",
             "text",
             "fused|foreach|for-loop",
             "How the optimizer's step is run.  [default: the engine's]",
             "Implementation",
         ),
-        Row(
+        OptionRow(
             "engine",
             "text",
             "NAME",
@@ -239,56 +239,56 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
             "Implementation",
         ),
-        Row(
+        OptionRow(
             "method",
             "text",
             "full|lora|qlora|dora|qat",
             "Which weights are trained, and beside what.  [default: full]",
             "What is trained",
         ),
-        Row(
+        OptionRow(
             "freeze",
             "words",
             "WORDS",
             "What is not trained; a tied head goes with the embeddings. Any of embeddings.  [default: none]",
             "What is trained",
         ),
-        Row(
+        OptionRow(
             "lora_rank",
             "count",
             "",
             "Rank of the adapters.  [default: 16]",
             "What is trained",
         ),
-        Row(
+        OptionRow(
             "lora_targets",
             "words",
             "WORDS",
             "all-linear, or q,k,v,output,gate,up,down.  [default: all-linear]",
             "What is trained",
         ),
-        Row(
+        OptionRow(
             "lora_dropout",
             "number",
             "",
             "On the adapters' input.  [default: 0]",
             "What is trained",
         ),
-        Row(
+        OptionRow(
             "base_format",
             "text",
             "nf4-dq|nf4",
             "Frozen matrices under qlora.  [default: nf4-dq]",
             "What is trained",
         ),
-        Row(
+        OptionRow(
             "offload",
             "words",
             "WORDS",
             "What is kept off the GPU. Any of optimizer, parameters, activations.  [default: none]",
             "Recomputation and offload",
         ),
-        Row(
+        OptionRow(
             "offload_to",
             "text",
             "cpu|nvme",
@@ -297,161 +297,161 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "Serving": (
-        Row(
+        OptionRow(
             "engine",
             "text",
             "vllm|sglang|tensorrt-llm|llama.cpp|transformers",
             "Whose accounting to follow, as in `memcalc engines`.  [default: none, only what the tensors take]",
             "Engine",
         ),
-        Row(
+        OptionRow(
             "weights",
             "text",
             "FORMAT",
             "How weights are stored: a number format, w8a8, Q4_K_M.  [default: as the checkpoint, or bf16]",
             "Number formats",
         ),
-        Row(
+        OptionRow(
             "kv_dtype",
             "text",
             "FORMAT",
             "Number format of the cache.  [default: as the checkpoint says, or bf16]",
             "Number formats",
         ),
-        Row(
+        OptionRow(
             "context",
             "count",
             "",
             "Tokens a sequence may reach, prompt and answer.  [default: 4096, or the model's context]",
             "Requests",
         ),
-        Row(
+        OptionRow(
             "max_new_tokens",
             "count",
             "",
             "Of the context, the tokens of the answer.  [default: none set apart]",
             "Requests",
         ),
-        Row(
+        OptionRow(
             "batch",
             "count",
             "",
             "Requests at once.  [default: 1]",
             "Requests",
         ),
-        Row(
+        OptionRow(
             "samples",
             "count",
             "",
             "Answers to each prompt.  [default: 1]",
             "Requests",
         ),
-        Row(
+        OptionRow(
             "beams",
             "count",
             "",
             "Beam search: candidates of each answer.  [default: 1]",
             "Requests",
         ),
-        Row(
+        OptionRow(
             "shared_prefix",
             "count",
             "",
             "Tokens with which all prompts begin, cached once.  [default: 0]",
             "Requests",
         ),
-        Row(
+        OptionRow(
             "tp",
             "count",
             "",
             "Tensor parallel degree.  [default: 1]",
             "Parallelism",
         ),
-        Row(
+        OptionRow(
             "pp",
             "count",
             "",
             "Pipeline parallel degree.  [default: 1]",
             "Parallelism",
         ),
-        Row(
+        OptionRow(
             "ep",
             "count",
             "",
             "Expert parallel degree.  [default: 1]",
             "Parallelism",
         ),
-        Row(
+        OptionRow(
             "dp",
             "count",
             "",
             "Replicas, each with --batch requests of its own.  [default: 1]",
             "Parallelism",
         ),
-        Row(
+        OptionRow(
             "gpu_memory_utilization",
             "share",
             "",
             "Share of the GPU that the engine may take.  [default: the engine's]",
             "The engine's own limits",
         ),
-        Row(
+        OptionRow(
             "kv_cache_memory",
             "bytes",
             "",
             "Memory of the cache on each GPU, in place of that share: 58.11GiB.  [default: what that share leaves]",
             "The engine's own limits",
         ),
-        Row(
+        OptionRow(
             "max_batched_tokens",
             "count",
             "",
             "Tokens in one forward pass.  [default: the engine's]",
             "The engine's own limits",
         ),
-        Row(
+        OptionRow(
             "max_sequences",
             "count",
             "",
             "Sequences in one step.  [default: the engine's]",
             "The engine's own limits",
         ),
-        Row(
+        OptionRow(
             "block_size",
             "count",
             "",
             "Tokens in a block of the cache.  [default: the engine's]",
             "The engine's own limits",
         ),
-        Row(
+        OptionRow(
             "eager",
             "flag",
             "",
             "No CUDA graphs.  [default: off]",
             "The engine's own limits",
         ),
-        Row(
+        OptionRow(
             "gpu_layers",
             "count",
             "",
             "llama.cpp: layers on the GPU, the rest in host memory.  [default: all]",
             "The engine's own limits",
         ),
-        Row(
+        OptionRow(
             "lora_adapters",
             "count",
             "",
             "LoRA adapters served beside the model.  [default: 0]",
             "Adapters and draft model",
         ),
-        Row(
+        OptionRow(
             "lora_rank",
             "count",
             "",
             "Their rank.  [default: 16]",
             "Adapters and draft model",
         ),
-        Row(
+        OptionRow(
             "draft_tokens",
             "count",
             "",
@@ -460,112 +460,112 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "Budget": (
-        Row(
+        OptionRow(
             "params",
             "count",
             "",
             "Parameters, without a MODEL.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "tokens",
             "count",
             "",
             "Training tokens.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "flops",
             "flops",
             "",
             "Model FLOPs: 3.14e23, 314 ZFLOP.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "pf_days",
             "number",
             "",
             "The same in petaFLOP/s-days of 8.64e19 FLOP.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "gpus",
             "count",
             "",
             "Number of accelerators.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "days",
             "days",
             "",
             "Wall clock: 30, 36h, '2 weeks'.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "gpu_hours",
             "number",
             "",
             "Hours of all accelerators together.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "mfu",
             "share",
             "",
             "Model FLOPs utilisation of the dense peak.  [default: 0.4]",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "hfu",
             "share",
             "",
             "Hardware FLOPs utilisation, recomputation included.",
             "What is known",
         ),
-        Row(
+        OptionRow(
             "cost",
             "number",
             "",
             "Ceiling in USD: 5.5M.",
             "Energy and money",
         ),
-        Row(
+        OptionRow(
             "price",
             "number",
             "",
             "USD an accelerator-hour.  [default: a dated range]",
             "Energy and money",
         ),
-        Row(
+        OptionRow(
             "pue",
             "number",
             "",
             "Power usage effectiveness of the data centre.  [default: 1.2]",
             "Energy and money",
         ),
-        Row(
+        OptionRow(
             "grid_intensity",
             "grid",
             "",
             "kg CO2e a kWh, or 385g.  [default: 0.475]",
             "Energy and money",
         ),
-        Row(
+        OptionRow(
             "watts",
             "number",
             "",
             "Power of one accelerator.  [default: its thermal design power]",
             "Energy and money",
         ),
-        Row(
+        OptionRow(
             "power_share",
             "share",
             "",
             "Share of the thermal design power that it draws.  [default: 1]",
             "Energy and money",
         ),
-        Row(
+        OptionRow(
             "precision",
             "text",
             "NAME",
@@ -575,21 +575,21 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
             "How FLOPs are counted",
         ),
-        Row(
+        OptionRow(
             "flops_by",
             "text",
             "6ND|architecture|architecture-causal|palm|palm-causal|hoffmann",
             "What counts as a FLOP of the model.  [default: 6ND]",
             "How FLOPs are counted",
         ),
-        Row(
+        OptionRow(
             "seq_len",
             "count",
             "",
             "Tokens a sequence, for attention.  [default: 2048, or the model's context]",
             "How FLOPs are counted",
         ),
-        Row(
+        OptionRow(
             "recompute",
             "text",
             "none|selective|full",
@@ -598,63 +598,63 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "ScalingQuestion": (
-        Row(
+        OptionRow(
             "flops",
             "flops",
             "",
             "Budget: 5.76e23, 576 ZFLOP or '3640 PF-days'.",
             "",
         ),
-        Row(
+        OptionRow(
             "pf_days",
             "number",
             "",
             "Budget in petaFLOP/s-days.",
             "",
         ),
-        Row(
+        OptionRow(
             "gpu_hours",
             "number",
             "",
             "Budget in GPU-hours of a --gpu at an --mfu.",
             "",
         ),
-        Row(
+        OptionRow(
             "gpu",
             "text",
             "NAME",
             "Accelerator of those hours, as in `memcalc gpus`.",
             "",
         ),
-        Row(
+        OptionRow(
             "mfu",
             "share",
             "",
             "Share of its dense peak that training uses.  [default: 0.4]",
             "",
         ),
-        Row(
+        OptionRow(
             "params",
             "count",
             "",
             "Parameters: asks for the tokens. With --tokens: how far is this from optimal?",
             "",
         ),
-        Row(
+        OptionRow(
             "model",
             "text",
             "MODEL",
             "The same, of a preset or config.json (active parameters).",
             "",
         ),
-        Row(
+        OptionRow(
             "tokens",
             "count",
             "",
             "Training tokens: asks for the parameters.",
             "",
         ),
-        Row(
+        OptionRow(
             "law",
             "repeated",
             "NAME",
@@ -665,14 +665,14 @@ ROWS: dict[str, tuple[Row, ...]] = {
             ),
             "",
         ),
-        Row(
+        OptionRow(
             "inference_tokens",
             "count",
             "",
             "Tokens it will serve: the least compute over its life.",
             "",
         ),
-        Row(
+        OptionRow(
             "unique_tokens",
             "count",
             "",

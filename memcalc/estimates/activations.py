@@ -10,11 +10,11 @@ from memcalc.caches import cached
 from memcalc.estimates.itemised import Sizes, activation_lines, leaf_line, position_line
 from memcalc.estimates.layer_kinds import Setup
 from memcalc.estimates.lines import Line, line
-from memcalc.estimates.moments import Form, Moment
+from memcalc.estimates.moments import Moment, MomentForm
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.profiles import feeds_gradient, input_leaf, position_pairs, profile_of, shared_tensors
 from memcalc.estimates.sequence import Pattern
-from memcalc.estimates.states import Group, Setting, around_layer, buckets
+from memcalc.estimates.states import ShardGroup, StateSetting, around_layer, buckets
 from memcalc.estimates.timeline import Forms
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
@@ -79,7 +79,7 @@ class Filled(NamedTuple):
         """PEFT's input leaf, of this step and the one before."""
         return 2 * self.leaf
 
-    def filled(self, forms: tuple[Form, ...]) -> tuple[Moment, ...]:
+    def filled(self, forms: tuple[MomentForm, ...]) -> tuple[Moment, ...]:
         _, tokens, pairs, here = self.sizes
         standing, masks = self.standing, self.masks
         return tuple(
@@ -125,7 +125,7 @@ class Given(NamedTuple):
         return ()
 
 
-def setup_of(architecture: Architecture, setting: Setting, stage: Stage, groups: Sequence[Group]) -> Setup:
+def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, groups: Sequence[ShardGroup]) -> Setup:
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
@@ -172,7 +172,7 @@ def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Fo
 
 
 def textbook(
-    architecture: Architecture, run: Training, setting: Setting, stage: Stage, setup: Setup, gradients: tuple[Line, ...]
+    architecture: Architecture, run: Training, setting: StateSetting, stage: Stage, setup: Setup, gradients: tuple[Line, ...]
 ) -> Given:
     """The formula of Korthikanti et al. 2022 for models with blocks that cannot play yet: an approximation."""
     p, each = run.parallelism, setting.compute
@@ -210,7 +210,7 @@ def textbook_gathered(setup: Setup) -> tuple[Line, ...]:
     return (around.gathered(stage.root, layers),) if around.keeps else ()
 
 
-def rule_of_thumb(parameters: int, setting: Setting, gradients: tuple[Line, ...], buffers: tuple[Line, ...]) -> Given:
+def rule_of_thumb(parameters: int, setting: StateSetting, gradients: tuple[Line, ...], buffers: tuple[Line, ...]) -> Given:
     """Activations of a bare parameter count."""
     made = line("activations", "rule of thumb", PHASE, activations.rule_of_thumb_activation_bytes,
                 parameters=parameters, bytes_per_parameter=2 * setting.compute)  # fmt: skip

@@ -21,7 +21,7 @@ PROFILE = Profile(attention="eager", method=MethodTraits(dropout=False))
 RECOMPUTE = ("none", "selective", "full")
 
 
-class Entry(NamedTuple):
+class CountedBlock(NamedTuple):
     """One block and how many layers have it."""
 
     path: str
@@ -133,7 +133,7 @@ def estimated_blocks(architecture: Architecture) -> tuple[str, ...]:
 
 
 @cached(256)
-def entries(architecture: Architecture) -> tuple[Entry, ...]:
+def entries(architecture: Architecture) -> tuple[CountedBlock, ...]:
     """The blocks that text passes; towers for images and sound are left out where there is a language part."""
     parts = [part for part in architecture.parts if part.name in TEXT_PARTS] or list(architecture.parts)
     share = 0.5 if is_encoder_decoder(architecture) else 1.0
@@ -144,7 +144,7 @@ def is_encoder_decoder(architecture: Architecture) -> bool:
     return {"encoder", "decoder"} <= {part.name for part in architecture.parts}
 
 
-def _part(part: Part, share: float) -> Iterator[Entry]:
+def _part(part: Part, share: float) -> Iterator[CountedBlock]:
     yield from _blocks(part.name, part.entry, 1, share, layered=False)
     for stack in part.stacks:
         for layer, layers in zip(stack.layers, stack.counts, strict=True):
@@ -152,13 +152,13 @@ def _part(part: Part, share: float) -> Iterator[Entry]:
     yield from _blocks(part.name, part.exit, 1, share, layered=False)
 
 
-def _blocks(prefix: str, blocks: Named, layers: int, share: float, *, layered: bool) -> Iterator[Entry]:
+def _blocks(prefix: str, blocks: Named, layers: int, share: float, *, layered: bool) -> Iterator[CountedBlock]:
     for number, (path, block) in enumerate(blocks, start=1):
         run = block.computed
-        yield Entry(f"{prefix}/{path}", run, layers, share, layered, number == len(blocks) and not isinstance(run, Norm))
+        yield CountedBlock(f"{prefix}/{path}", run, layers, share, layered, number == len(blocks) and not isinstance(run, Norm))
 
 
-def _both(work: Work, entry: Entry, batch: int, seq_len: int, causal: bool) -> tuple[float, float]:
+def _both(work: Work, entry: CountedBlock, batch: int, seq_len: int, causal: bool) -> tuple[float, float]:
     """FLOPs of one operation in all layers that have it: forward, backward."""
     tokens = batch * seq_len * entry.share
     over = batch * seq_len**2

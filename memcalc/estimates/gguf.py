@@ -21,7 +21,7 @@ from memcalc.specs.quantization import Mixture
 Rule = tuple[tuple[str, str], ...]  # (format, the layers that have it unless an earlier entry does); the rest: the file's own
 
 
-class Model(NamedTuple):
+class GgufTraits(NamedTuple):
     """What the rules ask about a model."""
 
     layers: int
@@ -130,14 +130,14 @@ def typed(held: Held, spans: tuple[Span, ...], architecture: Architecture, mixtu
 
 
 @cached(256)
-def model_facts(architecture: Architecture) -> Model:
+def model_facts(architecture: Architecture) -> GgufTraits:
     stacks = [stack for part in main_parts(architecture) for stack in part.stacks]
     depth = sum(stack.depth for stack in stacks)
     mixers = [block for stack in stacks for layer in stack.layers for _, block in layer.blocks]
     attention = next((block.traits for block in mixers if block.traits.kv_heads), None)
     shared = attention.heads // attention.kv_heads if attention else 0
     values = sum(n for stack in stacks for kind, n in enumerate(stack.counts) if kind in _with_values(stack))
-    return Model(
+    return GgufTraits(
         depth, values, shared >= 4, max((block.traits.experts for block in mixers), default=0),
         architecture.mixture_rules == "falcon",
         depth == 80 and shared > 1 and architecture.mixture_rules == "llama",
@@ -167,7 +167,7 @@ def _category(held: Held) -> str:
     return ""
 
 
-def _rule(category: str, held: Held, model: Model, mixture: Mixture) -> Rule:
+def _rule(category: str, held: Held, model: GgufTraits, mixture: Mixture) -> Rule:
     name, own = mixture.name, mixture.format
     head = category == "head" or (category == "tokens" and model.tied)
     if name == "MXFP4_MOE":
@@ -194,7 +194,7 @@ def _rule(category: str, held: Held, model: Model, mixture: Mixture) -> Rule:
     return {"k": KEYS, "q": QUERIES, "up": UPS}.get(category, {}).get(name, ())
 
 
-def _value_rule(model: Model, mixture: Mixture) -> Rule:
+def _value_rule(model: GgufTraits, mixture: Mixture) -> Rule:
     name = mixture.name
     if name in SMALLEST:
         return _all("q4_k" if model.grouped or model.experts >= 4 else "iq3_s" if name in _TWO_BITS else "q2_k")
@@ -207,7 +207,7 @@ def _value_rule(model: Model, mixture: Mixture) -> Rule:
     return rule
 
 
-def _counts(held: Held, spans: tuple[Span, ...], stack: Stack | None, model: Model, mixture: Mixture) -> dict[str, int]:
+def _counts(held: Held, spans: tuple[Span, ...], stack: Stack | None, model: GgufTraits, mixture: Mixture) -> dict[str, int]:
     """Layers by format."""
     category = _category(held)
     rule = (*_rule(category, held, model, mixture), (mixture.format, "all"))

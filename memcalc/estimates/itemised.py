@@ -5,8 +5,8 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from memcalc.blocks.tape import Size, Tensor
-from memcalc.estimates.lines import Line, Part, line
-from memcalc.estimates.moments import Form
+from memcalc.estimates.lines import Line, LineTensor, line
+from memcalc.estimates.moments import MomentForm
 from memcalc.estimates.profiles import LEAF, TABLES
 from memcalc.estimates.states import STEP
 from memcalc.formulas.activations import rounded_tensor_bytes, tensor_bytes
@@ -24,7 +24,7 @@ class Sizes(NamedTuple):
         return size.at(self.tokens, self.pairs, self.positions)
 
 
-def activation_lines(form: Form, sizes: Sizes, *, parts: bool = False) -> tuple[Line, ...]:
+def activation_lines(form: MomentForm, sizes: Sizes, *, parts: bool = False) -> tuple[Line, ...]:
     """A moment's activations by block, adding up to its bytes exactly; with `parts`, each with the tensors it consists of.
 
     Where tensors are fractions of a byte on average, each line takes the whole bytes that the sum so far has reached.
@@ -60,7 +60,7 @@ def leaf_line(size: int, pairs: int) -> Line:
 
 def position_line(size: int) -> Line:
     """Masks and biases for pairs of positions, which recomputed layers refer to."""
-    part = Part("mask and biases", (), 0, size, 1)
+    part = LineTensor("mask and biases", (), 0, size, 1)
     made = line("activations", TABLES, "forward and backward", tensor_bytes, size=size, layers=1)
     return made._replace(parts=(part,))
 
@@ -71,7 +71,7 @@ def phase_of(path: str) -> str:
     return f"backward of the {where.split()[0]}" if where.endswith("in its backward") else "forward and backward"
 
 
-def _blocks(form: Form) -> dict[tuple[str, float], list[Tensor]]:
+def _blocks(form: MomentForm) -> dict[tuple[str, float], list[Tensor]]:
     """The tensors of a moment by block and by how many copies of them there are."""
     out: dict[tuple[str, float], list[Tensor]] = {}
     for term in form.terms:
@@ -81,10 +81,10 @@ def _blocks(form: Form) -> dict[tuple[str, float], list[Tensor]]:
     return out
 
 
-def _parts(tensors: list[Tensor], copies: float, sizes: Sizes) -> Iterator[Part]:
+def _parts(tensors: list[Tensor], copies: float, sizes: Sizes) -> Iterator[LineTensor]:
     for tensor in tensors:
         name = tensor.label.partition("/")[2] or tensor.label
-        yield Part(name, shape_of(tensor, sizes), tensor.itemsize, _short(sizes.bytes_of(tensor.bytes)), _short(copies))
+        yield LineTensor(name, shape_of(tensor, sizes), tensor.itemsize, _short(sizes.bytes_of(tensor.bytes)), _short(copies))
 
 
 def shape_of(tensor: Tensor, sizes: Sizes) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ class Setup(NamedTuple):
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
 
 
-class Kind(NamedTuple):
+class LayerKind(NamedTuple):
     """One kind of layer."""
 
     kept: Term  # until its backward
@@ -53,7 +53,7 @@ def saved_by(played: Played | PlayedExit) -> tuple[Tensor, ...]:
     return played.saved
 
 
-def layer_kind(setup: Setup, index: int) -> Kind:
+def layer_kind(setup: Setup, index: int) -> LayerKind:
     sequence = setup.stage.sequence
     played, mark = played_kind(setup, index), sequence.marks[index]
     gradient, added = int(played.gradients), ZERO
@@ -66,7 +66,7 @@ def layer_kind(setup: Setup, index: int) -> Kind:
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
                     input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
     working = "layer in its backward/"
-    return Kind(
+    return LayerKind(
         term_of("layers/", kept),
         term_of(working, own),
         tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(played.peaks)),

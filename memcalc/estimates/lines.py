@@ -9,7 +9,7 @@ PLACES = ("gpu", "host", "nvme")
 COMPONENTS = ("parameters", "gradients", "optimizer_states", "activations", "communication", "overhead")
 
 
-class Part(NamedTuple):
+class LineTensor(NamedTuple):
     """One tensor of a line, `copies` times. `shape` is empty where only its bytes are known."""
 
     name: str
@@ -32,7 +32,7 @@ class Line(NamedTuple):
     formula: Callable[..., int]
     inputs: dict[str, Any]
     place: str = "gpu"
-    parts: tuple[Part, ...] = ()  # the tensors that it consists of, where they are known
+    parts: tuple[LineTensor, ...] = ()  # the tensors that it consists of, where they are known
     group: str = ""  # what it counts towards beyond its component: the role of weights, WINDOWED of a cache
 
     def within(self, group: str) -> "Line":

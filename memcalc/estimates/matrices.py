@@ -1,9 +1,8 @@
-"""Tensors on one rank as matrices: how many, outputs, inputs; and which of them are linear layers."""
+"""Tensors on one rank as matrices: how many, outputs, inputs."""
 
 from math import prod
 from typing import NamedTuple
 
-from memcalc.blocks import linears
 from memcalc.blocks.ledger import Shape, Weight
 from memcalc.blocks.linears import leaf
 from memcalc.estimates.placement import Held
@@ -17,11 +16,6 @@ class Matrices(NamedTuple):
     number: int
     outputs: int
     inputs: int
-
-
-def is_linear(held: Held) -> bool:
-    """Whether it is a matrix of a layer that libraries quantise."""
-    return held.layered and linears.is_linear(held.path, held.role, held.shape)
 
 
 def matrices(held: Held) -> Matrices:

@@ -46,7 +46,7 @@ class Term(NamedTuple):
         return self._replace(copies=copies)
 
 
-class Form(NamedTuple):
+class MomentForm(NamedTuple):
     """A moment before batch and length are known: the sum of its terms and lines."""
 
     name: str
@@ -57,7 +57,7 @@ class Form(NamedTuple):
     lines: tuple[Line, ...]  # gradients and communication
 
     @classmethod
-    def of(cls, name: str, terms: Iterable[Term], lines: Iterable[Line] = ()) -> "Form":
+    def of(cls, name: str, terms: Iterable[Term], lines: Iterable[Line] = ()) -> "MomentForm":
         terms = tuple(term for term in terms if term.copies and term.size != ZERO)
         lines = tuple(entry for entry in lines if entry.bytes and entry.place == "gpu")
         sums = {"gradients": 0, "communication": 0}
@@ -65,17 +65,17 @@ class Form(NamedTuple):
             sums[entry.component] += entry.bytes
         return cls(name, total(terms), **sums, terms=terms, lines=lines)
 
-    def beside(self, term: Term) -> "Form":
+    def beside(self, term: Term) -> "MomentForm":
         """The same with one more term."""
         activations = self.activations + term.size * term.copies
-        return Form(self.name, activations, self.gradients, self.communication, (*self.terms, term), self.lines)
+        return MomentForm(self.name, activations, self.gradients, self.communication, (*self.terms, term), self.lines)
 
     @property
     def constant(self) -> float:
         """Bytes whatever the batch and the length."""
         return self.activations.fixed + self.gradients + self.communication
 
-    def covers(self, other: "Form") -> bool:
+    def covers(self, other: "MomentForm") -> bool:
         """Never smaller than the other, whatever the batch and the length."""
         mine, theirs = self.activations, other.activations
         larger = mine.token >= theirs.token and mine.pair >= theirs.pair and mine.position >= theirs.position
@@ -90,22 +90,22 @@ def total(terms: Iterable[Term]) -> Size:
     return out
 
 
-def that_can_be_highest(forms: list[Form]) -> tuple[Form, ...]:
+def that_can_be_highest(forms: list[MomentForm]) -> tuple[MomentForm, ...]:
     """The moments that can be the highest at some batch and length."""
-    kept: list[Form] = []
+    kept: list[MomentForm] = []
     for form in sorted(forms, key=lambda f: (f.activations, f.constant), reverse=True):
         if not any(other.covers(form) for other in kept):
             kept.append(form)
-    alike: dict[tuple[float, float], list[Form]] = {}
+    alike: dict[tuple[float, float], list[MomentForm]] = {}
     for form in kept:
         alike.setdefault((form.activations.pair, form.activations.position), []).append(form)
     highest = {id(form) for some in alike.values() for form in _envelope(some)}
     return tuple(form for form in kept if id(form) in highest)
 
 
-def _envelope(forms: list[Form]) -> list[Form]:
+def _envelope(forms: list[MomentForm]) -> list[MomentForm]:
     """Of straight lines over the tokens, those that are the highest somewhere; none covers another."""
-    out: list[Form] = []
+    out: list[MomentForm] = []
     for form in sorted(forms, key=lambda f: f.activations.token):
         while len(out) > 1 and _below(out[-2], out[-1], form):
             out.pop()
@@ -113,7 +113,7 @@ def _envelope(forms: list[Form]) -> list[Form]:
     return out
 
 
-def _below(flat: Form, middle: Form, steep: Form) -> bool:
+def _below(flat: MomentForm, middle: MomentForm, steep: MomentForm) -> bool:
     """Whether the steep line has crossed the flat one before the middle one does."""
     rise = middle.activations.token - flat.activations.token, steep.activations.token - flat.activations.token
     fall = flat.constant - middle.constant, flat.constant - steep.constant

@@ -12,8 +12,8 @@ from memcalc.estimates.moments import Moment
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.sharding.strategy import REDUCING
 from memcalc.estimates.states import (
-    Group,
-    Setting,
+    ShardGroup,
+    StateSetting,
     around_layer,
     buckets,
     buffer_lines,
@@ -29,8 +29,8 @@ class Rank(NamedTuple):
     """One pipeline stage's rank: all that depends on neither batch nor length, but for facts of its profile."""
 
     stage: Stage
-    setting: Setting
-    groups: tuple[Group, ...]
+    setting: StateSetting
+    groups: tuple[ShardGroup, ...]
     lines: tuple[Line, ...]  # states, and the strategy's buffers, each at its largest
     sums: dict[str, dict[str, int]]
     steady: tuple[Line, ...]  # parameters and optimizer states on the GPU
@@ -42,7 +42,7 @@ class Rank(NamedTuple):
     approximation: str = ""
 
 
-def rank_of(architecture: Architecture, setting: Setting, stage: Stage) -> Rank:
+def rank_of(architecture: Architecture, setting: StateSetting, stage: Stage) -> Rank:
     """A rank with its step played; where a block cannot play yet, the textbook stands in."""
     groups = make_groups(setting, stage)
     setup = setup_of(architecture, setting, stage, groups)
@@ -67,7 +67,7 @@ def largest(played: Forms) -> tuple[Line, ...]:
     return tuple(found.values())
 
 
-def rank_of_count(setting: Setting, stage: Stage) -> Rank:
+def rank_of_count(setting: StateSetting, stage: Stage) -> Rank:
     """A rank of nothing but a parameter count."""
     groups = make_groups(setting, stage)
     elements = sum(group.elements for group in groups)
@@ -75,7 +75,7 @@ def rank_of_count(setting: Setting, stage: Stage) -> Rank:
     return _rank(setting, stage, groups, (*buckets(setting, groups), *gathered))
 
 
-def _rank(setting: Setting, stage: Stage, groups: list[Group], buffers: Iterable[Line]) -> Rank:
+def _rank(setting: StateSetting, stage: Stage, groups: list[ShardGroup], buffers: Iterable[Line]) -> Rank:
     lines = [entry for group in groups for entry in state_lines(setting, group)]
     lines += (*buffer_lines(setting, stage), *buffers)
     steady = tuple(entry for entry in lines if entry.place == "gpu" and entry.component in ("parameters", "optimizer_states"))

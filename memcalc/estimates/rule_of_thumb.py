@@ -13,14 +13,14 @@ COMMON_OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "lion", "muon", "sgd-mo
 TYPICAL_SHAPE = (4096, 4096)  # a matrix for optimizers whose states depend on the shape
 
 
-class Row(NamedTuple):
+class RuleOfThumb(NamedTuple):
     precision: str
     optimizer: str
     bytes: BytesPerParameter
     note: str
 
 
-def rows(precisions: Sequence[str] = (), optimizers: Sequence[str] = ()) -> list[Row]:
+def rows(precisions: Sequence[str] = (), optimizers: Sequence[str] = ()) -> list[RuleOfThumb]:
     """One row a combination; an InputError names what is not known."""
     for name in precisions:
         if name not in PRECISION_NAMES:
@@ -31,7 +31,7 @@ def rows(precisions: Sequence[str] = (), optimizers: Sequence[str] = ()) -> list
     return [_row(word, name) for word in (precisions or PRECISION_NAMES) for name in (optimizers or COMMON_OPTIMIZERS)]
 
 
-def _row(word: str, name: str) -> Row:
+def _row(word: str, name: str) -> RuleOfThumb:
     formats, row = precision(word), optimizer(name)
     sizes = {part: number_format(getattr(formats, part)).bytes_for(1) for part in ("weights", "gradients", "states", "compute")}
     elements = TYPICAL_SHAPE[0] * TYPICAL_SHAPE[1]
@@ -39,4 +39,6 @@ def _row(word: str, name: str) -> Row:
     master = number_format(formats.master).bytes_for(1) if formats.master else 0
     activations = activation_bytes_per_parameter(sizes["compute"])
     note = "" if row.elementwise else "states of a 4096 × 4096 matrix"
-    return Row(word, row.name, BytesPerParameter(sizes["weights"], sizes["gradients"], states, master, activations), note)
+    return RuleOfThumb(
+        word, row.name, BytesPerParameter(sizes["weights"], sizes["gradients"], states, master, activations), note
+    )

@@ -19,7 +19,7 @@ DEFAULT_MFU = 0.4  # between the 0.38 and 0.43 of Llama 3 405B: Llama Team 2024,
 MANY_EPOCHS = 4  # up to here repeated tokens are nearly as good as fresh ones: Muennighoff et al. 2023, abstract
 
 
-class Optimum(NamedTuple):
+class LawOptimum(NamedTuple):
     """What one law answers, and where that leaves the ground it was fitted on."""
 
     law: Law
@@ -38,7 +38,7 @@ class Judgement(NamedTuple):
     equivalent_flops: float | None  # the least compute that reaches the same loss
 
 
-class Served(NamedTuple):
+class LifetimeOptimum(NamedTuple):
     """A run that will serve tokens, and the one of the same loss that costs least with serving."""
 
     tokens: int
@@ -75,11 +75,11 @@ class Curves(NamedTuple):
 
 class ScalingAnswer(NamedTuple):
     flops: int | None  # the budget; None where it differs by law
-    optima: tuple[Optimum, ...]
-    chosen: Optimum
+    optima: tuple[LawOptimum, ...]
+    chosen: LawOptimum
     given: Point | None  # the model to judge
     judgements: tuple[Judgement, ...]
-    served: Served | None
+    served: LifetimeOptimum | None
     repetition: Repetition | None
     curves: Curves
     assumptions: tuple[str, ...]
@@ -144,7 +144,7 @@ def _check_size(parameters: int) -> None:
         raise SpecError(f"has {format_count(parameters)} parameters; between 1000 and 1e18 are accepted", "model")
 
 
-def _optimum(row: Law, flops: int | None, parameters: int | None, tokens: int | None) -> Optimum:
+def _optimum(row: Law, flops: int | None, parameters: int | None, tokens: int | None) -> LawOptimum:
     if flops is not None:
         point = row.form.at_flops(float(flops))
     elif parameters is not None:
@@ -152,7 +152,7 @@ def _optimum(row: Law, flops: int | None, parameters: int | None, tokens: int | 
     else:
         assert tokens is not None  # the question holds one of them
         point = row.form.at_tokens(float(tokens))
-    return Optimum(row, point, tuple(row.outside(point)))
+    return LawOptimum(row, point, tuple(row.outside(point)))
 
 
 def _given(row: Law, parameters: int | None, tokens: int | None) -> Point | None:
@@ -176,7 +176,7 @@ def _judge(row: Law, given: Point, flops: float) -> Judgement:
     return Judgement(row, enough, given.tokens / enough, loss, left, min(same, flops) if same is not None else None)
 
 
-def _serve(chosen: Optimum, given: Point | None, tokens: int | None) -> Served | None:
+def _serve(chosen: LawOptimum, given: Point | None, tokens: int | None) -> LifetimeOptimum | None:
     if tokens is None:
         return None
     form = chosen.law.form
@@ -184,7 +184,7 @@ def _serve(chosen: Optimum, given: Point | None, tokens: int | None) -> Served |
     assert isinstance(surface, Parametric)  # the question refuses others
     start = given or chosen.point
     best = inference_aware(surface, surface.loss(start.parameters, start.tokens), float(tokens))
-    return Served(tokens, start, lifetime_flops(start.parameters, start.tokens, tokens), best)
+    return LifetimeOptimum(tokens, start, lifetime_flops(start.parameters, start.tokens, tokens), best)
 
 
 def _repeat(unique: int, run: Point, flops: float) -> Repetition:
@@ -223,7 +223,7 @@ def _spaced(low: float, high: float) -> list[float]:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _assumptions(optima: Sequence[Optimum], served: Served | None) -> list[str]:
+def _assumptions(optima: Sequence[LawOptimum], served: LifetimeOptimum | None) -> list[str]:
     found = ["compute is 6 FLOP per parameter and token (attention scores left out)"]
     if any(entry.point.loss is not None for entry in optima):
         found.append("losses are nats per token of each law's own data: compare them under one law, not between two")
@@ -233,7 +233,7 @@ def _assumptions(optima: Sequence[Optimum], served: Served | None) -> list[str]:
     return found
 
 
-def _extrapolations(optima: Sequence[Optimum]) -> list[str]:
+def _extrapolations(optima: Sequence[LawOptimum]) -> list[str]:
     return [f"{entry.law.name} extrapolates: {', '.join(entry.outside)}" for entry in optima if entry.outside]
 
 

@@ -43,7 +43,7 @@ class Pattern(NamedTuple):
 NOTHING = Pattern()
 
 
-class Mark(NamedTuple):
+class LayerMark(NamedTuple):
     """What tells apart kinds of layers: equal blocks may still keep different tensors for the backward."""
 
     layer: int  # index into `layers`
@@ -58,7 +58,7 @@ class Sequence(NamedTuple):
     layers: tuple[Layer, ...] = ()
     runs: tuple[tuple[int, int], ...] = ()  # index into `layers`, how many follow each other
     sizes: tuple[int, ...] = ()  # elements of each of `layers`, as placed
-    marks: tuple[Mark, ...] = ()  # one for each kind
+    marks: tuple[LayerMark, ...] = ()  # one for each kind
     counts: Vector = ()
     places: tuple[tuple[Vector, ...], ...] = ()
 
@@ -84,11 +84,11 @@ class Sequence(NamedTuple):
 
         Costs as much as there are runs of equal layers, not as there are layers.
         """
-        totals: dict[Mark, int] = {}
-        seen: dict[Mark, list[dict[Mark, int]]] = {}
+        totals: dict[LayerMark, int] = {}
+        seen: dict[LayerMark, list[dict[LayerMark, int]]] = {}
         start = 0
         for layer, count, fed in self._pieces(input_grad):
-            end, pair = start + count, [Mark(layer, again, fed) for again in (False, True)]
+            end, pair = start + count, [LayerMark(layer, again, fed) for again in (False, True)]
             for position in pattern.corners(start, end):
                 mark = pair[pattern.at(position)]
                 seen.setdefault(mark, []).append(_plus(totals, pair, pattern, start, position))
@@ -108,7 +108,9 @@ class Sequence(NamedTuple):
                 yield layer, count - alone, True
 
 
-def _plus(totals: dict[Mark, int], pair: Iterable[Mark], pattern: Pattern, start: int, end: int) -> dict[Mark, int]:
+def _plus(
+    totals: dict[LayerMark, int], pair: Iterable[LayerMark], pattern: Pattern, start: int, end: int
+) -> dict[LayerMark, int]:
     """Layers of every kind once those from start to end are counted too; `pair`: what is kept of them, what recomputed."""
     again = pattern.before(end) - pattern.before(start)
     more = zip(pair, (end - start - again, again), strict=True)

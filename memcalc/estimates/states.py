@@ -6,18 +6,18 @@ from typing import NamedTuple
 from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.adapters import adapters, embeddings, quantised
-from memcalc.estimates.lines import Line, Part, line
+from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.estimates.sharding import Around, Places, Strategy, strategy_of
 from memcalc.formulas import model_states
-from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, state_bytes
+from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, paged_bytes, state_bytes
 from memcalc.formulas.precision import Precision, precision
 from memcalc.specs.training import Training
 
 ALWAYS, STEP = "always", "optimizer step"  # when lines live
 
 
-class Group(NamedTuple):
+class ShardGroup(NamedTuple):
     """Tensors that shard over the same ranks: the dense ones, or the routed experts."""
 
     name: str
@@ -32,7 +32,7 @@ class Group(NamedTuple):
         return sum(part.elements() for part in (self.frozen, self.quantised, self.trained) if part)
 
 
-class Setting(NamedTuple):
+class StateSetting(NamedTuple):
     """What the formulas below read of a run, looked up once."""
 
     run: Training
@@ -45,10 +45,10 @@ class Setting(NamedTuple):
     compute: int
 
 
-def make_setting(run: Training) -> Setting:
+def make_setting(run: Training) -> StateSetting:
     strategy = strategy_of(run.parallelism)
     formats = precision(run.precision, fsdp=strategy.fp32_shards)
-    return Setting(run, strategy, strategy.places(run), **_itemsizes(run, formats), compute=formats.bytes_of("compute"))
+    return StateSetting(run, strategy, strategy.places(run), **_itemsizes(run, formats), compute=formats.bytes_of("compute"))
 
 
 def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
@@ -62,7 +62,7 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     return {"weights": each, "gradients": each, "master": 0, "states": each}
 
 
-def make_groups(setting: Setting, stage: Stage) -> list[Group]:
+def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
     """Dense and routed tensors apart, each split into frozen, quantised and trained ones."""
     run = setting.run
     dense_shards, routed_shards = setting.strategy.ranks(run.parallelism)
@@ -72,11 +72,11 @@ def make_groups(setting: Setting, stage: Stage) -> list[Group]:
             continue
         if not run.adapts:
             trained, frozen = _apart(held, "embeddings" in run.freeze)
-            out.append(Group(name, shards, frozen, None, trained))
+            out.append(ShardGroup(name, shards, frozen, None, trained))
             continue
         low, rest = quantised(held) if run.method_row.quantised else (None, held)
         trained = adapters(held, run.lora_targets, run.lora_rank, run.method_row.magnitude) if name == "dense" else None
-        out.append(Group(name, shards, rest, low, trained))
+        out.append(ShardGroup(name, shards, rest, low, trained))
     return out
 
 
@@ -89,22 +89,22 @@ def _apart(held: Tensors, embeddings_frozen: bool) -> tuple[Tensors | None, Tens
     return rest, Tensors(never.held + tables.held) if never and tables else never or tables
 
 
-def around_layer(setting: Setting, groups: Sequence[Group]) -> Around:
+def around_layer(setting: StateSetting, groups: Sequence[ShardGroup]) -> Around:
     """What is gathered and reduced around each layer of a rank."""
     return setting.strategy.around_layer(setting.run, most_shards(groups), setting.compute, setting.gradients)
 
 
-def buckets(setting: Setting, groups: Sequence[Group]) -> tuple[Line, ...]:
+def buckets(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
     """The strategy's buffers that stand as long as the run does."""
     trained = sum(group.trained.elements() for group in groups if group.trained)
     return setting.strategy.buckets(setting.run, most_shards(groups), trained, setting.gradients)
 
 
-def most_shards(groups: Sequence[Group]) -> int:
+def most_shards(groups: Sequence[ShardGroup]) -> int:
     return max((group.shards for group in groups), default=1)
 
 
-def state_lines(setting: Setting, group: Group) -> list[Line]:
+def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
     """Parameters, gradients, master weights and optimizer states of one group, as the strategy cuts them."""
     cut_parameters, cut_gradients, cut_states = setting.strategy.cutters
     at, out = setting.places, []
@@ -128,11 +128,11 @@ def state_lines(setting: Setting, group: Group) -> list[Line]:
             name = f"{group.name}/{setting.run.optimizer}"
             out.append(cut.line("optimizer_states", name, ALWAYS, at.optimizer, int(rate)))
         else:
-            out.append(_shaped_states(setting, group))
+            out += _shaped_states(setting, group)
     return [entry for entry in out if entry.bytes]
 
 
-def buffer_lines(setting: Setting, stage: Stage) -> Iterator[Line]:
+def buffer_lines(setting: StateSetting, stage: Stage) -> Iterator[Line]:
     """Constants beside the parameters, where the library's own modules run (engines that PyTorch traces)."""
     if not setting.run.engine_row.traced:
         return
@@ -143,7 +143,7 @@ def buffer_lines(setting: Setting, stage: Stage) -> Iterator[Line]:
         yield line("parameters", "buffers", ALWAYS, model_states.whole_bytes, elements=elements, bytes_each=bytes_each)
 
 
-def _quantised_parameters(setting: Setting, group: Group) -> Line:
+def _quantised_parameters(setting: StateSetting, group: ShardGroup) -> Line:
     assert group.quantised
     low = number_format(setting.run.base_format)
     elements = group.quantised.elements("flat", group.shards if setting.strategy.cuts_parameters else 1)
@@ -151,32 +151,40 @@ def _quantised_parameters(setting: Setting, group: Group) -> Line:
                 elements=elements, block=low.block_size, bytes_per_block=low.block_bytes)  # fmt: skip
 
 
-def _shaped_states(setting: Setting, group: Group) -> Line:
-    """Optimizer states that depend on the shapes of tensors."""
+def _shaped_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
+    """Optimizer states that depend on the shapes of tensors; paged ones are a line of their own, in host memory."""
     assert group.trained
-    sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states)
-    made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}", ALWAYS, model_states.shaped_state_bytes,
-                setting.places.optimizer, state_bytes=sum(part.bytes * part.copies for part in sizes),
-                tensors=sum(part.copies for part in sizes))  # fmt: skip
-    return made._replace(parts=sizes)
+    at = setting.places.optimizer
+    for paged, suffix, place in ((False, "", at), (True, "/paged", "host" if at == "gpu" else at)):
+        sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states, paged)
+        made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}{suffix}", ALWAYS,
+                    model_states.shaped_state_bytes, place, state_bytes=sum(part.bytes * part.copies for part in sizes),
+                    tensors=sum(part.copies for part in sizes))  # fmt: skip
+        yield made._replace(parts=sizes)
 
 
 @cached(1024)
 def _rate(name: str, bytes_each: int) -> float | None:
-    return elementwise_bytes_per_parameter(optimizer(name), bytes_each)
+    """Bytes per parameter where the tensors' sizes do not matter: they decide what is paged."""
+    row = optimizer(name)
+    return None if row.paged else elementwise_bytes_per_parameter(row, bytes_each)
 
 
 @cached(4096)
-def _state_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[Part, ...]:
-    """The states of each tensor, as a rank's optimizer sees it."""
-    row = optimizer(name)
-    return tuple(
-        Part(f"{role} {list(shape)}", (), 0, state_bytes(row, shape, parameter_bytes=bytes_each, role=role), copies)
-        for shape, role, copies in strategy.state_shapes(held, shards)
-    )
+def _state_sizes(
+    held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int, paged: bool
+) -> tuple[LineTensor, ...]:
+    """The states of each tensor, as a rank's optimizer sees it: those in paged memory, or all others."""
+    row, out = optimizer(name), []
+    for shape, role, copies in strategy.state_shapes(held, shards):
+        size = paged_bytes(row, shape, parameter_bytes=bytes_each)
+        if not paged:
+            size = state_bytes(row, shape, parameter_bytes=bytes_each, role=role) - size
+        out.append(LineTensor(f"{role} {list(shape)}", (), 0, size, copies))
+    return tuple(part for part in out if part.bytes)
 
 
-def optimizer_lines(setting: Setting, groups: Sequence[Group]) -> tuple[Line, ...]:
+def optimizer_lines(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
     """What the optimizer's implementation allocates while it updates: nothing where it is fused."""
     strategy, run = setting.strategy, setting.run
     trained = [(group.trained, group.shards) for group in groups if group.trained]

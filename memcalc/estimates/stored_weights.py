@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from memcalc.blocks.architecture import Architecture, Quantization
-from memcalc.blocks.linears import leaf
+from memcalc.blocks.linears import is_linear, leaf
 from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates.layer_spans import layer_spans, spans_of
 from memcalc.estimates.lines import Line, line
-from memcalc.estimates.matrices import Matrices, is_linear, matrices
+from memcalc.estimates.matrices import Matrices, matrices
 from memcalc.estimates.placement import Held, Stage, main_parts
 from memcalc.formulas import model_states
 from memcalc.formulas import stored_weights as formulas
@@ -44,14 +44,6 @@ def stored_weights(
             else:
                 tally.scheme(held, held.copies, stored)
     return tally.lines()
-
-
-def weight_bytes(
-    stage: Stage, architecture: Architecture, weights: str, *, engine: str = "", host_embedding: bool = False
-) -> int:
-    """Bytes of one rank's weights on its GPU."""
-    lines = stored_weights(stage, architecture, weights, engine=engine, host_embedding=host_embedding)
-    return sum(entry.bytes for entry in lines if entry.place == "gpu")
 
 
 def weight_assumptions(architecture: Architecture, weights: str, *, engine: str = "") -> Iterator[str]:
@@ -170,7 +162,7 @@ def _reached(held: Held, scheme: Scheme, architecture: Architecture, experts_onl
     """Whether a scheme quantises these tensors."""
     if scheme.reach == "everywhere" and held.role == "projector":
         return len(held.shape) == 2
-    if not is_linear(held) or (experts_only and not held.routed):
+    if not (held.layered and is_linear(held.path, held.role, held.shape)) or (experts_only and not held.routed):
         return False
     return scheme.reach == "everywhere" or held.path.partition("/")[0] in _main_names(architecture)
 

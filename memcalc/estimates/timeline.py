@@ -16,7 +16,7 @@ from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, sum_of, term_of
 from memcalc.estimates.lines import Line
-from memcalc.estimates.moments import Form, Term, that_can_be_highest
+from memcalc.estimates.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.sharding import Around
 
 
@@ -24,8 +24,8 @@ class Forms(NamedTuple):
     """All moments of a step as forms."""
 
     host: Size  # activations that wait in host memory
-    moments: tuple[Form, ...]  # "after forward" first
-    candidates: tuple[Form, ...]  # those that could be the peak at some batch and length
+    moments: tuple[MomentForm, ...]  # "after forward" first
+    candidates: tuple[MomentForm, ...]  # those that could be the peak at some batch and length
 
 
 @cached(1024)
@@ -80,26 +80,26 @@ class _Step:
         if self.around.gathers or self.around.keeps:
             yield self.around.gathered(self.root, flying)
 
-    def forward(self) -> Iterator[Form]:
+    def forward(self) -> Iterator[MomentForm]:
         """The end of the forward, and the loss."""
         setup, exit_ = self.setup, self.exit
         layers = self.kept(self.sequence.counts)
         saved = (*layers, Term("", exit_.saved_bytes, 1, partial(saved_by, exit_))) if exit_ else layers
         # what ZeRO 3 and FSDP gather for the head is gone, or not counted yet, when the forward is over
-        yield Form.of("after forward", saved, self.standing() if self.around.keeps else setup.buckets)
+        yield MomentForm.of("after forward", saved, self.standing() if self.around.keeps else setup.buckets)
         if not exit_:
             return
         flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
         around = tuple(self.standing(flying))
         casts = cast_cache(setup) if setup.profile.formats.autocast else 0
         held = (Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts)))
-        yield Form.of("loss", (*saved, *held), around)
-        base = Form.of("gradient of the loss", layers, around)
+        yield MomentForm.of("loss", (*saved, *held), around)
+        base = MomentForm.of("gradient of the loss", layers, around)
         for which, peak in enumerate(exit_.peaks):
             tensors = partial(alive_in_exit, setup.stage.exit, setup.profile, setup.hidden, which, keep_gradients=self.keep)
             yield base.beside(Term("head in its backward/", peak, 1, tensors))
 
-    def layers(self) -> Iterator[Form]:
+    def layers(self) -> Iterator[MomentForm]:
         """The first and the last layer of each kind; the backward runs from the last to the first."""
         sequence = self.sequence
         for index, name, before in self._places():
@@ -107,13 +107,13 @@ class _Step:
             after = tuple(n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True)))
             kept = self.kept(before, after, kind.own)
             lines = (*self.done(after), *self.setup.buckets, *self._traffic(index, before, after))
-            base = Form.of(f"backward of the {name} layer", kept, lines)
+            base = MomentForm.of(f"backward of the {name} layer", kept, lines)
             forward = kind.passing if sequence.marks[index].recomputed else ()
             for peak in (*kind.peaks, *forward):
                 yield base.beside(peak)
             for peak in kind.passing if name == "last" else ():
                 around = (entry for entry in lines if entry.component == "communication")
-                yield Form.of("attention of the last layer", (*kept, peak), around)
+                yield MomentForm.of("attention of the last layer", (*kept, peak), around)
 
     def done(self, after: tuple[int, ...]) -> Iterator[Line]:
         """Gradients of the head and of so many layers of each kind; where gradients stand throughout, these are counted."""
@@ -144,7 +144,7 @@ class _Step:
                 yield index, "second", places[1]
                 yield index, "second-last", places[-2]
 
-    def embedding(self) -> Iterator[Form]:
+    def embedding(self) -> Iterator[MomentForm]:
         """The embedding's dense gradient: the last thing the backward makes."""
         setup, entry, name = self.setup, self.entry, "gradient of the embedding"
         if not entry or not setup.input_grad:
@@ -154,14 +154,14 @@ class _Step:
         if self.around.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
             whole = self.head + (0 if tied else int(entry.gradients))
             root = Around().gradients("embedding and head", whole, 1)
-            yield Form.of(name, (self.shared,), (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            yield MomentForm.of(name, (self.shared,), (*layers, root, *setup.buckets, self.around.reducing(whole)))
             return
         lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
         for which, peak in enumerate(entry.peaks):
             tensors = partial(alive_in_entry, setup.stage.entry, setup.profile, which, keep_gradients=self.keep)
-            yield Form.of(name, (self.shared, Term("embedding in its backward/", peak, 1, tensors)), lines)
+            yield MomentForm.of(name, (self.shared, Term("embedding in its backward/", peak, 1, tensors)), lines)
         if tied:  # the input gradient has gone; both gradients of the matrix are there, and their sum
             both = Size(fixed=entry.gradients), Size(fixed=tied)
             parts = (Tensor("gradients", both[0]), Tensor("gradient of the tied matrix, summed", both[1]))
             term = Term("embedding in its backward/", both[0] + both[1], 1, lambda: parts)
-            yield Form.of(name, (self.shared, term), lines)
+            yield MomentForm.of(name, (self.shared, term), lines)

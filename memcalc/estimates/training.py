@@ -18,6 +18,7 @@ from memcalc.estimates.placement import Held, Stage, all_stages, stages
 from memcalc.estimates.rank_key import RankKey
 from memcalc.estimates.ranks import Rank, evaluated, rank_of, rank_of_count
 from memcalc.estimates.states import make_setting
+from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
 from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
@@ -25,6 +26,11 @@ from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, mea
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
+
+PAGED = (
+    f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
+    "stay on the GPU while it has room, where nvidia-smi shows them and PyTorch's count does not"
+)
 
 
 class Alive(NamedTuple):
@@ -204,6 +210,12 @@ class TrainingEstimate:
         return sum(group.trained.elements() for group in self.rank.groups if group.trained)
 
     @property
+    def _pages(self) -> bool:
+        """Whether optimizer states are in unified memory: none are where they are offloaded, or where all tensors are small."""
+        paged = optimizer(self.run.optimizer).paged and self.rank.setting.places.optimizer == "gpu"
+        return paged and self.rank.sums["host"]["optimizer_states"] > 0
+
+    @property
     def _ranks_on_node(self) -> int:
         return min(self.run.parallelism.gpus, self.run.parallelism.gpus_per_node)
 
@@ -227,6 +239,8 @@ class TrainingEstimate:
         if run.method_row.quantised:
             double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
             out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")
+        if self._pages:
+            out.append(PAGED)
         if run.adapts and run.engine_row.peft:
             out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
         elif run.adapts:

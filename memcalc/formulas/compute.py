@@ -76,15 +76,6 @@ def narayanan_flops(sequences: float, seq_len: int, layers: int, hidden: int, vo
     return 96 * sequences * seq_len * layers * hidden**2 * (1 + seq_len / (6 * hidden) + vocabulary / (16 * layers * hidden))
 
 
-@formula("korthikanti-2022", "appendix A", ESTIMATE)
-def korthikanti_flops(sequences: float, seq_len: int, layers: int, hidden: int, vocabulary: int) -> float:
-    """Model FLOPs of the same, without recomputation: 72 B s l h² (1 + s / 6h + V / 12lh).
-
-    sequences B, each of seq_len s [count]. Returns [FLOP].
-    """
-    return 72 * sequences * seq_len * layers * hidden**2 * (1 + seq_len / (6 * hidden) + vocabulary / (12 * layers * hidden))
-
-
 @formula("hoffmann-2022", "appendix F, as written: embedding and logits as matrix products, softmax too", ESTIMATE)
 def hoffmann_flops(
     sequences: float, seq_len: int, layers: int, hidden: int, heads: int, head_dim: int, feed_forward: int, vocabulary: int
@@ -118,15 +109,6 @@ def block_flops(per_token: float, tokens: float, per_pair: float, pairs: float, 
     per_token, per_pair [FLOP]; tokens, pairs of queries and keys [count]. Returns [FLOP].
     """
     return (per_token * tokens + per_pair * pairs) * layers
-
-
-@formula("kaplan-2020", "section 2.1: forward", ESTIMATE)
-def forward_flops_per_token(parameters: float) -> float:
-    """One token through the model, 2 N: prefill or decode where only the parameters are known.
-
-    parameters [count]. Returns [FLOP].
-    """
-    return 2 * parameters
 
 
 @formula("amodei-2018", "a petaFLOP/s-day is 1e15 FLOP/s for a day")

@@ -57,4 +57,3 @@ class ZeroDefaults(NamedTuple):
 
 
 DEEPSPEED = ZeroDefaults()
-FSDP_LAYERS_IN_FLIGHT = 2  # the layer in use and the next, gathered ahead (fully_shard's implicit prefetch)

@@ -38,7 +38,7 @@ class Point(NamedTuple):
         return self.tokens / (self.active or self.parameters)
 
 
-class Form(Protocol):
+class LawForm(Protocol):
     """What every form of a law answers."""
 
     def at_flops(self, flops: float) -> Point: ...

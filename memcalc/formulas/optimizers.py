@@ -39,7 +39,7 @@ class Optimizer(NamedTuple):
     scope: str = "all tensors"  # a key of SCOPES
     otherwise: tuple[State, ...] = ()
     elementwise: bool = True  # a value's update needs no other value (but its block's scale): flat shards are enough
-    paged: bool = False  # states may be evicted to host memory: see paged_bytes
+    paged: bool = False  # large states live in unified memory: see paged_bytes
 
 
 # Bytes of one element; "parameter" is not here, it follows the weight.
@@ -98,7 +98,7 @@ def state_bytes(
     rank: int | None = None,
     fused: bool = False,
 ) -> int:
-    """Bytes on the device of all states of one tensor, exactly.
+    """Bytes of all states of one tensor, exactly, but for those that stay on the host; paged_bytes is a part of them.
 
     sum over states of rule(shape) × bytes of the format
 
@@ -125,7 +125,7 @@ def elementwise_bytes_per_parameter(opt: Optimizer, parameter_bytes: int) -> flo
     sum over states of elements per parameter × bytes of the format
 
     parameter_bytes [B]. Returns B per parameter: exact where all states are full; where they are quantised, that of a
-    large tensor (small ones keep unquantised states). What every tensor has once is apart, in bytes_per_tensor.
+    large tensor (small ones keep unquantised states), without what every tensor has once (counters, lookup tables).
 
     >>> elementwise_bytes_per_parameter(optimizer("adamw-8bit"), 2)
     2.03125
@@ -143,25 +143,11 @@ def elementwise_bytes_per_parameter(opt: Optimizer, parameter_bytes: int) -> flo
     return total
 
 
-def bytes_per_tensor(opt: Optimizer, parameter_bytes: int, *, fused: bool = False) -> int:
-    """Bytes on the device that each tensor in scope adds once, whatever its size: scalars and lookup tables.
-
-    parameters × elementwise_bytes_per_parameter + tensors × bytes_per_tensor = the states of a whole model
-
-    parameter_bytes [B], fused as in state_bytes. Returns B per tensor.
-
-    >>> bytes_per_tensor(optimizer("adamw"), 4), bytes_per_tensor(optimizer("adamw"), 4, fused=True)
-    (0, 4)
-    """
-    once = tuple(state for state in opt.states if state.rule in PER_TENSOR)
-    return state_bytes(opt._replace(states=once, scope="all tensors"), (), parameter_bytes=parameter_bytes, fused=fused)
-
-
 def paged_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int) -> int:
-    """The part of state_bytes in CUDA managed memory, which the driver moves to the host and back as needed.
+    """The part of state_bytes in CUDA unified memory, which the driver moves between host and device as needed.
 
     The states themselves if the tensor has 100 000 values or more; their blockwise scales stay on the device.
-    torch.cuda.memory_allocated does not count managed memory.
+    PyTorch's allocator does not count it; nvidia-smi shows the pages that are on the device.
     Returns bytes [B]. Source: bitsandbytes 0.50 optim/optimizer.py, get_state_buffer.
 
     >>> paged_bytes(optimizer("paged-adamw-8bit"), (4096, 4096), parameter_bytes=2) == 2 * 4096 * 4096
@@ -271,7 +257,6 @@ RULES: dict[str, Callable[[Shape, int, int], int]] = {
 }
 
 RANKED = frozenset({"low-rank", "projector", "svd-low-rank", "svd-projector"})  # rules whose size is a rank
-PER_TENSOR = frozenset({"scalar", "table"})  # rules whose elements do not grow with the tensor
 
 # Elements per parameter of the rules that do not look at the shape.
 DENSITIES: dict[str, Callable[[int], float]] = {

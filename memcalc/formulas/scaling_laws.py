@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from memcalc.errors import InputError, Unsupported, nearest
 from memcalc.formulas.granular_experts import GranularExperts
-from memcalc.formulas.law_forms import Form, Parametric, Point, PowerLaw, SeparateFits, Tabulated
+from memcalc.formulas.law_forms import LawForm, Parametric, Point, PowerLaw, SeparateFits, Tabulated
 from memcalc.formulas.repeated_data import Repeated
 from memcalc.units import format_count
 
@@ -22,7 +22,7 @@ class Law:
 
     name: str
     title: str
-    form: Form
+    form: LawForm
     source: str
     place: str  # table or equation in the source
     tested: dict[str, Bounds]  # "parameters", "tokens", "flops" → lowest and highest

@@ -30,7 +30,7 @@ from memcalc.readers.weights import (
     shard_names,
 )
 from memcalc.readers.weights.model import WeightFiles, joined
-from memcalc.readers.weights.source import Source
+from memcalc.readers.weights.source import OpenFile
 
 TIMEOUT = 10.0  # seconds without a byte
 MOST_SECONDS = 300.0  # for everything
@@ -63,10 +63,10 @@ class Repository:
         return decoded(self._get(self._url(name), limit, name), f"{self.place}/{name}", limit)
 
     @contextmanager
-    def opened(self, name: str) -> Iterator[Source]:
+    def opened(self, name: str) -> Iterator[OpenFile]:
         """A weight file whose bytes are fetched as they are read."""
         raw = cast(io.RawIOBase, _Remote(self, name))
-        yield Source(cast(BinaryIO, io.BufferedReader(raw, BUFFER)), self.sizes[name], f"{self.place}/{name}")
+        yield OpenFile(cast(BinaryIO, io.BufferedReader(raw, BUFFER)), self.sizes[name], f"{self.place}/{name}")
 
     def range(self, name: str, start: int, length: int) -> bytes:
         wanted = {"Range": f"bytes={start}-{start + length - 1}"}

@@ -17,7 +17,7 @@ BLANK, LAST = 0x2800, 0x28FF
 Line = Sequence[tuple[float, float]]
 
 
-class Mark(NamedTuple):
+class PlotMark(NamedTuple):
     """A letter at a point."""
 
     letter: str
@@ -25,10 +25,10 @@ class Mark(NamedTuple):
     y: float
 
 
-def plot(title: str, line: Line, marks: Sequence[Mark], *, y_text: Callable[[float], str] = "{:.3f}".format) -> str:
+def plot(title: str, line: Line, marks: Sequence[PlotMark], *, y_text: Callable[[float], str] = "{:.3f}".format) -> str:
     """A line over a logarithmic horizontal axis, its marks on top; * where two marks meet.
 
-    >>> print(plot("a line", [(1.0, 0.0), (100.0, 1.0)], [Mark("O", 10.0, 0.5)]).splitlines()[0])
+    >>> print(plot("a line", [(1.0, 0.0), (100.0, 1.0)], [PlotMark("O", 10.0, 0.5)]).splitlines()[0])
     a line
     """
     left, right = log10(line[0][0]), log10(line[-1][0])

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from memcalc.dtypes import number_format
-from memcalc.estimates.rule_of_thumb import Row
+from memcalc.estimates.rule_of_thumb import RuleOfThumb
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.sources import SOURCES
 
 STORED = ("fp32", "fp16", "bf16", "fp8-e4m3", "int8", "int4", "nf4-dq")
 
 
-def report(rows: Sequence[Row], params: int) -> Report:
+def report(rows: Sequence[RuleOfThumb], params: int) -> Report:
     stored = [(name, number_format(name).bytes_for(params)) for name in STORED]
     document = {
         "schema": SCHEMA,

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from memcalc.estimates.scaling import Judgement, Optimum, ScalingAnswer
+from memcalc.estimates.scaling import Judgement, LawOptimum, ScalingAnswer
 from memcalc.formulas.law_forms import Point
-from memcalc.report.plot import Mark, plot
+from memcalc.report.plot import PlotMark, plot
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.sources import SOURCES
 from memcalc.specs.scaling import ScalingQuestion
@@ -90,7 +90,7 @@ def _cited(found: ScalingAnswer) -> dict[str, None]:
     return dict.fromkeys(["kaplan-2020", *keys])  # C = 6ND
 
 
-def _point_document(entry: Optimum) -> dict[str, Any]:
+def _point_document(entry: LawOptimum) -> dict[str, Any]:
     point = entry.point
     out: dict[str, Any] = {
         "law": entry.law.name,
@@ -105,7 +105,7 @@ def _point_document(entry: Optimum) -> dict[str, Any]:
     return out
 
 
-def _law_document(entry: Optimum) -> dict[str, Any]:
+def _law_document(entry: LawOptimum) -> dict[str, Any]:
     law = entry.law
     return _point_document(entry) | {
         "title": law.title,
@@ -162,7 +162,7 @@ def _optima_table(found: ScalingAnswer) -> Table:
     return Table(f"Compute-optimal, by law{beyond}", columns, rows, frozenset({found.optima.index(found.chosen)}))
 
 
-def _range(entry: Optimum) -> str:
+def _range(entry: LawOptimum) -> str:
     """Published ranges of the exponents alone; the constants' are in the JSON."""
     ranges = entry.law.ranges or {}
     shown = {"exponent of parameters": "a", "alpha": "alpha", "beta": "beta"}
@@ -261,12 +261,12 @@ def _pictures(found: ScalingAnswer) -> tuple[str, str]:
     curves = found.curves
     best, given, law = curves.optimum, curves.given, curves.law.name
     budget = format_flops(found.flops if found.flops is not None else best.flops)
-    iso_marks = [Mark("O", best.parameters, best.loss or 0.0)]
-    compute_marks = [Mark("O", best.flops, best.loss or 0.0)]
+    iso_marks = [PlotMark("O", best.parameters, best.loss or 0.0)]
+    compute_marks = [PlotMark("O", best.flops, best.loss or 0.0)]
     legend = f"O optimum ({format_count(best.parameters)} parameters, {format_count(best.tokens)} tokens)"
     if given:
-        iso_marks.append(Mark("X", given.parameters, given.loss or 0.0))
-        compute_marks.append(Mark("X", given.flops, given.loss or 0.0))
+        iso_marks.append(PlotMark("X", given.parameters, given.loss or 0.0))
+        compute_marks.append(PlotMark("X", given.flops, given.loss or 0.0))
         legend += "   X the model given (* both)"
     iso = plot(f"Loss against parameters at {budget} ({law})", curves.iso_flop, iso_marks)
     compute = plot(f"Loss of the optimum against FLOP ({law})", curves.frontier, compute_marks)

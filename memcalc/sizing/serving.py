@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
-from memcalc.estimates.serving import Efficiency, ServingEstimate, Speed, estimate, speed
+from memcalc.estimates.serving import ServingEstimate, Speed, estimate, speed
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.settings import Need, check_needs, settled
@@ -33,7 +33,7 @@ class SizedServing(Answer, ServingEstimate):
     model: Model
     gpu: Accelerator | None
     files: StoredTensors | None
-    efficiency: Efficiency
+    efficiency: dict[str, float]  # those of EFFICIENCY that were given
 
     @property
     def headroom(self) -> int | None:
@@ -44,7 +44,7 @@ class SizedServing(Answer, ServingEstimate):
         """How fast prefill and decode can be; None where no accelerator was named."""
         if self.gpu is None:
             return None
-        return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.efficiency, self.files)
+        return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
 
     def report(self) -> "Report":
         from memcalc.report.serving import report
@@ -72,18 +72,18 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
-    shares = Efficiency(*(settings.pop(name, None) for name in EFFICIENCY))
+    shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
     architecture, files = _served(found, "MODEL"), stored_tensors(found)
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
     spec = serving_run(architecture, run, files, guesses=small is not None, **settings)
     device = as_accelerator(gpu, presets)
-    if device is None and any(share is not None for share in shares):
+    if device is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (device.architecture, device.allocatable) if device else ("", 0)
     out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
     out.model, out.gpu, out.files, out.efficiency = found, device, files, shares
-    if any(share is not None for share in shares):
+    if shares:
         _ = out.speed  # refuses what is no share
     return out
 

@@ -60,4 +60,4 @@ def test_the_papers_formula(name, traits, paper, statistics):
 
 
 def test_full_recomputation_keeps_the_input():
-    assert play(BLOCK, Profile(), H).input_bytes.at(TOKENS, PAIRS) == 2 * SBH
+    assert play(BLOCK, Profile(), H).input.bytes.at(TOKENS, PAIRS) == 2 * SBH

@@ -85,7 +85,7 @@ def moments(row: Traced) -> Moments:
         return size.at(row.batch * row.seq, row.batch * row.seq**2)
 
     full = row.checkpointing == "full"
-    kept = [at(layers[kind].input_bytes if full else layers[kind].saved_bytes) for kind in kinds]
+    kept = [at(layers[kind].input.bytes if full else layers[kind].saved_bytes) for kind in kinds]
     each = profile.formats.weights
     sizes = [layer.parameters * each for layer in part.stacks[0].layers]
     head = sum(weight.parameters for weight in named_weights(part.exit)) * each

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcalc.blocks.architecture import Architecture, Layer
-from memcalc.estimates.sequence import Mark, Pattern, Sequence
+from memcalc.estimates.sequence import LayerMark, Pattern, Sequence
 from memcalc.estimates.training import TrainingEstimate, estimate
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
@@ -43,7 +43,7 @@ def test_places(runs: list[tuple[int, int]], pattern: Pattern, input_grad: bool)
         for position in range(len(each))
     ]
     index = {layer: number for number, layer in enumerate(sequence.layers)}
-    marks = [Mark(index[LAYERS[kind]], again[i], input_grad or i > 0) for i, kind in enumerate(each)]
+    marks = [LayerMark(index[LAYERS[kind]], again[i], input_grad or i > 0) for i, kind in enumerate(each)]
     before = [tuple(marks[:i].count(mark) for mark in marked.marks) for i in range(len(marks))]
     assert set(marked.marks) == set(marks)
     for mark, count, places in zip(marked.marks, marked.counts, marked.places, strict=True):

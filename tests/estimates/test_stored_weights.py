@@ -8,8 +8,8 @@ import pytest
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import Unsupported
 from memcalc.estimates.layer_spans import layer_spans
-from memcalc.estimates.placement import all_stages, stages
-from memcalc.estimates.stored_weights import stored_weights, weight_assumptions, weight_bytes
+from memcalc.estimates.placement import Stage, all_stages, stages
+from memcalc.estimates.stored_weights import stored_weights, weight_assumptions
 from memcalc.formulas.formula import expression
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_config_values, read_model
@@ -23,6 +23,10 @@ def preset(name: str) -> Architecture:
     found = read_model(name).architecture
     assert found is not None
     return found
+
+
+def weight_bytes(stage: Stage, model: Architecture, word: str, **settings: Any) -> int:
+    return sum(line.bytes for line in stored_weights(stage, model, word, **settings) if line.place == "gpu")
 
 
 def whole(model: Architecture, word: str, **settings: Any) -> int:

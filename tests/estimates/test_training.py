@@ -330,6 +330,36 @@ def test_a_node_holds_what_its_ranks_offload(gpus: int, node: int, ranks: int) -
     assert found.host_per_node == ranks * 12 * 16 * GB // gpus, f"{found.host_per_node / GB} GB for {ranks} ranks"
 
 
+# paged optimizer, the same in plain memory, bytes of a value's states in unified memory
+PAGED = (("paged-adamw-8bit", "adamw-8bit", 2), ("paged-lion-8bit", "lion-8bit", 1))
+
+
+@pytest.mark.parametrize(("paged", "plain", "each"), PAGED)
+def test_large_states_of_paged_optimizers_are_off_pytorchs_count(paged: str, plain: str, each: int) -> None:
+    """bitsandbytes get_state_buffer: states are paged where the tensor has 100,000 values, their scales are not."""
+    found, beside = (estimate_parameters(8 * GB, run(optimizer=name)) for name in (paged, plain))
+    assert lines(found, "optimizer_states", "host") == {f"dense/{paged}/paged": 8 * GB * each}
+    assert beside.components["optimizer_states"] - found.components["optimizer_states"] == 8 * GB * each
+    assert found.host_per_node == 8 * GB * each
+    assert any("unified memory" in sentence for sentence in found.assumptions)
+    assert not any("unified memory" in sentence for sentence in beside.assumptions)
+
+
+@pytest.mark.parametrize(("parameters", "gpu", "host"), [(99_999, 8 * 99_999, 0), (100_000, 0, 800_000)])
+def test_states_of_small_tensors_are_not_paged(parameters: int, gpu: int, host: int) -> None:
+    found = estimate_parameters(parameters, run(optimizer="paged-adamw", precision="bf16"))
+    assert (found.components["optimizer_states"], found.host_per_node) == (gpu, host)
+    assert any("unified memory" in sentence for sentence in found.assumptions) == bool(host)
+
+
+@pytest.mark.parametrize("to", ["cpu", "nvme"])
+def test_offloaded_states_are_where_they_were_sent_paged_or_not(to: str) -> None:
+    settings = {"gpus": 16, "zero": 3, "offload": ("optimizer", "parameters"), "offload_to": to}
+    paged, plain = (estimate_parameters(8 * GB, run(optimizer=name, **settings)) for name in ("paged-lion-8bit", "lion-8bit"))
+    assert (paged.host_per_node, paged.nvme_per_node) == (plain.host_per_node, plain.nvme_per_node)
+    assert not any("unified memory" in sentence for sentence in paged.assumptions)
+
+
 # --- properties that hold whatever the formulas -----------------------------------------------------------------------
 
 MODELS = (LLAMA, MIXTRAL, "meta-llama/Llama-3.2-1B", "google/gemma-2-2b", "deepseek-ai/DeepSeek-V3")

@@ -157,7 +157,6 @@ SHAPES = [  # N, D, layers, hidden, heads, feed-forward, vocabulary
 PUBLISHED = {
     "palm": (3.229773e23, 6.105486e23),
     "palm causal": (3.186287e23, 5.992743e23),
-    "korthikanti": (3.229120e23, 5.659165e23),
     "narayanan": (4.301788e23, 7.538213e23),
     "hoffmann": (3.240746e23, 5.682506e23),
     "8ND": (4.190400e23, 7.840000e23),
@@ -170,7 +169,6 @@ def test_published_formulas(model: int) -> None:
     found = {
         "palm": compute.palm_training_flops(n, d, layers, heads, 128, 2048),
         "palm causal": compute.palm_causal_training_flops(n, d, layers, heads, 128, 2048),
-        "korthikanti": compute.korthikanti_flops(d / 2048, 2048, layers, hidden, vocabulary),
         "narayanan": compute.narayanan_flops(d / 2048, 2048, layers, hidden, vocabulary),
         "hoffmann": compute.hoffmann_flops(d / 2048, 2048, layers, hidden, heads, 128, width, vocabulary),
         "8ND": compute.recomputed_training_flops(n, d),

@@ -9,7 +9,7 @@ import pytest
 from memcalc.blocks.architecture import Architecture, Quantization
 from memcalc.errors import InputError
 from memcalc.estimates.placement import stages
-from memcalc.estimates.stored_weights import weight_bytes
+from memcalc.estimates.stored_weights import stored_weights
 from memcalc.readers.hf import read_config
 from memcalc.readers.hf.module_names import Selection, module_names
 from memcalc.readers.models import read_config_values
@@ -30,7 +30,7 @@ def stored(model: Architecture) -> dict[str, Any]:
 
 def size(model: Architecture) -> float:
     (stage,) = stages(model, 1, 1, 1, 1)
-    return weight_bytes(stage, model, "checkpoint") / 1e9
+    return sum(line.bytes for line in stored_weights(stage, model, "checkpoint")) / 1e9
 
 
 def compressed(ignore: tuple[str, ...] = ("lm_head",), **weights: Any) -> Values:

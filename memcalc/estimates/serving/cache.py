@@ -28,7 +28,7 @@ BLOCK_STEP, LATENT_STEP = 16, 64  # tokens to whose multiples vLLM rounds the bl
 RECURRENT_BLOCKS = 2  # of a sequence in such a hybrid: the state, and the one a shared prefix leaves behind
 
 
-class Kind(NamedTuple):
+class CacheKind(NamedTuple):
     """One kind of cache as this run keeps it; `rate` [B] is that of one layer's granule."""
 
     held: LayerCache
@@ -50,7 +50,7 @@ class Fixed(NamedTuple):
     layers: int
 
 
-class Setting(NamedTuple):
+class CacheSetting(NamedTuple):
     """What a cache's layout depends on; not the requests."""
 
     engine: str | None
@@ -68,8 +68,8 @@ class Setting(NamedTuple):
 class Layout(NamedTuple):
     """How a stage's layers keep their caches and states, whoever asks."""
 
-    kinds: tuple[Kind, ...]
-    sources: tuple[Kind, ...]  # those that hold an encoder's tokens; `rate` is that of all their layers
+    kinds: tuple[CacheKind, ...]
+    sources: tuple[CacheKind, ...]  # those that hold an encoder's tokens; `rate` is that of all their layers
     fixed: tuple[Fixed, ...]
     demand: Demand  # without what an encoder's tokens take
     per_token: int  # bytes of one sequence's token before any window is full
@@ -96,7 +96,7 @@ class Kept(NamedTuple):
 
 def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) -> Kept:
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
-    setting = Setting(run.engine, run.kv_dtype, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory))
+    setting = CacheSetting(run.engine, run.kv_dtype, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory))
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies
     pieces, demand = requests.pieces(run.batch), layout.demand
@@ -121,7 +121,7 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
 
 
 @cached(1024)
-def _layout(setting: Setting, stage: Stage, draft: Stage | None) -> Layout:
+def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
     held, recurrent = list(caches(stage)), list(states(stage))
     if draft:
         held += [entry._replace(path=f"draft/{entry.path}") for entry in caches(draft)]
@@ -160,7 +160,7 @@ def _requests(run: Serving, translates: bool) -> Requests:
     return Requests(run.shared_prefix, run.prompt - run.shared_prefix, run.context - run.prompt, run.copies)
 
 
-def _kind(run: Setting, held: LayerCache) -> Kind:
+def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
     row, cache = run.engine_row, held.cache
     granule = run.block_size or row.block
     cap, extra = None, 0
@@ -172,14 +172,14 @@ def _kind(run: Setting, held: LayerCache) -> Kind:
         stored = number_format(row.index_format)
     if row.expands and cache.expanded:
         cache = cache._replace(heads=cache.expanded)
-    return Kind(held, stored, cache.local_width(run.tp), Growth(1, granule, cap, extra))
+    return CacheKind(held, stored, cache.local_width(run.tp), Growth(1, granule, cap, extra))
 
 
-def _fixed(run: Setting, held: LayerCache) -> Fixed:
+def _fixed(run: CacheSetting, held: LayerCache) -> Fixed:
     return Fixed(held.name, number_format(held.cache.format or run.kv_dtype), held.cache.local_width(run.tp), held.layers)
 
 
-def _state(run: Setting, held: LayerState, tensor: StateTensor) -> Fixed:
+def _state(run: CacheSetting, held: LayerState, tensor: StateTensor) -> Fixed:
     width = state_values(tensor, run.tp, run.engine_row.convolution_columns)
     return Fixed(f"{held.path}/{tensor.path}", _state_format(run, tensor.dtype), width, held.layers)
 
@@ -189,7 +189,7 @@ def _line(component: str, name: str, stored: NumberFormat, width: int, tokens: i
                 bytes_numerator=stored.block_bytes, bytes_denominator=stored.block_size)  # fmt: skip
 
 
-def _state_format(run: Setting, dtype: str) -> NumberFormat:
+def _state_format(run: CacheSetting, dtype: str) -> NumberFormat:
     """A state's own format, or that of the activations."""
     return number_format(run.engine_row.state_format or dtype or run.compute_format)
 
@@ -197,7 +197,7 @@ def _state_format(run: Setting, dtype: str) -> NumberFormat:
 # --- pages: vLLM's hybrid cache ---------------------------------------------------------------------------------------
 
 
-def _paged(run: Setting, kinds: list[Kind], states: list[LayerState]) -> tuple[Demand, list[Kind]]:
+def _paged(run: CacheSetting, kinds: list[CacheKind], states: list[LayerState]) -> tuple[Demand, list[CacheKind]]:
     """Groups of equal size that share pages of equal size (vllm/v1/core/kv_cache_utils.py).
 
     Every kind of layer is cut into groups as large as the smallest kind, or as the largest where that is less than half
@@ -221,7 +221,7 @@ def _paged(run: Setting, kinds: list[Kind], states: list[LayerState]) -> tuple[D
     return Demand(page * size, fixed, growth), kinds
 
 
-def _uniform(kinds: list[Kind]) -> tuple[Demand, list[Kind]]:
+def _uniform(kinds: list[CacheKind]) -> tuple[Demand, list[CacheKind]]:
     """All layers as one kind that keeps every token: a block is one page of each."""
     whole = [kind._replace(growth=kind.growth._replace(cap=None, extra=0)) for kind in kinds]
     granule = whole[0].growth.granule
@@ -229,7 +229,7 @@ def _uniform(kinds: list[Kind]) -> tuple[Demand, list[Kind]]:
     return Demand(unit, 0, (Growth(1, granule),)), whole
 
 
-def _stretched(kind: Kind, ratio: int) -> Kind:
+def _stretched(kind: CacheKind, ratio: int) -> CacheKind:
     """The same with blocks of `ratio` times as many tokens, which fill the common page."""
     granule, cap = kind.growth.granule * ratio, kind.growth.cap
     if ratio == 1:
@@ -240,7 +240,7 @@ def _stretched(kind: Kind, ratio: int) -> Kind:
     )
 
 
-def _aligned(run: Setting, kind: Kind, states: list[LayerState]) -> Kind:
+def _aligned(run: CacheSetting, kind: CacheKind, states: list[LayerState]) -> CacheKind:
     """Attention beside recurrent layers takes blocks as large as their state (vllm/model_executor/models/config.py)."""
     if run.block_size:
         return kind
@@ -249,7 +249,7 @@ def _aligned(run: Setting, kind: Kind, states: list[LayerState]) -> Kind:
     return _stretched(kind, ceil_div(step * ceil_div(state, step * kind.bytes_of(1)), kind.growth.granule))
 
 
-def _state_page(run: Setting, held: LayerState) -> int:
+def _state_page(run: CacheSetting, held: LayerState) -> int:
     """Bytes of one sequence's state in one layer."""
     columns = run.engine_row.convolution_columns
     return sum(_state_format(run, t.dtype).bytes_for(state_values(t, run.tp, columns)) for t in held.tensors)

@@ -26,12 +26,12 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
     """The larger of a layer's widest moment and sampling; none without an engine."""
     if not run.engine:
         return ()
-    moment = Moment(run.engine, run.batched_tokens(memory), run.step_sequences(memory), run.compute_format, run.tp, run.ep,
+    moment = ForwardPass(run.engine, run.batched_tokens(memory), run.step_sequences(memory), run.compute_format, run.tp, run.ep,
                     run.pp > 1)  # fmt: skip
     return _lines(architecture, stage, moment, generation)
 
 
-class Moment(NamedTuple):
+class ForwardPass(NamedTuple):
     """What a forward pass depends on."""
 
     engine: str
@@ -44,7 +44,7 @@ class Moment(NamedTuple):
 
 
 @cached(1024)
-def _lines(architecture: Architecture, stage: Stage, run: Moment, generation: str) -> tuple[Line, ...]:
+def _lines(architecture: Architecture, stage: Stage, run: ForwardPass, generation: str) -> tuple[Line, ...]:
     size = number_format(run.compute_format).block_bytes
     feed_forward, queries = widest(stage, run.tp, run.ep)
     hidden, vocabulary = architecture.hidden, architecture.vocabulary
@@ -81,7 +81,7 @@ def passes(architecture: Architecture, run: Serving, stage: Stage) -> tuple[tupl
     return ((layer, 0), (hidden * size, logits))
 
 
-def _sampling(run: Moment, hidden: int, vocabulary: int, size: int) -> Iterator[Line]:
+def _sampling(run: ForwardPass, hidden: int, vocabulary: int, size: int) -> Iterator[Line]:
     """The head's logits and what choosing tokens from them takes, while the last hidden states are alive."""
     kind = SERVING_ENGINES[run.engine].sampler
     if not kind or not vocabulary:

@@ -14,17 +14,6 @@ from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 
 
-class Efficiency(NamedTuple):
-    """Shares of peak FLOP/s, memory and link bandwidth that a run reaches; None: the published default."""
-
-    mfu: float | None = None
-    mbu: float | None = None
-    link: float | None = None
-
-
-PUBLISHED = Efficiency()
-
-
 class Speed(NamedTuple):
     """The roofline, or the reason why there is none."""
 
@@ -36,12 +25,16 @@ def speed(
     architecture: Architecture,
     run: Serving,
     gpu: Accelerator,
-    efficiency: Efficiency = PUBLISHED,
     files: StoredTensors | None = None,
+    *,
+    mfu: float | None = None,
+    mbu: float | None = None,
+    link_efficiency: float | None = None,
 ) -> Speed:
     """Prefill and decode of one replica; what is not modelled comes back as the reason.
 
-    Raises InputError for an efficiency that is no share.
+    `mfu`, `mbu`, `link_efficiency`: shares of peak FLOP/s, memory and link bandwidth that it reaches; None: a published one.
+    Raises InputError for what is no share.
     """
     try:
         if run.gpu_layers is not None and run.gpu_layers < depth_of(architecture):
@@ -56,7 +49,7 @@ def speed(
             architecture, tp=run.tp, pp=run.pp, ep=run.ep, weights_bytes_per_rank=stored,
             weights_format=leading_format(architecture, run.weights),
             kv_format=run.kv_dtype, prompt=run.prompt, context=run.context, batch=run.batch * run.copies, accelerator=gpu,
-            mfu=efficiency.mfu, mbu=efficiency.mbu, link_efficiency=efficiency.link,
+            mfu=mfu, mbu=mbu, link_efficiency=link_efficiency,
         )  # fmt: skip
     except Unsupported as error:
         return Speed(None, str(error))

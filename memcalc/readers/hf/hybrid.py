@@ -193,26 +193,6 @@ _QWEN: Mapping[str, Any] = {
 _QWEN3_5: Mapping[str, Any] = {**_QWEN, "num_key_value_heads": 4}
 _QWEN3_5_MOE: Mapping[str, Any] = {**_QWEN, "num_key_value_heads": 2, "shared_expert_intermediate_size": 512}
 
-# The whole defaults of the text configurations, for configs that nest them and leave out what equals these.
-QWEN3_5_TEXT: Mapping[str, Any] = {
-    **_QWEN3_5,
-    "vocab_size": 248320,
-    "hidden_size": 4096,
-    "intermediate_size": 12288,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-}
-QWEN3_5_MOE_TEXT: Mapping[str, Any] = {
-    **_QWEN3_5_MOE,
-    "vocab_size": 248320,
-    "hidden_size": 2048,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 16,
-    "moe_intermediate_size": 512,
-    "num_experts_per_tok": 8,
-    "num_experts": 256,
-}
-
 FAMILIES = {
     "qwen3_next": Family(
         qwen3_next,

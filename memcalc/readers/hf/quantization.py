@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from memcalc.blocks.architecture import UNQUANTISED, Architecture, Counted, Quantization, StoredAs
+from memcalc.blocks.architecture import UNQUANTISED, Architecture, CountedWeight, Quantization, StoredAs
 from memcalc.blocks.linears import is_linear
 from memcalc.errors import InputError, one_line
 from memcalc.readers.hf.config import QUANTIZATION_KEYS
@@ -75,7 +75,7 @@ def _stored(architecture: Architecture, plan: Plan) -> Iterator[tuple[tuple[str,
             yield key, runs
 
 
-def _reached(counted: Counted, plan: Plan, towers: bool) -> bool:
+def _reached(counted: CountedWeight, plan: Plan, towers: bool) -> bool:
     """Whether a method may quantise a weight. `towers`: the other parts of the model as well, which it spares whole when its
     list of exceptions names one of their modules."""
     weight = counted.weight

@@ -13,7 +13,7 @@ MAX_ENTRIES = 100_000
 EVERYTHING = ("Linear",)  # the class that config_groups target
 
 
-class Group(NamedTuple):
+class ModuleGroup(NamedTuple):
     """Modules stored in one way; `targets` None: all linear layers that no other group targets."""
 
     word: str
@@ -21,7 +21,7 @@ class Group(NamedTuple):
 
 
 class Plan(NamedTuple):
-    groups: tuple[Group, ...]
+    groups: tuple[ModuleGroup, ...]
     plain: tuple[str, ...] = ()  # modules to leave alone
     kv_format: str = ""
     experts_only: bool = False
@@ -41,33 +41,33 @@ def _fp8(q: Values, config: Values) -> Plan:
     block = q.get("weight_block_size")
     if "quant_algo" in q:  # ModelOpt on top of a checkpoint in fp8: what it left alone is still stored so
         on_top = _modelopt(q, config)
-        rest = (Group("fp8-block128"),) if block else ()
+        rest = (ModuleGroup("fp8-block128"),) if block else ()
         return on_top._replace(groups=(*on_top.groups, *rest), plain=on_top.plain if not block else ("lm_head", "head"))
     if block not in (None, [128, 128]):
         raise NotModelled(f"weight_block_size {block!r:.40} is not modelled, [128, 128] is")
-    groups = [Group("fp8-block128" if block else "fp8")]
+    groups = [ModuleGroup("fp8-block128" if block else "fp8")]
     if config.get("expert_dtype") == "fp4":  # DeepSeek V4
-        groups.append(Group("mxfp4", ("*.experts.*",)))
+        groups.append(ModuleGroup("mxfp4", ("*.experts.*",)))
     return Plan(tuple(groups), _names(q, "modules_to_not_convert", "ignored_layers"))
 
 
 def _fbgemm(q: Values, _: Values) -> Plan:
-    return Plan((Group("fp8-channel"),), _names(q, "modules_to_not_convert"))
+    return Plan((ModuleGroup("fp8-channel"),), _names(q, "modules_to_not_convert"))
 
 
 def _gptq(q: Values, _: Values) -> Plan:
     """GPTQ and its descendants: bits, group_size (-1: a group is a whole row), and exceptions by pattern."""
     bits, group = _whole(q, "bits", 4), _whole(q, "group_size", 128)
     if "awq" in str(q.get("packing_format", "")):
-        return Plan((Group(f"awq-int{bits}-g{group}"),), _exceptions(q))
+        return Plan((ModuleGroup(f"awq-int{bits}-g{group}"),), _exceptions(q))
     word = f"gptq-int{bits}-g{group}" if group > 0 else _channel(bits)
-    return Plan((Group(word),), _exceptions(q), head=q.get("lm_head") is True)
+    return Plan((ModuleGroup(word),), _exceptions(q), head=q.get("lm_head") is True)
 
 
 def _awq(q: Values, _: Values) -> Plan:
     bits, group = _whole(q, "bits", _whole(q, "w_bit", 4)), _whole(q, "group_size", _whole(q, "q_group_size", 128))
     symmetric = q.get("zero_point") is False
-    return Plan((Group(f"{'' if symmetric else 'awq-'}int{bits}-g{group}"),), _names(q, "modules_to_not_convert"))
+    return Plan((ModuleGroup(f"{'' if symmetric else 'awq-'}int{bits}-g{group}"),), _names(q, "modules_to_not_convert"))
 
 
 def _bitsandbytes(q: Values, _: Values) -> Plan:
@@ -76,11 +76,11 @@ def _bitsandbytes(q: Values, _: Values) -> Plan:
     if q.get("load_in_4bit") is True:
         kind = "nf4" if q.get("bnb_4bit_quant_type", "fp4") == "nf4" else "bnb-fp4"
         word = kind + ("-dq" if q.get("bnb_4bit_use_double_quant") is True else "")
-    return Plan((Group(word),), _names(q, "llm_int8_skip_modules"), everywhere=True)
+    return Plan((ModuleGroup(word),), _names(q, "llm_int8_skip_modules"), everywhere=True)
 
 
 def _mxfp4(q: Values, _: Values) -> Plan:
-    return Plan((Group("mxfp4"),), _names(q, "modules_to_not_convert"), experts_only=True)
+    return Plan((ModuleGroup("mxfp4"),), _names(q, "modules_to_not_convert"), experts_only=True)
 
 
 def _compressed(q: Values, _: Values) -> Plan:
@@ -92,7 +92,7 @@ def _compressed(q: Values, _: Values) -> Plan:
         if not isinstance(group, Mapping) or not isinstance(weights := group.get("weights"), Mapping):
             raise NotModelled(f"config group {one_line(str(name), 40)!r} says nothing about weights")
         targets = tuple(t for t in _names(group, "targets") if t not in EVERYTHING)
-        groups.append(Group(_compressed_word(weights), targets or None))
+        groups.append(ModuleGroup(_compressed_word(weights), targets or None))
     if not groups:
         raise NotModelled("config_groups is empty")
     return Plan(tuple(groups), _names(q, "ignore"))
@@ -124,9 +124,9 @@ def _modelopt(q: Values, config: Values) -> Plan:
         for name, settings in layers.items():
             algorithm = settings.get("quant_algo") if isinstance(settings, Mapping) else None
             by_word.setdefault(_algorithm(algorithm), []).append(str(name))
-        return Plan(tuple(Group(word, tuple(names)) for word, names in by_word.items()), plain)
+        return Plan(tuple(ModuleGroup(word, tuple(names)) for word, names in by_word.items()), plain)
     if q.get("quant_algo") not in (None, "MIXED_PRECISION"):
-        return Plan((Group(_algorithm(q["quant_algo"])),), plain)
+        return Plan((ModuleGroup(_algorithm(q["quant_algo"])),), plain)
     if not q.get("config_groups"):
         raise NotModelled(f"quant_algo {q.get('quant_algo')!r:.40} without quantized_layers is not modelled")
     return _compressed(q, config)
@@ -146,9 +146,9 @@ def _quark(q: Values, _: Values) -> Plan:
     """AMD Quark: one setting for all layers, and others by glob."""
     groups = []
     if isinstance(weight := _object(q, "global_quant_config").get("weight"), Mapping):
-        groups.append(Group(_quark_word(weight)))
+        groups.append(ModuleGroup(_quark_word(weight)))
     for name, setting in _object(q, "layer_quant_config").items():
-        groups.append(Group(_quark_word(setting.get("weight") if isinstance(setting, Mapping) else None), (str(name),)))
+        groups.append(ModuleGroup(_quark_word(setting.get("weight") if isinstance(setting, Mapping) else None), (str(name),)))
     if not groups:
         raise NotModelled("global_quant_config says nothing about weights")
     kv = "fp8-e4m3" if "fp8" in str(q.get("kv_cache_quant_config")) else ""
@@ -177,23 +177,23 @@ def _torchao(q: Values, _: Values) -> Plan:
     name = str(kind).lower().replace("_", "")
     data = data if isinstance(data, Mapping) else {}
     if name.startswith("int4weightonly"):
-        return Plan((Group(f"hqq-int4-g{_whole(data, 'group_size', 128)}"),), _names(q, "modules_to_not_convert"))
+        return Plan((ModuleGroup(f"hqq-int4-g{_whole(data, 'group_size', 128)}"),), _names(q, "modules_to_not_convert"))
     word = next(
         (w for start, w in (("int8", "w8a8"), ("float8", "fp8-channel"), ("nvfp4", "nvfp4")) if name.startswith(start)), ""
     )
     if not word or "int4" in name:
         raise NotModelled(f"quant_type {one_line(str(kind), 40)!r} is not modelled")
-    return Plan((Group(word),), _names(q, "modules_to_not_convert"))
+    return Plan((ModuleGroup(word),), _names(q, "modules_to_not_convert"))
 
 
 def _hqq(q: Values, _: Values) -> Plan:
     settings = _object(_object(q, "quant_config"), "weight_quant_params") or q
     bits, group = _whole(settings, "nbits", 4), _whole(settings, "group_size", 64)
-    return Plan((Group(f"hqq-int{bits}-g{group}"),), _names(q, "skip_modules"))
+    return Plan((ModuleGroup(f"hqq-int{bits}-g{group}"),), _names(q, "skip_modules"))
 
 
 def _eetq(q: Values, _: Values) -> Plan:
-    return Plan((Group("eetq"),), _names(q, "modules_to_not_convert"))
+    return Plan((ModuleGroup("eetq"),), _names(q, "modules_to_not_convert"))
 
 
 METHODS: dict[str, Callable[[Values, Values], Plan]] = {

@@ -15,7 +15,7 @@ from memcalc.errors import InputError, one_line
 from memcalc.readers.files import read_json_object
 from memcalc.readers.weights import gguf, safetensors
 from memcalc.readers.weights.packing import described
-from memcalc.readers.weights.source import Source, opened
+from memcalc.readers.weights.source import OpenFile, opened
 
 INDEX = ".safetensors.index.json"
 MAX_INDEX_BYTES = 64 * 2**20  # that of a model of a hundred thousand tensors is 10 MB
@@ -122,7 +122,9 @@ def _of_delta_net(tensor: StoredTensor) -> StoredTensor:
 
 
 def read_sources(
-    names: Sequence[str], open_: Callable[[str], AbstractContextManager[Source]], quantization: Mapping[str, Any] | None = None
+    names: Sequence[str],
+    open_: Callable[[str], AbstractContextManager[OpenFile]],
+    quantization: Mapping[str, Any] | None = None,
 ) -> StoredTensors:
     """The headers of all files of one model; `open_` gives a file by its name."""
     suffix = os.path.splitext(names[0])[1]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from memcalc.blocks.stored import StoredTensor
 from memcalc.dtypes import number_format
 from memcalc.errors import one_line
-from memcalc.readers.weights.source import MAX_TENSORS, Source
+from memcalc.readers.weights.source import MAX_TENSORS, OpenFile
 
 MAGIC = b"GGUF"
 MAX_HEADER = 128 * 2**20  # bytes; vocabularies and merges of large tokenizers take some ten MB
@@ -48,7 +48,7 @@ class Long(NamedTuple):
 class _Reader(NamedTuple):
     """A source read in one byte order."""
 
-    source: Source
+    source: OpenFile
     order: str  # "<" or ">"
 
     def check_length(self) -> None:
@@ -74,7 +74,7 @@ class _Reader(NamedTuple):
         self.source.file.seek(length, os.SEEK_CUR)
 
 
-def read_header(source: Source) -> tuple[list[StoredTensor], dict[str, Any]]:
+def read_header(source: OpenFile) -> tuple[list[StoredTensor], dict[str, Any]]:
     """The tensors of one file in the order of its header, and its metadata."""
     if source.left < 24 or source.read(4, "the magic") != MAGIC:
         raise source.error("not a GGUF file: it does not begin with GGUF and a version")
@@ -168,7 +168,7 @@ def _tensor(reader: _Reader, file: str) -> tuple[int, StoredTensor]:
     return offset, StoredTensor(name, stored.name, shape, stored.bytes_for(elements), file)
 
 
-def _check_data(source: Source, placed: list[tuple[int, StoredTensor]], metadata: Mapping[str, Any]) -> None:
+def _check_data(source: OpenFile, placed: list[tuple[int, StoredTensor]], metadata: Mapping[str, Any]) -> None:
     """Each tensor's bytes lie in the file, aligned, and no two share any."""
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or not 1 <= alignment <= 2**20 or alignment & (alignment - 1):

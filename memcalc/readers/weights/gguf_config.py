@@ -41,7 +41,7 @@ KEYS: Mapping[str, str] = {
 Adjust = Callable[[Facts], Mapping[str, Any]]  # what a family's config says beyond KEYS
 
 
-class Row(NamedTuple):
+class GgufFamily(NamedTuple):
     """How one GGUF architecture reads: as which model type, with which further values."""
 
     model_type: str
@@ -144,80 +144,80 @@ def _glm4_moe(facts: Facts) -> Mapping[str, Any]:
     }
 
 
-ROWS: Mapping[str, Row] = {
-    "llama": Row("llama", _llama),
-    "mistral3": Row("ministral3", _full_window),
-    "llama4": Row("llama4_text", lambda facts: {
+ROWS: Mapping[str, GgufFamily] = {
+    "llama": GgufFamily("llama", _llama),
+    "mistral3": GgufFamily("ministral3", _full_window),
+    "llama4": GgufFamily("llama4_text", lambda facts: {
         "intermediate_size_mlp": facts.values.get("intermediate_size"),
         "intermediate_size": facts.values.get("moe_intermediate_size"),
         "use_qk_norm": facts.values.get("num_experts") != 128,  # as llama.cpp tells Maverick from Scout
     }),
-    "qwen2": Row("qwen2"),
-    "qwen2vl": Row("qwen2"),
-    "qwen2moe": Row("qwen2_moe"),
-    "qwen3": Row("qwen3", _attention_bias),
-    "qwen3vl": Row("qwen3", _attention_bias),
-    "qwen3moe": Row("qwen3_moe", _attention_bias),
-    "qwen3vlmoe": Row("qwen3_moe", _attention_bias),
-    "gemma": Row("gemma"),
-    "gemma2": Row("gemma2"),
-    "gemma3": Row("gemma3_text", _full_window),
-    "phi2": Row("phi", lambda facts: {"qk_layernorm": False}),
-    "phi3": Row("phi3", _full_window),
-    "deepseek2": Row("deepseek_v2", _deepseek),
-    "minicpm3": Row("minicpm3", _latent),
-    "falcon": Row("falcon", _falcon),
-    "gpt2": Row("gpt2", _positions),
-    "gptneox": Row("gpt_neox"),
-    "bloom": Row("bloom"),
-    "starcoder": Row("gpt_bigcode", _positions),
-    "starcoder2": Row("starcoder2", lambda facts: {"use_bias": facts.biased, **_full_window(facts)}),
-    "gpt-oss": Row("gpt_oss", lambda facts: {
+    "qwen2": GgufFamily("qwen2"),
+    "qwen2vl": GgufFamily("qwen2"),
+    "qwen2moe": GgufFamily("qwen2_moe"),
+    "qwen3": GgufFamily("qwen3", _attention_bias),
+    "qwen3vl": GgufFamily("qwen3", _attention_bias),
+    "qwen3moe": GgufFamily("qwen3_moe", _attention_bias),
+    "qwen3vlmoe": GgufFamily("qwen3_moe", _attention_bias),
+    "gemma": GgufFamily("gemma"),
+    "gemma2": GgufFamily("gemma2"),
+    "gemma3": GgufFamily("gemma3_text", _full_window),
+    "phi2": GgufFamily("phi", lambda facts: {"qk_layernorm": False}),
+    "phi3": GgufFamily("phi3", _full_window),
+    "deepseek2": GgufFamily("deepseek_v2", _deepseek),
+    "minicpm3": GgufFamily("minicpm3", _latent),
+    "falcon": GgufFamily("falcon", _falcon),
+    "gpt2": GgufFamily("gpt2", _positions),
+    "gptneox": GgufFamily("gpt_neox"),
+    "bloom": GgufFamily("bloom"),
+    "starcoder": GgufFamily("gpt_bigcode", _positions),
+    "starcoder2": GgufFamily("starcoder2", lambda facts: {"use_bias": facts.biased, **_full_window(facts)}),
+    "gpt-oss": GgufFamily("gpt_oss", lambda facts: {
         "intermediate_size": facts.values.get("moe_intermediate_size", facts.values.get("intermediate_size")),
     }),
-    "olmo": Row("olmo"),
-    "olmo2": Row("olmo2", lambda facts: {"model_type": "olmo3"} if facts.values.get("sliding_window") else {}),
-    "olmoe": Row("olmoe"),
-    "granite": Row("granite", _attention_bias),
-    "granitemoe": Row("granitemoe", lambda facts: {
+    "olmo": GgufFamily("olmo"),
+    "olmo2": GgufFamily("olmo2", lambda facts: {"model_type": "olmo3"} if facts.values.get("sliding_window") else {}),
+    "olmoe": GgufFamily("olmoe"),
+    "granite": GgufFamily("granite", _attention_bias),
+    "granitemoe": GgufFamily("granitemoe", lambda facts: {
         "shared_intermediate_size": facts.values.get("shared_expert_intermediate_size", 0),
     }),
-    "command-r": Row("cohere", lambda facts: {"use_qk_norm": "attn_q_norm.weight" in facts.layered}),
-    "cohere2": Row("cohere2"),
-    "stablelm": Row("stablelm", _stablelm),
-    "glm4": Row("glm4", _attention_bias),
-    "chatglm": Row("glm", _attention_bias),
-    "glm4moe": Row("glm4_moe", _glm4_moe),
-    "exaone4": Row("exaone4", _full_window),
-    "smollm3": Row("smollm3"),
-    "seed_oss": Row("seed_oss", lambda facts: {
+    "command-r": GgufFamily("cohere", lambda facts: {"use_qk_norm": "attn_q_norm.weight" in facts.layered}),
+    "cohere2": GgufFamily("cohere2"),
+    "stablelm": GgufFamily("stablelm", _stablelm),
+    "glm4": GgufFamily("glm4", _attention_bias),
+    "chatglm": GgufFamily("glm", _attention_bias),
+    "glm4moe": GgufFamily("glm4_moe", _glm4_moe),
+    "exaone4": GgufFamily("exaone4", _full_window),
+    "smollm3": GgufFamily("smollm3"),
+    "seed_oss": GgufFamily("seed_oss", lambda facts: {
         "attention_bias": facts.biased, "attention_out_bias": "attn_output.bias" in facts.layered,
     }),
-    "ernie4_5": Row("ernie4_5", lambda facts: {"use_bias": facts.biased}),
-    "arcee": Row("arcee"),
-    "nemotron": Row("nemotron", lambda facts: {
+    "ernie4_5": GgufFamily("ernie4_5", lambda facts: {"use_bias": facts.biased}),
+    "arcee": GgufFamily("arcee"),
+    "nemotron": GgufFamily("nemotron", lambda facts: {
         "attention_bias": facts.biased, "mlp_bias": "ffn_up.bias" in facts.layered,
     }),
-    "dots1": Row("dots1"),
-    "hunyuan-dense": Row("hunyuan_v1_dense"),
-    "apertus": Row("apertus"),
-    "phimoe": Row("phimoe", _phimoe),
-    "gptj": Row("gptj", lambda facts: (
+    "dots1": GgufFamily("dots1"),
+    "hunyuan-dense": GgufFamily("hunyuan_v1_dense"),
+    "apertus": GgufFamily("apertus"),
+    "phimoe": GgufFamily("phimoe", _phimoe),
+    "gptj": GgufFamily("gptj", lambda facts: (
         {"rotary_dim": facts.whole("rope.dimension_count")} if "rope.dimension_count" in facts.keys else {}
     )),
-    "mpt": Row("mpt"),
-    "ernie4_5-moe": Row("ernie4_5_moe", _ernie_moe),
-    "hunyuan-moe": Row("hunyuan_v1_moe", _wide_experts),
-    "minimax-m2": Row("minimax_m2", lambda facts: {
+    "mpt": GgufFamily("mpt"),
+    "ernie4_5-moe": GgufFamily("ernie4_5_moe", _ernie_moe),
+    "hunyuan-moe": GgufFamily("hunyuan_v1_moe", _wide_experts),
+    "minimax-m2": GgufFamily("minimax_m2", lambda facts: {
         **_wide_experts(facts), "rotary_dim": facts.whole("rope.dimension_count"),
     }),
-    "mamba": Row("mamba", gguf_recurrent.mamba),
-    "mamba2": Row("mamba2", gguf_recurrent.mamba2),
-    "qwen3next": Row("qwen3_next", gguf_recurrent.delta_net),
-    "qwen35": Row("qwen3_5_text", gguf_recurrent.delta_net),
-    "qwen35moe": Row("qwen3_5_moe_text", gguf_recurrent.delta_net),
-    "granitehybrid": Row("granitemoehybrid", gguf_recurrent.granite_hybrid),
-    "lfm2": Row("lfm2", gguf_recurrent.lfm2),
+    "mamba": GgufFamily("mamba", gguf_recurrent.mamba),
+    "mamba2": GgufFamily("mamba2", gguf_recurrent.mamba2),
+    "qwen3next": GgufFamily("qwen3_next", gguf_recurrent.delta_net),
+    "qwen35": GgufFamily("qwen3_5_text", gguf_recurrent.delta_net),
+    "qwen35moe": GgufFamily("qwen3_5_moe_text", gguf_recurrent.delta_net),
+    "granitehybrid": GgufFamily("granitemoehybrid", gguf_recurrent.granite_hybrid),
+    "lfm2": GgufFamily("lfm2", gguf_recurrent.lfm2),
 }  # fmt: skip
 
 

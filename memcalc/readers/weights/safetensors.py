@@ -15,7 +15,7 @@ from memcalc.blocks.stored import StoredTensor
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import InputError, one_line
 from memcalc.readers.files import unique_object
-from memcalc.readers.weights.source import MAX_TENSORS, Source
+from memcalc.readers.weights.source import MAX_TENSORS, OpenFile
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 MAX_DIMENSIONS = 32
@@ -31,7 +31,7 @@ FORMATS: Mapping[str, NumberFormat] = {
 }  # fmt: skip
 
 
-def read_header(source: Source) -> tuple[list[StoredTensor], dict[str, str]]:
+def read_header(source: OpenFile) -> tuple[list[StoredTensor], dict[str, str]]:
     """The tensors of one file in the order of their data, and its `__metadata__`."""
     length = int.from_bytes(source.read(8, "the length of the header"), "little")
     if not 2 <= length <= min(MAX_HEADER, source.left):
@@ -57,7 +57,7 @@ def read_header(source: Source) -> tuple[list[StoredTensor], dict[str, str]]:
     return [tensor for _, _, tensor in placed], metadata
 
 
-def _parsed(data: bytes, source: Source) -> dict[str, Any]:
+def _parsed(data: bytes, source: OpenFile) -> dict[str, Any]:
     """The header's JSON object. Its structure is counted first: a hostile one would take many times its length."""
     if not data.startswith(b"{"):
         raise source.error("not a safetensors file: its header is no JSON object")
@@ -78,7 +78,7 @@ def _parsed(data: bytes, source: Source) -> dict[str, Any]:
     return header
 
 
-def _tensor(name: str, entry: Any, file: str, source: Source) -> tuple[int, int, StoredTensor]:
+def _tensor(name: str, entry: Any, file: str, source: OpenFile) -> tuple[int, int, StoredTensor]:
     """(start, end, tensor) of one entry of the header."""
 
     def wrong(message: str) -> InputError:

@@ -11,7 +11,7 @@ from memcalc.readers.files import regular_file
 MAX_TENSORS = 500_000  # in one file; the largest published shards hold some ten thousand
 
 
-class Source(NamedTuple):
+class OpenFile(NamedTuple):
     """An open file, local or remote, with its size in bytes [B] and the name that errors use."""
 
     file: BinaryIO
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Source]:
+def opened(path: str) -> Iterator[OpenFile]:
     """A regular local file."""
     with regular_file(path) as file:
-        yield Source(file, os.fstat(file.fileno()).st_size, path)
+        yield OpenFile(file, os.fstat(file.fileno()).st_size, path)
