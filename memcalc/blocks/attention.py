@@ -178,8 +178,8 @@ class Attention(Block, without=("state",)):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim,
-            value_dim=self.v_head_dim or self.head_dim, query_size=self.query_size, window=self.window, chunked=self.chunked,
+        return Traits(heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim,
+            value_dim=self.v_head_dim, query_size=self.query_size, window=self.window, chunked=self.chunked,
             selected_tokens=self.indexer.selected_tokens if self.indexer else None, causal=self.causal, cross=self.cross,
             rotary=self.rotary, rotary_dim=self.rotary_dim,
         )  # fmt: skip
@@ -195,7 +195,7 @@ class Attention(Block, without=("state",)):
         if self.shares_cache or not (self.causal or self.cross):
             return ()
         width = self.head_dim + self.v_head_dim
-        index = (Cache("index keys", 0, self.indexer.head_dim),) if self.indexer else ()
+        index = (Cache("index keys", 0, self.indexer.head_dim, indexes=True),) if self.indexer else ()
         source = self.source if self.cross else None
         expanded = self.heads if self.broadcast else 0
         return (Cache("keys and values", self.kv_heads, width, self.window, source=source, expanded=expanded), *index)

@@ -17,7 +17,6 @@ ANSWERS = ("weights", "constants", "cache", "state", "forward", "traits")
 class Traits(NamedTuple):
     """Sizes and habits of a block that others ask for; 0, None or False is what a block without such a thing has."""
 
-    mixes: bool = False  # looks at other tokens, so generation keeps a cache or a state
     heads: int = 0  # query heads, or those of a recurrence
     kv_heads: int = 0
     head_dim: int = 0  # of queries and keys

@@ -92,7 +92,7 @@ class CompressedAttention(Block, without=("constants", "state")):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, value_dim=self.head_dim, query_size=self.query_size,
+        return Traits(heads=self.heads, head_dim=self.head_dim, value_dim=self.head_dim, query_size=self.query_size,
             rope_head_dim=self.rope_head_dim, window=self.window, compressed=True, causal=self.causal,
         )  # fmt: skip
 

@@ -60,7 +60,7 @@ def decode_work(path: str, block: Block, profile: Profile, hidden: int) -> tuple
         pair = Size(pair=2 * traits.heads * (2 * rank + traits.rope_head_dim))
         return tuple(work._replace(forward=pair) if work.forward.pair else work for work in works)
     if states := block.state():
-        state = sum(prod(tensor.shape) for tensor in states if tensor.path == "recurrent")
+        state = sum(prod(tensor.shape) for tensor in states if not tensor.convolution)
         kept = tuple(work for work in works if work.name.rpartition("/")[2] not in RECURRENT)
         return (*kept, Work(f"{path}/step", Size(token=6 * state), Size())) if state else kept
     return works

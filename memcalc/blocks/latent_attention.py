@@ -95,7 +95,7 @@ class LatentAttention(Block, without=("constants", "state")):
     @property
     def traits(self) -> Traits:
         return Traits(
-            mixes=True, heads=self.heads, head_dim=self.head_dim, value_dim=self.v_head_dim, query_size=self.query_size,
+            heads=self.heads, head_dim=self.head_dim, value_dim=self.v_head_dim, query_size=self.query_size,
             nope_head_dim=self.nope_head_dim, rope_head_dim=self.rope_head_dim, kv_lora_rank=self.kv_lora_rank,
             window=self.window, selected_tokens=self.indexer.selected_tokens if self.indexer else None,
             shares_selection=self.shares_selection, causal=self.causal, rotary=self.rotary, rotary_dim=self.rotary_dim,
@@ -116,7 +116,7 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def cache(self) -> tuple[Cache, ...]:
         """The absorbed form, which every rank holds whole; and the keys of this layer's indexer."""
-        index = (Cache("index keys", 0, self.indexer.head_dim),) if self.indexer else ()
+        index = (Cache("index keys", 0, self.indexer.head_dim, indexes=True),) if self.indexer else ()
         return (Cache("latent", 0, self.latent_size, self.window), *index)
 
     def _queries(self) -> tuple[Weight, ...]:

@@ -34,7 +34,7 @@ class LightningAttention(Block, without=("cache",)):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk, uneven_scan=True)
+        return Traits(heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk, uneven_scan=True)
 
     def weights(self) -> tuple[Weight, ...]:
         head = (self.heads, self.head_dim)

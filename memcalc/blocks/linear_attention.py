@@ -56,7 +56,7 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True, scan_chunk=self.chunk)
+        return Traits(scan_chunk=self.chunk)
 
     def weights(self) -> tuple[Weight, ...]:
         values = ((self.value_heads, self.value_dim),)
@@ -166,7 +166,7 @@ class KimiDeltaAttention(Block, without=("constants", "cache")):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
+        return Traits(heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
 
     def weights(self) -> tuple[Weight, ...]:
         heads = ((self.heads, self.head_dim),)

@@ -11,7 +11,7 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.operations import add, cast
 from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.tape import Exchange, Size, Step, Tape, Tensor, Var
+from memcalc.blocks.tape import Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
@@ -226,10 +226,7 @@ def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) 
     tape, x = _entry_onto_tape(blocks, profile)
     peaks = backward(tape, x, gradients=keep_gradients)
     saved = tuple(v.tensor for v in tape.saved() if v is not x)  # the first layer keeps its input
-    total = Size()
-    for tensor in saved:
-        total = total + tensor.bytes
-    return Played(saved, total, NOTHING, peaks, _gradients(tape), flows=x.grad)
+    return Played(saved, sum_of(tensor.bytes for tensor in saved), NOTHING, peaks, _gradients(tape), flows=x.grad)
 
 
 @cached(256)

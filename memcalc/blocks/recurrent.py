@@ -39,7 +39,7 @@ class RGLRU(Block, without=("constants", "cache")):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True, heads=self.heads)
+        return Traits(heads=self.heads)
 
     def weights(self) -> tuple[Weight, ...]:
         block = self.width // self.heads
@@ -118,7 +118,7 @@ class ShortConvolution(Block, without=("constants", "cache")):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True)
+        return Traits()
 
     def weights(self) -> tuple[Weight, ...]:
         third = (self.hidden, 1)

@@ -18,6 +18,7 @@ class StateTensor(NamedTuple):
     shape: Shape
     split: Split
     dtype: str = ""
+    convolution: bool = False  # the last inputs of a causal convolution, [channels, columns]; else the recurrence's own
 
     def local_shape(self, tensor: int = 1) -> Shape:
         """The shape on one of `tensor` tensor-parallel ranks.
@@ -40,7 +41,7 @@ def convolution_state(columns: int, sections: Sections) -> StateTensor:
 
     transformers keeps as many columns as the kernel is wide; vLLM and mamba_ssm one fewer, which is all it takes.
     """
-    return StateTensor("convolution", (length(sections), columns), Split(0, sections))
+    return StateTensor("convolution", (length(sections), columns), Split(0, sections), convolution=True)
 
 
 def depthwise(path: str, role: str, kernel: int, sections: Sections, *, bias: bool) -> tuple[Weight, ...]:

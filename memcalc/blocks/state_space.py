@@ -40,7 +40,7 @@ class Mamba(Block, without=("constants", "cache")):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True)
+        return Traits()
 
     def weights(self) -> tuple[Weight, ...]:
         selected = self.time_step_rank + 2 * self.state_size
@@ -159,7 +159,7 @@ class Mamba2(Block, without=("constants", "cache")):
 
     @property
     def traits(self) -> Traits:
-        return Traits(mixes=True, heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
+        return Traits(heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
 
     def weights(self) -> tuple[Weight, ...]:
         outputs = self.inner + self.conv_channels + self.heads

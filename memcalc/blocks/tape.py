@@ -44,6 +44,14 @@ class Size(NamedTuple):
 ZERO = Size()
 
 
+def sum_of(sizes: Iterable[Size]) -> Size:
+    """Sizes added up."""
+    total = ZERO
+    for size in sizes:
+        total = total + size
+    return total
+
+
 class Tensor(NamedTuple):
     """A tensor by name, once its tape is gone. `itemsize` 0: not known, `elements` are bytes already."""
 
@@ -179,10 +187,7 @@ class Tape:
         return list(dict.fromkeys(var for node in self.nodes for var in node.saves))
 
     def saved_bytes(self) -> Size:
-        total = ZERO
-        for var in self.saved():
-            total = total + var.bytes
-        return total
+        return sum_of(var.bytes for var in self.saved())
 
     def chosen(self) -> list[Var]:
         """What recomputation by operation keeps: attention's results and every second matrix product's, from the first on
@@ -190,12 +195,7 @@ class Tape:
         return [*self.attended, *self.products[::2]]
 
     def weight_gradient_bytes(self) -> Size:
-        total = ZERO
-        for node in self.nodes:
-            for step in node.steps:
-                if step.kind == "weight":
-                    total = total + step.bytes
-        return total
+        return sum_of(step.bytes for node in self.nodes for step in node.steps if step.kind == "weight")
 
 
 def _storage(var: Var) -> Var:

@@ -101,6 +101,12 @@ def _message(error: MemcalcError | click.ClickException) -> str:
         sys.exit(2)
     if isinstance(error, click.ClickException):
         return error.format_message()
+    rules = (error, *getattr(error, "others", ()))
+    return "; ".join(map(_as_options, rules))
+
+
+def _as_options(error: Exception) -> str:
+    """A broken rule with its fields as the options that set them."""
     fields = getattr(error, "fields", ())
     options = ", ".join(name if name.isupper() else f"--{name.replace('_', '-')}" for name in fields)
     return f"{options}: {getattr(error, 'message', error)}" if options else str(error)

@@ -49,37 +49,22 @@ def gpus_command(
     show(gpu_report(name, presets) if name else gpus_report(presets, text), format_, get, output)
 
 
-@click.command("formats")
-@click.argument("name", required=False)
-@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
-@output_options
-def formats_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
-    """List number formats with their exact bits per value; with a NAME, show one in full."""
-    one_or_filter(name, text)
-    from memcalc.report.listings import formats_report
+def _table(name: str, help_: str) -> click.Command:
+    """A command that lists the rows of one of memcalc's own tables; with a NAME, shows one in full."""
 
-    show(formats_report(name, text), format_, get, output)
+    @click.command(name, help=help_)
+    @click.argument("row", metavar="[NAME]", required=False)
+    @click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+    @output_options
+    def command(row: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
+        one_or_filter(row, text)
+        from memcalc.report.listings import TABLES
 
+        show(TABLES[name](row, text), format_, get, output)
 
-@click.command("optimizers")
-@click.argument("name", required=False)
-@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
-@output_options
-def optimizers_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
-    """List optimizers with the states they keep; with a NAME, show one in full."""
-    one_or_filter(name, text)
-    from memcalc.report.listings import optimizers_report
-
-    show(optimizers_report(name, text), format_, get, output)
+    return command
 
 
-@click.command("engines")
-@click.argument("name", required=False)
-@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
-@output_options
-def engines_command(name: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
-    """List training and serving engines with their defaults; with a NAME, show one in full."""
-    one_or_filter(name, text)
-    from memcalc.report.listings import engines_report
-
-    show(engines_report(name, text), format_, get, output)
+formats_command = _table("formats", "List number formats with their exact bits per value; with a NAME, show one in full.")
+optimizers_command = _table("optimizers", "List optimizers with the states they keep; with a NAME, show one in full.")
+engines_command = _table("engines", "List training and serving engines with their defaults; with a NAME, show one in full.")

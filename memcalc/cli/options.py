@@ -151,12 +151,12 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def spec_options(*specs: str, but: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """The options of a spec's fields, as memcalc.cli.generate wrote them down; `but` are those that a command has itself."""
+def spec_options(*specs: str) -> Callable[[F], F]:
+    """The options of a spec's fields, as memcalc.cli.generate wrote them down."""
     from memcalc.cli.spec_options import ROWS
 
     order: dict[str, int] = {}
-    rows = [row for spec in specs for row in ROWS[spec] if row.name not in but]
+    rows = [row for spec in specs for row in ROWS[spec]]
     for row in rows:
         order.setdefault(row.group, len(order))
     rows.sort(key=lambda row: order[row.group])

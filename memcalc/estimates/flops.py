@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.counting import count, decode_work, pairs
+from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.profile import MethodTraits, Profile
-from memcalc.blocks.tape import Size, Work
+from memcalc.blocks.tape import Size, Work, sum_of
 from memcalc.caches import cached
 from memcalc.formulas.compute import block_flops
 
@@ -24,6 +25,7 @@ RECOMPUTE = ("none", "selective", "full")
 class CountedBlock(NamedTuple):
     """One block and how many layers have it."""
 
+    part: str
     path: str
     block: Any
     layers: int
@@ -89,7 +91,7 @@ def by_block(architecture: Architecture, seq_len: int, *, causal: bool = False) 
     out: dict[tuple[str, float, float], BlockFlops] = {}
     for entry in entries(architecture):
         counted = count(entry.path, entry.block, PROFILE, architecture.hidden)
-        total = _total(counted.works)
+        total = sum_of(work.forward for work in counted.works)
         if total == Size():
             continue
         flops = sum(_both(work, entry, 1, seq_len, causal)[0] for work in counted.works)
@@ -106,7 +108,7 @@ def prefill_flops(architecture: Architecture, tokens: int, *, causal: bool = Fal
     total = 0.0
     for entry in entries(architecture):
         works = count(entry.path, entry.block, PROFILE, architecture.hidden).works
-        if entry.path.endswith("/head"):
+        if isinstance(entry.block, Head):
             total += sum(work.forward.token for work in works)
         else:
             total += sum(_both(work, entry, 1, tokens, causal)[0] for work in works)
@@ -117,7 +119,7 @@ def decode_flops(architecture: Architecture, context: int) -> float:
     """One more token after `context` tokens; of an encoder-decoder, in the decoder."""
     total = 0.0
     for entry in entries(architecture):
-        if entry.share < 1 and entry.path.startswith("encoder"):
+        if entry.share < 1 and entry.part == "encoder":
             continue
         for work in decode_work(entry.path, entry.block, PROFILE, architecture.hidden):
             keys = min(context, work.window) if work.window else context
@@ -145,17 +147,18 @@ def is_encoder_decoder(architecture: Architecture) -> bool:
 
 
 def _part(part: Part, share: float) -> Iterator[CountedBlock]:
-    yield from _blocks(part.name, part.entry, 1, share, layered=False)
+    yield from _blocks(part.name, "", part.entry, 1, share, layered=False)
     for stack in part.stacks:
         for layer, layers in zip(stack.layers, stack.counts, strict=True):
-            yield from _blocks(f"{part.name}/{stack.path}", layer.blocks, layers, share, layered=True)
-    yield from _blocks(part.name, part.exit, 1, share, layered=False)
+            yield from _blocks(part.name, f"{stack.path}/", layer.blocks, layers, share, layered=True)
+    yield from _blocks(part.name, "", part.exit, 1, share, layered=False)
 
 
-def _blocks(prefix: str, blocks: Named, layers: int, share: float, *, layered: bool) -> Iterator[CountedBlock]:
+def _blocks(part: str, prefix: str, blocks: Named, layers: int, share: float, *, layered: bool) -> Iterator[CountedBlock]:
     for number, (path, block) in enumerate(blocks, start=1):
         run = block.computed
-        yield CountedBlock(f"{prefix}/{path}", run, layers, share, layered, number == len(blocks) and not isinstance(run, Norm))
+        last = number == len(blocks) and not isinstance(run, Norm)
+        yield CountedBlock(part, f"{part}/{prefix}{path}", run, layers, share, layered, last)
 
 
 def _both(work: Work, entry: CountedBlock, batch: int, seq_len: int, causal: bool) -> tuple[float, float]:
@@ -169,10 +172,3 @@ def _both(work: Work, entry: CountedBlock, batch: int, seq_len: int, causal: boo
         block_flops(ahead.token, tokens, ahead.pair, over * entry.share, entry.layers),
         block_flops(back.token, tokens, back.pair, over * entry.share, entry.layers),
     )
-
-
-def _total(works: tuple[Work, ...]) -> Size:
-    total = Size()
-    for work in works:
-        total = total + work.forward
-    return total

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from memcalc.blocks.playing import Played, PlayedExit, alive_in_layer, play, reads_tokens
 from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import ZERO, Size, Tensor
+from memcalc.blocks.tape import ZERO, Size, Tensor, sum_of
 from memcalc.estimates.lines import Line
 from memcalc.estimates.moments import Term
 from memcalc.estimates.placement import Stage
@@ -119,10 +119,3 @@ def cast_cache(setup: Setup) -> int:
         if mark.recomputed and not layer.bridge
     )
     return matrices * profile.formats.compute // profile.degrees.tp
-
-
-def sum_of(sizes: Iterator[Size]) -> Size:
-    total = ZERO
-    for size in sizes:
-        total = total + size
-    return total

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from memcalc.blocks.tape import ZERO, Size, Tensor
+from memcalc.blocks.tape import ZERO, Size, Tensor, sum_of
 from memcalc.estimates.lines import Line
 
 
@@ -84,10 +84,7 @@ class MomentForm(NamedTuple):
 
 def total(terms: Iterable[Term]) -> Size:
     """The sum of terms as one linear form."""
-    out = ZERO
-    for term in terms:
-        out = out + (term.size if term.copies == 1 else term.size * term.copies)
-    return out
+    return sum_of(term.size if term.copies == 1 else term.size * term.copies for term in terms)
 
 
 def that_can_be_highest(forms: list[MomentForm]) -> tuple[MomentForm, ...]:

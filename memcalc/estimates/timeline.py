@@ -11,10 +11,10 @@ from functools import partial
 from typing import NamedTuple
 
 from memcalc.blocks.playing import alive_in_entry, alive_in_exit, play_entry, play_exit, reads_tokens
-from memcalc.blocks.tape import Size, Tensor
+from memcalc.blocks.tape import Size, Tensor, sum_of
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
-from memcalc.estimates.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, sum_of, term_of
+from memcalc.estimates.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.lines import Line
 from memcalc.estimates.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.sharding import Around

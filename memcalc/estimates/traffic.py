@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Block
+from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Cache, Weight
 from memcalc.blocks.state import StateTensor
 from memcalc.caches import cached
@@ -173,5 +174,5 @@ def _check(block: Block) -> None:
 def _check_whole(architecture: Architecture, stage: Stage) -> None:
     if is_encoder_decoder(architecture):
         raise Unsupported("the speed of encoder-decoder models is not modelled")
-    if not any(path == "head" for path, _ in stage.exit):
+    if not any(isinstance(block, Head) for _, block in stage.exit):
         raise Unsupported("a model without a head generates nothing")

@@ -170,9 +170,7 @@ class TrainingEstimate:
     @property
     def device(self) -> int:
         """What nvidia-smi shows: reserved, context and communicators."""
-        beside = overhead_of(self.generation)
-        several = self.run.parallelism.gpus > 1
-        return self.reserved + beside.context + several * beside.communicator
+        return self.reserved - self.workspace + sum(entry.bytes for entry in self.overhead)
 
     @property
     def overhead(self) -> tuple[Line, ...]:

@@ -1,6 +1,6 @@
 """Reports of the catalogues: models, accelerators, number formats, optimizers, engines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -165,3 +165,9 @@ def _fact(value: Any) -> str:
     if value is None:
         return "worked out"
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
+# memcalc's own tables, by the command that lists them: (name of one row, or text to look for) → report.
+TABLES: dict[str, Callable[[str | None, str | None], Report]] = {
+    "formats": formats_report, "optimizers": optimizers_report, "engines": engines_report,
+}  # fmt: skip

@@ -10,7 +10,7 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Growth, Requests
-from memcalc.estimates.serving.mixers import INDEX, LayerCache, LayerState, caches, state_values, states
+from memcalc.estimates.serving.mixers import LayerCache, LayerState, caches, state_values, states
 from memcalc.formulas import kv_cache
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
@@ -103,13 +103,12 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     lines = []
     for kind in layout.kinds:
         tokens = sum(count * kind.growth.kept(length) for length, count in pieces)
-        lines.append(
-            _line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers).within(kind.held.group)
-        )
+        made = _line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers)
+        lines.append(made.within(kind.held.group))
     for kind in layout.sources:
         tokens = kind.growth.kept(kind.held.cache.source or run.prompt)
-        cached = _line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers)
-        lines.append(cached.within(kind.held.group))
+        made = _line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers)
+        lines.append(made.within(kind.held.group))
         demand = demand._replace(fixed=demand.fixed + kind.growth.rate * (tokens // kind.growth.granule))
     lines += [_line("state", held.name, held.stored, held.width, sequences, held.layers) for held in layout.fixed]
     if layout.padded:
@@ -168,7 +167,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
         cap = ceil_div(WINDOWS[row.window](cache.window, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = number_format(cache.format or run.kv_dtype)
-    if cache.name == INDEX and row.index_format:
+    if cache.indexes and row.index_format:
         stored = number_format(row.index_format)
     if row.expands and cache.expanded:
         cache = cache._replace(heads=cache.expanded)

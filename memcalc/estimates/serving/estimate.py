@@ -24,11 +24,8 @@ from memcalc.specs.spec import SpecError
 from memcalc.units import format_bytes
 
 COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
-BESIDE = (
-    context_bytes,
-    communicators_bytes,
-    formulas.graphs_bytes,
-)  # overhead that comes on top of the share an engine is given
+# Overhead that comes on top of the share an engine is given.
+BESIDE = (context_bytes, communicators_bytes, formulas.graphs_bytes)
 NO_ENGINE = "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
 WINDOW_SHARE = (4, 5)  # SGLang's swa_full_tokens_ratio: tokens for which sliding layers have room, of the others'
 

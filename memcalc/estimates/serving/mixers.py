@@ -11,8 +11,6 @@ from memcalc.caches import cached
 from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.placement import Stage
 
-CONVOLUTION, INDEX = "convolution", "index keys"
-
 
 class LayerCache(NamedTuple):
     """Equal caches on one rank: one block's, in `layers` layers."""
@@ -64,7 +62,7 @@ def states(stage: Stage) -> tuple[LayerState, ...]:
 def state_values(tensor: StateTensor, tp: int, columns: int) -> int:
     """Values of one sequence's tensor on one rank; `columns`: how many more of a convolution's inputs an engine keeps."""
     shape = tensor.local_shape(tp)
-    if tensor.path.rpartition("/")[2].startswith(CONVOLUTION) and len(shape) == 2:
+    if tensor.convolution:
         return shape[0] * max(1, shape[1] + columns)
     return prod(shape)
 
