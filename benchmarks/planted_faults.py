@@ -68,7 +68,7 @@ FAULTS = (
     Fault(21, "the for-loop AdamW holds one temporary, not two", "memcalc/formulas/model_states.py",
           "return 2 * largest", "return largest"),
     Fault(22, "per_gpu.device leaves out the communicator", "memcalc/estimates/training.py",
-          "return self.reserved + beside.context + several * beside.communicator", "return self.reserved + beside.context"),
+          "entry.bytes for entry in self.overhead)", "entry.bytes for entry in self.overhead[:2])"),
 )  # fmt: skip
 
 

@@ -118,8 +118,8 @@ class TrainingEstimate:
 
     @cached_property
     def components(self) -> dict[str, int]:
-        beside = sum(entry.bytes for entry in self.overhead)
-        found = self.rank.sums["gpu"] | {"activations": self.evaluated.after_forward.activations, "overhead": beside}
+        saved = self.evaluated.after_forward.activations
+        found = self.rank.sums["gpu"] | {"activations": saved, "overhead": self._beside}
         if self.exchange:
             found["communication"] += self.exchange.bytes
         return found
@@ -170,12 +170,16 @@ class TrainingEstimate:
     @property
     def device(self) -> int:
         """What nvidia-smi shows: reserved, context and communicators."""
-        return self.reserved - self.workspace + sum(entry.bytes for entry in self.overhead)
+        return self.reserved - self.workspace + self._beside
 
     @property
     def overhead(self) -> tuple[Line, ...]:
         """What is on the device beside the peak: workspace, context, communicator."""
         return overhead_lines(self.generation, self.run.parallelism.gpus > 1)
+
+    @property
+    def _beside(self) -> int:
+        return sum(entry.bytes for entry in self.overhead)
 
     @property
     def measured_range(self) -> Range:

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +103,7 @@ def test_what_is_kept_adds_up() -> None:
     """To what the forward allocates; gradients of earlier micro-batches are no part of it."""
     row = row_of(CASES[0])
     values, run = accuracy.config(row), accuracy.setting(row)
-    once, twice = trace(values, run), trace(values, replace(run, grad_accum=2))
+    once, twice = trace(values, run), trace(values, run.replace(grad_accum=2))
     assert sum(kept.bytes for kept in once.kept) == once.after_forward - once.steady
     assert once.kept == twice.kept
     assert twice.after_forward > once.after_forward
@@ -147,7 +146,7 @@ def test_settings_that_are_not_traced_are_refused() -> None:
     row = row_of(CASES[0])
     for change in ({"precision": "bf16-mixed"}, {"method": "lora"}, {"optimizer": "lion"}):
         with pytest.raises(Unsupported, match="trace steps on one device"):
-            trace(accuracy.config(row), replace(accuracy.setting(row), **change))
+            trace(accuracy.config(row), accuracy.setting(row).replace(**change))
 
 
 # --- without PyTorch --------------------------------------------------------------------------------------------------
