@@ -31,7 +31,8 @@ PACKAGE = Path(memcalc.__file__).parent
 ORDER = (
     ("errors", "caches"),
     ("units", "dtypes", "sources"),
-    ("formulas", "blocks"),
+    ("formulas", "autograd"),
+    ("blocks",),
     ("specs",),
     ("readers", "estimates"),
     ("trace",),

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.attention_core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention_kernels import attend, repeated
 from memcalc.blocks.biased_attention import attend_with_bias
@@ -11,10 +13,8 @@ from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.block_indexer import BlockIndexer
 from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.relative_attention import Relative, attend_relative
 from memcalc.blocks.rotary import RotaryTable, rotate
-from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 
@@ -244,7 +244,7 @@ class Attention(Block, without=("state",)):
         return (*out, *prefixed("indexer", self.indexer.weights())) if self.indexer else tuple(out)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block: projections, query-key norms, rotary embedding, attention, output projection."""
+        """Record the block: projections, query-key norms, rotary embedding, attention, output projection."""
         for feature, present in (
             ("attention that picks blocks of keys", self.indexer),
             ("attention that shares keys and values", self.shares_cache),

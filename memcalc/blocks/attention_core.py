@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import FP32
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32
 
 # Eager attention's scores: (type they are made in, type of their softmax); 0 is that of queries and keys.
 SHIFTED = "less their maximum"

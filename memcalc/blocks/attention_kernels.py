@@ -11,11 +11,11 @@ All take (tape, profile, core, query, key, value) and give the result, heads × 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.context_parallel import exchanged
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.attention_core import SCORES, Core
-from memcalc.blocks.context_parallel import exchanged
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.values import revised
 
 FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)

@@ -7,11 +7,11 @@ nothing a layer; a mask or bias that the backward reads again is one tensor that
 from collections.abc import Callable
 from typing import NamedTuple
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import BYTE, FP32, ZERO, Size, Tape, Var
 from memcalc.blocks.attention_core import Core
 from memcalc.blocks.attention_kernels import contiguous, efficient, multiply
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import BYTE, FP32, ZERO, Size, Tape, Var
 
 
 class Alibi(NamedTuple):

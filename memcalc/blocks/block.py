@@ -7,9 +7,9 @@ of it must say (`without`): one that neither answers nor says so is refused when
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from memcalc.autograd.tape import Var
     from memcalc.blocks.ledger import Buffer, Cache, Weight
     from memcalc.blocks.state import StateTensor
-    from memcalc.blocks.tape import Var
 
 ANSWERS = ("weights", "constants", "cache", "state", "forward", "traits")
 

@@ -6,10 +6,10 @@ All of it is fp32, contractions copy what they multiply, and every intermediate 
 
 from typing import NamedTuple
 
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 from memcalc.blocks import mixer_operations as mixer
-from memcalc.blocks import operations as ops
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import BYTE, FP32, Size, Step, Tape, Var
 
 
 class ChunkedScan(NamedTuple):
@@ -20,7 +20,7 @@ class ChunkedScan(NamedTuple):
     state_size: int
     chunk: int
 
-    def play(self, t: Tape, p: Profile, value: Var, step: Var, b: Var, c: Var) -> Var:
+    def record(self, t: Tape, p: Profile, value: Var, step: Var, b: Var, c: Var) -> Var:
         """What the states answer, [heads, head_dim] a token, in fp32."""
         step = ops.cast(t, step, FP32) if p.formats.autocast else step
         step = mixer.clamped(t, mixer.softplus(t, step))

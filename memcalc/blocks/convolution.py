@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from math import prod
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size, Step, Tape, Var
 from memcalc.errors import Unsupported
 
 
@@ -38,7 +38,7 @@ class Convolution(Block, without=("constants", "cache", "state", "traits")):
         return (weight, Weight("weight.bias", self.role, (self.outputs,))) if self.bias else (weight,)
 
     def forward(self, t: Tape, p: Profile, x: Var | None = None) -> Var:
-        """Play an audio stem's convolution: x is what the one before it made; None: the recording's features, which need no
+        """Record an audio stem's convolution: x is what the one before it made; None: the recording's features, which need no
         gradient.
         """
         if not self.frames or p.degrees.tp > 1:

@@ -3,10 +3,10 @@
 from math import prod
 from typing import NamedTuple
 
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Size, Tape, Var, Work
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size, Tape, Var, Work
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
@@ -24,7 +24,7 @@ class BlockWork(NamedTuple):
 
 @cached(4096)
 def count(path: str, block: Block, profile: Profile, hidden: int) -> BlockWork:
-    """Play one block on its own; a block that cannot play is estimated from its weights."""
+    """Record one block on its own; a block that cannot record is estimated from its weights."""
     if isinstance(block, Embedding):
         return BlockWork(())  # a look-up multiplies nothing
     tape = Tape(path=path)

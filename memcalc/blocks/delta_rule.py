@@ -6,10 +6,10 @@ a loop carries the memory. All of it is fp32, and every intermediate is kept. Th
 
 from typing import NamedTuple
 
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 from memcalc.blocks import mixer_operations as mixer
-from memcalc.blocks import operations as ops
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import BYTE, FP32, Size, Step, Tape, Var
 
 
 class DeltaRule(NamedTuple):
@@ -21,7 +21,7 @@ class DeltaRule(NamedTuple):
     chunk: int
     strided: bool = False  # heads are not contiguous, so products of matrices copy their operands
 
-    def play(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, decay: Var, rate: Var) -> Var:
+    def record(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, decay: Var, rate: Var) -> Var:
         """The memory's answers, [heads, value_dim] a token; inputs are fp32 and padded, which copies them even by nothing."""
         query = ops.scale(t, mixer.unit_length(t, query, self.heads))
         key = mixer.unit_length(t, key, self.heads)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Tape, Var
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ Autocast does not know the grouped product: it runs in the parameters' type.
 from math import ceil
 from typing import NamedTuple
 
-from memcalc.blocks import operations as ops
-from memcalc.blocks.profile import Profile
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import INT64, Size, Step, Tape, Var
 from memcalc.blocks.routing import Router, scattered_scores
-from memcalc.blocks.tape import INT64, Size, Step, Tape, Var
 
 INT32 = 4  # bytes; where each expert's rows end
 

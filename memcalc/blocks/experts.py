@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.expert_kernels import Expert, compute, compute_all
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.mlp import MLP
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.routing import Router, route
-from memcalc.blocks.tape import Tape, Var
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 
@@ -109,7 +109,7 @@ class Experts(Block, without=("constants", "cache", "state")):
         return tuple(out)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block: router, experts and shared experts, in the order of the modeling file."""
+        """Record the block: router, experts and shared experts, in the order of the modeling file."""
         self._refuse()
         shared = self._shared(t, p, x) if self.shared_first else None
         if self.dense and p.degrees.ep == 1 and not p.load.capacity_factor:

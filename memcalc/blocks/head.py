@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import LOSSES, Loss, Profile
+from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
-from memcalc.blocks.profile import LOSSES, Loss, Profile
-from memcalc.blocks.tape import FP32, INT64, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         return p.method.trained and not (self.tied and p.method.frozen_embeddings)
 
     def loss(self, t: Tape, p: Profile, x: Var) -> Size:
-        """Cross-entropy over x's logits; plays logits and loss, and returns what the forward holds beside the saved tensors.
+        """Cross-entropy over x's logits; records logits and loss, and returns what the forward holds beside the saved tensors.
 
         full: logits to fp32, log-softmax kept (transformers/loss/loss_utils.py ForCausalLMLoss); vocabulary-parallel ranks
         hold their share. chunked: CHUNKS pieces, each recomputed in the backward (torchtune CEWithChunkedOutputLoss

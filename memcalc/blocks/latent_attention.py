@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.attention_core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention_kernels import attend
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.rotary import RotaryTable, rotate
-from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class LatentAttention(Block, without=("constants", "state")):
         return out + tuple(weight._replace(latent_up=True) for weight in up)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
+        """Record the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
         if self.indexer:
             self.indexer.multiply(t)
         heads = -(-self.heads // p.degrees.tp)

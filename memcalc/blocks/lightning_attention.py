@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks import mixer_operations as mixer
-from memcalc.blocks import operations as ops
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Buffer, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import StateTensor
-from memcalc.blocks.tape import Size, Step, Tape, Var
 
 ROLE = "linear-attention"
 
@@ -53,7 +53,7 @@ class LightningAttention(Block, without=("cache",)):
         return (StateTensor("recurrent", memory, whole(0, self.heads)),)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block as modeling_minimax.MiniMaxLightningAttention, a loop over blocks of tokens."""
+        """Record the block as modeling_minimax.MiniMaxLightningAttention, a loop over blocks of tokens."""
         inner = -(-self.heads // p.degrees.tp) * self.head_dim
         joined = ops.linear(t, p, "qkv", x, 3 * inner, self.hidden * 3 * inner)
         read = self._blocks(t, p, ops.activation(t, p, joined, self.activation), inner)

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Tape, Var
 from memcalc.blocks import mixer_operations as mixer
-from memcalc.blocks import operations as ops
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.delta_rule import DeltaRule
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise, length
-from memcalc.blocks.tape import FP32, Size, Tape, Var
 from memcalc.errors import Unsupported
 
 ROLE = "linear-attention"
@@ -92,7 +92,7 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block as modeling_qwen3_next.Qwen3NextGatedDeltaNet with the chunked rule in PyTorch."""
+        """Record the block as modeling_qwen3_next.Qwen3NextGatedDeltaNet with the chunked rule in PyTorch."""
         keys, heads = -(-self.key_heads // p.degrees.tp), -(-self.value_heads // p.degrees.tp)
         mixed, z, b, a = self._project(t, p, x, keys, heads)
         channels = 2 * keys * self.key_dim + heads * self.value_dim
@@ -108,7 +108,7 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         strided = value.each == FP32
         query, key, value, rate = (ops.cast(t, y, FP32) for y in (query, key, value, rate))
         rule = DeltaRule(heads, self.key_dim, self.value_dim, self.chunk, strided)
-        read = rule.play(t, p, query, key, value, decay, rate)
+        read = rule.record(t, p, query, key, value, decay, rate)
         out = self._gated_norm(t, p, mixer.copied(t, read, p.formats.compute), z, heads)
         width = heads * self.value_dim
         return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden)

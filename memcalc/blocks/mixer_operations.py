@@ -1,13 +1,13 @@
 """Operations that recurrent mixers share: short convolution, gated norm, exponentials, products of matrices by head.
 
-The mixers are played as transformers' own PyTorch code computes them (`torch_…` functions, `slow_forward`), which is what
+The mixers are recorded as transformers' own PyTorch code computes them (`torch_…` functions, `slow_forward`), which is what
 runs where the kernels of fla, mamba_ssm and causal_conv1d are not installed, and what a model without them keeps.
 """
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Formats, Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Formats, Profile
-from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 
 def learned(t: Tape, p: Profile, name: str, size: float, each: int = 0) -> Var:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Size, Step, Tape, Var
 
 # Activations that learn something themselves: single numbers, one tensor each.
 LEARNED = {"xielu": ("alpha_p", "alpha_n")}
@@ -50,7 +50,7 @@ class MLP(Block, without=("constants", "cache", "state")):
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block: gate and up (or one fused matrix), activation, product, down."""
+        """Record the block: gate and up (or one fused matrix), activation, product, down."""
         width = -(-self.intermediate // p.degrees.tp)
         if self.gated:
             product = self._gated(t, p, x, width)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Tape, Var
 from memcalc.errors import Unsupported
 
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks import mixer_operations as mixer
-from memcalc.blocks import operations as ops
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Split, Weight, linear, whole
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
-from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 ROLE = "state-space"
 
@@ -68,7 +68,7 @@ class RGLRU(Block, without=("constants", "cache")):
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block as modeling_recurrent_gemma.RecurrentGemmaRecurrentBlock, a loop over tokens."""
+        """Record the block as modeling_recurrent_gemma.RecurrentGemmaRecurrentBlock, a loop over tokens."""
         width = -(-self.heads // p.degrees.tp) * (self.width // self.heads)
         matrix = self.hidden * width
         y = ops.activation(t, p, ops.linear(t, p, "y", x, width, matrix, bias=True, bias_size=width), self.activation)
@@ -133,7 +133,7 @@ class ShortConvolution(Block, without=("constants", "cache")):
         return (convolution_state(self.conv_kernel, ((self.hidden, 1),)),)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block as modeling_lfm2.Lfm2ShortConv."""
+        """Record the block as modeling_lfm2.Lfm2ShortConv."""
         channels = -(-self.hidden // p.degrees.tp)
         joined = ops.linear(t, p, "in", x, 3 * channels, 3 * channels * self.hidden, bias=self.bias, bias_size=3 * channels)
         before, after, value = (mixer.view(t, joined, Size(token=channels)) for _ in range(3))

@@ -7,11 +7,11 @@ sequence (transformers integrations/sdpa_attention.py, create_position_bias_mask
 
 from typing import NamedTuple
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.attention_core import Core
 from memcalc.blocks.attention_kernels import contiguous, fused_kernel, keys_per_query, multiply, narrowed
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
 
 FIRST, LATER = "first", "later"  # in a stack: the layer that makes the bias, and those that read it
 

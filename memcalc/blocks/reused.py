@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Buffer, Cache, Weight
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import StateTensor
-from memcalc.blocks.tape import Tape, Var
 from memcalc.errors import Unsupported
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from memcalc.blocks import operations as ops
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import FP32, Step, Tape, Var
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Step, Tape, Var
 
 
 class RotaryTable(NamedTuple):

@@ -6,10 +6,10 @@ beside the experts themselves, but wide models with hundreds of experts keep a f
 
 from typing import NamedTuple
 
-from memcalc.blocks import operations as ops
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.ledger import Weight, linear
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks import mixer_operations as mixer
-from memcalc.blocks import operations as ops
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.chunked_scan import ChunkedScan
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import Sections, StateTensor, convolution_state, depthwise
-from memcalc.blocks.tape import FP32, Size, Step, Tape, Var
 
 ROLE = "state-space"
 
@@ -70,7 +70,7 @@ class Mamba(Block, without=("constants", "cache")):
         return tuple(Weight(f"{name}_norm/scale", "norm", (size,)) for name, size in sizes.items())
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block as modeling_mamba.MambaMixer with the scan in PyTorch, a loop over tokens."""
+        """Record the block as modeling_mamba.MambaMixer with the scan in PyTorch, a loop over tokens."""
         inner = -(-self.inner // p.degrees.tp)
         wide = Size(token=inner)
         both = ops.linear(t, p, "in", x, 2 * inner, self.hidden * 2 * inner, bias=self.bias, bias_size=2 * inner)
@@ -186,7 +186,7 @@ class Mamba2(Block, without=("constants", "cache")):
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Play the block as modeling_mamba2.Mamba2Mixer with the scan over chunks in PyTorch."""
+        """Record the block as modeling_mamba2.Mamba2Mixer with the scan over chunks in PyTorch."""
         heads, groups = -(-self.heads // p.degrees.tp), -(-self.groups // p.degrees.tp)
         inner, shared = heads * self.head_dim, groups * self.state_size
         channels = inner + 2 * shared
@@ -198,7 +198,7 @@ class Mamba2(Block, without=("constants", "cache")):
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation, bias=self.conv_bias)
         value, b, c = (mixer.view(t, mixed, Size(token=size)) for size in (inner, shared, shared))
         rule = ChunkedScan(heads, self.head_dim, self.state_size, self.chunk)
-        read = rule.play(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
+        read = rule.record(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
         out = ops.cast(t, self._gated(t, p, read, gate), p.formats.compute)
         bias = self.bias if self.output_bias is None else self.output_bias
         return ops.linear(

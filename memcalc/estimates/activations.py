@@ -1,4 +1,4 @@
-"""Activations of one rank: played from the ledger of saved tensors, or the textbook where a block cannot play yet."""
+"""Activations of one rank: recorded from the ledger of saved tensors, or the textbook where a block cannot record yet."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,7 +56,7 @@ class Evaluated(Protocol):
 
 
 class Filled(NamedTuple):
-    """A step that was played onto tapes."""
+    """A step that was recorded onto tapes."""
 
     forms: Forms
     sizes: Sizes
@@ -159,7 +159,7 @@ def recomputed(run: Training) -> Pattern:
     return Pattern(every=run.recompute_every or 1, first=run.recompute_layers)
 
 
-def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Forms, gradients: tuple[Line, ...]) -> Filled:
+def evaluate(architecture: Architecture, run: Training, setup: Setup, recorded: Forms, gradients: tuple[Line, ...]) -> Filled:
     """Fill batch and length into the forms; `gradients` are those of a whole step."""
     here = run.seq_len // run.parallelism.cp
     tokens = run.micro_batch * here
@@ -167,14 +167,14 @@ def evaluate(architecture: Architecture, run: Training, setup: Setup, played: Fo
     masks = int(position_pairs(architecture, run, setup.profile) * here * run.seq_len)
     leaf = input_leaf(architecture, run, setup.profile) * tokens
     sizes = Sizes(run.micro_batch, tokens, tokens * run.seq_len, here)
-    step = Filled(played, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf)
-    return step._replace(candidates=step.filled(played.candidates))
+    step = Filled(recorded, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf)
+    return step._replace(candidates=step.filled(recorded.candidates))
 
 
 def textbook(
     architecture: Architecture, run: Training, setting: StateSetting, stage: Stage, setup: Setup, gradients: tuple[Line, ...]
 ) -> Given:
-    """The formula of Korthikanti et al. 2022 for models with blocks that cannot play yet: an approximation."""
+    """The formula of Korthikanti et al. 2022 for models with blocks that cannot record yet: an approximation."""
     p, each = run.parallelism, setting.compute
     tokens, hidden = run.micro_batch * (run.seq_len // p.cp), architecture.hidden
     split = p.tp if p.sequence_parallel else 1

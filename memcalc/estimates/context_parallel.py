@@ -3,7 +3,7 @@
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.latent_attention import LatentAttention
-from memcalc.estimates.layer_kinds import Setup, played_kind
+from memcalc.estimates.layer_kinds import Setup, recorded_kind
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import main_parts
 from memcalc.formulas.context_parallel import exchange_bytes
@@ -20,7 +20,7 @@ SENTENCES = {
 def exchange_line(run: Training, setup: Setup, tokens: int) -> Line | None:
     """The largest layer's buffers; they are alive while its attention's backward runs."""
     kinds = range(len(setup.stage.sequence.marks))
-    found = [made for made in (played_kind(setup, index).exchange for index in kinds) if made]
+    found = [made for made in (recorded_kind(setup, index).exchange for index in kinds) if made]
     if not found:
         return None
     made = max(found, key=lambda each: each.bytes)

@@ -8,12 +8,12 @@ Fused attention makes its scores again in the backward, 2.5 times the forward: h
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from memcalc.autograd.profile import MethodTraits, Profile
+from memcalc.autograd.tape import Size, Work, sum_of
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.counting import count, decode_work, pairs
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.profile import MethodTraits, Profile
-from memcalc.blocks.tape import Size, Work, sum_of
 from memcalc.caches import cached
 from memcalc.formulas.compute import block_flops
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from memcalc.blocks.tape import Size, Tensor
+from memcalc.autograd.tape import Size, Tensor
 from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.moments import MomentForm
 from memcalc.estimates.profiles import LEAF, TABLES

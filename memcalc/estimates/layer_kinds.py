@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from memcalc.blocks.playing import Played, PlayedExit, alive_in_layer, play, reads_tokens
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import ZERO, Size, Tensor, sum_of
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
+from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
 from memcalc.estimates.lines import Line
 from memcalc.estimates.moments import Term
 from memcalc.estimates.placement import Stage
@@ -42,47 +42,47 @@ class LayerKind(NamedTuple):
     passing: tuple[Term, ...] = ()  # during its forward
 
 
-def played_kind(setup: Setup, index: int) -> Played:
+def recorded_kind(setup: Setup, index: int) -> Recorded:
     """One layer of the stage's kind number `index`."""
     sequence, keep = setup.stage.sequence, not setup.standing
     mark = sequence.marks[index]
-    return play(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
+    return record(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
 
 
-def saved_by(played: Played | PlayedExit) -> tuple[Tensor, ...]:
-    return played.saved
+def saved_by(recorded: Recorded | RecordedExit) -> tuple[Tensor, ...]:
+    return recorded.saved
 
 
 def layer_kind(setup: Setup, index: int) -> LayerKind:
     sequence = setup.stage.sequence
-    played, mark = played_kind(setup, index), sequence.marks[index]
-    gradient, added = int(played.gradients), ZERO
+    recorded, mark = recorded_kind(setup, index), sequence.marks[index]
+    gradient, added = int(recorded.gradients), ZERO
     bridge = sequence.kinds[index].bridge
     if bridge and setup.tied and reads_tokens(sequence.kinds[index].blocks):
         added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
         gradient -= setup.tied
-    kept = _kept(played, mark.recomputed, setup.by_operation, bridge)
-    own = (played.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
+    kept = _kept(recorded, mark.recomputed, setup.by_operation, bridge)
+    own = (recorded.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
                     input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
     working = "layer in its backward/"
     return LayerKind(
         term_of("layers/", kept),
         term_of(working, own),
-        tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(played.peaks)),
+        tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(recorded.peaks)),
         gradient,
         sequence.elements[index],
-        tuple(Term.one("layer in its forward/attention", size) for size in played.passing),
+        tuple(Term.one("layer in its forward/attention", size) for size in recorded.passing),
     )
 
 
-def _kept(played: Played, recomputed: bool, by_operation: bool, bridge: bool) -> tuple[Tensor, ...]:
+def _kept(recorded: Recorded, recomputed: bool, by_operation: bool, bridge: bool) -> tuple[Tensor, ...]:
     """What a layer keeps until its backward, by name."""
     if bridge:
-        return (*played.saved, *(played.chosen if recomputed else ()))
+        return (*recorded.saved, *(recorded.chosen if recomputed else ()))
     if recomputed:
-        return (played.input,)
-    return (played.input, *played.chosen) if by_operation else played.saved
+        return (recorded.input,)
+    return (recorded.input, *recorded.chosen) if by_operation else recorded.saved
 
 
 def term_of(path: str, tensors: tuple[Tensor, ...]) -> Term:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from memcalc.blocks.tape import ZERO, Size, Tensor, sum_of
+from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
 from memcalc.estimates.lines import Line
 
 

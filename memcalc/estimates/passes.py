@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from memcalc.estimates.bytes_moved import Traffic
 from memcalc.estimates.lines import Figure, figure
-from memcalc.estimates.traffic import Traffic
 from memcalc.formulas import roofline as formulas
 
 

@@ -1,17 +1,17 @@
-"""From a run's settings to the profile that blocks are played under."""
+"""From a run's settings to the profile that blocks are recorded under."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from memcalc.autograd.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, MethodTraits, Profile
+from memcalc.autograd.tape import FP32, HALF, Size, Tensor
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.biased_attention import shared_mask
 from memcalc.blocks.latent_attention import LatentAttention
-from memcalc.blocks.playing import play_entry
-from memcalc.blocks.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, MethodTraits, Profile
+from memcalc.blocks.recording import record_entry
 from memcalc.blocks.relative_attention import FIRST
 from memcalc.blocks.rotary import RotaryTable
-from memcalc.blocks.tape import FP32, HALF, Size, Tensor
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.adapters import adapter_names
@@ -66,7 +66,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
 
 
 def batch_of(architecture: Architecture, run: Training) -> Batch:
-    """What a profile knows of batch and length: runs that agree on it, and on all else, share what they play."""
+    """What a profile knows of batch and length: runs that agree on it, and on all else, share what they record."""
     encoder = main_parts(architecture)[0]
     with_source = encoder.name == "encoder"
     return Batch(
@@ -88,7 +88,7 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     if run.adapts:
         return run.recompute == "full"
     try:
-        return not run.freeze or play_entry(stage.entry, profile).flows
+        return not run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
         return True
 

@@ -38,29 +38,29 @@ class Rank(NamedTuple):
     step: tuple[Line, ...]  # alive at the optimizer's step beside the steady states
     optimizer: Moment
     setup: Setup | None = None  # None: a bare parameter count
-    forms: Forms | None = None  # None: a block cannot play, so the textbook stands in
+    forms: Forms | None = None  # None: a block cannot record, so the textbook stands in
     approximation: str = ""
 
 
 def rank_of(architecture: Architecture, setting: StateSetting, stage: Stage) -> Rank:
-    """A rank with its step played; where a block cannot play yet, the textbook stands in."""
+    """A rank with its step recorded; where a block cannot record yet, the textbook stands in."""
     groups = make_groups(setting, stage)
     setup = setup_of(architecture, setting, stage, groups)
     try:
         if setting.run.parallelism.pp > 1 and len(main_parts(architecture)) > 1:
             raise Unsupported("training with an encoder and a decoder on different pipeline stages is not modelled")
-        played = forms(setup)
+        recorded = forms(setup)
     except Unsupported as error:
         reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
         buffers = (*setup.buckets, *textbook_gathered(setup))
         return _rank(setting, stage, groups, buffers)._replace(setup=setup, approximation=reason)
-    return _rank(setting, stage, groups, largest(played))._replace(setup=setup, forms=played)
+    return _rank(setting, stage, groups, largest(recorded))._replace(setup=setup, forms=recorded)
 
 
-def largest(played: Forms) -> tuple[Line, ...]:
+def largest(recorded: Forms) -> tuple[Line, ...]:
     """The strategy's buckets and gathered parameters, each at its largest (gradients being reduced: in moments alone)."""
     found: dict[str, Line] = {}
-    for form in played.moments:
+    for form in recorded.moments:
         for entry in form.lines:
             if entry.component == "communication" and entry.name != REDUCING:
                 found[entry.name] = max(found.get(entry.name, entry), entry, key=lambda made: made.bytes)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError
+from memcalc.estimates.bytes_moved import Traffic, traffic
 from memcalc.estimates.flops import decode_flops, prefill_flops
 from memcalc.estimates.lines import Figure, figure
 from memcalc.estimates.passes import Machine, Pass
 from memcalc.estimates.roofline_notes import assumptions, reasons
-from memcalc.estimates.traffic import Traffic, traffic
 from memcalc.formulas import roofline as formulas
 from memcalc.formulas.energy import Default
 from memcalc.formulas.roofline import LINK, MBU, MFU

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
+from memcalc.estimates.bytes_moved import Traffic
 from memcalc.estimates.flops import TEXT_PARTS, estimated_blocks
 from memcalc.estimates.passes import Machine, Pass
-from memcalc.estimates.traffic import Traffic
 from memcalc.formulas.roofline import LINK, MBU, MFU
 from memcalc.specs.hardware import Accelerator
 

@@ -179,7 +179,7 @@ def _has_experts(architecture: Architecture) -> bool:
 
 def _from_mixture(tally: Tally, stage: Stage, architecture: Architecture, mixture: Mixture, host_embedding: bool) -> None:
     """A GGUF file: of a multimodal model the language model only, since the towers are a file of their own."""
-    from memcalc.estimates.gguf import typed
+    from memcalc.estimates.gguf_mixtures import typed
 
     spans = layer_spans(architecture, stage)
     kept = _main_names(architecture)

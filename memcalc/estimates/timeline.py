@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from memcalc.blocks.playing import alive_in_entry, alive_in_exit, play_entry, play_exit, reads_tokens
-from memcalc.blocks.tape import Size, Tensor, sum_of
+from memcalc.autograd.tape import Size, Tensor, sum_of
+from memcalc.blocks.recording import alive_in_entry, alive_in_exit, reads_tokens, record_entry, record_exit
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
@@ -30,7 +30,7 @@ class Forms(NamedTuple):
 
 @cached(1024)
 def forms(setup: Setup) -> Forms:
-    """Play one micro-batch's forward and backward."""
+    """Record one micro-batch's forward and backward."""
     layers = setup.stage.sequence.kinds
     if any(layer.crosses for layer in layers) and not any(layer.bridge for layer in layers):
         raise Unsupported("training with cross-attention to anything but an encoder is not modelled")
@@ -53,8 +53,8 @@ class _Step:
             kinds = [kind._replace(kept=kind.kept.times(0)) for kind in kinds]
         self.kinds = kinds
         self.shared = term_of("", setup.shared)
-        self.entry = play_entry(stage.entry, profile, keep_gradients=keep) if stage.entry else None
-        self.exit = play_exit(stage.exit, profile, setup.hidden, keep_gradients=keep) if stage.exit else None
+        self.entry = record_entry(stage.entry, profile, keep_gradients=keep) if stage.entry else None
+        self.exit = record_exit(stage.exit, profile, setup.hidden, keep_gradients=keep) if stage.exit else None
         self.head = int(self.exit.gradients) if self.exit and keep else 0
         self.root = stage.root if self.around.gathers or self.around.keeps else 0
 

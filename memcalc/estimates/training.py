@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.profile import KERNELS
 from memcalc.caches import cached
 from memcalc.estimates.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.adapters import check_targets

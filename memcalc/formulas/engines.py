@@ -7,7 +7,7 @@ class Engine(NamedTuple):
     """How a training library behaves by default; a user's choice of engine changes numbers only through this row."""
 
     name: str
-    kernels: str  # key of memcalc.blocks.profile.KERNELS
+    kernels: str  # key of memcalc.autograd.profile.KERNELS
     loss: str
     optimizer_impl: str
     fp32_gradients: bool  # keeps a persistent fp32 main-gradient buffer under mixed precision

@@ -1,7 +1,7 @@
 """How weights are stored: what the words of `--weights` mean. Schemes and mixtures are tables; formats are memcalc.dtypes.
 
 A scheme is one number format for the matrices that a library quantises, with what it keeps beside them. A mixture is a
-file of llama.cpp that gives each kind of tensor its own format (memcalc.estimates.gguf has the rules).
+file of llama.cpp that gives each kind of tensor its own format (memcalc.estimates.gguf_mixtures has the rules).
 """
 
 import re

@@ -11,15 +11,15 @@ import pytest
 
 import memcalc
 import memcalc.blocks
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Size, Tape, Var
 from memcalc.blocks.architecture import Architecture, Layer, Part, Stack
 from memcalc.blocks.block import ANSWERS, Block, Traits
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.counting import count, decode_work
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.ledger import Buffer, Cache, Weight
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.state import StateTensor
-from memcalc.blocks.tape import Size, Tape, Var
 from memcalc.errors import Unsupported
 from memcalc.readers.catalogue import preset_names
 from memcalc.readers.models import read_model_preset

@@ -11,12 +11,12 @@ The ledger also counts what the paper leaves out: fp32 statistics of the two Lay
 
 import pytest
 
+from memcalc.autograd.profile import Profile
 from memcalc.blocks.architecture import Layer
 from memcalc.blocks.attention import attention_of
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.playing import play
-from memcalc.blocks.profile import Profile
+from memcalc.blocks.recording import record
 from memcalc.blocks.values import revised
 
 H, A, S, B = 4096, 32, 2048, 2
@@ -40,7 +40,7 @@ SBH = S * B * H
 
 def saved(**traits):
     profile = revised(Profile(), attention="eager", **traits)
-    return play(BLOCK, profile, H).saved_bytes.at(TOKENS, PAIRS)
+    return record(BLOCK, profile, H).saved_bytes.at(TOKENS, PAIRS)
 
 
 CASES = [
@@ -60,4 +60,4 @@ def test_the_papers_formula(name, traits, paper, statistics):
 
 
 def test_full_recomputation_keeps_the_input():
-    assert play(BLOCK, Profile(), H).input.bytes.at(TOKENS, PAIRS) == 2 * SBH
+    assert record(BLOCK, Profile(), H).input.bytes.at(TOKENS, PAIRS) == 2 * SBH

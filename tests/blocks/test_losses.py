@@ -2,13 +2,13 @@
 
 import pytest
 
+from memcalc.autograd.profile import KERNELS, LOSSES, Profile
 from memcalc.blocks.architecture import Layer
 from memcalc.blocks.attention import attention_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.playing import play, play_exit
-from memcalc.blocks.profile import KERNELS, LOSSES, Profile
+from memcalc.blocks.recording import record, record_exit
 from memcalc.blocks.values import revised
 
 V, H = 32000, 64
@@ -27,7 +27,7 @@ PER_LOGIT = (
 @pytest.mark.parametrize(("loss", "forward", "backward", "which"), PER_LOGIT, ids=[row[0] for row in PER_LOGIT])
 def test_bytes_per_logit(loss: str, forward: int, backward: int, which: str) -> None:
     profile = revised(Profile(), loss=loss, trained=False)
-    found = play_exit((("head", Head(V, H)),), profile, H)
+    found = record_exit((("head", Head(V, H)),), profile, H)
     whole = found.saved_bytes + found.loss_held
     assert whole.token / V == pytest.approx(forward, abs=0.01), which
     assert max(peak.token for peak in found.peaks) / V == pytest.approx(backward, abs=0.2), which
@@ -35,7 +35,7 @@ def test_bytes_per_logit(loss: str, forward: int, backward: int, which: str) -> 
 
 def test_every_loss_is_played() -> None:
     for loss in LOSSES:
-        assert play_exit((("head", Head(V, H)),), revised(Profile(), loss=loss), H).peaks, loss
+        assert record_exit((("head", Head(V, H)),), revised(Profile(), loss=loss), H).peaks, loss
 
 
 def test_a_litgpt_layer_with_adapters_on_queries_and_values() -> None:
@@ -57,7 +57,7 @@ def test_a_litgpt_layer_with_adapters_on_queries_and_values() -> None:
         Profile(), kernels=KERNELS["litgpt"], loss="listed", trained=False, layers=("q", "v"), rank=8, adapters_itemsize=2,
         upcast=False, adapters_dropout=0.05,
     )  # fmt: skip
-    found = play(Layer(blocks), profile, h)
+    found = record(Layer(blocks), profile, h)
     expected = 2 * (4 * h + 4) + 12 * h + 4 * heads + (h + 2 * h + 2 * 16 + 4 * h) + 6 * ff
     assert found.saved_bytes.token == expected
     measured = (29.07e9 - 21.30e9) / 1304

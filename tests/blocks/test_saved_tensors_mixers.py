@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, HALF, Size, Tape, Var
 from memcalc.blocks.architecture import Architecture, named_weights
 from memcalc.blocks.experts import Experts, experts_of
 from memcalc.blocks.mlp import MLP
-from memcalc.blocks.playing import play, play_entry, play_exit
-from memcalc.blocks.profile import Profile
+from memcalc.blocks.recording import record, record_entry, record_exit
 from memcalc.blocks.routing import ROUTINGS
-from memcalc.blocks.tape import FP32, HALF, Size, Tape, Var
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 from memcalc.readers.hf import read_config
@@ -77,8 +77,8 @@ def moments(row: Traced) -> Moments:
     """The two moments, for a model that is one stack between an embedding and a head."""
     model, profile = read_config(TRACED["configs"][row.config]), row.profile
     part = model.parts[0]
-    entry, last = play_entry(part.entry, profile), play_exit(part.exit, profile, model.hidden)
-    layers = [play(layer, profile, model.hidden) for layer in part.stacks[0].layers]
+    entry, last = record_entry(part.entry, profile), record_exit(part.exit, profile, model.hidden)
+    layers = [record(layer, profile, model.hidden) for layer in part.stacks[0].layers]
     kinds = [kind for kind, count in part.stacks[0].runs for _ in range(count)]
 
     def at(size: Size) -> float:
@@ -121,7 +121,7 @@ def test_matches_pytorch(row: Traced) -> None:
 MOE = experts_of(1024, 512, experts=16, top_k=2, shared=MLP(1024, 512))
 
 
-def played(experts: Experts, **traits: Any) -> Tape:
+def recorded(experts: Experts, **traits: Any) -> Tape:
     tape, profile = Tape(), revised(Profile(), **traits)
     experts.forward(tape, profile, Var(Size(token=experts.hidden * profile.degrees.stream), HALF, True, "input"))
     return tape
@@ -133,33 +133,33 @@ def weight_gradients(tape: Tape, name: str) -> float:
 
 def test_expert_parallelism_divides_weights_and_leaves_activations() -> None:
     """Balanced routing brings as many tokens to a rank as leave it."""
-    one, four = played(MOE), played(MOE, ep=4)
+    one, four = recorded(MOE), recorded(MOE, ep=4)
     assert weight_gradients(four, "gate_up") * 4 == weight_gradients(one, "gate_up") == 16 * 2 * 512 * 1024 * HALF
     assert four.saved_bytes().token == one.saved_bytes().token
 
 
 def test_imbalance_makes_the_busiest_rank_hold_more_rows() -> None:
-    even, uneven = played(MOE, ep=4), played(MOE, ep=4, imbalance=1.5)
+    even, uneven = recorded(MOE, ep=4), recorded(MOE, ep=4, imbalance=1.5)
     assert uneven.saved_bytes().token > even.saved_bytes().token
-    assert played(MOE, imbalance=1.5).saved_bytes() == played(MOE).saved_bytes(), "one rank holds all anyway"
+    assert recorded(MOE, imbalance=1.5).saved_bytes() == recorded(MOE).saved_bytes(), "one rank holds all anyway"
 
 
 def test_expert_tensor_parallelism_divides_the_experts_width() -> None:
-    cut = played(MOE, tp=4, etp=4, sequence_parallel=True)
+    cut = recorded(MOE, tp=4, etp=4, sequence_parallel=True)
     (gate_up,) = (node for node in cut.nodes if node.name == "gate_up")
     assert gate_up.out.elements == Size(token=2 * 2 * 512 / 4), "rows of all ranks, a quarter of the width"
 
 
 def test_frozen_experts_keep_what_only_their_weights_would_read() -> None:
-    kept = {var.label for var in played(MOE, trained=False).saved()}
+    kept = {var.label for var in recorded(MOE, trained=False).saved()}
     assert "down" in kept, "the router is frozen too, but a gradient flows through its weights to the tokens"
-    assert played(MOE, trained=False).weight_gradient_bytes() == Size()
-    assert played(MOE, trained=False).saved_bytes().token < played(MOE).saved_bytes().token
+    assert recorded(MOE, trained=False).weight_gradient_bytes() == Size()
+    assert recorded(MOE, trained=False).saved_bytes().token < recorded(MOE).saved_bytes().token
 
 
 @pytest.mark.parametrize("name", ROUTINGS)
 def test_every_routing_gives_weights_that_a_gradient_flows_to(name: str) -> None:
-    tape = played(experts_of(64, 32, experts=8, top_k=2, routing=name))
+    tape = recorded(experts_of(64, 32, experts=8, top_k=2, routing=name))
     (weighted,) = (node for node in tape.nodes if node.name == "weighted")
     assert weighted.inputs[1].grad
     assert weighted.inputs[1].elements == Size(token=2)
@@ -184,4 +184,4 @@ def test_what_is_not_modelled_is_refused_by_name(family: str) -> None:
     model = read_config({**LATENT, **changes, "model_type": family})
     layer = model.parts[0].stacks[0].layers[-1]
     with pytest.raises(Unsupported, match=words):
-        play(layer, Profile(), model.hidden)
+        record(layer, Profile(), model.hidden)

@@ -17,10 +17,10 @@ from memcalc.blocks.values import revised
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError, Unsupported
 from memcalc.estimates import serving
+from memcalc.estimates.bytes_moved import Read, stored_by_role, traffic
 from memcalc.estimates.flops import by_block, decode_flops, prefill_flops
 from memcalc.estimates.lines import cited
 from memcalc.estimates.roofline import Roofline, roofline
-from memcalc.estimates.traffic import Read, stored_by_role, traffic
 from memcalc.formulas.formula import expression, with_values
 from memcalc.readers.catalogue import accelerator
 from memcalc.readers.hf import read_config

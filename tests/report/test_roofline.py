@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from memcalc.estimates import serving
+from memcalc.estimates.bytes_moved import stored_by_role
 from memcalc.estimates.roofline import Roofline, roofline
-from memcalc.estimates.traffic import stored_by_role
 from memcalc.readers.catalogue import accelerator
 from memcalc.readers.models import read_model_preset
 from memcalc.report.contract import Speed

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from memcalc.autograd.tape import BYTE
 from memcalc.blocks.architecture import Architecture, Named
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
@@ -10,7 +11,6 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Buffer
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.tape import BYTE
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import (
     attention,

@@ -1,11 +1,11 @@
 """The GPT line with rotary positions, mostly attention and feed-forward in parallel: GPT-J, GPT-NeoX, Phi, Falcon."""
 
+from memcalc.autograd.tape import FP32
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Buffer
-from memcalc.blocks.tape import FP32
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     attention,

@@ -1,24 +1,24 @@
-"""Layers, entry and exit of a model played onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
+"""Layers, entry and exit of a model recorded onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
 
 from typing import Any, NamedTuple
 
+from memcalc.autograd.backward import alive, backward
+from memcalc.autograd.operations import add, cast
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
-from memcalc.blocks.backward import alive, backward
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.operations import add, cast
-from memcalc.blocks.profile import Profile
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.tape import Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
 NOTHING = Tensor("", Size())
 
 
-class Played(NamedTuple):
+class Recorded(NamedTuple):
     """What one layer adds to the timeline; sizes in bytes, as forms in tokens and pairs."""
 
     saved: tuple[Tensor, ...]  # every tensor kept for the backward pass
@@ -57,8 +57,8 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 
 
 @cached(1024)
-def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Played:
-    """One layer under one profile. Raises Unsupported for a block that cannot play yet."""
+def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Recorded:
+    """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
     if any(isinstance(block, Projection) for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
     tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
@@ -68,25 +68,25 @@ def play(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True
         # recomputed layers keep the source as it is, whatever autocast casts it to
         chosen = (tape.carried[-1].tensor._replace(label="bridge/source"),) if profile.formats.autocast else ()
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
-        return Played(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
-    played = Played(
+        return Recorded(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
+    recorded = Recorded(
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
-    return _stretched(played, profile.batch.source) if layer.source else played
+    return _stretched(recorded, profile.batch.source) if layer.source else recorded
 
 
 @cached(256)
 def alive_in_layer(
     layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True
 ) -> tuple[Tensor, ...]:
-    """The tensors that peak number `which` of `play` consists of."""
+    """The tensors that peak number `which` of `record` consists of."""
     tape, _, output = _onto_tape(layer, profile, hidden, input_grad)
     tensors = alive(tape, output, which, gradients=keep_gradients)
     return _longer_tensors(tensors, profile.batch.source) if layer.source else tensors
 
 
-@cached(32)  # a report asks again for what was just played
+@cached(32)  # a report asks again for what was just recorded
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
     tape = Tape()
@@ -99,14 +99,14 @@ def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) ->
     return tape, x, _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
 
 
-def _stretched(played: Played, by: float) -> Played:
+def _stretched(recorded: Recorded, by: float) -> Recorded:
     """The same over `by` times as many tokens a sequence."""
     if by == 1:
-        return played
-    return played._replace(
-        saved=_longer_tensors(played.saved, by), saved_bytes=_longer(played.saved_bytes, by),
-        input=_longer_tensors((played.input,), by)[0], peaks=tuple(_longer(size, by) for size in played.peaks),
-        chosen=_longer_tensors(played.chosen, by),
+        return recorded
+    return recorded._replace(
+        saved=_longer_tensors(recorded.saved, by), saved_bytes=_longer(recorded.saved_bytes, by),
+        input=_longer_tensors((recorded.input,), by)[0], peaks=tuple(_longer(size, by) for size in recorded.peaks),
+        chosen=_longer_tensors(recorded.chosen, by),
     )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def _parallel(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     return add(tape, total, x)
 
 
-class PlayedExit(NamedTuple):
+class RecordedExit(NamedTuple):
     """Final norm, head and loss."""
 
     saved: tuple[Tensor, ...]
@@ -187,18 +187,18 @@ class PlayedExit(NamedTuple):
 
 
 @cached(1024)
-def play_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> PlayedExit:
+def record_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> RecordedExit:
     """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
     tape, output, held = _exit_onto_tape(blocks, profile, hidden)
     peaks = backward(tape, output, gradients=keep_gradients)
-    return PlayedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
+    return RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
 
 
 @cached(256)
 def alive_in_exit(
     blocks: Named, profile: Profile, hidden: int, which: int, *, keep_gradients: bool = True
 ) -> tuple[Tensor, ...]:
-    """The tensors that peak number `which` of `play_exit` consists of."""
+    """The tensors that peak number `which` of `record_exit` consists of."""
     tape, output, _ = _exit_onto_tape(blocks, profile, hidden)
     return alive(tape, output, which, gradients=keep_gradients)
 
@@ -221,17 +221,17 @@ def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape,
 
 
 @cached(1024)
-def play_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) -> Played:
+def record_entry(blocks: Named, profile: Profile, *, keep_gradients: bool = True) -> Recorded:
     """The embedding and what follows it before the first layer."""
     tape, x = _entry_onto_tape(blocks, profile)
     peaks = backward(tape, x, gradients=keep_gradients)
     saved = tuple(v.tensor for v in tape.saved() if v is not x)  # the first layer keeps its input
-    return Played(saved, sum_of(tensor.bytes for tensor in saved), NOTHING, peaks, _gradients(tape), flows=x.grad)
+    return Recorded(saved, sum_of(tensor.bytes for tensor in saved), NOTHING, peaks, _gradients(tape), flows=x.grad)
 
 
 @cached(256)
 def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradients: bool = True) -> tuple[Tensor, ...]:
-    """The tensors that peak number `which` of `play_entry` consists of."""
+    """The tensors that peak number `which` of `record_entry` consists of."""
     tape, x = _entry_onto_tape(blocks, profile)
     return alive(tape, x, which, gradients=keep_gradients)
 
@@ -252,7 +252,7 @@ def _gradients(tape: Tape) -> float:
 
 
 def _forward(block: Any, tape: Tape, profile: Profile, x: Var, *groups: float) -> Var:
-    """Play one block; what cannot play is refused by name."""
+    """Record one block; what cannot record is refused by name."""
     if isinstance(block, Embedding) and not block.vocabulary:
         return block.positioned(tape, profile, x)
     if isinstance(block, Embedding):

@@ -8,8 +8,8 @@ queries of its share of them.
 
 from collections.abc import Callable
 
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import Exchange, Size, Step, Tape, Var
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Exchange, Size, Step, Tape, Var
 
 Kernel = Callable[[Var, Var, Var], Var]
 

@@ -3,8 +3,8 @@
 Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements per token unless said otherwise.
 """
 
-from memcalc.blocks.profile import Profile
-from memcalc.blocks.tape import BYTE, FP32, Size, Step, Tape, Var
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 
 
 def cast(t: Tape, x: Var, each: int) -> Var:

@@ -1,6 +1,6 @@
 """A tape run backwards as autograd's engine does: what is alive at every moment that could be the peak."""
 
-from memcalc.blocks.tape import ZERO, Node, Size, Tape, Tensor, Var
+from memcalc.autograd.tape import ZERO, Node, Size, Tape, Tensor, Var
 
 # What an allocation is, beside the tensor that it is made for.
 NAMES = {"input": "gradient", "sum": "gradient, summed", "weight": "weight's gradient", "temp": "temporary"}

@@ -1,7 +1,7 @@
 """A symbolic tape: what PyTorch's autograd keeps and allocates, without PyTorch and without numbers.
 
-A block plays its forward pass onto a tape as eager code would run it: each operation names its inputs, what it saves for
-the backward pass and what its backward allocates. Sizes are linear forms in tokens and in token pairs, so one play serves
+A block records its forward pass onto a tape as eager code would run it: each operation names its inputs, what it saves for
+the backward pass and what its backward allocates. Sizes are linear forms in tokens and in token pairs, so one recording serves
 every batch and sequence length. From the tape follow the saved tensors (the ledger) and, by running it backwards as
 autograd does (`backward`), every moment that could be the peak.
 
@@ -135,7 +135,7 @@ class Exchange(NamedTuple):
 
 @dataclass(eq=False)
 class Tape:
-    """Operations in forward order. `path` prefixes the labels of what is played next."""
+    """Operations in forward order. `path` prefixes the labels of what is recorded next."""
 
     nodes: list[Node] = field(default_factory=list)
     path: str = ""

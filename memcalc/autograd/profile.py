@@ -1,12 +1,12 @@
 """How a block is executed: number formats, attention kernel, what is fused, what is trained, and the parallel degrees.
 
-What a block saves depends on who wrote its kernels. A profile is one row of facts that blocks read while they play onto
+What a block saves depends on who wrote its kernels. A profile is one row of facts that blocks read while they record onto
 the tape; KERNELS is the table of implementations.
 """
 
 from typing import NamedTuple
 
-from memcalc.blocks.tape import FP32, HALF
+from memcalc.autograd.tape import FP32, HALF
 
 
 class Kernels(NamedTuple):
@@ -131,7 +131,7 @@ class ExpertLoad(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What blocks must know of batch and length. It stays as it is where they need not, so that runs share what is played."""
+    """What blocks must know of batch and length. It stays as it is where they need not, so that runs share what is recorded."""
 
     sequences: int = 1  # of a micro-batch, where a model has something that all of them share
     length: int = 0  # tokens of a sequence where some scan keeps more or less of its first or last chunk, else 0
