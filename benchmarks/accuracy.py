@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.hf import read_config
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training

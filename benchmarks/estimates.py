@@ -6,7 +6,8 @@ Settings change from one estimate to the next; the architecture stays. Depth and
 import itertools
 import time
 
-from memcalc.estimates import serving, training
+from memcalc.estimates.serving import estimate as serving
+from memcalc.estimates.training import estimate as training
 from memcalc.readers.models import read_model
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import Serving

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import memcalc
-from memcalc.estimates import serving, training
+from memcalc.estimates.serving import estimate as serving
+from memcalc.estimates.training import estimate as training
 from memcalc.readers.models import read_model
 from memcalc.specs.serving import Serving
 from memcalc.specs.training import Training

@@ -26,7 +26,7 @@ CASES = (
     ((*INFER, "--format", "json"), ("rich", "difflib"), "JSON needs no layout"),
     (
         ("budget", "MODEL", "--tokens", "1T", "--gpu", "h100", "--format", "json"),
-        ("rich", "difflib", "memcalc.estimates.training"),
+        ("rich", "difflib", "memcalc.estimates.training.estimate"),
         "a budget is arithmetic on one model",
     ),
     ((*TRAIN, "--get", "per_gpu.peak"), ("rich", "difflib"), "one number needs no layout"),
@@ -63,7 +63,7 @@ def test_imports(words: tuple[str, ...], unwanted: tuple[str, ...], why: str, fo
 
 def test_the_table_needs_rich(folder: Callable[..., str]) -> None:
     """The opposite, so that the test above cannot pass by seeing nothing."""
-    assert {"rich.table", "memcalc.estimates.training"} <= imported("train", folder())
+    assert {"rich.table", "memcalc.estimates.training.estimate"} <= imported("train", folder())
 
 
 @pytest.mark.parametrize("command", ["train", "infer", "budget", "chinchilla"])

@@ -15,8 +15,9 @@ import pytest
 import memcalc
 import memcalc.formulas
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates import serving, training
 from memcalc.estimates.lines import Line
+from memcalc.estimates.serving import estimate as serving
+from memcalc.estimates.training import estimate as training
 from memcalc.formulas.formula import CARDS, CERTAINTY_ORDER, ceil_div, expression, with_values
 from memcalc.formulas.optimizers import OPTIMIZERS
 from memcalc.formulas.precision import PRECISION_NAMES

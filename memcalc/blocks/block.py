@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from memcalc.autograd.tape import Var
     from memcalc.blocks.ledger import Buffer, Cache, Weight
-    from memcalc.blocks.state import StateTensor
+    from memcalc.blocks.mixers.state import StateTensor
 
 ANSWERS = ("weights", "constants", "cache", "state", "forward", "traits")
 

@@ -6,7 +6,7 @@ from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Buffer, Cache, Weight
-from memcalc.blocks.state import StateTensor
+from memcalc.blocks.mixers.state import StateTensor
 from memcalc.errors import Unsupported
 
 

@@ -15,7 +15,7 @@ def runs_command(
 ) -> None:
     """Published training runs and what memcalc computes for them; with a NAME, one in full."""
     from memcalc.errors import InputError
-    from memcalc.estimates.runs import recompute
+    from memcalc.estimates.compute.runs import recompute
     from memcalc.readers.catalogue import accelerator
     from memcalc.readers.runs import training_run, training_runs
     from memcalc.report.runs import report, run_report

@@ -40,7 +40,7 @@ def trace_command(
 
     libraries()  # the first thing to know is whether there is anything to trace with
     from memcalc.errors import InputError, Unsupported
-    from memcalc.estimates.training import estimate
+    from memcalc.estimates.training.estimate import estimate
     from memcalc.readers.hf import read_config
     from memcalc.readers.hf.depth import at_depth
     from memcalc.readers.models import read_config_values, read_model

@@ -13,8 +13,8 @@ from memcalc.blocks.architecture import Architecture, Stack
 from memcalc.blocks.linears import NOT_LINEAR, leaf
 from memcalc.caches import cached
 from memcalc.dtypes import number_format
+from memcalc.estimates.compute.matrices import matrices, whole_inputs
 from memcalc.estimates.layer_spans import Span, earlier
-from memcalc.estimates.matrices import matrices, whole_inputs
 from memcalc.estimates.placement import Held, main_parts
 from memcalc.specs.quantization import Mixture
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
 from memcalc.blocks.ledger import Buffer, Shape, Weight
 from memcalc.caches import cached
-from memcalc.estimates.sequence import NO_LAYERS, Sequence
+from memcalc.estimates.training.sequence import NO_LAYERS, Sequence
 
 
 class Held(NamedTuple):

@@ -1,10 +1,10 @@
 """How tokens spread over experts, and how many rows an expert takes."""
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.expert_kernels import capacity
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts.kernels import capacity
+from memcalc.blocks.experts.mixture import Experts
 from memcalc.estimates.placement import main_parts
-from memcalc.estimates.profiles import routed_tokens
+from memcalc.estimates.training.profiles import routed_tokens
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 

@@ -8,9 +8,9 @@ from memcalc.blocks.linears import is_linear, leaf
 from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import InputError, Unsupported
+from memcalc.estimates.compute.matrices import Matrices, matrices
 from memcalc.estimates.layer_spans import layer_spans, spans_of
 from memcalc.estimates.lines import Line, line
-from memcalc.estimates.matrices import Matrices, matrices
 from memcalc.estimates.placement import Held, Stage, main_parts
 from memcalc.formulas import model_states
 from memcalc.formulas import stored_weights as formulas

@@ -6,7 +6,7 @@ from statistics import median, quantiles
 from typing import NamedTuple, Protocol
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Quantiles
 from memcalc.specs.measured import KINDS, Measured
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import WINDOWED
-from memcalc.estimates.serving import Capacity, ServingEstimate, estimate
+from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.validation import Skipped, Spread, spread
 from memcalc.specs.served import Served
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from memcalc.estimates.budget import BudgetEstimate
-from memcalc.estimates.flops import by_block, decode_flops, prefill_flops, step_flops
+from memcalc.estimates.compute.budget import BudgetEstimate
+from memcalc.estimates.compute.flops import by_block, decode_flops, prefill_flops, step_flops
+from memcalc.estimates.compute.runs import Recomputed
 from memcalc.estimates.lines import cited
-from memcalc.estimates.runs import Recomputed
 from memcalc.formulas.formula import CARDS
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from memcalc.estimates.passes import Pass
-from memcalc.estimates.roofline import Roofline
+from memcalc.estimates.serving.passes import Pass
+from memcalc.estimates.serving.roofline import Roofline
 from memcalc.report.report import Column, Table
 
 

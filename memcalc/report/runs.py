@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from memcalc.estimates.runs import Recomputed
+from memcalc.estimates.compute.runs import Recomputed
 from memcalc.report.budget import comparison_table, run_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.units import format_count

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from memcalc.estimates.scaling import Judgement, LawOptimum, ScalingAnswer
+from memcalc.estimates.compute.scaling import Judgement, LawOptimum, ScalingAnswer
 from memcalc.formulas.law_forms import Point
 from memcalc.report.plot import PlotMark, plot
 from memcalc.report.report import SCHEMA, Column, Report, Table

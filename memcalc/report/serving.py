@@ -3,7 +3,8 @@
 from typing import Any
 
 from memcalc.estimates.lines import Figure, cited, weakest
-from memcalc.estimates.serving import Capacity, ServingEstimate, Speed
+from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
+from memcalc.estimates.serving.speed import Speed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table

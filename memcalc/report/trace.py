@@ -3,7 +3,7 @@
 from typing import Any
 
 from memcalc.blocks.norm import Norm
-from memcalc.estimates.training import TrainingEstimate
+from memcalc.estimates.training.estimate import TrainingEstimate
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table

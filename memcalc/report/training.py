@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from memcalc.estimates.fit import Suggestion
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
-from memcalc.estimates.training import Alive, TrainingEstimate
+from memcalc.estimates.training.estimate import Alive, TrainingEstimate
+from memcalc.estimates.training.fit import Suggestion
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
-from memcalc.estimates.budget import BudgetEstimate, estimate
-from memcalc.estimates.runs import Recomputed
+from memcalc.estimates.compute.budget import BudgetEstimate, estimate
+from memcalc.estimates.compute.runs import Recomputed
 from memcalc.sizing.answer import Reported
 from memcalc.sizing.settings import settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
@@ -82,8 +82,8 @@ def _like(
     like: str, gpu: AnyAccelerator, said: dict[str, Any], presets: Sequence[str]
 ) -> tuple[str, AnyAccelerator, dict[str, Any], Recomputed]:
     """A published run's name, accelerator and settings where nothing else is said, and what memcalc makes of the run."""
-    from memcalc.estimates.runs import like as like_run
-    from memcalc.estimates.runs import recompute
+    from memcalc.estimates.compute.runs import like as like_run
+    from memcalc.estimates.compute.runs import recompute
     from memcalc.readers.runs import training_run
 
     run = training_run(like, presets)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memcalc.estimates.scaling import ScalingAnswer, estimate
+from memcalc.estimates.compute.scaling import ScalingAnswer, estimate
 from memcalc.sizing.answer import Reported
 from memcalc.sizing.settings import settled
 from memcalc.sizing.subjects import as_accelerator, as_model

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
-from memcalc.estimates.serving import ServingEstimate, Speed, estimate, speed
+from memcalc.estimates.serving.estimate import ServingEstimate, estimate
+from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.settings import Need, check_needs, settled

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
@@ -17,7 +17,7 @@ from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
-    from memcalc.estimates.fit import Suggestion
+    from memcalc.estimates.training.fit import Suggestion
     from memcalc.report.report import Report
 
 TABLES = {"parallelism": Parallelism}
@@ -61,7 +61,7 @@ class SizedTraining(Answer, TrainingEstimate):
         """The smallest changes that make it fit, where it does not."""
         if self.gpu is None or self.fits:
             return []
-        from memcalc.estimates.fit import suggestions
+        from memcalc.estimates.training.fit import suggestions
 
         return suggestions(self.run, self.gpu.usable, lambda run: _estimate(self.model, run, self.generation))
 

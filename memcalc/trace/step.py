@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from memcalc.errors import MemcalcError, Unsupported
-from memcalc.estimates.activations import recomputed
+from memcalc.estimates.training.activations import recomputed
 from memcalc.specs.training import Training
 from memcalc.trace.allocations import Allocation, Allocations, watching
 from memcalc.trace.cuda_like import cuda_functions, cuda_like

@@ -19,7 +19,7 @@ from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.counting import count, decode_work
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.ledger import Buffer, Cache, Weight
-from memcalc.blocks.state import StateTensor
+from memcalc.blocks.mixers.state import StateTensor
 from memcalc.errors import Unsupported
 from memcalc.readers.catalogue import preset_names
 from memcalc.readers.models import read_model_preset

@@ -13,7 +13,7 @@ import pytest
 
 from memcalc.autograd.profile import Profile
 from memcalc.blocks.architecture import Layer
-from memcalc.blocks.attention import attention_of
+from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.recording import record

@@ -4,7 +4,7 @@ import pytest
 
 from memcalc.autograd.profile import KERNELS, LOSSES, Profile
 from memcalc.blocks.architecture import Layer
-from memcalc.blocks.attention import attention_of
+from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm

@@ -9,7 +9,7 @@ import pytest
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.placement import main_parts
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.hf import read_config
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training

@@ -11,10 +11,10 @@ import pytest
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, HALF, Size, Tape, Var
 from memcalc.blocks.architecture import Architecture, named_weights
-from memcalc.blocks.experts import Experts, experts_of
+from memcalc.blocks.experts.mixture import Experts, experts_of
+from memcalc.blocks.experts.routing import ROUTINGS
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.recording import record, record_entry, record_exit
-from memcalc.blocks.routing import ROUTINGS
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 from memcalc.readers.hf import read_config

@@ -272,7 +272,7 @@ def leaves(value: Any) -> Any:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_is_asked_every_number_is_finite(data: st.DataObject) -> None:
-    from memcalc.estimates.scaling import estimate
+    from memcalc.estimates.compute.scaling import estimate
 
     budget = st.integers(10**9, 10**36)
     sizes = st.integers(1000, 10**18)

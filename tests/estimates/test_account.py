@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import COMPONENTS, Line
-from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.readers.models import read_model
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError

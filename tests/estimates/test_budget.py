@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcalc.errors import InputError, MemcalcError
-from memcalc.estimates.budget import BudgetEstimate, estimate
-from memcalc.estimates.relations import Relation, Value, solve
-from memcalc.estimates.runs import recompute
+from memcalc.estimates.compute.budget import BudgetEstimate, estimate
+from memcalc.estimates.compute.relations import Relation, Value, solve
+from memcalc.estimates.compute.runs import recompute
 from memcalc.formulas.formula import ceil_div, expression, with_values
 from memcalc.readers.catalogue import accelerator
 from memcalc.readers.models import read_model_preset

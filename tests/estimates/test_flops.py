@@ -11,7 +11,7 @@ import pytest
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.counting import LOOKED_UP, count, pairs
 from memcalc.blocks.embedding import Embedding
-from memcalc.estimates.flops import (
+from memcalc.estimates.compute.flops import (
     PROFILE,
     by_block,
     decode_flops,
@@ -20,7 +20,7 @@ from memcalc.estimates.flops import (
     prefill_flops,
     step_flops,
 )
-from memcalc.estimates.levels import levels
+from memcalc.estimates.compute.levels import levels
 from memcalc.readers.catalogue import preset_names
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcalc.blocks.architecture import Architecture, Layer
-from memcalc.estimates.sequence import LayerMark, Pattern, Sequence
-from memcalc.estimates.training import TrainingEstimate, estimate
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate
+from memcalc.estimates.training.sequence import LayerMark, Pattern, Sequence
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training

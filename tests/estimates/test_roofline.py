@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcalc.blocks.architecture import Architecture, Layer, Stack
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts.mixture import Experts
 from memcalc.blocks.ledger import Cache
 from memcalc.blocks.values import revised
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError, Unsupported
-from memcalc.estimates import serving
-from memcalc.estimates.bytes_moved import Read, stored_by_role, traffic
-from memcalc.estimates.flops import by_block, decode_flops, prefill_flops
+from memcalc.estimates.compute.flops import by_block, decode_flops, prefill_flops
 from memcalc.estimates.lines import cited
-from memcalc.estimates.roofline import Roofline, roofline
+from memcalc.estimates.serving import estimate as serving
+from memcalc.estimates.serving.bytes_moved import Read, stored_by_role, traffic
+from memcalc.estimates.serving.roofline import Roofline, roofline
 from memcalc.formulas.formula import expression, with_values
 from memcalc.readers.catalogue import accelerator
 from memcalc.readers.hf import read_config

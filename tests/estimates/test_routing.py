@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.expert_kernels import capacity
-from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
+from memcalc.blocks.experts.kernels import capacity
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training

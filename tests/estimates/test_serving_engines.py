@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.serving import ServingEstimate, estimate
+from memcalc.estimates.serving.estimate import ServingEstimate, estimate
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model
 from memcalc.specs.serving import Serving

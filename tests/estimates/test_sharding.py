@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from memcalc.estimates.placement import Held, Tensors
-from memcalc.estimates.sharding import Strategy, strategy_of
+from memcalc.estimates.training.sharding import Strategy, strategy_of
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.hf import read_config
 from memcalc.readers.hf.depth import DEPTH, at_depth
 from memcalc.readers.models import read_config_values

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.fit import suggestions
 from memcalc.estimates.lines import COMPONENTS
-from memcalc.estimates.training import TrainingEstimate, estimate, estimate_parameters
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
+from memcalc.estimates.training.fit import suggestions
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training

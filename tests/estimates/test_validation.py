@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.estimates.validation import (
     Residual,
     Validation,

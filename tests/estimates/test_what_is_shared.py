@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.models import read_model
 from memcalc.specs.training import Training
 

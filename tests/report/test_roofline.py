@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from memcalc.estimates import serving
-from memcalc.estimates.bytes_moved import stored_by_role
-from memcalc.estimates.roofline import Roofline, roofline
+from memcalc.estimates.serving import estimate as serving
+from memcalc.estimates.serving.bytes_moved import stored_by_role
+from memcalc.estimates.serving.roofline import Roofline, roofline
 from memcalc.readers.catalogue import accelerator
 from memcalc.readers.models import read_model_preset
 from memcalc.report.contract import Speed

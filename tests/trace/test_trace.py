@@ -13,7 +13,7 @@ import pytest
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.hf import read_config
 from memcalc.trace.blocks import pair
 from memcalc.trace.model import Child

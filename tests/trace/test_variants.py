@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from memcalc.estimates.training import estimate
+from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.hf import read_config
 from memcalc.specs.training import Training
 from memcalc.trace.step import trace

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from memcalc.blocks.state import StateTensor
+from memcalc.blocks.mixers.state import StateTensor
 from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.errors import Unsupported

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Cache
-from memcalc.blocks.state import StateTensor
+from memcalc.blocks.mixers.state import StateTensor
 from memcalc.caches import cached
 from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.placement import Stage

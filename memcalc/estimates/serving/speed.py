@@ -5,10 +5,10 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
-from memcalc.estimates.bytes_moved import stored_by_role
 from memcalc.estimates.placement import depth_of
-from memcalc.estimates.roofline import Roofline, roofline
+from memcalc.estimates.serving.bytes_moved import stored_by_role
 from memcalc.estimates.serving.estimate import estimate
+from memcalc.estimates.serving.roofline import Roofline, roofline
 from memcalc.estimates.stored_weights import leading_format, leaves_towers_out
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Part, Stack
-from memcalc.blocks.attention import attention_of
+from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP

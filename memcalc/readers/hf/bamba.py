@@ -8,9 +8,9 @@ from memcalc.blocks.architecture import Architecture, Layer, Named
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
+from memcalc.blocks.mixers.state_space import Mamba2
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.reused import Reused
-from memcalc.blocks.state_space import Mamba2
 from memcalc.readers.hf.common import attention, biased_attention, decoder, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds

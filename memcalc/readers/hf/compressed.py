@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
-from memcalc.blocks.compressed_attention import CompressedAttention, CompressedIndexer, Compressor
+from memcalc.blocks.attention.compressed import CompressedAttention, CompressedIndexer, Compressor
 from memcalc.blocks.hyper_connection import HyperConnection
 from memcalc.readers.hf.common import decoder, mlp, rms, windowed
 from memcalc.readers.hf.config import Config, Family

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
-from memcalc.blocks.attention import attention_of
+from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head

@@ -5,7 +5,7 @@ from typing import Any
 
 from memcalc.autograd.tape import BYTE
 from memcalc.blocks.architecture import Architecture, Named
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Buffer

@@ -2,7 +2,7 @@
 
 from memcalc.autograd.tape import FP32
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Buffer

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Part
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts.mixture import Experts
 from memcalc.blocks.head import Head
-from memcalc.blocks.linear_attention import GatedDeltaNet
+from memcalc.blocks.mixers.gated_delta import GatedDeltaNet
+from memcalc.blocks.mixers.recurrent import RGLRU, ShortConvolution
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.recurrent import RGLRU, ShortConvolution
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     architecture,

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
-from memcalc.blocks.attention import Attention
-from memcalc.blocks.attention_core import SHIFTED
+from memcalc.blocks.attention.core import SHIFTED
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block
-from memcalc.blocks.lightning_attention import LightningAttention
+from memcalc.blocks.mixers.lightning import LightningAttention
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     attention,

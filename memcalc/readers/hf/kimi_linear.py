@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.block import Block
-from memcalc.blocks.experts import Experts
-from memcalc.blocks.linear_attention import KimiDeltaAttention
+from memcalc.blocks.experts.mixture import Experts
+from memcalc.blocks.mixers.gated_delta import KimiDeltaAttention
 from memcalc.readers.hf.common import decoder, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
+from memcalc.blocks.attention.latent import LatentAttention, SparseIndexer
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts.mixture import Experts
 from memcalc.blocks.head import Head
-from memcalc.blocks.latent_attention import LatentAttention, SparseIndexer
 from memcalc.readers.hf.common import decoder, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import MAX_LAYERS, Config, Family
 from memcalc.readers.hf.kinds import layer_kinds

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm

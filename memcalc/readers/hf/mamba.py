@@ -6,8 +6,8 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.block import Block
+from memcalc.blocks.mixers.state_space import Mamba, Mamba2
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.state_space import Mamba, Mamba2
 from memcalc.readers.hf.common import attention, decoder, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.mixture import experts

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Part, Stack
-from memcalc.blocks.attention import Attention
-from memcalc.blocks.block_indexer import BlockIndexer
+from memcalc.blocks.attention.block_indexer import BlockIndexer
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts.mixture import Experts
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.values import revised

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.experts import Experts, experts_of
+from memcalc.blocks.experts.mixture import Experts, experts_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP

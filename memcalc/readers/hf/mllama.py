@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.block import Block
-from memcalc.blocks.experts import Experts
+from memcalc.blocks.experts.mixture import Experts
+from memcalc.blocks.mixers.state_space import Mamba2
 from memcalc.blocks.mlp import MLP
-from memcalc.blocks.state_space import Mamba2
 from memcalc.readers.hf.common import WIDE, attention, decoder, mlp, windowed
 from memcalc.readers.hf.config import MAX_LAYERS, Config, Family
 from memcalc.readers.hf.kinds import RENAMED, refuse_unknown

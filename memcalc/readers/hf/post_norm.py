@@ -1,7 +1,7 @@
 """Dense decoders that normalise what a block returns: Gemma 2 and 3, GLM-4-0414, OLMo 2 and 3, EXAONE 4."""
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.attention import Attention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.values import revised

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention import Attention, attention_of
+from memcalc.blocks.attention.relative import FIRST, LATER, Relative
+from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.dropout import Dropout
 from memcalc.blocks.embedding import Embedding
@@ -12,7 +13,6 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.relative_attention import FIRST, LATER, Relative
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family

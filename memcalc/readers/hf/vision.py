@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
-from memcalc.blocks.attention import Attention, attention_of
+from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP

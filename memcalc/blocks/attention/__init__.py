@@ -1,0 +1,1 @@
+"""Attention by softmax, one file a kind, and what their kernels keep."""

@@ -1,0 +1,225 @@
+"""Multi-head latent attention (DeepSeek V2 and later): keys and values are rebuilt from one small latent a token."""
+
+from dataclasses import dataclass
+
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
+from memcalc.blocks.attention.kernels import attend
+from memcalc.blocks.attention.rotary import RotaryTable, rotate
+from memcalc.blocks.block import Block, Traits
+from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
+from memcalc.blocks.norm import Norm
+
+
+@dataclass(frozen=True)
+class SparseIndexer:
+    """DeepSeek Sparse Attention's indexer: scores every earlier token and keeps the best for the attention to read.
+
+    Its queries come from the latent query, its one key a token (`head_dim` wide, normalised) is cached beside the
+    attention's latent. transformers runs it without gradients, so it saves nothing for the backward pass and its weights
+    get no optimizer states.
+    """
+
+    hidden: int
+    q_lora_rank: int
+    heads: int
+    head_dim: int
+    selected_tokens: int  # tokens that a query attends to
+
+    def weights(self) -> tuple[Weight, ...]:
+        out = linear("q", "attention", self.q_lora_rank, self.heads * self.head_dim)
+        out += linear("k", "attention", self.hidden, self.head_dim)
+        out += prefixed("k_norm", Norm(self.head_dim, "layer").weights())
+        out += linear("head_weights", "attention", self.hidden, self.heads)
+        return tuple(weight._replace(frozen=True) for weight in out)
+
+    def multiply(self, t: Tape) -> None:
+        """Its products: each token projected; for each pair the heads' scores and their weighted sum."""
+        projected = sum(weight.parameters for weight in self.weights() if len(weight.shape) > 1)
+        t.multiply("indexer", Size(token=2 * projected, pair=2 * self.heads * (self.head_dim + 1)), 0, causal=True)
+
+
+@dataclass(frozen=True)
+class LatentAttention(Block, without=("constants", "state")):
+    """Softmax attention whose keys and values are up-projections of a latent of `kv_lora_rank` a token.
+
+    A query and key head is `nope_head_dim` without position and `rope_head_dim` with rotary position; the rotary part
+    of the key is one vector that all heads share. Queries pass a latent of `q_lora_rank` too, or come from one full
+    projection where that is 0. Generation keeps `latent_size` numbers a token and layer when the up-projection is
+    absorbed into queries and outputs, keys and values of all heads otherwise.
+    """
+
+    hidden: int
+    heads: int
+    kv_lora_rank: int
+    nope_head_dim: int
+    rope_head_dim: int
+    v_head_dim: int
+    q_lora_rank: int = 0  # 0: one full query projection
+    bias: bool = False  # of the two down-projections and the output
+    indexer: SparseIndexer | None = None
+    shares_selection: bool = False  # reads the tokens that an earlier layer's indexer selected (GLM-5.2)
+    window: int | None = None
+    causal: bool = True
+    rotary: bool = True
+    complex_rotary: bool = False  # rotates complex fp32 numbers and casts back (DeepSeek V2)
+    dropout: float = 0.0
+    epsilon: float = 1e-6
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a query or key head."""
+        return self.nope_head_dim + self.rope_head_dim
+
+    @property
+    def rotary_dim(self) -> int:
+        """Rotated dimensions of each head."""
+        return self.rope_head_dim
+
+    @property
+    def query_size(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def output_size(self) -> int:
+        """Width of the attention result that the output projection reads."""
+        return self.heads * self.v_head_dim
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers cached a token: the latent and the shared rotary key."""
+        return self.kv_lora_rank + self.rope_head_dim
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            heads=self.heads, head_dim=self.head_dim, value_dim=self.v_head_dim, query_size=self.query_size,
+            nope_head_dim=self.nope_head_dim, rope_head_dim=self.rope_head_dim, kv_lora_rank=self.kv_lora_rank,
+            window=self.window, selected_tokens=self.indexer.selected_tokens if self.indexer else None,
+            shares_selection=self.shares_selection, causal=self.causal, rotary=self.rotary, rotary_dim=self.rotary_dim,
+        )  # fmt: skip
+
+    def weights(self) -> tuple[Weight, ...]:
+        out = self._queries() + self._keys_and_values()
+        out += linear(
+            "output",
+            "attention",
+            self.output_size,
+            self.hidden,
+            bias=self.bias,
+            cut="inputs",
+            sections=((self.heads, self.v_head_dim),),
+        )
+        return out + prefixed("indexer", self.indexer.weights()) if self.indexer else out
+
+    def cache(self) -> tuple[Cache, ...]:
+        """The absorbed form, which every rank holds whole; and the keys of this layer's indexer."""
+        index = (Cache("index keys", 0, self.indexer.head_dim, indexes=True),) if self.indexer else ()
+        return (Cache("latent", 0, self.latent_size, self.window), *index)
+
+    def _queries(self) -> tuple[Weight, ...]:
+        sections = ((self.heads, self.head_dim),)
+        if not self.q_lora_rank:
+            return linear("q", "attention", self.hidden, self.query_size, cut="outputs", sections=sections)
+        out = linear("q_down", "attention", self.hidden, self.q_lora_rank, bias=self.bias)
+        out += prefixed("q_norm", Norm(self.q_lora_rank, epsilon=self.epsilon).weights())
+        return out + linear("q_up", "attention", self.q_lora_rank, self.query_size, cut="outputs", sections=sections)
+
+    def _keys_and_values(self) -> tuple[Weight, ...]:
+        width = self.nope_head_dim + self.v_head_dim
+        out = linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
+        out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
+        sections = ((self.heads, width),)
+        up = linear("kv_up", "attention", self.kv_lora_rank, self.heads * width, cut="outputs", sections=sections)
+        return out + tuple(weight._replace(latent_up=True) for weight in up)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Record the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
+        if self.indexer:
+            self.indexer.multiply(t)
+        heads = -(-self.heads // p.degrees.tp)
+        query = self._query(t, p, x, heads)
+        key, value = self._key_and_value(t, p, x, heads)
+        mixed = self._attend(t, p, query, key, value, heads)
+        width = heads * self.v_head_dim
+        return ops.linear(
+            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
+        )
+
+    def _query(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
+        """Heads of a content part and a rotated part, laid side by side anew."""
+        width, inputs = heads * self.head_dim, self.hidden
+        if self.q_lora_rank:
+            inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
+            x = ops.linear(t, p, "q_down", x, inputs * p.degrees.stream, matrix, bias=self.bias, bias_size=inputs)
+            x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
+        made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
+        content = _part(t, made, heads * self.nope_head_dim)
+        rotated = self._rotate(t, p, _part(t, made, heads * self.rope_head_dim))
+        steps = [Step("share"), Step("share", source=1)]
+        return t.emit("query", [content, rotated], made.elements, made.each, (), steps)
+
+    def _key_and_value(self, t: Tape, p: Profile, x: Var, heads: int) -> tuple[Var, Var]:
+        """A key head is its own content and the one rotated part that all heads share; values stay views."""
+        both = self.latent_size * p.degrees.stream
+        down = ops.linear(t, p, "kv_down", x, both, self.hidden * self.latent_size, bias=self.bias, bias_size=both)
+        latent, rotated = (_part(t, down, width * p.degrees.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
+        latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
+        rotated = self._rotate(t, p, rotated)
+        width = heads * (self.nope_head_dim + self.v_head_dim)
+        up = _by_head(t, ops.linear(t, p, "kv_up", latent, width, self.kv_lora_rank * width))
+        content, value = _part(t, up, heads * self.nope_head_dim), _part(t, up, heads * self.v_head_dim)
+        return self._key(t, content, rotated, heads), value
+
+    def _rotate(self, t: Tape, p: Profile, x: Var) -> Var:
+        return rotate(t, p, x, 1.0, wide=self.complex_rotary) if self.rotary else x
+
+    @property
+    def table(self) -> RotaryTable | None:
+        """The rotary table that all layers share; complex numbers are one cos and one sin for each pair of dimensions."""
+        if not self.rotary:
+            return None
+        return RotaryTable(self.rope_head_dim // 2, FP32) if self.complex_rotary else RotaryTable(self.rope_head_dim)
+
+    def _key(self, t: Tape, content: Var, rotated: Var, heads: int) -> Var:
+        """Both parts are copied into a new tensor; backward, each copy takes its slice of the gradient out of a copy."""
+        size, shared = Size(token=heads * self.head_dim), Size(token=heads * self.rope_head_dim)
+        whole = size * content.each
+        first = t.emit("content copied", [content], size, content.each, (), [Step("temp", whole), Step("input", content.bytes)])
+        spread = t.emit("shared by heads", [rotated], shared, content.each)
+        steps = [Step("input", whole), Step("input", spread.bytes, 1), Step("temp", spread.bytes)]
+        return t.emit("key", [first, spread], size, content.each, (), steps)
+
+    def _attend(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, heads: int) -> Var:
+        """Flash kernels want values as wide as keys: flash-attention gets them padded, sdpa takes another kernel."""
+        pads = p.attention == "flash" and self.v_head_dim != self.head_dim
+        core = Core(
+            HeadShape(heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim),
+            Mask(
+                window=self.indexer.selected_tokens if self.indexer else self.window,
+                masked=bool(self.indexer) or self.shares_selection,
+            ),
+            Softmax(dropout=self.dropout),
+            joined=bool(self.rope_head_dim),
+        )
+        if not pads:
+            return attend(t, p, core, query, key, value)
+        value = t.emit("padded", [value], query.elements, value.each)
+        out = attend(t, p, core, query, key, value)
+        return t.emit("cut to size", [out], Size(token=heads * self.v_head_dim), out.each, (), [Step("input", out.bytes)])
+
+
+def _by_head(t: Tape, x: Var) -> Var:
+    """The view of a projection's result by head; its gradient arrives in another layout and is copied."""
+    view = t.emit("by head", [x], x.elements, x.each)
+    view.whole = x
+    return view
+
+
+def _part(t: Tape, x: Var, width: float) -> Var:
+    """One of split's views; their gradients are joined in one copy."""
+    part = t.emit("part", [x], Size(token=width), x.each, (), [Step("share")])
+    part.whole = x.whole or x
+    return part

@@ -1,0 +1,334 @@
+"""Softmax attention with multi-head, grouped or multi-query keys and values."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.blocks.attention.biased import attend_with_bias
+from memcalc.blocks.attention.block_indexer import BlockIndexer
+from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
+from memcalc.blocks.attention.kernels import attend, repeated
+from memcalc.blocks.attention.relative import Relative, attend_relative
+from memcalc.blocks.attention.rotary import RotaryTable, rotate
+from memcalc.blocks.block import Block, Traits
+from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.values import revised
+from memcalc.errors import Unsupported
+
+
+class Projections(NamedTuple):
+    """The matrices around the kernel."""
+
+    query_bias: bool = False
+    key_bias: bool | None = None  # default: as query_bias
+    value_bias: bool | None = None  # default: as query_bias
+    output_bias: bool = False
+    fused: bool = False  # one query-key-value matrix
+    transposed: bool = False
+    values_are_keys: bool = False  # Gemma 4's global layers have no value projection
+    output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)
+    inputs: int = 0  # width that they read where it is not `hidden` (cross-attention, shared blocks)
+    kv_inputs: int = 0  # that of keys and values where it is not `inputs`
+    outputs: int = 0  # width of the result where it is not `hidden`
+
+    @property
+    def biases(self) -> tuple[bool, bool, bool]:
+        """Of query, key and value."""
+        key, value = (self.query_bias if bias is None else bias for bias in (self.key_bias, self.value_bias))
+        return self.query_bias, key, value
+
+
+class HeadNorms(NamedTuple):
+    """Norms of what is projected."""
+
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
+    value_norm: Norm | None = None
+    norms_after_rotary: bool = False  # those of query and key come after the rotation (HunYuan, Llama 4)
+
+
+class Positions(NamedTuple):
+    """How a query knows where its keys stand."""
+
+    rotary: bool = True
+    rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
+    rotary_wide: bool = False  # rotated in fp32 and cast back (Cohere, OLMo 1, Ernie)
+    rotary_tables: str = ""  # fp32, complex (pairs of it; Llama 4), halves (gpt-oss), copied (in each layer), copied fp32
+    rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
+    alibi: str = ""  # a linear bias on the scores instead: whose way of adding it, a row of ALIBI
+    relative: Relative = Relative()  # T5: a learned bias, made in the first layer of a stack for all others
+
+    @property
+    def joined(self) -> bool:
+        """Each head is put together anew from a rotated and an unrotated part."""
+        return self.rotary and bool(self.rotary_dim or self.rotary_joined)
+
+    def table(self, head_dim: int) -> RotaryTable | None:
+        """cos and sin that all layers of this kind share."""
+        if not self.rotary or "copied" in self.rotary_tables:
+            return None
+        dims = self.rotary_dim or head_dim
+        halved = self.rotary_tables in ("complex", "halves")
+        return RotaryTable(dims // 2 if halved else dims, FP32 if self.rotary_tables in ("fp32", "complex") else 0)
+
+    def own_tables(self, t: Tape, p: Profile, head_dim: int) -> list[Var]:
+        """cos and sin of a layer that lays them out anew; one pair for all sequences of a batch."""
+        if "copied" not in self.rotary_tables:
+            return []
+        itemsize = FP32 if "fp32" in self.rotary_tables else p.formats.residual
+        size = Size(position=self.rotary_dim or head_dim)
+        return [Var(size, itemsize, False, f"{t.path}/{name}") for name in ("cos", "sin")]
+
+    def rotate(self, t: Tape, p: Profile, query: Var, key: Var, head_dim: int) -> tuple[Var, Var]:
+        tables, share = self.own_tables(t, p, head_dim), 1.0 if self.rotary_dim is None else self.rotary_dim / head_dim
+        query = rotate(t, p, query, share, wide=self.rotary_wide, tables=tables)
+        return query, rotate(t, p, key, share, wide=self.rotary_wide, tables=tables)
+
+
+@dataclass(frozen=True)
+class Attention(Block, without=("state",)):
+    """Queries [heads × head_dim], keys and values [kv_heads × head_dim], output projection back to `hidden`.
+
+    `shares_cache`: keys and values come from an earlier layer.
+    """
+
+    hidden: int
+    shape: HeadShape
+    projections: Projections = Projections()  # noqa: RUF009  immutable
+    norms: HeadNorms = HeadNorms()  # noqa: RUF009  immutable
+    positions: Positions = Positions()  # noqa: RUF009  immutable
+    mask: Mask = Mask()  # noqa: RUF009  immutable
+    softmax: Softmax = Softmax()  # noqa: RUF009  immutable
+    cross: bool = False  # keys and values come from the encoder
+    source: int = 0  # tokens of the encoder, where they are fixed (Whisper: 30 seconds of sound)
+    shares_cache: bool = False
+    broadcast: bool = False  # keys and values are copied for every query head before all else (Falcon 40B, 180B)
+    by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
+    output_dropout: float = 0.0  # after the output projection
+    buffers: tuple[Buffer, ...] = ()  # GPT-Neo's mask, GPT-J's sines, both of the whole context
+    indexer: BlockIndexer | None = None  # picks the blocks of keys that are read (MiniMax M3)
+
+    @property
+    def heads(self) -> int:
+        return self.shape.heads
+
+    @property
+    def kv_heads(self) -> int:
+        return self.shape.kv_heads
+
+    @property
+    def head_dim(self) -> int:
+        return self.shape.head_dim
+
+    @property
+    def v_head_dim(self) -> int:
+        return self.shape.value_dim
+
+    @property
+    def query_size(self) -> int:
+        return self.shape.query_size
+
+    @property
+    def key_size(self) -> int:
+        return self.shape.key_size
+
+    @property
+    def output_size(self) -> int:
+        return self.shape.output_size
+
+    @property
+    def window(self) -> int | None:
+        return self.mask.window
+
+    @property
+    def chunked(self) -> bool:
+        return self.mask.chunked
+
+    @property
+    def causal(self) -> bool:
+        return self.mask.causal
+
+    @property
+    def rotary(self) -> bool:
+        return self.positions.rotary
+
+    @property
+    def rotary_dim(self) -> int | None:
+        return self.positions.rotary_dim
+
+    @property
+    def table(self) -> RotaryTable | None:
+        """The rotary table that all layers of this kind share."""
+        return self.positions.table(self.head_dim)
+
+    @property
+    def outputs(self) -> int:
+        return self.projections.outputs or self.hidden
+
+    @property
+    def inputs(self) -> int:
+        return self.projections.inputs or self.hidden
+
+    @property
+    def kv_inputs(self) -> int:
+        return self.projections.kv_inputs or self.inputs
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim,
+            value_dim=self.v_head_dim, query_size=self.query_size, window=self.window, chunked=self.chunked,
+            selected_tokens=self.indexer.selected_tokens if self.indexer else None, causal=self.causal, cross=self.cross,
+            rotary=self.rotary, rotary_dim=self.rotary_dim,
+        )  # fmt: skip
+
+    def constants(self) -> tuple[Buffer, ...]:
+        return self.buffers
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self._projections() + self._output() + self._norms() + self._extras()
+
+    def cache(self) -> tuple[Cache, ...]:
+        """Keys and values of each token; a layer that shares another's cache keeps none of its own."""
+        if self.shares_cache or not (self.causal or self.cross):
+            return ()
+        width = self.head_dim + self.v_head_dim
+        index = (Cache("index keys", 0, self.indexer.head_dim, indexes=True),) if self.indexer else ()
+        source = self.source if self.cross else None
+        expanded = self.heads if self.broadcast else 0
+        return (Cache("keys and values", self.kv_heads, width, self.window, source=source, expanded=expanded), *index)
+
+    def read_caches(self) -> tuple[tuple[Cache, bool], ...]:
+        """Its own, or those of the earlier layer whose keys and values it shares."""
+        own = replace(self, shares_cache=False) if self.shares_cache else self
+        return tuple((cache, self.shares_cache) for cache in own.cache())
+
+    def _projections(self) -> tuple[Weight, ...]:
+        shape, made = self.shape, self.projections
+        query_bias, key_bias, value_bias = made.biases
+        gate = made.output_gate // shape.heads
+        query, key = (shape.heads, shape.head_dim + gate), (shape.kv_heads, shape.head_dim)
+        value = (shape.kv_heads, shape.value_dim)
+        cut: dict[str, Any] = {"cut": "outputs", "transposed": made.transposed}
+        queries = shape.query_size + made.output_gate
+        if made.fused:
+            total, sections = queries + shape.key_size + shape.value_size, (query, key, value)
+            return linear("qkv", "attention", self.inputs, total, bias=query_bias, sections=sections, **cut)
+        out = linear("q", "attention", self.inputs, queries, bias=query_bias, sections=(query,), **cut)
+        if self.shares_cache:
+            return out
+        out += linear("k", "attention", self.kv_inputs, shape.key_size, bias=key_bias, sections=(key,), **cut)
+        if made.values_are_keys:
+            return out
+        return out + linear("v", "attention", self.kv_inputs, shape.value_size, bias=value_bias, sections=(value,), **cut)
+
+    def _output(self) -> tuple[Weight, ...]:
+        made, sections = self.projections, ((self.heads, self.v_head_dim),)
+        return linear(
+            "output", "attention", self.shape.output_size, self.outputs, bias=made.output_bias, cut="inputs",
+            sections=sections, transposed=made.transposed,
+        )  # fmt: skip
+
+    def _norms(self) -> tuple[Weight, ...]:
+        named = zip(("q_norm", "k_norm", "v_norm"), self.norms[:3], strict=True)
+        return tuple(w._replace(path=f"{path}/{w.path}") for path, norm in named if norm for w in norm.weights())
+
+    def _extras(self) -> tuple[Weight, ...]:
+        out = []
+        if self.softmax.sinks:
+            out.append(Weight("sinks", "attention", (self.heads,), whole(0, self.heads)))
+        if buckets := self.positions.relative.buckets:
+            out.append(Weight("relative_bias", "attention", (buckets, self.heads)))
+        return (*out, *prefixed("indexer", self.indexer.weights())) if self.indexer else tuple(out)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Record the block: projections, query-key norms, rotary embedding, attention, output projection."""
+        for feature, present in (
+            ("attention that picks blocks of keys", self.indexer),
+            ("attention that shares keys and values", self.shares_cache),
+        ):
+            if present:
+                raise Unsupported(f"training with {feature} is not modelled")
+        core, positions = self._core(p), self.positions
+        query, key, value = self._project(t, p, core.shape, x)
+        if self.broadcast:
+            query = t.emit("flattened", [query], query.elements, query.each)
+            key, value, core = repeated(t, core, key, value)
+        gate = None
+        if self.projections.output_gate:
+            query, gate = ops.halves(t, query)
+            gate = t.emit("gate", [gate], gate.elements, gate.each)  # laid out anew
+        if positions.rotary and self.norms.norms_after_rotary:
+            query, key = positions.rotate(t, p, query, key, self.head_dim)
+        heads, kv_heads = core.shape.heads, core.shape.kv_heads
+        query, key, value = self._normed(t, p, (query, heads), (key, kv_heads), (value, kv_heads))
+        if positions.rotary and not self.norms.norms_after_rotary:
+            query, key = positions.rotate(t, p, query, key, self.head_dim)
+        mixed = self._attend(t, p, core, query, key, value)
+        if gate:
+            mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
+        width, bias = self.outputs * p.degrees.stream, self.projections.output_bias
+        matrix = core.shape.output_size * self.outputs
+        out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs)
+        return ops.dropout(t, p, out, self.output_dropout)
+
+    def _core(self, p: Profile) -> Core:
+        """What the kernel sees of it on one rank."""
+        shape = self.shape.on_rank(p.degrees.tp)
+        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined)
+
+    def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
+        if self.positions.relative.layer:
+            return attend_relative(t, p, core, self.positions.relative, query, key, value)
+        if self.positions.alibi:
+            return attend_with_bias(t, p, core, self.positions.alibi, query, key, value)
+        return attend(t, p, core, query, key, value)
+
+    def _project(self, t: Tape, p: Profile, shape: HeadShape, x: Var) -> tuple[Var, Var, Var]:
+        """Query, key and value of one rank's heads, from one matrix or from one each."""
+        made = self.projections
+        gates = shape.heads * (made.output_gate // self.heads)
+        widths = {"q": shape.query_size + gates, "k": shape.key_size, "v": shape.value_size}
+        if made.fused or p.kernels.fused_qkv:
+            return self._project_at_once(t, p, x, widths)
+        biases = dict(zip(widths, made.biases, strict=True))
+        source, longer = (t.source or x, p.batch.source) if self.cross else (x, 1.0)
+        if made.values_are_keys:
+            del widths["v"]
+        out = []
+        for name, width in widths.items():
+            y, size, tokens = (x, self.inputs, 1.0) if name == "q" else (source, self.kv_inputs, longer)
+            out.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
+                                  used=tokens))  # fmt: skip
+        return out[0], out[1], out[-1]
+
+    def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
+        """Views of one product; backward, each one's gradient is copied out."""
+        total, bias = sum(widths.values()), self.projections.query_bias
+        qkv = ops.linear(t, p, "qkv", x, total, self.inputs * total, bias=bias, bias_size=total)
+        if p.kernels.fused_qkv:
+            qkv = ops.padded_adapters(t, p, x, qkv, widths)
+        parts = []
+        for name, width in widths.items():
+            steps = [Step("input", Size(token=width * qkv.each))]
+            parts.append(t.emit(f"{name} part", [qkv], Size(token=width), qkv.each, (), steps))
+            parts[-1].label, parts[-1].whole = f"{t.path}/qkv", qkv
+        return parts[0], parts[1], parts[2]
+
+    def _normed(self, t: Tape, p: Profile, *projected: tuple[Var, int]) -> list[Var]:
+        """Query, key and value, each with its number of heads, after the norm it has or as it was."""
+        return [
+            norm.forward(t, p, x, self._norm_groups(norm, heads)) if norm else x
+            for norm, (x, heads) in zip(self.norms[:3], projected, strict=True)
+        ]
+
+    def _norm_groups(self, norm: Norm, heads: int) -> float:
+        """A norm over each head makes one statistic a head; one over the whole projection makes one a token."""
+        return heads if norm.size == self.head_dim else 1
+
+
+def attention_of(hidden: int, heads: int, kv_heads: int, head_dim: int, **traits: Any) -> Attention:
+    """Attention of these sizes; `traits` are fields of it or of its small values."""
+    return revised(Attention(hidden, HeadShape(heads, kv_heads, head_dim)), **traits)

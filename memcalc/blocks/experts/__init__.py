@@ -1,0 +1,1 @@
+"""Mixtures of experts: their weights, their routers and the kernels that run them."""

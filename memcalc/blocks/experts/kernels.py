@@ -1,0 +1,162 @@
+"""The experts' feed-forward over sorted tokens, as grouped matrix products (transformers integrations/moe.py,
+grouped_mm_experts_forward).
+
+Every token is copied `top_k` times, sorted by expert, multiplied with the stacked matrices group by group, weighted,
+put back in order and summed. How tokens spread over the experts does not matter for memory: the rows are as many in all.
+Autocast does not know the grouped product: it runs in the parameters' type.
+"""
+
+from math import ceil
+from typing import NamedTuple
+
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import INT64, Size, Step, Tape, Var
+from memcalc.blocks.experts.routing import Router, scattered_scores
+
+INT32 = 4  # bytes; where each expert's rows end
+
+
+class Expert(NamedTuple):
+    """The network that each routed expert is."""
+
+    hidden: int  # the router's, unless experts work in a smaller space
+    intermediate: int
+    gated: bool = True
+    bias: bool = False
+    activation: str = "silu"
+    clamped: bool = False  # gate and up are clamped, the gate's activation is x · σ(αx) (gpt-oss)
+
+    @property
+    def ups(self) -> int:
+        """Matrices that widen: gate and up, or up alone."""
+        return 2 if self.gated else 1
+
+    @property
+    def parameters(self) -> int:
+        biases = self.ups * self.intermediate + self.hidden if self.bias else 0
+        return (self.ups + 1) * self.intermediate * self.hidden + biases
+
+
+def rows(p: Profile, router: Router) -> float:
+    """Rows that one rank's experts compute, for each token of the rank.
+
+    Each token sends `top_k`. Over expert-parallel ranks as many arrive as leave when routing is balanced; over
+    expert-tensor ranks every rank computes the rows of all. A capacity bounds them and, with padding, is what they are.
+    """
+    whole = min(1.0, p.degrees.stream * p.degrees.etp)
+    sent = router.top_k * (p.load.imbalance if p.degrees.ep > 1 else 1.0)
+    if not p.load.capacity_factor:
+        return whole * sent
+    tokens = p.batch.routed_tokens
+    most = router.experts * capacity(tokens, router.top_k, router.experts, p.load.capacity_factor) / tokens
+    return whole * (most if p.load.padded else min(sent, most))
+
+
+def capacity(tokens: int, top_k: int, experts: int, factor: float) -> int:
+    """Rows that an expert takes from one rank's tokens: ceil(tokens × top_k / experts × factor)
+    (Lepikhin et al. 2020, section 2.2; Fedus et al. 2021, equation 3; Megatron-LM, moe_utils.py, get_capacity).
+    """
+    return ceil(tokens * top_k / experts * factor)
+
+
+def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights: Var) -> Var:
+    """Σ weight · expert(x), as wide as x."""
+    n, width = rows(p, router), -(-expert.intermediate // p.degrees.etp)
+    sorted_rows = _permuted(t, x, Size(token=n * expert.hidden), "token of each row", n)
+    sorted_weights = _permuted(t, weights, Size(token=n), "order", n)
+    ends = Var(Size(fixed=-(-router.experts // p.degrees.ep)), INT32, False, f"{t.path}/ends")
+    groups = _Groups(t, p, router, expert, n, ends)
+    first = groups.product("gate_up" if expert.gated else "up", sorted_rows, expert.ups * width, expert.hidden)
+    acted = _activated(t, p, expert, first, Size(token=n * width))
+    out = groups.product("down", acted, expert.hidden, width)
+    weighted = ops.weighted(t, out, sorted_weights)
+    restored = _permuted(t, weighted, weighted.elements, "inverse order", n)
+    total = t.emit("summed", [restored], x.elements, restored.each, (), [Step("input", restored.bytes)])
+    return ops.cast(t, total, x.each)
+
+
+def compute_all(t: Tape, p: Profile, router: Router, expert: Expert, x: Var) -> Var:
+    """Every expert over every token, its inputs scaled by scores that are zero where it was not chosen
+    (modeling_llama4.Llama4TextMoe)."""
+    scores = scattered_scores(t, p, router, x)
+    n, width = router.experts * p.degrees.stream, -(-expert.intermediate // p.degrees.etp)
+    repeated = t.emit("repeated", [x], x.elements * router.experts, x.each)
+    scaled = ops.weighted(t, repeated, scores)
+    first = _batched(t, p, router, "gate_up", scaled, n * 2 * width, router.experts * expert.hidden * 2 * width)
+    gate, up = ops.halves(t, first)
+    product = ops.mul(t, up, ops.activation(t, p, gate, expert.activation))
+    out = _batched(t, p, router, "down", product, n * expert.hidden, router.experts * expert.hidden * width)
+    total = t.emit("summed", [out], x.elements, out.each)
+    return ops.cast(t, total, x.each)
+
+
+def _batched(t: Tape, p: Profile, router: Router, name: str, x: Var, outputs: float, weight: float) -> Var:
+    """bmm with stacked matrices: as a linear layer, each expert over its own rows; x's gradient comes first.
+
+    Counted as work are the chosen experts: that the others multiply zeros here is this code's choice, not the model's.
+    """
+    return ops.linear(t, p, name, x, outputs, weight, used=router.top_k / router.experts)
+
+
+def _permuted(t: Tape, x: Var, elements: Size, index: str, n: float) -> Var:
+    """x[index]: keeps the index; its backward adds into zeros, out of place."""
+    kept = Var(Size(token=n), INT64, False, f"{t.path}/{index}")
+    return t.emit("permuted", [x], elements, x.each, [kept], [Step("temp", x.bytes), Step("input", x.bytes)])
+
+
+class _Groups:
+    """Grouped products that share where each expert's rows end and, with biases, each row's expert."""
+
+    def __init__(self, t: Tape, p: Profile, router: Router, expert: Expert, n: float, ends: Var) -> None:
+        self.t, self.p, self.router, self.expert, self.n, self.ends = t, p, router, expert, n, ends
+        self.expert_of_row = Var(Size(token=n), INT64, False, f"{t.path}/expert of each row")
+
+    def product(self, name: str, x: Var, outputs: int, inputs: int) -> Var:
+        """x Wᵀ for each expert's own W; the gradient of all experts' W comes first, then that of x."""
+        t, p = self.t, self.p
+        experts = -(-(self.router.experts if name == "down" else self.router.choices) // p.degrees.ep)
+        x = ops.cast(t, x, p.formats.weights)
+        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained)
+        steps = [Step("input", x.bytes)]
+        if p.method.trained:
+            steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.formats.weights)))
+        saves = [x, self.ends] if p.method.trained else [self.ends]
+        out = t.emit(name, [x], Size(token=self.n * outputs), p.formats.weights, saves, steps, trained=p.method.trained)
+        return self._biased(out, experts * outputs) if self.expert.bias else out
+
+    def _biased(self, out: Var, size: int) -> Var:
+        """Each row's bias is gathered and added in place: its backward adds into zeros, out of place."""
+        table = Size(fixed=size * self.p.formats.weights)
+        steps = [Step("share")]
+        if self.p.method.trained:
+            steps += [Step("temp", table), Step("weight", table)]
+        biased = self.t.emit(
+            "biased", [out], out.elements, out.each, [self.expert_of_row], steps, trained=self.p.method.trained
+        )
+        biased.whole = out  # in place: the sum is in the product's own memory
+        return biased
+
+
+def _activated(t: Tape, p: Profile, expert: Expert, first: Var, half: Size) -> Var:
+    if not expert.gated:
+        return ops.activation(t, p, first, expert.activation)
+    if p.kernels.fused_activation:
+        return t.emit("product", [first], half, first.each, [first])
+    if expert.clamped:
+        return _clamped(t, first, half)
+    gate, up = ops.halves(t, first)
+    return ops.mul(t, ops.activation(t, p, gate, expert.activation), up)
+
+
+def _clamped(t: Tape, both: Var, half: Size) -> Var:
+    """(up + 1) · gate · σ(α gate), gate and up clamped and interleaved (modeling_gpt_oss.GptOssExperts._apply_gate)."""
+    parts = []
+    for name in ("gate", "up"):
+        part = t.emit(name, [both], half, both.each, (), [Step("input", both.bytes)])
+        part.whole = both
+        parts.append(t.emit(f"{name} clamped", [part], half, both.each, [part]))
+    gate, up = parts
+    glu = ops.mul(t, gate, ops.sigmoid(t, ops.scale(t, gate)))
+    up = t.emit("plus one", [up], half, both.each, (), [Step("share")])
+    return ops.mul(t, up, glu)

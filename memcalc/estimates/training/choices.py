@@ -1,0 +1,43 @@
+"""What a run chooses that only some models can do: rules against the model, and what each choice takes for granted."""
+
+from collections.abc import Iterator
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.routing import check_routing, routing_sentences
+from memcalc.estimates.training.context_parallel import SENTENCES, check_context
+from memcalc.specs.spec import SpecError
+from memcalc.specs.training import Training
+
+
+def check_choices(architecture: Architecture, run: Training, deepest: int) -> None:
+    """Raises SpecError where model and run contradict each other. `deepest`: layers of the deepest pipeline stage."""
+    for name in ("recompute_every", "recompute_layers"):
+        if (asked := getattr(run, name)) is not None and asked > deepest:
+            raise SpecError(f"{asked}, but the deepest pipeline stage has {deepest} layers", name)
+    check_routing(architecture, run)
+    check_context(architecture, run)
+
+
+def check_countable(run: Training) -> None:
+    """Raises SpecError for what a bare parameter count says nothing about."""
+    for name in ("recompute_every", "recompute_layers", "freeze", "capacity_factor"):
+        if getattr(run, name):
+            raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings nor experts", name)
+
+
+def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
+    """What was taken for granted about each choice, one sentence each."""
+    p = run.parallelism
+    if run.recompute_every:
+        yield f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole"
+    if run.recompute_layers:
+        yield f"the first {run.recompute_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
+    if run.freeze:
+        tied = ", a tied head with them," if architecture.tied else ""
+        yield f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states"
+    if run.freeze and run.recompute == "full":
+        how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
+        yield f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same"
+    yield from routing_sentences(architecture, run)
+    if p.cp > 1:
+        yield f"context parallelism, {p.cp_kind}: {SENTENCES[p.cp_kind]}"

@@ -1,0 +1,318 @@
+"""Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from memcalc.autograd.profile import KERNELS
+from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
+from memcalc.estimates.lines import Line
+from memcalc.estimates.overhead import overhead_lines
+from memcalc.estimates.placement import Held, Stage, all_stages, stages
+from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
+from memcalc.estimates.training.adapters import check_targets
+from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
+from memcalc.estimates.training.context_parallel import exchange_line
+from memcalc.estimates.training.moments import Moment
+from memcalc.estimates.training.rank_key import RankKey
+from memcalc.estimates.training.ranks import Rank, evaluated, rank_of, rank_of_count
+from memcalc.estimates.training.states import make_setting
+from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
+from memcalc.formulas.overhead import overhead as overhead_of
+from memcalc.formulas.overhead import reserved_bytes
+from memcalc.formulas.precision import precision
+from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
+from memcalc.specs.spec import SpecError
+from memcalc.specs.training import Training
+from memcalc.units import format_bytes
+
+PAGED = (
+    f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
+    "stay on the GPU while it has room, where nvidia-smi shows them and PyTorch's count does not"
+)
+
+
+class Alive(NamedTuple):
+    """A moment and all lines that are alive then, steady states first; they add up to what is allocated."""
+
+    moment: Moment
+    lines: tuple[Line, ...]
+
+    @property
+    def allocated(self) -> int:
+        return sum(entry.bytes for entry in self.lines)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingEstimate:
+    """What one step needs on the heaviest rank; bytes."""
+
+    run: Training
+    architecture: Architecture | None
+    rank: Rank
+    evaluated: Evaluated
+    generation: str = ""  # of the GPU (sm_90); decides only the overhead
+
+    def __repr__(self) -> str:
+        return f"<training: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
+
+    @property
+    def stage(self) -> int:
+        """Pipeline stage of the heaviest rank."""
+        return self.rank.stage.index
+
+    @cached_property
+    def moments(self) -> tuple[Moment, ...]:
+        """What is alive beside the steady states at each moment, the optimizer's step last."""
+        return (*self.evaluated.moments(), self.optimizer_step)
+
+    @property
+    def optimizer_step(self) -> Moment:
+        """The optimizer's step, with what PEFT's input leaf still holds then."""
+        moment, left = self.rank.optimizer, self.evaluated.left_over
+        return moment._replace(activations=moment.activations + left) if left else moment
+
+    @property
+    def shown(self) -> tuple[Moment, ...]:
+        """Each moment once, where it is highest."""
+        return tuple(self.moments[which] for which in self._highest_of_each)
+
+    @property
+    def alive(self) -> tuple[Alive, ...]:
+        """The same with their lines."""
+        return tuple(Alive(self.moments[which], self._alive(which)) for which in self._highest_of_each)
+
+    @cached_property
+    def _highest_of_each(self) -> tuple[int, ...]:
+        highest: dict[str, int] = {}
+        for which, moment in enumerate(self.moments):
+            if moment.name not in highest or moment.bytes > self.moments[highest[moment.name]].bytes:
+                highest[moment.name] = which
+        return tuple(highest.values())
+
+    @cached_property
+    def at_peak(self) -> Alive:
+        """What the peak consists of, down to tensors."""
+        highest = self.highest
+        which = next(which for which, moment in enumerate(self.moments) if moment == highest)
+        return Alive(highest, self._alive(which, parts=True))
+
+    def _alive(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
+        if which == len(self.moments) - 1:
+            return (*self.rank.steady, *self.evaluated.lines_left_over(), *self.rank.step)
+        return (*self.rank.steady, *self.evaluated.lines(which, parts=parts))
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """Everything that this run ever holds, each at its largest: states, buffers, and what the forward leaves."""
+        saved = (entry for entry in self.evaluated.lines(0, parts=True) if entry.component == "activations")
+        return (*self.rank.lines, *((self.exchange,) if self.exchange else ()), *self.overhead, *saved)
+
+    @cached_property
+    def stages(self) -> tuple["TrainingEstimate", ...]:
+        """The same run on each pipeline stage, first to last; none where there are no stages."""
+        if self.run.parallelism.pp == 1 or self.architecture is None:
+            return ()
+        return tuple(every_stage(self.architecture, self.run, self.generation))
+
+    @cached_property
+    def components(self) -> dict[str, int]:
+        saved = self.evaluated.after_forward.activations
+        found = self.rank.sums["gpu"] | {"activations": saved, "overhead": self._beside}
+        if self.exchange:
+            found["communication"] += self.exchange.bytes
+        return found
+
+    @cached_property
+    def exchange(self) -> Line | None:
+        """The buffers of context-parallel attention."""
+        p, setup = self.run.parallelism, self.rank.setup
+        if p.cp == 1 or setup is None or self.rank.forms is None:
+            return None
+        return exchange_line(self.run, setup, self.run.micro_batch * (self.run.seq_len // p.cp))
+
+    @property
+    def steady(self) -> int:
+        return self.rank.sums["gpu"]["parameters"] + self.rank.sums["gpu"]["optimizer_states"]
+
+    @property
+    def after_forward(self) -> int:
+        return self.steady + self.evaluated.after_forward.bytes
+
+    @property
+    def peak_forward_backward(self) -> int:
+        return self.steady + max(a + g + c for _, a, g, c in self.evaluated.candidates)
+
+    @property
+    def peak_optimizer_step(self) -> int:
+        return self.steady + self.optimizer_step.bytes
+
+    @property
+    def highest(self) -> Moment:
+        """The moment of the peak, with what is alive then."""
+        return max((*self.evaluated.candidates, self.optimizer_step), key=lambda moment: moment.bytes)
+
+    @property
+    def peak(self) -> int:
+        return max(self.peak_forward_backward, self.peak_optimizer_step)
+
+    @property
+    def reserved(self) -> int:
+        """What the caching allocator holds at the peak, the workspace of matrix products included."""
+        return reserved_bytes(self.peak, self.workspace)
+
+    @property
+    def workspace(self) -> int:
+        """Of matrix products, from PyTorch's allocator."""
+        return overhead_of(self.generation).workspace
+
+    @property
+    def device(self) -> int:
+        """What nvidia-smi shows: reserved, context and communicators."""
+        return self.reserved - self.workspace + self._beside
+
+    @property
+    def overhead(self) -> tuple[Line, ...]:
+        """What is on the device beside the peak: workspace, context, communicator."""
+        return overhead_lines(self.generation, self.run.parallelism.gpus > 1)
+
+    @property
+    def _beside(self) -> int:
+        return sum(entry.bytes for entry in self.overhead)
+
+    @property
+    def measured_range(self) -> Range:
+        """Where measured runs of this engine and method lie, as shares of the peak."""
+        return measured_range(self.run.engine_row.name, self.run.method)
+
+    @property
+    def low(self) -> int:
+        return bound_bytes(self.peak, self.measured_range.low)
+
+    @property
+    def high(self) -> int:
+        return bound_bytes(self.peak, self.measured_range.high)
+
+    def beyond(self, kind: str) -> tuple[int, int]:
+        """The range of "reserved" or "device" that measured runs support: fragmentation, kernels, further communicators."""
+        predicted, rows = getattr(self, kind), BEYOND[kind]
+        return bound_bytes(predicted, max(rows.low, 0.0)), bound_bytes(predicted, rows.high)
+
+    @property
+    def host_per_node(self) -> int:
+        return self._ranks_on_node * (sum(self.rank.sums["host"].values()) + self.evaluated.host)
+
+    @property
+    def nvme_per_node(self) -> int:
+        return self._ranks_on_node * sum(self.rank.sums["nvme"].values())
+
+    @property
+    def trainable(self) -> int:
+        return sum(group.trained.elements() for group in self.rank.groups if group.trained)
+
+    @property
+    def _pages(self) -> bool:
+        """Whether optimizer states are in unified memory: none are where they are offloaded, or where all tensors are small."""
+        paged = optimizer(self.run.optimizer).paged and self.rank.setting.places.optimizer == "gpu"
+        return paged and self.rank.sums["host"]["optimizer_states"] > 0
+
+    @property
+    def _ranks_on_node(self) -> int:
+        return min(self.run.parallelism.gpus, self.run.parallelism.gpus_per_node)
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What was taken for granted, one sentence each."""
+        run = self.run
+        out = [f"{run.precision}: {precision(run.precision, fsdp=run.fsdp).note}"]
+        if self.architecture is None:
+            out.append("only a parameter count is known: activations are 2 × compute bytes per parameter, a rule of thumb")
+        else:
+            out.append(f"engine {run.engine_row.name}: {run.engine_row.note}")
+            out.append(f"kernels {run.kernels_used}: {KERNELS[run.kernels_used].note}")
+            out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
+        if self.rank.approximation:
+            out.append(self.rank.approximation)
+        if self.architecture:
+            out += choice_sentences(self.architecture, run)
+        if run.parallelism.zero is not None:
+            out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
+        if run.method_row.quantised:
+            double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
+            out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")
+        if self._pages:
+            out.append(PAGED)
+        if run.adapts and run.engine_row.peft:
+            out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
+        elif run.adapts:
+            out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
+        out.append(range_sentence(self.measured_range))
+        out.append(f"reserved: peak and workspace in 2 MiB segments; {_beyond('reserved')}, mostly fragmentation")
+        out.append(f"device: reserved, context and communicator; {_beyond('device')}")
+        return tuple(out)
+
+
+def _beyond(kind: str) -> str:
+    rows = BEYOND[kind]
+    return f"measured runs hold {rows.low:.0%} to {rows.high:.0%} more (four fifths of {rows.rows})"
+
+
+def range_sentence(found: Range) -> str:
+    """What the range rests on."""
+    rows, engine, method = found.rows.rows, found.rows.engine, found.rows.method
+    whose = f"of all engines (fewer than {MIN_ROWS} of this one and method)" if found.pooled else f"of {engine}, {method}"
+    return f"low to high: {found.low:+.1%} to {found.high:+.1%} of the peak, four fifths of {rows} measured runs {whose}"
+
+
+def estimate(architecture: Architecture, run: Training, generation: str = "") -> TrainingEstimate:
+    """The heaviest rank's memory for one architecture under one training setting, on a GPU of a generation (sm_90).
+
+    Raises SpecError where setting and model contradict each other (tp does not divide the heads, …).
+    """
+    best: TrainingEstimate | None = None
+    most = -1
+    for rank in _ranks(RankKey(architecture, run)):
+        found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation)
+        if (peak := found.peak) > most:
+            best, most = found, peak
+    assert best is not None  # there is always a stage
+    return best
+
+
+def every_stage(architecture: Architecture, run: Training, generation: str = "") -> list[TrainingEstimate]:
+    """One estimate for each pipeline stage, first to last."""
+    out = []
+    for stage in all_stages(architecture, run.parallelism.tp, run.parallelism.pp, run.parallelism.ep, run.parallelism.etp):
+        rank = rank_of(architecture, make_setting(run), stage)
+        out.append(TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation))
+    return out
+
+
+def estimate_parameters(parameters: int, run: Training, generation: str = "") -> TrainingEstimate:
+    """The same from nothing but a parameter count: one flat tensor, activations by the rule of thumb."""
+    p = run.parallelism
+    if p.tp * p.pp * p.ep * p.etp > 1:
+        raise SpecError("needs an architecture to place; a parameter count says nothing about layers", "tp", "pp", "ep")
+    if run.adapts:
+        raise SpecError("needs an architecture: adapters stand on matrices that a parameter count does not know", "method")
+    check_countable(run)
+    stage = Stage.of(0, (Held("parameters", "mlp", (parameters,), 1, False, True),), True)
+    rank = rank_of_count(make_setting(run), stage)
+    buffers = tuple(entry for entry in rank.lines if entry.component == "communication")
+    found = rule_of_thumb(parameters, rank.setting, rank.gradients, buffers)
+    return TrainingEstimate(run, None, rank, found, generation)
+
+
+@cached(2048)
+def _ranks(shared: RankKey) -> tuple[Rank, ...]:
+    """One rank for every distinct pipeline stage."""
+    architecture, run = shared.architecture, shared.run
+    p, sizes = run.parallelism, shape(architecture)
+    p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
+    if run.adapts:
+        check_targets(architecture, run.lora_targets)
+    setting = make_setting(run)
+    found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
+    check_choices(architecture, run, max(stage.layers for stage in found))
+    return tuple(rank_of(architecture, setting, stage) for stage in found)

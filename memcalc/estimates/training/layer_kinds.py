@@ -1,0 +1,121 @@
+"""A pipeline stage's step before it is walked through: its setting, and what each kind of layer keeps, makes and gathers."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
+from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
+from memcalc.estimates.lines import Line
+from memcalc.estimates.placement import Stage
+from memcalc.estimates.training.moments import Term
+from memcalc.estimates.training.sharding import Around
+
+
+class Setup(NamedTuple):
+    """Everything about a step that does not depend on batch and length."""
+
+    stage: Stage
+    profile: Profile
+    hidden: int
+    by_operation: bool  # layers keep the results of chosen operations and recompute the others
+    offload: bool  # what layers keep waits in host memory
+    standing: bool  # gradients stand throughout: of earlier micro-batches, or a main-gradient buffer
+    in_flight: float  # micro-batches whose activations this stage holds
+    around: Around
+    buckets: tuple[Line, ...]  # buffers that stand all the time
+    tied: int  # bytes of the gradient of a tied matrix, made twice
+    shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
+    input_grad: bool = True  # a gradient flows out of the first layer
+    holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
+
+
+class LayerKind(NamedTuple):
+    """One kind of layer."""
+
+    kept: Term  # until its backward
+    own: Term  # what recomputation adds beside the recomputed tensors
+    peaks: tuple[Term, ...]
+    gradient: int  # bytes of its gradients as the backward makes them
+    gathered: int  # elements
+    passing: tuple[Term, ...] = ()  # during its forward
+
+
+def recorded_kind(setup: Setup, index: int) -> Recorded:
+    """One layer of the stage's kind number `index`."""
+    sequence, keep = setup.stage.sequence, not setup.standing
+    mark = sequence.marks[index]
+    return record(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
+
+
+def saved_by(recorded: Recorded | RecordedExit) -> tuple[Tensor, ...]:
+    return recorded.saved
+
+
+def layer_kind(setup: Setup, index: int) -> LayerKind:
+    sequence = setup.stage.sequence
+    recorded, mark = recorded_kind(setup, index), sequence.marks[index]
+    gradient, added = int(recorded.gradients), ZERO
+    bridge = sequence.kinds[index].bridge
+    if bridge and setup.tied and reads_tokens(sequence.kinds[index].blocks):
+        added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
+        gradient -= setup.tied
+    kept = _kept(recorded, mark.recomputed, setup.by_operation, bridge)
+    own = (recorded.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
+    alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
+                    input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
+    working = "layer in its backward/"
+    return LayerKind(
+        term_of("layers/", kept),
+        term_of(working, own),
+        tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(recorded.peaks)),
+        gradient,
+        sequence.elements[index],
+        tuple(Term.one("layer in its forward/attention", size) for size in recorded.passing),
+    )
+
+
+def _kept(recorded: Recorded, recomputed: bool, by_operation: bool, bridge: bool) -> tuple[Tensor, ...]:
+    """What a layer keeps until its backward, by name."""
+    if bridge:
+        return (*recorded.saved, *(recorded.chosen if recomputed else ()))
+    if recomputed:
+        return (recorded.input,)
+    return (recorded.input, *recorded.chosen) if by_operation else recorded.saved
+
+
+def term_of(path: str, tensors: tuple[Tensor, ...]) -> Term:
+    return Term(path, sum_of(tensor.bytes for tensor in tensors), 1, lambda: tensors)
+
+
+def _with(alive: partial[tuple[Tensor, ...]], which: int, added: Size) -> tuple[Tensor, ...]:
+    """A peak's tensors, and the gradient of a tied matrix that is made a second time."""
+    more = (Tensor("bridge/gradient of the tied matrix, summed", added),) if added != ZERO else ()
+    return (*alive(which=which), *more)
+
+
+def narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
+    """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
+    formats, sequence = setup.profile.formats, setup.stage.sequence
+    recomputed = setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
+    wide = formats.wide_stream and recomputed
+    for term in terms:
+        if wide and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
+            narrow = Tensor("input", Size(token=setup.hidden * setup.profile.degrees.stream), formats.weights)
+            yield term.times(term.copies - 1)
+            yield term_of(term.path, (narrow,))
+            wide = False
+        else:
+            yield term
+
+
+def cast_cache(setup: Setup) -> int:
+    """Autocast keeps its casts of all weights until the forward ends, also those that recomputation does not save."""
+    sequence, profile = setup.stage.sequence, setup.profile
+    matrices = sum(
+        sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
+        for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
+        if mark.recomputed and not layer.bridge
+    )
+    return matrices * profile.formats.compute // profile.degrees.tp

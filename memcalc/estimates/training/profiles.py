@@ -1,0 +1,193 @@
+"""From a run's settings to the profile that blocks are recorded under."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from memcalc.autograd.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, MethodTraits, Profile
+from memcalc.autograd.tape import FP32, HALF, Size, Tensor
+from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.attention.biased import shared_mask
+from memcalc.blocks.attention.latent import LatentAttention
+from memcalc.blocks.attention.relative import FIRST
+from memcalc.blocks.attention.rotary import RotaryTable
+from memcalc.blocks.attention.softmax import Attention
+from memcalc.blocks.recording import record_entry
+from memcalc.caches import cached
+from memcalc.errors import Unsupported
+from memcalc.estimates.placement import Stage, main_parts
+from memcalc.estimates.training.adapters import adapter_names
+from memcalc.specs.training import Training
+
+FP8 = 1
+TABLES, LEAF = "rotary tables and masks", "input leaf"  # lines of what all layers share
+
+
+def profile_of(run: Training, architecture: Architecture) -> Profile:
+    """The profile of one run: formats from the precision, kernels from the engine, degrees from the parallelism."""
+    p = run.parallelism
+    adapters = adapter_names(architecture, run.lora_targets) if run.adapts else ()
+    compute = FP32 if run.precision == "fp32" else HALF
+    amp, full = run.precision.endswith("-amp"), not run.adapts
+    # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there
+    autocast = amp and full
+    return Profile(
+        kernels=KERNELS[run.kernels_used],
+        attention=run.attention,
+        core_kept=run.recompute != "selective" or run.engine_row.by_operation,
+        # one-device traces compose silu's backward; GPUs have a kernel for it, so there this is an upper bound
+        composite=run.engine_row.traced and not run.fsdp and p.gpus == 1,
+        loss=run.loss_used,
+        formats=Formats(
+            compute=compute,
+            weights=FP32 if autocast or run.precision == "fp32" else HALF,
+            autocast=autocast,
+            saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
+            wide_stream=architecture.wide_stream,
+        ),
+        method=MethodTraits(
+            trained=full,
+            frozen_embeddings="embeddings" in run.freeze,
+            leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
+            fake_quantised=run.method_row.fake_quantised,
+            quantised=run.method_row.quantised,
+        ),
+        adapters=Adapters(
+            layers=adapters,
+            rank=run.lora_rank if adapters else 0,
+            magnitude=run.method_row.magnitude,
+            itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
+            upcast=run.engine_row.peft,
+            dropout=run.lora_dropout,
+        ),
+        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel),
+        load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
+        batch=batch_of(architecture, run),
+    )
+
+
+def batch_of(architecture: Architecture, run: Training) -> Batch:
+    """What a profile knows of batch and length: runs that agree on it, and on all else, share what they record."""
+    encoder = main_parts(architecture)[0]
+    with_source = encoder.name == "encoder"
+    return Batch(
+        sequences=run.micro_batch if with_source else 1,
+        length=_uneven(architecture, run.seq_len // run.parallelism.cp),
+        masked=needs_masks(architecture, run.seq_len),
+        source=encoder.tokens / run.seq_len if with_source and encoder.tokens else 1.0,
+        routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
+    )
+
+
+def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
+    """Whether a gradient flows out of a stage's first layer: to the stage before, or to what embeds.
+
+    Behind frozen embeddings none does, unless they are made a leaf for recomputation's sake.
+    """
+    if not stage.entry:
+        return True
+    if run.adapts:
+        return run.recompute == "full"
+    try:
+        return not run.freeze or record_entry(stage.entry, profile).flows
+    except Unsupported:  # the textbook's formula does not ask
+        return True
+
+
+def routed_tokens(run: Training) -> int:
+    """Tokens of a micro-batch that one rank's router sees."""
+    p = run.parallelism
+    return run.micro_batch * (run.seq_len // p.cp) // (p.tp if p.sequence_parallel else 1)
+
+
+def needs_masks(architecture: Architecture, seq_len: int) -> bool:
+    """Whether the sequence outgrows some layer's window, so that this layer needs a mask."""
+    window = smallest_window(architecture)
+    return window is not None and seq_len >= window
+
+
+@cached(4096)
+def _uneven(architecture: Architecture, length: int) -> int:
+    """The length where some layer's scan has to pad it to whole chunks, or treats its first and last block unlike the
+    others, else 0: profiles of other lengths are the same."""
+    mixers = tuple(_mixers(architecture))
+    chunks = {chunk for block in mixers if (chunk := block.traits.scan_chunk)}
+    return length if any(length % chunk for chunk in chunks) or any(b.traits.uneven_scan for b in mixers) else 0
+
+
+@cached(256)
+def smallest_window(architecture: Architecture) -> int | None:
+    return min((attention.window for attention in _attentions(architecture) if attention.window), default=None)
+
+
+@cached(256)
+def _attentions(architecture: Architecture) -> tuple[Attention, ...]:
+    return tuple(block for block in _mixers(architecture) if isinstance(block, Attention))
+
+
+def _mixers(architecture: Architecture) -> Iterator[Any]:
+    """Every distinct layer's blocks."""
+    stacks = (stack for part in architecture.parts for stack in part.stacks)
+    return (block for stack in stacks for layer in stack.layers for _, block in layer.blocks)
+
+
+def shared_tensors(architecture: Architecture, run: Training, profile: Profile) -> tuple[Tensor, ...]:
+    """What all layers refer to: cos and sin, [positions, rotated dimensions] each, one pair for every kind of rotary embedding;
+    masks; and the leaf that PEFT makes of the embedding's output, with its gradient."""
+    tables = tuple(
+        Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.formats.residual)
+        for table in _rotary(architecture)
+    )
+    masks = _shared_masks(architecture, profile, run.recompute == "full")
+    leaf = input_leaf(architecture, run, profile)
+    return (
+        *tables,
+        *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
+        *((Tensor(f"{LEAF}/tensor and gradient", Size(token=leaf)),) if leaf else ()),
+    )
+
+
+def position_pairs(architecture: Architecture, run: Training, profile: Profile) -> float:
+    """Bytes for each pair of positions, whatever the batch, of the attention mask and of T5's biases: every checkpoint of a
+    recomputed layer keeps a reference to them."""
+    if run.recompute != "full":
+        return 0.0
+    biases = _shared_biases(architecture, profile)
+    if _shared_masks(architecture, profile, passed=True) or not _attentions(architecture):
+        return biases
+    return biases + (profile.formats.residual if run.attention == "eager" else int(profile.batch.masked))
+
+
+def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
+    """Bytes a token pair of masks that all layers share, one of each kind."""
+    return sum(
+        {
+            shared_mask(block.positions.alibi, block.heads, profile, passed=passed).pair
+            for block in _attentions(architecture)
+            if block.positions.alibi
+        }
+    )
+
+
+def _shared_biases(architecture: Architecture, profile: Profile) -> float:
+    """Bytes for each pair of positions of the biases that layers hand on."""
+    firsts = [block for block in _attentions(architecture) if block.positions.relative.layer == FIRST]
+    return sum(block.heads * (profile.batch.source if block.cross else 1.0) * profile.formats.weights for block in firsts)
+
+
+def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
+    """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
+    previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
+    if not run.adapts or run.recompute != "full" or not run.engine_row.traced:
+        return 0
+    return 2 * architecture.hidden * profile.formats.residual
+
+
+@cached(256)
+def _rotary(architecture: Architecture) -> tuple[RotaryTable, ...]:
+    """Each distinct rotary table: layers with and without a window have their own in Gemma 3."""
+    found = {
+        (table, bool(block.window) and architecture.local_rotary)
+        for block in _mixers(architecture)
+        if isinstance(block, Attention | LatentAttention) and (table := block.table)
+    }
+    return tuple(table for table, _ in sorted(found))

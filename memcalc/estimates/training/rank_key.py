@@ -1,0 +1,37 @@
+"""Which runs share what was worked out of their ranks.
+
+Ranks depend on all of a run but its batch and length, of which only some facts reach them. The key is made of the fields of
+the spec, so that a new one cannot be forgotten.
+"""
+
+from operator import attrgetter
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.training.profiles import batch_of
+from memcalc.specs.training import Training
+
+BATCH_AND_LENGTH = ("micro_batch", "seq_len", "grad_accum", "lora_dropout")  # what of them ranks depend on stands in `key_of`
+FIELDS = tuple(name for name in Training.model_fields if name not in BATCH_AND_LENGTH)
+_values = attrgetter(*FIELDS)
+
+
+class RankKey:
+    """An architecture and the part of a run that its ranks depend on; equal keys share their ranks."""
+
+    __slots__ = ("_key", "architecture", "run")
+
+    def __init__(self, architecture: Architecture, run: Training) -> None:
+        self.architecture, self.run, self._key = architecture, run, key_of(architecture, run)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RankKey) and self.architecture is other.architecture and self._key == other._key
+
+
+def key_of(architecture: Architecture, run: Training) -> tuple[object, ...]:
+    """All fields but those of batch and length, and what ranks see of these."""
+    accumulated, p = run.grad_accum, run.parallelism
+    in_flight = accumulated if p.pipeline_schedule == "gpipe" else min(accumulated, p.pp)
+    return (_values(run), run.lora_dropout > 0, accumulated > 1, in_flight, batch_of(architecture, run))

@@ -1,0 +1,93 @@
+"""One pipeline stage's rank: its states and buffers as lines, its step as moments, whatever the batch and the length."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.errors import Unsupported
+from memcalc.estimates.lines import COMPONENTS, Line, totals
+from memcalc.estimates.placement import Stage, main_parts
+from memcalc.estimates.training.activations import Evaluated, evaluate, setup_of, textbook, textbook_gathered
+from memcalc.estimates.training.layer_kinds import Setup
+from memcalc.estimates.training.moments import Moment
+from memcalc.estimates.training.sharding.strategy import REDUCING
+from memcalc.estimates.training.states import (
+    ShardGroup,
+    StateSetting,
+    around_layer,
+    buckets,
+    buffer_lines,
+    make_groups,
+    optimizer_lines,
+    state_lines,
+)
+from memcalc.estimates.training.timeline import Forms, forms
+from memcalc.specs.training import Training
+
+
+class Rank(NamedTuple):
+    """One pipeline stage's rank: all that depends on neither batch nor length, but for facts of its profile."""
+
+    stage: Stage
+    setting: StateSetting
+    groups: tuple[ShardGroup, ...]
+    lines: tuple[Line, ...]  # states, and the strategy's buffers, each at its largest
+    sums: dict[str, dict[str, int]]
+    steady: tuple[Line, ...]  # parameters and optimizer states on the GPU
+    gradients: tuple[Line, ...]  # of a whole step, on the GPU
+    step: tuple[Line, ...]  # alive at the optimizer's step beside the steady states
+    optimizer: Moment
+    setup: Setup | None = None  # None: a bare parameter count
+    forms: Forms | None = None  # None: a block cannot record, so the textbook stands in
+    approximation: str = ""
+
+
+def rank_of(architecture: Architecture, setting: StateSetting, stage: Stage) -> Rank:
+    """A rank with its step recorded; where a block cannot record yet, the textbook stands in."""
+    groups = make_groups(setting, stage)
+    setup = setup_of(architecture, setting, stage, groups)
+    try:
+        if setting.run.parallelism.pp > 1 and len(main_parts(architecture)) > 1:
+            raise Unsupported("training with an encoder and a decoder on different pipeline stages is not modelled")
+        recorded = forms(setup)
+    except Unsupported as error:
+        reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
+        buffers = (*setup.buckets, *textbook_gathered(setup))
+        return _rank(setting, stage, groups, buffers)._replace(setup=setup, approximation=reason)
+    return _rank(setting, stage, groups, largest(recorded))._replace(setup=setup, forms=recorded)
+
+
+def largest(recorded: Forms) -> tuple[Line, ...]:
+    """The strategy's buckets and gathered parameters, each at its largest (gradients being reduced: in moments alone)."""
+    found: dict[str, Line] = {}
+    for form in recorded.moments:
+        for entry in form.lines:
+            if entry.component == "communication" and entry.name != REDUCING:
+                found[entry.name] = max(found.get(entry.name, entry), entry, key=lambda made: made.bytes)
+    return tuple(found.values())
+
+
+def rank_of_count(setting: StateSetting, stage: Stage) -> Rank:
+    """A rank of nothing but a parameter count."""
+    groups = make_groups(setting, stage)
+    elements = sum(group.elements for group in groups)
+    gathered = setting.strategy.unknown_layers(around_layer(setting, groups), elements)
+    return _rank(setting, stage, groups, (*buckets(setting, groups), *gathered))
+
+
+def _rank(setting: StateSetting, stage: Stage, groups: list[ShardGroup], buffers: Iterable[Line]) -> Rank:
+    lines = [entry for group in groups for entry in state_lines(setting, group)]
+    lines += (*buffer_lines(setting, stage), *buffers)
+    steady = tuple(entry for entry in lines if entry.place == "gpu" and entry.component in ("parameters", "optimizer_states"))
+    gradients = tuple(entry for entry in lines if entry.place == "gpu" and entry.component == "gradients")
+    step = (*optimizer_lines(setting, groups), *gradients, *buckets(setting, groups))
+    sums = totals(lines, COMPONENTS)
+    return Rank(stage, setting, tuple(groups), tuple(lines), sums, steady, gradients, step, Moment.of("optimizer step", step))
+
+
+def evaluated(architecture: Architecture, run: Training, rank: Rank) -> Evaluated:
+    """A rank's step with batch and length filled in."""
+    assert rank.setup is not None
+    if rank.forms is None:
+        return textbook(architecture, run, rank.setting, rank.stage, rank.setup, rank.gradients)
+    return evaluate(architecture, run, rank.setup, rank.forms, rank.gradients)

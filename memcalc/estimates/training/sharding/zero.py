@@ -1,0 +1,90 @@
+"""DeepSpeed's ZeRO: stage 1 cuts optimizer states, 2 also gradients, 3 also parameters (Rajbhandari et al. 2020)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from memcalc.blocks.ledger import Shape
+from memcalc.estimates.lines import Line, line
+from memcalc.estimates.placement import Tensors
+from memcalc.estimates.training.sharding.strategy import (
+    GATHERED,
+    Around,
+    Cutter,
+    Places,
+    by_elements,
+    flat,
+    offloaded,
+    tensor_shapes,
+    whole,
+)
+from memcalc.formulas import model_states
+from memcalc.formulas.engines import DEEPSPEED
+from memcalc.formulas.formula import ceil_div
+from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.training import Training
+
+CUTTERS: tuple[tuple[Cutter, Cutter, Cutter], ...] = (  # by stage: parameters, gradients, optimizer states
+    (whole, whole, whole),
+    (whole, whole, flat),
+    (whole, flat, flat),
+    (by_elements, flat, flat),
+)
+
+
+class Zero(NamedTuple):
+    """One stage of ZeRO. Gradients of stages 2 and 3 leave through buckets, parameters of stage 3 are gathered by layer."""
+
+    stage: int
+    fp32_shards: bool = False
+    wraps_layers: bool = False
+
+    @property
+    def cuts_parameters(self) -> bool:
+        return self.stage == 3
+
+    @property
+    def cuts_optimizer(self) -> bool:
+        return self.stage >= 1
+
+    @property
+    def cutters(self) -> tuple[Cutter, Cutter, Cutter]:
+        return CUTTERS[self.stage]
+
+    def ranks(self, p: Parallelism) -> tuple[int, int]:
+        return p.shard_ranks, p.expert_shard_ranks
+
+    def places(self, run: Training) -> Places:
+        """Gradients go to the host with the optimizer where they are cut (ZeRO-Offload, Ren et al. 2021)."""
+        off = offloaded(run)
+        parameters = off if "parameters" in run.offload else "gpu"
+        optimizer = off if "optimizer" in run.offload else "gpu"
+        return Places(parameters, "host" if optimizer != "gpu" and self.stage >= 2 else "gpu", optimizer)
+
+    def state_shapes(self, held: Tensors, shards: int) -> Iterator[tuple[Shape, str, int]]:
+        """From stage 1 on one flat partition, which the optimizer sees as a vector."""
+        if not self.cuts_optimizer:
+            return tensor_shapes(held, 1)
+        return iter((((ceil_div(held.elements(), shards),), "flat", 1),))
+
+    def updated(self, held: Tensors, shards: int) -> int:
+        return ceil_div(held.elements(), shards if self.cuts_optimizer else 1)
+
+    def buckets(self, run: Training, shards: int, trained: int, each: int) -> tuple[Line, ...]:
+        if self.stage < 2 or shards == 1:
+            return ()
+        return (line("communication", "reduce buckets", "always", model_states.zero_reduce_bucket_bytes, elements=trained,
+                     bucket_elements=DEEPSPEED.reduce_bucket, buffers=DEEPSPEED.buffers[self.stage],
+                     bytes_each=each),)  # fmt: skip
+
+    def around_layer(self, run: Training, shards: int, compute: int, gradient: int) -> Around:
+        if self.stage < 2 or shards == 1:
+            return Around()
+        away = self.places(run).gradients != "gpu"
+        return Around(self.stage == 3, False, True, compute, gradient, shards, away)
+
+    def unknown_layers(self, around: Around, elements: int) -> tuple[Line, ...]:
+        """The bucket of parameters that stage 3 fetches ahead."""
+        if not around.gathers:
+            return ()
+        return (line("communication", GATHERED, "forward and backward", model_states.zero3_prefetch_bytes,
+                     elements=elements, prefetch_elements=DEEPSPEED.prefetch_bucket, bytes_each=around.each),)  # fmt: skip

@@ -1,0 +1,203 @@
+"""Model states on one rank: parameters, gradients, optimizer states, master copies, whole or sharded or offloaded."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from memcalc.caches import cached
+from memcalc.dtypes import number_format
+from memcalc.estimates.lines import Line, LineTensor, line
+from memcalc.estimates.placement import Stage, Tensors
+from memcalc.estimates.training.adapters import adapters, embeddings, quantised
+from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
+from memcalc.formulas import model_states
+from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, paged_bytes, state_bytes
+from memcalc.formulas.precision import Precision, precision
+from memcalc.specs.training import Training
+
+ALWAYS, STEP = "always", "optimizer step"  # when lines live
+
+
+class ShardGroup(NamedTuple):
+    """Tensors that shard over the same ranks: the dense ones, or the routed experts."""
+
+    name: str
+    shards: int
+    frozen: Tensors | None
+    quantised: Tensors | None
+    trained: Tensors | None
+
+    @property
+    def elements(self) -> int:
+        """All elements of this rank, were nothing sharded."""
+        return sum(part.elements() for part in (self.frozen, self.quantised, self.trained) if part)
+
+
+class StateSetting(NamedTuple):
+    """What the formulas below read of a run, looked up once."""
+
+    run: Training
+    strategy: Strategy
+    places: Places
+    weights: int  # bytes of an element of trained parameters
+    gradients: int
+    master: int
+    states: int
+    compute: int
+
+
+def make_setting(run: Training) -> StateSetting:
+    strategy = strategy_of(run.parallelism)
+    formats = precision(run.precision, fsdp=strategy.fp32_shards)
+    return StateSetting(run, strategy, strategy.places(run), **_itemsizes(run, formats), compute=formats.bytes_of("compute"))
+
+
+def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
+    """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
+    sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
+    if not run.adapts:
+        accumulates = run.engine_row.fp32_gradients and formats.master  # Megatron's main gradients
+        return sizes | {"gradients": 4} if accumulates else sizes
+    # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
+    each = 4 if run.engine_row.peft else sizes["weights"]
+    return {"weights": each, "gradients": each, "master": 0, "states": each}
+
+
+def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
+    """Dense and routed tensors apart, each split into frozen, quantised and trained ones."""
+    run = setting.run
+    dense_shards, routed_shards = setting.strategy.ranks(run.parallelism)
+    out = []
+    for name, held, shards in (("dense", stage.dense, dense_shards), ("experts", stage.routed, routed_shards)):
+        if not held.held:
+            continue
+        if not run.adapts:
+            trained, frozen = _apart(held, "embeddings" in run.freeze)
+            out.append(ShardGroup(name, shards, frozen, None, trained))
+            continue
+        low, rest = quantised(held) if run.method_row.quantised else (None, held)
+        trained = adapters(held, run.lora_targets, run.lora_rank, run.method_row.magnitude) if name == "dense" else None
+        out.append(ShardGroup(name, shards, rest, low, trained))
+    return out
+
+
+def _apart(held: Tensors, embeddings_frozen: bool) -> tuple[Tensors | None, Tensors | None]:
+    """What is trained, and what is not: tensors that no gradient ever reaches, and embeddings where they are frozen."""
+    trained, never = held.by_training
+    if not embeddings_frozen:
+        return trained, never
+    tables, rest = embeddings(trained)
+    return rest, Tensors(never.held + tables.held) if never and tables else never or tables
+
+
+def around_layer(setting: StateSetting, groups: Sequence[ShardGroup]) -> Around:
+    """What is gathered and reduced around each layer of a rank."""
+    return setting.strategy.around_layer(setting.run, most_shards(groups), setting.compute, setting.gradients)
+
+
+def buckets(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
+    """The strategy's buffers that stand as long as the run does."""
+    trained = sum(group.trained.elements() for group in groups if group.trained)
+    return setting.strategy.buckets(setting.run, most_shards(groups), trained, setting.gradients)
+
+
+def most_shards(groups: Sequence[ShardGroup]) -> int:
+    return max((group.shards for group in groups), default=1)
+
+
+def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
+    """Parameters, gradients, master weights and optimizer states of one group, as the strategy cuts them."""
+    cut_parameters, cut_gradients, cut_states = setting.strategy.cutters
+    at, out = setting.places, []
+    if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
+        each = setting.compute if setting.run.adapts else setting.weights
+        cut = cut_parameters(group.frozen, group.shards)
+        out.append(cut.line("parameters", f"{group.name}/frozen", ALWAYS, at.parameters, each))
+    if group.quantised:
+        out.append(_quantised_parameters(setting, group))
+    if group.trained:
+        name = group.name if not setting.run.adapts else f"{group.name}/adapters"
+        cut = cut_parameters(group.trained, group.shards)
+        out.append(cut.line("parameters", name, ALWAYS, at.parameters, setting.weights))
+        cut = cut_gradients(group.trained, group.shards)
+        out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
+        cut = cut_states(group.trained, group.shards)
+        if setting.master:
+            out.append(cut.line("optimizer_states", f"{group.name}/master weights", ALWAYS, at.optimizer, setting.master))
+        rate = _rate(setting.run.optimizer, setting.states)
+        if rate is not None and rate == int(rate):
+            name = f"{group.name}/{setting.run.optimizer}"
+            out.append(cut.line("optimizer_states", name, ALWAYS, at.optimizer, int(rate)))
+        else:
+            out += _shaped_states(setting, group)
+    return [entry for entry in out if entry.bytes]
+
+
+def buffer_lines(setting: StateSetting, stage: Stage) -> Iterator[Line]:
+    """Constants beside the parameters, where the library's own modules run (engines that PyTorch traces)."""
+    if not setting.run.engine_row.traced:
+        return
+    each = setting.compute if setting.run.adapts else setting.weights
+    sizes = [(buffer.elements * copies, buffer.each or each) for buffer, copies in stage.buffers]
+    for bytes_each in sorted({size for _, size in sizes}):
+        elements = sum(count for count, size in sizes if size == bytes_each)
+        yield line("parameters", "buffers", ALWAYS, model_states.whole_bytes, elements=elements, bytes_each=bytes_each)
+
+
+def _quantised_parameters(setting: StateSetting, group: ShardGroup) -> Line:
+    assert group.quantised
+    low = number_format(setting.run.base_format)
+    elements = group.quantised.elements("flat", group.shards if setting.strategy.cuts_parameters else 1)
+    return line("parameters", f"{group.name}/nf4", ALWAYS, model_states.block_format_bytes, setting.places.parameters,
+                elements=elements, block=low.block_size, bytes_per_block=low.block_bytes)  # fmt: skip
+
+
+def _shaped_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
+    """Optimizer states that depend on the shapes of tensors; paged ones are a line of their own, in host memory."""
+    assert group.trained
+    at = setting.places.optimizer
+    for paged, suffix, place in ((False, "", at), (True, "/paged", "host" if at == "gpu" else at)):
+        sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states, paged)
+        made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}{suffix}", ALWAYS,
+                    model_states.shaped_state_bytes, place, state_bytes=sum(part.bytes * part.copies for part in sizes),
+                    tensors=sum(part.copies for part in sizes))  # fmt: skip
+        yield made._replace(parts=sizes)
+
+
+@cached(1024)
+def _rate(name: str, bytes_each: int) -> float | None:
+    """Bytes per parameter where the tensors' sizes do not matter: they decide what is paged."""
+    row = optimizer(name)
+    return None if row.paged else elementwise_bytes_per_parameter(row, bytes_each)
+
+
+@cached(4096)
+def _state_sizes(
+    held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int, paged: bool
+) -> tuple[LineTensor, ...]:
+    """The states of each tensor, as a rank's optimizer sees it: those in paged memory, or all others."""
+    row, out = optimizer(name), []
+    for shape, role, copies in strategy.state_shapes(held, shards):
+        size = paged_bytes(row, shape, parameter_bytes=bytes_each)
+        if not paged:
+            size = state_bytes(row, shape, parameter_bytes=bytes_each, role=role) - size
+        out.append(LineTensor(f"{role} {list(shape)}", (), 0, size, copies))
+    return tuple(part for part in out if part.bytes)
+
+
+def optimizer_lines(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
+    """What the optimizer's implementation allocates while it updates: nothing where it is fused."""
+    strategy, run = setting.strategy, setting.run
+    trained = [(group.trained, group.shards) for group in groups if group.trained]
+    if not trained or setting.places.optimizer != "gpu":
+        return ()
+    each = setting.master or setting.weights
+    if run.optimizer_impl_used == "foreach":
+        elements = sum(strategy.updated(held, shards) for held, shards in trained)
+        return (
+            line("activations", "optimizer temporaries", STEP, model_states.foreach_bytes, elements=elements, bytes_each=each),
+        )
+    if run.optimizer_impl_used == "for-loop":
+        shards = most_shards(groups) if strategy.cuts_optimizer else 1
+        return (line("activations", "optimizer temporaries", STEP, model_states.for_loop_bytes,
+                     largest=max(held.largest for held, _ in trained), shards=shards, bytes_each=each),)  # fmt: skip
+    return ()

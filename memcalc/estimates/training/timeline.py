@@ -1,0 +1,167 @@
+"""One training step through time: what is alive at each moment that could be the peak.
+
+The layers' saved tensors and gradients are exact sums; within a layer the tape gives the highest points of its backward.
+Between two equal layers everything changes linearly, so only the first and the last layer of each kind need a look, and
+the cost does not grow with depth. All of it is made once as forms in tokens and pairs; a batch and a length only fill in
+numbers. This is the only place that adds: whoever wants to know what a moment consists of asks the same terms.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from memcalc.autograd.tape import Size, Tensor, sum_of
+from memcalc.blocks.recording import alive_in_entry, alive_in_exit, reads_tokens, record_entry, record_exit
+from memcalc.caches import cached
+from memcalc.errors import Unsupported
+from memcalc.estimates.lines import Line
+from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
+from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
+from memcalc.estimates.training.sharding import Around
+
+
+class Forms(NamedTuple):
+    """All moments of a step as forms."""
+
+    host: Size  # activations that wait in host memory
+    moments: tuple[MomentForm, ...]  # "after forward" first
+    candidates: tuple[MomentForm, ...]  # those that could be the peak at some batch and length
+
+
+@cached(1024)
+def forms(setup: Setup) -> Forms:
+    """Record one micro-batch's forward and backward."""
+    layers = setup.stage.sequence.kinds
+    if any(layer.crosses for layer in layers) and not any(layer.bridge for layer in layers):
+        raise Unsupported("training with cross-attention to anything but an encoder is not modelled")
+    step = _Step(setup)
+    out = [*step.forward(), *step.layers(), *step.embedding()]
+    return Forms(step.host, tuple(out), that_can_be_highest(out))
+
+
+class _Step:
+    """The moments of one micro-batch, from the forward's end to the embedding's gradient."""
+
+    def __init__(self, setup: Setup) -> None:
+        stage, profile = setup.stage, setup.profile
+        self.setup, self.around, self.sequence = setup, setup.around, stage.sequence
+        self.keep = keep = not setup.standing
+        kinds = [layer_kind(setup, index) for index in range(len(self.sequence.counts))]
+        waiting = setup.in_flight if setup.offload else 0.0
+        self.host = sum_of(kind.kept.size * n * waiting for kind, n in zip(kinds, self.sequence.counts, strict=True))
+        if setup.offload:  # one layer's tensors are on their way back at any moment; the tape counts them
+            kinds = [kind._replace(kept=kind.kept.times(0)) for kind in kinds]
+        self.kinds = kinds
+        self.shared = term_of("", setup.shared)
+        self.entry = record_entry(stage.entry, profile, keep_gradients=keep) if stage.entry else None
+        self.exit = record_exit(stage.exit, profile, setup.hidden, keep_gradients=keep) if stage.exit else None
+        self.head = int(self.exit.gradients) if self.exit and keep else 0
+        self.root = stage.root if self.around.gathers or self.around.keeps else 0
+
+    def kept(self, before: tuple[int, ...], after: tuple[int, ...] = (), own: Term | None = None) -> tuple[Term, ...]:
+        """What the entry and so many layers of each kind keep, and all of them of the micro-batches that wait; `after`: layers
+        that the backward is through with; `own`: what the layer in its backward keeps beside its recomputed tensors."""
+        setup, sequence = self.setup, self.sequence
+        out = [Term("", self.entry.saved_bytes, setup.in_flight, partial(saved_by, self.entry))] if self.entry else []
+        for index, (kind, count, mark) in enumerate(zip(self.kinds, sequence.counts, sequence.marks, strict=True)):
+            copies = before[index] + count * (setup.in_flight - 1)
+            if setup.holds_inputs and after and mark.recomputed:  # their inputs, and the gradients of these
+                copies += 2 * after[index]
+            out.append(kind.kept.times(kind.kept.copies * copies))
+        if own:
+            out.append(own)
+        return (*narrowed(setup, out), self.shared)
+
+    def standing(self, flying: int = 0) -> Iterator[Line]:
+        """Buckets, and the parameters that are whole between two layers: `flying` elements of the next one."""
+        yield from self.setup.buckets
+        if self.around.keeps:
+            flying = sum(kind.gathered * n for kind, n in zip(self.kinds, self.sequence.counts, strict=True))
+        if self.around.gathers or self.around.keeps:
+            yield self.around.gathered(self.root, flying)
+
+    def forward(self) -> Iterator[MomentForm]:
+        """The end of the forward, and the loss."""
+        setup, exit_ = self.setup, self.exit
+        layers = self.kept(self.sequence.counts)
+        saved = (*layers, Term("", exit_.saved_bytes, 1, partial(saved_by, exit_))) if exit_ else layers
+        # what ZeRO 3 and FSDP gather for the head is gone, or not counted yet, when the forward is over
+        yield MomentForm.of("after forward", saved, self.standing() if self.around.keeps else setup.buckets)
+        if not exit_:
+            return
+        flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
+        around = tuple(self.standing(flying))
+        casts = cast_cache(setup) if setup.profile.formats.autocast else 0
+        held = (Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts)))
+        yield MomentForm.of("loss", (*saved, *held), around)
+        base = MomentForm.of("gradient of the loss", layers, around)
+        for which, peak in enumerate(exit_.peaks):
+            tensors = partial(alive_in_exit, setup.stage.exit, setup.profile, setup.hidden, which, keep_gradients=self.keep)
+            yield base.beside(Term("head in its backward/", peak, 1, tensors))
+
+    def layers(self) -> Iterator[MomentForm]:
+        """The first and the last layer of each kind; the backward runs from the last to the first."""
+        sequence = self.sequence
+        for index, name, before in self._places():
+            kind = self.kinds[index]
+            after = tuple(n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True)))
+            kept = self.kept(before, after, kind.own)
+            lines = (*self.done(after), *self.setup.buckets, *self._traffic(index, before, after))
+            base = MomentForm.of(f"backward of the {name} layer", kept, lines)
+            forward = kind.passing if sequence.marks[index].recomputed else ()
+            for peak in (*kind.peaks, *forward):
+                yield base.beside(peak)
+            for peak in kind.passing if name == "last" else ():
+                around = (entry for entry in lines if entry.component == "communication")
+                yield MomentForm.of("attention of the last layer", (*kept, peak), around)
+
+    def done(self, after: tuple[int, ...]) -> Iterator[Line]:
+        """Gradients of the head and of so many layers of each kind; where gradients stand throughout, these are counted."""
+        if self.setup.standing:
+            return
+        yield Around().gradients("head", self.head, 1)
+        for kind, count in zip(self.kinds, after, strict=True):
+            yield self.around.gradients("layers", kind.gradient, count)
+
+    def _traffic(self, index: int, before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[Line]:
+        """Parameters that are gathered, and gradients that are being reduced, while a layer's backward runs."""
+        kind, around = self.kinds[index], self.around
+        if around.gathers:  # this layer, and the next one on its way
+            yield around.gathered(self.root, kind.gathered, 2 if any(before) and around.prefetches else 1)
+        elif around.keeps:  # what the backward is through with has been resharded
+            earlier = sum(k.gathered * n for k, n in zip(self.kinds, before, strict=True))
+            yield around.gathered(self.root, kind.gathered + earlier)
+        if around.reduces and any(after):  # the layer before is still being reduced
+            yield around.reducing(kind.gradient)
+
+    def _places(self) -> Iterator[tuple[int, str, tuple[int, ...]]]:
+        """Where in the stack to look: (kind, name, layers of every kind before it). Where traffic overlaps with neighbours,
+        also one layer in from either end."""
+        for index, places in enumerate(self.sequence.places):
+            yield index, "first", places[0]
+            yield index, "last", places[-1]
+            if len(places) > 2 and (self.around.gathers or self.around.reduces):
+                yield index, "second", places[1]
+                yield index, "second-last", places[-2]
+
+    def embedding(self) -> Iterator[MomentForm]:
+        """The embedding's dense gradient: the last thing the backward makes."""
+        setup, entry, name = self.setup, self.entry, "gradient of the embedding"
+        if not entry or not setup.input_grad:
+            return
+        tied = setup.tied if reads_tokens(setup.stage.entry) else 0
+        layers = [made for made in self.done(self.sequence.counts) if made.name == "layers"]
+        if self.around.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
+            whole = self.head + (0 if tied else int(entry.gradients))
+            root = Around().gradients("embedding and head", whole, 1)
+            yield MomentForm.of(name, (self.shared,), (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            return
+        lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
+        for which, peak in enumerate(entry.peaks):
+            tensors = partial(alive_in_entry, setup.stage.entry, setup.profile, which, keep_gradients=self.keep)
+            yield MomentForm.of(name, (self.shared, Term("embedding in its backward/", peak, 1, tensors)), lines)
+        if tied:  # the input gradient has gone; both gradients of the matrix are there, and their sum
+            both = Size(fixed=entry.gradients), Size(fixed=tied)
+            parts = (Tensor("gradients", both[0]), Tensor("gradient of the tied matrix, summed", both[1]))
+            term = Term("embedding in its backward/", both[0] + both[1], 1, lambda: parts)
+            yield MomentForm.of(name, (self.shared, term), lines)
