@@ -4,16 +4,22 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import GroupedCommand, GroupedOption, gpu_option, output_options, preset_option, show, spec_options
 
 
 @click.command("budget", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model", required=False)
-@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@gpu_option
 @spec_options("Budget")
-@click.option("--like", metavar="RUN", help="Start from a published run (`memcalc runs`); options replace its own.")
+@click.option(
+    "--like",
+    metavar="RUN",
+    cls=GroupedOption,
+    group="What is known",
+    help="Start from a published run (`memcalc runs`); options replace its own.",
+)
 @preset_option
-@output_options
+@output_options("compute.days")
 def budget_command(
     model: str | None, gpu: str | None, like: str | None, presets: tuple[str, ...], format_: str, get: str | None,
     output: str | None, **settings: Any,

@@ -2,14 +2,14 @@
 
 import click
 
-from memcalc.cli.options import COUNT, output_options, show
+from memcalc.cli.options import COUNT, GroupedCommand, output_options, show
 
 
-@click.command("bytes")
+@click.command("bytes", cls=GroupedCommand)
 @click.option("--params", type=COUNT, default="1B", show_default=True, help="Parameters to multiply with.")
 @click.option("--precision", multiple=True, help="Only these precisions (repeatable).  [default: all]")
 @click.option("--optimizer", multiple=True, help="Only these optimizers (repeatable).  [default: the common ones]")
-@output_options
+@output_options("store.bf16")
 def bytes_command(
     params: int,
     precision: tuple[str, ...],

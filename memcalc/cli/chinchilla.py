@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import output_options, preset_option, show, spec_options
+from memcalc.cli.options import GroupedCommand, output_options, preset_option, show, spec_options
 
 
-@click.command("chinchilla", no_args_is_help=True)
+@click.command("chinchilla", cls=GroupedCommand, no_args_is_help=True)
 @spec_options("ScalingQuestion")
 @preset_option
-@output_options
+@output_options("optimal.tokens")
 def chinchilla_command(
     presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any
 ) -> None:  # fmt: skip

@@ -4,21 +4,43 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import SHARE, GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import (
+    SHARE,
+    GroupedCommand,
+    GroupedOption,
+    gpu_option,
+    output_options,
+    preset_option,
+    show,
+    spec_options,
+)
+
+
+def speed_option(name: str, meaning: str) -> Any:
+    """A share of a peak, for the bound on the speed."""
+    return click.option(
+        name, type=SHARE, cls=GroupedOption, group="Hardware", help=f"{meaning}  [default: a published one]"
+    )  # fmt: skip
 
 
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
-@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@gpu_option
 @spec_options("Serving")
-@click.option("--precision", metavar="FORMAT", help="The same as --weights, for 16- and 32-bit serving.")
-@click.option("--draft", metavar="MODEL", help="Draft model of speculative decoding.")
-@click.option("--mfu", type=SHARE, help="Share of the peak FLOP/s that prefill reaches.  [default: a published one]")
-@click.option("--mbu", type=SHARE, help="Share of the memory bandwidth that decode reaches.  [default: a published one]")
-@click.option("--link-efficiency", type=SHARE, help="Share of the link's bandwidth.  [default: a published one]")
+@click.option(
+    "--precision", metavar="FORMAT", cls=GroupedOption, group="Model states",
+    help="The same as --weights, for 16- and 32-bit serving.",
+)  # fmt: skip
+@click.option(
+    "--draft", metavar="MODEL", cls=GroupedOption, group="Model states",
+    help="Draft model of speculative decoding.  [default: none]",
+)  # fmt: skip
+@speed_option("--mfu", "Share of the peak FLOP/s that prefill reaches.")
+@speed_option("--mbu", "Share of the memory bandwidth that decode reaches.")
+@speed_option("--link-efficiency", "Share of the link's bandwidth that messages reach.")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option
-@output_options
+@output_options("capacity.max_context")
 @click.pass_context
 def infer_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],

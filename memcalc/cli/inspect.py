@@ -2,13 +2,13 @@
 
 import click
 
-from memcalc.cli.options import output_options, preset_option, show
+from memcalc.cli.options import GroupedCommand, output_options, preset_option, show
 
 
-@click.command("inspect", no_args_is_help=True)
+@click.command("inspect", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("path")
 @preset_option
-@output_options
+@output_options("model.parameters")
 def inspect_command(path: str, presets: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
     """What a model holds: architecture, parameters by role and layer, memory per number format.
 

@@ -4,16 +4,16 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import GroupedCommand, gpu_option, output_options, preset_option, show, spec_options
 
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
-@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@gpu_option
 @spec_options("Parallelism", "Training")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option
-@output_options
+@output_options("per_gpu.peak")
 @click.pass_context
 def train_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
@@ -25,8 +25,9 @@ def train_command(
 
     \b
     memcalc train llama-3.1-8b --gpus 8 --zero 3 --gpu h100
+    memcalc train llama-3.1-8b --method lora --lora-rank 32 --recompute full --gpu 4090
+    memcalc train llama-3.1-8b --gpus 8 --fsdp full --gpu h100 --get gpu.fits
     memcalc train ./config.json --gpus 64 --tp 8 --fsdp full --recompute full
-    memcalc train 7B --precision fp32
     """
     from memcalc.sizing.training import size_training
 
