@@ -9,7 +9,6 @@ import click
 from memcalc import __version__
 from memcalc.errors import MemcalcError
 
-
 DOCUMENTATION = "docs/ of the source"
 
 

@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, GroupedOption, gpu_option, output_options, preset_option, show, spec_options
+from memcalc.cli.options import (
+    GroupedCommand,
+    GroupedOption,
+    details_option,
+    gpu_option,
+    output_options,
+    preset_option,
+    show,
+    spec_options,
+)
 
 
 @click.command("budget", cls=GroupedCommand, no_args_is_help=True)
@@ -18,11 +27,12 @@ from memcalc.cli.options import GroupedCommand, GroupedOption, gpu_option, outpu
     group="What is known",
     help="Start from a published run (`memcalc runs`); options replace its own.",
 )
+@details_option
 @preset_option
 @output_options("compute.days")
 def budget_command(
-    model: str | None, gpu: str | None, like: str | None, presets: tuple[str, ...], format_: str, get: str | None,
-    output: str | None, **settings: Any,
+    model: str | None, gpu: str | None, like: str | None, details: bool, presets: tuple[str, ...], format_: str,
+    get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """FLOPs, petaFLOP/s-days, GPU-hours, days, cost, energy: whatever is not given is solved.
 
@@ -36,4 +46,4 @@ def budget_command(
     """
     from memcalc.sizing.budget import size_budget
 
-    show(size_budget(model, gpu, like=like, presets=presets, **settings).report(), format_, get, output)
+    show(size_budget(model, gpu, like=like, presets=presets, **settings).report(), format_, get, output, whole=details)

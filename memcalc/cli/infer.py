@@ -8,6 +8,7 @@ from memcalc.cli.options import (
     SHARE,
     GroupedCommand,
     GroupedOption,
+    details_option,
     gpu_option,
     output_options,
     preset_option,
@@ -39,11 +40,12 @@ def speed_option(name: str, meaning: str) -> Any:
 @speed_option("--mbu", "Share of the memory bandwidth that decode reaches.")
 @speed_option("--link-efficiency", "Share of the link's bandwidth that messages reach.")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
+@details_option
 @preset_option
 @output_options("capacity.max_context")
 @click.pass_context
 def infer_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, details: bool, presets: tuple[str, ...],
     format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
@@ -57,6 +59,6 @@ def infer_command(
     if require_fit and gpu is None:
         raise click.UsageError("--require-fit: needs a --gpu to fit into")
     served = size_serving(model, gpu, presets=presets, **settings)
-    show(served.report(), format_, get, output)
+    show(served.report(), format_, get, output, whole=details)
     if require_fit and not served.fits:
         ctx.exit(1)

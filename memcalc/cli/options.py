@@ -206,6 +206,20 @@ def spec_options(*specs: str) -> Callable[[F], F]:
     return decorate
 
 
+def choices_of(spec: str, field: str) -> tuple[tuple[str, str], ...]:
+    """The words that a field of a spec takes, with their meanings."""
+    from memcalc.cli.spec_options import ROWS
+
+    return next(row.choices for row in ROWS[spec] if row.name == field)
+
+
+def details_option(function: F) -> F:
+    """--details."""
+    return click.option("--details", is_flag=True, help="Print every table and all assumptions.  [default: one screen]")(
+        function
+    )
+
+
 def output_options(field: str) -> Callable[[F], F]:
     """--format, --get, --output: the same for every command; `field` is one that its document has."""
     from memcalc.report.report import FORMATS
@@ -241,11 +255,11 @@ def gpu_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
-def show(report: Any, format_: str, get: str | None, output: str | None) -> None:
-    """Render a report and send it where it belongs."""
+def show(report: Any, format_: str, get: str | None, output: str | None, *, whole: bool = False) -> None:
+    """Render a report, `whole` with all that hides behind a flag, and send it where it belongs."""
     import sys
 
     from memcalc.report.output import render, write
 
     terminal = output is None and sys.stdout.isatty()
-    write(render(report, format_, get=get, terminal=terminal), output)
+    write(render(report, format_, get=get, terminal=terminal, whole=whole), output)

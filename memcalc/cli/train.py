@@ -12,11 +12,12 @@ from memcalc.cli.options import GroupedCommand, gpu_option, output_options, pres
 @gpu_option
 @spec_options("Parallelism", "Training")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
+@click.option("--moments", is_flag=True, help="Show every moment of the step, and all assumptions.")
 @preset_option
 @output_options("per_gpu.peak")
 @click.pass_context
 def train_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, moments: bool, presets: tuple[str, ...],
     format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
@@ -34,6 +35,6 @@ def train_command(
     if require_fit and gpu is None:
         raise click.UsageError("--require-fit: needs a --gpu to fit into")
     step = size_training(model, gpu, presets=presets, **settings)
-    show(step.report(), format_, get, output)
+    show(step.report(), format_, get, output, whole=moments)
     if require_fit and not step.fits:
         ctx.exit(1)

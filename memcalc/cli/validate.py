@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, output_options, show
+from memcalc.cli.options import GroupedCommand, details_option, output_options, show
 
 
 @click.command("validate", cls=GroupedCommand)
@@ -20,9 +20,10 @@ from memcalc.cli.options import GroupedCommand, output_options, show
     "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency.  "
     "[default: all]",
 )  # fmt: skip
+@details_option
 @output_options("distribution.0.median")
 def validate_command(
-    grade: str | None, engine: str | None, kind: str | None, format_: str, get: str | None, output: str | None
+    grade: str | None, engine: str | None, kind: str | None, details: bool, format_: str, get: str | None, output: str | None
 ) -> None:
     """Predictions against published measurements, with the error of each.
 
@@ -52,4 +53,4 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
-    show(report(*validate(), keep), format_, get, output)
+    show(report(*validate(), keep), format_, get, output, whole=details)

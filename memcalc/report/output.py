@@ -7,8 +7,10 @@ from memcalc.errors import InputError
 from memcalc.report.report import Report
 
 
-def render(report: Report, format_: str, *, get: str | None = None, terminal: bool = False) -> str:
-    """The report as text in one of report.FORMATS, or one field of its document."""
+def render(
+    report: Report, format_: str, *, get: str | None = None, terminal: bool = False, whole: bool = False
+) -> str:  # fmt: skip
+    """The report as text in one of report.FORMATS, or one field of its document; `whole`: with all that hides behind a flag."""
     if get is not None:
         from memcalc.report.json import field
 
@@ -21,13 +23,19 @@ def render(report: Report, format_: str, *, get: str | None = None, terminal: bo
         from memcalc.report import csv
 
         return csv.render(report)
+    if whole:
+        report = report.whole()
     if format_ == "markdown":
         from memcalc.report import markdown
 
         return markdown.render(report)
+    if format_ == "svg":
+        from memcalc.report import svg
+
+        return svg.render(report)
     from memcalc.report import table
 
-    return table.render_svg(report) if format_ == "svg" else table.render(report, terminal=terminal)
+    return table.render(report, terminal=terminal)
 
 
 def write(text: str, path: str | None) -> None:
