@@ -1,11 +1,13 @@
 """`memcalc infer MODEL`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from memcalc.cli.options import (
     SHARE,
+    F,
     GroupedCommand,
     GroupedOption,
     details_option,
@@ -17,7 +19,7 @@ from memcalc.cli.options import (
 )
 
 
-def speed_option(name: str, meaning: str) -> Any:
+def speed_option(name: str, meaning: str) -> Callable[[F], F]:
     """A share of a peak, for the bound on the speed."""
     return click.option(
         name, type=SHARE, cls=GroupedOption, group="Hardware", help=f"{meaning}  [default: a published one]"

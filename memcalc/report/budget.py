@@ -15,6 +15,9 @@ from memcalc.units import counted, format_count, format_duration, format_flops
 def report(name: str, found: BudgetEstimate, like: Recomputed | None = None) -> Report:
     flops = flops_document(found)
     tables = [_answer(found)]
+    same = [_equivalents(found)] if found.equivalents else []
+    if found.gpu is None:  # then it is what says most about so much compute
+        tables, same = tables + same, []
     if like is not None:
         tables.append(comparison_table(like))
     verdict, tone = _verdict(found)
@@ -25,7 +28,7 @@ def report(name: str, found: BudgetEstimate, like: Recomputed | None = None) -> 
         verdict,
         tone,
         warnings=tuple(found.warnings),
-        details=(_levels(found), *_passes(flops), *([_equivalents(found)] if found.equivalents else [])),
+        details=(_levels(found), *_passes(flops), *same),
         assumptions=found.assumptions,
         more=more(found.assumptions, cited(found.figures), "--details"),
     )

@@ -36,7 +36,7 @@ def render(report: Report) -> str:
 
 def _heading(column: Column) -> str:
     unit = _unit(column)
-    return _cell(column.title or "note") + (f" [{unit}]" if unit else "")
+    return f"{_cell(column.title or 'note')} [{unit}]" if unit else str(_cell(column.title or "note"))
 
 
 def _unit(column: Column) -> str:

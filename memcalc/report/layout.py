@@ -53,16 +53,16 @@ def _joined(text: str) -> str:
     return out
 
 
-class GridColumn(NamedTuple):
+class LaidColumn(NamedTuple):
     title: str
     width: int
     right: bool
 
 
-class Grid(NamedTuple):
+class Laid(NamedTuple):
     """Cells as text, and the width of every column."""
 
-    columns: tuple[GridColumn, ...]
+    columns: tuple[LaidColumn, ...]
     rows: tuple[tuple[str, ...], ...]
     emphasised: frozenset[int]
 
@@ -83,7 +83,7 @@ def texts(table: Table, *, ascii_only: bool = False) -> list[list[str]]:
     return out
 
 
-def grid(table: Table, width: int, *, ascii_only: bool = False) -> Grid | None:
+def grid(table: Table, width: int, *, ascii_only: bool = False) -> Laid | None:
     """The table side by side: without bars where they have no room, text wrapped, then without columns that can be spared;
     None where even that is too wide."""
     cells = texts(table, ascii_only=ascii_only)
@@ -95,9 +95,9 @@ def grid(table: Table, width: int, *, ascii_only: bool = False) -> Grid | None:
         if sum(natural if bars else least) > room:  # text beside bars is not wrapped: they are the first to go
             continue
         sizes = _shared(natural, least, room)
-        made = tuple(GridColumn(c.title, size, c.kind not in LEFT) for (c, _), size in zip(columns, sizes, strict=True))
+        made = tuple(LaidColumn(c.title, size, c.kind not in LEFT) for (c, _), size in zip(columns, sizes, strict=True))
         rows = ([row[i] for i in shown] for row in cells)
-        return Grid(made, tuple(_lines(row, made, table, number) for number, row in enumerate(rows)), table.emphasised)
+        return Laid(made, tuple(_lines(row, made, table, number) for number, row in enumerate(rows)), table.emphasised)
     return None
 
 
@@ -133,23 +133,22 @@ def _shared(natural: Sequence[int], least: Sequence[int], room: int) -> list[int
     return sizes
 
 
-def _lines(row: Sequence[str], columns: Sequence[GridColumn], table: Table, number: int) -> tuple[str, ...]:
+def _lines(row: Sequence[str], columns: Sequence[LaidColumn], table: Table, number: int) -> tuple[str, ...]:
     """Cells of text wrapped to their column, further lines under the first; numbers and bars as they are."""
     out = []
     for index, (text, column) in enumerate(zip(row, columns, strict=True)):
         if column.right or cell_len(text) <= column.width:
             out.append(text)
             continue
-        level = table.level(number) if index == 0 else 0
-        out.append("\n".join(_hanging(text.strip(), column.width, 2 * level)))
+        margin = 2 * table.level(number) if index == 0 else 0
+        out.append("\n".join(_hanging(text.strip(), column.width, margin, 2 * (index == 0 and column.width > NARROW))))
     return tuple(out)
 
 
-def _hanging(text: str, width: int, margin: int) -> list[str]:
-    lines = textwrap.wrap(
-        _joined(text), width, initial_indent=" " * margin, subsequent_indent=" " * (margin + 2 * (width > NARROW)),
-        break_on_hyphens=False,
-    )  # fmt: skip
+def _hanging(text: str, width: int, margin: int, more: int) -> list[str]:
+    """Lines behind a margin, those after the first behind a little more."""
+    first, others = " " * margin, " " * (margin + more)
+    lines = textwrap.wrap(_joined(text), width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
     return [line.replace(JOINED, " ") for line in lines]
 
 

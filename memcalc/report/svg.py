@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from rich.cells import cell_len
 
-from memcalc.report.layout import GAP, INDENT, Grid, grid, wrapped
+from memcalc.report.layout import GAP, INDENT, Laid, grid, wrapped
 from memcalc.report.plot import Plot
 from memcalc.report.report import EIGHTHS, Report, Table
 
@@ -99,18 +99,18 @@ def _table(page: _Page, table: Table) -> None:
     _head(page, found, starts)
     for number, cells in enumerate(found.rows):
         split = [text.split("\n") for text in cells]
-        for line in range(max(map(len, split))):
+        for which in range(max(map(len, split))):
             for start, column, texts in zip(starts, found.columns, split, strict=True):
-                text = texts[line] if line < len(texts) else ""
+                text = texts[which] if which < len(texts) else ""
                 if text and BARS.match(text):
-                    page.elements += _bar(MARGIN + start * CHARACTER, page.y, text)
+                    page.elements.extend(_bar(MARGIN + start * CHARACTER, page.y, text))
                     continue
                 shift = _shift(text, column.width, column.right)
                 page.text(start + shift, text.lstrip(), bold=number in found.emphasised)
             page.down(LINE)
 
 
-def _head(page: _Page, found: Grid, starts: Sequence[int]) -> None:
+def _head(page: _Page, found: Laid, starts: Sequence[int]) -> None:
     """The headings, as many lines as they need, over a rule."""
     if not any(column.title for column in found.columns):
         return

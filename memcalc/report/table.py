@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from memcalc.report.layout import Grid, grid, stacked, wrapped
+from memcalc.report.layout import Laid, grid, stacked, wrapped
 from memcalc.report.plot import as_ascii, drawn
 from memcalc.report.report import Report, Table
 
@@ -101,7 +101,7 @@ class _Printer:
         self._console.print(Padding(_rich(found, self._ascii), (0, 0, 0, 2), expand=False))
 
 
-def _rich(found: Grid, ascii_only: bool) -> RichTable:
+def _rich(found: Laid, ascii_only: bool) -> RichTable:
     from rich import box
 
     out = RichTable(

@@ -24,19 +24,19 @@ MOMENTS = ("head in its backward", "layer in its backward", "embedding in its ba
 LAYERS = "layers"
 
 
-class Part(NamedTuple):
+class Titled(NamedTuple):
     """Equal lines in words, added up."""
 
     title: str
     bytes: int
 
 
-def parts(lines: Iterable[Line], *, experts: bool) -> list[Part]:
+def parts(lines: Iterable[Line], *, experts: bool) -> list[Titled]:
     """The lines of a component in words, those of one path together; `experts`: whether routed experts stand apart."""
     by_path: dict[str, list[Line]] = {}
     for entry in lines:
         by_path.setdefault(entry.name, []).append(entry)
-    return [Part(_title(same, experts), sum(entry.bytes for entry in same)) for same in by_path.values()]
+    return [Titled(_title(same, experts), sum(entry.bytes for entry in same)) for same in by_path.values()]
 
 
 def _title(same: list[Line], experts: bool) -> str:
