@@ -172,7 +172,7 @@ def test_what_beginners_look_for(memcalc: Run) -> None:
     """IEEE 754: fp32 is 4 bytes to about 3.4e38, fp16 2 bytes to 65504; int8 is 1 byte from -128 to 127."""
     out = memcalc("formats").out
     for name, bits, span in (("fp32", "32", "±3.4e38"), ("fp16", "16", "±65504"), ("int8", "8", "-128…127")):
-        row = next(line for line in out.splitlines() if line.split()[:1] == [name])
+        row = next(line for line in out.splitlines() if line.startswith(f"  {name} "))
         assert row.split()[1] == bits, row
         assert span in row
 
