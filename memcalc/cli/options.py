@@ -261,5 +261,7 @@ def show(report: Any, format_: str, get: str | None, output: str | None, *, whol
 
     from memcalc.report.output import render, write
 
-    terminal = output is None and sys.stdout.isatty()
-    write(render(report, format_, get=get, terminal=terminal, whole=whole), output)
+    terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
+    people = format_ == "table" and get is None
+    text = render(report, format_, get=get, terminal=terminal, unicode=output is not None, whole=whole)
+    write(text, output, people=people)

@@ -14,7 +14,7 @@ from memcalc.report.report import Column, Quantity, Report, Table
 
 UNITS = {"bytes": "B", "gb": "B", "percent": "share", "error": "share", "rate": "FLOP/s", "flops": "FLOP"}
 HEADER = ("table", "level", "item", "quantity", "value", "unit")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet run a cell
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for a formula (OWASP, CSV injection)
 
 
 def render(report: Report) -> str:
@@ -63,4 +63,5 @@ def _cell(value: Any) -> Any:
     """
     if value is None:
         return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    foreign = isinstance(value, str) and (value.startswith(FORMULA) or value.lstrip().startswith(FORMULA))
+    return f"'{value}" if foreign else value

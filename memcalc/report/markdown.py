@@ -3,6 +3,8 @@
 from memcalc.report.plot import drawn
 from memcalc.report.report import Report, Table, cell
 
+ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "[": "\\[", "]": "\\]", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "})
+
 
 def render(report: Report) -> str:
     parts = [f"### {_escape(report.heading)}"] if report.heading else []
@@ -20,7 +22,7 @@ def render(report: Report) -> str:
 
 def _table(table: Table) -> str:
     shown = [i for i, column in enumerate(table.columns) if column.kind != "bar"]
-    lines = [f"**{table.title}**\n"] if table.title else []
+    lines = [f"**{_escape(table.title)}**\n"] if table.title else []
     lines.append("| " + " | ".join(_escape(table.columns[i].title) for i in shown) + " |")
     lines.append("|" + "|".join("---" if table.columns[i].kind == "text" else "--:" for i in shown) + "|")
     for number, row in enumerate(table.rows):
@@ -35,4 +37,9 @@ def _table(table: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text as such: no table cell ends in it, and it is no HTML, link or picture.
+
+    >>> _escape("a|b <script> [x](y)")
+    'a\\\\|b &lt;script&gt; \\\\[x\\\\](y)'
+    """
+    return text.translate(ESCAPES)

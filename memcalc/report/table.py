@@ -17,7 +17,7 @@ TONES = {"good": "green", "near": "yellow", "bad": "red", "": ""}
 PIPE_WIDTH, LEAST_WIDTH, MOST_WIDTH = 100, 40, 1000
 
 
-def render(report: Report, *, terminal: bool = False) -> str:
+def render(report: Report, *, terminal: bool = False, unicode: bool = False) -> str:
     """The report as text, as wide as the terminal; in a pipe as COLUMNS says, or 100."""
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     console = Console(
@@ -27,8 +27,9 @@ def render(report: Report, *, terminal: bool = False) -> str:
         width=width_of(terminal=terminal),
         highlight=False,
         legacy_windows=False,
+        _environ={},
     )
-    _print(console, report, ascii_only=not _can_encode())
+    _print(console, report, ascii_only=not unicode and not _can_encode())
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in str(text).splitlines())
 
@@ -123,7 +124,7 @@ def _rich(found: Laid, ascii_only: bool) -> RichTable:
 
 def _can_encode() -> bool:
     try:
-        "█├—⠿▶←≈".encode(sys.stdout.encoding or "utf-8")
+        "█├—⠿▶←≈".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
         return False
     return True
