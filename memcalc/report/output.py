@@ -108,9 +108,16 @@ def readable(report: Report) -> Report:
     def tables(every: Sequence[Table]) -> tuple[Table, ...]:
         return tuple(table._replace(title=printable(table.title), rows=[row(cells) for cells in table.rows]) for table in every)
 
-    words = {name: printable(getattr(report, name)) for name in ("heading", "settings", "verdict")}
-    lists = {name: tuple(map(printable, getattr(report, name))) for name in ("notes", "warnings", "assumptions")}
-    return report._replace(**words, **lists, tables=tables(report.tables), details=tables(report.details))
+    return report._replace(
+        heading=printable(report.heading),
+        settings=printable(report.settings),
+        verdict=printable(report.verdict),
+        warnings=tuple(map(printable, report.warnings)),
+        notes=tuple(map(printable, report.notes)),
+        assumptions=tuple(map(printable, report.assumptions)),
+        tables=tables(report.tables),
+        details=tables(report.details),
+    )
 
 
 def _to_file(text: str, path: str) -> None:
