@@ -7,14 +7,14 @@ from xml.sax.saxutils import escape, quoteattr
 
 from rich.cells import cell_len
 
-from memcalc.report.layout import GAP, INDENT, Laid, grid, wrapped
+from memcalc.report.layout import GAP, INDENT, Laid, LaidColumn, grid, wrapped
 from memcalc.report.plot import Plot
 from memcalc.report.report import EIGHTHS, Report, Table
 
 COLUMNS = 100
 CHARACTER, LINE, MARGIN, SIZE = 7.2, 18.0, 16.0, 12  # pixels of a character's width, a line, the border, and the type
 PLOT_WIDTH, PLOT_HEIGHT, AXIS = 560.0, 220.0, 64.0
-FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace"
 INK, PALE, ACCENT = "#1b1f24", "#6a737d", "#2a6fb0"
 TONES = {"good": "#1a7f37", "near": "#9a6700", "bad": "#b42318", "": INK}
 BARS = re.compile(r"^█*[▏▎▍▌▋▊▉]?(│█*▶?)?$")
@@ -35,10 +35,16 @@ class _Page(NamedTuple):
     def y(self) -> float:
         return self.reached[0]
 
-    def text(self, column: float, said: str, *, colour: str = INK, bold: bool = False) -> None:
-        """Words that start at a column, as wide as a terminal would draw them."""
+    def text(self, column: float, said: str, *, colour: str = INK, bold: bool = False, ends: bool = False) -> None:
+        """Words that start at a column, or end at it, as wide as a terminal would draw them."""
         if said:
-            self.elements.append(_text(MARGIN + column * CHARACTER, self.y, said, colour=colour, bold=bold))
+            anchor = "end" if ends else "start"
+            self.elements.append(_text(MARGIN + column * CHARACTER, self.y, said, colour=colour, bold=bold, anchor=anchor))
+
+    def cell(self, start: int, column: LaidColumn, said: str, *, colour: str = INK, bold: bool = False) -> None:
+        """Words in a column of a table."""
+        indent = column.width if column.right else len(said) - len(said.lstrip())
+        self.text(start + indent, said.strip(), colour=colour, bold=bold, ends=column.right)
 
 
 def render(report: Report) -> str:
@@ -105,8 +111,7 @@ def _table(page: _Page, table: Table) -> None:
                 if text and BARS.match(text):
                     page.elements.extend(_bar(MARGIN + start * CHARACTER, page.y, text))
                     continue
-                shift = _shift(text, column.width, column.right)
-                page.text(start + shift, text.lstrip(), bold=number in found.emphasised)
+                page.cell(start, column, text, bold=number in found.emphasised)
             page.down(LINE)
 
 
@@ -119,17 +124,12 @@ def _head(page: _Page, found: Laid, starts: Sequence[int]) -> None:
     for number in range(tall):
         for start, column, lines in zip(starts, found.columns, heads, strict=True):
             if (which := number - tall + len(lines)) >= 0:
-                page.text(start + _shift(lines[which], column.width, column.right), lines[which], colour=PALE)
+                page.cell(start, column, lines[which], colour=PALE)
         page.down(LINE)
     y = page.y - LINE + 5
     end = MARGIN + (starts[-1] + found.columns[-1].width) * CHARACTER
     page.elements.append(f'<path d="M{MARGIN + INDENT * CHARACTER:g} {y:g}H{end:g}" stroke="{PALE}" stroke-width="0.6"/>')
     page.down(3)
-
-
-def _shift(text: str, width: int, right: bool) -> int:
-    """Characters between a column's start and its text."""
-    return width - cell_len(text) if right else len(text) - len(text.lstrip())
 
 
 def _bar(x: float, y: float, text: str) -> Iterator[str]:
@@ -166,11 +166,14 @@ def _plot(page: _Page, plot: Plot) -> None:
         out.append(_text(x, bottom + 18, label, colour=PALE, anchor="middle"))
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in plot.line))
     out.append(f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="2"/>')
+    taken: list[tuple[float, float]] = []
     for mark in plot.marks:
         x, y = place(mark.x, mark.y)
+        aside = SIZE * sum(abs(x - other) + abs(y - beside) < 2 * SIZE for other, beside in taken)
+        taken.append((x, y))
         colour = TONES["good"] if mark.letter == "O" else TONES["bad"]
         out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
-        out.append(_text(x, y - 8, mark.letter, colour=colour, bold=True, anchor="middle"))
+        out.append(_text(x + aside, y - 8, mark.letter, colour=colour, bold=True, anchor="middle"))
     page.down(PLOT_HEIGHT + 2 * LINE)
     _paragraphs(page, plot.legend, colour=PALE)
 
