@@ -1,6 +1,5 @@
 """Convolutions: patch embeddings of images and video, the front of audio encoders, depthwise mixing."""
 
-from dataclasses import dataclass
 from math import prod
 
 from memcalc.autograd import operations as ops
@@ -9,6 +8,7 @@ from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

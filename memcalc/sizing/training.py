@@ -1,13 +1,14 @@
 """Training: which defaults the model decides, which settings need another, and the estimate with its verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.settings import Need, Settings, check_needs, settled

@@ -1,6 +1,6 @@
 """Softmax attention with multi-head, grouped or multi-query keys and values."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from memcalc.autograd import operations as ops
@@ -17,6 +17,7 @@ from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 class Projections(NamedTuple):
@@ -97,11 +98,11 @@ class Attention(Block, without=("state",)):
 
     hidden: int
     shape: HeadShape
-    projections: Projections = Projections()  # noqa: RUF009  immutable
-    norms: HeadNorms = HeadNorms()  # noqa: RUF009  immutable
-    positions: Positions = Positions()  # noqa: RUF009  immutable
-    mask: Mask = Mask()  # noqa: RUF009  immutable
-    softmax: Softmax = Softmax()  # noqa: RUF009  immutable
+    projections: Projections = Projections()
+    norms: HeadNorms = HeadNorms()
+    positions: Positions = Positions()
+    mask: Mask = Mask()
+    softmax: Softmax = Softmax()
     cross: bool = False  # keys and values come from the encoder
     source: int = 0  # tokens of the encoder, where they are fixed (Whisper: 30 seconds of sound)
     shares_cache: bool = False
