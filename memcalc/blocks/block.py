@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from memcalc.autograd.tape import Var
+    from memcalc.blocks.attention.rotary import RotaryTable
     from memcalc.blocks.ledger import Buffer, Cache, Weight
     from memcalc.blocks.mixers.state import StateTensor
 
@@ -47,6 +48,9 @@ class Traits(NamedTuple):
 
 class Block:
     """One building block of a model. Subclasses are small frozen values that name what they have none of."""
+
+    begins = False  # its forward takes no input: it makes the stream from tokens or from a recording
+    outside_layers = False  # training through it is modelled before and after the layers alone
 
     def __init_subclass__(cls, without: tuple[str, ...] = (), **rest: Any) -> None:
         super().__init_subclass__(**rest)
@@ -89,6 +93,11 @@ class Block:
     def traits(self) -> Traits:
         """Its sizes and habits."""
         return Traits()
+
+    @property
+    def table(self) -> "RotaryTable | None":
+        """The rotary table that all layers of its kind share."""
+        return None
 
     @property
     def computed(self) -> "Block":

@@ -19,6 +19,8 @@ class Convolution(Block, without=("constants", "cache", "state", "traits")):
     pixels of a patch, weight [outputs, inputs × kernel].
     """
 
+    begins = True
+
     inputs: int
     outputs: int
     kernel: tuple[int, ...]

@@ -13,6 +13,8 @@ from memcalc.frozen import dataclass
 class Embedding(Block, without=("cache", "state", "traits")):
     """Token embedding [vocabulary, size]; `position` adds a learned table of that many positions."""
 
+    begins = True
+
     vocabulary: int
     size: int
     position: int = 0

@@ -17,6 +17,8 @@ class Projection(Block, without=("constants", "cache", "state", "traits")):
     are as many times fewer.
     """
 
+    outside_layers = True
+
     inputs: int
     outputs: int
     bias: bool = False
