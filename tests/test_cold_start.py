@@ -37,7 +37,8 @@ CASES = (
     (("train", "MODEL", "--help"), ("pydantic", "rich", "tomllib", "memcalc.estimates"), "help of one command"),
 )
 NEVER = (
-    "importlib.metadata", "torch", "numpy", "transformers", "huggingface_hub", "httpx", "requests", "urllib.request", "http.client", "asyncio",
+    "importlib.metadata",
+    "torch", "numpy", "transformers", "huggingface_hub", "httpx", "requests", "urllib.request", "http.client", "asyncio",
     "memcalc.readers.hub",
 )  # fmt: skip
 
@@ -76,7 +77,7 @@ QUESTIONS = (
 
 @pytest.mark.parametrize(("words", "also"), QUESTIONS, ids=[words[0] for words, _ in QUESTIONS])
 def test_a_plain_decoder_imports_no_other_blocks(words: tuple[str, ...], also: set[str], folder: Callable[..., str]) -> None:
-    """Neither experts nor mixers, convolutions, latent or biased attention: a block is imported by the readers of its models."""
+    """Neither experts nor mixers, convolutions, latent or biased attention: readers import the blocks of their models."""
     found = imported(*(folder() if word == "MODEL" else word for word in words))
     blocks = {name.removeprefix("memcalc.blocks.") for name in found if name.startswith("memcalc.blocks.")}
     assert {"mlp", "attention.softmax"} <= blocks

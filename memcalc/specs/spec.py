@@ -64,7 +64,8 @@ def setting(default: Any, meaning: str, group: str = "", *, kind: str = "", meta
 class Spec(BaseModel):
     """Frozen, and strict about keys. A broken rule raises SpecError."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # what checks a spec is built when the first one is made: most questions need two or three of them
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def __init__(self, **values: Any) -> None:
         try:
