@@ -20,11 +20,12 @@ else:
         def decorate(cls):
             cls = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
             cls.__init__, cls.__setattr__, cls.__delattr__ = _init, _assign, _delete
-            cls._all_fields = {field.name: field for field in dataclasses.fields(cls)}
-            cls._defaults = {name: f.default for name, f in cls._all_fields.items() if f.default is not dataclasses.MISSING}
-            cls._positional = tuple(name for name, field in cls._all_fields.items() if not field.kw_only)
+            fields = dataclasses.fields(cls)
+            cls._names = dict.fromkeys(field.name for field in fields).keys()
+            cls._defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+            cls._positional = tuple(field.name for field in fields if not field.kw_only)
             if eq:
-                cls._values = attrgetter(*cls._all_fields)
+                cls._values = attrgetter(*cls._names)
                 cls.__eq__, cls.__hash__ = _equal, _hash
             if repr:
                 cls.__repr__ = _text
@@ -33,18 +34,28 @@ else:
         return decorate
 
     def _init(self, /, *values, **named):
-        cls = type(self)
+        cls, found = type(self), self.__dict__
+        found.update(cls._defaults)
+        found.update(zip(cls._positional, values, strict=False))
+        found.update(named)
+        if (
+            found.keys() != cls._names
+            or len(values) > len(cls._positional)
+            or not named.keys().isdisjoint(cls._positional[: len(values)])
+        ):
+            raise TypeError(_misfit(cls, values, named))
+
+    def _misfit(cls, values, named):
+        """What is wrong with the values that a class was called with."""
         if len(values) > len(cls._positional):
-            raise TypeError(f"{cls.__name__} takes at most {len(cls._positional)} values by position, not {len(values)}")
-        given = dict(zip(cls._positional, values, strict=False))
-        if twice := given.keys() & named.keys():
-            raise TypeError(f"{cls.__name__} got {', '.join(sorted(twice))} twice")
-        found = cls._defaults | given | named
-        if len(found) != len(cls._all_fields) or found.keys() != cls._all_fields.keys():
-            missing = [name for name in cls._all_fields if name not in found]
-            what = f"needs {', '.join(missing)}" if missing else f"has no {', '.join(found.keys() - cls._all_fields.keys())}"
-            raise TypeError(f"{cls.__name__} {what}")
-        self.__dict__.update(found)
+            return f"{cls.__name__} takes at most {len(cls._positional)} values by position, not {len(values)}"
+        given = cls._positional[: len(values)]
+        if twice := [name for name in named if name in given]:
+            return f"{cls.__name__} got {', '.join(twice)} twice"
+        if unknown := [name for name in named if name not in cls._names]:
+            return f"{cls.__name__} has no {', '.join(unknown)}"
+        missing = [name for name in cls._names if name not in {*cls._defaults, *given, *named}]
+        return f"{cls.__name__} needs {', '.join(missing)}"
 
     def _assign(self, name, value):
         raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
@@ -59,4 +70,4 @@ else:
         return hash(self._values(self))
 
     def _text(self):
-        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._all_fields)})"
+        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._names)})"
