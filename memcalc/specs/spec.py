@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from memcalc.errors import InputError, nearest, one_line
@@ -107,6 +107,8 @@ def validated(cls: type[T], values: Mapping[str, Any], place: str) -> T:
 
 def schema_of(kind: Any) -> dict[str, Any]:
     """The JSON Schema of a spec, or of any type that Pydantic reads."""
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind).json_schema()
 
 
