@@ -176,6 +176,14 @@ class Architecture:
         return self._role("embedding") + self._role("position") + self.head_parameters
 
     @cached_property
+    def predicted(self) -> int:
+        """The vocabulary that it predicts tokens from, 0 for a model without a language-model head."""
+        from memcalc.blocks.head import Head
+
+        heads = (block for part in self.parts for _, block in part.exit if isinstance(block, Head))
+        return next((head.vocabulary for head in heads), 0)
+
+    @cached_property
     def head_parameters(self) -> int:
         """The head's own vocabulary matrix (0 when tied; its bias is not counted here)."""
         return sum(c.parameters for c in self.weights if c.weight.role == "head" and self.vocabulary in c.weight.shape[:-1])

@@ -12,6 +12,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, nearest
 from memcalc.readers.hf.config import QUANTIZATION_KEYS, Config
 from memcalc.readers.hf.families import MODULES, family
+from memcalc.readers.hf.tasks import headed
 
 LLAMA_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 
@@ -33,7 +34,8 @@ def _read(values: Mapping[str, Any], place: str) -> Architecture:
         raise InputError(f"model_type must be a string, not {model_type!r:.60}", place=place)
     if model_type in MODULES:
         reader = family(model_type)
-        return reader.read(Config(values, place, reader.defaults))
+        config = Config(values, place, reader.defaults)
+        return headed(config, reader.read(config))
     return _read_as_llama(values, model_type, place)
 
 
