@@ -147,6 +147,7 @@ class Architecture:
     quantization: Quantization = UNQUANTISED
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    guessed: str = ""  # why it may not be the model that the file means; "" where the family is known
     wide_stream: bool = False  # the residual stream is fp32 whatever the type of the weights (residual_in_fp32)
     local_rotary: bool = False  # layers with a window have a rotary table of their own (Gemma 3)
     mixture_rules: str = ""  # llama.cpp's rules for the types of a mixture's tensors: "falcon", "llama" (its 70B) or none

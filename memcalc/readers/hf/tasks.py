@@ -60,7 +60,7 @@ def uncounted(c: Config) -> tuple[str, ...]:
     return (f"{name:.80}: the head of this class is not known and not counted",)
 
 
-LANGUAGE_MODELS = ("", "CausalLM", "LMHeadModel", "ConditionalGeneration", "PreTraining")
+LANGUAGE_MODELS = ("", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining")
 
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
