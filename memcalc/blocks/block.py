@@ -7,7 +7,7 @@ of it must say (`without`): one that neither answers nor says so is refused when
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from memcalc.autograd.tape import Var
+    from memcalc.autograd.tape import Size, Var
     from memcalc.blocks.attention.rotary import RotaryTable
     from memcalc.blocks.ledger import Buffer, Cache, Weight
     from memcalc.blocks.mixers.state import StateTensor
@@ -50,6 +50,7 @@ class Block:
     """One building block of a model. Subclasses are small frozen values that name what they have none of."""
 
     begins = False  # its forward takes no input: it makes the stream from tokens or from a recording
+    scores = False  # the last block, whose `loss` is the cross-entropy of what it predicts
     outside_layers = False  # training through it is modelled before and after the layers alone
 
     def __init_subclass__(cls, without: tuple[str, ...] = (), **rest: Any) -> None:
@@ -88,6 +89,12 @@ class Block:
         from memcalc.errors import Unsupported
 
         raise Unsupported(f"training through {type(self).__name__} blocks is not modelled")
+
+    def loss(self, *arguments: Any) -> "Size":
+        """Record the cross-entropy of what it predicts: (tape, profile, input) → bytes held beside what is saved."""
+        from memcalc.errors import Unsupported
+
+        raise Unsupported(f"{type(self).__name__} blocks predict nothing")
 
     @property
     def traits(self) -> Traits:

@@ -12,6 +12,8 @@ from memcalc.frozen import dataclass
 class Head(Block, without=("constants", "cache", "state", "traits")):
     """Language-model head [vocabulary, size]. Tied: no weight of its own, the product is still computed."""
 
+    scores = True
+
     vocabulary: int
     size: int
     tied: bool = False

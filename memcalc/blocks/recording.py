@@ -8,7 +8,6 @@ from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
@@ -186,7 +185,7 @@ class RecordedExit(NamedTuple):
 
 @cached(1024)
 def record_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> RecordedExit:
-    """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
+    """The blocks after the last layer. `loss_held` is zero for a model that ends in hidden states."""
     tape, output, held = _exit_onto_tape(blocks, profile, hidden)
     peaks = backward(tape, output, gradients=keep_gradients)
     return RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
@@ -209,7 +208,7 @@ def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape,
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path
-        if isinstance(block, Head):
+        if block.scores:
             held = block.loss(tape, profile, x)
             if x not in tape.saved():  # the model's output object still holds them
                 held = held + x.bytes
