@@ -56,7 +56,7 @@ class Copy:
         """What the tests say of the copy as it is. They run in the given order: files, folders or single tests."""
         return self.forked(_failed, tests) or Outcome(True, "no end, or a process that died")
 
-    def forked(self, work: Callable[[Any], Any], given: Any) -> Any:
+    def forked(self, work: Callable[[Any], Any], given: Any, seconds: float = SLOWEST) -> Any:
         """What some work returns that a fork of this process does in the copy; None if it doesn't come to its end."""
         fork = get_context("fork")
         here, there = fork.Pipe(duplex=False)
@@ -64,7 +64,7 @@ class Copy:
         process.start()
         there.close()
         try:
-            return here.recv() if here.poll(SLOWEST) else None
+            return here.recv() if here.poll(seconds) else None
         except EOFError:
             return None
         finally:
