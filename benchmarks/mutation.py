@@ -4,11 +4,12 @@ Needs memcalc[mutation]. mutmut makes the faults: numbers one larger, operators 
 conditions forced either way, values replaced with None. Its own runner can't be used: it never touches decorated functions,
 which all formulas are. Words are left alone: people judge them. Each fault is planted in a copy of the checkout.
 
-A first run of all tests records which lines each of them touches (some three minutes). A fault then meets the tests that touch
-its statement, those that do little else than run its file first, and the first that fails ends it; a fault in a table or a
-default, which no test touches by itself, meets all. Every run of tests is a fork that has pytest loaded (changed_copy.py), so
-most faults take one or two seconds, and a survivor as long as the tests that touch it. The exit code is 1 when fewer than 85 %
-are killed; each survivor is printed as a difference, with the number of tests that it met.
+A first run of all tests records which lines each of them touches, and how long it takes (some three minutes). A fault then
+meets the tests that touch its statement; one in a table or a default those that read what the statement defines, then all
+others. Short tests that do little else than run its file come first, the first that fails ends it, and after --seconds it has
+survived: the share is a lower bound. Every run of tests is a fork that has pytest loaded (changed_copy.py), so most faults
+take one or two seconds. The exit code is 1 when fewer than 85 % are killed; each survivor is printed as a difference, with the
+number of tests that it met.
 """
 
 import random
@@ -27,7 +28,7 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 from mutmut.mutation.file_mutation import Mutation, MutationVisitor
 from mutmut.mutation.mutators import mutation_operators, operator_string
 from mutmut.mutation.pragma_handling import IgnoredCode
-from touched_lines import statement, touched
+from touched_lines import touched
 
 WANTED = 0.85
 MUTATED = ("memcalc/formulas", "memcalc/specs", "memcalc/estimates")
@@ -104,7 +105,8 @@ def _files() -> list[str]:
 @click.option("--seed", default=1, show_default=True, help="Which ones: the same seed draws the same from the same code.")
 @click.option("--only", default="", metavar="TEXT", help="Only files whose path contains TEXT.")
 @click.option("--workers", default=1, show_default=True, help="Copies in which tests run at once.")
-def main(sample: int, seed: int, only: str, workers: int) -> None:
+@click.option("--seconds", default=30.0, show_default=True, help="How long the tests of a fault may take.")
+def main(sample: int, seed: int, only: str, workers: int, seconds: float) -> None:
     drawn, all_ = sampled([file for file in _files() if only in file], sample, seed)
     print(f"{len(drawn)} of {all_} mutants, seed {seed}", flush=True)
     killed, drawn_of = Counter[str](), Counter(mutant.folder for mutant in drawn)
@@ -113,7 +115,7 @@ def main(sample: int, seed: int, only: str, workers: int) -> None:
         for _ in range(workers):
             copies.put(copy := stack.enter_context(changed_copy()))
         record = touched(copy, MUTATED, TESTS)
-        meets = [record.by(mutant.file, statement(_read(mutant.file), mutant.line)) for mutant in drawn]
+        meets = [record.by(mutant.file, mutant.line, seconds) for mutant in drawn]
         with ThreadPoolExecutor(workers) as pool:
             outcomes = pool.map(lambda mutant, tests: judged(mutant, copies, tests), drawn, meets)
             for number, (mutant, tests, outcome) in enumerate(zip(drawn, meets, outcomes, strict=True), 1):
