@@ -5,7 +5,7 @@ conditions forced either way, values replaced with None. Its own runner can't be
 which all formulas are. Words are left alone: people judge them. Each fault is planted in a copy of the checkout.
 
 A first run of all tests records which lines each of them touches, and how long it takes (some three minutes). A fault then
-meets the tests that touch its statement; one in a table or a default those that read what the statement defines, then all
+meets the tests that touch its statement; one in a table or a default those that read what the statement defines, then the
 others. Short tests that do little else than run its file come first, the first that fails ends it, and after --seconds it has
 survived: the share is a lower bound. Every run of tests is a fork that has pytest loaded (changed_copy.py), so most faults
 take one or two seconds. The exit code is 1 when fewer than 85 % are killed; each survivor is printed as a difference, with the

@@ -39,8 +39,8 @@ class Touched:
     def by(self, file: str, line: int, seconds: float) -> list[str]:
         """The tests that touch the statement at a line: first the short ones that do little else than run this file.
 
-        What runs at import is touched by whoever reads what it defines, and after them come all others. No more tests than
-        take so many seconds.
+        What runs at import is touched by whoever reads what it defines; after them come the others, the shortest first. No more
+        tests of either kind than take so many seconds.
         """
         if file not in self._lines:
             return []
@@ -49,7 +49,8 @@ class Touched:
         if IMPORTED not in found:
             return self._within(seconds, self._ranked(file, found))
         readers = self._touching(file, _lines_of(node)).union(*self._reading(_bound(node))) - {IMPORTED}
-        return self._within(seconds, [*self._ranked(file, readers), *self._ranked(file, self._seconds.keys() - readers)])
+        others = sorted(self._seconds.keys() - readers, key=lambda test: (self._seconds[test], test))
+        return [*self._within(seconds, self._ranked(file, readers)), *self._within(seconds, others)]
 
     def _touching(self, file: str, lines: range) -> Tests:
         return frozenset().union(*(self._lines[file].get(line, ()) for line in lines))
