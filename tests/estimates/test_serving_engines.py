@@ -222,8 +222,8 @@ def test_refused(settings: dict[str, Any], said: str) -> None:
 # --- latent attention's absorbed up-projections ---------------------------------------------------------------------
 
 # engine, format of the weights → bytes beside them. DeepSeek V3 (arXiv:2412.19437, section 4.2): 61 layers lift a latent of 512
-# to 128 heads' keys and values of 128 each; with --tp 8 a rank has 16 of the heads, in bf16. vLLM and SGLang keep views of plain
-# weights (vllm/v1/attention/backends/mla/common.py, process_weights_after_loading), so only quantised ones have a copy.
+# to 128 heads' keys and values of 128 each; with --tp 8 a rank has 16 of the heads, in bf16. Of plain weights vLLM and SGLang
+# keep views (vllm/v1/attention/backends/mla/common.py, process_weights_after_loading), so only quantised ones have a copy.
 UP = 61 * 512 * 16 * (128 + 128) * 2
 ABSORBED = [("vllm", "bf16", 0), ("vllm", "fp8", UP), ("sglang", "fp8", UP), ("sglang", "bf16", 0), ("transformers", "fp8", 0)]
 
