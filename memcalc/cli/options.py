@@ -186,6 +186,16 @@ def output_options(function: F) -> F:
     return function
 
 
+def explain_option(function: F) -> F:
+    """--explain PATH, repeatable."""
+    return click.option(
+        "--explain",
+        multiple=True,
+        metavar="PATH",
+        help="How a number came about: peak, verdict or a key of the JSON (repeatable).",
+    )(function)
+
+
 def preset_option(function: F) -> F:
     """--presets DIR, repeatable."""
     return click.option(
@@ -194,6 +204,16 @@ def preset_option(function: F) -> F:
         metavar="DIR",
         help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS).",
     )(function)
+
+
+def show_answer(answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
+    """Render an answer's report, or the trees behind some of its numbers."""
+    if not explain:
+        show(answer.report(), format_, get, output)
+        return
+    from memcalc.sizing.explaining.explain import explained
+
+    show(explained(answer, explain), format_, get, output)
 
 
 def show(report: Any, format_: str, get: str | None, output: str | None) -> None:

@@ -45,7 +45,12 @@ def render_svg(report: Report) -> str:
 def _print(console: Console, report: Report) -> None:
     if report.heading:
         console.print(Text(report.heading, style="bold"))
-    for table in report.tables:
+    if report.trees:
+        from memcalc.report.explanation import rich_tree
+
+        for tree in report.trees:
+            console.print(rich_tree(tree, ascii_only=not _can_encode()))
+    for table in () if report.trees else report.tables:
         console.print(_table(table, ascii_only=not _can_encode()))
     for picture in report.pictures:
         console.print(_picture(picture), no_wrap=True, overflow="ignore", crop=False)

@@ -1,0 +1,108 @@
+"""Explanations in a report: `explain[]` of the document, a tree on a screen, and one flat table for everything else."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from memcalc.estimates.explanation import Explanation
+from memcalc.report.report import Column, Report, Table, cell
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
+MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
+LONGEST = 160  # characters of a formula in a tree; the document has all
+
+
+def with_explanations(report: Report, found: Sequence[Explanation]) -> Report:
+    """The report with trees in place of its tables: who asks for one number wants no others."""
+    document = report.document | {"explain": [tree.document() for tree in found]}
+    notes = ("~ a formula with a stated error, ≈ a stated constant or a default; everything else is exact",)
+    return report._replace(document=document, tables=(flat(found),), trees=tuple(found), pictures=(), notes=notes)
+
+
+def flat(found: Sequence[Explanation]) -> Table:
+    """Every node as a row, under the names that lead to it."""
+    columns = (
+        Column("number"), Column("value"), Column("unit"), Column("formula"), Column("numbers put in"), Column("source"),
+        Column("certainty"),
+    )  # fmt: skip
+    return Table("How do you know?", columns, [row for tree in found for row in _rows(tree, "")])
+
+
+def _rows(node: Explanation, above: str) -> list[tuple[Any, ...]]:
+    path = f"{above} › {node.path}" if above else node.path
+    row = (path, node.value, node.unit, node.formula, node.evaluated, node.source, node.certainty)
+    return [row, *(below for part in node.parts for below in _rows(part, path))]
+
+
+def rich_tree(root: Explanation, *, ascii_only: bool = False) -> "Tree":
+    """The tree as rich draws it; what stands in it twice is drawn once."""
+    from rich.tree import Tree
+
+    tree = Tree(_label(root, ascii_only), guide_style="dim")
+    _grow(tree, root, ascii_only, set())
+    return tree
+
+
+def _grow(tree: "Tree", node: Explanation, ascii_only: bool, drawn: set[tuple[str, str]]) -> None:
+    for part in node.parts:
+        what = (part.path, repr(part[1:]))
+        again = bool(part.parts) and what in drawn
+        drawn.add(what)
+        branch = tree.add(_label(part, ascii_only, again=again))
+        if not again:
+            _grow(branch, part, ascii_only, drawn)
+
+
+def _label(node: Explanation, ascii_only: bool, *, again: bool = False) -> "Text":
+    """Name, value and certainty; beneath them the formula with its numbers, and where it is from."""
+    from rich.text import Text
+
+    label = Text(node.path, style="bold")
+    label.append(f"  {value_of(node)}", style="not bold")
+    if mark := MARKS[node.certainty]:
+        label.append(f" {mark}", style="not bold")
+    for detail in ["  as above"] if again else _details(node):
+        label.append(detail, style="dim not bold")
+    return Text(label.plain.encode("ascii", "replace").decode()) if ascii_only else label
+
+
+def _details(node: Explanation) -> list[str]:
+    if "shape" in node.inputs:  # a tensor is one line
+        return [f"  {_tensor(node)}"]
+    lines = []
+    if node.formula:
+        lines.append(f"\n= {_short(node.formula)}")
+    if node.evaluated:
+        lines.append(f"\n= {_short(node.evaluated)}")
+    if node.source:
+        lines.append(f"  [{node.source}]" if lines else f"  {node.source}")
+    return lines
+
+
+def _tensor(node: Explanation) -> str:
+    """Shape, format and how often: [4096, 4096] bf16 × 32."""
+    inputs = node.inputs
+    shape = f"[{', '.join(map(str, inputs['shape']))}]"
+    layers = inputs.get("layers", 1) * inputs.get("tensors", 1)
+    words = [shape, str(inputs.get("format", "")), f"× {layers:,g}" if layers != 1 else ""]
+    words.append(f"on one of {inputs['shards']} ranks" if "shards" in inputs else "")
+    return " ".join(word for word in words if word)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+KINDS = {"B": "bytes", "share": "percent", "FLOP": "flops"}
+
+
+def value_of(node: Explanation) -> str:
+    """The value as people read it, with its unit."""
+    value = node.value
+    if value is None or isinstance(value, (str, bool)):
+        return {None: "not known", True: "yes", False: "no"}.get(value, str(value))
+    if kind := KINDS.get(node.unit):
+        return cell(value, kind)
+    return f"{cell(value, 'number')} {node.unit}".rstrip()
