@@ -77,14 +77,25 @@ def weakest_of(parts: Iterable[Explanation]) -> str:
 
 def summed(path: str, parts: Sequence[Explanation], unit: str = "B", *, why: str = "") -> Explanation:
     """The sum of its parts; `why` says what they are, where the names do not."""
+    parts = _distinct(parts)
     value = _number(sum(part.value for part in parts))
     formula = " + ".join(part.path for part in parts) if len(parts) <= MOST_NAMED else f"the sum of {len(parts)} parts"
     formula = formula or "there is none"
     return Explanation(path, value, unit, formula, {}, why, weakest_of(parts), limited(parts))
 
 
+def _distinct(parts: Sequence[Explanation]) -> list[Explanation]:
+    """Parts under names of their own: of equal ones the second is "name (2)"."""
+    seen: dict[str, int] = {}
+    out = []
+    for part in parts:
+        seen[part.path] = number = seen.get(part.path, 0) + 1
+        out.append(part if number == 1 else part.named(f"{part.path} ({number})"))
+    return out
+
+
 def follows(
-    path: str, value: Any, unit: str, formula: str, *parts: Explanation, source: str = "", certainty: str = "", **inputs: Any
+    path: str, value: Any, unit: str, formula: str, /, *parts: Explanation, source: str = "", certainty: str = "", **inputs: Any
 ) -> Explanation:
     """What follows from other numbers: `formula` has the paths of `parts`, and the names of further `inputs`."""
     numbers = {part.path: part.value for part in parts} | inputs
@@ -93,11 +104,11 @@ def follows(
 
 
 def of_formula(
-    path: str, unit: str, function: Callable[..., Any], *parts: Explanation, value: Any = None, **inputs: Any
+    path: str, unit: str, function: Callable[..., Any], /, *parts: Explanation, **inputs: Any
 ) -> Explanation:
-    """A registered formula with its inputs; `parts` explain some of them. `value` where a report rounds it."""
+    """A registered formula with its inputs; `parts` explain some of them."""
     card = CARDS[function]
-    made = function(**inputs) if value is None else value
+    made = function(**inputs)
     sure = max(card.certainty, weakest_of(parts), key=CERTAINTY_ORDER.index)
     return Explanation(path, made, unit, expression(function), inputs, cited(function), sure, parts)
 

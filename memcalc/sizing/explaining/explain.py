@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Which module's table explains an answer, by the class of the answer.
 TABLES = {
     "SizedTraining": "training",
+    "SizedServing": "serving",
 }
 WORD = "a word, not a number: the assumptions and the numbers beside it say where it comes from"
 

@@ -60,16 +60,20 @@ MISSING = object()
 
 
 def value_at(document: Any, path: str) -> Any:
-    """What stands at a path; MISSING where nothing does."""
-    value = document
-    for step in path.split("."):
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
+    """What stands at a path; MISSING where nothing does. Keys may have dots of their own (llama.cpp)."""
+    if isinstance(document, list):
+        step, _, rest = path.partition(".")
+        if not step.isdigit() or int(step) >= len(document):
             return MISSING
-    return value
+        return value_at(document[int(step)], rest) if rest else document[int(step)]
+    if not isinstance(document, dict):
+        return MISSING
+    if path in document:
+        return document[path]
+    for end in (match.start() for match in re.finditer(r"\.", path)):
+        if path[:end] in document and (found := value_at(document[path[:end]], path[end + 1 :])) is not MISSING:
+            return found
+    return MISSING
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,14 +1,10 @@
 """Every key of `train`: what a step holds, moment by moment, down to the tensors that autograd keeps."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
-
 from memcalc.estimates.explanation import (
     Explanation,
     follows,
     given,
-    limited,
-    of_formula,
     of_line,
     of_weights,
     summed,
