@@ -208,12 +208,16 @@ def preset_option(function: F) -> F:
 
 def show_answer(answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
     """Render an answer's report, or the trees behind some of its numbers."""
+    show(_explained(answer, explain), format_, get, output)
+
+
+def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
+    """The report, with the trees that were asked for."""
     if not explain:
-        show(answer.report(), format_, get, output)
-        return
+        return answer.report()
     from memcalc.sizing.explaining.explain import explained
 
-    show(explained(answer, explain), format_, get, output)
+    return explained(answer, explain)
 
 
 def show(report: Any, format_: str, get: str | None, output: str | None) -> None:

@@ -95,17 +95,14 @@ def _distinct(parts: Sequence[Explanation]) -> list[Explanation]:
 
 
 def follows(
-    path: str, value: Any, unit: str, formula: str, /, *parts: Explanation, source: str = "", certainty: str = "", **inputs: Any
+    path: str, value: Any, unit: str, formula: str, *parts: Explanation, source: str = "", inputs: Mapping[str, Any] = {}
 ) -> Explanation:
     """What follows from other numbers: `formula` has the paths of `parts`, and the names of further `inputs`."""
-    numbers = {part.path: part.value for part in parts} | inputs
-    sure = max(certainty or EXACT, weakest_of(parts), key=CERTAINTY_ORDER.index)
-    return Explanation(path, value, unit, formula, numbers, source, sure, parts)
+    numbers = {part.path: part.value for part in parts} | dict(inputs)
+    return Explanation(path, value, unit, formula, numbers, source, weakest_of(parts), parts)
 
 
-def of_formula(
-    path: str, unit: str, function: Callable[..., Any], /, *parts: Explanation, **inputs: Any
-) -> Explanation:
+def of_formula(path: str, unit: str, function: Callable[..., Any], /, *parts: Explanation, **inputs: Any) -> Explanation:
     """A registered formula with its inputs; `parts` explain some of them."""
     card = CARDS[function]
     made = function(**inputs)

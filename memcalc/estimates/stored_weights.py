@@ -145,17 +145,28 @@ class Tally:
         values = outputs * (_rounded(inputs, scheme.group) if scheme.group else inputs)
         formula = formulas.grouped_bytes if scheme.group else formulas.blockwise_bytes
         self.add(
-            held, "gpu", role, name, formula, "blocks", ceil_div(values, row.block_size) * count, bytes_per_block=row.block_bytes
+            held,
+            "gpu",
+            role,
+            name,
+            formula,
+            "blocks",
+            ceil_div(values, row.block_size) * count,
+            bytes_per_block=row.block_bytes,
         )
         if scheme.scales:
             scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE)}
             number = scales[scheme.scales] * count
-            self.add(held, "gpu", role, f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes)
+            self.add(
+                held, "gpu", role, f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes
+            )
         if scheme.swizzled and held.routed:
             number = _rounded(outputs, scheme.swizzled) * ceil_div(inputs, scheme.group) * count
             self.add(held, "gpu", role, f"{name}, swizzled scales", formulas.scale_bytes, "scales", number, bytes_each=1)
         if scheme.ordered:
-            self.add(held, "gpu", role, f"{name}, order", formulas.channel_order_bytes, "channels", inputs * count, bytes_each=4)
+            self.add(
+                held, "gpu", role, f"{name}, order", formulas.channel_order_bytes, "channels", inputs * count, bytes_each=4
+            )
 
 
 def _name(role: str, remark: str) -> str:

@@ -71,6 +71,8 @@ def _label(node: Explanation, ascii_only: bool, *, again: bool = False) -> "Text
 def _details(node: Explanation) -> list[str]:
     if "shape" in node.inputs:  # a tensor is one line
         return [f"  {_tensor(node)}"]
+    if node.formula in node.inputs or (node.parts and node.terms == node.parts):  # the source, or the parts, say it all
+        return [f"  {node.source}"] if node.source else []
     lines = []
     if node.formula:
         lines.append(f"\n= {_short(node.formula)}")
@@ -101,8 +103,10 @@ KINDS = {"B": "bytes", "share": "percent", "FLOP": "flops"}
 def value_of(node: Explanation) -> str:
     """The value as people read it, with its unit."""
     value = node.value
-    if value is None or isinstance(value, (str, bool)):
-        return {None: "not known", True: "yes", False: "no"}.get(value, str(value))
+    if value is None or isinstance(value, bool):
+        return "not known" if value is None else "yes" if value else "no"
+    if isinstance(value, str):
+        return value
     if kind := KINDS.get(node.unit):
         return cell(value, kind)
     return f"{cell(value, 'number')} {node.unit}".rstrip()

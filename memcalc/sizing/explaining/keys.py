@@ -8,7 +8,7 @@ from memcalc.errors import InputError, nearest
 from memcalc.estimates.explanation import Explanation, given
 
 ALIASES = {"peak": ("per_gpu.peak",), "verdict": ("gpu.verdict", "gpu.fits")}  # the first that a document has
-HEADS = ("bytes", "value", "allocated", "peak", "total")  # what an entry of a list is about
+HEADS = ("bytes", "value", "allocated", "peak", "total", "parameters")  # what an entry of a list is about
 SHOWN = 12  # keys that a refusal names
 
 
@@ -46,7 +46,7 @@ def find(document: Mapping[str, Any], asked: str) -> Key:
     plain = ".".join(re.findall(r"[^.\[\]]+", asked))
     for path in (*(ALIASES.get(plain, ())), plain):
         value = value_at(document, path)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and path.rpartition(".")[2].isdigit():
             head = next((name for name in HEADS if not isinstance(value.get(name, {}), (dict, list))), None)
             if head is None:
                 continue

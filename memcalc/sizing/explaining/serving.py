@@ -44,9 +44,14 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert, in the nam
 UNITS = {"context": "tokens", "max_new_tokens": "tokens", "batch": "requests", "shared_prefix": "tokens"}
 
 
+def said_of(a: SizedServing) -> dict[str, Any]:
+    """What was said, before any default."""
+    return settled(*a.asked, Serving, also=("precision", *EFFICIENCY))
+
+
 def run_key(a: SizedServing, key: Key) -> Explanation:
     """run.*: what was said, and the defaults of the model, its checkpoint and the engine."""
-    said, name = settled(*a.asked, Serving, also=("precision", *EFFICIENCY)), key.last
+    said, name = said_of(a), key.last
     if name == "gpu_memory_utilization":
         return utilization(a, key.path)
     if name in ("weights", "kv_dtype") and "precision" in said:
@@ -63,7 +68,7 @@ def utilization(a: SizedServing, path: str) -> Explanation:
     """The share of the GPU that the engine may take."""
     assert a.gpu
     row, share = a.run.engine_row, a.run.utilization(a.gpu.allocatable)
-    said = settled(*a.asked, Serving, also=("precision", *EFFICIENCY))
+    said = said_of(a)
     of_engine = f"default of {row.note}" if row.name else "default of --gpu-memory-utilization"
     return setting(path, share, "gpu_memory_utilization", said, "share", of_engine)
 
@@ -120,9 +125,8 @@ def _tokens(a: SizedServing, entry: Line) -> Iterator[Explanation]:
         return
     run = a.run
     block = run.block_size or run.engine_row.block
-    requests = f"{run.batch:,} × {run.copies:,} sequences" if run.copies > 1 else f"{run.batch:,} requests"
-    yield given("tokens", entry.inputs["tokens"], f"what {requests} of {run.context:,} tokens keep in a layer, in blocks of "
-                f"{block} and at most its window", "tokens")  # fmt: skip
+    requests = f"{run.batch:,} request{'s' * (run.batch > 1)}" + (f" of {run.copies:,} sequences" * (run.copies > 1))
+    yield given("tokens", entry.inputs["tokens"], f"{requests} of {run.context:,} tokens, in blocks of {block}, at most the layer's window", "tokens")  # fmt: skip
 
 
 def component(name: str) -> Make:
@@ -148,10 +152,11 @@ def host(a: SizedServing, key: Key) -> Explanation:
 
 def per_token(a: SizedServing, key: Key) -> Explanation:
     """One more token of one sequence, before any window is full: what each layer's cache grows by."""
-    parts = []
-    for entry in a.lines:
-        if entry.component == "kv_cache" and entry.formula is kv_cache_bytes and entry.place == "gpu":
-            parts.append(of_formula(entry.path, "B", kv_cache_bytes, **entry.inputs | {"tokens": 1}))
+    parts = [
+        of_formula(entry.path, "B", kv_cache_bytes, **entry.inputs | {"tokens": 1})
+        for entry in a.lines
+        if entry.component == "kv_cache" and entry.formula is kv_cache_bytes and entry.place == "gpu"
+    ]
     return summed(key.path, parts, why="one token more of one sequence")
 
 
@@ -161,8 +166,8 @@ def per_sequence(a: SizedServing, path: str) -> Explanation:
     row = a.run.engine_row
     return follows(
         path, a.per_sequence, "B", "unit * (prompt + copies * (own + fixed))", source=row.note,
-        unit=demand.unit, prompt=demand.of(requests.prompt), copies=requests.copies, own=demand.of(requests.own),
-        fixed=demand.fixed,
+        inputs={"unit": demand.unit, "prompt": demand.of(requests.prompt), "copies": requests.copies,
+                "own": demand.of(requests.own), "fixed": demand.fixed},
     )  # fmt: skip
 
 
@@ -178,7 +183,7 @@ def reserved(a: SizedServing, path: str) -> Explanation:
     return follows(path, value, "B", "max(cache, capacity.kv_cache_memory)", cache(a), room(a))
 
 
-# Bytes for the cache: how an engine's share of the GPU is divided. Names are those of _room_parts.
+# Bytes for the cache: how an engine's share of the GPU is divided. Names are those of the parts in `room`.
 TAKEN = "gpu.allocatable * run.gpu_memory_utilization"
 ROOM = {
     "alone": f"max(0, int({TAKEN}) - per_gpu.weights - (per_gpu.activations - growing) - per_gpu.overhead)",
@@ -196,16 +201,14 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory") -> Explanation
     if run.kv_cache_memory is not None:
         return given(path, value, "given by --kv-cache-memory", "B")
     formula = ROOM[row.share_of if row.pooled else "alone"]
-    parts = {
-        "gpu.allocatable": lambda name: allocatable(a.gpu, name),  # type: ignore[arg-type]
-        "run.gpu_memory_utilization": lambda name: utilization(a, name),
-        "per_gpu.weights": lambda name: of_component(a, "weights"),
-        "per_gpu.activations": lambda name: of_component(a, "activations"),
-        "per_gpu.overhead": lambda name: of_component(a, "overhead"),
-        "growing": lambda name: given(name, a.growing, "activations that every request adds to", "B"),
-        "beside": lambda name: given(name, a.beside, "context, communicators and graphs, which the share does not count", "B"),
-    }
-    used = [make(name) for name, make in parts.items() if name in formula]
+    parts = (
+        allocatable(a.gpu, "gpu.allocatable"),
+        utilization(a, "run.gpu_memory_utilization"),
+        *(of_component(a, name) for name in ("weights", "activations", "overhead")),
+        given("growing", a.growing, "activations that every request adds to", "B"),
+        given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
+    )
+    used = [part for part in parts if part.path in formula]
     return follows(path, value, "B", formula, *used, source=row.note)
 
 
@@ -215,7 +218,7 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     if key.last == "kv_cache_memory":
         return room(a, key.path)
     if key.last == "replicas":
-        return setting(key.path, key.value, "dp", settled(*a.asked, Serving, also=("precision", *EFFICIENCY)))
+        return setting(key.path, key.value, "dp", said_of(a))
     memory, run, demand = a.gpu.allocatable, a.run, a.demand
     each, base = a.requests.each(demand), a.requests.base(demand)
     unit = {"unit": demand.unit, "each": each, "shared": base}
@@ -225,20 +228,20 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     if key.last == "kv_tokens":
         concurrency = capacity_key(a, key.at("capacity.max_concurrency"))
         return follows(key.path, key.value, "tokens", "int(capacity.max_concurrency * context)", concurrency,
-                       source=run.engine_row.note, context=run.context)  # fmt: skip
+                       source=run.engine_row.note, inputs={"context": run.context})  # fmt: skip
     if key.last == "max_concurrency":
         divided = "/" if run.engine_row.pooled else "//"
-        return follows(key.path, key.value, "requests", f"max(0, {left}) {divided} each", room(a), **unit)
+        return follows(key.path, key.value, "requests", f"max(0, {left}) {divided} each", room(a), inputs=unit)
     if key.last == "max_batch":
         scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
         fitting = f"max(0, {left}) // each" if each else "no limit"
         if scheduled is None:
-            return follows(key.path, key.value, "requests", fitting, room(a), **unit)
+            return follows(key.path, key.value, "requests", fitting, room(a), inputs=unit)
         formula = f"min({fitting}, scheduled // copies)" if each else "scheduled // copies"
-        return follows(key.path, key.value, "requests", formula, room(a), scheduled=scheduled, copies=run.copies,
-                       source=run.engine_row.note, **unit)  # fmt: skip
+        return follows(key.path, key.value, "requests", formula, room(a), source=run.engine_row.note,
+                       inputs={**unit, "scheduled": scheduled, "copies": run.copies})  # fmt: skip
     words = f"the most tokens of which a sequence takes at most {left} // batch units"
-    return follows(key.path, key.value, "tokens", words, room(a), batch=run.batch, **unit)
+    return follows(key.path, key.value, "tokens", words, room(a), inputs={**unit, "batch": run.batch})
 
 
 def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
@@ -252,7 +255,7 @@ def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
             formula = "capacity.kv_cache_memory * 5 // (full * 5 + sliding * 4)"
     elif a.run.engine_row.share_of == "loaded":
         formula = "capacity.kv_cache_memory * 5 // (full * 5)"
-    return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, **numbers)
+    return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, inputs=numbers)
 
 
 # --- the verdict ------------------------------------------------------------------------------------------------------
@@ -304,6 +307,13 @@ COUNTS = {
 }
 
 
+def roofline_of(a: SizedServing) -> Roofline:
+    """What speed.* comes from; its keys are null where there is none."""
+    found = a.speed.roofline if a.speed else None
+    assert found is not None
+    return found
+
+
 def of_speed(a: SizedServing, found: Roofline, entry: Figure, path: str = "") -> Explanation:
     """A figure with the figures that it is made of."""
     parts = [_input(a, found, entry, name, value) for name, value in entry.inputs.items()]
@@ -325,7 +335,9 @@ def _input(a: SizedServing, found: Roofline, entry: Figure, name: str, value: An
         experts = [of_figure(figure) for figure in found.figures if figure.path.startswith(f"{prefix}/experts read")]
         if sum(part.value for part in experts) <= value and prefix in ("prefill", "decode") and "bytes moved" in entry.path:
             rest = value - sum(part.value for part in experts)
-            read = given("weights of every pass", rest, "stored bytes on a rank, without look-up tables and routed experts", "B")
+            read = given(
+                "weights of every pass", rest, "stored bytes on a rank, without look-up tables and routed experts", "B"
+            )
             return summed(name, [read, *experts])
     assert a.gpu
     if name == "peak" and found.compute_format:
@@ -346,8 +358,7 @@ def _share(a: SizedServing, name: str, value: float) -> Explanation:
 
 def speed_key(a: SizedServing, key: Key) -> Explanation:
     """speed.*: figures of the roofline under the names that the document gives them."""
-    assert a.speed and a.speed.roofline
-    found, run = a.speed.roofline, a.run
+    found = roofline_of(a)
     steps = key.steps[1:]
     plain: dict[str, tuple[str, str]] = {
         "prompt": ("tokens", "--context less --max-new-tokens"),
@@ -393,15 +404,13 @@ def _figure(found: Roofline, steps: tuple[str, ...]) -> Figure:
 
 def bound_key(a: SizedServing, key: Key) -> Explanation:
     """What bounds a pass: the longest of its three times."""
-    assert a.speed and a.speed.roofline
-    found = a.speed.roofline
+    found = roofline_of(a)
     entry = found.prefill if key.last == "prefill_bound" and found.prefill else found.decode
     return of_speed(a, found, entry.seconds, key.path)._replace(value=key.value, unit="")
 
 
 def speed_line(a: SizedServing, key: Key) -> Explanation:
-    assert a.speed and a.speed.roofline
-    found = a.speed.roofline
+    found = roofline_of(a)
     whole = of_speed(a, found, found.figures[key.number()])
     if key.last == "value":
         return whole.named(key.path)

@@ -141,7 +141,9 @@ def line_keys(
 
 def gpu_fact(gpu: Accelerator, path: str, value: Any, field: str, unit: str) -> Explanation:
     """A number of the catalogue, with where it was read."""
-    source = {"driver_mib": gpu.driver_source, "cuda_mib": gpu.cuda_source}.get(field) or "; ".join(gpu.sources)
+    first, *others = gpu.sources
+    several = f"{first}, and {len(others)} more" if others else first
+    source = {"driver_mib": gpu.driver_source, "cuda_mib": gpu.cuda_source}.get(field) or several
     sure = EXACT if gpu.is_verified(field) else ASSUMED
     return given(path, value, f"presets/gpus/{gpu.id}.toml, {field}: {source}", unit, sure)
 

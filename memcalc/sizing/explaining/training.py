@@ -1,6 +1,7 @@
 """Every key of `train`: what a step holds, moment by moment, down to the tensors that autograd keeps."""
 
 from collections.abc import Iterable, Sequence
+
 from memcalc.estimates.explanation import (
     Explanation,
     follows,
@@ -100,7 +101,9 @@ def highest(a: TrainingEstimate, path: str, *, optimizer: bool = True) -> Explan
     heights = {moment.name: a.steady + moment.bytes for moment in a.shown[: None if optimizer else -1]}
     which = max(range(len(heights)), key=list(heights.values()).__getitem__)
     found = of_moment(a, path, a.itemised(which))
-    return found._replace(formula=f"max({', '.join(heights)})", inputs=heights, source=f"at the moment “{list(heights)[which]}”")
+    return found._replace(
+        formula=f"max({', '.join(heights)})", inputs=heights, source=f"at the moment “{list(heights)[which]}”"
+    )
 
 
 def moment_key(a: TrainingEstimate, key: Key) -> Explanation:
@@ -242,7 +245,7 @@ def stage(a: TrainingEstimate, key: Key) -> Explanation:
     heights = {f"ranks.{number}.peak": rank.peak for number, rank in enumerate(a.stages)}
     if not heights:
         return given(key.path, key.value, "there is one stage: --pp 1")
-    return follows(key.path, key.value, "", f"the stage of max({', '.join(heights)})", **heights)
+    return follows(key.path, key.value, "", f"the stage of max({', '.join(heights)})", inputs=heights)
 
 
 def suggestion(a: SizedTraining, key: Key) -> Explanation:
@@ -255,9 +258,7 @@ ROWS: Table = {
     "run.**": run_key,
     **{f"per_gpu.{name}": component(name) for name in COMPONENTS},
     "per_gpu.trainable_parameters": trainable,
-    "per_gpu.steady": lambda a, key: summed(
-        key.path, [component(name)(a, key.at(f"per_gpu.{name}")) for name in STATES]
-    ),
+    "per_gpu.steady": lambda a, key: summed(key.path, [component(name)(a, key.at(f"per_gpu.{name}")) for name in STATES]),
     "per_gpu.after_forward": lambda a, key: of_moment(a, key.path, a.itemised(0)),
     "per_gpu.peak_forward_backward": lambda a, key: highest(a, key.path, optimizer=False),
     "per_gpu.peak_optimizer_step": lambda a, key: of_moment(a, key.path, a.itemised(-1)),
