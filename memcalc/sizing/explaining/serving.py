@@ -126,7 +126,8 @@ def _tokens(a: SizedServing, entry: Line) -> Iterator[Explanation]:
     run = a.run
     block = run.block_size or run.engine_row.block
     requests = f"{run.batch:,} request{'s' * (run.batch > 1)}" + (f" of {run.copies:,} sequences" * (run.copies > 1))
-    yield given("tokens", entry.inputs["tokens"], f"{requests} of {run.context:,} tokens, in blocks of {block}, at most the layer's window", "tokens")  # fmt: skip
+    source = f"{requests} of {run.context:,} tokens, in blocks of {block}, at most the layer's window"
+    yield given("tokens", entry.inputs["tokens"], source, "tokens")
 
 
 def component(name: str) -> Make:
