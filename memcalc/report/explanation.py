@@ -109,4 +109,5 @@ def value_of(node: Explanation) -> str:
         return value
     if kind := KINDS.get(node.unit):
         return cell(value, kind)
-    return f"{cell(value, 'number')} {node.unit}".rstrip()
+    shown = f"{value:,.0f}" if isinstance(value, float) and 1e6 <= value < 1e15 else cell(value, "number")
+    return f"{shown} {node.unit}".rstrip()

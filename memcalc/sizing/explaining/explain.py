@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 TABLES = {
     "SizedTraining": "training",
     "SizedServing": "serving",
+    "SizedBudget": "budget",
+    "SizedScaling": "scaling",
+    "SizedBytes": "rule_of_thumb",
+    "Inspected": "inspecting",
 }
 WORD = "a word, not a number: the assumptions and the numbers beside it say where it comes from"
 
