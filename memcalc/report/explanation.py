@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from memcalc.errors import printable
 from memcalc.estimates.explanation import Explanation
 from memcalc.report.report import Column, Report, Table, cell
 
@@ -40,7 +41,10 @@ def rich_tree(root: Explanation, *, ascii_only: bool = False) -> "Tree":
     """The tree as rich draws it; what stands in it twice is drawn once."""
     from rich.tree import Tree
 
-    tree = Tree(_label(root, ascii_only), guide_style="dim")
+    class AsciiTree(Tree):
+        TREE_GUIDES = [Tree.ASCII_GUIDES] * 3  # noqa: RUF012 - as rich has it
+
+    tree = (AsciiTree if ascii_only else Tree)(_label(root, ascii_only), guide_style="dim")
     _grow(tree, root, ascii_only, set())
     return tree
 
@@ -59,27 +63,30 @@ def _label(node: Explanation, ascii_only: bool, *, again: bool = False) -> "Text
     """Name, value and certainty; beneath them the formula with its numbers, and where it is from."""
     from rich.text import Text
 
-    label = Text(node.path, style="bold")
-    label.append(f"  {value_of(node)}", style="not bold")
-    if mark := MARKS[node.certainty]:
-        label.append(f" {mark}", style="not bold")
-    for detail in ["  as above"] if again else _details(node):
+    mark = f" {MARKS[node.certainty]}".rstrip()
+    details = ["  as above"] if again else _details(node)
+    texts = (printable(node.path), f"  {printable(value_of(node))}{mark}", *details)
+    if ascii_only:
+        texts = tuple(text.encode("ascii", "replace").decode() for text in texts)
+    label = Text(texts[0], style="bold")
+    label.append(texts[1], style="not bold")
+    for detail in texts[2:]:
         label.append(detail, style="dim not bold")
-    return Text(label.plain.encode("ascii", "replace").decode()) if ascii_only else label
+    return label
 
 
 def _details(node: Explanation) -> list[str]:
     if "shape" in node.inputs:  # a tensor is one line
         return [f"  {_tensor(node)}"]
     if node.formula in node.inputs or (node.parts and node.terms == node.parts):  # the source, or the parts, say it all
-        return [f"  {node.source}"] if node.source else []
+        return [f"  {printable(node.source)}"] if node.source else []
     lines = []
     if node.formula:
-        lines.append(f"\n= {_short(node.formula)}")
+        lines.append(f"\n= {_short(printable(node.formula))}")
     if node.evaluated:
-        lines.append(f"\n= {_short(node.evaluated)}")
+        lines.append(f"\n= {_short(printable(node.evaluated))}")
     if node.source:
-        lines.append(f"  [{node.source}]" if lines else f"  {node.source}")
+        lines.append(f"  [{printable(node.source)}]" if lines else f"  {printable(node.source)}")
     return lines
 
 
