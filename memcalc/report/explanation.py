@@ -42,32 +42,30 @@ def rich_tree(root: Explanation, *, ascii_only: bool = False) -> "Tree":
     from rich.tree import Tree
 
     class AsciiTree(Tree):
-        TREE_GUIDES = [Tree.ASCII_GUIDES] * 3  # noqa: RUF012 - as rich has it
+        TREE_GUIDES = [Tree.ASCII_GUIDES] * 3
 
-    tree = (AsciiTree if ascii_only else Tree)(_label(root, ascii_only), guide_style="dim")
-    _grow(tree, root, ascii_only, set())
+    tree = (AsciiTree if ascii_only else Tree)(_label(root), guide_style="dim")
+    _grow(tree, root, set())
     return tree
 
 
-def _grow(tree: "Tree", node: Explanation, ascii_only: bool, drawn: set[tuple[str, str]]) -> None:
+def _grow(tree: "Tree", node: Explanation, drawn: set[tuple[str, str]]) -> None:
     for part in node.parts:
         what = (part.path, repr(part[1:]))
         again = bool(part.parts) and what in drawn
         drawn.add(what)
-        branch = tree.add(_label(part, ascii_only, again=again))
+        branch = tree.add(_label(part, again=again))
         if not again:
-            _grow(branch, part, ascii_only, drawn)
+            _grow(branch, part, drawn)
 
 
-def _label(node: Explanation, ascii_only: bool, *, again: bool = False) -> "Text":
+def _label(node: Explanation, *, again: bool = False) -> "Text":
     """Name, value and certainty; beneath them the formula with its numbers, and where it is from."""
     from rich.text import Text
 
     mark = f" {MARKS[node.certainty]}".rstrip()
     details = ["  as above"] if again else _details(node)
     texts = (printable(node.path), f"  {printable(value_of(node))}{mark}", *details)
-    if ascii_only:
-        texts = tuple(text.encode("ascii", "replace").decode() for text in texts)
     label = Text(texts[0], style="bold")
     label.append(texts[1], style="not bold")
     for detail in texts[2:]:
