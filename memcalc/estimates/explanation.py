@@ -158,7 +158,8 @@ def _of_weight(entry: Held, rule: str, shards: int) -> Explanation:
     inputs: dict[str, Any] = {"shape": list(entry.shape), "tensors": entry.copies}
     if rule != "whole":
         inputs["shards"] = shards
-    return Explanation(entry.path, SHARDING[rule]((entry,), shards), "elements", CUT[rule], inputs)
+    formula = CUT[rule] if entry.shape else ""  # a scalar has no dimension to cut
+    return Explanation(entry.path, SHARDING[rule]((entry,), shards), "elements", formula, inputs)
 
 
 def tensor_parameters(path: str, shape: Sequence[int], tensors: int, layers: int) -> Explanation:

@@ -79,6 +79,8 @@ def _details(node: Explanation) -> list[str]:
     if node.formula in node.inputs or (node.parts and node.terms == node.parts):  # the source, or the parts, say it all
         return [f"  {printable(node.source)}"] if node.source else []
     lines = []
+    if not node.formula and (count := node.inputs.get("tensors") or node.inputs.get("layers")):
+        lines.append(f"  × {count:,}")
     if node.formula:
         lines.append(f"\n= {_short(printable(node.formula))}")
     if node.evaluated:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from math import ceil, exp, isclose, log, prod
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,6 +17,7 @@ from memcalc.formulas.formula import CERTAINTY_ORDER, ceil_div
 from memcalc.report.explanation import flat, with_explanations
 from memcalc.sizing.explaining.explain import TABLES, WORD, explain
 from memcalc.sizing.explaining.keys import leaves
+from memcalc.sizing.inspecting import inspected
 from tests.golden.outputs import Command, _run, commands
 
 NAMES: dict[str, Any] = {
@@ -44,7 +46,10 @@ def numbers(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 @pytest.mark.parametrize("command", EVERY, ids=lambda command: command.name)
 def test_every_number_is_explained(command: Command) -> None:
-    answer = answered(command)
+    every_number_is_explained(answered(command))
+
+
+def every_number_is_explained(answer: Any) -> None:
     document = answer.to_dict()
     paths = dict(numbers(document))
     assert paths
@@ -54,6 +59,23 @@ def test_every_number_is_explained(command: Command) -> None:
         for depth, node in tree.walk():
             adds_up(path, node)
             assert depth < 20, f"{path} is {depth} deep"
+
+
+@pytest.mark.parametrize("name", ["clip-vit-base-patch32", "whisper-large-v3", "jamba-v0.1", "gemma-3n-e4b", "t5-small"])
+def test_models_of_every_shape(name: str) -> None:
+    every_number_is_explained(memcalc.size_training(name, "h100", gpus=8, fsdp="full"))
+    every_number_is_explained(memcalc.size_serving(name, "h100") if name[0] != "c" else inspected(name))
+
+
+def test_weight_files(tmp_path: Path, weight_files: Any) -> None:
+    """Tensors as files hold them: two equal layers count together."""
+    layer = {"input_layernorm": (64,), "self_attn.q_proj": (64, 64), "mlp.up_proj": (128, 64)}
+    tensors = {f"model.layers.{i}.{name}.weight": ("BF16", shape) for i in (0, 1) for name, shape in layer.items()}
+    answer = inspected(weight_files.safetensors(tmp_path / "tiny.safetensors", tensors))
+    every_number_is_explained(answer)
+    (tree,) = explain(answer, "stored.bytes")
+    named = {part.path: part.inputs["tensors"] for part in tree.parts}
+    assert named["model.layers.*.self_attn.q_proj.weight"] == 2, named
 
 
 def adds_up(path: str, node: Explanation) -> None:
