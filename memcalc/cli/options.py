@@ -1,5 +1,6 @@
 """Options that several commands share, and the number types people type."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,11 +31,14 @@ class Amount(click.ParamType[int]):
 
 COUNT = Amount("number", "parse_count")  # 4096, 32k, 7B
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
-BYTES = Amount("bytes", "parse_bytes")  # 40GiB, 512MB
+BYTES = Amount("bytes", "parse_memory")  # 40GiB, 512MB
+
+
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?$", re.ASCII)  # 84,545.50
 
 
 class Number(click.ParamType[float]):
-    """A number that need not be whole: 0.4, 3640, 1.46M."""
+    """A number that need not be whole: 0.4, 3640, 1.46M, 84,545, $1.10."""
 
     name = "number"
 
@@ -43,12 +47,15 @@ class Number(click.ParamType[float]):
             return value
         from memcalc.units import parse_count
 
+        plain = value.strip().removeprefix("$")
+        if GROUPED.match(plain):
+            plain = plain.replace(",", "")
         try:
-            return float(value if value.isascii() else "not a number")
+            return float(plain if plain.isascii() else "not a number")
         except ValueError:
             pass
         try:
-            return float(parse_count(value))
+            return float(parse_count(plain))
         except InputError:
             self.fail(f"{value!r:.60} is not a number; write 0.4, 3640 or 1.4M", param, ctx)
 

@@ -17,6 +17,7 @@ from memcalc.specs.hardware import Accelerator
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
+from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -103,6 +104,7 @@ def serving_run(
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
+        precision = meant("precision", precision, PLAIN)
         if said.setdefault("weights", precision) != precision:
             raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
         if precision not in PLAIN:

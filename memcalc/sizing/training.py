@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.optimizers import squashed
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.settings import Need, Settings, check_needs, settled
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from memcalc.report.report import Report
 
 TABLES = {"parallelism": Parallelism}
+
+
+# What a launcher's word for an optimizer says beside its states (transformers Trainer.get_optimizer_cls_and_kwargs; PyTorch's
+# AdamW takes its foreach loop where neither is asked for).
+IMPLIED: dict[str, Settings] = {
+    "adamwtorch": {"optimizer_impl": "foreach"},
+    "adamwtorchfused": {"optimizer_impl": "fused"},
+    "adamwapexfused": {"optimizer_impl": "fused"},
+}
 
 
 def _above_one(degree: str) -> Callable[[Settings], bool]:
@@ -101,6 +111,8 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
+    for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
+        said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
         said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
