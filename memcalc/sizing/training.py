@@ -62,6 +62,7 @@ class SizedTraining(Answer, TrainingEstimate):
 
     model: Model
     gpu: Accelerator | None = None
+    asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
 
     @property
     def headroom(self) -> int | None:
@@ -104,7 +105,7 @@ def size_training(
     device = as_accelerator(gpu, presets)
     estimated = _estimate(found, spec, device.architecture if device else "")
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    return SizedTraining(**own, model=found, gpu=device)
+    return SizedTraining(**own, model=found, gpu=device, asked=(run, settings))
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:
