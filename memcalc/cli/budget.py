@@ -8,10 +8,11 @@ from memcalc.cli.options import (
     GroupedCommand,
     GroupedOption,
     details_option,
+    explain_option,
     gpu_option,
     output_options,
     preset_option,
-    show,
+    show_answer,
     spec_options,
 )
 
@@ -29,10 +30,11 @@ from memcalc.cli.options import (
 )
 @details_option
 @preset_option
+@explain_option
 @output_options("compute.days")
 def budget_command(
-    model: str | None, gpu: str | None, like: str | None, details: bool, presets: tuple[str, ...], format_: str,
-    get: str | None, output: str | None, **settings: Any,
+    model: str | None, gpu: str | None, like: str | None, details: bool, presets: tuple[str, ...],
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """FLOPs, petaFLOP/s-days, GPU-hours, days, cost, energy: whatever is not given is solved.
 
@@ -46,4 +48,5 @@ def budget_command(
     """
     from memcalc.sizing.budget import size_budget
 
-    show(size_budget(model, gpu, like=like, presets=presets, **settings).report(), format_, get, output, whole=details)
+    found = size_budget(model, gpu, like=like, presets=presets, **settings)
+    show_answer(found, explain, format_, get, output, whole=details)

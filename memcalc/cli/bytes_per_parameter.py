@@ -2,7 +2,7 @@
 
 import click
 
-from memcalc.cli.options import COUNT, GroupedCommand, GroupedOption, choices_of, output_options, show
+from memcalc.cli.options import COUNT, GroupedCommand, GroupedOption, choices_of, explain_option, output_options, show_answer
 
 
 @click.command("bytes", cls=GroupedCommand)
@@ -23,12 +23,14 @@ from memcalc.cli.options import COUNT, GroupedCommand, GroupedOption, choices_of
     help="Only these optimizers (repeatable), as in `memcalc optimizers`.  [default: adamw, adamw-8bit, adafactor, sgd]",
 )
 @click.option("--all", "every", is_flag=True, help="Every precision with every common optimizer.  [default: eight rows]")
+@explain_option
 @output_options("store.bf16")
 def bytes_command(
     params: int,
     precision: tuple[str, ...],
     optimizer: tuple[str, ...],
     every: bool,
+    explain: tuple[str, ...],
     format_: str,
     get: str | None,
     output: str | None,
@@ -40,13 +42,6 @@ def bytes_command(
     memcalc bytes --params 8B --precision bf16-mixed --optimizer adamw-8bit
     memcalc bytes --params 8B --precision int8
     """
-    from memcalc.estimates.rule_of_thumb import rows, stored_only, usual_and_others
-    from memcalc.report.rule_of_thumb import report
+    from memcalc.sizing.rule_of_thumb import bytes_per_parameter
 
-    if not (precision or optimizer):
-        usual, others = usual_and_others()
-        show(report(usual, params, others=others), format_, get, output, whole=every)
-        return
-    train, store = stored_only(precision)
-    found = rows(train, optimizer) if train or not store else []
-    show(report(found, params, formats=store), format_, get, output, whole=every)
+    show_answer(bytes_per_parameter(params, precision, optimizer), explain, format_, get, output, whole=every)

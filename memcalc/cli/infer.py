@@ -11,10 +11,11 @@ from memcalc.cli.options import (
     GroupedCommand,
     GroupedOption,
     details_option,
+    explain_option,
     gpu_option,
     output_options,
     preset_option,
-    show,
+    show_answer,
     spec_options,
 )
 
@@ -44,11 +45,12 @@ def speed_option(name: str, meaning: str) -> Callable[[F], F]:
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @details_option
 @preset_option
+@explain_option
 @output_options("capacity.max_context")
 @click.pass_context
 def infer_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, details: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
 
@@ -61,6 +63,6 @@ def infer_command(
     if require_fit and gpu is None:
         raise click.UsageError("--require-fit: needs a --gpu to fit into")
     served = size_serving(model, gpu, presets=presets, **settings)
-    show(served.report(), format_, get, output, whole=details)
+    show_answer(served, explain, format_, get, output, whole=details)
     if require_fit and not served.fits:
         ctx.exit(1)

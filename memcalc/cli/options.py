@@ -1,6 +1,6 @@
 """Options that several commands share, and the number types people type."""
 
-import textwrap
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -31,11 +31,14 @@ class Amount(click.ParamType[int]):
 
 COUNT = Amount("number", "parse_count")  # 4096, 32k, 7B
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
-BYTES = Amount("bytes", "parse_bytes")  # 40GiB, 512MB
+BYTES = Amount("bytes", "parse_memory")  # 40GiB, 512MB
+
+
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?$", re.ASCII)  # 84,545.50
 
 
 class Number(click.ParamType[float]):
-    """A number that need not be whole: 0.4, 3640, 1.46M."""
+    """A number that need not be whole: 0.4, 3640, 1.46M, 84,545, $1.10."""
 
     name = "number"
 
@@ -44,12 +47,15 @@ class Number(click.ParamType[float]):
             return value
         from memcalc.units import parse_count
 
+        plain = value.strip().removeprefix("$")
+        if GROUPED.match(plain):
+            plain = plain.replace(",", "")
         try:
-            return float(value if value.isascii() else "not a number")
+            return float(plain if plain.isascii() else "not a number")
         except ValueError:
             pass
         try:
-            return float(parse_count(value))
+            return float(parse_count(plain))
         except InputError:
             self.fail(f"{value!r:.60} is not a number; write 0.4, 3640 or 1.4M", param, ctx)
 
@@ -125,7 +131,7 @@ DAYS, GRID = Days(), Grid()
 
 FIRST_COLUMN = 30  # characters of an option and what it takes, beside which its meaning stands; else it stands below
 
-# kinds of spec_options.OptionRow
+# how a value is read, in rows of spec_options
 TYPES: dict[str, click.ParamType[Any] | None] = {
     "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "flops": FLOPS, "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
@@ -177,6 +183,8 @@ def _write_options(parameters: Sequence[click.Parameter], ctx: click.Context, fo
 
 def _write_pair(name: str, meaning: str, column: int, indent: int, formatter: click.HelpFormatter) -> None:
     """Two columns; words such as adamw-8bit are never broken."""
+    import textwrap
+
     start = formatter.current_indent + indent
     text = meaning.replace("[default: ", "[default:\0")  # kept together
     lines = textwrap.wrap(text, max(formatter.width - start - column - 2, 20), break_on_hyphens=False) or [""]
@@ -195,11 +203,10 @@ def spec_options(*specs: str) -> Callable[[F], F]:
     rows = [row for spec in specs for row in ROWS[spec]]
 
     def decorate(function: F) -> F:
-        for row in reversed(rows):
-            flag, repeated = row.kind == "flag", row.kind == "repeated"
+        for name, kind, metavar, meaning, group, choices in reversed(rows):
             function = click.option(
-                f"--{row.name.replace('_', '-')}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
-                choices=row.choices, metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
+                f"--{name.replace('_', '-')}", cls=GroupedOption, group=group, choices=choices, help=meaning, type=TYPES[kind],
+                metavar=metavar or None, is_flag=kind == "flag", default=None, multiple=kind == "repeated",
             )(function)  # fmt: skip
         return function
 
@@ -210,7 +217,7 @@ def choices_of(spec: str, field: str) -> tuple[tuple[str, str], ...]:
     """The words that a field of a spec takes, with their meanings."""
     from memcalc.cli.spec_options import ROWS
 
-    return next(row.choices for row in ROWS[spec] if row.name == field)
+    return next(choices for name, *_, choices in ROWS[spec] if name == field)
 
 
 def details_option(function: F) -> F:
@@ -239,6 +246,16 @@ def output_options(field: str) -> Callable[[F], F]:
     return decorate
 
 
+def explain_option(function: F) -> F:
+    """--explain PATH, repeatable."""
+    return click.option(
+        "--explain",
+        multiple=True,
+        metavar="PATH",
+        help="How a number came about: peak, verdict or a key of the JSON (repeatable).",
+    )(function)
+
+
 def preset_option(function: F) -> F:
     """--presets DIR, repeatable."""
     return click.option(
@@ -253,6 +270,22 @@ def gpu_option(function: F) -> F:
         "--gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE,
         help="Accelerator, as in `memcalc gpus`: h100, 4090, 'RTX 3060 12GB'.  [default: none, nothing is judged]",
     )(function)  # fmt: skip
+
+
+def show_answer(
+    answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None, *, whole: bool = False
+) -> None:  # fmt: skip
+    """Render an answer's report, or the trees behind some of its numbers."""
+    show(_explained(answer, explain), format_, get, output, whole=whole)
+
+
+def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
+    """The report, with the trees that were asked for."""
+    if not explain:
+        return answer.report()
+    from memcalc.sizing.explaining.explain import explained
+
+    return explained(answer, explain)
 
 
 def show(report: Any, format_: str, get: str | None, output: str | None, *, whole: bool = False) -> None:

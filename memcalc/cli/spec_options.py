@@ -1,25 +1,10 @@
 """The options that specs declare. Written by `python -m memcalc.cli.generate`; do not edit."""
 
-from typing import NamedTuple
-
-
-class OptionRow(NamedTuple):
-    """One option: `name` is the field, `kind` how its value is read, `help` ends with the default.
-
-    `choices` are (word, what it means).
-    """
-
-    name: str
-    kind: str
-    metavar: str
-    help: str
-    group: str
-    choices: tuple[tuple[str, str], ...]
-
-
-ROWS: dict[str, tuple[OptionRow, ...]] = {
+# name of the field, how its value is read, metavar, help with the default, group, (word, meaning) of choices; plain
+# text, which loads at once
+ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]], ...]] = {
     "Parallelism": (
-        OptionRow(
+        (
             "gpus",
             "count",
             "",
@@ -27,7 +12,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Hardware",
             (),
         ),
-        OptionRow(
+        (
             "gpus_per_node",
             "count",
             "",
@@ -35,7 +20,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Hardware",
             (),
         ),
-        OptionRow(
+        (
             "ddp",
             "flag",
             "",
@@ -43,7 +28,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "zero",
             "count",
             "0|1|2|3",
@@ -56,7 +41,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("3", "shards parameters too, gathered layer by layer"),
             ),
         ),
-        OptionRow(
+        (
             "fsdp",
             "text",
             "full|grad-op|hybrid|none",
@@ -69,7 +54,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("none", "replicates (NO_SHARD)"),
             ),
         ),
-        OptionRow(
+        (
             "shard_size",
             "count",
             "",
@@ -77,7 +62,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "tp",
             "count",
             "",
@@ -85,7 +70,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "sequence_parallel",
             "flag",
             "",
@@ -93,7 +78,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "pp",
             "count",
             "",
@@ -101,7 +86,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "pipeline_schedule",
             "text",
             "gpipe|1f1b|interleaved|zero-bubble",
@@ -114,7 +99,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("zero-bubble", "weight gradients fill the bubble (ZB-H1)"),
             ),
         ),
-        OptionRow(
+        (
             "cp",
             "count",
             "",
@@ -122,7 +107,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "cp_kind",
             "text",
             "ring|all-gather|all-to-all",
@@ -134,7 +119,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("all-to-all", "exchanges tokens for heads (DeepSpeed-Ulysses)"),
             ),
         ),
-        OptionRow(
+        (
             "ep",
             "count",
             "",
@@ -142,7 +127,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Mixture of experts",
             (),
         ),
-        OptionRow(
+        (
             "etp",
             "count",
             "",
@@ -152,7 +137,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "Training": (
-        OptionRow(
+        (
             "precision",
             "text",
             "WORD",
@@ -169,7 +154,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("fp8-mixed", "as bf16-mixed; matrix products take fp8 copies"),
             ),
         ),
-        OptionRow(
+        (
             "optimizer",
             "text",
             "NAME",
@@ -183,7 +168,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "optimizer_impl",
             "text",
             "fused|foreach|for-loop",
@@ -195,7 +180,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("for-loop", "tensor by tensor"),
             ),
         ),
-        OptionRow(
+        (
             "method",
             "text",
             "WORD",
@@ -209,7 +194,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("qat", "all weights, through a fake quantiser (torchao)"),
             ),
         ),
-        OptionRow(
+        (
             "lora_rank",
             "count",
             "",
@@ -217,7 +202,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "lora_targets",
             "words",
             "WORDS",
@@ -225,7 +210,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "lora_dropout",
             "number",
             "",
@@ -233,7 +218,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "base_format",
             "text",
             "nf4-dq|nf4",
@@ -244,7 +229,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("nf4", "4-bit NormalFloat with fp32 scales"),
             ),
         ),
-        OptionRow(
+        (
             "freeze",
             "words",
             "WORDS",
@@ -252,7 +237,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "offload",
             "words",
             "WORDS",
@@ -264,7 +249,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("activations", "what layers keep for the backward"),
             ),
         ),
-        OptionRow(
+        (
             "offload_to",
             "text",
             "cpu|nvme",
@@ -275,7 +260,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("nvme", "disk, through a buffer in host memory (ZeRO-Infinity)"),
             ),
         ),
-        OptionRow(
+        (
             "micro_batch",
             "count",
             "",
@@ -283,7 +268,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Activations",
             (),
         ),
-        OptionRow(
+        (
             "grad_accum",
             "count",
             "",
@@ -291,7 +276,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Activations",
             (),
         ),
-        OptionRow(
+        (
             "seq_len",
             "count",
             "",
@@ -299,7 +284,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Activations",
             (),
         ),
-        OptionRow(
+        (
             "recompute",
             "text",
             "none|selective|full",
@@ -311,7 +296,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("full", "keeps each layer's input and runs its forward again"),
             ),
         ),
-        OptionRow(
+        (
             "recompute_every",
             "count",
             "",
@@ -319,7 +304,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Activations",
             (),
         ),
-        OptionRow(
+        (
             "recompute_layers",
             "count",
             "",
@@ -327,7 +312,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Activations",
             (),
         ),
-        OptionRow(
+        (
             "loss",
             "text",
             "WORD",
@@ -345,7 +330,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("listed", "LitGPT: fp32 logits and log-softmax of all chunks"),
             ),
         ),
-        OptionRow(
+        (
             "attention",
             "text",
             "eager|sdpa|flash",
@@ -357,7 +342,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("flash", "FlashAttention: no scores are kept"),
             ),
         ),
-        OptionRow(
+        (
             "kernels",
             "text",
             "WORD",
@@ -372,7 +357,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values"),
             ),
         ),
-        OptionRow(
+        (
             "engine",
             "text",
             "NAME",
@@ -389,7 +374,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("litgpt", "LitGPT with Lightning Fabric: adapters in bf16"),
             ),
         ),
-        OptionRow(
+        (
             "expert_imbalance",
             "number",
             "",
@@ -397,7 +382,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Mixture of experts",
             (),
         ),
-        OptionRow(
+        (
             "capacity_factor",
             "number",
             "",
@@ -405,7 +390,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Mixture of experts",
             (),
         ),
-        OptionRow(
+        (
             "pad_to_capacity",
             "flag",
             "",
@@ -415,7 +400,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "Serving": (
-        OptionRow(
+        (
             "engine",
             "text",
             "NAME",
@@ -432,7 +417,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("transformers", "transformers 5, dynamic cache"),
             ),
         ),
-        OptionRow(
+        (
             "weights",
             "text",
             "FORMAT",
@@ -443,7 +428,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "kv_dtype",
             "text",
             "FORMAT",
@@ -451,7 +436,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "context",
             "count",
             "",
@@ -459,7 +444,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Requests",
             (),
         ),
-        OptionRow(
+        (
             "max_new_tokens",
             "count",
             "",
@@ -467,7 +452,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Requests",
             (),
         ),
-        OptionRow(
+        (
             "batch",
             "count",
             "",
@@ -475,7 +460,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Requests",
             (),
         ),
-        OptionRow(
+        (
             "samples",
             "count",
             "",
@@ -483,7 +468,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Requests",
             (),
         ),
-        OptionRow(
+        (
             "beams",
             "count",
             "",
@@ -491,7 +476,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Requests",
             (),
         ),
-        OptionRow(
+        (
             "shared_prefix",
             "count",
             "",
@@ -499,7 +484,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Requests",
             (),
         ),
-        OptionRow(
+        (
             "tp",
             "count",
             "",
@@ -507,7 +492,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "pp",
             "count",
             "",
@@ -515,7 +500,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "ep",
             "count",
             "",
@@ -523,7 +508,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Mixture of experts",
             (),
         ),
-        OptionRow(
+        (
             "dp",
             "count",
             "",
@@ -531,7 +516,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Sharding",
             (),
         ),
-        OptionRow(
+        (
             "gpu_memory_utilization",
             "share",
             "",
@@ -539,7 +524,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Engine",
             (),
         ),
-        OptionRow(
+        (
             "kv_cache_memory",
             "bytes",
             "",
@@ -547,7 +532,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Engine",
             (),
         ),
-        OptionRow(
+        (
             "max_batched_tokens",
             "count",
             "",
@@ -555,7 +540,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Engine",
             (),
         ),
-        OptionRow(
+        (
             "max_sequences",
             "count",
             "",
@@ -563,7 +548,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Engine",
             (),
         ),
-        OptionRow(
+        (
             "block_size",
             "count",
             "",
@@ -571,7 +556,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Engine",
             (),
         ),
-        OptionRow(
+        (
             "eager",
             "flag",
             "",
@@ -579,7 +564,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Engine",
             (),
         ),
-        OptionRow(
+        (
             "gpu_layers",
             "count",
             "",
@@ -587,7 +572,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Engine",
             (),
         ),
-        OptionRow(
+        (
             "lora_adapters",
             "count",
             "",
@@ -595,7 +580,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "lora_rank",
             "count",
             "",
@@ -603,7 +588,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Model states",
             (),
         ),
-        OptionRow(
+        (
             "draft_tokens",
             "count",
             "",
@@ -613,7 +598,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "Budget": (
-        OptionRow(
+        (
             "params",
             "count",
             "",
@@ -621,7 +606,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "tokens",
             "count",
             "",
@@ -629,7 +614,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "flops",
             "flops",
             "",
@@ -637,7 +622,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "pf_days",
             "number",
             "",
@@ -645,7 +630,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "gpus",
             "count",
             "",
@@ -653,7 +638,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "days",
             "days",
             "",
@@ -661,7 +646,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "gpu_hours",
             "number",
             "",
@@ -669,7 +654,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "mfu",
             "share",
             "",
@@ -677,7 +662,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "hfu",
             "share",
             "",
@@ -685,7 +670,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "What is known",
             (),
         ),
-        OptionRow(
+        (
             "cost",
             "number",
             "",
@@ -693,7 +678,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Energy and money",
             (),
         ),
-        OptionRow(
+        (
             "price",
             "number",
             "",
@@ -701,7 +686,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Energy and money",
             (),
         ),
-        OptionRow(
+        (
             "pue",
             "number",
             "",
@@ -709,7 +694,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Energy and money",
             (),
         ),
-        OptionRow(
+        (
             "grid_intensity",
             "grid",
             "",
@@ -717,7 +702,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Energy and money",
             (),
         ),
-        OptionRow(
+        (
             "watts",
             "number",
             "",
@@ -725,7 +710,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Energy and money",
             (),
         ),
-        OptionRow(
+        (
             "power_share",
             "share",
             "",
@@ -733,7 +718,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Energy and money",
             (),
         ),
-        OptionRow(
+        (
             "precision",
             "text",
             "NAME",
@@ -744,7 +729,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "How FLOPs are counted",
             (),
         ),
-        OptionRow(
+        (
             "flops_by",
             "text",
             "WORD",
@@ -759,7 +744,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
                 ("hoffmann", "embeddings, attention and head too (Chinchilla, appendix F)"),
             ),
         ),
-        OptionRow(
+        (
             "seq_len",
             "count",
             "",
@@ -767,7 +752,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "How FLOPs are counted",
             (),
         ),
-        OptionRow(
+        (
             "recompute",
             "text",
             "none|selective|full",
@@ -781,7 +766,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "ScalingQuestion": (
-        OptionRow(
+        (
             "flops",
             "flops",
             "",
@@ -789,7 +774,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "pf_days",
             "number",
             "",
@@ -797,7 +782,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "gpu_hours",
             "number",
             "",
@@ -805,7 +790,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "gpu",
             "text",
             "NAME",
@@ -813,7 +798,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "mfu",
             "share",
             "",
@@ -821,7 +806,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "params",
             "count",
             "",
@@ -829,7 +814,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "model",
             "text",
             "MODEL",
@@ -837,7 +822,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "tokens",
             "count",
             "",
@@ -845,7 +830,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "law",
             "repeated",
             "NAME",
@@ -857,7 +842,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "inference_tokens",
             "count",
             "",
@@ -865,7 +850,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             (),
         ),
-        OptionRow(
+        (
             "unique_tokens",
             "count",
             "",

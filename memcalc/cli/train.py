@@ -4,7 +4,15 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, gpu_option, output_options, preset_option, show, spec_options
+from memcalc.cli.options import (
+    GroupedCommand,
+    explain_option,
+    gpu_option,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
 
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
@@ -14,11 +22,12 @@ from memcalc.cli.options import GroupedCommand, gpu_option, output_options, pres
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @click.option("--moments", is_flag=True, help="Show every moment of the step, and all assumptions.")
 @preset_option
+@explain_option
 @output_options("per_gpu.peak")
 @click.pass_context
 def train_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, moments: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
 
@@ -35,6 +44,6 @@ def train_command(
     if require_fit and gpu is None:
         raise click.UsageError("--require-fit: needs a --gpu to fit into")
     step = size_training(model, gpu, presets=presets, **settings)
-    show(step.report(), format_, get, output, whole=moments)
+    show_answer(step, explain, format_, get, output, whole=moments)
     if require_fit and not step.fits:
         ctx.exit(1)

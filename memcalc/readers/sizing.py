@@ -7,17 +7,18 @@ from memcalc.errors import InputError
 from memcalc.readers.catalogue import read_toml
 from memcalc.specs.sizing import Scenario
 from memcalc.specs.spec import validated
-from memcalc.units import parse_bytes, parse_count
+from memcalc.units import parse_count, parse_memory
 
 MAX_SCENARIOS = 1000
 MEMORY_LIMITS = ("device_memory", "memory_utilization")  # these hold for training and serving alike
 # Values that people write with a unit: table, key → how they are read
 WITH_UNITS = {
-    ("limits", "device_memory"): parse_bytes,
-    ("limits", "host_memory"): parse_bytes,
+    ("limits", "device_memory"): parse_memory,
+    ("limits", "host_memory"): parse_memory,
     ("compute", "tokens"): parse_count,
     ("training", "seq_len"): parse_count,
     ("serving", "context"): parse_count,
+    ("serving", "kv_cache_memory"): parse_memory,
 }
 
 

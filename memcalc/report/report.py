@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from memcalc.estimates.explanation import Explanation
     from memcalc.report.plot import Plot
 
 SCHEMA = "memcalc/1"
@@ -71,6 +72,7 @@ class Report(NamedTuple):
     details: tuple[Table, ...] = ()  # further tables, and
     assumptions: tuple[str, ...] = ()  # small print, on a screen only where `whole` asks for them
     more: str = ""  # how to get those: one line in their place
+    trees: "tuple[Explanation, ...]" = ()  # shown in place of the tables where trees can be drawn
 
     @property
     def every_table(self) -> tuple[Table, ...]:

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
@@ -12,6 +13,9 @@ from rich.text import Text
 from memcalc.report.layout import Laid, grid, stacked, wrapped
 from memcalc.report.plot import as_ascii, drawn
 from memcalc.report.report import Report, Table
+
+if TYPE_CHECKING:
+    from memcalc.estimates.explanation import Explanation
 
 TONES = {"good": "green", "near": "yellow", "bad": "red", "": ""}
 PIPE_WIDTH, LEAST_WIDTH, MOST_WIDTH = 100, 40, 1000
@@ -55,7 +59,10 @@ def _print(console: Console, report: Report, *, ascii_only: bool) -> None:
     say.lines(report.verdict, f"bold {TONES[report.tone]}")
     for warning in report.warnings:
         say.lines(f"warning: {warning}", indent=2)
-    for table in (each.on_screen() for each in report.tables):
+    for tree in report.trees:
+        say.gap()
+        say.tree(tree)
+    for table in () if report.trees else (each.on_screen() for each in report.tables):
         say.gap()
         say.table(table)
     for plot in report.pictures:
@@ -89,6 +96,12 @@ class _Printer:
         self._begun = True
         said = Text(as_ascii(text) if self._ascii else text, style=style)
         self._console.print(said, no_wrap=True, overflow="ignore", crop=False)
+
+    def tree(self, tree: "Explanation") -> None:
+        from memcalc.report.explanation import rich_tree
+
+        self._begun = True
+        self._console.print(rich_tree(tree, ascii_only=self._ascii))
 
     def table(self, table: Table) -> None:
         """As a grid; where its columns have no room side by side, row by row."""

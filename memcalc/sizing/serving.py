@@ -11,12 +11,13 @@ from memcalc.estimates.serving.estimate import ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, check_needs, settled
+from memcalc.sizing.settings import Need, Settings, check_needs, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
+from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -35,6 +36,7 @@ class SizedServing(Answer, ServingEstimate):
     gpu: Accelerator | None
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
+    asked: tuple[Serving | None, Settings]  # what was said, before any default
 
     @property
     def headroom(self) -> int | None:
@@ -83,7 +85,7 @@ def size_serving(
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (device.architecture, device.allocatable) if device else ("", 0)
     out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-    out.model, out.gpu, out.files, out.efficiency = found, device, files, shares
+    out.model, out.gpu, out.files, out.efficiency, out.asked = found, device, files, shares, (run, settings)
     if shares:
         _ = out.speed  # refuses what is no share
     return out
@@ -102,6 +104,7 @@ def serving_run(
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
+        precision = meant("precision", precision, PLAIN)
         if said.setdefault("weights", precision) != precision:
             raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
         if precision not in PLAIN:

@@ -1,13 +1,15 @@
 """Training: which defaults the model decides, which settings need another, and the estimate with its verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.optimizers import squashed
+from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.settings import Need, Settings, check_needs, settled
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
     from memcalc.report.report import Report
 
 TABLES = {"parallelism": Parallelism}
+
+
+# What a launcher's word for an optimizer says beside its states (transformers Trainer.get_optimizer_cls_and_kwargs; PyTorch's
+# AdamW takes its foreach loop where neither is asked for).
+IMPLIED: dict[str, Settings] = {
+    "adamwtorch": {"optimizer_impl": "foreach"},
+    "adamwtorchfused": {"optimizer_impl": "fused"},
+    "adamwapexfused": {"optimizer_impl": "fused"},
+}
 
 
 def _above_one(degree: str) -> Callable[[Settings], bool]:
@@ -51,6 +62,7 @@ class SizedTraining(Answer, TrainingEstimate):
 
     model: Model
     gpu: Accelerator | None = None
+    asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
 
     @property
     def headroom(self) -> int | None:
@@ -93,13 +105,15 @@ def size_training(
     device = as_accelerator(gpu, presets)
     estimated = _estimate(found, spec, device.architecture if device else "")
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    return SizedTraining(**own, model=found, gpu=device)
+    return SizedTraining(**own, model=found, gpu=device, asked=(run, settings))
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
+    for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
+        said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
         said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
