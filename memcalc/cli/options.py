@@ -30,7 +30,22 @@ class Amount(click.ParamType[int]):
 
 COUNT = Amount("number", "parse_count")  # 4096, 32k, 7B
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
-BYTES = Amount("bytes", "parse_bytes")  # 40GiB, 512MB
+BANDWIDTH = Amount("bytes/s", "parse_bandwidth")  # 936GB/s
+SPEED = Amount("flops/s", "parse_speed")  # 989 TFLOP/s
+
+
+class Bytes(Amount):
+    """Bytes: 40GiB, 512MB. A small bare number is somebody's gigabytes, and refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        size = super().convert(value, param, ctx)
+        if isinstance(value, str) and 0 < size < LEAST_BARE and value.strip().isdigit():
+            self.fail(f"{value!r:.60} alone is so many bytes; name the unit: {value}GiB, {value}GB or {value}MiB", param, ctx)
+        return size
+
+
+LEAST_BARE = 2**20  # bytes
+BYTES = Bytes("bytes", "parse_bytes")
 
 
 class Number(click.ParamType[float]):
@@ -124,7 +139,7 @@ DAYS, GRID = Days(), Grid()
 
 # kinds of spec_options.OptionRow
 TYPES: dict[str, click.ParamType[Any] | None] = {
-    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "flops": FLOPS, "days": DAYS, "grid": GRID,
+    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED, "flops": FLOPS, "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
 }  # fmt: skip
 
@@ -184,6 +199,24 @@ def output_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def fit_options(function: F) -> F:
+    """--require-fit and --require-sure-fit."""
+    for option in (
+        click.option("--require-sure-fit", is_flag=True, help="Exit with 1 unless it surely fits, with all of its range."),
+        click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit."),
+    ):
+        function = option(function)
+    return function
+
+
+def fit_code(verdict: str | None, require_fit: bool, require_sure_fit: bool) -> int:
+    """The exit code of a verdict. Refuses the question where there is nothing to fit into."""
+    for name, asked in (("--require-fit", require_fit), ("--require-sure-fit", require_sure_fit)):
+        if asked and verdict is None:
+            raise click.UsageError(f"{name}: needs a --gpu to fit into")
+    return int((require_fit and verdict == "no") or (require_sure_fit and verdict != "fits"))
 
 
 def preset_option(function: F) -> F:

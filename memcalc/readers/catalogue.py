@@ -107,6 +107,8 @@ def _read_accelerator(path: str) -> Accelerator:
         raise InputError("id: unknown key; the file's name is the id", place=path)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     values["id"] = _stem(path)
+    if "bandwidth" not in values:
+        raise InputError("bandwidth: missing", place=path)
     result = validated(Accelerator, values, path)
     for alias in result.aliases:
         if not SAFE_NAME.fullmatch(alias):

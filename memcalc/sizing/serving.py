@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
-from memcalc.estimates.serving.estimate import ServingEstimate, estimate
+from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, check_needs, settled
+from memcalc.sizing.settings import Need, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator
+from memcalc.specs.hardware import Accelerator, Card
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
@@ -36,9 +37,15 @@ class SizedServing(Answer, ServingEstimate):
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
 
+    def fit_on(self, gpu: Accelerator, others: int) -> Fit:
+        return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
+
     @property
-    def headroom(self) -> int | None:
-        return self.headroom_in(self.gpu.allocatable) if self.gpu else None
+    def capacity_there(self) -> Capacity | None:
+        """How much more fits on the accelerator; None where none was named."""
+        if self.gpu is None:
+            return None
+        return self.capacity(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
 
     @cached_property
     def speed(self) -> Speed | None:
@@ -50,7 +57,7 @@ class SizedServing(Answer, ServingEstimate):
     def report(self) -> "Report":
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed)
+        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others)
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -68,22 +75,23 @@ def size_serving(
     """Memory per GPU of serving, and how much fits. `settings` are the fields of Serving, and go before those of `run`.
 
     Beside them: `precision` (one plain format for weights and cache), and `mfu`, `mbu` and `link_efficiency`, shares of the
-    accelerator's peaks.
+    accelerator's peaks, and the fields of Card: what others hold on it, and figures in place of the catalogue's.
 
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
+    card = taken(settings, Card)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
     architecture, files = _served(found, "MODEL"), stored_tensors(found)
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
     spec = serving_run(architecture, run, files, guesses=small is not None, **settings)
-    device = as_accelerator(gpu, presets)
+    device = as_accelerator(gpu, presets, card)
     if device is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (device.architecture, device.allocatable) if device else ("", 0)
     out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-    out.model, out.gpu, out.files, out.efficiency = found, device, files, shares
+    out.model, out.gpu, out.files, out.efficiency, out.others = found, device, files, shares, card.reserved
     if shares:
         _ = out.speed  # refuses what is no share
     return out

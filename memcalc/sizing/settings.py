@@ -1,7 +1,7 @@
 """What was said, however it was said, as one flat mapping; and what a setting needs beside it."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, NamedTuple, TypeVar
 
 from memcalc.errors import nearest
 from memcalc.specs.spec import Spec, SpecError
@@ -48,6 +48,15 @@ def settled(
         _check_names(flat, (*known, *also))
         out |= {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
     return {name: value for name, value in out.items() if value is not None}
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def taken(settings: MutableMapping[str, Any], spec: type[S]) -> S:
+    """The spec whose fields stand among other settings, which are left without them."""
+    values = {name: settings.pop(name) for name in spec.model_fields if name in settings}
+    return spec(**{name: value for name, value in values.items() if value is not None})
 
 
 def check_needs(said: Settings, needs: Iterable[Need]) -> None:

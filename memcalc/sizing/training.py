@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, Settings, check_needs, settled
+from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator
+from memcalc.specs.hardware import Accelerator, Card
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
@@ -51,24 +52,24 @@ class SizedTraining(Answer, TrainingEstimate):
 
     model: Model
     gpu: Accelerator | None = None
+    others: int = 0
 
-    @property
-    def headroom(self) -> int | None:
-        return self.gpu.usable - self.device if self.gpu else None
+    def fit_on(self, gpu: Accelerator, others: int) -> Fit:
+        return Fit(self.needed, gpu.limit - others)
 
     @cached_property
     def suggestions(self) -> list["Suggestion"]:
         """The smallest changes that make it fit, where it does not."""
-        if self.gpu is None or self.fits:
+        if self.fit is None or self.fits:
             return []
         from memcalc.estimates.training.fit import suggestions
 
-        return suggestions(self.run, self.gpu.usable, lambda run: _estimate(self.model, run, self.generation))
+        return suggestions(self.run, self.fit.limit, lambda run: _estimate(self.model, run, self.generation))
 
     def report(self) -> "Report":
         from memcalc.report.training import report
 
-        return report(self.model, self.run, self, self.gpu, self.suggestions)
+        return report(self.model, self.run, self, self.gpu, self.suggestions, self.fit)
 
     def __repr__(self) -> str:
         return self._line("training", self.run.parallelism.gpus, self.device)
@@ -84,16 +85,19 @@ def size_training(
 ) -> SizedTraining:
     """Memory per GPU of one training step. `settings` are the fields of Training and Parallelism, and go before those of `run`.
 
+    Beside them the fields of Card: what others hold on the accelerator, and figures in place of the catalogue's.
+
     >>> step = size_training("llama-3.1-8b", "h100", gpus=8, zero=3, recompute="full")
     >>> step.fits, step.run.seq_len
     (True, 4096)
     """
+    card = taken(settings, Card)
     found = as_model(model, presets)
     spec = training_run(found.architecture, run, **settings)
-    device = as_accelerator(gpu, presets)
+    device = as_accelerator(gpu, presets, card)
     estimated = _estimate(found, spec, device.architecture if device else "")
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    return SizedTraining(**own, model=found, gpu=device)
+    return SizedTraining(**own, model=found, gpu=device, others=card.reserved)
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:

@@ -59,7 +59,7 @@ class Serving(Spec):
     gpu_memory_utilization: Annotated[float, within(0.01, 1.0)] | None = setting(
         None, "Share of the GPU that the engine may take.", LIMITS, kind="share", otherwise="the engine's"
     )
-    kv_cache_memory: Annotated[int, within(1, 10**15)] | None = setting(
+    kv_cache_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
         None,
         "Memory of the cache on each GPU, in place of that share: 58.11GiB.",
         LIMITS,
