@@ -19,7 +19,7 @@ from memcalc.cli.options import (
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
-@spec_options("Card", "Serving")
+@spec_options("Device", "Serving")
 @click.option("--precision", metavar="FORMAT", help="The same as --weights, for 16- and 32-bit serving.")
 @click.option("--draft", metavar="MODEL", help="Draft model of speculative decoding.")
 @click.option("--mfu", type=SHARE, help="Share of the peak FLOP/s that prefill reaches.  [default: a published one]")

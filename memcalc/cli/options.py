@@ -139,7 +139,8 @@ DAYS, GRID = Days(), Grid()
 
 # kinds of spec_options.OptionRow
 TYPES: dict[str, click.ParamType[Any] | None] = {
-    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED, "flops": FLOPS, "days": DAYS, "grid": GRID,
+    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED, "flops": FLOPS,
+    "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
 }  # fmt: skip
 

@@ -14,36 +14,6 @@ class OptionRow(NamedTuple):
 
 
 ROWS: dict[str, tuple[OptionRow, ...]] = {
-    "Card": (
-        OptionRow(
-            "gpu_memory",
-            "bytes",
-            "",
-            "Memory of a GPU that is not in the catalogue: 24GiB.  [default: the catalogue's]",
-            "GPU",
-        ),
-        OptionRow(
-            "gpu_bandwidth",
-            "bandwidth",
-            "",
-            "Of that memory: 936GB/s.  [default: the catalogue's]",
-            "GPU",
-        ),
-        OptionRow(
-            "gpu_flops",
-            "speed",
-            "",
-            "Dense 16-bit peak: 71TFLOP/s.  [default: the catalogue's]",
-            "GPU",
-        ),
-        OptionRow(
-            "reserved",
-            "bytes",
-            "",
-            "Memory of the GPU that other processes hold.  [default: none]",
-            "GPU",
-        ),
-    ),
     "Parallelism": (
         OptionRow(
             "gpus",
@@ -708,6 +678,36 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "",
             "Unique tokens there are: what repeating them is worth.",
             "",
+        ),
+    ),
+    "Device": (
+        OptionRow(
+            "gpu_memory",
+            "bytes",
+            "",
+            "Memory of a GPU that is not in the catalogue: 24GiB.  [default: the catalogue's]",
+            "GPU",
+        ),
+        OptionRow(
+            "gpu_bandwidth",
+            "bandwidth",
+            "",
+            "Of that memory: 936GB/s.  [default: the catalogue's]",
+            "GPU",
+        ),
+        OptionRow(
+            "gpu_flops",
+            "speed",
+            "",
+            "Dense 16-bit peak: 71TFLOP/s.  [default: the catalogue's]",
+            "GPU",
+        ),
+        OptionRow(
+            "reserved",
+            "bytes",
+            "",
+            "Memory of the GPU that other processes hold.  [default: none]",
+            "GPU",
         ),
     ),
 }

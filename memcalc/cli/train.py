@@ -10,7 +10,7 @@ from memcalc.cli.options import GroupedCommand, fit_code, fit_options, output_op
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
-@spec_options("Card", "Parallelism", "Training")
+@spec_options("Device", "Parallelism", "Training")
 @fit_options
 @preset_option
 @output_options

@@ -9,7 +9,7 @@ from memcalc.estimates.checking import Check, Outcome, compared
 from memcalc.readers.models import Model
 from memcalc.readers.sizing import Named, read_sizing
 from memcalc.sizing.subjects import as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator, Card
+from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.sizing import Scenario
 
 Values = dict[str, float | str]
@@ -28,18 +28,18 @@ def _checked(scenario: Scenario, file: str, name: str, presets: Sequence[str]) -
     beside = os.path.join(os.path.dirname(file), scenario.model)
     model = as_model(beside if os.path.exists(beside) else scenario.model, presets)
     gpu = as_accelerator(scenario.gpu, presets)
-    card = {name: getattr(scenario, name) for name in Card.model_fields}
+    device = {name: getattr(scenario, name) for name in Device.model_fields}
     try:
-        values = _trained(scenario, model, gpu, card) if scenario.training else _served(scenario, model, gpu, card)
+        values = _trained(scenario, model, gpu, device) if scenario.training else _served(scenario, model, gpu, device)
         return compared(scenario.limits, values)
     except MemcalcError as error:
         raise InputError(str(error), place=f"{file}: {name}" if file else "") from None
 
 
-def _trained(scenario: Scenario, model: Model, gpu: Accelerator | None, card: dict[str, Any]) -> Values:
+def _trained(scenario: Scenario, model: Model, gpu: Accelerator | None, device: dict[str, Any]) -> Values:
     from memcalc.sizing.training import size_training
 
-    step = size_training(model, gpu, scenario.training, **card)
+    step = size_training(model, gpu, scenario.training, **device)
     assert step.gpu  # a scenario always names one
     p = step.run.parallelism
     values: Values = {
@@ -51,12 +51,13 @@ def _trained(scenario: Scenario, model: Model, gpu: Accelerator | None, card: di
     return values | _computed(scenario, model, step.gpu, p.gpus, step.run.recompute)
 
 
-def _served(scenario: Scenario, model: Model, gpu: Accelerator | None, card: dict[str, Any]) -> Values:
+def _served(scenario: Scenario, model: Model, gpu: Accelerator | None, device: dict[str, Any]) -> Values:
     from memcalc.sizing.serving import size_serving
 
-    served = size_serving(model, gpu, scenario.serving, **card)
+    served = size_serving(model, gpu, scenario.serving, **device)
     room = served.capacity_there
-    assert served.gpu is not None and room is not None  # a scenario always names one
+    assert served.gpu  # a scenario always names one
+    assert room
     sequences = room.max_batch
     values: Values = {
         "verdict": served.verdict or "",

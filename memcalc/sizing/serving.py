@@ -14,7 +14,7 @@ from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.settings import Need, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator, Card
+from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
@@ -75,23 +75,23 @@ def size_serving(
     """Memory per GPU of serving, and how much fits. `settings` are the fields of Serving, and go before those of `run`.
 
     Beside them: `precision` (one plain format for weights and cache), and `mfu`, `mbu` and `link_efficiency`, shares of the
-    accelerator's peaks, and the fields of Card: what others hold on it, and figures in place of the catalogue's.
+    accelerator's peaks, and the fields of Device: what others hold on it, and figures in place of the catalogue's.
 
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
-    card = taken(settings, Card)
+    device = taken(settings, Device)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
     architecture, files = _served(found, "MODEL"), stored_tensors(found)
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
     spec = serving_run(architecture, run, files, guesses=small is not None, **settings)
-    device = as_accelerator(gpu, presets, card)
-    if device is None and shares:
+    accelerator = as_accelerator(gpu, presets, device)
+    if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
-    generation, memory = (device.architecture, device.allocatable) if device else ("", 0)
+    generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
     out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-    out.model, out.gpu, out.files, out.efficiency, out.others = found, device, files, shares, card.reserved
+    out.model, out.gpu, out.files, out.efficiency, out.others = (found, accelerator, files, shares, device.reserved)
     if shares:
         _ = out.speed  # refuses what is no share
     return out

@@ -13,7 +13,7 @@ from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator, Card
+from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
@@ -85,19 +85,19 @@ def size_training(
 ) -> SizedTraining:
     """Memory per GPU of one training step. `settings` are the fields of Training and Parallelism, and go before those of `run`.
 
-    Beside them the fields of Card: what others hold on the accelerator, and figures in place of the catalogue's.
+    Beside them the fields of Device: what others hold on the accelerator, and figures in place of the catalogue's.
 
     >>> step = size_training("llama-3.1-8b", "h100", gpus=8, zero=3, recompute="full")
     >>> step.fits, step.run.seq_len
     (True, 4096)
     """
-    card = taken(settings, Card)
+    device = taken(settings, Device)
     found = as_model(model, presets)
     spec = training_run(found.architecture, run, **settings)
-    device = as_accelerator(gpu, presets, card)
-    estimated = _estimate(found, spec, device.architecture if device else "")
+    accelerator = as_accelerator(gpu, presets, device)
+    estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    return SizedTraining(**own, model=found, gpu=device, others=card.reserved)
+    return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved)
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:

@@ -79,7 +79,7 @@ class Accelerator(Spec):
 
     @property
     def limit(self) -> int:
-        """Bytes that one process can get: all that is allocatable; of unified memory, the working set that the system allows."""
+        """Bytes that one process can get: all that is allocatable; of unified memory, the working set the system allows."""
         return int(self.allocatable * unified_share(self.allocatable, self.architecture)) if self.unified else self.allocatable
 
     @property
@@ -131,23 +131,23 @@ class Accelerator(Spec):
         return self
 
 
-CARD = "GPU"
+AT_HAND = "GPU"
 
 
-class Card(Spec):
-    """The card at hand: what others hold on it, and its figures where the catalogue has no such card or says otherwise."""
+class Device(Spec):
+    """The device at hand: what others hold on it, and its figures where the catalogue has no such card or says otherwise."""
 
     gpu_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
-        None, "Memory of a GPU that is not in the catalogue: 24GiB.", CARD, kind="bytes", otherwise="the catalogue's"
+        None, "Memory of a GPU that is not in the catalogue: 24GiB.", AT_HAND, kind="bytes", otherwise="the catalogue's"
     )
     gpu_bandwidth: Annotated[float, within(1e6, 1e16)] | None = setting(
-        None, "Of that memory: 936GB/s.", CARD, kind="bandwidth", otherwise="the catalogue's"
+        None, "Of that memory: 936GB/s.", AT_HAND, kind="bandwidth", otherwise="the catalogue's"
     )
     gpu_flops: Annotated[float, within(1e6, 1e20)] | None = setting(
-        None, "Dense 16-bit peak: 71TFLOP/s.", CARD, kind="speed", otherwise="the catalogue's"
+        None, "Dense 16-bit peak: 71TFLOP/s.", AT_HAND, kind="speed", otherwise="the catalogue's"
     )
     reserved: Annotated[int, within(0, 10**15)] = setting(
-        0, "Memory of the GPU that other processes hold.", CARD, kind="bytes", otherwise="none"
+        0, "Memory of the GPU that other processes hold.", AT_HAND, kind="bytes", otherwise="none"
     )
 
     def described(self, gpu: Accelerator | None) -> Accelerator | None:
@@ -165,7 +165,7 @@ class Card(Spec):
         if self.gpu_flops is not None:
             changes["peak"] = dict.fromkeys(SIXTEEN_BIT, self.gpu_flops)
         found = Accelerator(**OTHER | changes) if gpu is None else gpu.replace(**changes) if changes else gpu
-        if self.reserved >= found.limit:
+        if self.reserved and self.reserved >= found.limit:
             raise SpecError(f"{self.reserved:,} bytes leave nothing of the {found.limit:,} that a process can get", "reserved")
         return found
 

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from memcalc.specs.hardware import Card
+from memcalc.specs.hardware import Device
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
 from memcalc.specs.training import Training
@@ -35,7 +35,7 @@ class Compute(Spec):
     )
 
 
-class Scenario(Card):
+class Scenario(Device):
     """One setting to check: training or serving, not both."""
 
     model: str = Field(description="A preset, or a path beside the file.")
