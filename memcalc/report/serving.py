@@ -1,5 +1,6 @@
 """The report of `memcalc infer`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.lines import Figure, cited, weakest
@@ -10,7 +11,7 @@ from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.report.roofline import roofline_tables, speed_document
-from memcalc.report.training import gpu_document, limit_sentences, needed_document, verdict_of
+from memcalc.report.training import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import format_count
@@ -25,7 +26,7 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, others: int = 0,
+    fit: Fit | None = None, others: int = 0, solved: Sequence[Any] = (),
 ) -> Report:  # fmt: skip
     others += gpu.allocatable - gpu.limit if gpu else 0
     capacity = found.capacity(gpu.allocatable, others) if gpu else None
@@ -40,6 +41,7 @@ def report(
         notes += (f"no speed: {speed.reason}",)
     notes += limit_sentences(gpu)
     verdict, tone = verdict_of(found.needed, fit)
+    verdict = solved_sentence(solved) + verdict
     heading = ", ".join(
         (
             model.name,
@@ -51,7 +53,7 @@ def report(
             f"{run.batch} × {run.context} tokens",
         )
     )
-    document = _document(model, run, found, gpu, capacity, speed, fit, others)
+    document = _document(model, run, found, gpu, capacity, speed, fit, others) | solved_document(solved)
     return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
 
 

@@ -1,5 +1,6 @@
 """The report of `memcalc train`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
@@ -18,7 +19,7 @@ MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 
 def document(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
-    fit: Fit | None,
+    fit: Fit | None, solved: Sequence[Any] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
     per_gpu: dict[str, Any] = dict(found.components)
@@ -59,6 +60,7 @@ def document(
         out["ranks"] = [
             {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name} for stage, rank in enumerate(found.stages)
         ]
+    out |= solved_document(solved)
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
         out["suggestions"] = [suggestion._asdict() for suggestion in suggestions]
@@ -107,7 +109,7 @@ def run_document(run: Training) -> dict[str, Any]:
 
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
-    fit: Fit | None,
+    fit: Fit | None, solved: Sequence[Any] = (),
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu), moments_table(found)]
     if found.host_per_node or found.nvme_per_node:
@@ -122,10 +124,11 @@ def report(
                   suggestions)
         )  # fmt: skip
     verdict, tone = verdict_of(found.needed, fit, bool(suggestions))
+    verdict = solved_sentence(solved) + verdict
     notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
     notes += [*found.assumptions, *limit_sentences(gpu), *(model.architecture.warnings if model.architecture else ())]
     return Report(
-        document(model, run, found, gpu, suggestions, fit),
+        document(model, run, found, gpu, suggestions, fit, solved),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
@@ -198,6 +201,23 @@ def gpu_document(gpu: Accelerator, fit: Fit) -> dict[str, Any]:
         "limit_certainty": "assumed" if gpu.limit_assumed else "exact", "verdict": fit.verdict, "fits": fit.fits,
         "headroom": fit.headroom,
     }  # fmt: skip
+
+
+def solved_document(solved: Sequence[Any]) -> dict[str, Any]:
+    """What was asked for with `max`, where something was."""
+    return {"solved": [one._asdict() for one in solved]} if solved else {}
+
+
+def solved_sentence(solved: Sequence[Any]) -> str:
+    """The same in words, before the verdict."""
+    limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
+              "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
+    return "".join(
+        f"{one.key.replace('_', ' ')}: {one.value:,} is the largest ({limits[one.limited_by]}). "
+        if one.value
+        else f"{one.key.replace('_', ' ')}: not even the smallest fits. "
+        for one in solved
+    )
 
 
 def limit_sentences(gpu: Accelerator | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from memcalc.units import format_bytes
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
+    from memcalc.sizing.largest import Solved
 
 
 class Reported:
@@ -29,6 +30,7 @@ class Answer(Reported):
 
     model: Model
     gpu: Accelerator | None
+    solved: tuple["Solved", ...] = ()  # the setting whose largest value was asked for
     others: int = 0  # bytes on the accelerator that a process cannot get, since others hold them
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:

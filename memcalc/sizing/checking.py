@@ -8,6 +8,7 @@ from memcalc.errors import InputError, MemcalcError
 from memcalc.estimates.checking import Check, Outcome, compared
 from memcalc.readers.models import Model
 from memcalc.readers.sizing import Named, read_sizing
+from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.sizing import Scenario
@@ -39,7 +40,7 @@ def _checked(scenario: Scenario, file: str, name: str, presets: Sequence[str]) -
 def _trained(scenario: Scenario, model: Model, gpu: Accelerator | None, device: dict[str, Any]) -> Values:
     from memcalc.sizing.training import size_training
 
-    step = size_training(model, gpu, scenario.training, **device)
+    step = size_training(model, gpu, scenario.training, **device | _asked(scenario))
     assert step.gpu  # a scenario always names one
     p = step.run.parallelism
     values: Values = {
@@ -54,7 +55,7 @@ def _trained(scenario: Scenario, model: Model, gpu: Accelerator | None, device: 
 def _served(scenario: Scenario, model: Model, gpu: Accelerator | None, device: dict[str, Any]) -> Values:
     from memcalc.sizing.serving import size_serving
 
-    served = size_serving(model, gpu, scenario.serving, **device)
+    served = size_serving(model, gpu, scenario.serving, **device | _asked(scenario))
     room = served.capacity_there
     assert served.gpu  # a scenario always names one
     assert room
@@ -67,6 +68,11 @@ def _served(scenario: Scenario, model: Model, gpu: Accelerator | None, device: d
         "min_sequences": UNBOUNDED if sequences is None else sequences,
     }
     return values | _computed(scenario, model, served.gpu)
+
+
+def _asked(scenario: Scenario) -> dict[str, Any]:
+    """The setting that is solved for; surely, where that is the limit."""
+    return {scenario.largest: MAX, "sure": scenario.limits.verdict == "fits"} if scenario.largest else {}
 
 
 def _computed(scenario: Scenario, model: Model, gpu: Accelerator, gpus: int = 1, recompute: str = "none") -> Values:

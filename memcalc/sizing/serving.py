@@ -12,11 +12,12 @@ from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, check_needs, settled, taken
+from memcalc.sizing.largest import Solved, Span, asked, solve
+from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import Serving
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving
 from memcalc.specs.spec import SpecError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
 PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for weights and cache
+SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
@@ -57,7 +59,7 @@ class SizedServing(Answer, ServingEstimate):
     def report(self) -> "Report":
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others)
+        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others, self.solved)
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -69,6 +71,7 @@ def size_serving(
     run: Serving | None = None,
     *,
     draft: AnyModel | None = None,
+    sure: bool = False,
     presets: Sequence[str] = (),
     **settings: Any,
 ) -> SizedServing:
@@ -76,6 +79,7 @@ def size_serving(
 
     Beside them: `precision` (one plain format for weights and cache), and `mfu`, `mbu` and `link_efficiency`, shares of the
     accelerator's peaks, and the fields of Device: what others hold on it, and figures in place of the catalogue's.
+    One of SOLVABLE may be "max": the largest value that fits, with all of its range where `sure`.
 
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
@@ -85,16 +89,37 @@ def size_serving(
     found = as_model(model, presets)
     architecture, files = _served(found, "MODEL"), stored_tensors(found)
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
-    spec = serving_run(architecture, run, files, guesses=small is not None, **settings)
     accelerator = as_accelerator(gpu, presets, device)
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
-    out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-    out.model, out.gpu, out.files, out.efficiency, out.others = (found, accelerator, files, shares, device.reserved)
+    key = asked(settings, SOLVABLE)
+
+    def sized(*solved: Solved, **value: int) -> SizedServing:
+        spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
+        out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
+        out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
+        out.solved = solved
+        return out
+
+    if key is None:
+        out = sized()
+    else:
+        span = _span(key, architecture, settled(run, settings, Serving, also=("precision", *EFFICIENCY)), sized().run, memory)
+        value, solved = solve(key, span, lambda value: sized(**{key: value}), sure=sure)
+        out = sized(solved, **{key: value})
     if shares:
         _ = out.speed  # refuses what is no share
     return out
+
+
+def _span(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Span:
+    """What a setting may be, given what was said of the others; `run` has their defaults."""
+    if key == "batch":
+        scheduled = run.step_sequences(memory) // run.copies if run.engine_row.sequences and run.engine_row.schedules else None
+        return Span(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
+    low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
+    return Span(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
 
 
 def serving_run(
