@@ -41,7 +41,7 @@ def report(
         notes += (f"no speed: {speed.reason}",)
     notes += limit_sentences(gpu)
     verdict, tone = verdict_of(found.needed, fit)
-    verdict = solved_sentence(solved) + verdict
+    verdict += solved_sentence(solved)
     heading = ", ".join(
         (
             model.name,

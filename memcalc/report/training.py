@@ -124,7 +124,7 @@ def report(
                   suggestions)
         )  # fmt: skip
     verdict, tone = verdict_of(found.needed, fit, bool(suggestions))
-    verdict = solved_sentence(solved) + verdict
+    verdict += solved_sentence(solved)
     notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
     notes += [*found.assumptions, *limit_sentences(gpu), *(model.architecture.warnings if model.architecture else ())]
     return Report(
@@ -209,13 +209,13 @@ def solved_document(solved: Sequence[Any]) -> dict[str, Any]:
 
 
 def solved_sentence(solved: Sequence[Any]) -> str:
-    """The same in words, before the verdict."""
+    """The same in words, after the verdict."""
     limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
               "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
     return "".join(
-        f"{one.key.replace('_', ' ')}: {one.value:,} is the largest ({limits[one.limited_by]}). "
+        f"; {one.key.replace('_', ' ')} {one.value:,} is the largest: {limits[one.limited_by]}"
         if one.value
-        else f"{one.key.replace('_', ' ')}: not even the smallest fits. "
+        else f"; not even the smallest {one.key.replace('_', ' ')} fits"
         for one in solved
     )
 
