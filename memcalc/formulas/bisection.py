@@ -1,6 +1,15 @@
 """The largest whole number for which something holds."""
 
 from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Solved(NamedTuple):
+    """What was asked for. `value` is None where not even the smallest fits; then the estimate is of that."""
+
+    key: str
+    value: int | None
+    limited_by: str  # "memory", or what bounds the setting: "positions", "max_sequences", "width", "bound"
 
 
 def largest(low: int, high: int, step: int, holds: Callable[[int], bool]) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 from memcalc.estimates.lines import Figure, cited, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
@@ -26,7 +27,7 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, others: int = 0, solved: Sequence[Any] = (),
+    fit: Fit | None = None, others: int = 0, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     others += gpu.allocatable - gpu.limit if gpu else 0
     capacity = found.capacity(gpu.allocatable, others) if gpu else None

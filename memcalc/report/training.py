@@ -6,6 +6,7 @@ from typing import Any
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.estimates.training.fit import Suggestion
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
@@ -19,7 +20,7 @@ MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 
 def document(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
-    fit: Fit | None, solved: Sequence[Any] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
     per_gpu: dict[str, Any] = dict(found.components)
@@ -109,7 +110,7 @@ def run_document(run: Training) -> dict[str, Any]:
 
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
-    fit: Fit | None, solved: Sequence[Any] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu), moments_table(found)]
     if found.host_per_node or found.nvme_per_node:
@@ -203,12 +204,12 @@ def gpu_document(gpu: Accelerator, fit: Fit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def solved_document(solved: Sequence[Any]) -> dict[str, Any]:
+def solved_document(solved: Sequence[Solved]) -> dict[str, Any]:
     """What was asked for with `max`, where something was."""
     return {"solved": [one._asdict() for one in solved]} if solved else {}
 
 
-def solved_sentence(solved: Sequence[Any]) -> str:
+def solved_sentence(solved: Sequence[Solved]) -> str:
     """The same in words, after the verdict."""
     limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
               "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip

@@ -3,14 +3,14 @@
 from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
-from memcalc.formulas.bisection import largest
+from memcalc.formulas.bisection import Solved, largest
 from memcalc.sizing.answer import Answer
 from memcalc.specs.spec import SpecError
 
 MAX = "max"
 
 
-class Span(NamedTuple):
+class Choices(NamedTuple):
     """The values that a setting may take, and what bounds it from above: "positions", "width" … as Solved says it."""
 
     high: int
@@ -18,17 +18,9 @@ class Span(NamedTuple):
     low: int = 1
     step: int = 1
 
-    def at_most(self, high: int | None, bound: str) -> "Span":
+    def at_most(self, high: int | None, bound: str) -> "Choices":
         """With a further bound, where it is the tighter one."""
         return self if high is None or high >= self.high else self._replace(high=max(high, self.low), bound=bound)
-
-
-class Solved(NamedTuple):
-    """What was asked for. `value` is None where not even the smallest fits; then the estimate is of that."""
-
-    key: str
-    value: int | None
-    limited_by: str  # "memory", or the bound of its Span
 
 
 def asked(settings: MutableMapping[str, Any], solvable: tuple[str, ...]) -> str | None:
@@ -44,12 +36,12 @@ def asked(settings: MutableMapping[str, Any], solvable: tuple[str, ...]) -> str 
     return found[0]
 
 
-def solve(key: str, span: Span, sized: Callable[[int], Answer], *, sure: bool) -> tuple[int, Solved]:
+def solve(key: str, choices: Choices, sized: Callable[[int], Answer], *, sure: bool) -> tuple[int, Solved]:
     """The largest value of a setting that fits (surely: with all of its range), or the smallest that there is."""
-    best = largest(span.low, span.high, span.step, lambda value: _fits(sized(value), key, sure))
+    best = largest(choices.low, choices.high, choices.step, lambda value: _fits(sized(value), key, sure))
     if best is None:
-        return span.low, Solved(key, None, "memory")
-    return best, Solved(key, best, span.bound if best + span.step > span.high else "memory")
+        return choices.low, Solved(key, None, "memory")
+    return best, Solved(key, best, choices.bound if best + choices.step > choices.high else "memory")
 
 
 def _fits(answer: Answer, key: str, sure: bool) -> bool:

@@ -9,10 +9,11 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.largest import Solved, Span, asked, solve
+from memcalc.sizing.largest import Choices, asked, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
@@ -105,21 +106,23 @@ def size_serving(
     if key is None:
         out = sized()
     else:
-        span = _span(key, architecture, settled(run, settings, Serving, also=("precision", *EFFICIENCY)), sized().run, memory)
-        value, solved = solve(key, span, lambda value: sized(**{key: value}), sure=sure)
+        choices = _choices(
+            key, architecture, settled(run, settings, Serving, also=("precision", *EFFICIENCY)), sized().run, memory
+        )
+        value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
         out = sized(solved, **{key: value})
     if shares:
         _ = out.speed  # refuses what is no share
     return out
 
 
-def _span(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Span:
+def _choices(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Choices:
     """What a setting may be, given what was said of the others; `run` has their defaults."""
     if key == "batch":
         scheduled = run.step_sequences(memory) // run.copies if run.engine_row.sequences and run.engine_row.schedules else None
-        return Span(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
+        return Choices(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
     low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
-    return Span(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
+    return Choices(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
 
 
 def serving_run(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.largest import Solved, Span, asked, solve
+from memcalc.sizing.largest import Choices, asked, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
@@ -112,27 +113,27 @@ def size_training(
 
     if key is None:
         return sized()
-    span = _span(key, found.architecture, settled(run, settings, Training, TABLES))
-    value, solved = solve(key, span, lambda value: sized(**{key: value}), sure=sure)
+    choices = _choices(key, found.architecture, settled(run, settings, Training, TABLES))
+    value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
     return sized(solved, **{key: value})
 
 
-def _span(key: str, architecture: Architecture | None, said: Settings) -> Span:
+def _choices(key: str, architecture: Architecture | None, said: Settings) -> Choices:
     """What a setting may be, given what was said of the others."""
     if architecture is None:
         raise SpecError("max needs an architecture: nothing that a parameter count knows depends on it", key)
     reach = architecture.context or MAX_LENGTH
     if key == "micro_batch":
         length = said.get("seq_len", min(Training.model_fields["seq_len"].default, reach))
-        return Span(MAX_BATCH, "bound").at_most(MAX_TOKENS // length, "bound")
+        return Choices(MAX_BATCH, "bound").at_most(MAX_TOKENS // length, "bound")
     if key == "seq_len":
         step = said.get("cp", 1) * (said.get("tp", 1) if said.get("sequence_parallel") else 1)
         return (
-            Span(MAX_LENGTH, "bound", step, step)
+            Choices(MAX_LENGTH, "bound", step, step)
             .at_most(MAX_TOKENS // said.get("micro_batch", 1), "bound")
             .at_most(reach, "positions")
         )
-    return Span(MAX_RANK, "bound").at_most(architecture.hidden, "width")  # a higher rank than the matrices have
+    return Choices(MAX_RANK, "bound").at_most(architecture.hidden, "width")  # a higher rank than the matrices have
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:
