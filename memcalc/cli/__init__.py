@@ -84,7 +84,12 @@ class LazyGroup(click.Group):
             raise click.UsageError(
                 f"no command {args[0]!r:.60}{nearest(args[0], COMMANDS)} (commands: {', '.join(COMMANDS)})", ctx
             )
-        return super().resolve_command(ctx, args)
+        found, command, rest = super().resolve_command(ctx, args)
+        if found is None or command is None:
+            return found, command, rest
+        from memcalc.cli.aliases import translated
+
+        return found, command, translated(found, command, rest)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -13,13 +13,14 @@ from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.largest import Choices, asked, solve
+from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving
 from memcalc.specs.spec import SpecError
+from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -39,6 +40,7 @@ class SizedServing(Answer, ServingEstimate):
     gpu: Accelerator | None
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
+    asked: tuple[Serving | None, Settings]  # what was said, before any default
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
@@ -48,7 +50,7 @@ class SizedServing(Answer, ServingEstimate):
         """How much more fits on the accelerator; None where none was named."""
         if self.gpu is None:
             return None
-        return self.capacity(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
+        return self.capacity(self.gpu.allocatable, self.withheld)
 
     @cached_property
     def speed(self) -> Speed | None:
@@ -60,7 +62,7 @@ class SizedServing(Answer, ServingEstimate):
     def report(self) -> "Report":
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others, self.solved)
+        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.solved)
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -94,13 +96,13 @@ def size_serving(
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
-    key = asked(settings, SOLVABLE)
+    key = asked_for(settings, SOLVABLE)
 
     def sized(*solved: Solved, **value: int) -> SizedServing:
         spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
         out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
-        out.solved = solved
+        out.asked, out.solved = (run, settings | value), solved
         return out
 
     if key is None:
@@ -138,6 +140,7 @@ def serving_run(
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
+        precision = meant("precision", precision, PLAIN)
         if said.setdefault("weights", precision) != precision:
             raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
         if precision not in PLAIN:

@@ -9,10 +9,11 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.largest import Choices, asked, solve
+from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
 TABLES = {"parallelism": Parallelism}
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
+
+
+# What a launcher's word for an optimizer says beside its states (transformers Trainer.get_optimizer_cls_and_kwargs; PyTorch's
+# AdamW takes its foreach loop where neither is asked for).
+IMPLIED: dict[str, Settings] = {
+    "adamwtorch": {"optimizer_impl": "foreach"},
+    "adamwtorchfused": {"optimizer_impl": "fused"},
+    "adamwapexfused": {"optimizer_impl": "fused"},
+}
 
 
 def _above_one(degree: str) -> Callable[[Settings], bool]:
@@ -58,6 +68,7 @@ class SizedTraining(Answer, TrainingEstimate):
     gpu: Accelerator | None = None
     others: int = 0
     solved: tuple[Solved, ...] = ()
+    asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
@@ -103,13 +114,15 @@ def size_training(
     device = taken(settings, Device)
     found = as_model(model, presets)
     accelerator = as_accelerator(gpu, presets, device)
-    key = asked(settings, SOLVABLE)
+    key = asked_for(settings, SOLVABLE)
 
     def sized(*solved: Solved, **value: int) -> SizedTraining:
         spec = training_run(found.architecture, run, **settings | value)
         estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
         own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-        return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved, solved=solved)
+        return SizedTraining(
+            **own, model=found, gpu=accelerator, others=device.reserved, solved=solved, asked=(run, settings | value)
+        )
 
     if key is None:
         return sized()
@@ -140,6 +153,8 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
+    for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
+        said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
         said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
+from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import LARGE, PLAIN, SERVING_ENGINES, ServingEngine, sglang_fraction
 from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
@@ -14,6 +15,7 @@ Tokens = Annotated[int, within(1, MAX_LENGTH)]
 Degree = Annotated[int, within(1, 65536)]
 FORMATS, REQUESTS, PARALLELISM, LIMITS = "Number formats", "Requests", "Parallelism", "The engine's own limits"
 ADAPTERS = "Adapters and draft model"
+PLAIN_FORMATS = ("fp32", "fp16", "bf16")
 
 # Options that only some engines have: name, default, what such an engine does, which engines do.
 _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]], ...] = (
@@ -88,10 +90,21 @@ class Serving(Spec):
         None, "Tokens that a draft model guesses in a step.", ADAPTERS, otherwise="4 with --draft"
     )
 
+    @field_validator("weights", "kv_dtype", mode="before")
+    @classmethod
+    def _plain(cls, word: object) -> object:
+        """FP32, float32 and torch.float32 are fp32, of which more is known than of a word."""
+        from memcalc.dtypes import number_format
+
+        try:
+            name = number_format(word).name if isinstance(word, str) else ""
+        except InputError:
+            return word
+        return name if name in PLAIN_FORMATS else word
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         from memcalc.dtypes import number_format
-        from memcalc.errors import InputError
         from memcalc.specs.quantization import check_weights
 
         for name, check in (("weights", check_weights), ("kv_dtype", number_format)):
@@ -157,7 +170,7 @@ class Serving(Spec):
     @property
     def compute_format(self) -> str:
         """Of activations: the weights' where those are plain, else bf16."""
-        return self.weights if self.weights in ("fp32", "fp16", "bf16") else "bf16"
+        return self.weights if self.weights in PLAIN_FORMATS else "bf16"
 
     def batched_tokens(self, memory: int) -> int:
         """Tokens of one forward pass on a GPU of `memory` bytes (0: a large one)."""
