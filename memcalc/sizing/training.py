@@ -1,7 +1,7 @@
 """Training: which defaults the model decides, which settings need another, and the estimate with its verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.verdict import Fit
+from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.largest import Choices, asked_for, solve
