@@ -12,6 +12,8 @@ from memcalc.cli.options import (
     GroupedOption,
     details_option,
     explain_option,
+    fit_code,
+    fit_options,
     gpu_option,
     output_options,
     preset_option,
@@ -30,7 +32,7 @@ def speed_option(name: str, meaning: str) -> Callable[[F], F]:
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @gpu_option
-@spec_options("Serving")
+@spec_options("Device", "Serving")
 @click.option(
     "--precision", metavar="FORMAT", cls=GroupedOption, group="Model states",
     help="The same as --weights, for 16- and 32-bit serving.",
@@ -42,14 +44,15 @@ def speed_option(name: str, meaning: str) -> Callable[[F], F]:
 @speed_option("--mfu", "Share of the peak FLOP/s that prefill reaches.")
 @speed_option("--mbu", "Share of the memory bandwidth that decode reaches.")
 @speed_option("--link-efficiency", "Share of the link's bandwidth that messages reach.")
-@click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
+@fit_options
 @details_option
 @preset_option
 @explain_option
 @output_options("capacity.max_context")
 @click.pass_context
 def infer_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, details: bool, presets: tuple[str, ...],
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, details: bool,
+    presets: tuple[str, ...],
     explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
@@ -60,9 +63,7 @@ def infer_command(
     """
     from memcalc.sizing.serving import size_serving
 
-    if require_fit and gpu is None:
-        raise click.UsageError("--require-fit: needs a --gpu to fit into")
-    served = size_serving(model, gpu, presets=presets, **settings)
+    served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
+    code = fit_code(served.verdict, require_fit, require_sure_fit)
     show_answer(served, explain, format_, get, output, whole=details)
-    if require_fit and not served.fits:
-        ctx.exit(1)
+    ctx.exit(code)

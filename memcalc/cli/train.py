@@ -7,6 +7,8 @@ import click
 from memcalc.cli.options import (
     GroupedCommand,
     explain_option,
+    fit_code,
+    fit_options,
     gpu_option,
     output_options,
     preset_option,
@@ -18,15 +20,16 @@ from memcalc.cli.options import (
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @gpu_option
-@spec_options("Parallelism", "Training")
-@click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
+@spec_options("Device", "Parallelism", "Training")
+@fit_options
 @click.option("--moments", is_flag=True, help="Show every moment of the step, and all assumptions.")
 @preset_option
 @explain_option
 @output_options("per_gpu.peak")
 @click.pass_context
 def train_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, moments: bool, presets: tuple[str, ...],
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, moments: bool,
+    presets: tuple[str, ...],
     explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
@@ -41,9 +44,7 @@ def train_command(
     """
     from memcalc.sizing.training import size_training
 
-    if require_fit and gpu is None:
-        raise click.UsageError("--require-fit: needs a --gpu to fit into")
-    step = size_training(model, gpu, presets=presets, **settings)
+    step = size_training(model, gpu, sure=require_sure_fit, presets=presets, **settings)
+    code = fit_code(step.verdict, require_fit, require_sure_fit)
     show_answer(step, explain, format_, get, output, whole=moments)
-    if require_fit and not step.fits:
-        ctx.exit(1)
+    ctx.exit(code)

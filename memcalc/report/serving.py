@@ -1,16 +1,27 @@
 """The report of `memcalc infer`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from memcalc.estimates.lines import Figure, Line, cited, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
+from memcalc.formulas.bisection import Solved
+from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
 from memcalc.report.report import LEAST, SCHEMA, Column, Quantity, Report, Table, more
 from memcalc.report.roofline import decode_table, speed_document, speed_table
-from memcalc.report.training import CERTAINTY, MARKS, verdict_of
+from memcalc.report.training import (
+    CERTAINTY,
+    MARKS,
+    gpu_document,
+    limit_sentences,
+    needed_document,
+    solved_document,
+    solved_sentence,
+    verdict_of,
+)
 from memcalc.report.words import parts
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
@@ -24,9 +35,13 @@ LIMITS = {
 }
 
 
-def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None) -> Report:
-    capacity = found.capacity(gpu.allocatable) if gpu else None
-    tables = [_memory(run, found, gpu), _cache(run, found, capacity, run.utilization(gpu.allocatable) if gpu else 1.0)]
+def report(
+    model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
+    fit: Fit | None = None, withheld: int = 0, solved: Sequence[Solved] = (),
+) -> Report:  # fmt: skip
+    capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
+    share = run.utilization(gpu.allocatable) if gpu else 1.0
+    tables = [_memory(run, found, gpu, withheld), _cache(run, found, capacity, share)]
     assumptions = found.assumptions
     details: tuple[Table, ...] = ()
     if speed and speed.roofline:
@@ -35,9 +50,10 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
         assumptions += (*speed.roofline.reasons, *speed.roofline.assumptions)
     elif speed:
         assumptions += (f"no speed: {speed.reason}",)
-    assumptions = tuple(dict.fromkeys(assumptions))
-    verdict, tone = verdict_of(found.device, found.device + found.headroom_in(gpu.allocatable) if gpu else None)
-    document = _document(model, run, found, gpu, capacity, speed)
+    assumptions = tuple(dict.fromkeys((*assumptions, *limit_sentences(gpu))))
+    verdict, tone = verdict_of(found.needed, fit)
+    verdict += solved_sentence(solved)
+    document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
     return Report(
         document,
         tuple(tables),
@@ -60,9 +76,9 @@ def _settings(run: Serving) -> str:
     return ", ".join((run.engine or "no engine", *degrees, f"weights {run.weights}", f"cache {run.kv_dtype}", requests))
 
 
-def _memory(run: Serving, found: ServingEstimate, gpu: Accelerator | None) -> Table:
+def _memory(run: Serving, found: ServingEstimate, gpu: Accelerator | None, withheld: int) -> Table:
     """The parts of what these requests need, and what the engine takes where it takes a pool."""
-    scale = (gpu.usable if gpu else 0) or found.device
+    scale = gpu.limit if gpu else found.device
     rows: list[tuple[Any, ...]] = []
     levels: list[int] = []
 
@@ -80,7 +96,7 @@ def _memory(run: Serving, found: ServingEstimate, gpu: Accelerator | None) -> Ta
             row(part.title, part.bytes, 2)
     totals = {len(rows)}
     row("needed by these requests", found.device, 0)
-    taken = found.device - found.cache + found.reserved(gpu.allocatable) if gpu else found.device
+    taken = found.device - found.cache + found.reserved(gpu.allocatable, withheld) if gpu else found.device
     if taken > found.device:
         row(f"on the device, with the whole pool of {run.engine}", taken, 0)
         totals.add(len(rows) - 1)
@@ -143,8 +159,10 @@ def _document(
     gpu: Accelerator | None,
     capacity: Capacity | None,
     speed: Speed | None,
+    fit: Fit | None,
+    withheld: int,
 ) -> dict[str, Any]:
-    reserved = found.reserved(gpu.allocatable) if gpu else found.cache
+    reserved = found.reserved(gpu.allocatable, withheld) if gpu else found.cache
     out: dict[str, Any] = {
         "schema": SCHEMA,
         "command": "infer",
@@ -161,15 +179,14 @@ def _document(
             "overhead": found.overhead,
             "peak": found.peak,
             "device": found.device - found.cache + reserved,
+            **needed_document(found.needed),
         },
     }
     if found.host:
         out["host"] = {"weights": found.host, "per_node": found.host}
-    if gpu and capacity:
+    if gpu and capacity and fit:
         out["run"]["gpu_memory_utilization"] = run.utilization(gpu.allocatable)
-        headroom = found.headroom_in(gpu.allocatable)
-        out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "allocatable": gpu.allocatable,
-                      "fits": headroom >= 0, "headroom": headroom}  # fmt: skip
+        out["gpu"] = gpu_document(gpu, fit)
         out["capacity"] = {
             "kv_cache_memory": capacity.memory,
             "kv_tokens": capacity.kv_tokens,
@@ -185,7 +202,11 @@ def _document(
         out["speed"] = speed_document(speed.roofline, speed.reason) | {"lines": [entry.document() for entry in figures]}
     out["lines"] = [entry.document() for entry in found.lines]
     out["certainty"] = weakest(found.lines)
-    out["assumptions"] = [*found.assumptions, *(speed.roofline.assumptions if speed and speed.roofline else ())]
+    out["assumptions"] = [
+        *found.assumptions,
+        *limit_sentences(gpu),
+        *(speed.roofline.assumptions if speed and speed.roofline else ()),
+    ]
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())
     out["sources"] = cited((*found.lines, *figures))
     return out

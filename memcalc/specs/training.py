@@ -45,7 +45,8 @@ STEPS = {
 }
 OPTIMIZER_IMPLS = tuple(STEPS)
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
-MAX_TOKENS = 2**40
+MAX_BATCH, MAX_LENGTH, MAX_RANK = 2**24, 2**31, 65536
+MAX_TOKENS = 2**40  # of a micro-batch
 
 
 class Training(Spec):
@@ -63,7 +64,9 @@ class Training(Spec):
         "full", "Which weights are trained, and beside what.", STATES, metavar="WORD",
         choices={row.name: row.note for row in METHODS.values()},
     )  # fmt: skip
-    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of the adapters of lora, qlora and dora.", STATES)
+    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(
+        16, "Rank of the adapters of lora, qlora and dora.", STATES, kind="largest"
+    )
     lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
         ("all-linear",), "Which matrices they adapt: all-linear, or some of q,k,v,output,gate,up,down.", STATES, metavar="WORDS"
     )
@@ -78,14 +81,14 @@ class Training(Spec):
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
     )
     offload_to: Annotated[str, OneOf(tuple(HOSTS))] = setting("cpu", "Where it goes.", STATES, choices=HOSTS)
-    micro_batch: Annotated[int, within(1, 2**24)] = setting(
-        1, "Sequences per GPU at a time (per-device batch size).", ACTIVATIONS
+    micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(
+        1, "Sequences per GPU at a time (per-device batch size).", ACTIVATIONS, kind="largest"
     )
     grad_accum: Annotated[int, within(1, 2**24)] = setting(
         1, "Micro-batches per optimizer step (gradient accumulation).", ACTIVATIONS
     )
-    seq_len: Annotated[int, within(1, 2**31)] = setting(
-        4096, "Tokens per sequence.", ACTIVATIONS, otherwise="4096, or the model's context"
+    seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
+        4096, "Tokens per sequence.", ACTIVATIONS, kind="largest", otherwise="4096, or the model's context"
     )
     recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
         "none", "Activation recomputation (gradient checkpointing).", ACTIVATIONS, choices=RECOMPUTATION
