@@ -41,5 +41,5 @@ def _table(title: str, outcomes: Sequence[Outcome]) -> Table:
     return Table(title, columns, rows, frozenset(index for index, row in enumerate(rows) if row[5] != "ok"))
 
 
-def _quantity(value: float, unit: str) -> Quantity:
+def _quantity(value: float | str, unit: str) -> Quantity:
     return Quantity(value, unit, shown(value, unit))

@@ -15,7 +15,7 @@ LEAST = 0.001  # share of a total below which a row that is part of it is left o
 class Quantity(NamedTuple):
     """A cell with a unit of its own: the raw value, its unit, and how people read it."""
 
-    value: float | None
+    value: float | str | None
     unit: str
     text: str
 
