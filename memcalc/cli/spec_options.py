@@ -322,7 +322,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "context",
             "count",
             "",
-            "Tokens a sequence may reach, prompt and answer.  [default: 4096, or the model's context]",
+            "Tokens a sequence may reach, prompt and answer.  [default: the engine's, or 4096 within the model's]",
             "Requests",
         ),
         OptionRow(

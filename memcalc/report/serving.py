@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memcalc.estimates.lines import Figure, cited, weakest
+from memcalc.estimates.lines import Figure, cited, documents, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
 from memcalc.readers.models import Model
@@ -138,7 +138,7 @@ def _document(
     if speed:
         figures = speed.roofline.figures if speed.roofline else ()
         out["speed"] = speed_document(speed.roofline, speed.reason) | {"lines": [entry.document() for entry in figures]}
-    out["lines"] = [entry.document() for entry in found.lines]
+    out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [*found.assumptions, *(speed.roofline.assumptions if speed and speed.roofline else ())]
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())

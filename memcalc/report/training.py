@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
+from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.estimates.training.fit import Suggestion
 from memcalc.readers.models import Model
@@ -49,7 +49,7 @@ def document(
         "moment": found.highest.name,
         "bytes": found.peak,
         "certainty": weakest(found.at_peak.lines),
-        "lines": [entry.document() for entry in found.at_peak.lines],
+        "lines": documents(found.at_peak.lines),
         "sources": cited(found.at_peak.lines),
     }
     if found.stages:
@@ -61,7 +61,7 @@ def document(
         out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "fits": headroom >= 0,
                       "headroom": headroom}  # fmt: skip
         out["suggestions"] = [suggestion._asdict() for suggestion in suggestions]
-    out["lines"] = [entry.document() for entry in found.lines]
+    out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = list(found.assumptions)
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())

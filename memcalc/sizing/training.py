@@ -11,10 +11,12 @@ from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.optimizers import squashed
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
+from memcalc.sizing.doubts import NO_DOUBTS, Doubts, of_training, unsaid
 from memcalc.sizing.settings import Need, Settings, check_needs, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class SizedTraining(Answer, TrainingEstimate):
 
     model: Model
     gpu: Accelerator | None = None
+    doubts: Doubts = NO_DOUBTS
 
     @property
     def headroom(self) -> int | None:
@@ -76,9 +79,10 @@ class SizedTraining(Answer, TrainingEstimate):
         return suggestions(self.run, self.gpu.usable, lambda run: _estimate(self.model, run, self.generation))
 
     def report(self) -> "Report":
+        from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        return report(self.model, self.run, self, self.gpu, self.suggestions)
+        return warned(report(self.model, self.run, self, self.gpu, self.suggestions), *self.doubts)
 
     def __repr__(self) -> str:
         return self._line("training", self.run.parallelism.gpus, self.device)
@@ -103,19 +107,34 @@ def size_training(
     device = as_accelerator(gpu, presets)
     estimated = _estimate(found, spec, device.architecture if device else "")
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    return SizedTraining(**own, model=found, gpu=device)
+    doubts = of_training(found.architecture, spec, length_given=not unsaid("seq_len", run, settings))
+    return SizedTraining(**own, model=found, gpu=device, doubts=doubts)
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
+    if architecture is None:
+        _check_count(said)
     for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
         said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
         said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
     return Training(parallelism=parallelism, **said)
+
+
+OF_LAYERS = (
+    "micro_batch", "seq_len", "recompute", "attention", "kernels", "loss", "cp", "sequence_parallel", "expert_imbalance",
+    "capacity_factor",
+)  # fmt: skip
+
+
+def _check_count(said: Settings) -> None:
+    """Refuse what changes nothing of a bare parameter count, whose activations follow from its parameters alone."""
+    if names := [name for name in OF_LAYERS if name in said]:
+        raise SpecError("a parameter count has no layers for that; give a preset or a config.json as MODEL", *names)
 
 
 def _estimate(model: Model, run: Training, generation: str) -> TrainingEstimate:

@@ -45,7 +45,7 @@ class Serving(Spec):
         "bf16", "Number format of the cache.", FORMATS, metavar="FORMAT", otherwise="as the checkpoint says, or bf16"
     )
     context: Tokens = setting(
-        4096, "Tokens a sequence may reach, prompt and answer.", REQUESTS, otherwise="4096, or the model's context"
+        4096, "Tokens a sequence may reach, prompt and answer.", REQUESTS, otherwise="the engine's, or 4096 within the model's"
     )
     max_new_tokens: Tokens | None = setting(
         None, "Of the context, the tokens of the answer.", REQUESTS, otherwise="none set apart"

@@ -11,6 +11,7 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, nearest
 from memcalc.readers.hf.config import QUANTIZATION_KEYS, Config
+from memcalc.readers.hf.doubts import check_size, check_values
 from memcalc.readers.hf.families import MODULES, family
 
 LLAMA_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -18,7 +19,11 @@ LLAMA_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "interm
 
 def read_config(values: Mapping[str, Any], place: str = "config.json") -> Architecture:
     """The architecture that a config.json describes; an InputError names the key when it cannot be read."""
+    doubts = check_values(values, place)
     architecture = _read(values, place)
+    check_size(architecture.parameters, place)
+    if doubts:
+        architecture = replace(architecture, warnings=(*architecture.warnings, *doubts))
     nested = values.get("text_config")
     if not any(key in v for v in (values, nested) if isinstance(v, Mapping) for key in QUANTIZATION_KEYS):
         return architecture
