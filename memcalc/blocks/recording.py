@@ -12,6 +12,7 @@ from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.task_head import TaskHead
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
@@ -188,7 +189,7 @@ class RecordedExit(NamedTuple):
 
 @cached(1024)
 def record_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> RecordedExit:
-    """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
+    """The blocks after the last layer. `loss_held` is zero for a model that ends in hidden states."""
     tape, output, held = _exit_onto_tape(blocks, profile, hidden)
     peaks = backward(tape, output, gradients=keep_gradients)
     return RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
@@ -211,7 +212,7 @@ def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape,
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path
-        if isinstance(block, Head):
+        if isinstance(block, (Head, TaskHead)):
             held = block.loss(tape, profile, x)
             if x not in tape.saved():  # the model's output object still holds them
                 held = held + x.bytes
