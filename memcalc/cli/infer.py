@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import SHARE, GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import SHARE, GroupedCommand, explain_option, output_options, preset_option, show_answer, spec_options
 
 
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
@@ -18,11 +18,12 @@ from memcalc.cli.options import SHARE, GroupedCommand, output_options, preset_op
 @click.option("--link-efficiency", type=SHARE, help="Share of the link's bandwidth.  [default: a published one]")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option
+@explain_option
 @output_options
 @click.pass_context
 def infer_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
 
@@ -35,6 +36,6 @@ def infer_command(
     if require_fit and gpu is None:
         raise click.UsageError("--require-fit: needs a --gpu to fit into")
     served = size_serving(model, gpu, presets=presets, **settings)
-    show(served.report(), format_, get, output)
+    show_answer(served, explain, format_, get, output)
     if require_fit and not served.fits:
         ctx.exit(1)

@@ -193,6 +193,16 @@ def output_options(function: F) -> F:
     return function
 
 
+def explain_option(function: F) -> F:
+    """--explain PATH, repeatable."""
+    return click.option(
+        "--explain",
+        multiple=True,
+        metavar="PATH",
+        help="How a number came about: peak, verdict or a key of the JSON (repeatable).",
+    )(function)
+
+
 def preset_option(function: F) -> F:
     """--presets DIR, repeatable."""
     return click.option(
@@ -201,6 +211,20 @@ def preset_option(function: F) -> F:
         metavar="DIR",
         help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS).",
     )(function)
+
+
+def show_answer(answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
+    """Render an answer's report, or the trees behind some of its numbers."""
+    show(_explained(answer, explain), format_, get, output)
+
+
+def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
+    """The report, with the trees that were asked for."""
+    if not explain:
+        return answer.report()
+    from memcalc.sizing.explaining.explain import explained
+
+    return explained(answer, explain)
 
 
 def show(report: Any, format_: str, get: str | None, output: str | None) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import GroupedCommand, explain_option, output_options, preset_option, show_answer, spec_options
 
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
@@ -13,11 +13,12 @@ from memcalc.cli.options import GroupedCommand, output_options, preset_option, s
 @spec_options("Parallelism", "Training")
 @click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
 @preset_option
+@explain_option
 @output_options
 @click.pass_context
 def train_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
 
@@ -33,6 +34,6 @@ def train_command(
     if require_fit and gpu is None:
         raise click.UsageError("--require-fit: needs a --gpu to fit into")
     step = size_training(model, gpu, presets=presets, **settings)
-    show(step.report(), format_, get, output)
+    show_answer(step, explain, format_, get, output)
     if require_fit and not step.fits:
         ctx.exit(1)

@@ -19,9 +19,6 @@ class Doubts(NamedTuple):
     assumptions: tuple[str, ...] = ()
 
 
-NO_DOUBTS = Doubts()
-
-
 class Doubt(NamedTuple):
     """A sentence, and when it is true of a run."""
 

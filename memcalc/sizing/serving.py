@@ -41,7 +41,7 @@ class SizedServing(Answer, ServingEstimate):
     gpu: Accelerator | None
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
-    length_given: bool = True  # whether somebody said the context
+    asked: tuple[Serving | None, Settings]  # what was said, before any default
 
     @property
     def headroom(self) -> int | None:
@@ -65,7 +65,9 @@ class SizedServing(Answer, ServingEstimate):
         """What goes with the answer in words."""
         architecture = _served(self.model, "MODEL")
         reach = self.capacity(self.gpu.allocatable).max_context if self.gpu else None
-        found = of_serving(architecture, self.run, length_given=self.length_given, gpu=self.gpu is not None, reach=reach)
+        found = of_serving(
+            architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None, reach=reach
+        )
         return found._replace(warnings=(*architecture.warnings, *found.warnings))
 
     def __repr__(self) -> str:
@@ -99,8 +101,7 @@ def size_serving(
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (device.architecture, device.allocatable) if device else ("", 0)
     out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-    out.model, out.gpu, out.files, out.efficiency = found, device, files, shares
-    out.length_given = not unsaid("context", run, settings)
+    out.model, out.gpu, out.files, out.efficiency, out.asked = found, device, files, shares, (run, settings)
     if shares:
         _ = out.speed  # refuses what is no share
     return out

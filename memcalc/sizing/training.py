@@ -11,7 +11,7 @@ from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.optimizers import squashed
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.doubts import NO_DOUBTS, Doubts, of_training, unsaid
+from memcalc.sizing.doubts import Doubts, of_training, unsaid
 from memcalc.sizing.settings import Need, Settings, check_needs, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator
@@ -63,7 +63,12 @@ class SizedTraining(Answer, TrainingEstimate):
 
     model: Model
     gpu: Accelerator | None = None
-    doubts: Doubts = NO_DOUBTS
+    asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
+
+    @property
+    def doubts(self) -> Doubts:
+        """What goes with the answer in words."""
+        return of_training(self.model.architecture, self.run, length_given=not unsaid("seq_len", *self.asked))
 
     @property
     def headroom(self) -> int | None:
@@ -107,8 +112,7 @@ def size_training(
     device = as_accelerator(gpu, presets)
     estimated = _estimate(found, spec, device.architecture if device else "")
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    doubts = of_training(found.architecture, spec, length_given=not unsaid("seq_len", run, settings))
-    return SizedTraining(**own, model=found, gpu=device, doubts=doubts)
+    return SizedTraining(**own, model=found, gpu=device, asked=(run, settings))
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:

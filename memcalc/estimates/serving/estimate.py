@@ -58,6 +58,7 @@ class ServingEstimate(NamedTuple):
     demand: Demand
     beside: int  # the part of the overhead that an engine's share of the GPU does not count
     assumptions: tuple[str, ...]
+    stage: Stage  # the heaviest pipeline stage
 
     def __repr__(self) -> str:
         return f"<serving: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
@@ -204,6 +205,7 @@ def _on_stage(
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
         assumptions=_assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
+        stage=stage,
     )  # fmt: skip
 
 

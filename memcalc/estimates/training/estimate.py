@@ -83,6 +83,11 @@ class TrainingEstimate:
         """The same with their lines."""
         return tuple(Alive(self.moments[which], self._alive(which)) for which in self._highest_of_each)
 
+    def itemised(self, shown: int) -> Alive:
+        """One of the moments that are shown, down to tensors."""
+        which = self._highest_of_each[shown]
+        return Alive(self.moments[which], self._alive(which, parts=True))
+
     @cached_property
     def _highest_of_each(self) -> tuple[int, ...]:
         highest: dict[str, int] = {}
