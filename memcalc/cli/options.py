@@ -129,7 +129,7 @@ class Grid(click.ParamType[float]):
 
 DAYS, GRID = Days(), Grid()
 
-# kinds of spec_options.OptionRow
+# how a value is read, in rows of spec_options
 TYPES: dict[str, click.ParamType[Any] | None] = {
     "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "flops": FLOPS, "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
@@ -164,16 +164,15 @@ def spec_options(*specs: str) -> Callable[[F], F]:
 
     order: dict[str, int] = {}
     rows = [row for spec in specs for row in ROWS[spec]]
-    for row in rows:
-        order.setdefault(row.group, len(order))
-    rows.sort(key=lambda row: order[row.group])
+    for *_, group in rows:
+        order.setdefault(group, len(order))
+    rows.sort(key=lambda row: order[row[-1]])
 
     def decorate(function: F) -> F:
-        for row in reversed(rows):
-            flag, repeated = row.kind == "flag", row.kind == "repeated"
+        for name, kind, metavar, meaning, group in reversed(rows):
             function = click.option(
-                f"--{row.name.replace('_', '-')}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
-                metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
+                f"--{name.replace('_', '-')}", cls=GroupedOption, group=group, help=meaning, type=TYPES[kind],
+                metavar=metavar or None, is_flag=kind == "flag", default=None, multiple=kind == "repeated",
             )(function)  # fmt: skip
         return function
 

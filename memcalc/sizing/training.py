@@ -1,7 +1,7 @@
 """Training: which defaults the model decides, which settings need another, and the estimate with its verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.optimizers import squashed
+from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
 from memcalc.sizing.doubts import Doubts, of_training, unsaid

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import field_validator, model_validator
 
 from memcalc.errors import InputError
-from memcalc.formulas.serving_engines import LARGE, PLAIN, SERVING_ENGINES, ServingEngine, sglang_fraction
+from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine, defaults, sglang_fraction
 from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
 Tokens = Annotated[int, within(1, 2**31)]
@@ -172,18 +172,21 @@ class Serving(Spec):
         row = self.engine_row
         if row.whole_prompt:
             return self.batch * self.copies * self.prompt
-        return self.max_batched_tokens or (row.batched_tokens_small if 0 < memory < LARGE else row.batched_tokens)
+        return self.max_batched_tokens or defaults(row, memory).batched_tokens
 
     def step_sequences(self, memory: int) -> int:
         """Sequences whose logits one step holds."""
-        row = self.engine_row
-        if self.max_sequences or row.sequences is None:
-            return self.max_sequences or self.batch * self.copies
-        return (row.sequences_small or row.sequences) if 0 < memory < LARGE else row.sequences
+        return self.max_sequences or self._default_sequences(memory) or self.batch * self.copies
 
     def utilization(self, memory: int) -> float:
         """The share of a GPU of `memory` bytes that the engine may take."""
         if self.gpu_memory_utilization is not None:
             return self.gpu_memory_utilization
         row = self.engine_row
-        return sglang_fraction(memory, self.batched_tokens(memory), self.ranks) if row.utilization is None else row.utilization
+        if row.utilization is not None:
+            return row.utilization
+        return sglang_fraction(memory, self.batched_tokens(memory), self._default_sequences(memory) or 0, self.ranks)
+
+    def _default_sequences(self, memory: int) -> int | None:
+        found = defaults(self.engine_row, memory)
+        return found.sequences_split if found.sequences_split and self.tp >= 4 else found.sequences

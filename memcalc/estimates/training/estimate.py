@@ -1,6 +1,5 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
+from memcalc.frozen import dataclass
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
