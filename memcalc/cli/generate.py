@@ -12,13 +12,14 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from annotated_types import Ge, Le
 
 from memcalc.specs.budget import Budget
+from memcalc.specs.hardware import Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.scaling import ScalingQuestion
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import OneOf, Spec
 from memcalc.specs.training import Training
 
-SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion)
+SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion, Device)
 TARGET = Path(__file__).with_name("spec_options.py")
 SHORT = 64  # characters of choices that stand in place of the value; more are listed in the help
 FEW = 8  # numbers that are listed like names

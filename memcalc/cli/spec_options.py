@@ -125,7 +125,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
         ),
         (
             "micro_batch",
-            "count",
+            "largest",
             "",
             "Sequences per GPU and step.  [default: 1]",
             "Batch and precision",
@@ -139,7 +139,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
         ),
         (
             "seq_len",
-            "count",
+            "largest",
             "",
             "Tokens per sequence.  [default: 4096, or the model's context]",
             "Batch and precision",
@@ -243,7 +243,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
         ),
         (
             "lora_rank",
-            "count",
+            "largest",
             "",
             "Rank of the adapters.  [default: 16]",
             "What is trained",
@@ -308,7 +308,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
         ),
         (
             "context",
-            "count",
+            "largest",
             "",
             "Tokens a sequence may reach, prompt and answer.  [default: the engine's, or 4096 within the model's]",
             "Requests",
@@ -322,7 +322,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
         ),
         (
             "batch",
-            "count",
+            "largest",
             "",
             "Requests at once.  [default: 1]",
             "Requests",
@@ -666,6 +666,36 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
             "",
             "Unique tokens there are: what repeating them is worth.",
             "",
+        ),
+    ),
+    "Device": (
+        (
+            "gpu_memory",
+            "bytes",
+            "",
+            "Memory of a GPU that is not in the catalogue: 24GiB.  [default: the catalogue's]",
+            "GPU",
+        ),
+        (
+            "gpu_bandwidth",
+            "bandwidth",
+            "",
+            "Of that memory: 936GB/s.  [default: the catalogue's]",
+            "GPU",
+        ),
+        (
+            "gpu_flops",
+            "speed",
+            "",
+            "Dense 16-bit peak: 71TFLOP/s.  [default: the catalogue's]",
+            "GPU",
+        ),
+        (
+            "reserved",
+            "bytes",
+            "",
+            "Memory of the GPU that other processes hold.  [default: none]",
+            "GPU",
         ),
     ),
 }
