@@ -96,6 +96,30 @@ def parse_memory(text: str) -> int:
 LEAST_BARE = 2**20  # bytes; no memory or limit that people mean is less
 
 
+def parse_bandwidth(text: str) -> int:
+    """Bytes a second [B/s]: an amount of memory, with or without /s.
+
+    >>> parse_bandwidth("936GB/s"), parse_bandwidth("3.35TB/s"), parse_bandwidth("2e12")
+    (936000000000, 3350000000000, 2000000000000)
+    """
+    return parse_bytes(re.sub(r"\s*(?:/s|ps)\s*$", "", text, flags=re.IGNORECASE))
+
+
+def parse_speed(text: str) -> int:
+    """FLOP a second [FLOP/s]: plain, or FLOP/s, FLOPS or nothing after an SI prefix.
+
+    >>> parse_speed("989TFLOP/s") == parse_speed("989 TFLOPS") == parse_speed("989T") == parse_speed("9.89e14")
+    True
+    """
+    expected = "a speed; write 989TFLOP/s or 9.89e14"
+    digits, power, unit = _split(text, expected)
+    match = re.fullmatch(r"(kilo|mega|giga|tera|peta|exa|[kmgtpe])?(?:flops?(?:/s)?)?", unit)
+    if not match:
+        raise InputError(f"{_shown(text)} is not {expected}")
+    numerator, denominator = _exactly(digits * 10 ** _SI[match[1] or ""], power, text)
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
 def parse_count(text: str) -> int:
     """A whole number of parameters or tokens: plain, with k, M, B (or G), T (powers of 1000), or with Ki, Mi, Gi.
 

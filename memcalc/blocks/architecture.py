@@ -5,13 +5,14 @@ as one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
+from memcalc.frozen import dataclass
 
 Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the order they run
 

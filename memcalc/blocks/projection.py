@@ -1,13 +1,12 @@
 """A linear layer on its own: projectors between modalities, the dense layers of masked-language heads."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,8 @@ class Projection(Block, without=("constants", "cache", "state", "traits")):
     `merge`: that many neighbouring tokens are concatenated into one input first (patch mergers), so the tokens after it
     are as many times fewer.
     """
+
+    outside_layers = True
 
     inputs: int
     outputs: int

@@ -1,12 +1,11 @@
 """What stands on a model that predicts no next token: a pooler, the scores of a classifier, reward or span model."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
     Decoders score every token and then take one of each sequence (transformers modeling_layers.py,
     GenericForSequenceClassification); after a pooler there is one vector a sequence.
     """
+
+    scores = True
 
     size: int
     labels: int

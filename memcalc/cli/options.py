@@ -30,7 +30,20 @@ class Amount(click.ParamType[int]):
 
 
 COUNT = Amount("number", "parse_count")  # 4096, 32k, 7B
+
+
+class Largest(Amount):
+    """A count, or "max": the largest that fits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return MAX if isinstance(value, str) and value.strip().lower() == MAX else super().convert(value, param, ctx)
+
+
+MAX = "max"
+LARGEST = Largest("number|max", "parse_count")
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
+BANDWIDTH = Amount("bytes/s", "parse_bandwidth")  # 936GB/s
+SPEED = Amount("flops/s", "parse_speed")  # 989 TFLOP/s
 BYTES = Amount("bytes", "parse_memory")  # 40GiB, 512MB
 
 
@@ -129,9 +142,10 @@ class Grid(click.ParamType[float]):
 
 DAYS, GRID = Days(), Grid()
 
-# kinds of spec_options.OptionRow
+# how a value is read, in rows of spec_options
 TYPES: dict[str, click.ParamType[Any] | None] = {
-    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "flops": FLOPS, "days": DAYS, "grid": GRID,
+    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED,
+    "flops": FLOPS, "largest": LARGEST, "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
 }  # fmt: skip
 
@@ -164,16 +178,15 @@ def spec_options(*specs: str) -> Callable[[F], F]:
 
     order: dict[str, int] = {}
     rows = [row for spec in specs for row in ROWS[spec]]
-    for row in rows:
-        order.setdefault(row.group, len(order))
-    rows.sort(key=lambda row: order[row.group])
+    for *_, group in rows:
+        order.setdefault(group, len(order))
+    rows.sort(key=lambda row: order[row[-1]])
 
     def decorate(function: F) -> F:
-        for row in reversed(rows):
-            flag, repeated = row.kind == "flag", row.kind == "repeated"
+        for name, kind, metavar, meaning, group in reversed(rows):
             function = click.option(
-                f"--{row.name.replace('_', '-')}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
-                metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
+                f"--{name.replace('_', '-')}", cls=GroupedOption, group=group, help=meaning, type=TYPES[kind],
+                metavar=metavar or None, is_flag=kind == "flag", default=None, multiple=kind == "repeated",
             )(function)  # fmt: skip
         return function
 
@@ -191,6 +204,24 @@ def output_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def fit_options(function: F) -> F:
+    """--require-fit and --require-sure-fit."""
+    for option in (
+        click.option("--require-sure-fit", is_flag=True, help="Exit with 1 unless it surely fits, with all of its range."),
+        click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit."),
+    ):
+        function = option(function)
+    return function
+
+
+def fit_code(verdict: str | None, require_fit: bool, require_sure_fit: bool) -> int:
+    """The exit code of a verdict. Refuses the question where there is nothing to fit into."""
+    for name, asked in (("--require-fit", require_fit), ("--require-sure-fit", require_sure_fit)):
+        if asked and verdict is None:
+            raise click.UsageError(f"{name}: needs a --gpu to fit into")
+    return int((require_fit and verdict == "no") or (require_sure_fit and verdict != "fits"))
 
 
 def explain_option(function: F) -> F:

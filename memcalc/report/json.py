@@ -7,6 +7,8 @@ from typing import Any
 from memcalc.errors import InputError, nearest, printable
 from memcalc.report.report import Report
 
+OF_A_GPU = ("gpu", "capacity", "speed", "suggestions")  # what an estimate says only where a GPU is named
+
 
 def render(report: Report) -> str:
     """ASCII, so that the bytes are the same whatever the encoding of stdout."""
@@ -21,6 +23,8 @@ def field(document: dict[str, Any], path: str) -> str:
         known = (
             list(value) if isinstance(value, dict) else [str(i) for i in range(len(value))] if isinstance(value, list) else []
         )
+        if key in OF_A_GPU and not walked and key not in known and "per_gpu" in known:
+            raise InputError(f"{path:.80} needs a --gpu", place="--get")
         if key not in known:
             shown = f"; {walked or 'the document'} has {', '.join(known[:12])}" if known else ""
             raise InputError(f"no field {path!r:.80}{nearest(key, known)}{shown}", place="--get")

@@ -1,12 +1,13 @@
 """A compute budget: of a model, of a parameter count, or like a published run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError
 from memcalc.estimates.compute.budget import BudgetEstimate, estimate
 from memcalc.estimates.compute.runs import Recomputed
+from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Reported
 from memcalc.sizing.settings import Settings, settled

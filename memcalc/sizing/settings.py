@@ -1,7 +1,7 @@
 """What was said, however it was said, as one flat mapping; and what a setting needs beside it."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, NamedTuple, TypeVar
 
 from memcalc.caches import cached
 from memcalc.errors import nearest
@@ -64,6 +64,15 @@ def _meant(name: str, value: Any, names: Mapping[str, tuple[str, ...]]) -> Any:
     if isinstance(value, tuple):
         return tuple(_meant(name, entry, names) for entry in value)
     return meant(name, value, names[name]) if name in names else value
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def taken(settings: MutableMapping[str, Any], spec: type[S]) -> S:
+    """The spec whose fields stand among other settings, which are left without them."""
+    values = {name: settings.pop(name) for name in spec.model_fields if name in settings}
+    return spec(**{name: value for name, value in values.items() if value is not None})
 
 
 def check_needs(said: Settings, needs: Iterable[Need]) -> None:

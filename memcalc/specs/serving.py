@@ -10,7 +10,8 @@ from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine, defaults, sglang_fraction
 from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
-Tokens = Annotated[int, within(1, 2**31)]
+MAX_LENGTH, MAX_BATCH = 2**31, 2**24
+Tokens = Annotated[int, within(1, MAX_LENGTH)]
 Degree = Annotated[int, within(1, 65536)]
 FORMATS, REQUESTS, PARALLELISM, LIMITS = "Number formats", "Requests", "Parallelism", "The engine's own limits"
 ADAPTERS = "Adapters and draft model"
@@ -45,12 +46,16 @@ class Serving(Spec):
         "bf16", "Number format of the cache.", FORMATS, metavar="FORMAT", otherwise="as the checkpoint says, or bf16"
     )
     context: Tokens = setting(
-        4096, "Tokens a sequence may reach, prompt and answer.", REQUESTS, otherwise="4096, or the model's context"
+        4096,
+        "Tokens a sequence may reach, prompt and answer.",
+        REQUESTS,
+        kind="largest",
+        otherwise="4096, or the model's context",
     )
     max_new_tokens: Tokens | None = setting(
         None, "Of the context, the tokens of the answer.", REQUESTS, otherwise="none set apart"
     )
-    batch: Annotated[int, within(1, 2**24)] = setting(1, "Requests at once.", REQUESTS)
+    batch: Annotated[int, within(1, MAX_BATCH)] = setting(1, "Requests at once.", REQUESTS, kind="largest")
     samples: Annotated[int, within(1, 65536)] = setting(1, "Answers to each prompt.", REQUESTS)
     beams: Annotated[int, within(1, 65536)] = setting(1, "Beam search: candidates of each answer.", REQUESTS)
     shared_prefix: Annotated[int, within(0, 2**31)] = setting(0, "Tokens with which all prompts begin, cached once.", REQUESTS)
@@ -61,7 +66,7 @@ class Serving(Spec):
     gpu_memory_utilization: Annotated[float, within(0.01, 1.0)] | None = setting(
         None, "Share of the GPU that the engine may take.", LIMITS, kind="share", otherwise="the engine's"
     )
-    kv_cache_memory: Annotated[int, within(1, 10**15)] | None = setting(
+    kv_cache_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
         None,
         "Memory of the cache on each GPU, in place of that share: 58.11GiB.",
         LIMITS,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from memcalc.errors import InputError, nearest, one_line
@@ -73,9 +73,9 @@ Flag = Annotated[bool, Strict()]
 
 
 def setting(default: Any, meaning: str, group: str = "", *, kind: str = "", metavar: str = "", otherwise: str = "") -> Any:
-    """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, flops, days,
-    rate); `metavar` what stands for its value in help; `otherwise`: what happens where nothing is said, if the default does
-    not say it."""
+    """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, bandwidth,
+    speed, flops, days, rate; largest: a count or max); `metavar`: what stands for its value in help; `otherwise`: what happens
+    where nothing is said, if the default does not say it."""
     said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise}
     return Field(default, description=meaning, json_schema_extra={key: value for key, value in said.items() if value})
 
@@ -83,7 +83,8 @@ def setting(default: Any, meaning: str, group: str = "", *, kind: str = "", meta
 class Spec(BaseModel):
     """Frozen, and strict about keys. A broken rule raises SpecError."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # what checks a spec is built when the first one is made: most questions need two or three of them
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -125,6 +126,8 @@ def validated(cls: type[T], values: Mapping[str, Any], place: str) -> T:
 
 def schema_of(kind: Any) -> dict[str, Any]:
     """The JSON Schema of a spec, or of any type that Pydantic reads."""
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind).json_schema()
 
 

@@ -1,6 +1,5 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,6 +22,8 @@ from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
+from memcalc.formulas.verdict import Needed, needed_bytes
+from memcalc.frozen import dataclass
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
@@ -201,8 +202,13 @@ class TrainingEstimate:
 
     def beyond(self, kind: str) -> tuple[int, int]:
         """The range of "reserved" or "device" that measured runs support: fragmentation, kernels, further communicators."""
-        predicted, rows = getattr(self, kind), BEYOND[kind]
-        return bound_bytes(predicted, max(rows.low, 0.0)), bound_bytes(predicted, rows.high)
+        found = needed_bytes(getattr(self, kind), *BEYOND[kind][3:])
+        return found.low, found.high
+
+    @property
+    def needed(self) -> Needed:
+        """What the step needs on a GPU, and the range in which measured runs end: what the verdict compares with the limit."""
+        return Needed(self.device, *self.beyond("device"))
 
     @property
     def host_per_node(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, nearest
-from memcalc.readers.hf.config import QUANTIZATION_KEYS, Config
+from memcalc.readers.hf.config import QUANTIZATION_KEYS
 from memcalc.readers.hf.families import MODULES, family
 from memcalc.readers.hf.tasks import headed
 from memcalc.readers.hf.unread import foreign, unread_sizes
@@ -39,7 +39,7 @@ def _read(values: Mapping[str, Any], place: str, translated: bool) -> Architectu
         raise InputError(f"model_type must be a string, not {model_type!r:.60}", place=place)
     if model_type in MODULES:
         reader = family(model_type)
-        config = Config(values, place, reader.defaults)
+        config = reader.config(values, place)
         model = headed(config, reader.read(config))
         unread = () if translated else unread_sizes(config, MODULES[model_type])
         return replace(model, warnings=(*model.warnings, *unread)) if unread else model
@@ -49,7 +49,7 @@ def _read(values: Mapping[str, Any], place: str, translated: bool) -> Architectu
 def _read_as_llama(values: Mapping[str, Any], model_type: str | None, place: str) -> Architecture:
     """An unknown model type whose keys are all those of a llama, read as one and said so."""
     reader = family("llama")
-    config = Config(values, place, reader.defaults)
+    config = reader.config(values, place)
     missing = [key for key in LLAMA_KEYS if not config.has(key)]
     what = f"unknown model_type {model_type!r:.80}" if model_type else "no model_type"
     hint = nearest(model_type, MODULES) if model_type else ""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention.relative import FIRST, LATER, Relative
+from memcalc.blocks.attention.core import FIRST, LATER, Relative
 from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.dropout import Dropout

@@ -32,6 +32,8 @@ from memcalc.sizing.explaining.shared import (
     option,
     origin,
     setting,
+    verdict_keys,
+    withheld,
 )
 from memcalc.sizing.serving import EFFICIENCY, SizedServing
 from memcalc.sizing.settings import settled
@@ -180,37 +182,39 @@ def cache(a: SizedServing, path: str = "cache") -> Explanation:
 def reserved(a: SizedServing, path: str) -> Explanation:
     if not a.gpu or not a.run.engine_row.pooled:
         return cache(a, path)
-    value = a.reserved(a.gpu.allocatable)
+    value = a.reserved(a.gpu.allocatable, a.withheld)
     return follows(path, value, "B", "max(cache, capacity.kv_cache_memory)", cache(a), room(a))
 
 
 # Bytes for the cache: how an engine's share of the GPU is divided. Names are those of the parts in `room`.
 TAKEN = "gpu.allocatable * run.gpu_memory_utilization"
+COUNTED = "(per_gpu.weights + per_gpu.activations - growing + per_gpu.overhead - beside)"
+FREE = "(gpu.allocatable - withheld - beside)"
 ROOM = {
-    "alone": f"max(0, int({TAKEN}) - per_gpu.weights - (per_gpu.activations - growing) - per_gpu.overhead)",
-    "total": f"max(0, int({TAKEN}) - per_gpu.weights - (per_gpu.activations - growing) - (per_gpu.overhead - beside))",
-    "free": "max(0, int((gpu.allocatable - per_gpu.weights - (per_gpu.activations - growing) - per_gpu.overhead)"
-            " * run.gpu_memory_utilization))",
-    "loaded": "max(0, int((gpu.allocatable - beside) * run.gpu_memory_utilization) - per_gpu.weights)",
+    "total": f"min(int({TAKEN}) - {COUNTED}, {FREE} - {COUNTED})",
+    "free": f"min(int(({FREE} - {COUNTED}) * run.gpu_memory_utilization), {FREE} - {COUNTED})",
+    "loaded": f"min(int({FREE} * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
 }  # fmt: skip
 
 
-def room(a: SizedServing, path: str = "capacity.kv_cache_memory") -> Explanation:
-    """Bytes of a GPU for the cache, and for activations where these grow with the requests."""
+def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bool = False) -> Explanation:
+    """Bytes of a GPU for the cache, and for activations where these grow with the requests; below zero only if `missing`."""
     assert a.gpu
-    run, row, value = a.run, a.run.engine_row, a.room(a.gpu.allocatable)
+    run, row = a.run, a.run.engine_row
     if run.kv_cache_memory is not None:
-        return given(path, value, "given by --kv-cache-memory", "B")
-    formula = ROOM[row.share_of if row.pooled else "alone"]
+        return given(path, run.kv_cache_memory, "given by --kv-cache-memory", "B")
+    formula = ROOM[row.share_of]
     parts = (
         allocatable(a.gpu, "gpu.allocatable"),
+        withheld(a),
         utilization(a, "run.gpu_memory_utilization"),
         *(of_component(a, name) for name in ("weights", "activations", "overhead")),
         given("growing", a.growing, "activations that every request adds to", "B"),
         given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
     )
-    used = [part for part in parts if part.path in formula]
-    return follows(path, value, "B", formula, *used, source=row.note)
+    value = a.room_or_missing(a.gpu.allocatable, a.withheld)
+    return follows(path, value if missing else max(0, value), "B", formula if missing else f"max(0, {formula})", *parts,
+                   source=row.note)  # fmt: skip
 
 
 def capacity_key(a: SizedServing, key: Key) -> Explanation:
@@ -269,26 +273,27 @@ def device(a: SizedServing, path: str) -> Explanation:
     return summed(path, parts)
 
 
-def needed(a: SizedServing, path: str = "needed") -> Explanation:
-    """What these requests need, whatever an engine's pool takes."""
-    return sum_of(a, path, "weights", "kv_cache", "state", "activations", "overhead")
+def needed(a: SizedServing, path: str = "per_gpu.needed") -> Explanation:
+    """What these requests need, whatever an engine's pool takes; of a pool whose size was given, the pool."""
+    if a.run.kv_cache_memory is None:
+        return sum_of(a, path, "weights", "kv_cache", "state", "activations", "overhead")
+    fixed = sum_of(a, "fixed", "weights", "activations", "overhead")
+    return follows(path, a.needed.bytes, "B", "fixed + max(cache, capacity.kv_cache_memory)", fixed, cache(a), room(a))
 
 
-def headroom(a: SizedServing, path: str) -> Explanation:
+def limit(a: SizedServing, path: str) -> Explanation:
+    """What the engine can get: all that is there for a process, or its share of the GPU."""
     assert a.gpu
-    memory, run = a.gpu.allocatable, a.run
-    value = a.headroom_in(memory)
-    shares = (allocatable(a.gpu, "gpu.allocatable"), utilization(a, "run.gpu_memory_utilization"))
+    assert a.fit
+    run, value, free = a.run, a.fit.limit, "gpu.allocatable - withheld"
+    there = (allocatable(a.gpu, "gpu.allocatable"), withheld(a))
+    if run.kv_cache_memory is not None and run.kv_cache_memory >= a.cache:
+        return follows(path, value, "B", free, *there)
     if run.kv_cache_memory is None and not run.engine_row.pooled:
-        return follows(path, value, "B", f"int({TAKEN}) - needed", *shares, needed(a))
-    if a.room(memory):
-        return follows(path, value, "B", "capacity.kv_cache_memory - cache", room(a), cache(a))
-    formula = f"min(0, int({TAKEN}) - (needed - cache)) - cache"
-    return follows(path, value, "B", formula, *shares, needed(a), cache(a))
-
-
-def fits(a: SizedServing, key: Key) -> Explanation:
-    return follows(key.path, key.value, "", "gpu.headroom >= 0", headroom(a, "gpu.headroom"))
+        share = utilization(a, "run.gpu_memory_utilization")
+        return follows(path, value, "B", f"min(int({TAKEN}), {free})", *there, share)
+    fixed = sum_of(a, "fixed", "weights", "activations", "overhead")
+    return follows(path, value, "B", f"min(fixed + room, {free})", *there, fixed, room(a, "room", missing=True))
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------
@@ -429,8 +434,7 @@ ROWS: Table = {
     "per_gpu.device": lambda a, key: device(a, key.path),
     "host.weights": host,
     "host.per_node": host,
-    "gpu.headroom": lambda a, key: headroom(a, key.path),
-    "gpu.fits": fits,
+    **verdict_keys(needed, limit),
     "capacity.limit": lambda a, key: capacity_key(a, key.at("capacity.max_batch"))._replace(
         path=key.path, value=key.value, unit=""
     ),

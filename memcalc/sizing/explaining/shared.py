@@ -12,7 +12,7 @@ from memcalc.estimates.explanation import (
     tensor_parameters,
 )
 from memcalc.estimates.lines import Line
-from memcalc.formulas.formula import ASSUMED, EXACT
+from memcalc.formulas.formula import ASSUMED, ESTIMATE, EXACT
 from memcalc.readers.models import Model
 from memcalc.sizing.explaining.keys import Key, Make, stated
 from memcalc.specs.hardware import Accelerator
@@ -161,7 +161,54 @@ def allocatable(gpu: Accelerator, path: str) -> Explanation:
     if gpu.cuda_mib:
         read = gpu_fact(gpu, "cuda_mib", gpu.cuda_mib, "cuda_mib", "MiB")
         return follows(path, gpu.allocatable, "B", "cuda_mib * 1048576", read)
-    return usable(gpu, path)
+    if gpu.unified:
+        return usable(gpu, path)
+    kept = given("reserve", gpu.usable - gpu.allocatable, f"what the driver keeps: {gpu.limit_assumed}", "B", ASSUMED)
+    return follows(path, gpu.allocatable, "B", "gpu.usable - reserve", usable(gpu, "gpu.usable"), kept)
+
+
+def withheld(answer: Any) -> Explanation:
+    """What a process cannot get of that: a system's part of unified memory, and what others hold."""
+    system = answer.gpu.allocatable - answer.gpu.limit
+    parts = [given("reserved", answer.others, "given by --reserved" if answer.others else "default of --reserved", "B")]
+    if system:
+        parts.append(given("of the system", system, answer.gpu.limit_assumed, "B", ASSUMED))
+    return summed("withheld", parts, why="what others hold, and what the system keeps of unified memory")
+
+
+def verdict_keys(needed: Callable[[Any, str], Explanation], limit: Callable[[Any, str], Explanation]) -> dict[str, Make]:
+    """Rows of the verdict, of what is needed and of the limit."""
+
+    def end(which: str) -> Make:
+        def make(answer: Any, key: Key) -> Explanation:
+            found = answer.needed
+            source = f"how far measured runs lie from the prediction: the {which} end"
+            share = given(which, getattr(found, which) - found.bytes, source, "B", ESTIMATE)
+            return follows(key.path, key.value, "B", f"per_gpu.needed + {which}", needed(answer, "per_gpu.needed"), share)
+
+        return make
+
+    def verdict(answer: Any, key: Key) -> Explanation:
+        high = end("high")(answer, key.at("per_gpu.needed_high"))
+        parts = (needed(answer, "per_gpu.needed"), high, limit(answer, "gpu.limit"))
+        if key.last == "fits":
+            return follows(key.path, key.value, "", "per_gpu.needed <= gpu.limit", parts[0], parts[2])
+        words = '"no" if per_gpu.needed > gpu.limit else "tight" if per_gpu.needed_high > gpu.limit else "fits"'
+        return follows(key.path, key.value, "", words, *parts)
+
+    return {
+        "per_gpu.needed": lambda a, key: needed(a, key.path),
+        "per_gpu.needed_low": end("low"),
+        "per_gpu.needed_high": end("high"),
+        "gpu.limit": lambda a, key: limit(a, key.path),
+        "gpu.limit_certainty": lambda a, key: given(key.path, key.value, a.gpu.limit_assumed or "read on such a GPU"),
+        "gpu.headroom": lambda a, key: follows(
+            key.path, key.value, "B", "gpu.limit - per_gpu.needed", limit(a, "gpu.limit"), needed(a, "per_gpu.needed")
+        ),
+        "gpu.verdict": verdict,
+        "gpu.fits": verdict,
+        "solved.*.*": stated('the largest value for which the verdict is not "no" (with --require-sure-fit: is "fits")'),
+    }
 
 
 GPU: dict[str, Make] = {

@@ -17,7 +17,7 @@ from memcalc.formulas.formula import ESTIMATE
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND
 from memcalc.sizing.explaining.keys import Key, Make, Table, stated
-from memcalc.sizing.explaining.shared import ALWAYS, GPU, line_keys, model_key, setting, usable
+from memcalc.sizing.explaining.shared import ALWAYS, GPU, allocatable, line_keys, model_key, setting, verdict_keys, withheld
 from memcalc.sizing.settings import settled
 from memcalc.sizing.training import TABLES, SizedTraining
 from memcalc.specs.training import Training
@@ -170,7 +170,7 @@ def bound(of_what: str, end: str) -> Make:
             share = {"low": ends.low, "high": ends.high}[end]
         else:
             rows = BEYOND[of_what]
-            share = {"low": max(rows.low, 0.0), "high": rows.high}[end]
+            share = {"low": min(rows.low, 0.0), "high": max(rows.high, 0.0)}[end]
         whose = f"{rows.engine}, {rows.method}" if rows.engine else "all engines and methods"
         quantile = {"low": "10th", "high": "90th"}[end]
         source = f"the {quantile} percentile of measured / predicted − 1 in {rows.rows} runs of {whose} (memcalc validate)"
@@ -201,16 +201,11 @@ def per_node(place: str) -> Make:
 # --- the verdict ------------------------------------------------------------------------------------------------------
 
 
-def headroom(a: SizedTraining, key: Key) -> Explanation:
+def limit(a: SizedTraining, path: str) -> Explanation:
+    """What a process can get of the GPU."""
     assert a.gpu
-    return follows(key.path, key.value, "B", "gpu.usable - per_gpu.device", usable(a.gpu, "gpu.usable"),
-                   device(a, "per_gpu.device"))  # fmt: skip
-
-
-def fits(a: SizedTraining, key: Key) -> Explanation:
-    assert a.gpu
-    return follows(key.path, key.value, "", "per_gpu.device <= gpu.usable", device(a, "per_gpu.device"),
-                   usable(a.gpu, "gpu.usable"))  # fmt: skip
+    assert a.fit
+    return follows(path, a.fit.limit, "B", "gpu.allocatable - withheld", allocatable(a.gpu, "gpu.allocatable"), withheld(a))
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -280,8 +275,7 @@ ROWS: Table = {
     **line_keys("lines", lambda a: a.lines, of),
     "ranks.*.stage": stated("number of the pipeline stage"),
     "ranks.*.*": rank_peak,
-    "gpu.headroom": headroom,
-    "gpu.fits": fits,
+    **verdict_keys(device, limit),
     "suggestions.*.*": suggestion,
     **GPU,
     **ALWAYS,
