@@ -89,8 +89,8 @@ def formats_report(name: str | None, text: str | None) -> Report:
         cells = (row.name, row.bits_per_value, row.block_size, billion, row.range or None, row.description)
         entry = {**row._asdict(), "bits_per_value": row.bits_per_value, "bytes_per_billion": billion}
         entries.append((cells, entry))
-    columns = (Column("format"), Column("bits per value", "number"), Column("block", "number", spare=2),
-               Column("1B parameters", "gb"), Column("range", spare=1), Column("what it is"))  # fmt: skip
+    columns = (Column("format"), Column("bits per value", "number"), Column("block", "number", spare=1),
+               Column("1B parameters", "gb"), Column("range"), Column("what it is"))  # fmt: skip
     report = _listing("formats", columns, entries, text)
     return report._replace(notes=(*report.notes, f"source: {chosen[0].source}")) if name else report
 
