@@ -154,7 +154,7 @@ def _answer(found: BudgetEstimate) -> Table:
     add("days", "wall clock", found.days, "days", format_duration((found.days or 0) * 86_400))
     add("mfu", "MFU", found.mfu, "share", f"{100 * (found.mfu or 0):.1f} %")
     add("hfu", "HFU", found.hfu, "share", f"{100 * (found.hfu or 0):.1f} %")
-    add("price", "cost", found.cost_usd, "USD", f"{found.cost_usd or 0:,.0f} USD")
+    add("", "cost", found.cost_usd, "USD", f"{found.cost_usd or 0:,.0f} USD")
     if found.cost_range:
         low, high = found.cost_range
         add("", "cost, lowest price", low, "USD", f"{low:,.0f} USD")

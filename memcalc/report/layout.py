@@ -121,7 +121,7 @@ def _least(column: Column, cells: Sequence[str]) -> int:
     """Characters that it needs: words of text and of headings may stand below one another, numbers and bars are whole."""
     if column.kind != "text":
         return max(_longest(column.title), *map(cell_len, cells), 1) if cells else _natural(column, cells)
-    return min(_natural(column, cells), MOST, max(NARROW, *map(_longest, (column.title, *cells))))
+    return min(_natural(column, cells), MOST, max(NARROW, _longest(column.title), *(_longest(text) + 2 for text in cells)))
 
 
 def _shared(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:

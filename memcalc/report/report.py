@@ -85,6 +85,21 @@ class Report(NamedTuple):
         )  # fmt: skip
 
 
+def small_rows(shares: Sequence[float], levels: Sequence[int]) -> frozenset[int]:
+    """Rows that a screen leaves out: parts below LEAST of the whole, and a part that then stands alone below its sum.
+
+    >>> sorted(small_rows([0.5, 0.4, 0.0001, 0.3, 0.2, 0.1], [1, 2, 2, 1, 2, 2]))
+    [1, 2]
+    """
+    small = {i for i, (share, level) in enumerate(zip(shares, levels, strict=True)) if level and share < LEAST}
+    for i, level in enumerate(levels):
+        if level == 1:
+            below = range(i + 1, next((j for j in range(i + 1, len(levels)) if levels[j] < 2), len(levels)))
+            shown = [j for j in below if j not in small]
+            small.update(shown if len(shown) == 1 else ())
+    return frozenset(small)
+
+
 def more(assumptions: Sequence[str], sources: Mapping[str, Any], flag: str) -> str:
     """One line in place of the small print: how much there is, and where."""
     from memcalc.units import counted

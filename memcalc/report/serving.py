@@ -10,7 +10,7 @@ from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
-from memcalc.report.report import LEAST, SCHEMA, Column, Quantity, Report, Table, more
+from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table, more, small_rows
 from memcalc.report.roofline import decode_table, speed_document, speed_table
 from memcalc.report.training import (
     CERTAINTY,
@@ -106,7 +106,7 @@ def _memory(run: Serving, found: ServingEstimate, gpu: Accelerator | None, withh
         Column("of GPU" if gpu else "share", "percent"),
         Column("", "bar"),
     )
-    small = frozenset(i for i, row in enumerate(rows) if levels[i] and row[1] < LEAST * found.device)
+    small = small_rows([each[2] for each in rows], levels)
     return Table("", columns, rows, frozenset(totals), levels, small=small)
 
 

@@ -10,7 +10,7 @@ from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
-from memcalc.report.report import LEAST, SCHEMA, Column, Report, Table, more
+from memcalc.report.report import SCHEMA, Column, Report, Table, more, small_rows
 from memcalc.report.words import parts
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.training import Training
@@ -177,7 +177,7 @@ def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
         Column("of GPU" if gpu else "share", "percent"),
         Column("", "bar"),
     )
-    small = frozenset(i for i, size in enumerate(row[1] for row in rows) if levels[i] and size < LEAST * found.device)
+    small = small_rows([each[2] for each in rows], levels)
     return Table(whose, columns, rows, frozenset({peak, len(rows) - 1}), levels, small=small)
 
 

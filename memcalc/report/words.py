@@ -1,5 +1,6 @@
 """Lines of an estimate in words: activations/layers/mlp is "MLP of 32 layers", dense/master weights "fp32 master weights"."""
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ NAMES = {
 }  # fmt: skip
 MOMENTS = ("head in its backward", "layer in its backward", "embedding in its backward")
 LAYERS = "layers"
+MASK = re.compile(r"\w+ (?:input|weight) mask$")  # of a fake quantiser, one a matrix
+MASKS = "masks of the fake quantiser"
 
 
 class Titled(NamedTuple):
@@ -35,19 +38,19 @@ def parts(lines: Iterable[Line], *, experts: bool) -> list[Titled]:
     """The lines of a component in words, those of one path together; `experts`: whether routed experts stand apart."""
     by_path: dict[str, list[Line]] = {}
     for entry in lines:
-        by_path.setdefault(entry.name, []).append(entry)
-    return [Titled(_title(same, experts), sum(entry.bytes for entry in same)) for same in by_path.values()]
+        by_path.setdefault(MASK.sub(MASKS, entry.name), []).append(entry)
+    return [Titled(_title(name, same, experts), sum(entry.bytes for entry in same)) for name, same in by_path.items()]
 
 
-def _title(same: list[Line], experts: bool) -> str:
-    """The words for lines of one path.
+def _title(name: str, same: list[Line], experts: bool) -> str:
+    """The words for lines of one name.
 
     >>> word("mlp"), word("rotary table, 128 wide"), word("attention, fp8, scales")
     ('MLP', 'rotary table, 128 wide', 'attention, fp8, scales')
     """
-    head, _, rest = same[0].name.partition("/")
+    head, _, rest = name.partition("/")
     if head == LAYERS and rest:
-        count = sum(int(entry.inputs.get("layers", 0)) for entry in same)
+        count = sum(int(entry.inputs.get("layers", 0)) for entry in same if entry.name == same[0].name)
         return f"{word(rest)} of {counted(count, 'layer')}" if count else word(rest)
     if head in ("dense", "experts") and rest:
         return _state(rest, same[0]) + (" of routed experts" if head == "experts" else "")
@@ -55,7 +58,7 @@ def _title(same: list[Line], experts: bool) -> str:
         return "weights"
     if head in MOMENTS and rest:
         return f"{word(rest)} ({head})"
-    return ", ".join(word(name) for name in same[0].name.split("/"))
+    return ", ".join(word(part) for part in name.split("/"))
 
 
 def _state(name: str, entry: Line) -> str:
