@@ -152,6 +152,13 @@ class GroupedOption(click.Option):
         super().__init__(*names, **attributes)
         self.group = group
 
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Without the word that takes a flag back (--no-ddp): every flag has one."""
+        taken_back, self.secondary_opts = self.secondary_opts, []
+        record = super().get_help_record(ctx)
+        self.secondary_opts = taken_back
+        return record
+
 
 class GroupedCommand(click.Command):
     """A command whose help lists its options by group, in the order in which the groups first come."""
@@ -180,8 +187,9 @@ def spec_options(*specs: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for row in reversed(rows):
             flag, repeated = row.kind == "flag", row.kind == "repeated"
+            name = row.name.replace("_", "-")
             function = click.option(
-                f"--{row.name.replace('_', '-')}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
+                f"--{name}/--no-{name}" if flag else f"--{name}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
                 metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
             )(function)  # fmt: skip
         return function

@@ -5,12 +5,14 @@ from typing import Any
 from memcalc.estimates.lines import Figure, cited, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
+from memcalc.estimates.suggestions import NO_ADVICE, Advice
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.report.roofline import roofline_tables, speed_document
 from memcalc.report.training import gpu_document, limit_sentences, needed_document, verdict_of
+from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import format_count
@@ -25,13 +27,15 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, others: int = 0,
+    fit: Fit | None = None, others: int = 0, advice: Advice = NO_ADVICE,
 ) -> Report:  # fmt: skip
     others += gpu.allocatable - gpu.limit if gpu else 0
     capacity = found.capacity(gpu.allocatable, others) if gpu else None
     tables = [_memory(found, gpu), _cache(run, found)]
     if gpu and capacity:
         tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
+    if fit and advice.suggestions:
+        tables.append(suggestions_table(advice, fit.verdict))
     notes = found.assumptions
     if speed and speed.roofline:
         tables += roofline_tables(speed.roofline)
@@ -39,7 +43,8 @@ def report(
     elif speed:
         notes += (f"no speed: {speed.reason}",)
     notes += limit_sentences(gpu)
-    verdict, tone = verdict_of(found.needed, fit)
+    hint = queue_sentence(run, capacity) or (nothing_helps(advice) if fit and not fit.fits else "")
+    verdict, tone = verdict_of(found.needed, fit, hint)
     heading = ", ".join(
         (
             model.name,
@@ -52,7 +57,18 @@ def report(
         )
     )
     document = _document(model, run, found, gpu, capacity, speed, fit, others)
+    if fit:
+        document |= suggestions_document(advice)
     return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
+
+
+def queue_sentence(run: Serving, capacity: Capacity | None) -> str:
+    """That an engine with a queue starts although not all requests fit at once; nothing where they do, or it has none."""
+    most = capacity.max_batch if capacity else None
+    if not most or most >= run.batch or not run.engine_row.pooled:
+        return ""
+    rest = f"request {most + 1} waits" if run.batch == most + 1 else f"requests {most + 1} to {run.batch:,} wait"
+    return f"{run.engine} starts: {most:,} at once, {rest}"
 
 
 def _memory(found: ServingEstimate, gpu: Accelerator | None) -> Table:
@@ -139,6 +155,8 @@ def _document(
             "max_batch": capacity.max_batch,
             "max_context": capacity.max_context,
             "limit": capacity.limit,
+            "starts": capacity.max_batch is None or capacity.max_batch > 0,
+            "waiting": max(0, run.batch - capacity.max_batch) if capacity.max_batch is not None else 0,
             "replicas": run.dp,
         }
     figures: tuple[Figure, ...] = ()

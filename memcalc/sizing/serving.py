@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
+from memcalc.estimates.suggestions import Advice, Subject, Suggestion
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
+from memcalc.sizing.asked import Asked, advise
 from memcalc.sizing.settings import Need, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
@@ -36,6 +38,8 @@ class SizedServing(Answer, ServingEstimate):
     gpu: Accelerator | None
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
+    asked: Asked
+    draft: AnyModel | None
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
@@ -48,6 +52,36 @@ class SizedServing(Answer, ServingEstimate):
         return self.capacity(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
 
     @cached_property
+    def advice(self) -> Advice:
+        """What would make it fit, where it does not; or surely fit, where it is tight."""
+        if self.fit is None or self.verdict == "fits":
+            return Advice()
+        from memcalc.estimates.serving.changes import LADDERS, LEVERS
+
+        start = Subject(self.run, self.gpu, self.model.architecture)
+        return advise(self.asked, start, self, LEVERS, LADDERS, self._changed, self._sized)
+
+    @property
+    def suggestions(self) -> list[Suggestion]:
+        """The changes that make it fit, cheapest first."""
+        return list(self.advice.suggestions)
+
+    def _changed(self, asked: Asked) -> Subject:
+        gpu = as_accelerator(asked.gpu, asked.presets) if asked.gpu is not self.asked.gpu else self.gpu
+        settings = {
+            name: value for name, value in asked.settings.items() if name not in (*Device.model_fields, *EFFICIENCY, "draft")
+        }
+        architecture = _served(self.model, "MODEL")
+        return Subject(
+            serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings), gpu, architecture
+        )
+
+    def _sized(self, asked: Asked) -> "SizedServing":
+        gpu = self.gpu if asked.gpu is self.asked.gpu else asked.gpu
+        settings = asked.settings | ({"draft": self.draft} if self.draft is not None else {})
+        return size_serving(self.model, gpu, presets=asked.presets, **settings)
+
+    @cached_property
     def speed(self) -> Speed | None:
         """How fast prefill and decode can be; None where no accelerator was named."""
         if self.gpu is None:
@@ -57,7 +91,7 @@ class SizedServing(Answer, ServingEstimate):
     def report(self) -> "Report":
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others)
+        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others, self.advice)
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -80,6 +114,9 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
+    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY, *Device.model_fields))
+    if draft is not None:
+        said["draft"] = draft if isinstance(draft, str) else "MODEL"
     device = taken(settings, Device)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
@@ -92,6 +129,7 @@ def size_serving(
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
     out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
     out.model, out.gpu, out.files, out.efficiency, out.others = (found, accelerator, files, shares, device.reserved)
+    out.asked, out.draft = Asked("infer", model, gpu, tuple(presets), said), draft
     if shares:
         _ = out.speed  # refuses what is no share
     return out

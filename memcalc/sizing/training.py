@@ -1,16 +1,18 @@
 """Training: which defaults the model decides, which settings need another, and the estimate with its verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.suggestions import Advice, Subject, Suggestion
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
+from memcalc.sizing.asked import Asked, advise
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
@@ -18,7 +20,6 @@ from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
-    from memcalc.estimates.training.fit import Suggestion
     from memcalc.report.report import Report
 
 TABLES = {"parallelism": Parallelism}
@@ -53,23 +54,39 @@ class SizedTraining(Answer, TrainingEstimate):
     model: Model
     gpu: Accelerator | None = None
     others: int = 0
+    asked: Asked = field(default=Asked("train", "MODEL", None, (), {}))
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
 
     @cached_property
-    def suggestions(self) -> list["Suggestion"]:
-        """The smallest changes that make it fit, where it does not."""
-        if self.fit is None or self.fits:
-            return []
-        from memcalc.estimates.training.fit import suggestions
+    def advice(self) -> Advice:
+        """What would make it fit, where it does not; or surely fit, where it is tight."""
+        if self.fit is None or self.verdict == "fits":
+            return Advice()
+        from memcalc.estimates.training.changes import LADDERS, LEVERS
 
-        return suggestions(self.run, self.fit.limit, lambda run: _estimate(self.model, run, self.generation))
+        start = Subject(self.run, self.gpu, self.architecture)
+        return advise(self.asked, start, self, LEVERS, LADDERS, self._changed, self._sized)
+
+    @property
+    def suggestions(self) -> list[Suggestion]:
+        """The changes that make it fit, cheapest first."""
+        return list(self.advice.suggestions)
+
+    def _changed(self, asked: Asked) -> Subject:
+        gpu = as_accelerator(asked.gpu, asked.presets) if asked.gpu is not self.asked.gpu else self.gpu
+        settings = {name: value for name, value in asked.settings.items() if name not in Device.model_fields}
+        return Subject(training_run(self.architecture, None, **settings), gpu, self.architecture)
+
+    def _sized(self, asked: Asked) -> "SizedTraining":
+        gpu = self.gpu if asked.gpu is self.asked.gpu else asked.gpu
+        return size_training(self.model, gpu, presets=asked.presets, **asked.settings)
 
     def report(self) -> "Report":
         from memcalc.report.training import report
 
-        return report(self.model, self.run, self, self.gpu, self.suggestions, self.fit)
+        return report(self.model, self.run, self, self.gpu, self.advice, self.fit)
 
     def __repr__(self) -> str:
         return self._line("training", self.run.parallelism.gpus, self.device)
@@ -91,6 +108,7 @@ def size_training(
     >>> step.fits, step.run.seq_len
     (True, 4096)
     """
+<<<<<<< HEAD
     device = taken(settings, Device)
     found = as_model(model, presets)
     spec = training_run(found.architecture, run, **settings)
@@ -98,6 +116,17 @@ def size_training(
     estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
     return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved)
+=======
+    said = settled(run, settings, Training, TABLES, also=Device.model_fields)
+    card = taken(settings, Card)
+    found = as_model(model, presets)
+    spec = training_run(found.architecture, run, **settings)
+    device = as_accelerator(gpu, presets, card)
+    estimated = _estimate(found, spec, device.architecture if device else "")
+    own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
+    asked = Asked("train", model, gpu, tuple(presets), said)
+    return SizedTraining(**own, model=found, gpu=device, others=card.reserved, asked=asked)
+>>>>>>> 85a8f40 (Suggestions from a table of changes, combined as cheaply as possible, each with its command and costs)
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:

@@ -1,0 +1,118 @@
+"""What was asked, as it was said: the command line that asks it again, and the same with changes."""
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from memcalc.estimates.suggestions import Advice, Ladder, Lever, Search, Sized, Subject, Suggestion, Tried, flags, option_words
+from memcalc.formulas.verdict import Fit
+from memcalc.readers.models import Model
+from memcalc.sizing.subjects import AnyAccelerator, AnyModel
+from memcalc.specs.hardware import Accelerator, Device
+
+# How a setting is written with its unit, by the kind of its field.
+SPELLED: dict[str, Callable[[Any], str]] = {
+    "bytes": lambda value: f"{value}B",
+    "bandwidth": lambda value: f"{value / 1e9!r}GB/s",
+    "speed": lambda value: f"{value / 1e12!r}TFLOP/s",
+}
+
+
+class Asked(NamedTuple):
+    """A question: command, MODEL and accelerator as they were named, and the settings that were said, flat."""
+
+    command: str
+    model: AnyModel
+    gpu: AnyAccelerator
+    presets: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def with_changes(self, changes: Mapping[str, Any]) -> "Asked":
+        """The same with other settings; `gpu` among them is the accelerator."""
+        rest = {name: value for name, value in changes.items() if name != "gpu"}
+        kept = {name: value for name, value in self.settings.items() if name not in rest}
+        return self._replace(gpu=changes.get("gpu", self.gpu), settings=kept | rest)
+
+    def __str__(self) -> str:
+        """The whole command, quoted for a shell. A model that has no name there is MODEL."""
+        words = ["memcalc", self.command, _model_word(self.model)]
+        if self.gpu is not None:
+            words += ("--gpu", self.gpu.id if isinstance(self.gpu, Accelerator) else self.gpu)
+        for folder in self.presets:
+            words += ("--presets", str(folder))
+        for name, value in self.settings.items():
+            if value is not False:
+                words += option_words(name, _spelled(name, value))
+        return shlex.join(words)
+
+
+def _model_word(model: AnyModel) -> str:
+    if isinstance(model, Model):
+        return model.name if model.origin == "preset" else "MODEL"
+    return (
+        str(os.fspath(model) if isinstance(model, os.PathLike) else model)
+        if isinstance(model, (str, int, os.PathLike))
+        else "MODEL"
+    )
+
+
+def _spelled(name: str, value: Any) -> Any:
+    kind = KINDS.get(name, "")
+    return SPELLED[kind](value) if kind in SPELLED else value
+
+
+def _kinds() -> dict[str, str]:
+    from memcalc.specs.serving import Serving
+
+    out = {}
+    for spec in (Device, Serving):
+        for name, field in spec.model_fields.items():
+            extra = field.json_schema_extra
+            out[name] = str(extra.get("kind", "")) if isinstance(extra, dict) else ""
+    return out
+
+
+KINDS = _kinds()
+
+
+def advise(
+    asked: Asked,
+    start: Subject,
+    answer: Any,
+    levers: Sequence[Lever],
+    ladders: Sequence[Ladder],
+    change: Callable[[Asked], Subject],
+    size: Callable[[Asked], Sized],
+) -> Advice:
+    """What would make an answer fit, or surely fit where it is tight; the nearest miss where nothing does."""
+    fit: Fit | None = answer.fit
+    if fit is None or fit.verdict == "fits":
+        return Advice()
+    search = Search(
+        levers,
+        start,
+        fit,
+        lambda changes: change(asked.with_changes(changes)),
+        lambda changes: size(asked.with_changes(changes)),
+    )
+    found = tuple(_suggestion(asked, answer, tried) for tried in search.run(ladders))
+    nearest = None if found else search.nearest_miss()
+    return Advice(found, _suggestion(asked, answer, nearest) if nearest else None)
+
+
+def _suggestion(asked: Asked, before: Any, tried: Tried) -> Suggestion:
+    after, fit = tried.answer, tried.fit
+    changes = tried.changes
+    return Suggestion(
+        flags=flags({name: _spelled(name, value) for name, value in changes.items()}),
+        command=str(asked.with_changes(changes)),
+        changes=changes,
+        costs=tuple(cost for lever in tried.levers if (cost := lever.cost(before, after))),
+        peak=after.peak,
+        device=after.device,
+        needed=fit.needed.bytes,
+        needed_high=fit.needed.high,
+        limit=fit.limit,
+        verdict=fit.verdict,
+    )
