@@ -189,7 +189,8 @@ def spec_options(*specs: str) -> Callable[[F], F]:
             flag, repeated = row.kind == "flag", row.kind == "repeated"
             name = row.name.replace("_", "-")
             function = click.option(
-                f"--{name}/--no-{name}" if flag else f"--{name}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
+                f"--{name}/--no-{name}" if flag else f"--{name}",
+                cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
                 metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
             )(function)  # fmt: skip
         return function

@@ -123,9 +123,18 @@ class Advice(NamedTuple):
 
     suggestions: tuple[Suggestion, ...] = ()
     nearest: Suggestion | None = None
+    note: str = ""  # what could not be tried
 
 
 NO_ADVICE = Advice()
+
+
+class _Made(NamedTuple):
+    """Settings, the run with them, and which lever brought each of them."""
+
+    settings: Settings
+    subject: Subject
+    places: dict[str, int]
 
 
 class _State(NamedTuple):
@@ -153,7 +162,7 @@ class Search:
     ) -> None:
         self.levers, self.fit = tuple(levers), fit
         self._change, self._size = change, size
-        self._changed: dict[tuple[tuple[int, int], ...], tuple[Settings, Subject] | None] = {(): ({}, start)}
+        self._changed: dict[tuple[tuple[int, int], ...], _Made | None] = {(): _Made({}, start, {})}
         self._tried: dict[_State, Tried | None] = {}
         self.estimates = 0
         self.found: list[Tried] = []
@@ -253,35 +262,36 @@ class Search:
             return None
         self.estimates += 1
         try:
-            answer = self._size(made[0])
+            answer = self._size(made.settings)
         except MemcalcError:
             return None
         fit = answer.fit
         assert fit is not None  # where there is something to fit into
         cost = tuple(sorted(state.chosen, reverse=True))
-        tried = Tried(made[0], tuple(self.levers[place] for place, _ in reversed(cost)), answer, fit, cost)
+        changes = {name: made.settings[name] for name in sorted(made.settings, key=lambda name: made.places[name])}
+        tried = Tried(changes, tuple(self.levers[place] for place, _ in reversed(cost)), answer, fit, cost)
         owned = not any(lever.hardware for lever in tried.levers)
         if owned and (self.nearest is None or fit.headroom > self.nearest.fit.headroom):
             self.nearest = tried
         return tried
 
-    def _made(self, chosen: tuple[tuple[int, int], ...]) -> tuple[Settings, Subject] | None:
-        """The settings of a combination and the run with them: those of all but its last change, and that one."""
+    def _made(self, chosen: tuple[tuple[int, int], ...]) -> "_Made | None":
+        """A combination's settings and the run with them: those of all but its last change, and that one."""
         if chosen not in self._changed:
             self._changed[chosen] = self._one_more(chosen)
         return self._changed[chosen]
 
-    def _one_more(self, chosen: tuple[tuple[int, int], ...]) -> tuple[Settings, Subject] | None:
+    def _one_more(self, chosen: tuple[tuple[int, int], ...]) -> "_Made | None":
         before = self._made(chosen[:-1])
         if before is None:
             return None
-        settings, subject = before
         place, option = chosen[-1]
-        added = self.levers[place].options[option](subject)
+        added = self.levers[place].options[option](before.subject)
         if added is None:
             return None
+        settings = before.settings | added
         try:
-            return settings | added, self._change(settings | added)
+            return _Made(settings, self._change(settings), dict.fromkeys(added, place) | before.places)
         except MemcalcError:
             return None
 

@@ -11,8 +11,8 @@ from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.report.roofline import roofline_tables, speed_document
-from memcalc.report.training import gpu_document, limit_sentences, needed_document, verdict_of
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
+from memcalc.report.training import gpu_document, limit_sentences, needed_document, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import format_count

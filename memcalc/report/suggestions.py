@@ -36,11 +36,11 @@ def suggestions_table(advice: Advice, verdict: Verdict) -> Table:
 
 
 def nothing_helps(advice: Advice) -> str:
-    """That no change makes it fit, and the nearest miss; nothing where one does."""
+    """What could not be tried; that no change makes it fit, and the nearest miss."""
     if advice.suggestions:
-        return ""
+        return advice.note
     out = "no change that memcalc tries makes it fit"
     if advice.nearest:
         near = advice.nearest
         out += f"; nearest: {near.flags}, {format_bytes(near.needed)} needed, {format_bytes(-near.headroom)} too much"
-    return out
+    return "; ".join(filter(None, (out, advice.note)))

@@ -103,14 +103,14 @@ def advise(
 
 def _suggestion(asked: Asked, before: Any, tried: Tried) -> Suggestion:
     after, fit = tried.answer, tried.fit
-    changes = tried.changes
+    changes = {name: value for name, value in tried.changes.items() if asked.settings.get(name) != value}
     return Suggestion(
         flags=flags({name: _spelled(name, value) for name, value in changes.items()}),
         command=str(asked.with_changes(changes)),
         changes=changes,
         costs=tuple(cost for lever in tried.levers if (cost := lever.cost(before, after))),
         peak=after.peak,
-        device=after.device,
+        device=after.device_there,
         needed=fit.needed.bytes,
         needed_high=fit.needed.high,
         limit=fit.limit,

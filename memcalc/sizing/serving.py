@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
-from memcalc.estimates.suggestions import Advice, Subject, Suggestion
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.estimates.suggestions import Advice, Subject, Suggestion
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
@@ -43,6 +43,13 @@ class SizedServing(Answer, ServingEstimate):
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
+
+    @property
+    def device_there(self) -> int:
+        """What nvidia-smi shows on the accelerator: for engines that take a pool, the pool [B]."""
+        if self.gpu is None:
+            return self.device
+        return self.fixed + self.reserved(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
 
     @property
     def capacity_there(self) -> Capacity | None:

@@ -22,6 +22,7 @@ from memcalc.specs.training import Training
 if TYPE_CHECKING:
     from memcalc.report.report import Report
 
+COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
 TABLES = {"parallelism": Parallelism}
 
 
@@ -59,6 +60,11 @@ class SizedTraining(Answer, TrainingEstimate):
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
 
+    @property
+    def device_there(self) -> int:
+        """What nvidia-smi shows [B]."""
+        return self.device
+
     @cached_property
     def advice(self) -> Advice:
         """What would make it fit, where it does not; or surely fit, where it is tight."""
@@ -67,7 +73,8 @@ class SizedTraining(Answer, TrainingEstimate):
         from memcalc.estimates.training.changes import LADDERS, LEVERS
 
         start = Subject(self.run, self.gpu, self.architecture)
-        return advise(self.asked, start, self, LEVERS, LADDERS, self._changed, self._sized)
+        found = advise(self.asked, start, self, LEVERS, LADDERS, self._changed, self._sized)
+        return found if self.architecture else found._replace(note=COUNT_NOTE)
 
     @property
     def suggestions(self) -> list[Suggestion]:
@@ -108,25 +115,15 @@ def size_training(
     >>> step.fits, step.run.seq_len
     (True, 4096)
     """
-<<<<<<< HEAD
+    said = settled(run, settings, Training, TABLES, also=Device.model_fields)
     device = taken(settings, Device)
     found = as_model(model, presets)
     spec = training_run(found.architecture, run, **settings)
     accelerator = as_accelerator(gpu, presets, device)
     estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
-    own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved)
-=======
-    said = settled(run, settings, Training, TABLES, also=Device.model_fields)
-    card = taken(settings, Card)
-    found = as_model(model, presets)
-    spec = training_run(found.architecture, run, **settings)
-    device = as_accelerator(gpu, presets, card)
-    estimated = _estimate(found, spec, device.architecture if device else "")
     own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
     asked = Asked("train", model, gpu, tuple(presets), said)
-    return SizedTraining(**own, model=found, gpu=device, others=card.reserved, asked=asked)
->>>>>>> 85a8f40 (Suggestions from a table of changes, combined as cheaply as possible, each with its command and costs)
+    return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved, asked=asked)
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:

@@ -1,10 +1,8 @@
 """What one can change about serving so that it needs less memory, cheapest first, and what each change costs."""
 
-from functools import partial
-
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.serving.estimate import ServingEstimate
-from memcalc.estimates.suggestions import Change, Ladder, Lever, Settings, Subject, each, larger_accelerators
+from memcalc.estimates.suggestions import Ladder, Lever, Settings, Subject, each, larger_accelerators
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
 

@@ -3,10 +3,9 @@
 from functools import partial
 from typing import NamedTuple
 
-from memcalc.estimates.suggestions import Change, Ladder, Lever, Settings, Subject, each, larger_accelerators
+from memcalc.estimates.suggestions import Ladder, Lever, Settings, Subject, each, larger_accelerators
 from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import TrainingEstimate
-from memcalc.formulas.optimizers import optimizer
 from memcalc.specs.parallelism import MAX_GPUS
 from memcalc.specs.training import OFFLOADABLE, Training
 from memcalc.units import format_bytes, format_count
@@ -39,7 +38,8 @@ class Habits(NamedTuple):
 # Engines that were named; torch alone takes either kind of sharding.
 HABITS = {
     "deepspeed": Habits(zero=3), "megatron": Habits(1, adapters=False, losses=False, small_states=False),
-    "torchtitan": Habits(adapters=False), "accelerate": Habits(), "torchtune": Habits(), "fsdp-qlora": Habits(), "litgpt": Habits(),
+    "torchtitan": Habits(adapters=False), "accelerate": Habits(), "torchtune": Habits(), "fsdp-qlora": Habits(),
+    "litgpt": Habits(),
 }  # fmt: skip
 EITHER = Habits(zero=3)
 
@@ -185,7 +185,7 @@ def _gpus(times: int, s: Subject) -> Settings | None:
 
 
 def recomputed_share(found: TrainingEstimate) -> float:
-    """FLOPs of recomputation over those of forward and backward; adapters need no gradients of frozen weights: half the backward."""
+    """FLOPs of recomputation over those of forward and backward; behind frozen weights half the backward is left out."""
     from memcalc.estimates.compute.flops import step_flops
 
     run = found.run
@@ -287,8 +287,8 @@ GPU = Lever("gpu", larger_accelerators(), _cost_of_gpu, turn=0, hardware=True)
 
 # Cheapest first.
 LEVERS = (
-    ATTENTION, RECOMPUTE, LOSS, BATCH, STATES, SHARDING, OFFLOAD, ACTIVATIONS, CONTEXT, TENSOR, EXPERTS, PRECISION, LORA, QLORA, SEQUENCE,
-    GPUS, GPU,
+    ATTENTION, RECOMPUTE, LOSS, BATCH, STATES, SHARDING, OFFLOAD, ACTIVATIONS, CONTEXT, TENSOR, EXPERTS, PRECISION, LORA, QLORA,
+    SEQUENCE, GPUS, GPU,
 )  # fmt: skip
 
 _SETTINGS = (ATTENTION, RECOMPUTE, LOSS, BATCH, SHARDING, STATES)
