@@ -245,5 +245,6 @@ def show(report: Any, format_: str, get: str | None, output: str | None) -> None
 
     from memcalc.report.output import render, write
 
-    terminal = output is None and sys.stdout.isatty()
-    write(render(report, format_, get=get, terminal=terminal), output)
+    terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
+    people = format_ == "table" and get is None
+    write(render(report, format_, get=get, terminal=terminal, unicode=output is not None), output, people=people)

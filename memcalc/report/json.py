@@ -4,14 +4,15 @@ import json
 import re
 from typing import Any
 
-from memcalc.errors import InputError, nearest
+from memcalc.errors import InputError, nearest, printable
 from memcalc.report.report import Report
 
 OF_A_GPU = ("gpu", "capacity", "speed", "suggestions")  # what an estimate says only where a GPU is named
 
 
 def render(report: Report) -> str:
-    return json.dumps(report.document, indent=2, ensure_ascii=False, allow_nan=False)
+    """ASCII, so that the bytes are the same whatever the encoding of stdout."""
+    return json.dumps(report.document, indent=2, allow_nan=False)
 
 
 def field(document: dict[str, Any], path: str) -> str:
@@ -30,5 +31,5 @@ def field(document: dict[str, Any], path: str) -> str:
         value = value[int(key)] if isinstance(value, list) else value[key]
         walked = f"{walked}.{key}" if walked else key
     if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return printable(value, longest=len(value))
+    return json.dumps(value, allow_nan=False)
