@@ -6,9 +6,9 @@ cheapest to the costliest, each at its strongest, until it fits; what it fits wi
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import MemcalcError
@@ -40,15 +40,6 @@ class Subject(NamedTuple):
     architecture: Architecture | None
 
 
-class Sized(Protocol):
-    """An estimate of a changed run."""
-
-    @property
-    def run(self) -> Any: ...
-    @property
-    def fit(self) -> Fit | None: ...
-
-
 Change = Callable[[Subject], Settings | None]  # settings to add; None where it does not apply, or is so already
 
 
@@ -68,6 +59,13 @@ class Ladder(NamedTuple):
 
     levers: tuple[Lever, ...]
     kept: tuple[Lever, ...] = ()
+
+
+class Changes(NamedTuple):
+    """What one can change, cheapest first, and together with what."""
+
+    levers: tuple[Lever, ...]
+    ladders: tuple[Ladder, ...]
 
 
 class Tried(NamedTuple):
@@ -150,32 +148,37 @@ class _State(NamedTuple):
 
 
 class Search:
-    """Tries combinations of levers; each is estimated once, and no more than MAX_ESTIMATES are."""
+    """Tries combinations of levers; each is estimated once, and no ladder is begun after MAX_ESTIMATES.
+
+    `judge` says how far an estimate is from what is wanted, and `enough` how many are wanted that surely are.
+    """
 
     def __init__(
         self,
-        levers: Sequence[Lever],
+        table: Changes,
         start: Subject,
         fit: Fit,
         change: Callable[[Settings], Subject],
-        size: Callable[[Settings], Sized],
+        size: Callable[[Settings], Any],
+        judge: Callable[[Any], Fit],
+        enough: int = ENOUGH,
     ) -> None:
-        self.levers, self.fit = tuple(levers), fit
-        self._change, self._size = change, size
+        self.levers, self.ladders, self.fit, self.enough = table.levers, table.ladders, fit, enough
+        self._change, self._size, self._judge = change, size, judge
         self._changed: dict[tuple[tuple[int, int], ...], _Made | None] = {(): _Made({}, start, {})}
         self._tried: dict[_State, Tried | None] = {}
         self.estimates = 0
         self.found: list[Tried] = []
         self.nearest: Tried | None = None
 
-    def run(self, ladders: Iterable[Ladder]) -> list[Tried]:
-        """Single changes first, then ladders, until there are enough; cheapest first."""
+    def run(self) -> list[Tried]:
+        """Single changes, then ladders until there are enough (the cheapest in any case); cheapest first."""
         for owned in (True, False):
             for place, lever in enumerate(self.levers):
                 if lever.alone and lever.hardware != owned and self._wanted():
                     self._alone(place)
-            for ladder in ladders:
-                if any(lever.hardware for lever in ladder.kept) != owned and self._wanted():
+            for number, ladder in enumerate(self.ladders):
+                if any(lever.hardware for lever in ladder.kept) != owned and (self._wanted() or (owned and number == 0)):
                     self._climb(ladder)
         return self._best()
 
@@ -190,7 +193,7 @@ class Search:
         return best
 
     def _wanted(self) -> bool:
-        return len(self._distinct("fits")) < ENOUGH and self.estimates < MAX_ESTIMATES
+        return len(self._distinct("fits")) < self.enough and self.estimates < MAX_ESTIMATES
 
     def _better(self, tried: Tried | None, than: Verdict) -> bool:
         return tried is not None and VERDICTS.index(tried.fit.verdict) > VERDICTS.index(than)
@@ -263,10 +266,9 @@ class Search:
         self.estimates += 1
         try:
             answer = self._size(made.settings)
+            fit = self._judge(answer)
         except MemcalcError:
             return None
-        fit = answer.fit
-        assert fit is not None  # where there is something to fit into
         cost = tuple(sorted(state.chosen, reverse=True))
         changes = {name: made.settings[name] for name in sorted(made.settings, key=lambda name: made.places[name])}
         tried = Tried(changes, tuple(self.levers[place] for place, _ in reversed(cost)), answer, fit, cost)

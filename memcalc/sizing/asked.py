@@ -2,11 +2,10 @@
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from memcalc.estimates.suggestions import Advice, Ladder, Lever, Search, Sized, Subject, Suggestion, Tried, flags, option_words
-from memcalc.formulas.verdict import Fit
+from memcalc.estimates.suggestions import Advice, Search, Suggestion, Tried, flags, option_words
 from memcalc.readers.models import Model
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel
 from memcalc.specs.hardware import Accelerator, Device
@@ -76,27 +75,9 @@ def _kinds() -> dict[str, str]:
 KINDS = _kinds()
 
 
-def advise(
-    asked: Asked,
-    start: Subject,
-    answer: Any,
-    levers: Sequence[Lever],
-    ladders: Sequence[Ladder],
-    change: Callable[[Asked], Subject],
-    size: Callable[[Asked], Sized],
-) -> Advice:
+def advise(asked: Asked, answer: Any, search: Search) -> Advice:
     """What would make an answer fit, or surely fit where it is tight; the nearest miss where nothing does."""
-    fit: Fit | None = answer.fit
-    if fit is None or fit.verdict == "fits":
-        return Advice()
-    search = Search(
-        levers,
-        start,
-        fit,
-        lambda changes: change(asked.with_changes(changes)),
-        lambda changes: size(asked.with_changes(changes)),
-    )
-    found = tuple(_suggestion(asked, answer, tried) for tried in search.run(ladders))
+    found = tuple(_suggestion(asked, answer, tried) for tried in search.run())
     nearest = None if found else search.nearest_miss()
     return Advice(found, _suggestion(asked, answer, nearest) if nearest else None)
 

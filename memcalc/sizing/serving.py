@@ -1,6 +1,6 @@
 """Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +9,12 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
-from memcalc.estimates.suggestions import Advice, Subject, Suggestion
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
-from memcalc.sizing.answer import Answer
+from memcalc.sizing.answer import Answer, fit_of
 from memcalc.sizing.asked import Asked, advise
-from memcalc.sizing.settings import Need, check_needs, settled, taken
+from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
@@ -63,27 +63,32 @@ class SizedServing(Answer, ServingEstimate):
         """What would make it fit, where it does not; or surely fit, where it is tight."""
         if self.fit is None or self.verdict == "fits":
             return Advice()
-        from memcalc.estimates.serving.changes import LADDERS, LEVERS
+        return advise(self.asked, self, self.search(fit_of, self.fit))
+
+    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
+        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+        from memcalc.estimates.serving.changes import CHANGES
 
         start = Subject(self.run, self.gpu, self.model.architecture)
-        return advise(self.asked, start, self, LEVERS, LADDERS, self._changed, self._sized)
+        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
 
     @property
     def suggestions(self) -> list[Suggestion]:
         """The changes that make it fit, cheapest first."""
         return list(self.advice.suggestions)
 
-    def _changed(self, asked: Asked) -> Subject:
-        gpu = as_accelerator(asked.gpu, asked.presets) if asked.gpu is not self.asked.gpu else self.gpu
-        settings = {
-            name: value for name, value in asked.settings.items() if name not in (*Device.model_fields, *EFFICIENCY, "draft")
-        }
+    def _changed(self, changes: Settings) -> Subject:
+        asked = self.asked.with_changes(changes)
+        gpu = self.gpu if asked.gpu is self.asked.gpu else as_accelerator(asked.gpu, asked.presets)
+        others = (*Device.model_fields, *EFFICIENCY, "draft")
+        settings = {name: value for name, value in asked.settings.items() if name not in others}
         architecture = _served(self.model, "MODEL")
         return Subject(
             serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings), gpu, architecture
         )
 
-    def _sized(self, asked: Asked) -> "SizedServing":
+    def _sized(self, changes: Settings) -> "SizedServing":
+        asked = self.asked.with_changes(changes)
         gpu = self.gpu if asked.gpu is self.asked.gpu else asked.gpu
         settings = asked.settings | ({"draft": self.draft} if self.draft is not None else {})
         return size_serving(self.model, gpu, presets=asked.presets, **settings)

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.suggestions import Advice, Subject, Suggestion
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
-from memcalc.sizing.answer import Answer
+from memcalc.sizing.answer import Answer, fit_of
 from memcalc.sizing.asked import Asked, advise
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
@@ -70,23 +70,29 @@ class SizedTraining(Answer, TrainingEstimate):
         """What would make it fit, where it does not; or surely fit, where it is tight."""
         if self.fit is None or self.verdict == "fits":
             return Advice()
-        from memcalc.estimates.training.changes import LADDERS, LEVERS
+        found = advise(self.asked, self, self.search(fit_of, self.fit))
+        return found if self.architecture else found._replace(note=COUNT_NOTE)
+
+    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
+        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+        from memcalc.estimates.training.changes import CHANGES
 
         start = Subject(self.run, self.gpu, self.architecture)
-        found = advise(self.asked, start, self, LEVERS, LADDERS, self._changed, self._sized)
-        return found if self.architecture else found._replace(note=COUNT_NOTE)
+        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
 
     @property
     def suggestions(self) -> list[Suggestion]:
         """The changes that make it fit, cheapest first."""
         return list(self.advice.suggestions)
 
-    def _changed(self, asked: Asked) -> Subject:
-        gpu = as_accelerator(asked.gpu, asked.presets) if asked.gpu is not self.asked.gpu else self.gpu
+    def _changed(self, changes: Settings) -> Subject:
+        asked = self.asked.with_changes(changes)
+        gpu = self.gpu if asked.gpu is self.asked.gpu else as_accelerator(asked.gpu, asked.presets)
         settings = {name: value for name, value in asked.settings.items() if name not in Device.model_fields}
         return Subject(training_run(self.architecture, None, **settings), gpu, self.architecture)
 
-    def _sized(self, asked: Asked) -> "SizedTraining":
+    def _sized(self, changes: Settings) -> "SizedTraining":
+        asked = self.asked.with_changes(changes)
         gpu = self.gpu if asked.gpu is self.asked.gpu else asked.gpu
         return size_training(self.model, gpu, presets=asked.presets, **asked.settings)
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcalc.errors import MemcalcError
-from memcalc.estimates.suggestions import MAX_SUGGESTIONS, Ladder, Lever, Search, Settings, Subject
-from memcalc.estimates.training.changes import LADDERS, LEVERS, recomputed_share
+from memcalc.estimates.suggestions import MAX_SUGGESTIONS, Changes, Ladder, Lever, Search, Settings, Subject
+from memcalc.estimates.training.changes import recomputed_share
 from memcalc.formulas.verdict import Fit, Needed
+from memcalc.sizing.answer import fit_of
 from memcalc.sizing.training import size_training
 
 
@@ -41,8 +42,9 @@ def toy(limit: int, settings: Settings) -> Toy:
 
 def search(limit: int, *ladders: Ladder, levers: tuple[Lever, ...] = (REFUSED, A, B, C)) -> list[tuple[Settings, str]]:
     start = toy(limit, {})
-    found = Search(levers, Subject({}, None, None), start.fit, lambda s: Subject(s, None, None), partial(toy, limit))
-    return [(tried.changes, tried.fit.verdict) for tried in found.run(ladders)]
+    nothing = Subject({}, None, None)
+    found = Search(Changes(levers, ladders), nothing, start.fit, lambda s: nothing._replace(run=s), partial(toy, limit), fit_of)
+    return [(tried.changes, tried.fit.verdict) for tried in found.run()]
 
 
 # limit, ladder, what is found
@@ -85,17 +87,9 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 def test_bounded(model: str, gpu: str, said: dict[str, Any]) -> None:
     step = size_training(model, gpu, **said)
     assert step.fit
-    count = 0
-
-    def counted(changes: Settings) -> Any:
-        nonlocal count
-        count += 1
-        return step._sized(step.asked.with_changes(changes))
-
-    search = Search(LEVERS, Subject(step.run, step.gpu, step.architecture), step.fit,
-                    lambda changes: step._changed(step.asked.with_changes(changes)), counted)  # fmt: skip
-    assert len(search.run(LADDERS)) <= MAX_SUGGESTIONS
-    assert count <= 300, f"{count} estimates"
+    search = step.search(fit_of, step.fit)
+    assert len(search.run()) <= MAX_SUGGESTIONS
+    assert search.estimates <= 200, f"{search.estimates} estimates"
 
 
 def test_python_has_the_same() -> None:

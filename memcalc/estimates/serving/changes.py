@@ -2,7 +2,7 @@
 
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.serving.estimate import ServingEstimate
-from memcalc.estimates.suggestions import Ladder, Lever, Settings, Subject, each, larger_accelerators
+from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject, each, larger_accelerators
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
 
@@ -175,3 +175,4 @@ LADDERS = (
     Ladder(_SETTINGS, (DEGREE,)),
     Ladder(_SETTINGS, (GPU,)),
 )
+CHANGES = Changes(LEVERS, LADDERS)

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import NamedTuple
 
-from memcalc.estimates.suggestions import Ladder, Lever, Settings, Subject, each, larger_accelerators
+from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject, each, larger_accelerators
 from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import TrainingEstimate
 from memcalc.specs.parallelism import MAX_GPUS
@@ -306,3 +306,4 @@ LADDERS = (
     Ladder((*_SETTINGS, *_PARALLEL), (GPUS,)),
     Ladder(_SETTINGS, (GPU,)),
 )
+CHANGES = Changes(LEVERS, LADDERS)
