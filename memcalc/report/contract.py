@@ -240,7 +240,7 @@ class Document(TypedDict, total=False):
     speed: Speed | None
     gpu: Gpu
     suggestions: Annotated[
-        list[SuggestionDocument], Means("What would make it fit, cheapest first; or surely fit, where tight")
+        list[SuggestionDocument], Means("What would make it fit, or surely fit where it is tight")
     ]
     nearest_miss: Annotated[SuggestionDocument, Means("Where nothing does: what comes nearest")]
     host: Host
