@@ -52,7 +52,7 @@ FAULTS = (
     Fault(13, "ranks[].peak holds the steady states", "memcalc/report/training.py",
           '"peak": rank.peak, "peak_moment"', '"peak": rank.steady, "peak_moment"'),
     Fault(14, "a suggestion's flags forget the loss that its figures have", "memcalc/sizing/asked.py",
-          "for name, value in changes.items()}),", 'for name, value in changes.items() if name != "loss"}),',
+          "for name, value in (pinned | changes).items()}),", 'for name, value in changes.items() if name != "loss"}),',
           ("tests/cli/test_suggestions.py",)),
     Fault(15, "all-to-all without (n - 1) / n", "memcalc/formulas/roofline.py",
           "return 2 * (ranks - 1) / ranks * copies", "return 2 * copies"),

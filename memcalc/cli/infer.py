@@ -41,7 +41,7 @@ def infer_command(
     """
     from memcalc.sizing.serving import size_serving
 
-    served = size_serving(model, gpu, presets=presets, **settings)
+    served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(served.verdict, require_fit, require_sure_fit)
     show(served.report(), format_, get, output)
     ctx.exit(code)

@@ -29,6 +29,17 @@ class Amount(click.ParamType[int]):
 
 
 COUNT = Amount("number", "parse_count")  # 4096, 32k, 7B
+
+
+class Largest(Amount):
+    """A count, or "max": the largest that fits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return MAX if isinstance(value, str) and value.strip().lower() == MAX else super().convert(value, param, ctx)
+
+
+MAX = "max"
+LARGEST = Largest("number|max", "parse_count")
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
 BANDWIDTH = Amount("bytes/s", "parse_bandwidth")  # 936GB/s
 SPEED = Amount("flops/s", "parse_speed")  # 989 TFLOP/s
@@ -139,8 +150,8 @@ DAYS, GRID = Days(), Grid()
 
 # kinds of spec_options.OptionRow
 TYPES: dict[str, click.ParamType[Any] | None] = {
-    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED, "flops": FLOPS,
-    "days": DAYS, "grid": GRID,
+    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED,
+    "flops": FLOPS, "largest": LARGEST, "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
 }  # fmt: skip
 

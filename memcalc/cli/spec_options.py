@@ -137,7 +137,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
         OptionRow(
             "micro_batch",
-            "count",
+            "largest",
             "",
             "Sequences per GPU and step.  [default: 1]",
             "Batch and precision",
@@ -151,7 +151,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
         OptionRow(
             "seq_len",
-            "count",
+            "largest",
             "",
             "Tokens per sequence.  [default: 4096, or the model's context]",
             "Batch and precision",
@@ -255,7 +255,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
         OptionRow(
             "lora_rank",
-            "count",
+            "largest",
             "",
             "Rank of the adapters.  [default: 16]",
             "What is trained",
@@ -320,7 +320,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
         OptionRow(
             "context",
-            "count",
+            "largest",
             "",
             "Tokens a sequence may reach, prompt and answer.  [default: 4096, or the model's context]",
             "Requests",
@@ -334,7 +334,7 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
         OptionRow(
             "batch",
-            "count",
+            "largest",
             "",
             "Requests at once.  [default: 1]",
             "Requests",

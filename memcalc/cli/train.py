@@ -30,7 +30,7 @@ def train_command(
     """
     from memcalc.sizing.training import size_training
 
-    step = size_training(model, gpu, presets=presets, **settings)
+    step = size_training(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(step.verdict, require_fit, require_sure_fit)
     show(step.report(), format_, get, output)
     ctx.exit(code)

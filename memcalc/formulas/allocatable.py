@@ -50,13 +50,13 @@ UNIFIED: dict[str, Shared] = {
 def reserve_bytes(memory: int, generation: str = "") -> int:
     """What the driver keeps of `memory` bytes on a card of a generation: an assumption where the card itself was not read.
 
-    fixed + share × memory      memory [B]. Returns bytes [B].
+    fixed + share × memory, a quarter of it at most      memory [B]. Returns bytes [B].
 
     >>> reserve_bytes(24576 * 2**20, "sm_86") // 2**20, reserve_bytes(81920 * 2**20, "sm_80") // 2**20
     (452, 788)
     """
     fixed, share = RESERVES.get(generation, UNREAD)
-    return min(memory, fixed + int(memory * share))
+    return min(memory // 4, fixed + int(memory * share))
 
 
 def unified_share(memory: int, generation: str) -> float:

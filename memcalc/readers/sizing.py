@@ -76,6 +76,12 @@ def _leave_behind(out: dict[str, Any], shared: Mapping[str, Any], changes: Mappi
 
 def _read_units(values: dict[str, Any], place: str) -> dict[str, Any]:
     out = dict(values)
+    for table in ("training", "serving"):
+        found = out.get(table)
+        if isinstance(found, dict) and (asked := [key for key, value in found.items() if value == "max"]):
+            if len(asked) > 1:
+                raise InputError(f"{table}: max is solved for one setting at a time, not {' and '.join(asked)}", place=place)
+            out |= {table: {key: value for key, value in found.items() if key not in asked}, "largest": asked[0]}
     for (table, key), parse in WITH_UNITS.items():
         found = out.get(table) if table else out
         if isinstance(found, dict) and isinstance(found.get(key), str):

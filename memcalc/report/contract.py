@@ -228,6 +228,14 @@ class PeakDocument(TypedDict):
     sources: dict[str, dict[str, Any]]
 
 
+class SolvedDocument(TypedDict):
+    """A setting whose largest value was asked for with `max`; the value stands in `run` too."""
+
+    key: str
+    value: Annotated[int | None, Means("null where not even the smallest fits; then `run` and the verdict are of that")]
+    limited_by: Literal["memory", "positions", "max_sequences", "width", "bound"]
+
+
 class Document(TypedDict, total=False):
     """What every command prints with --format json."""
 
@@ -239,10 +247,9 @@ class Document(TypedDict, total=False):
     capacity: Capacity | None
     speed: Speed | None
     gpu: Gpu
-    suggestions: Annotated[
-        list[SuggestionDocument], Means("What would make it fit, or surely fit where it is tight")
-    ]
+    suggestions: Annotated[list[SuggestionDocument], Means("What would make it fit, or surely fit where it is tight")]
     nearest_miss: Annotated[SuggestionDocument, Means("Where nothing does: what comes nearest")]
+    solved: list[SolvedDocument]
     host: Host
     moments: list[MomentDocument]
     peak: PeakDocument

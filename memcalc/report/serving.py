@@ -1,18 +1,20 @@
 """The report of `memcalc infer`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.lines import Figure, cited, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
 from memcalc.estimates.suggestions import NO_ADVICE, Advice
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.report.roofline import roofline_tables, speed_document
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
-from memcalc.report.training import gpu_document, limit_sentences, needed_document, verdict_of
+from memcalc.report.training import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import format_count
@@ -27,7 +29,7 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, others: int = 0, advice: Advice = NO_ADVICE,
+    fit: Fit | None = None, others: int = 0, advice: Advice = NO_ADVICE, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     others += gpu.allocatable - gpu.limit if gpu else 0
     capacity = found.capacity(gpu.allocatable, others) if gpu else None
@@ -45,6 +47,7 @@ def report(
     notes += limit_sentences(gpu)
     hint = queue_sentence(run, capacity) or (nothing_helps(advice) if fit and not fit.fits else "")
     verdict, tone = verdict_of(found.needed, fit, hint)
+    verdict += solved_sentence(solved)
     heading = ", ".join(
         (
             model.name,
@@ -56,7 +59,7 @@ def report(
             f"{run.batch} × {run.context} tokens",
         )
     )
-    document = _document(model, run, found, gpu, capacity, speed, fit, others)
+    document = _document(model, run, found, gpu, capacity, speed, fit, others) | solved_document(solved)
     if fit:
         document |= suggestions_document(advice)
     return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))

@@ -1,10 +1,12 @@
 """The report of `memcalc train`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
 from memcalc.estimates.suggestions import Advice
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
@@ -19,7 +21,7 @@ MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 
 def document(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None,
+    fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
     per_gpu: dict[str, Any] = dict(found.components)
@@ -60,6 +62,7 @@ def document(
         out["ranks"] = [
             {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name} for stage, rank in enumerate(found.stages)
         ]
+    out |= solved_document(solved)
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
         out |= suggestions_document(advice)
@@ -108,7 +111,7 @@ def run_document(run: Training) -> dict[str, Any]:
 
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None,
+    fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu), moments_table(found)]
     if found.host_per_node or found.nvme_per_node:
@@ -119,10 +122,11 @@ def report(
     if fit and advice.suggestions:
         tables.append(suggestions_table(advice, fit.verdict))
     verdict, tone = verdict_of(found.needed, fit, nothing_helps(advice))
+    verdict += solved_sentence(solved)
     notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
     notes += [*found.assumptions, *limit_sentences(gpu), *(model.architecture.warnings if model.architecture else ())]
     return Report(
-        document(model, run, found, gpu, advice, fit),
+        document(model, run, found, gpu, advice, fit, solved),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
@@ -195,6 +199,23 @@ def gpu_document(gpu: Accelerator, fit: Fit) -> dict[str, Any]:
         "limit_certainty": "assumed" if gpu.limit_assumed else "exact", "verdict": fit.verdict, "fits": fit.fits,
         "headroom": fit.headroom,
     }  # fmt: skip
+
+
+def solved_document(solved: Sequence[Solved]) -> dict[str, Any]:
+    """What was asked for with `max`, where something was."""
+    return {"solved": [one._asdict() for one in solved]} if solved else {}
+
+
+def solved_sentence(solved: Sequence[Solved]) -> str:
+    """The same in words, after the verdict."""
+    limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
+              "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
+    return "".join(
+        f"; {one.key.replace('_', ' ')} {one.value:,} is the largest: {limits[one.limited_by]}"
+        if one.value
+        else f"; not even the smallest {one.key.replace('_', ' ')} fits"
+        for one in solved
+    )
 
 
 def limit_sentences(gpu: Accelerator | None) -> tuple[str, ...]:

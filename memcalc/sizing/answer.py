@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Verdict
 from memcalc.readers.models import Model
 from memcalc.specs.hardware import Accelerator
@@ -29,6 +30,7 @@ class Answer(Reported):
 
     model: Model
     gpu: Accelerator | None
+    solved: tuple[Solved, ...] = ()  # the setting whose largest value was asked for
     others: int = 0  # bytes on the accelerator that a process cannot get, since others hold them
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:

@@ -85,8 +85,9 @@ def advise(asked: Asked, answer: Any, search: Search) -> Advice:
 def _suggestion(asked: Asked, before: Any, tried: Tried) -> Suggestion:
     after, fit = tried.answer, tried.fit
     changes = {name: value for name, value in tried.changes.items() if asked.settings.get(name) != value}
+    pinned = {solved.key: asked.settings[solved.key] for solved in before.solved}  # what was typed as max is solved anew else
     return Suggestion(
-        flags=flags({name: _spelled(name, value) for name, value in changes.items()}),
+        flags=flags({name: _spelled(name, value) for name, value in (pinned | changes).items()}),
         command=str(asked.with_changes(changes)),
         changes=changes,
         costs=tuple(cost for lever in tried.levers if (cost := lever.cost(before, after))),

@@ -10,6 +10,7 @@ from memcalc.estimates.checking import Outcome, compared, excess
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.readers.sizing import Named, read_sizing
+from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
@@ -52,14 +53,14 @@ def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], a
 
 
 def _sized(scenario: Scenario, model: Model, gpu: Accelerator | None) -> "SizedTraining | SizedServing":
-    device = {name: getattr(scenario, name) for name in Device.model_fields}
+    said = {name: getattr(scenario, name) for name in Device.model_fields} | _asked(scenario)
     if scenario.training:
         from memcalc.sizing.training import size_training
 
-        return size_training(model, gpu, scenario.training, **device)
+        return size_training(model, gpu, scenario.training, **said)
     from memcalc.sizing.serving import size_serving
 
-    return size_serving(model, gpu, scenario.serving, **device)
+    return size_serving(model, gpu, scenario.serving, **said)
 
 
 def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing") -> Values:
@@ -104,6 +105,11 @@ def _setting(table: str, name: str, value: Any) -> str:
         table += ".parallelism"
     place = "" if name == "gpu" else f"{table}."
     return f"{place}{name} = {json.dumps(value)}"
+
+
+def _asked(scenario: Scenario) -> dict[str, Any]:
+    """The setting that is solved for; surely, where that is the limit."""
+    return {scenario.largest: MAX, "sure": scenario.limits.verdict == "fits"} if scenario.largest else {}
 
 
 def _computed(scenario: Scenario, model: Model, gpu: Accelerator, gpus: int = 1, recompute: str = "none") -> Values:

@@ -10,15 +10,17 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer, fit_of
 from memcalc.sizing.asked import Asked, advise
+from memcalc.sizing.largest import Choices, asked, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import Serving
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving
 from memcalc.specs.spec import SpecError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
 PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for weights and cache
+SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
@@ -61,8 +64,8 @@ class SizedServing(Answer, ServingEstimate):
     @cached_property
     def advice(self) -> Advice:
         """What would make it fit, where it does not; or surely fit, where it is tight."""
-        if self.fit is None or self.verdict == "fits":
-            return Advice()
+        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
+            return Advice()  # who asks for the largest that fits wants it, tight or not
         return advise(self.asked, self, self.search(fit_of, self.fit))
 
     def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
@@ -103,7 +106,7 @@ class SizedServing(Answer, ServingEstimate):
     def report(self) -> "Report":
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others, self.advice)
+        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others, self.advice, self.solved)
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -115,6 +118,7 @@ def size_serving(
     run: Serving | None = None,
     *,
     draft: AnyModel | None = None,
+    sure: bool = False,
     presets: Sequence[str] = (),
     **settings: Any,
 ) -> SizedServing:
@@ -122,6 +126,7 @@ def size_serving(
 
     Beside them: `precision` (one plain format for weights and cache), and `mfu`, `mbu` and `link_efficiency`, shares of the
     accelerator's peaks, and the fields of Device: what others hold on it, and figures in place of the catalogue's.
+    One of SOLVABLE may be "max": the largest value that fits, with all of its range where `sure`.
 
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
@@ -134,17 +139,40 @@ def size_serving(
     found = as_model(model, presets)
     architecture, files = _served(found, "MODEL"), stored_tensors(found)
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
-    spec = serving_run(architecture, run, files, guesses=small is not None, **settings)
     accelerator = as_accelerator(gpu, presets, device)
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
-    out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-    out.model, out.gpu, out.files, out.efficiency, out.others = (found, accelerator, files, shares, device.reserved)
-    out.asked, out.draft = Asked("infer", model, gpu, tuple(presets), said), draft
+    key = asked(settings, SOLVABLE)
+
+    def sized(*solved: Solved, **value: int) -> SizedServing:
+        spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
+        out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
+        out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
+        out.asked, out.draft = Asked("infer", model, gpu, tuple(presets), said | value), draft
+        out.solved = solved
+        return out
+
+    if key is None:
+        out = sized()
+    else:
+        choices = _choices(
+            key, architecture, settled(run, settings, Serving, also=("precision", *EFFICIENCY)), sized().run, memory
+        )
+        value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
+        out = sized(solved, **{key: value})
     if shares:
         _ = out.speed  # refuses what is no share
     return out
+
+
+def _choices(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Choices:
+    """What a setting may be, given what was said of the others; `run` has their defaults."""
+    if key == "batch":
+        scheduled = run.step_sequences(memory) // run.copies if run.engine_row.sequences and run.engine_row.schedules else None
+        return Choices(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
+    low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
+    return Choices(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
 
 
 def serving_run(

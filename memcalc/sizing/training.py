@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer, fit_of
 from memcalc.sizing.asked import Asked, advise
+from memcalc.sizing.largest import Choices, asked, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.training import Training
+from memcalc.specs.spec import SpecError
+from memcalc.specs.training import MAX_BATCH, MAX_LENGTH, MAX_RANK, MAX_TOKENS, Training
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
 
 COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
 TABLES = {"parallelism": Parallelism}
+SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
 
 
 def _above_one(degree: str) -> Callable[[Settings], bool]:
@@ -56,6 +60,7 @@ class SizedTraining(Answer, TrainingEstimate):
     gpu: Accelerator | None = None
     others: int = 0
     asked: Asked = field(default=Asked("train", "MODEL", None, (), {}))
+    solved: tuple[Solved, ...] = ()
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
@@ -68,8 +73,8 @@ class SizedTraining(Answer, TrainingEstimate):
     @cached_property
     def advice(self) -> Advice:
         """What would make it fit, where it does not; or surely fit, where it is tight."""
-        if self.fit is None or self.verdict == "fits":
-            return Advice()
+        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
+            return Advice()  # who asks for the largest that fits wants it, tight or not
         found = advise(self.asked, self, self.search(fit_of, self.fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
 
@@ -99,7 +104,7 @@ class SizedTraining(Answer, TrainingEstimate):
     def report(self) -> "Report":
         from memcalc.report.training import report
 
-        return report(self.model, self.run, self, self.gpu, self.advice, self.fit)
+        return report(self.model, self.run, self, self.gpu, self.advice, self.fit, self.solved)
 
     def __repr__(self) -> str:
         return self._line("training", self.run.parallelism.gpus, self.device)
@@ -110,26 +115,57 @@ def size_training(
     gpu: AnyAccelerator = None,
     run: Training | None = None,
     *,
+    sure: bool = False,
     presets: Sequence[str] = (),
     **settings: Any,
 ) -> SizedTraining:
     """Memory per GPU of one training step. `settings` are the fields of Training and Parallelism, and go before those of `run`.
 
-    Beside them the fields of Device: what others hold on the accelerator, and figures in place of the catalogue's.
+    Beside them the fields of Device: what others hold on the accelerator, and figures in place of the catalogue's. One of
+    SOLVABLE may be "max": the largest value that fits, with all of its range where `sure`.
 
     >>> step = size_training("llama-3.1-8b", "h100", gpus=8, zero=3, recompute="full")
     >>> step.fits, step.run.seq_len
     (True, 4096)
+    >>> size_training("gpt2", "rtx-4090", micro_batch="max").solved
+    (Solved(key='micro_batch', value=8, limited_by='memory'),)
     """
     said = settled(run, settings, Training, TABLES, also=Device.model_fields)
     device = taken(settings, Device)
     found = as_model(model, presets)
-    spec = training_run(found.architecture, run, **settings)
     accelerator = as_accelerator(gpu, presets, device)
-    estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
-    own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
-    asked = Asked("train", model, gpu, tuple(presets), said)
-    return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved, asked=asked)
+    key = asked(settings, SOLVABLE)
+
+    def sized(*solved: Solved, **value: int) -> SizedTraining:
+        spec = training_run(found.architecture, run, **settings | value)
+        estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
+        own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
+        question = Asked("train", model, gpu, tuple(presets), said | value)
+        return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved, asked=question, solved=solved)
+
+    if key is None:
+        return sized()
+    choices = _choices(key, found.architecture, settled(run, settings, Training, TABLES))
+    value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
+    return sized(solved, **{key: value})
+
+
+def _choices(key: str, architecture: Architecture | None, said: Settings) -> Choices:
+    """What a setting may be, given what was said of the others."""
+    if architecture is None:
+        raise SpecError("max needs an architecture: nothing that a parameter count knows depends on it", key)
+    reach = architecture.context or MAX_LENGTH
+    if key == "micro_batch":
+        length = said.get("seq_len", min(Training.model_fields["seq_len"].default, reach))
+        return Choices(MAX_BATCH, "bound").at_most(MAX_TOKENS // length, "bound")
+    if key == "seq_len":
+        step = said.get("cp", 1) * (said.get("tp", 1) if said.get("sequence_parallel") else 1)
+        return (
+            Choices(MAX_LENGTH, "bound", step, step)
+            .at_most(MAX_TOKENS // said.get("micro_batch", 1), "bound")
+            .at_most(reach, "positions")
+        )
+    return Choices(MAX_RANK, "bound").at_most(architecture.hidden, "width")  # a higher rank than the matrices have
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:

@@ -9,7 +9,8 @@ from pydantic import model_validator
 from memcalc.formulas.serving_engines import LARGE, PLAIN, SERVING_ENGINES, ServingEngine, sglang_fraction
 from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
-Tokens = Annotated[int, within(1, 2**31)]
+MAX_LENGTH, MAX_BATCH = 2**31, 2**24
+Tokens = Annotated[int, within(1, MAX_LENGTH)]
 Degree = Annotated[int, within(1, 65536)]
 FORMATS, REQUESTS, PARALLELISM, LIMITS = "Number formats", "Requests", "Parallelism", "The engine's own limits"
 ADAPTERS = "Adapters and draft model"
@@ -43,12 +44,16 @@ class Serving(Spec):
         "bf16", "Number format of the cache.", FORMATS, metavar="FORMAT", otherwise="as the checkpoint says, or bf16"
     )
     context: Tokens = setting(
-        4096, "Tokens a sequence may reach, prompt and answer.", REQUESTS, otherwise="4096, or the model's context"
+        4096,
+        "Tokens a sequence may reach, prompt and answer.",
+        REQUESTS,
+        kind="largest",
+        otherwise="4096, or the model's context",
     )
     max_new_tokens: Tokens | None = setting(
         None, "Of the context, the tokens of the answer.", REQUESTS, otherwise="none set apart"
     )
-    batch: Annotated[int, within(1, 2**24)] = setting(1, "Requests at once.", REQUESTS)
+    batch: Annotated[int, within(1, MAX_BATCH)] = setting(1, "Requests at once.", REQUESTS, kind="largest")
     samples: Annotated[int, within(1, 65536)] = setting(1, "Answers to each prompt.", REQUESTS)
     beams: Annotated[int, within(1, 65536)] = setting(1, "Beam search: candidates of each answer.", REQUESTS)
     shared_prefix: Annotated[int, within(0, 2**31)] = setting(0, "Tokens with which all prompts begin, cached once.", REQUESTS)

@@ -9,6 +9,8 @@ from memcalc.specs.serving import Serving
 from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
 from memcalc.specs.training import Training
 
+SOLVABLE = ("micro_batch", "seq_len", "lora_rank", "batch", "context")
+
 
 class Limits(Spec):
     """What must not be exceeded; a limit that is not given does not hold."""
@@ -42,6 +44,9 @@ class Scenario(Device):
     gpu: str | None = setting(None, "Accelerator, as in `memcalc gpus`; without one, gpu_memory.")
     training: Training | None = setting(None, "How it is trained.")
     serving: Serving | None = setting(None, "How it is served.")
+    largest: Annotated[str, OneOf(SOLVABLE)] | None = setting(
+        None, 'The setting to find the largest value of that fits; `micro_batch = "max"` says the same.'
+    )
     compute: Compute | None = setting(None, "How much is trained.")
     limits: Limits = Field(default_factory=Limits, description="What must hold.")
 

@@ -55,8 +55,8 @@ Flag = Annotated[bool, Strict()]
 
 def setting(default: Any, meaning: str, group: str = "", *, kind: str = "", metavar: str = "", otherwise: str = "") -> Any:
     """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, bandwidth,
-    speed, flops, days, rate); `metavar` what stands for its value in help; `otherwise`: what happens where nothing is said,
-    if the default does not say it."""
+    speed, flops, days, rate; largest: a count or max); `metavar`: what stands for its value in help; `otherwise`: what happens
+    where nothing is said, if the default does not say it."""
     said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise}
     return Field(default, description=meaning, json_schema_extra={key: value for key, value in said.items() if value})
 

@@ -124,13 +124,14 @@ class ServingEstimate(NamedTuple):
             return run.kv_cache_memory
         counted = self.weights + self.activations - self.growing + self.overhead - self.beside
         free = memory - others - self.beside
-        if not run.engine_row.pooled:
-            return min(int(memory * share) - self.beside, free) - counted
-        if run.engine_row.share_of == "free":
-            return int((free - counted) * share)
-        if run.engine_row.share_of == "loaded":
-            return int(free * share) - self.weights
-        return min(int(memory * share), free if others else memory) - counted
+        match run.engine_row.share_of:
+            case "free":
+                room = int((free - counted) * share)
+            case "loaded":
+                room = int(free * share) - self.weights
+            case "total":
+                room = int(memory * share) - counted
+        return min(room, free - counted)  # what an engine adds beside its share must be there too
 
     def reserved(self, memory: int, others: int = 0) -> int:
         """Bytes that the engine takes for its cache, used or not."""
