@@ -31,25 +31,13 @@ def text() -> str:
     out = [
         '"""The options that specs declare. Written by `python -m memcalc.cli.generate`; do not edit."""',
         "",
-        "from typing import NamedTuple",
-        "",
-        "",
-        "class OptionRow(NamedTuple):",
-        '    """One option: `name` is the field, `kind` how its value is read, `help` ends with the default."""',
-        "",
-        "    name: str",
-        "    kind: str",
-        "    metavar: str",
-        "    help: str",
-        "    group: str",
-        "",
-        "",
-        "ROWS: dict[str, tuple[OptionRow, ...]] = {",
+        "# name of the field, how its value is read, metavar, help with the default, group; plain text, which loads at once",
+        "ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {",
     ]
     for spec in SPECS:
         out.append(f"    {_quoted(spec.__name__)}: (")
         for row in rows(spec):
-            out += ["        OptionRow("]
+            out += ["        ("]
             for value in row[:3]:
                 out.append(f"            {_quoted(value)},")
             out += _wrapped(row[3], 12)

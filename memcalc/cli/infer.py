@@ -7,11 +7,12 @@ import click
 from memcalc.cli.options import (
     SHARE,
     GroupedCommand,
+    explain_option,
     fit_code,
     fit_options,
     output_options,
     preset_option,
-    show,
+    show_answer,
     spec_options,
 )
 
@@ -27,11 +28,12 @@ from memcalc.cli.options import (
 @click.option("--link-efficiency", type=SHARE, help="Share of the link's bandwidth.  [default: a published one]")
 @fit_options
 @preset_option
+@explain_option
 @output_options
 @click.pass_context
 def infer_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
 
@@ -43,5 +45,5 @@ def infer_command(
 
     served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(served.verdict, require_fit, require_sure_fit)
-    show(served.report(), format_, get, output)
+    show_answer(served, explain, format_, get, output)
     ctx.exit(code)

@@ -1,5 +1,6 @@
 """Options that several commands share, and the number types people type."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -43,24 +44,14 @@ LARGEST = Largest("number|max", "parse_count")
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
 BANDWIDTH = Amount("bytes/s", "parse_bandwidth")  # 936GB/s
 SPEED = Amount("flops/s", "parse_speed")  # 989 TFLOP/s
+BYTES = Amount("bytes", "parse_memory")  # 40GiB, 512MB
 
 
-class Bytes(Amount):
-    """Bytes: 40GiB, 512MB. A small bare number is somebody's gigabytes, and refused."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        size = super().convert(value, param, ctx)
-        if isinstance(value, str) and 0 < size < LEAST_BARE and value.strip().isdigit():
-            self.fail(f"{value!r:.60} alone is so many bytes; name the unit: {value}GiB, {value}GB or {value}MiB", param, ctx)
-        return size
-
-
-LEAST_BARE = 2**20  # bytes
-BYTES = Bytes("bytes", "parse_bytes")
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?$", re.ASCII)  # 84,545.50
 
 
 class Number(click.ParamType[float]):
-    """A number that need not be whole: 0.4, 3640, 1.46M."""
+    """A number that need not be whole: 0.4, 3640, 1.46M, 84,545, $1.10."""
 
     name = "number"
 
@@ -69,12 +60,15 @@ class Number(click.ParamType[float]):
             return value
         from memcalc.units import parse_count
 
+        plain = value.strip().removeprefix("$")
+        if GROUPED.match(plain):
+            plain = plain.replace(",", "")
         try:
-            return float(value if value.isascii() else "not a number")
+            return float(plain if plain.isascii() else "not a number")
         except ValueError:
             pass
         try:
-            return float(parse_count(value))
+            return float(parse_count(plain))
         except InputError:
             self.fail(f"{value!r:.60} is not a number; write 0.4, 3640 or 1.4M", param, ctx)
 
@@ -148,7 +142,7 @@ class Grid(click.ParamType[float]):
 
 DAYS, GRID = Days(), Grid()
 
-# kinds of spec_options.OptionRow
+# how a value is read, in rows of spec_options
 TYPES: dict[str, click.ParamType[Any] | None] = {
     "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED,
     "flops": FLOPS, "largest": LARGEST, "days": DAYS, "grid": GRID,
@@ -191,18 +185,16 @@ def spec_options(*specs: str) -> Callable[[F], F]:
 
     order: dict[str, int] = {}
     rows = [row for spec in specs for row in ROWS[spec]]
-    for row in rows:
-        order.setdefault(row.group, len(order))
-    rows.sort(key=lambda row: order[row.group])
+    for *_, group in rows:
+        order.setdefault(group, len(order))
+    rows.sort(key=lambda row: order[row[-1]])
 
     def decorate(function: F) -> F:
-        for row in reversed(rows):
-            flag, repeated = row.kind == "flag", row.kind == "repeated"
-            name = row.name.replace("_", "-")
+        for name, kind, metavar, meaning, group in reversed(rows):
+            option, flag = name.replace("_", "-"), kind == "flag"
             function = click.option(
-                f"--{name}/--no-{name}" if flag else f"--{name}",
-                cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
-                metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
+                f"--{option}/--no-{option}" if flag else f"--{option}", cls=GroupedOption, group=group, help=meaning,
+                type=TYPES[kind], metavar=metavar or None, is_flag=flag, default=None, multiple=kind == "repeated",
             )(function)  # fmt: skip
         return function
 
@@ -240,6 +232,16 @@ def fit_code(verdict: str | None, require_fit: bool, require_sure_fit: bool) -> 
     return int((require_fit and verdict == "no") or (require_sure_fit and verdict != "fits"))
 
 
+def explain_option(function: F) -> F:
+    """--explain PATH, repeatable."""
+    return click.option(
+        "--explain",
+        multiple=True,
+        metavar="PATH",
+        help="How a number came about: peak, verdict or a key of the JSON (repeatable).",
+    )(function)
+
+
 def preset_option(function: F) -> F:
     """--presets DIR, repeatable."""
     return click.option(
@@ -248,6 +250,20 @@ def preset_option(function: F) -> F:
         metavar="DIR",
         help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS).",
     )(function)
+
+
+def show_answer(answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
+    """Render an answer's report, or the trees behind some of its numbers."""
+    show(_explained(answer, explain), format_, get, output)
+
+
+def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
+    """The report, with the trees that were asked for."""
+    if not explain:
+        return answer.report()
+    from memcalc.sizing.explaining.explain import explained
+
+    return explained(answer, explain)
 
 
 def show(report: Any, format_: str, get: str | None, output: str | None) -> None:

@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, fit_code, fit_options, output_options, preset_option, show, spec_options
+from memcalc.cli.options import (
+    GroupedCommand,
+    explain_option,
+    fit_code,
+    fit_options,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
 
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
@@ -13,11 +22,12 @@ from memcalc.cli.options import GroupedCommand, fit_code, fit_options, output_op
 @spec_options("Device", "Parallelism", "Training")
 @fit_options
 @preset_option
+@explain_option
 @output_options
 @click.pass_context
 def train_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
 
@@ -32,5 +42,5 @@ def train_command(
 
     step = size_training(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(step.verdict, require_fit, require_sure_fit)
-    show(step.report(), format_, get, output)
+    show_answer(step, explain, format_, get, output)
     ctx.exit(code)

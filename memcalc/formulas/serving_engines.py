@@ -1,5 +1,6 @@
 """How serving engines account for memory: one row an engine. A user's choice of engine changes numbers only through it."""
 
+from math import inf
 from typing import Literal, NamedTuple
 
 
@@ -17,7 +18,7 @@ class ServingEngine(NamedTuple):
     window: Literal["window", "last", "batched", "padded"] = "window"  # what a sliding layer keeps: a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
-    batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE
+    batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
     batched_tokens_small: int = 8192
     sequences: int | None = None  # that one step's logits are kept for; None: as many as are served
     sequences_small: int | None = None
@@ -67,21 +68,52 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
     )
 }  # fmt: skip
 
-MEBI = 2**20
+MEBI, GIBI = 2**20, 2**30
 
 
-def sglang_fraction(memory: int, batched_tokens: int, ranks: int) -> float:
-    """SGLang's default --mem-fraction-static on a GPU of `memory` bytes (server_args.py, since 0.5).
+class Defaults(NamedTuple):
+    """What an engine takes on GPUs below so many bytes."""
 
-    (memory − reserved) / memory with reserved [MiB] = 512 + 1.5 × batched tokens + 2 × largest CUDA graph + 128 × ranks
+    below: float
+    batched_tokens: int  # in one forward pass
+    sequences: int | None  # that one step's logits are kept for
+    sequences_split: int | None = None  # the same where four ranks or more split each layer; None: no other
 
-    >>> round(sglang_fraction(80 * 2**30, 8192, 1), 3)
+
+# --chunked-prefill-size, and --cuda-graph-max-bs with --tp below 4 and from 4 (sglang/srt/server_args.py, since 0.5.4)
+STEPS = {
+    "sglang": (
+        Defaults(20 * GIBI, 2048, 8),
+        Defaults(35 * GIBI, 2048, 24, 80),
+        Defaults(60 * GIBI, 4096, 32, 160),
+        Defaults(160 * GIBI, 8192, 256, 512),
+        Defaults(inf, 16384, 512),
+    )
+}
+
+
+def defaults(row: ServingEngine, memory: int) -> Defaults:
+    """Of the engine on a GPU of so many bytes; without one (0), on one of 80 GiB.
+
+    >>> defaults(SERVING_ENGINES["vllm"], 24 * GIBI).batched_tokens
+    2048
+    """
+    small = Defaults(LARGE, row.batched_tokens_small, row.sequences_small or row.sequences)
+    steps = STEPS.get(row.name, (small, Defaults(inf, row.batched_tokens, row.sequences)))
+    return next(step for step in steps if (memory or 80 * GIBI) < step.below)
+
+
+def sglang_fraction(memory: int, batched_tokens: int, largest_graph: int, ranks: int) -> float:
+    """SGLang's default --mem-fraction-static on a GPU of `memory` bytes (server_args.py, since 0.5.4), to three digits.
+
+    (memory − reserved) / memory with reserved [MiB] = 512 + 1.5 × batched tokens + 2 × largest CUDA graph + 128 × ranks,
+    and 10 GiB at least on GPUs above 60 GiB
+
+    >>> sglang_fraction(80 * 2**30, 8192, 256, 1)
     0.836
     """
     mib = memory / MEBI
-    graph = next(size for limit, size in _LARGEST_GRAPH if mib < limit)
-    reserved = 512 + 1.5 * max(batched_tokens, 2048) + 2 * graph + ranks / 8 * 1024
-    return max(0.01, (mib - reserved) / mib)
-
-
-_LARGEST_GRAPH = ((20 * 1024, 8), (35 * 1024, 24), (60 * 1024, 32), (160 * 1024, 256), (float("inf"), 512))  # MiB, batch
+    reserved = 512 + 1.5 * max(batched_tokens, 2048) + 2 * largest_graph + 128 * ranks
+    if memory > 60 * GIBI:
+        reserved = max(reserved, 10 * 1024)
+    return max(0.01, round((mib - reserved) / mib, 3))

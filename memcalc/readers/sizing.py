@@ -7,22 +7,22 @@ from memcalc.errors import InputError
 from memcalc.readers.catalogue import read_toml
 from memcalc.specs.sizing import Scenario
 from memcalc.specs.spec import validated
-from memcalc.units import parse_bandwidth, parse_bytes, parse_count, parse_speed
+from memcalc.units import parse_bandwidth, parse_count, parse_memory, parse_speed
 
 MAX_SCENARIOS = 1000
 MEMORY_LIMITS = ("device_memory", "memory_utilization")  # these hold for training and serving alike
 # Values that people write with a unit: table, key → how they are read
 WITH_UNITS = {
-    ("limits", "device_memory"): parse_bytes,
-    ("limits", "host_memory"): parse_bytes,
+    ("limits", "device_memory"): parse_memory,
+    ("limits", "host_memory"): parse_memory,
     ("compute", "tokens"): parse_count,
     ("training", "seq_len"): parse_count,
     ("serving", "context"): parse_count,
-    ("serving", "kv_cache_memory"): parse_bytes,
-    ("", "gpu_memory"): parse_bytes,
+    ("serving", "kv_cache_memory"): parse_memory,
+    ("", "gpu_memory"): parse_memory,
     ("", "gpu_bandwidth"): parse_bandwidth,
     ("", "gpu_flops"): parse_speed,
-    ("", "reserved"): parse_bytes,
+    ("", "reserved"): parse_memory,
 }
 
 

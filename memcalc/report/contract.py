@@ -236,6 +236,21 @@ class SolvedDocument(TypedDict):
     limited_by: Literal["memory", "positions", "max_sequences", "width", "bound"]
 
 
+class ExplanationDocument(TypedDict):
+    """One number and what it is made of. A part whose path is a name in `inputs` explains that input; all other parts add up to
+    the value."""
+
+    path: str
+    value: Any
+    unit: str
+    formula: Annotated[str, Means("In symbols: paths of parts and names of inputs")]
+    inputs: dict[str, Any]
+    evaluated: Annotated[str, Means("The formula with its inputs put in; empty where that says no more")]
+    source: Annotated[str, Means("A key of the bibliography with its place, or who gave the number")]
+    certainty: Literal["exact", "estimate", "assumed"]
+    parts: "list[ExplanationDocument]"
+
+
 class Document(TypedDict, total=False):
     """What every command prints with --format json."""
 
@@ -257,6 +272,7 @@ class Document(TypedDict, total=False):
     optimal: Optimum
     laws: list[Optimum]
     lines: Annotated[list[LineDocument], Means("What each `per_gpu` component consists of")]
+    explain: Annotated[list[ExplanationDocument], Means("With --explain: the tree behind each key that was asked for")]
     assumptions: list[str]
     warnings: list[str]
     sources: dict[str, dict[str, Any]]

@@ -1,7 +1,10 @@
 """What every command hands to a renderer: one document for machines, a few tables for people."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from memcalc.estimates.explanation import Explanation
 
 SCHEMA = "memcalc/1"
 FORMATS = ("table", "json", "csv", "markdown", "svg")
@@ -33,6 +36,7 @@ class Report(NamedTuple):
     tone: str = ""  # good, bad or "": the colour of the verdict, never its only sign
     notes: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()  # plots in text, drawn by memcalc.report.plot
+    trees: "tuple[Explanation, ...]" = ()  # shown in place of the tables where trees can be drawn
 
 
 def cell(value: Any, kind: str) -> str:

@@ -29,10 +29,9 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, others: int = 0, advice: Advice = NO_ADVICE, solved: Sequence[Solved] = (),
+    fit: Fit | None = None, withheld: int = 0, advice: Advice = NO_ADVICE, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
-    others += gpu.allocatable - gpu.limit if gpu else 0
-    capacity = found.capacity(gpu.allocatable, others) if gpu else None
+    capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
     tables = [_memory(found, gpu), _cache(run, found)]
     if gpu and capacity:
         tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
@@ -59,7 +58,7 @@ def report(
             f"{run.batch} × {run.context} tokens",
         )
     )
-    document = _document(model, run, found, gpu, capacity, speed, fit, others) | solved_document(solved)
+    document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
     if fit:
         document |= suggestions_document(advice)
     return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
@@ -124,9 +123,9 @@ def _document(
     capacity: Capacity | None,
     speed: Speed | None,
     fit: Fit | None,
-    others: int,
+    withheld: int,
 ) -> dict[str, Any]:
-    reserved = found.reserved(gpu.allocatable, others) if gpu else found.cache
+    reserved = found.reserved(gpu.allocatable, withheld) if gpu else found.cache
     out: dict[str, Any] = {
         "schema": SCHEMA,
         "command": "infer",

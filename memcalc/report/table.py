@@ -52,7 +52,12 @@ def _environment() -> dict[str, str]:
 def _print(console: Console, report: Report, *, ascii_only: bool) -> None:
     if report.heading:
         console.print(Text(report.heading, style="bold"))
-    for table in report.tables:
+    if report.trees:
+        from memcalc.report.explanation import rich_tree
+
+        for tree in report.trees:
+            console.print(rich_tree(tree, ascii_only=ascii_only))
+    for table in () if report.trees else report.tables:
         console.print(_table(table, ascii_only=ascii_only))
     for picture in report.pictures:
         console.print(_picture(picture, ascii_only=ascii_only), no_wrap=True, overflow="ignore", crop=False)

@@ -33,6 +33,11 @@ class Answer(Reported):
     solved: tuple[Solved, ...] = ()  # the setting whose largest value was asked for
     others: int = 0  # bytes on the accelerator that a process cannot get, since others hold them
 
+    @property
+    def withheld(self) -> int:
+        """Bytes that engines find on the accelerator but a process cannot get: others hold them, or the system keeps them."""
+        return self.gpu.allocatable - self.gpu.limit + self.others if self.gpu else 0
+
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         """What is needed beside what a process can get on an accelerator of which `others` bytes are taken."""
         raise NotImplementedError

@@ -23,7 +23,7 @@ class Choices(NamedTuple):
         return self if high is None or high >= self.high else self._replace(high=max(high, self.low), bound=bound)
 
 
-def asked(settings: MutableMapping[str, Any], solvable: tuple[str, ...]) -> str | None:
+def asked_for(settings: MutableMapping[str, Any], solvable: tuple[str, ...]) -> str | None:
     """The setting of which the largest value is asked for, taken out of what was said; one at a time."""
     found = [name for name, value in settings.items() if isinstance(value, str) and value == MAX]
     if not found:

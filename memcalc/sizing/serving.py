@@ -14,14 +14,15 @@ from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer, fit_of
-from memcalc.sizing.asked import Asked, advise
-from memcalc.sizing.largest import Choices, asked, solve
+from memcalc.sizing.invocation import Invocation, advise
+from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving
 from memcalc.specs.spec import SpecError
+from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -41,7 +42,8 @@ class SizedServing(Answer, ServingEstimate):
     gpu: Accelerator | None
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
-    asked: Asked
+    asked: tuple[Serving | None, Settings]  # what was said, before any default
+    invocation: Invocation
     draft: AnyModel | None
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
@@ -59,14 +61,14 @@ class SizedServing(Answer, ServingEstimate):
         """How much more fits on the accelerator; None where none was named."""
         if self.gpu is None:
             return None
-        return self.capacity(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
+        return self.capacity(self.gpu.allocatable, self.withheld)
 
     @cached_property
     def advice(self) -> Advice:
         """What would make it fit, where it does not; or surely fit, where it is tight."""
         if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
             return Advice()  # who asks for the largest that fits wants it, tight or not
-        return advise(self.asked, self, self.search(fit_of, self.fit))
+        return advise(self.invocation, self, self.search(fit_of, self.fit))
 
     def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
         """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
@@ -81,20 +83,20 @@ class SizedServing(Answer, ServingEstimate):
         return list(self.advice.suggestions)
 
     def _changed(self, changes: Settings) -> Subject:
-        asked = self.asked.with_changes(changes)
-        gpu = self.gpu if asked.gpu is self.asked.gpu else as_accelerator(asked.gpu, asked.presets)
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
         others = (*Device.model_fields, *EFFICIENCY, "draft")
-        settings = {name: value for name, value in asked.settings.items() if name not in others}
+        settings = {name: value for name, value in changed.settings.items() if name not in others}
         architecture = _served(self.model, "MODEL")
         return Subject(
             serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings), gpu, architecture
         )
 
     def _sized(self, changes: Settings) -> "SizedServing":
-        asked = self.asked.with_changes(changes)
-        gpu = self.gpu if asked.gpu is self.asked.gpu else asked.gpu
-        settings = asked.settings | ({"draft": self.draft} if self.draft is not None else {})
-        return size_serving(self.model, gpu, presets=asked.presets, **settings)
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
+        settings = changed.settings | ({"draft": self.draft} if self.draft is not None else {})
+        return size_serving(self.model, gpu, presets=changed.presets, **settings)
 
     @cached_property
     def speed(self) -> Speed | None:
@@ -106,7 +108,7 @@ class SizedServing(Answer, ServingEstimate):
     def report(self) -> "Report":
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.others, self.advice, self.solved)
+        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved)
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -143,14 +145,14 @@ def size_serving(
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
-    key = asked(settings, SOLVABLE)
+    key = asked_for(settings, SOLVABLE)
 
     def sized(*solved: Solved, **value: int) -> SizedServing:
         spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
         out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
-        out.asked, out.draft = Asked("infer", model, gpu, tuple(presets), said | value), draft
-        out.solved = solved
+        out.asked, out.solved = (run, settings | value), solved
+        out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
         return out
 
     if key is None:
@@ -188,6 +190,7 @@ def serving_run(
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
+        precision = meant("precision", precision, PLAIN)
         if said.setdefault("weights", precision) != precision:
             raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
         if precision not in PLAIN:

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple, TypeVar
 
+from memcalc.caches import cached
 from memcalc.errors import nearest
-from memcalc.specs.spec import Spec, SpecError
+from memcalc.specs.spec import Spec, SpecError, choices
+from memcalc.specs.words import meant
 
 Settings = Mapping[str, Any]
 
@@ -47,7 +49,21 @@ def settled(
             out |= nested
         _check_names(flat, (*known, *also))
         out |= {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
-    return {name: value for name, value in out.items() if value is not None}
+    names = _names((spec, *tables.values()))
+    return {name: _meant(name, value, names) for name, value in out.items() if value is not None}
+
+
+@cached(64)
+def _names(specs: tuple[type[Spec], ...]) -> dict[str, tuple[str, ...]]:
+    """What the fields accept that take one of some names."""
+    return {name: rule.names for spec in specs for name, rule in choices(spec).items()}
+
+
+def _meant(name: str, value: Any, names: Mapping[str, tuple[str, ...]]) -> Any:
+    """A value in our own spelling."""
+    if isinstance(value, tuple):
+        return tuple(_meant(name, entry, names) for entry in value)
+    return meant(name, value, names[name]) if name in names else value
 
 
 S = TypeVar("S", bound=Spec)

@@ -1,7 +1,7 @@
 """Training: which defaults the model decides, which settings need another, and the estimate with its verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,13 @@ from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Sugge
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.verdict import Fit
+from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer, fit_of
-from memcalc.sizing.asked import Asked, advise
-from memcalc.sizing.largest import Choices, asked, solve
+from memcalc.sizing.invocation import Invocation, advise
+from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
 COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
 TABLES = {"parallelism": Parallelism}
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
+
+
+# What a launcher's word for an optimizer says beside its states (transformers Trainer.get_optimizer_cls_and_kwargs; PyTorch's
+# AdamW takes its foreach loop where neither is asked for).
+IMPLIED: dict[str, Settings] = {
+    "adamwtorch": {"optimizer_impl": "foreach"},
+    "adamwtorchfused": {"optimizer_impl": "fused"},
+    "adamwapexfused": {"optimizer_impl": "fused"},
+}
 
 
 def _above_one(degree: str) -> Callable[[Settings], bool]:
@@ -59,8 +70,9 @@ class SizedTraining(Answer, TrainingEstimate):
     model: Model
     gpu: Accelerator | None = None
     others: int = 0
-    asked: Asked = field(default=Asked("train", "MODEL", None, (), {}))
+    invocation: Invocation = Invocation("train", "MODEL", None, (), {})
     solved: tuple[Solved, ...] = ()
+    asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
@@ -75,7 +87,7 @@ class SizedTraining(Answer, TrainingEstimate):
         """What would make it fit, where it does not; or surely fit, where it is tight."""
         if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
             return Advice()  # who asks for the largest that fits wants it, tight or not
-        found = advise(self.asked, self, self.search(fit_of, self.fit))
+        found = advise(self.invocation, self, self.search(fit_of, self.fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
 
     def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
@@ -91,15 +103,15 @@ class SizedTraining(Answer, TrainingEstimate):
         return list(self.advice.suggestions)
 
     def _changed(self, changes: Settings) -> Subject:
-        asked = self.asked.with_changes(changes)
-        gpu = self.gpu if asked.gpu is self.asked.gpu else as_accelerator(asked.gpu, asked.presets)
-        settings = {name: value for name, value in asked.settings.items() if name not in Device.model_fields}
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
+        settings = {name: value for name, value in changed.settings.items() if name not in Device.model_fields}
         return Subject(training_run(self.architecture, None, **settings), gpu, self.architecture)
 
     def _sized(self, changes: Settings) -> "SizedTraining":
-        asked = self.asked.with_changes(changes)
-        gpu = self.gpu if asked.gpu is self.asked.gpu else asked.gpu
-        return size_training(self.model, gpu, presets=asked.presets, **asked.settings)
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
+        return size_training(self.model, gpu, presets=changed.presets, **changed.settings)
 
     def report(self) -> "Report":
         from memcalc.report.training import report
@@ -134,14 +146,16 @@ def size_training(
     device = taken(settings, Device)
     found = as_model(model, presets)
     accelerator = as_accelerator(gpu, presets, device)
-    key = asked(settings, SOLVABLE)
+    key = asked_for(settings, SOLVABLE)
 
     def sized(*solved: Solved, **value: int) -> SizedTraining:
         spec = training_run(found.architecture, run, **settings | value)
         estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
         own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
-        question = Asked("train", model, gpu, tuple(presets), said | value)
-        return SizedTraining(**own, model=found, gpu=accelerator, others=device.reserved, asked=question, solved=solved)
+        return SizedTraining(
+            **own, model=found, gpu=accelerator, others=device.reserved, solved=solved, asked=(run, settings | value),
+            invocation=Invocation("train", model, gpu, tuple(presets), said | value),
+        )  # fmt: skip
 
     if key is None:
         return sized()
@@ -172,6 +186,8 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
+    for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
+        said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
         said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))

@@ -60,6 +60,7 @@ class ServingEstimate(NamedTuple):
     demand: Demand
     beside: int  # the part of the overhead that an engine's share of the GPU does not count
     assumptions: tuple[str, ...]
+    stage: Stage  # the heaviest pipeline stage
 
     def __repr__(self) -> str:
         return f"<serving: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
@@ -108,7 +109,7 @@ class ServingEstimate(NamedTuple):
             return memory - others
         if pool is None and not self.run.engine_row.pooled:
             return min(int(memory * self.run.utilization(memory)), memory - others)
-        return min(self.fixed + self._room(memory, others), memory - others)
+        return min(self.fixed + self.room_or_missing(memory, others), memory - others)
 
     def headroom_in(self, memory: int, others: int = 0) -> int:
         """Bytes left for more cache; below zero, what is missing."""
@@ -116,9 +117,10 @@ class ServingEstimate(NamedTuple):
 
     def room(self, memory: int, others: int = 0) -> int:
         """Bytes for the cache (and, where activations grow with the requests, for those) on a GPU of `memory` bytes."""
-        return max(0, self._room(memory, others))
+        return max(0, self.room_or_missing(memory, others))
 
-    def _room(self, memory: int, others: int) -> int:
+    def room_or_missing(self, memory: int, others: int = 0) -> int:
+        """The same, below zero what is missing beside any cache."""
         run, share = self.run, self.run.utilization(memory)
         if run.kv_cache_memory is not None:
             return run.kv_cache_memory
@@ -228,6 +230,7 @@ def _on_stage(
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
         assumptions=_assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
+        stage=stage,
     )  # fmt: skip
 
 

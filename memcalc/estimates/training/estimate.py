@@ -1,6 +1,5 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
 from memcalc.formulas.verdict import Needed, needed_bytes
+from memcalc.frozen import dataclass
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
@@ -83,6 +83,11 @@ class TrainingEstimate:
     def alive(self) -> tuple[Alive, ...]:
         """The same with their lines."""
         return tuple(Alive(self.moments[which], self._alive(which)) for which in self._highest_of_each)
+
+    def itemised(self, shown: int) -> Alive:
+        """One of the moments that are shown, down to tensors."""
+        which = self._highest_of_each[shown]
+        return Alive(self.moments[which], self._alive(which, parts=True))
 
     @cached_property
     def _highest_of_each(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from memcalc.caches import cached
 from memcalc.estimates.suggestions import Advice, Search, Suggestion, Tried, flags, option_words
 from memcalc.readers.models import Model
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel
@@ -18,7 +19,7 @@ SPELLED: dict[str, Callable[[Any], str]] = {
 }
 
 
-class Asked(NamedTuple):
+class Invocation(NamedTuple):
     """A question: command, MODEL and accelerator as they were named, and the settings that were said, flat."""
 
     command: str
@@ -27,7 +28,7 @@ class Asked(NamedTuple):
     presets: tuple[str, ...]
     settings: dict[str, Any]
 
-    def with_changes(self, changes: Mapping[str, Any]) -> "Asked":
+    def with_changes(self, changes: Mapping[str, Any]) -> "Invocation":
         """The same with other settings; `gpu` among them is the accelerator."""
         rest = {name: value for name, value in changes.items() if name != "gpu"}
         kept = {name: value for name, value in self.settings.items() if name not in rest}
@@ -57,38 +58,38 @@ def _model_word(model: AnyModel) -> str:
 
 
 def _spelled(name: str, value: Any) -> Any:
-    kind = KINDS.get(name, "")
-    return SPELLED[kind](value) if kind in SPELLED else value
+    spell = SPELLED.get(_kind(name))
+    return spell(value) if spell else value
 
 
-def _kinds() -> dict[str, str]:
+@cached(256)
+def _kind(name: str) -> str:
+    """How the command line reads a setting, where its field says so."""
     from memcalc.specs.serving import Serving
 
-    out = {}
     for spec in (Device, Serving):
-        for name, field in spec.model_fields.items():
-            extra = field.json_schema_extra
-            out[name] = str(extra.get("kind", "")) if isinstance(extra, dict) else ""
-    return out
+        if name in spec.model_fields:
+            extra = spec.model_fields[name].json_schema_extra
+            return str(extra.get("kind", "")) if isinstance(extra, dict) else ""
+    return ""
 
 
-KINDS = _kinds()
-
-
-def advise(asked: Asked, answer: Any, search: Search) -> Advice:
+def advise(invocation: Invocation, answer: Any, search: Search) -> Advice:
     """What would make an answer fit, or surely fit where it is tight; the nearest miss where nothing does."""
-    found = tuple(_suggestion(asked, answer, tried) for tried in search.run())
+    found = tuple(_suggestion(invocation, answer, tried) for tried in search.run())
     nearest = None if found else search.nearest_miss()
-    return Advice(found, _suggestion(asked, answer, nearest) if nearest else None)
+    return Advice(found, _suggestion(invocation, answer, nearest) if nearest else None)
 
 
-def _suggestion(asked: Asked, before: Any, tried: Tried) -> Suggestion:
+def _suggestion(invocation: Invocation, before: Any, tried: Tried) -> Suggestion:
     after, fit = tried.answer, tried.fit
-    changes = {name: value for name, value in tried.changes.items() if asked.settings.get(name) != value}
-    pinned = {solved.key: asked.settings[solved.key] for solved in before.solved}  # what was typed as max is solved anew else
+    changes = {name: value for name, value in tried.changes.items() if invocation.settings.get(name) != value}
+    pinned = {
+        solved.key: invocation.settings[solved.key] for solved in before.solved
+    }  # what was typed as max is solved anew else
     return Suggestion(
         flags=flags({name: _spelled(name, value) for name, value in (pinned | changes).items()}),
-        command=str(asked.with_changes(changes)),
+        command=str(invocation.with_changes(changes)),
         changes=changes,
         costs=tuple(cost for lever in tried.levers if (cost := lever.cost(before, after))),
         peak=after.peak,
