@@ -310,7 +310,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
             "context",
             "largest",
             "",
-            "Tokens a sequence may reach, prompt and answer.  [default: 4096, or the model's context]",
+            "Tokens a sequence may reach, prompt and answer.  [default: the engine's, or 4096 within the model's]",
             "Requests",
         ),
         (

@@ -39,6 +39,15 @@ class Report(NamedTuple):
     trees: "tuple[Explanation, ...]" = ()  # shown in place of the tables where trees can be drawn
 
 
+def warned(report: Report, warnings: Sequence[str], assumptions: Sequence[str]) -> Report:
+    """The report with sentences that go with it, in its document and under its tables; none stands twice."""
+    document = dict(report.document)
+    document["assumptions"] = [*dict.fromkeys((*document.get("assumptions", ()), *assumptions))]
+    document["warnings"] = [*dict.fromkeys((*document.get("warnings", ()), *warnings))]
+    notes = dict.fromkeys((*report.notes, *assumptions, *document["warnings"]))
+    return report._replace(document=document, notes=tuple(notes))
+
+
 def cell(value: Any, kind: str) -> str:
     """One cell as people read it."""
     if value is None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from memcalc.estimates.lines import Figure, cited, weakest
+from memcalc.estimates.lines import Figure, cited, documents, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
 from memcalc.estimates.suggestions import NO_ADVICE, Advice
@@ -165,7 +165,7 @@ def _document(
     if speed:
         figures = speed.roofline.figures if speed.roofline else ()
         out["speed"] = speed_document(speed.roofline, speed.reason) | {"lines": [entry.document() for entry in figures]}
-    out["lines"] = [entry.document() for entry in found.lines]
+    out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [
         *found.assumptions,

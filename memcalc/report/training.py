@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
+from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
 from memcalc.estimates.suggestions import Advice
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.formulas.bisection import Solved
@@ -55,7 +55,7 @@ def document(
         "moment": found.highest.name,
         "bytes": found.peak,
         "certainty": weakest(found.at_peak.lines),
-        "lines": [entry.document() for entry in found.at_peak.lines],
+        "lines": documents(found.at_peak.lines),
         "sources": cited(found.at_peak.lines),
     }
     if found.stages:
@@ -66,7 +66,7 @@ def document(
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
         out |= suggestions_document(advice)
-    out["lines"] = [entry.document() for entry in found.lines]
+    out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())

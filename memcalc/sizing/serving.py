@@ -11,9 +11,12 @@ from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estima
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.formulas.bisection import Solved
+from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
+from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer, fit_of
+from memcalc.sizing.doubts import Doubts, of_serving, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
@@ -31,6 +34,8 @@ EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's pe
 PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for weights and cache
 SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
+
+DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
 
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
 
@@ -106,9 +111,21 @@ class SizedServing(Answer, ServingEstimate):
         return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
 
     def report(self) -> "Report":
+        from memcalc.report.report import warned
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved)
+        return warned(shown, *self.doubts)
+
+    @property
+    def doubts(self) -> Doubts:
+        """What goes with the answer in words."""
+        architecture, there = _served(self.model, "MODEL"), self.capacity_there
+        found = of_serving(
+            architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None,
+            reach=there.max_context if there else None,
+        )  # fmt: skip
+        return found._replace(warnings=(*architecture.warnings, *found.warnings))
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -196,15 +213,23 @@ def serving_run(
         if precision not in PLAIN:
             raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN)} (other formats: --weights)", "precision")
         said.setdefault("kv_dtype", precision)
-    elif files or (quantization.method and not quantization.problem):
+    elif files or quantization.method:
+        if "weights" not in said and quantization.problem and not files:
+            raise Unsupported(quantization.problem)
         said.setdefault("weights", CHECKPOINT)
     if quantization.kv_format:
         said.setdefault("kv_dtype", quantization.kv_format)
     if architecture.context:
-        said.setdefault("context", min(Serving.model_fields["context"].default, architecture.context))
+        whole = _engine(said).whole_context
+        said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     return Serving(**said)
+
+
+def _engine(said: Settings) -> ServingEngine:
+    """The engine's row; what is no engine is the spec's to refuse."""
+    return SERVING_ENGINES.get(said.get("engine", ""), PLAIN_ENGINE)
 
 
 def _served(model: Model, place: str) -> Architecture:

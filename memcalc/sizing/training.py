@@ -15,6 +15,7 @@ from memcalc.formulas.verdict import Fit
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer, fit_of
+from memcalc.sizing.doubts import Doubts, of_training, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
@@ -74,6 +75,11 @@ class SizedTraining(Answer, TrainingEstimate):
     solved: tuple[Solved, ...] = ()
     asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
 
+    @property
+    def doubts(self) -> Doubts:
+        """What goes with the answer in words."""
+        return of_training(self.model.architecture, self.run, length_given=not unsaid("seq_len", *self.asked))
+
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
 
@@ -114,9 +120,11 @@ class SizedTraining(Answer, TrainingEstimate):
         return size_training(self.model, gpu, presets=changed.presets, **changed.settings)
 
     def report(self) -> "Report":
+        from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        return report(self.model, self.run, self, self.gpu, self.advice, self.fit, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, self.advice, self.fit, self.solved)
+        return warned(shown, *self.doubts)
 
     def __repr__(self) -> str:
         return self._line("training", self.run.parallelism.gpus, self.device)
@@ -186,12 +194,26 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
+    if architecture is None:
+        _check_count(said)
     for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
         said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
         said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
     return Training(parallelism=parallelism, **said)
+
+
+OF_LAYERS = (
+    "micro_batch", "seq_len", "recompute", "attention", "kernels", "loss", "cp", "sequence_parallel", "expert_imbalance",
+    "capacity_factor",
+)  # fmt: skip
+
+
+def _check_count(said: Settings) -> None:
+    """Refuse what changes nothing of a bare parameter count, whose activations follow from its parameters alone."""
+    if names := [name for name in OF_LAYERS if name in said]:
+        raise SpecError("a parameter count has no layers for that; give a preset or a config.json as MODEL", *names)
 
 
 def _estimate(model: Model, run: Training, generation: str) -> TrainingEstimate:

@@ -50,7 +50,7 @@ class Serving(Spec):
         "Tokens a sequence may reach, prompt and answer.",
         REQUESTS,
         kind="largest",
-        otherwise="4096, or the model's context",
+        otherwise="the engine's, or 4096 within the model's",
     )
     max_new_tokens: Tokens | None = setting(
         None, "Of the context, the tokens of the answer.", REQUESTS, otherwise="none set apart"
