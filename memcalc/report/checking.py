@@ -16,7 +16,7 @@ def report(outcomes: Sequence[Outcome]) -> Report:
         "ok": holds,
         "scenarios": [
             {"file": o.file, "name": o.name, "ok": o.holds,
-             "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
+             "remedy": o.remedy or None, "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],
     }  # fmt: skip
@@ -25,7 +25,8 @@ def report(outcomes: Sequence[Outcome]) -> Report:
     exceeded = sum(not check.holds for o in outcomes for check in o.checks)
     limits = counted(sum(len(o.checks) for o in outcomes), "limit")
     verdict = f"OK: {limits}, all hold" if holds else f"EXCEEDED: {exceeded} of {limits}"
-    return Report(document, tables, files[0] if len(files) == 1 else "", verdict, "good" if holds else "bad")
+    notes = tuple(f"{o.name} would pass with {o.remedy}" for o in outcomes if o.remedy)
+    return Report(document, tables, files[0] if len(files) == 1 else "", verdict, "good" if holds else "bad", notes)
 
 
 def _table(title: str, outcomes: Sequence[Outcome]) -> Table:

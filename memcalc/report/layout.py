@@ -44,11 +44,12 @@ def _wide(text: str) -> int:
 
 
 def _joined(text: str) -> str:
-    """With the spaces between a number and its unit, and around × and =, as ones that hold."""
+    """With the spaces between a number and its unit, an option and its value, and around × and =, as ones that hold."""
     words = text.split(" ")
     out = words[0]
     for before, after in pairwise(words):
-        holds = before in HOLDING or after in ("×", "=") or (before[-1:].isdigit() and UNIT.match(after))
+        option = before.startswith("--") and not after.startswith("--")
+        holds = option or before in HOLDING or after in ("×", "=") or (before[-1:].isdigit() and UNIT.match(after))
         out += (JOINED if holds else " ") + after
     return out
 

@@ -6,12 +6,14 @@ from typing import Any
 from memcalc.estimates.lines import Figure, Line, cited, documents, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
+from memcalc.estimates.suggestions import NO_ADVICE, Advice
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
 from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table, more, small_rows
 from memcalc.report.roofline import decode_table, speed_document, speed_table
+from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.report.training import (
     CERTAINTY,
     MARKS,
@@ -37,11 +39,13 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, withheld: int = 0, solved: Sequence[Solved] = (),
+    fit: Fit | None = None, withheld: int = 0, advice: Advice = NO_ADVICE, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
     share = run.utilization(gpu.allocatable) if gpu else 1.0
     tables = [_memory(run, found, gpu, withheld), _cache(run, found, capacity, share)]
+    if fit and advice.suggestions:
+        tables.insert(1, suggestions_table(advice, fit.verdict))
     assumptions = found.assumptions
     details: tuple[Table, ...] = ()
     if speed and speed.roofline:
@@ -51,9 +55,12 @@ def report(
     elif speed:
         assumptions += (f"no speed: {speed.reason}",)
     assumptions = tuple(dict.fromkeys((*assumptions, *limit_sentences(gpu))))
-    verdict, tone = verdict_of(found.needed, fit)
+    hint = queue_sentence(run, capacity) or (nothing_helps(advice) if fit and not fit.fits else "")
+    verdict, tone = verdict_of(found.needed, fit, hint)
     verdict += solved_sentence(solved)
     document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
+    if fit:
+        document |= suggestions_document(advice)
     return Report(
         document,
         tuple(tables),
@@ -67,6 +74,15 @@ def report(
         assumptions=assumptions,
         more=more(assumptions, document["sources"], "--details"),
     )
+
+
+def queue_sentence(run: Serving, capacity: Capacity | None) -> str:
+    """That an engine with a queue starts although not all requests fit at once; nothing where they do, or it has none."""
+    most = capacity.max_batch if capacity else None
+    if not most or most >= run.batch or not run.engine_row.pooled:
+        return ""
+    rest = f"request {most + 1} waits" if run.batch == most + 1 else f"requests {most + 1} to {run.batch:,} wait"
+    return f"{run.engine} starts: {most:,} at once, {rest}"
 
 
 def _settings(run: Serving) -> str:
@@ -194,6 +210,8 @@ def _document(
             "max_batch": capacity.max_batch,
             "max_context": capacity.max_context,
             "limit": capacity.limit,
+            "starts": capacity.max_batch is None or capacity.max_batch > 0,
+            "waiting": max(0, run.batch - capacity.max_batch) if capacity.max_batch is not None else 0,
             "replicas": run.dp,
         }
     figures: tuple[Figure, ...] = ()
