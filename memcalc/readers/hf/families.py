@@ -33,7 +33,11 @@ MODULES: dict[str, str] = {
         "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe",
         "gemma": "gemma3 gemma4 gemma4_text",
         "gemma3n": "gemma3n gemma3n_text",
-        "multimodal": "llama4 mistral3 pixtral llava kimi_k25 kimi_vl",
+        "image_text": (
+            "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
+            "paligemma lfm2_vl cohere2_vision aya_vision"
+        ),
+        "multimodal": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
         "mllama": "mllama",
         "encoders": "bert roberta xlm-roberta distilbert vit clip",

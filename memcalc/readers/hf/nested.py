@@ -10,6 +10,7 @@ from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import architecture
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.families import MODULES, family
+from memcalc.readers.hf.tasks import task
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,6 +55,11 @@ def read_language(
     return Language(replace(read.parts[0], name="language"), text, tied, read.warnings, read.notes)
 
 
+def text_type(c: Config, default: str) -> str:
+    """The model type that the text_config names."""
+    return c.sub("text_config", {}).text("model_type", default)
+
+
 def tied_outside(c: Config, default: bool) -> bool:
     """`tie_word_embeddings` of the outer config alone: what the text_config says of it does not count."""
     return c.flag("tie_word_embeddings", default)
@@ -70,7 +76,7 @@ def assumed_tied(c: Config) -> tuple[str, ...]:
 
     Files written before that default was there mean a head of their own, and their checkpoints hold one.
     """
-    if c.has("tie_word_embeddings") or c.sub("text_config", {}).flag("tie_word_embeddings", False):
+    if task(c) == "Model" or c.has("tie_word_embeddings") or c.sub("text_config", {}).flag("tie_word_embeddings", False):
         return ()
     return (
         "tie_word_embeddings is not in the outer config: embedding and head are counted as one matrix, as transformers "

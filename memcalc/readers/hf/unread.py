@@ -52,6 +52,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "gpt": "alibi_bias_max expansion_ratio",
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "conv_L_cache head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "image_text": (
+            "hidden_size image_grid_pinpoints num_image_tokens num_key_value_heads projection_dim spatial_pool_stride "
+            "vocab_size"
+        ),
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (
             "head_dim kv_lora_rank linear_conv_kernel_dim linear_head_dim linear_num_heads moe_intermediate_size "
@@ -66,7 +70,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         ),
         "mixture": "experts_per_token hidden_size initial_context_length intermediate_size",
         "mllama": "intermediate_layers_indices",
-        "multimodal": "head_dim num_key_value_heads pos_emb_time projection_dim qk_head_dim vocab_size",
+        "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
