@@ -16,7 +16,16 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import pre_norm, rms
 from memcalc.readers.hf.config import Config, Family
-from memcalc.readers.hf.nested import NOTHING, Language, assumed_tied, joined, read_language, text_type, tied_either, tied_outside
+from memcalc.readers.hf.nested import (
+    NOTHING,
+    Language,
+    assumed_tied,
+    joined,
+    read_language,
+    text_type,
+    tied_either,
+    tied_outside,
+)
 from memcalc.readers.hf.towers import tower
 from memcalc.readers.hf.vision import table
 

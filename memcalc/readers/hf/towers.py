@@ -108,7 +108,13 @@ INTERNVL: Mapping[str, Any] = {
     "use_absolute_position_embeddings": True,
     "use_mean_pooling": True,
 }
-IDEFICS3: Mapping[str, Any] = {**SIGLIP, "vision_use_head": False, "hidden_size": 1152, "num_attention_heads": 16, "patch_size": 32}
+IDEFICS3: Mapping[str, Any] = {
+    **SIGLIP,
+    "vision_use_head": False,
+    "hidden_size": 1152,
+    "num_attention_heads": 16,
+    "patch_size": 32,
+}
 IDEFICS2: Mapping[str, Any] = {**SIGLIP, "vision_use_head": False, "patch_size": 32}
 
 # model_type of a nested vision config → how to read it, for the families that accept any tower

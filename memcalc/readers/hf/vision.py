@@ -4,7 +4,7 @@ A tower reads its own nested config and gives one Part. Its defaults are the who
 nested config leaves out what equals them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
