@@ -43,7 +43,7 @@ class Joint(NamedTuple):
     no_vision: Mapping[str, Any] = NOTHING
     fixed: bool = False  # the tower is this one whatever the nested config calls itself
     tied: bool = False  # by default
-    resampler: Callable[[Config], Part] | None = None  # layers between projector and language model
+    resampler: Callable[[Config, Language], Part] | None = None  # layers between projector and language model
     inner_ties: bool = False  # a tie_word_embeddings of the text_config counts as well
 
 
@@ -56,7 +56,7 @@ def image_text(joint: Joint, c: Config) -> Architecture:
     seeing = tuple(replace(part, name=name) for name in joint.towers)
     between = (Part("projector", entry=joint.projector(c, vision, language)),)
     if joint.resampler:
-        between += (joint.resampler(c),)
+        between += (joint.resampler(c, language),)
     return joined(c, language, (*seeing, *between), warnings=assumed_tied(c) if joint.tied else ())
 
 
@@ -112,14 +112,14 @@ def idefics2(c: Config, vision: Config, language: Language) -> Named:
         ("gate", Projection(inputs, inner, activation=language.config.text("hidden_act", "silu"), cut="outputs")),
         ("up", Projection(inputs, inner, cut="outputs")),
         ("down", Projection(inner, language.hidden, cut="inputs")),
-        ("latents", table("other", (sampler.integer("resampler_n_latents"), sampler.integer("hidden_size")))),
+        ("latents", table("other", (sampler.integer("resampler_n_latents"), language.hidden))),
     )
 
 
-def idefics2_resampler(c: Config) -> Part:
-    """Learned latents attend to all patches and to themselves."""
+def idefics2_resampler(c: Config, language: Language) -> Part:
+    """Learned latents attend to all patches and to themselves; as wide as the language model, whatever their config says."""
     sampler = c.sub("perceiver_config", IDEFICS2_PERCEIVER)
-    hidden, heads = sampler.integer("hidden_size"), sampler.integer("resampler_n_heads")
+    hidden, heads = language.hidden, sampler.integer("resampler_n_heads")
     kv_heads = sampler.integer("num_key_value_heads")
     attention = attention_of(hidden, heads, kv_heads, sampler.integer("resampler_head_dim"), causal=False, rotary=False)
     norm = rms(sampler)
@@ -162,7 +162,6 @@ def _shuffle(c: Config, key: str) -> int:
 
 IDEFICS2_PERCEIVER: Mapping[str, Any] = {
     "hidden_act": "silu",
-    "hidden_size": 4096,
     "resampler_n_latents": 64,
     "resampler_depth": 3,
     "resampler_n_heads": 16,

@@ -60,6 +60,12 @@ def text_type(c: Config, default: str) -> str:
     return c.sub("text_config", {}).text("model_type", default)
 
 
+def floored_head_dim(c: Config, model_type: str) -> Mapping[str, Any]:
+    """The head size of a text_config without one, where the library rounds hidden / heads down."""
+    text = c.sub("text_config", SIZES[model_type])
+    return {"head_dim": max(1, text.integer("hidden_size") // text.integer("num_attention_heads"))}
+
+
 def tied_outside(c: Config, default: bool) -> bool:
     """`tie_word_embeddings` of the outer config alone: what the text_config says of it does not count."""
     return c.flag("tie_word_embeddings", default)
@@ -118,4 +124,13 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "gemma2": _sizes(256000, 2304, 9216, 26, 8),
     "gemma3_text": _sizes(262208, 2304, 9216, 26, 8),
     "phi3": _sizes(32064, 3072, 8192, 32, 32),
+    "cohere": _sizes(256000, 8192, 22528, 40, 64),
+    "cohere2": _sizes(256000, 8192, 22528, 40, 64),
+    "granite": _sizes(32000, 4096, 11008, 32, 32),
+    "lfm2": _sizes(65536, 2560, 12288, 32, 32),
+    "exaone4": _sizes(102400, 4096, 16384, 32, 32),
+    "voxtral_realtime_text": _sizes(32000, 4096, 14336, 32, 32),
+    "glm4v_text": _sizes(151552, 4096, 13696, 40, 32),
+    "glm4v_moe_text": {**_sizes(151424, 4096, 10944, 46, 96), "moe_intermediate_size": 1408, "n_routed_experts": 128},
+    "glm_ocr_text": _sizes(59392, 1024, 4096, 16, 16),
 }

@@ -6,14 +6,13 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
-from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import pre_norm, windowed
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.nested import Language, joined, read_language, tied_either, tied_outside
-from memcalc.readers.hf.vision import full_attention, plain_mlp, table
+from memcalc.readers.hf.vision import full_attention, plain_mlp, table, video_patches
 
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
@@ -30,7 +29,7 @@ def qwen2_vl(c: Config) -> Architecture:
     layer = pre_norm(norm, attention, feed_forward)
     tower = Part(
         "vision",
-        entry=(("patches", _video_patches(vision, hidden, bias=False)),),
+        entry=(("patches", video_patches(vision, hidden, bias=False)),),
         stacks=(Stack.uniform(layer, vision.layers("depth"), "blocks"),),
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("hidden_size"), norm))
@@ -54,7 +53,7 @@ def qwen2_5_vl(c: Config) -> Architecture:
 
     tower = Part(
         "vision",
-        entry=(("patches", _video_patches(vision, hidden, bias=False)),),
+        entry=(("patches", video_patches(vision, hidden, bias=False)),),
         stacks=(Stack.of(windowed([None if i in full else side * side for i in range(depth)], layer), "blocks"),),
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("out_hidden_size"), norm))
@@ -94,7 +93,7 @@ def _qwen3(c: Config, language: Language, *, deepstack: bool = False) -> Archite
     positions = table("other", (vision.integer("num_position_embeddings"), hidden))
     tower = Part(
         "vision",
-        entry=(("patches", _video_patches(vision, hidden, bias=True)), ("positions", positions)),
+        entry=(("patches", video_patches(vision, hidden, bias=True)), ("positions", positions)),
         stacks=(Stack.uniform(layer, vision.layers("depth"), "blocks"),),
     )
     mergers = _merger(vision, hidden, outputs, norm)
@@ -104,11 +103,6 @@ def _qwen3(c: Config, language: Language, *, deepstack: bool = False) -> Archite
             blocks = _merger(vision, hidden, outputs, wide)
             mergers += tuple((f"deepstack{i}/{path}", block) for path, block in blocks)
     return joined(c, language, (tower, Part("projector", entry=mergers)))
-
-
-def _video_patches(c: Config, hidden: int, *, bias: bool) -> Convolution:
-    patch = c.integer("patch_size")
-    return Convolution(c.integer("in_channels"), hidden, (c.integer("temporal_patch_size"), patch, patch), bias=bias)
 
 
 def _merger(c: Config, hidden: int, outputs: int, norm: Norm) -> Named:

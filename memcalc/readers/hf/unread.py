@@ -39,6 +39,9 @@ WRITTEN_ALWAYS = frozenset(
 UNUSED: Mapping[str, frozenset[str]] = {
     module: frozenset(names.split())
     for module, names in {
+        "audio_text": (
+            "audio_frame_step default_num_delay_tokens head_dim hidden_size n_window n_window_infer num_key_value_heads vocab_size"
+        ),
         "bamba": (
             "hybrid_layer_ids intermediate_size kv_channels mamba_expand mamba_headdim num_attention_heads num_key_value_heads "
             "num_query_groups"
@@ -49,12 +52,13 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "glm_vl": "image_size",
         "gpt": "alibi_bias_max expansion_ratio",
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "conv_L_cache head_dim intermediate_size num_attention_heads num_key_value_heads",
         "image_text": (
-            "hidden_size image_grid_pinpoints num_image_tokens num_key_value_heads projection_dim spatial_pool_stride "
-            "vocab_size"
+            "conv_L_cache hidden_size image_grid_pinpoints num_image_tokens num_key_value_heads projection_dim "
+            "spatial_pool_stride vocab_size"
         ),
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (

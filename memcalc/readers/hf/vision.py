@@ -93,6 +93,12 @@ def patches(c: Config, *, bias: bool = False, flattened: bool = False) -> tuple[
     return count, convolution
 
 
+def video_patches(c: Config, hidden: int, *, bias: bool) -> Convolution:
+    """Cubes of `temporal_patch_size` frames; an image counts as so many equal ones."""
+    patch = c.integer("patch_size")
+    return Convolution(c.integer("in_channels"), hidden, (c.integer("temporal_patch_size"), patch, patch), bias=bias)
+
+
 def table(role: str, shape: tuple[int, ...]) -> Plain:
     """A learned table: positions, a class token."""
     return Plain((Weight("weight", role, shape),))
