@@ -4,12 +4,16 @@ Structures follow transformers src/transformers/models/<family>/.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Named, Part
+from memcalc.blocks.ledger import Weight
+from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf import speech
+from memcalc.readers.hf.common import attention, decoder, mlp, pre_norm, rms, sliding_window
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.nested import NOTHING, Language, assumed_tied, joined, read_language, text_type, tied_outside
 
@@ -70,6 +74,15 @@ def qwen3_asr(c: Config, encoder: Config, language: Language) -> Named:
     return (("up", up), ("down", Projection(hidden, encoder.integer("output_dim"), bias=True, cut="inputs")))
 
 
+def voxtral_realtime_text(c: Config) -> Architecture:
+    """Mistral's decoder; a low-rank map of how long it may wait scales what each feed-forward reads."""
+    norm, hidden = rms(c), c.integer("hidden_size")
+    delay = Plain((Weight("down", "other", (DELAY_RANK, hidden)), Weight("up", "other", (hidden, DELAY_RANK))))
+    layer = pre_norm(norm, attention(c, window=sliding_window(c)), mlp(c))
+    return decoder(c, replace(layer, blocks=(*layer.blocks[:3], ("delay", delay), layer.blocks[3])), norm)
+
+
+DELAY_RANK = 32  # transformers modeling_voxtral_realtime.py
 _VOXTRAL_TEXT: Mapping[str, Any] = {
     "vocab_size": 131072,
     "hidden_size": 3072,
@@ -121,7 +134,11 @@ FAMILIES = {
             Heard(speech.glm, speech.GLM_ASR, partial(_STACKED, bias=True, widened=2), no_key=_GLM_TEXT, tied=True),
             _GELU,
         ),
-        ("qwen3_asr", Heard(speech.qwen3_asr, speech.QWEN3_ASR, qwen3_asr, "qwen3", _QWEN3_ASR_TEXT, tied=True), {}),
+        (
+            "qwen3_asr",
+            Heard(speech.qwen3_asr, speech.QWEN3_ASR, qwen3_asr, "qwen3", _QWEN3_ASR_TEXT, tied=True),
+            {"token_classification_bias": False},
+        ),
         (
             "voxtral_realtime",
             Heard(
@@ -136,3 +153,6 @@ FAMILIES = {
         ),
     )
 }
+FAMILIES["voxtral_realtime_text"] = Family(
+    voxtral_realtime_text, {"num_key_value_heads": 8, "sliding_window": 4096, "max_position_embeddings": 131072}
+)

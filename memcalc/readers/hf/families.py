@@ -30,10 +30,13 @@ MODULES: dict[str, str] = {
         "mamba": "mamba mamba2 falcon_mamba jamba",
         "bamba": "bamba granitemoehybrid falcon_h1 zamba2",
         "nemotron_h": "nemotron_h",
+        "omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
         "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe",
         "gemma": "gemma3 gemma4 gemma4_text",
         "gemma3n": "gemma3n gemma3n_text",
-        "audio_text": "qwen2_audio voxtral voxtral_realtime audioflamingo3 musicflamingo glmasr qwen3_asr",
+        "audio_text": (
+            "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
+        ),
         "glm_vl": "glm4v glm46v glm4v_moe glm_ocr",
         "image_text": (
             "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
@@ -75,7 +78,8 @@ KIN: Mapping[str, Kin] = {
         "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}
     ),
     "plbart": Kin("bart", {"attention_dropout": 0.1, "scale_embedding": True}),
-    "voxtral_realtime_text": Kin("mistral", {"sliding_window": 4096, "rms_norm_eps": 1e-6}),
+    "qwen2_5_omni_text": Kin("qwen2", {"num_key_value_heads": 4, "max_position_embeddings": 32768}),
+    "qwen3_omni_moe_text": Kin("qwen3_moe", {"num_experts": 128, "num_experts_per_tok": 8, "sliding_window": None}),
     "sarvam_mla": Kin("deepseek_v3", {"q_lora_rank": None, "first_k_dense_replace": 1}),
     "sarvam_moe": Kin("glm4_moe", {"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "head_dim": 64, "use_qk_norm": True}),
     "shieldgemma2": Kin("gemma3"),

@@ -54,7 +54,7 @@ def image_text(joint: Joint, c: Config) -> Architecture:
     language = read_language(c, kind, absent, tied=tied)
     part, vision = tower(c, "vision_config", joint.vision, joint.no_vision, fixed=joint.fixed)
     seeing = tuple(replace(part, name=name) for name in joint.towers)
-    between = (Part("projector", entry=joint.projector(c, vision, language)),)
+    between: tuple[Part, ...] = (Part("projector", entry=joint.projector(c, vision, language)),)
     if joint.resampler:
         between += (joint.resampler(c, language),)
     return joined(c, language, (*seeing, *between), warnings=assumed_tied(c) if joint.tied else ())
@@ -122,7 +122,7 @@ def idefics2_resampler(c: Config, language: Language) -> Part:
     hidden, heads = language.hidden, sampler.integer("resampler_n_heads")
     kv_heads = sampler.integer("num_key_value_heads")
     attention = attention_of(hidden, heads, kv_heads, sampler.integer("resampler_head_dim"), causal=False, rotary=False)
-    norm = rms(sampler)
+    norm = rms(sampler, size=hidden)
     layer = pre_norm(norm, attention, MLP(hidden, 4 * hidden, activation=sampler.text("hidden_act")))
     layer = replace(layer, blocks=(("context_norm", norm), *layer.blocks))
     return Part("resampler", stacks=(Stack.uniform(layer, sampler.layers("resampler_depth")),), exit=(("final_norm", norm),))

@@ -129,6 +129,8 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "granite": _sizes(32000, 4096, 11008, 32, 32),
     "lfm2": _sizes(65536, 2560, 12288, 32, 32),
     "exaone4": _sizes(102400, 4096, 16384, 32, 32),
+    "qwen2_5_omni_text": _sizes(152064, 3584, 18944, 28, 28),
+    "qwen3_omni_moe_text": {**_sizes(3584, 2048, 18944, 28, 28), "moe_intermediate_size": 768},
     "voxtral_realtime_text": _sizes(32000, 4096, 14336, 32, 32),
     "glm4v_text": _sizes(151552, 4096, 13696, 40, 32),
     "glm4v_moe_text": {**_sizes(151424, 4096, 10944, 46, 96), "moe_intermediate_size": 1408, "n_routed_experts": 128},

@@ -37,8 +37,11 @@ def qwen2_vl(c: Config) -> Architecture:
 
 
 def qwen2_5_vl(c: Config) -> Architecture:
+    return joined(c, _qwen2_language(c), qwen2_5_tower(c.sub("vision_config", QWEN2_5_VISION)))
+
+
+def qwen2_5_tower(vision: Config) -> tuple[Part, Part]:
     """Most vision layers attend within windows of `window_size` pixels, those of `fullatt_block_indexes` to all."""
-    vision = c.sub("vision_config", _QWEN2_5_VISION)
     hidden, depth = vision.integer("hidden_size"), vision.layers("depth")
     norm = Norm(hidden)
     full = set(vision.entries("fullatt_block_indexes", of=int))
@@ -57,7 +60,7 @@ def qwen2_5_vl(c: Config) -> Architecture:
         stacks=(Stack.of(windowed([None if i in full else side * side for i in range(depth)], layer), "blocks"),),
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("out_hidden_size"), norm))
-    return joined(c, _qwen2_language(c), (tower, projector))
+    return tower, projector
 
 
 def qwen3_vl(c: Config) -> Architecture:
@@ -85,8 +88,11 @@ def _qwen2_language(c: Config) -> Language:
 
 
 def _qwen3(c: Config, language: Language, *, deepstack: bool = False) -> Architecture:
+    return joined(c, language, qwen3_tower(c.sub("vision_config", QWEN3_VISION), deepstack=deepstack))
+
+
+def qwen3_tower(vision: Config, *, deepstack: bool = False) -> tuple[Part, Part]:
     """`deepstack`: further mergers bring the output of earlier vision layers into the first language layers."""
-    vision = c.sub("vision_config", _QWEN3_VISION)
     hidden, outputs = vision.integer("hidden_size"), vision.integer("out_hidden_size")
     norm = Norm(hidden, "layer")
     layer = pre_norm(norm, full_attention(vision, heads="num_heads", fused=True, rotary=True), plain_mlp(vision))
@@ -102,7 +108,7 @@ def _qwen3(c: Config, language: Language, *, deepstack: bool = False) -> Archite
         for i in vision.entries("deepstack_visual_indexes", of=int):
             blocks = _merger(vision, hidden, outputs, wide)
             mergers += tuple((f"deepstack{i}/{path}", block) for path, block in blocks)
-    return joined(c, language, (tower, Part("projector", entry=mergers)))
+    return tower, Part("projector", entry=mergers)
 
 
 def _merger(c: Config, hidden: int, outputs: int, norm: Norm) -> Named:
@@ -128,7 +134,7 @@ _QWEN2_VISION = {
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
 }
-_QWEN2_5_VISION = {
+QWEN2_5_VISION = {
     "depth": 32,
     "hidden_size": 3584,
     "hidden_act": "silu",
@@ -142,7 +148,7 @@ _QWEN2_5_VISION = {
     "out_hidden_size": 3584,
     "fullatt_block_indexes": (7, 15, 23, 31),
 }
-_QWEN3_VISION = {
+QWEN3_VISION = {
     "depth": 27,
     "hidden_size": 1152,
     "hidden_act": "gelu_pytorch_tanh",

@@ -40,7 +40,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
     module: frozenset(names.split())
     for module, names in {
         "audio_text": (
-            "audio_frame_step default_num_delay_tokens head_dim hidden_size n_window n_window_infer num_key_value_heads vocab_size"
+            "audio_frame_step audio_length_per_tok default_num_delay_tokens head_dim hidden_size n_window "
+            "n_window_infer num_key_value_heads vocab_size"
         ),
         "bamba": (
             "hybrid_layer_ids intermediate_size kv_channels mamba_expand mamba_headdim num_attention_heads num_key_value_heads "
@@ -76,6 +77,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mllama": "intermediate_layers_indices",
         "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "omni": (
+            "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
+            "seconds_per_chunk"
+        ),
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
