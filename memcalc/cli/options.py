@@ -157,6 +157,13 @@ class GroupedOption(click.Option):
         super().__init__(*names, **attributes)
         self.group = group
 
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Without the word that takes a flag back (--no-ddp): every flag has one."""
+        taken_back, self.secondary_opts = self.secondary_opts, []
+        record = super().get_help_record(ctx)
+        self.secondary_opts = taken_back
+        return record
+
 
 class GroupedCommand(click.Command):
     """A command whose help lists its options by group, in the order in which the groups first come."""
@@ -184,9 +191,10 @@ def spec_options(*specs: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         for name, kind, metavar, meaning, group in reversed(rows):
+            option, flag = name.replace("_", "-"), kind == "flag"
             function = click.option(
-                f"--{name.replace('_', '-')}", cls=GroupedOption, group=group, help=meaning, type=TYPES[kind],
-                metavar=metavar or None, is_flag=kind == "flag", default=None, multiple=kind == "repeated",
+                f"--{option}/--no-{option}" if flag else f"--{option}", cls=GroupedOption, group=group, help=meaning,
+                type=TYPES[kind], metavar=metavar or None, is_flag=flag, default=None, multiple=kind == "repeated",
             )(function)  # fmt: skip
         return function
 

@@ -15,7 +15,7 @@ def report(outcomes: Sequence[Outcome]) -> Report:
         "ok": holds,
         "scenarios": [
             {"file": o.file, "name": o.name, "ok": o.holds,
-             "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
+             "remedy": o.remedy or None, "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],
     }  # fmt: skip
@@ -31,4 +31,5 @@ def report(outcomes: Sequence[Outcome]) -> Report:
     checks = sum(len(o.checks) for o in outcomes)
     verdict = f"{checks} limits, all hold" if holds else f"{checks} limits, {exceeded} exceeded"
     emphasised = frozenset(index for index, row in enumerate(rows) if row[0] != "ok")
-    return Report(document, (Table("", columns, rows, emphasised),), verdict=verdict, tone="good" if holds else "bad")
+    notes = tuple(f"{o.name} would pass with {o.remedy}" for o in outcomes if o.remedy)
+    return Report(document, (Table("", columns, rows, emphasised),), "", verdict, "good" if holds else "bad", notes)

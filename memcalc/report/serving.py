@@ -6,12 +6,14 @@ from typing import Any
 from memcalc.estimates.lines import Figure, cited, documents, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
+from memcalc.estimates.suggestions import NO_ADVICE, Advice
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.report.roofline import roofline_tables, speed_document
+from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.report.training import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
@@ -27,12 +29,14 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, withheld: int = 0, solved: Sequence[Solved] = (),
+    fit: Fit | None = None, withheld: int = 0, advice: Advice = NO_ADVICE, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
     tables = [_memory(found, gpu), _cache(run, found)]
     if gpu and capacity:
         tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
+    if fit and advice.suggestions:
+        tables.append(suggestions_table(advice, fit.verdict))
     notes = found.assumptions
     if speed and speed.roofline:
         tables += roofline_tables(speed.roofline)
@@ -40,7 +44,8 @@ def report(
     elif speed:
         notes += (f"no speed: {speed.reason}",)
     notes += limit_sentences(gpu)
-    verdict, tone = verdict_of(found.needed, fit)
+    hint = queue_sentence(run, capacity) or (nothing_helps(advice) if fit and not fit.fits else "")
+    verdict, tone = verdict_of(found.needed, fit, hint)
     verdict += solved_sentence(solved)
     heading = ", ".join(
         (
@@ -54,7 +59,18 @@ def report(
         )
     )
     document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
+    if fit:
+        document |= suggestions_document(advice)
     return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
+
+
+def queue_sentence(run: Serving, capacity: Capacity | None) -> str:
+    """That an engine with a queue starts although not all requests fit at once; nothing where they do, or it has none."""
+    most = capacity.max_batch if capacity else None
+    if not most or most >= run.batch or not run.engine_row.pooled:
+        return ""
+    rest = f"request {most + 1} waits" if run.batch == most + 1 else f"requests {most + 1} to {run.batch:,} wait"
+    return f"{run.engine} starts: {most:,} at once, {rest}"
 
 
 def _memory(found: ServingEstimate, gpu: Accelerator | None) -> Table:
@@ -141,6 +157,8 @@ def _document(
             "max_batch": capacity.max_batch,
             "max_context": capacity.max_context,
             "limit": capacity.limit,
+            "starts": capacity.max_batch is None or capacity.max_batch > 0,
+            "waiting": max(0, run.batch - capacity.max_batch) if capacity.max_batch is not None else 0,
             "replicas": run.dp,
         }
     figures: tuple[Figure, ...] = ()

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
+from memcalc.estimates.suggestions import Advice
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
-from memcalc.estimates.training.fit import Suggestion
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes, format_count
@@ -19,7 +20,7 @@ MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 
 
 def document(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
+    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
     fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
@@ -64,7 +65,7 @@ def document(
     out |= solved_document(solved)
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
-        out["suggestions"] = [suggestion._asdict() for suggestion in suggestions]
+        out |= suggestions_document(advice)
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
@@ -109,7 +110,7 @@ def run_document(run: Training) -> dict[str, Any]:
 
 
 def report(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
+    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
     fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu), moments_table(found)]
@@ -118,18 +119,14 @@ def report(
             Table("Off the GPU, per node", (Column("where"), Column("memory", "bytes")),
                   [(k, v) for k, v in (("host memory", found.host_per_node), ("NVMe", found.nvme_per_node)) if v])
         )  # fmt: skip
-    if suggestions:
-        tables.append(
-            Table("Smallest changes that fit", (Column("add"), Column("device", "bytes"), Column("left free", "bytes"),
-                                                 Column("verdict")),
-                  suggestions)
-        )  # fmt: skip
-    verdict, tone = verdict_of(found.needed, fit, bool(suggestions))
+    if fit and advice.suggestions:
+        tables.append(suggestions_table(advice, fit.verdict))
+    verdict, tone = verdict_of(found.needed, fit, nothing_helps(advice))
     verdict += solved_sentence(solved)
     notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
     notes += [*found.assumptions, *limit_sentences(gpu), *(model.architecture.warnings if model.architecture else ())]
     return Report(
-        document(model, run, found, gpu, suggestions, fit, solved),
+        document(model, run, found, gpu, advice, fit, solved),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
@@ -226,7 +223,7 @@ def limit_sentences(gpu: Accelerator | None) -> tuple[str, ...]:
     return (f"limit (assumed): {gpu.limit_assumed}",) if gpu and gpu.limit_assumed else ()
 
 
-def verdict_of(needed: Needed, fit: Fit | None, has_suggestions: bool = True) -> tuple[str, str]:
+def verdict_of(needed: Needed, fit: Fit | None, hint: str = "") -> tuple[str, str]:
     """What is needed, its range and the limit in one sentence, and its tone."""
     need = f"{format_bytes(needed.bytes)} needed"
     if needed.high > needed.low:
@@ -238,5 +235,4 @@ def verdict_of(needed: Needed, fit: Fit | None, has_suggestions: bool = True) ->
         return f"FITS: {need} of {total}, {format_bytes(fit.headroom)} free", "good"
     if fit.verdict == "tight":
         return f"TIGHT: {need} of {total}; the range ends {format_bytes(needed.high - fit.limit)} above", "bad"
-    hint = "" if has_suggestions else "; no change that memcalc tries makes it fit"
-    return f"DOES NOT FIT: {need} of {total}, over by {format_bytes(-fit.headroom)}{hint}", "bad"
+    return f"DOES NOT FIT: {need} of {total}, over by {format_bytes(-fit.headroom)}{hint and f'; {hint}'}", "bad"
