@@ -28,12 +28,13 @@ LIMITS = {
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
     fit: Fit | None = None, withheld: int = 0, solved: Sequence[Solved] = (),
+    warnings: Sequence[str] = (),
 ) -> Report:  # fmt: skip
     capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
     tables = [_memory(found, gpu), _cache(run, found)]
     if gpu and capacity:
         tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
-    notes = found.assumptions
+    notes = (*(f"warning: {text}" for text in warnings), *found.assumptions)
     if speed and speed.roofline:
         tables += roofline_tables(speed.roofline)
         notes += (*speed.roofline.reasons, *speed.roofline.assumptions)
@@ -53,7 +54,7 @@ def report(
             f"{run.batch} × {run.context} tokens",
         )
     )
-    document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
+    document = _document(model, run, found, gpu, capacity, speed, fit, withheld, warnings) | solved_document(solved)
     return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
 
 
@@ -108,6 +109,7 @@ def _document(
     speed: Speed | None,
     fit: Fit | None,
     withheld: int,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     reserved = found.reserved(gpu.allocatable, withheld) if gpu else found.cache
     out: dict[str, Any] = {
@@ -154,6 +156,6 @@ def _document(
         *limit_sentences(gpu),
         *(speed.roofline.assumptions if speed and speed.roofline else ()),
     ]
-    out["warnings"] = list(model.architecture.warnings if model.architecture else ())
+    out["warnings"] = list(warnings)
     out["sources"] = cited((*found.lines, *figures))
     return out

@@ -9,6 +9,7 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.estimates.serving.starting import refusals
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
@@ -59,10 +60,16 @@ class SizedServing(Answer, ServingEstimate):
             return None
         return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the model's reader warned of, and what the engine would refuse to start with."""
+        found = self.model.architecture.warnings if self.model.architecture else ()
+        return (*found, *(refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()))
+
     def report(self) -> "Report":
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.solved)
+        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.solved, self.warnings)
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)

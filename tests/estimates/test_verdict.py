@@ -164,6 +164,28 @@ def test_a_device_that_makes_no_sense(settings: dict[str, Any], fields: tuple[st
     assert refused.value.fields == fields
 
 
+@pytest.mark.parametrize(
+    ("model", "gpu", "settings", "words"),
+    [  # vLLM's request_memory: "Free memory on device … is less than desired GPU memory utilization"
+        ("llama-3.1-8b", "h100", {"engine": "vllm", "reserved": 10 * GIB}, "--gpu-memory-utilization 0.87"),
+        ("llama-3.1-8b", "h100", {"engine": "vllm", "reserved": 2 * GIB}, None),
+        ("llama-3.1-8b", "h100", {"engine": "sglang", "reserved": 10 * GIB}, None),
+        # 1024 sequences by default, 856 blocks of state in the log
+        (
+            "qwen3.6-27b",
+            "h100",
+            {"engine": "vllm", "weights": "fp8-block128", "gpu_memory_utilization": 0.95},
+            "--max-sequences",
+        ),
+        ("qwen3.6-27b", "h100", {"engine": "vllm", "weights": "fp8-block128", "max_sequences": 64}, None),
+    ],
+)
+def test_an_engine_that_would_not_start(model: str, gpu: str, settings: dict[str, Any], words: str | None) -> None:
+    context = {"context": 262144} if model.startswith("qwen") else {}
+    warnings = " ".join(memcalc.size_serving(model, gpu, **settings, **context).warnings)
+    assert (words in warnings) if words else not warnings, warnings
+
+
 # --- the largest that fits --------------------------------------------------------------------------------------------
 
 
