@@ -1,6 +1,6 @@
 """Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,15 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.estimates.serving.starting import refusals
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.formulas.bisection import Solved
+from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
+from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
-from memcalc.sizing.answer import Answer
+from memcalc.sizing.answer import Answer, fit_of
+from memcalc.sizing.doubts import Doubts, of_serving, unsaid
+from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
@@ -31,6 +36,8 @@ PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for wei
 SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
+DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
+
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
 
 
@@ -42,9 +49,18 @@ class SizedServing(Answer, ServingEstimate):
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
     asked: tuple[Serving | None, Settings]  # what was said, before any default
+    invocation: Invocation
+    draft: AnyModel | None
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
+
+    @property
+    def device_there(self) -> int:
+        """What nvidia-smi shows on the accelerator: for engines that take a pool, the pool [B]."""
+        if self.gpu is None:
+            return self.device
+        return self.fixed + self.reserved(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
 
     @property
     def capacity_there(self) -> Capacity | None:
@@ -54,22 +70,64 @@ class SizedServing(Answer, ServingEstimate):
         return self.capacity(self.gpu.allocatable, self.withheld)
 
     @cached_property
+    def advice(self) -> Advice:
+        """What would make it fit, where it does not; or surely fit, where it is tight."""
+        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
+            return Advice()  # who asks for the largest that fits wants it, tight or not
+        return advise(self.invocation, self, self.search(fit_of, self.fit))
+
+    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
+        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+        from memcalc.estimates.serving.changes import CHANGES
+
+        start = Subject(self.run, self.gpu, self.model.architecture)
+        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
+
+    @property
+    def suggestions(self) -> list[Suggestion]:
+        """The changes that make it fit, cheapest first."""
+        return list(self.advice.suggestions)
+
+    def _changed(self, changes: Settings) -> Subject:
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
+        others = (*Device.model_fields, *EFFICIENCY, "draft")
+        settings = {name: value for name, value in changed.settings.items() if name not in others}
+        architecture = _served(self.model, "MODEL")
+        return Subject(
+            serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings), gpu, architecture
+        )
+
+    def _sized(self, changes: Settings) -> "SizedServing":
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
+        settings = changed.settings | ({"draft": self.draft} if self.draft is not None else {})
+        return size_serving(self.model, gpu, presets=changed.presets, **settings)
+
+    @cached_property
     def speed(self) -> Speed | None:
         """How fast prefill and decode can be; None where no accelerator was named."""
         if self.gpu is None:
             return None
         return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the model's reader warned of, and what the engine would refuse to start with."""
-        found = self.model.architecture.warnings if self.model.architecture else ()
-        return (*found, *(refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()))
-
     def report(self) -> "Report":
+        from memcalc.report.report import warned
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.solved, self.warnings)
+        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved)
+        return warned(shown, *self.doubts)
+
+    @property
+    def doubts(self) -> Doubts:
+        """What goes with the answer in words."""
+        architecture, there = _served(self.model, "MODEL"), self.capacity_there
+        found = of_serving(
+            architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None,
+            reach=there.max_context if there else None,
+        )  # fmt: skip
+        refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()
+        return found._replace(warnings=(*architecture.warnings, *found.warnings, *refused))
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -94,6 +152,9 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
+    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY, *Device.model_fields))
+    if draft is not None:
+        said["draft"] = draft if isinstance(draft, str) else "MODEL"
     device = taken(settings, Device)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
@@ -110,6 +171,7 @@ def size_serving(
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
         out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
         out.asked, out.solved = (run, settings | value), solved
+        out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
         return out
 
     if key is None:
@@ -153,15 +215,23 @@ def serving_run(
         if precision not in PLAIN:
             raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN)} (other formats: --weights)", "precision")
         said.setdefault("kv_dtype", precision)
-    elif files or (quantization.method and not quantization.problem):
+    elif files or quantization.method:
+        if "weights" not in said and quantization.problem and not files:
+            raise Unsupported(quantization.problem)
         said.setdefault("weights", CHECKPOINT)
     if quantization.kv_format:
         said.setdefault("kv_dtype", quantization.kv_format)
     if architecture.context:
-        said.setdefault("context", min(Serving.model_fields["context"].default, architecture.context))
+        whole = _engine(said).whole_context
+        said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     return Serving(**said)
+
+
+def _engine(said: Settings) -> ServingEngine:
+    """The engine's row; what is no engine is the spec's to refuse."""
+    return SERVING_ENGINES.get(said.get("engine", ""), PLAIN_ENGINE)
 
 
 def _served(model: Model, place: str) -> Architecture:

@@ -10,7 +10,8 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, nearest
-from memcalc.readers.hf.config import QUANTIZATION_KEYS, Config
+from memcalc.readers.hf.config import QUANTIZATION_KEYS
+from memcalc.readers.hf.doubts import check_size, check_values
 from memcalc.readers.hf.families import MODULES, family
 from memcalc.readers.hf.tasks import headed
 from memcalc.readers.hf.unread import foreign, unread_sizes
@@ -24,7 +25,11 @@ def read_config(values: Mapping[str, Any], place: str = "config.json", *, transl
 
     `translated`: the keys are those that a translator of another format wrote, more than a family has.
     """
+    doubts = check_values(values, place)
     architecture = _read(values, place, translated)
+    check_size(architecture.parameters, place)
+    if doubts:
+        architecture = replace(architecture, warnings=(*architecture.warnings, *doubts))
     nested = values.get("text_config")
     if not any(key in v for v in (values, nested) if isinstance(v, Mapping) for key in QUANTIZATION_KEYS):
         return architecture
@@ -39,7 +44,7 @@ def _read(values: Mapping[str, Any], place: str, translated: bool) -> Architectu
         raise InputError(f"model_type must be a string, not {model_type!r:.60}", place=place)
     if model_type in MODULES:
         reader = family(model_type)
-        config = Config(values, place, reader.defaults)
+        config = reader.config(values, place)
         model = headed(config, reader.read(config))
         unread = () if translated else unread_sizes(config, MODULES[model_type])
         return replace(model, warnings=(*model.warnings, *unread)) if unread else model
@@ -49,7 +54,7 @@ def _read(values: Mapping[str, Any], place: str, translated: bool) -> Architectu
 def _read_as_llama(values: Mapping[str, Any], model_type: str | None, place: str) -> Architecture:
     """An unknown model type whose keys are all those of a llama, read as one and said so."""
     reader = family("llama")
-    config = Config(values, place, reader.defaults)
+    config = reader.config(values, place)
     missing = [key for key in LLAMA_KEYS if not config.has(key)]
     what = f"unknown model_type {model_type!r:.80}" if model_type else "no model_type"
     hint = nearest(model_type, MODULES) if model_type else ""

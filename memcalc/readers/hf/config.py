@@ -153,3 +153,9 @@ class Family(NamedTuple):
 
     read: Callable[[Config], Architecture]
     defaults: Mapping[str, Any]
+    renamed: Mapping[str, str] = {}  # its own spelling of a key → the reader's
+
+    def config(self, values: Mapping[str, Any], place: str) -> Config:
+        """A file's values as the reader asks for them."""
+        ours = {self.renamed.get(key, key): value for key, value in values.items()} if self.renamed else values
+        return Config(ours, place, self.defaults)
