@@ -39,7 +39,7 @@ class Shared(NamedTuple):
 
 # By `architecture` of the catalogue.
 UNIFIED: dict[str, Shared] = {
-    # Metal's recommendedMaxWorkingSetSize, as llama.cpp prints it: 2/3 of 16 and 32 GB (10,922.67 MB in abetlen/llama-cpp-python
+    # Metal's recommendedMaxWorkingSetSize, as llama.cpp prints it: 2/3 of 16 and 32 GB (10,922.67 MB in llama-cpp-python
     # issue 687, 21,845.34 in ollama issue 434), 3/4 of 96 GB (73,728 in ggml-org/llama.cpp issue 3213). Newer macOS gives small
     # machines somewhat more (26,800.60 of an M4's 32 GB); sysctl iogpu.wired_limit_mb moves it
     "apple": Shared(3 / 4, 2 / 3, 35 * 2**30, "Metal's recommendedMaxWorkingSetSize, 2/3 up to 32 GB and 3/4 above"),
