@@ -257,10 +257,11 @@ def test_an_unknown_family_is_read_with_a_warning(memcalc: Run, folder: Folder) 
     assert any("brandnew" in warning for warning in result.document["warnings"]), result.document["warnings"]
 
 
-def test_no_arguments_is_help(memcalc: Run) -> None:
+def test_no_arguments_says_what_is_missing(memcalc: Run) -> None:
     result = memcalc("train")
-    assert result.code == 2
-    assert "Usage: memcalc train" in result.out
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "MODEL is missing" in result.err
+    assert "memcalc train --help" in result.err
 
 
 def test_deterministic(memcalc: Run, folder: Folder) -> None:
