@@ -120,6 +120,7 @@ _QWEN3_ASR_TEXT: Mapping[str, Any] = {
 _VOXTRAL = partial(speech.whisper, keys=speech.Keys())
 _STACKED = partial(two_layers, reads="intermediate_size")  # frames side by side, as wide as the encoder's feed-forward
 _FLAMINGO = Heard(_VOXTRAL, speech.VOXTRAL, flamingo, text="qwen2")
+_QWEN3_ASR = Heard(speech.qwen3_asr, speech.QWEN3_ASR, qwen3_asr, "qwen3", _QWEN3_ASR_TEXT, tied=True)
 _GELU: Mapping[str, Any] = {"projector_hidden_act": "gelu"}
 
 FAMILIES = {
