@@ -117,8 +117,8 @@ def warned(report: Report, warnings: Sequence[str], assumptions: Sequence[str]) 
     document = dict(report.document)
     document["assumptions"] = [*dict.fromkeys((*document.get("assumptions", ()), *assumptions))]
     document["warnings"] = [*dict.fromkeys((*document.get("warnings", ()), *warnings))]
-    notes, warnings = dict.fromkeys((*report.notes, *assumptions)), dict.fromkeys((*report.warnings, *warnings))
-    return report._replace(document=document, notes=tuple(notes), warnings=tuple(warnings))
+    below, above = dict.fromkeys((*report.notes, *assumptions)), dict.fromkeys((*report.warnings, *warnings))
+    return report._replace(document=document, notes=tuple(below), warnings=tuple(above))
 
 
 def cell(value: Any, kind: str) -> str:
