@@ -64,6 +64,6 @@ def infer_command(
     from memcalc.sizing.serving import size_serving
 
     served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
-    code = fit_code(served.verdict, require_fit, require_sure_fit)
+    code = fit_code(served, require_fit, require_sure_fit)
     show_answer(served, explain, format_, get, output, whole=details)
     ctx.exit(code)

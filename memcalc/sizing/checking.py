@@ -44,8 +44,8 @@ def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], a
     gpu = as_accelerator(scenario.gpu, presets)
     try:
         answer = _sized(scenario, model, gpu)
-        outcome = Outcome(file, name, compared(scenario.limits, _values(scenario, model, answer)))
-        if outcome.holds or not advised:
+        outcome = Outcome(file, name, compared(scenario.limits, _values(scenario, model, answer)), guessed=answer.guessed)
+        if outcome.within or not advised:
             return outcome
         return outcome._replace(remedy=_remedy(scenario, model, answer, outcome))
     except MemcalcError as error:
