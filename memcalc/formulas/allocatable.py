@@ -19,10 +19,10 @@ RESERVES: dict[str, Reserve] = {
     "sm_75": Reserve(FIXED, 0.013),
     "sm_80": Reserve(FIXED, 0.0065),
     "sm_86": Reserve(FIXED, 0.008),
-    "sm_89": Reserve(FIXED, 0.0095),
-    "sm_90": Reserve(FIXED, 0.0026),
-    "sm_100": Reserve(FIXED, 0.0026),
-    "sm_103": Reserve(FIXED, 0.0026),  # as sm_100
+    "sm_89": Reserve(FIXED, 0.0096),
+    "sm_90": Reserve(FIXED, 0.0027),
+    "sm_100": Reserve(FIXED, 0.0027),
+    "sm_103": Reserve(FIXED, 0.0027),  # as sm_100
     "sm_120": Reserve(FIXED, 0.0075),
 }
 UNREAD = Reserve(FIXED, 0.01)  # nobody published a reading: above the middle of those that there are

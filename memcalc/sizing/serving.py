@@ -9,6 +9,7 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.estimates.serving.starting import refusals
 from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
@@ -125,7 +126,8 @@ class SizedServing(Answer, ServingEstimate):
             architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None,
             reach=there.max_context if there else None,
         )  # fmt: skip
-        return found._replace(warnings=(*architecture.warnings, *found.warnings))
+        refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()
+        return found._replace(warnings=(*architecture.warnings, *found.warnings, *refused))
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
