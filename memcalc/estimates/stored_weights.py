@@ -12,7 +12,6 @@ from memcalc.estimates.compute.matrices import Matrices, matrices
 from memcalc.estimates.layer_spans import layer_spans, spans_of
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Held, Stage, main_parts
-from memcalc.formulas import model_states
 from memcalc.formulas import stored_weights as formulas
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.quantization import CHECKPOINT, Mixture, Scheme, stored_as
@@ -132,8 +131,12 @@ class Tally:
 
     def plain(self, held: Held, elements: int, row: NumberFormat, *, own: bool = False) -> None:
         """Tensors kept whole in a plain format; `own`: it is the one asked for, so the line is just the role's."""
+        remark = "" if own else row.name
+        if row.block_size == 1:
+            self.add(held, "gpu", held.role, remark, formulas.plain_bytes, "elements", elements, bytes_each=row.block_bytes)
+            return
         self.add(
-            held, "gpu", held.role, "" if own else row.name, model_states.block_format_bytes, "elements", elements,
+            held, "gpu", held.role, remark, formulas.packed_bytes, "elements", elements,
             block=row.block_size, bytes_per_block=row.block_bytes,
         )  # fmt: skip
 

@@ -245,7 +245,7 @@ def _merged(shape: Shape, size: int) -> Shape:
     ((512, 32), (512,))
     """
     merged: Shape = ()
-    for dim in reversed(shape):
+    for dim in reversed([dim for dim in shape if dim != 1]):
         if merged and merged[0] * dim <= size:
             merged = (merged[0] * dim, *merged[1:])
         elif dim > 1:

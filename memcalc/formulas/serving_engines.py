@@ -23,6 +23,9 @@ class ServingEngine(NamedTuple):
     sequences: int | None = None  # that one step's logits are kept for; None: as many as are served
     sequences_small: int | None = None
     schedules: bool = True  # runs no more than those at once
+    starts_with_share: bool = False  # refuses to start where less than its share is free (vLLM's request_memory)
+    block_of_state: bool = False  # refuses to start where a step's sequences exceed the blocks of state (vLLM pull 38270)
+    whole_context: bool = False  # where no length is given it serves the model's maximum
     whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
     absorbs: bool = False  # latent attention's up-projection is taken into queries and outputs: from a 16-bit copy
     rotary_table: bool = False  # keeps cosines and sines of every position
@@ -46,11 +49,14 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
             "vllm", "vLLM 0.17 and later, V1", block=16, pooled=True, window="batched", grouped=True, shares=True,
             batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="vllm",
+            starts_with_share=True, block_of_state=True,
+            whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
         ),
         ServingEngine(
             "sglang", "SGLang 0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
             batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
+            whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
         ),
         ServingEngine(
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", block=32, share_of="free", pooled=True, shares=True,
@@ -60,6 +66,7 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
         ServingEngine(
             "llama.cpp", "llama.cpp of 2025", block=256, utilization=1.0, window="padded", batched_tokens=512,
             batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True,
+            whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", utilization=1.0, window="last", whole_prompt=True,

@@ -1,6 +1,6 @@
 """Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +9,16 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
-from memcalc.formulas.bisection import Solved
+from memcalc.estimates.serving.starting import refusals
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
+from memcalc.formulas.bisection import Solved, largest
+from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
+from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
-from memcalc.sizing.answer import Answer
+from memcalc.sizing.answer import Answer, fit_of
+from memcalc.sizing.doubts import Doubts, of_serving, unsaid
+from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
@@ -30,6 +36,8 @@ PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for wei
 SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
+DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
+
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
 
 
@@ -39,11 +47,40 @@ class SizedServing(Answer, ServingEstimate):
     model: Model
     gpu: Accelerator | None
     files: StoredTensors | None
+    small: Architecture | None  # of a draft model
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
     asked: tuple[Serving | None, Settings]  # what was said, before any default
+    invocation: Invocation
+    draft: AnyModel | None
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
+
+    def capacity(self, memory: int, others: int = 0) -> Capacity:
+        """How much more fits on a GPU of `memory` bytes, of which `others` are taken.
+
+        The longest context is one that would be answered with "fits": where activations grow with it, as an encoder's do, it
+        is sought anew.
+        """
+        found = super().capacity(memory, others)
+        longest = found.max_context
+        if longest is None or longest <= self.run.context or self._fits_at(longest, memory, others):
+            return found
+        reached = largest(self.run.context, longest, 1, lambda context: self._fits_at(context, memory, others))
+        return found._replace(max_context=min(longest, self.run.context) if reached is None else reached)
+
+    def _fits_at(self, context: int, memory: int, others: int) -> bool:
+        generation = self.gpu.architecture if self.gpu else ""
+        run = self.run.replace(context=context)
+        at = estimate(_served(self.model, "MODEL"), run, generation, memory, self.small, self.files)
+        return at.headroom_in(memory, others) >= 0
+
+    @property
+    def device_there(self) -> int:
+        """What nvidia-smi shows on the accelerator: for engines that take a pool, the pool [B]."""
+        if self.gpu is None:
+            return self.device
+        return self.fixed + self.reserved(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
 
     @property
     def capacity_there(self) -> Capacity | None:
@@ -53,6 +90,41 @@ class SizedServing(Answer, ServingEstimate):
         return self.capacity(self.gpu.allocatable, self.withheld)
 
     @cached_property
+    def advice(self) -> Advice:
+        """What would make it fit, where it does not; or surely fit, where it is tight."""
+        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
+            return Advice()  # who asks for the largest that fits wants it, tight or not
+        return advise(self.invocation, self, self.search(fit_of, self.fit))
+
+    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
+        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+        from memcalc.estimates.serving.changes import CHANGES
+
+        start = Subject(self.run, self.gpu, self.model.architecture)
+        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
+
+    @property
+    def suggestions(self) -> list[Suggestion]:
+        """The changes that make it fit, cheapest first."""
+        return list(self.advice.suggestions)
+
+    def _changed(self, changes: Settings) -> Subject:
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
+        others = (*Device.model_fields, *EFFICIENCY, "draft")
+        settings = {name: value for name, value in changed.settings.items() if name not in others}
+        architecture = _served(self.model, "MODEL")
+        return Subject(
+            serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings), gpu, architecture
+        )
+
+    def _sized(self, changes: Settings) -> "SizedServing":
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
+        settings = changed.settings | ({"draft": self.draft} if self.draft is not None else {})
+        return size_serving(self.model, gpu, presets=changed.presets, **settings)
+
+    @cached_property
     def speed(self) -> Speed | None:
         """How fast prefill and decode can be; None where no accelerator was named."""
         if self.gpu is None:
@@ -60,9 +132,22 @@ class SizedServing(Answer, ServingEstimate):
         return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
 
     def report(self) -> "Report":
+        from memcalc.report.report import warned
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved)
+        return warned(shown, *self.doubts)
+
+    @property
+    def doubts(self) -> Doubts:
+        """What goes with the answer in words."""
+        architecture, there = _served(self.model, "MODEL"), self.capacity_there
+        found = of_serving(
+            architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None,
+            reach=there.max_context if there else None,
+        )  # fmt: skip
+        refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()
+        return found._replace(warnings=(*architecture.warnings, *found.warnings, *refused))
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -87,6 +172,9 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
+    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY, *Device.model_fields))
+    if draft is not None:
+        said["draft"] = draft if isinstance(draft, str) else "MODEL"
     device = taken(settings, Device)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
@@ -102,7 +190,8 @@ def size_serving(
         spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
         out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
-        out.asked, out.solved = (run, settings | value), solved
+        out.asked, out.solved, out.small = (run, settings | value), solved, small
+        out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
         return out
 
     if key is None:
@@ -146,15 +235,23 @@ def serving_run(
         if precision not in PLAIN:
             raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN)} (other formats: --weights)", "precision")
         said.setdefault("kv_dtype", precision)
-    elif files or (quantization.method and not quantization.problem):
+    elif files or quantization.method:
+        if "weights" not in said and quantization.problem and not files:
+            raise Unsupported(quantization.problem)
         said.setdefault("weights", CHECKPOINT)
     if quantization.kv_format:
         said.setdefault("kv_dtype", quantization.kv_format)
     if architecture.context:
-        said.setdefault("context", min(Serving.model_fields["context"].default, architecture.context))
+        whole = _engine(said).whole_context
+        said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     return Serving(**said)
+
+
+def _engine(said: Settings) -> ServingEngine:
+    """The engine's row; what is no engine is the spec's to refuse."""
+    return SERVING_ENGINES.get(said.get("engine", ""), PLAIN_ENGINE)
 
 
 def _served(model: Model, place: str) -> Architecture:

@@ -182,6 +182,8 @@ def estimate(
     _check(architecture, run.tp, run.pp, run.ep)
     if (draft is None) != (run.draft_tokens is None):
         raise SpecError("a draft model and the number of tokens that it guesses go together", "draft_tokens")
+    if draft and run.engine_row.host_embedding:
+        raise Unsupported(f"--draft: a draft model under {run.engine} is not modelled")
     if draft and run.pp > 1:
         raise Unsupported("a draft model beside pipeline stages is not modelled yet")
     stored = None if run.weights == CHECKPOINT else stored_as(run.weights)

@@ -11,6 +11,7 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, nearest
 from memcalc.readers.hf.config import QUANTIZATION_KEYS
+from memcalc.readers.hf.doubts import check_size, check_values
 from memcalc.readers.hf.families import MODULES, family
 from memcalc.readers.hf.tasks import headed
 from memcalc.readers.hf.unread import foreign, unread_sizes
@@ -24,7 +25,11 @@ def read_config(values: Mapping[str, Any], place: str = "config.json", *, transl
 
     `translated`: the keys are those that a translator of another format wrote, more than a family has.
     """
+    doubts = check_values(values, place)
     architecture = _read(values, place, translated)
+    check_size(architecture.parameters, place)
+    if doubts:
+        architecture = replace(architecture, warnings=(*architecture.warnings, *doubts))
     nested = values.get("text_config")
     if not any(key in v for v in (values, nested) if isinstance(v, Mapping) for key in QUANTIZATION_KEYS):
         return architecture

@@ -17,7 +17,17 @@ from memcalc.formulas.formula import ESTIMATE
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import BEYOND
 from memcalc.sizing.explaining.keys import Key, Make, Table, stated
-from memcalc.sizing.explaining.shared import ALWAYS, GPU, allocatable, line_keys, model_key, setting, verdict_keys, withheld
+from memcalc.sizing.explaining.shared import (
+    ALWAYS,
+    GPU,
+    SUGGESTED,
+    allocatable,
+    line_keys,
+    model_key,
+    setting,
+    verdict_keys,
+    withheld,
+)
 from memcalc.sizing.settings import settled
 from memcalc.sizing.training import TABLES, SizedTraining
 from memcalc.specs.training import Training
@@ -243,11 +253,6 @@ def stage(a: TrainingEstimate, key: Key) -> Explanation:
     return follows(key.path, key.value, "", f"the stage of max({', '.join(heights)})", inputs=heights)
 
 
-def suggestion(a: SizedTraining, key: Key) -> Explanation:
-    flags = key.document["suggestions"][key.number()]["flags"]
-    return given(key.path, key.value, f"the same estimate with {flags}", "B", ESTIMATE)
-
-
 ROWS: Table = {
     "model.*": lambda a, key: model_key(a.model, key),
     "run.**": run_key,
@@ -276,7 +281,7 @@ ROWS: Table = {
     "ranks.*.stage": stated("number of the pipeline stage"),
     "ranks.*.*": rank_peak,
     **verdict_keys(device, limit),
-    "suggestions.*.*": suggestion,
+    **SUGGESTED,
     **GPU,
     **ALWAYS,
 }
