@@ -124,6 +124,9 @@ COMMANDS = [
     ("infer", "gemma-2-9b", "--gpu", "h100"),
     ("inspect", "mixtral-8x7b"),
     ("gpus", "h100"),
+    ("budget", "--pf-days", "3640"),
+    ("budget", "llama-3.1-8b", "--tokens", "1T", "--gpu", "h100"),
+    ("chinchilla", "--flops", "1e21"),
 ]
 
 
