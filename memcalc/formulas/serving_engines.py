@@ -24,7 +24,7 @@ class ServingEngine(NamedTuple):
     sequences_small: int | None = None
     schedules: bool = True  # runs no more than those at once
     starts_with_share: bool = False  # refuses to start where less than its share is free (vLLM's request_memory)
-    block_of_state: bool = False  # refuses to start where a step's sequences exceed the blocks of recurrent state
+    block_of_state: bool = False  # refuses to start where a step's sequences exceed the blocks of state (vLLM pull 38270)
     whole_context: bool = False  # where no length is given it serves the model's maximum
     whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
     absorbs: bool = False  # latent attention's up-projection is taken into queries and outputs: from a 16-bit copy
