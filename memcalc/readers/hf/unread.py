@@ -55,8 +55,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "image_text": (
-            "conv_L_cache hidden_size image_grid_pinpoints num_image_tokens num_key_value_heads projection_dim "
-            "spatial_pool_stride vocab_size"
+            "conv_L_cache hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size num_image_tokens "
+            "num_key_value_heads patch_size projection_dim projector_patch_to_query_dict spatial_pool_stride "
+            "visual_indicator_token_ids vocab_size"
         ),
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (
