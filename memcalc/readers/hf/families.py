@@ -38,9 +38,10 @@ MODULES: dict[str, str] = {
         "zamba": "zamba zamba2",
         "rwkv": "rwkv",
         "nemotron_h": "nemotron_h",
+        "nemotron_omni": "nemotron_h_omni",
         "omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
         "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",
-        "gemma": "gemma3 gemma4 gemma4_text",
+        "gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
         "gemma3n": "gemma3n gemma3n_text",
         "audio_text": (
             "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
@@ -76,6 +77,10 @@ KIN: Mapping[str, Kin] = {
     "cwm": Kin("ministral", {"sliding_window": 8192}),
     "data2vec-text": Kin("roberta"),
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
+    "gemma4_unified_text": Kin(
+        "gemma4_text",
+        {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144},
+    ),
     "glm4v_text": Kin("glm4", {"head_dim": None, "rms_norm_eps": 1e-5, "max_position_embeddings": 32768}),
     "glm4v_moe_text": Kin("glm4_moe", {"attention_bias": True, "max_position_embeddings": 65536, "num_experts_per_tok": 8}),
     "glm_ocr_text": Kin("glm4", {"head_dim": None, "num_key_value_heads": 8, "attention_bias": False, "rms_norm_eps": 1e-5}),

@@ -16,6 +16,7 @@ from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import pre_norm, rms
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.nested import Language
+from memcalc.readers.hf.tasks import task
 from memcalc.readers.hf.vision import full_attention, table
 
 Projector = Callable[[Config, Config, Language], Named]
@@ -54,7 +55,7 @@ def vipllava(c: Config, vision: Config, language: Language) -> Named:
 
 def internvl(c: Config, vision: Config, language: Language) -> Named:
     """Squares of patches are laid side by side, normalised and projected."""
-    side = _shuffle(c, "downsample_ratio")
+    side = pixel_shuffle_side(c, "downsample_ratio")
     inputs = vision.integer("hidden_size") * side**2
     return (("norm", Norm(inputs, "layer")), *two_layers(c, inputs, language, bias=True, merge=side**2))
 
@@ -113,7 +114,7 @@ def cohere(c: Config, vision: Config, language: Language, *, normed: bool = Fals
     return (*norm, ("up", up), ("down", Projection(inner // 2, language.hidden, bias=True, cut="inputs")))
 
 
-def _shuffle(c: Config, key: str) -> int:
+def pixel_shuffle_side(c: Config, key: str) -> int:
     """How many patches lie on one side of a merged square, from the share of the sides that is left."""
     ratio = c.number(key)
     if not 0 < ratio <= 1:
@@ -167,7 +168,7 @@ def ovis2(c: Config, vision: Config, language: Language) -> Named:
     if marks >= words:
         raise vision.error("num_visual_indicator_tokens", f"({marks}) must be fewer than vocab_size ({words})")
     for key in ("hidden_size", "vocab_size"):  # the library sizes a head of its own by the outer config
-        if not language.tied and c.integer(key) != language.config.integer(key):
+        if task(c) != "Model" and not language.tied and c.integer(key) != language.config.integer(key):
             raise c.error(key, f"({c.integer(key)}) must be that of the text_config where tie_word_embeddings is false")
     count = vision.integer("hidden_stride") ** 2
     return (

@@ -66,7 +66,7 @@ def qwen2_5_tower(vision: Config, kv_heads: str = "") -> tuple[Part, Part]:
 def exaone4_5(c: Config) -> Architecture:
     """Exaone 4 behind Qwen2.5-VL's tower, whose keys and values are shared by several heads."""
     kind = text_type(c, "exaone4")
-    language = read_language(c, kind, tied=tied_either(c, kind))
+    language = read_language(c, kind, tied=tied_outside(c, False))
     vision = c.sub("vision_config", {**QWEN2_5_VISION, "num_key_value_heads": 8})
     return joined(c, language, qwen2_5_tower(vision, "num_key_value_heads"))
 

@@ -78,6 +78,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mllama": "intermediate_layers_indices",
         "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "nemotron_omni": (
+            "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
+        ),
         "omni": (
             "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
