@@ -153,6 +153,15 @@ class CachingAllocator:
                 pool.end = block
         pool.add(block)
 
+    def retire(self, block: CachedBlock) -> None:
+        """A block that another stream used is freed: it counts no longer, and waits for that stream (`reuse`)."""
+        self.allocated -= block.size
+
+    def reuse(self, block: CachedBlock) -> None:
+        """The stream has passed; the block returns to its pool."""
+        self.allocated += block.size
+        self.free(block)
+
     def pool(self, size: int, stream: int) -> BlockPool:
         """The pool that a rounded request comes from."""
         key = size <= SMALL, stream

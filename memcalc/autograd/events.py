@@ -28,8 +28,8 @@ class Piece(NamedTuple):
     discarding: tuple[Event, ...]  # the forward that keeps nothing but what recomputation keeps
     again: tuple[Event, ...]  # the forward that recomputation repeats
     backward: tuple[Event, ...]
+    accumulating: tuple[Event, ...]  # the backward whose parameters' gradients are added to others at once
     gradients: tuple[int, ...]  # keys of parameters' gradients, which the backward leaves
-    output: Size
 
 
 def piece(tape: Tape, x: Var | None, output: Var | None, *, chosen: bool = False, held: Size = ZERO) -> Piece:
@@ -41,9 +41,8 @@ def piece(tape: Tape, x: Var | None, output: Var | None, *, chosen: bool = False
     forward = _forward(tape, keys, saved, x, output, held=held)
     discarding = _forward(tape, keys, kept, x, output, input_kept=True)
     again = _forward(tape, keys, saved, x, output, input_kept=True, there=kept)
-    run = _Recorder(tape, keys, output)
-    out = output.bytes if output is not None else ZERO
-    return Piece(forward, discarding, again, tuple(run.events), tuple(run.gradients), out)
+    run, adding = (_Recorder(tape, keys, output, keeps) for keeps in (True, False))
+    return Piece(forward, discarding, again, tuple(run.events), tuple(adding.events), tuple(run.gradients))
 
 
 class _Keys:
@@ -115,8 +114,8 @@ def _held(tape: Tape, saved: Container[Var], held: Size) -> tuple[list[Var], Siz
 class _Recorder(Backward):
     """A backward that writes down what it allocates and frees."""
 
-    def __init__(self, tape: Tape, keys: _Keys, output: Var | None) -> None:
-        super().__init__(tape, keep_gradients=True)
+    def __init__(self, tape: Tape, keys: _Keys, output: Var | None, keep_gradients: bool) -> None:
+        super().__init__(tape, keep_gradients)
         self.keys, self.events, self.gradients = keys, [], []
         self.key_of: dict[GradientBuffer, int] = {}
         self.incoming = output is not None

@@ -1,0 +1,43 @@
+"""A piece's events with batch and length filled in."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from memcalc.autograd.events import OUTPUT, Event, Piece
+from memcalc.estimates.training.itemised import Sizes
+
+LEAVES = -1  # in place of bytes
+Sequence = tuple[tuple[int, int], ...]  # (key, bytes or LEAVES)
+
+
+class SizedPiece(NamedTuple):
+    """As Piece; tensors of no bytes are gone, as PyTorch allocates nothing for them."""
+
+    forward: Sequence
+    discarding: Sequence
+    again: Sequence
+    backward: Sequence
+    accumulating: Sequence
+    gradients: frozenset[int]
+    saves_output: bool
+
+
+def sized(piece: Piece, sizes: Sizes) -> SizedPiece:
+    parts = (piece.forward, piece.discarding, piece.again, piece.backward, piece.accumulating)
+    saves_output = any(event.key == OUTPUT and event.bytes is None for event in piece.backward)
+    return SizedPiece(*(_filled(part, sizes) for part in parts), frozenset(piece.gradients), saves_output)
+
+
+def _filled(events: Iterable[Event], sizes: Sizes) -> Sequence:
+    empty: set[int] = set()
+    out: list[tuple[int, int]] = []
+    for key, size in events:
+        if size is None:
+            if key not in empty:
+                out.append((key, LEAVES))
+        elif (count := round(sizes.bytes_of(size))) > 0:
+            empty.discard(key)
+            out.append((key, count))
+        else:
+            empty.add(key)
+    return tuple(out)

@@ -1,0 +1,237 @@
+"""A few training steps, allocation by allocation: forward, loss, backward, optimizer, until nothing new is asked for."""
+
+from collections import deque
+from collections.abc import Iterator
+from math import ceil
+from typing import NamedTuple
+
+from memcalc.allocator.caching import CachedBlock, CachingAllocator
+from memcalc.allocator.settings import DEFAULT, AllocatorSettings
+from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
+from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
+from memcalc.estimates.training.activations import Filled, recomputed
+from memcalc.estimates.training.ranks import Rank
+from memcalc.estimates.training.replay.device import Device, HeldBlock, Tensors
+from memcalc.estimates.training.replay.sized import SizedPiece, sized
+from memcalc.estimates.training.replay.standing import (
+    bucket_sizes,
+    gradient_sizes,
+    layer_unit,
+    parameter_sizes,
+    root_unit,
+    shared_sizes,
+    state_sizes,
+    temporary_sizes,
+)
+from memcalc.estimates.training.replay.traffic import DELAY, traffic_of
+from memcalc.estimates.training.sequence import LayerMark
+from memcalc.specs.training import Training
+
+STEPS = 2  # the first makes the optimizer's states, the second finds their places taken; more steps repeat it
+
+
+class Replayed(NamedTuple):
+    """Highest bytes in use, and highest bytes that the driver gave."""
+
+    allocated: int
+    reserved: int
+
+
+class Passed(NamedTuple):
+    """A micro-batch whose forward is over: what the entry and each layer left, and the last layer's result."""
+
+    entry: Tensors
+    layers: list[Tensors]
+    shared: list[CachedBlock]
+    result: HeldBlock
+
+
+class Steps:
+    """One rank's steps. `depth`: so many of the layers only."""
+
+    def __init__(
+        self, run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
+        depth: int = 0, workspace: int = 0,
+    ) -> None:  # fmt: skip
+        assert rank.setup is not None
+        setup = rank.setup
+        self.run, self.rank, self.setup, self.sizes = run, rank, setup, filled.sizes
+        self.device = Device(CachingAllocator(settings, limit), DELAY)
+        stage, profile, hidden, each = setup.stage, setup.profile, setup.hidden, setup.around.each
+        sequence = stage.sequence
+        self.marks = sequence.marks
+        self.kinds = [
+            sized(
+                layer_piece(sequence.layers[mark.layer], profile, hidden, input_grad=mark.input_grad, chosen=setup.by_operation),
+                self.sizes,
+            )
+            for mark in sequence.marks
+        ]  # fmt: skip
+        self.entry = sized(entry_piece(stage.entry, profile), self.sizes) if stage.entry else None
+        self.exit = sized(exit_piece(stage.exit, profile, hidden), self.sizes) if stage.exit else None
+        self.order = list(self._order())[: depth or None]
+        units = [layer_unit(layer, n, each) for layer, n in zip(sequence.kinds, sequence.elements, strict=True)]
+        self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, each),
+                                  flat=run.engine_row.holds_inputs)  # fmt: skip
+        self.masks, self.leaf = filled.masks, filled.leaf
+        self.made: list[CachedBlock] = []  # gradients of the unit in hand
+        self.accumulated = False  # the step's gradients are there already
+        self.leaves: deque[list[CachedBlock]] = deque()
+        self.device.several([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
+        # an engine's main-gradient buffer stands throughout
+        self.main_gradients = setup.standing and run.engine_row.fp32_gradients and rank.setting.master > 0
+        if self.main_gradients:
+            self.device.several(list(gradient_sizes(rank)))
+        self.states = False
+
+    def _order(self) -> Iterator[int]:
+        """The kind of every layer of the stage."""
+        sequence, pattern, position = self.setup.stage.sequence, recomputed(self.run), 0
+        index = {mark: number for number, mark in enumerate(sequence.marks)}
+        for layer, count in sequence.runs:
+            for _ in range(count):
+                yield index[LayerMark(layer, pattern.at(position), position > 0 or self.setup.input_grad)]
+                position += 1
+
+    # --- a step -------------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Micro-batches as the pipeline's schedule has them in flight, then the optimizer."""
+        flying = ceil(self.setup.in_flight)
+        waiting: deque[Passed] = deque(self.forward() for _ in range(flying - 1))
+        for _ in range(min(self.run.grad_accum, 2) if flying == 1 else 2):
+            waiting.append(self.forward())
+            self.backward(waiting.popleft())
+        while waiting:
+            self.backward(waiting.popleft())
+        self.optimize()
+
+    def forward(self) -> Passed:
+        device, traffic = self.device, self.traffic
+        sizes = [size for shared in shared_sizes(self.setup) if (size := round(self.sizes.bytes_of(shared)))]
+        shared = device.several([*sizes, *([self.masks] if self.masks else [])])
+        traffic.begin()
+        entry: Tensors = {}
+        if self.entry:
+            device.play(self.entry.forward, entry)
+        x = entry.pop(OUTPUT, None) or self._passed_on()
+        layers = []
+        for position, kind in enumerate(self.order):
+            traffic.before_forward(position)
+            tensors: Tensors = {INPUT: x}
+            device.play(self.kinds[kind].discarding if self._discards(kind) else self.kinds[kind].forward, tensors)
+            x = self._result(tensors, keep=self.kinds[kind].saves_output and not self._discards(kind))
+            if self.setup.offload:  # to host memory
+                self._leave(tensors)
+            layers.append(tensors)
+            traffic.after_forward(position)
+        return Passed(entry, layers, shared, x)
+
+    def backward(self, passed: Passed) -> None:
+        device, traffic, setup = self.device, self.traffic, self.setup
+        gradient = self._loss(passed.result)
+        head, self.made = self.made, []
+        traffic.turn()
+        held: list[HeldBlock] = []
+        for position in reversed(range(len(self.order))):
+            kind, tensors = self.order[position], passed.layers[position]
+            piece = self.kinds[kind]
+            traffic.before_backward(position)
+            if self._discards(kind):
+                device.play(piece.again, tensors)
+                if OUTPUT in tensors and not piece.saves_output:
+                    device.drop(tensors.pop(OUTPUT))
+            tensors[OUTPUT_GRADIENT] = gradient
+            if setup.holds_inputs and self.marks[kind].recomputed and INPUT in tensors:
+                for again in (tensors[INPUT], gradient):
+                    again.holders += 1
+                    held.append(again)
+            gradient = self._through(piece, tensors)
+            self._reduce()
+            traffic.after_backward(position)
+        for again in held:
+            device.drop(again)
+        self.made = head
+        if self.entry:
+            passed.entry[OUTPUT_GRADIENT] = gradient
+            self._through(self.entry, passed.entry, last=True)
+            self._tied()
+        else:
+            device.drop(gradient)
+        self._reduce()
+        traffic.end()
+        device.free(*passed.shared)
+        self.accumulated = True
+
+    def _loss(self, result: HeldBlock) -> HeldBlock:
+        """Final norm, head and loss, and the gradient that they send."""
+        if self.exit is None:
+            self.device.drop(result)
+            return self._passed_on()
+        tensors: Tensors = {INPUT: result}
+        self.device.play(self.exit.forward, tensors)
+        return self._through(self.exit, tensors)
+
+    def _through(self, piece: SizedPiece, tensors: Tensors, *, last: bool = False) -> HeldBlock:
+        """A piece's backward; returns its input's gradient."""
+        adds = self.main_gradients or (self.accumulated and not self.setup.around.reduces)
+        self.device.play(piece.accumulating if adds else piece.backward, tensors)
+        gradient = tensors.pop(INPUT_GRADIENT, None)
+        for key in piece.gradients & tensors.keys():
+            self.made.append(tensors.pop(key).block)
+        self._leave(tensors)
+        return gradient or (HeldBlock(NOTHING) if last else self._passed_on())
+
+    def _tied(self) -> None:
+        """Both gradients of a tied matrix are summed out of place."""
+        if self.setup.tied and len(self.made) > 1 and not self.setup.around.reduces:
+            total = self.device.new(self.setup.tied)
+            self.device.free(*self.made)
+            self.made = [total]
+
+    def _reduce(self) -> None:
+        made, self.made = self.made, []
+        self.traffic.reduce(made)
+
+    def optimize(self) -> None:
+        """The optimizer's step; its states appear in the first."""
+        if not self.states:
+            self.device.several(list(state_sizes(self.rank)))
+            self.states = True
+        self.device.free(*self.device.several(list(temporary_sizes(self.rank))))
+        self.traffic.zero()
+        self.accumulated = False
+
+    # --- tensors ------------------------------------------------------------------------------------------------------
+
+    def _discards(self, kind: int) -> bool:
+        return self.marks[kind].recomputed or self.setup.by_operation
+
+    def _passed_on(self) -> HeldBlock:
+        """What another pipeline stage sends: hidden states, or their gradient."""
+        return self.device.hold(round(self.setup.hidden * self.setup.profile.formats.residual * self.sizes.tokens))
+
+    def _result(self, tensors: Tensors, *, keep: bool) -> HeldBlock:
+        """A layer's result, which the layer itself holds too where its backward needs it."""
+        result = tensors[OUTPUT] if keep else tensors.pop(OUTPUT)
+        result.holders += keep
+        return result
+
+    def _leave(self, tensors: Tensors) -> None:
+        for held in tensors.values():
+            self.device.drop(held)
+        tensors.clear()
+
+
+NOTHING = CachedBlock(-1, 0, None)  # type: ignore[arg-type]
+
+
+def replay(
+    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
+    *, depth: int = 0, steps: int = STEPS, workspace: int = 0,
+) -> Replayed:  # fmt: skip
+    """Highest bytes of a few steps on a device that gives at most so many."""
+    found = Steps(run, rank, filled, settings, limit, depth, workspace)
+    for _ in range(steps):
+        found.step()
+    return Replayed(*found.device.allocator.peak)
