@@ -230,6 +230,20 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             "Implementation",
         ),
         OptionRow(
+            "allocator",
+            "text",
+            "segments|expandable-segments",
+            "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).  [default: segments]",
+            "Implementation",
+        ),
+        OptionRow(
+            "max_split_size",
+            "count",
+            "MIB",
+            "Blocks of so many MiB are not split (max_split_size_mb).",
+            "Implementation",
+        ),
+        OptionRow(
             "engine",
             "text",
             "NAME",

@@ -90,7 +90,7 @@ def validate(cases: Iterable[tuple[Measured, Architecture]]) -> Validation:
         if row.run is None:
             skipped.append(Skipped(row.id, row.grade, row.unpredictable))
             continue
-        found = estimate(architecture, row.run, row.generation)
+        found = estimate(architecture, row.run, row.generation, row.usable)
         engine, method = row.run.engine_row.name, row.run.method
         if row.role == "oom":
             assert row.usable is not None  # Measured's own rule

@@ -63,7 +63,7 @@ class SizedTraining(Answer, TrainingEstimate):
             return []
         from memcalc.estimates.training.fit import suggestions
 
-        return suggestions(self.run, self.gpu.usable, lambda run: _estimate(self.model, run, self.generation))
+        return suggestions(self.run, self.gpu.usable, lambda run: _estimate(self.model, run, self.generation, self.memory))
 
     def report(self) -> "Report":
         from memcalc.report.training import report
@@ -91,7 +91,7 @@ def size_training(
     found = as_model(model, presets)
     spec = training_run(found.architecture, run, **settings)
     device = as_accelerator(gpu, presets)
-    estimated = _estimate(found, spec, device.architecture if device else "")
+    estimated = _estimate(found, spec, device.architecture if device else "", device.usable if device else None)
     own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
     return SizedTraining(**own, model=found, gpu=device)
 
@@ -106,7 +106,7 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     return Training(parallelism=parallelism, **said)
 
 
-def _estimate(model: Model, run: Training, generation: str) -> TrainingEstimate:
+def _estimate(model: Model, run: Training, generation: str, memory: int | None) -> TrainingEstimate:
     if model.architecture:
-        return estimate(model.architecture, run, generation)
+        return estimate(model.architecture, run, generation, memory)
     return estimate_parameters(model.parameters, run, generation)

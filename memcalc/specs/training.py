@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from memcalc.allocator.settings import AllocatorSettings
 from memcalc.autograd.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
@@ -22,6 +23,7 @@ KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
 FREEZABLE = ("embeddings",)
 BASE_FORMATS = ("nf4-dq", "nf4")
+ALLOCATORS = ("segments", "expandable-segments")
 OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
 MAX_TOKENS = 2**40
 
@@ -64,6 +66,12 @@ class Training(Spec):
     )
     optimizer_impl: Annotated[str, OneOf(OPTIMIZER_IMPLS)] | None = setting(
         None, "How the optimizer's step is run.", IMPLEMENTATION, otherwise="the engine's"
+    )
+    allocator: Annotated[str, OneOf(ALLOCATORS)] = setting(
+        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", IMPLEMENTATION
+    )
+    max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
+        None, "Blocks of so many MiB are not split (max_split_size_mb).", IMPLEMENTATION, metavar="MIB"
     )
     engine: Annotated[str, OneOf(tuple(ENGINES))] | None = setting(
         None, "Whose habits to follow, as in `memcalc engines`.", IMPLEMENTATION, otherwise="torch, or ZeRO's deepspeed"
@@ -134,6 +142,10 @@ class Training(Spec):
     @property
     def optimizer_impl_used(self) -> str:
         return self.optimizer_impl or self.engine_row.optimizer_impl
+
+    @property
+    def allocator_settings(self) -> AllocatorSettings:
+        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
 
     @property
     def fsdp(self) -> bool:

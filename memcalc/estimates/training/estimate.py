@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
@@ -26,6 +26,9 @@ from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, mea
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
+
+if TYPE_CHECKING:
+    from memcalc.estimates.training.replay import Replayed
 
 PAGED = (
     f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
@@ -53,6 +56,7 @@ class TrainingEstimate:
     rank: Rank
     evaluated: Evaluated
     generation: str = ""  # of the GPU (sm_90); decides only the overhead
+    memory: int | None = None  # bytes that a process can get on the GPU: where they run out, unused segments are given back
 
     def __repr__(self) -> str:
         return f"<training: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
@@ -157,10 +161,23 @@ class TrainingEstimate:
     def peak(self) -> int:
         return max(self.peak_forward_backward, self.peak_optimizer_step)
 
+    @cached_property
+    def replayed(self) -> "Replayed | None":
+        """The step on PyTorch's caching allocator; None where the order of its allocations is not known."""
+        from memcalc.estimates.training.replay import replayed
+
+        limit = self.memory - self._beside + self.workspace if self.memory else None
+        return replayed(self.run, self.rank, self.evaluated, limit, self.workspace)
+
     @property
     def reserved(self) -> int:
-        """What the caching allocator holds at the peak, the workspace of matrix products included."""
-        return reserved_bytes(self.peak, self.workspace)
+        """What the caching allocator holds, the workspace of matrix products included."""
+        return reserved_bytes(self.peak, self.workspace, self.replayed.unused if self.replayed else 0)
+
+    @property
+    def least(self) -> int:
+        """What the device holds at least: nothing is lost to fragmentation. Costs no replay."""
+        return reserved_bytes(self.peak, self.workspace) - self.workspace + self._beside
 
     @property
     def workspace(self) -> int:
@@ -265,15 +282,18 @@ def range_sentence(found: Range) -> str:
     return f"low to high: {found.low:+.1%} to {found.high:+.1%} of the peak, four fifths of {rows} measured runs {whose}"
 
 
-def estimate(architecture: Architecture, run: Training, generation: str = "") -> TrainingEstimate:
-    """The heaviest rank's memory for one architecture under one training setting, on a GPU of a generation (sm_90).
+def estimate(
+    architecture: Architecture, run: Training, generation: str = "", memory: int | None = None
+) -> TrainingEstimate:
+    """The heaviest rank's memory for one architecture under one training setting, on a GPU of a generation (sm_90) of which
+    a process can get so many bytes.
 
     Raises SpecError where setting and model contradict each other (tp does not divide the heads, …).
     """
     best: TrainingEstimate | None = None
     most = -1
     for rank in _ranks(RankKey(architecture, run)):
-        found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation)
+        found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation, memory)
         if (peak := found.peak) > most:
             best, most = found, peak
     assert best is not None  # there is always a stage

@@ -30,7 +30,8 @@ def _that_fit(
 ) -> Iterator[Suggestion]:
     for flags, changed in changes:
         try:
-            device = estimate(changed).device
+            found = estimate(changed)
+            device = found.device if found.least <= usable else found.least  # what is not near needs no replay
         except SpecError:
             continue
         if device <= usable:

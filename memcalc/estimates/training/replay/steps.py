@@ -10,6 +10,7 @@ from memcalc.allocator.settings import DEFAULT, AllocatorSettings
 from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
 from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
 from memcalc.estimates.training.activations import Filled, recomputed
+from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.device import Device, HeldBlock, Tensors
 from memcalc.estimates.training.replay.sized import SizedPiece, sized
@@ -27,7 +28,9 @@ from memcalc.estimates.training.replay.traffic import DELAY, traffic_of
 from memcalc.estimates.training.sequence import LayerMark
 from memcalc.specs.training import Training
 
-STEPS = 2  # the first makes the optimizer's states, the second finds their places taken; more steps repeat it
+STEPS = 4  # at most: the first makes the optimizer's states, the second finds their places taken, few ask for more
+DEPTH = 72  # layers that are replayed at most
+PARTS = 24, 48  # of deeper stages: what the second part has beyond the first, every further layer has
 
 
 class Replayed(NamedTuple):
@@ -35,6 +38,11 @@ class Replayed(NamedTuple):
 
     allocated: int
     reserved: int
+
+    @property
+    def unused(self) -> int:
+        """Held beyond what is in use."""
+        return self.reserved - self.allocated
 
 
 class Passed(NamedTuple):
@@ -70,7 +78,7 @@ class Steps:
         self.entry = sized(entry_piece(stage.entry, profile), self.sizes) if stage.entry else None
         self.exit = sized(exit_piece(stage.exit, profile, hidden), self.sizes) if stage.exit else None
         self.order = list(self._order())[: depth or None]
-        units = [layer_unit(layer, n, each) for layer, n in zip(sequence.kinds, sequence.elements, strict=True)]
+        units = [layer_unit(layer, gathered_elements(setup, index), each) for index, layer in enumerate(sequence.kinds)]
         self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, each),
                                   flat=run.engine_row.holds_inputs)  # fmt: skip
         self.masks, self.leaf = filled.masks, filled.leaf
@@ -227,11 +235,28 @@ NOTHING = CachedBlock(-1, 0, None)  # type: ignore[arg-type]
 
 
 def replay(
-    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
-    *, depth: int = 0, steps: int = STEPS, workspace: int = 0,
-) -> Replayed:  # fmt: skip
-    """Highest bytes of a few steps on a device that gives at most so many."""
-    found = Steps(run, rank, filled, settings, limit, depth, workspace)
-    for _ in range(steps):
+    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None, workspace: int = 0
+) -> Replayed:
+    """Highest bytes of a few steps, on a device that gives at most `limit`. Raises Unsupported where the order of a
+    model's allocations is not known, OutOfMemory where the limit is too low.
+    """
+    layers = sum(count for _, count in rank.stage.sequence.runs)
+    if layers <= DEPTH:
+        return _replayed(Steps(run, rank, filled, settings, limit, workspace=workspace))
+    short, long = (_replayed(Steps(run, rank, filled, settings, depth=depth, workspace=workspace)) for depth in PARTS)
+    return Replayed(*(_at(layers, *ends) for ends in zip(short, long, strict=True)))
+
+
+def _replayed(found: Steps) -> Replayed:
+    before = -1
+    for _ in range(STEPS):
         found.step()
+        if (reserved := found.device.allocator.peak.reserved) == before:
+            break
+        before = reserved
     return Replayed(*found.device.allocator.peak)
+
+
+def _at(layers: int, short: int, long: int) -> int:
+    """On the line through two depths."""
+    return long + (long - short) * (layers - PARTS[1]) // (PARTS[1] - PARTS[0])
