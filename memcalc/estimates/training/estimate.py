@@ -22,7 +22,7 @@ from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
 from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
-from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
+from memcalc.formulas.residuals import MIN_ROWS, Range, beyond_range, bound_bytes, measured_range
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
@@ -166,18 +166,27 @@ class TrainingEstimate:
         """The step on PyTorch's caching allocator; None where the order of its allocations is not known."""
         from memcalc.estimates.training.replay import replayed
 
-        limit = self.memory - self._beside + self.workspace if self.memory else None
-        return replayed(self.run, self.rank, self.evaluated, limit, self.workspace)
+        return replayed(self.run, self.rank, self.evaluated, self._given, self.workspace)
+
+    @property
+    def _given(self) -> int | None:
+        """What the driver can give to the allocator."""
+        return self.memory - self._beside + self.workspace if self.memory else None
 
     @property
     def reserved(self) -> int:
         """What the caching allocator holds, the workspace of matrix products included."""
-        return reserved_bytes(self.peak, self.workspace, self.replayed.unused if self.replayed else 0)
+        if self.replayed is None:
+            return self.floor("reserved")
+        found = reserved_bytes(self.peak, self.workspace, self.replayed.unused)
+        if self._given and self.replayed.reserved <= self._given:  # it fits: unused segments are given back first
+            return max(min(found, self._given), self.floor("reserved"))
+        return found
 
-    @property
-    def least(self) -> int:
-        """What the device holds at least: nothing is lost to fragmentation. Costs no replay."""
-        return reserved_bytes(self.peak, self.workspace) - self.workspace + self._beside
+    def floor(self, kind: str) -> int:
+        """What "reserved" or "device" is at least, if nothing is lost to fragmentation. Costs no replay."""
+        least = reserved_bytes(self.peak, self.workspace)
+        return least if kind == "reserved" else least - self.workspace + self._beside
 
     @property
     def workspace(self) -> int:
@@ -193,6 +202,13 @@ class TrainingEstimate:
     def overhead(self) -> tuple[Line, ...]:
         """What is on the device beside the peak: workspace, context, communicator."""
         return overhead_lines(self.generation, self.run.parallelism.gpus > 1)
+
+    @property
+    def _reserved_is(self) -> str:
+        if self.replayed is None:
+            return "peak and workspace in 2 MiB segments, without fragmentation (the order of allocations is not known)"
+        how = "expandable segments" if self.run.allocator_settings.expandable_segments else "its default segments"
+        return f"the step replayed on PyTorch's caching allocator with {how}"
 
     @property
     def _beside(self) -> int:
@@ -211,10 +227,15 @@ class TrainingEstimate:
     def high(self) -> int:
         return bound_bytes(self.peak, self.measured_range.high)
 
+    @property
+    def beyond_range(self) -> Range:
+        """Where reserved memory and the device of measured runs of this sort lie, as shares of the prediction."""
+        return beyond_range(adapts=self.run.adapts, replayed=self.replayed is not None)
+
     def beyond(self, kind: str) -> tuple[int, int]:
-        """The range of "reserved" or "device" that measured runs support: fragmentation, kernels, further communicators."""
-        predicted, rows = getattr(self, kind), BEYOND[kind]
-        return bound_bytes(predicted, max(rows.low, 0.0)), bound_bytes(predicted, rows.high)
+        """The range of "reserved" or "device" that measured runs support; it holds the point."""
+        predicted, found = getattr(self, kind), self.beyond_range
+        return bound_bytes(predicted, found.low), bound_bytes(predicted, found.high)
 
     @property
     def host_per_node(self) -> int:
@@ -265,14 +286,15 @@ class TrainingEstimate:
         elif run.adapts:
             out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
         out.append(range_sentence(self.measured_range))
-        out.append(f"reserved: peak and workspace in 2 MiB segments; {_beyond('reserved')}, mostly fragmentation")
-        out.append(f"device: reserved, context and communicator; {_beyond('device')}")
+        out.append(
+            f"reserved: {self._reserved_is}; device: reserved, context and communicator; {beyond_sentence(self.beyond_range)}"
+        )
         return tuple(out)
 
 
-def _beyond(kind: str) -> str:
-    rows = BEYOND[kind]
-    return f"measured runs hold {rows.low:.0%} to {rows.high:.0%} more (four fifths of {rows.rows})"
+def beyond_sentence(found: Range) -> str:
+    """What the range of reserved memory and the device rests on."""
+    return f"measured runs hold {found.low:+.0%} to {found.high:+.0%} (four fifths of {found.rows.rows} readings, {found.rows.method})"
 
 
 def range_sentence(found: Range) -> str:
@@ -282,9 +304,7 @@ def range_sentence(found: Range) -> str:
     return f"low to high: {found.low:+.1%} to {found.high:+.1%} of the peak, four fifths of {rows} measured runs {whose}"
 
 
-def estimate(
-    architecture: Architecture, run: Training, generation: str = "", memory: int | None = None
-) -> TrainingEstimate:
+def estimate(architecture: Architecture, run: Training, generation: str = "", memory: int | None = None) -> TrainingEstimate:
     """The heaviest rank's memory for one architecture under one training setting, on a GPU of a generation (sm_90) of which
     a process can get so many bytes.
 

@@ -31,7 +31,8 @@ def _that_fit(
     for flags, changed in changes:
         try:
             found = estimate(changed)
-            device = found.device if found.least <= usable else found.least  # what is not near needs no replay
+            least = found.floor("device")
+            device = found.device if least <= usable else least  # what is not near needs no replay
         except SpecError:
             continue
         if device <= usable:

@@ -235,7 +235,12 @@ NOTHING = CachedBlock(-1, 0, None)  # type: ignore[arg-type]
 
 
 def replay(
-    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None, workspace: int = 0
+    run: Training,
+    rank: Rank,
+    filled: Filled,
+    settings: AllocatorSettings = DEFAULT,
+    limit: int | None = None,
+    workspace: int = 0,
 ) -> Replayed:
     """Highest bytes of a few steps, on a device that gives at most `limit`. Raises Unsupported where the order of a
     model's allocations is not known, OutOfMemory where the limit is too low.
