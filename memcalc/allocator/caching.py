@@ -195,11 +195,15 @@ class CachingAllocator:
 
     def _fresh(self, pool: BlockPool, size: int) -> CachedBlock:
         """A new segment; where the driver has no more, after what is unused was given back (malloc)."""
-        attempts = (lambda: True, lambda: self._release_oversized(pool, size), self.empty_cache)
-        for prepare in attempts:
-            if prepare() and (block := self._from_driver(pool, size)):
-                return block
-        raise OutOfMemory(f"{size} bytes do not fit: {self.reserved} of {self.limit} are reserved, {self.allocated} in use")
+        block = self._from_driver(pool, size)
+        if block is None and self._release_oversized(pool, size):
+            block = self._from_driver(pool, size)
+        if block is None:
+            self.empty_cache()
+            block = self._from_driver(pool, size)
+        if block is None:
+            raise OutOfMemory(f"{size} bytes do not fit: {self.reserved} of {self.limit} are reserved, {self.allocated} in use")
+        return block
 
     def _from_driver(self, pool: BlockPool, size: int) -> CachedBlock | None:
         if self.settings.expandable_segments:
@@ -239,7 +243,7 @@ class CachingAllocator:
 
     # --- back to the driver -------------------------------------------------------------------------------------------
 
-    def empty_cache(self) -> bool:
+    def empty_cache(self) -> None:
         """Give every unused segment back (release_cached_blocks); of an expandable segment, the unused pages at its end."""
         for pool in self.pools.values():
             for block in pool.blocks():
@@ -247,7 +251,6 @@ class CachingAllocator:
                     self._shrink(pool, block)
                 elif not block.split:
                     self._release(block)
-        return True
 
     def _release(self, block: CachedBlock) -> None:
         block.pool.remove(block)

@@ -150,7 +150,7 @@ class _Recorder(Backward):
         """The input's gradient leaves by its own key; other gradients that nothing reads are dropped."""
         given = {self.keys.of(var): buffer for var, buffer in self.pending.items()}
         passed = self.key_of[given[INPUT]] if INPUT in given else None
-        for buffer in {buffer: None for buffer in given.values()}:
+        for buffer in dict.fromkeys(given.values()):
             if self.key_of[buffer] != passed:
                 self.events.append(Event(self.key_of[buffer], None))
         rename = {passed: INPUT_GRADIENT}

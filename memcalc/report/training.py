@@ -151,7 +151,7 @@ def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     row(f"peak allocated ({found.highest.name})", found.peak)
     for entry in found.overhead:
         row(f"  {entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes)
-    row("  rounding to segments of 2 MiB", found.reserved - found.peak - found.workspace)
+    row("  held unused by the allocator", found.reserved - found.peak - found.workspace)
     row("on the device", found.device)
     whose = f" (heaviest rank, pipeline stage {found.stage})" if found.run.parallelism.pp > 1 else ""
     columns = (

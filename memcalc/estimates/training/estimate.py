@@ -294,7 +294,8 @@ class TrainingEstimate:
 
 def beyond_sentence(found: Range) -> str:
     """What the range of reserved memory and the device rests on."""
-    return f"measured runs hold {found.low:+.0%} to {found.high:+.0%} (four fifths of {found.rows.rows} readings, {found.rows.method})"
+    rows = found.rows
+    return f"measured runs hold {found.low:+.0%} to {found.high:+.0%} (four fifths of {rows.rows} readings, {rows.method})"
 
 
 def range_sentence(found: Range) -> str:

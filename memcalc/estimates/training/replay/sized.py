@@ -23,9 +23,15 @@ class SizedPiece(NamedTuple):
 
 
 def sized(piece: Piece, sizes: Sizes) -> SizedPiece:
-    parts = (piece.forward, piece.discarding, piece.again, piece.backward, piece.accumulating)
-    saves_output = any(event.key == OUTPUT and event.bytes is None for event in piece.backward)
-    return SizedPiece(*(_filled(part, sizes) for part in parts), frozenset(piece.gradients), saves_output)
+    return SizedPiece(
+        forward=_filled(piece.forward, sizes),
+        discarding=_filled(piece.discarding, sizes),
+        again=_filled(piece.again, sizes),
+        backward=_filled(piece.backward, sizes),
+        accumulating=_filled(piece.accumulating, sizes),
+        gradients=frozenset(piece.gradients),
+        saves_output=any(event.key == OUTPUT and event.bytes is None for event in piece.backward),
+    )
 
 
 def _filled(events: Iterable[Event], sizes: Sizes) -> Sequence:

@@ -68,13 +68,7 @@ class Steps:
         stage, profile, hidden, each = setup.stage, setup.profile, setup.hidden, setup.around.each
         sequence = stage.sequence
         self.marks = sequence.marks
-        self.kinds = [
-            sized(
-                layer_piece(sequence.layers[mark.layer], profile, hidden, input_grad=mark.input_grad, chosen=setup.by_operation),
-                self.sizes,
-            )
-            for mark in sequence.marks
-        ]  # fmt: skip
+        self.kinds = [self._layer(mark) for mark in sequence.marks]
         self.entry = sized(entry_piece(stage.entry, profile), self.sizes) if stage.entry else None
         self.exit = sized(exit_piece(stage.exit, profile, hidden), self.sizes) if stage.exit else None
         self.order = list(self._order())[: depth or None]
@@ -91,6 +85,11 @@ class Steps:
         if self.main_gradients:
             self.device.several(list(gradient_sizes(rank)))
         self.states = False
+
+    def _layer(self, mark: LayerMark) -> SizedPiece:
+        setup = self.setup
+        layer, chosen = setup.stage.sequence.layers[mark.layer], setup.by_operation
+        return sized(layer_piece(layer, setup.profile, setup.hidden, input_grad=mark.input_grad, chosen=chosen), self.sizes)
 
     def _order(self) -> Iterator[int]:
         """The kind of every layer of the stage."""
