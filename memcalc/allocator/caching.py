@@ -228,7 +228,7 @@ class CachingAllocator:
             end.size += more
             return end
         # virtual addresses are plenty: each pool grows in a region of its own
-        address = end.address + end.size if end is not None else len(self.pools) << 50
+        address = end.address + end.size if end is not None else len(self.pools) * LARGE_SEGMENT << 30
         block = CachedBlock(address, more, pool)
         if end is not None:
             end.following, block.previous = block, end
@@ -244,11 +244,11 @@ class CachingAllocator:
     # --- back to the driver -------------------------------------------------------------------------------------------
 
     def empty_cache(self) -> None:
-        """Give every unused segment back (release_cached_blocks); of an expandable segment, the unused pages at its end."""
+        """Give every unused segment back (release_cached_blocks); of an expandable segment, unused pages."""
         for pool in self.pools.values():
             for block in pool.blocks():
                 if self.settings.expandable_segments:
-                    self._shrink(pool, block)
+                    self._unmap(pool, block)
                 elif not block.split:
                     self._release(block)
 
@@ -256,22 +256,27 @@ class CachingAllocator:
         block.pool.remove(block)
         self.reserved -= block.size
 
-    def _shrink(self, pool: BlockPool, block: CachedBlock) -> None:
-        """Unmap whole pages. Those between used ones are counted as given back where they lie: their addresses are lost."""
+    def _unmap(self, pool: BlockPool, block: CachedBlock) -> None:
+        """Give back the whole pages of a free block. Their addresses are not used again: there are plenty."""
         page = SMALL_SEGMENT if pool.small else LARGE_SEGMENT
-        base = block.address
-        first, last = ceil_div(base, page) * page, (base + block.size) // page * page
-        if block is not pool.end or last <= first:
+        end = block.address + block.size
+        first, last = ceil_div(block.address, page) * page, end // page * page
+        if last <= first:
             return
         pool.remove(block)
         self.reserved -= last - first
-        block.size = first - base
-        if block.size:
-            pool.add(block)
-            return
-        pool.end = block.previous
-        if block.previous:
-            block.previous.following = None
+        before, after = block.previous, block.following
+        left, right = CachedBlock(block.address, first - block.address, pool), CachedBlock(last, end - last, pool)
+        left.previous, right.following = before, after
+        if before is not None:
+            before.following = left if left.size else None
+        if after is not None:
+            after.previous = right if right.size else None
+        for rest in (left, right):
+            if rest.size:
+                pool.add(rest)
+        if block is pool.end:
+            pool.end = left if left.size else before
 
     def _release_oversized(self, pool: BlockPool, size: int) -> bool:
         """Give back blocks that are too large to split, until they would hold the request (release_available_cached_blocks)."""

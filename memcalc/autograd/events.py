@@ -8,6 +8,7 @@ from itertools import count
 from typing import NamedTuple
 
 from memcalc.autograd.backward import Backward, GradientBuffer
+from memcalc.autograd.operations import WEIGHT_CAST
 from memcalc.autograd.tape import ZERO, Size, Tape, Var
 
 INPUT, OUTPUT, OUTPUT_GRADIENT, INPUT_GRADIENT = range(4)  # keys of what passes the borders
@@ -30,6 +31,7 @@ class Piece(NamedTuple):
     backward: tuple[Event, ...]
     accumulating: tuple[Event, ...]  # the backward whose parameters' gradients are added to others at once
     gradients: tuple[int, ...]  # keys of parameters' gradients, which the backward leaves
+    casts: tuple[int, ...]  # keys of weights' casts, which autocast keeps until the whole forward ends
 
 
 def piece(tape: Tape, x: Var | None, output: Var | None, *, chosen: bool = False, held: Size = ZERO) -> Piece:
@@ -39,10 +41,12 @@ def piece(tape: Tape, x: Var | None, output: Var | None, *, chosen: bool = False
     kept = {var.whole or var for var in tape.chosen()} if chosen else set()
     saved = {var for node in tape.nodes for var in node.saves}
     forward = _forward(tape, keys, saved, x, output, held=held)
-    discarding = _forward(tape, keys, kept, x, output, input_kept=True)
+    casts = [node.out for node in tape.nodes if node.out.label.endswith(WEIGHT_CAST)]
+    discarding = _forward(tape, keys, kept.union(casts), x, output, input_kept=True)
     again = _forward(tape, keys, saved, x, output, input_kept=True, there=kept)
     run, adding = (_Recorder(tape, keys, output, keeps) for keeps in (True, False))
-    return Piece(forward, discarding, again, tuple(run.events), tuple(adding.events), tuple(run.gradients))
+    return Piece(forward, discarding, again, tuple(run.events), tuple(adding.events), tuple(run.gradients),
+                 tuple(map(keys.of, casts)))  # fmt: skip
 
 
 class _Keys:

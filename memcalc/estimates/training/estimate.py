@@ -166,7 +166,7 @@ class TrainingEstimate:
         """The step on PyTorch's caching allocator; None where the order of its allocations is not known."""
         from memcalc.estimates.training.replay import replayed
 
-        return replayed(self.run, self.rank, self.evaluated, self._given, self.workspace)
+        return replayed(self.run, self.rank, self.evaluated, self._given, self.workspace, self.peak)
 
     @property
     def _given(self) -> int | None:

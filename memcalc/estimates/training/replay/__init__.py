@@ -10,14 +10,14 @@ from memcalc.specs.training import Training
 __all__ = ["Replayed", "replay", "replayed"]
 
 
-def replayed(run: Training, rank: Rank, found: Evaluated, limit: int | None, workspace: int) -> Replayed | None:
+def replayed(run: Training, rank: Rank, found: Evaluated, limit: int | None, workspace: int, peak: int) -> Replayed | None:
     """The replay within a limit, or beyond it where nothing fits; None where the order of allocations is not known."""
     if rank.setup is None or not isinstance(found, Filled):
         return None
     settings = run.allocator_settings
     for most in (limit, None):
         try:
-            return replay(run, rank, found, settings, most, workspace)
+            return replay(run, rank, found, settings, most, workspace, peak + workspace)
         except Unsupported:
             return None
         except OutOfMemory:

@@ -19,6 +19,7 @@ class SizedPiece(NamedTuple):
     backward: Sequence
     accumulating: Sequence
     gradients: frozenset[int]
+    casts: frozenset[int]
     saves_output: bool
 
 
@@ -30,6 +31,7 @@ def sized(piece: Piece, sizes: Sizes) -> SizedPiece:
         backward=_filled(piece.backward, sizes),
         accumulating=_filled(piece.accumulating, sizes),
         gradients=frozenset(piece.gradients),
+        casts=frozenset(piece.casts),
         saves_output=any(event.key == OUTPUT and event.bytes is None for event in piece.backward),
     )
 

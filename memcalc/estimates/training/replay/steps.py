@@ -52,6 +52,7 @@ class Passed(NamedTuple):
     layers: list[Tensors]
     shared: list[CachedBlock]
     result: HeldBlock
+    casts: list[HeldBlock]  # of weights whose layers are recomputed
 
 
 class Steps:
@@ -122,21 +123,23 @@ class Steps:
         if self.entry:
             device.play(self.entry.forward, entry)
         x = entry.pop(OUTPUT, None) or self._passed_on()
-        layers = []
+        layers, casts = [], []
         for position, kind in enumerate(self.order):
             traffic.before_forward(position)
             tensors: Tensors = {INPUT: x}
             device.play(self.kinds[kind].discarding if self._discards(kind) else self.kinds[kind].forward, tensors)
             x = self._result(tensors, keep=self.kinds[kind].saves_output and not self._discards(kind))
+            if self._discards(kind):
+                casts += [tensors.pop(key) for key in self.kinds[kind].casts & tensors.keys()]
             if self.setup.offload:  # to host memory
                 self._leave(tensors)
             layers.append(tensors)
             traffic.after_forward(position)
-        return Passed(entry, layers, shared, x)
+        return Passed(entry, layers, shared, x, casts)
 
     def backward(self, passed: Passed) -> None:
         device, traffic, setup = self.device, self.traffic, self.setup
-        gradient = self._loss(passed.result)
+        gradient = self._loss(passed)
         head, self.made = self.made, []
         traffic.turn()
         held: list[HeldBlock] = []
@@ -170,14 +173,17 @@ class Steps:
         device.free(*passed.shared)
         self.accumulated = True
 
-    def _loss(self, result: HeldBlock) -> HeldBlock:
+    def _loss(self, passed: Passed) -> HeldBlock:
         """Final norm, head and loss, and the gradient that they send."""
-        if self.exit is None:
-            self.device.drop(result)
-            return self._passed_on()
-        tensors: Tensors = {INPUT: result}
-        self.device.play(self.exit.forward, tensors)
-        return self._through(self.exit, tensors)
+        tensors: Tensors = {INPUT: passed.result}
+        if self.exit:
+            self.device.play(self.exit.forward, tensors)
+        for cast in passed.casts:
+            self.device.drop(cast)
+        if self.exit:
+            return self._through(self.exit, tensors)
+        self._leave(tensors)
+        return self._passed_on()
 
     def _through(self, piece: SizedPiece, tensors: Tensors, *, last: bool = False) -> HeldBlock:
         """A piece's backward; returns its input's gradient."""
@@ -191,14 +197,15 @@ class Steps:
 
     def _tied(self) -> None:
         """Both gradients of a tied matrix are summed out of place."""
-        if self.setup.tied and len(self.made) > 1 and not self.setup.around.reduces:
+        both = [block for block in self.made if block.size >= self.setup.tied]
+        if self.setup.tied and len(both) > 1:
             total = self.device.new(self.setup.tied)
-            self.device.free(*self.made)
-            self.made = [total]
+            self.device.free(*both)
+            self.made = [total, *(block for block in self.made if block not in both)]
 
     def _reduce(self) -> None:
         made, self.made = self.made, []
-        self.traffic.reduce(made)
+        self.traffic.reduce(made, adds=self.accumulated)
 
     def optimize(self) -> None:
         """The optimizer's step; its states appear in the first."""
@@ -234,21 +241,20 @@ NOTHING = CachedBlock(-1, 0, None)  # type: ignore[arg-type]
 
 
 def replay(
-    run: Training,
-    rank: Rank,
-    filled: Filled,
-    settings: AllocatorSettings = DEFAULT,
-    limit: int | None = None,
-    workspace: int = 0,
-) -> Replayed:
-    """Highest bytes of a few steps, on a device that gives at most `limit`. Raises Unsupported where the order of a
-    model's allocations is not known, OutOfMemory where the limit is too low.
+    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
+    workspace: int = 0, used: int = 0,
+) -> Replayed:  # fmt: skip
+    """Highest bytes of a few steps, on a device that gives at most `limit`. `used`: what is in use at most by the account of
+    moments, for stages that are too deep to be replayed whole.
+
+    Raises Unsupported where the order of a model's allocations is not known, OutOfMemory where the limit is too low.
     """
     layers = sum(count for _, count in rank.stage.sequence.runs)
     if layers <= DEPTH:
         return _replayed(Steps(run, rank, filled, settings, limit, workspace=workspace))
     short, long = (_replayed(Steps(run, rank, filled, settings, depth=depth, workspace=workspace)) for depth in PARTS)
-    return Replayed(*(_at(layers, *ends) for ends in zip(short, long, strict=True)))
+    reserved = long.reserved + (long.reserved - short.reserved) * (layers - PARTS[1]) // (PARTS[1] - PARTS[0])
+    return Replayed(used, max(reserved, used))
 
 
 def _replayed(found: Steps) -> Replayed:
@@ -259,8 +265,3 @@ def _replayed(found: Steps) -> Replayed:
             break
         before = reserved
     return Replayed(*found.device.allocator.peak)
-
-
-def _at(layers: int, short: int, long: int) -> int:
-    """On the line through two depths."""
-    return long + (long - short) * (layers - PARTS[1]) // (PARTS[1] - PARTS[0])

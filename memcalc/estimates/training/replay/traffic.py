@@ -41,8 +41,8 @@ class Resident:
     def end(self) -> None:
         """After the entry's backward."""
 
-    def reduce(self, gradients: list[CachedBlock]) -> None:
-        """A unit's gradients have been made."""
+    def reduce(self, gradients: list[CachedBlock], *, adds: bool) -> None:
+        """A unit's gradients have been made; `adds`: to those of an earlier micro-batch."""
         self.kept += gradients
 
     def zero(self) -> None:
@@ -60,7 +60,7 @@ class Reduced(Resident):
         super().__init__(setup, device, units, root)
         self.buffer: list[CachedBlock] = []
 
-    def reduce(self, gradients: list[CachedBlock]) -> None:
+    def reduce(self, gradients: list[CachedBlock], *, adds: bool) -> None:
         around, size = self.around, sum(block.size for block in gradients)
         self.device.free(*self.buffer)
         self.buffer = []
@@ -70,7 +70,11 @@ class Reduced(Resident):
         self.buffer = [self.device.new(reduced)]
         self.leave(gradients)
         if not around.away:
-            self.kept.append(self.device.new(max(1, reduced // around.shards), REDUCE))
+            shard = self.device.new(max(1, reduced // around.shards), REDUCE)
+            if adds:  # to the shard that an earlier micro-batch left
+                self.device.free(shard)
+            else:
+                self.kept.append(shard)
 
     def leave(self, gradients: list[CachedBlock]) -> None:
         self.device.free(*gradients)
@@ -94,7 +98,7 @@ class ByParameter(Reduced):
 
     def _gather(self, position: int) -> None:
         unit = self.root if position == self.ROOT else self.units[position]
-        if unit.bytes and position not in self.flying:
+        if unit.bytes and position not in self.flying and position not in self.whole:
             self.flying[position] = self.device.new(unit.bytes, GATHER)
 
     def _land(self, *positions: int) -> None:
@@ -103,7 +107,8 @@ class ByParameter(Reduced):
 
     def _unshard(self, position: int) -> None:
         unit = self.root if position == self.ROOT else self.units[position]
-        self.whole[position] = self.device.several(list(unit.tensors), COMPUTE)
+        if position not in self.whole:  # several micro-batches in flight share what is kept whole
+            self.whole[position] = self.device.several(list(unit.tensors), COMPUTE)
 
     def _reshard(self, position: int) -> None:
         self.device.free(*self.whole.pop(position, ()))
@@ -125,11 +130,11 @@ class ByParameter(Reduced):
         self._land(*self.flying)
 
     def before_backward(self, position: int) -> None:
-        if self.around.keeps:
-            return
         self._gather(position)
         self._unshard(position)
         self._land(position)
+        if self.around.keeps:
+            return
         if position and self.around.prefetches:
             self._gather(position - 1)
 
