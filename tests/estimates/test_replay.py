@@ -76,7 +76,9 @@ def test_what_is_in_use_is_what_the_moments_say(settings: dict[str, Any], degree
 @pytest.mark.parametrize(("settings", "degrees", "bound"), RUNS[::4], ids=lambda value: str(value)[:60])
 def test_a_few_steps_are_enough(settings: dict[str, Any], degrees: dict[str, Any], bound: float) -> None:
     found = estimate(llama(), run_of(settings, degrees))
-    assert found.rank.setup and isinstance(found.evaluated, Filled) and found.replayed
+    assert found.rank.setup
+    assert isinstance(found.evaluated, Filled)
+    assert found.replayed
     longer = steps.Steps(found.run, found.rank, found.evaluated, workspace=found.workspace)
     for _ in range(8):
         longer.step()
@@ -91,7 +93,8 @@ def test_deep_models_are_extrapolated(
     whole = estimate(architecture, run).replayed
     monkeypatch.setattr(steps, "DEPTH", 48)
     found = estimate(architecture, run).replayed
-    assert whole and found
+    assert whole
+    assert found
     assert abs(found.allocated / whole.allocated - 1) <= 0.03
     assert abs(found.reserved / whole.reserved - 1) <= 0.03
 
@@ -101,7 +104,8 @@ def test_the_allocator_can_be_told_to_expand(settings: dict[str, Any], degrees: 
     """Expandable segments lose less; what is in use differs by remainders of 1 MiB that fixed segments do not split off."""
     run = run_of(settings, degrees)
     fixed, expanding = (estimate(llama(), run.replace(allocator=word)) for word in ("segments", "expandable-segments"))
-    assert fixed.replayed and expanding.replayed
+    assert fixed.replayed
+    assert expanding.replayed
     assert 0.98 < expanding.replayed.allocated / fixed.replayed.allocated <= 1
     assert expanding.replayed.unused < fixed.replayed.unused
     assert expanding.device < fixed.device
@@ -116,7 +120,8 @@ def test_max_split_size_changes_the_replay() -> None:
 def test_unused_segments_are_given_back_where_the_gpu_is_full() -> None:
     run = run_of({"recompute": "full"}, SHARDED)
     free = estimate(llama(), run)
-    assert free.replayed and free.replayed.unused > 2**28
+    assert free.replayed
+    assert free.replayed.unused > 2**28
     memory = free.device - 2**27
     full = estimate(llama(), run, "", memory)
     assert free.floor("device") <= full.device <= memory
@@ -187,7 +192,8 @@ def test_the_replay_is_quick() -> None:
     architecture = read_model("llama-3.1-70b").architecture
     assert architecture
     found: TrainingEstimate = estimate(architecture, run_of({"recompute": "full"}, {"gpus": 64, "fsdp": "full"}))
-    assert found.rank.setup and isinstance(found.evaluated, Filled)
+    assert found.rank.setup
+    assert isinstance(found.evaluated, Filled)
     pools: list[int] = []
     original = steps.Steps.step
 
