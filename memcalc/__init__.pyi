@@ -13,6 +13,7 @@ from memcalc.estimates.compute.budget import BudgetEstimate as BudgetEstimate
 from memcalc.estimates.compute.budget import estimate as estimate_budget
 from memcalc.estimates.compute.scaling import ScalingAnswer as ScalingAnswer
 from memcalc.estimates.compute.scaling import estimate as estimate_scaling
+from memcalc.estimates.explanation import Explanation as Explanation
 from memcalc.estimates.serving.estimate import Capacity as Capacity
 from memcalc.estimates.serving.estimate import ServingEstimate as ServingEstimate
 from memcalc.estimates.serving.estimate import estimate as estimate_serving
@@ -43,6 +44,7 @@ from memcalc.readers.runs import training_run as training_run
 from memcalc.sizing.budget import SizedBudget as SizedBudget
 from memcalc.sizing.budget import size_budget as size_budget
 from memcalc.sizing.checking import check as check
+from memcalc.sizing.explaining.explain import explain as explain
 from memcalc.sizing.scaling import SizedScaling as SizedScaling
 from memcalc.sizing.scaling import chinchilla as chinchilla
 from memcalc.sizing.serving import SizedServing as SizedServing
@@ -75,6 +77,7 @@ __all__ = [
     "Check",
     "Compute",
     "Engine",
+    "Explanation",
     "InputError",
     "Law",
     "Limits",
@@ -113,6 +116,7 @@ __all__ = [
     "estimate_scaling",
     "estimate_serving",
     "estimate_training",
+    "explain",
     "formats",
     "gpus",
     "inspect",

@@ -2,11 +2,13 @@
 
 MemcalcError
 ├── InputError      a value, an option or a file is wrong: say where, what was found, what is accepted
+├── Unwritable      the answer cannot be written where it should go
 └── Unsupported     well-formed, but not modelled yet: a refusal is better than a wrong number
 
 The command line prints `str(error)` as one line on stderr and exits with 2.
 """
 
+import re
 from collections.abc import Iterable
 
 
@@ -21,8 +23,32 @@ class InputError(MemcalcError):
         super().__init__(f"{place}: {message}" if place else message)
 
 
+class Unwritable(MemcalcError):
+    """The answer cannot be written where it should go; `reason` is the system's."""
+
+    def __init__(self, reason: object, *, place: str = "stdout") -> None:
+        super().__init__(f"{place}: cannot be written ({reason})")
+
+
 class Unsupported(MemcalcError):
     """A valid request that memcalc cannot answer correctly, so it does not answer at all."""
+
+
+LONGEST_WORD = 200  # characters; longer ones are cut where they are shown
+
+
+def printable(text: str, longest: int = LONGEST_WORD) -> str:
+    """Foreign text made safe to show: what is no printable character (controls, marks that turn the direction of writing,
+    lone surrogates) as its escape, and words of more than `longest` characters cut.
+
+    >>> printable("as it is"), printable("\\x1b[31mred \\u202e"), printable("ab abcdef", longest=4)
+    ('as it is', '\\\\x1b[31mred \\\\u202e', 'ab abcd…')
+    """
+    if len(text) > longest:
+        text = re.sub(rf"(\S{{{longest}}})\S+", r"\1…", text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def one_line(text: str, most: int = 300) -> str:

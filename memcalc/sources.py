@@ -70,6 +70,9 @@ SOURCES: dict[str, Source] = {
         "Transformer Engine", "NVIDIA", 2025, "transformer_engine/pytorch/attention/dot_product_attention/context_parallel.py"
     ),
     "transformers": Source("Hugging Face transformers", "Hugging Face", 2026, "transformers 5.18 model classes"),
+    "model-config": Source(
+        "The model's own configuration", "its publisher", 2026, "config.json: sizes, from which shapes follow"
+    ),
     "weight-file": Source("The weight file itself", "its publisher", 2026, "safetensors or GGUF header"),
     "vllm": Source("vLLM", "vLLM contributors", 2026, "vllm 0.19, V1 engine"),
     "sglang": Source("SGLang", "SGLang contributors", 2025, "sglang 0.5, srt"),

@@ -51,7 +51,7 @@ _SI = {
     "kilo": 3, "mega": 6, "giga": 9, "tera": 12, "peta": 15, "exa": 18, "zetta": 21, "yotta": 24,
 }  # fmt: skip
 
-_NUMBER = r"\s*\+?(\d+(?:_\d+)*)?(?:\.(\d+(?:_\d+)*)?)?(?:[eE]([+-]?\d+))?\s*((?![\d._+-]).*?)?\s*"
+_NUMBER = r"\s*\+?(\d{1,3}(?:,\d{3})+(?![\d,])|\d+(?:_\d+)*)?(?:\.(\d+(?:_\d+)*)?)?(?:[eE]([+-]?\d+))?\s*((?![\d.,_+-]).*?)?\s*"
 _FLOP = r"(?:(kilo|mega|giga|tera|peta|exa|zetta|yotta|[kmgtpezy])?(?:flops?|(?:f|flops?)(?:/s|s)?(days?)))?"
 
 _LONGEST = 64  # characters; no quantity needs more
@@ -81,11 +81,52 @@ def parse_bytes(text: str) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
 
 
+def parse_memory(text: str) -> int:
+    """Bytes [B] of some device's memory: as `parse_bytes`, but a bare number below 1 MiB has surely lost its unit.
+
+    >>> parse_memory("8GiB"), parse_memory("62400000000")
+    (8589934592, 62400000000)
+    """
+    size = parse_bytes(text)
+    if 0 < size < LEAST_BARE and text.strip()[-1:].isdigit():
+        raise InputError(f"{_shown(text)} would be {size} bytes; write a unit: {_shown(text.strip() + 'GiB')} or 512MiB")
+    return size
+
+
+LEAST_BARE = 2**20  # bytes; no memory or limit that people mean is less
+
+
+def parse_bandwidth(text: str) -> int:
+    """Bytes a second [B/s]: an amount of memory, with or without /s.
+
+    >>> parse_bandwidth("936GB/s"), parse_bandwidth("3.35TB/s"), parse_bandwidth("2e12")
+    (936000000000, 3350000000000, 2000000000000)
+    """
+    return parse_bytes(re.sub(r"\s*(?:/s|ps)\s*$", "", text, flags=re.IGNORECASE))
+
+
+def parse_speed(text: str) -> int:
+    """FLOP a second [FLOP/s]: plain, or FLOP/s, FLOPS or nothing after an SI prefix.
+
+    >>> parse_speed("989TFLOP/s") == parse_speed("989 TFLOPS") == parse_speed("989T") == parse_speed("9.89e14")
+    True
+    """
+    expected = "a speed; write 989TFLOP/s or 9.89e14"
+    digits, power, unit = _split(text, expected)
+    match = re.fullmatch(r"(kilo|mega|giga|tera|peta|exa|[kmgtpe])?(?:flops?(?:/s)?)?", unit)
+    if not match:
+        raise InputError(f"{_shown(text)} is not {expected}")
+    numerator, denominator = _exactly(digits * 10 ** _SI[match[1] or ""], power, text)
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
 def parse_count(text: str) -> int:
     """A whole number of parameters or tokens: plain, with k, M, B (or G), T (powers of 1000), or with Ki, Mi, Gi.
 
     >>> parse_count("7B"), parse_count("1.4T"), parse_count("32k"), parse_count("32Ki"), parse_count("1_000_000")
     (7000000000, 1400000000000, 32000, 32768, 1000000)
+    >>> parse_count("8,192")
+    8192
     """
     expected = "a count; write 7B, 1.4T, 125M, 32k, 5.76e23 or 8192"
     digits, power, unit = _split(text, expected)
@@ -184,7 +225,7 @@ def _split(text: str, expected: str) -> tuple[int, int, str]:
     match = re.fullmatch(_NUMBER, text, re.ASCII) if len(text) <= _LONGEST else None
     whole, fraction, exponent, unit = match.groups(default="") if match else ("", "", "", "")
     fraction = fraction.replace("_", "")
-    digits = whole.replace("_", "") + fraction
+    digits = whole.replace("_", "").replace(",", "") + fraction
     if not digits:
         raise InputError(f"{_shown(text)} is not {expected}")
     power = int(exponent or 0)

@@ -37,6 +37,7 @@ CASES = (
     (("train", "MODEL", "--help"), ("pydantic", "rich", "tomllib", "memcalc.estimates"), "help of one command"),
 )
 NEVER = (
+    "importlib.metadata",
     "torch", "numpy", "transformers", "huggingface_hub", "httpx", "requests", "urllib.request", "http.client", "asyncio",
     "memcalc.readers.hub",
 )  # fmt: skip
@@ -59,6 +60,28 @@ def test_imports(words: tuple[str, ...], unwanted: tuple[str, ...], why: str, fo
     assert "memcalc.cli" in found  # the list is one of imports
     wrong = sorted(n for n in found for u in (*unwanted, *NEVER) if n == u or n.startswith(f"{u}."))
     assert not wrong, f"{why}, but memcalc {' '.join(words)} imports {', '.join(wrong)}"
+
+
+# What a decoder of plain attention and plain feed-forwards is made of; every other block belongs to models that have one.
+PLAIN = {
+    "architecture", "attention", "attention.core", "attention.kernels", "attention.rotary", "attention.softmax", "block",
+    "embedding", "head", "ledger", "mlp", "norm", "task_head", "values",
+}  # fmt: skip
+# question, what else it needs
+QUESTIONS = (
+    (TRAIN, {"recording"}),
+    (INFER, {"recording", "counting", "linears", "stored", "mixers", "mixers.state"}),
+    (("budget", "MODEL", "--tokens", "1T", "--gpu", "h100"), {"counting"}),
+)
+
+
+@pytest.mark.parametrize(("words", "also"), QUESTIONS, ids=[words[0] for words, _ in QUESTIONS])
+def test_a_plain_decoder_imports_no_other_blocks(words: tuple[str, ...], also: set[str], folder: Callable[..., str]) -> None:
+    """Neither experts nor mixers, convolutions, latent or biased attention: readers import the blocks of their models."""
+    found = imported(*(folder() if word == "MODEL" else word for word in words))
+    blocks = {name.removeprefix("memcalc.blocks.") for name in found if name.startswith("memcalc.blocks.")}
+    assert {"mlp", "attention.softmax"} <= blocks
+    assert blocks <= PLAIN | also, f"also {', '.join(sorted(blocks - PLAIN - also))}"
 
 
 def test_the_table_needs_rich(folder: Callable[..., str]) -> None:

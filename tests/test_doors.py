@@ -338,7 +338,7 @@ def test_a_model_is_a_name_a_count_a_config_or_an_architecture(config: Callable[
 
 
 def test_a_scenario_is_checked_as_a_file_is() -> None:
-    scenario = api.Scenario(model="gpt-oss-20b", gpu="l4", serving=Serving(engine="vllm"),
+    scenario = api.Scenario(model="gpt-oss-20b", gpu="l4", serving=Serving(engine="vllm", context=4096),
                             limits=api.Limits(memory_utilization=0.95))  # fmt: skip
     (outcome,) = api.check(scenario)
     assert outcome.holds

@@ -30,7 +30,7 @@ PACKAGE = Path(memcalc.__file__).parent
 
 # A package may import from its own and from those on lines above it, never from beside or below.
 ORDER = (
-    ("errors", "caches"),
+    ("errors", "caches", "frozen"),
     ("units", "dtypes", "sources"),
     ("formulas", "autograd"),
     ("allocator",),

@@ -1,13 +1,12 @@
 """Gemma 3n's wider residual stream (alternating updates) and its low-rank residual connection (Laurel)."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

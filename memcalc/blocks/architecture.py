@@ -5,13 +5,14 @@ as one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
+from memcalc.frozen import dataclass
 
 Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the order they run
 
@@ -147,6 +148,7 @@ class Architecture:
     quantization: Quantization = UNQUANTISED
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    guessed: str = ""  # why it may not be the model that the file means; "" where the family is known
     wide_stream: bool = False  # the residual stream is fp32 whatever the type of the weights (residual_in_fp32)
     local_rotary: bool = False  # layers with a window have a rotary table of their own (Gemma 3)
     mixture_rules: str = ""  # llama.cpp's rules for the types of a mixture's tensors: "falcon", "llama" (its 70B) or none
@@ -174,6 +176,14 @@ class Architecture:
     def embedding_parameters(self) -> int:
         """Input embedding, learned positions and the head's matrix where it is its own."""
         return self._role("embedding") + self._role("position") + self.head_parameters
+
+    @cached_property
+    def predicted(self) -> int:
+        """The vocabulary that it predicts tokens from, 0 for a model without a language-model head."""
+        from memcalc.blocks.head import Head
+
+        heads = (block for part in self.parts for _, block in part.exit if isinstance(block, Head))
+        return next((head.vocabulary for head in heads), 0)
 
     @cached_property
     def head_parameters(self) -> int:

@@ -7,7 +7,8 @@ of it must say (`without`): one that neither answers nor says so is refused when
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from memcalc.autograd.tape import Var
+    from memcalc.autograd.tape import Size, Var
+    from memcalc.blocks.attention.rotary import RotaryTable
     from memcalc.blocks.ledger import Buffer, Cache, Weight
     from memcalc.blocks.mixers.state import StateTensor
 
@@ -48,6 +49,10 @@ class Traits(NamedTuple):
 class Block:
     """One building block of a model. Subclasses are small frozen values that name what they have none of."""
 
+    begins = False  # its forward takes no input: it makes the stream from tokens or from a recording
+    scores = False  # the last block, whose `loss` is the cross-entropy of what it predicts
+    outside_layers = False  # training through it is modelled before and after the layers alone
+
     def __init_subclass__(cls, without: tuple[str, ...] = (), **rest: Any) -> None:
         super().__init_subclass__(**rest)
         unknown = set(without) - set(ANSWERS)
@@ -85,10 +90,21 @@ class Block:
 
         raise Unsupported(f"training through {type(self).__name__} blocks is not modelled")
 
+    def loss(self, *arguments: Any) -> "Size":
+        """Record the cross-entropy of what it predicts: (tape, profile, input) → bytes held beside what is saved."""
+        from memcalc.errors import Unsupported
+
+        raise Unsupported(f"{type(self).__name__} blocks predict nothing")
+
     @property
     def traits(self) -> Traits:
         """Its sizes and habits."""
         return Traits()
+
+    @property
+    def table(self) -> "RotaryTable | None":
+        """The rotary table that all layers of its kind share."""
+        return None
 
     @property
     def computed(self) -> "Block":

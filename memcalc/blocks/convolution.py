@@ -1,6 +1,5 @@
 """Convolutions: patch embeddings of images and video, the front of audio encoders, depthwise mixing."""
 
-from dataclasses import dataclass
 from math import prod
 
 from memcalc.autograd import operations as ops
@@ -9,6 +8,7 @@ from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Convolution(Block, without=("constants", "cache", "state", "traits")):
     A patch embedding has its kernel as its stride. `flattened`: the same product written as a linear layer over the
     pixels of a patch, weight [outputs, inputs × kernel].
     """
+
+    begins = True
 
     inputs: int
     outputs: int

@@ -52,10 +52,13 @@ def decode_work(path: str, block: Block, profile: Profile, hidden: int) -> tuple
     """The same when tokens are generated one by one.
 
     Latent attention absorbs its up-projections, so every head reads the cached latent itself. Recurrent mixers leave their
-    chunks and step the state: a multiply-add each to decay, to write and to read an element.
+    chunks and step the state: a multiply-add each to decay, to write and to read an element. Cross-attention has the
+    encoder's keys and values in its cache.
     """
     works = count(path, block, profile, hidden).works
     traits = block.traits
+    if traits.cross:
+        return tuple(work for work in works if work.name.rpartition("/")[2] not in ("k", "v"))
     if rank := traits.kv_lora_rank:
         pair = Size(pair=2 * traits.heads * (2 * rank + traits.rope_head_dim))
         return tuple(work._replace(forward=pair) if work.forward.pair else work for work in works)

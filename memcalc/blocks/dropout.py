@@ -1,12 +1,11 @@
 """A dropout that stands on its own, after a stack's final norm."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

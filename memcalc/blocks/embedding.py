@@ -1,18 +1,19 @@
 """Token and position embeddings, and whatever else turns ids into vectors."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import INT64, Node, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Buffer, Weight, linear, whole
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)
 class Embedding(Block, without=("cache", "state", "traits")):
     """Token embedding [vocabulary, size]; `position` adds a learned table of that many positions."""
+
+    begins = True
 
     vocabulary: int
     size: int

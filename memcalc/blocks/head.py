@@ -1,17 +1,18 @@
 """The output head: a matrix product over the vocabulary, its weight its own or shared with the embedding."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import LOSSES, Loss, Profile
 from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)
 class Head(Block, without=("constants", "cache", "state", "traits")):
     """Language-model head [vocabulary, size]. Tied: no weight of its own, the product is still computed."""
+
+    scores = True
 
     vocabulary: int
     size: int

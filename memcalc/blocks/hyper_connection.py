@@ -1,12 +1,11 @@
 """Hyper-connections: several residual streams, mixed anew before and after each block by learned coefficients."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

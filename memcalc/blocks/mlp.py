@@ -1,6 +1,5 @@
 """Feed-forward blocks: gated (three matrices) and plain (two)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from memcalc.autograd import operations as ops
@@ -8,6 +7,7 @@ from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear
+from memcalc.frozen import dataclass
 
 # Activations that learn something themselves: single numbers, one tensor each.
 LEARNED = {"xielu": ("alpha_p", "alpha_n")}

@@ -1,12 +1,11 @@
 """Normalisation layers: RMSNorm and LayerNorm, affine or not."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Shape, Weight
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

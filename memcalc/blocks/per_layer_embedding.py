@@ -1,13 +1,12 @@
 """Per-layer embeddings (Gemma 3n and 4): each layer gets a small vector of its own for each token."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Weights that belong to no modelled computation of their own: projectors, patch embeddings, mixing coefficients."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

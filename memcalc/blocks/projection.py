@@ -1,6 +1,4 @@
-"""A linear layer on its own: poolers, projectors between modalities, the dense layers of task heads."""
-
-from dataclasses import dataclass
+"""A linear layer on its own: projectors between modalities, the dense layers of masked-language heads."""
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
@@ -8,6 +6,7 @@ from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,8 @@ class Projection(Block, without=("constants", "cache", "state", "traits")):
     are as many times fewer.
     """
 
+    outside_layers = True
+
     inputs: int
     outputs: int
     bias: bool = False
@@ -26,14 +27,11 @@ class Projection(Block, without=("constants", "cache", "state", "traits")):
     cut: str = ""
     transposed: bool = False
     merge: int = 1
-    pooled: bool = False  # reads one vector a sequence, or ends in a task's loss of its own
 
     def weights(self) -> tuple[Weight, ...]:
         return linear("weight", self.role, self.inputs, self.outputs, bias=self.bias, cut=self.cut, transposed=self.transposed)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        if self.pooled:
-            raise Unsupported("training with a classifier's or pooler's head is not modelled")
         if self.merge > 1:
             raise Unsupported("training with projections that merge neighbouring tokens is not modelled")
         matrix = self.inputs * self.outputs

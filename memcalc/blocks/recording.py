@@ -8,11 +8,8 @@ from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
-from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.projection import Projection
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
@@ -60,7 +57,7 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 @cached(1024)
 def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Recorded:
     """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
-    if any(isinstance(block, Projection) for _, block in layer.blocks):
+    if any(block.outside_layers for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
     tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
     peaks = backward(tape, output, gradients=keep_gradients)
@@ -189,7 +186,7 @@ class RecordedExit(NamedTuple):
 
 @cached(1024)
 def record_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients: bool = True) -> RecordedExit:
-    """The blocks after the last layer. `loss_held` is zero for a model without a vocabulary head."""
+    """The blocks after the last layer. `loss_held` is zero for a model that ends in hidden states."""
     tape, output, held = _exit_onto_tape(blocks, profile, hidden)
     peaks = backward(tape, output, gradients=keep_gradients)
     return RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
@@ -212,7 +209,7 @@ def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape,
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path
-        if isinstance(block, Head):
+        if block.scores:
             held = block.loss(tape, profile, x)
             if x not in tape.saved():  # the model's output object still holds them
                 held = held + x.bytes
@@ -263,11 +260,10 @@ def _forward(block: Any, tape: Tape, profile: Profile, x: Var, *groups: float) -
 
 
 def _embed(block: Any, tape: Tape, profile: Profile) -> Var:
-    if isinstance(block, Convolution):
-        return block.forward(tape, profile)
-    if not isinstance(block, Embedding):
+    if not block.begins:
         raise Unsupported(f"training from {type(block).__name__} inputs is not modelled")
-    return block.forward(tape, profile)
+    out: Var = block.forward(tape, profile)
+    return out
 
 
 # --- what is allocated, in order --------------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """A block that runs again with the weights of an earlier layer."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Buffer, Cache, Weight
 from memcalc.blocks.mixers.state import StateTensor
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

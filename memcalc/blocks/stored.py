@@ -4,11 +4,11 @@ The counterpart of an Architecture: that one says which weights a model has, thi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from memcalc.blocks.ledger import ROLES, Shape
+from memcalc.frozen import dataclass
 
 LANGUAGE, VISION, AUDIO, PROJECTOR, PREDICTION = "language", "vision", "audio", "projector", "prediction"
 

@@ -1,13 +1,22 @@
 """The command line. One table names the commands; a command's own module is imported only when it runs."""
 
+import atexit
+import gc
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from memcalc import __version__
-from memcalc.errors import MemcalcError
+from memcalc.errors import MemcalcError, Unwritable, printable
+
+FAULT = 70  # EX_SOFTWARE of sysexits.h: an error of ours
+LONGEST_LINE = 1900  # characters of a message
 
 
 class Command(NamedTuple):
@@ -36,8 +45,30 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Help is written by click: where stdout is full that is no fault of ours, where its reader has gone no fault at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:  # of a file that was to be opened
+            raise
+        silence("stdout")
+        if isinstance(error, BrokenPipeError):
+            raise click.exceptions.Exit(0) from None
+        raise Unwritable(error.strerror or error) from None
+
+
 class LazyGroup(click.Group):
     """Help and completion of the command names come from the table, without importing any command."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _writing():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _writing():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -56,7 +87,12 @@ class LazyGroup(click.Group):
             raise click.UsageError(
                 f"no command {args[0]!r:.60}{nearest(args[0], COMMANDS)} (commands: {', '.join(COMMANDS)})", ctx
             )
-        return super().resolve_command(ctx, args)
+        found, command, rest = super().resolve_command(ctx, args)
+        if found is None or command is None:
+            return found, command, rest
+        from memcalc.cli.aliases import translated
+
+        return found, command, translated(found, command, rest)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -75,30 +111,88 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line: errors become one line on stderr and exit code 2, never a traceback."""
+    """Run the command line: errors become one line on stderr and exit code 2 (70: one of ours), never a traceback."""
+    if args is None:  # a process of its own, not a call from Python
+        _start_quickly()
     try:
         code = cli.main(args=args, prog_name="memcalc", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _help(error)
     except (MemcalcError, click.ClickException) as error:
         fail(_message(error))
     except click.Abort:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone; that is not an error of ours
-        sys.exit(0)
+    except Exception as error:  # whatever nobody foresaw: a gate must not read it as "limit exceeded"
+        fail(_fault(error), FAULT)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def fail(message: str) -> None:
-    """One line on stderr, exit code 2."""
-    line = " ".join(message.split())
-    sys.stderr.write(f"memcalc: {line}\n")
+def _start_quickly() -> None:
+    """Leave out what a process that answers one question has no use for.
+
+    Looking for cycles among what is imported, while it is imported and once more at exit: a tenth of the time each. Pydantic's
+    plug-ins: before its first model it reads the metadata of every installed package to find them
+    (pydantic/plugin/_loader.py), which takes longer than any estimate.
+    """
+    gc.set_threshold(1_000_000)
+    atexit.register(_end_quickly)
+    loader = ModuleType("pydantic.plugin._loader")
+    vars(loader)["get_plugins"] = tuple
+    sys.modules.setdefault(loader.__name__, loader)
+
+
+def _end_quickly() -> None:
+    """Nothing that is alive at exit needs to be looked at."""
+    gc.disable()
+    gc.freeze()
+
+
+def _help(error: click.exceptions.NoArgsIsHelpError) -> NoReturn:
+    """A command without its arguments is answered with its help, but was no success."""
+    try:
+        with _writing():
+            click.echo(error.ctx.get_help() if error.ctx else "")
+    except Unwritable as unwritable:
+        fail(str(unwritable))
+    except click.exceptions.Exit:
+        pass
     sys.exit(2)
 
 
+def fail(message: str, code: int = 2) -> NoReturn:
+    """One line on stderr, where there is one, and the exit code."""
+    line = printable(" ".join(message.split()))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[:LONGEST_LINE]}…"
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(f"memcalc: {line}\n")
+            sys.stderr.flush()
+    except UnicodeEncodeError:
+        sys.stderr.write(f"memcalc: {line.encode('ascii', 'backslashreplace').decode()}\n")
+    except (OSError, ValueError):  # closed, or full: the exit code says it
+        silence("stderr")
+    sys.exit(code)
+
+
+def silence(stream: str) -> None:
+    """What a stream still holds must not fail once more at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), getattr(sys, stream).fileno())
+    except (OSError, ValueError, AttributeError):  # no stream, or one without a file
+        setattr(sys, stream, None)
+
+
+def _fault(error: Exception) -> str:
+    """What went wrong inside memcalc, and where."""
+    where, frame = "", error.__traceback__
+    while frame is not None:
+        where, frame = f"{frame.tb_frame.f_globals.get('__name__')}, line {frame.tb_lineno}", frame.tb_next
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"a fault of memcalc's own, please report it with the command: {said} ({where})"
+
+
 def _message(error: MemcalcError | click.ClickException) -> str:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        sys.stdout.write(error.ctx.get_help() + "\n" if error.ctx else "")
-        sys.exit(2)
     if isinstance(error, click.ClickException):
         return error.format_message()
     rules = (error, *getattr(error, "others", ()))

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import GroupedCommand, explain_option, output_options, preset_option, show_answer, spec_options
 
 
 @click.command("budget", cls=GroupedCommand, no_args_is_help=True)
@@ -13,10 +13,11 @@ from memcalc.cli.options import GroupedCommand, output_options, preset_option, s
 @spec_options("Budget")
 @click.option("--like", metavar="RUN", help="Start from a published run (`memcalc runs`); options replace its own.")
 @preset_option
+@explain_option
 @output_options
 def budget_command(
-    model: str | None, gpu: str | None, like: str | None, presets: tuple[str, ...], format_: str, get: str | None,
-    output: str | None, **settings: Any,
+    model: str | None, gpu: str | None, like: str | None, presets: tuple[str, ...], explain: tuple[str, ...], format_: str,
+    get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """FLOPs, petaFLOP/s-days, GPU-hours, days, cost, energy: whatever is not given is solved.
 
@@ -30,4 +31,5 @@ def budget_command(
     """
     from memcalc.sizing.budget import size_budget
 
-    show(size_budget(model, gpu, like=like, presets=presets, **settings).report(), format_, get, output)
+    found = size_budget(model, gpu, like=like, presets=presets, **settings)
+    show_answer(found, explain, format_, get, output)

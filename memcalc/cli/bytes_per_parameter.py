@@ -2,18 +2,20 @@
 
 import click
 
-from memcalc.cli.options import COUNT, output_options, show
+from memcalc.cli.options import COUNT, explain_option, output_options, show_answer
 
 
 @click.command("bytes")
 @click.option("--params", type=COUNT, default="1B", show_default=True, help="Parameters to multiply with.")
 @click.option("--precision", multiple=True, help="Only these precisions (repeatable).  [default: all]")
 @click.option("--optimizer", multiple=True, help="Only these optimizers (repeatable).  [default: the common ones]")
+@explain_option
 @output_options
 def bytes_command(
     params: int,
     precision: tuple[str, ...],
     optimizer: tuple[str, ...],
+    explain: tuple[str, ...],
     format_: str,
     get: str | None,
     output: str | None,
@@ -24,7 +26,6 @@ def bytes_command(
     memcalc bytes
     memcalc bytes --params 8B --precision bf16-mixed --optimizer adamw-8bit
     """
-    from memcalc.estimates.rule_of_thumb import rows
-    from memcalc.report.rule_of_thumb import report
+    from memcalc.sizing.rule_of_thumb import bytes_per_parameter
 
-    show(report(rows(precision, optimizer), params), format_, get, output)
+    show_answer(bytes_per_parameter(params, precision, optimizer), explain, format_, get, output)

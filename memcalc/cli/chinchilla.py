@@ -4,15 +4,16 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import output_options, preset_option, show, spec_options
+from memcalc.cli.options import explain_option, output_options, preset_option, show_answer, spec_options
 
 
 @click.command("chinchilla", no_args_is_help=True)
 @spec_options("ScalingQuestion")
 @preset_option
+@explain_option
 @output_options
 def chinchilla_command(
-    presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any
+    presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any
 ) -> None:  # fmt: skip
     """Compute-optimal parameters and tokens, under every published law.
 
@@ -26,7 +27,7 @@ def chinchilla_command(
     """
     from memcalc.sizing.scaling import chinchilla
 
-    show(chinchilla(presets=presets, **settings).report(), format_, get, output)
+    show_answer(chinchilla(presets=presets, **settings), explain, format_, get, output)
 
 
 optimal_command = chinchilla_command

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from annotated_types import Ge, Le
 
 from memcalc.specs.budget import Budget
+from memcalc.specs.hardware import Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.scaling import ScalingQuestion
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import OneOf, Spec
 from memcalc.specs.training import Training
 
-SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion)
+SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion, Device)
 TARGET = Path(__file__).with_name("spec_options.py")
 SHORT = 64  # characters of choices that stand in place of the value; more are listed in the help
 FEW = 8  # numbers that are listed like names
@@ -30,25 +31,13 @@ def text() -> str:
     out = [
         '"""The options that specs declare. Written by `python -m memcalc.cli.generate`; do not edit."""',
         "",
-        "from typing import NamedTuple",
-        "",
-        "",
-        "class OptionRow(NamedTuple):",
-        '    """One option: `name` is the field, `kind` how its value is read, `help` ends with the default."""',
-        "",
-        "    name: str",
-        "    kind: str",
-        "    metavar: str",
-        "    help: str",
-        "    group: str",
-        "",
-        "",
-        "ROWS: dict[str, tuple[OptionRow, ...]] = {",
+        "# name of the field, how its value is read, metavar, help with the default, group; plain text, which loads at once",
+        "ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {",
     ]
     for spec in SPECS:
         out.append(f"    {_quoted(spec.__name__)}: (")
         for row in rows(spec):
-            out += ["        OptionRow("]
+            out += ["        ("]
             for value in row[:3]:
                 out.append(f"            {_quoted(value)},")
             out += _wrapped(row[3], 12)

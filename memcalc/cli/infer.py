@@ -4,25 +4,36 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import SHARE, GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import (
+    SHARE,
+    GroupedCommand,
+    explain_option,
+    fit_code,
+    fit_options,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
 
 
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
-@spec_options("Serving")
+@spec_options("Device", "Serving")
 @click.option("--precision", metavar="FORMAT", help="The same as --weights, for 16- and 32-bit serving.")
 @click.option("--draft", metavar="MODEL", help="Draft model of speculative decoding.")
 @click.option("--mfu", type=SHARE, help="Share of the peak FLOP/s that prefill reaches.  [default: a published one]")
 @click.option("--mbu", type=SHARE, help="Share of the memory bandwidth that decode reaches.  [default: a published one]")
 @click.option("--link-efficiency", type=SHARE, help="Share of the link's bandwidth.  [default: a published one]")
-@click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
+@fit_options
 @preset_option
+@explain_option
 @output_options
 @click.pass_context
 def infer_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, presets: tuple[str, ...],
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
 
@@ -32,9 +43,7 @@ def infer_command(
     """
     from memcalc.sizing.serving import size_serving
 
-    if require_fit and gpu is None:
-        raise click.UsageError("--require-fit: needs a --gpu to fit into")
-    served = size_serving(model, gpu, presets=presets, **settings)
-    show(served.report(), format_, get, output)
-    if require_fit and not served.fits:
-        ctx.exit(1)
+    served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
+    code = fit_code(served.verdict, require_fit, require_sure_fit)
+    show_answer(served, explain, format_, get, output)
+    ctx.exit(code)

@@ -2,24 +2,22 @@
 
 import click
 
-from memcalc.cli.options import output_options, preset_option, show
+from memcalc.cli.options import explain_option, output_options, preset_option, show_answer
 
 
 @click.command("inspect", no_args_is_help=True)
 @click.argument("path")
 @preset_option
+@explain_option
 @output_options
-def inspect_command(path: str, presets: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
+def inspect_command(
+    path: str, presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: str | None, output: str | None
+) -> None:
     """What a model holds: architecture, parameters by role and layer, memory per number format.
 
     PATH is a config.json, a safetensors or GGUF file, a shard index, a folder holding one of these, a preset name, or
     hf://org/name[@revision] (with memcalc[hub]). Of weight files only the headers are read.
     """
-    from memcalc.errors import InputError
-    from memcalc.readers.models import read_contents
-    from memcalc.report.model import inspect_report
+    from memcalc.sizing.inspecting import inspected
 
-    found = read_contents(path, presets)
-    if found.architecture is None and found.stored is None:
-        raise found.problem or InputError(f"{path!r:.60} is a parameter count; there is nothing to inspect in it", place="PATH")
-    show(inspect_report(found.name, found.architecture, found.source, found.stored, found.problem), format_, get, output)
+    show_answer(inspected(path, presets), explain, format_, get, output)

@@ -1,5 +1,6 @@
 """Options that several commands share, and the number types people type."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,12 +30,28 @@ class Amount(click.ParamType[int]):
 
 
 COUNT = Amount("number", "parse_count")  # 4096, 32k, 7B
+
+
+class Largest(Amount):
+    """A count, or "max": the largest that fits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return MAX if isinstance(value, str) and value.strip().lower() == MAX else super().convert(value, param, ctx)
+
+
+MAX = "max"
+LARGEST = Largest("number|max", "parse_count")
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
-BYTES = Amount("bytes", "parse_bytes")  # 40GiB, 512MB
+BANDWIDTH = Amount("bytes/s", "parse_bandwidth")  # 936GB/s
+SPEED = Amount("flops/s", "parse_speed")  # 989 TFLOP/s
+BYTES = Amount("bytes", "parse_memory")  # 40GiB, 512MB
+
+
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?$", re.ASCII)  # 84,545.50
 
 
 class Number(click.ParamType[float]):
-    """A number that need not be whole: 0.4, 3640, 1.46M."""
+    """A number that need not be whole: 0.4, 3640, 1.46M, 84,545, $1.10."""
 
     name = "number"
 
@@ -43,12 +60,15 @@ class Number(click.ParamType[float]):
             return value
         from memcalc.units import parse_count
 
+        plain = value.strip().removeprefix("$")
+        if GROUPED.match(plain):
+            plain = plain.replace(",", "")
         try:
-            return float(value if value.isascii() else "not a number")
+            return float(plain if plain.isascii() else "not a number")
         except ValueError:
             pass
         try:
-            return float(parse_count(value))
+            return float(parse_count(plain))
         except InputError:
             self.fail(f"{value!r:.60} is not a number; write 0.4, 3640 or 1.4M", param, ctx)
 
@@ -122,9 +142,10 @@ class Grid(click.ParamType[float]):
 
 DAYS, GRID = Days(), Grid()
 
-# kinds of spec_options.OptionRow
+# how a value is read, in rows of spec_options
 TYPES: dict[str, click.ParamType[Any] | None] = {
-    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "flops": FLOPS, "days": DAYS, "grid": GRID,
+    "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED,
+    "flops": FLOPS, "largest": LARGEST, "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
 }  # fmt: skip
 
@@ -157,16 +178,15 @@ def spec_options(*specs: str) -> Callable[[F], F]:
 
     order: dict[str, int] = {}
     rows = [row for spec in specs for row in ROWS[spec]]
-    for row in rows:
-        order.setdefault(row.group, len(order))
-    rows.sort(key=lambda row: order[row.group])
+    for *_, group in rows:
+        order.setdefault(group, len(order))
+    rows.sort(key=lambda row: order[row[-1]])
 
     def decorate(function: F) -> F:
-        for row in reversed(rows):
-            flag, repeated = row.kind == "flag", row.kind == "repeated"
+        for name, kind, metavar, meaning, group in reversed(rows):
             function = click.option(
-                f"--{row.name.replace('_', '-')}", cls=GroupedOption, group=row.group, help=row.help, type=TYPES[row.kind],
-                metavar=row.metavar or None, is_flag=flag, default=None, multiple=repeated,
+                f"--{name.replace('_', '-')}", cls=GroupedOption, group=group, help=meaning, type=TYPES[kind],
+                metavar=metavar or None, is_flag=kind == "flag", default=None, multiple=kind == "repeated",
             )(function)  # fmt: skip
         return function
 
@@ -186,6 +206,34 @@ def output_options(function: F) -> F:
     return function
 
 
+def fit_options(function: F) -> F:
+    """--require-fit and --require-sure-fit."""
+    for option in (
+        click.option("--require-sure-fit", is_flag=True, help="Exit with 1 unless it surely fits, with all of its range."),
+        click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit."),
+    ):
+        function = option(function)
+    return function
+
+
+def fit_code(verdict: str | None, require_fit: bool, require_sure_fit: bool) -> int:
+    """The exit code of a verdict. Refuses the question where there is nothing to fit into."""
+    for name, asked in (("--require-fit", require_fit), ("--require-sure-fit", require_sure_fit)):
+        if asked and verdict is None:
+            raise click.UsageError(f"{name}: needs a --gpu to fit into")
+    return int((require_fit and verdict == "no") or (require_sure_fit and verdict != "fits"))
+
+
+def explain_option(function: F) -> F:
+    """--explain PATH, repeatable."""
+    return click.option(
+        "--explain",
+        multiple=True,
+        metavar="PATH",
+        help="How a number came about: peak, verdict or a key of the JSON (repeatable).",
+    )(function)
+
+
 def preset_option(function: F) -> F:
     """--presets DIR, repeatable."""
     return click.option(
@@ -196,11 +244,26 @@ def preset_option(function: F) -> F:
     )(function)
 
 
+def show_answer(answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
+    """Render an answer's report, or the trees behind some of its numbers."""
+    show(_explained(answer, explain), format_, get, output)
+
+
+def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
+    """The report, with the trees that were asked for."""
+    if not explain:
+        return answer.report()
+    from memcalc.sizing.explaining.explain import explained
+
+    return explained(answer, explain)
+
+
 def show(report: Any, format_: str, get: str | None, output: str | None) -> None:
     """Render a report and send it where it belongs."""
     import sys
 
     from memcalc.report.output import render, write
 
-    terminal = output is None and sys.stdout.isatty()
-    write(render(report, format_, get=get, terminal=terminal), output)
+    terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
+    people = format_ == "table" and get is None
+    write(render(report, format_, get=get, terminal=terminal, unicode=output is not None), output, people=people)

@@ -4,20 +4,30 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, output_options, preset_option, show, spec_options
+from memcalc.cli.options import (
+    GroupedCommand,
+    explain_option,
+    fit_code,
+    fit_options,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
 
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
-@spec_options("Parallelism", "Training")
-@click.option("--require-fit", is_flag=True, help="Exit with 1 when it does not fit.")
+@spec_options("Device", "Parallelism", "Training")
+@fit_options
 @preset_option
+@explain_option
 @output_options
 @click.pass_context
 def train_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, presets: tuple[str, ...],
-    format_: str, get: str | None, output: str | None, **settings: Any,
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, presets: tuple[str, ...],
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
 
@@ -30,9 +40,7 @@ def train_command(
     """
     from memcalc.sizing.training import size_training
 
-    if require_fit and gpu is None:
-        raise click.UsageError("--require-fit: needs a --gpu to fit into")
-    step = size_training(model, gpu, presets=presets, **settings)
-    show(step.report(), format_, get, output)
-    if require_fit and not step.fits:
-        ctx.exit(1)
+    step = size_training(model, gpu, sure=require_sure_fit, presets=presets, **settings)
+    code = fit_code(step.verdict, require_fit, require_sure_fit)
+    show_answer(step, explain, format_, get, output)
+    ctx.exit(code)

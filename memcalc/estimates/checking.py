@@ -1,9 +1,10 @@
 """Limited quantities against their limits: what each comes to, and whether it holds."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memcalc.errors import InputError
+from memcalc.formulas.verdict import VERDICTS
 from memcalc.specs.sizing import Limits
 from memcalc.units import format_bytes
 
@@ -12,14 +13,16 @@ class Check(NamedTuple):
     """One limit: what it comes to, what is allowed, and whether that holds."""
 
     limit: str
-    value: float
-    allowed: float
+    value: float | str
+    allowed: float | str
     unit: str
     holds: bool
 
     @property
-    def margin(self) -> float:
-        """How much of the allowance is left; below zero when it is exceeded."""
+    def margin(self) -> float | None:
+        """How much of the allowance is left; below zero when it is exceeded; None for a verdict, which has none."""
+        if isinstance(self.value, str) or isinstance(self.allowed, str):
+            return None
         if self.limit == "min_sequences":
             return self.value / self.allowed - 1
         return 1 - self.value / self.allowed if self.allowed else -1.0
@@ -37,7 +40,7 @@ class Outcome(NamedTuple):
         return all(check.holds for check in self.checks)
 
 
-def compared(limits: Limits, values: Mapping[str, float]) -> tuple[Check, ...]:
+def compared(limits: Limits, values: Mapping[str, float | str]) -> tuple[Check, ...]:
     """Every limit that is given, in the order of the spec; `values` has what each quantity comes to."""
     out = []
     for name in UNITS:
@@ -46,19 +49,28 @@ def compared(limits: Limits, values: Mapping[str, float]) -> tuple[Check, ...]:
             if name not in values:
                 raise InputError(f"{name}: the accelerator's data say nothing to compute it from")
             value = values[name]
-            holds = value >= allowed if name == "min_sequences" else value <= allowed
+            holds = _rank(value) >= _rank(allowed) if name in AT_LEAST else value <= allowed
             out.append(Check(name, value, allowed, UNITS[name], holds))
     return tuple(out)
 
 
+def _rank(value: Any) -> float:
+    """A number as such, a verdict by its place from worst to best."""
+    return VERDICTS.index(value) if value in VERDICTS else value
+
+
+AT_LEAST = ("min_sequences", "verdict")  # limits from below
 UNITS = {
+    "verdict": "",
     "device_memory": "B", "memory_utilization": "share", "host_memory": "B", "pf_days": "PF-days", "gpu_hours": "h",
     "days": "d", "cost_usd": "USD", "energy_kwh": "kWh", "min_sequences": "sequences",
 }  # fmt: skip
 
 
-def shown(value: float, unit: str) -> str:
+def shown(value: float | str, unit: str) -> str:
     """A checked quantity as people read it."""
+    if isinstance(value, str):
+        return value
     if unit == "B":
         return format_bytes(value)
     if unit == "share":

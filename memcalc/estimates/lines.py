@@ -68,6 +68,38 @@ class Line(NamedTuple):
         }
 
 
+COUNTED = {"layers": "layers", "positions": "positions"}  # inputs that tell lines of one name apart
+
+
+def documents(lines: Iterable[Line]) -> list[dict[str, Any]]:
+    """Lines as the JSON contract has them, each under a path of its own."""
+    entries = list(lines)
+    out = [entry.document() for entry in entries]
+    for group in _of_one_path(entries):
+        for number, index in enumerate(group, 1):
+            out[index]["path"] += _remark(entries, group, index) or f", {number}"
+    return out
+
+
+def _of_one_path(entries: list[Line]) -> list[list[int]]:
+    """The positions of lines that share a path with others."""
+    by_name: dict[str, list[int]] = {}
+    for index, entry in enumerate(entries):
+        by_name.setdefault(entry.path, []).append(index)
+    return [group for group in by_name.values() if len(group) > 1]
+
+
+def _remark(entries: list[Line], group: list[int], index: int) -> str:
+    """What only this one of the group has: its place, or how many it counts."""
+    if len({entries[other].place for other in group}) == len(group):
+        return {"gpu": "", "host": ", in host memory", "nvme": ", on NVMe"}[entries[index].place] or ", on the GPU"
+    for name, word in COUNTED.items():
+        counts = [entries[other].inputs.get(name) for other in group]
+        if None not in counts and len(set(counts)) == len(group):
+            return f", {entries[index].inputs[name]:,} {word}"
+    return ""
+
+
 def line(component: str, name: str, phase: str, formula: Callable[..., int], place: str = "gpu", **inputs: Any) -> Line:
     """Evaluate a formula into a line."""
     return Line(component, name, formula(**inputs), phase, formula, inputs, place)

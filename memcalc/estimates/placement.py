@@ -1,7 +1,6 @@
 """Which weights one rank holds once tensor, pipeline and expert parallelism have placed them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack,
 from memcalc.blocks.ledger import Buffer, Shape, Weight
 from memcalc.caches import cached
 from memcalc.estimates.training.sequence import NO_LAYERS, Sequence
+from memcalc.frozen import dataclass
 
 
 class Held(NamedTuple):

@@ -1,21 +1,21 @@
 """How tokens spread over experts, and how many rows an expert takes."""
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.experts.kernels import capacity
-from memcalc.blocks.experts.mixture import Experts
+from memcalc.blocks.block import Traits
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.training.profiles import routed_tokens
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 
-def experts_of(architecture: Architecture) -> tuple[Experts, ...]:
-    """The distinct mixtures of experts in the layers."""
+def experts_of(architecture: Architecture) -> tuple[Traits, ...]:
+    """The distinct mixtures of experts in the layers, by their traits."""
     layers = (layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers)
-    return tuple(dict.fromkeys(block for layer in layers for _, block in layer.blocks if isinstance(block, Experts)))
+    mixtures = dict.fromkeys(block for layer in layers for _, block in layer.blocks if block.traits.experts)
+    return tuple(block.traits for block in mixtures)
 
 
-def most_imbalance(mixture: Experts, ep: int) -> float:
+def most_imbalance(mixture: Traits, ep: int) -> float:
     """The most that one of `ep` ranks can have over the mean: every token sends it all that its experts can take."""
     return min(mixture.top_k, mixture.experts // ep) * ep / mixture.top_k
 
@@ -41,6 +41,8 @@ def routing_sentences(architecture: Architecture, run: Training) -> list[str]:
         out.append(f"the busiest expert-parallel rank computes {run.expert_imbalance:g} × the mean rows, in every layer alike")
     if run.capacity_factor is None:
         return out
+    from memcalc.blocks.experts.kernels import capacity
+
     tokens = routed_tokens(run)
     for mixture in mixtures:
         most = capacity(tokens, mixture.top_k, mixture.experts, run.capacity_factor)

@@ -12,7 +12,6 @@ from memcalc.estimates.compute.matrices import Matrices, matrices
 from memcalc.estimates.layer_spans import layer_spans, spans_of
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Held, Stage, main_parts
-from memcalc.formulas import model_states
 from memcalc.formulas import stored_weights as formulas
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.quantization import CHECKPOINT, Mixture, Scheme, stored_as
@@ -30,7 +29,22 @@ def stored_weights(
     own placement, where the token table of a GGUF file stays in host memory and a tied one is copied to the GPU for the
     head; without it the lines are the file. Raises Unsupported where a checkpoint's quantisation is not known.
     """
-    tally = Tally()
+    return _counted(Tally(), stage, architecture, weights, engine, host_embedding).lines()
+
+
+def tensors_by_line(
+    stage: Stage, architecture: Architecture, weights: str, *, engine: str = "", host_embedding: bool = False
+) -> dict[tuple[str, str], list[tuple[Held, int]]]:
+    """What each of these lines, by its place and name, counts of which weights."""
+    tally = ItemisedTally()
+    _counted(tally, stage, architecture, weights, engine, host_embedding)
+    return tally.items
+
+
+def _counted(
+    tally: "Tally", stage: Stage, architecture: Architecture, weights: str, engine: str, host_embedding: bool
+) -> "Tally":
+    """All weights of a stage."""
     if weights.strip().lower() == CHECKPOINT:
         _from_checkpoint(tally, stage, architecture, engine)
     elif isinstance(stored := stored_as(weights, engine), Mixture):
@@ -43,7 +57,7 @@ def stored_weights(
                 tally.plain(held, held.elements, _beside(held, stored, rest), own=stored.plain)
             else:
                 tally.scheme(held, held.copies, stored)
-    return tally.lines()
+    return tally
 
 
 def weight_assumptions(architecture: Architecture, weights: str, *, engine: str = "") -> Iterator[str]:
@@ -94,8 +108,9 @@ class Tally:
         self._sums: dict[tuple[str, str, str, Callable[..., int], str, tuple[tuple[str, int], ...]], int] = {}
 
     def add(
-        self, place: str, role: str, remark: str, formula: Callable[..., int], counted: str, number: int, **inputs: int
-    ) -> None:
+        self, held: Held, place: str, role: str, remark: str, formula: Callable[..., int], counted: str, number: int,
+        **inputs: int,
+    ) -> None:  # fmt: skip
         """So many more of what the formula counts, of weights of a role; the remark says in which form."""
         key = (place, role, remark, formula, counted, tuple(inputs.items()))
         self._sums[key] = self._sums.get(key, 0) + number
@@ -104,7 +119,7 @@ class Tally:
         return tuple(
             line(
                 "weights",
-                f"{role}, {remark}" if remark else role,
+                _name(role, remark),
                 "always",
                 formula,
                 place,
@@ -116,8 +131,12 @@ class Tally:
 
     def plain(self, held: Held, elements: int, row: NumberFormat, *, own: bool = False) -> None:
         """Tensors kept whole in a plain format; `own`: it is the one asked for, so the line is just the role's."""
+        remark = "" if own else row.name
+        if row.block_size == 1:
+            self.add(held, "gpu", held.role, remark, formulas.plain_bytes, "elements", elements, bytes_each=row.block_bytes)
+            return
         self.add(
-            "gpu", held.role, "" if own else row.name, model_states.block_format_bytes, "elements", elements,
+            held, "gpu", held.role, remark, formulas.packed_bytes, "elements", elements,
             block=row.block_size, bytes_per_block=row.block_bytes,
         )  # fmt: skip
 
@@ -129,17 +148,47 @@ class Tally:
         values = outputs * (_rounded(inputs, scheme.group) if scheme.group else inputs)
         formula = formulas.grouped_bytes if scheme.group else formulas.blockwise_bytes
         self.add(
-            "gpu", role, name, formula, "blocks", ceil_div(values, row.block_size) * count, bytes_per_block=row.block_bytes
+            held,
+            "gpu",
+            role,
+            name,
+            formula,
+            "blocks",
+            ceil_div(values, row.block_size) * count,
+            bytes_per_block=row.block_bytes,
         )
         if scheme.scales:
             scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE)}
             number = scales[scheme.scales] * count
-            self.add("gpu", role, f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes)
+            self.add(
+                held, "gpu", role, f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes
+            )
         if scheme.swizzled and held.routed:
             number = _rounded(outputs, scheme.swizzled) * ceil_div(inputs, scheme.group) * count
-            self.add("gpu", role, f"{name}, swizzled scales", formulas.scale_bytes, "scales", number, bytes_each=1)
+            self.add(held, "gpu", role, f"{name}, swizzled scales", formulas.scale_bytes, "scales", number, bytes_each=1)
         if scheme.ordered:
-            self.add("gpu", role, f"{name}, order", formulas.channel_order_bytes, "channels", inputs * count, bytes_each=4)
+            self.add(
+                held, "gpu", role, f"{name}, order", formulas.channel_order_bytes, "channels", inputs * count, bytes_each=4
+            )
+
+
+def _name(role: str, remark: str) -> str:
+    return f"{role}, {remark}" if remark else role
+
+
+class ItemisedTally(Tally):
+    """The same, and which weights count how much in which line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items: dict[tuple[str, str], list[tuple[Held, int]]] = {}
+
+    def add(
+        self, held: Held, place: str, role: str, remark: str, formula: Callable[..., int], counted: str, number: int,
+        **inputs: int,
+    ) -> None:  # fmt: skip
+        super().add(held, place, role, remark, formula, counted, number, **inputs)
+        self.items.setdefault((place, _name(role, remark)), []).append((held, number))
 
 
 def _padded(held: Held, scheme: Scheme) -> Matrices:
@@ -195,7 +244,7 @@ def _from_mixture(tally: Tally, stage: Stage, architecture: Architecture, mixtur
                 places.append(("gpu", "head", "the tied table's copy"))
             for place, role, remark in places:
                 stored = f"{remark}, {found.format}" if remark else found.format
-                tally.add(place, role, stored, formulas.ggml_bytes, "blocks", blocks, bytes_per_block=row.block_bytes)
+                tally.add(held, place, role, stored, formulas.ggml_bytes, "blocks", blocks, bytes_per_block=row.block_bytes)
 
 
 def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, engine: str) -> None:

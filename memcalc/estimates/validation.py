@@ -9,6 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.methods import ADAPTING
 from memcalc.formulas.residuals import ADAPTERS, FULL, MIN_ROWS, UNREPLAYED, Quantiles
+from memcalc.formulas.verdict import Verdict, verdict
 from memcalc.specs.measured import KINDS, Measured
 
 GRADES_USED = ("A", "B")
@@ -50,9 +51,14 @@ class Bound(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        if self.predicted > self.usable:
-            return "does not fit: as measured"
-        return "may not fit: fragmentation decided" if self.high > self.usable else "fits: not as measured"
+        return SAID_OF_OOM[verdict(self.predicted, self.high, self.usable)]
+
+
+SAID_OF_OOM: dict[Verdict, str] = {
+    "no": "does not fit: as measured",
+    "tight": "tight: may not fit, fragmentation decided",
+    "fits": "fits: not as measured",
+}
 
 
 class Skipped(NamedTuple):
@@ -97,7 +103,7 @@ def validate(cases: Iterable[tuple[Measured, Architecture]]) -> Validation:
         engine, method = row.run.engine_row.name, row.run.method
         if row.role == "oom":
             assert row.usable is not None  # Measured's own rule
-            bounds.append(Bound(row.id, engine, method, row.grade, found.device, found.beyond("device")[1], row.usable))
+            bounds.append(Bound(row.id, engine, method, row.grade, found.needed.bytes, found.needed.high, row.usable))
         for kind, value in row.values.items():
             predicted, floor = getattr(found, KINDS[kind]), found.floor(kind) if kind in HELD else 0
             residuals.append(Residual(row.id, engine, method, kind, row.grade, value, predicted, floor))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
-from memcalc.estimates.validation import Skipped, Spread, spread
+from memcalc.estimates.validation import DIGITS, Skipped, Spread, percentile, spread
+from memcalc.formulas.residuals import MIN_ROWS, Quantiles
 from memcalc.specs.served import Served
 
 
@@ -59,12 +60,14 @@ PREDICTIONS: dict[str, Callable[[Predicted], float | None]] = {
 class ServingValidation(NamedTuple):
     residuals: tuple[ServingResidual, ...]
     skipped: tuple[Skipped, ...]  # rows, and quantities of rows, that cannot be predicted
+    beside: tuple[ServingResidual, ...] = ()  # what an engine holds beside its cache, where the log gives the cache in tokens
 
 
 def validate_serving(cases: Iterable[tuple[Served, Architecture | None]]) -> ServingValidation:
     """Predict every quantity that can be predicted."""
     residuals: list[ServingResidual] = []
     skipped: list[Skipped] = []
+    beside: list[ServingResidual] = []
     for row, architecture in cases:
         skipped += [Skipped(f"{row.id}: {name}", row.grade, why) for name, why in row.unpredicted.items()]
         if row.serving is None or architecture is None:
@@ -77,7 +80,23 @@ def validate_serving(cases: Iterable[tuple[Served, Architecture | None]]) -> Ser
                 skipped.append(Skipped(f"{row.id}: {name}", row.grade, "nothing limits it"))
             else:
                 residuals.append(ServingResidual(row.id, row.serving.engine or "none", name, row.grade, value, expected))
-    return ServingValidation(tuple(residuals), tuple(skipped))
+        if (logged := row.measured.get("kv_tokens")) and predicted.whole.kv_tokens:
+            found, room = predicted.found, predicted.whole.memory
+            measured = found.fixed + room * (1 - logged / predicted.whole.kv_tokens)
+            beside.append(ServingResidual(row.id, row.serving.engine or "none", "fixed", row.grade, measured, found.fixed))
+    return ServingValidation(tuple(residuals), tuple(skipped), tuple(beside))
+
+
+def stored_served(beside: Iterable[ServingResidual]) -> dict[str, Quantiles]:
+    """What memcalc.formulas.residuals stores of serving: by engine with enough rows, measured / predicted − 1."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row in beside:
+        groups[row.engine].append(row.measured / row.predicted - 1)
+    return {
+        engine: Quantiles(engine, "", len(ratios), *(round(percentile(ratios, percent), DIGITS) for percent in (10, 90)))
+        for engine, ratios in sorted(groups.items())
+        if len(ratios) >= MIN_ROWS
+    }
 
 
 def _predict(row: Served, architecture: Architecture) -> Predicted:

@@ -7,6 +7,7 @@
 8
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -14,6 +15,8 @@ from memcalc.caches import cached
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_NAME = re.compile(r"\b[^\W\d]\w*")  # of an input, or of a function
 
 EXACT, ESTIMATE, ASSUMED = "exact", "estimate", "assumed"
 CERTAINTY_ORDER = (EXACT, ESTIMATE, ASSUMED)
@@ -84,9 +87,4 @@ def _first_block(lines: list[str]) -> str:
 
 def with_values(function: Callable[..., Any], inputs: Mapping[str, Any]) -> str:
     """The expression with its inputs put in: '2 * parameters' with parameters=4 reads '2 * 4'."""
-    import re
-
-    names = "|".join(re.escape(name) for name in sorted(inputs, key=len, reverse=True))
-    if not names:
-        return expression(function)
-    return re.sub(rf"\b({names})\b", lambda match: str(inputs[match[0]]), expression(function))
+    return _NAME.sub(lambda match: str(inputs.get(match[0], match[0])), expression(function))

@@ -1,10 +1,9 @@
 """Compute-optimal mixtures of experts, by the granularity of their experts."""
 
-from dataclasses import dataclass
-
 from memcalc.formulas.compute_optimal import bisect
 from memcalc.formulas.formula import ESTIMATE, formula
 from memcalc.formulas.law_forms import Point
+from memcalc.frozen import dataclass
 
 GRANULARITIES = (1, 2, 4, 8, 16, 32, 64)
 _SMALLEST, _LARGEST = 1e-30, 1e60

@@ -5,7 +5,6 @@ the loss of any N and D.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 from typing import NamedTuple, Protocol
@@ -20,6 +19,7 @@ from memcalc.formulas.compute_optimal import (
     parametric_tokens,
     power_law,
 )
+from memcalc.frozen import dataclass
 from memcalc.units import PF_DAY
 
 

@@ -52,13 +52,26 @@ PAGED_MINIMUM = 100_000  # values; smaller tensors are not paged (bitsandbytes, 
 ADAMW_ROLES = frozenset({"embedding", "position", "head", "norm"})
 
 
-def optimizer(name: str) -> Optimizer:
-    """The row of OPTIMIZERS of that name; underscores and capitals do not matter.
+def squashed(word: str) -> str:
+    """A name without capitals, hyphens, underscores, dots and blanks.
 
-    >>> optimizer("paged_adamw_8bit").paged
-    True
+    >>> squashed("Paged_AdamW-8bit")
+    'pagedadamw8bit'
     """
-    found = OPTIMIZERS.get(name.lower().replace("_", "-"))
+    return word.lower().translate(_NOTHING)
+
+
+_NOTHING = str.maketrans("", "", "-_. ")
+
+
+def optimizer(name: str) -> Optimizer:
+    """The row of OPTIMIZERS of that name, or as a launcher spells it; underscores and capitals do not matter.
+
+    >>> optimizer("paged_adamw_8bit").paged, optimizer("adamw_torch_fused").name, optimizer("bnb.optim.AdamW8bit").name
+    (True, 'adamw', 'adamw-8bit')
+    """
+    plain = squashed(name)
+    found = OPTIMIZERS.get(_BY_SQUASHED.get(plain) or SPELLINGS.get(plain, ""))
     if found is None:
         close = nearest(name, OPTIMIZERS)
         raise InputError(f"no optimizer is named {name!r}{close} (`memcalc optimizers` lists all)")
@@ -232,7 +245,7 @@ def _merged(shape: Shape, size: int) -> Shape:
     ((512, 32), (512,))
     """
     merged: Shape = ()
-    for dim in reversed(shape):
+    for dim in reversed([dim for dim in shape if dim != 1]):
         if merged and merged[0] * dim <= size:
             merged = (merged[0] * dim, *merged[1:])
         elif dim > 1:
@@ -559,3 +572,33 @@ _ROWS = (
 )
 
 OPTIMIZERS: dict[str, Optimizer] = {row.name: row for row in _ROWS}
+_BY_SQUASHED = {squashed(name): name for name in OPTIMIZERS}
+
+# As launchers and libraries spell them, where the states are the same: transformers 5 OptimizerNames, axolotl, classes of
+# torch, bitsandbytes, torchao, apex and DeepSpeed.
+SPELLINGS: dict[str, str] = {
+    squashed(spelling): name
+    for name, spellings in (
+        ("adamw", "adamw_torch adamw_torch_fused adamw_apex_fused adamw_torch_xla adamw_torch_npu_fused adamw_hf "
+                  "torch.optim.AdamW FusedAdam DeepSpeedCPUAdam"),
+        ("adam", "torch.optim.Adam"),
+        ("adamw-8bit", "adamw_bnb_8bit bnb.optim.AdamW8bit bitsandbytes.optim.AdamW8bit"),
+        ("paged-adamw", "paged_adamw_32bit bnb.optim.PagedAdamW bitsandbytes.optim.PagedAdamW PagedAdamW32bit"),
+        ("paged-adamw-8bit", "bnb.optim.PagedAdamW8bit bitsandbytes.optim.PagedAdamW8bit"),
+        ("adamw-8bit-torchao", "adamw_torch_8bit torchao.optim.AdamW8bit"),
+        ("adamw-4bit", "adamw_torch_4bit torchao.optim.AdamW4bit"),
+        ("adamw-fp8", "torchao.optim.AdamWFp8"),
+        ("lion-8bit", "lion_bnb_8bit bnb.optim.Lion8bit bitsandbytes.optim.Lion8bit"),
+        ("paged-lion-8bit", "bnb.optim.PagedLion8bit bitsandbytes.optim.PagedLion8bit"),
+        ("ademamix", "ademamix_bnb_32bit bnb.optim.AdEMAMix bitsandbytes.optim.AdEMAMix"),
+        ("schedule-free-adamw", "AdamWScheduleFree schedulefree.AdamWScheduleFree"),
+        ("galore", "galore_adamw GaLoreAdamW"),
+        ("apollo", "apollo_adamw APOLLOAdamW"),
+        ("came", "came_pytorch"),
+        ("sophia", "sophiag"),
+        ("sgd", "torch.optim.SGD"),
+        ("adagrad", "torch.optim.Adagrad"),
+        ("rmsprop", "torch.optim.RMSprop"),
+    )
+    for spelling in spellings.split()
+}  # fmt: skip

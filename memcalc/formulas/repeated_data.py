@@ -1,12 +1,12 @@
 """Training on the same tokens more than once: what a repeated token is worth, and the optimum when data is limited."""
 
-from dataclasses import dataclass
 from math import exp, log
 
 from memcalc.formulas.compute import dense_training_flops
 from memcalc.formulas.compute_optimal import bisect
 from memcalc.formulas.formula import ESTIMATE, formula
 from memcalc.formulas.law_forms import Parametric, Point
+from memcalc.frozen import dataclass
 
 TOKEN_DECAY = 15.387756  # R_D*, Muennighoff et al. 2023, appendix A; the text rounds to 15.4
 PARAMETER_DECAY = 5.309743  # R_N*, same place; rounded to 5.3

@@ -1,4 +1,4 @@
-"""How far published measurements lie from memcalc's predictions, as quantiles: what `per_gpu.low` and `high` rest on.
+"""How far published measurements lie from memcalc's predictions, as quantiles: what `_low` and `_high` rest on.
 
 Made from presets/measured by `memcalc validate --get quantiles`; a test holds that this table is what the command
 computes now. Rows are measurements of grades A and B: of allocated
@@ -43,6 +43,15 @@ BEYOND: dict[str, Quantiles] = {
 }
 
 
+# Of serving: what an engine holds beside its cache, from start-up logs that give the cache in tokens. By engine.
+SERVED: dict[str, Quantiles] = {"vllm": Quantiles("vllm", "", 30, -0.0033, 0.0072)}
+
+# Where no log gives it: what was counted, and at most so much more. Without an engine nothing of its activations is counted,
+# which take 5 to 10 %; llama.cpp's logs give its buffers one by one, and agree.
+UNLOGGED = 0.10
+UNLOGGED_OF = {"llama.cpp": 0.05}
+
+
 class Range(NamedTuple):
     """Shares of the peak, and the rows that they rest on. The estimate itself is never outside."""
 
@@ -82,3 +91,13 @@ def bound_bytes(peak: int, share: float) -> int:
     950000
     """
     return round(peak * (1 + share))
+
+
+def served_range(engine: str = "") -> tuple[float, float]:
+    """How far an engine's holdings beside its cache may lie from what was counted: shares of that, low and high.
+
+    >>> served_range("vllm")[1] < served_range("llama.cpp")[1] < served_range()[1]
+    True
+    """
+    row = SERVED.get(engine)
+    return (row.low, row.high) if row else (0.0, UNLOGGED_OF.get(engine, UNLOGGED))

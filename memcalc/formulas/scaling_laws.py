@@ -3,12 +3,13 @@
 Losses are nats per token of each law's own data and tokenizer: comparable under one law, never between two.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from memcalc.errors import InputError, Unsupported, nearest
 from memcalc.formulas.granular_experts import GranularExperts
 from memcalc.formulas.law_forms import LawForm, Parametric, Point, PowerLaw, SeparateFits, Tabulated
 from memcalc.formulas.repeated_data import Repeated
+from memcalc.frozen import dataclass
 from memcalc.units import format_count
 
 DEFAULT = "besiroglu"

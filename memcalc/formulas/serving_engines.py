@@ -1,5 +1,6 @@
 """How serving engines account for memory: one row an engine. A user's choice of engine changes numbers only through it."""
 
+from math import inf
 from typing import Literal, NamedTuple
 
 
@@ -17,11 +18,12 @@ class ServingEngine(NamedTuple):
     window: Literal["window", "last", "batched", "padded"] = "window"  # what a sliding layer keeps: a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
-    batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE
+    batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
     batched_tokens_small: int = 8192
     sequences: int | None = None  # that one step's logits are kept for; None: as many as are served
     sequences_small: int | None = None
     schedules: bool = True  # runs no more than those at once
+    whole_context: bool = False  # where no length is given it serves the model's maximum
     whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
     absorbs: bool = False  # latent attention's up-projection is taken into queries and outputs: from a 16-bit copy
     rotary_table: bool = False  # keeps cosines and sines of every position
@@ -45,11 +47,13 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
             "vllm", "vLLM 0.17 and later, V1", block=16, pooled=True, window="batched", grouped=True, shares=True,
             batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="vllm",
+            whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
         ),
         ServingEngine(
             "sglang", "SGLang 0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
             batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
+            whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
         ),
         ServingEngine(
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", block=32, share_of="free", pooled=True, shares=True,
@@ -59,6 +63,7 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
         ServingEngine(
             "llama.cpp", "llama.cpp of 2025", block=256, utilization=1.0, window="padded", batched_tokens=512,
             batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True,
+            whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", utilization=1.0, window="last", whole_prompt=True,
@@ -67,21 +72,52 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
     )
 }  # fmt: skip
 
-MEBI = 2**20
+MEBI, GIBI = 2**20, 2**30
 
 
-def sglang_fraction(memory: int, batched_tokens: int, ranks: int) -> float:
-    """SGLang's default --mem-fraction-static on a GPU of `memory` bytes (server_args.py, since 0.5).
+class Defaults(NamedTuple):
+    """What an engine takes on GPUs below so many bytes."""
 
-    (memory − reserved) / memory with reserved [MiB] = 512 + 1.5 × batched tokens + 2 × largest CUDA graph + 128 × ranks
+    below: float
+    batched_tokens: int  # in one forward pass
+    sequences: int | None  # that one step's logits are kept for
+    sequences_split: int | None = None  # the same where four ranks or more split each layer; None: no other
 
-    >>> round(sglang_fraction(80 * 2**30, 8192, 1), 3)
+
+# --chunked-prefill-size, and --cuda-graph-max-bs with --tp below 4 and from 4 (sglang/srt/server_args.py, since 0.5.4)
+STEPS = {
+    "sglang": (
+        Defaults(20 * GIBI, 2048, 8),
+        Defaults(35 * GIBI, 2048, 24, 80),
+        Defaults(60 * GIBI, 4096, 32, 160),
+        Defaults(160 * GIBI, 8192, 256, 512),
+        Defaults(inf, 16384, 512),
+    )
+}
+
+
+def defaults(row: ServingEngine, memory: int) -> Defaults:
+    """Of the engine on a GPU of so many bytes; without one (0), on one of 80 GiB.
+
+    >>> defaults(SERVING_ENGINES["vllm"], 24 * GIBI).batched_tokens
+    2048
+    """
+    small = Defaults(LARGE, row.batched_tokens_small, row.sequences_small or row.sequences)
+    steps = STEPS.get(row.name, (small, Defaults(inf, row.batched_tokens, row.sequences)))
+    return next(step for step in steps if (memory or 80 * GIBI) < step.below)
+
+
+def sglang_fraction(memory: int, batched_tokens: int, largest_graph: int, ranks: int) -> float:
+    """SGLang's default --mem-fraction-static on a GPU of `memory` bytes (server_args.py, since 0.5.4), to three digits.
+
+    (memory − reserved) / memory with reserved [MiB] = 512 + 1.5 × batched tokens + 2 × largest CUDA graph + 128 × ranks,
+    and 10 GiB at least on GPUs above 60 GiB
+
+    >>> sglang_fraction(80 * 2**30, 8192, 256, 1)
     0.836
     """
     mib = memory / MEBI
-    graph = next(size for limit, size in _LARGEST_GRAPH if mib < limit)
-    reserved = 512 + 1.5 * max(batched_tokens, 2048) + 2 * graph + ranks / 8 * 1024
-    return max(0.01, (mib - reserved) / mib)
-
-
-_LARGEST_GRAPH = ((20 * 1024, 8), (35 * 1024, 24), (60 * 1024, 32), (160 * 1024, 256), (float("inf"), 512))  # MiB, batch
+    reserved = 512 + 1.5 * max(batched_tokens, 2048) + 2 * largest_graph + 128 * ranks
+    if memory > 60 * GIBI:
+        reserved = max(reserved, 10 * 1024)
+    return max(0.01, round((mib - reserved) / mib, 3))

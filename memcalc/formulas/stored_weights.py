@@ -1,6 +1,30 @@
 """Bytes of weights as engines and files keep them: packed values, and what stands beside them."""
 
-from memcalc.formulas.formula import formula
+from memcalc.formulas.formula import ceil_div, formula
+
+
+@formula("model-config", "shapes as the configuration says, bytes of a value as the number format has them")
+def plain_bytes(elements: int, bytes_each: int) -> int:
+    """Tensors in a plain number format.
+
+    elements × bytes_each      elements [count], bytes_each [B]. Returns bytes [B].
+
+    >>> plain_bytes(elements=1000, bytes_each=2)
+    2000
+    """
+    return elements * bytes_each
+
+
+@formula("model-config", "shapes as the configuration says, blocks as the number format has them")
+def packed_bytes(elements: int, block: int, bytes_per_block: int) -> int:
+    """Tensors in a number format whose values share bytes; the last block is stored whole.
+
+    ceil(elements / block) × bytes_per_block      elements [count], block [values], bytes_per_block [B]. Returns bytes [B].
+
+    >>> packed_bytes(elements=1001, block=2, bytes_per_block=1)
+    501
+    """
+    return ceil_div(elements, block) * bytes_per_block
 
 
 @formula("vllm-quantization", "parameters of the linear methods: packed values with the scales and zero points of their groups")

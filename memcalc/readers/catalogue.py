@@ -108,6 +108,8 @@ def _read_accelerator(path: str) -> Accelerator:
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     values["id"] = _stem(path)
     result = validated(Accelerator, values, path)
+    if result.bandwidth is None:
+        raise InputError("bandwidth: missing", place=path)
     for alias in result.aliases:
         if not SAFE_NAME.fullmatch(alias):
             raise InputError(f"aliases: {alias[:60]!r} must be lower-case letters, digits, '.', '_', '-'", place=path)

@@ -78,7 +78,7 @@ def _case(values: dict[str, Any], path: str) -> Case:
     measured = validated(Measured, values, place)
     if measured.gpu:
         gpu = accelerator(measured.gpu)
-        measured = measured.replace(usable=measured.usable or gpu.usable, generation=gpu.architecture)
+        measured = measured.replace(usable=measured.usable or gpu.limit, generation=gpu.architecture)
     return Case(measured, _architecture(measured.model, measured.architecture, place))
 
 

@@ -7,17 +7,22 @@ from memcalc.errors import InputError
 from memcalc.readers.catalogue import read_toml
 from memcalc.specs.sizing import Scenario
 from memcalc.specs.spec import validated
-from memcalc.units import parse_bytes, parse_count
+from memcalc.units import parse_bandwidth, parse_count, parse_memory, parse_speed
 
 MAX_SCENARIOS = 1000
 MEMORY_LIMITS = ("device_memory", "memory_utilization")  # these hold for training and serving alike
 # Values that people write with a unit: table, key → how they are read
 WITH_UNITS = {
-    ("limits", "device_memory"): parse_bytes,
-    ("limits", "host_memory"): parse_bytes,
+    ("limits", "device_memory"): parse_memory,
+    ("limits", "host_memory"): parse_memory,
     ("compute", "tokens"): parse_count,
     ("training", "seq_len"): parse_count,
     ("serving", "context"): parse_count,
+    ("serving", "kv_cache_memory"): parse_memory,
+    ("", "gpu_memory"): parse_memory,
+    ("", "gpu_bandwidth"): parse_bandwidth,
+    ("", "gpu_flops"): parse_speed,
+    ("", "reserved"): parse_memory,
 }
 
 
@@ -71,11 +76,18 @@ def _leave_behind(out: dict[str, Any], shared: Mapping[str, Any], changes: Mappi
 
 def _read_units(values: dict[str, Any], place: str) -> dict[str, Any]:
     out = dict(values)
-    for (table, key), parse in WITH_UNITS.items():
+    for table in ("training", "serving"):
         found = out.get(table)
+        if isinstance(found, dict) and (asked := [key for key, value in found.items() if value == "max"]):
+            if len(asked) > 1:
+                raise InputError(f"{table}: max is solved for one setting at a time, not {' and '.join(asked)}", place=place)
+            out |= {table: {key: value for key, value in found.items() if key not in asked}, "largest": asked[0]}
+    for (table, key), parse in WITH_UNITS.items():
+        found = out.get(table) if table else out
         if isinstance(found, dict) and isinstance(found.get(key), str):
             try:
-                out[table] = {**found, key: parse(found[key])}
+                read = {**found, key: parse(found[key])}
             except InputError as error:
-                raise InputError(f"{table}.{key}: {error}", place=place) from None
+                raise InputError(f"{f'{table}.' * bool(table)}{key}: {error}", place=place) from None
+            out = out | {table: read} if table else read
     return out

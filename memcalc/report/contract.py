@@ -75,6 +75,12 @@ class PerGpu(TypedDict, total=False):
     peak_moment: Annotated[str, Means("Its name in `moments`")]
     reserved: Annotated[int, Means("Peak and workspace in the allocator's segments")]
     device: Annotated[int, Means("What nvidia-smi shows: reserved, context and communicator")]
+    needed: Annotated[
+        int,
+        Means("What the step, or these requests, need on a GPU: training: `device`; serving: without what a pool holds beside"),
+    ]
+    needed_low: int
+    needed_high: Annotated[int, Means("The end of the range that published readings support")]
     reserved_low: int
     reserved_high: int
     device_low: int
@@ -99,10 +105,15 @@ class Capacity(TypedDict, total=False):
 
 class Gpu(TypedDict, total=False):
     name: str
-    memory: int
-    usable: int
-    fits: bool
-    headroom: int
+    memory: Annotated[int, Means("As sold; vendors round either way, so that `usable` may be larger")]
+    usable: Annotated[int, Means("As the driver reports it: nvidia-smi's total")]
+    allocatable: Annotated[int, Means("What engines find and take their share of: cudaMemGetInfo's total")]
+    limit: Annotated[int, Means("Bytes that the process can get: allocatable, less --reserved, a system's part of unified "
+                                "memory, and what an engine's share leaves out")]  # fmt: skip
+    limit_certainty: Literal["exact", "estimate", "assumed"]
+    verdict: Annotated[Literal["no", "tight", "fits"], Means("needed > limit: no; needed_high > limit: tight; else fits")]
+    fits: Annotated[bool, Means("Whether the verdict is not `no`")]
+    headroom: Annotated[int, Means("limit − needed")]
 
 
 class Speed(TypedDict, total=False):
@@ -202,6 +213,29 @@ class PeakDocument(TypedDict):
     sources: dict[str, dict[str, Any]]
 
 
+class SolvedDocument(TypedDict):
+    """A setting whose largest value was asked for with `max`; the value stands in `run` too."""
+
+    key: str
+    value: Annotated[int | None, Means("null where not even the smallest fits; then `run` and the verdict are of that")]
+    limited_by: Literal["memory", "positions", "max_sequences", "width", "bound"]
+
+
+class ExplanationDocument(TypedDict):
+    """One number and what it is made of. A part whose path is a name in `inputs` explains that input; all other parts add up to
+    the value."""
+
+    path: str
+    value: Any
+    unit: str
+    formula: Annotated[str, Means("In symbols: paths of parts and names of inputs")]
+    inputs: dict[str, Any]
+    evaluated: Annotated[str, Means("The formula with its inputs put in; empty where that says no more")]
+    source: Annotated[str, Means("A key of the bibliography with its place, or who gave the number")]
+    certainty: Literal["exact", "estimate", "assumed"]
+    parts: "list[ExplanationDocument]"
+
+
 class Document(TypedDict, total=False):
     """What every command prints with --format json."""
 
@@ -213,6 +247,7 @@ class Document(TypedDict, total=False):
     capacity: Capacity | None
     speed: Speed | None
     gpu: Gpu
+    solved: list[SolvedDocument]
     host: Host
     moments: list[MomentDocument]
     peak: PeakDocument
@@ -220,6 +255,7 @@ class Document(TypedDict, total=False):
     optimal: Optimum
     laws: list[Optimum]
     lines: Annotated[list[LineDocument], Means("What each `per_gpu` component consists of")]
+    explain: Annotated[list[ExplanationDocument], Means("With --explain: the tree behind each key that was asked for")]
     assumptions: list[str]
     warnings: list[str]
     sources: dict[str, dict[str, Any]]

@@ -4,12 +4,15 @@ import json
 import re
 from typing import Any
 
-from memcalc.errors import InputError, nearest
+from memcalc.errors import InputError, nearest, printable
 from memcalc.report.report import Report
+
+OF_A_GPU = ("gpu", "capacity", "speed", "suggestions")  # what an estimate says only where a GPU is named
 
 
 def render(report: Report) -> str:
-    return json.dumps(report.document, indent=2, ensure_ascii=False, allow_nan=False)
+    """ASCII, so that the bytes are the same whatever the encoding of stdout."""
+    return json.dumps(report.document, indent=2, allow_nan=False)
 
 
 def field(document: dict[str, Any], path: str) -> str:
@@ -20,11 +23,13 @@ def field(document: dict[str, Any], path: str) -> str:
         known = (
             list(value) if isinstance(value, dict) else [str(i) for i in range(len(value))] if isinstance(value, list) else []
         )
+        if key in OF_A_GPU and not walked and key not in known and "per_gpu" in known:
+            raise InputError(f"{path:.80} needs a --gpu", place="--get")
         if key not in known:
             shown = f"; {walked or 'the document'} has {', '.join(known[:12])}" if known else ""
             raise InputError(f"no field {path!r:.80}{nearest(key, known)}{shown}", place="--get")
         value = value[int(key)] if isinstance(value, list) else value[key]
         walked = f"{walked}.{key}" if walked else key
     if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return printable(value, longest=len(value))
+    return json.dumps(value, allow_nan=False)

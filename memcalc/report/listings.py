@@ -45,9 +45,10 @@ def gpus_report(folders: Sequence[str], text: str | None) -> Report:
     entries = []
     for gpu in accelerators(folders):
         peak = gpu.peak.get("bf16") or gpu.peak.get("fp16")
-        row = (gpu.id, gpu.name, gpu.vendor_bytes, gpu.usable, gpu.bandwidth / 1e9, peak, gpu.tdp)
-        entries.append((row, gpu.model_dump() | {"usable": gpu.usable}))
-    columns = (Column("gpu"), Column("name"), Column("as sold", "gb"), Column("usable", "bytes"),
+        assert gpu.bandwidth  # of the catalogue
+        row = (gpu.id, gpu.name, gpu.vendor_bytes, gpu.limit, gpu.bandwidth / 1e9, peak, gpu.tdp)
+        entries.append((row, gpu.model_dump() | {"usable": gpu.usable, "limit": gpu.limit}))
+    columns = (Column("gpu"), Column("name"), Column("as sold", "gb"), Column("limit", "bytes"),
                Column("GB/s", "number"), Column("bf16 FLOP/s", "rate"), Column("W", "number"))  # fmt: skip
     return _listing("gpus", columns, entries, text)
 
@@ -56,10 +57,13 @@ def gpu_report(name: str, folders: Sequence[str]) -> Report:
     from memcalc.readers.catalogue import accelerator
 
     gpu = accelerator(name, folders)
+    assert gpu.bandwidth  # of the catalogue
     facts: list[tuple[str, Any]] = [
         ("memory as sold", f"{gpu.vendor_bytes / 1e9:g} GB"),
         ("memory of CUDA", f"{gpu.cuda_mib} MiB" if gpu.cuda_mib else None),
         ("memory of the driver", f"{gpu.driver_mib} MiB" if gpu.driver_mib else None),
+        ("limit of a process", f"{gpu.limit / 2**30:.2f} GiB"),
+        ("how so", gpu.limit_assumed or None),
         ("bandwidth", f"{gpu.bandwidth / 1e9:,g} GB/s"),
         *((f"dense {kind}", f"{rate / 1e12:,g} TFLOP/s") for kind, rate in gpu.peak.items()),
         ("scale-up link", gpu.scale_up or None),
@@ -69,7 +73,7 @@ def gpu_report(name: str, folders: Sequence[str]) -> Report:
         ("aliases", ", ".join(gpu.aliases) or None),
         ("not read in a source", ", ".join(gpu.unverified) or None),
     ]
-    document = {"schema": SCHEMA, "command": "gpus", "gpu": gpu.model_dump() | {"usable": gpu.usable}}
+    document = {"schema": SCHEMA, "command": "gpus", "gpu": gpu.model_dump() | {"usable": gpu.usable, "limit": gpu.limit}}
     notes = [*gpu.notes, *(f"source: {source}" for source in gpu.sources)]
     return Report(document, (Table("", (Column("fact"), Column("value")), facts),), f"{gpu.id}: {gpu.name}", notes=tuple(notes))
 

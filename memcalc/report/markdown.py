@@ -2,13 +2,15 @@
 
 from memcalc.report.report import Report, Table, cell
 
+ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "[": "\\[", "]": "\\]", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "})
+
 
 def render(report: Report) -> str:
-    parts = [f"### {report.heading}"] if report.heading else []
+    parts = [f"### {_escape(report.heading)}"] if report.heading else []
     parts += [_table(table) for table in report.tables]
     parts += [f"```text\n{picture}\n```" for picture in report.pictures]
     if report.verdict:
-        parts.append(f"**{report.verdict}**")
+        parts.append(f"**{_escape(report.verdict)}**")
     if report.notes:
         parts.append("\n".join(f"- {_escape(note)}" for note in report.notes))
     return "\n\n".join(parts)
@@ -16,7 +18,7 @@ def render(report: Report) -> str:
 
 def _table(table: Table) -> str:
     shown = [i for i, column in enumerate(table.columns) if column.kind != "bar"]
-    lines = [f"**{table.title}**\n"] if table.title else []
+    lines = [f"**{_escape(table.title)}**\n"] if table.title else []
     lines.append("| " + " | ".join(_escape(table.columns[i].title) for i in shown) + " |")
     lines.append("|" + "|".join("---" if table.columns[i].kind == "text" else "--:" for i in shown) + "|")
     for number, row in enumerate(table.rows):
@@ -28,4 +30,9 @@ def _table(table: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text as such: no table cell ends in it, and it is no HTML, link or picture.
+
+    >>> _escape("a|b <script> [x](y)")
+    'a\\\\|b &lt;script&gt; \\\\[x\\\\](y)'
+    """
+    return text.translate(ESCAPES)

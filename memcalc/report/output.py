@@ -1,14 +1,21 @@
 """Where a report goes: the chosen format, to stdout or to a file that is written whole or not at all."""
 
+import codecs
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
 
-from memcalc.errors import InputError
+from memcalc.errors import Unwritable, printable
 from memcalc.report.report import Report
 
+SIMPLER = {"×": "x", "—": "-", "≈": "~", "→": ">", "≥": ">", "≤": "<", "…": ".", "·": ".", "−": "-", "’": "'"}  # one for one
 
-def render(report: Report, format_: str, *, get: str | None = None, terminal: bool = False) -> str:
-    """The report as text in one of report.FORMATS, or one field of its document."""
+
+def render(report: Report, format_: str, *, get: str | None = None, terminal: bool = False, unicode: bool = False) -> str:
+    """The report as text in one of report.FORMATS, or one field of its document. Whatever it quotes is made printable.
+
+    `unicode`: a table with all characters; else with those that stdout knows."""
     if get is not None:
         from memcalc.report.json import field
 
@@ -20,36 +27,83 @@ def render(report: Report, format_: str, *, get: str | None = None, terminal: bo
     if format_ == "csv":
         from memcalc.report import csv
 
-        return csv.render(report)
+        return csv.render(readable(report))
     if format_ == "markdown":
         from memcalc.report import markdown
 
-        return markdown.render(report)
+        return markdown.render(readable(report))
     from memcalc.report import table
 
-    return table.render_svg(report) if format_ == "svg" else table.render(report, terminal=terminal)
+    report = readable(report)
+    return table.render_svg(report) if format_ == "svg" else table.render(report, terminal=terminal, unicode=unicode)
 
 
-def write(text: str, path: str | None) -> None:
-    """To stdout, or to a file."""
+def write(text: str, path: str | None, *, people: bool = True) -> None:
+    """To stdout, or to a file. Files are UTF-8, and so is on stdout what programs read: the same bytes everywhere; what
+    `people` read has the characters that their terminal knows."""
     if path is None:
-        _to_stdout(text + "\n")
+        _to_stdout(text + "\n", people)
         return
     try:
         _to_file(text + "\n", path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot be written ({reason})", place=f"--output {path}") from None
+        raise Unwritable(reason, place=f"--output {path}") from None
 
 
-def _to_stdout(text: str) -> None:
+def _to_stdout(text: str, people: bool) -> None:
+    out = sys.stdout
+    if out is None:
+        raise Unwritable("it is closed")
+    encoding = getattr(out, "encoding", None) or "utf-8"
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except UnicodeEncodeError:
-        sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "ascii", "replace"))
+        if (people and _encodes(text, encoding)) or codecs.lookup(encoding).name == "utf-8" or not hasattr(out, "buffer"):
+            out.write(text)
+        else:
+            out.flush()
+            out.buffer.write(_in(encoding, text) if people else text.encode("utf-8", "replace"))
+        out.flush()
     except BrokenPipeError:  # the reader (head, less) has all it wants; what is left must not fail again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(out)
+    except (OSError, ValueError) as error:  # ValueError: closed
+        _discard(out)
+        raise Unwritable(getattr(error, "strerror", None) or error) from None
+
+
+def _encodes(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _in(encoding: str, text: str) -> bytes:
+    """Text for people in an encoding that lacks some of its characters."""
+    lacking = {char for char in set(text) if not _encodes(char, encoding)}
+    return text.translate({ord(char): SIMPLER.get(char, "?") for char in lacking}).encode(encoding)
+
+
+def _discard(stream: TextIO) -> None:
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # no file behind it
+        sys.stdout = None
+
+
+def readable(report: Report) -> Report:
+    """The report with all that is shown of it printable: names come from files, folders and the command line."""
+
+    def row(cells: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(printable(value) if isinstance(value, str) else value for value in cells)
+
+    return report._replace(
+        heading=printable(report.heading),
+        verdict=printable(report.verdict),
+        notes=tuple(map(printable, report.notes)),
+        tables=tuple(table._replace(title=printable(table.title), rows=[row(cells) for cells in table.rows])
+                     for table in report.tables),
+    )  # fmt: skip
 
 
 def _to_file(text: str, path: str) -> None:

@@ -1,7 +1,10 @@
 """What every command hands to a renderer: one document for machines, a few tables for people."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from memcalc.estimates.explanation import Explanation
 
 SCHEMA = "memcalc/1"
 FORMATS = ("table", "json", "csv", "markdown", "svg")
@@ -33,6 +36,16 @@ class Report(NamedTuple):
     tone: str = ""  # good, bad or "": the colour of the verdict, never its only sign
     notes: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()  # plots in text, drawn by memcalc.report.plot
+    trees: "tuple[Explanation, ...]" = ()  # shown in place of the tables where trees can be drawn
+
+
+def warned(report: Report, warnings: Sequence[str], assumptions: Sequence[str]) -> Report:
+    """The report with sentences that go with it, in its document and under its tables; none stands twice."""
+    document = dict(report.document)
+    document["assumptions"] = [*dict.fromkeys((*document.get("assumptions", ()), *assumptions))]
+    document["warnings"] = [*dict.fromkeys((*document.get("warnings", ()), *warnings))]
+    notes = dict.fromkeys((*report.notes, *assumptions, *document["warnings"]))
+    return report._replace(document=document, notes=tuple(notes))
 
 
 def cell(value: Any, kind: str) -> str:

@@ -1,15 +1,18 @@
 """The report of `memcalc infer`."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from memcalc.estimates.lines import Figure, cited, weakest
+from memcalc.estimates.lines import Figure, cited, documents, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
+from memcalc.formulas.bisection import Solved
+from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.report.roofline import roofline_tables, speed_document
-from memcalc.report.training import verdict_of
+from memcalc.report.training import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import format_count
@@ -22,8 +25,11 @@ LIMITS = {
 }
 
 
-def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None) -> Report:
-    capacity = found.capacity(gpu.allocatable) if gpu else None
+def report(
+    model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
+    fit: Fit | None = None, withheld: int = 0, solved: Sequence[Solved] = (),
+) -> Report:  # fmt: skip
+    capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
     tables = [_memory(found, gpu), _cache(run, found)]
     if gpu and capacity:
         tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
@@ -33,7 +39,9 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
         notes += (*speed.roofline.reasons, *speed.roofline.assumptions)
     elif speed:
         notes += (f"no speed: {speed.reason}",)
-    verdict, tone = verdict_of(found.device, found.device + found.headroom_in(gpu.allocatable) if gpu else None)
+    notes += limit_sentences(gpu)
+    verdict, tone = verdict_of(found.needed, fit)
+    verdict += solved_sentence(solved)
     heading = ", ".join(
         (
             model.name,
@@ -45,12 +53,12 @@ def report(model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator 
             f"{run.batch} × {run.context} tokens",
         )
     )
-    document = _document(model, run, found, gpu, capacity, speed)
+    document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
     return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
 
 
 def _memory(found: ServingEstimate, gpu: Accelerator | None) -> Table:
-    scale = max(gpu.usable if gpu else 0, found.device)
+    scale = gpu.limit if gpu else found.device
     on_gpu = [entry for entry in found.lines if entry.place == "gpu"]
     rows: list[tuple[Any, ...]] = [
         (f"{entry.component.replace('_', ' ')}: {entry.name}", entry.bytes, entry.bytes / scale, entry.bytes / scale)
@@ -98,8 +106,10 @@ def _document(
     gpu: Accelerator | None,
     capacity: Capacity | None,
     speed: Speed | None,
+    fit: Fit | None,
+    withheld: int,
 ) -> dict[str, Any]:
-    reserved = found.reserved(gpu.allocatable) if gpu else found.cache
+    reserved = found.reserved(gpu.allocatable, withheld) if gpu else found.cache
     out: dict[str, Any] = {
         "schema": SCHEMA,
         "command": "infer",
@@ -116,15 +126,14 @@ def _document(
             "overhead": found.overhead,
             "peak": found.peak,
             "device": found.device - found.cache + reserved,
+            **needed_document(found.needed),
         },
     }
     if found.host:
         out["host"] = {"weights": found.host, "per_node": found.host}
-    if gpu and capacity:
+    if gpu and capacity and fit:
         out["run"]["gpu_memory_utilization"] = run.utilization(gpu.allocatable)
-        headroom = found.headroom_in(gpu.allocatable)
-        out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "allocatable": gpu.allocatable,
-                      "fits": headroom >= 0, "headroom": headroom}  # fmt: skip
+        out["gpu"] = gpu_document(gpu, fit)
         out["capacity"] = {
             "kv_cache_memory": capacity.memory,
             "kv_tokens": capacity.kv_tokens,
@@ -138,9 +147,13 @@ def _document(
     if speed:
         figures = speed.roofline.figures if speed.roofline else ()
         out["speed"] = speed_document(speed.roofline, speed.reason) | {"lines": [entry.document() for entry in figures]}
-    out["lines"] = [entry.document() for entry in found.lines]
+    out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
-    out["assumptions"] = [*found.assumptions, *(speed.roofline.assumptions if speed and speed.roofline else ())]
+    out["assumptions"] = [
+        *found.assumptions,
+        *limit_sentences(gpu),
+        *(speed.roofline.assumptions if speed and speed.roofline else ()),
+    ]
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())
     out["sources"] = cited((*found.lines, *figures))
     return out

@@ -1,10 +1,13 @@
 """The report of `memcalc train`."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from memcalc.estimates.lines import COMPONENTS, by_path, cited, weakest
+from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.estimates.training.fit import Suggestion
+from memcalc.formulas.bisection import Solved
+from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
@@ -16,8 +19,9 @@ MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 
 
 def document(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion]
-) -> dict[str, Any]:
+    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
+    fit: Fit | None, solved: Sequence[Solved] = (),
+) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
     per_gpu: dict[str, Any] = dict(found.components)
     per_gpu |= {
@@ -34,6 +38,7 @@ def document(
         "device": found.device,
         **dict(zip(("reserved_low", "reserved_high"), found.beyond("reserved"), strict=True)),
         **dict(zip(("device_low", "device_high"), found.beyond("device"), strict=True)),
+        **needed_document(found.needed),
         "pipeline_stage": found.stage,
     }
     out: dict[str, Any] = {
@@ -49,21 +54,20 @@ def document(
         "moment": found.highest.name,
         "bytes": found.peak,
         "certainty": weakest(found.at_peak.lines),
-        "lines": [entry.document() for entry in found.at_peak.lines],
+        "lines": documents(found.at_peak.lines),
         "sources": cited(found.at_peak.lines),
     }
     if found.stages:
         out["ranks"] = [
             {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name} for stage, rank in enumerate(found.stages)
         ]
-    if gpu:
-        headroom = gpu.usable - found.device
-        out["gpu"] = {"name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "fits": headroom >= 0,
-                      "headroom": headroom}  # fmt: skip
+    out |= solved_document(solved)
+    if gpu and fit:
+        out["gpu"] = gpu_document(gpu, fit)
         out["suggestions"] = [suggestion._asdict() for suggestion in suggestions]
-    out["lines"] = [entry.document() for entry in found.lines]
+    out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
-    out["assumptions"] = list(found.assumptions)
+    out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())
     out["sources"] = cited(found.lines)
     return out
@@ -105,8 +109,9 @@ def run_document(run: Training) -> dict[str, Any]:
 
 
 def report(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion]
-) -> Report:
+    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
+    fit: Fit | None, solved: Sequence[Solved] = (),
+) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu), moments_table(found)]
     if found.host_per_node or found.nvme_per_node:
         tables.append(
@@ -115,14 +120,16 @@ def report(
         )  # fmt: skip
     if suggestions:
         tables.append(
-            Table("Smallest changes that fit", (Column("add"), Column("device", "bytes"), Column("left free", "bytes")),
+            Table("Smallest changes that fit", (Column("add"), Column("device", "bytes"), Column("left free", "bytes"),
+                                                 Column("verdict")),
                   suggestions)
         )  # fmt: skip
-    verdict, tone = verdict_of(found.device, gpu.usable if gpu else None, bool(suggestions))
+    verdict, tone = verdict_of(found.needed, fit, bool(suggestions))
+    verdict += solved_sentence(solved)
     notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
-    notes += [*found.assumptions, *(model.architecture.warnings if model.architecture else ())]
+    notes += [*found.assumptions, *limit_sentences(gpu), *(model.architecture.warnings if model.architecture else ())]
     return Report(
-        document(model, run, found, gpu, suggestions),
+        document(model, run, found, gpu, suggestions, fit, solved),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
@@ -133,7 +140,7 @@ def report(
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     """The parts of the peak, which add up to it, and what is on the device beside it."""
-    scale = max(gpu.usable if gpu else 0, found.device)
+    scale = gpu.limit if gpu else found.device
     rows: list[tuple[Any, ...]] = []
 
     def row(name: str, size: int) -> None:
@@ -184,13 +191,52 @@ def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def verdict_of(device: int, usable: int | None, has_suggestions: bool = True) -> tuple[str, str]:
-    """Fits into so many bytes or not, by how much, in one sentence."""
-    if usable is None:
-        return f"needs {format_bytes(device)} per GPU (name a --gpu to see whether it fits)", ""
-    headroom = usable - device
-    total = format_bytes(usable)
-    if headroom >= 0:
-        return f"FITS: {format_bytes(device)} of {total}, {format_bytes(headroom)} free", "good"
+def needed_document(needed: Needed) -> dict[str, int]:
+    return {"needed": needed.bytes, "needed_low": needed.low, "needed_high": needed.high}
+
+
+def gpu_document(gpu: Accelerator, fit: Fit) -> dict[str, Any]:
+    """What the accelerator has, what a process can get of it, and the verdict."""
+    return {
+        "name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "allocatable": gpu.allocatable, "limit": fit.limit,
+        "limit_certainty": "assumed" if gpu.limit_assumed else "exact", "verdict": fit.verdict, "fits": fit.fits,
+        "headroom": fit.headroom,
+    }  # fmt: skip
+
+
+def solved_document(solved: Sequence[Solved]) -> dict[str, Any]:
+    """What was asked for with `max`, where something was."""
+    return {"solved": [one._asdict() for one in solved]} if solved else {}
+
+
+def solved_sentence(solved: Sequence[Solved]) -> str:
+    """The same in words, after the verdict."""
+    limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
+              "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
+    return "".join(
+        f"; {one.key.replace('_', ' ')} {one.value:,} is the largest: {limits[one.limited_by]}"
+        if one.value
+        else f"; not even the smallest {one.key.replace('_', ' ')} fits"
+        for one in solved
+    )
+
+
+def limit_sentences(gpu: Accelerator | None) -> tuple[str, ...]:
+    """How the limit was come by, where it is assumed."""
+    return (f"limit (assumed): {gpu.limit_assumed}",) if gpu and gpu.limit_assumed else ()
+
+
+def verdict_of(needed: Needed, fit: Fit | None, has_suggestions: bool = True) -> tuple[str, str]:
+    """What is needed, its range and the limit in one sentence, and its tone."""
+    need = f"{format_bytes(needed.bytes)} needed"
+    if needed.high > needed.low:
+        need += f" (range {format_bytes(needed.low)} to {format_bytes(needed.high)})"
+    if fit is None:
+        return f"{need} per GPU (name a --gpu to see whether it fits)", ""
+    total = format_bytes(fit.limit)
+    if fit.verdict == "fits":
+        return f"FITS: {need} of {total}, {format_bytes(fit.headroom)} free", "good"
+    if fit.verdict == "tight":
+        return f"TIGHT: {need} of {total}; the range ends {format_bytes(needed.high - fit.limit)} above", "bad"
     hint = "" if has_suggestions else "; no change that memcalc tries makes it fit"
-    return f"DOES NOT FIT: {format_bytes(device)} of {total}, over by {format_bytes(-headroom)}{hint}", "bad"
+    return f"DOES NOT FIT: {need} of {total}, over by {format_bytes(-fit.headroom)}{hint}", "bad"

@@ -1,7 +1,10 @@
 """What a sized model can say of itself, training or serving."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from memcalc.formulas.bisection import Solved
+from memcalc.formulas.verdict import Fit, Verdict
 from memcalc.readers.models import Model
 from memcalc.specs.hardware import Accelerator
 from memcalc.units import format_bytes
@@ -27,18 +30,42 @@ class Answer(Reported):
 
     model: Model
     gpu: Accelerator | None
+    solved: tuple[Solved, ...] = ()  # the setting whose largest value was asked for
+    others: int = 0  # bytes on the accelerator that a process cannot get, since others hold them
 
     @property
-    def headroom(self) -> int | None:
-        """Bytes left free on the accelerator; below zero, what is missing; None where none was named."""
+    def withheld(self) -> int:
+        """Bytes that engines find on the accelerator but a process cannot get: others hold them, or the system keeps them."""
+        return self.gpu.allocatable - self.gpu.limit + self.others if self.gpu else 0
+
+    def fit_on(self, gpu: Accelerator, others: int) -> Fit:
+        """What is needed beside what a process can get on an accelerator of which `others` bytes are taken."""
         raise NotImplementedError
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """What is needed beside what there is; None where no accelerator was named."""
+        return self.fit_on(self.gpu, self.others) if self.gpu else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """ "no", "tight" (it may fit: the range of what is needed ends above the limit) or "fits"; None without accelerator."""
+        return self.fit.verdict if self.fit else None
 
     @property
     def fits(self) -> bool | None:
-        """Whether it fits into the accelerator; None where none was named."""
-        return None if self.headroom is None else self.headroom >= 0
+        """Whether the verdict is not "no"; None where no accelerator was named."""
+        return self.fit.fits if self.fit else None
+
+    @property
+    def headroom(self) -> int | None:
+        """Bytes left free of what a process can get; below zero, what is missing; None where no accelerator was named."""
+        return self.fit.headroom if self.fit else None
 
     def _line(self, what: str, gpus: int, device: int) -> str:
         where = f"{gpus} × {self.gpu.name if self.gpu else 'GPU'}"
-        verdict = "" if self.fits is None else ", fits" if self.fits else ", does not fit"
+        verdict = "" if self.verdict is None else f", {SAID[self.verdict]}"
         return f"<{what} {self.model.name:.60} on {where:.60}: {format_bytes(device)} per GPU{verdict}>"
+
+
+SAID: dict[Verdict, str] = {"no": "does not fit", "tight": "tight", "fits": "fits"}

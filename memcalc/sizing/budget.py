@@ -1,15 +1,16 @@
 """A compute budget: of a model, of a parameter count, or like a published run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
 from memcalc.estimates.compute.budget import BudgetEstimate, estimate
 from memcalc.estimates.compute.runs import Recomputed
+from memcalc.frozen import dataclass
+from memcalc.readers.models import Model
 from memcalc.sizing.answer import Reported
-from memcalc.sizing.settings import settled
+from memcalc.sizing.settings import Settings, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.budget import Budget
 from memcalc.specs.spec import SpecError
@@ -27,6 +28,8 @@ class SizedBudget(Reported, BudgetEstimate):
 
     name: str = ""
     like: Recomputed | None = None
+    model: Model | None = None  # what is trained, where it has an architecture
+    asked: tuple[Budget | None, Settings] = (None, {})  # what was said, before any default
 
     def report(self) -> "Report":
         from memcalc.report.budget import report
@@ -54,28 +57,29 @@ def size_budget(
     True
     """
     said = settled(budget, settings, Budget)
-    name, architecture, compared = "", None, None
+    name, known, compared = "", None, None
     if like is not None:
         if model is not None or "params" in said:
             raise InputError("brings a model of its own; leave out MODEL and --params", place="--like")
         name, gpu, said, compared = _like(like, gpu, said, presets)
     if model is not None:
-        name, architecture = _of_model(model, said, presets)
+        known = _of_model(model, said, presets)
+        name = known.name if known else ""
     device = as_accelerator(gpu, presets)
     references = [reference for each in REFERENCES if (reference := as_accelerator(each))]
-    found = estimate(Budget(**said), architecture=architecture, gpu=device, references=references)
+    found = estimate(Budget(**said), architecture=known.architecture if known else None, gpu=device, references=references)
     own = {field.name: getattr(found, field.name) for field in fields(found)}
-    return SizedBudget(**own, name=name, like=compared)
+    return SizedBudget(**own, name=name, like=compared, model=known, asked=(budget, settings))
 
 
-def _of_model(model: AnyModel, said: dict[str, Any], presets: Sequence[str]) -> tuple[str, Architecture | None]:
-    """Name and architecture; of a bare count, which has neither, the parameters become a setting."""
+def _of_model(model: AnyModel, said: dict[str, Any], presets: Sequence[str]) -> Model | None:
+    """The model; of a bare count, which has no architecture, the parameters become a setting."""
     found = as_model(model, presets)
     if found.architecture is None:
         if said.setdefault("params", found.parameters) != found.parameters:
             raise SpecError(f"says {said['params']:,}, but MODEL {found.parameters:,}; leave one out", "params")
-        return "", None
-    return found.name, found.architecture
+        return None
+    return found
 
 
 def _like(

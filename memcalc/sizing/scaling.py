@@ -18,6 +18,8 @@ class SizedScaling(Reported, ScalingAnswer):
 
     question: ScalingQuestion
     name: str
+    size: int | None  # parameters that were asked about
+    presets: Sequence[str]  # the user's own folders
 
     def report(self) -> "Report":
         from memcalc.report.scaling import report
@@ -41,5 +43,6 @@ def chinchilla(question: ScalingQuestion | None = None, *, presets: Sequence[str
     if model:
         parameters = model.architecture.active_parameters if model.architecture else model.parameters
     out = SizedScaling(*estimate(asked, as_accelerator(asked.gpu, presets), parameters))
-    out.question, out.name = asked, model.name if model else ""
+    out.question, out.name, out.presets = asked, model.name if model else "", presets
+    out.size = asked.params if parameters is None else parameters
     return out

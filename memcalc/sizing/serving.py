@@ -7,23 +7,33 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
-from memcalc.estimates.serving.estimate import ServingEstimate, estimate
+from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.formulas.bisection import Solved
+from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
+from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
+from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, check_needs, settled
+from memcalc.sizing.doubts import Doubts, of_serving, unsaid
+from memcalc.sizing.largest import Choices, asked_for, solve
+from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator
+from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import Serving
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving
 from memcalc.specs.spec import SpecError
+from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
 PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for weights and cache
+SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
+
+DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
 
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
 
@@ -35,10 +45,17 @@ class SizedServing(Answer, ServingEstimate):
     gpu: Accelerator | None
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
+    asked: tuple[Serving | None, Settings]  # what was said, before any default
+
+    def fit_on(self, gpu: Accelerator, others: int) -> Fit:
+        return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
 
     @property
-    def headroom(self) -> int | None:
-        return self.headroom_in(self.gpu.allocatable) if self.gpu else None
+    def capacity_there(self) -> Capacity | None:
+        """How much more fits on the accelerator; None where none was named."""
+        if self.gpu is None:
+            return None
+        return self.capacity(self.gpu.allocatable, self.withheld)
 
     @cached_property
     def speed(self) -> Speed | None:
@@ -48,9 +65,21 @@ class SizedServing(Answer, ServingEstimate):
         return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
 
     def report(self) -> "Report":
+        from memcalc.report.report import warned
         from memcalc.report.serving import report
 
-        return report(self.model, self.run, self, self.gpu, self.speed)
+        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.solved)
+        return warned(shown, *self.doubts)
+
+    @property
+    def doubts(self) -> Doubts:
+        """What goes with the answer in words."""
+        architecture, there = _served(self.model, "MODEL"), self.capacity_there
+        found = of_serving(
+            architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None,
+            reach=there.max_context if there else None,
+        )  # fmt: skip
+        return found._replace(warnings=(*architecture.warnings, *found.warnings))
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -62,31 +91,57 @@ def size_serving(
     run: Serving | None = None,
     *,
     draft: AnyModel | None = None,
+    sure: bool = False,
     presets: Sequence[str] = (),
     **settings: Any,
 ) -> SizedServing:
     """Memory per GPU of serving, and how much fits. `settings` are the fields of Serving, and go before those of `run`.
 
     Beside them: `precision` (one plain format for weights and cache), and `mfu`, `mbu` and `link_efficiency`, shares of the
-    accelerator's peaks.
+    accelerator's peaks, and the fields of Device: what others hold on it, and figures in place of the catalogue's.
+    One of SOLVABLE may be "max": the largest value that fits, with all of its range where `sure`.
 
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
+    device = taken(settings, Device)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
     architecture, files = _served(found, "MODEL"), stored_tensors(found)
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
-    spec = serving_run(architecture, run, files, guesses=small is not None, **settings)
-    device = as_accelerator(gpu, presets)
-    if device is None and shares:
+    accelerator = as_accelerator(gpu, presets, device)
+    if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
-    generation, memory = (device.architecture, device.allocatable) if device else ("", 0)
-    out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-    out.model, out.gpu, out.files, out.efficiency = found, device, files, shares
+    generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
+    key = asked_for(settings, SOLVABLE)
+
+    def sized(*solved: Solved, **value: int) -> SizedServing:
+        spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
+        out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
+        out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
+        out.asked, out.solved = (run, settings | value), solved
+        return out
+
+    if key is None:
+        out = sized()
+    else:
+        choices = _choices(
+            key, architecture, settled(run, settings, Serving, also=("precision", *EFFICIENCY)), sized().run, memory
+        )
+        value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
+        out = sized(solved, **{key: value})
     if shares:
         _ = out.speed  # refuses what is no share
     return out
+
+
+def _choices(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Choices:
+    """What a setting may be, given what was said of the others; `run` has their defaults."""
+    if key == "batch":
+        scheduled = run.step_sequences(memory) // run.copies if run.engine_row.sequences and run.engine_row.schedules else None
+        return Choices(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
+    low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
+    return Choices(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
 
 
 def serving_run(
@@ -102,20 +157,29 @@ def serving_run(
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
+        precision = meant("precision", precision, PLAIN)
         if said.setdefault("weights", precision) != precision:
             raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
         if precision not in PLAIN:
             raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN)} (other formats: --weights)", "precision")
         said.setdefault("kv_dtype", precision)
-    elif files or (quantization.method and not quantization.problem):
+    elif files or quantization.method:
+        if "weights" not in said and quantization.problem and not files:
+            raise Unsupported(quantization.problem)
         said.setdefault("weights", CHECKPOINT)
     if quantization.kv_format:
         said.setdefault("kv_dtype", quantization.kv_format)
     if architecture.context:
-        said.setdefault("context", min(Serving.model_fields["context"].default, architecture.context))
+        whole = _engine(said).whole_context
+        said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     return Serving(**said)
+
+
+def _engine(said: Settings) -> ServingEngine:
+    """The engine's row; what is no engine is the spec's to refuse."""
+    return SERVING_ENGINES.get(said.get("engine", ""), PLAIN_ENGINE)
 
 
 def _served(model: Model, place: str) -> Architecture:

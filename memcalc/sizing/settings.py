@@ -1,10 +1,12 @@
 """What was said, however it was said, as one flat mapping; and what a setting needs beside it."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, NamedTuple, TypeVar
 
+from memcalc.caches import cached
 from memcalc.errors import nearest
-from memcalc.specs.spec import Spec, SpecError
+from memcalc.specs.spec import Spec, SpecError, choices
+from memcalc.specs.words import meant
 
 Settings = Mapping[str, Any]
 
@@ -47,7 +49,30 @@ def settled(
             out |= nested
         _check_names(flat, (*known, *also))
         out |= {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
-    return {name: value for name, value in out.items() if value is not None}
+    names = _names((spec, *tables.values()))
+    return {name: _meant(name, value, names) for name, value in out.items() if value is not None}
+
+
+@cached(64)
+def _names(specs: tuple[type[Spec], ...]) -> dict[str, tuple[str, ...]]:
+    """What the fields accept that take one of some names."""
+    return {name: rule.names for spec in specs for name, rule in choices(spec).items()}
+
+
+def _meant(name: str, value: Any, names: Mapping[str, tuple[str, ...]]) -> Any:
+    """A value in our own spelling."""
+    if isinstance(value, tuple):
+        return tuple(_meant(name, entry, names) for entry in value)
+    return meant(name, value, names[name]) if name in names else value
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def taken(settings: MutableMapping[str, Any], spec: type[S]) -> S:
+    """The spec whose fields stand among other settings, which are left without them."""
+    values = {name: settings.pop(name) for name in spec.model_fields if name in settings}
+    return spec(**{name: value for name, value in values.items() if value is not None})
 
 
 def check_needs(said: Settings, needs: Iterable[Need]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
 from memcalc.readers.models import Model, read_model
-from memcalc.specs.hardware import Accelerator
+from memcalc.specs.hardware import Accelerator, Device
 
 # a preset's name, a path, a parameter count, a config's keys and values, or what memcalc made of one of these
 AnyModel = str | os.PathLike[str] | int | Mapping[str, Any] | Architecture | Model
@@ -31,8 +31,10 @@ def as_model(model: AnyModel, presets: Sequence[str] = ()) -> Model:
     return read_model(os.fspath(model) if isinstance(model, os.PathLike) else str(model), presets)
 
 
-def as_accelerator(gpu: AnyAccelerator, presets: Sequence[str] = ()) -> Accelerator | None:
-    """The accelerator that is meant, or none."""
+def as_accelerator(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> Accelerator | None:
+    """The accelerator that is meant, or none; what `device` says of it goes before the catalogue's figures."""
+    if device is not None:
+        return device.described(as_accelerator(gpu, presets))
     if gpu is None or isinstance(gpu, Accelerator):
         return gpu
     if not isinstance(gpu, str):

@@ -1,26 +1,43 @@
 """Training: which defaults the model decides, which settings need another, and the estimate with its verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
+from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.optimizers import squashed
+from memcalc.formulas.verdict import Fit
+from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer
-from memcalc.sizing.settings import Need, Settings, check_needs, settled
+from memcalc.sizing.doubts import Doubts, of_training, unsaid
+from memcalc.sizing.largest import Choices, asked_for, solve
+from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator
+from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.training import Training
+from memcalc.specs.spec import SpecError
+from memcalc.specs.training import MAX_BATCH, MAX_LENGTH, MAX_RANK, MAX_TOKENS, Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.training.fit import Suggestion
     from memcalc.report.report import Report
 
 TABLES = {"parallelism": Parallelism}
+SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
+
+
+# What a launcher's word for an optimizer says beside its states (transformers Trainer.get_optimizer_cls_and_kwargs; PyTorch's
+# AdamW takes its foreach loop where neither is asked for).
+IMPLIED: dict[str, Settings] = {
+    "adamwtorch": {"optimizer_impl": "foreach"},
+    "adamwtorchfused": {"optimizer_impl": "fused"},
+    "adamwapexfused": {"optimizer_impl": "fused"},
+}
 
 
 def _above_one(degree: str) -> Callable[[Settings], bool]:
@@ -51,24 +68,33 @@ class SizedTraining(Answer, TrainingEstimate):
 
     model: Model
     gpu: Accelerator | None = None
+    others: int = 0
+    solved: tuple[Solved, ...] = ()
+    asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
 
     @property
-    def headroom(self) -> int | None:
-        return self.gpu.usable - self.device if self.gpu else None
+    def doubts(self) -> Doubts:
+        """What goes with the answer in words."""
+        return of_training(self.model.architecture, self.run, length_given=not unsaid("seq_len", *self.asked))
+
+    def fit_on(self, gpu: Accelerator, others: int) -> Fit:
+        return Fit(self.needed, gpu.limit - others)
 
     @cached_property
     def suggestions(self) -> list["Suggestion"]:
         """The smallest changes that make it fit, where it does not."""
-        if self.gpu is None or self.fits:
+        if self.fit is None or self.fits:
             return []
         from memcalc.estimates.training.fit import suggestions
 
-        return suggestions(self.run, self.gpu.usable, lambda run: _estimate(self.model, run, self.generation, self.memory))
+        return suggestions(self.run, self.fit.limit, lambda run: _estimate(self.model, run, self.generation, self.memory))
 
     def report(self) -> "Report":
+        from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        return report(self.model, self.run, self, self.gpu, self.suggestions)
+        shown = report(self.model, self.run, self, self.gpu, self.suggestions, self.fit, self.solved)
+        return warned(shown, *self.doubts)
 
     def __repr__(self) -> str:
         return self._line("training", self.run.parallelism.gpus, self.device)
@@ -79,31 +105,84 @@ def size_training(
     gpu: AnyAccelerator = None,
     run: Training | None = None,
     *,
+    sure: bool = False,
     presets: Sequence[str] = (),
     **settings: Any,
 ) -> SizedTraining:
     """Memory per GPU of one training step. `settings` are the fields of Training and Parallelism, and go before those of `run`.
 
+    Beside them the fields of Device: what others hold on the accelerator, and figures in place of the catalogue's. One of
+    SOLVABLE may be "max": the largest value that fits, with all of its range where `sure`.
+
     >>> step = size_training("llama-3.1-8b", "h100", gpus=8, zero=3, recompute="full")
     >>> step.fits, step.run.seq_len
     (True, 4096)
+    >>> size_training("gpt2", "rtx-4090", micro_batch="max").solved
+    (Solved(key='micro_batch', value=8, limited_by='memory'),)
     """
+    device = taken(settings, Device)
     found = as_model(model, presets)
-    spec = training_run(found.architecture, run, **settings)
-    device = as_accelerator(gpu, presets)
-    estimated = _estimate(found, spec, device.architecture if device else "", device.usable if device else None)
-    own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
-    return SizedTraining(**own, model=found, gpu=device)
+    accelerator = as_accelerator(gpu, presets, device)
+    key = asked_for(settings, SOLVABLE)
+    memory = accelerator.limit - device.reserved if accelerator else None
+
+    def sized(*solved: Solved, **value: int) -> SizedTraining:
+        spec = training_run(found.architecture, run, **settings | value)
+        estimated = _estimate(found, spec, accelerator.architecture if accelerator else "", memory)
+        own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
+        return SizedTraining(
+            **own, model=found, gpu=accelerator, others=device.reserved, solved=solved, asked=(run, settings | value)
+        )
+
+    if key is None:
+        return sized()
+    choices = _choices(key, found.architecture, settled(run, settings, Training, TABLES))
+    value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
+    return sized(solved, **{key: value})
+
+
+def _choices(key: str, architecture: Architecture | None, said: Settings) -> Choices:
+    """What a setting may be, given what was said of the others."""
+    if architecture is None:
+        raise SpecError("max needs an architecture: nothing that a parameter count knows depends on it", key)
+    reach = architecture.context or MAX_LENGTH
+    if key == "micro_batch":
+        length = said.get("seq_len", min(Training.model_fields["seq_len"].default, reach))
+        return Choices(MAX_BATCH, "bound").at_most(MAX_TOKENS // length, "bound")
+    if key == "seq_len":
+        step = said.get("cp", 1) * (said.get("tp", 1) if said.get("sequence_parallel") else 1)
+        return (
+            Choices(MAX_LENGTH, "bound", step, step)
+            .at_most(MAX_TOKENS // said.get("micro_batch", 1), "bound")
+            .at_most(reach, "positions")
+        )
+    return Choices(MAX_RANK, "bound").at_most(architecture.hidden, "width")  # a higher rank than the matrices have
 
 
 def training_run(architecture: Architecture | None, run: Training | None = None, **settings: Any) -> Training:
     """What was said about training as a spec, with the defaults that depend on the model."""
     said = settled(run, settings, Training, TABLES)
     check_needs(said, NEEDS)
+    if architecture is None:
+        _check_count(said)
+    for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
+        said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture and architecture.context:
         said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
     return Training(parallelism=parallelism, **said)
+
+
+OF_LAYERS = (
+    "micro_batch", "seq_len", "recompute", "attention", "kernels", "loss", "cp", "sequence_parallel", "expert_imbalance",
+    "capacity_factor",
+)  # fmt: skip
+
+
+def _check_count(said: Settings) -> None:
+    """Refuse what changes nothing of a bare parameter count, whose activations follow from its parameters alone."""
+    if names := [name for name in OF_LAYERS if name in said]:
+        raise SpecError("a parameter count has no layers for that; give a preset or a config.json as MODEL", *names)
 
 
 def _estimate(model: Model, run: Training, generation: str, memory: int | None) -> TrainingEstimate:

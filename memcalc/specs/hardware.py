@@ -4,12 +4,13 @@ One record is one device as software sees it (one of the two GCDs of an MI250X, 
 `--gpus` counts. Units are SI: bytes, B/s, FLOP/s, W. Peaks are dense: never the 2:4-sparse figure on the box.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, Strict, model_validator
 
 from memcalc.errors import InputError, nearest
-from memcalc.specs.spec import Spec, SpecError, setting
+from memcalc.formulas.allocatable import UNIFIED, reserve_bytes, unified_share
+from memcalc.specs.spec import Spec, SpecError, setting, within
 
 # Number formats of a peak. `_matrix` is the tensor or matrix cores' rate where the plain units have one of their own;
 # fp16, bf16 and fp8 accumulate in fp32, `_acc16` in fp16 (twice as fast on GeForce).
@@ -43,7 +44,7 @@ class Accelerator(Spec):
     vendor: str = Field(description="Who makes it.")
     architecture: str = Field(description="sm_90, gfx942, …: its generation.")
     vendor_bytes: Whole = Field(description="Memory as sold, bytes.")
-    bandwidth: Number = Field(description="Of that memory, B/s.")
+    bandwidth: Number | None = setting(None, "Of that memory, B/s; always known of a card of the catalogue.")
     sources: tuple[str, ...] = Field(description="Where the numbers come from.")
     driver_mib: Whole | None = setting(None, "Memory as the driver reports it, before any context: nvidia-smi's total, MiB.")
     driver_source: str = setting("", "Where that was read.")
@@ -71,8 +72,30 @@ class Accelerator(Spec):
 
     @property
     def allocatable(self) -> int:
-        """Bytes that a process can allocate, and that engines take their share of."""
-        return self.cuda_mib * 2**20 if self.cuda_mib else self.usable
+        """Bytes that engines find and take their share of: what cudaMemGetInfo reports, or is assumed to."""
+        if self.cuda_mib:
+            return self.cuda_mib * 2**20
+        return self.usable if self.unified else self.usable - reserve_bytes(self.usable, self.architecture)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that one process can get: all that is allocatable; of unified memory, the working set the system allows."""
+        return int(self.allocatable * unified_share(self.allocatable, self.architecture)) if self.unified else self.allocatable
+
+    @property
+    def unified(self) -> bool:
+        """Whether GPU and system share the memory."""
+        return self.architecture in UNIFIED
+
+    @property
+    def limit_assumed(self) -> str:
+        """How the limit was come by where nobody read it from this device; else empty."""
+        if self.unified:
+            return f"{self.limit / self.usable:.0%} of the unified memory ({UNIFIED[self.architecture].why})"
+        if self.cuda_mib:
+            return ""
+        kept = (self.usable - self.allocatable) / 2**30
+        return f"{self.usable / 2**30:.2f} GiB less {kept:.2f} GiB that the driver keeps on such GPUs"
 
     def dense_peak(self, number_format: str) -> float:
         """Dense FLOP/s in one number format; refused where nobody publishes it."""
@@ -106,6 +129,55 @@ class Accelerator(Spec):
                 raise SpecError(f"is no number format{nearest(number_format, PEAKS)}", f"peak.{number_format[:40]}")
             _in_range(f"peak.{number_format}", flops, LIMITS["peak"])
         return self
+
+
+AT_HAND = "GPU"
+
+
+class Device(Spec):
+    """The device at hand: what others hold on it, and its figures where the catalogue has no such card or says otherwise."""
+
+    gpu_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
+        None, "Memory of a GPU that is not in the catalogue: 24GiB.", AT_HAND, kind="bytes", otherwise="the catalogue's"
+    )
+    gpu_bandwidth: Annotated[float, within(1e6, 1e16)] | None = setting(
+        None, "Of that memory: 936GB/s.", AT_HAND, kind="bandwidth", otherwise="the catalogue's"
+    )
+    gpu_flops: Annotated[float, within(1e6, 1e20)] | None = setting(
+        None, "Dense 16-bit peak: 71TFLOP/s.", AT_HAND, kind="speed", otherwise="the catalogue's"
+    )
+    reserved: Annotated[int, within(0, 10**15)] = setting(
+        0, "Memory of the GPU that other processes hold.", AT_HAND, kind="bytes", otherwise="none"
+    )
+
+    def described(self, gpu: Accelerator | None) -> Accelerator | None:
+        """The accelerator with these figures in place of its own; a new one where memory is all that is known."""
+        said = {"gpu_bandwidth": self.gpu_bandwidth, "gpu_flops": self.gpu_flops, "reserved": self.reserved}
+        if gpu is None and self.gpu_memory is None:
+            if names := [name for name, value in said.items() if value]:
+                raise SpecError("needs a gpu, or the gpu_memory of one that is not in the catalogue", *names)
+            return None
+        changes: dict[str, Any] = {}
+        if self.gpu_memory is not None:
+            changes |= {"vendor_bytes": self.gpu_memory, "driver_mib": None, "cuda_mib": None}
+        if self.gpu_bandwidth is not None:
+            changes["bandwidth"] = self.gpu_bandwidth
+        if self.gpu_flops is not None:
+            changes["peak"] = dict.fromkeys(SIXTEEN_BIT, self.gpu_flops)
+        found = Accelerator(**OTHER | changes) if gpu is None else gpu.replace(**changes) if changes else gpu
+        if self.reserved and self.reserved >= found.limit:
+            raise SpecError(f"{self.reserved:,} bytes leave nothing of the {found.limit:,} that a process can get", "reserved")
+        return found
+
+
+SIXTEEN_BIT = ("bf16", "fp16")  # what a stated peak is one of
+OTHER = {
+    "id": "other",
+    "name": "GPU of the given memory",
+    "vendor": "unknown",
+    "architecture": "unknown",
+    "sources": ("as given",),
+}
 
 
 def _in_range(key: str, value: float, most: float) -> None:

@@ -97,6 +97,8 @@ class Parallelism(Spec):
             raise SpecError(f"{self.pp} pipeline stages for {layers} layers; at most {layers}", "pp")
         if self.ep > 1 and not experts:
             raise SpecError(f"expert parallelism {self.ep}, but the model has no routed experts", "ep")
+        if self.etp > 1 and not experts:
+            raise SpecError(f"tensor parallelism {self.etp} inside experts, but the model has no routed experts", "etp")
         if experts and experts % self.ep:
             accepted = ", ".join(map(str, _divisors(experts)))
             raise SpecError(f"expert parallelism {self.ep} does not divide {experts} experts (try {accepted})", "ep")

@@ -102,6 +102,19 @@ _FILE_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}  # llama-
 _UNQUANTISED = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}  # file types whose names are number formats too
 
 
+# Words that leave open how weights are stored, and what people mean by them.
+_FOUR_BITS = "Q4_K_M (a GGUF file), nf4 (bitsandbytes) or int4-g128 (GPTQ, AWQ)"
+_EIGHT_BITS = "Q8_0 (a GGUF file), bnb-int8 (bitsandbytes), w8a8 or fp8"
+LOOSE: dict[str, str] = {
+    **dict.fromkeys(("4bit", "4-bit", "bnb-4bit"), _FOUR_BITS),
+    **dict.fromkeys(("8bit", "8-bit", "bnb-8bit"), _EIGHT_BITS),
+    "q2": "Q2_K", "q3": "Q3_K_M", "q4": "Q4_K_M", "q5": "Q5_K_M", "q6": "Q6_K", "q8": "Q8_0",
+    "gguf": "the file's type, such as Q4_K_M", "awq": "awq-int4-g128", "gptq": "gptq-int4-g128",
+    **dict.fromkeys(("bnb", "bitsandbytes"), "nf4 (4 bits) or bnb-int8"),
+    "auto": f"{CHECKPOINT} (as the model's own config says) or bf16",
+}  # fmt: skip
+
+
 @cached(512)
 def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     """What a word of `--weights` stands for. Under llama.cpp F16, BF16 and F32 are GGUF files, whose vectors stay fp32.
@@ -121,6 +134,8 @@ def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     except InputError as error:
         if "is no number format" not in str(error):
             raise
+        if hint := LOOSE.get(word.strip().lower().replace("_", "-")):
+            raise InputError(f"{word[:40]!r} says too little of how weights are stored; write {hint}") from None
         raise InputError(
             f"{word[:40]!r} is no way to store weights: a number format (`memcalc formats`), a scheme such as fp8, w8a8 or "
             f"gptq-int4-g128, a GGUF file type such as Q4_K_M, or {CHECKPOINT}{nearest(word[:40], weight_words())}"

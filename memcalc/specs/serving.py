@@ -4,15 +4,18 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
-from memcalc.formulas.serving_engines import LARGE, PLAIN, SERVING_ENGINES, ServingEngine, sglang_fraction
+from memcalc.errors import InputError
+from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine, defaults, sglang_fraction
 from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
 
-Tokens = Annotated[int, within(1, 2**31)]
+MAX_LENGTH, MAX_BATCH = 2**31, 2**24
+Tokens = Annotated[int, within(1, MAX_LENGTH)]
 Degree = Annotated[int, within(1, 65536)]
 FORMATS, REQUESTS, PARALLELISM, LIMITS = "Number formats", "Requests", "Parallelism", "The engine's own limits"
 ADAPTERS = "Adapters and draft model"
+PLAIN_FORMATS = ("fp32", "fp16", "bf16")
 
 # Options that only some engines have: name, default, what such an engine does, which engines do.
 _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]], ...] = (
@@ -43,12 +46,16 @@ class Serving(Spec):
         "bf16", "Number format of the cache.", FORMATS, metavar="FORMAT", otherwise="as the checkpoint says, or bf16"
     )
     context: Tokens = setting(
-        4096, "Tokens a sequence may reach, prompt and answer.", REQUESTS, otherwise="4096, or the model's context"
+        4096,
+        "Tokens a sequence may reach, prompt and answer.",
+        REQUESTS,
+        kind="largest",
+        otherwise="the engine's, or 4096 within the model's",
     )
     max_new_tokens: Tokens | None = setting(
         None, "Of the context, the tokens of the answer.", REQUESTS, otherwise="none set apart"
     )
-    batch: Annotated[int, within(1, 2**24)] = setting(1, "Requests at once.", REQUESTS)
+    batch: Annotated[int, within(1, MAX_BATCH)] = setting(1, "Requests at once.", REQUESTS, kind="largest")
     samples: Annotated[int, within(1, 65536)] = setting(1, "Answers to each prompt.", REQUESTS)
     beams: Annotated[int, within(1, 65536)] = setting(1, "Beam search: candidates of each answer.", REQUESTS)
     shared_prefix: Annotated[int, within(0, 2**31)] = setting(0, "Tokens with which all prompts begin, cached once.", REQUESTS)
@@ -59,7 +66,7 @@ class Serving(Spec):
     gpu_memory_utilization: Annotated[float, within(0.01, 1.0)] | None = setting(
         None, "Share of the GPU that the engine may take.", LIMITS, kind="share", otherwise="the engine's"
     )
-    kv_cache_memory: Annotated[int, within(1, 10**15)] | None = setting(
+    kv_cache_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
         None,
         "Memory of the cache on each GPU, in place of that share: 58.11GiB.",
         LIMITS,
@@ -83,10 +90,21 @@ class Serving(Spec):
         None, "Tokens that a draft model guesses in a step.", ADAPTERS, otherwise="4 with --draft"
     )
 
+    @field_validator("weights", "kv_dtype", mode="before")
+    @classmethod
+    def _plain(cls, word: object) -> object:
+        """FP32, float32 and torch.float32 are fp32, of which more is known than of a word."""
+        from memcalc.dtypes import number_format
+
+        try:
+            name = number_format(word).name if isinstance(word, str) else ""
+        except InputError:
+            return word
+        return name if name in PLAIN_FORMATS else word
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         from memcalc.dtypes import number_format
-        from memcalc.errors import InputError
         from memcalc.specs.quantization import check_weights
 
         for name, check in (("weights", check_weights), ("kv_dtype", number_format)):
@@ -152,25 +170,28 @@ class Serving(Spec):
     @property
     def compute_format(self) -> str:
         """Of activations: the weights' where those are plain, else bf16."""
-        return self.weights if self.weights in ("fp32", "fp16", "bf16") else "bf16"
+        return self.weights if self.weights in PLAIN_FORMATS else "bf16"
 
     def batched_tokens(self, memory: int) -> int:
         """Tokens of one forward pass on a GPU of `memory` bytes (0: a large one)."""
         row = self.engine_row
         if row.whole_prompt:
             return self.batch * self.copies * self.prompt
-        return self.max_batched_tokens or (row.batched_tokens_small if 0 < memory < LARGE else row.batched_tokens)
+        return self.max_batched_tokens or defaults(row, memory).batched_tokens
 
     def step_sequences(self, memory: int) -> int:
         """Sequences whose logits one step holds."""
-        row = self.engine_row
-        if self.max_sequences or row.sequences is None:
-            return self.max_sequences or self.batch * self.copies
-        return (row.sequences_small or row.sequences) if 0 < memory < LARGE else row.sequences
+        return self.max_sequences or self._default_sequences(memory) or self.batch * self.copies
 
     def utilization(self, memory: int) -> float:
         """The share of a GPU of `memory` bytes that the engine may take."""
         if self.gpu_memory_utilization is not None:
             return self.gpu_memory_utilization
         row = self.engine_row
-        return sglang_fraction(memory, self.batched_tokens(memory), self.ranks) if row.utilization is None else row.utilization
+        if row.utilization is not None:
+            return row.utilization
+        return sglang_fraction(memory, self.batched_tokens(memory), self._default_sequences(memory) or 0, self.ranks)
+
+    def _default_sequences(self, memory: int) -> int | None:
+        found = defaults(self.engine_row, memory)
+        return found.sequences_split if found.sequences_split and self.tp >= 4 else found.sequences

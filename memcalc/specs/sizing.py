@@ -4,14 +4,18 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from memcalc.specs.hardware import Device
 from memcalc.specs.serving import Serving
-from memcalc.specs.spec import Spec, SpecError, setting, within
+from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
 from memcalc.specs.training import Training
+
+SOLVABLE = ("micro_batch", "seq_len", "lora_rank", "batch", "context")
 
 
 class Limits(Spec):
     """What must not be exceeded; a limit that is not given does not hold."""
 
+    verdict: Annotated[str, OneOf(("fits", "tight"))] | None = setting(None, "What is asked for: fits, or tight at the worst.")
     device_memory: Annotated[int, within(1, 10**15)] | None = setting(None, "Bytes on each GPU.")
     memory_utilization: Annotated[float, within(0.01, 1.0)] | None = setting(None, "Share of the GPU's usable memory.")
     host_memory: Annotated[int, within(0, 10**15)] | None = setting(None, "Bytes of host memory on each node.")
@@ -33,18 +37,23 @@ class Compute(Spec):
     )
 
 
-class Scenario(Spec):
+class Scenario(Device):
     """One setting to check: training or serving, not both."""
 
     model: str = Field(description="A preset, or a path beside the file.")
-    gpu: str = Field(description="Accelerator, as in `memcalc gpus`.")
+    gpu: str | None = setting(None, "Accelerator, as in `memcalc gpus`; without one, gpu_memory.")
     training: Training | None = setting(None, "How it is trained.")
     serving: Serving | None = setting(None, "How it is served.")
+    largest: Annotated[str, OneOf(SOLVABLE)] | None = setting(
+        None, 'The setting to find the largest value of that fits; `micro_batch = "max"` says the same.'
+    )
     compute: Compute | None = setting(None, "How much is trained.")
     limits: Limits = Field(default_factory=Limits, description="What must hold.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.gpu is None and self.gpu_memory is None:
+            raise SpecError("missing", "gpu")
         if (self.training is None) == (self.serving is None):
             raise SpecError("give a [training] or a [serving] table, one of them", "training", "serving")
         needs = ("pf_days", "gpu_hours", "days", "cost_usd", "energy_kwh")

@@ -6,9 +6,9 @@ come the command-line option, the key of the sizing file, the JSON Schema and th
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from memcalc.errors import InputError, nearest, one_line
@@ -29,12 +29,16 @@ class SpecError(InputError, ValueError):
 
 
 class OneOf(NamedTuple):
-    """The names that a text field accepts: a Literal of the rows of a table."""
+    """The names that a text field accepts: a Literal of the rows of a table, however it is spelled (memcalc.specs.words)."""
 
     names: tuple[str, ...]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.literal_schema(list(self.names))
+        from memcalc.specs.words import meant
+
+        field = handler.field_name or ""
+        literal = core_schema.literal_schema(list(self.names))
+        return core_schema.no_info_before_validator_function(lambda value: meant(field, value, self.names), literal)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         return {"type": "string", "enum": list(self.names)}
@@ -43,6 +47,21 @@ class OneOf(NamedTuple):
         """The same rule where a name stands outside a spec."""
         if value not in self.names:
             raise SpecError(_not_one_of(value, self.names), name)
+
+
+def choices(spec: type[BaseModel]) -> dict[str, OneOf]:
+    """The fields that take one of some names, or a list of them."""
+    out = {}
+    for name, field in spec.model_fields.items():
+        rules = [*field.metadata, *(rule for part in _parts(field.annotation) for rule in getattr(part, "__metadata__", ()))]
+        if rule := next((rule for rule in rules if isinstance(rule, OneOf)), None):
+            out[name] = rule
+    return out
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """An annotation with all that it is made of."""
+    return [annotation, *(part for inner in get_args(annotation) for part in _parts(inner))]
 
 
 def within(low: float, high: float) -> Any:
@@ -54,9 +73,9 @@ Flag = Annotated[bool, Strict()]
 
 
 def setting(default: Any, meaning: str, group: str = "", *, kind: str = "", metavar: str = "", otherwise: str = "") -> Any:
-    """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, flops, days,
-    rate); `metavar` what stands for its value in help; `otherwise`: what happens where nothing is said, if the default does
-    not say it."""
+    """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, bandwidth,
+    speed, flops, days, rate; largest: a count or max); `metavar`: what stands for its value in help; `otherwise`: what happens
+    where nothing is said, if the default does not say it."""
     said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise}
     return Field(default, description=meaning, json_schema_extra={key: value for key, value in said.items() if value})
 
@@ -64,7 +83,8 @@ def setting(default: Any, meaning: str, group: str = "", *, kind: str = "", meta
 class Spec(BaseModel):
     """Frozen, and strict about keys. A broken rule raises SpecError."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # what checks a spec is built when the first one is made: most questions need two or three of them
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -106,6 +126,8 @@ def validated(cls: type[T], values: Mapping[str, Any], place: str) -> T:
 
 def schema_of(kind: Any) -> dict[str, Any]:
     """The JSON Schema of a spec, or of any type that Pydantic reads."""
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind).json_schema()
 
 

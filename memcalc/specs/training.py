@@ -25,7 +25,8 @@ FREEZABLE = ("embeddings",)
 BASE_FORMATS = ("nf4-dq", "nf4")
 ALLOCATORS = ("segments", "expandable-segments")
 OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
-MAX_TOKENS = 2**40
+MAX_BATCH, MAX_LENGTH, MAX_RANK = 2**24, 2**31, 65536
+MAX_TOKENS = 2**40  # of a micro-batch
 
 
 BATCH, RECOMPUTATION, EXPERTS = "Batch and precision", "Recomputation and offload", "Experts"
@@ -38,10 +39,10 @@ class Training(Spec):
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
     precision: Annotated[str, OneOf(PRECISION_NAMES)] = setting("bf16-mixed", "Number formats of a step.", BATCH)
     optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting("adamw", "As in `memcalc optimizers`.", BATCH, metavar="NAME")
-    micro_batch: Annotated[int, within(1, 2**24)] = setting(1, "Sequences per GPU and step.", BATCH)
+    micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(1, "Sequences per GPU and step.", BATCH, kind="largest")
     grad_accum: Annotated[int, within(1, 2**24)] = setting(1, "Micro-batches per optimizer step.", BATCH)
-    seq_len: Annotated[int, within(1, 2**31)] = setting(
-        4096, "Tokens per sequence.", BATCH, otherwise="4096, or the model's context"
+    seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
+        4096, "Tokens per sequence.", BATCH, kind="largest", otherwise="4096, or the model's context"
     )
     recompute: Annotated[str, OneOf(RECOMPUTE)] = setting("none", "Activation recomputation.", RECOMPUTATION)
     recompute_every: Annotated[int, within(1, 65536)] | None = setting(
@@ -80,7 +81,7 @@ class Training(Spec):
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
         (), "What is not trained; a tied head goes with the embeddings.", METHOD, metavar="WORDS"
     )
-    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of the adapters.", METHOD)
+    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(16, "Rank of the adapters.", METHOD, kind="largest")
     lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
         ("all-linear",), "all-linear, or q,k,v,output,gate,up,down.", METHOD, metavar="WORDS"
     )

@@ -80,7 +80,7 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     config.use_cache = False
     maker = getattr(transformers, _maker(model_type, values.get("architectures") or ()))
     if type(config) not in maker._model_mapping:
-        raise Unsupported(f"trace: transformers has no language model of model_type {model_type!r:.40} that trace can step")
+        raise Unsupported(f"trace: transformers has no model of model_type {model_type!r:.40} with a loss that trace can step")
     if attention == "sdpa" and not maker._model_mapping[type(config)]._supports_sdpa:
         raise Unsupported(f"trace: transformers has no sdpa attention for {model_type!r:.40}; add --attention eager")
     with torch.device("meta"):
@@ -90,6 +90,8 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
 # What a model of this class, or of this model_type, is made by; else as a causal language model
 MAKERS = {
     "ForMaskedLM": "AutoModelForMaskedLM",
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForTokenClassification": "AutoModelForTokenClassification",
     "whisper": "AutoModelForSpeechSeq2Seq", "t5": "AutoModelForSeq2SeqLM", "mt5": "AutoModelForSeq2SeqLM",
     "bart": "AutoModelForSeq2SeqLM",
 }  # fmt: skip

@@ -118,7 +118,7 @@ def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
     if model.main_input_name == "input_features":
         size = (sequences, config.num_mel_bins, 2 * config.max_source_positions)
         return {"input_features": torch.zeros(size, dtype=model.dtype), "labels": ids}
-    return {"input_ids": ids, "labels": ids}
+    return {"input_ids": ids, "labels": ids[:, 0] if type(model).__name__.endswith("ForSequenceClassification") else ids}
 
 
 def _freeze_embeddings(torch: Any, model: Any) -> None:

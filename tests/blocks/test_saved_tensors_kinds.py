@@ -87,6 +87,33 @@ def test_frozen_positions_have_no_gradient() -> None:
     assert lines["gradients"] == 4 * trained
 
 
-def test_classifiers_are_refused() -> None:
-    values = {**TRACED["configs"]["bert"], "architectures": ["BertForSequenceClassification"]}
-    assert "classifier's or pooler's head" in estimate(read_config(values), Training(seq_len=128)).rank.approximation
+LLAMA = {
+    "model_type": "llama", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4,
+    "intermediate_size": 1024, "vocab_size": 32000, "tie_word_embeddings": False, "id2label": {"0": "no", "1": "yes"},
+}  # fmt: skip
+BERT = {
+    "model_type": "bert", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "intermediate_size": 1024,
+    "vocab_size": 32000, "max_position_embeddings": 512, "type_vocab_size": 2,
+}  # fmt: skip
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "precision", "after_forward", "peak"),
+    [  # `memcalc trace DIR --micro-batch 8 --seq-len 256` under PyTorch 2.13 and transformers 5.24
+        (LLAMA, "LlamaForSequenceClassification", "bf16", 205.03, 221.02),
+        (LLAMA, "LlamaForSequenceClassification", "bf16-amp", 356.86, 370.86),
+        (LLAMA, "LlamaForTokenClassification", "bf16", 206.04, 221.02),
+        (LLAMA, "LlamaForTokenClassification", "bf16-amp", 357.88, 370.86),
+        (BERT, "BertForSequenceClassification", "bf16", 178.11, 182.58),
+        (BERT, "BertForTokenClassification", "bf16", 177.59, 180.57),
+        (BERT | {"model_type": "roberta"}, "RobertaForSequenceClassification", "bf16", 176.15, 182.61),
+    ],
+)
+def test_task_heads_keep_what_pytorch_keeps(
+    config: dict[str, Any], name: str, precision: str, after_forward: float, peak: float
+) -> None:
+    run = Training(micro_batch=8, seq_len=256, precision=precision, attention="sdpa")
+    found = estimate(read_config({**config, "architectures": [name]}), run)
+    assert found.after_forward == pytest.approx(after_forward * MIB, rel=2e-3)
+    assert found.peak_forward_backward == pytest.approx(peak * MIB, rel=2e-3)

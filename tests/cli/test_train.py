@@ -16,7 +16,8 @@ CONTRACT = (
     "per_gpu.communication", "per_gpu.overhead", "per_gpu.steady", "per_gpu.after_forward",
     "per_gpu.peak_forward_backward",
     "per_gpu.peak_optimizer_step", "per_gpu.peak", "per_gpu.low", "per_gpu.high", "per_gpu.reserved", "per_gpu.device",
-    "gpu.name", "gpu.memory", "gpu.usable", "gpu.fits", "gpu.headroom", "host.per_node",
+    "gpu.name", "gpu.memory", "gpu.usable", "gpu.limit", "gpu.verdict", "gpu.fits", "gpu.headroom",
+    "per_gpu.needed", "per_gpu.needed_low", "per_gpu.needed_high", "host.per_node",
     "lines.0.path", "lines.0.bytes", "lines.0.phase", "lines.0.formula", "lines.0.inputs", "lines.0.source",
     "assumptions", "warnings", "sources",
 )  # fmt: skip
@@ -52,7 +53,8 @@ def test_contract(memcalc: Run, folder: Folder, options: str) -> None:
     assert not fractions, fractions
     assert values["schema"] == "memcalc/1"
     assert isinstance(values["gpu.fits"], bool)
-    assert values["gpu.headroom"] == values["gpu.usable"] - values["per_gpu.device"]
+    assert values["gpu.headroom"] == values["gpu.limit"] - values["per_gpu.needed"]
+    assert values["per_gpu.needed"] == values["per_gpu.device"]
     assert values["gpu.fits"] == (values["gpu.headroom"] >= 0)
     assert {line["source"].split(":")[0] for line in found["lines"]} == set(found["sources"])
     for component in ("parameters", "gradients", "optimizer_states", "activations", "communication", "overhead"):

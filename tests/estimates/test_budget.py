@@ -115,6 +115,41 @@ def test_contradictions_name_the_givens(fields: dict[str, Any], gpu: str | None,
     assert set(raised.value.fields) == names
 
 
+# what is given beside 7 B parameters, 1 T tokens and A100s → is HFU said to be MFU
+HFU_IS_MFU: list[tuple[dict[str, Any], bool]] = [
+    ({"mfu": 0.4}, True),
+    ({"mfu": 0.4, "hfu": 0.5}, False),  # a quarter more was computed: something is recomputed
+    ({"mfu": 0.4, "recompute": "full"}, False),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), HFU_IS_MFU)
+def test_hfu_is_mfu_only_where_nothing_is_recomputed(fields: dict[str, Any], said: bool) -> None:
+    found = solved("a100", params=7 * 10**9, tokens=10**12, **fields)
+    assert ("no recomputation, so HFU is MFU" in found.assumptions) == said
+
+
+# parameters said of a model that has 8.030 B, or 46.7 B and 12.9 B active (arXiv:2401.04088, section 1) → refused
+SAID: list[tuple[str, int, bool]] = [
+    ("llama-3.1-8b", 8_030_261_248, False),
+    ("llama-3.1-8b", 8 * 10**9, False),  # as people say it: within 1 %
+    ("llama-3.1-8b", 7 * 10**9, True),
+    ("llama-3.1-8b", 9 * 10**9, True),
+    ("mixtral-8x7b-v0.1", 46_700_000_000, False),
+    ("mixtral-8x7b-v0.1", 12_900_000_000, False),
+    ("mixtral-8x7b-v0.1", 56_000_000_000, True),  # 8 × 7
+]
+
+
+@pytest.mark.parametrize(("model", "params", "refused"), SAID)
+def test_parameters_that_are_not_the_models_are_refused(model: str, params: int, refused: bool) -> None:
+    if not refused:
+        assert solved("a100", model, params=params, tokens=10**9).flops > 0
+        return
+    with pytest.raises(SpecError, match="active parameters; leave it out"):
+        solved("a100", model, params=params, tokens=10**9)
+
+
 def test_rounded_givens_do_not_contradict() -> None:
     """GPT-3 as people say it: 175 B, 300 B tokens, 3640 PF-days (6·N·D gives 3646)."""
     found = solved(params=175 * 10**9, tokens=300 * 10**9, pf_days=3640)

@@ -117,6 +117,16 @@ def test_decode_is_two_flops_a_parameter(architecture: Callable[..., Architectur
     )  # logits of the last token only
 
 
+def test_an_encoder_decoder_decodes_in_its_decoder() -> None:
+    """T5 small (arXiv:1910.10683, section 3.7): width 512, 8 heads of 64, inner 2048, six decoder layers. A token makes its own
+    query, key, value and output, and the query and output of cross-attention, whose keys and values are cached."""
+    model = read_model_preset("t5-small").architecture
+    assert model
+    layer = 4 * 512 * 512 + 2 * 512 * 512 + 2 * 512 * 2048
+    assert decode_flops(model, 0) == 2 * (6 * layer + 512 * 32128)
+    assert decode_flops(model, 100) - decode_flops(model, 0) == 6 * 2 * 4 * 8 * 64 * 100  # both attentions of each layer
+
+
 def test_latent_attention_decodes_absorbed(architecture: Callable[..., Architecture]) -> None:
     """DeepSeek V3: each of 128 heads reads 512 + 64 as key and 512 as value, in 61 layers."""
     model = read_model_preset("deepseek-v3").architecture

@@ -90,3 +90,9 @@ def test_on_the_command_line(memcalc: Callable[..., Any], folder: Callable[..., 
     assert result.document["run"]["freeze"] == ["embeddings"]
     assert any(said.startswith("frozen: ") for said in result.document["assumptions"])
     assert memcalc(f"train {folder()} --freeze embedings").err.count("did you mean embeddings?") == 1
+
+
+@pytest.mark.parametrize(("name", "tied"), [(OWN_HEAD, False), (TIED, True)])
+def test_a_head_is_said_to_freeze_only_where_it_is_the_table(architecture: Read, name: str, tied: bool) -> None:
+    said = next(words for words in found(architecture(name), freeze=FROZEN).assumptions if words.startswith("frozen: "))
+    assert ("a tied head" in said) == tied

@@ -217,3 +217,18 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
 def test_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError, match=said):
         Serving(**settings)
+
+
+# --- latent attention's absorbed up-projections ---------------------------------------------------------------------
+
+# engine, format of the weights → bytes beside them. DeepSeek V3 (arXiv:2412.19437, section 4.2): 61 layers lift a latent of 512
+# to 128 heads' keys and values of 128 each; with --tp 8 a rank has 16 of the heads, in bf16. Of plain weights vLLM and SGLang
+# keep views (vllm/v1/attention/backends/mla/common.py, process_weights_after_loading), so only quantised ones have a copy.
+UP = 61 * 512 * 16 * (128 + 128) * 2
+ABSORBED = [("vllm", "bf16", 0), ("vllm", "fp8", UP), ("sglang", "fp8", UP), ("sglang", "bf16", 0), ("transformers", "fp8", 0)]
+
+
+@pytest.mark.parametrize(("engine", "weights", "expected"), ABSORBED)
+def test_quantised_up_projections_have_a_plain_copy(engine: str, weights: str, expected: int) -> None:
+    lines = served("deepseek-v3", engine=engine, weights=weights, tp=8).lines
+    assert sum(line.bytes for line in lines if "absorbed" in line.name) == expected

@@ -277,3 +277,20 @@ def test_torch_allocates_the_same(name: str, cls: str, arguments: dict[str, floa
     states = states_of(optimizer(name), shape)
     expected = sorted(bytes_of(state, shape, parameter_bytes=weight.element_size()) for state in states)
     assert expected == sorted(tensor.nbytes for tensor in tensors)
+
+
+# shape, largest preconditioner → elements of one square matrix a dimension and block, as distributed_shampoo's
+# merge_small_dims (1s are squeezed, neighbours merged from the last) and its blocks make them
+SHAMPOO = [
+    ((4096, 1), 1024, 4 * 1024**2),  # a vector in four pieces
+    ((1, 4096), 1024, 4 * 1024**2),
+    ((1, 1), 1024, 1),
+    ((2, 3, 2048), 1024, 2 * (6**2 + 1024**2)),  # (6, 2048) in two pieces
+    ((384, 80, 3), 1024, 384**2 + 240**2),  # Whisper tiny's first convolution: (384, 240)
+    ((1500, 8), 1024, 1024**2 + 8**2 + 476**2 + 8**2),  # a whole piece and a rest
+]
+
+
+@pytest.mark.parametrize(("shape", "size", "expected"), SHAMPOO)
+def test_shampoo_preconditions_merged_dimensions_in_blocks(shape: tuple[int, ...], size: int, expected: int) -> None:
+    assert RULES["block-squares"](shape, size, 4) == expected

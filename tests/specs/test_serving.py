@@ -47,3 +47,28 @@ GPUS: list[tuple[dict[str, int], int, str]] = [
 def test_gpus(degrees: dict[str, int], gpus: int, why: str) -> None:
     found = Serving(**degrees).gpus
     assert found == gpus, f"{degrees}: {found} GPUs, expected {gpus}: {why}"
+
+
+# GiB of the GPU, --tp, a pass's tokens where given → tokens of a pass, sequences of the largest CUDA graph, share of the GPU.
+# Steps: comments of sglang/srt/server_args.py, "A10, 4090, 5090 (chunked_prefill_size 2k, cuda_graph_max_bs 24 if tp < 4 else
+# 80)" and its neighbours; the share by hand, (MiB − 512 − 1.5 × tokens − 2 × graph − 128 × tp) / MiB to three digits.
+SGLANG: list[tuple[int, int, int | None, tuple[int, int, float]]] = [
+    (16, 1, None, (2048, 8, 0.772)),  # T4: 3728 MiB reserved
+    (24, 1, None, (2048, 24, 0.847)),  # RTX 4090: 3760
+    (24, 4, None, (2048, 80, 0.827)),  # 4256
+    (40, 1, None, (4096, 32, 0.833)),  # A100: 6848
+    (48, 8, None, (4096, 160, 0.837)),  # L40S: 8000
+    (80, 1, None, (8192, 256, 0.836)),  # H100: 13440
+    (80, 8, None, (8192, 512, 0.819)),  # 14848
+    (141, 2, None, (8192, 256, 0.906)),  # H200: 13568
+    (180, 1, None, (16384, 512, 0.858)),  # B200: 26240
+    (80, 1, 2048, (2048, 256, 0.875)),  # 4224, but 10240 at least above 60 GiB
+    (48, 1, 1024, (1024, 32, 0.923)),  # no fewer than 2048 tokens are reserved for: 3776
+    (1, 1, None, (2048, 8, 0.01)),  # never nothing
+]
+
+
+@pytest.mark.parametrize(("gib", "tp", "tokens", "expected"), SGLANG)
+def test_sglang_sizes_itself_by_the_gpu(gib: int, tp: int, tokens: int | None, expected: tuple[int, int, float]) -> None:
+    run, memory = Serving(engine="sglang", tp=tp, max_batched_tokens=tokens), gib * 2**30
+    assert (run.batched_tokens(memory), run.step_sequences(memory), run.utilization(memory)) == expected

@@ -1,9 +1,8 @@
 """Block-sparse attention's indexer (MiniMax M3): a small attention that picks which blocks of keys a query reads."""
 
-from dataclasses import dataclass
-
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

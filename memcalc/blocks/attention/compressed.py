@@ -1,13 +1,12 @@
 """DeepSeek V4's attention: a short sliding window of shared keys and values, and compressed entries for all before."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

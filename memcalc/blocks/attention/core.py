@@ -94,3 +94,17 @@ class Core(NamedTuple):
     cross: bool = False  # keys and values come from the encoder
     by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
     joined: bool = False  # queries are made of a rotated and an unrotated part, whose layout the result takes over
+
+
+FIRST, LATER = "first", "later"  # in a stack: the layer that makes T5's bias, and those that read it
+
+
+class Relative(NamedTuple):
+    """A layer's part in its stack's relative bias (memcalc.blocks.attention.relative)."""
+
+    layer: str = ""  # FIRST or LATER
+    buckets: int = 0  # of the first layer's table [buckets, heads]
+
+    @property
+    def first(self) -> bool:
+        return self.layer == FIRST

@@ -1,7 +1,5 @@
 """Multi-head latent attention (DeepSeek V2 and later): keys and values are rebuilt from one small latent a token."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
@@ -11,6 +9,7 @@ from memcalc.blocks.attention.rotary import RotaryTable, rotate
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,11 @@ attention adds zeros of that shape. With sdpa the bias is the mask, so that the 
 sequence (transformers integrations/sdpa_attention.py, create_position_bias_mask).
 """
 
-from typing import NamedTuple
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import Core
+from memcalc.blocks.attention.core import LATER, Core, Relative
 from memcalc.blocks.attention.kernels import contiguous, fused_kernel, keys_per_query, multiply, narrowed
-
-FIRST, LATER = "first", "later"  # in a stack: the layer that makes the bias, and those that read it
-
-
-class Relative(NamedTuple):
-    """A layer's part in its stack's bias."""
-
-    layer: str = ""  # FIRST or LATER
-    buckets: int = 0  # of the first layer's table [buckets, heads]
 
 
 def attend_relative(t: Tape, p: Profile, core: Core, relative: Relative, query: Var, key: Var, value: Var) -> Var:

@@ -1,22 +1,23 @@
 """Softmax attention with multi-head, grouped or multi-query keys and values."""
 
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.attention.biased import attend_with_bias
-from memcalc.blocks.attention.block_indexer import BlockIndexer
-from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
+from memcalc.blocks.attention.core import Core, HeadShape, Mask, Relative, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
-from memcalc.blocks.attention.relative import Relative, attend_relative
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
+
+if TYPE_CHECKING:  # the few models that have one import it
+    from memcalc.blocks.attention.block_indexer import BlockIndexer
 
 
 class Projections(NamedTuple):
@@ -97,11 +98,11 @@ class Attention(Block, without=("state",)):
 
     hidden: int
     shape: HeadShape
-    projections: Projections = Projections()  # noqa: RUF009  immutable
-    norms: HeadNorms = HeadNorms()  # noqa: RUF009  immutable
-    positions: Positions = Positions()  # noqa: RUF009  immutable
-    mask: Mask = Mask()  # noqa: RUF009  immutable
-    softmax: Softmax = Softmax()  # noqa: RUF009  immutable
+    projections: Projections = Projections()
+    norms: HeadNorms = HeadNorms()
+    positions: Positions = Positions()
+    mask: Mask = Mask()
+    softmax: Softmax = Softmax()
     cross: bool = False  # keys and values come from the encoder
     source: int = 0  # tokens of the encoder, where they are fixed (Whisper: 30 seconds of sound)
     shares_cache: bool = False
@@ -109,7 +110,7 @@ class Attention(Block, without=("state",)):
     by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
     output_dropout: float = 0.0  # after the output projection
     buffers: tuple[Buffer, ...] = ()  # GPT-Neo's mask, GPT-J's sines, both of the whole context
-    indexer: BlockIndexer | None = None  # picks the blocks of keys that are read (MiniMax M3)
+    indexer: "BlockIndexer | None" = None  # picks the blocks of keys that are read (MiniMax M3)
 
     @property
     def heads(self) -> int:
@@ -281,8 +282,12 @@ class Attention(Block, without=("state",)):
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         if self.positions.relative.layer:
+            from memcalc.blocks.attention.relative import attend_relative
+
             return attend_relative(t, p, core, self.positions.relative, query, key, value)
         if self.positions.alibi:
+            from memcalc.blocks.attention.biased import attend_with_bias
+
             return attend_with_bias(t, p, core, self.positions.alibi, query, key, value)
         return attend(t, p, core, query, key, value)
 

@@ -1,6 +1,5 @@
 """Mixture of experts: a router, routed experts (kept as stacked matrices), optional shared experts."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from memcalc.autograd import operations as ops
@@ -13,6 +12,7 @@ from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 
 @dataclass(frozen=True)

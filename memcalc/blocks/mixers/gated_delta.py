@@ -1,7 +1,5 @@
 """Linear attention with the gated delta rule: a matrix of memory a head instead of a growing cache."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Tape, Var
@@ -12,6 +10,7 @@ from memcalc.blocks.mixers.delta_rule import DeltaRule
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise, length
 from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
+from memcalc.frozen import dataclass
 
 ROLE = "linear-attention"
 

@@ -1,7 +1,5 @@
 """Lightning attention (MiniMax): linear attention with one fixed decay a head."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Step, Tape, Var
@@ -10,6 +8,7 @@ from memcalc.blocks.ledger import Buffer, Weight, linear, prefixed, whole
 from memcalc.blocks.mixers import operations as mixer
 from memcalc.blocks.mixers.state import StateTensor
 from memcalc.blocks.norm import Norm
+from memcalc.frozen import dataclass
 
 ROLE = "linear-attention"
 

@@ -1,7 +1,5 @@
 """Gated recurrences without an inner state dimension: the RG-LRU block and the short convolution."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
@@ -9,6 +7,7 @@ from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.mixers import operations as mixer
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise
+from memcalc.frozen import dataclass
 
 ROLE = "state-space"
 

@@ -1,7 +1,5 @@
 """Selective state-space mixers: Mamba (a state a channel) and Mamba 2 (a state a head)."""
 
-from dataclasses import dataclass
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
@@ -11,6 +9,7 @@ from memcalc.blocks.mixers import operations as mixer
 from memcalc.blocks.mixers.chunked_scan import ChunkedScan
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise
 from memcalc.blocks.norm import Norm
+from memcalc.frozen import dataclass
 
 ROLE = "state-space"
 

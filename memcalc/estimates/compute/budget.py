@@ -1,7 +1,6 @@
 """A compute budget: from any sufficient part of model, data, hardware, time and money, all the rest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from memcalc.estimates.compute.relations import TOLERANCE, Relation, Value, solv
 from memcalc.estimates.lines import Figure, figure
 from memcalc.formulas import compute, energy
 from memcalc.formulas.energy import GRID, MFU, PRICES, PUE, Price
+from memcalc.frozen import dataclass
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.spec import SpecError

@@ -105,26 +105,45 @@ def by_block(architecture: Architecture, seq_len: int, *, causal: bool = False) 
 
 def prefill_flops(architecture: Architecture, tokens: int, *, causal: bool = False) -> float:
     """A prompt of so many tokens; the head computes the last one only, as engines do."""
-    total = 0.0
+    return sum(flops for _, flops in prefill_by_block(architecture, tokens, causal=causal))
+
+
+def prefill_by_block(architecture: Architecture, tokens: int, *, causal: bool = False) -> Iterator[tuple[CountedBlock, float]]:
+    """The same block by block, in all layers that have one."""
     for entry in entries(architecture):
         works = count(entry.path, entry.block, PROFILE, architecture.hidden).works
         if isinstance(entry.block, Head):
-            total += sum(work.forward.token for work in works)
+            yield entry, sum(work.forward.token for work in works)
         else:
-            total += sum(_both(work, entry, 1, tokens, causal)[0] for work in works)
-    return total
+            yield entry, sum(_both(work, entry, 1, tokens, causal)[0] for work in works)
 
 
 def decode_flops(architecture: Architecture, context: int) -> float:
     """One more token after `context` tokens; of an encoder-decoder, in the decoder."""
-    total = 0.0
+    return sum(flops for _, flops in decode_by_block(architecture, context))
+
+
+def decode_by_block(architecture: Architecture, context: int) -> Iterator[tuple[CountedBlock, float]]:
+    """The same block by block, in all layers that have one."""
     for entry in entries(architecture):
         if entry.share < 1 and entry.part == "encoder":
             continue
+        flops = 0.0
         for work in decode_work(entry.path, entry.block, PROFILE, architecture.hidden):
             keys = min(context, work.window) if work.window else context
-            total += entry.layers * (work.forward.token + work.forward.pair * keys)
-    return total
+            flops += entry.layers * (work.forward.token + work.forward.pair * keys)
+        yield entry, flops
+
+
+def step_by_block(
+    architecture: Architecture, seq_len: int, *, attention: str = "eager", causal: bool = False
+) -> Iterator[tuple[CountedBlock, float, float]]:
+    """Forward and backward of one sequence, block by block, in all layers that have one."""
+    profile = PROFILE._replace(attention=attention)
+    for entry in entries(architecture):
+        works = count(entry.path, entry.block, profile, architecture.hidden).works
+        both = [_both(work, entry, 1, seq_len, causal) for work in works]
+        yield entry, sum(ahead for ahead, _ in both), sum(back for _, back in both)
 
 
 @cached(256)

@@ -103,7 +103,7 @@ def gpt_shape(architecture: Architecture) -> GptShape | None:
     if not layers:
         return None
     width = widths.pop() if len(widths) == 1 else 0
-    return GptShape(layers, architecture.hidden, heads, head_dim, width, architecture.vocabulary)
+    return GptShape(layers, architecture.hidden, heads, head_dim, width, architecture.predicted)
 
 
 def _published(architecture: Architecture, parameters: float, seq_len: int) -> tuple[Level, ...]:

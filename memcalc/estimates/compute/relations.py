@@ -27,11 +27,12 @@ class Relation(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A number, and the givens that it comes from. `assumed`: a default takes part."""
+    """A number, and the givens that it comes from. `assumed`: a default takes part. `by`: what it was solved from."""
 
     number: float
     givens: tuple[str, ...] = ()
     assumed: bool = False
+    by: Relation | None = None
 
 
 def solve(relations: Sequence[Relation], known: Mapping[str, Value]) -> dict[str, Value]:
@@ -54,7 +55,7 @@ def _solved(relation: Relation, missing: str, values: Mapping[str, Value]) -> Va
     product = relation.constant * prod(values[name].number for name in relation.right if name != missing)
     number = product if missing == relation.left else values[relation.left].number / product
     givens = tuple(dict.fromkeys(name for value in others for name in value.givens))
-    return Value(number, givens, any(value.assumed for value in others))
+    return Value(number, givens, any(value.assumed for value in others), relation)
 
 
 def _check(relation: Relation, values: Mapping[str, Value]) -> None:

@@ -17,7 +17,9 @@ from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import weight_assumptions
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.overhead import communicators_bytes, context_bytes
+from memcalc.formulas.residuals import served_range
 from memcalc.formulas.serving_engines import ServingEngine
+from memcalc.formulas.verdict import Needed, needed_bytes
 from memcalc.specs.quantization import CHECKPOINT, Mixture, stored_as
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
@@ -58,6 +60,7 @@ class ServingEstimate(NamedTuple):
     demand: Demand
     beside: int  # the part of the overhead that an engine's share of the GPU does not count
     assumptions: tuple[str, ...]
+    stage: Stage  # the heaviest pipeline stage
 
     def __repr__(self) -> str:
         return f"<serving: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
@@ -85,36 +88,61 @@ class ServingEstimate(NamedTuple):
         """Activations that every request adds to."""
         return self.run.batch * self.run.copies * self.demand.pass_of(self.run.context)
 
-    def room(self, memory: int) -> int:
+    @property
+    def fixed(self) -> int:
+        """All but the cache."""
+        return self.device - self.cache
+
+    @property
+    def needed(self) -> Needed:
+        """What these requests need on a GPU (with a pool of a given size: that), and how far engines' logs lie from it."""
+        pool = self.run.kv_cache_memory or 0
+        return needed_bytes(self.fixed + max(self.cache, pool), *served_range(self.run.engine or ""), of=self.fixed)
+
+    def limit_in(self, memory: int, others: int = 0) -> int:
+        """What the engine can get on a GPU of `memory` bytes: all that is free, or what its share of the GPU comes to.
+
+        `others` [B]: what it cannot get, since other processes hold it or the system keeps it.
+        """
+        pool = self.run.kv_cache_memory
+        if pool is not None and pool >= self.cache:
+            return memory - others
+        if pool is None and not self.run.engine_row.pooled:
+            return min(int(memory * self.run.utilization(memory)), memory - others)
+        return min(self.fixed + self.room_or_missing(memory, others), memory - others)
+
+    def headroom_in(self, memory: int, others: int = 0) -> int:
+        """Bytes left for more cache; below zero, what is missing."""
+        return self.limit_in(memory, others) - self.needed.bytes
+
+    def room(self, memory: int, others: int = 0) -> int:
         """Bytes for the cache (and, where activations grow with the requests, for those) on a GPU of `memory` bytes."""
+        return max(0, self.room_or_missing(memory, others))
+
+    def room_or_missing(self, memory: int, others: int = 0) -> int:
+        """The same, below zero what is missing beside any cache."""
         run, share = self.run, self.run.utilization(memory)
         if run.kv_cache_memory is not None:
             return run.kv_cache_memory
         counted = self.weights + self.activations - self.growing + self.overhead - self.beside
-        if not run.engine_row.pooled:
-            return max(0, int(memory * share) - counted - self.beside)
-        if run.engine_row.share_of == "free":
-            return max(0, int((memory - counted - self.beside) * share))
-        if run.engine_row.share_of == "loaded":
-            return max(0, int((memory - self.beside) * share) - self.weights)
-        return max(0, int(memory * share) - counted)
+        free = memory - others - self.beside
+        match run.engine_row.share_of:
+            case "free":
+                room = int((free - counted) * share)
+            case "loaded":
+                room = int(free * share) - self.weights
+            case "total":
+                room = int(memory * share) - counted
+        return min(room, free - counted)  # what an engine adds beside its share must be there too
 
-    def headroom_in(self, memory: int) -> int:
-        """Bytes left for more cache; below zero, what is missing."""
-        run = self.run
-        if run.kv_cache_memory is not None or run.engine_row.pooled:
-            short = 0 if self.room(memory) else min(0, int(memory * run.utilization(memory)) - self.device + self.cache)
-            return self.room(memory) - self.cache + short
-        return int(memory * run.utilization(memory)) - self.device
-
-    def reserved(self, memory: int) -> int:
+    def reserved(self, memory: int, others: int = 0) -> int:
         """Bytes that the engine takes for its cache, used or not."""
-        return max(self.cache, self.room(memory)) if self.run.engine_row.pooled else self.cache
+        return max(self.cache, self.room(memory, others)) if self.run.engine_row.pooled else self.cache
 
-    def capacity(self, memory: int) -> Capacity:
-        """How many requests and tokens a GPU of `memory` bytes holds."""
+    def capacity(self, memory: int, others: int = 0) -> Capacity:
+        """How many requests and tokens a GPU of `memory` bytes holds, of which `others` are taken."""
         run, demand, requests = self.run, self.demand, self.requests
-        room = self.room(memory)
+        room = self.room(memory, others)
         left = room // demand.unit - requests.base(demand)
         each = requests.each(demand)
         fitting = max(0, left) // each if each else None
@@ -154,6 +182,8 @@ def estimate(
     _check(architecture, run.tp, run.pp, run.ep)
     if (draft is None) != (run.draft_tokens is None):
         raise SpecError("a draft model and the number of tokens that it guesses go together", "draft_tokens")
+    if draft and run.engine_row.host_embedding:
+        raise Unsupported(f"--draft: a draft model under {run.engine} is not modelled")
     if draft and run.pp > 1:
         raise Unsupported("a draft model beside pipeline stages is not modelled yet")
     stored = None if run.weights == CHECKPOINT else stored_as(run.weights)
@@ -202,6 +232,7 @@ def _on_stage(
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
         assumptions=_assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
+        stage=stage,
     )  # fmt: skip
 
 

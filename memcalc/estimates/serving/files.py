@@ -21,7 +21,7 @@ def file_lines(stored: StoredTensors, stage: Stage, host_embedding: bool) -> tup
     memory and a tied one is on the GPU too, for the head.
     """
     totals: dict[tuple[str, str, str], int] = {}
-    for tensor, place in _placed(stored, stage, host_embedding):
+    for tensor, place in placed(stored, stage, host_embedding):
         key = (place, tensor.role, tensor.format)
         totals[key] = totals.get(key, 0) + tensor.bytes
     shares = _shares(stage)
@@ -32,7 +32,7 @@ def file_lines(stored: StoredTensors, stage: Stage, host_embedding: bool) -> tup
     )  # fmt: skip
 
 
-def _placed(stored: StoredTensors, stage: Stage, host_embedding: bool) -> Iterator[tuple[StoredTensor, str]]:
+def placed(stored: StoredTensors, stage: Stage, host_embedding: bool) -> Iterator[tuple[StoredTensor, str]]:
     """The tensors of a stage, each with where it is."""
     tied = not any(tensor.role == "head" and len(tensor.shape) > 1 for tensor in stored.tensors)
     first, stop, start = stage.before, stage.before + stage.layers, stage.index == 0

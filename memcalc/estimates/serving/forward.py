@@ -47,7 +47,7 @@ class ForwardPass(NamedTuple):
 def _lines(architecture: Architecture, stage: Stage, run: ForwardPass, generation: str) -> tuple[Line, ...]:
     size = number_format(run.compute_format).block_bytes
     feed_forward, queries = widest(stage, run.tp, run.ep)
-    hidden, vocabulary = architecture.hidden, architecture.vocabulary
+    hidden, vocabulary = architecture.hidden, architecture.predicted
     if run.engine == CPP_ONLY:
         return (line("activations", "compute buffer", "forward", formulas.compute_buffer_bytes, tokens=run.tokens,
                      hidden=hidden, vocabulary=vocabulary if stage.last else 0, feed_forward=feed_forward,
@@ -73,7 +73,7 @@ def passes(architecture: Architecture, run: Serving, stage: Stage) -> tuple[tupl
         return ()
     size = number_format(run.compute_format).block_bytes
     feed_forward, _ = widest(stage, run.tp, run.ep)
-    hidden, vocabulary = architecture.hidden, architecture.vocabulary
+    hidden, vocabulary = architecture.hidden, architecture.predicted
     layer = formulas.forward_bytes(1, feed_forward, hidden, size)
     if not stage.last:
         return ((layer, 0),)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
-from memcalc.errors import InputError
+from memcalc.errors import InputError, Unsupported
 from memcalc.estimates.compute.flops import decode_flops, prefill_flops
 from memcalc.estimates.lines import Figure, figure
 from memcalc.estimates.serving.bytes_moved import Traffic, traffic
@@ -90,6 +90,8 @@ def roofline(
     Degrees are those that specs.serving and estimates.serving accept.
     Raises Unsupported for models that do not generate or whose reads are not known, InputError for shares out of range.
     """
+    if accelerator.bandwidth is None:
+        raise Unsupported(f"the bandwidth of {accelerator.name} is not known")
     need = traffic(architecture, weights_bytes_per_rank, kv_format, tp=tp, ep=ep, prompt=prompt, context=context)
     peak_format = _peak_format(weights_format, accelerator, compute_format)
     machine = Machine(

@@ -131,7 +131,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     profile = profile_of(run, architecture)
     trained = profile.method.trained and not profile.method.frozen_embeddings
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
-    vocabulary = ceil_div(architecture.vocabulary, p.tp)
+    vocabulary = ceil_div(architecture.predicted, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
     input_grad = feeds_gradient(run, stage, profile)
     return Setup(
@@ -190,7 +190,7 @@ def textbook(
     working = line("activations", "layer in its backward (textbook)", PHASE, activations.layer_activation_bytes, "gpu",
                    **layer | {"scores": int(run.attention == "eager")})  # fmt: skip
     logits = line("activations", "logits (textbook)", PHASE, activations.textbook_logit_bytes, tokens=tokens,
-                  vocabulary=architecture.vocabulary, tp=p.tp)  # fmt: skip
+                  vocabulary=architecture.predicted, tp=p.tp)  # fmt: skip
     gathered = textbook_gathered(setup)
     carried = gradients if setup.standing else ()
     return Given.of(

@@ -11,7 +11,7 @@ from memcalc.specs.spec import SpecError
 TARGET_NAMES = {
     "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "output", "o": "output", "out_proj": "output",
     "qkv_proj": "qkv", "c_attn": "qkv", "query_key_value": "qkv", "gate_proj": "gate", "up_proj": "up",
-    "down_proj": "down", "gate_up_proj": "gate_up", "fc1": "up", "fc2": "down",
+    "all": "all-linear", "all_linear": "all-linear", "down_proj": "down", "gate_up_proj": "gate_up", "fc1": "up", "fc2": "down",
 }  # fmt: skip
 LINEAR_ROLES = ("attention", "linear-attention", "state-space", "mlp")
 QUANTISED_ROLES = (*LINEAR_ROLES, "experts")

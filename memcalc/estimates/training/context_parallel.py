@@ -1,8 +1,6 @@
 """Context parallelism in an estimate: its buffers as a line, its rules against the model, what is taken for granted."""
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.attention.latent import LatentAttention
-from memcalc.blocks.attention.softmax import Attention
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.training.layer_kinds import Setup, recorded_kind
@@ -34,8 +32,9 @@ def check_context(architecture: Architecture, run: Training) -> None:
     if p.cp_kind != "all-to-all":
         return
     layers = (layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers)
-    kernels = (block for layer in layers for _, block in layer.blocks if isinstance(block, (Attention, LatentAttention)))
-    named = ((name, size) for block in kernels for name, size in (("heads", block.heads), ("kv_heads", block.traits.kv_heads)))
+    found = (block.traits for layer in layers for _, block in layer.blocks)
+    kernels = (traits for traits in found if traits.query_size and not traits.compressed)
+    named = ((name, size) for traits in kernels for name, size in (("heads", traits.heads), ("kv_heads", traits.kv_heads)))
     for name, heads in named:
         if heads % (p.tp * p.cp):
             raise SpecError(

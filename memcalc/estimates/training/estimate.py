@@ -1,6 +1,5 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +22,8 @@ from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import MIN_ROWS, Range, beyond_range, bound_bytes, measured_range
+from memcalc.formulas.verdict import Needed, needed_bytes
+from memcalc.frozen import dataclass
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
@@ -86,6 +87,11 @@ class TrainingEstimate:
     def alive(self) -> tuple[Alive, ...]:
         """The same with their lines."""
         return tuple(Alive(self.moments[which], self._alive(which)) for which in self._highest_of_each)
+
+    def itemised(self, shown: int) -> Alive:
+        """One of the moments that are shown, down to tensors."""
+        which = self._highest_of_each[shown]
+        return Alive(self.moments[which], self._alive(which, parts=True))
 
     @cached_property
     def _highest_of_each(self) -> tuple[int, ...]:
@@ -234,8 +240,13 @@ class TrainingEstimate:
 
     def beyond(self, kind: str) -> tuple[int, int]:
         """The range of "reserved" or "device" that measured runs support; it holds the point."""
-        predicted, found = getattr(self, kind), self.beyond_range
-        return bound_bytes(predicted, found.low), bound_bytes(predicted, found.high)
+        found = needed_bytes(getattr(self, kind), self.beyond_range.low, self.beyond_range.high)
+        return found.low, found.high
+
+    @property
+    def needed(self) -> Needed:
+        """What the step needs on a GPU, and the range in which measured runs end: what the verdict compares with the limit."""
+        return Needed(self.device, *self.beyond("device"))
 
     @property
     def host_per_node(self) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from memcalc.estimates.training.estimate import TrainingEstimate
+from memcalc.formulas.verdict import Fit, Verdict
 from memcalc.specs.parallelism import MAX_GPUS
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
@@ -17,26 +18,28 @@ class Suggestion(NamedTuple):
     flags: str
     device: int
     headroom: int
+    verdict: Verdict
 
 
-def suggestions(run: Training, usable: int, estimate: Callable[[Training], TrainingEstimate]) -> list[Suggestion]:
+def suggestions(run: Training, limit: int, estimate: Callable[[Training], TrainingEstimate]) -> list[Suggestion]:
     """Up to three changes that fit, single ones first; combinations only when no single change is enough."""
-    found = list(_that_fit(_single_changes(run), usable, estimate))
-    return (found or list(_that_fit(_combined_changes(run), usable, estimate)))[:MAX_SUGGESTIONS]
+    found = list(_that_fit(_single_changes(run), limit, estimate))
+    return (found or list(_that_fit(_combined_changes(run), limit, estimate)))[:MAX_SUGGESTIONS]
 
 
 def _that_fit(
-    changes: Iterator[tuple[str, Training]], usable: int, estimate: Callable[[Training], TrainingEstimate]
+    changes: Iterator[tuple[str, Training]], limit: int, estimate: Callable[[Training], TrainingEstimate]
 ) -> Iterator[Suggestion]:
     for flags, changed in changes:
         try:
             found = estimate(changed)
-            least = found.floor("device")
-            device = found.device if least <= usable else least  # what is not near needs no replay
+            if found.floor("device") > limit:  # needs no replay
+                continue
+            fit = Fit(found.needed, limit)
         except SpecError:
             continue
-        if device <= usable:
-            yield Suggestion(flags, device, usable - device)
+        if fit.fits:
+            yield Suggestion(flags, fit.needed.bytes, fit.headroom, fit.verdict)
 
 
 def _single_changes(run: Training) -> Iterator[tuple[str, Training]]:

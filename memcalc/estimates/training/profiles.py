@@ -6,9 +6,6 @@ from typing import Any
 from memcalc.autograd.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, MethodTraits, Profile
 from memcalc.autograd.tape import FP32, HALF, Size, Tensor
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.attention.biased import shared_mask
-from memcalc.blocks.attention.latent import LatentAttention
-from memcalc.blocks.attention.relative import FIRST
 from memcalc.blocks.attention.rotary import RotaryTable
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.recording import record_entry
@@ -159,18 +156,17 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
     """Bytes a token pair of masks that all layers share, one of each kind."""
-    return sum(
-        {
-            shared_mask(block.positions.alibi, block.heads, profile, passed=passed).pair
-            for block in _attentions(architecture)
-            if block.positions.alibi
-        }
-    )
+    biased = [block for block in _attentions(architecture) if block.positions.alibi]
+    if not biased:
+        return 0
+    from memcalc.blocks.attention.biased import shared_mask
+
+    return sum({shared_mask(block.positions.alibi, block.heads, profile, passed=passed).pair for block in biased})
 
 
 def _shared_biases(architecture: Architecture, profile: Profile) -> float:
     """Bytes for each pair of positions of the biases that layers hand on."""
-    firsts = [block for block in _attentions(architecture) if block.positions.relative.layer == FIRST]
+    firsts = [block for block in _attentions(architecture) if block.positions.relative.first]
     return sum(block.heads * (profile.batch.source if block.cross else 1.0) * profile.formats.weights for block in firsts)
 
 
@@ -186,8 +182,6 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
 def _rotary(architecture: Architecture) -> tuple[RotaryTable, ...]:
     """Each distinct rotary table: layers with and without a window have their own in Gemma 3."""
     found = {
-        (table, bool(block.window) and architecture.local_rotary)
-        for block in _mixers(architecture)
-        if isinstance(block, Attention | LatentAttention) and (table := block.table)
+        (table, bool(block.window) and architecture.local_rotary) for block in _mixers(architecture) if (table := block.table)
     }
     return tuple(table for table, _ in sorted(found))

@@ -13,12 +13,14 @@ from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.config import Config
+from memcalc.readers.hf.kinds import layer_kinds
 from memcalc.readers.hf.rotary import rotary_stretch
 
 Trait = TypeVar("Trait", bound=Hashable)
 Made = TypeVar("Made")
 
 
+ATTENTION_KINDS = ("full_attention", "sliding_attention", "chunked_attention")
 WIDE = "rms-wide"  # a norm that is scaled in fp32
 
 
@@ -147,7 +149,7 @@ def layer_windows(c: Config, *, default: Sequence[int | None] | None = None) -> 
     if not c.has("layer_types"):
         return list(default) if default is not None else [None] * depth
     window = sliding_window(c)
-    kinds = c.entries("layer_types", length=depth, of=str)
+    kinds = layer_kinds(c, ["full_attention"] * depth, ATTENTION_KINDS)
     return [window if kind in ("sliding_attention", "chunked_attention") else None for kind in kinds]
 
 
@@ -225,15 +227,16 @@ def architecture(
     `vocabulary`: 0 for a model that reads no tokens.
     """
     text = text or c
-    context, family = text.raw("max_position_embeddings"), c.text("model_type", "")
+    family = c.text("model_type", "")
+    context = text.integer("max_position_embeddings", 0, low=0)
     return Architecture(
         model_type=family,
         parts=parts,
         hidden=text.integer("hidden_size"),
         vocabulary=text.integer("vocab_size") if vocabulary is None else vocabulary,
         tied=tied,
-        context=context if isinstance(context, int) and context > 0 else None,
-        dtype=str(c.raw("torch_dtype") or text.raw("torch_dtype") or ""),
+        context=context or None,
+        dtype=c.text("torch_dtype", "") or text.text("torch_dtype", ""),
         local_rotary=family.startswith("gemma3"),
         mixture_rules=MIXTURE_RULES.get(family, ""),
         rotary_stretch=rotary_stretch(text),

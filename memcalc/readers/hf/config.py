@@ -1,7 +1,7 @@
 """A checked view of a config.json: typed, bounded, with the family's defaults, and errors that name file and key."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
@@ -30,17 +30,24 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 
 class Config:
-    """Values of one (sub-)config. A key that is absent or null takes the family's default, then the caller's."""
+    """Values of one (sub-)config. A key that is absent or null takes the family's default, then the caller's.
 
-    def __init__(self, values: Mapping[str, Any], place: str, defaults: Mapping[str, Any]) -> None:
+    `asked` collects the keys that were looked for in the whole file, those of nested objects behind their own.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], place: str, defaults: Mapping[str, Any], asked: set[str] | None = None, path: str = ""
+    ) -> None:
         self._values = values
         self._defaults = defaults
         self.place = place
+        self.asked: set[str] = set() if asked is None else asked
+        self._path = path
 
     def has(self, key: str) -> bool:
         """Whether the key has a value. A null in the file is none, even where the library has a default: it says no
         window, no softcap, a head size to be derived."""
-        names = (key, *ALIASES.get(key, ()))
+        names = self._names(key)
         given = [self._values[name] for name in names if name in self._values]
         if given:
             return any(value is not None for value in given)
@@ -97,11 +104,12 @@ class Config:
         value = self._find(key, REQUIRED if required else {})
         if not isinstance(value, Mapping):
             raise self.error(key, f"must be an object, not {value!r:.60}")
-        return Config(value, f"{self.place}: {key}", defaults)
+        return Config(value, f"{self.place}: {key}", defaults, self.asked, f"{self._path}{self.spelling(key)}.")
 
     def reread(self, defaults: Mapping[str, Any] | None = None, **changes: Any) -> "Config":
         """The same values under other defaults, or with some of them changed (what an outer config decides)."""
-        return Config({**self._values, **changes}, self.place, self._defaults if defaults is None else defaults)
+        kept = self._defaults if defaults is None else defaults
+        return Config({**self._values, **changes}, self.place, kept, self.asked, self._path)
 
     def error(self, key: str, message: str) -> InputError:
         return InputError(f"{self.spelling(key)} {message}", place=self.place)
@@ -110,9 +118,19 @@ class Config:
         """The key as this file spells it."""
         return next((name for name in (key, *ALIASES.get(key, ())) if name in self._values), key)
 
+    def unasked(self) -> Iterator[tuple[str, Any]]:
+        """Every key that nobody looked for, and its value; of a nested object that nobody opened, the object's."""
+        yield from _unasked(self._values, self._path, self.asked)
+
+    def _names(self, key: str) -> tuple[str, ...]:
+        """All spellings of a key, which from now on count as looked for."""
+        names = (key, *ALIASES.get(key, ()))
+        self.asked.update(self._path + name for name in names)
+        return names
+
     def _find(self, key: str, default: Any) -> Any:
         for source in (self._values, self._defaults):
-            for name in (key, *ALIASES.get(key, ())):
+            for name in self._names(key):
                 if (value := source.get(name)) is not None:
                     return value
         if default is REQUIRED:
@@ -121,8 +139,23 @@ class Config:
         return default
 
 
+def _unasked(values: Mapping[str, Any], path: str, asked: set[str]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        full = f"{path}{key}"
+        if full not in asked:
+            yield full, value
+        elif isinstance(value, Mapping) and any(name.startswith(f"{full}.") for name in asked):
+            yield from _unasked(value, f"{full}.", asked)
+
+
 class Family(NamedTuple):
     """A reader and the default values of the library's configuration class for the keys that the reader asks for."""
 
     read: Callable[[Config], Architecture]
     defaults: Mapping[str, Any]
+    renamed: Mapping[str, str] = {}  # its own spelling of a key → the reader's
+
+    def config(self, values: Mapping[str, Any], place: str) -> Config:
+        """A file's values as the reader asks for them."""
+        ours = {self.renamed.get(key, key): value for key, value in values.items()} if self.renamed else values
+        return Config(ours, place, self.defaults)

@@ -10,11 +10,12 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.task_head import Pooler
 from memcalc.blocks.values import revised
 from memcalc.readers.hf import vision
 from memcalc.readers.hf.common import architecture, head_dim, layer_norm, mlp, norm_of_sum
 from memcalc.readers.hf.config import Config, Family
-from memcalc.readers.hf.tasks import classification, classifier, dense, label_count, task, uncounted
+from memcalc.readers.hf.tasks import classification, classifier, label_count, task, uncounted
 from memcalc.readers.hf.vision import encoder_layer, patches
 
 MASKED_LM = ("", "MaskedLM", "CausalLM", "LMHeadModel", "PreTraining")
@@ -69,9 +70,7 @@ def vit(c: Config) -> Architecture:
     if kind in ("", "ImageClassification"):
         exit_blocks += (("classifier", classifier(hidden, label_count(c))),)
     elif kind == "Model":
-        pooled = Projection(
-            hidden, c.integer("pooler_output_size", hidden), bias=True, activation="tanh", role="head", pooled=True
-        )
+        pooled = Pooler(hidden, c.integer("pooler_output_size", hidden))
         exit_blocks += (("pooler", pooled),)
     elif kind == "MaskedImageModeling":
         pixels = c.integer("encoder_stride") ** 2 * c.integer("num_channels")
@@ -167,14 +166,14 @@ def _bert_body(
 def _with_head(c: Config, part: Part, *, tied: bool, pooler: bool, extra: Named = ()) -> Architecture:
     hidden, kind = c.integer("hidden_size"), task(c)
     warnings: tuple[str, ...] = ()
-    pooled: Named = (("pooler", dense(hidden)),) if pooler else ()
+    pooled: Named = (("pooler", Pooler(hidden, hidden)),) if pooler else ()
     masked: Named = (
-        ("head_transform", dense(hidden, c.text("hidden_act"), pooled=False)),
+        ("head_transform", Projection(hidden, hidden, bias=True, activation=c.text("hidden_act"), role="head")),
         ("head_norm", layer_norm(c)),
         ("head", Head(c.integer("vocab_size"), hidden, tied=tied, bias=True, upcast=False)),
         *extra,
     )
-    head = classification(c, hidden, kind)
+    head = classification(c, hidden, kind, dropped="roberta" in c.text("model_type", ""))
     if kind in MASKED_LM:
         head = masked
         if kind == "PreTraining":

@@ -1,6 +1,8 @@
 """Which module reads which `model_type`. A family's own module is imported only when it is asked for."""
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any, NamedTuple
 
 from memcalc.readers.hf.config import Family
 
@@ -18,7 +20,7 @@ MODULES: dict[str, str] = {
         "gpt_rotary": "gptj codegen gpt_neox phi persimmon falcon",
         "mixture": (
             "mixtral qwen2_moe qwen3_moe olmoe flex_olmo minimax_m2 phimoe granitemoe granitemoeshared dbrx gpt_oss "
-            "ernie4_5_moe hunyuan_v1_moe glm4_moe dots1"
+            "ernie4_5_moe hunyuan_v1_moe glm4_moe dots1 mellum"
         ),
         "interleaved": "llama4_text mimo_v2_flash minimax",
         "latent": ("deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"),
@@ -41,8 +43,38 @@ MODULES: dict[str, str] = {
 }
 
 
+class Kin(NamedTuple):
+    """A model type built of another's modules (transformers modular_<type>.py)."""
+
+    like: str
+    defaults: Mapping[str, Any] = {}  # of its configuration class, where they are not the other's
+    renamed: Mapping[str, str] = {}  # its own spelling of a key → the other's (attribute_map)
+
+
+KIN: Mapping[str, Kin] = {
+    "apertus1p5_text": Kin("apertus"),
+    "camembert": Kin("roberta"),
+    "cosmos3_omni": Kin("qwen3_vl"),
+    "cwm": Kin("ministral", {"sliding_window": 8192}),
+    "data2vec-text": Kin("roberta"),
+    "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
+    "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
+    "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
+    "lighton_ocr": Kin("mistral3"),
+    "mistral4": Kin(
+        "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}
+    ),
+    "plbart": Kin("bart", {"attention_dropout": 0.1, "scale_embedding": True}),
+    "sarvam_mla": Kin("deepseek_v3", {"q_lora_rank": None, "first_k_dense_replace": 1}),
+    "sarvam_moe": Kin("glm4_moe", {"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "head_dim": 64, "use_qk_norm": True}),
+    "shieldgemma2": Kin("gemma3"),
+}
+MODULES |= {name: MODULES[kin.like] for name, kin in KIN.items()}
+
+
 def family(model_type: str) -> Family:
     """The reader of one model type."""
     module = import_module(f"memcalc.readers.hf.{MODULES[model_type]}")
-    found: Family = module.FAMILIES[model_type]
-    return found
+    kin = KIN.get(model_type)
+    found: Family = module.FAMILIES[kin.like if kin else model_type]
+    return found._replace(defaults={**found.defaults, **kin.defaults}, renamed=kin.renamed) if kin else found

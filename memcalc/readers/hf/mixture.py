@@ -134,6 +134,12 @@ def qwen3_moe(c: Config) -> Architecture:
     return decoder(c, alternating(c, sparse_every_nth(c), mixer, lambda: experts(c)), rms(c))
 
 
+def mellum(c: Config) -> Architecture:
+    """Qwen 3's mixture with windows where `layer_types` says so."""
+    mixers = [head_norms(c, biased_attention(c, window=window)) for window in layer_windows(c)]
+    return with_notes(decoder(c, alternating(c, sparse_after_dense(c), mixers, lambda: experts(c)), rms(c)), c)
+
+
 def olmoe(c: Config) -> Architecture:
     norm = rms(c)
     mixer = _whole_norms(c, biased_attention(c))
@@ -280,6 +286,7 @@ FAMILIES = {
         },
     ),
     "qwen3_moe": Family(qwen3_moe, {"num_key_value_heads": 4, "sliding_window": 4096, "norm_topk_prob": False}),
+    "mellum": Family(mellum, {"num_key_value_heads": 4, "sliding_window": 1024}),
     "olmoe": Family(olmoe, {"rms_norm_eps": 1e-5, "norm_topk_prob": False}),
     "flex_olmo": Family(flex_olmo, {"norm_topk_prob": False}),
     "minimax_m2": Family(minimax_m2, {"num_key_value_heads": 8, "head_dim": 128}),

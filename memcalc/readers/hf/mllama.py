@@ -14,6 +14,7 @@ from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import attention, decoder_part, even_head_dim, head_norms, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.nested import Language, joined
+from memcalc.readers.hf.tasks import task
 from memcalc.readers.hf.vision import full_attention, patches, plain_mlp, table
 
 EXTRA_TOKENS = 8  # rows of the embedding beyond the vocabulary, for images; so the head is never tied
@@ -22,6 +23,8 @@ EXTRA_TOKENS = 8  # rows of the embedding beyond the vocabulary, for images; so 
 def mllama(c: Config) -> Architecture:
     text, vision = c.sub("text_config", _TEXT), c.sub("vision_config", _VISION)
     language = Language(_language(text), text, tied=False)
+    if task(c) == "CausalLM":  # the language model alone
+        return joined(c, language, ())
     projector = Projection(vision.integer("vision_output_dim"), language.hidden, bias=True)
     return joined(c, language, (_tower(vision), Part("projector", entry=(("linear", projector),))))
 

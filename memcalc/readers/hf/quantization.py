@@ -16,6 +16,7 @@ from memcalc.readers.hf.module_names import HEAD, Selection, module_names, of_an
 from memcalc.readers.hf.quantization_methods import METHODS, NotModelled, Plan, cache_format
 from memcalc.specs.quantization import stored_as
 
+INSTEAD = "name a format or scheme with --weights"
 MAIN = ("language", "encoder", "decoder")
 
 
@@ -24,6 +25,9 @@ def read_quantization(values: Mapping[str, Any], architecture: Architecture, pla
     found = _find(values)
     if found is None:
         return UNQUANTISED
+    if not isinstance(found, Mapping):
+        shown = one_line(repr(found), 40)
+        return Quantization("unnamed", problem=f"{place}: quantization_config: must be an object, not {shown}; {INSTEAD}")
     method = str(found.get("quant_method") or found.get("quant_algo") or "unnamed").lower()
     shown = one_line(method, 40)
     try:
@@ -35,15 +39,16 @@ def read_quantization(values: Mapping[str, Any], architecture: Architecture, pla
             stored_as(group.word)
         stored = tuple(_stored(architecture, plan))
     except (NotModelled, InputError) as error:
-        problem = f"{place}: quantization_config: {error}; name a format or scheme with --weights"
+        problem = f"{place}: quantization_config: {error}; {INSTEAD}"
         return Quantization(shown, kv_format=cache_format(found), problem=problem)
     return Quantization(shown, stored, plan.kv_format or cache_format(found))
 
 
-def _find(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _find(values: Mapping[str, Any]) -> Any:
+    """The first setting that is there, whatever it is."""
     for outer in (values, values.get("text_config")):
         for key in QUANTIZATION_KEYS:
-            if isinstance(outer, Mapping) and isinstance(found := outer.get(key), Mapping) and found:
+            if isinstance(outer, Mapping) and (found := outer.get(key)):
                 return found
     return None
 

@@ -57,7 +57,7 @@ def _fbgemm(q: Values, _: Values) -> Plan:
 
 def _gptq(q: Values, _: Values) -> Plan:
     """GPTQ and its descendants: bits, group_size (-1: a group is a whole row), and exceptions by pattern."""
-    bits, group = _whole(q, "bits", 4), _whole(q, "group_size", 128)
+    bits, group = _whole(q, "bits", 4), _group(q, "group_size", 128)
     if "awq" in str(q.get("packing_format", "")):
         return Plan((ModuleGroup(f"awq-int{bits}-g{group}"),), _exceptions(q))
     word = f"gptq-int{bits}-g{group}" if group > 0 else _channel(bits)
@@ -65,15 +65,18 @@ def _gptq(q: Values, _: Values) -> Plan:
 
 
 def _awq(q: Values, _: Values) -> Plan:
-    bits, group = _whole(q, "bits", _whole(q, "w_bit", 4)), _whole(q, "group_size", _whole(q, "q_group_size", 128))
+    bits, group = _whole(q, "bits", _whole(q, "w_bit", 4)), _group(q, "group_size", _group(q, "q_group_size", 128))
     symmetric = q.get("zero_point") is False
     return Plan((ModuleGroup(f"{'' if symmetric else 'awq-'}int{bits}-g{group}"),), _names(q, "modules_to_not_convert"))
 
 
 def _bitsandbytes(q: Values, _: Values) -> Plan:
     """transformers BitsAndBytesConfig: every nn.Linear but the head and those listed."""
+    four, eight = q.get("load_in_4bit") is True, q.get("load_in_8bit") is True
+    if four == eight:
+        raise NotModelled(f"load_in_4bit and load_in_8bit are {'both' if four else 'neither'} true")
     word = "bnb-int8"
-    if q.get("load_in_4bit") is True:
+    if four:
         kind = "nf4" if q.get("bnb_4bit_quant_type", "fp4") == "nf4" else "bnb-fp4"
         word = kind + ("-dq" if q.get("bnb_4bit_use_double_quant") is True else "")
     return Plan((ModuleGroup(word),), _names(q, "llm_int8_skip_modules"), everywhere=True)
@@ -100,8 +103,8 @@ def _compressed(q: Values, _: Values) -> Plan:
 
 def _compressed_word(w: Values) -> str:
     bits, kind, strategy = _whole(w, "num_bits", 8), w.get("type", "int"), w.get("strategy")
-    group = w.get("group_size")
-    grouped = isinstance(group, int) and group > 0
+    group = _group(w, "group_size", -1)
+    grouped = group > 0
     if kind == "float":
         if bits == 4 and grouped:
             return "nvfp4" if group == 16 else "mxfp4"
@@ -233,6 +236,14 @@ def _whole(q: Values, key: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise NotModelled(f"{key} must be a whole number, not {value!r:.40}")
     return value
+
+
+def _group(q: Values, key: str, default: int) -> int:
+    """Values that share a scale; -1: a whole row."""
+    size = _whole(q, key, default)
+    if size != -1 and size < 1:
+        raise NotModelled(f"{key} must be -1 or above 0, not {size}")
+    return size
 
 
 def _object(q: Values, key: str) -> Values:

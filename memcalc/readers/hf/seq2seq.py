@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention.relative import FIRST, LATER, Relative
+from memcalc.blocks.attention.core import FIRST, LATER, Relative
 from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.dropout import Dropout
@@ -12,7 +12,7 @@ from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.projection import Projection
+from memcalc.blocks.task_head import Pooler
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family
@@ -83,7 +83,7 @@ def whisper(c: Config) -> Architecture:
     )
     if kind == "AudioClassification":
         projected = c.integer("classifier_proj_size")
-        projector = Projection(hidden, projected, bias=True, role="head", pooled=True)
+        projector = Pooler(hidden, projected, "")
         exit_blocks = (*encoder.exit, ("projector", projector), ("classifier", classifier(projected, label_count(c))))
         warning = "the learned sum over layers is not counted" if c.flag("use_weighted_layer_sum") else ""
         audio = architecture(c, (replace(encoder, exit=exit_blocks),), tied=False)

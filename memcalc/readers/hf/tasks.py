@@ -1,9 +1,11 @@
-"""What the class named in a config's `architectures` puts on top of an encoder."""
+"""What the class named in a config's `architectures` puts on top of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from memcalc.blocks.architecture import Named
-from memcalc.blocks.projection import Projection
+from memcalc.blocks.architecture import Architecture, Named, Part
+from memcalc.blocks.head import Head
+from memcalc.blocks.task_head import Pooler, TaskHead
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
 
@@ -28,28 +30,68 @@ def label_count(c: Config, default: int = 2) -> int:
     return c.integer("num_labels", default)
 
 
-def dense(size: int, activation: str = "tanh", *, pooled: bool = True) -> Projection:
-    """Pooler, or the first layer of a head: one square matrix with bias."""
-    return Projection(size, size, bias=True, activation=activation, role="head", pooled=pooled)
+def classifier(size: int, labels: int) -> TaskHead:
+    return TaskHead(size, labels)
 
 
-def classifier(size: int, labels: int) -> Projection:
-    return Projection(size, labels, bias=True, role="head", pooled=True)
+def classification(c: Config, size: int, kind: str, labels: int = 2, *, dropped: bool = False) -> Named | None:
+    """The blocks of the usual classification tasks; None where the task is not one of them.
 
-
-def classification(c: Config, size: int, kind: str, labels: int = 2) -> Named | None:
-    """The blocks of the usual classification tasks; None where the task is not one of them."""
-    labels = label_count(c, labels)
+    `dropped`: a dropout stands before the pooler.
+    """
+    labels, pooler = label_count(c, labels), Pooler(size, size, dropped=dropped)
     if kind == "SequenceClassification":
-        return (("pooler", dense(size)), ("classifier", classifier(size, labels)))
+        return (("pooler", pooler), ("classifier", classifier(size, labels)))
     if kind == "MultipleChoice":
-        return (("pooler", dense(size)), ("classifier", classifier(size, 1)))
+        return (("pooler", pooler), ("classifier", classifier(size, 1)))
     if kind in ("TokenClassification", "QuestionAnswering"):
-        return (("classifier", classifier(size, labels)),)
+        return (("classifier", TaskHead(size, labels, dropout=_dropout(c) if kind == "TokenClassification" else 0.0)),)
     return None
+
+
+def _dropout(c: Config) -> float:
+    """Of a classifier's input; BERT's line says it for all hidden states unless the classifier has its own."""
+    return c.number("classifier_dropout", c.number("hidden_dropout_prob", 0.1))
 
 
 def uncounted(c: Config) -> tuple[str, ...]:
     """The warning for a class whose head is not modelled."""
     name = c.entries("architectures", [], of=str)[0]
     return (f"{name:.80}: the head of this class is not known and not counted",)
+
+
+LANGUAGE_MODELS = ("", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining")
+
+# What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
+# modeling_layers.py, Generic…: the scores of sequences have no bias).
+TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
+    "Model": lambda c, size: (),
+    "SequenceClassification": lambda c, size: (("classifier", TaskHead(size, label_count(c), bias=False)),),
+    "TokenClassification": lambda c, size: (("classifier", TaskHead(size, label_count(c), dropout=_dropout(c))),),
+    "QuestionAnswering": lambda c, size: (("classifier", TaskHead(size, 2)),),
+}
+
+
+def headed(c: Config, model: Architecture) -> Architecture:
+    """A decoder, read with its language-model head, under the head of the class that its config names.
+
+    A class that is not known keeps the language-model head, with a warning.
+    """
+    kind = task(c)
+    kind = "Model" if kind.endswith("Model") and kind not in LANGUAGE_MODELS else kind
+    if kind in LANGUAGE_MODELS or not model.predicted:
+        return model
+    if kind not in TASK_HEADS:
+        (class_name, *_) = c.entries("architectures", [], of=str)
+        said = f"{class_name:.80}: the head of this class is not known; a language-model head is counted in its place"
+        return replace(model, warnings=(*model.warnings, said))
+    parts = tuple(_reheaded(part, lambda size: TASK_HEADS[kind](c, size)) for part in model.parts)
+    return replace(model, parts=parts, tied=False)
+
+
+def _reheaded(part: Part, blocks: Callable[[int], Named]) -> Part:
+    """A part whose language-model head gives way to other blocks."""
+    blocks_of = tuple(
+        new for name, block in part.exit for new in (blocks(block.size) if isinstance(block, Head) else ((name, block),))
+    )
+    return replace(part, exit=blocks_of)

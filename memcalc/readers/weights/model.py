@@ -54,7 +54,7 @@ def _architecture(stored: StoredTensors, values: Mapping[str, Any], place: str) 
         if not values:
             raise InputError("says nothing about layers and heads; the model's config.json is needed beside it", place=place)
         return read_config(values, place)
-    found = read_config(config_values(stored, place), place)
+    found = read_config(config_values(stored, place), place, translated=True)
     most = next(iter(stored.bytes_by_format))
     if number_format(most).kind == "block":
         return replace(found, quantization=Quantization(most))

@@ -150,4 +150,9 @@ def offloaded(run: Training) -> str:
 
 def tensor_shapes(held: Tensors, shards: int) -> Iterator[tuple[Shape, str, int]]:
     """Each tensor, cut along its first dimension."""
-    return ((((-(-entry.shape[0] // shards)), *entry.shape[1:]), entry.role, entry.copies) for entry in held.held)
+    return ((_cut(entry.shape, shards), entry.role, entry.copies) for entry in held.held)
+
+
+def _cut(shape: Shape, shards: int) -> Shape:
+    """A shard of a tensor; of a scalar every rank has the whole."""
+    return (-(-shape[0] // shards), *shape[1:]) if shape else shape

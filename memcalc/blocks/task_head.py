@@ -1,0 +1,77 @@
+"""What stands on a model that predicts no next token: a pooler, the scores of a classifier, reward or span model."""
+
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
+from memcalc.blocks.block import Block
+from memcalc.blocks.ledger import Weight, linear
+from memcalc.frozen import dataclass
+
+
+@dataclass(frozen=True)
+class Pooler(Block, without=("constants", "cache", "state", "traits")):
+    """act(W x + b), W [outputs, inputs], of one token a sequence (transformers BertPooler).
+
+    The token is a view, so all hidden states are kept for its sake, unless a dropout or a cast copies it first; what follows
+    is a vector a sequence, counted as one.
+    """
+
+    inputs: int
+    outputs: int
+    activation: str = "tanh"  # "" for none
+    dropped: bool = False  # a dropout comes first (transformers RobertaClassificationHead)
+
+    def weights(self) -> tuple[Weight, ...]:
+        return linear("weight", "head", self.inputs, self.outputs, bias=True)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        x = _one_vector(t, p, x, self.inputs, self.outputs, copied=self.dropped and p.method.dropout)
+        return t.emit("pooled", [x], x.elements, x.each, [x]) if self.activation else x
+
+
+@dataclass(frozen=True)
+class TaskHead(Block, without=("constants", "cache", "state", "traits")):
+    """W x (+ b), W [labels, size], and the cross-entropy of the labels.
+
+    Decoders score every token and then take one of each sequence (transformers modeling_layers.py,
+    GenericForSequenceClassification); after a pooler there is one vector a sequence.
+    """
+
+    scores = True
+
+    size: int
+    labels: int
+    bias: bool = True
+    dropout: float = 0.0  # on its input
+
+    def weights(self) -> tuple[Weight, ...]:
+        return linear("weight", "head", self.size, self.labels, bias=self.bias)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Scores, [tokens, labels] or [labels] of a pooled vector, in the compute type."""
+        if not x.elements.token:
+            return _one_vector(t, p, x, self.size, self.labels)
+        x = ops.dropout(t, p, x, self.dropout)
+        width = self.labels * p.degrees.stream
+        return ops.linear(t, p, "scores", x, width, self.size * self.labels, bias=self.bias, bias_size=self.labels)
+
+    def loss(self, t: Tape, p: Profile, x: Var) -> Size:
+        """Cross-entropy in fp32 (transformers loss/loss_utils.py); returns what the forward holds beside the saved tensors."""
+        scores = self.forward(t, p, x)
+        t.path = "loss"
+        wide = ops.cast(t, scores, FP32)
+        log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
+        t.nodes[-1].saves = (log_softmax,)
+        labels = Var(Size(token=wide.elements.token / self.labels), INT64, False, "loss/labels")
+        t.emit("loss", [log_softmax], Size(fixed=1), FP32, [log_softmax, labels], [Step("input", log_softmax.bytes)])
+        return scores.bytes + (wide.bytes if wide is not scores else Size())
+
+
+def _one_vector(t: Tape, p: Profile, x: Var, inputs: int, outputs: int, *, copied: bool = False) -> Var:
+    """W x of one vector a sequence: keeps x, all of it where the vector is a view of the hidden states."""
+    kept = Var(Size(fixed=inputs), p.formats.compute, False, "vector") if copied or p.formats.autocast else x
+    steps = [Step("weight", Size(fixed=(inputs + 1) * outputs * p.formats.weights))] if p.method.trained else []
+    return t.emit(
+        "weight", [x], Size(fixed=outputs), p.formats.compute, [kept] if p.method.trained else [],
+        [*steps, Step("input", x.bytes)], trained=p.method.trained,
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""Options as other programs spell them → ours where the meaning is the same, else a refusal that says what would be.
+
+Sources: arguments of transformers' Trainer, TRL, LLaMA-Factory, axolotl, torchtune, DeepSpeed and Megatron-LM for `train`; of
+vLLM, SGLang, TensorRT-LLM and llama.cpp for `infer`. Underscores, capitals and a second dash do not matter.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import click
+
+
+class Set(NamedTuple):
+    """A switch of theirs that is one of our options with a value ("" for a switch of ours)."""
+
+    option: str
+    value: str = ""
+
+
+class Instead(NamedTuple):
+    """What to say in place of an option whose meaning is not that of one of ours."""
+
+    text: str
+
+
+Spellings = Mapping[str, str | Set | Instead]
+
+
+def _all(names: str, meaning: str | Set | Instead) -> dict[str, str | Set | Instead]:
+    return dict.fromkeys(names.split(), meaning)
+
+
+COMMON: Spellings = {"json": Set("format", "json"), "o": "output"}
+
+PACKED = Instead("packed or padding-free batches are one sequence of all tokens: --micro-batch 1 --seq-len TOKENS")
+ALL_TO_ALL = Instead("sequence parallelism by all-to-all (Ulysses) is --cp N --cp-kind all-to-all")
+AUTOCAST = Instead("say which mixture: --precision bf16-amp (autocast over fp32 weights), bf16-mixed (fp32 master) or bf16")
+NO_BYTES = Instead("changes no byte that memcalc counts; leave it out")
+
+TRAIN: Spellings = {
+    **COMMON,
+    **_all("max-seq-len max-seq-length max-length cutoff-len sequence-len sequence-length seq-length model-max-length context",
+           "seq-len"),
+    **_all("per-device-train-batch-size micro-batch-size train-micro-batch-size-per-gpu device-batch-size", "micro-batch"),
+    **_all("batch-size train-batch-size batch global-batch-size",
+           Instead("--micro-batch is sequences per GPU and pass, --grad-accum passes per optimizer step")),
+    **_all("gradient-accumulation-steps accumulate-grad-batches gradient-accumulation", "grad-accum"),
+    **_all("tensor-model-parallel-size tensor-parallel-size tensor-parallel-degree tp-size", "tp"),
+    **_all("pipeline-model-parallel-size pipeline-parallel-size pipeline-parallel-degree pp-size", "pp"),
+    **_all("context-parallel-size context-parallel-degree cp-size", "cp"),
+    **_all("expert-model-parallel-size expert-parallel-size expert-parallel-degree ep-size", "ep"),
+    **_all("expert-tensor-parallel-size expert-tensor-parallel-degree", "etp"),
+    **_all("cp-comm-type", "cp-kind"),
+    **_all("sequence-parallel-size sequence-parallel-degree ulysses-sequence-parallel-size ulysses-degree", ALL_TO_ALL),
+    **_all("zero-stage deepspeed-stage", "zero"),
+    **_all("num-processes world-size num-gpus n-gpus ngpus", "gpus"),
+    **_all("nproc-per-node num-nodes nnodes",
+           Instead("--gpus is the number of all GPUs, --gpus-per-node those of one host")),
+    **_all("optim optimizer-type", "optimizer"),
+    **_all("gradient-checkpointing activation-checkpointing enable-activation-checkpointing", Set("recompute", "full")),
+    "recompute-activations": Set("recompute", "selective"),
+    "recompute-granularity": "recompute",
+    **_all("recompute-num-layers recompute-method",
+           Instead("--recompute full with --recompute-layers N (block) or --recompute-every N says which layers")),
+    "recompute-modules": Instead("--recompute selective is attention's core (Megatron) or what torchtitan recomputes"),
+    **_all("bf16 fp16 mixed-precision dtype torch-dtype", AUTOCAST),
+    **_all("attn-implementation flash-attn attn-impl", "attention"),
+    **_all("use-flash-attn flash-attention use-flash-attention-2", Set("attention", "flash")),
+    **_all("use-liger-kernel enable-liger-kernel use-liger", Set("kernels", "liger")),
+    **_all("lora-r lora-rank-r rank", "lora-rank"),
+    **_all("lora-target lora-target-modules target-modules lora-modules", "lora-targets"),
+    **_all("finetuning-type adapter peft-method", "method"),
+    **_all("load-in-4bit quantization-bit", Instead("--method qlora keeps frozen matrices in 4 bits, --base-format says how")),
+    **_all("lora-alpha learning-rate lr weight-decay warmup-steps num-train-epochs max-steps max-grad-norm save-steps seed",
+           NO_BYTES),
+    **_all("cpu-offload offload-optimizer offload-param optimizer-cpu-offload fsdp-offload-params optimizer-offload",
+           Instead("--offload optimizer, parameters or activations (with commas), --offload-to cpu or nvme")),
+    **_all("activation-offloading enable-activation-offload", Set("offload", "activations")),
+    "use-distributed-optimizer": Instead("Megatron's distributed optimizer shards states as --zero 1 --engine megatron does"),
+    **_all("packing padding-free sample-packing neat-packing", PACKED),
+    "optimizer-in-backward": Instead("a step inside the backward is not modelled"),
+    **_all("num-layers-per-virtual-pipeline-stage virtual-pipeline", Instead("--pipeline-schedule interleaved is modelled")),
+    "deepspeed": Instead("name what the file says: --zero STAGE, --offload, --engine deepspeed"),
+}  # fmt: skip
+
+DTYPE = Instead(
+    "--weights says how weights are stored, --precision a plain format of weights and cache, --kv-dtype the cache's"
+)
+GPUS = Instead("--tp, --pp, --ep and --dp say how GPUs share the work; together they are max(tp, ep) × pp × dp GPUs")
+
+INFER: Spellings = {
+    **COMMON,
+    **_all("max-model-len ctx-size n-ctx num-ctx context-length context-len max-seq-len seq-len max-context c", "context"),
+    **_all("tensor-parallel-size tp-size", "tp"),
+    **_all("pipeline-parallel-size pp-size", "pp"),
+    **_all("data-parallel-size dp-size replicas", "dp"),
+    **_all("expert-parallel-size ep-size", "ep"),
+    "enable-expert-parallel": Instead("--ep N with N = tp × dp of that launch"),
+    **_all("max-num-seqs max-running-requests max-batch-size", "max-sequences"),
+    **_all("max-num-batched-tokens max-num-tokens chunked-prefill-size ubatch-size ub", "max-batched-tokens"),
+    **_all("batch-size b", Instead("--batch is requests at once, --max-batched-tokens the tokens of one forward pass")),
+    **_all("parallel np", Instead("--batch is requests at once, each of which may reach --context tokens")),
+    **_all("mem-fraction-static free-gpu-memory-fraction kv-cache-free-gpu-mem-fraction kv-cache-free-gpu-memory-fraction",
+           "gpu-memory-utilization"),
+    **_all("kv-cache-dtype kv-cache-type cache-type", "kv-dtype"),
+    **_all("cache-type-k cache-type-v ctk ctv", Instead("--kv-dtype is the format of keys and values alike")),
+    "kv-cache-memory-bytes": "kv-cache-memory",
+    **_all("quantization quantize q", "weights"),
+    **_all("dtype torch-dtype load-format", DTYPE),
+    **_all("n-gpu-layers ngl", "gpu-layers"),
+    **_all("enforce-eager disable-cuda-graph", Set("eager")),
+    "page-size": "block-size",
+    **_all("speculative-model speculative-draft-model-path draft-model model-draft md", "draft"),
+    **_all("num-speculative-tokens speculative-num-draft-tokens draft-max", "draft-tokens"),
+    "max-loras": "lora-adapters",
+    **_all("max-lora-rank lora-r", "lora-rank"),
+    **_all("max-tokens n-predict max-output-len output-len n", "max-new-tokens"),
+    **_all("num-beams beam-width", "beams"),
+    **_all("num-return-sequences best-of", "samples"),
+    **_all("gpus num-gpus n-gpus", GPUS),
+    "cpu-offload-gb": Instead("layers in host memory are modelled for llama.cpp: --gpu-layers N"),
+    **_all("enable-prefix-caching", Instead("--shared-prefix N says how many tokens all prompts have in common")),
+    **_all("trust-remote-code swap-space enable-chunked-prefill disable-log-requests port host served-model-name seed",
+           NO_BYTES),
+    "model-len": "context",
+    "micro-batch": "batch",
+}  # fmt: skip
+
+SPELLINGS: Mapping[str, Spellings] = {"train": TRAIN, "infer": INFER}
+BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+def translated(name: str, command: click.Command, args: Sequence[str]) -> list[str]:
+    """A command's words with the options of other programs as ours. Raises UsageError where one means something else."""
+    spellings = SPELLINGS.get(name, COMMON)
+    known: dict[str, click.Option | None] = {
+        word: param for param in command.params if isinstance(param, click.Option) for word in param.opts
+    }
+    known |= {"--help": None, "-h": None}
+    out: list[str] = []
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*out, word, *words]
+        given, equals, value = word.partition("=")
+        option = _ours(given, known, spellings)
+        if isinstance(option, Instead):
+            raise click.UsageError(f"{given} is no option of memcalc {name}: {option.text}")
+        if isinstance(option, Set):
+            said = value if equals else words.pop(0) if words and words[0].lower() in BOOLEANS else "true"
+            if BOOLEANS.get(said.lower(), True):
+                out += [f"--{option.option}", *([option.value] if option.value else [])]
+            continue
+        out.append(f"{option}{equals}{value}")
+        param = known.get(option)
+        if param and not equals and not param.is_flag and words:
+            out.append(words.pop(0))
+    return out
+
+
+def _ours(given: str, known: Mapping[str, click.Option | None], spellings: Spellings) -> str | Set | Instead:
+    """What an option is here; what is no option at all, or nobody's, stays as it is."""
+    if given in known or not given.startswith("-") or given == "-":
+        return given
+    folded = given.lstrip("-").lower().replace("_", "-")
+    if given.startswith("--") and f"--{folded}" in known:
+        return f"--{folded}"
+    found = spellings.get(folded, given) if given.startswith("--") or len(folded) <= SHORT else given
+    return f"--{found}" if isinstance(found, str) and found != given else found
+
+
+SHORT = 3  # letters of an option with one dash: -ngl

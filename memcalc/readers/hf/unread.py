@@ -1,0 +1,120 @@
+"""Keys of a config that no reader asked for, and which of them may hide a size.
+
+A family's own reader knows what its library builds, so a size that it did not ask for means a variant that it does not know: a
+warning. A model type that nobody knows is read as a llama only when every key is one that a llama's reader understands or
+that changes no count.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from memcalc.readers.hf.config import Config
+
+# Keys by their last part that change no count in any model: ids of tokens, positions, scales, routing without weights,
+# what a checkpoint's own quantization says (read elsewhere), SpecAugment's masks.
+HARMLESS = re.compile(
+    r"(?<!mask_)token_ids?$|token_index$|tokens_per_second$|suppress_tokens$|theta$|^rope_|^mrope|original_max|position_embeddings$"
+    r"|^(id2label|label2id|num_labels|problem_type)$|quantization_config$|compression_config$|^n_group$|topk_group$|scal(e|ar|ing)"
+    r"|_factor$|^pretraining_tp$|max_window_layers$|^mask_(time|feature)_|seq_length$|soft_tokens_per_image$|^logits_to_keep$|^num_logits_to_keep$"
+)
+
+# What the configuration classes of transformers write for every model, generation settings of older files among it.
+WRITTEN_ALWAYS = frozenset(
+    """
+    model_type architectures auto_map transformers_version torch_dtype dtype _name_or_path name_or_path use_cache
+    is_decoder is_encoder_decoder initializer_range initializer_std init_std output_attentions
+    output_hidden_states output_router_logits return_dict return_dict_in_generate output_scores use_return_dict
+    tie_encoder_decoder add_cross_attention cross_attention_hidden_size tokenizer_class prefix
+    task_specific_params finetuning_task gradient_checkpointing attn_implementation _attn_implementation
+    _attn_implementation_autoset chunk_size_feed_forward do_sample early_stopping max_length min_length
+    max_new_tokens num_beams num_beam_groups num_return_sequences diversity_penalty length_penalty
+    repetition_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size temperature top_k top_p typical_p
+    bad_words_ids remove_invalid_values exponential_decay_length_penalty tf_legacy_loss use_bfloat16 torchscript
+    pruned_heads attention_dropout dropout classifier_dropout rms_norm_eps bos_token eos_token pad_token
+    """.split()  # noqa: SIM905
+)
+
+# Keys that a family's configuration class has and its model builds nothing from, or nothing where they are not asked for.
+UNUSED: Mapping[str, frozenset[str]] = {
+    module: frozenset(names.split())
+    for module, names in {
+        "bamba": (
+            "hybrid_layer_ids intermediate_size kv_channels mamba_expand mamba_headdim num_attention_heads num_key_value_heads "
+            "num_query_groups"
+        ),
+        "compressed": "hc_sinkhorn_iters qk_rope_head_dim",
+        "encoders": "projection_dim",
+        "gemma": (
+            "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
+            "vision_soft_tokens_per_image vocab_size_per_layer_input"
+        ),
+        "gpt": "alibi_bias_max expansion_ratio",
+        "gpt_rotary": "num_kv_heads num_key_value_heads",
+        "hybrid": "conv_L_cache head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
+        "kimi_linear": (
+            "head_dim kv_lora_rank linear_conv_kernel_dim linear_head_dim linear_num_heads moe_intermediate_size "
+            "num_attention_heads num_experts num_experts_per_token num_key_value_heads qk_head_dim qk_nope_head_dim "
+            "qk_rope_head_dim v_head_dim"
+        ),
+        "latent": "dim_model_base first_k_dense_replace head_dim intermediate_size num_key_value_heads qk_head_dim",
+        "mamba": "num_attention_heads num_key_value_heads time_step_rank",
+        "minimax_m3": (
+            "dense_intermediate_size image_size img_token_compression_config index_block_size index_head_dim index_n_heads "
+            "index_topk_blocks projection_dim rotary_dim vision_segment_max_frames vocab_size"
+        ),
+        "mixture": "experts_per_token hidden_size initial_context_length intermediate_size",
+        "mllama": "intermediate_layers_indices",
+        "multimodal": "head_dim num_key_value_heads pos_emb_time projection_dim qk_head_dim vocab_size",
+        "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "post_norm": "_sliding_window_pattern",
+        "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
+    }.items()
+}  # fmt: skip
+
+SHOWN = 6  # names in a message
+
+
+def unread_sizes(c: Config, module: str) -> tuple[str, ...]:
+    """A warning where the file holds sizes that the reader in `module` did not ask for."""
+    unused = UNUSED.get(module, frozenset())
+    names = [key for key, value in c.unasked() if _last(key) not in unused and not _harmless(key) and _has_size(value)]
+    return (f"{_listed(names)} not read: sizes that this model type does not have here",) if names else ()
+
+
+def foreign(c: Config) -> str:
+    """The keys, named, that keep a config of an unknown model type from being read as a llama; "" where there are none."""
+    return _listed(
+        key for key, value in c.unasked()
+        if _last(key) not in WRITTEN_ALWAYS and not _harmless(key) and not _switched_off(key, value)
+    )  # fmt: skip
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _harmless(key: str) -> bool:
+    return HARMLESS.search(_last(key)) is not None
+
+
+def _has_size(value: Any) -> bool:
+    """Whether a whole number above 1 stands in it: a count of 1 or 0 adds nothing."""
+    if isinstance(value, Mapping):
+        return any(_has_size(entry) for entry in value.values())
+    if isinstance(value, list):
+        return any(_has_size(entry) for entry in value)
+    return isinstance(value, int) and not isinstance(value, bool) and value > 1
+
+
+def _switched_off(key: str, value: Any) -> bool:
+    """A null, or a false that does not deny something (`no_bias: false` means a bias)."""
+    return value is None or (value is False and not re.match(r"(no|non|without|disable|skip|remove|ignore)_", _last(key)))
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = list(names)
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(f"{name:.60}" for name in found[:SHOWN]) + more

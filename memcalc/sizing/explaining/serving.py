@@ -1,0 +1,454 @@
+"""Every key of `infer`: what a rank holds, how much fits, and how fast it can be."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from memcalc.estimates.explanation import (
+    Explanation,
+    follows,
+    given,
+    of_figure,
+    of_formula,
+    of_line,
+    summed,
+)
+from memcalc.estimates.lines import Figure, Line
+from memcalc.estimates.placement import Held
+from memcalc.estimates.serving.roofline import Roofline
+from memcalc.estimates.stored_weights import tensors_by_line
+from memcalc.formulas.formula import ASSUMED
+from memcalc.formulas.kv_cache import kv_cache_bytes
+from memcalc.formulas.roofline import LINK, MBU, MFU
+from memcalc.formulas.serving import file_bytes
+from memcalc.sizing.explaining.keys import Key, Make, Table
+from memcalc.sizing.explaining.shared import (
+    ALWAYS,
+    GPU,
+    allocatable,
+    gpu_fact,
+    line_keys,
+    model_key,
+    option,
+    origin,
+    setting,
+    verdict_keys,
+    withheld,
+)
+from memcalc.sizing.serving import EFFICIENCY, SizedServing
+from memcalc.sizing.settings import settled
+from memcalc.specs.serving import Serving
+
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert, in the name of a tensor
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+UNITS = {"context": "tokens", "max_new_tokens": "tokens", "batch": "requests", "shared_prefix": "tokens"}
+
+
+def said_of(a: SizedServing) -> dict[str, Any]:
+    """What was said, before any default."""
+    return settled(*a.asked, Serving, also=("precision", *EFFICIENCY))
+
+
+def run_key(a: SizedServing, key: Key) -> Explanation:
+    """run.*: what was said, and the defaults of the model, its checkpoint and the engine."""
+    said, name = said_of(a), key.last
+    if name == "gpu_memory_utilization":
+        return utilization(a, key.path)
+    if name in ("weights", "kv_dtype") and "precision" in said:
+        return given(key.path, key.value, "given by --precision")
+    if name in ("weights", "kv_dtype"):
+        return setting(key.path, key.value, name, said, why=f"as the checkpoint says, or the default of {option(name)}")
+    if name == "context":
+        why = f"default of --context, at most the positions of {origin(a.model)}"
+        return setting(key.path, key.value, name, said, "tokens", why)
+    return setting(key.path, key.value, name, said, UNITS.get(name, ""))
+
+
+def utilization(a: SizedServing, path: str) -> Explanation:
+    """The share of the GPU that the engine may take."""
+    assert a.gpu
+    row, share = a.run.engine_row, a.run.utilization(a.gpu.allocatable)
+    said = said_of(a)
+    of_engine = f"default of {row.note}" if row.name else "default of --gpu-memory-utilization"
+    return setting(path, share, "gpu_memory_utilization", said, "share", of_engine)
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+def of(a: SizedServing, entry: Line) -> Explanation:
+    """A line with the weights or tokens that it counts."""
+    return of_line(entry, parts=[*_weights(a, entry), *_tokens(a, entry)])
+
+
+def _weights(a: SizedServing, entry: Line) -> Iterator[Explanation]:
+    if entry.component != "weights" or entry.name.startswith("draft: "):
+        return
+    if entry.formula is file_bytes:
+        yield from _of_file(a, entry)
+        return
+    run, architecture = a.run, a.model.architecture
+    assert architecture
+    items = tensors_by_line(a.stage, architecture, run.weights, engine=run.engine_row.name,
+                            host_embedding=run.engine_row.host_embedding)  # fmt: skip
+    found = items.get((entry.place, entry.name), [])
+    counted = sum(number for _, number in found)
+    name = next((name for name, number in entry.inputs.items() if found and number == counted), None)
+    if name:
+        yield summed(name, [_counted(held, number, name) for held, number in found], name)
+
+
+def _counted(held: Held, number: int, unit: str) -> Explanation:
+    """Elements, blocks or scales of equal weights in all layers."""
+    inputs = {"shape": list(held.shape), "tensors": held.copies}
+    formula = "prod(shape) * tensors" if number == held.elements else ""
+    return Explanation(held.path, number, unit, formula, inputs)
+
+
+def _of_file(a: SizedServing, entry: Line) -> Iterator[Explanation]:
+    """The tensors of a checkpoint's files: those of a role and format, equal ones of all layers together."""
+    from memcalc.dtypes import number_format
+    from memcalc.estimates.serving.files import placed
+
+    assert a.files
+    groups: dict[str, list[int]] = {}
+    for tensor, place in placed(a.files, a.stage, a.run.engine_row.host_embedding):
+        if (place, f"{tensor.role}, {number_format(tensor.format).name}") == (entry.place, entry.name):
+            groups.setdefault(_NUMBER.sub("*", tensor.name), []).append(tensor.bytes)
+    parts = [Explanation(name, sum(sizes), "B", "", {"tensors": len(sizes)}) for name, sizes in groups.items()]
+    if sum(part.value for part in parts) == entry.inputs["stored"]:
+        yield summed("stored", parts)
+
+
+def _tokens(a: SizedServing, entry: Line) -> Iterator[Explanation]:
+    if entry.component != "kv_cache" or "tokens" not in entry.inputs:
+        return
+    run = a.run
+    block = run.block_size or run.engine_row.block
+    requests = f"{run.batch:,} request{'s' * (run.batch > 1)}" + (f" of {run.copies:,} sequences" * (run.copies > 1))
+    source = f"{requests} of {run.context:,} tokens, in blocks of {block}, at most the layer's window"
+    yield given("tokens", entry.inputs["tokens"], source, "tokens")
+
+
+def component(name: str) -> Make:
+    """Bytes on the GPU of one component."""
+    return lambda a, key: of_component(a, name, key.path)
+
+
+def of_component(a: SizedServing, name: str, path: str = "") -> Explanation:
+    lines = (entry for entry in a.lines if entry.component == name and entry.place == "gpu")
+    return summed(path or f"per_gpu.{name}", [of(a, entry) for entry in lines])
+
+
+def sum_of(a: SizedServing, path: str, *names: str) -> Explanation:
+    return summed(path, [of_component(a, name) for name in names])
+
+
+def host(a: SizedServing, key: Key) -> Explanation:
+    return summed(key.path, [of(a, entry) for entry in a.lines if entry.place == "host"])
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def per_token(a: SizedServing, key: Key) -> Explanation:
+    """One more token of one sequence, before any window is full: what each layer's cache grows by."""
+    parts = [
+        of_formula(entry.path, "B", kv_cache_bytes, **entry.inputs | {"tokens": 1})
+        for entry in a.lines
+        if entry.component == "kv_cache" and entry.formula is kv_cache_bytes and entry.place == "gpu"
+    ]
+    return summed(key.path, parts, why="one token more of one sequence")
+
+
+def per_sequence(a: SizedServing, path: str) -> Explanation:
+    """Cache and state of one request at the full context, in the units that the engine hands out."""
+    demand, requests = a.demand._replace(passes=()), a.requests
+    row = a.run.engine_row
+    return follows(
+        path, a.per_sequence, "B", "unit * (prompt + copies * (own + fixed))", source=row.note,
+        inputs={"unit": demand.unit, "prompt": demand.of(requests.prompt), "copies": requests.copies,
+                "own": demand.of(requests.own), "fixed": demand.fixed},
+    )  # fmt: skip
+
+
+def cache(a: SizedServing, path: str = "cache") -> Explanation:
+    """What all requests keep."""
+    return sum_of(a, path, "kv_cache", "state")
+
+
+def reserved(a: SizedServing, path: str) -> Explanation:
+    if not a.gpu or not a.run.engine_row.pooled:
+        return cache(a, path)
+    value = a.reserved(a.gpu.allocatable, a.withheld)
+    return follows(path, value, "B", "max(cache, capacity.kv_cache_memory)", cache(a), room(a))
+
+
+# Bytes for the cache: how an engine's share of the GPU is divided. Names are those of the parts in `room`.
+TAKEN = "gpu.allocatable * run.gpu_memory_utilization"
+COUNTED = "(per_gpu.weights + per_gpu.activations - growing + per_gpu.overhead - beside)"
+FREE = "(gpu.allocatable - withheld - beside)"
+ROOM = {
+    "total": f"min(int({TAKEN}) - {COUNTED}, {FREE} - {COUNTED})",
+    "free": f"min(int(({FREE} - {COUNTED}) * run.gpu_memory_utilization), {FREE} - {COUNTED})",
+    "loaded": f"min(int({FREE} * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
+}  # fmt: skip
+
+
+def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bool = False) -> Explanation:
+    """Bytes of a GPU for the cache, and for activations where these grow with the requests; below zero only if `missing`."""
+    assert a.gpu
+    run, row = a.run, a.run.engine_row
+    if run.kv_cache_memory is not None:
+        return given(path, run.kv_cache_memory, "given by --kv-cache-memory", "B")
+    formula = ROOM[row.share_of]
+    parts = (
+        allocatable(a.gpu, "gpu.allocatable"),
+        withheld(a),
+        utilization(a, "run.gpu_memory_utilization"),
+        *(of_component(a, name) for name in ("weights", "activations", "overhead")),
+        given("growing", a.growing, "activations that every request adds to", "B"),
+        given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
+    )
+    value = a.room_or_missing(a.gpu.allocatable, a.withheld)
+    return follows(path, value if missing else max(0, value), "B", formula if missing else f"max(0, {formula})", *parts,
+                   source=row.note)  # fmt: skip
+
+
+def capacity_key(a: SizedServing, key: Key) -> Explanation:
+    """capacity.*: how many tokens and requests the cache's memory holds."""
+    assert a.gpu
+    if key.last == "kv_cache_memory":
+        return room(a, key.path)
+    if key.last == "replicas":
+        return setting(key.path, key.value, "dp", said_of(a))
+    memory, run, demand = a.gpu.allocatable, a.run, a.demand
+    each, base = a.requests.each(demand), a.requests.base(demand)
+    unit = {"unit": demand.unit, "each": each, "shared": base}
+    left = "(capacity.kv_cache_memory // unit - shared)"
+    if key.last == "kv_tokens" and not run.engine_row.grouped:
+        return _tokens_of_room(a, key)
+    if key.last == "kv_tokens":
+        concurrency = capacity_key(a, key.at("capacity.max_concurrency"))
+        return follows(key.path, key.value, "tokens", "int(capacity.max_concurrency * context)", concurrency,
+                       source=run.engine_row.note, inputs={"context": run.context})  # fmt: skip
+    if key.last == "max_concurrency":
+        divided = "/" if run.engine_row.pooled else "//"
+        return follows(key.path, key.value, "requests", f"max(0, {left}) {divided} each", room(a), inputs=unit)
+    if key.last == "max_batch":
+        scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
+        fitting = f"max(0, {left}) // each" if each else "no limit"
+        if scheduled is None:
+            return follows(key.path, key.value, "requests", fitting, room(a), inputs=unit)
+        formula = f"min({fitting}, scheduled // copies)" if each else "scheduled // copies"
+        return follows(key.path, key.value, "requests", formula, room(a), source=run.engine_row.note,
+                       inputs={**unit, "scheduled": scheduled, "copies": run.copies})  # fmt: skip
+    words = f"the most tokens of which a sequence takes at most {left} // batch units"
+    return follows(key.path, key.value, "tokens", words, room(a), inputs={**unit, "batch": run.batch})
+
+
+def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
+    """Tokens of cache, as the engine's log counts them: by what a token takes in all layers."""
+    formula, numbers = "capacity.kv_cache_memory // full", {"full": a.full_per_token}
+    sliding = a.kv_cache_per_token - a.full_per_token
+    if sliding:
+        numbers["sliding"] = sliding
+        formula = "capacity.kv_cache_memory // (full + sliding)"
+        if a.run.engine_row.share_of == "loaded":
+            formula = "capacity.kv_cache_memory * 5 // (full * 5 + sliding * 4)"
+    elif a.run.engine_row.share_of == "loaded":
+        formula = "capacity.kv_cache_memory * 5 // (full * 5)"
+    return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, inputs=numbers)
+
+
+# --- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def device(a: SizedServing, path: str) -> Explanation:
+    """What the engine takes: for a pool, all of it."""
+    parts = [of_component(a, "weights"), reserved(a, "per_gpu.kv_cache_reserved"), of_component(a, "activations"),
+             of_component(a, "overhead")]  # fmt: skip
+    return summed(path, parts)
+
+
+def needed(a: SizedServing, path: str = "per_gpu.needed") -> Explanation:
+    """What these requests need, whatever an engine's pool takes; of a pool whose size was given, the pool."""
+    if a.run.kv_cache_memory is None:
+        return sum_of(a, path, "weights", "kv_cache", "state", "activations", "overhead")
+    fixed = sum_of(a, "fixed", "weights", "activations", "overhead")
+    return follows(path, a.needed.bytes, "B", "fixed + max(cache, capacity.kv_cache_memory)", fixed, cache(a), room(a))
+
+
+def limit(a: SizedServing, path: str) -> Explanation:
+    """What the engine can get: all that is there for a process, or its share of the GPU."""
+    assert a.gpu
+    assert a.fit
+    run, value, free = a.run, a.fit.limit, "gpu.allocatable - withheld"
+    there = (allocatable(a.gpu, "gpu.allocatable"), withheld(a))
+    if run.kv_cache_memory is not None and run.kv_cache_memory >= a.cache:
+        return follows(path, value, "B", free, *there)
+    if run.kv_cache_memory is None and not run.engine_row.pooled:
+        share = utilization(a, "run.gpu_memory_utilization")
+        return follows(path, value, "B", f"min(int({TAKEN}), {free})", *there, share)
+    fixed = sum_of(a, "fixed", "weights", "activations", "overhead")
+    return follows(path, value, "B", f"min(fixed + room, {free})", *there, fixed, room(a, "room", missing=True))
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+# Inputs of a figure that are figures of the same pass, and those of the whole roofline.
+OF_PASS = {"seconds": "seconds", "compute": "compute", "memory": "memory", "link": "link", "bytes_moved": "bytes moved"}
+SHARES = {"mfu": ("efficiency/compute", MFU), "mbu": ("efficiency/memory", MBU), "efficiency": ("efficiency/link", LINK)}
+SHARE_OPTIONS = {"mfu": "mfu", "mbu": "mbu", "efficiency": "link_efficiency"}
+COUNTS = {
+    "flops": "2 FLOP a multiply-add of every block (memcalc budget MODEL --explain flops.architecture.decode_per_token)",
+    "cache": "keys and values of one sequence",
+    "state": "recurrent states of one sequence",
+    "tokens": "tokens of the pass",
+    "sequences": "sequences that a pipeline stage works on at once",
+    "ranks": "GPUs that share a layer: --tp, or --ep for experts",
+    "per_sequence": "bytes that each sequence adds to a step: its cache, and its state read and written",
+}
+
+
+def roofline_of(a: SizedServing) -> Roofline:
+    """What speed.* comes from; its keys are null where there is none."""
+    found = a.speed.roofline if a.speed else None
+    assert found is not None
+    return found
+
+
+def of_speed(a: SizedServing, found: Roofline, entry: Figure, path: str = "") -> Explanation:
+    """A figure with the figures that it is made of."""
+    parts = [_input(a, found, entry, name, value) for name, value in entry.inputs.items()]
+    return of_figure(entry, path, *parts)
+
+
+def _input(a: SizedServing, found: Roofline, entry: Figure, name: str, value: Any) -> Explanation:
+    prefix = entry.path.partition("/")[0]
+    by_path = {figure.path: figure for figure in found.figures}
+    if name in SHARES:
+        return _share(a, name, value)
+    inner = by_path.get(f"{prefix}/{OF_PASS.get(name, '')}")
+    if inner and inner.value == value and inner is not entry:
+        return of_speed(a, found, inner).named(name)
+    if name == "bytes_sent":
+        sent = (found.prefill if prefix == "prefill" and found.prefill else found.decode).sent
+        return summed(name, [of_figure(figure) for figure in sent])
+    if name == "weights":
+        experts = [of_figure(figure) for figure in found.figures if figure.path.startswith(f"{prefix}/experts read")]
+        if sum(part.value for part in experts) <= value and prefix in ("prefill", "decode") and "bytes moved" in entry.path:
+            rest = value - sum(part.value for part in experts)
+            read = given(
+                "weights of every pass", rest, "stored bytes on a rank, without look-up tables and routed experts", "B"
+            )
+            return summed(name, [read, *experts])
+    assert a.gpu
+    if name == "peak" and found.compute_format:
+        return gpu_fact(a.gpu, name, value, f"peak.{found.compute_format}", "FLOP/s")
+    if name == "bandwidth":
+        field = "bandwidth" if not entry.path.endswith("/link") else "scale_up_bandwidth"
+        field = "pcie_bandwidth" if field != "bandwidth" and not a.gpu.scale_up_bandwidth else field
+        return gpu_fact(a.gpu, name, value, field, "B/s")
+    return given(name, value, COUNTS.get(name, f"of the model and its layout, for {entry.path}"))
+
+
+def _share(a: SizedServing, name: str, value: float) -> Explanation:
+    word, (_, default) = SHARE_OPTIONS[name], SHARES[name]
+    if word in a.efficiency:
+        return given(name, value, f"given by {option(word)}", "share")
+    return given(name, value, default.note, "share", ASSUMED)
+
+
+def speed_key(a: SizedServing, key: Key) -> Explanation:
+    """speed.*: figures of the roofline under the names that the document gives them."""
+    found = roofline_of(a)
+    steps = key.steps[1:]
+    plain: dict[str, tuple[str, str]] = {
+        "prompt": ("tokens", "--context less --max-new-tokens"),
+        "context": ("tokens", "--context: decode at the full context"),
+        "batch": ("sequences", "--batch, times --samples and --beams"),
+        "compute_bound_batch": ("sequences", "the fewest sequences whose decode step computes longer than it reads"),
+    }
+    if steps[0] in plain and len(steps) == 1:
+        unit, source = plain[steps[0]]
+        if steps[0] == "compute_bound_batch" and found.crossing:
+            crossing = of_speed(a, found, found.crossing)
+            return follows(key.path, key.value, unit, f"{source}: beyond {crossing.path}", crossing)
+        return given(key.path, key.value, source, unit)
+    if steps[-1] == "bytes_sent":
+        sent = (found.prefill if steps[0] == "prefill" and found.prefill else found.decode).sent
+        return summed(key.path, [of_figure(entry) for entry in sent])
+    shares = {"mfu": "mfu", "mbu": "mbu", "link_efficiency": "efficiency"}
+    if steps[0] in shares:
+        return _share(a, shares[steps[0]], key.value).named(key.path)
+    return of_speed(a, found, _figure(found, steps), key.path)
+
+
+NAMES = {
+    "prefill_seconds": "prefill/seconds",
+    "prefill_tokens_per_second": "prefill/tokens a second",
+    "decode_seconds": "decode/seconds",
+    "decode_tokens_per_second": "decode/tokens a second",
+    "decode_tokens_per_second_per_sequence": "decode/tokens a second and sequence",
+    "arithmetic_intensity": "decode/arithmetic intensity",
+    "ridge_point": "ridge point",
+    "compute_seconds": "compute",
+    "memory_seconds": "memory",
+    "link_seconds": "link",
+    "seconds_without_overlap": "seconds without overlap",
+    "bytes_moved": "bytes moved",
+}
+
+
+def _figure(found: Roofline, steps: tuple[str, ...]) -> Figure:
+    path = "/".join(NAMES.get(step, step) for step in steps)
+    return next(entry for entry in found.figures if entry.path == path)
+
+
+def bound_key(a: SizedServing, key: Key) -> Explanation:
+    """What bounds a pass: the longest of its three times."""
+    found = roofline_of(a)
+    entry = found.prefill if key.last == "prefill_bound" and found.prefill else found.decode
+    return of_speed(a, found, entry.seconds, key.path)._replace(value=key.value, unit="")
+
+
+def speed_line(a: SizedServing, key: Key) -> Explanation:
+    found = roofline_of(a)
+    whole = of_speed(a, found, found.figures[key.number()])
+    if key.last == "value":
+        return whole.named(key.path)
+    return next(part for part in whole.parts if part.path == key.last).named(key.path)
+
+
+ROWS: Table = {
+    "model.*": lambda a, key: model_key(a.model, key),
+    "run.**": run_key,
+    **{f"per_gpu.{name}": component(name) for name in ("weights", "kv_cache", "state", "activations", "overhead")},
+    "per_gpu.kv_cache_per_token": per_token,
+    "per_gpu.kv_cache_per_sequence": lambda a, key: per_sequence(a, key.path),
+    "per_gpu.kv_cache_reserved": lambda a, key: reserved(a, key.path),
+    "per_gpu.peak": lambda a, key: sum_of(a, key.path, "weights", "kv_cache", "state", "activations"),
+    "per_gpu.device": lambda a, key: device(a, key.path),
+    "host.weights": host,
+    "host.per_node": host,
+    **verdict_keys(needed, limit),
+    "capacity.limit": lambda a, key: capacity_key(a, key.at("capacity.max_batch"))._replace(
+        path=key.path, value=key.value, unit=""
+    ),
+    "capacity.*": capacity_key,
+    "speed.lines.*.value": speed_line,
+    "speed.lines.*.inputs.*": speed_line,
+    "speed.bound": bound_key,
+    "speed.prefill_bound": bound_key,
+    **{f"speed.{name}": speed_key for name in (
+        "prompt", "context", "batch", "compute_bound_batch", "mfu", "mbu", "link_efficiency", *NAMES,
+    )},
+    "speed.prefill.*": speed_key,
+    "speed.decode.*": speed_key,
+    **line_keys("lines", lambda a: a.lines, of),
+    **GPU,
+    **ALWAYS,
+}  # fmt: skip

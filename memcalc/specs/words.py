@@ -1,0 +1,51 @@
+"""Values as other programs write them → ours, for the fields of specs that take one of some names.
+
+Capitals, hyphens, underscores and dots never matter, so `FULL_SHARD` stands here as `fullshard`. Only words that mean the same.
+"""
+
+from collections.abc import Mapping
+
+from memcalc.formulas.optimizers import SPELLINGS as OPTIMIZER_SPELLINGS
+from memcalc.formulas.optimizers import squashed
+
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "optimizer": OPTIMIZER_SPELLINGS,
+    # torch.distributed.fsdp.ShardingStrategy; transformers TrainingArguments.fsdp
+    "fsdp": {
+        "fullshard": "full", "fullshardautowrap": "full", "shardgradop": "grad-op", "shardgradopautowrap": "grad-op",
+        "hybridshard": "hybrid", "hybridshardautowrap": "hybrid", "noshard": "none",
+    },
+    # transformers attn_implementation; LLaMA-Factory flash_attn
+    "attention": dict.fromkeys(
+        ("flashattention", "flashattention2", "flashattention3", "flashattn", "flashattn2", "fa2", "fa3"), "flash"
+    ),
+    # torch dtypes; Lightning's precision plugins
+    "precision": {
+        "float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16", "torchfloat32": "fp32",
+        "torchfloat16": "fp16", "torchbfloat16": "bf16", "32true": "fp32", "16true": "fp16", "bf16true": "bf16",
+    },
+    # Megatron-LM cp_comm_type; DeepSpeed-Ulysses
+    "cp_kind": {"p2p": "ring", "a2a": "all-to-all", "ulysses": "all-to-all"},
+    "pipeline_schedule": {"interleaved1f1b": "interleaved"},
+    "engine": {
+        "megatronlm": "megatron", "megatroncore": "megatron", "pytorch": "torch", "trainer": "accelerate",
+        "llamaserver": "llama.cpp", "trtllm": "tensorrt-llm", "huggingface": "transformers",
+    },
+    "method": {"fullfinetuning": "full", "fullparameter": "full"},
+    "offload": {"optim": "optimizer", "params": "parameters", "param": "parameters", "activation": "activations"},
+    "kernels": {"transformerengine": "te", "torchcompile": "compiled", "ligerkernel": "liger"},
+    "freeze": {"embedding": "embeddings"},
+}  # fmt: skip
+
+
+def meant(field: str, value: object, names: tuple[str, ...]) -> object:
+    """The name that a word stands for; what is none stays as it is, to be refused as it was typed.
+
+    >>> meant("fsdp", "FULL_SHARD", ("full", "none")), meant("fsdp", "zero", ("full", "none"))
+    ('full', 'zero')
+    """
+    if not isinstance(value, str) or value in names:
+        return value
+    plain = squashed(value)
+    found = next((name for name in names if squashed(name) == plain), None) or WORDS.get(field, {}).get(plain)
+    return found if found in names else value

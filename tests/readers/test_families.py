@@ -1,0 +1,88 @@
+"""Parameter counts of whole families, their heads, and what a reader does with keys that it does not know."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from memcalc.blocks.task_head import TaskHead
+from memcalc.errors import InputError
+from memcalc.readers.hf import read_config
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from families import outcome, rows
+
+ROWS = rows()
+LLAMA3 = {
+    "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "intermediate_size": 14336, "vocab_size": 128256, "max_position_embeddings": 8192, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['class']}-{row['variant']}")
+def test_a_count_is_right_or_refused_or_doubted(row: dict[str, Any]) -> None:
+    assert outcome(row) != "silently wrong"
+
+
+def test_most_of_the_table_is_exact() -> None:
+    exact = [row for row in ROWS if outcome(row).startswith("exact")]
+    assert len(exact) >= 194
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "predicts"),
+    [
+        ("LlamaForCausalLM", 8_030_261_248, True),
+        ("LlamaModel", 7_504_924_672, False),
+        ("LlamaForSequenceClassification", 7_504_928_768, False),  # a reward model of one label
+        ("LlamaForTokenClassification", 7_504_928_769, False),
+        ("LlamaForQuestionAnswering", 7_504_924_672 + 2 * 4097, False),
+    ],
+)
+def test_the_class_decides_the_head(name: str, parameters: int, predicts: bool) -> None:
+    found = read_config({**LLAMA3, "architectures": [name], "id2label": {"0": "LABEL_0"}})
+    assert (found.parameters, bool(found.predicted), found.warnings) == (parameters, predicts, ())
+
+
+def test_labels_are_counted() -> None:
+    found = read_config({**LLAMA3, "architectures": ["LlamaForSequenceClassification"], "num_labels": 7})
+    (head,) = [block for _, block in found.parts[0].exit if isinstance(block, TaskHead)]
+    assert head.labels == 7
+
+
+def test_an_unknown_class_is_a_warning() -> None:
+    found = read_config({**LLAMA3, "architectures": ["LlamaForSomethingElse"]})
+    assert "LlamaForSomethingElse" in found.warnings[0]
+
+
+@given(st.from_regex(r"[a-z]{3,9}_(size|layers|experts|heads|rank|dim)", fullmatch=True), st.integers(2, 10**6))
+def test_a_size_that_no_reader_asked_for_is_told(key: str, value: int) -> None:
+    assume(key not in LLAMA3 and key != "num_layers")  # another spelling of num_hidden_layers
+    values = {**LLAMA3, key: value}
+    assert any(key in warning for warning in read_config(values).warnings)
+    with pytest.raises(InputError, match=key):
+        read_config({**values, "model_type": "llama9"})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"num_experts": 8}, {"kv_lora_rank": 512}, {"ssm_cfg": {}}, {"vision_config": {}}, {"layer_types": ["a"] * 32},
+        {"use_qk_norm": True}, {"no_bias": False}, {"cross_attention_layers": [3]}, {"hc_mult": 4}, {"mask_token_id": 4},
+        {"layer_norm_eps": 1e-5}, {"hidden_act": "relu2"}, {"lambda_std_dev": 0.1}, {"norm_type": "layernorm"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_llama_does_not_have_is_no_llama(more: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(more))):
+        read_config({**LLAMA3, **more, "model_type": "llama9"})
+
+
+def test_what_changes_no_count_does_not_keep_a_llama_from_being_one() -> None:
+    plain = {"use_cache": True, "pad_token_id": 0, "rope_theta": 1e6, "initializer_range": 0.02, "sliding_window": None}
+    found = read_config({**LLAMA3, **plain, "model_type": "llama9", "architectures": ["Llama9ForCausalLM"]})
+    assert found.guessed
+    assert found.parameters == 8_030_261_248
