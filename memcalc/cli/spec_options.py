@@ -1,112 +1,100 @@
 """The options that specs declare. Written by `python -m memcalc.cli.generate`; do not edit."""
 
-from typing import NamedTuple
-
-
-class OptionRow(NamedTuple):
-    """One option: `name` is the field, `kind` how its value is read, `help` ends with the default."""
-
-    name: str
-    kind: str
-    metavar: str
-    help: str
-    group: str
-
-
-ROWS: dict[str, tuple[OptionRow, ...]] = {
+# name of the field, how its value is read, metavar, help with the default, group; plain text, which loads at once
+ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
     "Parallelism": (
-        OptionRow(
+        (
             "gpus",
             "count",
             "",
             "Number of GPUs.  [default: 1]",
             "GPUs and sharding",
         ),
-        OptionRow(
+        (
             "gpus_per_node",
             "count",
             "",
             "GPUs of one host.  [default: 8]",
             "GPUs and sharding",
         ),
-        OptionRow(
+        (
             "ddp",
             "flag",
             "",
             "Replicate (the default with several GPUs).  [default: off]",
             "GPUs and sharding",
         ),
-        OptionRow(
+        (
             "zero",
             "count",
             "0|1|2|3",
             "DeepSpeed ZeRO stage.  [default: no ZeRO]",
             "GPUs and sharding",
         ),
-        OptionRow(
+        (
             "fsdp",
             "text",
             "full|grad-op|hybrid|none",
             "PyTorch FSDP2 strategy.  [default: no FSDP]",
             "GPUs and sharding",
         ),
-        OptionRow(
+        (
             "shard_size",
             "count",
             "",
             "FSDP sharding factor: 1 replicates, N shards over N ranks.  [default: all, or a node's]",
             "GPUs and sharding",
         ),
-        OptionRow(
+        (
             "tp",
             "count",
             "",
             "Tensor parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        OptionRow(
+        (
             "pp",
             "count",
             "",
             "Pipeline parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        OptionRow(
+        (
             "cp",
             "count",
             "",
             "Context parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        OptionRow(
+        (
             "cp_kind",
             "text",
             "ring|all-gather|all-to-all",
             "How --cp exchanges keys and values.  [default: ring]",
             "Model parallelism",
         ),
-        OptionRow(
+        (
             "ep",
             "count",
             "",
             "Expert parallel degree.  [default: 1]",
             "Model parallelism",
         ),
-        OptionRow(
+        (
             "etp",
             "count",
             "",
             "Tensor parallel degree inside experts.  [default: 1]",
             "Model parallelism",
         ),
-        OptionRow(
+        (
             "sequence_parallel",
             "flag",
             "",
             "Divide norms and dropouts over tensor-parallel ranks.  [default: off]",
             "Model parallelism",
         ),
-        OptionRow(
+        (
             "pipeline_schedule",
             "text",
             "gpipe|1f1b|interleaved|zero-bubble",
@@ -115,14 +103,14 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "Training": (
-        OptionRow(
+        (
             "precision",
             "text",
             "fp32|fp16|bf16|fp16-amp|bf16-amp|fp16-mixed|bf16-mixed|fp8-mixed",
             "Number formats of a step.  [default: bf16-mixed]",
             "Batch and precision",
         ),
-        OptionRow(
+        (
             "optimizer",
             "text",
             "NAME",
@@ -135,84 +123,84 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             ),
             "Batch and precision",
         ),
-        OptionRow(
+        (
             "micro_batch",
-            "count",
+            "largest",
             "",
             "Sequences per GPU and step.  [default: 1]",
             "Batch and precision",
         ),
-        OptionRow(
+        (
             "grad_accum",
             "count",
             "",
             "Micro-batches per optimizer step.  [default: 1]",
             "Batch and precision",
         ),
-        OptionRow(
+        (
             "seq_len",
-            "count",
+            "largest",
             "",
             "Tokens per sequence.  [default: 4096, or the model's context]",
             "Batch and precision",
         ),
-        OptionRow(
+        (
             "recompute",
             "text",
             "none|selective|full",
             "Activation recomputation.  [default: none]",
             "Recomputation and offload",
         ),
-        OptionRow(
+        (
             "recompute_every",
             "count",
             "",
             "full: each N-th layer alone (torchtitan's selective N).  [default: every layer]",
             "Recomputation and offload",
         ),
-        OptionRow(
+        (
             "recompute_layers",
             "count",
             "",
             "full: a stage's first N layers alone (Megatron's block).  [default: all]",
             "Recomputation and offload",
         ),
-        OptionRow(
+        (
             "expert_imbalance",
             "number",
             "",
             "Rows on the busiest rank of --ep over the mean.  [default: 1]",
             "Experts",
         ),
-        OptionRow(
+        (
             "capacity_factor",
             "number",
             "",
             "Experts take so many times an even share of rows; the rest is dropped.  [default: no token is dropped]",
             "Experts",
         ),
-        OptionRow(
+        (
             "pad_to_capacity",
             "flag",
             "",
             "Pad every expert's rows to its capacity.  [default: off]",
             "Experts",
         ),
-        OptionRow(
+        (
             "attention",
             "text",
             "eager|sdpa|flash",
             "Attention kernel.  [default: sdpa]",
             "Implementation",
         ),
-        OptionRow(
+        (
             "kernels",
             "text",
             "eager|compiled|liger|te|unsloth|litgpt",
             "Whose kernels run the blocks.  [default: the engine's]",
             "Implementation",
         ),
-        OptionRow(
+        (
             "loss",
             "text",
             "NAME",
@@ -222,28 +210,28 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             ),
             "Implementation",
         ),
-        OptionRow(
+        (
             "optimizer_impl",
             "text",
             "fused|foreach|for-loop",
             "How the optimizer's step is run.  [default: the engine's]",
             "Implementation",
         ),
-        OptionRow(
+        (
             "allocator",
             "text",
             "segments|expandable-segments",
             "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).  [default: segments]",
             "Implementation",
         ),
-        OptionRow(
+        (
             "max_split_size",
             "count",
             "MIB",
             "Blocks of so many MiB are not split (max_split_size_mb).",
             "Implementation",
         ),
-        OptionRow(
+        (
             "engine",
             "text",
             "NAME",
@@ -253,56 +241,56 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             ),
             "Implementation",
         ),
-        OptionRow(
+        (
             "method",
             "text",
             "full|lora|qlora|dora|qat",
             "Which weights are trained, and beside what.  [default: full]",
             "What is trained",
         ),
-        OptionRow(
+        (
             "freeze",
             "words",
             "WORDS",
             "What is not trained; a tied head goes with the embeddings. Any of embeddings.  [default: none]",
             "What is trained",
         ),
-        OptionRow(
+        (
             "lora_rank",
-            "count",
+            "largest",
             "",
             "Rank of the adapters.  [default: 16]",
             "What is trained",
         ),
-        OptionRow(
+        (
             "lora_targets",
             "words",
             "WORDS",
             "all-linear, or q,k,v,output,gate,up,down.  [default: all-linear]",
             "What is trained",
         ),
-        OptionRow(
+        (
             "lora_dropout",
             "number",
             "",
             "On the adapters' input.  [default: 0]",
             "What is trained",
         ),
-        OptionRow(
+        (
             "base_format",
             "text",
             "nf4-dq|nf4",
             "Frozen matrices under qlora.  [default: nf4-dq]",
             "What is trained",
         ),
-        OptionRow(
+        (
             "offload",
             "words",
             "WORDS",
             "What is kept off the GPU. Any of optimizer, parameters, activations.  [default: none]",
             "Recomputation and offload",
         ),
-        OptionRow(
+        (
             "offload_to",
             "text",
             "cpu|nvme",
@@ -311,161 +299,161 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "Serving": (
-        OptionRow(
+        (
             "engine",
             "text",
             "vllm|sglang|tensorrt-llm|llama.cpp|transformers",
             "Whose accounting to follow, as in `memcalc engines`.  [default: none, only what the tensors take]",
             "Engine",
         ),
-        OptionRow(
+        (
             "weights",
             "text",
             "FORMAT",
             "How weights are stored: a number format, w8a8, Q4_K_M.  [default: as the checkpoint, or bf16]",
             "Number formats",
         ),
-        OptionRow(
+        (
             "kv_dtype",
             "text",
             "FORMAT",
             "Number format of the cache.  [default: as the checkpoint says, or bf16]",
             "Number formats",
         ),
-        OptionRow(
+        (
             "context",
-            "count",
+            "largest",
             "",
-            "Tokens a sequence may reach, prompt and answer.  [default: 4096, or the model's context]",
+            "Tokens a sequence may reach, prompt and answer.  [default: the engine's, or 4096 within the model's]",
             "Requests",
         ),
-        OptionRow(
+        (
             "max_new_tokens",
             "count",
             "",
             "Of the context, the tokens of the answer.  [default: none set apart]",
             "Requests",
         ),
-        OptionRow(
+        (
             "batch",
-            "count",
+            "largest",
             "",
             "Requests at once.  [default: 1]",
             "Requests",
         ),
-        OptionRow(
+        (
             "samples",
             "count",
             "",
             "Answers to each prompt.  [default: 1]",
             "Requests",
         ),
-        OptionRow(
+        (
             "beams",
             "count",
             "",
             "Beam search: candidates of each answer.  [default: 1]",
             "Requests",
         ),
-        OptionRow(
+        (
             "shared_prefix",
             "count",
             "",
             "Tokens with which all prompts begin, cached once.  [default: 0]",
             "Requests",
         ),
-        OptionRow(
+        (
             "tp",
             "count",
             "",
             "Tensor parallel degree.  [default: 1]",
             "Parallelism",
         ),
-        OptionRow(
+        (
             "pp",
             "count",
             "",
             "Pipeline parallel degree.  [default: 1]",
             "Parallelism",
         ),
-        OptionRow(
+        (
             "ep",
             "count",
             "",
             "Expert parallel degree.  [default: 1]",
             "Parallelism",
         ),
-        OptionRow(
+        (
             "dp",
             "count",
             "",
             "Replicas, each with --batch requests of its own.  [default: 1]",
             "Parallelism",
         ),
-        OptionRow(
+        (
             "gpu_memory_utilization",
             "share",
             "",
             "Share of the GPU that the engine may take.  [default: the engine's]",
             "The engine's own limits",
         ),
-        OptionRow(
+        (
             "kv_cache_memory",
             "bytes",
             "",
             "Memory of the cache on each GPU, in place of that share: 58.11GiB.  [default: what that share leaves]",
             "The engine's own limits",
         ),
-        OptionRow(
+        (
             "max_batched_tokens",
             "count",
             "",
             "Tokens in one forward pass.  [default: the engine's]",
             "The engine's own limits",
         ),
-        OptionRow(
+        (
             "max_sequences",
             "count",
             "",
             "Sequences in one step.  [default: the engine's]",
             "The engine's own limits",
         ),
-        OptionRow(
+        (
             "block_size",
             "count",
             "",
             "Tokens in a block of the cache.  [default: the engine's]",
             "The engine's own limits",
         ),
-        OptionRow(
+        (
             "eager",
             "flag",
             "",
             "No CUDA graphs.  [default: off]",
             "The engine's own limits",
         ),
-        OptionRow(
+        (
             "gpu_layers",
             "count",
             "",
             "llama.cpp: layers on the GPU, the rest in host memory.  [default: all]",
             "The engine's own limits",
         ),
-        OptionRow(
+        (
             "lora_adapters",
             "count",
             "",
             "LoRA adapters served beside the model.  [default: 0]",
             "Adapters and draft model",
         ),
-        OptionRow(
+        (
             "lora_rank",
             "count",
             "",
             "Their rank.  [default: 16]",
             "Adapters and draft model",
         ),
-        OptionRow(
+        (
             "draft_tokens",
             "count",
             "",
@@ -474,112 +462,112 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "Budget": (
-        OptionRow(
+        (
             "params",
             "count",
             "",
             "Parameters, without a MODEL.",
             "What is known",
         ),
-        OptionRow(
+        (
             "tokens",
             "count",
             "",
             "Training tokens.",
             "What is known",
         ),
-        OptionRow(
+        (
             "flops",
             "flops",
             "",
             "Model FLOPs: 3.14e23, 314 ZFLOP.",
             "What is known",
         ),
-        OptionRow(
+        (
             "pf_days",
             "number",
             "",
             "The same in petaFLOP/s-days of 8.64e19 FLOP.",
             "What is known",
         ),
-        OptionRow(
+        (
             "gpus",
             "count",
             "",
             "Number of accelerators.",
             "What is known",
         ),
-        OptionRow(
+        (
             "days",
             "days",
             "",
             "Wall clock: 30, 36h, '2 weeks'.",
             "What is known",
         ),
-        OptionRow(
+        (
             "gpu_hours",
             "number",
             "",
             "Hours of all accelerators together.",
             "What is known",
         ),
-        OptionRow(
+        (
             "mfu",
             "share",
             "",
             "Model FLOPs utilisation of the dense peak.  [default: 0.4]",
             "What is known",
         ),
-        OptionRow(
+        (
             "hfu",
             "share",
             "",
             "Hardware FLOPs utilisation, recomputation included.",
             "What is known",
         ),
-        OptionRow(
+        (
             "cost",
             "number",
             "",
             "Ceiling in USD: 5.5M.",
             "Energy and money",
         ),
-        OptionRow(
+        (
             "price",
             "number",
             "",
             "USD an accelerator-hour.  [default: a dated range]",
             "Energy and money",
         ),
-        OptionRow(
+        (
             "pue",
             "number",
             "",
             "Power usage effectiveness of the data centre.  [default: 1.2]",
             "Energy and money",
         ),
-        OptionRow(
+        (
             "grid_intensity",
             "grid",
             "",
             "kg CO2e a kWh, or 385g.  [default: 0.475]",
             "Energy and money",
         ),
-        OptionRow(
+        (
             "watts",
             "number",
             "",
             "Power of one accelerator.  [default: its thermal design power]",
             "Energy and money",
         ),
-        OptionRow(
+        (
             "power_share",
             "share",
             "",
             "Share of the thermal design power that it draws.  [default: 1]",
             "Energy and money",
         ),
-        OptionRow(
+        (
             "precision",
             "text",
             "NAME",
@@ -589,21 +577,21 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             ),
             "How FLOPs are counted",
         ),
-        OptionRow(
+        (
             "flops_by",
             "text",
             "6ND|architecture|architecture-causal|palm|palm-causal|hoffmann",
             "What counts as a FLOP of the model.  [default: 6ND]",
             "How FLOPs are counted",
         ),
-        OptionRow(
+        (
             "seq_len",
             "count",
             "",
             "Tokens a sequence, for attention.  [default: 2048, or the model's context]",
             "How FLOPs are counted",
         ),
-        OptionRow(
+        (
             "recompute",
             "text",
             "none|selective|full",
@@ -612,63 +600,63 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
         ),
     ),
     "ScalingQuestion": (
-        OptionRow(
+        (
             "flops",
             "flops",
             "",
             "Budget: 5.76e23, 576 ZFLOP or '3640 PF-days'.",
             "",
         ),
-        OptionRow(
+        (
             "pf_days",
             "number",
             "",
             "Budget in petaFLOP/s-days.",
             "",
         ),
-        OptionRow(
+        (
             "gpu_hours",
             "number",
             "",
             "Budget in GPU-hours of a --gpu at an --mfu.",
             "",
         ),
-        OptionRow(
+        (
             "gpu",
             "text",
             "NAME",
             "Accelerator of those hours, as in `memcalc gpus`.",
             "",
         ),
-        OptionRow(
+        (
             "mfu",
             "share",
             "",
             "Share of its dense peak that training uses.  [default: 0.4]",
             "",
         ),
-        OptionRow(
+        (
             "params",
             "count",
             "",
             "Parameters: asks for the tokens. With --tokens: how far is this from optimal?",
             "",
         ),
-        OptionRow(
+        (
             "model",
             "text",
             "MODEL",
             "The same, of a preset or config.json (active parameters).",
             "",
         ),
-        OptionRow(
+        (
             "tokens",
             "count",
             "",
             "Training tokens: asks for the parameters.",
             "",
         ),
-        OptionRow(
+        (
             "law",
             "repeated",
             "NAME",
@@ -679,19 +667,49 @@ ROWS: dict[str, tuple[OptionRow, ...]] = {
             ),
             "",
         ),
-        OptionRow(
+        (
             "inference_tokens",
             "count",
             "",
             "Tokens it will serve: the least compute over its life.",
             "",
         ),
-        OptionRow(
+        (
             "unique_tokens",
             "count",
             "",
             "Unique tokens there are: what repeating them is worth.",
             "",
+        ),
+    ),
+    "Device": (
+        (
+            "gpu_memory",
+            "bytes",
+            "",
+            "Memory of a GPU that is not in the catalogue: 24GiB.  [default: the catalogue's]",
+            "GPU",
+        ),
+        (
+            "gpu_bandwidth",
+            "bandwidth",
+            "",
+            "Of that memory: 936GB/s.  [default: the catalogue's]",
+            "GPU",
+        ),
+        (
+            "gpu_flops",
+            "speed",
+            "",
+            "Dense 16-bit peak: 71TFLOP/s.  [default: the catalogue's]",
+            "GPU",
+        ),
+        (
+            "reserved",
+            "bytes",
+            "",
+            "Memory of the GPU that other processes hold.  [default: none]",
+            "GPU",
         ),
     ),
 }
