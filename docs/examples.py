@@ -54,10 +54,10 @@ def prompts(block: str) -> Iterator[tuple[str, str]]:
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A command in a shell that finds this Python's memcalc; printed 120 columns wide, as into a file."""
+    """A command in a shell that finds this Python's memcalc; printed 100 columns wide, as into a file."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        ["sh", "-c", command], cwd=folder, env={**os.environ, "PATH": path, "PYTHONIOENCODING": "utf-8"},
+        ["sh", "-c", command], cwd=folder, env={**os.environ, "PATH": path, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"},
         capture_output=True, encoding="utf-8", timeout=60, check=False,
     )  # fmt: skip
 

@@ -198,6 +198,15 @@ def format_count(value: float) -> str:
     return _significant(value)
 
 
+def counted(count: int, what: str) -> str:
+    """So many of something, in the singular where it is one.
+
+    >>> counted(1, "GPU"), counted(1024, "GPU")
+    ('1 GPU', '1,024 GPUs')
+    """
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def format_flops(value: float) -> str:
     """FLOP to three significant digits, as papers print it.
 

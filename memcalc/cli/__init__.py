@@ -18,30 +18,39 @@ from memcalc.errors import MemcalcError, Unwritable, printable
 FAULT = 70  # EX_SOFTWARE of sysexits.h: an error of ours
 LONGEST_LINE = 1900  # characters of a message
 
+DOCUMENTATION = "docs/ of the source"
+
 
 class Command(NamedTuple):
+    """A row of the table of commands: its module, what it answers, under which heading of the help it stands."""
+
     module: str
     summary: str
+    subject: str = ""  # "": hidden, another name of a command
 
 
+SIZE, PLAN, AUTOMATE, LOOK_UP, TRUST = "Size", "Plan", "Automate", "Look up", "Trust"
 COMMANDS: dict[str, Command] = {
-    "train": Command("train", "Memory per GPU of a training step."),
-    "infer": Command("infer", "Memory per GPU of serving, and how many requests fit."),
-    "bytes": Command("bytes_per_parameter", "Bytes per parameter, precision × optimizer (the rule of thumb)."),
-    "budget": Command("budget", "FLOPs, petaFLOP/s-days, GPU-hours, days, cost and energy of a training run."),
-    "runs": Command("runs", "Published training runs and what memcalc computes for them; with a NAME, one."),
-    "chinchilla": Command("chinchilla", "Compute-optimal parameters and tokens, under every published law."),
+    "train": Command("train", "Memory per GPU of a training step.", SIZE),
+    "infer": Command("infer", "Memory per GPU of serving, and how many requests fit.", SIZE),
+    "bytes": Command("bytes_per_parameter", "Bytes per parameter, precision × optimizer (the rule of thumb).", SIZE),
+    "budget": Command("budget", "FLOPs, petaFLOP/s-days, GPU-hours, days, cost and energy of a training run.", PLAN),
+    "runs": Command("runs", "Published training runs and what memcalc computes for them; with a NAME, one.", PLAN),
+    "chinchilla": Command("chinchilla", "Compute-optimal parameters and tokens, under every published law.", PLAN),
     "optimal": Command("chinchilla", "The same as chinchilla."),
-    "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1."),
-    "validate": Command("validate", "Predictions against published measurements, with the error of each."),
-    "trace": Command("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch])."),
-    "inspect": Command("inspect", "What a config.json, safetensors or GGUF file holds: parameters by role, layers, formats."),
-    "models": Command("listings", "List model presets; with a NAME, show one."),
-    "gpus": Command("listings", "List accelerators; with a NAME, show one."),
-    "formats": Command("listings", "List number formats; with a NAME, show one."),
-    "optimizers": Command("listings", "List optimizers and their states; with a NAME, show one."),
-    "engines": Command("listings", "List training and serving engines and their defaults; with a NAME, show one."),
-    "schema": Command("schema", "JSON Schema of the sizing file and of the JSON output."),
+    "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1.", AUTOMATE),
+    "validate": Command("validate", "Predictions against published measurements, with the error of each.", TRUST),
+    "trace": Command("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch]).", TRUST),
+    "inspect": Command(
+        "inspect", "What a config.json, safetensors or GGUF file holds: parameters by role, layers, formats.", LOOK_UP
+    ),
+    "models": Command("listings", "Model presets.", LOOK_UP),
+    "gpus": Command("listings", "Accelerators.", LOOK_UP),
+    "formats": Command("listings", "Number formats.", LOOK_UP),
+    "optimizers": Command("listings", "Optimizers and the states they keep.", LOOK_UP),
+    "engines": Command("listings", "Training and serving engines and their defaults.", LOOK_UP),
+    "schema": Command("schema", "JSON Schema of the sizing file and of the JSON output.", AUTOMATE),
+    "help": Command("help", "What a command does, and its options.", LOOK_UP),
 }
 
 
@@ -95,8 +104,23 @@ class LazyGroup(click.Group):
         return found, command, translated(found, command, rest)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+        widest = max(map(len, COMMANDS))
+        for subject in (SIZE, PLAN, AUTOMATE, LOOK_UP, TRUST):
+            with formatter.section(subject + LISTED * (subject == LOOK_UP)):
+                rows = [(name.ljust(widest), entry.summary) for name, entry in COMMANDS.items() if entry.subject == subject]
+                formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Where to go on"):
+            formatter.write_dl(ONWARD)
+
+
+LISTED = " (a list; with a NAME, one in full)"
+ONWARD = [
+    ("memcalc COMMAND --help", "all options of a command, also as `memcalc help COMMAND`"),
+    ('eval "$(_MEMCALC_COMPLETE=bash_source memcalc)"', "completion in this shell; zsh_source and fish_source are there too"),
+    (DOCUMENTATION, "tutorial, how-to, reference, explanation (README.md says what is where)"),
+]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -148,7 +172,9 @@ def _end_quickly() -> None:
 
 
 def _help(error: click.exceptions.NoArgsIsHelpError) -> NoReturn:
-    """A command without its arguments is answered with its help, but was no success."""
+    """memcalc alone is answered with its help, a command without what it needs with what that is; neither is a success."""
+    if error.ctx and error.ctx.parent:
+        fail(_nothing_given(error.ctx))
     try:
         with _writing():
             click.echo(error.ctx.get_help() if error.ctx else "")
@@ -197,6 +223,15 @@ def _message(error: MemcalcError | click.ClickException) -> str:
         return error.format_message()
     rules = (error, *getattr(error, "others", ()))
     return "; ".join(map(_as_options, rules))
+
+
+def _nothing_given(ctx: click.Context) -> str:
+    """What a command without a word needs, rather than a page of options."""
+    needed = [param.make_metavar(ctx) for param in ctx.command.params if isinstance(param, click.Argument) and param.required]
+    missing = f"{', '.join(needed)} is missing" if needed else "nothing to go on"
+    return (
+        f"{missing}; write {ctx.command_path} {' '.join(ctx.command.collect_usage_pieces(ctx))} (`{ctx.command_path} --help`)"
+    )
 
 
 def _as_options(error: Exception) -> str:

@@ -4,20 +4,37 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, explain_option, output_options, preset_option, show_answer, spec_options
+from memcalc.cli.options import (
+    GroupedCommand,
+    GroupedOption,
+    details_option,
+    explain_option,
+    gpu_option,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
 
 
 @click.command("budget", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model", required=False)
-@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@gpu_option
 @spec_options("Budget")
-@click.option("--like", metavar="RUN", help="Start from a published run (`memcalc runs`); options replace its own.")
+@click.option(
+    "--like",
+    metavar="RUN",
+    cls=GroupedOption,
+    group="What is known",
+    help="Start from a published run (`memcalc runs`); options replace its own.",
+)
+@details_option
 @preset_option
 @explain_option
-@output_options
+@output_options("compute.days")
 def budget_command(
-    model: str | None, gpu: str | None, like: str | None, presets: tuple[str, ...], explain: tuple[str, ...], format_: str,
-    get: str | None, output: str | None, **settings: Any,
+    model: str | None, gpu: str | None, like: str | None, details: bool, presets: tuple[str, ...],
+    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """FLOPs, petaFLOP/s-days, GPU-hours, days, cost, energy: whatever is not given is solved.
 
@@ -32,4 +49,4 @@ def budget_command(
     from memcalc.sizing.budget import size_budget
 
     found = size_budget(model, gpu, like=like, presets=presets, **settings)
-    show_answer(found, explain, format_, get, output)
+    show_answer(found, explain, format_, get, output, whole=details)

@@ -2,15 +2,15 @@
 
 import click
 
-from memcalc.cli.options import output_options, preset_option, show
+from memcalc.cli.options import GroupedCommand, output_options, preset_option, show
 
 DEFAULT_FILE = "memcalc.toml"
 
 
-@click.command("check")
+@click.command("check", cls=GroupedCommand)
 @click.argument("files", nargs=-1)
 @preset_option
-@output_options
+@output_options("ok")
 @click.pass_context
 def check_command(
     ctx: click.Context, /, files: tuple[str, ...], presets: tuple[str, ...], format_: str, get: str | None, output: str | None

@@ -4,16 +4,26 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import explain_option, output_options, preset_option, show_answer, spec_options
+from memcalc.cli.options import (
+    GroupedCommand,
+    details_option,
+    explain_option,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
 
 
-@click.command("chinchilla", no_args_is_help=True)
+@click.command("chinchilla", cls=GroupedCommand, no_args_is_help=True)
 @spec_options("ScalingQuestion")
+@details_option
 @preset_option
 @explain_option
-@output_options
+@output_options("optimal.tokens")
 def chinchilla_command(
-    presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any
+    details: bool, presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: str | None, output: str | None,
+    **settings: Any,
 ) -> None:  # fmt: skip
     """Compute-optimal parameters and tokens, under every published law.
 
@@ -27,7 +37,7 @@ def chinchilla_command(
     """
     from memcalc.sizing.scaling import chinchilla
 
-    show_answer(chinchilla(presets=presets, **settings), explain, format_, get, output)
+    show_answer(chinchilla(presets=presets, **settings), explain, format_, get, output, whole=details)
 
 
 optimal_command = chinchilla_command

@@ -21,7 +21,7 @@ from memcalc.specs.training import Training
 
 SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion, Device)
 TARGET = Path(__file__).with_name("spec_options.py")
-SHORT = 64  # characters of choices that stand in place of the value; more are listed in the help
+SHORT = 40  # characters of choices that stand in place of the value; more are listed in the help
 FEW = 8  # numbers that are listed like names
 KINDS = {bool: "flag", int: "count", float: "number", str: "text", tuple: "words"}
 
@@ -31,8 +31,9 @@ def text() -> str:
     out = [
         '"""The options that specs declare. Written by `python -m memcalc.cli.generate`; do not edit."""',
         "",
-        "# name of the field, how its value is read, metavar, help with the default, group; plain text, which loads at once",
-        "ROWS: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {",
+        "# name of the field, how its value is read, metavar, help with the default, group, (word, meaning) of choices; plain",
+        "# text, which loads at once",
+        "ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]], ...]] = {",
     ]
     for spec in SPECS:
         out.append(f"    {_quoted(spec.__name__)}: (")
@@ -41,13 +42,13 @@ def text() -> str:
             for value in row[:3]:
                 out.append(f"            {_quoted(value)},")
             out += _wrapped(row[3], 12)
-            out += [f"            {_quoted(row[4])},", "        ),"]
+            out += [f"            {_quoted(row[4])},", *_choices(row[5]), "        ),"]
         out.append("    ),")
     return "\n".join([*out, "}", ""])
 
 
-def rows(spec: type[Spec]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Name, kind, metavar, help and group of every field that has an option."""
+def rows(spec: type[Spec]) -> Iterator[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]]]:
+    """Name, kind, metavar, help, group and choices of every field that has an option."""
     for name, field in spec.model_fields.items():
         said: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         if isinstance(field.annotation, type) and issubclass(field.annotation, Spec):
@@ -57,11 +58,12 @@ def rows(spec: type[Spec]) -> Iterator[tuple[str, str, str, str, str]]:
         choices = "|".join(names)
         metavar = said.get("metavar") or (choices if names and len(choices) <= SHORT else "NAME" if names else "")
         parts = [field.description or ""]
-        if names and metavar != choices:
+        explained: dict[str, str] = said.get("choices", {})
+        if names and metavar != choices and not explained:
             parts.append(f"{'Any' if kind == 'words' else 'One'} of {', '.join(names)}.")
         if default := said.get("otherwise") or _default(field.default):
             parts.append(f" [default: {default}]")
-        yield name, kind, metavar, " ".join(parts), said.get("group", "")
+        yield name, kind, metavar, " ".join(parts), said.get("group", ""), tuple(explained.items())
 
 
 def _type(annotation: Any, metadata: list[Any]) -> tuple[type, tuple[str, ...]]:
@@ -100,6 +102,16 @@ def _default(value: Any) -> str:
         case float():
             return f"{value:g}"
     return str(value)
+
+
+def _choices(choices: tuple[tuple[str, str], ...]) -> list[str]:
+    """The pairs as lines of a tuple."""
+    if not choices:
+        return ["            (),"]
+    pairs = []
+    for word, meaning in choices:
+        pairs += [f"                ({_quoted(word)}, {_quoted(meaning)}),"]
+    return ["            (", *pairs, "            ),"]
 
 
 def _quoted(value: str) -> str:

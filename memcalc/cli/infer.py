@@ -1,15 +1,20 @@
 """`memcalc infer MODEL`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from memcalc.cli.options import (
     SHARE,
+    F,
     GroupedCommand,
+    GroupedOption,
+    details_option,
     explain_option,
     fit_code,
     fit_options,
+    gpu_option,
     output_options,
     preset_option,
     show_answer,
@@ -17,22 +22,37 @@ from memcalc.cli.options import (
 )
 
 
+def speed_option(name: str, meaning: str) -> Callable[[F], F]:
+    """A share of a peak, for the bound on the speed."""
+    return click.option(
+        name, type=SHARE, cls=GroupedOption, group="Hardware", help=f"{meaning}  [default: a published one]"
+    )  # fmt: skip
+
+
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
-@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@gpu_option
 @spec_options("Device", "Serving")
-@click.option("--precision", metavar="FORMAT", help="The same as --weights, for 16- and 32-bit serving.")
-@click.option("--draft", metavar="MODEL", help="Draft model of speculative decoding.")
-@click.option("--mfu", type=SHARE, help="Share of the peak FLOP/s that prefill reaches.  [default: a published one]")
-@click.option("--mbu", type=SHARE, help="Share of the memory bandwidth that decode reaches.  [default: a published one]")
-@click.option("--link-efficiency", type=SHARE, help="Share of the link's bandwidth.  [default: a published one]")
+@click.option(
+    "--precision", metavar="FORMAT", cls=GroupedOption, group="Model states",
+    help="The same as --weights, for 16- and 32-bit serving.",
+)  # fmt: skip
+@click.option(
+    "--draft", metavar="MODEL", cls=GroupedOption, group="Model states",
+    help="Draft model of speculative decoding.  [default: none]",
+)  # fmt: skip
+@speed_option("--mfu", "Share of the peak FLOP/s that prefill reaches.")
+@speed_option("--mbu", "Share of the memory bandwidth that decode reaches.")
+@speed_option("--link-efficiency", "Share of the link's bandwidth that messages reach.")
 @fit_options
+@details_option
 @preset_option
 @explain_option
-@output_options
+@output_options("capacity.max_context")
 @click.pass_context
 def infer_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, presets: tuple[str, ...],
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, details: bool,
+    presets: tuple[str, ...],
     explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of serving, and how many sequences fit.
@@ -45,5 +65,5 @@ def infer_command(
 
     served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(served.verdict, require_fit, require_sure_fit)
-    show_answer(served, explain, format_, get, output)
+    show_answer(served, explain, format_, get, output, whole=details)
     ctx.exit(code)

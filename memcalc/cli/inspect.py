@@ -2,14 +2,14 @@
 
 import click
 
-from memcalc.cli.options import explain_option, output_options, preset_option, show_answer
+from memcalc.cli.options import GroupedCommand, explain_option, output_options, preset_option, show_answer
 
 
-@click.command("inspect", no_args_is_help=True)
+@click.command("inspect", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("path")
 @preset_option
 @explain_option
-@output_options
+@output_options("model.parameters")
 def inspect_command(
     path: str, presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: str | None, output: str | None
 ) -> None:

@@ -2,7 +2,7 @@
 
 import click
 
-from memcalc.cli.options import output_options, preset_option, show
+from memcalc.cli.options import GroupedCommand, output_options, preset_option, show
 from memcalc.errors import InputError
 
 
@@ -12,11 +12,11 @@ def one_or_filter(name: str | None, text: str | None) -> None:
         raise InputError(f"filters the list, but {name!r:.40} asks for one row; give one of them", place="--filter")
 
 
-@click.command("models")
+@click.command("models", cls=GroupedCommand)
 @click.argument("name", required=False)
-@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.  [default: all]")
 @preset_option
-@output_options
+@output_options("models.0.parameters")
 def models_command(
     name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
 ) -> None:
@@ -34,11 +34,11 @@ def models_command(
     show(inspect_report(found.name, found.architecture, found.source), format_, get, output)
 
 
-@click.command("gpus")
+@click.command("gpus", cls=GroupedCommand)
 @click.argument("name", required=False)
-@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.  [default: all]")
 @preset_option
-@output_options
+@output_options("gpus.0.usable")
 def gpus_command(
     name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
 ) -> None:
@@ -49,13 +49,13 @@ def gpus_command(
     show(gpu_report(name, presets) if name else gpus_report(presets, text), format_, get, output)
 
 
-def _table(name: str, help_: str) -> click.Command:
+def _table(name: str, help_: str, field: str) -> click.Command:
     """A command that lists the rows of one of memcalc's own tables; with a NAME, shows one in full."""
 
-    @click.command(name, help=help_)
+    @click.command(name, help=help_, cls=GroupedCommand)
     @click.argument("row", metavar="[NAME]", required=False)
-    @click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
-    @output_options
+    @click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.  [default: all]")
+    @output_options(field)
     def command(row: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
         one_or_filter(row, text)
         from memcalc.report.listings import TABLES
@@ -65,6 +65,12 @@ def _table(name: str, help_: str) -> click.Command:
     return command
 
 
-formats_command = _table("formats", "List number formats with their exact bits per value; with a NAME, show one in full.")
-optimizers_command = _table("optimizers", "List optimizers with the states they keep; with a NAME, show one in full.")
-engines_command = _table("engines", "List training and serving engines with their defaults; with a NAME, show one in full.")
+formats_command = _table(
+    "formats", "List number formats with their exact bits per value; with a NAME, show one in full.", "formats.0.bits_per_value"
+)
+optimizers_command = _table(
+    "optimizers", "List optimizers with the states they keep; with a NAME, show one in full.", "optimizers.0.states"
+)
+engines_command = _table(
+    "engines", "List training and serving engines with their defaults; with a NAME, show one in full.", "serving.0.block"
+)

@@ -1,7 +1,7 @@
 """Options that several commands share, and the number types people type."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -142,6 +142,8 @@ class Grid(click.ParamType[float]):
 
 DAYS, GRID = Days(), Grid()
 
+FIRST_COLUMN = 30  # characters of an option and what it takes, beside which its meaning stands; else it stands below
+
 # how a value is read, in rows of spec_options
 TYPES: dict[str, click.ParamType[Any] | None] = {
     "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED,
@@ -150,60 +152,121 @@ TYPES: dict[str, click.ParamType[Any] | None] = {
 }  # fmt: skip
 
 
-class GroupedOption(click.Option):
-    """An option that stands under a heading in the help."""
+# Subjects of the help, in this order; others come before the last, in the order in which they are first met.
+HARDWARE, OUTPUT = "Hardware", "Output"
+SUBJECTS = (HARDWARE, "Model states", "Sharding", "Requests", "Activations", "Mixture of experts", "Engine")
 
-    def __init__(self, *names: Any, group: str = "", **attributes: Any) -> None:
+
+class GroupedOption(click.Option):
+    """An option that stands under a subject in the help; `choices`: each word that it takes, with its meaning."""
+
+    def __init__(
+        self, *names: Any, group: str = "", choices: tuple[tuple[str, str], ...] = (), **attributes: Any
+    ) -> None:  # fmt: skip
         super().__init__(*names, **attributes)
-        self.group = group
+        self.group, self.choices = group, choices
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Without the word that takes a flag back (--no-ddp): every flag has one."""
+        taken_back, self.secondary_opts = self.secondary_opts, []
+        record = super().get_help_record(ctx)
+        self.secondary_opts = taken_back
+        return record
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options by group, in the order in which the groups first come."""
+    """A command whose help lists its options by subject, each word of a choice below its option."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
+        groups: dict[str, list[click.Parameter]] = {subject: [] for subject in SUBJECTS}
         for parameter in self.get_params(ctx):
-            if record := parameter.get_help_record(ctx):
-                groups.setdefault(getattr(parameter, "group", ""), []).append(record)
-        others = groups.pop("", [])
-        for heading, records in (*groups.items(), ("Options", others)):
-            with formatter.section(heading):
-                formatter.write_dl(records)
+            if not isinstance(parameter, click.Argument):  # the command's own text says what they are
+                groups.setdefault(getattr(parameter, "group", ""), []).append(parameter)
+        last = groups.pop("", [])
+        grouped = any(groups.values())
+        for heading, parameters in (*groups.items(), (OUTPUT if grouped else "Options", last)):
+            if parameters:
+                with formatter.section(heading):
+                    _write_options(parameters, ctx, formatter)
+
+
+def _write_options(parameters: Sequence[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """Each option beside its meaning, and the words that it takes below it, beside theirs."""
+    records = [(parameter, record) for parameter in parameters if (record := parameter.get_help_record(ctx))]
+    column = min(max(len(record[0]) for _, record in records), FIRST_COLUMN)
+    for parameter, (name, meaning) in records:
+        _write_pair(name, meaning, column, 0, formatter)
+        choices = getattr(parameter, "choices", ())
+        widest = max((len(word) for word, _ in choices), default=0)
+        for word, what in choices:
+            _write_pair(word, what, widest, 4, formatter)
+
+
+def _write_pair(name: str, meaning: str, column: int, indent: int, formatter: click.HelpFormatter) -> None:
+    """Two columns; words such as adamw-8bit are never broken."""
+    import textwrap
+
+    start = formatter.current_indent + indent
+    text = meaning.replace("[default: ", "[default:\0")  # kept together
+    lines = textwrap.wrap(text, max(formatter.width - start - column - 2, 20), break_on_hyphens=False) or [""]
+    if len(name) > column:
+        formatter.write(f"{'':{start}}{name}\n")
+        name = ""
+    for line in lines:
+        formatter.write(f"{'':{start}}{name:{column}}  {line}".replace("\0", " ").rstrip() + "\n")
+        name = ""
 
 
 def spec_options(*specs: str) -> Callable[[F], F]:
     """The options of a spec's fields, as memcalc.cli.generate wrote them down."""
     from memcalc.cli.spec_options import ROWS
 
-    order: dict[str, int] = {}
     rows = [row for spec in specs for row in ROWS[spec]]
-    for *_, group in rows:
-        order.setdefault(group, len(order))
-    rows.sort(key=lambda row: order[row[-1]])
 
     def decorate(function: F) -> F:
-        for name, kind, metavar, meaning, group in reversed(rows):
+        for name, kind, metavar, meaning, group, choices in reversed(rows):
+            option, flag = name.replace("_", "-"), kind == "flag"
             function = click.option(
-                f"--{name.replace('_', '-')}", cls=GroupedOption, group=group, help=meaning, type=TYPES[kind],
-                metavar=metavar or None, is_flag=kind == "flag", default=None, multiple=kind == "repeated",
+                f"--{option}/--no-{option}" if flag else f"--{option}", cls=GroupedOption, group=group, choices=choices,
+                help=meaning, type=TYPES[kind], metavar=metavar or None, is_flag=flag, default=None,
+                multiple=kind == "repeated",
             )(function)  # fmt: skip
         return function
 
     return decorate
 
 
-def output_options(function: F) -> F:
-    """--format, --get, --output: the same for every command."""
+def choices_of(spec: str, field: str) -> tuple[tuple[str, str], ...]:
+    """The words that a field of a spec takes, with their meanings."""
+    from memcalc.cli.spec_options import ROWS
+
+    return next(choices for name, *_, choices in ROWS[spec] if name == field)
+
+
+def details_option(function: F) -> F:
+    """--details."""
+    return click.option("--details", is_flag=True, help="Print every table and all assumptions.  [default: one screen]")(
+        function
+    )
+
+
+def output_options(field: str) -> Callable[[F], F]:
+    """--format, --get, --output: the same for every command; `field` is one that its document has."""
     from memcalc.report.report import FORMATS
 
-    for option in (
-        click.option("--output", metavar="FILE", help="Write to FILE instead of stdout."),
-        click.option("--get", metavar="PATH", help="Print one field of the JSON, bare: per_gpu.peak"),
-        click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True),
-    ):
-        function = option(function)
-    return function
+    def decorate(function: F) -> F:
+        for option in (
+            click.option("--output", metavar="FILE", help="Write to FILE instead of stdout."),
+            click.option("--get", metavar="PATH", help=f"Print one field of the JSON, bare: {field}"),
+            click.option(
+                "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True,
+                help="How to print: a table for people, or one of the others for programs, sheets and pages.",
+            ),
+        ):  # fmt: skip
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def fit_options(function: F) -> F:
@@ -237,16 +300,24 @@ def explain_option(function: F) -> F:
 def preset_option(function: F) -> F:
     """--presets DIR, repeatable."""
     return click.option(
-        "--presets",
-        multiple=True,
-        metavar="DIR",
-        help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS).",
-    )(function)
+        "--presets", multiple=True, metavar="DIR", cls=GroupedOption,
+        help="Folder with your own models/ and gpus/ (also $MEMCALC_PRESETS).  [default: none]",
+    )(function)  # fmt: skip
 
 
-def show_answer(answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None) -> None:
+def gpu_option(function: F) -> F:
+    """--gpu NAME."""
+    return click.option(
+        "--gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE,
+        help="Accelerator, as in `memcalc gpus`: h100, 4090, 'RTX 3060 12GB'.  [default: none, nothing is judged]",
+    )(function)  # fmt: skip
+
+
+def show_answer(
+    answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None, *, whole: bool = False
+) -> None:  # fmt: skip
     """Render an answer's report, or the trees behind some of its numbers."""
-    show(_explained(answer, explain), format_, get, output)
+    show(_explained(answer, explain), format_, get, output, whole=whole)
 
 
 def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
@@ -258,12 +329,13 @@ def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
     return explained(answer, explain)
 
 
-def show(report: Any, format_: str, get: str | None, output: str | None) -> None:
-    """Render a report and send it where it belongs."""
+def show(report: Any, format_: str, get: str | None, output: str | None, *, whole: bool = False) -> None:
+    """Render a report, `whole` with all that hides behind a flag, and send it where it belongs."""
     import sys
 
     from memcalc.report.output import render, write
 
     terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
     people = format_ == "table" and get is None
-    write(render(report, format_, get=get, terminal=terminal, unicode=output is not None), output, people=people)
+    text = render(report, format_, get=get, terminal=terminal, unicode=output is not None, whole=whole)
+    write(text, output, people=people)

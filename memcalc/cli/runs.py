@@ -2,14 +2,14 @@
 
 import click
 
-from memcalc.cli.options import output_options, preset_option, show
+from memcalc.cli.options import GroupedCommand, output_options, preset_option, show
 
 
-@click.command("runs")
+@click.command("runs", cls=GroupedCommand)
 @click.argument("name", required=False)
-@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.")
+@click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.  [default: all]")
 @preset_option
-@output_options
+@output_options("runs.0.computed.pf_days")
 def runs_command(
     name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
 ) -> None:

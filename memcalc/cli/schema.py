@@ -2,12 +2,12 @@
 
 import click
 
-from memcalc.cli.options import output_options, show
+from memcalc.cli.options import GroupedCommand, output_options, show
 
 
-@click.command("schema")
+@click.command("schema", cls=GroupedCommand)
 @click.argument("what", type=click.Choice(("sizing", "output")), default="sizing")
-@output_options
+@output_options("title")
 def schema_command(what: str, format_: str, get: str | None, output: str | None) -> None:
     """JSON Schema of the sizing file (`memcalc check`), or of the JSON output."""
     from memcalc.report.schema import report

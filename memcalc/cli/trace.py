@@ -4,26 +4,31 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, WORDS, output_options, preset_option, show
+from memcalc.cli.options import COUNT, WORDS, GroupedCommand, output_options, preset_option, show
 
 LAYERS = 2  # two layers show everything that depth repeats
 
 
-@click.command("trace", no_args_is_help=True)
+@click.command("trace", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @click.option("--layers", type=click.IntRange(min=1), default=LAYERS, show_default=True, help="Trace the first N layers.")
-@click.option("--precision", type=click.Choice(("fp32", "bf16", "bf16-amp")), default="bf16", show_default=True)
+@click.option("--precision", type=click.Choice(("fp32", "bf16", "bf16-amp")), default="bf16", show_default=True,
+              help="Number formats of the step, as in `memcalc train`.")  # fmt: skip
 @click.option("--micro-batch", type=COUNT, help="Sequences per step.  [default: 1]")
 @click.option("--grad-accum", type=COUNT, help="Micro-batches per optimizer step.  [default: 1]")
 @click.option("--seq-len", type=COUNT, help="Tokens per sequence.  [default: 4096, or the model's context]")
 @click.option("--recompute", type=click.Choice(("none", "full")), help="Activation recomputation.  [default: none]")
-@click.option("--recompute-every", type=COUNT, metavar="N", help="full: each N-th layer alone.")
-@click.option("--recompute-layers", type=COUNT, metavar="N", help="full: the first N layers alone.")
-@click.option("--freeze", type=WORDS, metavar="WORDS", help="embeddings: they, and a tied head, are not trained.")
+@click.option("--recompute-every", type=COUNT, metavar="N", help="full: each N-th layer alone.  [default: every layer]")
+@click.option("--recompute-layers", type=COUNT, metavar="N", help="full: the first N layers alone.  [default: all]")
+@click.option(
+    "--freeze", type=WORDS, metavar="WORDS", help="embeddings: they, and a tied head, are not trained.  [default: none]"
+)
 @click.option("--attention", type=click.Choice(("sdpa", "eager")), help="Attention kernel.  [default: sdpa]")
-@click.option("--optimizer-impl", type=click.Choice(("fused", "foreach", "for-loop")), help="Of AdamW.")
+@click.option(
+    "--optimizer-impl", type=click.Choice(("fused", "foreach", "for-loop")), help="How AdamW's step is run.  [default: fused]"
+)
 @preset_option
-@output_options
+@output_options("errors.after_forward")
 def trace_command(
     model: str, layers: int, presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any
 ) -> None:

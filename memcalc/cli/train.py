@@ -9,6 +9,7 @@ from memcalc.cli.options import (
     explain_option,
     fit_code,
     fit_options,
+    gpu_option,
     output_options,
     preset_option,
     show_answer,
@@ -18,15 +19,17 @@ from memcalc.cli.options import (
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
-@click.option("--gpu", metavar="NAME", help="Accelerator, as in `memcalc gpus`.")
+@gpu_option
 @spec_options("Device", "Parallelism", "Training")
 @fit_options
+@click.option("--moments", is_flag=True, help="Show every moment of the step, and all assumptions.")
 @preset_option
 @explain_option
-@output_options
+@output_options("per_gpu.peak")
 @click.pass_context
 def train_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, presets: tuple[str, ...],
+    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, moments: bool,
+    presets: tuple[str, ...],
     explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
@@ -35,12 +38,13 @@ def train_command(
 
     \b
     memcalc train llama-3.1-8b --gpus 8 --zero 3 --gpu h100
+    memcalc train llama-3.1-8b --method lora --lora-rank 32 --recompute full --gpu 4090
+    memcalc train llama-3.1-8b --gpus 8 --fsdp full --gpu h100 --get gpu.fits
     memcalc train ./config.json --gpus 64 --tp 8 --fsdp full --recompute full
-    memcalc train 7B --precision fp32
     """
     from memcalc.sizing.training import size_training
 
     step = size_training(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(step.verdict, require_fit, require_sure_fit)
-    show_answer(step, explain, format_, get, output)
+    show_answer(step, explain, format_, get, output, whole=moments)
     ctx.exit(code)

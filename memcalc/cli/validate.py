@@ -4,16 +4,26 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import output_options, show
+from memcalc.cli.options import GroupedCommand, details_option, output_options, show
 
 
-@click.command("validate")
-@click.option("--grade", metavar="A|B|C", help="Only rows of this grade: A fully specified, B with assumptions listed.")
-@click.option("--engine", metavar="NAME", help="Only runs of this engine, as in `memcalc train` or `infer --engine`.")
-@click.option("--kind", metavar="NAME", help="Only values of this kind: allocated, reserved, …; weights, kv_tokens, …")
-@output_options
+@click.command("validate", cls=GroupedCommand)
+@click.option(
+    "--grade", metavar="A|B|C", help="Only rows of this grade: A fully specified, B with assumptions listed.  [default: all]"
+)
+@click.option(
+    "--engine", metavar="NAME", help="Only runs of this engine, as in `memcalc train` or `infer --engine`.  [default: all]"
+)
+@click.option(
+    "--kind", metavar="NAME",
+    help="Only values of this kind; of training: allocated, active, reserved, device; of serving: weights, weights_file, "
+    "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency.  "
+    "[default: all]",
+)  # fmt: skip
+@details_option
+@output_options("distribution.0.median")
 def validate_command(
-    grade: str | None, engine: str | None, kind: str | None, format_: str, get: str | None, output: str | None
+    grade: str | None, engine: str | None, kind: str | None, details: bool, format_: str, get: str | None, output: str | None
 ) -> None:
     """Predictions against published measurements, with the error of each.
 
@@ -43,4 +53,4 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
-    show(report(*validate(), keep), format_, get, output)
+    show(report(*validate(), keep), format_, get, output, whole=details)

@@ -1,10 +1,10 @@
 """Limited quantities against their limits: what each comes to, and whether it holds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from memcalc.errors import InputError
-from memcalc.formulas.verdict import VERDICTS
+from memcalc.formulas.verdict import VERDICTS, Fit
 from memcalc.specs.sizing import Limits
 from memcalc.units import format_bytes
 
@@ -34,10 +34,28 @@ class Outcome(NamedTuple):
     file: str
     name: str
     checks: tuple[Check, ...]
+    remedy: str = ""  # settings of the file with which all limits would hold
 
     @property
     def holds(self) -> bool:
         return all(check.holds for check in self.checks)
+
+
+def excess(checks: Iterable[Check], fit: Fit | None = None) -> float:
+    """How far the worst of the limits is exceeded, as a multiple of what is allowed: up to 1 all of them hold.
+
+    `fit` stands behind a limit on the verdict.
+    """
+    return max((_excess(check, fit) for check in checks), default=0.0)
+
+
+def _excess(check: Check, fit: Fit | None) -> float:
+    if isinstance(check.value, str) or isinstance(check.allowed, str):
+        worst = 0.0 if fit is None else (fit.needed.high if check.allowed == "fits" else fit.needed.bytes) / max(1, fit.limit)
+        return min(worst, 1.0) if check.holds else max(worst, 1.001)
+    if check.limit == "min_sequences":
+        return check.allowed / max(check.value, 1e-3)
+    return check.value / check.allowed if check.allowed else float(not check.holds) * 1e9
 
 
 def compared(limits: Limits, values: Mapping[str, float | str]) -> tuple[Check, ...]:

@@ -10,6 +10,7 @@ from memcalc.formulas.optimizers import optimizer, state_bytes
 from memcalc.formulas.precision import PRECISION_NAMES, precision
 
 COMMON_OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "lion", "muon", "sgd-momentum", "sgd")
+USUAL = (("fp32", "bf16-mixed"), ("adamw", "adamw-8bit", "adafactor", "sgd"))  # precisions and optimizers asked about first
 TYPICAL_SHAPE = (4096, 4096)  # a matrix for optimizers whose states depend on the shape
 
 
@@ -25,10 +26,32 @@ def rows(precisions: Sequence[str] = (), optimizers: Sequence[str] = ()) -> list
     for name in precisions:
         if name not in PRECISION_NAMES:
             raise InputError(
-                f"{name!r:.40} is not one of {', '.join(PRECISION_NAMES)}{nearest(name, PRECISION_NAMES)}",
+                f"{name!r:.40} is not one of {', '.join(PRECISION_NAMES)}, nor a number format to store in"
+                f"{nearest(name, PRECISION_NAMES)}",
                 place="--precision",
             )
     return [_row(word, name) for word in (precisions or PRECISION_NAMES) for name in (optimizers or COMMON_OPTIMIZERS)]
+
+
+def usual_and_others() -> tuple[list[RuleOfThumb], list[RuleOfThumb]]:
+    """The rows that most people ask for, and those that are left of the common ones."""
+    usual = rows(*USUAL)
+    return usual, [row for row in rows() if row not in usual]
+
+
+def stored_only(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words for a precision: those to train in, and those that are number formats to store in alone."""
+    train, store = [], []
+    for word in words:
+        name = word.lower()
+        if name not in PRECISION_NAMES:
+            try:
+                store.append(number_format(name).name)
+                continue
+            except InputError:
+                pass  # `rows` refuses it
+        train.append(name)
+    return train, store
 
 
 def _row(word: str, name: str) -> RuleOfThumb:

@@ -8,20 +8,30 @@ from memcalc.estimates.compute.runs import Recomputed
 from memcalc.estimates.lines import cited
 from memcalc.formulas.formula import CARDS
 from memcalc.report.model import model_document
-from memcalc.report.report import SCHEMA, Column, Report, Table
-from memcalc.units import format_count, format_duration, format_flops
+from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table, more
+from memcalc.units import counted, format_count, format_duration, format_flops
 
 
 def report(name: str, found: BudgetEstimate, like: Recomputed | None = None) -> Report:
     flops = flops_document(found)
-    tables = [_answer(found), _levels(found), *_passes(flops)]
-    if found.equivalents:
-        tables.append(_equivalents(found))
+    tables = [_answer(found)]
+    same = [_equivalents(found)] if found.equivalents else []
+    if found.gpu is None:  # then it is what says most about so much compute
+        tables, same = tables + same, []
     if like is not None:
         tables.append(comparison_table(like))
-    heading, verdict, tone = _heading(name, found), *_verdict(found)
-    notes = (*found.assumptions, *(f"warning: {text}" for text in found.warnings))
-    return Report(_document(name, found, flops, like), tuple(tables), heading, verdict, tone, notes)
+    verdict, tone = _verdict(found)
+    return Report(
+        _document(name, found, flops, like),
+        tuple(tables),
+        _heading(name, found),
+        verdict,
+        tone,
+        warnings=tuple(found.warnings),
+        details=(_levels(found), *_passes(flops), *same),
+        assumptions=found.assumptions,
+        more=more(found.assumptions, cited(found.figures), "--details"),
+    )
 
 
 def _document(name: str, found: BudgetEstimate, flops: dict[str, Any], like: Recomputed | None) -> dict[str, Any]:
@@ -126,12 +136,12 @@ def _model(name: str, found: BudgetEstimate) -> dict[str, Any]:
 
 
 def _answer(found: BudgetEstimate) -> Table:
-    solved = found.budget.given
+    solved = found.budget.given | ({"cost": 0.0} if found.budget.cost is not None else {})
     rows: list[tuple[Any, ...]] = []
 
     def add(key: str, title: str, value: float | None, unit: str, shown: str) -> None:
         if value is not None:
-            rows.append((title, _plain(value), unit, shown, "given" if key in solved else ""))
+            rows.append((title, Quantity(_plain(value), unit, shown), "given" if key in solved else ""))
 
     add("params", "parameters (active)", found.parameters, "", format_count(found.parameters or 0))
     add("tokens", "tokens", found.tokens, "", format_count(found.tokens or 0))
@@ -139,18 +149,20 @@ def _answer(found: BudgetEstimate) -> Table:
     if found.hardware_flops > found.flops:
         add("", "with recomputation", found.hardware_flops, "FLOP", format_flops(found.hardware_flops))
     add("pf_days", "petaFLOP/s-days", found.pf_days, "PF-day", f"{_short(found.pf_days):,}")
-    add("gpu_hours", "GPU-hours", found.gpu_hours, "h", format_count(found.gpu_hours or 0))
-    add("gpus", "GPUs", found.gpus, "", "")
+    add("gpu_hours", "GPU-hours", found.gpu_hours, "h", f"{_short(found.gpu_hours or 0):,}")
+    add("gpus", "GPUs", found.gpus, "", f"{found.gpus or 0:,}")
     add("days", "wall clock", found.days, "days", format_duration((found.days or 0) * 86_400))
     add("mfu", "MFU", found.mfu, "share", f"{100 * (found.mfu or 0):.1f} %")
     add("hfu", "HFU", found.hfu, "share", f"{100 * (found.hfu or 0):.1f} %")
-    cost = f"{found.cost_range[0]:,.0f} to {found.cost_range[1]:,.0f}" if found.cost_range else ""
-    cost = f"ceiling {found.budget.cost:,.0f}" if found.budget.cost is not None else cost
-    add("price", "cost", found.cost_usd, "USD", cost)
+    add("", "cost", found.cost_usd, "USD", f"{found.cost_usd or 0:,.0f} USD")
+    if found.cost_range:
+        low, high = found.cost_range
+        add("", "cost, lowest price", low, "USD", f"{low:,.0f} USD")
+        add("", "cost, highest price", high, "USD", f"{high:,.0f} USD")
+    add("cost", "cost, ceiling", found.budget.cost, "USD", f"{found.budget.cost or 0:,.0f} USD")
     add("", "energy", found.energy_kwh, "kWh", f"{_short((found.energy_kwh or 0) / 1000):,} MWh")
-    add("", "carbon", found.co2e_kg, "kg CO2e", f"{_short((found.co2e_kg or 0) / 1000):,} t")
-    columns = (Column("quantity"), Column("value", "number"), Column("unit"), Column("reads"), Column(""))
-    return Table("Budget", columns, rows)
+    add("", "carbon", found.co2e_kg, "kg CO2e", f"{_short((found.co2e_kg or 0) / 1000):,} t CO2e")
+    return Table("", (Column("quantity"), Column("value", "quantity"), Column("")), rows)
 
 
 def _levels(found: BudgetEstimate) -> Table:
@@ -163,7 +175,7 @@ def _levels(found: BudgetEstimate) -> Table:
     used = {i for i, level in enumerate(found.levels) if level.name == found.budget.flops_by}
     columns = (Column("level"), Column("count"), Column("a token", "flops"), Column("training", "flops"), Column("counts"))
     title = "FLOPs" + (f" (sequences of {found.seq_len:,} tokens)" if found.architecture else "")
-    return Table(title, columns, rows, frozenset(used))
+    return Table(title, columns, rows, frozenset(used), marks=dict.fromkeys(used, "counted"))
 
 
 def _passes(flops: dict[str, Any]) -> tuple[Table, ...]:
@@ -227,7 +239,7 @@ def _heading(name: str, found: BudgetEstimate) -> str:
 def _verdict(found: BudgetEstimate) -> tuple[str, str]:
     said = f"{format_flops(found.flops)} = {_short(found.pf_days):,} petaFLOP/s-days"
     if found.days is not None and found.gpus:
-        said += f"; {format_duration(found.days * 86_400)} on {found.gpus:,} GPUs"
+        said += f"; {format_duration(found.days * 86_400)} on {counted(found.gpus, 'GPU')}"
     if found.over_ceiling:
         return f"OVER THE CEILING of {found.budget.cost:,.0f} USD by {found.over_ceiling:,.0f}: {said}", "bad"
     return said, "good" if found.budget.cost is not None else ""

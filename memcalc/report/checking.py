@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.checking import Outcome, shown
-from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table
+from memcalc.units import counted
 
 
 def report(outcomes: Sequence[Outcome]) -> Report:
@@ -15,20 +16,31 @@ def report(outcomes: Sequence[Outcome]) -> Report:
         "ok": holds,
         "scenarios": [
             {"file": o.file, "name": o.name, "ok": o.holds,
-             "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
+             "remedy": o.remedy or None, "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],
     }  # fmt: skip
+    files = list(dict.fromkeys(o.file for o in outcomes))
+    tables = tuple(_table(file if len(files) > 1 else "", [o for o in outcomes if o.file == file]) for file in files)
+    exceeded = sum(not check.holds for o in outcomes for check in o.checks)
+    limits = counted(sum(len(o.checks) for o in outcomes), "limit")
+    verdict = f"OK: {limits}, all hold" if holds else f"EXCEEDED: {exceeded} of {limits}"
+    notes = tuple(f"{o.name} would pass with {o.remedy}" for o in outcomes if o.remedy)
+    return Report(document, tables, files[0] if len(files) == 1 else "", verdict, "good" if holds else "bad", notes)
+
+
+def _table(title: str, outcomes: Sequence[Outcome]) -> Table:
+    """The limits of one file."""
     rows: list[tuple[Any, ...]] = [
-        ("ok" if check.holds else "EXCEEDED", o.name, check.limit, shown(check.value, check.unit),
-         shown(check.allowed, check.unit), check.margin, o.file)
+        (o.name, check.limit, _quantity(check.value, check.unit), _quantity(check.allowed, check.unit), check.margin,
+         "ok" if check.holds else "EXCEEDED")
         for o in outcomes
         for check in o.checks
     ]  # fmt: skip
-    columns = (Column(""), Column("scenario"), Column("limit"), Column("comes to"), Column("allowed"),
-               Column("margin", "percent"), Column("file"))  # fmt: skip
-    exceeded = sum(not check.holds for o in outcomes for check in o.checks)
-    checks = sum(len(o.checks) for o in outcomes)
-    verdict = f"{checks} limits, all hold" if holds else f"{checks} limits, {exceeded} exceeded"
-    emphasised = frozenset(index for index, row in enumerate(rows) if row[0] != "ok")
-    return Report(document, (Table("", columns, rows, emphasised),), verdict=verdict, tone="good" if holds else "bad")
+    columns = (Column("scenario"), Column("limit"), Column("comes to", "quantity"), Column("allowed", "quantity"),
+               Column("margin", "percent"), Column("verdict"))  # fmt: skip
+    return Table(title, columns, rows, frozenset(index for index, row in enumerate(rows) if row[5] != "ok"))
+
+
+def _quantity(value: float | str, unit: str) -> Quantity:
+    return Quantity(value, unit, shown(value, unit))

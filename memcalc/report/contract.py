@@ -101,6 +101,8 @@ class Capacity(TypedDict, total=False):
     max_concurrency: float | None
     max_batch: int | None
     max_context: int | None
+    starts: Annotated[bool, Means("Whether it holds one request at least")]
+    waiting: Annotated[int, Means("Of the requests asked for, those that do not fit at once")]
 
 
 class Gpu(TypedDict, total=False):
@@ -114,6 +116,19 @@ class Gpu(TypedDict, total=False):
     verdict: Annotated[Literal["no", "tight", "fits"], Means("needed > limit: no; needed_high > limit: tight; else fits")]
     fits: Annotated[bool, Means("Whether the verdict is not `no`")]
     headroom: Annotated[int, Means("limit − needed")]
+
+
+class SuggestionDocument(TypedDict, total=False):
+    """A change with which it fits."""
+
+    flags: Annotated[str, Means("Options to type after the command")]
+    command: Annotated[str, Means("The whole command, ready to run")]
+    changes: Annotated[dict[str, Any], Means("The same as settings: names as in Python and the sizing file")]
+    costs: Annotated[list[str], Means("What each change costs, cheapest first")]
+    device: int
+    headroom: int
+    per_gpu: PerGpu
+    gpu: Gpu
 
 
 class Speed(TypedDict, total=False):
@@ -247,6 +262,8 @@ class Document(TypedDict, total=False):
     capacity: Capacity | None
     speed: Speed | None
     gpu: Gpu
+    suggestions: Annotated[list[SuggestionDocument], Means("What would make it fit, or surely fit where it is tight")]
+    nearest_miss: Annotated[SuggestionDocument, Means("Where nothing does: what comes nearest")]
     solved: list[SolvedDocument]
     host: Host
     moments: list[MomentDocument]

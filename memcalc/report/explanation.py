@@ -19,7 +19,8 @@ def with_explanations(report: Report, found: Sequence[Explanation]) -> Report:
     """The report with trees in place of its tables: who asks for one number wants no others."""
     document = report.document | {"explain": [tree.document() for tree in found]}
     notes = ("~ a formula with a stated error, ≈ a stated constant or a default; everything else is exact",)
-    return report._replace(document=document, tables=(flat(found),), trees=tuple(found), pictures=(), notes=notes)
+    return report._replace(document=document, tables=(flat(found),), trees=tuple(found), pictures=(), notes=notes,
+                           details=(), assumptions=(), more="", warnings=())  # fmt: skip
 
 
 def flat(found: Sequence[Explanation]) -> Table:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.units import counted
 
 HALF = 2  # bytes of a bf16 parameter
 MATRIX = (4096, 4096)
@@ -16,7 +17,7 @@ def _listing(
     wanted = (text or "").lower()
     kept = [(row, entry) for row, entry in entries if wanted in " ".join(map(str, row)).lower()]
     document = {"schema": SCHEMA, "command": kind, kind: [entry for _, entry in kept]}
-    note = f"{len(kept)} of {len(entries)} match {text!r}" if text else f"{len(kept)} {kind}"
+    note = f"{len(kept)} of {len(entries)} match {text!r}" if text else counted(len(kept), kind.removesuffix("s"))
     return Report(document, (Table("", columns, [row for row, _ in kept]),), notes=(note,))
 
 
@@ -88,7 +89,7 @@ def formats_report(name: str | None, text: str | None) -> Report:
         cells = (row.name, row.bits_per_value, row.block_size, billion, row.range or None, row.description)
         entry = {**row._asdict(), "bits_per_value": row.bits_per_value, "bytes_per_billion": billion}
         entries.append((cells, entry))
-    columns = (Column("format"), Column("bits per value", "number"), Column("block", "number"),
+    columns = (Column("format"), Column("bits per value", "number"), Column("block", "number", spare=1),
                Column("1B parameters", "gb"), Column("range"), Column("what it is"))  # fmt: skip
     report = _listing("formats", columns, entries, text)
     return report._replace(notes=(*report.notes, f"source: {chosen[0].source}")) if name else report
@@ -156,7 +157,7 @@ def engines_report(name: str | None, text: str | None) -> Report:
             [(row.name, row.utilization, row.block, row.batched_tokens, row.sequences, row.note) for row in serving],
         ),
     )  # fmt: skip
-    count = f"{len(training)} training and {len(serving)} serving engines"
+    count = f"{len(training)} training and {counted(len(serving), 'serving engine')}"
     return Report(document, tables, notes=(count + (f" match {text!r}" if text else ""), "— is worked out from GPU or run"))
 
 

@@ -1,5 +1,6 @@
 """Tables as GitHub-flavoured Markdown."""
 
+from memcalc.report.plot import drawn
 from memcalc.report.report import Report, Table, cell
 
 ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "[": "\\[", "]": "\\]", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "})
@@ -7,10 +8,13 @@ ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "[": "\\[", "]": "\\]", "&": 
 
 def render(report: Report) -> str:
     parts = [f"### {_escape(report.heading)}"] if report.heading else []
-    parts += [_table(table) for table in report.tables]
-    parts += [f"```text\n{picture}\n```" for picture in report.pictures]
+    if report.settings:
+        parts.append(_escape(report.settings))
     if report.verdict:
         parts.append(f"**{_escape(report.verdict)}**")
+    parts += [f"**warning:** {_escape(warning)}" for warning in report.warnings]
+    parts += [_table(table.on_screen()) for table in report.tables]
+    parts += [f"```text\n{plot.title}\n{drawn(plot)}\n{plot.legend}\n```" for plot in report.pictures]
     if report.notes:
         parts.append("\n".join(f"- {_escape(note)}" for note in report.notes))
     return "\n\n".join(parts)
@@ -22,9 +26,12 @@ def _table(table: Table) -> str:
     lines.append("| " + " | ".join(_escape(table.columns[i].title) for i in shown) + " |")
     lines.append("|" + "|".join("---" if table.columns[i].kind == "text" else "--:" for i in shown) + "|")
     for number, row in enumerate(table.rows):
-        cells = (_escape(cell(row[i], table.columns[i].kind)) for i in shown)
+        cells = [_escape(cell(row[i], table.columns[i].kind)) for i in shown]
+        if number in table.marks:
+            cells[0] += f" ← {table.marks[number]}"
+        cells[0] = "&emsp;" * table.level(number) + cells[0]
         if number in table.emphasised:
-            cells = (f"**{text}**" if text else text for text in cells)
+            cells = [f"**{text}**" if text else text for text in cells]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

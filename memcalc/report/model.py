@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.readers.models import Model
 from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.units import counted, format_count
 
 if TYPE_CHECKING:  # only weight files need it
     from memcalc.blocks.stored import StoredTensors
@@ -31,6 +33,12 @@ def model_document(name: str, architecture: Architecture | None, parameters: int
     }
 
 
+def titled(model: Model) -> str:
+    """A model and its size: "Llama 3.1 8B (8.03B parameters)"; of a bare count, the count."""
+    size = f"{format_count(model.parameters)} parameters"
+    return f"{model.name} ({size})" if model.architecture else size
+
+
 def inspect_report(
     name: str,
     architecture: Architecture | None,
@@ -53,10 +61,18 @@ def inspect_report(
         document["stored"] = stored_document(stored)
         tables = (*tables[:2], *stored_tables(stored, detailed=architecture is None), *tables[2:])
         bits = bits_per_parameter(stored)
-        heading += f"   {stored.kind}, {len(stored.files)} file{'s' * (len(stored.files) > 1)}"
+        heading += f": {stored.kind}, {counted(len(stored.files), 'file')}"
         heading += f", {bits:.4g} bits a parameter" if bits else ""
     document |= {"source": source, "assumptions": list(architecture.notes) if architecture else [], "warnings": warnings}
-    return Report(document, tables, heading, notes=(*about.notes, *warnings, f"source: {source}"))
+    return Report(
+        document,
+        tables,
+        heading,
+        about.verdict,
+        notes=(*about.notes, f"source: {source}"),
+        settings=about.settings,
+        warnings=tuple(warnings),
+    )
 
 
 def _architecture_report(name: str, architecture: Architecture) -> Report:
@@ -91,21 +107,20 @@ def _architecture_report(name: str, architecture: Architecture) -> Report:
             (Column("stack"), Column("layers", "number"), Column("parameters each", "number")),
             [(stack, count, size) for stack, runs in _shortened(layers).items() for size, count in runs],
         ),
-        Table("Memory of the weights", (Column("format"), Column("bytes", "bytes"), Column("decimal", "gb")),
+        Table("Memory of the weights, all of them in one format",
+              (Column("format"), Column("binary", "bytes"), Column("decimal", "gb")),
               [(name, size, size) for name, size in formats.items()]),
     )  # fmt: skip
-    facts = [f"{architecture.model_type}", f"hidden {architecture.hidden}", f"vocabulary {architecture.vocabulary}"]
+    facts = [f"{architecture.model_type}", f"hidden {architecture.hidden:,}", f"vocabulary {architecture.vocabulary:,}"]
     facts.append("tied head" if architecture.tied else "untied head")
     if architecture.context:
-        facts.append(f"context {architecture.context}")
+        facts.append(f"context {architecture.context:,}")
     if architecture.dtype:
         facts.append(architecture.dtype)
     if architecture.quantization.method:
         facts.append(f"checkpoint quantised: {architecture.quantization.method}")
-    notes = list(architecture.notes)
-    if active != total:
-        notes.insert(0, f"active per token: {active:,} of {total:,} parameters")
-    return Report(document, tables, f"{name}   {', '.join(facts)}", notes=tuple(notes))
+    verdict = f"{total:,} parameters" + (f", {active:,} of them active per token" if active != total else "")
+    return Report(document, tables, name, verdict, notes=tuple(architecture.notes), settings=", ".join(facts))
 
 
 def _blocks(architecture: Architecture) -> list[dict[str, Any]]:

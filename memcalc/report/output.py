@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from memcalc.errors import Unwritable, printable
-from memcalc.report.report import Report
+from memcalc.report.report import Report, Table
 
 SIMPLER = {"×": "x", "—": "-", "≈": "~", "→": ">", "≥": ">", "≤": "<", "…": ".", "·": ".", "−": "-", "’": "'"}  # one for one
 
 
-def render(report: Report, format_: str, *, get: str | None = None, terminal: bool = False, unicode: bool = False) -> str:
+def render(
+    report: Report, format_: str, *, get: str | None = None, terminal: bool = False, unicode: bool = False, whole: bool = False
+) -> str:  # fmt: skip
     """The report as text in one of report.FORMATS, or one field of its document. Whatever it quotes is made printable.
 
-    `unicode`: a table with all characters; else with those that stdout knows."""
+    `unicode`: a table with all characters; else with those that stdout knows. `whole`: with all that hides behind a flag."""
     if get is not None:
         from memcalc.report.json import field
 
@@ -28,14 +30,20 @@ def render(report: Report, format_: str, *, get: str | None = None, terminal: bo
         from memcalc.report import csv
 
         return csv.render(readable(report))
+    if whole:
+        report = report.whole()
     if format_ == "markdown":
         from memcalc.report import markdown
 
         return markdown.render(readable(report))
+    report = readable(report)
+    if format_ == "svg":
+        from memcalc.report import svg
+
+        return svg.render(report)
     from memcalc.report import table
 
-    report = readable(report)
-    return table.render_svg(report) if format_ == "svg" else table.render(report, terminal=terminal, unicode=unicode)
+    return table.render(report, terminal=terminal, unicode=unicode)
 
 
 def write(text: str, path: str | None, *, people: bool = True) -> None:
@@ -97,13 +105,19 @@ def readable(report: Report) -> Report:
     def row(cells: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(printable(value) if isinstance(value, str) else value for value in cells)
 
+    def tables(every: Sequence[Table]) -> tuple[Table, ...]:
+        return tuple(table._replace(title=printable(table.title), rows=[row(cells) for cells in table.rows]) for table in every)
+
     return report._replace(
         heading=printable(report.heading),
+        settings=printable(report.settings),
         verdict=printable(report.verdict),
+        warnings=tuple(map(printable, report.warnings)),
         notes=tuple(map(printable, report.notes)),
-        tables=tuple(table._replace(title=printable(table.title), rows=[row(cells) for cells in table.rows])
-                     for table in report.tables),
-    )  # fmt: skip
+        assumptions=tuple(map(printable, report.assumptions)),
+        tables=tables(report.tables),
+        details=tables(report.details),
+    )
 
 
 def _to_file(text: str, path: str) -> None:

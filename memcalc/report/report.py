@@ -1,42 +1,110 @@
 """What every command hands to a renderer: one document for machines, a few tables for people."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from memcalc.estimates.explanation import Explanation
+    from memcalc.report.plot import Plot
 
 SCHEMA = "memcalc/1"
 FORMATS = ("table", "json", "csv", "markdown", "svg")
+LEAST = 0.001  # share of a total below which a row that is part of it is left out on a screen
+
+
+class Quantity(NamedTuple):
+    """A cell with a unit of its own: the raw value, its unit, and how people read it."""
+
+    value: float | str | None
+    unit: str
+    text: str
 
 
 class Column(NamedTuple):
-    """A heading and how its cells read: text, bytes, count, number, percent, error, flops or bar (a share of 1)."""
+    """A heading and how its cells read: text, bytes, count, number, percent, error, flops, quantity or bar (a share of 1)."""
 
     title: str
     kind: str = "text"
+    unit: str = ""  # of the raw value, where the kind does not say it
+    spare: int = 0  # left out on a narrow screen, the largest first
 
 
 class Table(NamedTuple):
-    """Rows of raw values; `emphasised` rows are totals."""
+    """Rows of raw values; `emphasised` rows are totals; `levels`: how deep each lies below a total that it is part of."""
 
     title: str
     columns: tuple[Column, ...]
     rows: Sequence[Sequence[Any]]
     emphasised: frozenset[int] = frozenset()
+    levels: Sequence[int] = ()
+    marks: Mapping[int, str] = {}  # a word beside a row that stands out, so that colour is not its only sign
+    small: frozenset[int] = frozenset()  # rows that a screen leaves out
+
+    def level(self, row: int) -> int:
+        return self.levels[row] if self.levels else 0
+
+    def on_screen(self) -> "Table":
+        """Without the small rows."""
+        if not self.small:
+            return self
+        left = [i for i in range(len(self.rows)) if i not in self.small]
+        return self._replace(
+            rows=[self.rows[i] for i in left],
+            emphasised=frozenset(new for new, old in enumerate(left) if old in self.emphasised),
+            levels=[self.level(i) for i in left],
+            marks={new: self.marks[old] for new, old in enumerate(left) if old in self.marks},
+            small=frozenset(),
+        )
 
 
 class Report(NamedTuple):
-    """The answer of one command."""
+    """The answer of one command: verdict first, then tables, then what hides behind a flag (`details`, `notes`)."""
 
     document: dict[str, Any]
     tables: tuple[Table, ...]
     heading: str = ""
     verdict: str = ""
-    tone: str = ""  # good, bad or "": the colour of the verdict, never its only sign
-    notes: tuple[str, ...] = ()
-    pictures: tuple[str, ...] = ()  # plots in text, drawn by memcalc.report.plot
+    tone: str = ""  # good, bad, near or "": the colour of the verdict, never its only sign
+    notes: tuple[str, ...] = ()  # what should be read with the numbers
+    pictures: tuple["Plot", ...] = ()
+    settings: str = ""  # below the heading
+    warnings: tuple[str, ...] = ()
+    details: tuple[Table, ...] = ()  # further tables, and
+    assumptions: tuple[str, ...] = ()  # small print, on a screen only where `whole` asks for them
+    more: str = ""  # how to get those: one line in their place
     trees: "tuple[Explanation, ...]" = ()  # shown in place of the tables where trees can be drawn
+
+    @property
+    def every_table(self) -> tuple[Table, ...]:
+        return (*self.tables, *self.details)
+
+    def whole(self) -> "Report":
+        """With everything on the screen that else hides behind a flag."""
+        return self._replace(
+            tables=self.every_table, notes=(*self.notes, *self.assumptions), details=(), assumptions=(), more=""
+        )  # fmt: skip
+
+
+def small_rows(shares: Sequence[float], levels: Sequence[int]) -> frozenset[int]:
+    """Rows that a screen leaves out: parts below LEAST of the whole, and a part that then stands alone below its sum.
+
+    >>> sorted(small_rows([0.5, 0.4, 0.0001, 0.3, 0.2, 0.1], [1, 2, 2, 1, 2, 2]))
+    [1, 2]
+    """
+    small = {i for i, (share, level) in enumerate(zip(shares, levels, strict=True)) if level and share < LEAST}
+    for i, level in enumerate(levels):
+        if level == 1:
+            below = range(i + 1, next((j for j in range(i + 1, len(levels)) if levels[j] < 2), len(levels)))
+            shown = [j for j in below if j not in small]
+            small.update(shown if len(shown) == 1 else ())
+    return frozenset(small)
+
+
+def more(assumptions: Sequence[str], sources: Mapping[str, Any], flag: str) -> str:
+    """One line in place of the small print: how much there is, and where."""
+    from memcalc.units import counted
+
+    return f"{counted(len(assumptions), 'assumption')}, {counted(len(sources), 'source')}: {flag}, --format json"
 
 
 def warned(report: Report, warnings: Sequence[str], assumptions: Sequence[str]) -> Report:
@@ -88,14 +156,21 @@ def _flops(value: float) -> str:
     return format_flops(value)
 
 
-def bar(share: float, width: int = 20) -> str:
-    """A bar of eighths for a share between 0 and 1.
+EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
+BAR, BEYOND = 20, 8  # characters of a whole bar, and of what lies beyond the whole
 
-    >>> bar(0.5, 4)
-    '██'
+
+def bar(share: float, width: int = BAR) -> str:
+    """A bar of eighths for a share of the whole; what lies beyond the whole stands behind its edge, as far as there is room.
+
+    >>> bar(0.5, 4), bar(1.5, 4), bar(9, 4)
+    ('██', '████│██', '████│████████▶')
     """
-    eighths = round(max(0.0, min(share, 1.0)) * width * 8)
-    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+    if share > 1:
+        beyond = round((share - 1) * width)
+        return "█" * width + "│" + "█" * min(beyond, BEYOND) + "▶" * (beyond > BEYOND)
+    eighths = round(max(0.0, share) * width * 8)
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8]
 
 
 _CELLS: dict[str, Callable[[Any], str]] = {
@@ -107,5 +182,6 @@ _CELLS: dict[str, Callable[[Any], str]] = {
     "error": lambda value: f"{100 * value:+.3f} %",
     "rate": _rate,
     "flops": _flops,
+    "quantity": lambda value: value.text,
     "bar": bar,
 }

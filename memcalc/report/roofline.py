@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from memcalc.estimates.lines import Figure
 from memcalc.estimates.serving.passes import Pass
 from memcalc.estimates.serving.roofline import Roofline
 from memcalc.report.report import Column, Table
@@ -55,31 +56,39 @@ def _pass(found: Pass) -> dict[str, Any]:
     }
 
 
-def roofline_tables(found: Roofline) -> tuple[Table, Table]:
-    """Each pass by resource, and what follows for the batch."""
+def speed_table(found: Roofline) -> Table:
+    """Each pass by resource, and the tokens a second that follow."""
     compute, memory, _ = found.efficiencies
     title = f"Speed, a bound at {compute.value:.0%} of the peak and {memory.value:.0%} of the memory bandwidth"
-    times = tuple(Column(f"{name}, ms", "number") for name in ("time", "compute", "memory", "link"))
-    rows = [_row(f"decode step, {found.batch} × {found.context} tokens", found.decode, found.decode_tokens_per_second.value)]
+    passes = [(f"decode step, {found.batch} × {found.context:,} tokens", found.decode, found.decode_tokens_per_second.value)]
     if found.prefill and found.prefill_tokens_per_second:
-        rows.insert(0, _row(f"prefill, {found.prompt} tokens", found.prefill, found.prefill_tokens_per_second.value))
+        passes.insert(0, (f"prefill, {found.prompt:,} tokens", found.prefill, found.prefill_tokens_per_second.value))
+    resources = [name for name in ("compute", "memory", "link") if any(getattr(each, name) for _, each, _ in passes)]
+    times = tuple(Column(f"{name}, ms", "number", "ms") for name in ("time", *resources))
+    rows = [
+        (name, *(_milliseconds(time) for time in (each.seconds, *(getattr(each, name) for name in resources))), _rounded(rate),
+         each.bound)
+        for name, each, rate in passes
+    ]  # fmt: skip
+    return Table(title, (Column("pass"), *times, Column("tokens/s", "number", "tokens/s"), Column("bound by")), rows)
+
+
+def decode_table(found: Roofline) -> Table:
+    """What decides whether compute or memory binds a decode step."""
     facts = [
         ("tokens a second and sequence", _rounded(found.sequence_tokens_per_second.value)),
         ("arithmetic intensity, FLOP a byte", _rounded(found.intensity.value)),
         ("ridge point of the accelerator, FLOP a byte", _rounded(found.ridge.value) if found.ridge else None),
         ("sequences from which compute binds", found.compute_bound_batch),
     ]
-    return (
-        Table(title, (Column("pass"), *times, Column("tokens/s", "number"), Column("bound by")), rows),
-        Table("Decode", (Column("per step"), Column("value", "number")), facts),
-    )
+    return Table("Decode", (Column("per step"), Column("value", "number")), facts)
 
 
-def _row(name: str, found: Pass, rate: float) -> tuple[Any, ...]:
-    times = (found.seconds, found.compute, found.memory, found.link)
-    return (name, *(_rounded(1000 * time.value) if time else None for time in times), _rounded(rate), found.bound)
+def _milliseconds(time: Figure | None) -> float | None:
+    return _rounded(1000 * time.value) if time else None
 
 
 def _rounded(value: float) -> float:
     """To four digits: more would promise what a bound cannot."""
-    return float(f"{value:.4g}")
+    rounded = float(f"{value:.4g}")
+    return int(rounded) if rounded >= 1000 else rounded

@@ -14,8 +14,8 @@ def report(found: Sequence[Recomputed], text: str | None) -> Report:
     rows = [(_row(each), run_document(each)) for each in found]
     wanted = (text or "").lower()
     kept = [(row, entry) for row, entry in rows if wanted in " ".join(map(str, (entry["id"], *row))).lower()]
-    columns = (Column("run"), Column("N", "count"), Column("D", "count"), Column("hardware"), Column("6·N·D", "flops"),
-               Column("PF-days", "number"), Column("of published", "percent"), Column("hours", "count"),
+    columns = (Column("run"), Column("N", "count"), Column("D", "count"), Column("hardware", spare=1), Column("6·N·D", "flops"),
+               Column("PF-days", "number"), Column("of published", "percent", spare=3), Column("hours", "count", spare=2),
                Column("MFU", "percent"), Column("printed", "percent"))  # fmt: skip
     document = {"schema": SCHEMA, "command": "runs", "runs": [entry for _, entry in kept]}
     notes = (

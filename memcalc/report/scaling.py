@@ -6,8 +6,8 @@ from typing import Any
 
 from memcalc.estimates.compute.scaling import Judgement, LawOptimum, ScalingAnswer
 from memcalc.formulas.law_forms import Point
-from memcalc.report.plot import PlotMark, plot
-from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.report.plot import Plot, PlotMark
+from memcalc.report.report import SCHEMA, Column, Report, Table, more
 from memcalc.sources import SOURCES
 from memcalc.specs.scaling import ScalingQuestion
 from memcalc.units import PF_DAY, format_count, format_flops
@@ -18,13 +18,15 @@ def report(question: ScalingQuestion, found: ScalingAnswer, name: str = "") -> R
     if found.judgements:
         tables.append(_judgement_table(found))
     tables += _served_tables(found) + _repetition_tables(found)
-    notes = list(found.assumptions)
+    notes = []
     if any(entry.outside for entry in found.optima):
         notes.append("* extrapolates: --format json says by how much")
+    if any(entry.point.active is not None for entry in found.optima):
+        notes.append("krajewski counts all parameters of a mixture of experts, and tokens per active one")
+    small = list(found.assumptions)
     if any("exponent of parameters" in (entry.law.ranges or {}) for entry in found.optima):
-        notes.append("published range: of the exponent a in N ~ C^a, or of the surface's own exponents")
-    notes += [warning for warning in found.warnings if " extrapolates: " not in warning]
-    notes += [f"{entry.law.name}: {entry.law.note}" for entry in found.optima if entry.law.note and len(found.optima) <= 3]
+        small.append("published range: of the exponent a in N ~ C^a, or of the surface's own exponents")
+    small += [f"{entry.law.name}: {entry.law.note}" for entry in found.optima if entry.law.note and len(found.optima) <= 3]
     return Report(
         document(question, found, name),
         tuple(tables),
@@ -32,6 +34,9 @@ def report(question: ScalingQuestion, found: ScalingAnswer, name: str = "") -> R
         _verdict(found),
         notes=tuple(notes),
         pictures=_pictures(found),
+        warnings=tuple(warning for warning in found.warnings if " extrapolates: " not in warning),
+        assumptions=tuple(small),
+        more=more(small, _cited(found), "--details"),
     )
 
 
@@ -151,7 +156,7 @@ def _judgement_document(entry: Judgement) -> dict[str, Any]:
 def _optima_table(found: ScalingAnswer) -> Table:
     columns = (
         Column("law"), Column("parameters", "count"), Column("tokens", "count"), Column("tokens / N", "number"),
-        Column("FLOP", "count"), Column("loss", "number"), Column("published range"),
+        Column("FLOP", "count", "FLOP", spare=1), Column("loss", "number"), Column("published range", spare=2),
     )  # fmt: skip
     rows = [
         (entry.law.name + (" *" if entry.outside else ""), _whole(entry.point.parameters), _whole(entry.point.tokens),
@@ -159,7 +164,9 @@ def _optima_table(found: ScalingAnswer) -> Table:
         for entry in found.optima
     ]  # fmt: skip
     beyond = " (* beyond what it was fitted on)" if any(entry.outside for entry in found.optima) else ""
-    return Table(f"Compute-optimal, by law{beyond}", columns, rows, frozenset({found.optima.index(found.chosen)}))
+    chosen = found.optima.index(found.chosen)
+    marks = {chosen: "answers"} if len(rows) > 1 else {}
+    return Table(f"Compute-optimal, by law{beyond}", columns, rows, frozenset({chosen}), marks=marks)
 
 
 def _range(entry: LawOptimum) -> str:
@@ -257,7 +264,7 @@ def _verdict(found: ScalingAnswer) -> str:
     return f"{best}; the model given saw {judged.over_training:.3g} × the optimal tokens for its size{left}"
 
 
-def _pictures(found: ScalingAnswer) -> tuple[str, str]:
+def _pictures(found: ScalingAnswer) -> tuple[Plot, Plot]:
     curves = found.curves
     best, given, law = curves.optimum, curves.given, curves.law.name
     budget = format_flops(found.flops if found.flops is not None else best.flops)
@@ -268,6 +275,7 @@ def _pictures(found: ScalingAnswer) -> tuple[str, str]:
         iso_marks.append(PlotMark("X", given.parameters, given.loss or 0.0))
         compute_marks.append(PlotMark("X", given.flops, given.loss or 0.0))
         legend += "   X the model given (* both)"
-    iso = plot(f"Loss against parameters at {budget} ({law})", curves.iso_flop, iso_marks)
-    compute = plot(f"Loss of the optimum against FLOP ({law})", curves.frontier, compute_marks)
-    return f"{iso}\n{legend}", f"{compute}\n{legend}"
+    return (
+        Plot(f"Loss against parameters at {budget} ({law})", curves.iso_flop, iso_marks, legend),
+        Plot(f"Loss of the optimum against FLOP ({law})", curves.frontier, compute_marks, legend),
+    )

@@ -1,21 +1,33 @@
 """The report of `memcalc infer`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from memcalc.estimates.lines import Figure, cited, documents, weakest
+from memcalc.estimates.lines import Figure, Line, cited, documents, weakest
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
+from memcalc.estimates.suggestions import NO_ADVICE, Advice
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
-from memcalc.report.model import model_document
-from memcalc.report.report import SCHEMA, Column, Report, Table
-from memcalc.report.roofline import roofline_tables, speed_document
-from memcalc.report.training import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
+from memcalc.report.model import model_document, titled
+from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table, more, small_rows
+from memcalc.report.roofline import decode_table, speed_document, speed_table
+from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
+from memcalc.report.training import (
+    CERTAINTY,
+    MARKS,
+    gpu_document,
+    limit_sentences,
+    needed_document,
+    solved_document,
+    solved_sentence,
+    verdict_of,
+)
+from memcalc.report.words import parts
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
-from memcalc.units import format_count
+from memcalc.units import counted, format_bytes
 
 LIMITS = {
     "weights": "the weights, which leave no room",
@@ -27,76 +39,133 @@ LIMITS = {
 
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
-    fit: Fit | None = None, withheld: int = 0, solved: Sequence[Solved] = (),
+    fit: Fit | None = None, withheld: int = 0, advice: Advice = NO_ADVICE, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
     capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
-    tables = [_memory(found, gpu), _cache(run, found)]
-    if gpu and capacity:
-        tables.append(_capacity(run, capacity, run.utilization(gpu.allocatable)))
-    notes = found.assumptions
+    share = run.utilization(gpu.allocatable) if gpu else 1.0
+    tables = [_memory(run, found, gpu, withheld), _cache(run, found, capacity, share)]
+    if fit and advice.suggestions:
+        tables.insert(1, suggestions_table(advice, fit.verdict))
+    assumptions = found.assumptions
+    details: tuple[Table, ...] = ()
     if speed and speed.roofline:
-        tables += roofline_tables(speed.roofline)
-        notes += (*speed.roofline.reasons, *speed.roofline.assumptions)
+        tables.append(speed_table(speed.roofline))
+        details = (decode_table(speed.roofline),)
+        assumptions += (*speed.roofline.reasons, *speed.roofline.assumptions)
     elif speed:
-        notes += (f"no speed: {speed.reason}",)
-    notes += limit_sentences(gpu)
-    verdict, tone = verdict_of(found.needed, fit)
+        assumptions += (f"no speed: {speed.reason}",)
+    assumptions = tuple(dict.fromkeys((*assumptions, *limit_sentences(gpu))))
+    hint = queue_sentence(run, capacity) or (nothing_helps(advice) if fit and not fit.fits else "")
+    verdict, tone = verdict_of(found.needed, fit, hint)
     verdict += solved_sentence(solved)
-    heading = ", ".join(
-        (
-            model.name,
-            f"serving, {format_count(model.parameters)} parameters",
-            f"{run.gpus} × {gpu.name if gpu else 'GPU'}",
-            *((run.engine,) if run.engine else ()),
-            f"weights {run.weights}",
-            f"cache {run.kv_dtype}",
-            f"{run.batch} × {run.context} tokens",
-        )
-    )
     document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
-    return Report(document, tuple(tables), heading, verdict, tone, tuple(dict.fromkeys(notes)))
+    if fit:
+        document |= suggestions_document(advice)
+    return Report(
+        document,
+        tuple(tables),
+        f"{titled(model)}: serving on {f'{run.gpus} × {gpu.name}' if gpu else counted(run.gpus, 'GPU')}",
+        verdict,
+        tone,
+        notes=(CERTAINTY,),
+        settings=_settings(run),
+        warnings=tuple(document["warnings"]),
+        details=details,
+        assumptions=assumptions,
+        more=more(assumptions, document["sources"], "--details"),
+    )
 
 
-def _memory(found: ServingEstimate, gpu: Accelerator | None) -> Table:
+def queue_sentence(run: Serving, capacity: Capacity | None) -> str:
+    """That an engine with a queue starts although not all requests fit at once; nothing where they do, or it has none."""
+    most = capacity.max_batch if capacity else None
+    if not most or most >= run.batch or not run.engine_row.pooled:
+        return ""
+    rest = f"request {most + 1} waits" if run.batch == most + 1 else f"requests {most + 1} to {run.batch:,} wait"
+    return f"{run.engine} starts: {most:,} at once, {rest}"
+
+
+def _settings(run: Serving) -> str:
+    """What the numbers depend on, beside the model and the GPUs."""
+    degrees = [f"{name} {getattr(run, name)}" for name in ("tp", "pp", "ep", "dp") if getattr(run, name) > 1]
+    requests = f"{counted(run.batch, 'request')} of {run.context:,} tokens"
+    return ", ".join((run.engine or "no engine", *degrees, f"weights {run.weights}", f"cache {run.kv_dtype}", requests))
+
+
+def _memory(run: Serving, found: ServingEstimate, gpu: Accelerator | None, withheld: int) -> Table:
+    """The parts of what these requests need, and what the engine takes where it takes a pool."""
     scale = gpu.limit if gpu else found.device
-    on_gpu = [entry for entry in found.lines if entry.place == "gpu"]
-    rows: list[tuple[Any, ...]] = [
-        (f"{entry.component.replace('_', ' ')}: {entry.name}", entry.bytes, entry.bytes / scale, entry.bytes / scale)
-        for entry in on_gpu
-    ]
-    rows.append(("total on the device", found.device, found.device / scale, found.device / scale))
+    rows: list[tuple[Any, ...]] = []
+    levels: list[int] = []
+
+    def row(name: str, size: int, level: int) -> None:
+        rows.append((name, size, size / scale, size / scale if level < 2 else 0.0))
+        levels.append(level)
+
+    for component, lines in by_component(entry for entry in found.lines if entry.place == "gpu"):
+        size = sum(entry.bytes for entry in lines)
+        if not size:
+            continue
+        row(f"{TITLES.get(component, component)} {MARKS[weakest(lines)]}".rstrip(), size, 1)
+        named = parts(lines, experts=False)
+        for part in named if len(named) > 1 else ():
+            row(part.title, part.bytes, 2)
+    totals = {len(rows)}
+    row("needed by these requests", found.device, 0)
+    taken = found.device - found.cache + found.reserved(gpu.allocatable, withheld) if gpu else found.device
+    if taken > found.device:
+        row(f"on the device, with the whole pool of {run.engine}", taken, 0)
+        totals.add(len(rows) - 1)
     columns = (
-        Column("component"),
+        Column("per GPU"),
         Column("memory", "bytes"),
         Column("of GPU" if gpu else "share", "percent"),
         Column("", "bar"),
     )
-    return Table("Per GPU", columns, rows, frozenset({len(rows) - 1}))
+    small = small_rows([each[2] for each in rows], levels)
+    return Table("", columns, rows, frozenset(totals), levels, small=small)
 
 
-def _cache(run: Serving, found: ServingEstimate) -> Table:
-    rows: list[tuple[Any, ...]] = [
-        ("cache per token", found.kv_cache_per_token),
-        ("cache per request" if run.copies > 1 else "cache per sequence", found.per_sequence),
+TITLES = {"kv_cache": "cache", "state": "recurrent state"}
+
+
+def by_component(lines: Iterable[Line]) -> list[tuple[str, list[Line]]]:
+    """Lines by component, in the order in which these first come."""
+    out: dict[str, list[Line]] = {}
+    for entry in lines:
+        out.setdefault(entry.component, []).append(entry)
+    return list(out.items())
+
+
+def _cache(run: Serving, found: ServingEstimate, capacity: Capacity | None, share: float) -> Table:
+    """What a token and a request take, and how many of them there is room for."""
+    what = "request" if run.copies > 1 else "sequence"
+    rows: list[tuple[str, Quantity | None]] = [
+        ("cache of a token", _size(found.kv_cache_per_token)),
+        (f"cache of a {what} of {run.context:,} tokens", _size(found.per_sequence)),
     ]
     if found.host:
-        rows.append(("in host memory", found.host))
-    return Table("Cache", (Column("per GPU"), Column("memory", "bytes")), rows)
+        rows.append(("in host memory", _size(found.host)))
+    title = "Cache"
+    if capacity:
+        given = run.kv_cache_memory is not None
+        title = "Capacity of the cache's memory" if given else f"Capacity at {share:.0%} of the GPU"
+        title += f", bound by {LIMITS[capacity.limit]}"
+        rows.append((f"{what}s of {run.context:,} tokens at once", _number(capacity.max_batch, f"{what}s")))
+        if capacity.kv_tokens != capacity.max_context:
+            rows.append(("tokens of cache", _number(capacity.kv_tokens, "tokens")))
+        rows.append((f"tokens a {what} can reach, {run.batch} at once", _number(capacity.max_context, "tokens")))
+        if run.dp > 1 and capacity.max_batch is not None:
+            rows.append((f"{what}s on all {run.dp} replicas", _number(run.dp * capacity.max_batch, f"{what}s")))
+    return Table(title, (Column("per GPU"), Column("", "quantity")), rows)
 
 
-def _capacity(run: Serving, capacity: Capacity, share: float) -> Table:
-    given = run.kv_cache_memory is not None
-    title = "Capacity of the cache's memory" if given else f"Capacity at {share:.0%} of the GPU"
-    title += f", bound by {LIMITS[capacity.limit]}"
-    what = "requests" if run.copies > 1 else "sequences"
-    rows: list[tuple[Any, ...]] = [
-        (f"{what} of {run.context} tokens", capacity.max_batch),
-        ("tokens of cache", capacity.kv_tokens),
-        (f"tokens a sequence can reach, {run.batch} at once", capacity.max_context),
-    ]
-    if run.dp > 1:
-        rows.append((f"{what} on all {run.dp} replicas", None if capacity.max_batch is None else run.dp * capacity.max_batch))
-    return Table(title, (Column("what fits"), Column("count", "number")), rows)
+def _size(size: int) -> Quantity:
+    return Quantity(size, "B", format_bytes(size))
+
+
+def _number(count: int | None, unit: str) -> Quantity | None:
+    return None if count is None else Quantity(count, unit, f"{count:,}")
 
 
 def _document(
@@ -141,6 +210,8 @@ def _document(
             "max_batch": capacity.max_batch,
             "max_context": capacity.max_context,
             "limit": capacity.limit,
+            "starts": capacity.max_batch is None or capacity.max_batch > 0,
+            "waiting": max(0, run.batch - capacity.max_batch) if capacity.max_batch is not None else 0,
             "replicas": run.dp,
         }
     figures: tuple[Figure, ...] = ()

@@ -1,103 +1,143 @@
-"""Tables on a terminal or in a pipe, laid out by rich; colour only on a terminal, width 80 or more in a pipe."""
+"""Reports on a terminal or in a pipe, laid out by rich: within any width, no number broken; colour only on a terminal."""
 
 import io
 import os
-import re
 import sys
+from typing import TYPE_CHECKING
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from memcalc.report.report import Report, Table, cell
+from memcalc.report.layout import Laid, grid, stacked, wrapped
+from memcalc.report.plot import as_ascii, drawn
+from memcalc.report.report import Report, Table
 
-TONES = {"good": "green", "bad": "red", "": ""}
-PIPE_WIDTH = 120
+if TYPE_CHECKING:
+    from memcalc.estimates.explanation import Explanation
+
+TONES = {"good": "green", "near": "yellow", "bad": "red", "": ""}
+PIPE_WIDTH, LEAST_WIDTH, MOST_WIDTH = 100, 40, 1000
 
 
 def render(report: Report, *, terminal: bool = False, unicode: bool = False) -> str:
-    """The report as text; with colour and the terminal's width only when it goes to one."""
+    """The report as text, as wide as the terminal; in a pipe as COLUMNS says, or 100."""
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     console = Console(
         file=io.StringIO(),
         force_terminal=colour,
         no_color=not colour,
-        width=None if terminal else PIPE_WIDTH,
+        width=width_of(terminal=terminal),
         highlight=False,
         legacy_windows=False,
-        _environ=_environment(),
+        _environ={},
     )
     _print(console, report, ascii_only=not unicode and not _can_encode())
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in str(text).splitlines())
 
 
-def render_svg(report: Report) -> str:
-    """The same picture as an SVG file, by rich's own exporter."""
-    console = Console(file=io.StringIO(), record=True, width=100, force_terminal=True, highlight=False, _environ={})
-    _print(console, report, ascii_only=False)
-    without_fonts = re.sub(
-        r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL
-    )  # they are fetched from the web
-    return console.export_svg(title=report.heading or "memcalc", code_format=without_fonts)
-
-
-def _environment() -> dict[str, str]:
-    """What rich reads of the environment, without a width that nothing fits into."""
-    columns = os.environ.get("COLUMNS", "")
-    return {key: value for key, value in os.environ.items() if key != "COLUMNS" or (columns.isdigit() and int(columns) > 0)}
+def width_of(*, terminal: bool) -> int:
+    """Columns to print within."""
+    said = os.environ.get("COLUMNS", "")
+    columns = int(said) if said.isdecimal() and said.isascii() and len(said) < 6 else 0
+    if not columns and terminal:
+        try:
+            columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        except (OSError, ValueError):
+            columns = 0
+    return max(LEAST_WIDTH, min(columns or PIPE_WIDTH, MOST_WIDTH))
 
 
 def _print(console: Console, report: Report, *, ascii_only: bool) -> None:
-    if report.heading:
-        console.print(Text(report.heading, style="bold"))
-    if report.trees:
+    say = _Printer(console, ascii_only)
+    say.lines(report.heading, "bold")
+    say.lines(report.settings, indent=2)
+    if report.heading and report.verdict:
+        say.gap()
+    say.lines(report.verdict, f"bold {TONES[report.tone]}")
+    for warning in report.warnings:
+        say.lines(f"warning: {warning}", indent=2)
+    for tree in report.trees:
+        say.gap()
+        say.tree(tree)
+    for table in () if report.trees else (each.on_screen() for each in report.tables):
+        say.gap()
+        say.table(table)
+    for plot in report.pictures:
+        say.gap()
+        say.lines(plot.title, "bold")
+        say.as_is(drawn(plot, console.width))
+        say.lines(plot.legend)
+    if report.notes or report.more:
+        say.gap()
+    for note in (*report.notes, report.more):
+        say.lines(note, "dim", indent=2)
+
+
+class _Printer:
+    """Text, tables and pictures on a console, in characters that it has."""
+
+    def __init__(self, console: Console, ascii_only: bool) -> None:
+        self._console, self._ascii, self._begun = console, ascii_only, False
+
+    def gap(self) -> None:
+        """An empty line, but not as the first."""
+        if self._begun:
+            self._console.print()
+
+    def lines(self, text: str, style: str = "", indent: int = 0) -> None:
+        """A paragraph, if there is one."""
+        for line in wrapped(text, self._console.width, indent) if text else ():
+            self.as_is(line, style)
+
+    def as_is(self, text: str, style: str = "") -> None:
+        self._begun = True
+        said = Text(as_ascii(text) if self._ascii else text, style=style)
+        self._console.print(said, no_wrap=True, overflow="ignore", crop=False)
+
+    def tree(self, tree: "Explanation") -> None:
         from memcalc.report.explanation import rich_tree
 
-        for tree in report.trees:
-            console.print(rich_tree(tree, ascii_only=ascii_only))
-    for table in () if report.trees else report.tables:
-        console.print(_table(table, ascii_only=ascii_only))
-    for picture in report.pictures:
-        console.print(_picture(picture, ascii_only=ascii_only), no_wrap=True, overflow="ignore", crop=False)
-    if report.verdict:
-        console.print(Text(report.verdict, style=f"bold {TONES[report.tone]}"))
-    for note in report.notes:
-        console.print(Text(f"  {note}", style="dim"))
+        self._begun = True
+        self._console.print(rich_tree(tree, ascii_only=self._ascii))
+
+    def table(self, table: Table) -> None:
+        """As a grid; where its columns have no room side by side, row by row."""
+        self.lines(table.title, "bold")
+        found = grid(table, self._console.width, ascii_only=self._ascii)
+        if found is None:
+            for line in stacked(table, self._console.width, ascii_only=self._ascii):
+                self.as_is(line)
+            return
+        self._begun = True
+        self._console.print(Padding(_rich(found, self._ascii), (0, 0, 0, 2), expand=False))
 
 
-def _table(table: Table, *, ascii_only: bool) -> RichTable:
+def _rich(found: Laid, ascii_only: bool) -> RichTable:
     from rich import box
 
-    grid = RichTable(
-        title=table.title or None,
-        title_justify="left",
-        title_style="bold",
-        box=box.ASCII if ascii_only else box.SIMPLE_HEAD,
+    out = RichTable(
+        box=box.ASCII2 if ascii_only else box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_header=any(column.title for column in found.columns),
     )
-    for column in table.columns:
-        grid.add_column(column.title, justify="left" if column.kind in ("text", "bar") else "right", overflow="fold")
-    for number, row in enumerate(table.rows):
-        cells = [cell(value, column.kind) for value, column in zip(row, table.columns, strict=True)]
-        if ascii_only:
-            cells = [text.replace("█", "#").encode("ascii", "replace").decode() for text in cells]
-        grid.add_row(*(Text(text) for text in cells), style="bold" if number in table.emphasised else None)
-    return grid
-
-
-def _picture(picture: str, *, ascii_only: bool) -> Text:
-    """A plot, in characters that the terminal has."""
-    if ascii_only:
-        from memcalc.report.plot import as_ascii
-
-        picture = as_ascii(picture)
-    return Text(picture + "\n")
+    heads = [wrapped(column.title, column.width) for column in found.columns]
+    tall = max(map(len, heads))
+    for column, lines in zip(found.columns, heads, strict=True):
+        title = "\n".join([""] * (tall - len(lines)) + lines)
+        out.add_column(Text(title), justify="right" if column.right else "left", width=column.width, overflow="fold")
+    for number, cells in enumerate(found.rows):
+        out.add_row(*(Text(text) for text in cells), style="bold" if number in found.emphasised else None)
+    return out
 
 
 def _can_encode() -> bool:
     try:
-        "█├—⠿".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        "█├—⠿▶←≈".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

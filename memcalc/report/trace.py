@@ -11,6 +11,7 @@ from memcalc.report.training import run_document
 from memcalc.specs.training import Training
 from memcalc.trace.blocks import EMBEDDING, HEAD, RESULT, TABLES, by_block
 from memcalc.trace.step import Traced
+from memcalc.units import counted
 
 MEASURES = {
     "steady": "steady",
@@ -67,11 +68,12 @@ def report(model: Model, run: Training, found: TrainingEstimate, traced: Traced)
             "warnings": list(model.architecture.warnings if model.architecture else ()),
         },
         tables,
-        f"{model.name}, {layers} layers traced, {run.precision}, adamw ({run.optimizer_impl_used}), attention {run.attention}, "
-        f"micro-batch {run.micro_batch} × {run.seq_len} tokens",
+        f"{model.name}: {counted(layers, 'layer')} traced",
         verdict,
         "good" if abs(largest) <= TOLERANCE else "bad",
         _notes(found, traced),
+        settings=f"{run.precision}, adamw ({run.optimizer_impl_used}), attention {run.attention}, "
+        f"micro-batch {run.micro_batch} × {run.seq_len:,} tokens",
     )
 
 

@@ -4,22 +4,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
+from memcalc.estimates.suggestions import Advice
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
-from memcalc.estimates.training.fit import Suggestion
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
-from memcalc.report.model import model_document
-from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.report.model import model_document, titled
+from memcalc.report.report import SCHEMA, Column, Report, Table, more, small_rows
+from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
+from memcalc.report.words import parts
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.training import Training
-from memcalc.units import format_bytes, format_count
+from memcalc.units import counted, format_bytes
 
 MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 
 
 def document(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
+    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
     fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
@@ -64,7 +66,7 @@ def document(
     out |= solved_document(solved)
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
-        out["suggestions"] = [suggestion._asdict() for suggestion in suggestions]
+        out |= suggestions_document(advice)
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
@@ -109,65 +111,71 @@ def run_document(run: Training) -> dict[str, Any]:
 
 
 def report(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, suggestions: list[Suggestion],
+    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
     fit: Fit | None, solved: Sequence[Solved] = (),
 ) -> Report:  # fmt: skip
-    tables = [peak_table(found, gpu), moments_table(found)]
+    tables = [peak_table(found, gpu)]
     if found.host_per_node or found.nvme_per_node:
         tables.append(
             Table("Off the GPU, per node", (Column("where"), Column("memory", "bytes")),
                   [(k, v) for k, v in (("host memory", found.host_per_node), ("NVMe", found.nvme_per_node)) if v])
         )  # fmt: skip
-    if suggestions:
-        tables.append(
-            Table("Smallest changes that fit", (Column("add"), Column("device", "bytes"), Column("left free", "bytes"),
-                                                 Column("verdict")),
-                  suggestions)
-        )  # fmt: skip
-    verdict, tone = verdict_of(found.needed, fit, bool(suggestions))
+    if fit and advice.suggestions:
+        tables.append(suggestions_table(advice, fit.verdict))
+    verdict, tone = verdict_of(found.needed, fit, nothing_helps(advice))
     verdict += solved_sentence(solved)
-    notes = ["~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"]
-    notes += [*found.assumptions, *limit_sentences(gpu), *(model.architecture.warnings if model.architecture else ())]
     return Report(
-        document(model, run, found, gpu, suggestions, fit, solved),
+        document(model, run, found, gpu, advice, fit, solved),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
         tone,
-        tuple(notes),
+        notes=(CERTAINTY,),
+        settings=settings(model, run),
+        warnings=tuple(model.architecture.warnings) if model.architecture else (),
+        details=(moments_table(found),),
+        assumptions=(small := (*found.assumptions, *limit_sentences(gpu))),
+        more=more(small, cited(found.lines), "--moments"),
     )
+
+
+CERTAINTY = "~ a formula with a stated error, ≈ a stated constant, else counted exactly"
 
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     """The parts of the peak, which add up to it, and what is on the device beside it."""
     scale = gpu.limit if gpu else found.device
     rows: list[tuple[Any, ...]] = []
+    levels: list[int] = []
 
-    def row(name: str, size: int) -> None:
-        rows.append((name, size, size / scale, size / scale))
+    def row(name: str, size: int, level: int) -> None:
+        rows.append((name, size, size / scale, size / scale if level < 2 else 0.0))
+        levels.append(level)
 
+    experts = any(entry.name.startswith("experts") for entry in found.at_peak.lines)
     for component in COMPONENTS:
         lines = [entry for entry in found.at_peak.lines if entry.component == component]
         if not lines:
             continue
-        row(f"{component.replace('_', ' ')} {MARKS[weakest(lines)]}".rstrip(), sum(entry.bytes for entry in lines))
-        parts = by_path(lines)
-        if len(parts) > 1:
-            rows += [("  " + path.removeprefix(f"{component}/"), size, None, 0.0) for path, size in parts.items()]
+        row(f"{component.replace('_', ' ')} {MARKS[weakest(lines)]}".rstrip(), sum(entry.bytes for entry in lines), 1)
+        named = parts(lines, experts=experts)
+        for part in named if len(named) > 1 else ():
+            row(part.title, part.bytes, 2)
     peak = len(rows)
-    row(f"peak allocated ({found.highest.name})", found.peak)
+    row("peak allocated", found.peak, 0)
     for entry in found.overhead:
-        row(f"  {entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes)
-    row("  held unused by the allocator", found.reserved - found.peak - found.workspace)
-    row("on the device", found.device)
-    whose = f" (heaviest rank, pipeline stage {found.stage})" if found.run.parallelism.pp > 1 else ""
+        row(f"{entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes, 1)
+    row("held unused by the allocator", found.reserved - found.peak - found.workspace, 1)
+    row("on the device", found.device, 0)
+    whose = f"Heaviest rank, pipeline stage {found.stage}" if found.run.parallelism.pp > 1 else ""
     columns = (
-        Column("component"),
+        Column(f"per GPU at the peak: {found.highest.name}"),
         Column("memory", "bytes"),
         Column("of GPU" if gpu else "share", "percent"),
         Column("", "bar"),
     )
-    return Table(f"Per GPU, at the peak{whose}", columns, rows, frozenset({peak, len(rows) - 1}))
+    small = small_rows([each[2] for each in rows], levels)
+    return Table(whose, columns, rows, frozenset({peak, len(rows) - 1}), levels, small=small)
 
 
 def moments_table(found: TrainingEstimate) -> Table:
@@ -177,17 +185,23 @@ def moments_table(found: TrainingEstimate) -> Table:
     highest = max(range(len(rows)), key=lambda index: rows[index][-1])
     kinds = ("states", "activations", "gradients", "communication", "allocated")
     columns = (Column("moment"), *(Column(kind, "bytes") for kind in kinds))
-    return Table("What is alive when", columns, rows, frozenset({highest}))
+    return Table("What is alive when", columns, rows, frozenset({highest}), marks={highest: "peak"})
 
 
 def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:
+    gpus = run.parallelism.gpus
+    where = f"{gpus} × {gpu.name}" if gpu else counted(gpus, "GPU")
+    return f"{titled(model)}: training on {where}"
+
+
+def settings(model: Model, run: Training) -> str:
+    """What the numbers depend on, beside the model and the GPUs."""
     p = run.parallelism
-    where = f"{p.gpus} × {gpu.name if gpu else 'GPU'}"
     degrees = [f"{name} {getattr(p, name)}" for name in ("tp", "pp", "cp", "ep", "etp") if getattr(p, name) > 1]
-    batch = f"micro-batch {run.micro_batch} × {run.seq_len} tokens"
+    tokens = f"micro-batch {run.micro_batch} × {run.seq_len:,} tokens" if model.architecture else ""
     method = "" if not run.adapts else f"{run.method} rank {run.lora_rank}"
-    size = f"training, {format_count(model.parameters)} parameters"
-    parts = [model.name, size, where, p.strategy, *degrees, run.precision, run.optimizer, method, batch]
+    recompute = "" if run.recompute == "none" else f"recompute {run.recompute}"
+    parts = [p.strategy, *degrees, run.precision, run.optimizer, method, recompute, tokens, run.engine_row.name]
     return ", ".join(part for part in parts if part)
 
 
@@ -226,7 +240,7 @@ def limit_sentences(gpu: Accelerator | None) -> tuple[str, ...]:
     return (f"limit (assumed): {gpu.limit_assumed}",) if gpu and gpu.limit_assumed else ()
 
 
-def verdict_of(needed: Needed, fit: Fit | None, has_suggestions: bool = True) -> tuple[str, str]:
+def verdict_of(needed: Needed, fit: Fit | None, hint: str = "") -> tuple[str, str]:
     """What is needed, its range and the limit in one sentence, and its tone."""
     need = f"{format_bytes(needed.bytes)} needed"
     if needed.high > needed.low:
@@ -237,6 +251,5 @@ def verdict_of(needed: Needed, fit: Fit | None, has_suggestions: bool = True) ->
     if fit.verdict == "fits":
         return f"FITS: {need} of {total}, {format_bytes(fit.headroom)} free", "good"
     if fit.verdict == "tight":
-        return f"TIGHT: {need} of {total}; the range ends {format_bytes(needed.high - fit.limit)} above", "bad"
-    hint = "" if has_suggestions else "; no change that memcalc tries makes it fit"
-    return f"DOES NOT FIT: {need} of {total}, over by {format_bytes(-fit.headroom)}{hint}", "bad"
+        return f"TIGHT: {need} of {total}; the range ends {format_bytes(needed.high - fit.limit)} above", "near"
+    return f"DOES NOT FIT: {need} of {total}, over by {format_bytes(-fit.headroom)}{hint and f'; {hint}'}", "bad"

@@ -16,6 +16,7 @@ from memcalc.estimates.validation import (
 from memcalc.estimates.validation_serving import ServingResidual, ServingValidation, serving_distribution
 from memcalc.report.report import SCHEMA, Column, Report, Table
 from memcalc.specs.served import QUANTITIES
+from memcalc.units import counted
 
 NOTES = (
     "error: predicted / measured − 1; median and p90 are of absolute errors",
@@ -33,17 +34,22 @@ def report(found: Validation, served: ServingValidation, keep: Callable[[Any], b
     bounds = [row for row in found.bounds if keep(row)]
     skipped = [row for row in (*found.skipped, *served.skipped) if keep(row)]
     serving = [row for row in served.residuals if keep(row)]
-    tables = [_distribution(residuals), _serving_distribution(serving), _residuals(residuals), _serving(serving),
-              _bounds(bounds), _skipped(skipped)]  # fmt: skip
-    heading = (
-        f"memcalc against published measurements: {len(residuals)} values of training and {len(serving)} of serving, "
-        f"{len(bounds)} runs out of memory, {len(skipped)} rows not predicted"
+    tables = (_distribution(residuals), _serving_distribution(serving))
+    details = (_residuals(residuals), _serving(serving), _bounds(bounds), _skipped(skipped))
+    heading = "memcalc against published measurements"
+    verdict = (
+        f"{len(residuals)} values of training and {len(serving)} of serving, {counted(len(bounds), 'run')} out of memory, "
+        f"{counted(len(skipped), 'row')} not predicted"
     )
     return Report(
         _document(found, residuals, bounds, skipped, serving),
         tuple(table for table in tables if table.rows),
         heading,
-        notes=NOTES,
+        verdict,
+        notes=NOTES[:1],
+        details=tuple(table for table in details if table.rows),
+        assumptions=NOTES[1:],
+        more="each measurement, and what the columns are: --details",
     )
 
 

@@ -68,4 +68,10 @@ class Answer(Reported):
         return f"<{what} {self.model.name:.60} on {where:.60}: {format_bytes(device)} per GPU{verdict}>"
 
 
+def fit_of(answer: Answer) -> Fit:
+    """Of an answer that has an accelerator."""
+    assert answer.fit is not None
+    return answer.fit
+
+
 SAID: dict[Verdict, str] = {"no": "does not fit", "tight": "tight", "fits": "fits"}

@@ -1,19 +1,28 @@
 """Scenarios against their limits: each is sized as the command line would, then compared."""
 
+import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError, MemcalcError
-from memcalc.estimates.checking import Check, Outcome, compared
+from memcalc.estimates.checking import Outcome, compared, excess
+from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.readers.sizing import Named, read_sizing
 from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.sizing import Scenario
 
+if TYPE_CHECKING:
+    from memcalc.sizing.serving import SizedServing
+    from memcalc.sizing.training import SizedTraining
+
 Values = dict[str, float | str]
+MAX_REMEDIES = 10  # scenarios for which what would make them pass is looked for
+PARTS = 10**9
 UNBOUNDED = 2**24  # sequences, where nothing limits them
 
 
@@ -22,52 +31,80 @@ def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] 
     named: list[Named] = []
     for given in scenarios:
         named += [Named("", "scenario", given)] if isinstance(given, Scenario) else read_sizing(os.fspath(given))
-    return [Outcome(file, name, _checked(scenario, file, name, presets)) for file, name, scenario in named]
+    out: list[Outcome] = []
+    for file, name, scenario in named:
+        advised = sum(bool(outcome.remedy) for outcome in out) < MAX_REMEDIES
+        out.append(_outcome(scenario, file, name, presets, advised))
+    return out
 
 
-def _checked(scenario: Scenario, file: str, name: str, presets: Sequence[str]) -> tuple[Check, ...]:
+def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], advised: bool) -> Outcome:
     beside = os.path.join(os.path.dirname(file), scenario.model)
     model = as_model(beside if os.path.exists(beside) else scenario.model, presets)
     gpu = as_accelerator(scenario.gpu, presets)
-    device = {name: getattr(scenario, name) for name in Device.model_fields}
     try:
-        values = _trained(scenario, model, gpu, device) if scenario.training else _served(scenario, model, gpu, device)
-        return compared(scenario.limits, values)
+        answer = _sized(scenario, model, gpu)
+        outcome = Outcome(file, name, compared(scenario.limits, _values(scenario, model, answer)))
+        if outcome.holds or not advised:
+            return outcome
+        return outcome._replace(remedy=_remedy(scenario, model, answer, outcome))
     except MemcalcError as error:
         raise InputError(str(error), place=f"{file}: {name}" if file else "") from None
 
 
-def _trained(scenario: Scenario, model: Model, gpu: Accelerator | None, device: dict[str, Any]) -> Values:
-    from memcalc.sizing.training import size_training
+def _sized(scenario: Scenario, model: Model, gpu: Accelerator | None) -> "SizedTraining | SizedServing":
+    said = {name: getattr(scenario, name) for name in Device.model_fields} | _asked(scenario)
+    if scenario.training:
+        from memcalc.sizing.training import size_training
 
-    step = size_training(model, gpu, scenario.training, **device | _asked(scenario))
-    assert step.gpu  # a scenario always names one
-    p = step.run.parallelism
-    values: Values = {
-        "verdict": step.verdict or "",
-        "device_memory": step.device,
-        "memory_utilization": step.device / step.gpu.usable,
-        "host_memory": step.host_per_node,
-    }
-    return values | _computed(scenario, model, step.gpu, p.gpus, step.run.recompute)
-
-
-def _served(scenario: Scenario, model: Model, gpu: Accelerator | None, device: dict[str, Any]) -> Values:
+        return size_training(model, gpu, scenario.training, **said)
     from memcalc.sizing.serving import size_serving
 
-    served = size_serving(model, gpu, scenario.serving, **device | _asked(scenario))
-    room = served.capacity_there
-    assert served.gpu  # a scenario always names one
-    assert room
-    sequences = room.max_batch
+    return size_serving(model, gpu, scenario.serving, **said)
+
+
+def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing") -> Values:
+    """What each limited quantity comes to."""
+    from memcalc.sizing.training import SizedTraining
+
+    assert answer.gpu  # a scenario always names one
     values: Values = {
-        "verdict": served.verdict or "",
-        "device_memory": served.device,
-        "memory_utilization": served.device / served.gpu.usable,
-        "host_memory": served.host,
-        "min_sequences": UNBOUNDED if sequences is None else sequences,
+        "verdict": answer.verdict or "",
+        "device_memory": answer.device,
+        "memory_utilization": answer.device / answer.gpu.usable,
     }
-    return values | _computed(scenario, model, served.gpu)
+    if isinstance(answer, SizedTraining):
+        values["host_memory"] = answer.host_per_node
+        return values | _computed(scenario, model, answer.gpu, answer.run.parallelism.gpus, answer.run.recompute)
+    values["host_memory"] = answer.host
+    sequences = answer.capacity_there.max_batch if answer.capacity_there else None
+    values["min_sequences"] = UNBOUNDED if sequences is None else sequences
+    return values | _computed(scenario, model, answer.gpu)
+
+
+def _remedy(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", outcome: Outcome) -> str:
+    """The cheapest change with which all limits hold, as settings of the file; empty where none is found."""
+
+    def judge(changed: Any) -> Fit:
+        return _parts(excess(compared(scenario.limits, _values(scenario, model, changed)), changed.fit))
+
+    found = answer.search(judge, _parts(excess(outcome.checks, answer.fit)), enough=1).run()
+    table = "training" if scenario.training else "serving"
+    return ", ".join(_setting(table, name, value) for name, value in found[0].changes.items()) if found else ""
+
+
+def _parts(share: float) -> Fit:
+    """A share of what is allowed, in parts of a billion."""
+    parts = -int(-share * PARTS // 1)
+    return Fit(Needed(parts, parts, parts), PARTS)
+
+
+def _setting(table: str, name: str, value: Any) -> str:
+    """One setting as the sizing file spells it."""
+    if name in Parallelism.model_fields and table == "training":
+        table += ".parallelism"
+    place = "" if name == "gpu" else f"{table}."
+    return f"{place}{name} = {json.dumps(value)}"
 
 
 def _asked(scenario: Scenario) -> dict[str, Any]:

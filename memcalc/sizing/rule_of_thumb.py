@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from memcalc.estimates.rule_of_thumb import RuleOfThumb, rows
+from memcalc.estimates.rule_of_thumb import RuleOfThumb, rows, stored_only, usual_and_others
 from memcalc.sizing.answer import Reported
 
 if TYPE_CHECKING:
@@ -11,10 +11,15 @@ if TYPE_CHECKING:
 
 
 class BytesTable(NamedTuple):
-    """Rows of precision × optimizer, for so many parameters."""
+    """Rows of precision × optimizer, for so many parameters: the first `usual` are those that most people ask about.
+
+    `formats`: number formats that were asked for by name, to store in alone.
+    """
 
     rows: tuple[RuleOfThumb, ...]
     params: int
+    usual: int
+    formats: tuple[str, ...] = ()
 
 
 class SizedBytes(Reported, BytesTable):
@@ -23,7 +28,7 @@ class SizedBytes(Reported, BytesTable):
     def report(self) -> "Report":
         from memcalc.report.rule_of_thumb import report
 
-        return report(self.rows, self.params)
+        return report(self.rows[: self.usual], self.params, others=self.rows[self.usual :], formats=self.formats)
 
 
 def bytes_per_parameter(params: int, precisions: Sequence[str] = (), optimizers: Sequence[str] = ()) -> SizedBytes:
@@ -32,4 +37,9 @@ def bytes_per_parameter(params: int, precisions: Sequence[str] = (), optimizers:
     >>> bytes_per_parameter(10**9, ["fp32"], ["adamw"]).rows[0].bytes.train
     24.0
     """
-    return SizedBytes(tuple(rows(precisions, optimizers)), params)
+    if not (precisions or optimizers):
+        usual, others = usual_and_others()
+        return SizedBytes((*usual, *others), params, len(usual))
+    train, formats = stored_only(precisions)
+    found = tuple(rows(train, optimizers)) if train or not formats else ()
+    return SizedBytes(found, params, len(found), tuple(formats))

@@ -1,6 +1,6 @@
 """Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +9,15 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
 from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, stored_tensors
-from memcalc.sizing.answer import Answer
+from memcalc.sizing.answer import Answer, fit_of
 from memcalc.sizing.doubts import Doubts, of_serving, unsaid
+from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
@@ -46,9 +48,18 @@ class SizedServing(Answer, ServingEstimate):
     files: StoredTensors | None
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
     asked: tuple[Serving | None, Settings]  # what was said, before any default
+    invocation: Invocation
+    draft: AnyModel | None
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
+
+    @property
+    def device_there(self) -> int:
+        """What nvidia-smi shows on the accelerator: for engines that take a pool, the pool [B]."""
+        if self.gpu is None:
+            return self.device
+        return self.fixed + self.reserved(self.gpu.allocatable, self.gpu.allocatable - self.gpu.limit + self.others)
 
     @property
     def capacity_there(self) -> Capacity | None:
@@ -56,6 +67,41 @@ class SizedServing(Answer, ServingEstimate):
         if self.gpu is None:
             return None
         return self.capacity(self.gpu.allocatable, self.withheld)
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What would make it fit, where it does not; or surely fit, where it is tight."""
+        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
+            return Advice()  # who asks for the largest that fits wants it, tight or not
+        return advise(self.invocation, self, self.search(fit_of, self.fit))
+
+    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
+        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+        from memcalc.estimates.serving.changes import CHANGES
+
+        start = Subject(self.run, self.gpu, self.model.architecture)
+        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
+
+    @property
+    def suggestions(self) -> list[Suggestion]:
+        """The changes that make it fit, cheapest first."""
+        return list(self.advice.suggestions)
+
+    def _changed(self, changes: Settings) -> Subject:
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
+        others = (*Device.model_fields, *EFFICIENCY, "draft")
+        settings = {name: value for name, value in changed.settings.items() if name not in others}
+        architecture = _served(self.model, "MODEL")
+        return Subject(
+            serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings), gpu, architecture
+        )
+
+    def _sized(self, changes: Settings) -> "SizedServing":
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
+        settings = changed.settings | ({"draft": self.draft} if self.draft is not None else {})
+        return size_serving(self.model, gpu, presets=changed.presets, **settings)
 
     @cached_property
     def speed(self) -> Speed | None:
@@ -68,7 +114,7 @@ class SizedServing(Answer, ServingEstimate):
         from memcalc.report.report import warned
         from memcalc.report.serving import report
 
-        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved)
         return warned(shown, *self.doubts)
 
     @property
@@ -104,6 +150,9 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
+    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY, *Device.model_fields))
+    if draft is not None:
+        said["draft"] = draft if isinstance(draft, str) else "MODEL"
     device = taken(settings, Device)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
@@ -120,6 +169,7 @@ def size_serving(
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
         out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
         out.asked, out.solved = (run, settings | value), solved
+        out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
         return out
 
     if key is None:

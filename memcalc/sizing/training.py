@@ -6,15 +6,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.optimizers import squashed
-from memcalc.formulas.verdict import Fit
+from memcalc.formulas.verdict import Fit, Needed
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
-from memcalc.sizing.answer import Answer
+from memcalc.sizing.answer import Answer, fit_of
 from memcalc.sizing.doubts import Doubts, of_training, unsaid
+from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
@@ -24,9 +26,9 @@ from memcalc.specs.spec import SpecError
 from memcalc.specs.training import MAX_BATCH, MAX_LENGTH, MAX_RANK, MAX_TOKENS, Training
 
 if TYPE_CHECKING:
-    from memcalc.estimates.training.fit import Suggestion
     from memcalc.report.report import Report
 
+COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
 TABLES = {"parallelism": Parallelism}
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
 
@@ -69,6 +71,7 @@ class SizedTraining(Answer, TrainingEstimate):
     model: Model
     gpu: Accelerator | None = None
     others: int = 0
+    invocation: Invocation = Invocation("train", "MODEL", None, (), {})
     solved: tuple[Solved, ...] = ()
     asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
 
@@ -80,24 +83,58 @@ class SizedTraining(Answer, TrainingEstimate):
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
 
-    @cached_property
-    def suggestions(self) -> list["Suggestion"]:
-        """The smallest changes that make it fit, where it does not."""
-        if self.fit is None or self.fits:
-            return []
-        from memcalc.estimates.training.fit import suggestions
+    @property
+    def device_there(self) -> int:
+        """What nvidia-smi shows [B]."""
+        return self.device
 
-        return suggestions(self.run, self.fit.limit, lambda run: _estimate(self.model, run, self.generation, self.memory))
+    @cached_property
+    def advice(self) -> Advice:
+        """What would make it fit, where it does not; or surely fit, where it is tight."""
+        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
+            return Advice()  # who asks for the largest that fits wants it, tight or not
+        found = advise(self.invocation, self, self.search(_quickly, self.fit))
+        return found if self.architecture else found._replace(note=COUNT_NOTE)
+
+    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
+        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+        from memcalc.estimates.training.changes import CHANGES
+
+        start = Subject(self.run, self.gpu, self.architecture)
+        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
+
+    @property
+    def suggestions(self) -> list[Suggestion]:
+        """The changes that make it fit, cheapest first."""
+        return list(self.advice.suggestions)
+
+    def _changed(self, changes: Settings) -> Subject:
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
+        settings = {name: value for name, value in changed.settings.items() if name not in Device.model_fields}
+        return Subject(training_run(self.architecture, None, **settings), gpu, self.architecture)
+
+    def _sized(self, changes: Settings) -> "SizedTraining":
+        changed = self.invocation.with_changes(changes)
+        gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
+        return size_training(self.model, gpu, presets=changed.presets, **changed.settings)
 
     def report(self) -> "Report":
         from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        shown = report(self.model, self.run, self, self.gpu, self.suggestions, self.fit, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, self.advice, self.fit, self.solved)
         return warned(shown, *self.doubts)
 
     def __repr__(self) -> str:
         return self._line("training", self.run.parallelism.gpus, self.device)
+
+
+def _quickly(answer: SizedTraining) -> Fit:
+    """As its fit; what cannot fit even without fragmentation is not replayed."""
+    assert answer.memory is not None
+    least = answer.floor("device")
+    return Fit(Needed(least, least, least), answer.memory) if least > answer.memory else fit_of(answer)
 
 
 def size_training(
@@ -120,6 +157,7 @@ def size_training(
     >>> size_training("gpt2", "rtx-4090", micro_batch="max").solved
     (Solved(key='micro_batch', value=8, limited_by='memory'),)
     """
+    said = settled(run, settings, Training, TABLES, also=Device.model_fields)
     device = taken(settings, Device)
     found = as_model(model, presets)
     accelerator = as_accelerator(gpu, presets, device)
@@ -129,10 +167,11 @@ def size_training(
     def sized(*solved: Solved, **value: int) -> SizedTraining:
         spec = training_run(found.architecture, run, **settings | value)
         estimated = _estimate(found, spec, accelerator.architecture if accelerator else "", memory)
-        own = {field.name: getattr(estimated, field.name) for field in fields(estimated)}
+        own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
         return SizedTraining(
-            **own, model=found, gpu=accelerator, others=device.reserved, solved=solved, asked=(run, settings | value)
-        )
+            **own, model=found, gpu=accelerator, others=device.reserved, solved=solved, asked=(run, settings | value),
+            invocation=Invocation("train", model, gpu, tuple(presets), said | value),
+        )  # fmt: skip
 
     if key is None:
         return sized()

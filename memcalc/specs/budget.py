@@ -8,8 +8,21 @@ from memcalc.specs.hardware import PEAKS
 from memcalc.specs.parallelism import MAX_GPUS
 from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
 
-LEVELS = ("6ND", "architecture", "architecture-causal", "palm", "palm-causal", "hoffmann")
-RECOMPUTE = ("none", "selective", "full")
+LEVEL_NOTES = {
+    "6ND": "six a parameter and token (Kaplan et al. 2020)",
+    "architecture": "every matrix product of the model's own blocks",
+    "architecture-causal": "the same, attention over earlier tokens alone",
+    "palm": "6N and attention's scores (PaLM, appendix B)",
+    "palm-causal": "the same, attention over earlier tokens alone",
+    "hoffmann": "embeddings, attention and head too (Chinchilla, appendix F)",
+}
+LEVELS = tuple(LEVEL_NOTES)
+RECOMPUTED = {
+    "none": "the forward runs once",
+    "selective": "attention's scores are computed again",
+    "full": "every layer's forward runs again",
+}
+RECOMPUTE = tuple(RECOMPUTED)
 
 # What relations tie together, and what may therefore contradict each other. `cost` is a ceiling and stands apart.
 SOLVABLE = ("params", "tokens", "flops", "pf_days", "gpus", "days", "gpu_hours", "mfu", "hfu", "price")
@@ -53,11 +66,15 @@ class Budget(Spec):
     precision: Annotated[str, OneOf(PEAKS)] | None = setting(
         None, "Whose dense peak counts.", COUNTED, otherwise="bf16, or fp16"
     )
-    flops_by: Annotated[str, OneOf(LEVELS)] = setting("6ND", "What counts as a FLOP of the model.", COUNTED)
+    flops_by: Annotated[str, OneOf(LEVELS)] = setting(
+        "6ND", "What counts as a FLOP of the model.", COUNTED, metavar="WORD", choices=LEVEL_NOTES
+    )
     seq_len: Annotated[int, within(1, 2**31)] | None = setting(
         None, "Tokens a sequence, for attention.", COUNTED, otherwise="2048, or the model's context"
     )
-    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting("none", "Activation recomputation: HFU above MFU.", COUNTED)
+    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
+        "none", "Activation recomputation: HFU above MFU.", COUNTED, choices=RECOMPUTED
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

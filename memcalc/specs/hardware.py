@@ -10,7 +10,7 @@ from pydantic import Field, Strict, model_validator
 
 from memcalc.errors import InputError, nearest
 from memcalc.formulas.allocatable import UNIFIED, reserve_bytes, unified_share
-from memcalc.specs.spec import Spec, SpecError, setting, within
+from memcalc.specs.spec import HARDWARE, Spec, SpecError, setting, within
 
 # Number formats of a peak. `_matrix` is the tensor or matrix cores' rate where the plain units have one of their own;
 # fp16, bf16 and fp8 accumulate in fp32, `_acc16` in fp16 (twice as fast on GeForce).
@@ -131,23 +131,20 @@ class Accelerator(Spec):
         return self
 
 
-AT_HAND = "GPU"
-
-
 class Device(Spec):
     """The device at hand: what others hold on it, and its figures where the catalogue has no such card or says otherwise."""
 
     gpu_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
-        None, "Memory of a GPU that is not in the catalogue: 24GiB.", AT_HAND, kind="bytes", otherwise="the catalogue's"
+        None, "Memory of a GPU that is not in the catalogue: 24GiB.", HARDWARE, kind="bytes", otherwise="the catalogue's"
     )
     gpu_bandwidth: Annotated[float, within(1e6, 1e16)] | None = setting(
-        None, "Of that memory: 936GB/s.", AT_HAND, kind="bandwidth", otherwise="the catalogue's"
+        None, "Of that memory: 936GB/s.", HARDWARE, kind="bandwidth", otherwise="the catalogue's"
     )
     gpu_flops: Annotated[float, within(1e6, 1e20)] | None = setting(
-        None, "Dense 16-bit peak: 71TFLOP/s.", AT_HAND, kind="speed", otherwise="the catalogue's"
+        None, "Dense 16-bit peak: 71TFLOP/s.", HARDWARE, kind="speed", otherwise="the catalogue's"
     )
     reserved: Annotated[int, within(0, 10**15)] = setting(
-        0, "Memory of the GPU that other processes hold.", AT_HAND, kind="bytes", otherwise="none"
+        0, "Memory of the GPU that other processes hold.", HARDWARE, kind="bytes", otherwise="none"
     )
 
     def described(self, gpu: Accelerator | None) -> Accelerator | None:

@@ -4,13 +4,36 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, Spec, SpecError, setting, within
 
 MAX_GPUS = 10_000_000
 Degree = Annotated[int, within(1, MAX_GPUS)]
-FSDP_NAMES = ("full", "grad-op", "hybrid", "none")
-CP_KINDS = ("ring", "all-gather", "all-to-all")  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
-SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero-bubble")
+ZERO = {
+    "0": "replicates everything, as DDP does",
+    "1": "shards the optimizer's states",
+    "2": "shards gradients too",
+    "3": "shards parameters too, gathered layer by layer",
+}
+FSDP = {
+    "full": "shards parameters, gradients and states over all GPUs (FULL_SHARD)",
+    "grad-op": "keeps gathered parameters until the backward has passed (SHARD_GRAD_OP)",
+    "hybrid": "shards inside a node, replicates between nodes (HYBRID_SHARD)",
+    "none": "replicates (NO_SHARD)",
+}
+FSDP_NAMES = tuple(FSDP)
+CP = {
+    "ring": "passes keys and values round (Megatron-LM's p2p)",
+    "all-gather": "gathers the keys and values of all ranks",
+    "all-to-all": "exchanges tokens for heads (DeepSpeed-Ulysses)",
+}
+CP_KINDS = tuple(CP)  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
+PIPELINES = {
+    "gpipe": "all forwards, then all backwards",
+    "1f1b": "one forward, one backward: at most as many micro-batches alive as stages",
+    "interleaved": "1f1b with two chunks of layers a stage: a shorter bubble, more alive",
+    "zero-bubble": "weight gradients fill the bubble (ZB-H1)",
+}
+SCHEDULES = tuple(PIPELINES)
 
 
 class Parallelism(Spec):
@@ -20,26 +43,28 @@ class Parallelism(Spec):
     over which ZeRO or FSDP shards. Experts have their own split of the same GPUs: expert × expert-tensor parallel.
     """
 
-    gpus: Degree = setting(1, "Number of GPUs.", "GPUs and sharding")
-    gpus_per_node: Annotated[int, within(1, 1024)] = setting(8, "GPUs of one host.", "GPUs and sharding")
-    ddp: Flag = setting(False, "Replicate (the default with several GPUs).", "GPUs and sharding")
-    zero: Annotated[int, within(0, 3)] | None = setting(None, "DeepSpeed ZeRO stage.", "GPUs and sharding", otherwise="no ZeRO")
+    gpus: Degree = setting(1, "Number of GPUs.", HARDWARE)
+    gpus_per_node: Annotated[int, within(1, 1024)] = setting(8, "GPUs of one host.", HARDWARE)
+    ddp: Flag = setting(False, "Replicate the model (what several GPUs do unless told otherwise).", SHARDING)
+    zero: Annotated[int, within(0, 3)] | None = setting(
+        None, "DeepSpeed ZeRO stage.", SHARDING, otherwise="no ZeRO", choices=ZERO
+    )
     fsdp: Annotated[str, OneOf(FSDP_NAMES)] | None = setting(
-        None, "PyTorch FSDP2 strategy.", "GPUs and sharding", otherwise="no FSDP"
+        None, "PyTorch FSDP2 strategy.", SHARDING, otherwise="no FSDP", choices=FSDP
     )
     shard_size: Degree | None = setting(
-        None, "FSDP sharding factor: 1 replicates, N shards over N ranks.", "GPUs and sharding", otherwise="all, or a node's"
+        None, "FSDP sharding factor: 1 replicates, N shards over N ranks.", SHARDING, otherwise="all, or a node's"
     )
-    tp: Degree = setting(1, "Tensor parallel degree.", "Model parallelism")
-    pp: Degree = setting(1, "Pipeline parallel degree.", "Model parallelism")
-    cp: Degree = setting(1, "Context parallel degree.", "Model parallelism")
-    cp_kind: Annotated[str, OneOf(CP_KINDS)] = setting("ring", "How --cp exchanges keys and values.", "Model parallelism")
-    ep: Degree = setting(1, "Expert parallel degree.", "Model parallelism")
-    etp: Degree = setting(1, "Tensor parallel degree inside experts.", "Model parallelism")
-    sequence_parallel: Flag = setting(False, "Divide norms and dropouts over tensor-parallel ranks.", "Model parallelism")
+    tp: Degree = setting(1, "Tensor parallel degree: GPUs that share each matrix.", SHARDING)
+    sequence_parallel: Flag = setting(False, "Divide norms and dropouts over tensor-parallel ranks too.", SHARDING)
+    pp: Degree = setting(1, "Pipeline parallel degree: stages that share the layers.", SHARDING)
     pipeline_schedule: Annotated[str, OneOf(SCHEDULES)] = setting(
-        "1f1b", "Order of forward and backward passes in a pipeline.", "Model parallelism"
+        "1f1b", "Order of forward and backward passes in a pipeline.", SHARDING, choices=PIPELINES
     )
+    cp: Degree = setting(1, "Context parallel degree: GPUs that share a sequence (for long ones).", SHARDING)
+    cp_kind: Annotated[str, OneOf(CP_KINDS)] = setting("ring", "How --cp exchanges keys and values.", SHARDING, choices=CP)
+    ep: Degree = setting(1, "Expert parallel degree: GPUs that share the experts of a layer.", EXPERTS)
+    etp: Degree = setting(1, "Tensor parallel degree inside experts.", EXPERTS)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -8,13 +8,23 @@ from pydantic import field_validator, model_validator
 
 from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine, defaults, sglang_fraction
-from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import (
+    ENGINE_LIMITS,
+    EXPERTS,
+    REQUESTS,
+    SHARDING,
+    STATES,
+    Flag,
+    OneOf,
+    Spec,
+    SpecError,
+    setting,
+    within,
+)
 
 MAX_LENGTH, MAX_BATCH = 2**31, 2**24
 Tokens = Annotated[int, within(1, MAX_LENGTH)]
 Degree = Annotated[int, within(1, 65536)]
-FORMATS, REQUESTS, PARALLELISM, LIMITS = "Number formats", "Requests", "Parallelism", "The engine's own limits"
-ADAPTERS = "Adapters and draft model"
 PLAIN_FORMATS = ("fp32", "fp16", "bf16")
 
 # Options that only some engines have: name, default, what such an engine does, which engines do.
@@ -33,17 +43,19 @@ class Serving(Spec):
     """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
     engine: Annotated[str, OneOf(tuple(SERVING_ENGINES))] | None = setting(
-        None, "Whose accounting to follow, as in `memcalc engines`.", "Engine", otherwise="none, only what the tensors take"
-    )
+        None, "Whose accounting to follow, as in `memcalc engines`.", ENGINE_LIMITS, metavar="NAME",
+        otherwise="none: what the tensors take, without an engine's reserve",
+        choices={row.name: row.note for row in SERVING_ENGINES.values()},
+    )  # fmt: skip
     weights: str = setting(
         "bf16",
-        "How weights are stored: a number format, w8a8, Q4_K_M.",
-        FORMATS,
+        "How weights are stored: a number format, a scheme (w8a8), a GGUF type (Q4_K_M).",
+        STATES,
         metavar="FORMAT",
         otherwise="as the checkpoint, or bf16",
     )
     kv_dtype: str = setting(
-        "bf16", "Number format of the cache.", FORMATS, metavar="FORMAT", otherwise="as the checkpoint says, or bf16"
+        "bf16", "Number format of the cache.", STATES, metavar="FORMAT", otherwise="as the checkpoint says, or bf16"
     )
     context: Tokens = setting(
         4096,
@@ -59,35 +71,35 @@ class Serving(Spec):
     samples: Annotated[int, within(1, 65536)] = setting(1, "Answers to each prompt.", REQUESTS)
     beams: Annotated[int, within(1, 65536)] = setting(1, "Beam search: candidates of each answer.", REQUESTS)
     shared_prefix: Annotated[int, within(0, 2**31)] = setting(0, "Tokens with which all prompts begin, cached once.", REQUESTS)
-    tp: Degree = setting(1, "Tensor parallel degree.", PARALLELISM)
-    pp: Degree = setting(1, "Pipeline parallel degree.", PARALLELISM)
-    ep: Degree = setting(1, "Expert parallel degree.", PARALLELISM)
-    dp: Degree = setting(1, "Replicas, each with --batch requests of its own.", PARALLELISM)
+    tp: Degree = setting(1, "Tensor parallel degree: GPUs that share each matrix.", SHARDING)
+    pp: Degree = setting(1, "Pipeline parallel degree: GPUs that share the layers; --tp × --pp is a replica.", SHARDING)
+    ep: Degree = setting(1, "Expert parallel degree: GPUs that share the experts of a layer.", EXPERTS)
+    dp: Degree = setting(1, "Replicas, each with --batch requests of its own.", SHARDING)
     gpu_memory_utilization: Annotated[float, within(0.01, 1.0)] | None = setting(
-        None, "Share of the GPU that the engine may take.", LIMITS, kind="share", otherwise="the engine's"
+        None, "Share of the GPU that the engine may take.", ENGINE_LIMITS, kind="share", otherwise="the engine's"
     )
     kv_cache_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
         None,
         "Memory of the cache on each GPU, in place of that share: 58.11GiB.",
-        LIMITS,
+        ENGINE_LIMITS,
         kind="bytes",
         otherwise="what that share leaves",
     )
-    max_batched_tokens: Tokens | None = setting(None, "Tokens in one forward pass.", LIMITS, otherwise="the engine's")
+    max_batched_tokens: Tokens | None = setting(None, "Tokens in one forward pass.", ENGINE_LIMITS, otherwise="the engine's")
     max_sequences: Annotated[int, within(1, 2**24)] | None = setting(
-        None, "Sequences in one step.", LIMITS, otherwise="the engine's"
+        None, "Sequences in one step.", ENGINE_LIMITS, otherwise="the engine's"
     )
     block_size: Annotated[int, within(1, 65536)] | None = setting(
-        None, "Tokens in a block of the cache.", LIMITS, otherwise="the engine's"
+        None, "Tokens in a block of the cache.", ENGINE_LIMITS, otherwise="the engine's"
     )
-    eager: Flag = setting(False, "No CUDA graphs.", LIMITS)
+    eager: Flag = setting(False, "Without CUDA graphs, and the memory that they take.", ENGINE_LIMITS)
     gpu_layers: Annotated[int, within(0, 100_000)] | None = setting(
-        None, "llama.cpp: layers on the GPU, the rest in host memory.", LIMITS, otherwise="all"
+        None, "llama.cpp: layers on the GPU, the rest in host memory.", ENGINE_LIMITS, otherwise="all"
     )
-    lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", ADAPTERS)
-    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Their rank.", ADAPTERS)
+    lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", STATES)
+    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters.", STATES)
     draft_tokens: Annotated[int, within(1, 1024)] | None = setting(
-        None, "Tokens that a draft model guesses in a step.", ADAPTERS, otherwise="4 with --draft"
+        None, "Tokens that a draft model guesses in a step.", STATES, otherwise="4 with --draft"
     )
 
     @field_validator("weights", "kv_dtype", mode="before")

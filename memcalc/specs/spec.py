@@ -72,11 +72,25 @@ def within(low: float, high: float) -> Any:
 Flag = Annotated[bool, Strict()]
 
 
-def setting(default: Any, meaning: str, group: str = "", *, kind: str = "", metavar: str = "", otherwise: str = "") -> Any:
+# Subjects under which help lists the options that specs declare.
+HARDWARE, STATES, SHARDING, ACTIVATIONS = "Hardware", "Model states", "Sharding", "Activations"
+EXPERTS, REQUESTS, ENGINE_LIMITS = "Mixture of experts", "Requests", "Engine"
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    group: str = "",
+    *,
+    kind: str = "",
+    metavar: str = "",
+    otherwise: str = "",
+    choices: Mapping[str, str] | None = None,
+) -> Any:
     """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, bandwidth,
     speed, flops, days, rate; largest: a count or max); `metavar`: what stands for its value in help; `otherwise`: what happens
-    where nothing is said, if the default does not say it."""
-    said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise}
+    where nothing is said, if the default does not say it; `choices`: what each accepted word means."""
+    said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise, "choices": choices}
     return Field(default, description=meaning, json_schema_extra={key: value for key, value in said.items() if value})
 
 

@@ -10,47 +10,119 @@ from memcalc.autograd.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
-from memcalc.formulas.precision import PRECISION_NAMES
+from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.spec import Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, Spec, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
 METHOD_NAMES = tuple(METHODS)
-RECOMPUTE = ("none", "selective", "full")
-OFFLOADABLE = ("optimizer", "parameters", "activations")
-ATTENTION = ("eager", "sdpa", "flash")
+RECOMPUTATION = {
+    "none": "keeps what the backward needs",
+    "selective": "drops attention's scores, or as the engine chooses",
+    "full": "keeps each layer's input and runs its forward again",
+}
+RECOMPUTE = tuple(RECOMPUTATION)
+OFFLOADED = {
+    "optimizer": "the optimizer's states, and its step on the host",
+    "parameters": "parameters between their uses",
+    "activations": "what layers keep for the backward",
+}
+OFFLOADABLE = tuple(OFFLOADED)
+ATTENTION_KERNELS = {
+    "eager": "writes out the scores of every pair of tokens",
+    "sdpa": "PyTorch's scaled_dot_product_attention",
+    "flash": "FlashAttention: no scores are kept",
+}
+ATTENTION = tuple(ATTENTION_KERNELS)
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
 FREEZABLE = ("embeddings",)
-BASE_FORMATS = ("nf4-dq", "nf4")
-ALLOCATORS = ("segments", "expandable-segments")
-OPTIMIZER_IMPLS = ("fused", "foreach", "for-loop")
+FROZEN_FORMATS = {"nf4-dq": "4-bit NormalFloat, its scales quantised again", "nf4": "4-bit NormalFloat with fp32 scales"}
+BASE_FORMATS = tuple(FROZEN_FORMATS)
+STEPS = {
+    "fused": "one kernel, nothing beside the states",
+    "foreach": "all tensors at once: temporaries as large as the parameters",
+    "for-loop": "tensor by tensor",
+}
+OPTIMIZER_IMPLS = tuple(STEPS)
+ALLOCATORS = {
+    "segments": "segments of fixed size, each for itself",
+    "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
+}
+HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
 MAX_BATCH, MAX_LENGTH, MAX_RANK = 2**24, 2**31, 65536
 MAX_TOKENS = 2**40  # of a micro-batch
-
-
-BATCH, RECOMPUTATION, EXPERTS = "Batch and precision", "Recomputation and offload", "Experts"
-IMPLEMENTATION, METHOD = "Implementation", "What is trained"
 
 
 class Training(Spec):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
-    precision: Annotated[str, OneOf(PRECISION_NAMES)] = setting("bf16-mixed", "Number formats of a step.", BATCH)
-    optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting("adamw", "As in `memcalc optimizers`.", BATCH, metavar="NAME")
-    micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(1, "Sequences per GPU and step.", BATCH, kind="largest")
-    grad_accum: Annotated[int, within(1, 2**24)] = setting(1, "Micro-batches per optimizer step.", BATCH)
-    seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
-        4096, "Tokens per sequence.", BATCH, kind="largest", otherwise="4096, or the model's context"
+    precision: Annotated[str, OneOf(PRECISION_NAMES)] = setting(
+        "bf16-mixed", "Number formats of a step.", STATES, metavar="WORD", choices={row.name: row.note for row in PRECISIONS}
     )
-    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting("none", "Activation recomputation.", RECOMPUTATION)
+    optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting("adamw", "As in `memcalc optimizers`.", STATES, metavar="NAME")
+    optimizer_impl: Annotated[str, OneOf(OPTIMIZER_IMPLS)] | None = setting(
+        None, "How the optimizer's step is run.", STATES, otherwise="the engine's", choices=STEPS
+    )
+    method: Annotated[str, OneOf(METHOD_NAMES)] = setting(
+        "full", "Which weights are trained, and beside what.", STATES, metavar="WORD",
+        choices={row.name: row.note for row in METHODS.values()},
+    )  # fmt: skip
+    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(
+        16, "Rank of the adapters of lora, qlora and dora.", STATES, kind="largest"
+    )
+    lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
+        ("all-linear",), "Which matrices they adapt: all-linear, or some of q,k,v,output,gate,up,down.", STATES, metavar="WORDS"
+    )
+    lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
+    base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
+        "nf4-dq", "How qlora stores frozen matrices.", STATES, choices=FROZEN_FORMATS
+    )
+    freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
+        (), "What is not trained; a tied head goes with the embeddings.", STATES, metavar="WORDS"
+    )
+    offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
+        (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
+    )
+    offload_to: Annotated[str, OneOf(tuple(HOSTS))] = setting("cpu", "Where it goes.", STATES, choices=HOSTS)
+    micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(
+        1, "Sequences per GPU at a time (per-device batch size).", ACTIVATIONS, kind="largest"
+    )
+    grad_accum: Annotated[int, within(1, 2**24)] = setting(
+        1, "Micro-batches per optimizer step (gradient accumulation).", ACTIVATIONS
+    )
+    seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
+        4096, "Tokens per sequence.", ACTIVATIONS, kind="largest", otherwise="4096, or the model's context"
+    )
+    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
+        "none", "Activation recomputation (gradient checkpointing).", ACTIVATIONS, choices=RECOMPUTATION
+    )
     recompute_every: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: each N-th layer alone (torchtitan's selective N).", RECOMPUTATION, otherwise="every layer"
+        None, "full: each N-th layer alone (torchtitan's selective N).", ACTIVATIONS, otherwise="every layer"
     )
     recompute_layers: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: a stage's first N layers alone (Megatron's block).", RECOMPUTATION, otherwise="all"
+        None, "full: a stage's first N layers alone (Megatron's block).", ACTIVATIONS, otherwise="all"
     )
+    loss: Annotated[str, OneOf(LOSS_NAMES)] | None = setting(
+        None, "How the cross-entropy is computed.", ACTIVATIONS, metavar="WORD", otherwise="the kernels', or the engine's",
+        choices={row.name: row.note for row in LOSSES.values()},
+    )  # fmt: skip
+    attention: Annotated[str, OneOf(ATTENTION)] = setting("sdpa", "Attention kernel.", ACTIVATIONS, choices=ATTENTION_KERNELS)
+    kernels: Annotated[str, OneOf(KERNEL_NAMES)] | None = setting(
+        None, "Whose kernels run the blocks.", ACTIVATIONS, metavar="WORD", otherwise="the engine's",
+        choices={row.name: row.note for row in KERNELS.values()},
+    )  # fmt: skip
+    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] = setting(
+        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS, choices=ALLOCATORS
+    )
+    max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
+        None, "Blocks of so many MiB are not split (max_split_size_mb).", ACTIVATIONS, metavar="MIB"
+    )
+    engine: Annotated[str, OneOf(tuple(ENGINES))] | None = setting(
+        None, "Whose habits to follow, as in `memcalc engines`.", ACTIVATIONS, metavar="NAME",
+        otherwise="torch, or ZeRO's deepspeed", choices={row.name: row.note for row in ENGINES.values()},
+    )  # fmt: skip
     expert_imbalance: Annotated[float, within(1.0, 65536.0)] = setting(
         1.0, "Rows on the busiest rank of --ep over the mean.", EXPERTS
     )
@@ -58,39 +130,6 @@ class Training(Spec):
         None, "Experts take so many times an even share of rows; the rest is dropped.", EXPERTS, otherwise="no token is dropped"
     )
     pad_to_capacity: Flag = setting(False, "Pad every expert's rows to its capacity.", EXPERTS)
-    attention: Annotated[str, OneOf(ATTENTION)] = setting("sdpa", "Attention kernel.", IMPLEMENTATION)
-    kernels: Annotated[str, OneOf(KERNEL_NAMES)] | None = setting(
-        None, "Whose kernels run the blocks.", IMPLEMENTATION, otherwise="the engine's"
-    )
-    loss: Annotated[str, OneOf(LOSS_NAMES)] | None = setting(
-        None, "How the cross-entropy is computed.", IMPLEMENTATION, otherwise="the kernels', or the engine's"
-    )
-    optimizer_impl: Annotated[str, OneOf(OPTIMIZER_IMPLS)] | None = setting(
-        None, "How the optimizer's step is run.", IMPLEMENTATION, otherwise="the engine's"
-    )
-    allocator: Annotated[str, OneOf(ALLOCATORS)] = setting(
-        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", IMPLEMENTATION
-    )
-    max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
-        None, "Blocks of so many MiB are not split (max_split_size_mb).", IMPLEMENTATION, metavar="MIB"
-    )
-    engine: Annotated[str, OneOf(tuple(ENGINES))] | None = setting(
-        None, "Whose habits to follow, as in `memcalc engines`.", IMPLEMENTATION, otherwise="torch, or ZeRO's deepspeed"
-    )
-    method: Annotated[str, OneOf(METHOD_NAMES)] = setting("full", "Which weights are trained, and beside what.", METHOD)
-    freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
-        (), "What is not trained; a tied head goes with the embeddings.", METHOD, metavar="WORDS"
-    )
-    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(16, "Rank of the adapters.", METHOD, kind="largest")
-    lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
-        ("all-linear",), "all-linear, or q,k,v,output,gate,up,down.", METHOD, metavar="WORDS"
-    )
-    lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "On the adapters' input.", METHOD)
-    base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting("nf4-dq", "Frozen matrices under qlora.", METHOD)
-    offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
-        (), "What is kept off the GPU.", RECOMPUTATION, metavar="WORDS"
-    )
-    offload_to: Annotated[str, OneOf(("cpu", "nvme"))] = setting("cpu", "Where they go.", RECOMPUTATION)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -47,7 +47,23 @@ def test_bytes_scales_with_the_parameters(memcalc: Run) -> None:
 
 def test_bytes_shows_every_precision(memcalc: Run) -> None:
     found = memcalc("bytes --format json").document
-    assert list(dict.fromkeys(row["precision"] for row in found["rows"])) == list(PRECISION_NAMES)
+    assert {row["precision"] for row in found["rows"]} == set(PRECISION_NAMES)
+
+
+def test_bytes_is_eight_rows_unless_all_are_wanted(memcalc: Run) -> None:
+    short, whole = memcalc("bytes").out, memcalc("bytes --all").out
+    assert short.count("adamw-8bit") == 2
+    assert "--all" in short
+    assert whole.count("adamw-8bit") == len(PRECISION_NAMES)
+
+
+@pytest.mark.parametrize(("name", "size"), [("int8", "1.00 GB"), ("INT8", "1.00 GB"), ("q4_0", "0.56 GB")])
+def test_bytes_of_a_format_to_store(memcalc: Run, name: str, size: str) -> None:
+    """q4_0 is 18 bytes for 32 values (ggml-common.h, block_q4_0)."""
+    out = memcalc("bytes", "--precision", name).out
+    assert f"{name.lower()} " in out
+    assert size in out
+    assert "for storing" in out
 
 
 # --- inspect ----------------------------------------------------------------------------------------------------------
@@ -156,7 +172,7 @@ def test_what_beginners_look_for(memcalc: Run) -> None:
     """IEEE 754: fp32 is 4 bytes to about 3.4e38, fp16 2 bytes to 65504; int8 is 1 byte from -128 to 127."""
     out = memcalc("formats").out
     for name, bits, span in (("fp32", "32", "±3.4e38"), ("fp16", "16", "±65504"), ("int8", "8", "-128…127")):
-        row = next(line for line in out.splitlines() if line.split()[:1] == [name])
+        row = next(line for line in out.splitlines() if line.startswith(f"  {name} "))
         assert row.split()[1] == bits, row
         assert span in row
 

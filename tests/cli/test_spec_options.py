@@ -4,7 +4,7 @@ import click
 import pytest
 
 from memcalc.cli import cli
-from memcalc.cli.generate import SPECS, TARGET, rows, text
+from memcalc.cli.generate import SPECS, TARGET, _type, rows, text
 from memcalc.cli.options import TYPES
 from memcalc.specs.spec import OneOf
 
@@ -23,14 +23,18 @@ def test_every_field_has_its_option(command: str) -> None:
     assert found is not None
     options = {option.name: option for option in found.params}
     for spec in OF_COMMANDS[command]:
-        for name, kind, _, meaning, _ in rows(specs[spec]):
+        for name, kind, _, meaning, _, choices in rows(specs[spec]):
             assert kind in TYPES, name
             assert options[name].help == meaning  # type: ignore[attr-defined]
+            assert options[name].choices == choices  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
 def test_choices_and_defaults_are_said_in_full(spec: type) -> None:
-    said = {name: f"{metavar} {meaning}" for name, _, metavar, meaning, _ in rows(spec)}
+    said = {
+        name: f"{metavar} {meaning} {' '.join(word for word, _ in choices)}"
+        for name, _, metavar, meaning, _, choices in rows(spec)
+    }
     for name, field in spec.model_fields.items():  # type: ignore[attr-defined]
         if name not in said:
             continue
@@ -43,8 +47,19 @@ def test_choices_and_defaults_are_said_in_full(spec: type) -> None:
 
 
 def test_what_can_be_listed_is_listed() -> None:
-    said = {name: (metavar, meaning) for spec in SPECS[:2] for name, _, metavar, meaning, _ in rows(spec)}
+    said = {name: (metavar, meaning) for spec in SPECS[:2] for name, _, metavar, meaning, *_ in rows(spec)}
     assert said["zero"] == ("0|1|2|3", "DeepSpeed ZeRO stage.  [default: no ZeRO]")
-    assert said["offload"][1].endswith("Any of optimizer, parameters, activations.  [default: none]")
+    assert said["freeze"][1].endswith("Any of embeddings.  [default: none]")
     assert said["lora_dropout"][1].endswith("[default: 0]")
     assert said["ddp"][1].endswith("[default: off]")
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
+def test_every_word_of_a_choice_has_its_meaning(spec: type) -> None:
+    """Where a field explains its words, it explains all of them."""
+    for name, *_, choices in rows(spec):
+        if choices:
+            field = spec.model_fields[name]  # type: ignore[attr-defined]
+            accepted = _type(field.annotation, field.metadata)[1]
+            assert [word for word, _ in choices] == list(accepted), name
+            assert all(meaning for _, meaning in choices)

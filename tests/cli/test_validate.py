@@ -30,7 +30,7 @@ def test_a_filter(memcalc: Run, option: str, value: str) -> None:
 
 @pytest.mark.parametrize("format_", ["table", "markdown", "csv"])
 def test_every_row_is_shown(memcalc: Run, format_: str) -> None:
-    result = memcalc(f"validate --engine litgpt --format {format_}")
+    result = memcalc(f"validate --engine litgpt --details --format {format_}")
     assert result.code == 0, result.err
     assert "litgpt-llama-2-7b-lora" in result.out
     assert "median" in result.out

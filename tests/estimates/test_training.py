@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import COMPONENTS
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
-from memcalc.estimates.training.fit import suggestions
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
@@ -545,60 +544,3 @@ def test_frozen_weights_shard_too(architecture: Read, method: str, settings: dic
     one, eight = (estimate(architecture(LLAMA), run(method=method, gpus=n, **settings)) for n in (1, 8))
     ratio = one.components["parameters"] / eight.components["parameters"]
     assert ratio == pytest.approx(8, rel=1e-3), f"one GPU holds {ratio:.3f} times what each of eight holds"
-
-
-# --- suggestions ------------------------------------------------------------------------------------------------------
-
-STARTS: tuple[dict[str, Any], ...] = (
-    {},
-    {"gpus": 8},
-    {"gpus": 8, "ddp": True},
-    {"gpus": 8, "zero": 0},
-    {"gpus": 8, "zero": 1, "micro_batch": 4},
-    {"gpus": 8, "fsdp": "none"},
-    {"gpus": 8, "fsdp": "hybrid", "shard_size": 2},
-    {"gpus": 8, "tp": 4, "pp": 2},
-    {"gpus": 8, "attention": "eager", "seq_len": 8192},
-    {"gpus": 2, "precision": "fp32", "micro_batch": 8, "seq_len": 8192},
-    {"gpus": 2, "precision": "fp32", "micro_batch": 8, "seq_len": 8192, "attention": "eager"},
-    {"gpus": 8, "zero": 3, "offload": ("parameters",)},
-    {"gpus": 4, "zero": 2, "optimizer": "lion"},
-    {"gpus": 4, "optimizer": "muon"},
-    {"method": "lora"},
-)
-SIZES = (8, 16, 24, 40, 80)  # GB
-
-
-@pytest.mark.parametrize(("start", "size_gb"), list(product(STARTS, SIZES)), ids=str)
-def test_suggestions_fit(architecture: Read, start: dict[str, Any], size_gb: int) -> None:
-    usable, first = size_gb * GB, run(**start)
-    model = architecture(LLAMA)
-    for found in suggestions(first, usable, lambda changed: estimate(model, changed)):
-        again = estimate(model, applied(start, found.flags))
-        assert again.device == found.device, f"{found.flags}: {again.device:,}, {found.device:,} promised"
-        assert again.device <= usable, f"{found.flags}: {again.device:,} does not fit {usable:,}"
-        assert found.headroom == usable - found.device
-
-
-def applied(settings: dict[str, Any], flags: str) -> Training:
-    """The run with such flags added; a new sharding strategy takes the place of the old one."""
-    words = iter(flags.split())
-    given = {word.removeprefix("--").replace("-", "_"): next(words) for word in words}
-    changes: dict[str, Any] = {key: int(value) if value.isdecimal() else value for key, value in given.items()}
-    if "offload" in changes:
-        changes["offload"] = tuple(changes["offload"].split(","))
-    strategy = ("ddp", "zero", "fsdp", "shard_size")
-    kept = {k: v for k, v in settings.items() if k not in strategy or not {"zero", "fsdp"} & changes.keys()}
-    return run(**{**kept, **changes})
-
-
-def test_the_smallest_change_comes_first(architecture: Read) -> None:
-    model = architecture(LLAMA)
-    found = suggestions(run(gpus=8, micro_batch=8, seq_len=4096, zero=3), 80 * GB, lambda changed: estimate(model, changed))
-    assert found[0].flags == "--micro-batch 1 --grad-accum 8", [each.flags for each in found]
-    assert len(found) <= 3
-
-
-def test_nothing_is_suggested_where_nothing_helps(architecture: Read) -> None:
-    model = architecture("meta-llama/Meta-Llama-3.1-70B")
-    assert suggestions(run(), 10**6, lambda changed: estimate(model, changed)) == []

@@ -12,13 +12,14 @@ from unittest import mock
 
 from memcalc import __version__
 from memcalc.cli import main
+from memcalc.report.report import Report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 KEPT = HERE / "outputs"
 FIXTURES = (HERE / "fixtures").relative_to(ROOT).as_posix()
 DIGITS = 12  # of a number in JSON that is not whole: the last ones are the mathematical library's
-SURROUNDINGS = {"COLUMNS": "120", "NO_COLOR": "1", "MEMCALC_PRESETS": ""}
+SURROUNDINGS = {"COLUMNS": "100", "NO_COLOR": "1", "MEMCALC_PRESETS": ""}
 
 
 class Command(NamedTuple):
@@ -58,6 +59,19 @@ def printed(command: Command) -> dict[str, str]:
             assert code in (0, 1), f"{command.name}: exit code {code}: {err}"
         kept[file] = _portable(_whole(out) if format_ == "json" else out)
     return kept
+
+
+def printed_report(command: Command) -> Report:
+    """The report that a command would print, before any renderer has seen it."""
+    caught: list[Report] = []
+
+    def catch(report: Report, *_: object, **__: object) -> str:
+        caught.append(report)
+        return ""
+
+    with mock.patch("memcalc.report.output.render", catch):
+        _run(command.arguments)
+    return caught[0]
 
 
 def _run(arguments: tuple[str, ...]) -> tuple[object, str, str]:

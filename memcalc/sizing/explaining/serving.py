@@ -25,6 +25,7 @@ from memcalc.sizing.explaining.keys import Key, Make, Table
 from memcalc.sizing.explaining.shared import (
     ALWAYS,
     GPU,
+    SUGGESTED,
     allocatable,
     gpu_fact,
     line_keys,
@@ -222,6 +223,12 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     assert a.gpu
     if key.last == "kv_cache_memory":
         return room(a, key.path)
+    if key.last == "waiting":
+        batch = setting("run.batch", a.run.batch, "batch", said_of(a), "requests")
+        most = capacity_key(a, key.at("capacity.max_batch"))
+        if most.value is None:
+            return given(key.path, key.value, "nothing limits how many run at once", "requests")
+        return follows(key.path, key.value, "requests", "max(0, run.batch - capacity.max_batch)", batch, most)
     if key.last == "replicas":
         return setting(key.path, key.value, "dp", said_of(a))
     memory, run, demand = a.gpu.allocatable, a.run, a.demand
@@ -439,6 +446,7 @@ ROWS: Table = {
         path=key.path, value=key.value, unit=""
     ),
     "capacity.*": capacity_key,
+    **SUGGESTED,
     "speed.lines.*.value": speed_line,
     "speed.lines.*.inputs.*": speed_line,
     "speed.bound": bound_key,

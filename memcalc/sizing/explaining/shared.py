@@ -222,3 +222,23 @@ ALWAYS: dict[str, Make] = {
     "sources.**": stated("the bibliography, memcalc/sources.py"),
     "peak.sources.**": stated("the bibliography, memcalc/sources.py"),
 }
+
+
+# --- suggestions ------------------------------------------------------------------------------------------------------
+
+
+def suggested(answer: Any, key: Key) -> Explanation:
+    """A figure of a changed run: the command of the suggestion explains it."""
+    entry = key.document[key.steps[0]]
+    if isinstance(entry, list):
+        entry = entry[key.number()]
+    return given(key.path, key.value, f"the answer of {entry['command']}", "B" if isinstance(key.value, int) else "", ESTIMATE)
+
+
+CHANGED = stated("what is changed")
+SUGGESTED: dict[str, Make] = {
+    "suggestions.*.changes.**": CHANGED,
+    "suggestions.*.**": suggested,
+    "nearest_miss.changes.**": CHANGED,
+    "nearest_miss.**": suggested,
+}

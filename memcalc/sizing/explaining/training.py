@@ -16,7 +16,17 @@ from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.formulas.formula import ESTIMATE
 from memcalc.formulas.precision import precision
 from memcalc.sizing.explaining.keys import Key, Make, Table, stated
-from memcalc.sizing.explaining.shared import ALWAYS, GPU, allocatable, line_keys, model_key, setting, verdict_keys, withheld
+from memcalc.sizing.explaining.shared import (
+    ALWAYS,
+    GPU,
+    SUGGESTED,
+    allocatable,
+    line_keys,
+    model_key,
+    setting,
+    verdict_keys,
+    withheld,
+)
 from memcalc.sizing.settings import settled
 from memcalc.sizing.training import TABLES, SizedTraining
 from memcalc.specs.training import Training
@@ -245,11 +255,6 @@ def stage(a: TrainingEstimate, key: Key) -> Explanation:
     return follows(key.path, key.value, "", f"the stage of max({', '.join(heights)})", inputs=heights)
 
 
-def suggestion(a: SizedTraining, key: Key) -> Explanation:
-    flags = key.document["suggestions"][key.number()]["flags"]
-    return given(key.path, key.value, f"the same estimate with {flags}", "B", ESTIMATE)
-
-
 ROWS: Table = {
     "model.*": lambda a, key: model_key(a.model, key),
     "run.**": run_key,
@@ -278,7 +283,7 @@ ROWS: Table = {
     "ranks.*.stage": stated("number of the pipeline stage"),
     "ranks.*.*": rank_peak,
     **verdict_keys(device, limit),
-    "suggestions.*.*": suggestion,
+    **SUGGESTED,
     **GPU,
     **ALWAYS,
 }
