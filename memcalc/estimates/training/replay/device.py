@@ -20,7 +20,7 @@ class HeldBlock:
 Tensors = dict[int, HeldBlock]  # by key
 
 
-class Device:
+class RankDevice:
     """Allocates for a step. `delay`: how many later blocks of another stream pass before one can be used again."""
 
     def __init__(self, allocator: CachingAllocator, delay: int) -> None:

@@ -12,7 +12,7 @@ from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
 from memcalc.estimates.training.activations import Filled, recomputed
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
-from memcalc.estimates.training.replay.device import Device, HeldBlock, Tensors
+from memcalc.estimates.training.replay.device import RankDevice, HeldBlock, Tensors
 from memcalc.estimates.training.replay.sized import SizedPiece, sized
 from memcalc.estimates.training.replay.standing import (
     bucket_sizes,
@@ -65,7 +65,7 @@ class Steps:
         assert rank.setup is not None
         setup = rank.setup
         self.run, self.rank, self.setup, self.sizes = run, rank, setup, filled.sizes
-        self.device = Device(CachingAllocator(settings, limit), DELAY)
+        self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
         stage, profile, hidden, each = setup.stage, setup.profile, setup.hidden, setup.around.each
         sequence = stage.sequence
         self.marks = sequence.marks

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from memcalc.allocator.caching import CachedBlock
 from memcalc.estimates.training.layer_kinds import Setup
-from memcalc.estimates.training.replay.device import COMPUTE, GATHER, REDUCE, Device
+from memcalc.estimates.training.replay.device import COMPUTE, GATHER, REDUCE, RankDevice
 
 
 class Unit(NamedTuple):
@@ -20,7 +20,7 @@ class Unit(NamedTuple):
 class Resident:
     """Nothing is gathered, gradients stay as the backward made them."""
 
-    def __init__(self, setup: Setup, device: Device, units: list[Unit], root: Unit) -> None:
+    def __init__(self, setup: Setup, device: RankDevice, units: list[Unit], root: Unit) -> None:
         self.around, self.device, self.units, self.root = setup.around, device, units, root
         self.kept: list[CachedBlock] = []
 
@@ -56,7 +56,7 @@ class Reduced(Resident):
     (torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py, foreach_reduce: the buffer comes from the compute stream, the
     shards, one tensor a unit, from the reduce-scatter's)."""
 
-    def __init__(self, setup: Setup, device: Device, units: list[Unit], root: Unit) -> None:
+    def __init__(self, setup: Setup, device: RankDevice, units: list[Unit], root: Unit) -> None:
         super().__init__(setup, device, units, root)
         self.buffer: list[CachedBlock] = []
 
@@ -89,7 +89,7 @@ class ByParameter(Reduced):
     compute stream. In the forward the buffer stays until the next is there, in the backward the next one is prefetched
     (_fsdp_param_group.py, wait_for_unshard and pre_backward)."""
 
-    def __init__(self, setup: Setup, device: Device, units: list[Unit], root: Unit) -> None:
+    def __init__(self, setup: Setup, device: RankDevice, units: list[Unit], root: Unit) -> None:
         super().__init__(setup, device, units, root)
         self.flying: dict[int, CachedBlock] = {}
         self.whole: dict[int, list[CachedBlock]] = {}
@@ -152,7 +152,7 @@ class Flat(Reduced):
     another stream, so that it is of use again only after later units (torch/distributed/fsdp/_flat_param.py,
     _free_unsharded_flat_param; at most DELAY units wait, _limiter_utils.py, _FreeEventQueue)."""
 
-    def __init__(self, setup: Setup, device: Device, units: list[Unit], root: Unit) -> None:
+    def __init__(self, setup: Setup, device: RankDevice, units: list[Unit], root: Unit) -> None:
         super().__init__(setup, device, units, root)
         self.flat: dict[int, CachedBlock] = {}
 
@@ -194,7 +194,7 @@ class Flat(Reduced):
 DELAY = 2  # torch/distributed/fsdp/_limiter_utils.py, _FreeEventQueue._max_num_inflight_all_gathers
 
 
-def traffic_of(setup: Setup, device: Device, units: list[Unit], root: Unit, *, flat: bool) -> Resident:
+def traffic_of(setup: Setup, device: RankDevice, units: list[Unit], root: Unit, *, flat: bool) -> Resident:
     """How this rank's sharding moves parameters and gradients."""
     around = setup.around
     if not (around.gathers or around.keeps):
