@@ -12,7 +12,7 @@ from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
 from memcalc.estimates.training.activations import Filled, recomputed
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
-from memcalc.estimates.training.replay.device import RankDevice, HeldBlock, Tensors
+from memcalc.estimates.training.replay.device import HeldBlock, RankDevice, Tensors
 from memcalc.estimates.training.replay.sized import SizedPiece, sized
 from memcalc.estimates.training.replay.standing import (
     bucket_sizes,
