@@ -36,7 +36,13 @@ MODULES: dict[str, str] = {
         "multimodal": "llama4 mistral3 pixtral llava kimi_k25 kimi_vl",
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
         "mllama": "mllama",
-        "encoders": "bert roberta xlm-roberta distilbert vit clip",
+        "bert_line": (
+            "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas luke "
+            "roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
+        ),
+        "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
+        "deberta": "deberta deberta-v2",
+        "encoders": "vit clip",
         "seq2seq": "t5 mt5 whisper bart",
     }.items()
     for name in names.split()
@@ -58,6 +64,7 @@ KIN: Mapping[str, Kin] = {
     "cwm": Kin("ministral", {"sliding_window": 8192}),
     "data2vec-text": Kin("roberta"),
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
+    "ibert": Kin("roberta"),
     "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
     "lighton_ocr": Kin("mistral3"),

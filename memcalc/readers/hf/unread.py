@@ -43,6 +43,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "hybrid_layer_ids intermediate_size kv_channels mamba_expand mamba_headdim num_attention_heads num_key_value_heads "
             "num_query_groups"
         ),
+        "bert_line": (
+            "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
+            "num_random_blocks segment_means_seq_len"
+        ),
         "compressed": "hc_sinkhorn_iters qk_rope_head_dim",
         "encoders": "projection_dim",
         "gemma": (
@@ -70,6 +74,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "rotary_encoders": "mask_token_id",
         "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
     }.items()
 }  # fmt: skip
