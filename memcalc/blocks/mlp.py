@@ -6,7 +6,9 @@ from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
-from memcalc.blocks.ledger import Weight, linear
+from memcalc.blocks.ledger import Weight, linear, prefixed
+from memcalc.blocks.norm import Norm
+from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
 # Activations that learn something themselves: single numbers, one tensor each.
@@ -28,6 +30,7 @@ class MLP(Block, without=("constants", "cache", "state")):
     inner_dropout: float = 0.0  # before the down projection
     dropout: float = 0.0  # after it
     role: str = "mlp"
+    norm: Norm | None = None  # before the down projection (BitNet)
 
     @property
     def traits(self) -> Traits:
@@ -44,6 +47,8 @@ class MLP(Block, without=("constants", "cache", "state")):
         else:
             out = linear("up", self.role, self.hidden, self.intermediate, **first)
         out += tuple(Weight(name, self.role, (1,)) for name in LEARNED.get(self.activation, ()))
+        if self.norm:
+            out += prefixed("norm", self.norm.weights())
         bias = self.bias if self.down_bias is None else self.down_bias
         return out + linear(
             "down", self.role, self.intermediate, self.hidden, bias=bias, cut="inputs", transposed=self.transposed
@@ -51,6 +56,8 @@ class MLP(Block, without=("constants", "cache", "state")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: gate and up (or one fused matrix), activation, product, down."""
+        if self.norm:
+            raise Unsupported("training with feed-forwards that normalise before their last matrix is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
         if self.gated:
             product = self._gated(t, p, x, width)

@@ -4,7 +4,8 @@ from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
-from memcalc.blocks.ledger import Shape, Weight
+from memcalc.blocks.ledger import Shape, Weight, linear
+from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
 
@@ -126,3 +127,23 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
     @property
     def _scale_size(self) -> int:
         return self.size * (self.heads or 1)
+
+
+@dataclass(frozen=True)
+class GatedNorm(Block, without=("constants", "cache", "state", "traits")):
+    """norm(x) times a gate computed from it through a bottleneck of `rank` (A.X K2)."""
+
+    norm: Norm
+    rank: int
+
+    def weights(self) -> tuple[Weight, ...]:
+        size = self.norm.size
+        return (
+            *self.norm.weights(),
+            *linear("gate_down", "norm", size, self.rank),
+            *linear("gate_up", "norm", self.rank, size),
+        )
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Refused: what autograd keeps here has not been checked against PyTorch."""
+        raise Unsupported("training with gated norms is not modelled")

@@ -19,10 +19,10 @@ RESERVES: dict[str, Reserve] = {
     "sm_75": Reserve(FIXED, 0.013),
     "sm_80": Reserve(FIXED, 0.0065),
     "sm_86": Reserve(FIXED, 0.008),
-    "sm_89": Reserve(FIXED, 0.0095),
-    "sm_90": Reserve(FIXED, 0.0026),
-    "sm_100": Reserve(FIXED, 0.0026),
-    "sm_103": Reserve(FIXED, 0.0026),  # as sm_100
+    "sm_89": Reserve(FIXED, 0.0096),
+    "sm_90": Reserve(FIXED, 0.0027),
+    "sm_100": Reserve(FIXED, 0.0027),
+    "sm_103": Reserve(FIXED, 0.0027),  # as sm_100
     "sm_120": Reserve(FIXED, 0.0075),
 }
 UNREAD = Reserve(FIXED, 0.01)  # nobody published a reading: above the middle of those that there are
@@ -39,8 +39,9 @@ class Shared(NamedTuple):
 
 # By `architecture` of the catalogue.
 UNIFIED: dict[str, Shared] = {
-    # Metal's recommendedMaxWorkingSetSize: 2/3 of 16 to 32 GB (10.67 of 16 GiB in exo-explore/exo pull 1672), 3/4 above
-    # (llama.cpp prints 51,539.61 MB on 64 GB, 103,079.22 MB on 128 GB); sysctl iogpu.wired_limit_mb moves it
+    # Metal's recommendedMaxWorkingSetSize, as llama.cpp prints it: 2/3 of 16 and 32 GB (10,922.67 MB in llama-cpp-python
+    # issue 687, 21,845.34 in ollama issue 434), 3/4 of 96 GB (73,728 in ggml-org/llama.cpp issue 3213). Newer macOS gives small
+    # machines somewhat more (26,800.60 of an M4's 32 GB); sysctl iogpu.wired_limit_mb moves it
     "apple": Shared(3 / 4, 2 / 3, 35 * 2**30, "Metal's recommendedMaxWorkingSetSize, 2/3 up to 32 GB and 3/4 above"),
     # a stated share: Linux and a desktop hold 5 to 10 GiB of a DGX Spark's memory
     "sm_121": Shared(0.9, 0.9, 0, "a tenth is left to the system"),

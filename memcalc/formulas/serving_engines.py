@@ -23,6 +23,8 @@ class ServingEngine(NamedTuple):
     sequences: int | None = None  # that one step's logits are kept for; None: as many as are served
     sequences_small: int | None = None
     schedules: bool = True  # runs no more than those at once
+    starts_with_share: bool = False  # refuses to start where less than its share is free (vLLM's request_memory)
+    block_of_state: bool = False  # refuses to start where a step's sequences exceed the blocks of state (vLLM pull 38270)
     whole_context: bool = False  # where no length is given it serves the model's maximum
     whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
     absorbs: bool = False  # latent attention's up-projection is taken into queries and outputs: from a 16-bit copy
@@ -47,6 +49,7 @@ SERVING_ENGINES: dict[str, ServingEngine] = {
             "vllm", "vLLM 0.17 and later, V1", block=16, pooled=True, window="batched", grouped=True, shares=True,
             batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="vllm",
+            starts_with_share=True, block_of_state=True,
             whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
         ),
         ServingEngine(

@@ -83,7 +83,7 @@ class Repository:
             ) as answer:
                 self._check(answer.status_code, what, ranged=bool(skip))
                 return self._received(answer.iter_raw(), limit, what, whole=headers is None)
-        except (self._http_error, OSError) as error:
+        except (self._http_error, OSError, UnicodeError) as error:  # UnicodeError: the host's name has a label of 64 letters
             raise InputError(
                 f"{what} could not be fetched ({one_line(str(error), 200) or type(error).__name__})", place=self.place
             ) from None

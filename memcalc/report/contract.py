@@ -15,9 +15,9 @@ class Means(NamedTuple):
 
 
 class ModelDocument(TypedDict, total=False):
-    name: str
-    parameters: int
-    active_parameters: int
+    name: str | None  # null: a budget of no model in particular
+    parameters: int | None
+    active_parameters: int | None
     embedding_parameters: int | None
 
 

@@ -9,8 +9,9 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
+from memcalc.estimates.serving.starting import refusals
 from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
-from memcalc.formulas.bisection import Solved
+from memcalc.formulas.bisection import Solved, largest
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
 from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import Fit
@@ -23,7 +24,7 @@ from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving
 from memcalc.specs.spec import SpecError
 from memcalc.specs.words import meant
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from memcalc.report.report import Report
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
-PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for weights and cache
 SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
@@ -46,6 +46,7 @@ class SizedServing(Answer, ServingEstimate):
     model: Model
     gpu: Accelerator | None
     files: StoredTensors | None
+    small: Architecture | None  # of a draft model
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
     asked: tuple[Serving | None, Settings]  # what was said, before any default
     invocation: Invocation
@@ -53,6 +54,25 @@ class SizedServing(Answer, ServingEstimate):
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
+
+    def capacity(self, memory: int, others: int = 0) -> Capacity:
+        """How much more fits on a GPU of `memory` bytes, of which `others` are taken.
+
+        The longest context is one that would be answered with "fits": where activations grow with it, as an encoder's do, it
+        is sought anew.
+        """
+        found = super().capacity(memory, others)
+        longest = found.max_context
+        if longest is None or longest <= self.run.context or self._fits_at(longest, memory, others):
+            return found
+        reached = largest(self.run.context, longest, 1, lambda context: self._fits_at(context, memory, others))
+        return found._replace(max_context=min(longest, self.run.context) if reached is None else reached)
+
+    def _fits_at(self, context: int, memory: int, others: int) -> bool:
+        generation = self.gpu.architecture if self.gpu else ""
+        run = self.run.replace(context=context)
+        at = estimate(_served(self.model, "MODEL"), run, generation, memory, self.small, self.files)
+        return at.headroom_in(memory, others) >= 0
 
     @property
     def device_there(self) -> int:
@@ -125,7 +145,8 @@ class SizedServing(Answer, ServingEstimate):
             architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None,
             reach=there.max_context if there else None,
         )  # fmt: skip
-        return found._replace(warnings=(*architecture.warnings, *found.warnings))
+        refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()
+        return found._replace(warnings=(*architecture.warnings, *found.warnings, *refused))
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -168,7 +189,7 @@ def size_serving(
         spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
         out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
-        out.asked, out.solved = (run, settings | value), solved
+        out.asked, out.solved, out.small = (run, settings | value), solved, small
         out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
         return out
 
@@ -207,11 +228,11 @@ def serving_run(
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
-        precision = meant("precision", precision, PLAIN)
+        precision = meant("precision", precision, PLAIN_FORMATS)
         if said.setdefault("weights", precision) != precision:
             raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
-        if precision not in PLAIN:
-            raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN)} (other formats: --weights)", "precision")
+        if precision not in PLAIN_FORMATS:
+            raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN_FORMATS)} (other formats: --weights)", "precision")
         said.setdefault("kv_dtype", precision)
     elif files or quantization.method:
         if "weights" not in said and quantization.problem and not files:

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import json
 import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
@@ -20,11 +21,13 @@ from memcalc.blocks.counting import count, decode_work
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.ledger import Buffer, Cache, Weight
 from memcalc.blocks.mixers.state import StateTensor
-from memcalc.errors import Unsupported
+from memcalc.errors import InputError, Unsupported
 from memcalc.readers.catalogue import preset_names
+from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset
 
 PACKAGE = Path(memcalc.__file__).parent
+FAMILIES = Path(__file__).parents[1] / "reference" / "families.json"
 
 for _found in pkgutil.iter_modules(memcalc.blocks.__path__):
     import_module(f"memcalc.blocks.{_found.name}")
@@ -39,12 +42,18 @@ def _blocks(architecture: Architecture) -> Iterator[tuple[str, Block]]:
                 yield from layer.blocks
 
 
+def _defaults() -> Iterator[Architecture]:
+    for row in json.loads(FAMILIES.read_text(encoding="utf-8")):
+        with contextlib.suppress(InputError, Unsupported):
+            yield read_config(row["config"])
+
+
 @pytest.fixture(scope="module")
 def examples() -> dict[type, tuple[str, Block, int]]:
-    """One of every kind of block, from the presets: its path, itself, the model's width."""
+    """One of every kind of block, from the presets and the families' default configs: its path, itself, the model's width."""
     found: dict[type, tuple[str, Block, int]] = {}
-    for name in preset_names("models", ()):
-        architecture = read_model_preset(name).architecture
+    presets = (read_model_preset(name).architecture for name in preset_names("models", ()))
+    for architecture in (*presets, *_defaults()):
         assert architecture is not None
         for path, block in _blocks(architecture):
             found.setdefault(type(block), (path, block, architecture.hidden))
@@ -72,7 +81,7 @@ def test_a_block_answers_everything(kind: type[Block], examples: dict[type, tupl
 
 
 def test_nearly_every_kind_has_an_example(examples: dict[type, tuple[str, Block, int]]) -> None:
-    assert len(set(KINDS) - examples.keys()) <= 2, sorted(kind.__name__ for kind in set(KINDS) - examples.keys())
+    assert len(set(KINDS) - examples.keys()) <= 1, sorted(kind.__name__ for kind in set(KINDS) - examples.keys())
 
 
 def test_a_block_that_lacks_an_answer_fails_when_it_is_defined() -> None:

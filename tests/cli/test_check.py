@@ -1,11 +1,16 @@
 """`memcalc check` and `memcalc schema`: exit codes, one table, one-line errors, schemas that hold."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from memcalc.report.contract import Document
+
+Run = Callable[..., Any]
 
 SIZING = """
 model = "llama-3.1-8b"
@@ -119,6 +124,9 @@ COMMANDS = [
     ("infer", "gemma-2-9b", "--gpu", "h100"),
     ("inspect", "mixtral-8x7b"),
     ("gpus", "h100"),
+    ("budget", "--pf-days", "3640"),
+    ("budget", "llama-3.1-8b", "--tokens", "1T", "--gpu", "h100"),
+    ("chinchilla", "--flops", "1e21"),
 ]
 
 
@@ -131,3 +139,49 @@ def test_documents_keep_the_contract(memcalc, arguments):
 
 def test_the_output_schema_is_printed(memcalc):
     assert {"per_gpu", "compute", "optimal"} <= set(memcalc("schema", "output").document["properties"])
+
+
+# limits and settings, what would make it pass
+REMEDIES = (
+    ("[training]\nparallelism = { gpus = 8 }\n[limits]\nmemory_utilization = 0.5", "training.recompute"),
+    ("[training]\nparallelism = { gpus = 8, ddp = true }\n[limits]\nmemory_utilization = 0.9", "training.parallelism.zero = 1"),
+    ("[serving]\nengine = 'vllm'\ncontext = 32000\n[limits]\nmin_sequences = 20", 'serving.kv_dtype = "fp8"'),
+    ("[training]\n[limits]\ndevice_memory = 1000000000", ""),
+)
+
+
+@pytest.mark.parametrize(("settings", "remedy"), REMEDIES)
+def test_what_would_make_it_pass(memcalc: Run, tmp_path: Path, settings: str, remedy: str) -> None:
+    """One line; written into the file, all limits hold."""
+    place = tmp_path / "memcalc.toml"
+    place.write_text(f'model = "llama-3.1-8b"\ngpu = "h100"\n{settings}\n')
+    first = memcalc(f"check {place} --format json")
+    assert first.code == 1
+    said = first.document["scenarios"][0]["remedy"] or ""
+    assert remedy in said, said
+    if not remedy:
+        assert said == ""
+        return
+    assert f"would pass with {said}" in " ".join(memcalc(f"check {place}").out.split())
+    lines = said.replace(", training.", "\ntraining.").replace(", serving.", "\nserving.")
+    place.write_text(f'model = "llama-3.1-8b"\ngpu = "h100"\n{settings}\n[scenario.changed]\n{lines}\n')
+    again = memcalc(f"check {place} --format json")
+    assert again.code == 0, f"{lines}: {again.out} {again.err}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "options"),
+    [
+        ('draft = "llama-3.2-1b"', ["--draft", "llama-3.2-1b"]),
+        ('precision = "fp32"', ["--precision", "fp32"]),
+    ],
+)
+def test_what_goes_beside_serving_stands_in_the_file(memcalc, tmp_path, keys, options):
+    file = tmp_path / "memcalc.toml"
+    limits = '[serving]\nengine = "vllm"\ncontext = 4096\n[limits]\ndevice_memory = "200GB"\n'
+    file.write_text(f'model = "llama-3.1-8b"\ngpu = "h200"\n{keys}\n{limits}')
+    found = memcalc("check", str(file), "--format", "json").document["scenarios"][0]["checks"][0]["value"]
+    typed = ["infer", "llama-3.1-8b", "--gpu", "h200", "--engine", "vllm", "--context", "4096", *options]
+    assert found == memcalc(*typed, "--format", "json").document["per_gpu"]["device"]
+    file.write_text(file.read_text().replace('[serving]\nengine = "vllm"\ncontext = 4096', "[training]"))
+    assert "a setting of serving" in memcalc("check", str(file)).stderr

@@ -55,7 +55,7 @@ def test_every_option_changes_the_answer_or_is_refused(memcalc: Run, command: st
     before = _answer(memcalc(*words).document)
     silent = []
     rows = [row for spec in SPECS[command] for row in ROWS[spec]]
-    options = [(row.name, None if row.kind == "flag" else VALUES.get(row.name)) for row in rows]
+    options = [(name, None if kind == "flag" else VALUES.get(name)) for name, kind, *_ in rows]
     for name, value in (*options, *MORE[command]):
         option = f"--{name.replace('_', '-')}"
         if option in words or name in SAME:
@@ -73,8 +73,8 @@ def _answer(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_option_has_a_value_here() -> None:
-    rows = {row.name: row for command in SPECS for spec in SPECS[command] for row in ROWS[spec]}
-    assert {name for name, row in rows.items() if row.kind != "flag"} <= set(VALUES)
+    rows = [row for command in SPECS for spec in SPECS[command] for row in ROWS[spec]]
+    assert {name for name, kind, *_ in rows if kind != "flag"} <= set(VALUES)
 
 
 WARNINGS = (
@@ -180,3 +180,18 @@ def test_plain_weights_come_from_the_config_not_from_nf4(memcalc: Run, model: st
     weights = [entry for entry in document["lines"] if entry["path"].startswith("weights/")]
     assert {entry["source"].partition(":")[0] for entry in weights} == {"model-config"}
     assert "NF4" not in json.dumps(document)
+
+
+REACHED = ("t5-base", "bart-base", "llama-3.2-11b-vision", "llama-3.1-8b", "gemma-3-4b", "mamba-2.8b", "whisper-medium")
+
+
+@pytest.mark.parametrize("engine", [None, "vllm", "transformers", "llama.cpp"])
+@pytest.mark.parametrize("model", REACHED)
+def test_the_longest_context_is_one_that_fits(model: str, engine: str | None) -> None:
+    served = api.size_serving(model, "l40s", engine=engine, context=256)
+    assert served.capacity_there
+    longest = served.capacity_there.max_context
+    if longest is None or longest >= 2**31 - 1:  # nothing limits it
+        return
+    assert api.size_serving(model, "l40s", engine=engine, context=longest).fits
+    assert not api.size_serving(model, "l40s", engine=engine, context=longest + max(1024, longest // 50)).fits

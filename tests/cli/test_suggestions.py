@@ -124,10 +124,10 @@ TAKEN = (
     ("train llama-3.1-8b --gpus 8 --ddp --gpu h100", ("recompute full", "zero 1", "no-ddp")),
     ("train llama-3.1-8b --gpus 8 --fsdp hybrid --shard-size 2 --gpu l40s", ("fsdp full", "shard-size 8", "recompute full")),
     ("train llama-3.1-8b --gpus 8 --gpu h100 --engine megatron", ("zero 1",)),
-    ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp", ("weights Q8_0",)),
-    ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp", ("gpu-layers",)),
-    ("infer llama-3.1-70b --gpu h100 --engine vllm", ("weights fp8",)),
-    ("infer llama-3.1-70b --gpu h100 --engine vllm", ("tp 2",)),
+    ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp --context 4096", ("weights Q8_0",)),
+    ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp --context 4096", ("gpu-layers",)),
+    ("infer llama-3.1-70b --gpu h100 --engine vllm --context 4096", ("weights fp8",)),
+    ("infer llama-3.1-70b --gpu h100 --engine vllm --context 4096", ("tp 2",)),
     ("infer gemma-3-27b --engine vllm --context 8k --batch 4 --gpu h100", ("kv-dtype fp8",)),
 )  # fmt: skip
 

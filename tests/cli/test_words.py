@@ -133,13 +133,13 @@ def test_python_takes_the_same_words() -> None:
     assert optimizer("adamw_torch_8bit").name == "adamw-8bit-torchao"
 
 
-BYTES = sorted((spec, row.name) for spec, rows in ROWS.items() for row in rows if row.kind == "bytes")
+BYTES = sorted((spec, name) for spec, rows in ROWS.items() for name, kind, *_ in rows if kind == "bytes")
 
 
 @pytest.mark.parametrize(("spec", "name"), BYTES)
 def test_bare_numbers_are_no_amount_of_memory(memcalc: Run, spec: str, name: str) -> None:
     """Every option that takes bytes, whichever command has it."""
-    command = {"Serving": "infer", "Training": "train", "Parallelism": "train", "Budget": "budget"}[spec]
+    command = {"Serving": "infer", "Training": "train", "Parallelism": "train", "Budget": "budget", "Device": "infer"}[spec]
     for value in ("8", "80", "1024"):
         result = memcalc(command, "gpt2", f"--{name.replace('_', '-')}", value)
         assert result.code == 2

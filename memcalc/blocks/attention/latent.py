@@ -7,8 +7,9 @@ from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention.kernels import attend
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
 from memcalc.blocks.block import Block, Traits
-from memcalc.blocks.ledger import Cache, Weight, linear, prefixed
+from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
+from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
 
@@ -66,6 +67,9 @@ class LatentAttention(Block, without=("constants", "state")):
     complex_rotary: bool = False  # rotates complex fp32 numbers and casts back (DeepSeek V2)
     dropout: float = 0.0
     epsilon: float = 1e-6
+    gate: int = 0  # outputs of a matrix that gates the result, a head or a number each (Ling 3, Hy4)
+    query_gate: bool = False  # queries and a gate from one matrix, which reads queries' latent and input side by side (A.X K2)
+    sinks: bool = False  # one learned logit a head
 
     @property
     def head_dim(self) -> int:
@@ -111,6 +115,11 @@ class LatentAttention(Block, without=("constants", "state")):
             cut="inputs",
             sections=((self.heads, self.v_head_dim),),
         )
+        if self.gate:
+            pieces = ((self.heads, self.gate // self.heads),)
+            out += linear("gate", "attention", self.hidden, self.gate, cut="outputs", sections=pieces)
+        if self.sinks:
+            out += (Weight("sinks", "attention", (self.heads,), whole(0, self.heads)),)
         return out + prefixed("indexer", self.indexer.weights()) if self.indexer else out
 
     def cache(self) -> tuple[Cache, ...]:
@@ -124,6 +133,9 @@ class LatentAttention(Block, without=("constants", "state")):
             return linear("q", "attention", self.hidden, self.query_size, cut="outputs", sections=sections)
         out = linear("q_down", "attention", self.hidden, self.q_lora_rank, bias=self.bias)
         out += prefixed("q_norm", Norm(self.q_lora_rank, epsilon=self.epsilon).weights())
+        if self.query_gate:
+            width, sections = self.query_size + self.output_size, ((self.heads, self.head_dim + self.v_head_dim),)
+            return out + linear("q_gate", "attention", 2 * self.q_lora_rank, width, cut="outputs", sections=sections)
         return out + linear("q_up", "attention", self.q_lora_rank, self.query_size, cut="outputs", sections=sections)
 
     def _keys_and_values(self) -> tuple[Weight, ...]:
@@ -136,6 +148,8 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
+        if self.gate or self.query_gate or self.sinks:
+            raise Unsupported("training with latent attention that is gated or has sinks is not modelled")
         if self.indexer:
             self.indexer.multiply(t)
         heads = -(-self.heads // p.degrees.tp)

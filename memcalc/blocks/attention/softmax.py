@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import Core, HeadShape, Mask, Relative, Softmax
+from memcalc.blocks.attention.core import SCALED, Core, HeadShape, Mask, Relative, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
 from memcalc.blocks.block import Block, Traits
@@ -31,6 +31,7 @@ class Projections(NamedTuple):
     transposed: bool = False
     values_are_keys: bool = False  # Gemma 4's global layers have no value projection
     output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)
+    gate: int = 0  # outputs of a matrix of its own that gates the result, a head or a number each (AFMoE, Laguna, LFM3)
     inputs: int = 0  # width that they read where it is not `hidden` (cross-attention, shared blocks)
     kv_inputs: int = 0  # that of keys and values where it is not `inputs`
     outputs: int = 0  # width of the result where it is not `hidden`
@@ -49,6 +50,7 @@ class HeadNorms(NamedTuple):
     key_norm: Norm | None = None
     value_norm: Norm | None = None
     norms_after_rotary: bool = False  # those of query and key come after the rotation (HunYuan, Llama 4)
+    result_norm: Norm | None = None  # over all heads, before the output projection (BitNet)
 
 
 class Positions(NamedTuple):
@@ -233,11 +235,15 @@ class Attention(Block, without=("state",)):
         )  # fmt: skip
 
     def _norms(self) -> tuple[Weight, ...]:
-        named = zip(("q_norm", "k_norm", "v_norm"), self.norms[:3], strict=True)
-        return tuple(w._replace(path=f"{path}/{w.path}") for path, norm in named if norm for w in norm.weights())
+        norms = self.norms
+        named = {"q_norm": norms.query_norm, "k_norm": norms.key_norm, "v_norm": norms.value_norm, "norm": norms.result_norm}
+        return tuple(w._replace(path=f"{path}/{w.path}") for path, norm in named.items() if norm for w in norm.weights())
 
     def _extras(self) -> tuple[Weight, ...]:
-        out = []
+        out: list[Weight] = []
+        if gate := self.projections.gate:
+            pieces = ((self.heads, gate // self.heads),)
+            out += linear("gate", "attention", self.inputs, gate, cut="outputs", sections=pieces)
         if self.softmax.sinks:
             out.append(Weight("sinks", "attention", (self.heads,), whole(0, self.heads)))
         if buckets := self.positions.relative.buckets:
@@ -249,6 +255,9 @@ class Attention(Block, without=("state",)):
         for feature, present in (
             ("attention that picks blocks of keys", self.indexer),
             ("attention that shares keys and values", self.shares_cache),
+            ("attention that a matrix of its own gates", self.projections.gate),
+            ("attention whose result is normalised", self.norms.result_norm),
+            ("sinks that scale the result", self.softmax.scores == SCALED),
         ):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")

@@ -31,6 +31,7 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
     value_dim: int
     conv_kernel: int
     fused: bool = False  # q, k, v and z in one matrix, b and a in another (Qwen3-Next); else four (Qwen3.5)
+    apart: bool = False  # q, k and v in a matrix each (OLMo Hybrid)
     activation: str = "silu"
     state_dtype: str = "float32"
     chunk: int = 64  # tokens that the training and prefill kernels take at once
@@ -83,7 +84,10 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
             inputs: dict[str, Sections] = {name: ((self.key_heads, width),) for name, width in pieces.items()}
         else:
             values, one_each = (self.value_heads, self.value_dim), (self.value_heads, 1)
-            inputs = {"qkv": self._sections, "z": (values,), "b": (one_each,), "a": (one_each,)}
+            read: dict[str, Sections] = {"qkv": self._sections}
+            if self.apart:
+                read = {name: (section,) for name, section in zip("qkv", self._sections, strict=True)}
+            inputs = {**read, "z": (values,), "b": (one_each,), "a": (one_each,)}
         return tuple(
             weight
             for name, sections in inputs.items()
@@ -92,6 +96,8 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_qwen3_next.Qwen3NextGatedDeltaNet with the chunked rule in PyTorch."""
+        if self.apart:
+            raise Unsupported("training with gated delta nets that project queries, keys and values apart is not modelled")
         keys, heads = -(-self.key_heads // p.degrees.tp), -(-self.value_heads // p.degrees.tp)
         mixed, z, b, a = self._project(t, p, x, keys, heads)
         channels = 2 * keys * self.key_dim + heads * self.value_dim
@@ -143,14 +149,15 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
 class KimiDeltaAttention(Block, without=("constants", "cache")):
     """Kimi Linear's delta attention: a gated delta net whose decay is set for each channel of the keys, not each head.
 
-    Decay and output gate come through bottlenecks of one head's width. Kept while generating, per sequence: the
-    convolution's last inputs and S, [heads, head_dim, head_dim].
+    Decay and output gate come through bottlenecks of one head's width, or from one matrix each (`direct`: Ling 3). Kept
+    while generating, per sequence: the convolution's last inputs and S, [heads, head_dim, head_dim].
     """
 
     hidden: int
     heads: int
     head_dim: int
     conv_kernel: int
+    direct: bool = False
     activation: str = "silu"
     state_dtype: str = "float32"
     chunk: int = 64  # tokens that the training and prefill kernels take at once
@@ -173,18 +180,21 @@ class KimiDeltaAttention(Block, without=("constants", "cache")):
         def wide(path: str, inputs: int) -> tuple[Weight, ...]:
             return linear(path, ROLE, inputs, self.inner, cut="outputs", sections=heads)
 
+        def gate(path: str) -> tuple[Weight, ...]:
+            if self.direct:
+                return wide(path, self.hidden)
+            return (*linear(f"{path}_down", ROLE, self.hidden, self.head_dim), *wide(f"{path}_up", self.head_dim))
+
         return (
             *wide("q", self.hidden),
             *wide("k", self.hidden),
             *wide("v", self.hidden),
             *depthwise("conv", ROLE, self.conv_kernel, heads * 3, bias=False),
-            *linear("decay_down", ROLE, self.hidden, self.head_dim),
-            *wide("decay_up", self.head_dim),
+            *gate("decay"),
             Weight("dt_bias", ROLE, (self.inner,), Split(0, heads)),
             Weight("A_log", ROLE, (1, 1, self.heads, 1), whole(2, self.heads)),
             *linear("b", ROLE, self.hidden, self.heads, cut="outputs"),
-            *linear("gate_down", ROLE, self.hidden, self.head_dim),
-            *wide("gate_up", self.head_dim),
+            *gate("gate"),
             Weight("norm/scale", "norm", (self.head_dim,)),
             *linear("output", ROLE, self.inner, self.hidden, cut="inputs", sections=heads),
         )

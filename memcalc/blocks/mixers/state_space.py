@@ -9,6 +9,7 @@ from memcalc.blocks.mixers import operations as mixer
 from memcalc.blocks.mixers.chunked_scan import ChunkedScan
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise
 from memcalc.blocks.norm import Norm
+from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
 ROLE = "state-space"
@@ -19,7 +20,8 @@ class Mamba(Block, without=("constants", "cache")):
     """Mamba's mixer: h ← exp(Δ A) h + Δ B x and y = C h + D x for each of `inner` channels, gated by z.
 
     Δ, B and C are computed from x itself; Δ through a bottleneck of `time_step_rank`. Kept while generating, per
-    sequence: the convolution's last inputs [inner, kernel] and h [inner, state_size].
+    sequence: the convolution's last inputs [inner, kernel] and h [inner, state_size]. `heads`: each has Δ, B and C of its own,
+    from its part of x (Zamba).
     """
 
     hidden: int
@@ -32,6 +34,7 @@ class Mamba(Block, without=("constants", "cache")):
     norms: str = ""  # RMSNorm over Δ, B and C: "learned" (Jamba), "fixed" without scales (Falcon Mamba), "" for none
     activation: str = "silu"
     state_dtype: str = "float32"
+    heads: int = 1
 
     @property
     def conv_channels(self) -> int:
@@ -70,6 +73,8 @@ class Mamba(Block, without=("constants", "cache")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_mamba.MambaMixer with the scan in PyTorch, a loop over tokens."""
+        if self.heads > 1:
+            raise Unsupported("training with Mamba mixers of several heads (Zamba) is not modelled")
         inner = -(-self.inner // p.degrees.tp)
         wide = Size(token=inner)
         both = ops.linear(t, p, "in", x, 2 * inner, self.hidden * 2 * inner, bias=self.bias, bias_size=2 * inner)

@@ -1,18 +1,15 @@
-"""Mamba 2 mixed with attention: Bamba, Granite 4, Falcon-H1 and Zamba 2."""
+"""Mamba 2 mixed with attention: Bamba, Granite 4 and Falcon-H1."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from memcalc.blocks.architecture import Architecture, Layer, Named
+from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.block import Block
-from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.head import Head
 from memcalc.blocks.mixers.state_space import Mamba2
-from memcalc.blocks.projection import Projection
-from memcalc.blocks.reused import Reused
-from memcalc.readers.hf.common import attention, biased_attention, decoder, mlp, pre_norm, rms, windowed
+from memcalc.readers.hf.common import biased_attention, decoder, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.granite import scaled_decoder
 from memcalc.readers.hf.kinds import layer_kinds
 from memcalc.readers.hf.mamba import head_groups, or_auto
 from memcalc.readers.hf.mixture import experts
@@ -35,21 +32,7 @@ def granitemoehybrid(c: Config) -> Architecture:
     if c.integer("num_experts", low=0):
         feed_forward = experts(c, "intermediate_size", shared=shared, routing="softmax-chosen")
     rotary = c.text("position_embedding_type", "") == "rope"
-    return _scaled_decoder(c, _mixed(c, kinds, feed_forward, rotary=rotary))
-
-
-def _scaled_decoder(c: Config, layers: Layer | list[Layer]) -> Architecture:
-    """A decoder that multiplies embeddings and logits by constants."""
-    hidden, vocabulary = c.integer("hidden_size"), c.integer("vocab_size")
-    tied = c.flag("tie_word_embeddings", False)
-    return decoder(
-        c,
-        layers,
-        rms(c),
-        tied=tied,
-        embedding=Embedding(vocabulary, hidden, scaled=True),
-        head=Head(vocabulary, hidden, tied=tied, scaled=True),
-    )
+    return scaled_decoder(c, _mixed(c, kinds, feed_forward, rotary=rotary))
 
 
 def _mixed(c: Config, kinds: list[str], feed_forward: Block, *, rotary: bool) -> list[Layer]:
@@ -82,94 +65,7 @@ def falcon_h1(c: Config) -> Architecture:
             ("mlp", mlp(c, bias=c.flag("mlp_bias", False))),
         )
     )
-    return _scaled_decoder(c, layer)
-
-
-def zamba2(c: Config) -> Architecture:
-    """Mamba 2 throughout; before some layers stands one of `num_mem_blocks` transformer blocks, taken in turn.
-
-    Each of these blocks is stored once. What lets its uses differ are low-rank adapters, one set a use.
-    """
-    kinds = _zamba2_kinds(c)
-    norm, mixer = rms(c), _zamba2_mixer(c)
-    plain = Layer((("norm", norm), ("state_space", mixer)))
-    first, again = (Layer((*_zamba2_shared(c, reuse), *plain.blocks)) for reuse in (False, True))
-    unused = c.integer("num_mem_blocks")
-    layers = []
-    for kind in kinds:
-        if kind == "hybrid":
-            layers.append(first if unused > 0 else again)
-            unused -= 1
-        else:
-            layers.append(plain)
-    return decoder(c, layers, norm)
-
-
-def _zamba2_kinds(c: Config) -> list[str]:
-    """The default is the order of Zamba2-2.7B, which fits no other depth."""
-    pattern = "M" + "MMMMMH" * 7 + "MMMMH" + "MMMH" + "MM"
-    default = ["hybrid" if letter == "H" else "linear_attention" for letter in pattern]
-    if not c.has("layers_block_type") and c.layers() != len(default):
-        raise c.error("layers_block_type", "is missing")
-    return layer_kinds(c, default[: c.layers()], ("linear_attention", "hybrid"), "layers_block_type")
-
-
-def _zamba2_shared(c: Config, reuse: bool) -> Named:
-    """The transformer block over the layer's input and the embeddings side by side, and its way into the layer."""
-    hidden = c.integer("hidden_size")
-    double = c.integer("attention_hidden_size", 2 * hidden)
-    heads = c.integer("num_attention_heads")
-    if 2 * hidden % heads:
-        raise c.error("num_attention_heads", f"({heads}) does not divide twice the hidden size ({2 * hidden})")
-    mixer = attention(
-        c,
-        head_dim=c.integer("attention_head_dim", 2 * hidden // heads),
-        inputs=double,
-        rotary=c.flag("use_mem_rope", False),
-    )
-    feed_forward = mlp(
-        c,
-        intermediate=c.integer("intermediate_size", 4 * hidden),
-        fused=True,
-        bias=c.flag("add_bias_linear", False),
-    )
-    shared: Named = (
-        ("shared_input_norm", rms(c, size=double)),
-        ("shared_attention", mixer),
-        ("shared_mlp_norm", rms(c)),
-        ("shared_mlp", feed_forward),
-    )
-    if reuse:
-        shared = tuple((name, Reused(block)) for name, block in shared)
-    rank = c.integer("adapter_rank")
-    adapters = {"mlp": (hidden, 2 * feed_forward.intermediate)}
-    if c.flag("use_shared_attention_adapter", False):
-        adapters |= {f"attention_{part}": (double, double) for part in ("q", "k", "v")}
-    low_rank = tuple(
-        (f"{name}_adapter_{step}", Projection(inputs, outputs, role=name.partition("_")[0], cut=cut))
-        for name, (width, end) in adapters.items()
-        for step, inputs, outputs, cut in (("down", width, rank, ""), ("up", rank, end, "outputs"))
-    )
-    return (*shared, *low_rank, ("shared_output", Projection(hidden, hidden, role="other")))
-
-
-def _zamba2_mixer(c: Config) -> Mamba2:
-    hidden, heads = c.integer("hidden_size"), c.integer("n_mamba_heads")
-    inner = c.integer("mamba_expand") * hidden
-    if inner % heads:
-        raise c.error("n_mamba_heads", f"({heads}) does not divide mamba_expand × hidden_size ({inner})")
-    groups = head_groups(c, "mamba_ngroups", heads)
-    return Mamba2(
-        hidden,
-        heads,
-        inner // heads,
-        c.integer("mamba_d_state"),
-        groups,
-        c.integer("mamba_d_conv"),
-        bias=c.flag("add_bias_linear", False),
-        norm_groups=groups,
-        chunk=c.integer("chunk_size"),
-    )
+    return scaled_decoder(c, layer)
 
 
 def _bamba_mixer(c: Config, inner: int = 0) -> Mamba2:
@@ -216,22 +112,6 @@ FAMILIES = {
             "mamba_d_ssm": 1024,
             "projectors_bias": False,
             "mamba_rms_norm": False,
-        },
-    ),
-    "zamba2": Family(
-        zamba2,
-        {
-            "mamba_d_state": 64,
-            "mamba_d_conv": 4,
-            "mamba_expand": 2,
-            "mamba_ngroups": 1,
-            "n_mamba_heads": 8,
-            "chunk_size": 256,
-            "hidden_act": "gelu",
-            "num_mem_blocks": 1,
-            "adapter_rank": 128,
-            "rms_norm_eps": 1e-5,
-            "tie_word_embeddings": True,
         },
     ),
 }

@@ -83,6 +83,17 @@ def rotary_dim(c: Config, head_dim: int) -> int | None:
     return None if fraction == 1 else int(head_dim * fraction)
 
 
+def rotary_dim_of(c: Config, head_dim: int, kind: str) -> int | None:
+    """Rotated dimensions of a head in layers of one kind, where `rope_parameters` has an entry for each kind."""
+    entry = c.sub("rope_parameters", {}).sub(kind, {})
+    if entry.text("rope_type", "default") == "proportional":  # the other dimensions are rotated too, by nothing
+        return None
+    fraction = entry.number("partial_rotary_factor", 1.0)
+    if not 0 <= fraction <= 1:
+        raise entry.error("partial_rotary_factor", f"must be between 0 and 1, not {fraction}")
+    return None if fraction == 1 else int(head_dim * fraction)
+
+
 def head_norms(c: Config, attention: Attention, kind: str = "rms") -> Attention:
     """The same attention with a norm over each query and key head (Qwen3, Gemma 3, OLMoE's cousins)."""
     norm = rms(c, size=attention.head_dim, kind=kind)
@@ -118,12 +129,12 @@ def parallel(norm: Norm, mixer: Block, feed_forward: Block, mlp_norm: Norm | Non
     return Layer((("input_norm", norm), ("attention", mixer), *between, ("mlp", feed_forward)), parallel=True)
 
 
-def sandwich(norm: Norm, mixer: Block, feed_forward: Block) -> Layer:
+def sandwich(norm: Norm, mixer: Block, feed_forward: Block, name: str = "attention") -> Layer:
     """Norms before and after each block (Gemma 2 and later)."""
     return Layer(
         (
             ("input_norm", norm),
-            ("attention", mixer),
+            (name, mixer),
             ("post_attention_norm", norm),
             ("pre_mlp_norm", norm),
             ("mlp", feed_forward),
@@ -141,6 +152,12 @@ def every_nth_full(c: Config, period: int) -> list[int | None]:
     """Sliding windows in all layers but each `period`-th (Gemma, Cohere 2, OLMo 3)."""
     window = sliding_window(c)
     return [window if (i + 1) % period else None for i in range(c.layers())]
+
+
+def every_nth_sliding(c: Config, period: int) -> list[int | None]:
+    """Sliding windows in all layers but the first and each `period`-th after it (Granite with windows)."""
+    window = sliding_window(c)
+    return [window if i % period else None for i in range(c.layers())]
 
 
 def layer_windows(c: Config, *, default: Sequence[int | None] | None = None) -> list[int | None]:

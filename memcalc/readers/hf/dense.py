@@ -4,7 +4,6 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.head import Head
 from memcalc.readers.hf.common import (
     WIDE,
     attention,
@@ -31,18 +30,6 @@ def arcee(c: Config) -> Architecture:
     norm = rms(c)
     feed_forward = mlp(c, gated=False, bias=c.flag("mlp_bias", False))
     return decoder(c, pre_norm(norm, biased_attention(c), feed_forward), norm)
-
-
-def granite(c: Config) -> Architecture:
-    """A llama whose embeddings and logits are multiplied by constants."""
-    norm, hidden, vocabulary = rms(c), c.integer("hidden_size"), c.integer("vocab_size")
-    return decoder(
-        c,
-        pre_norm(norm, biased_attention(c), mlp(c, bias=c.flag("mlp_bias", False))),
-        norm,
-        embedding=Embedding(vocabulary, hidden, scaled=True),
-        head=Head(vocabulary, hidden, tied=c.flag("tie_word_embeddings", False), scaled=True),
-    )
 
 
 def mistral(c: Config) -> Architecture:
@@ -187,7 +174,6 @@ _QWEN = {"num_key_value_heads": 32, "sliding_window": 4096, "max_position_embedd
 FAMILIES = {
     "llama": Family(llama, {"max_position_embeddings": 2048}),
     "arcee": Family(arcee, {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "max_position_embeddings": 4096}),
-    "granite": Family(granite, {"max_position_embeddings": 2048}),
     "mistral": Family(mistral, _MISTRAL),
     "ministral": Family(mistral, _MISTRAL),
     "ministral3": Family(

@@ -35,7 +35,7 @@ ROPE_TYPES = (
 SPACE = {"auto", ""}  # words of torch_dtype that are no number format
 MAX_PARAMETERS = 10**18
 # Keys whose two spellings decide all numbers: the first would win, whichever was meant.
-DECISIVE = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+DECISIVE = ("hidden_size", "num_hidden_layers")
 RANGES = (  # part of a key, lowest and highest value
     ("dropout", 0, 1), ("pdrop", 0, 1), ("_eps", 0, 1), ("epsilon", 0, 1), ("softcap", 0, sys.float_info.max),
     ("soft_cap", 0, sys.float_info.max),
@@ -79,7 +79,7 @@ def _check_ranges(config: Mapping[str, Any], place: str) -> None:
 
 def _two_spellings(config: Mapping[str, Any], place: str) -> Iterator[str]:
     for key, others in ALIASES.items():
-        given = {name: config[name] for name in (key, *others) if config.get(name) is not None}
+        given = {name: config[name] for name in (key, *others) if config.get(name)}  # 0, null: none
         if len(given) < 2 or all(value == next(iter(given.values())) for value in given.values()):
             continue
         said = " and ".join(f"{name} {one_line(repr(value), 40)}" for name, value in given.items())

@@ -4,31 +4,39 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from memcalc.readers.hf.config import Family
+from memcalc.readers.hf.config import MAX_LAYERS, Family
 
 # model_type → the module in this package whose FAMILIES table holds it
 MODULES: dict[str, str] = {
     name: module
     for module, names in {
         "dense": (
-            "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 granite glm smollm3 seed_oss ernie4_5 "
+            "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 "
             "hunyuan_v1_dense apertus arcee helium"
         ),
-        "post_norm": "gemma2 gemma3_text olmo2 olmo3 glm4 exaone4",
+        "post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
         "layer_norm": "olmo cohere cohere2 nemotron stablelm starcoder2",
-        "gpt": "gpt2 gpt_bigcode gpt_neo opt bloom mpt",
+        "squared_relu": "jais2 nanochat bitnet",
+        "granite": "granite hyperclovax granite_swa granitemoe granitemoeshared granitemoe_swa",
+        "gpt": "gpt2 gpt_bigcode openai-gpt xglm gpt_neo opt bloom mpt",
         "gpt_rotary": "gptj codegen gpt_neox phi persimmon falcon",
         "mixture": (
-            "mixtral qwen2_moe qwen3_moe olmoe flex_olmo minimax_m2 phimoe granitemoe granitemoeshared dbrx gpt_oss "
+            "mixtral qwen2_moe qwen3_moe olmoe flex_olmo minimax_m2 phimoe dbrx gpt_oss "
             "ernie4_5_moe hunyuan_v1_moe glm4_moe dots1 mellum"
         ),
+        "mixture_kinds": "exaone_moe hy_v3 cohere2_moe aria_text",
+        "gated": "afmoe laguna",
         "interleaved": "llama4_text mimo_v2_flash minimax",
         "latent": ("deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"),
+        "latent_gated": "axk1 axk2 hy_v4",
         "compressed": "deepseek_v4",
-        "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma lfm2",
-        "kimi_linear": "kimi_linear",
+        "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid",
+        "lfm": "lfm2 lfm2_moe lfm3",
+        "kimi_linear": "kimi_linear bailing_hybrid",
         "mamba": "mamba mamba2 falcon_mamba jamba",
-        "bamba": "bamba granitemoehybrid falcon_h1 zamba2",
+        "bamba": "bamba granitemoehybrid falcon_h1",
+        "zamba": "zamba zamba2",
+        "rwkv": "rwkv",
         "nemotron_h": "nemotron_h",
         "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe",
         "gemma": "gemma3 gemma4 gemma4_text",
@@ -75,6 +83,9 @@ KIN: Mapping[str, Kin] = {
     "sarvam_mla": Kin("deepseek_v3", {"q_lora_rank": None, "first_k_dense_replace": 1}),
     "sarvam_moe": Kin("glm4_moe", {"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "head_dim": 64, "use_qk_norm": True}),
     "shieldgemma2": Kin("gemma3"),
+    "solar_open": Kin("glm4_moe", {"head_dim": 128, "first_k_dense_replace": 0, "partial_rotary_factor": 1.0}),
+    # dense throughout
+    "youtu": Kin("deepseek_v3", {"first_k_dense_replace": MAX_LAYERS, "tie_word_embeddings": True}),
 }
 MODULES |= {name: MODULES[kin.like] for name, kin in KIN.items()}
 

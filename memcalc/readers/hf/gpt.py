@@ -61,6 +61,42 @@ def _mask(c: Config) -> tuple[Buffer, ...]:
     return (Buffer(c.integer("max_position_embeddings") ** 2, BYTE),)
 
 
+def openai_gpt(c: Config) -> Architecture:
+    """GPT 1: norms of the sums after both blocks, none at the end."""
+    norm, dropout = layer_norm(c), c.number("resid_pdrop")
+    block = full_attention(
+        c,
+        query_bias=True,
+        output_bias=True,
+        fused=True,
+        transposed=True,
+        rotary=False,
+        scores="as computed",
+        dropout=c.number("attn_pdrop"),
+        output_dropout=dropout,
+        buffers=(Buffer(c.integer("max_position_embeddings") ** 2),),
+    )
+    feed_forward = MLP(
+        norm.size, 4 * norm.size, gated=False, bias=True, transposed=True, dropout=dropout, activation=c.text("hidden_act")
+    )
+    layer = norm_of_sum(norm, block, feed_forward)
+    return decoder(c, layer, None, embedding=_learned_positions(c, dropout=c.number("embd_pdrop")))
+
+
+def xglm(c: Config) -> Architecture:
+    """Sinusoidal positions, kept as a buffer that is two rows longer than the context."""
+    if c.flag("add_cross_attention", False):
+        raise Unsupported(f"{c.place}: add_cross_attention (a decoder that reads an encoder) is not modelled for XGLM")
+    norm, dropout, hidden = layer_norm(c), c.number("dropout"), c.integer("hidden_size")
+    block = full_attention(c, query_bias=True, output_bias=True, rotary=False, output_dropout=dropout)
+    feed_forward = mlp(c, gated=False, bias=True, inner_dropout=c.number("activation_dropout", 0.0), dropout=dropout)
+    positions = Buffer((c.integer("max_position_embeddings") + 2) * hidden)
+    embedding = Embedding(
+        c.integer("vocab_size"), hidden, scaled=c.flag("scale_embedding"), dropout=dropout, buffers=(positions,)
+    )
+    return decoder(c, pre_norm(norm, block, feed_forward), norm, embedding=embedding)
+
+
 def gpt_neo(c: Config) -> Architecture:
     """Full and windowed layers take turns."""
     norm, dropout = layer_norm(c), c.number("resid_dropout", 0.0)
@@ -182,6 +218,21 @@ FAMILIES = {
             "layer_norm_elementwise_affine": True,
             "tie_word_embeddings": True,
         },
+    ),
+    "openai-gpt": Family(
+        openai_gpt, {**_GPT2, "n_positions": 512, "activation_function": "gelu"}, {"afn": "activation_function"}
+    ),
+    "xglm": Family(
+        xglm,
+        {
+            "max_position_embeddings": 2048,
+            "activation_function": "gelu",
+            "dropout": 0.1,
+            "attention_dropout": 0.1,
+            "scale_embedding": True,
+            "tie_word_embeddings": True,
+        },
+        {"attention_heads": "num_attention_heads"},
     ),
     "bloom": Family(bloom, {"tie_word_embeddings": True}),
     "mpt": Family(mpt, {"max_seq_len": 2048, "tie_word_embeddings": True}),

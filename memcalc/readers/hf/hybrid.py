@@ -1,6 +1,6 @@
-"""Attention mixed with linear attention and recurrences: Qwen3-Next, Qwen3.5, RecurrentGemma, LFM2.
+"""Attention mixed with linear attention and recurrences: Qwen3-Next, Qwen3.5, RecurrentGemma, OLMo Hybrid.
 
-Hybrids of attention and state-space mixers are in `mamba`, `bamba` and `nemotron_h`.
+Hybrids of attention and state-space mixers are in `mamba`, `bamba`, `zamba` and `nemotron_h`, those of convolutions in `lfm`.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.experts.mixture import Experts
 from memcalc.blocks.head import Head
 from memcalc.blocks.mixers.gated_delta import GatedDeltaNet
-from memcalc.blocks.mixers.recurrent import RGLRU, ShortConvolution
-from memcalc.blocks.norm import Norm
+from memcalc.blocks.mixers.recurrent import RGLRU
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
+    WIDE,
     architecture,
     attention,
     biased_attention,
@@ -24,6 +24,7 @@ from memcalc.readers.hf.common import (
     decoder_part,
     head_norms,
     mlp,
+    post_norm,
     pre_norm,
     rms,
     windowed,
@@ -31,6 +32,7 @@ from memcalc.readers.hf.common import (
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds, refuse_unknown
 from memcalc.readers.hf.mixture import experts, sparse_every_nth, with_notes
+from memcalc.readers.hf.post_norm import olmo_attention
 
 ZERO_CENTRED = "rms-zero-centred"
 
@@ -87,16 +89,20 @@ def _gated_attention(c: Config) -> Attention:
 
 def _gated_delta_net(c: Config, *, fused: bool) -> GatedDeltaNet:
     keys, values = c.integer("linear_num_key_heads"), c.integer("linear_num_value_heads")
+    return _delta_net(c, keys, values, c.integer("linear_key_head_dim"), c.integer("linear_value_head_dim"), fused=fused)
+
+
+def _delta_net(c: Config, keys: int, values: int, key_dim: int, value_dim: int, **traits: bool) -> GatedDeltaNet:
     if values % keys:
         raise c.error("linear_num_value_heads", f"({values}) is not a multiple of linear_num_key_heads ({keys})")
     return GatedDeltaNet(
         c.integer("hidden_size"),
         keys,
         values,
-        c.integer("linear_key_head_dim"),
-        c.integer("linear_value_head_dim"),
+        key_dim,
+        value_dim,
         c.integer("linear_conv_kernel_dim"),
-        fused=fused,
+        **traits,
         activation=c.text("hidden_act"),
         state_dtype=c.text("mamba_ssm_dtype", "float32"),
     )
@@ -105,6 +111,45 @@ def _gated_delta_net(c: Config, *, fused: bool) -> GatedDeltaNet:
 def _qwen_experts(c: Config) -> Experts:
     shared = mlp(c, intermediate=c.integer("shared_expert_intermediate_size"))
     return experts(c, shared=shared, shared_gate=True, shared_first=True)
+
+
+def olmo_hybrid(c: Config) -> Architecture:
+    """Delta nets after a norm; each fourth layer OLMo 3's attention, normalised after its blocks."""
+    depth = c.layers()
+    default = ["linear_attention" if i % 4 != 3 else "full_attention" for i in range(depth)]
+    if "full_attention" not in default:
+        default[-1] = "full_attention"
+    kinds = layer_kinds(c, default, ("linear_attention", "full_attention"))
+    if len(set(kinds)) == 1:
+        raise c.error("layer_types", "must have layers of both kinds, linear_attention and full_attention")
+    norm, feed_forward = rms(c, kind=WIDE), mlp(c)
+
+    def layer(kind: str) -> Layer:
+        if kind == "full_attention":
+            return post_norm(norm, olmo_attention(c, rotary=_has_base(c)), feed_forward)
+        return pre_norm(norm, _olmo_delta_net(c), feed_forward, name="linear_attention")
+
+    return decoder(c, windowed(kinds, layer), norm)
+
+
+def _has_base(c: Config) -> bool:
+    """Without a rotary base there are no positions."""
+    parameters = c.raw("rope_parameters")
+    return not (isinstance(parameters, Mapping) and "rope_theta" in parameters and parameters["rope_theta"] is None)
+
+
+def _olmo_delta_net(c: Config) -> GatedDeltaNet:
+    hidden, heads = c.integer("hidden_size"), c.integer("num_attention_heads")
+    keys = c.integer("linear_num_key_heads", heads)
+    key_dim = c.integer("linear_key_head_dim", int(0.75 * hidden / keys))
+    return _delta_net(
+        c,
+        keys,
+        c.integer("linear_num_value_heads", heads),
+        key_dim,
+        c.integer("linear_value_head_dim", 2 * key_dim),
+        apart=True,
+    )
 
 
 def recurrent_gemma(c: Config) -> Architecture:
@@ -149,37 +194,6 @@ def _rg_lru(c: Config) -> RGLRU:
     return RGLRU(hidden, width, heads, c.integer("conv1d_width"), activation=c.text("hidden_act"))
 
 
-def lfm2(c: Config) -> Architecture:
-    """Short convolutions with attention among them."""
-    depth = c.layers()
-    attending = set(c.entries("full_attn_idxs", of=int)) if c.has("full_attn_idxs") else set(range(depth))
-    default = ["full_attention" if i in attending else "conv" for i in range(depth)]
-    kinds = layer_kinds(c, default, ("full_attention", "conv"))
-    norm = Norm(c.integer("hidden_size"), epsilon=c.number("norm_eps", 1e-5))
-    feed_forward = mlp(c, intermediate=_lfm2_width(c), activation="silu")
-
-    def layer(kind: str) -> Layer:
-        if kind == "full_attention":
-            return pre_norm(norm, head_norms(c, attention(c, dropout=0.0)), feed_forward)
-        mixer = ShortConvolution(c.integer("hidden_size"), c.integer("conv_L_cache", 3), c.flag("conv_bias", False))
-        return pre_norm(norm, mixer, feed_forward, name="convolution")
-
-    tied = c.flag("tie_embedding") if c.has("tie_embedding") else c.flag("tie_word_embeddings", True)
-    return decoder(c, windowed(kinds, layer), norm, tied=tied)
-
-
-def _lfm2_width(c: Config) -> int:
-    """The feed-forward's width: two thirds of what the config says, scaled, rounded up to a multiple."""
-    width = c.integer("block_ff_dim") if c.has("block_ff_dim") else c.integer("intermediate_size")
-    if not c.flag("block_auto_adjust_ff_dim", True):
-        return width
-    multiplier = c.number("block_ffn_dim_multiplier", 1.0)
-    if not 0 < multiplier <= 1000:
-        raise c.error("block_ffn_dim_multiplier", f"must be above 0 and at most 1000, not {multiplier:g}")
-    multiple = c.integer("block_multiple_of", 256)
-    return -(-int(multiplier * int(2 * width / 3)) // multiple) * multiple
-
-
 _QWEN: Mapping[str, Any] = {
     "head_dim": 256,
     "partial_rotary_factor": 0.25,
@@ -200,6 +214,7 @@ FAMILIES = {
     ),
     "qwen3_5_text": Family(qwen3_5_text, _QWEN3_5),
     "qwen3_5_moe_text": Family(qwen3_5_moe_text, _QWEN3_5_MOE),
+    "olmo_hybrid": Family(olmo_hybrid, {"hidden_act": "silu", "linear_conv_kernel_dim": 4, "max_position_embeddings": 65536}),
     "recurrent_gemma": Family(
         recurrent_gemma,
         {
@@ -212,5 +227,4 @@ FAMILIES = {
             "tie_word_embeddings": True,
         },
     ),
-    "lfm2": Family(lfm2, {"num_key_value_heads": 8}),
 }

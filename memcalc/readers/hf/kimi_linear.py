@@ -1,4 +1,4 @@
-"""Kimi Linear: Kimi delta attention with latent attention without positions among it, and experts."""
+"""Kimi Linear and Ling 3: Kimi delta attention with latent attention among it, and experts."""
 
 from dataclasses import replace
 
@@ -25,6 +25,34 @@ def kimi_linear(c: Config) -> Architecture:
         return pre_norm(norm, _delta_attention(c), feed_forward, name="linear_attention")
 
     layers = windowed(list(zip(kinds, sparse_after_dense(c, dense=1), strict=True)), layer)
+    model = with_notes(decoder(c, layers, norm, tied=False), c)  # the model class ties nothing, whatever the config says
+    context = c.integer("model_max_length") if c.has("model_max_length") else model.context
+    return replace(model, context=context)
+
+
+def bailing_hybrid(c: Config) -> Architecture:
+    """Ling 3: delta attention with gates of their own, and latent attention with rotary positions and a gate for each head."""
+    depth, heads, norm = c.layers(), c.integer("num_attention_heads"), rms(c)
+    group = c.integer("layer_group_size")
+    default = ["linear_attention" if (i + 1) % group else "full_attention" for i in range(depth)]
+    kinds = layer_kinds(c, default, ("linear_attention", "full_attention"))
+    delta = KimiDeltaAttention(
+        c.integer("hidden_size"),
+        c.integer("linear_num_heads", heads),
+        c.integer("linear_head_dim", c.integer("head_dim")),
+        c.integer("linear_conv_kernel_dim", c.integer("short_conv_kernel_size")),
+        direct=True,
+        activation=c.text("hidden_act", "silu"),
+    )
+
+    def layer(kind: tuple[str, bool]) -> Layer:
+        mixer, sparse = kind
+        feed_forward: Block = _experts(c) if sparse else mlp(c)
+        if mixer == "full_attention":
+            return pre_norm(norm, latent_attention(c, gate=heads), feed_forward)
+        return pre_norm(norm, delta, feed_forward, name="linear_attention")
+
+    layers = windowed(list(zip(kinds, sparse_after_dense(c, dense=2), strict=True)), layer)
     model = with_notes(decoder(c, layers, norm, tied=False), c)  # the model class ties nothing, whatever the config says
     context = c.integer("model_max_length") if c.has("model_max_length") else model.context
     return replace(model, context=context)
@@ -69,6 +97,21 @@ FAMILIES = {
             "qk_nope_head_dim": 128,
             "v_head_dim": 128,
             "rms_norm_eps": 1e-5,
+        },
+    ),
+    "bailing_hybrid": Family(
+        bailing_hybrid,
+        {
+            "kv_lora_rank": 512,
+            "qk_rope_head_dim": 64,
+            "qk_nope_head_dim": 128,
+            "v_head_dim": 128,
+            "head_dim": 128,
+            "num_experts_per_tok": 8,
+            "num_shared_experts": 1,
+            "short_conv_kernel_size": 4,
+            "layer_group_size": 6,
+            "model_max_length": 262144,
         },
     ),
 }

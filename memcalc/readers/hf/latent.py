@@ -1,6 +1,6 @@
 """Decoders with multi-head latent attention: DeepSeek V2 to V3.2, Kimi K2, GLM-5, LongCat, MiniCPM3."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,13 +41,20 @@ def latent_attention(c: Config, **traits: Any) -> LatentAttention:
 
 def deepseek_v2(c: Config) -> Architecture:
     bias = c.flag("mlp_bias", False)
+    # the configuration class leaves the number of chosen experts open, and its model cannot run then
+    open_choice = not c.has("num_experts_per_tok")
+    top_k = c.integer("num_experts") if open_choice else 0
 
     def routed() -> Experts:
-        return experts(c, shared=shared_experts(c, bias=bias), routing="softmax-wide", normalised=False)
+        return experts(c, top_k=top_k, shared=shared_experts(c, bias=bias), routing="softmax-wide", normalised=False)
 
     sparse = sparse_after_dense(c)
     layers = alternating(c, sparse, latent_attention(c, complex_rotary=True), routed, lambda: mlp(c, bias=bias))
-    return with_notes(decoder(c, layers, rms(c)), c)
+    model = with_notes(decoder(c, layers, rms(c)), c)
+    if not open_choice or not any(sparse):
+        return model
+    warning = f"num_experts_per_tok is not set: a token is taken to pass through all {top_k} experts"
+    return replace(model, warnings=(*model.warnings, warning))
 
 
 def deepseek_v3(c: Config) -> Architecture:
@@ -60,6 +67,16 @@ def deepseek_v3(c: Config) -> Architecture:
 
 def glm_moe_dsa(c: Config) -> Architecture:
     """DeepSeek V3.2 and GLM-5: V3 with an indexer that selects the tokens to attend to, in all or some layers."""
+
+    def routed() -> Experts:
+        return corrected_experts(c, shared=shared_experts(c))
+
+    layers = alternating(c, sparse_after_dense(c), indexed_attention(c, _indexer_kinds(c)), routed)
+    return with_notes(decoder(c, layers, rms(c)), c)
+
+
+def indexed_attention(c: Config, kinds: Sequence[str], **traits: Any) -> list[LatentAttention]:
+    """Latent attention, a layer each, with an indexer that selects tokens, or sharing an earlier layer's selection."""
     indexer = SparseIndexer(
         c.integer("hidden_size"),
         c.integer("q_lora_rank"),
@@ -70,13 +87,9 @@ def glm_moe_dsa(c: Config) -> Architecture:
 
     def mixer(kind: str) -> LatentAttention:
         shares = kind == "shared"
-        return latent_attention(c, indexer=None if shares else indexer, shares_selection=shares)
+        return latent_attention(c, indexer=None if shares else indexer, shares_selection=shares, **traits)
 
-    def routed() -> Experts:
-        return corrected_experts(c, shared=shared_experts(c))
-
-    layers = alternating(c, sparse_after_dense(c), windowed(_indexer_kinds(c), mixer), routed)
-    return with_notes(decoder(c, layers, rms(c)), c)
+    return windowed(kinds, mixer)
 
 
 def _indexer_kinds(c: Config) -> list[str]:

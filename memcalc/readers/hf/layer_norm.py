@@ -35,7 +35,7 @@ def olmo(c: Config) -> Architecture:
 
 def cohere(c: Config) -> Architecture:
     """Command R: attention and feed-forward in parallel; R+ has query and key norms with a scale a head."""
-    norm, block = _written_out(c), biased_attention(c, rotary_wide=True)
+    norm, block = written_out(c), biased_attention(c, rotary_wide=True)
     if c.flag("use_qk_norm", False):
         block = revised(
             block,
@@ -47,7 +47,7 @@ def cohere(c: Config) -> Architecture:
 
 def cohere2(c: Config) -> Architecture:
     """Command R7B and A: sliding layers rotate, full layers have no positions."""
-    norm = _written_out(c)
+    norm = written_out(c)
     windows = layer_windows(c, default=every_nth_full(c, c.integer("sliding_window_pattern", 4)))
     layers = windowed(
         windows,
@@ -56,14 +56,18 @@ def cohere2(c: Config) -> Architecture:
     return _cohere(c, layers, norm)
 
 
-def _written_out(c: Config) -> Norm:
+def written_out(c: Config) -> Norm:
     return replace(layer_norm(c, bias=False), kind=WRITTEN_OUT)
 
 
 def _cohere(c: Config, layers: Layer | list[Layer], norm: Norm) -> Architecture:
     tied = c.flag("tie_word_embeddings")
-    head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, scaled=True)
-    return decoder(c, layers, norm, tied=tied, head=head)
+    return decoder(c, layers, norm, tied=tied, head=scaled_head(c, tied))
+
+
+def scaled_head(c: Config, tied: bool) -> Head:
+    """Its logits are multiplied by a constant."""
+    return Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, scaled=True)
 
 
 def nemotron(c: Config) -> Architecture:

@@ -21,6 +21,7 @@ from memcalc.readers.hf.common import (
     attention,
     biased_attention,
     decoder,
+    head_dim,
     head_norms,
     layer_norm,
     layer_windows,
@@ -117,7 +118,9 @@ def mixtral(c: Config) -> Architecture:
 def qwen2_moe(c: Config) -> Architecture:
     bias, slides = c.flag("qkv_bias"), c.flag("use_sliding_window")
     last = c.integer("max_window_layers", low=0)
-    window = sliding_window(c) if slides else None
+    if not slides:  # the library writes a window of 0 then
+        c = c.reread(sliding_window=None)
+    window = sliding_window(c)
     default = [window if i % 2 == 0 and i < last else None for i in range(c.layers())]
     mixers = [attention(c, query_bias=bias, window=window) for window in layer_windows(c, default=default)]
     return decoder(c, alternating(c, sparse_every_nth(c), mixers, lambda: _qwen2_experts(c)), rms(c))
@@ -173,22 +176,6 @@ def phimoe(c: Config) -> Architecture:
     head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, bias=c.flag("lm_head_bias", False))
     feed_forward = experts(c, "intermediate_size", routing="sparse-mixer")
     return decoder(c, pre_norm(norm, mixer, feed_forward), norm, tied=tied, head=head)
-
-
-def granitemoe(c: Config) -> Architecture:
-    norm, hidden, vocabulary = rms(c), c.integer("hidden_size"), c.integer("vocab_size")
-    tied = c.flag("tie_word_embeddings", False)
-    shared = c.integer("shared_intermediate_size", 0, low=0)
-    beside = mlp(c, intermediate=shared, fused=True) if shared else None
-    feed_forward = experts(c, "intermediate_size", shared=beside, routing="softmax-chosen")
-    return decoder(
-        c,
-        pre_norm(norm, biased_attention(c), feed_forward),
-        norm,
-        tied=tied,
-        embedding=Embedding(vocabulary, hidden, scaled=True),
-        head=Head(vocabulary, hidden, tied=tied, scaled=True),
-    )
 
 
 def dbrx(c: Config) -> Architecture:
@@ -254,7 +241,9 @@ def hunyuan_v1_moe(c: Config) -> Architecture:
 
 
 def glm4_moe(c: Config) -> Architecture:
-    mixer = attention(c, query_bias=c.flag("attention_bias", False))
+    # without a head size the library rounds down: 4096 / 96 heads is 42
+    size = head_dim(c) if c.has("head_dim") else c.integer("hidden_size") // c.integer("num_attention_heads")
+    mixer = attention(c, head_dim=size, query_bias=c.flag("attention_bias", False))
     if c.flag("use_qk_norm", False):
         mixer = head_norms(c, mixer)
     layers = alternating(c, sparse_after_dense(c, 1), mixer, lambda: corrected_experts(c, shared=shared_experts(c)))
@@ -291,8 +280,6 @@ FAMILIES = {
     "flex_olmo": Family(flex_olmo, {"norm_topk_prob": False}),
     "minimax_m2": Family(minimax_m2, {"num_key_value_heads": 8, "head_dim": 128}),
     "phimoe": Family(phimoe, {"num_key_value_heads": 8, "rms_norm_eps": 1e-5}),
-    "granitemoe": Family(granitemoe, {}),
-    "granitemoeshared": Family(granitemoe, {}),
     "dbrx": Family(dbrx, {}),
     "gpt_oss": Family(
         gpt_oss,

@@ -37,11 +37,13 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "output": ("o_proj", "out_proj", "dense", "c_proj", "linear_out"),
     "q_down": ("q_a_proj", "wq_a"), "q_up": ("q_b_proj", "wq_b"), "kv_down": ("kv_a_proj_with_mqa",), "kv_up": ("kv_b_proj",),
     "output_down": ("wo_a",), "output_up": ("wo_b",), "head_weights": ("weights_proj",),
-    "gate": ("gate_proj", "w1"), "up": ("up_proj", "w3", "fc1", "c_fc", "dense_h_to_4h"),
+    "gate": ("gate_proj", "w1", "g_proj"), "up": ("up_proj", "w3", "fc1", "c_fc", "dense_h_to_4h"),
     "gate_up": ("gate_up_proj", "gate_proj", "up_proj", "w1", "w3"),
     "down": ("down_proj", "w2", "fc2", "c_proj", "dense_4h_to_h"),
-    "qkvz": ("in_proj_qkvz",), "ba": ("in_proj_ba",), "a": ("in_proj_a",), "b": ("in_proj_b", "b_proj"), "z": ("in_proj_z",),
+    "qkvz": ("in_proj_qkvz",), "ba": ("in_proj_ba",), "a": ("in_proj_a", "a_proj"), "b": ("in_proj_b", "b_proj"),
+    "z": ("in_proj_z", "g_proj"),
     "decay_down": ("f_a_proj",), "decay_up": ("f_b_proj",), "gate_down": ("g_a_proj",),
+    "q_gate": ("q_gate_proj",), "decay": ("f_proj",),
     "in": ("in_proj",), "x": ("x_proj", "linear_x"), "y": ("linear_y",), "dt": ("dt_proj",),
 }  # fmt: skip
 HEAD: tuple[str, ...] = ("lm_head", "head", "output")

@@ -39,10 +39,7 @@ WRITTEN_ALWAYS = frozenset(
 UNUSED: Mapping[str, frozenset[str]] = {
     module: frozenset(names.split())
     for module, names in {
-        "bamba": (
-            "hybrid_layer_ids intermediate_size kv_channels mamba_expand mamba_headdim num_attention_heads num_key_value_heads "
-            "num_query_groups"
-        ),
+        "bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
         "bert_line": (
             "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
             "num_random_blocks segment_means_seq_len"
@@ -55,27 +52,35 @@ UNUSED: Mapping[str, frozenset[str]] = {
         ),
         "gpt": "alibi_bias_max expansion_ratio",
         "gpt_rotary": "num_kv_heads num_key_value_heads",
-        "hybrid": "conv_L_cache head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (
-            "head_dim kv_lora_rank linear_conv_kernel_dim linear_head_dim linear_num_heads moe_intermediate_size "
-            "num_attention_heads num_experts num_experts_per_token num_key_value_heads qk_head_dim qk_nope_head_dim "
-            "qk_rope_head_dim v_head_dim"
+            "first_k_dense_replace head_dim kv_lora_rank linear_conv_kernel_dim linear_head_dim linear_num_heads "
+            "moe_intermediate_size num_attention_heads num_expert_group num_experts num_experts_per_token "
+            "num_key_value_heads qk_head_dim qk_nope_head_dim qk_rope_head_dim v_head_dim"
         ),
         "latent": "dim_model_base first_k_dense_replace head_dim intermediate_size num_key_value_heads qk_head_dim",
+        "latent_gated": "first_k_dense_replace head_dim intermediate_size num_key_value_heads qk_head_dim",
+        "lfm": "conv_L_cache intermediate_size num_attention_heads num_key_value_heads sliding_window",
         "mamba": "num_attention_heads num_key_value_heads time_step_rank",
         "minimax_m3": (
             "dense_intermediate_size image_size img_token_compression_config index_block_size index_head_dim index_n_heads "
             "index_topk_blocks projection_dim rotary_dim vision_segment_max_frames vocab_size"
         ),
         "mixture": "experts_per_token hidden_size initial_context_length intermediate_size",
+        "mixture_kinds": "first_k_dense_replace intermediate_size",
         "mllama": "intermediate_layers_indices",
         "multimodal": "head_dim num_key_value_heads pos_emb_time projection_dim qk_head_dim vocab_size",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "rwkv": "rescale_every",
         "rotary_encoders": "mask_token_id",
         "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
+        "zamba": (
+            "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
+            "num_attention_heads num_key_value_heads num_query_groups"
+        ),
     }.items()
 }  # fmt: skip
 

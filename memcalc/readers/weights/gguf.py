@@ -86,7 +86,11 @@ def read_header(source: OpenFile) -> tuple[list[StoredTensor], dict[str, Any]]:
         raise source.error(f"GGUF version {number} is not supported; versions 2 and 3 are")
     tensors, pairs = reader.number("Q", "the number of tensors"), reader.number("Q", "the number of keys")
     # a key takes at least 13 bytes and a tensor 24: counts beyond that lie, whatever follows
-    if tensors > min(MAX_TENSORS, source.left // 24) or pairs > min(MAX_KEYS, source.left // 13):
+    if tensors > MAX_TENSORS or pairs > MAX_KEYS:
+        raise source.error(
+            f"claims {tensors:,} tensors and {pairs:,} keys; at most {MAX_TENSORS:,} and {MAX_KEYS:,} are accepted"
+        )
+    if tensors > source.left // 24 or pairs > source.left // 13:
         raise source.error(f"claims {tensors:,} tensors and {pairs:,} keys, which a file of {source.size:,} bytes cannot hold")
     metadata: dict[str, Any] = {}
     for _ in range(pairs):

@@ -19,6 +19,7 @@ from memcalc.readers.weights.source import MAX_TENSORS, OpenFile
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 MAX_DIMENSIONS = 32
+MAX_METADATA = 100_000  # keys, and colons in their values; real files have some ten
 MAX_BYTES = 2**63 - 1
 
 # safetensors' own names of its formats (enum Dtype), as memcalc.dtypes spells them
@@ -63,6 +64,8 @@ def _parsed(data: bytes, source: OpenFile) -> dict[str, Any]:
         raise source.error("not a safetensors file: its header is no JSON object")
     if data.count(b"{") > MAX_TENSORS + 2 or data.count(b"[") > 2 * MAX_TENSORS or data.count(b",") > 12 * MAX_TENSORS:
         raise source.error(f"its header describes more than {MAX_TENSORS:,} tensors")
+    if data.count(b":") > 4 * data.count(b"{") + MAX_METADATA:
+        raise source.error(f"its header holds more than {MAX_METADATA:,} keys that are no tensor's")
     try:
         header = json.loads(data.decode("utf-8"), object_pairs_hook=unique_object)
     except UnicodeDecodeError as error:

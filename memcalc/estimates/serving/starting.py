@@ -1,0 +1,24 @@
+"""Why an engine would not start although what is asked of it fits: refusals of its own at start."""
+
+from collections.abc import Iterator
+
+from memcalc.estimates.serving.estimate import ServingEstimate
+from memcalc.units import format_bytes
+
+
+def refusals(found: ServingEstimate, memory: int, withheld: int = 0) -> Iterator[str]:
+    """Sentences for a GPU of `memory` bytes, of which `withheld` cannot be had."""
+    run, row = found.run, found.run.engine_row
+    name, share = row.name, run.utilization(memory)
+    if row.starts_with_share and run.kv_cache_memory is None and (free := memory - withheld) < int(memory * share):
+        yield (
+            f"{name} refuses to start where less is free than its share: {share:.0%} of the GPU are "
+            f"{format_bytes(memory * share)}, {format_bytes(free)} are free; "
+            f"give --gpu-memory-utilization {int(100 * free / memory) / 100:g}"
+        )
+    blocks = found.room(memory, withheld) // found.demand.unit
+    if row.block_of_state and found.state and 0 < blocks < (sequences := run.step_sequences(memory)):
+        yield (
+            f"{name} refuses to start (since 2026) where a step has more sequences than there are blocks for their states: "
+            f"{sequences:,}, but about {blocks:,} blocks; give --max-sequences {blocks // 10 * 9 or 1}"
+        )
