@@ -184,4 +184,4 @@ def test_what_goes_beside_serving_stands_in_the_file(memcalc, tmp_path, keys, op
     typed = ["infer", "llama-3.1-8b", "--gpu", "h200", "--engine", "vllm", "--context", "4096", *options]
     assert found == memcalc(*typed, "--format", "json").document["per_gpu"]["device"]
     file.write_text(file.read_text().replace('[serving]\nengine = "vllm"\ncontext = 4096', "[training]"))
-    assert "a setting of serving" in memcalc("check", str(file)).stderr
+    assert "a setting of serving" in memcalc("check", str(file)).err

@@ -60,14 +60,22 @@ def uncounted(c: Config) -> tuple[str, ...]:
     return (f"{name:.80}: the head of this class is not known and not counted",)
 
 
-LANGUAGE_MODELS = ("", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining")
+LANGUAGE_MODELS = (
+    "", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining", "VisionText2Text",
+    "NemotronH_Omni_Reasoning_V3",
+)  # fmt: skip
 
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
 TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
     "Model": lambda c, size: (),
     "SequenceClassification": lambda c, size: (("classifier", TaskHead(size, label_count(c), bias=False)),),
-    "TokenClassification": lambda c, size: (("classifier", TaskHead(size, label_count(c), dropout=_dropout(c))),),
+    "TokenClassification": lambda c, size: (
+        (
+            "classifier",
+            TaskHead(size, label_count(c), bias=c.flag("token_classification_bias", True), dropout=_dropout(c)),
+        ),
+    ),
     "QuestionAnswering": lambda c, size: (("classifier", TaskHead(size, 2)),),
 }
 
