@@ -358,6 +358,25 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+            "allocator",
+            "text",
+            "segments|expandable-segments",
+            "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).  [default: segments]",
+            "Activations",
+            (
+                ("segments", "segments of fixed size, each for itself"),
+                ("expandable-segments", "one that grows for each pool: little is lost to fragmentation"),
+            ),
+        ),
+        (
+            "max_split_size",
+            "count",
+            "MIB",
+            "Blocks of so many MiB are not split (max_split_size_mb).",
+            "Activations",
+            (),
+        ),
+        (
             "engine",
             "text",
             "NAME",

@@ -161,7 +161,7 @@ def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     row("peak allocated", found.peak, 0)
     for entry in found.overhead:
         row(f"{entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes, 1)
-    row("rounding to segments of 2 MiB", found.reserved - found.peak - found.workspace, 1)
+    row("held unused by the allocator", found.reserved - found.peak - found.workspace, 1)
     row("on the device", found.device, 0)
     whose = f"Heaviest rank, pipeline stage {found.stage}" if found.run.parallelism.pp > 1 else ""
     columns = (
