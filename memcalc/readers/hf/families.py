@@ -16,21 +16,23 @@ MODULES: dict[str, str] = {
         ),
         "post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
         "layer_norm": "olmo cohere cohere2 nemotron stablelm starcoder2",
+        "differential": "diffllama doge",
+        "modernbert_decoder": "modernbert-decoder",
         "squared_relu": "jais2 nanochat bitnet",
         "granite": "granite hyperclovax granite_swa granitemoe granitemoeshared granitemoe_swa",
-        "gpt": "gpt2 gpt_bigcode openai-gpt xglm gpt_neo opt bloom mpt",
-        "gpt_rotary": "gptj codegen gpt_neox phi persimmon falcon",
+        "gpt": "gpt2 gpt_bigcode openai-gpt ctrl biogpt xglm gpt_neo opt bloom mpt",
+        "gpt_rotary": "gptj codegen gpt_neox gpt_neox_japanese phi persimmon falcon",
         "mixture": (
             "mixtral qwen2_moe qwen3_moe olmoe flex_olmo minimax_m2 phimoe dbrx gpt_oss "
             "ernie4_5_moe hunyuan_v1_moe glm4_moe dots1 mellum"
         ),
-        "mixture_kinds": "exaone_moe hy_v3 cohere2_moe aria_text",
-        "gated": "afmoe laguna",
+        "mixture_kinds": "kolibri1 flint exaone_moe hy_v3 cohere2_moe aria_text",
+        "gated": "afmoe laguna beam",
         "interleaved": "llama4_text mimo_v2_flash minimax",
         "latent": ("deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"),
         "latent_gated": "axk1 axk2 hy_v4",
         "compressed": "deepseek_v4",
-        "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid",
+        "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid lara_mini",
         "lfm": "lfm2 lfm2_moe lfm3",
         "kimi_linear": "kimi_linear bailing_hybrid",
         "mamba": "mamba mamba2 falcon_mamba jamba",
@@ -66,6 +68,9 @@ KIN: Mapping[str, Kin] = {
     "cwm": Kin("ministral", {"sliding_window": 8192}),
     "data2vec-text": Kin("roberta"),
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
+    "gemma4_unified_text": Kin(
+        "gemma4_text", {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144}
+    ),
     "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
     "lighton_ocr": Kin("mistral3"),

@@ -46,6 +46,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "differential": "keep_window_size num_experts num_experts_per_tok",
         "gpt": "alibi_bias_max expansion_ratio",
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
