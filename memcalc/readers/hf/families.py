@@ -12,10 +12,15 @@ MODULES: dict[str, str] = {
     for module, names in {
         "dense": (
             "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 "
-            "hunyuan_v1_dense apertus arcee helium"
+            "hunyuan_v1_dense apertus arcee moshi helium"
         ),
         "post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
         "layer_norm": "olmo cohere cohere2 nemotron stablelm starcoder2",
+        "convolved": "zaya inkling_text",
+        "jetmoe": "jetmoe",
+        "looped": "hrm_text dory",
+        "xlstm": "xlstm",
+        "early": "xlm flaubert xlnet bert-generation cpmant",
         "differential": "diffllama doge",
         "modernbert_decoder": "modernbert-decoder",
         "squared_relu": "jais2 nanochat bitnet",
@@ -30,7 +35,7 @@ MODULES: dict[str, str] = {
         "gated": "afmoe laguna beam",
         "interleaved": "llama4_text mimo_v2_flash minimax",
         "latent": ("deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"),
-        "latent_gated": "axk1 axk2 hy_v4",
+        "latent_gated": "axk1 axk2 hy_v4 dots3_note_text",
         "compressed": "deepseek_v4",
         "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid lara_mini",
         "lfm": "lfm2 lfm2_moe lfm3",
@@ -47,7 +52,7 @@ MODULES: dict[str, str] = {
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
         "mllama": "mllama",
         "encoders": "bert roberta xlm-roberta distilbert vit clip",
-        "seq2seq": "t5 mt5 whisper bart",
+        "seq2seq": "t5 mt5 whisper bart trocr",
     }.items()
     for name in names.split()
 }

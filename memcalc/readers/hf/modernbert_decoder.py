@@ -35,7 +35,7 @@ def modernbert_decoder(c: Config) -> Architecture:
 
     bias, activation = c.flag("classifier_bias"), c.text("classifier_activation")
     transform = Projection(hidden, hidden, bias=bias, activation=activation, role="head")
-    before: Named = () if kind == "Model" else (("head_transform", transform), ("head_norm", norm))
+    before: Named = (("head_transform", transform), ("head_norm", norm))
     model = decoder(
         c,
         [layer(index) for index in range(depth)],

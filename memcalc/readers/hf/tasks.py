@@ -60,7 +60,7 @@ def uncounted(c: Config) -> tuple[str, ...]:
     return (f"{name:.80}: the head of this class is not known and not counted",)
 
 
-LANGUAGE_MODELS = ("", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining")
+LANGUAGE_MODELS = ("", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining", "BertGenerationDecoder")
 
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
@@ -90,8 +90,11 @@ def headed(c: Config, model: Architecture) -> Architecture:
 
 
 def _reheaded(part: Part, blocks: Callable[[int], Named]) -> Part:
-    """A part whose language-model head gives way to other blocks."""
+    """A part whose language-model head, with what is named after it (head_scale), gives way to other blocks."""
+    if not any(isinstance(block, Head) for _, block in part.exit):
+        return part
+    kept = ((name, block) for name, block in part.exit if not name.startswith("head_"))
     blocks_of = tuple(
-        new for name, block in part.exit for new in (blocks(block.size) if isinstance(block, Head) else ((name, block),))
+        new for name, block in kept for new in (blocks(block.size) if isinstance(block, Head) else ((name, block),))
     )
     return replace(part, exit=blocks_of)
