@@ -1,6 +1,6 @@
 """Parameter counts of the table of families: `python benchmarks/families.py`.
 
-tests/reference/families.json: 287 configs of 192 model types as transformers 5.24 writes them, with the parameters of the class
+tests/reference/families.json: configs as transformers 5.24 writes them, with the parameters of the class
 on the meta device. Each is exact, refused, exact or wrong with a warning, or silently wrong; the last makes the exit code 1.
 """
 

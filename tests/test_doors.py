@@ -91,7 +91,7 @@ GIVEN_DEFAULTS = (
 
 
 class Answer(NamedTuple):
-    """Bytes on the device (of serving: what these requests need) and per node in host memory; requests that fit."""
+    """Bytes on the device (the pool, of engines that take one) and per node in host memory; requests that fit."""
 
     device: int
     host: int
@@ -165,14 +165,13 @@ def by_specs(question: Question) -> Any:
 def of_estimate(found: Any) -> Answer:
     if isinstance(found, api.TrainingEstimate):
         return Answer(found.device, found.host_per_node, None)
-    return Answer(found.device, found.host, found.capacity(found.gpu.allocatable).max_batch)
+    return Answer(found.device_there, found.host, found.capacity(found.gpu.allocatable).max_batch)
 
 
 def of_document(document: dict[str, Any]) -> Answer:
     if document["command"] == "train":
         return Answer(document["per_gpu"]["device"], document["host"]["per_node"], None)
-    device = document["per_gpu"]["peak"] + document["per_gpu"]["overhead"]
-    return Answer(device, document.get("host", {}).get("per_node", 0), document["capacity"]["max_batch"])
+    return Answer(document["per_gpu"]["device"], document.get("host", {}).get("per_node", 0), document["capacity"]["max_batch"])
 
 
 @pytest.fixture(scope="module")

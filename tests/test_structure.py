@@ -33,6 +33,7 @@ ORDER = (
     ("errors", "caches", "frozen"),
     ("units", "dtypes", "sources"),
     ("formulas", "autograd"),
+    ("allocator",),
     ("blocks",),
     ("specs",),
     ("readers", "estimates"),

@@ -22,8 +22,8 @@ def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True)
     return _run(tape, output, gradients, peak).found
 
 
-def _run(tape: Tape, output: Var | None, gradients: bool, watched: Size | None = None) -> "_Backward":
-    run = _Backward(tape, gradients, watched)
+def _run(tape: Tape, output: Var | None, gradients: bool, watched: Size | None = None) -> "Backward":
+    run = Backward(tape, gradients, watched)
     for var in (*tape.carried, output):
         if var is not None:
             run.receive(var)
@@ -32,7 +32,7 @@ def _run(tape: Tape, output: Var | None, gradients: bool, watched: Size | None =
     return run
 
 
-class _Buffer:
+class GradientBuffer:
     """An allocation of the backward for a tensor: a temporary, or a gradient shared by everyone who holds it."""
 
     __slots__ = ("bytes", "holders", "kind", "var")
@@ -49,7 +49,7 @@ class _Buffer:
         return Tensor(label, self.bytes)
 
 
-class _Backward:
+class Backward:
     """Autograd's engine on a tape: nodes in reverse order, saved tensors released once their last user has run.
 
     `found` holds what is alive when so many bytes as `watched` are, for the first time.
@@ -59,9 +59,9 @@ class _Backward:
         self.keep_gradients = keep_gradients
         self.live = ZERO
         self.candidates: list[Size] = []
-        self.pending: dict[Var, _Buffer] = {}
+        self.pending: dict[Var, GradientBuffer] = {}
         self.users: dict[Var, int] = {}
-        self.buffers: dict[_Buffer, None] = {}
+        self.buffers: dict[GradientBuffer, None] = {}
         self.watched = watched
         self.found: tuple[Tensor, ...] = ()
         for node in tape.nodes:
@@ -73,14 +73,14 @@ class _Backward:
 
     def receive(self, var: Var) -> None:
         """The gradient that later layers send."""
-        self._hand(var, self._allocate(var.bytes, var, "input"))
+        self._hand(var, self.allocate(var.bytes, var, "input"))
 
     def execute(self, node: Node) -> None:
         incoming = self.pending.pop(node.out, None)
         if incoming is None and node.name != "loss":
             return  # nothing flows here
-        temporaries: list[_Buffer] = []
-        arriving: list[tuple[Var, _Buffer]] = []
+        temporaries: list[GradientBuffer] = []
+        arriving: list[tuple[Var, GradientBuffer]] = []
         for step in node.steps:
             if step.kind == "share":
                 assert incoming is not None
@@ -88,39 +88,43 @@ class _Backward:
                 arriving.append((node.inputs[step.source], incoming))
                 continue
             of = node.inputs[step.source] if step.kind == "input" else node.out
-            buffer = self._allocate(step.bytes, of, step.kind)
+            buffer = self.allocate(step.bytes, of, step.kind)
             if step.kind == "input":
                 arriving.append((of, buffer))
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
         for buffer in temporaries:
-            self._free(buffer)
+            self.free(buffer)
         if incoming is not None:
             self._release(incoming)
         for var in node.saves:
             self.users[var] -= 1
             if self.users[var] == 0:
-                self.live = self.live - var.bytes
+                self.let_go(var)
         for var, buffer in arriving:
             if buffer is incoming:
                 buffer.holders -= 1
             self._hand(var, buffer)
 
-    def _hand(self, var: Var, buffer: _Buffer) -> None:
+    def let_go(self, var: Var) -> None:
+        """A saved tensor has had its last user."""
+        self.live = self.live - var.bytes
+
+    def _hand(self, var: Var, buffer: GradientBuffer) -> None:
         """A gradient reaches a tensor; a second one is added out of place, and both addends leave."""
         buffer.holders += 1
         held = self.pending.get(var)
         if held is None:
             self.pending[var] = buffer
             return
-        total = self._allocate(var.bytes, var, "sum")
+        total = self.allocate(var.bytes, var, "sum")
         total.holders = 1
         self.pending[var] = total
         self._release(held)
         self._release(buffer)
 
-    def _allocate(self, size: Size, var: Var, kind: str) -> _Buffer:
-        buffer = _Buffer(size, var, kind)
+    def allocate(self, size: Size, var: Var, kind: str) -> GradientBuffer:
+        buffer = GradientBuffer(size, var, kind)
         self.buffers[buffer] = None
         self.live = self.live + size
         self._look()
@@ -132,12 +136,12 @@ class _Backward:
             saved = tuple(var.tensor for var, users in self.users.items() if users)
             self.found = (*saved, *(buffer.tensor for buffer in self.buffers))
 
-    def _release(self, buffer: _Buffer) -> None:
+    def _release(self, buffer: GradientBuffer) -> None:
         buffer.holders -= 1
         if buffer.holders == 0:
-            self._free(buffer)
+            self.free(buffer)
 
-    def _free(self, buffer: _Buffer) -> None:
+    def free(self, buffer: GradientBuffer) -> None:
         del self.buffers[buffer]
         self.live = self.live - buffer.bytes
 

@@ -6,6 +6,8 @@ Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 
+WEIGHT_CAST = " weight cast"  # what autocast makes of a weight
+
 
 def cast(t: Tape, x: Var, each: int) -> Var:
     """`.to(dtype)`: a copy, or the tensor itself when it has the type already. Saves nothing."""
@@ -38,7 +40,7 @@ def linear(
     if p.formats.autocast and p.formats.weights != p.formats.compute:
         # the cast copy is kept for the backward; its 16-bit gradient is cast back by a node of its own
         backward = [Step("weight", w * p.formats.weights)]
-        copy = t.emit(f"{name} weight cast", [], w, p.formats.compute, (), backward, trained=trained)
+        copy = t.emit(f"{name}{WEIGHT_CAST}", [], w, p.formats.compute, (), backward, trained=trained)
         inputs.append(copy)
         saves.append(copy)
         steps.append(Step("input", copy.bytes, 1))

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from memcalc.autograd.backward import alive, backward
+from memcalc.autograd.events import Piece, piece
 from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Exchange, Size, Step, Tape, Tensor, Var, sum_of
@@ -263,3 +264,30 @@ def _embed(block: Any, tape: Tape, profile: Profile) -> Var:
         raise Unsupported(f"training from {type(block).__name__} inputs is not modelled")
     out: Var = block.forward(tape, profile)
     return out
+
+
+# --- what is allocated, in order --------------------------------------------------------------------------------------
+
+
+@cached(256)
+def layer_piece(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, chosen: bool = False) -> Piece:
+    """A layer's allocations; `chosen`: recomputation keeps the results of chosen operations."""
+    if layer.bridge or layer.crosses or layer.source:
+        raise Unsupported("the order of allocations around cross-attention is not modelled")
+    tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
+    return piece(tape, x, output, chosen=chosen)
+
+
+@cached(256)
+def exit_piece(blocks: Named, profile: Profile, hidden: int) -> Piece:
+    """The allocations of the blocks after the last layer, the loss among them."""
+    tape, output, held = _exit_onto_tape(blocks, profile, hidden)
+    x = next((var for node in tape.nodes for var in node.inputs if var.label == "input"), None)
+    return piece(tape, x, output, held=held)
+
+
+@cached(256)
+def entry_piece(blocks: Named, profile: Profile) -> Piece:
+    """The allocations of the embedding and what follows it before the first layer."""
+    tape, x = _entry_onto_tape(blocks, profile)
+    return piece(tape, None, x)

@@ -1,15 +1,11 @@
 """`memcalc infer MODEL`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from memcalc.cli.options import (
-    SHARE,
-    F,
     GroupedCommand,
-    GroupedOption,
     details_option,
     explain_option,
     fit_code,
@@ -22,28 +18,10 @@ from memcalc.cli.options import (
 )
 
 
-def speed_option(name: str, meaning: str) -> Callable[[F], F]:
-    """A share of a peak, for the bound on the speed."""
-    return click.option(
-        name, type=SHARE, cls=GroupedOption, group="Hardware", help=f"{meaning}  [default: a published one]"
-    )  # fmt: skip
-
-
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @gpu_option
-@spec_options("Device", "Serving")
-@click.option(
-    "--precision", metavar="FORMAT", cls=GroupedOption, group="Model states",
-    help="The same as --weights, for 16- and 32-bit serving.",
-)  # fmt: skip
-@click.option(
-    "--draft", metavar="MODEL", cls=GroupedOption, group="Model states",
-    help="Draft model of speculative decoding.  [default: none]",
-)  # fmt: skip
-@speed_option("--mfu", "Share of the peak FLOP/s that prefill reaches.")
-@speed_option("--mbu", "Share of the memory bandwidth that decode reaches.")
-@speed_option("--link-efficiency", "Share of the link's bandwidth that messages reach.")
+@spec_options("Device", "Serving", "ServingQuestion")
 @fit_options
 @details_option
 @preset_option
@@ -64,6 +42,6 @@ def infer_command(
     from memcalc.sizing.serving import size_serving
 
     served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
-    code = fit_code(served.verdict, require_fit, require_sure_fit)
+    code = fit_code(served, require_fit, require_sure_fit)
     show_answer(served, explain, format_, get, output, whole=details)
     ctx.exit(code)

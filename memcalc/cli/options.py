@@ -279,11 +279,15 @@ def fit_options(function: F) -> F:
     return function
 
 
-def fit_code(verdict: str | None, require_fit: bool, require_sure_fit: bool) -> int:
-    """The exit code of a verdict. Refuses the question where there is nothing to fit into."""
+def fit_code(answer: Any, require_fit: bool, require_sure_fit: bool) -> int:
+    """The exit code of a verdict; a guessed model passes no gate. Refuses the question where there is nothing to fit into."""
+    verdict = answer.verdict
     for name, asked in (("--require-fit", require_fit), ("--require-sure-fit", require_sure_fit)):
         if asked and verdict is None:
             raise click.UsageError(f"{name}: needs a --gpu to fit into")
+        if asked and answer.guessed:
+            click.echo(f"memcalc: {name}: not answered for a guess: {answer.guessed}", err=True)
+            return 1
     return int((require_fit and verdict == "no") or (require_sure_fit and verdict != "fits"))
 
 
@@ -333,9 +337,12 @@ def show(report: Any, format_: str, get: str | None, output: str | None, *, whol
     """Render a report, `whole` with all that hides behind a flag, and send it where it belongs."""
     import sys
 
+    from memcalc.errors import printable
     from memcalc.report.output import render, write
 
     terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
     people = format_ == "table" and get is None
+    for warning in report.warnings if get is not None else ():
+        click.echo(f"memcalc: warning: {printable(warning)}", err=True)
     text = render(report, format_, get=get, terminal=terminal, unicode=output is not None, whole=whole)
     write(text, output, people=people)

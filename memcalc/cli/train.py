@@ -45,6 +45,6 @@ def train_command(
     from memcalc.sizing.training import size_training
 
     step = size_training(model, gpu, sure=require_sure_fit, presets=presets, **settings)
-    code = fit_code(step.verdict, require_fit, require_sure_fit)
+    code = fit_code(step, require_fit, require_sure_fit)
     show_answer(step, explain, format_, get, output, whole=moments)
     ctx.exit(code)

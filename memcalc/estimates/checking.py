@@ -35,9 +35,15 @@ class Outcome(NamedTuple):
     name: str
     checks: tuple[Check, ...]
     remedy: str = ""  # settings of the file with which all limits would hold
+    guessed: str = ""  # why the model may not be the one that is meant
 
     @property
     def holds(self) -> bool:
+        """Whether all limits hold, of a model that is known: a guess passes no gate."""
+        return self.within and not self.guessed
+
+    @property
+    def within(self) -> bool:
         return all(check.holds for check in self.checks)
 
 

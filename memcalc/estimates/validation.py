@@ -7,12 +7,14 @@ from typing import NamedTuple, Protocol
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import estimate
-from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Quantiles
+from memcalc.formulas.methods import ADAPTING
+from memcalc.formulas.residuals import ADAPTERS, FULL, MIN_ROWS, UNREPLAYED, Quantiles
 from memcalc.formulas.verdict import Verdict, verdict
 from memcalc.specs.measured import KINDS, Measured
 
 GRADES_USED = ("A", "B")
 LIVE = ("allocated", "active")  # kinds that count live tensors, as per_gpu.peak does
+HELD = ("reserved", "device")  # kinds that hold more than live tensors
 DIGITS = 4  # of a stored quantile
 
 
@@ -26,6 +28,7 @@ class Residual(NamedTuple):
     grade: str
     measured: int
     predicted: int
+    floor: int = 0  # of reserved and device: what would be held if nothing were lost to fragmentation
 
     @property
     def error(self) -> float:
@@ -96,13 +99,14 @@ def validate(cases: Iterable[tuple[Measured, Architecture]]) -> Validation:
         if row.run is None:
             skipped.append(Skipped(row.id, row.grade, row.unpredictable))
             continue
-        found = estimate(architecture, row.run, row.generation)
+        found = estimate(architecture, row.run, row.generation, row.usable)
         engine, method = row.run.engine_row.name, row.run.method
         if row.role == "oom":
             assert row.usable is not None  # Measured's own rule
             bounds.append(Bound(row.id, engine, method, row.grade, found.needed.bytes, found.needed.high, row.usable))
         for kind, value in row.values.items():
-            residuals.append(Residual(row.id, engine, method, kind, row.grade, value, getattr(found, KINDS[kind])))
+            predicted, floor = getattr(found, KINDS[kind]), found.floor(kind) if kind in HELD else 0
+            residuals.append(Residual(row.id, engine, method, kind, row.grade, value, predicted, floor))
     return Validation(tuple(residuals), tuple(bounds), tuple(skipped))
 
 
@@ -116,9 +120,15 @@ def stored_quantiles(residuals: Sequence[Residual]) -> list[Quantiles]:
 
 
 def stored_beyond(residuals: Sequence[Residual]) -> dict[str, Quantiles]:
-    """What memcalc.formulas.residuals stores of the readings that hold more than live tensors, by kind."""
-    usable = [residual for residual in residuals if residual.grade in GRADES_USED]
-    return {kind: _quantiles([residual for residual in usable if residual.kind == kind]) for kind in BEYOND}
+    """What memcalc.formulas.residuals stores of the readings that hold more than live tensors: by kind; of both kinds, where
+    everything is trained and where adapters are; and beside what would be held without fragmentation.
+    """
+    held = [residual for residual in residuals if residual.grade in GRADES_USED and residual.kind in HELD]
+    groups = {kind: [residual for residual in held if residual.kind == kind] for kind in HELD}
+    groups[FULL] = [residual for residual in held if residual.method not in ADAPTING]
+    groups[ADAPTERS] = [residual for residual in held if residual.method in ADAPTING]
+    groups[UNREPLAYED] = [residual._replace(predicted=residual.floor) for residual in held]
+    return {name: _quantiles(group, method=name if name not in HELD else "") for name, group in groups.items() if group}
 
 
 def _quantiles(group: Sequence[Residual], engine: str = "", method: str = "") -> Quantiles:

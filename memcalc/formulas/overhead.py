@@ -86,10 +86,12 @@ def workspace_bytes(large: int, large_kib: int, small: int, small_kib: int) -> i
     return (large * large_kib + small * small_kib) * 1024
 
 
-def reserved_bytes(peak: int, workspace: int) -> int:
-    """What the caching allocator asks of the driver when nothing is lost to fragmentation: whole segments of 2 MiB.
+def reserved_bytes(peak: int, workspace: int, unused: int = 0) -> int:
+    """What the caching allocator asks of the driver: what is in use at most, and what it holds beyond, in segments of 2 MiB.
 
-    >>> reserved_bytes(2**21 - 1, 1), reserved_bytes(2**21, 1)
-    (2097152, 4194304)
+    ceil((peak + workspace + unused) / 2 MiB) × 2 MiB      all [B]; unused: from a replay of the step. Returns bytes [B].
+
+    >>> reserved_bytes(2**21 - 1, 1), reserved_bytes(2**21, 1), reserved_bytes(2**21, 0, 2**21)
+    (2097152, 4194304, 4194304)
     """
-    return ceil_div(peak + workspace, ALLOCATOR_SEGMENT) * ALLOCATOR_SEGMENT
+    return ceil_div(peak + workspace + unused, ALLOCATOR_SEGMENT) * ALLOCATOR_SEGMENT

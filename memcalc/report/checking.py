@@ -16,7 +16,8 @@ def report(outcomes: Sequence[Outcome]) -> Report:
         "ok": holds,
         "scenarios": [
             {"file": o.file, "name": o.name, "ok": o.holds,
-             "remedy": o.remedy or None, "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
+             "remedy": o.remedy or None, "guessed": o.guessed or None,
+             "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],
     }  # fmt: skip
@@ -24,9 +25,13 @@ def report(outcomes: Sequence[Outcome]) -> Report:
     tables = tuple(_table(file if len(files) > 1 else "", [o for o in outcomes if o.file == file]) for file in files)
     exceeded = sum(not check.holds for o in outcomes for check in o.checks)
     limits = counted(sum(len(o.checks) for o in outcomes), "limit")
-    verdict = f"OK: {limits}, all hold" if holds else f"EXCEEDED: {exceeded} of {limits}"
+    guesses = tuple(f"{o.name}: not answered for a guess: {o.guessed}" for o in outcomes if o.guessed)
+    failed = f"EXCEEDED: {exceeded} of {limits}" if exceeded or not guesses else "NOT ANSWERED: a model is guessed"
+    verdict = f"OK: {limits}, all hold" if holds else failed
     notes = tuple(f"{o.name} would pass with {o.remedy}" for o in outcomes if o.remedy)
-    return Report(document, tables, files[0] if len(files) == 1 else "", verdict, "good" if holds else "bad", notes)
+    return Report(
+        document, tables, files[0] if len(files) == 1 else "", verdict, "good" if holds else "bad", notes, warnings=guesses
+    )
 
 
 def _table(title: str, outcomes: Sequence[Outcome]) -> Table:

@@ -50,6 +50,17 @@ def rich_tree(root: Explanation, *, ascii_only: bool = False) -> "Tree":
     return tree
 
 
+def drawn_tree(root: Explanation, width: int) -> list[str]:
+    """The tree as lines of text, at most so wide."""
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, highlight=False, _environ={})
+    console.print(rich_tree(root))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
+
+
 def _grow(tree: "Tree", node: Explanation, drawn: set[tuple[str, str]]) -> None:
     for part in node.parts:
         what = (part.path, repr(part[1:]))

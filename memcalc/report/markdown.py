@@ -15,8 +15,8 @@ def render(report: Report) -> str:
     parts += [f"**warning:** {_escape(warning)}" for warning in report.warnings]
     parts += [_table(table.on_screen()) for table in report.tables]
     parts += [f"```text\n{plot.title}\n{drawn(plot)}\n{plot.legend}\n```" for plot in report.pictures]
-    if report.notes:
-        parts.append("\n".join(f"- {_escape(note)}" for note in report.notes))
+    if notes := [*report.notes, *filter(None, (report.more,))]:
+        parts.append("\n".join(f"- {_escape(note)}" for note in notes))
     return "\n\n".join(parts)
 
 

@@ -100,20 +100,25 @@ def small_rows(shares: Sequence[float], levels: Sequence[int]) -> frozenset[int]
     return frozenset(small)
 
 
-def more(assumptions: Sequence[str], sources: Mapping[str, Any], flag: str) -> str:
-    """One line in place of the small print: how much there is, and where."""
+CERTAINTY = "~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"
+BRIEFLY = "~ estimated, ≈ assumed, else counted exactly"
+
+
+def more(assumptions: Sequence[str], sources: Mapping[str, Any], flag: str, *, marked: bool = False) -> str:
+    """One line in place of the small print: what the marks mean, how much more there is, and where."""
     from memcalc.units import counted
 
-    return f"{counted(len(assumptions), 'assumption')}, {counted(len(sources), 'source')}: {flag}, --format json"
+    much = f"{counted(len(assumptions), 'assumption')}, {counted(len(sources), 'source')}: {flag}, --format json"
+    return f"{BRIEFLY}; {much}" if marked else much
 
 
 def warned(report: Report, warnings: Sequence[str], assumptions: Sequence[str]) -> Report:
-    """The report with sentences that go with it, in its document and under its tables; none stands twice."""
+    """The report with sentences that go with it, in its document, under its verdict and its tables; none stands twice."""
     document = dict(report.document)
     document["assumptions"] = [*dict.fromkeys((*document.get("assumptions", ()), *assumptions))]
     document["warnings"] = [*dict.fromkeys((*document.get("warnings", ()), *warnings))]
-    notes = dict.fromkeys((*report.notes, *assumptions, *document["warnings"]))
-    return report._replace(document=document, notes=tuple(notes))
+    below, above = dict.fromkeys((*report.notes, *assumptions)), dict.fromkeys((*report.warnings, *warnings))
+    return report._replace(document=document, notes=tuple(below), warnings=tuple(above))
 
 
 def cell(value: Any, kind: str) -> str:

@@ -11,11 +11,10 @@ from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
-from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table, more, small_rows
+from memcalc.report.report import CERTAINTY, SCHEMA, Column, Quantity, Report, Table, more, small_rows
 from memcalc.report.roofline import decode_table, speed_document, speed_table
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.report.training import (
-    CERTAINTY,
     MARKS,
     gpu_document,
     limit_sentences,
@@ -67,12 +66,11 @@ def report(
         f"{titled(model)}: serving on {f'{run.gpus} × {gpu.name}' if gpu else counted(run.gpus, 'GPU')}",
         verdict,
         tone,
-        notes=(CERTAINTY,),
         settings=_settings(run),
         warnings=tuple(document["warnings"]),
         details=details,
-        assumptions=assumptions,
-        more=more(assumptions, document["sources"], "--details"),
+        assumptions=(CERTAINTY, *assumptions),
+        more=more(assumptions, document["sources"], "--details", marked=True),
     )
 
 

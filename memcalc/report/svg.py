@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from rich.cells import cell_len
 
+from memcalc.report.explanation import drawn_tree
 from memcalc.report.layout import GAP, INDENT, Laid, LaidColumn, grid, wrapped
 from memcalc.report.plot import Plot
 from memcalc.report.report import EIGHTHS, Report, Table
@@ -58,14 +59,19 @@ def render(report: Report) -> str:
         _paragraphs(page, report.verdict, colour=TONES[report.tone], bold=True)
     for warning in report.warnings:
         _paragraphs(page, f"warning: {warning}")
-    for table in (each.on_screen() for each in report.tables):
+    for tree in report.trees:
+        page.down(LINE / 2)
+        for line in drawn_tree(tree, COLUMNS):
+            page.text(len(line) - len(line.lstrip()), line.strip())
+            page.down(LINE)
+    for table in () if report.trees else (each.on_screen() for each in report.tables):
         page.down(LINE / 2)
         _table(page, table)
     for plot in report.pictures:
         page.down(LINE / 2)
         _plot(page, plot)
     page.down(LINE / 2)
-    for note in report.notes:
+    for note in filter(None, (*report.notes, report.more)):
         _paragraphs(page, note, colour=PALE)
     width, height = COLUMNS * CHARACTER + 2 * MARGIN, page.y - SIZE + MARGIN
     title = escape(_clean(report.heading or "memcalc"))

@@ -10,7 +10,7 @@ from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
-from memcalc.report.report import SCHEMA, Column, Report, Table, more, small_rows
+from memcalc.report.report import CERTAINTY, SCHEMA, Column, Report, Table, more, small_rows
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.report.words import parts
 from memcalc.specs.hardware import Accelerator
@@ -130,16 +130,12 @@ def report(
         heading(model, run, gpu),
         verdict,
         tone,
-        notes=(CERTAINTY,),
         settings=settings(model, run),
         warnings=tuple(model.architecture.warnings) if model.architecture else (),
         details=(moments_table(found),),
-        assumptions=(small := (*found.assumptions, *limit_sentences(gpu))),
-        more=more(small, cited(found.lines), "--moments"),
+        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu)))),
+        more=more(small, cited(found.lines), "--moments", marked=True),
     )
-
-
-CERTAINTY = "~ a formula with a stated error, ≈ a stated constant, else counted exactly"
 
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
@@ -165,7 +161,7 @@ def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     row("peak allocated", found.peak, 0)
     for entry in found.overhead:
         row(f"{entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes, 1)
-    row("rounding to segments of 2 MiB", found.reserved - found.peak - found.workspace, 1)
+    row("held unused by the allocator", found.reserved - found.peak - found.workspace, 1)
     row("on the device", found.device, 0)
     whose = f"Heaviest rank, pipeline stage {found.stage}" if found.run.parallelism.pp > 1 else ""
     columns = (

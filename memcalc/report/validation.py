@@ -136,7 +136,7 @@ def _residuals(residuals: list[Residual]) -> Table:
         Column("predicted", "bytes"),
         Column("error", "percent"),
     )
-    return Table("Each measurement", columns, [(*row, row.error) for row in residuals])
+    return Table("Each measurement", columns, [(*row[:-1], row.error) for row in residuals])
 
 
 def _bounds(bounds: list[Bound]) -> Table:

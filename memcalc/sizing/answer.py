@@ -34,6 +34,11 @@ class Answer(Reported):
     others: int = 0  # bytes on the accelerator that a process cannot get, since others hold them
 
     @property
+    def guessed(self) -> str:
+        """Why the model may not be the one that is meant; empty where its family is known."""
+        return self.model.architecture.guessed if self.model.architecture else ""
+
+    @property
     def withheld(self) -> int:
         """Bytes that engines find on the accelerator but a process cannot get: others hold them, or the system keeps them."""
         return self.gpu.allocatable - self.gpu.limit + self.others if self.gpu else 0

@@ -14,7 +14,9 @@ from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.serving import ServingQuestion
 from memcalc.specs.sizing import Scenario
+from memcalc.specs.spec import Spec
 
 if TYPE_CHECKING:
     from memcalc.sizing.serving import SizedServing
@@ -44,8 +46,8 @@ def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], a
     gpu = as_accelerator(scenario.gpu, presets)
     try:
         answer = _sized(scenario, model, gpu)
-        outcome = Outcome(file, name, compared(scenario.limits, _values(scenario, model, answer)))
-        if outcome.holds or not advised:
+        outcome = Outcome(file, name, compared(scenario.limits, _values(scenario, model, answer)), guessed=answer.guessed)
+        if outcome.within or not advised:
             return outcome
         return outcome._replace(remedy=_remedy(scenario, model, answer, outcome))
     except MemcalcError as error:
@@ -53,14 +55,18 @@ def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], a
 
 
 def _sized(scenario: Scenario, model: Model, gpu: Accelerator | None) -> "SizedTraining | SizedServing":
-    said = {name: getattr(scenario, name) for name in Device.model_fields} | _asked(scenario)
+    said = _fields(scenario, Device) | _asked(scenario)
     if scenario.training:
         from memcalc.sizing.training import size_training
 
         return size_training(model, gpu, scenario.training, **said)
     from memcalc.sizing.serving import size_serving
 
-    return size_serving(model, gpu, scenario.serving, **said)
+    return size_serving(model, gpu, scenario.serving, **said, **_fields(scenario, ServingQuestion))
+
+
+def _fields(scenario: Scenario, spec: type[Spec]) -> dict[str, Any]:
+    return {name: getattr(scenario, name) for name in spec.model_fields}
 
 
 def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing") -> Values:
@@ -76,7 +82,7 @@ def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServ
     if isinstance(answer, SizedTraining):
         values["host_memory"] = answer.host_per_node
         return values | _computed(scenario, model, answer.gpu, answer.run.parallelism.gpus, answer.run.recompute)
-    values["host_memory"] = answer.host
+    values |= {"host_memory": answer.host, "device_memory": answer.device_there}
     sequences = answer.capacity_there.max_batch if answer.capacity_there else None
     values["min_sequences"] = UNBOUNDED if sequences is None else sequences
     return values | _computed(scenario, model, answer.gpu)

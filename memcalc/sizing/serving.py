@@ -24,7 +24,7 @@ from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving
 from memcalc.specs.spec import SpecError
 from memcalc.specs.words import meant
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from memcalc.report.report import Report
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
-PLAIN = ("fp32", "fp16", "bf16")  # what `precision` may say: one format for weights and cache
 SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
@@ -229,11 +228,11 @@ def serving_run(
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
-        precision = meant("precision", precision, PLAIN)
+        precision = meant("precision", precision, PLAIN_FORMATS)
         if said.setdefault("weights", precision) != precision:
             raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
-        if precision not in PLAIN:
-            raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN)} (other formats: --weights)", "precision")
+        if precision not in PLAIN_FORMATS:
+            raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN_FORMATS)} (other formats: --weights)", "precision")
         said.setdefault("kv_dtype", precision)
     elif files or quantization.method:
         if "weights" not in said and quantization.problem and not files:

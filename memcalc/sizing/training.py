@@ -11,7 +11,7 @@ from memcalc.estimates.training.estimate import TrainingEstimate, estimate, esti
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.optimizers import squashed
-from memcalc.formulas.verdict import Fit
+from memcalc.formulas.verdict import Fit, Needed
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer, fit_of
@@ -93,7 +93,7 @@ class SizedTraining(Answer, TrainingEstimate):
         """What would make it fit, where it does not; or surely fit, where it is tight."""
         if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
             return Advice()  # who asks for the largest that fits wants it, tight or not
-        found = advise(self.invocation, self, self.search(fit_of, self.fit))
+        found = advise(self.invocation, self, self.search(_quickly, self.fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
 
     def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
@@ -130,6 +130,13 @@ class SizedTraining(Answer, TrainingEstimate):
         return self._line("training", self.run.parallelism.gpus, self.device)
 
 
+def _quickly(answer: SizedTraining) -> Fit:
+    """As its fit; what cannot fit even without fragmentation is not replayed."""
+    assert answer.memory is not None
+    least = answer.floor("device")
+    return Fit(Needed(least, least, least), answer.memory) if least > answer.memory else fit_of(answer)
+
+
 def size_training(
     model: AnyModel,
     gpu: AnyAccelerator = None,
@@ -155,10 +162,11 @@ def size_training(
     found = as_model(model, presets)
     accelerator = as_accelerator(gpu, presets, device)
     key = asked_for(settings, SOLVABLE)
+    memory = accelerator.limit - device.reserved if accelerator else None
 
     def sized(*solved: Solved, **value: int) -> SizedTraining:
         spec = training_run(found.architecture, run, **settings | value)
-        estimated = _estimate(found, spec, accelerator.architecture if accelerator else "")
+        estimated = _estimate(found, spec, accelerator.architecture if accelerator else "", memory)
         own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
         return SizedTraining(
             **own, model=found, gpu=accelerator, others=device.reserved, solved=solved, asked=(run, settings | value),
@@ -216,7 +224,7 @@ def _check_count(said: Settings) -> None:
         raise SpecError("a parameter count has no layers for that; give a preset or a config.json as MODEL", *names)
 
 
-def _estimate(model: Model, run: Training, generation: str) -> TrainingEstimate:
+def _estimate(model: Model, run: Training, generation: str, memory: int | None) -> TrainingEstimate:
     if model.architecture:
-        return estimate(model.architecture, run, generation)
+        return estimate(model.architecture, run, generation, memory)
     return estimate_parameters(model.parameters, run, generation)

@@ -11,6 +11,7 @@ from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngi
 from memcalc.specs.spec import (
     ENGINE_LIMITS,
     EXPERTS,
+    HARDWARE,
     REQUESTS,
     SHARDING,
     STATES,
@@ -207,3 +208,21 @@ class Serving(Spec):
     def _default_sequences(self, memory: int) -> int | None:
         found = defaults(self.engine_row, memory)
         return found.sequences_split if found.sequences_split and self.tp >= 4 else found.sequences
+
+
+class ServingQuestion(Spec):
+    """What is asked beside a way of serving: a draft model, one format for all, shares of the peaks that are reached."""
+
+    precision: Annotated[str, OneOf(PLAIN_FORMATS)] | None = setting(
+        None, "One format for weights and cache.", STATES, otherwise="--weights and --kv-dtype"
+    )
+    draft: str | None = setting(None, "Draft model of speculative decoding.", STATES, metavar="MODEL", otherwise="none")
+    mfu: Annotated[float, within(0.001, 1.0)] | None = setting(
+        None, "Share of the peak FLOP/s that prefill reaches.", HARDWARE, kind="share", otherwise="a published one"
+    )
+    mbu: Annotated[float, within(0.001, 1.0)] | None = setting(
+        None, "Share of the memory bandwidth that decode reaches.", HARDWARE, kind="share", otherwise="a published one"
+    )
+    link_efficiency: Annotated[float, within(0.001, 1.0)] | None = setting(
+        None, "Share of the link's bandwidth that messages reach.", HARDWARE, kind="share", otherwise="a published one"
+    )

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from memcalc.specs.hardware import Device
-from memcalc.specs.serving import Serving
+from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
 from memcalc.specs.training import Training
 
@@ -37,7 +37,7 @@ class Compute(Spec):
     )
 
 
-class Scenario(Device):
+class Scenario(Device, ServingQuestion):
     """One setting to check: training or serving, not both."""
 
     model: str = Field(description="A preset, or a path beside the file.")
@@ -56,6 +56,9 @@ class Scenario(Device):
             raise SpecError("missing", "gpu")
         if (self.training is None) == (self.serving is None):
             raise SpecError("give a [training] or a [serving] table, one of them", "training", "serving")
+        beside = [name for name in ServingQuestion.model_fields if getattr(self, name) is not None]
+        if beside and self.serving is None:
+            raise SpecError("a setting of serving; give a [serving] table", *beside)
         needs = ("pf_days", "gpu_hours", "days", "cost_usd", "energy_kwh")
         asked = [name for name in needs if getattr(self.limits, name) is not None]
         if asked and self.compute is None:

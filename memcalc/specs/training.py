@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from memcalc.allocator.settings import AllocatorSettings
 from memcalc.autograd.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
@@ -44,6 +45,10 @@ STEPS = {
     "for-loop": "tensor by tensor",
 }
 OPTIMIZER_IMPLS = tuple(STEPS)
+ALLOCATORS = {
+    "segments": "segments of fixed size, each for itself",
+    "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
+}
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
 MAX_BATCH, MAX_LENGTH, MAX_RANK = 2**24, 2**31, 65536
 MAX_TOKENS = 2**40  # of a micro-batch
@@ -108,6 +113,12 @@ class Training(Spec):
         None, "Whose kernels run the blocks.", ACTIVATIONS, metavar="WORD", otherwise="the engine's",
         choices={row.name: row.note for row in KERNELS.values()},
     )  # fmt: skip
+    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] = setting(
+        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS, choices=ALLOCATORS
+    )
+    max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
+        None, "Blocks of so many MiB are not split (max_split_size_mb).", ACTIVATIONS, metavar="MIB"
+    )
     engine: Annotated[str, OneOf(tuple(ENGINES))] | None = setting(
         None, "Whose habits to follow, as in `memcalc engines`.", ACTIVATIONS, metavar="NAME",
         otherwise="torch, or ZeRO's deepspeed", choices={row.name: row.note for row in ENGINES.values()},
@@ -171,6 +182,10 @@ class Training(Spec):
     @property
     def optimizer_impl_used(self) -> str:
         return self.optimizer_impl or self.engine_row.optimizer_impl
+
+    @property
+    def allocator_settings(self) -> AllocatorSettings:
+        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
 
     @property
     def fsdp(self) -> bool:

@@ -32,6 +32,7 @@ class Allocations:
         self.peak = 0
         self.peak_operation = ""
         self.module = ""
+        self.events: list[tuple[int, int]] = []  # (number of a storage, its bytes, or -1: it leaves), in order
         self.composed: set[str] = set()  # operations that were watched as what they are composed of
         self._count = 0
         self._storages: dict[
@@ -47,6 +48,7 @@ class Allocations:
         size = ceil_div(storage.nbytes(), GRANULE) * GRANULE
         dtype = str(tensor.dtype).removeprefix("torch.")
         self._storages[key] = (self._count, Allocation(self.module, operation, tuple(tensor.shape), dtype, size))
+        self.events.append((self._count, size))
         self._count += 1
         self.live += size
         weakref.finalize(storage, self._free, key).atexit = False
@@ -54,7 +56,9 @@ class Allocations:
             self.peak, self.peak_operation = self.live, operation
 
     def _free(self, key: int) -> None:
-        self.live -= self._storages.pop(key)[1].bytes
+        number, allocation = self._storages.pop(key)
+        self.live -= allocation.bytes
+        self.events.append((number, -1))
 
     def assign(self, tensor: Any, module: str) -> None:
         """Say anew whose a storage is."""
@@ -63,6 +67,7 @@ class Allocations:
     def exclude(self, tensor: Any) -> None:
         """This tensor would not be on the device."""
         self.live -= self._change(tensor, bytes=0).bytes
+        self.events.append((self._storages[tensor.untyped_storage()._cdata][0], -1))
 
     def _change(self, tensor: Any, **fields: Any) -> Allocation:
         """Change a storage's record; returns the former."""

@@ -34,6 +34,7 @@ class Traced(NamedTuple):
     kernels: dict[str, int]  # attention kernels of one step
     composed: tuple[str, ...]  # operations that were watched as the elementary ones they are composed of
     versions: dict[str, str]
+    events: tuple[tuple[int, int], ...]  # every storage that came (its number, bytes) and left (its number, -1), in order
 
 
 def trace(values: Mapping[str, Any], run: Training) -> Traced:
@@ -106,7 +107,7 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
                 del inputs
     return Traced(
         steady, after_forward, peak, book.peak, operation, kept, names.layers, names.children, names.entry, names.exit,
-        dict(kernels), tuple(sorted(book.composed)), found.versions,
+        dict(kernels), tuple(sorted(book.composed)), found.versions, tuple(book.events),
     )  # fmt: skip
 
 

@@ -167,3 +167,21 @@ def test_what_would_make_it_pass(memcalc: Run, tmp_path: Path, settings: str, re
     place.write_text(f'model = "llama-3.1-8b"\ngpu = "h100"\n{settings}\n[scenario.changed]\n{lines}\n')
     again = memcalc(f"check {place} --format json")
     assert again.code == 0, f"{lines}: {again.out} {again.err}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "options"),
+    [
+        ('draft = "llama-3.2-1b"', ["--draft", "llama-3.2-1b"]),
+        ('precision = "fp32"', ["--precision", "fp32"]),
+    ],
+)
+def test_what_goes_beside_serving_stands_in_the_file(memcalc, tmp_path, keys, options):
+    file = tmp_path / "memcalc.toml"
+    limits = '[serving]\nengine = "vllm"\ncontext = 4096\n[limits]\ndevice_memory = "200GB"\n'
+    file.write_text(f'model = "llama-3.1-8b"\ngpu = "h200"\n{keys}\n{limits}')
+    found = memcalc("check", str(file), "--format", "json").document["scenarios"][0]["checks"][0]["value"]
+    typed = ["infer", "llama-3.1-8b", "--gpu", "h200", "--engine", "vllm", "--context", "4096", *options]
+    assert found == memcalc(*typed, "--format", "json").document["per_gpu"]["device"]
+    file.write_text(file.read_text().replace('[serving]\nengine = "vllm"\ncontext = 4096', "[training]"))
+    assert "a setting of serving" in memcalc("check", str(file)).err

@@ -1,14 +1,17 @@
 """Parameter counts of whole families, their heads, and what a reader does with keys that it does not know."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memcalc.blocks.task_head import TaskHead
+from memcalc.cli import cli
 from memcalc.errors import InputError
 from memcalc.readers.hf import read_config
 
@@ -29,7 +32,7 @@ def test_a_count_is_right_or_refused_or_doubted(row: dict[str, Any]) -> None:
 
 def test_most_of_the_table_is_exact() -> None:
     exact = [row for row in ROWS if outcome(row).startswith("exact")]
-    assert len(exact) >= 298
+    assert len(exact) >= 578
 
 
 @pytest.mark.parametrize(
@@ -86,3 +89,23 @@ def test_what_changes_no_count_does_not_keep_a_llama_from_being_one() -> None:
     found = read_config({**LLAMA3, **plain, "model_type": "llama9", "architectures": ["Llama9ForCausalLM"]})
     assert found.guessed
     assert found.parameters == 8_030_261_248
+
+
+@pytest.mark.parametrize("option", ["--require-fit", "--require-sure-fit"])
+@pytest.mark.parametrize("command", ["train", "infer"])
+def test_a_guess_passes_no_gate(tmp_path: Path, command: str, option: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA3, "model_type": "llama9", "num_hidden_layers": 1}))
+    result = CliRunner().invoke(cli, [command, str(tmp_path), "--gpu", "h200", option, "--get", "gpu.fits"])
+    assert (result.exit_code, result.stdout) == (1, "true\n")
+    assert "not answered for a guess" in result.stderr
+    assert "read as a llama" in result.stderr
+
+
+def test_a_guess_passes_no_check(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA3, "model_type": "llama9", "num_hidden_layers": 1}))
+    file = tmp_path / "memcalc.toml"
+    file.write_text('model = "config.json"\ngpu = "h200"\n[serving]\ncontext = 8\n[limits]\ndevice_memory = "141GB"\n')
+    result = CliRunner().invoke(cli, ["check", str(file)])
+    assert result.exit_code == 1
+    assert "NOT ANSWERED" in result.stdout
+    assert "read as a llama" in result.stdout

@@ -1,7 +1,7 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
@@ -21,12 +21,15 @@ from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
 from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
-from memcalc.formulas.residuals import BEYOND, MIN_ROWS, Range, bound_bytes, measured_range
+from memcalc.formulas.residuals import MIN_ROWS, Range, beyond_range, bound_bytes, measured_range
 from memcalc.formulas.verdict import Needed, needed_bytes
 from memcalc.frozen import dataclass
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes
+
+if TYPE_CHECKING:
+    from memcalc.estimates.training.replay import Replayed
 
 PAGED = (
     f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
@@ -54,6 +57,7 @@ class TrainingEstimate:
     rank: Rank
     evaluated: Evaluated
     generation: str = ""  # of the GPU (sm_90); decides only the overhead
+    memory: int | None = None  # bytes that a process can get on the GPU: where they run out, unused segments are given back
 
     def __repr__(self) -> str:
         return f"<training: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
@@ -163,10 +167,32 @@ class TrainingEstimate:
     def peak(self) -> int:
         return max(self.peak_forward_backward, self.peak_optimizer_step)
 
+    @cached_property
+    def replayed(self) -> "Replayed | None":
+        """The step on PyTorch's caching allocator; None where the order of its allocations is not known."""
+        from memcalc.estimates.training.replay import replayed
+
+        return replayed(self.run, self.rank, self.evaluated, self._given, self.workspace, self.peak)
+
+    @property
+    def _given(self) -> int | None:
+        """What the driver can give to the allocator."""
+        return self.memory - self._beside + self.workspace if self.memory else None
+
     @property
     def reserved(self) -> int:
-        """What the caching allocator holds at the peak, the workspace of matrix products included."""
-        return reserved_bytes(self.peak, self.workspace)
+        """What the caching allocator holds, the workspace of matrix products included."""
+        if self.replayed is None:
+            return self.floor("reserved")
+        found = reserved_bytes(self.peak, self.workspace, self.replayed.unused)
+        if self._given and self.replayed.reserved <= self._given:  # it fits: unused segments are given back first
+            return max(min(found, self._given), self.floor("reserved"))
+        return found
+
+    def floor(self, kind: str) -> int:
+        """What "reserved" or "device" is at least, if nothing is lost to fragmentation. Costs no replay."""
+        least = reserved_bytes(self.peak, self.workspace)
+        return least if kind == "reserved" else least - self.workspace + self._beside
 
     @property
     def workspace(self) -> int:
@@ -182,6 +208,13 @@ class TrainingEstimate:
     def overhead(self) -> tuple[Line, ...]:
         """What is on the device beside the peak: workspace, context, communicator."""
         return overhead_lines(self.generation, self.run.parallelism.gpus > 1)
+
+    @property
+    def _reserved_is(self) -> str:
+        if self.replayed is None:
+            return "peak and workspace in 2 MiB segments, without fragmentation (the order of allocations is not known)"
+        how = "expandable segments" if self.run.allocator_settings.expandable_segments else "its default segments"
+        return f"the step replayed on PyTorch's caching allocator with {how}"
 
     @property
     def _beside(self) -> int:
@@ -200,9 +233,14 @@ class TrainingEstimate:
     def high(self) -> int:
         return bound_bytes(self.peak, self.measured_range.high)
 
+    @property
+    def beyond_range(self) -> Range:
+        """Where reserved memory and the device of measured runs of this sort lie, as shares of the prediction."""
+        return beyond_range(adapts=self.run.adapts, replayed=self.replayed is not None)
+
     def beyond(self, kind: str) -> tuple[int, int]:
-        """The range of "reserved" or "device" that measured runs support: fragmentation, kernels, further communicators."""
-        found = needed_bytes(getattr(self, kind), *BEYOND[kind][3:])
+        """The range of "reserved" or "device" that measured runs support; it holds the point."""
+        found = needed_bytes(getattr(self, kind), self.beyond_range.low, self.beyond_range.high)
         return found.low, found.high
 
     @property
@@ -259,14 +297,16 @@ class TrainingEstimate:
         elif run.adapts:
             out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
         out.append(range_sentence(self.measured_range))
-        out.append(f"reserved: peak and workspace in 2 MiB segments; {_beyond('reserved')}, mostly fragmentation")
-        out.append(f"device: reserved, context and communicator; {_beyond('device')}")
+        out.append(
+            f"reserved: {self._reserved_is}; device: reserved, context and communicator; {beyond_sentence(self.beyond_range)}"
+        )
         return tuple(out)
 
 
-def _beyond(kind: str) -> str:
-    rows = BEYOND[kind]
-    return f"measured runs hold {rows.low:.0%} to {rows.high:.0%} more (four fifths of {rows.rows})"
+def beyond_sentence(found: Range) -> str:
+    """What the range of reserved memory and the device rests on."""
+    rows = found.rows
+    return f"measured runs hold {found.low:+.0%} to {found.high:+.0%} (four fifths of {rows.rows} readings, {rows.method})"
 
 
 def range_sentence(found: Range) -> str:
@@ -276,15 +316,16 @@ def range_sentence(found: Range) -> str:
     return f"low to high: {found.low:+.1%} to {found.high:+.1%} of the peak, four fifths of {rows} measured runs {whose}"
 
 
-def estimate(architecture: Architecture, run: Training, generation: str = "") -> TrainingEstimate:
-    """The heaviest rank's memory for one architecture under one training setting, on a GPU of a generation (sm_90).
+def estimate(architecture: Architecture, run: Training, generation: str = "", memory: int | None = None) -> TrainingEstimate:
+    """The heaviest rank's memory for one architecture under one training setting, on a GPU of a generation (sm_90) of which
+    a process can get so many bytes.
 
     Raises SpecError where setting and model contradict each other (tp does not divide the heads, …).
     """
     best: TrainingEstimate | None = None
     most = -1
     for rank in _ranks(RankKey(architecture, run)):
-        found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation)
+        found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation, memory)
         if (peak := found.peak) > most:
             best, most = found, peak
     assert best is not None  # there is always a stage

@@ -9,6 +9,7 @@ from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
 from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage
+from memcalc.estimates.training.adapters import QUANTISED_ROLES
 from memcalc.estimates.training.moments import Term
 from memcalc.estimates.training.sharding import Around
 
@@ -71,9 +72,23 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         term_of(working, own),
         tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(recorded.peaks)),
         gradient,
-        sequence.elements[index],
+        gathered_elements(setup, index),
         tuple(Term.one("layer in its forward/attention", size) for size in recorded.passing),
     )
+
+
+PACKED = 4  # 4-bit values in an element of the 16-bit tensor that they are stored and gathered in (bnb_4bit_quant_storage)
+
+
+def gathered_elements(setup: Setup, index: int) -> int:
+    """Elements that are gathered for one layer of a kind; quantised matrices travel packed."""
+    sequence, layer = setup.stage.sequence, setup.stage.sequence.kinds[index]
+    elements = sequence.elements[index]
+    if not setup.profile.method.quantised:
+        return elements
+    total = sum(weight.parameters for weight in layer.weights)
+    low = sum(w.parameters for w in layer.weights if w.role in QUANTISED_ROLES and len(w.shape) >= 2)
+    return elements - elements * low * (PACKED - 1) // (total * PACKED) if total else 0
 
 
 def _kept(recorded: Recorded, recomputed: bool, by_operation: bool, bridge: bool) -> tuple[Tensor, ...]:

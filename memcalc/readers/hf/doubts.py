@@ -29,6 +29,7 @@ ROPE_TYPES = (
     "proportional",
     "su",
     "mrope",
+    "axial",
     "deepseek_yarn",
     "ntk",
 )

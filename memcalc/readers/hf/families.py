@@ -45,13 +45,28 @@ MODULES: dict[str, str] = {
         "zamba": "zamba zamba2",
         "rwkv": "rwkv",
         "nemotron_h": "nemotron_h",
+        "omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
         "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe",
         "gemma": "gemma3 gemma4 gemma4_text",
         "gemma3n": "gemma3n gemma3n_text",
-        "multimodal": "llama4 mistral3 pixtral llava kimi_k25 kimi_vl",
+        "audio_text": (
+            "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
+        ),
+        "glm_vl": "glm4v glm46v glm4v_moe glm_ocr",
+        "image_text": (
+            "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
+            "paligemma lfm2_vl cohere2_vision aya_vision"
+        ),
+        "multimodal": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
         "mllama": "mllama",
-        "encoders": "bert roberta xlm-roberta distilbert vit clip",
+        "bert_line": (
+            "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas luke "
+            "roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
+        ),
+        "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
+        "deberta": "deberta deberta-v2",
+        "encoders": "vit clip",
         "seq2seq": "t5 mt5 whisper bart trocr",
     }.items()
     for name in names.split()
@@ -76,6 +91,11 @@ KIN: Mapping[str, Kin] = {
     "gemma4_unified_text": Kin(
         "gemma4_text", {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144}
     ),
+    "glm4v_text": Kin("glm4", {"head_dim": None, "rms_norm_eps": 1e-5, "max_position_embeddings": 32768}),
+    "glm4v_moe_text": Kin("glm4_moe", {"attention_bias": True, "max_position_embeddings": 65536, "num_experts_per_tok": 8}),
+    "glm_ocr_text": Kin("glm4", {"head_dim": None, "num_key_value_heads": 8, "attention_bias": False, "rms_norm_eps": 1e-5}),
+    "glmga": Kin("glm46v"),
+    "ibert": Kin("roberta"),
     "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
     "lighton_ocr": Kin("mistral3"),
@@ -83,6 +103,8 @@ KIN: Mapping[str, Kin] = {
         "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}
     ),
     "plbart": Kin("bart", {"attention_dropout": 0.1, "scale_embedding": True}),
+    "qwen2_5_omni_text": Kin("qwen2", {"num_key_value_heads": 4, "max_position_embeddings": 32768}),
+    "qwen3_omni_moe_text": Kin("qwen3_moe", {"num_experts": 128, "num_experts_per_tok": 8, "sliding_window": None}),
     "sarvam_mla": Kin("deepseek_v3", {"q_lora_rank": None, "first_k_dense_replace": 1}),
     "sarvam_moe": Kin("glm4_moe", {"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "head_dim": 64, "use_qk_norm": True}),
     "shieldgemma2": Kin("gemma3"),

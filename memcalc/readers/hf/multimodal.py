@@ -1,4 +1,4 @@
-"""Language models joined to a vision tower by a small projector: LLaVA, Mistral 3, Llama 4, Kimi."""
+"""Language models joined to a vision tower of their own: Mistral 3, Llama 4, Kimi."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +10,7 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import architecture, rms
 from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.image_text import feature_layers, two_layers
 from memcalc.readers.hf.interleaved import LLAMA4_NESTED_TEXT
 from memcalc.readers.hf.latent import DEEPSEEK_V3_NESTED
 from memcalc.readers.hf.nested import (
@@ -17,32 +18,24 @@ from memcalc.readers.hf.nested import (
     assumed_tied,
     joined,
     read_language,
-    tied_either,
+    text_type,
     tied_outside,
 )
-from memcalc.readers.hf.vision import PIXTRAL, encoder_layer, pair, patches, pixtral, table, tower
-
-
-def llava(c: Config) -> Architecture:
-    """Any of several towers before any of several language models."""
-    kind = _text_type(c, "llama")
-    language = read_language(c, kind, tied=tied_either(c, kind))
-    vision, config = tower(c, "vision_config", "clip_vision_model", _LLAVA_VISION)
-    hidden = config.integer("hidden_size") * _feature_layers(c)
-    return joined(c, language, (vision, Part("projector", entry=_two_layers(c, hidden, language))))
+from memcalc.readers.hf.towers import tower
+from memcalc.readers.hf.vision import PIXTRAL, encoder_layer, pair, patches, pixtral, table
 
 
 def mistral3(c: Config) -> Architecture:
     """Pixtral's tower; a merger of 2 × 2 patches before the projector."""
     absent = NO_DEFAULTS if c.has("text_config") else _MISTRAL3_TEXT
-    language = read_language(c, _text_type(c, "mistral"), absent, tied=tied_outside(c, True))
+    language = read_language(c, text_type(c, "mistral"), absent, tied=tied_outside(c, True))
     vision, config = tower(c, "vision_config", "pixtral", _MISTRAL3_VISION)
     hidden, count = config.integer("hidden_size"), c.integer("spatial_merge_size") ** 2
     merger: Named = (
         ("norm", rms(language.config, size=hidden)),
         ("merge", Projection(hidden * count, hidden, merge=count)),
     )
-    projector = Part("projector", entry=(*merger, *_two_layers(c, hidden * _feature_layers(c), language)))
+    projector = Part("projector", entry=(*merger, *two_layers(c, hidden * feature_layers(c), language)))
     return joined(c, language, (vision, projector), warnings=assumed_tied(c))
 
 
@@ -101,7 +94,7 @@ def pixtral_tower(c: Config) -> Architecture:
 
 
 def _deepseek(c: Config, *, tied: bool) -> Language:
-    kind = _text_type(c, "deepseek_v3")
+    kind = text_type(c, "deepseek_v3")
     if kind in ("deepseek_v3", "kimi_k2"):
         return read_language(c, "deepseek_v3", DEEPSEEK_V3_NESTED, tied=tied)
     return read_language(c, kind, tied=tied)
@@ -132,37 +125,8 @@ def _moonvit(vision: Config, language: Language, grid: tuple[int, int], normed: 
     return seeing, projector
 
 
-def _two_layers(c: Config, inputs: int, language: Language) -> Named:
-    bias, activation = c.flag("multimodal_projector_bias"), c.text("projector_hidden_act")
-    up = Projection(inputs, language.hidden, bias=bias, activation=activation, cut="outputs")
-    return (("up", up), ("down", Projection(language.hidden, language.hidden, bias=bias, cut="inputs")))
-
-
-def _feature_layers(c: Config) -> int:
-    """How many vision layers' outputs are laid side by side before the projector."""
-    if isinstance(c.raw("vision_feature_layer"), (list, tuple)):
-        count = len(c.entries("vision_feature_layer", of=int))
-        if not count:
-            raise c.error("vision_feature_layer", "must name at least one layer")
-        return count
-    return 1
-
-
-def _text_type(c: Config, default: str) -> str:
-    return c.sub("text_config", {}).text("model_type", default)
-
-
 SIZE_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 NO_DEFAULTS: Mapping[str, Any] = {}
-# What the library builds when the whole object is left out.
-_LLAVA_VISION: Mapping[str, Any] = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-}
 _MISTRAL3_VISION: Mapping[str, Any] = {"image_size": 1540, "patch_size": 14}
 _MISTRAL3_TEXT: Mapping[str, Any] = {
     "vocab_size": 131072,
@@ -203,7 +167,6 @@ _KIMI_VISION: Mapping[str, Any] = {
 }
 
 FAMILIES = {
-    "llava": Family(llava, {"multimodal_projector_bias": True, "projector_hidden_act": "gelu"}),
     "mistral3": Family(mistral3, {"multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": 2}),
     "llama4": Family(llama4, {}),
     "kimi_k25": Family(kimi_k25, {"projection_hidden_size": 1152}),

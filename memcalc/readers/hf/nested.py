@@ -10,6 +10,7 @@ from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import architecture
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.families import MODULES, family
+from memcalc.readers.hf.tasks import task
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,6 +55,17 @@ def read_language(
     return Language(replace(read.parts[0], name="language"), text, tied, read.warnings, read.notes)
 
 
+def text_type(c: Config, default: str) -> str:
+    """The model type that the text_config names."""
+    return c.sub("text_config", {}).text("model_type", default)
+
+
+def floored_head_dim(c: Config, model_type: str) -> Mapping[str, Any]:
+    """The head size of a text_config without one, where the library rounds hidden / heads down."""
+    text = c.sub("text_config", SIZES[model_type])
+    return {"head_dim": max(1, text.integer("hidden_size") // text.integer("num_attention_heads"))}
+
+
 def tied_outside(c: Config, default: bool) -> bool:
     """`tie_word_embeddings` of the outer config alone: what the text_config says of it does not count."""
     return c.flag("tie_word_embeddings", default)
@@ -70,7 +82,7 @@ def assumed_tied(c: Config) -> tuple[str, ...]:
 
     Files written before that default was there mean a head of their own, and their checkpoints hold one.
     """
-    if c.has("tie_word_embeddings") or c.sub("text_config", {}).flag("tie_word_embeddings", False):
+    if task(c) == "Model" or c.has("tie_word_embeddings") or c.sub("text_config", {}).flag("tie_word_embeddings", False):
         return ()
     return (
         "tie_word_embeddings is not in the outer config: embedding and head are counted as one matrix, as transformers "
@@ -112,4 +124,15 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "gemma2": _sizes(256000, 2304, 9216, 26, 8),
     "gemma3_text": _sizes(262208, 2304, 9216, 26, 8),
     "phi3": _sizes(32064, 3072, 8192, 32, 32),
+    "cohere": _sizes(256000, 8192, 22528, 40, 64),
+    "cohere2": _sizes(256000, 8192, 22528, 40, 64),
+    "granite": _sizes(32000, 4096, 11008, 32, 32),
+    "lfm2": _sizes(65536, 2560, 12288, 32, 32),
+    "exaone4": _sizes(102400, 4096, 16384, 32, 32),
+    "qwen2_5_omni_text": _sizes(152064, 3584, 18944, 28, 28),
+    "qwen3_omni_moe_text": {**_sizes(3584, 2048, 18944, 28, 28), "moe_intermediate_size": 768},
+    "voxtral_realtime_text": _sizes(32000, 4096, 14336, 32, 32),
+    "glm4v_text": _sizes(151552, 4096, 13696, 40, 32),
+    "glm4v_moe_text": {**_sizes(151424, 4096, 10944, 46, 96), "moe_intermediate_size": 1408, "n_routed_experts": 128},
+    "glm_ocr_text": _sizes(59392, 1024, 4096, 16, 16),
 }

@@ -6,14 +6,13 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
-from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import pre_norm, windowed
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.nested import Language, joined, read_language, tied_either, tied_outside
-from memcalc.readers.hf.vision import full_attention, plain_mlp, table
+from memcalc.readers.hf.vision import full_attention, plain_mlp, table, video_patches
 
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
@@ -30,7 +29,7 @@ def qwen2_vl(c: Config) -> Architecture:
     layer = pre_norm(norm, attention, feed_forward)
     tower = Part(
         "vision",
-        entry=(("patches", _video_patches(vision, hidden, bias=False)),),
+        entry=(("patches", video_patches(vision, hidden, bias=False)),),
         stacks=(Stack.uniform(layer, vision.layers("depth"), "blocks"),),
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("hidden_size"), norm))
@@ -38,8 +37,11 @@ def qwen2_vl(c: Config) -> Architecture:
 
 
 def qwen2_5_vl(c: Config) -> Architecture:
+    return joined(c, _qwen2_language(c), qwen2_5_tower(c.sub("vision_config", QWEN2_5_VISION)))
+
+
+def qwen2_5_tower(vision: Config) -> tuple[Part, Part]:
     """Most vision layers attend within windows of `window_size` pixels, those of `fullatt_block_indexes` to all."""
-    vision = c.sub("vision_config", _QWEN2_5_VISION)
     hidden, depth = vision.integer("hidden_size"), vision.layers("depth")
     norm = Norm(hidden)
     full = set(vision.entries("fullatt_block_indexes", of=int))
@@ -54,11 +56,11 @@ def qwen2_5_vl(c: Config) -> Architecture:
 
     tower = Part(
         "vision",
-        entry=(("patches", _video_patches(vision, hidden, bias=False)),),
+        entry=(("patches", video_patches(vision, hidden, bias=False)),),
         stacks=(Stack.of(windowed([None if i in full else side * side for i in range(depth)], layer), "blocks"),),
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("out_hidden_size"), norm))
-    return joined(c, _qwen2_language(c), (tower, projector))
+    return tower, projector
 
 
 def qwen3_vl(c: Config) -> Architecture:
@@ -86,15 +88,18 @@ def _qwen2_language(c: Config) -> Language:
 
 
 def _qwen3(c: Config, language: Language, *, deepstack: bool = False) -> Architecture:
+    return joined(c, language, qwen3_tower(c.sub("vision_config", QWEN3_VISION), deepstack=deepstack))
+
+
+def qwen3_tower(vision: Config, *, deepstack: bool = False) -> tuple[Part, Part]:
     """`deepstack`: further mergers bring the output of earlier vision layers into the first language layers."""
-    vision = c.sub("vision_config", _QWEN3_VISION)
     hidden, outputs = vision.integer("hidden_size"), vision.integer("out_hidden_size")
     norm = Norm(hidden, "layer")
     layer = pre_norm(norm, full_attention(vision, heads="num_heads", fused=True, rotary=True), plain_mlp(vision))
     positions = table("other", (vision.integer("num_position_embeddings"), hidden))
     tower = Part(
         "vision",
-        entry=(("patches", _video_patches(vision, hidden, bias=True)), ("positions", positions)),
+        entry=(("patches", video_patches(vision, hidden, bias=True)), ("positions", positions)),
         stacks=(Stack.uniform(layer, vision.layers("depth"), "blocks"),),
     )
     mergers = _merger(vision, hidden, outputs, norm)
@@ -103,12 +108,7 @@ def _qwen3(c: Config, language: Language, *, deepstack: bool = False) -> Archite
         for i in vision.entries("deepstack_visual_indexes", of=int):
             blocks = _merger(vision, hidden, outputs, wide)
             mergers += tuple((f"deepstack{i}/{path}", block) for path, block in blocks)
-    return joined(c, language, (tower, Part("projector", entry=mergers)))
-
-
-def _video_patches(c: Config, hidden: int, *, bias: bool) -> Convolution:
-    patch = c.integer("patch_size")
-    return Convolution(c.integer("in_channels"), hidden, (c.integer("temporal_patch_size"), patch, patch), bias=bias)
+    return tower, Part("projector", entry=mergers)
 
 
 def _merger(c: Config, hidden: int, outputs: int, norm: Norm) -> Named:
@@ -134,7 +134,7 @@ _QWEN2_VISION = {
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
 }
-_QWEN2_5_VISION = {
+QWEN2_5_VISION = {
     "depth": 32,
     "hidden_size": 3584,
     "hidden_act": "silu",
@@ -148,7 +148,7 @@ _QWEN2_5_VISION = {
     "out_hidden_size": 3584,
     "fullatt_block_indexes": (7, 15, 23, 31),
 }
-_QWEN3_VISION = {
+QWEN3_VISION = {
     "depth": 27,
     "hidden_size": 1152,
     "hidden_act": "gelu_pytorch_tanh",

@@ -1,5 +1,6 @@
 """What the class named in a config's `architectures` puts on top of a model."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -14,9 +15,8 @@ def task(c: Config) -> str:
     classes = c.entries("architectures", [], of=str)
     if not classes:
         return ""
-    _, found, purpose = classes[0].partition("For")
-    if found:
-        return str(purpose)
+    if found := re.search(r"For([A-Z]\w*)$", classes[0]):  # not the one of RoFormer
+        return str(found[1])
     return next((known for known in ("LMHeadModel", "EncoderModel", "Model") if classes[0].endswith(known)), classes[0])
 
 
@@ -60,14 +60,22 @@ def uncounted(c: Config) -> tuple[str, ...]:
     return (f"{name:.80}: the head of this class is not known and not counted",)
 
 
-LANGUAGE_MODELS = ("", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining", "BertGenerationDecoder")
+LANGUAGE_MODELS = (
+    "", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining", "VisionText2Text",
+    "BertGenerationDecoder",    "NemotronH_Omni_Reasoning_V3",
+)  # fmt: skip
 
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
 TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
     "Model": lambda c, size: (),
     "SequenceClassification": lambda c, size: (("classifier", TaskHead(size, label_count(c), bias=False)),),
-    "TokenClassification": lambda c, size: (("classifier", TaskHead(size, label_count(c), dropout=_dropout(c))),),
+    "TokenClassification": lambda c, size: (
+        (
+            "classifier",
+            TaskHead(size, label_count(c), bias=c.flag("token_classification_bias", True), dropout=_dropout(c)),
+        ),
+    ),
     "QuestionAnswering": lambda c, size: (("classifier", TaskHead(size, 2)),),
 }
 

@@ -39,7 +39,15 @@ WRITTEN_ALWAYS = frozenset(
 UNUSED: Mapping[str, frozenset[str]] = {
     module: frozenset(names.split())
     for module, names in {
+        "audio_text": (
+            "audio_frame_step audio_length_per_tok default_num_delay_tokens head_dim hidden_size n_window "
+            "n_window_infer num_key_value_heads vocab_size"
+        ),
         "bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
+        "bert_line": (
+            "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
+            "num_random_blocks segment_means_seq_len"
+        ),
         "compressed": "hc_sinkhorn_iters qk_rope_head_dim",
         "encoders": "projection_dim",
         "gemma": (
@@ -53,9 +61,14 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "xlstm": "embedding_dim max_inference_chunksize num_blocks",
         "convolved": "intermediate_size moe_intermediate_size number_of_conv_states rel_extent",
         "differential": "keep_window_size num_experts num_experts_per_tok",
+        "glm_vl": "image_size",
         "gpt": "alibi_bias_max expansion_ratio",
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "image_text": (
+            "conv_L_cache hidden_size image_grid_pinpoints num_image_tokens num_key_value_heads projection_dim "
+            "spatial_pool_stride vocab_size"
+        ),
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (
             "first_k_dense_replace head_dim kv_lora_rank linear_conv_kernel_dim linear_head_dim linear_num_heads "
@@ -73,11 +86,16 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mixture": "experts_per_token hidden_size initial_context_length intermediate_size",
         "mixture_kinds": "first_k_dense_replace intermediate_size",
         "mllama": "intermediate_layers_indices",
-        "multimodal": "head_dim num_key_value_heads pos_emb_time projection_dim qk_head_dim vocab_size",
+        "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "omni": (
+            "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
+            "seconds_per_chunk"
+        ),
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "rwkv": "rescale_every",
+        "rotary_encoders": "mask_token_id",
         "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
         "zamba": (
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "

@@ -4,7 +4,7 @@ A tower reads its own nested config and gives one Part. Its defaults are the who
 nested config leaves out what equals them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
@@ -14,7 +14,6 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
-from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import layer_norm, pre_norm
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
@@ -25,21 +24,21 @@ def siglip(c: Config) -> Part:
     hidden, norm = c.integer("hidden_size"), layer_norm(c)
     count, convolution = patches(c, bias=True)
     layer = encoder_layer(c, norm)
-    exit_blocks: Named = (("final_norm", norm),)
-    if c.flag("vision_use_head"):
-        probe = Plain((Weight("probe", "other", (1, 1, hidden)),))
-        pooling = full_attention(c, fused=True, cross=True)
-        exit_blocks += (
-            ("head_probe", probe),
-            ("head_attention", pooling),
-            ("head_norm", norm),
-            ("head_mlp", plain_mlp(c)),
-        )
     return Part(
         "vision",
         entry=(("patches", convolution), ("positions", table("position", (count, hidden)))),
         stacks=(Stack.uniform(layer, c.layers()),),
-        exit=exit_blocks,
+        exit=(("final_norm", norm), *(siglip_pooling(c, norm) if c.flag("vision_use_head") else ())),
+    )
+
+
+def siglip_pooling(c: Config, norm: Norm) -> Named:
+    """One vector of an image: a learned query that attends to all patches."""
+    return (
+        ("head_probe", Plain((Weight("probe", "other", (1, 1, c.integer("hidden_size"))),))),
+        ("head_attention", full_attention(c, fused=True, cross=True)),
+        ("head_norm", norm),
+        ("head_mlp", plain_mlp(c)),
     )
 
 
@@ -92,6 +91,12 @@ def patches(c: Config, *, bias: bool = False, flattened: bool = False) -> tuple[
     count = (image[0] // patch[0]) * (image[1] // patch[1])
     convolution = Convolution(c.integer("num_channels"), c.integer("hidden_size"), patch, bias=bias, flattened=flattened)
     return count, convolution
+
+
+def video_patches(c: Config, hidden: int, *, bias: bool) -> Convolution:
+    """Cubes of `temporal_patch_size` frames; an image counts as so many equal ones."""
+    patch = c.integer("patch_size")
+    return Convolution(c.integer("in_channels"), hidden, (c.integer("temporal_patch_size"), patch, patch), bias=bias)
 
 
 def table(role: str, shape: tuple[int, ...]) -> Plain:
@@ -155,20 +160,3 @@ PIXTRAL = {
     "patch_size": 16,
     "hidden_act": "gelu",
 }
-
-# model_type of a nested vision config → how to read it, for the families that accept any tower
-TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
-    "siglip_vision_model": (siglip, SIGLIP),
-    "clip_vision_model": (clip, CLIP),
-    "pixtral": (pixtral, PIXTRAL),
-}
-
-
-def tower(c: Config, key: str, default: str, absent: Mapping[str, Any]) -> tuple[Part, Config]:
-    """The vision part of a config that names its tower; `absent`: the values when the whole object is left out."""
-    kind = c.sub(key, {}).text("model_type", default)
-    if kind not in TOWERS:
-        raise Unsupported(f"{c.place}: the vision tower {kind!r:.60} is not modelled (known: {', '.join(TOWERS)})")
-    read, defaults = TOWERS[kind]
-    vision = c.sub(key, defaults if c.has(key) else {**defaults, **absent})
-    return read(vision), vision

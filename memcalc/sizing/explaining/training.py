@@ -15,7 +15,6 @@ from memcalc.estimates.placement import Tensors
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.formulas.formula import ESTIMATE
 from memcalc.formulas.precision import precision
-from memcalc.formulas.residuals import BEYOND
 from memcalc.sizing.explaining.keys import Key, Make, Table, stated
 from memcalc.sizing.explaining.shared import (
     ALWAYS,
@@ -155,12 +154,13 @@ def overhead(a: TrainingEstimate, name: str) -> Explanation:
 
 
 def reserved(a: TrainingEstimate, path: str) -> Explanation:
-    """Peak and workspace in the allocator's segments."""
-    rounding = a.reserved - a.peak - a.workspace
+    """Peak, workspace, and what the caching allocator holds unused."""
+    unused = a.reserved - a.peak - a.workspace
+    how = "a replay of the step on PyTorch's caching allocator (docs/explanation/allocator.md)"
     parts = (
         peak(a, "per_gpu.peak"),
         overhead(a, "workspace"),
-        given("rounding", rounding, "the caching allocator asks for whole segments of 2 MiB", "B"),
+        given("unused", unused, how if a.replayed else "the caching allocator asks for whole segments of 2 MiB", "B", ESTIMATE),
     )
     return summed(path, parts)
 
@@ -175,13 +175,15 @@ def bound(of_what: str, end: str) -> Make:
     """An end of the range of the peak, of what is reserved, or of the device."""
 
     def make(a: TrainingEstimate, key: Key) -> Explanation:
-        if of_what == "peak":
-            ends, rows = a.measured_range, a.measured_range.rows
-            share = {"low": ends.low, "high": ends.high}[end]
-        else:
-            rows = BEYOND[of_what]
-            share = {"low": min(rows.low, 0.0), "high": max(rows.high, 0.0)}[end]
-        whose = f"{rows.engine}, {rows.method}" if rows.engine else "all engines and methods"
+        ends = a.measured_range if of_what == "peak" else a.beyond_range
+        rows, share = ends.rows, {"low": ends.low, "high": ends.high}[end]
+        whose = (
+            f"{rows.engine}, {rows.method}"
+            if rows.engine
+            else f"all engines, {rows.method}"
+            if rows.method
+            else "all engines and methods"
+        )
         quantile = {"low": "10th", "high": "90th"}[end]
         source = f"the {quantile} percentile of measured / predicted − 1 in {rows.rows} runs of {whose} (memcalc validate)"
         parts = (MIDDLE[of_what](a, f"per_gpu.{of_what}"), given("share", share, source, "share", ESTIMATE))

@@ -1,0 +1,51 @@
+"""A piece's events with batch and length filled in."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from memcalc.autograd.events import OUTPUT, Event, Piece
+from memcalc.estimates.training.itemised import Sizes
+
+LEAVES = -1  # in place of bytes
+Sequence = tuple[tuple[int, int], ...]  # (key, bytes or LEAVES)
+
+
+class SizedPiece(NamedTuple):
+    """As Piece; tensors of no bytes are gone, as PyTorch allocates nothing for them."""
+
+    forward: Sequence
+    discarding: Sequence
+    again: Sequence
+    backward: Sequence
+    accumulating: Sequence
+    gradients: frozenset[int]
+    casts: frozenset[int]
+    saves_output: bool
+
+
+def sized(piece: Piece, sizes: Sizes) -> SizedPiece:
+    return SizedPiece(
+        forward=_filled(piece.forward, sizes),
+        discarding=_filled(piece.discarding, sizes),
+        again=_filled(piece.again, sizes),
+        backward=_filled(piece.backward, sizes),
+        accumulating=_filled(piece.accumulating, sizes),
+        gradients=frozenset(piece.gradients),
+        casts=frozenset(piece.casts),
+        saves_output=any(event.key == OUTPUT and event.bytes is None for event in piece.backward),
+    )
+
+
+def _filled(events: Iterable[Event], sizes: Sizes) -> Sequence:
+    empty: set[int] = set()
+    out: list[tuple[int, int]] = []
+    for key, size in events:
+        if size is None:
+            if key not in empty:
+                out.append((key, LEAVES))
+        elif (count := round(sizes.bytes_of(size))) > 0:
+            empty.discard(key)
+            out.append((key, count))
+        else:
+            empty.add(key)
+    return tuple(out)

@@ -1,0 +1,267 @@
+"""A few training steps, allocation by allocation: forward, loss, backward, optimizer, until nothing new is asked for."""
+
+from collections import deque
+from collections.abc import Iterator
+from math import ceil
+from typing import NamedTuple
+
+from memcalc.allocator.caching import CachedBlock, CachingAllocator
+from memcalc.allocator.settings import DEFAULT, AllocatorSettings
+from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
+from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
+from memcalc.estimates.training.activations import Filled, recomputed
+from memcalc.estimates.training.layer_kinds import gathered_elements
+from memcalc.estimates.training.ranks import Rank
+from memcalc.estimates.training.replay.device import HeldBlock, RankDevice, Tensors
+from memcalc.estimates.training.replay.sized import SizedPiece, sized
+from memcalc.estimates.training.replay.standing import (
+    bucket_sizes,
+    gradient_sizes,
+    layer_unit,
+    parameter_sizes,
+    root_unit,
+    shared_sizes,
+    state_sizes,
+    temporary_sizes,
+)
+from memcalc.estimates.training.replay.traffic import DELAY, traffic_of
+from memcalc.estimates.training.sequence import LayerMark
+from memcalc.specs.training import Training
+
+STEPS = 4  # at most: the first makes the optimizer's states, the second finds their places taken, few ask for more
+DEPTH = 72  # layers that are replayed at most
+PARTS = 24, 48  # of deeper stages: what the second part has beyond the first, every further layer has
+
+
+class Replayed(NamedTuple):
+    """Highest bytes in use, and highest bytes that the driver gave."""
+
+    allocated: int
+    reserved: int
+
+    @property
+    def unused(self) -> int:
+        """Held beyond what is in use."""
+        return self.reserved - self.allocated
+
+
+class Passed(NamedTuple):
+    """A micro-batch whose forward is over: what the entry and each layer left, and the last layer's result."""
+
+    entry: Tensors
+    layers: list[Tensors]
+    shared: list[CachedBlock]
+    result: HeldBlock
+    casts: list[HeldBlock]  # of weights whose layers are recomputed
+
+
+class Steps:
+    """One rank's steps. `depth`: so many of the layers only."""
+
+    def __init__(
+        self, run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
+        depth: int = 0, workspace: int = 0,
+    ) -> None:  # fmt: skip
+        assert rank.setup is not None
+        setup = rank.setup
+        self.run, self.rank, self.setup, self.sizes = run, rank, setup, filled.sizes
+        self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
+        stage, profile, hidden, each = setup.stage, setup.profile, setup.hidden, setup.around.each
+        sequence = stage.sequence
+        self.marks = sequence.marks
+        self.kinds = [self._layer(mark) for mark in sequence.marks]
+        self.entry = sized(entry_piece(stage.entry, profile), self.sizes) if stage.entry else None
+        self.exit = sized(exit_piece(stage.exit, profile, hidden), self.sizes) if stage.exit else None
+        self.order = list(self._order())[: depth or None]
+        units = [layer_unit(layer, gathered_elements(setup, index), each) for index, layer in enumerate(sequence.kinds)]
+        self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, each),
+                                  flat=run.engine_row.holds_inputs)  # fmt: skip
+        self.masks, self.leaf = filled.masks, filled.leaf
+        self.made: list[CachedBlock] = []  # gradients of the unit in hand
+        self.accumulated = False  # the step's gradients are there already
+        self.leaves: deque[list[CachedBlock]] = deque()
+        self.device.several([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
+        # an engine's main-gradient buffer stands throughout
+        self.main_gradients = setup.standing and run.engine_row.fp32_gradients and rank.setting.master > 0
+        if self.main_gradients:
+            self.device.several(list(gradient_sizes(rank)))
+        self.states = False
+
+    def _layer(self, mark: LayerMark) -> SizedPiece:
+        setup = self.setup
+        layer, chosen = setup.stage.sequence.layers[mark.layer], setup.by_operation
+        return sized(layer_piece(layer, setup.profile, setup.hidden, input_grad=mark.input_grad, chosen=chosen), self.sizes)
+
+    def _order(self) -> Iterator[int]:
+        """The kind of every layer of the stage."""
+        sequence, pattern, position = self.setup.stage.sequence, recomputed(self.run), 0
+        index = {mark: number for number, mark in enumerate(sequence.marks)}
+        for layer, count in sequence.runs:
+            for _ in range(count):
+                yield index[LayerMark(layer, pattern.at(position), position > 0 or self.setup.input_grad)]
+                position += 1
+
+    # --- a step -------------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Micro-batches as the pipeline's schedule has them in flight, then the optimizer."""
+        flying = ceil(self.setup.in_flight)
+        waiting: deque[Passed] = deque(self.forward() for _ in range(flying - 1))
+        for _ in range(min(self.run.grad_accum, 2) if flying == 1 else 2):
+            waiting.append(self.forward())
+            self.backward(waiting.popleft())
+        while waiting:
+            self.backward(waiting.popleft())
+        self.optimize()
+
+    def forward(self) -> Passed:
+        device, traffic = self.device, self.traffic
+        sizes = [size for shared in shared_sizes(self.setup) if (size := round(self.sizes.bytes_of(shared)))]
+        shared = device.several([*sizes, *([self.masks] if self.masks else [])])
+        traffic.begin()
+        entry: Tensors = {}
+        if self.entry:
+            device.play(self.entry.forward, entry)
+        x = entry.pop(OUTPUT, None) or self._passed_on()
+        layers, casts = [], []
+        for position, kind in enumerate(self.order):
+            traffic.before_forward(position)
+            tensors: Tensors = {INPUT: x}
+            device.play(self.kinds[kind].discarding if self._discards(kind) else self.kinds[kind].forward, tensors)
+            x = self._result(tensors, keep=self.kinds[kind].saves_output and not self._discards(kind))
+            if self._discards(kind):
+                casts += [tensors.pop(key) for key in self.kinds[kind].casts & tensors.keys()]
+            if self.setup.offload:  # to host memory
+                self._leave(tensors)
+            layers.append(tensors)
+            traffic.after_forward(position)
+        return Passed(entry, layers, shared, x, casts)
+
+    def backward(self, passed: Passed) -> None:
+        device, traffic, setup = self.device, self.traffic, self.setup
+        gradient = self._loss(passed)
+        head, self.made = self.made, []
+        traffic.turn()
+        held: list[HeldBlock] = []
+        for position in reversed(range(len(self.order))):
+            kind, tensors = self.order[position], passed.layers[position]
+            piece = self.kinds[kind]
+            traffic.before_backward(position)
+            if self._discards(kind):
+                device.play(piece.again, tensors)
+                if OUTPUT in tensors and not piece.saves_output:
+                    device.drop(tensors.pop(OUTPUT))
+            tensors[OUTPUT_GRADIENT] = gradient
+            if setup.holds_inputs and self.marks[kind].recomputed and INPUT in tensors:
+                for again in (tensors[INPUT], gradient):
+                    again.holders += 1
+                    held.append(again)
+            gradient = self._through(piece, tensors)
+            self._reduce()
+            traffic.after_backward(position)
+        for again in held:
+            device.drop(again)
+        self.made = head
+        if self.entry:
+            passed.entry[OUTPUT_GRADIENT] = gradient
+            self._through(self.entry, passed.entry, last=True)
+            self._tied()
+        else:
+            device.drop(gradient)
+        self._reduce()
+        traffic.end()
+        device.free(*passed.shared)
+        self.accumulated = True
+
+    def _loss(self, passed: Passed) -> HeldBlock:
+        """Final norm, head and loss, and the gradient that they send."""
+        tensors: Tensors = {INPUT: passed.result}
+        if self.exit:
+            self.device.play(self.exit.forward, tensors)
+        for cast in passed.casts:
+            self.device.drop(cast)
+        if self.exit:
+            return self._through(self.exit, tensors)
+        self._leave(tensors)
+        return self._passed_on()
+
+    def _through(self, piece: SizedPiece, tensors: Tensors, *, last: bool = False) -> HeldBlock:
+        """A piece's backward; returns its input's gradient."""
+        adds = self.main_gradients or (self.accumulated and not self.setup.around.reduces)
+        self.device.play(piece.accumulating if adds else piece.backward, tensors)
+        gradient = tensors.pop(INPUT_GRADIENT, None)
+        for key in piece.gradients & tensors.keys():
+            self.made.append(tensors.pop(key).block)
+        self._leave(tensors)
+        return gradient or (HeldBlock(NOTHING) if last else self._passed_on())
+
+    def _tied(self) -> None:
+        """Both gradients of a tied matrix are summed out of place."""
+        both = [block for block in self.made if block.size >= self.setup.tied]
+        if self.setup.tied and len(both) > 1:
+            total = self.device.new(self.setup.tied)
+            self.device.free(*both)
+            self.made = [total, *(block for block in self.made if block not in both)]
+
+    def _reduce(self) -> None:
+        made, self.made = self.made, []
+        self.traffic.reduce(made, adds=self.accumulated)
+
+    def optimize(self) -> None:
+        """The optimizer's step; its states appear in the first."""
+        if not self.states:
+            self.device.several(list(state_sizes(self.rank)))
+            self.states = True
+        self.device.free(*self.device.several(list(temporary_sizes(self.rank))))
+        self.traffic.zero()
+        self.accumulated = False
+
+    # --- tensors ------------------------------------------------------------------------------------------------------
+
+    def _discards(self, kind: int) -> bool:
+        return self.marks[kind].recomputed or self.setup.by_operation
+
+    def _passed_on(self) -> HeldBlock:
+        """What another pipeline stage sends: hidden states, or their gradient."""
+        return self.device.hold(round(self.setup.hidden * self.setup.profile.formats.residual * self.sizes.tokens))
+
+    def _result(self, tensors: Tensors, *, keep: bool) -> HeldBlock:
+        """A layer's result, which the layer itself holds too where its backward needs it."""
+        result = tensors[OUTPUT] if keep else tensors.pop(OUTPUT)
+        result.holders += keep
+        return result
+
+    def _leave(self, tensors: Tensors) -> None:
+        for held in tensors.values():
+            self.device.drop(held)
+        tensors.clear()
+
+
+NOTHING = CachedBlock(-1, 0, None)  # type: ignore[arg-type]
+
+
+def replay(
+    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
+    workspace: int = 0, used: int = 0,
+) -> Replayed:  # fmt: skip
+    """Highest bytes of a few steps, on a device that gives at most `limit`. `used`: what is in use at most by the account of
+    moments, for stages that are too deep to be replayed whole.
+
+    Raises Unsupported where the order of a model's allocations is not known, OutOfMemory where the limit is too low.
+    """
+    layers = sum(count for _, count in rank.stage.sequence.runs)
+    if layers <= DEPTH:
+        return _replayed(Steps(run, rank, filled, settings, limit, workspace=workspace))
+    short, long = (_replayed(Steps(run, rank, filled, settings, depth=depth, workspace=workspace)) for depth in PARTS)
+    reserved = long.reserved + (long.reserved - short.reserved) * (layers - PARTS[1]) // (PARTS[1] - PARTS[0])
+    return Replayed(used, max(reserved, used))
+
+
+def _replayed(found: Steps) -> Replayed:
+    before = -1
+    for _ in range(STEPS):
+        found.step()
+        if (reserved := found.device.allocator.peak.reserved) == before:
+            break
+        before = reserved
+    return Replayed(*found.device.allocator.peak)
