@@ -53,7 +53,13 @@ MODULES: dict[str, str] = {
         "multimodal": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
         "mllama": "mllama",
-        "encoders": "bert roberta xlm-roberta distilbert vit clip",
+        "bert_line": (
+            "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas luke "
+            "roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
+        ),
+        "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
+        "deberta": "deberta deberta-v2",
+        "encoders": "vit clip",
         "seq2seq": "t5 mt5 whisper bart",
     }.items()
     for name in names.split()
@@ -79,6 +85,7 @@ KIN: Mapping[str, Kin] = {
     "glm4v_moe_text": Kin("glm4_moe", {"attention_bias": True, "max_position_embeddings": 65536, "num_experts_per_tok": 8}),
     "glm_ocr_text": Kin("glm4", {"head_dim": None, "num_key_value_heads": 8, "attention_bias": False, "rms_norm_eps": 1e-5}),
     "glmga": Kin("glm46v"),
+    "ibert": Kin("roberta"),
     "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
     "lighton_ocr": Kin("mistral3"),

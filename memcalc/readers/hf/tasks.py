@@ -1,5 +1,6 @@
 """What the class named in a config's `architectures` puts on top of a model."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -14,9 +15,8 @@ def task(c: Config) -> str:
     classes = c.entries("architectures", [], of=str)
     if not classes:
         return ""
-    _, found, purpose = classes[0].partition("For")
-    if found:
-        return str(purpose)
+    if found := re.search(r"For([A-Z]\w*)$", classes[0]):  # not the one of RoFormer
+        return str(found[1])
     return next((known for known in ("LMHeadModel", "EncoderModel", "Model") if classes[0].endswith(known)), classes[0])
 
 

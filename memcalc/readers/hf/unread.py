@@ -44,6 +44,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "n_window_infer num_key_value_heads vocab_size"
         ),
         "bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
+        "bert_line": (
+            "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
+            "num_random_blocks segment_means_seq_len"
+        ),
         "compressed": "hc_sinkhorn_iters qk_rope_head_dim",
         "encoders": "projection_dim",
         "gemma": (
@@ -84,6 +88,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "rwkv": "rescale_every",
+        "rotary_encoders": "mask_token_id",
         "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
         "zamba": (
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
