@@ -148,6 +148,32 @@ def bart(c: Config) -> Architecture:
     return replace(architecture(c, parts, tied=generates and tied), warnings=warnings)
 
 
+def trocr(c: Config) -> Architecture:
+    """TrOCR's decoder, which reads an image encoder: BART's with learned or sinusoidal positions."""
+    hidden, vocabulary, tied = c.integer("d_model"), c.integer("vocab_size"), c.flag("tie_word_embeddings")
+    norm, learned = layer_norm(c, size=hidden), c.flag("use_learned_position_embeddings")
+    layer = _decoder_layer(c, norm, after=True)
+    width = c.integer("cross_attention_hidden_size") if c.has("cross_attention_hidden_size") else hidden
+    crossing = revised(dict(layer.blocks)["cross_attention"], kv_inputs=width)
+    layer = replace(
+        layer, blocks=tuple((name, crossing if name == "cross_attention" else block) for name, block in layer.blocks)
+    )
+    embedding = Embedding(
+        vocabulary,
+        hidden,
+        position=c.integer("max_position_embeddings") + 2 if learned else 0,
+        dropout=c.number("dropout"),
+        scaled=c.flag("scale_embedding"),
+    )
+    part = Part(
+        "decoder",
+        entry=(("embedding", embedding), *((("embedding_norm", norm),) if c.flag("layernorm_embedding") else ())),
+        stacks=(Stack.uniform(layer, c.layers("decoder_layers")),),
+        exit=(("head", Head(vocabulary, hidden, tied=tied, upcast=False)),),
+    )
+    return architecture(c, (part,), tied=tied)
+
+
 def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
     """The first layer holds the learned relative-position bias that all layers of the stack use."""
     hidden, heads, dropout = c.integer("hidden_size"), c.integer("num_attention_heads"), c.number("dropout_rate")
@@ -261,4 +287,8 @@ FAMILIES = {
     "mt5": Family(t5, {**_T5, "feed_forward_proj": "gated-gelu"}),
     "whisper": Family(whisper, _WHISPER),
     "bart": Family(bart, _BART),
+    "trocr": Family(
+        trocr,
+        {**_BART, "max_position_embeddings": 512, "use_learned_position_embeddings": True, "layernorm_embedding": True},
+    ),
 }
