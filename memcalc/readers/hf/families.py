@@ -46,6 +46,8 @@ MODULES: dict[str, str] = {
         "rwkv": "rwkv",
         "nemotron_h": "nemotron_h",
         "ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
+        "qformer": "blip-2 instructblip instructblipvideo granite_speech granite_speech_plus",
+        "step_vl": "step3p5 step3p7",
         "nemotron_omni": "nemotron_h_omni",
         "omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
         "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",

@@ -131,6 +131,8 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "hyperclovax": _sizes(32000, 4096, 11008, 32, 32),
     "exaone4": _sizes(102400, 4096, 16384, 32, 32),
     "ernie4_5_vl_moe_text": _sizes(103424, 2560, 12288, 28, 20),
+    "step3p5": _sizes(128815, 4096, 11264, 45, 64),
+    "opt": _sizes(50272, 768, 3072, 12, 12),
     "paddleocr_vl_text": _sizes(103424, 1024, 3072, 18, 16),
     "cosmos3_edge_text": _sizes(131072, 2048, 9216, 28, 16),
     "qwen3_5_text": _sizes(248320, 4096, 12288, 32, 16),

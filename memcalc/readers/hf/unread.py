@@ -100,11 +100,13 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "rwkv": "rescale_every",
         "rotary_encoders": "mask_token_id",
+        "qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
         "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
         "zamba": (
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
         ),
+        "step_vl": "intermediate_size query_pre_attn_scalar",
     }.items()
 }  # fmt: skip
 
