@@ -1,6 +1,6 @@
 """Step 3.7: a rotary ViT, two strided convolutions and a mixture whose attention a matrix of its own gates a head."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Part, Stack
@@ -50,9 +50,12 @@ def step3p5(c: Config) -> Architecture:
     kinds = layer_kinds(c, ["full_attention"] * depth, ("full_attention", "sliding_attention"))
     sparse = layer_kinds(c, ["dense"] * min(3, depth) + ["sparse"] * max(0, depth - 3), ("dense", "sparse"), "mlp_layer_types")
     near = c.integer("num_sliding_attention_heads", heads)
+    own_heads = [near if kind == "sliding_attention" else heads for kind in kinds]
+    for i, count in _overrides(c, depth):
+        own_heads[i] = count
 
-    def mixer(kind: str) -> Attention:
-        own, reach = (near, window) if kind == "sliding_attention" else (heads, None)
+    def mixer(kind: tuple[str, int]) -> Attention:
+        own, reach = kind[1], window if kind[0] == "sliding_attention" else None
         alike = c.flag("attention_bias")
         made = attention(c.reread(num_attention_heads=own), query_bias=alike, output_bias=alike, gate=own, window=reach)
         return head_norms(c, made)
@@ -61,8 +64,23 @@ def step3p5(c: Config) -> Architecture:
         return corrected_experts(c, shared=mlp(c, intermediate=c.integer("share_expert_dim"), bias=bias))
 
     bias = c.flag("mlp_bias")
-    layers = alternating(c, [kind == "sparse" for kind in sparse], windowed(kinds, mixer), routed, lambda: mlp(c, bias=bias))
+    layers = alternating(
+        c,
+        [kind == "sparse" for kind in sparse],
+        windowed(list(zip(kinds, own_heads, strict=True)), mixer),
+        routed,
+        lambda: mlp(c, bias=bias),
+    )
     return decoder(c, layers, rms(c))
+
+
+def _overrides(c: Config, depth: int) -> Iterator[tuple[int, int]]:
+    """Layers, and their numbers of query heads, that per_layer_config names."""
+    per_layer = c.sub("per_layer_config", {})
+    for key in c.raw("per_layer_config", {}):
+        if not str(key).isdecimal() or int(key) >= depth:
+            raise c.error("per_layer_config", f"has no layer {key!r:.60}")
+        yield int(key), per_layer.sub(key, {}).integer("num_attention_heads")
 
 
 _VISION: Mapping[str, Any] = {
