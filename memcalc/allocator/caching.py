@@ -98,6 +98,7 @@ class CachingAllocator:
         self.allocated = self.reserved = 0
         self.peak = Peaks(0, 0)  # each at its own highest moment
         self.pools: dict[tuple[bool, int], BlockPool] = {}
+        self.waiting: dict[CachedBlock, None] = {}  # freed, but another stream has not passed yet
         self._next = 0  # address of the next segment
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -156,11 +157,14 @@ class CachingAllocator:
     def retire(self, block: CachedBlock) -> None:
         """A block that another stream used is freed: it counts no longer, and waits for that stream (`reuse`)."""
         self.allocated -= block.size
+        self.waiting[block] = None
 
     def reuse(self, block: CachedBlock) -> None:
-        """The stream has passed; the block returns to its pool."""
-        self.allocated += block.size
-        self.free(block)
+        """The stream has passed; the block returns to its pool, unless it has already."""
+        if block in self.waiting:
+            del self.waiting[block]
+            self.allocated += block.size
+            self.free(block)
 
     def pool(self, size: int, stream: int) -> BlockPool:
         """The pool that a rounded request comes from."""
@@ -244,7 +248,10 @@ class CachingAllocator:
     # --- back to the driver -------------------------------------------------------------------------------------------
 
     def empty_cache(self) -> None:
-        """Give every unused segment back (release_cached_blocks); of an expandable segment, unused pages."""
+        """Give every unused segment back (release_cached_blocks); of an expandable segment, unused pages. Streams are waited
+        for first (synchronize_and_free_events)."""
+        for block in list(self.waiting):
+            self.reuse(block)
         for pool in self.pools.values():
             for block in pool.blocks():
                 if self.settings.expandable_segments:

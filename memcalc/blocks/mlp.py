@@ -31,6 +31,7 @@ class MLP(Block, without=("constants", "cache", "state")):
     dropout: float = 0.0  # after it
     role: str = "mlp"
     norm: Norm | None = None  # before the down projection (BitNet)
+    extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
     @property
     def traits(self) -> Traits:
@@ -47,6 +48,7 @@ class MLP(Block, without=("constants", "cache", "state")):
         else:
             out = linear("up", self.role, self.hidden, self.intermediate, **first)
         out += tuple(Weight(name, self.role, (1,)) for name in LEARNED.get(self.activation, ()))
+        out += self.extras
         if self.norm:
             out += prefixed("norm", self.norm.weights())
         bias = self.bias if self.down_bias is None else self.down_bias
@@ -56,8 +58,8 @@ class MLP(Block, without=("constants", "cache", "state")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: gate and up (or one fused matrix), activation, product, down."""
-        if self.norm:
-            raise Unsupported("training with feed-forwards that normalise before their last matrix is not modelled")
+        if self.norm or self.extras:
+            raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
         if self.gated:
             product = self._gated(t, p, x, width)

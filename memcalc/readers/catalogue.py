@@ -13,6 +13,7 @@ from typing import Any
 
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
+from memcalc.readers.names import spellings
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.spec import validated
 
@@ -61,7 +62,30 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = ()) -> str:
             raise InputError(f"{wanted!r} is an alias in {' and in '.join(map(_stem, claims))}", place=folder)
         if claims:
             return claims[0]
+    if same := _spelled_otherwise(wanted, kind, extra):
+        return same
     raise InputError(f"unknown {KINDS[kind]} {name!r}{nearest(wanted, _spellings(kind, extra))}")
+
+
+def _spelled_otherwise(wanted: str, kind: str, extra: Sequence[str]) -> str:
+    """The file of the one preset whose name, or else alias, has the same words and numbers; "" where there is none."""
+    winners = _winners(kind, extra)
+    for words in spellings(wanted):
+        named = [path for name, path in winners.items() if words in spellings(name)]
+        if len(named) == 1:
+            return named[0]
+    for words in spellings(wanted):
+        claims = {path for path in winners.values() for alias in _quietly(path) if words in spellings(alias)}
+        if len(claims) == 1:
+            return claims.pop()
+    return ""
+
+
+def _quietly(path: str) -> tuple[str, ...]:
+    """The aliases of a file; a broken one has none."""
+    with suppress(InputError):
+        return _aliases(path)
+    return ()
 
 
 def preset_names(kind: str, extra: Sequence[str] = ()) -> list[str]:
@@ -130,12 +154,10 @@ def _winners(kind: str, extra: Sequence[str]) -> dict[str, str]:
 
 def _spellings(kind: str, extra: Sequence[str]) -> list[str]:
     """All names and aliases, for a suggestion; a broken file has none."""
-    spellings = []
+    names: list[str] = []
     for name, path in _winners(kind, extra).items():
-        spellings.append(name)
-        with suppress(InputError):
-            spellings += _aliases(path)
-    return spellings
+        names += (name, *_quietly(path))
+    return names
 
 
 def _files(folder: str) -> Iterable[str]:

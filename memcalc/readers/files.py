@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NoReturn
@@ -25,7 +26,9 @@ def regular_file(path: str) -> Iterator[BinaryIO]:
 
 
 def read_text(path: str, limit: int = MAX_CONFIG_BYTES) -> str:
-    """The text of a regular file of at most `limit` bytes."""
+    """The text of a regular file of at most `limit` bytes; `-` is standard input."""
+    if path == "-":
+        return decoded(sys.stdin.buffer.read(limit + 1) if sys.stdin else b"", "stdin", limit)
     with regular_file(path) as file:
         data = file.read(limit + 1)
     return decoded(data, path, limit)
@@ -43,7 +46,7 @@ def decoded(data: bytes, place: str, limit: int = MAX_CONFIG_BYTES) -> str:
 
 def read_json_object(path: str, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """A JSON object from a file of at most `limit` bytes; anything else is refused with the reason."""
-    return parse_json_object(read_text(path, limit), path)
+    return parse_json_object(read_text(path, limit), "stdin" if path == "-" else path)
 
 
 def parse_json_object(text: str, place: str) -> dict[str, Any]:

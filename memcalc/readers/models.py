@@ -11,11 +11,13 @@ from memcalc.errors import InputError, MemcalcError
 from memcalc.readers.catalogue import read_preset
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
+from memcalc.readers.names import check_unstored, foreign_name
 from memcalc.units import parse_count
 
 if TYPE_CHECKING:  # headers are read only where weights are asked for
     from memcalc.blocks.stored import StoredTensors
 
+STDIN = "-"  # a config.json on standard input
 HUB = "hf://"  # hf://org/name[@revision]: the only spelling that goes over the network
 WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -60,7 +62,7 @@ def stored_tensors(model: Model) -> "StoredTensors | None":
 
     None for a preset, a bare count and a config without weights. Only headers are read.
     """
-    if model.stored is not None or model.origin != "config":
+    if model.stored is not None or model.origin != "config" or model.source == "stdin":
         return model.stored
     from memcalc.readers.weights import find_weights, quantization, read_weights
 
@@ -73,6 +75,10 @@ def _find(text: str, folders: Sequence[str]) -> Model:
         from memcalc.readers.hub import read_repository
 
         return _from_weights(text, "hub", *read_repository(text.removeprefix(HUB)))
+    if text == STDIN:
+        return _described(read_json_object(STDIN), "stdin", "config.json on stdin")
+    if not os.path.exists(text) and (name := foreign_name(text)):
+        return _named_elsewhere(text, name, folders)
     if _looks_like_path(text):
         return _from_path(text)
     if _COUNT.match(text):
@@ -81,6 +87,20 @@ def _find(text: str, folders: Sequence[str]) -> Model:
             raise InputError(f"{text!r:.40} parameters: between 1 and 1e18 are accepted", place="MODEL")
         return Model(text, None, parameters, "count")
     return read_model_preset(text, folders)
+
+
+def _named_elsewhere(text: str, name: str, folders: Sequence[str]) -> Model:
+    """The preset of a hub id, a hub address or an ollama tag; the network is never asked."""
+    check_unstored(name, text)
+    try:
+        return read_model_preset(name, folders)
+    except InputError as error:
+        if "unknown" not in str(error):
+            raise
+        _, _, hint = str(error).partition(";")
+        ask = f"; {HUB}{text} asks the hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else ""
+        said = f"no file {text!r:.80}, and no preset of that name{';' * bool(hint)}{hint}{ask}"
+        raise InputError(said, place="MODEL") from None
 
 
 def read_config_values(text: str, folders: Sequence[str] = ()) -> dict[str, Any]:
@@ -139,10 +159,14 @@ def _from_path(path: str) -> Model:
 
         return _from_weights(path, "weights", *read_weight_files(path))
     path = _config_file(path)
-    architecture = read_config(read_json_object(path), path)
     folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
-    named = replace(architecture, name=folder or "config.json")
-    return Model(named.name, named, named.parameters, "config", path)
+    return _described(read_json_object(path), path, folder or "config.json")
+
+
+def _described(values: dict[str, Any], source: str, name: str) -> Model:
+    """The model of a config.json's values."""
+    named = replace(read_config(values, source), name=name)
+    return Model(name, named, named.parameters, "config", source)
 
 
 def _from_weights(

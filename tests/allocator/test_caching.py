@@ -106,6 +106,15 @@ def test_a_block_that_another_stream_used_counts_no_longer_but_waits() -> None:
     assert allocator.reserved == 32 * MIB
 
 
+def test_waiting_blocks_are_waited_for_before_a_request_fails() -> None:
+    allocator = CachingAllocator(limit=100 * MIB)
+    block = allocator.allocate(60 * MIB)
+    allocator.retire(block)
+    allocator.allocate(80 * MIB)
+    allocator.reuse(block)  # it has gone already
+    assert (allocator.allocated, allocator.reserved) == (80 * MIB, 80 * MIB)
+
+
 def test_unused_segments_go_back_before_a_request_fails() -> None:
     allocator = CachingAllocator(limit=100 * MIB)
     allocator.free(allocator.allocate(60 * MIB))

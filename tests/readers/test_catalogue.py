@@ -76,7 +76,6 @@ class TestNames:
             ("a1000", "a100"),
             ("rtx-409O", "rtx-4090"),
             ("mi30x", "mi300x"),
-            ("h100-sxm80", "h100-sxm-80"),
         ],
     )
     def test_a_misspelt_name_is_corrected(self, name: str, suggestion: str) -> None:

@@ -70,6 +70,7 @@ class LatentAttention(Block, without=("constants", "state")):
     gate: int = 0  # outputs of a matrix that gates the result, a head or a number each (Ling 3, Hy4)
     query_gate: bool = False  # queries and a gate from one matrix, which reads queries' latent and input side by side (A.X K2)
     sinks: bool = False  # one learned logit a head
+    key_norm: bool = False  # over the rotary part of the key (dots3)
 
     @property
     def head_dim(self) -> int:
@@ -142,14 +143,16 @@ class LatentAttention(Block, without=("constants", "state")):
         width = self.nope_head_dim + self.v_head_dim
         out = linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
         out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
+        if self.key_norm:
+            out += prefixed("k_norm", Norm(self.rope_head_dim, epsilon=self.epsilon).weights())
         sections = ((self.heads, width),)
         up = linear("kv_up", "attention", self.kv_lora_rank, self.heads * width, cut="outputs", sections=sections)
         return out + tuple(weight._replace(latent_up=True) for weight in up)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
-        if self.gate or self.query_gate or self.sinks:
-            raise Unsupported("training with latent attention that is gated or has sinks is not modelled")
+        if self.gate or self.query_gate or self.sinks or self.key_norm:
+            raise Unsupported("training with latent attention that is gated, has sinks or norms of keys is not modelled")
         if self.indexer:
             self.indexer.multiply(t)
         heads = -(-self.heads // p.degrees.tp)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import SCALED, Core, HeadShape, Mask, Relative, Softmax
+from memcalc.blocks.attention.core import SHIFTED, Core, HeadShape, Mask, Relative, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
 from memcalc.blocks.block import Block, Traits
@@ -112,6 +112,7 @@ class Attention(Block, without=("state",)):
     by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
     output_dropout: float = 0.0  # after the output projection
     buffers: tuple[Buffer, ...] = ()  # GPT-Neo's mask, GPT-J's sines, both of the whole context
+    extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
     indexer: "BlockIndexer | None" = None  # picks the blocks of keys that are read (MiniMax M3)
 
     @property
@@ -240,7 +241,7 @@ class Attention(Block, without=("state",)):
         return tuple(w._replace(path=f"{path}/{w.path}") for path, norm in named.items() if norm for w in norm.weights())
 
     def _extras(self) -> tuple[Weight, ...]:
-        out: list[Weight] = []
+        out = list(self.extras)
         if gate := self.projections.gate:
             pieces = ((self.heads, gate // self.heads),)
             out += linear("gate", "attention", self.inputs, gate, cut="outputs", sections=pieces)
@@ -257,7 +258,8 @@ class Attention(Block, without=("state",)):
             ("attention that shares keys and values", self.shares_cache),
             ("attention that a matrix of its own gates", self.projections.gate),
             ("attention whose result is normalised", self.norms.result_norm),
-            ("sinks that scale the result", self.softmax.scores == SCALED),
+            ("learned numbers that are known by their shapes only", self.extras),
+            (f"sinks and scores {self.softmax.scores}", self.softmax.sinks and self.softmax.scores != SHIFTED),
         ):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")

@@ -62,6 +62,7 @@ class Router(NamedTuple):
     bias_trained: bool = True  # DeepSeek's correction bias is a buffer, not a parameter
     hashed: bool = False  # a fixed table [vocabulary, top_k] picks the experts (DeepSeek V4's first layers)
     extras: tuple[Weight, ...] = ()  # further learned scales
+    width: int = 0  # outputs of its matrix where they are not one for each choice (Doge's product keys)
 
     @property
     def choices(self) -> int:
@@ -69,7 +70,7 @@ class Router(NamedTuple):
 
     def weights(self) -> tuple[Weight, ...]:
         bias = self.bias and self.bias_trained
-        return linear("router", "router", self.hidden, self.choices, bias=bias) + self.extras
+        return linear("router", "router", self.hidden, self.width or self.choices, bias=bias) + self.extras
 
 
 def route(t: Tape, p: Profile, router: Router, x: Var) -> Var:

@@ -16,7 +16,7 @@ from memcalc.readers.hf.common import architecture, layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoder_heads import dense_weights
 from memcalc.readers.hf.encoder_line import UNRECORDED
-from memcalc.readers.hf.seq2seq import GENERATION, decoder_layer, encoder_layer
+from memcalc.readers.hf.seq2seq import BART, GENERATION, decoder_layer, encoder_layer
 from memcalc.readers.hf.tasks import classification, classifier, task, uncounted
 
 
@@ -167,16 +167,8 @@ def _family(read: Callable[..., Architecture], shape: Shape, **changes: Any) -> 
     return Family(partial(read, shape=shape), {**_BASE, **changes})
 
 
-_BART = {
-    "max_position_embeddings": 1024,
-    "activation_function": "gelu",
-    "dropout": 0.1,
-    "attention_dropout": 0.0,
-    "scale_embedding": False,
-    "tie_word_embeddings": True,
-}
 _BASE = {
-    **_BART,
+    **BART,
     "vocab_size": 50265,
     "d_model": 1024,
     **{f"{side}_layers": 12 for side in SIDES},
@@ -188,7 +180,7 @@ _M2M = {"vocab_size": 128112, "activation_function": "relu", "attention_dropout"
 _LONG = {"vocab_size": 96103, "encoder_layers": 16, "decoder_layers": 16, "scale_embedding": True}
 
 FAMILIES = {
-    "bart": Family(partial(bart, shape=_POST._replace(labels=3)), _BART),
+    "bart": Family(partial(bart, shape=_POST._replace(labels=3)), BART),
     "mbart": _family(bart, Shape(entry_norm=True, shift=2)),
     "mvp": _family(mvp, _POST, vocab_size=50267, use_prompt=False, prompt_length=100, prompt_mid_dim=800),
     "m2m_100": _family(bart, Shape(positions=""), **_M2M),

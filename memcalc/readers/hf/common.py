@@ -24,9 +24,9 @@ ATTENTION_KINDS = ("full_attention", "sliding_attention", "chunked_attention")
 WIDE = "rms-wide"  # a norm that is scaled in fp32
 
 
-def rms(c: Config, *, size: int = 0, kind: str = "rms") -> Norm:
+def rms(c: Config, *, size: int = 0, kind: str = "rms", affine: bool = True) -> Norm:
     epsilon = c.number("rms_norm_eps", 1e-6)
-    return Norm(size or c.integer("hidden_size"), kind, epsilon=epsilon)
+    return Norm(size or c.integer("hidden_size"), kind, affine=affine, epsilon=epsilon)
 
 
 def layer_norm(c: Config, *, size: int = 0, bias: bool = True) -> Norm:

@@ -4,6 +4,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.embedding import Embedding
+from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import (
     WIDE,
     attention,
@@ -18,6 +19,7 @@ from memcalc.readers.hf.common import (
     windowed,
 )
 from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.tasks import task
 
 
 def llama(c: Config) -> Architecture:
@@ -126,6 +128,17 @@ def ernie4_5(c: Config) -> Architecture:
     return decoder(c, layer, norm)
 
 
+def moshi(c: Config) -> Architecture:
+    """The language model alone, without codebooks: one token more is embedded than is predicted."""
+    if task(c) == "ConditionalGeneration":
+        raise Unsupported(f"{c.place}: Moshi with its codebooks and depth decoder is not modelled, MoshiForCausalLM is")
+    norm, width = rms(c), c.integer("intermediate_size")
+    if width % 2:
+        raise c.error("ffn_dim", f"({width}) must be even: it counts gate and up together")
+    layer = pre_norm(norm, attention(c, window=sliding_window(c)), mlp(c, intermediate=width // 2, fused=True))
+    return decoder(c, layer, norm, tied=False, embedding=Embedding(c.integer("vocab_size") + 1, c.integer("hidden_size")))
+
+
 def helium(c: Config) -> Architecture:
     norm = rms(c, kind=WIDE)
     block = attention(c, query_bias=c.flag("attention_bias", False))
@@ -227,6 +240,7 @@ FAMILIES = {
             "max_position_embeddings": 131072,
         },
     ),
+    "moshi": Family(moshi, {"rms_norm_eps": 1e-8, "sliding_window": 3000, "max_position_embeddings": 3000}),
     "helium": Family(
         helium,
         {"num_key_value_heads": 20, "head_dim": 128, "rms_norm_eps": 1e-8, "max_position_embeddings": 4096},

@@ -6,6 +6,7 @@ from typing import Any
 from memcalc.errors import InputError
 
 DEPTH = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+REPEATED = ("num_blocks",)  # say it once more (xLSTM)
 PER_LAYER = ("layers_block_type", "layer_types", "hybrid_override_pattern")  # say the depth where no number does
 TEXT = ("text_config", "language_config", "llm_config")  # nested configs of the language model
 
@@ -27,7 +28,7 @@ def at_depth(values: Mapping[str, Any], layers: int) -> dict[str, Any]:
     if depth <= layers:
         return dict(values)
     cut = {key: _cut(key, value, depth, layers) for key, value in values.items()}
-    return cut | {named: layers} if named else cut
+    return cut | {name: layers for name in (*DEPTH, *REPEATED) if cut.get(name) == depth and name in cut}
 
 
 def _cut(key: str, value: Any, depth: int, layers: int) -> Any:

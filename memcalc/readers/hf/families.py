@@ -12,25 +12,32 @@ MODULES: dict[str, str] = {
     for module, names in {
         "dense": (
             "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 "
-            "hunyuan_v1_dense apertus arcee helium"
+            "hunyuan_v1_dense apertus arcee moshi helium"
         ),
         "post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
         "layer_norm": "olmo cohere cohere2 nemotron stablelm starcoder2",
+        "convolved": "zaya inkling_text",
+        "jetmoe": "jetmoe",
+        "looped": "hrm_text dory",
+        "xlstm": "xlstm",
+        "early": "xlm flaubert xlnet bert-generation cpmant",
+        "differential": "diffllama doge",
+        "modernbert_decoder": "modernbert-decoder",
         "squared_relu": "jais2 nanochat bitnet",
         "granite": "granite hyperclovax granite_swa granitemoe granitemoeshared granitemoe_swa",
-        "gpt": "gpt2 gpt_bigcode openai-gpt xglm gpt_neo opt bloom mpt",
-        "gpt_rotary": "gptj codegen gpt_neox phi persimmon falcon",
+        "gpt": "gpt2 gpt_bigcode openai-gpt ctrl biogpt xglm gpt_neo opt bloom mpt",
+        "gpt_rotary": "gptj codegen gpt_neox gpt_neox_japanese phi persimmon falcon",
         "mixture": (
             "mixtral qwen2_moe qwen3_moe olmoe flex_olmo minimax_m2 phimoe dbrx gpt_oss "
             "ernie4_5_moe hunyuan_v1_moe glm4_moe dots1 mellum"
         ),
-        "mixture_kinds": "exaone_moe hy_v3 cohere2_moe aria_text",
-        "gated": "afmoe laguna",
+        "mixture_kinds": "kolibri1 flint exaone_moe hy_v3 cohere2_moe aria_text",
+        "gated": "afmoe laguna beam",
         "interleaved": "llama4_text mimo_v2_flash minimax",
         "latent": ("deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"),
-        "latent_gated": "axk1 axk2 hy_v4",
+        "latent_gated": "axk1 axk2 hy_v4 dots3_note_text",
         "compressed": "deepseek_v4",
-        "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid",
+        "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid lara_mini",
         "lfm": "lfm2 lfm2_moe lfm3",
         "kimi_linear": "kimi_linear bailing_hybrid",
         "mamba": "mamba mamba2 falcon_mamba jamba",
@@ -60,7 +67,7 @@ MODULES: dict[str, str] = {
         "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
         "deberta": "deberta deberta-v2",
         "encoders": "vit clip",
-        "seq2seq": "t5 mt5 umt5 longt5 switch_transformers whisper",
+        "seq2seq": "t5 mt5 umt5 longt5 switch_transformers whisper trocr",
         "bart_line": (
             "bart mbart mvp m2m_100 nllb-moe marian pegasus pegasus_x bigbird_pegasus led blenderbot blenderbot-small"
         ),
@@ -84,6 +91,9 @@ KIN: Mapping[str, Kin] = {
     "cwm": Kin("ministral", {"sliding_window": 8192}),
     "data2vec-text": Kin("roberta"),
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
+    "gemma4_unified_text": Kin(
+        "gemma4_text", {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144}
+    ),
     "glm4v_text": Kin("glm4", {"head_dim": None, "rms_norm_eps": 1e-5, "max_position_embeddings": 32768}),
     "glm4v_moe_text": Kin("glm4_moe", {"attention_bias": True, "max_position_embeddings": 65536, "num_experts_per_tok": 8}),
     "glm_ocr_text": Kin("glm4", {"head_dim": None, "num_key_value_heads": 8, "attention_bias": False, "rms_norm_eps": 1e-5}),

@@ -1,5 +1,6 @@
-"""Mixtures of experts whose attention a matrix of its own gates: AFMoE, Laguna."""
+"""Mixtures of experts whose attention a matrix of its own gates: AFMoE, Laguna, Beam."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
@@ -7,6 +8,7 @@ from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.experts.mixture import Experts
+from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.readers.hf.common import (
@@ -18,6 +20,7 @@ from memcalc.readers.hf.common import (
     head_norms,
     layer_windows,
     mlp,
+    optional_number,
     rms,
     rotary_dim_of,
     sandwich,
@@ -26,7 +29,7 @@ from memcalc.readers.hf.common import (
 )
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
-from memcalc.readers.hf.mixture import alternating, experts, shared_experts, sparse_after_dense
+from memcalc.readers.hf.mixture import alternating, corrected_experts, experts, shared_experts, sparse_after_dense
 
 
 def fixed_correction(c: Config, shared: MLP | None, **traits: Any) -> Experts:
@@ -89,7 +92,41 @@ def _laguna_attention(c: Config, kind: str, heads: int, window: int | None) -> A
     return head_norms(c, mixer)
 
 
+def beam(c: Config) -> Architecture:
+    """Sliding layers rotate, every sixth and the last are full without positions; residuals scaled by depth."""
+    norm, heads = rms(c), c.integer("num_attention_heads")
+    windows = every_nth_full(c, 6)
+    windows = layer_windows(c, default=[*windows[:-1], None])
+    positions = c.sub("rope_parameters", {})
+    rotary = [window is not None or isinstance(positions.raw("full_attention"), Mapping) for window in windows]
+    dense = min(3, c.layers())
+    softcap = optional_number(c, "final_logit_softcapping")
+
+    def layer(kind: tuple[int | None, bool, bool]) -> Layer:
+        window, rotates, sparse = kind
+        bias = Weight("gate_bias", "attention", (heads,))
+        mixer = biased_attention(c, window=window, rotary=rotates, gate=heads * head_dim(c), extras=(bias,))
+        feed_forward = corrected_experts(c) if sparse else mlp(c)
+        return sandwich(norm, head_norms(c, mixer), feed_forward)
+
+    kinds = list(zip(windows, rotary, sparse_after_dense(c, dense), strict=True))
+    tied = c.flag("tie_word_embeddings", False)
+    head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, softcap=softcap)
+    return decoder(c, windowed(kinds, layer), norm, tied=tied, head=head)
+
+
 FAMILIES = {
+    "beam": Family(
+        beam,
+        {
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "sliding_window": 512,
+            "num_experts_per_tok": 8,
+            "final_logit_softcapping": 30.0,
+            "max_position_embeddings": 8192,
+        },
+    ),
     "afmoe": Family(
         afmoe,
         {

@@ -83,6 +83,35 @@ def openai_gpt(c: Config) -> Architecture:
     return decoder(c, layer, None, embedding=_learned_positions(c, dropout=c.number("embd_pdrop")))
 
 
+def ctrl(c: Config) -> Architecture:
+    """CTRL: scaled embeddings, sinusoidal positions, and a bias on the tied head."""
+    norm, dropout, hidden = layer_norm(c), c.number("resid_pdrop"), c.integer("hidden_size")
+    block = full_attention(c, query_bias=True, output_bias=True, rotary=False, scores="as computed", output_dropout=dropout)
+    feed_forward = mlp(c, gated=False, bias=True, activation="relu", dropout=dropout)
+    vocabulary, tied = c.integer("vocab_size"), c.flag("tie_word_embeddings")
+    positions = Buffer(c.integer("max_position_embeddings") * hidden)
+    embedding = Embedding(vocabulary, hidden, scaled=True, dropout=c.number("embd_pdrop"), buffers=(positions,))
+    head = Head(vocabulary, hidden, tied=tied, bias=True)
+    return decoder(c, pre_norm(norm, block, feed_forward), norm, tied=tied, embedding=embedding, head=head)
+
+
+def biogpt(c: Config) -> Architecture:
+    """Learned positions whose first two rows are never used."""
+    norm, dropout = layer_norm(c), c.number("hidden_dropout_prob")
+    block = full_attention(
+        c,
+        query_bias=True,
+        output_bias=True,
+        rotary=False,
+        dropout=c.number("attention_probs_dropout_prob"),
+        output_dropout=dropout,
+    )
+    feed_forward = mlp(c, gated=False, bias=True, inner_dropout=c.number("activation_dropout", 0.0), dropout=dropout)
+    positions, scaled = c.integer("max_position_embeddings") + 2, c.flag("scale_embedding")
+    embedding = Embedding(c.integer("vocab_size"), c.integer("hidden_size"), position=positions, dropout=dropout, scaled=scaled)
+    return decoder(c, pre_norm(norm, block, feed_forward), norm, embedding=embedding)
+
+
 def xglm(c: Config) -> Architecture:
     """Sinusoidal positions, kept as a buffer that is two rows longer than the context."""
     if c.flag("add_cross_attention", False):
@@ -221,6 +250,22 @@ FAMILIES = {
     ),
     "openai-gpt": Family(
         openai_gpt, {**_GPT2, "n_positions": 512, "activation_function": "gelu"}, {"afn": "activation_function"}
+    ),
+    "ctrl": Family(
+        ctrl,
+        {"n_positions": 256, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "tie_word_embeddings": True},
+        {"dff": "intermediate_size"},
+    ),
+    "biogpt": Family(
+        biogpt,
+        {
+            "max_position_embeddings": 1024,
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "attention_probs_dropout_prob": 0.1,
+            "scale_embedding": True,
+            "tie_word_embeddings": True,
+        },
     ),
     "xglm": Family(
         xglm,

@@ -1,7 +1,7 @@
 """The GPT line with rotary positions, mostly attention and feed-forward in parallel: GPT-J, GPT-NeoX, Phi, Falcon."""
 
 from memcalc.autograd.tape import FP32
-from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -16,6 +16,7 @@ from memcalc.readers.hf.common import (
     mlp,
     parallel,
     pre_norm,
+    windowed,
 )
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.gpt import full_attention, plain_mlp
@@ -56,6 +57,19 @@ def gpt_neox(c: Config) -> Architecture:
     else:
         layer = pre_norm(norm, block, feed_forward)
     return decoder(c, layer, norm, embedding=_embedding(c, dropout))
+
+
+def gpt_neox_japanese(c: Config) -> Architecture:
+    """No biases but that of the last layer's output projection."""
+    norm, dropout, hidden = layer_norm(c), c.number("hidden_dropout", 0.0), c.integer("hidden_size")
+    width = c.integer("intermediate_multiple_size") * hidden
+
+    def layer(last: bool) -> Layer:
+        block = full_attention(c, output_bias=last, fused=True, output_dropout=dropout)
+        return pre_norm(norm, block, mlp(c, intermediate=width, gated=False, dropout=dropout))
+
+    depth = c.layers()
+    return decoder(c, windowed([i == depth - 1 for i in range(depth)], layer), norm, embedding=_embedding(c, 0.0))
 
 
 def phi(c: Config) -> Architecture:
@@ -133,6 +147,16 @@ FAMILIES = {
             "use_parallel_residual": True,
             "hidden_act": "gelu",
             "partial_rotary_factor": 0.25,
+            "max_position_embeddings": 2048,
+        },
+    ),
+    "gpt_neox_japanese": Family(
+        gpt_neox_japanese,
+        {
+            "intermediate_multiple_size": 4,
+            "hidden_act": "gelu",
+            "attention_dropout": 0.1,
+            "tie_word_embeddings": True,
             "max_position_embeddings": 2048,
         },
     ),

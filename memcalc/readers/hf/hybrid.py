@@ -113,6 +113,23 @@ def _qwen_experts(c: Config) -> Experts:
     return experts(c, shared=shared, shared_gate=True, shared_first=True)
 
 
+def lara_mini(c: Config) -> Architecture:
+    """Delta nets, windows and full attention, experts in every layer; full layers have no positions."""
+    depth, window, norm = c.layers(), c.integer("sliding_window"), rms(c, kind=WIDE)
+    order = ("linear_attention", "sliding_attention", "linear_attention", "full_attention", "sliding_attention")
+    kinds = layer_kinds(c, [order[i % len(order)] for i in range(depth)], order[1:4])
+    feed_forward = experts(c, shared=mlp(c, intermediate=c.integer("shared_expert_intermediate_size")))
+
+    def layer(kind: str) -> Layer:
+        if kind == "linear_attention":
+            return pre_norm(norm, _gated_delta_net(c, fused=False), feed_forward, name=kind)
+        sliding = kind == "sliding_attention"
+        mixer = biased_attention(c, window=window if sliding else None, rotary=sliding)
+        return pre_norm(norm, head_norms(c, mixer, WIDE), feed_forward)
+
+    return with_notes(decoder(c, windowed(kinds, layer), norm), c)
+
+
 def olmo_hybrid(c: Config) -> Architecture:
     """Delta nets after a norm; each fourth layer OLMo 3's attention, normalised after its blocks."""
     depth = c.layers()
@@ -214,6 +231,22 @@ FAMILIES = {
     ),
     "qwen3_5_text": Family(qwen3_5_text, _QWEN3_5),
     "qwen3_5_moe_text": Family(qwen3_5_moe_text, _QWEN3_5_MOE),
+    "lara_mini": Family(
+        lara_mini,
+        {
+            **_QWEN,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "partial_rotary_factor": 1.0,
+            "linear_num_key_heads": 8,
+            "linear_num_value_heads": 16,
+            "shared_expert_intermediate_size": 512,
+            "num_experts_per_tok": 4,
+            "sliding_window": 512,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 131072,
+        },
+    ),
     "olmo_hybrid": Family(olmo_hybrid, {"hidden_act": "silu", "linear_conv_kernel_dim": 4, "max_position_embeddings": 65536}),
     "recurrent_gemma": Family(
         recurrent_gemma,

@@ -1,4 +1,6 @@
-"""Mixtures of experts with windows, parallel blocks or transposed experts: EXAONE MoE, Hunyuan 3, Cohere 2 MoE, Aria."""
+"""Mixtures of experts with windows, parallel blocks or transposed experts: EXAONE MoE, Hunyuan 3, Cohere 2 MoE, Aria,
+Kolibri and Flint.
+"""
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.block import Block
@@ -6,12 +8,14 @@ from memcalc.readers.hf.common import (
     attention,
     biased_attention,
     decoder,
+    every_nth_full,
     head_norms,
     layer_windows,
     mlp,
     parallel,
     pre_norm,
     rms,
+    sandwich,
     sliding_window,
     windowed,
 )
@@ -23,6 +27,7 @@ from memcalc.readers.hf.mixture import (
     experts,
     shared_experts,
     sparse_after_dense,
+    sparse_every_nth,
     with_notes,
 )
 from memcalc.readers.hf.post_norm import exaone4_windows
@@ -105,7 +110,57 @@ def aria_text(c: Config) -> Architecture:
     return decoder(c, pre_norm(norm, biased_attention(c), feed_forward), norm)
 
 
+def kolibri1(c: Config) -> Architecture:
+    """Norms before and after each block; full layers without positions, unless there are no sliding ones."""
+    norm, hybrid = rms(c), sliding_window(c) is not None
+    shared = mlp(c, intermediate=c.integer("shared_expert_intermediate_size"))
+    feed_forward = corrected_experts(c, shared=shared, routing="sigmoid of corrected logits")
+
+    def layer(window: int | None) -> Layer:
+        mixer = head_norms(c, attention(c, window=window, rotary=window is not None or not hybrid))
+        return sandwich(norm, mixer, feed_forward)
+
+    return decoder(c, windowed(layer_windows(c, default=every_nth_full(c, 5)), layer), norm)
+
+
+def flint(c: Config) -> Architecture:
+    """Qwen 3's mixture with sinks and a shared expert; full layers have no positions."""
+    depth, window = c.layers(), sliding_window(c)
+    default = [None if i < 2 or i % 4 == 1 or i == depth - 1 else window for i in range(depth)]
+    mixers = [
+        head_norms(c, biased_attention(c, window=window, rotary=window is not None, sinks=True, scores="in fp32"))
+        for window in layer_windows(c, default=default)
+    ]
+    shared = mlp(c, intermediate=c.integer("shared_expert_intermediate_size"))
+    layers = alternating(c, sparse_every_nth(c), mixers, lambda: experts(c, shared=shared))
+    return decoder(c, layers, rms(c))
+
+
 FAMILIES = {
+    "kolibri1": Family(
+        kolibri1,
+        {
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "sliding_window": 513,
+            "shared_expert_intermediate_size": 512,
+            "num_experts_per_tok": 6,
+            "norm_topk_prob": False,
+            "max_position_embeddings": 262144,
+        },
+    ),
+    "flint": Family(
+        flint,
+        {
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "sliding_window": 513,
+            "shared_expert_intermediate_size": 1024,
+            "num_experts_per_tok": 6,
+            "mlp_only_layers": [0, 1],
+            "max_position_embeddings": 262144,
+        },
+    ),
     "exaone_moe": Family(
         exaone_moe,
         {

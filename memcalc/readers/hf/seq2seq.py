@@ -168,6 +168,32 @@ def switch_transformers(c: Config) -> Architecture:
     return t5(c, stack, tied=c.flag("tie_word_embeddings"))
 
 
+def trocr(c: Config) -> Architecture:
+    """TrOCR's decoder, which reads an image encoder: BART's with learned or sinusoidal positions."""
+    hidden, vocabulary, tied = c.integer("d_model"), c.integer("vocab_size"), c.flag("tie_word_embeddings")
+    norm, learned = layer_norm(c, size=hidden), c.flag("use_learned_position_embeddings")
+    layer = decoder_layer(c, norm, after=True)
+    width = c.integer("cross_attention_hidden_size") if c.has("cross_attention_hidden_size") else hidden
+    crossing = revised(dict(layer.blocks)["cross_attention"], kv_inputs=width)
+    layer = replace(
+        layer, blocks=tuple((name, crossing if name == "cross_attention" else block) for name, block in layer.blocks)
+    )
+    embedding = Embedding(
+        vocabulary,
+        hidden,
+        position=c.integer("max_position_embeddings") + 2 if learned else 0,
+        dropout=c.number("dropout"),
+        scaled=c.flag("scale_embedding"),
+    )
+    part = Part(
+        "decoder",
+        entry=(("embedding", embedding), *((("embedding_norm", norm),) if c.flag("layernorm_embedding") else ())),
+        stacks=(Stack.uniform(layer, c.layers("decoder_layers")),),
+        exit=(("head", Head(vocabulary, hidden, tied=tied, upcast=False)),),
+    )
+    return architecture(c, (part,), tied=tied)
+
+
 class Halves(Protocol):
     """Makes the layers of an encoder or a decoder."""
 
@@ -287,6 +313,14 @@ _WHISPER = {
     "classifier_proj_size": 256,
     "use_weighted_layer_sum": False,
 }
+BART = {
+    "max_position_embeddings": 1024,
+    "activation_function": "gelu",
+    "dropout": 0.1,
+    "attention_dropout": 0.0,
+    "scale_embedding": False,
+    "tie_word_embeddings": True,
+}
 
 FAMILIES = {
     "t5": Family(t5, _T5),
@@ -305,6 +339,9 @@ FAMILIES = {
             **_T5_SIZES, "d_model": 768, "num_layers": 12, "num_heads": 12, "num_experts": 8, "num_sparse_encoder_layers": 3,
             "num_sparse_decoder_layers": 3, "router_bias": False, "dense_act_fn": "relu",
         },
+    ),
+    "trocr": Family(
+        trocr, {**BART, "max_position_embeddings": 512, "use_learned_position_embeddings": True, "layernorm_embedding": True}
     ),
     "whisper": Family(whisper, _WHISPER),
 }  # fmt: skip

@@ -17,7 +17,7 @@ def jais2(c: Config) -> Architecture:
 
 def nanochat(c: Config) -> Architecture:
     """Norms without scales, also of queries and keys after the rotation and of the embedding; no gate."""
-    norm = replace(rms(c), affine=False)
+    norm = rms(c, affine=False)
     block = biased_attention(c)
     head_norm = replace(norm, size=block.head_dim)
     block = revised(block, query_norm=head_norm, key_norm=head_norm, norms_after_rotary=True)

@@ -69,7 +69,7 @@ def uncounted(c: Config) -> tuple[str, ...]:
 
 LANGUAGE_MODELS = (
     "", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining", "VisionText2Text",
-    "NemotronH_Omni_Reasoning_V3",
+    "BertGenerationDecoder",    "NemotronH_Omni_Reasoning_V3",
 )  # fmt: skip
 
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
@@ -105,8 +105,11 @@ def headed(c: Config, model: Architecture) -> Architecture:
 
 
 def _reheaded(part: Part, blocks: Callable[[int], Named]) -> Part:
-    """A part whose language-model head gives way to other blocks."""
+    """A part whose language-model head, with what is named after it (head_scale), gives way to other blocks."""
+    if not any(isinstance(block, Head) for _, block in part.exit):
+        return part
+    kept = ((name, block) for name, block in part.exit if not name.startswith("head_"))
     blocks_of = tuple(
-        new for name, block in part.exit for new in (blocks(block.size) if isinstance(block, Head) else ((name, block),))
+        new for name, block in kept for new in (blocks(block.size) if isinstance(block, Head) else ((name, block),))
     )
     return replace(part, exit=blocks_of)

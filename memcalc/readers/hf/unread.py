@@ -58,6 +58,13 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
+        "early": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
+        "jetmoe": "num_attention_heads",
+        "looped": "L_bp_cycles num_hidden_layers",
+        "xlstm": "embedding_dim max_inference_chunksize num_blocks",
+        "convolved": "intermediate_size moe_intermediate_size number_of_conv_states rel_extent",
+        "differential": "keep_window_size num_experts num_experts_per_tok",
         "glm_vl": "image_size",
         "gpt": "alibi_bias_max expansion_ratio",
         "gpt_rotary": "num_kv_heads num_key_value_heads",

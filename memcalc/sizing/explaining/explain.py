@@ -39,7 +39,7 @@ def explain(answer: Reported, *paths: str, document: dict[str, Any] | None = Non
     >>> import memcalc
     >>> tree, = explain(memcalc.size_training("gpt2", seq_len=1024), "peak")
     >>> tree.path, tree.parts[0].path
-    ('per_gpu.peak', 'parameters')
+    ('per_gpu.peak', 'parameters/dense')
     """
     whole = answer.to_dict() if document is None else document
     return tuple(_explained(answer, whole, path) for path in paths)
