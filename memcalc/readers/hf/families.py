@@ -72,7 +72,10 @@ MODULES: dict[str, str] = {
         "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
         "deberta": "deberta deberta-v2",
         "encoders": "vit clip",
-        "seq2seq": "t5 mt5 whisper bart trocr",
+        "seq2seq": "t5 mt5 umt5 longt5 switch_transformers whisper trocr",
+        "bart_line": (
+            "bart mbart mvp m2m_100 nllb-moe marian pegasus pegasus_x bigbird_pegasus led blenderbot blenderbot-small"
+        ),
     }.items()
     for name in names.split()
 }
@@ -107,7 +110,7 @@ KIN: Mapping[str, Kin] = {
     "mistral4": Kin(
         "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}
     ),
-    "plbart": Kin("bart", {"attention_dropout": 0.1, "scale_embedding": True}),
+    "plbart": Kin("bart", {"attention_dropout": 0.1, "scale_embedding": True, "num_labels": 2}),
     "paddleocr_vl_text": Kin("ernie4_5", {"num_key_value_heads": 2}),
     "cosmos3_edge_text": Kin("arcee", {"num_key_value_heads": 8, "head_dim": 128}),
     "qwen2_5_omni_text": Kin("qwen2", {"num_key_value_heads": 4, "max_position_embeddings": 32768}),

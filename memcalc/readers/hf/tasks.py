@@ -9,6 +9,13 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.task_head import Pooler, TaskHead
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
+# What a class is for whose name says so by its ending alone, the longer endings first.
+ENDINGS: Mapping[str, str] = {
+    "MTModel": "ConditionalGeneration",
+    "ModelWithLMHead": "LMHeadModel",
+    **{name: name for name in ("LMHeadModel", "EncoderModel", "Model")},
+}
+
 
 def task(c: Config) -> str:
     """ "MaskedLM" for BertForMaskedLM, "Model" for BertModel, "" where the config names no class."""
@@ -17,7 +24,7 @@ def task(c: Config) -> str:
         return ""
     if found := re.search(r"For([A-Z]\w*)$", classes[0]):  # not the one of RoFormer
         return str(found[1])
-    return next((known for known in ("LMHeadModel", "EncoderModel", "Model") if classes[0].endswith(known)), classes[0])
+    return next((purpose for ending, purpose in ENDINGS.items() if classes[0].endswith(ending)), classes[0])
 
 
 def label_count(c: Config, default: int = 2) -> int:

@@ -44,6 +44,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "n_window_infer num_key_value_heads vocab_size"
         ),
         "bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
+        "bart_line": (
+            "attention_window block_size decoder_vocab_size encoder_no_repeat_ngram_size expert_capacity num_random_blocks "
+            "prompt_length prompt_mid_dim vocab_size"
+        ),
         "bert_line": (
             "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
             "num_random_blocks segment_means_seq_len"
@@ -101,7 +105,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "rwkv": "rescale_every",
         "rotary_encoders": "mask_token_id",
         "qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
-        "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
+        "seq2seq": (
+            "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
+            "median_filter_width relative_attention_max_distance"
+        ),
         "zamba": (
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
