@@ -17,6 +17,7 @@ MODULES: dict[str, str] = {
         "post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
         "layer_norm": "olmo cohere cohere2 nemotron stablelm starcoder2",
         "convolved": "zaya inkling_text",
+        "inkling2": "inkling2_text inkling2_loop_text",
         "jetmoe": "jetmoe",
         "looped": "hrm_text dory",
         "xlstm": "xlstm",
