@@ -60,6 +60,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "looped": "L_bp_cycles num_hidden_layers",
         "xlstm": "embedding_dim max_inference_chunksize num_blocks",
         "inkling2": "n_layers_per_attn_res_block rel_extent",
+        "fuyu": "image_size",
+        "phi4_multimodal": "crop_size left_chunk nemo_final_size",
         "convolved": "intermediate_size moe_intermediate_size number_of_conv_states rel_extent",
         "differential": "keep_window_size num_experts num_experts_per_tok",
         "glm_vl": "image_size",
