@@ -61,7 +61,7 @@ class Embedding(Block, without=("cache", "state", "traits")):
             x = ops.linear(t, p, "projection", x, width * p.degrees.stream, self.size * width)
         if self.position:
             positions = Var(Size(token=1), INT64, False, f"{t.path}/position ids")
-            x = ops.add(t, x, self._lookup(t, "positions", positions, self.position * width, p, width))
+            x = ops.add(t, x, self._lookup(t, "positions", positions, self.position * width, p, width, self.trainable_position))
         if self.segments:
             x = ops.add(t, x, self._lookup(t, "segments", ids, self.segments * self.size, p))
         return ops.dropout(t, p, x, self.dropout)
@@ -74,7 +74,8 @@ class Embedding(Block, without=("cache", "state", "traits")):
             raise Unsupported("training of positions that are added to no tokens is not modelled")
         return ops.dropout(t, p, t.emit("positions", [x], x.elements, each, (), steps), self.dropout)
 
-    def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile, width: int = 0) -> Var:
+    def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile, width: int = 0, learned: bool = True) -> Var:
         itemsize, elements = p.formats.weights, Size(token=(width or self.size) * p.degrees.stream)
-        steps, trained = [Step("weight", Size(fixed=table * itemsize))], p.method.trained and not p.method.frozen_embeddings
+        trained = learned and p.method.trained and not p.method.frozen_embeddings
+        steps = [Step("weight", Size(fixed=table * itemsize))] if learned else []
         return t.emit(name, [ids], elements, itemsize, [ids], steps, trained=trained)

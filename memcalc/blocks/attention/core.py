@@ -15,6 +15,7 @@ SCORES = {
     SHIFTED: (0, 0),  # gpt-oss, MiMo V2 Flash
     SCALED: (0, FP32),
 }
+WIDE_SINKS = (SCALED, "in fp32")  # with sinks: not checked against PyTorch (Granite SWA, Flint)
 
 
 class HeadShape(NamedTuple):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import SHIFTED, Core, HeadShape, Mask, Relative, Softmax
+from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Relative, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
 from memcalc.blocks.block import Block, Traits
@@ -261,7 +261,7 @@ class Attention(Block, without=("state",)):
             ("attention that a matrix of its own gates", self.projections.gate),
             ("attention whose result is normalised", self.norms.result_norm),
             ("learned numbers that are known by their shapes only", self.extras),
-            (f"sinks and scores {self.softmax.scores}", self.softmax.sinks and self.softmax.scores != SHIFTED),
+            (f"sinks and scores {self.softmax.scores}", self.softmax.sinks and self.softmax.scores in WIDE_SINKS),
         ):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")

@@ -1,7 +1,7 @@
-"""Encoder-decoder models: T5, BART, Whisper."""
+"""Encoder-decoder models: T5, Whisper, and the layers that BART's line has too."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.core import FIRST, LATER, Relative
@@ -9,9 +9,12 @@ from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.dropout import Dropout
 from memcalc.blocks.embedding import Embedding
+from memcalc.blocks.experts.mixture import experts_of
 from memcalc.blocks.head import Head
+from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.plain import Plain
 from memcalc.blocks.task_head import Pooler
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
@@ -21,21 +24,28 @@ from memcalc.readers.hf.tasks import classification, classifier, label_count, ta
 GENERATION = ("", "ConditionalGeneration")
 
 
-def t5(c: Config) -> Architecture:
-    """T5 and mT5: the library always ties the head, whatever `tie_word_embeddings` says (that only sets a scale)."""
+def t5(c: Config, stack: "Halves | None" = None, *, tied: bool = True) -> Architecture:
+    """T5 and mT5: the library always ties the head, whatever `tie_word_embeddings` says (that only sets a scale).
+
+    `stack`: the layers of either half where they are not T5's. `tied`: not so, and each half has a table of its own.
+    """
+    layers = stack or _t5_stack
     hidden, vocabulary, kind = c.integer("hidden_size"), c.integer("vocab_size"), task(c)
     dropout = c.number("dropout_rate")
     norm = Norm(hidden, "rms-direct", epsilon=c.number("layer_norm_epsilon"))
     dropped = ("final_dropout", Dropout(dropout))
     depth = c.layers()
     decoder_depth = c.layers("num_decoder_layers") if c.has("num_decoder_layers") else depth
+    shared: Named = () if tied else (("shared", Embedding(vocabulary, hidden)),)
     encoder = Part(
         "encoder",
-        entry=(("embedding", Embedding(vocabulary, hidden, dropout=dropout)),),
-        stacks=(_t5_stack(c, norm, depth, decodes=False),),
+        entry=(*shared, ("embedding", Embedding(vocabulary, hidden, dropout=dropout))),
+        stacks=(layers(c, norm, depth, decodes=False),),
         exit=(("final_norm", norm), dropped),
     )
     if kind in ("EncoderModel", "TokenClassification"):
+        if c.flag("is_decoder", False):
+            raise c.error("is_decoder", f"makes no sense for an encoder alone ({kind})")
         exit_blocks: Named = encoder.exit
         if kind == "TokenClassification":
             exit_blocks += (("classifier", classifier(hidden, label_count(c))),)
@@ -44,17 +54,17 @@ def t5(c: Config) -> Architecture:
     warnings: tuple[str, ...] = ()
     if kind in GENERATION:
         scaled = c.flag("tie_word_embeddings")
-        head = (("head", Head(vocabulary, hidden, tied=True, input_scaled=scaled, upcast=False)),)
+        head = (("head", Head(vocabulary, hidden, tied=tied, input_scaled=scaled, upcast=False)),)
     elif kind != "Model":
         known = classification(c, hidden, kind)
         head, warnings = known or (), () if known else uncounted(c)
     decoder = Part(
         "decoder",
-        entry=(("embedding", Embedding(vocabulary, hidden, dropout=dropout, tied=True)),),
-        stacks=(_t5_stack(c, norm, decoder_depth, decodes=True),),
+        entry=(("embedding", Embedding(vocabulary, hidden, dropout=dropout, tied=tied)),),
+        stacks=(layers(c, norm, decoder_depth, decodes=True),),
         exit=(("final_norm", norm), dropped, *head),
     )
-    return replace(architecture(c, (encoder, decoder), tied=kind in GENERATION), warnings=warnings)
+    return replace(architecture(c, (encoder, decoder), tied=tied and kind in GENERATION), warnings=warnings)
 
 
 def whisper(c: Config) -> Architecture:
@@ -78,7 +88,7 @@ def whisper(c: Config) -> Architecture:
                 ),
             ),
         ),
-        stacks=(Stack.uniform(_encoder_layer(c, norm, key_bias=False), c.layers("encoder_layers")),),
+        stacks=(Stack.uniform(encoder_layer(c, norm, key_bias=False), c.layers("encoder_layers")),),
         exit=(("final_norm", norm),),
     )
     if kind == "AudioClassification":
@@ -100,7 +110,7 @@ def whisper(c: Config) -> Architecture:
     decoder = Part(
         "decoder",
         entry=(("embedding", embedding),),
-        stacks=(Stack.uniform(_decoder_layer(c, norm, key_bias=False), c.layers("decoder_layers")),),
+        stacks=(Stack.uniform(decoder_layer(c, norm, key_bias=False), c.layers("decoder_layers")),),
         exit=(("final_norm", norm), *((("head", Head(vocabulary, hidden, tied=tied, upcast=False)),) if headed else ())),
     )
     if kind == "CausalLM":  # a decoder alone keeps its cross-attention
@@ -109,50 +119,60 @@ def whisper(c: Config) -> Architecture:
     return replace(architecture(c, (encoder, decoder), tied=headed and tied), warnings=warnings)
 
 
-def bart(c: Config) -> Architecture:
-    """BART: norms after each block, learned positions shifted by two, one token table for both halves."""
-    hidden, vocabulary, kind = c.integer("d_model"), c.integer("vocab_size"), task(c)
-    norm, tied = layer_norm(c, size=hidden), c.flag("tie_word_embeddings")
-    embedding = Embedding(
-        vocabulary,
-        hidden,
-        position=c.integer("max_position_embeddings") + 2,
-        dropout=c.number("dropout"),
-        scaled=c.flag("scale_embedding"),
-    )
-    alone = kind == "CausalLM"
-    head: Named = ()
-    warnings: tuple[str, ...] = ()
-    if kind in GENERATION or alone:
-        head = (("head", Head(vocabulary, hidden, tied=tied, upcast=False)),)
-    elif kind == "QuestionAnswering":  # start and end, whatever the labels
-        head = (("classifier", classifier(hidden, 2)),)
-    elif kind != "Model":
-        known = classification(c, hidden, kind, labels=3)
-        head, warnings = known or (), () if known else uncounted(c)
-    # untied, the library keeps a table for each half beside the shared one, which then only sets the head's size
-    shared: Named = () if tied else (("shared", Embedding(vocabulary, hidden)),)
-    encoder = Part(
-        "encoder",
-        entry=(*shared, ("embedding", embedding), ("embedding_norm", norm)),
-        stacks=(Stack.uniform(_encoder_layer(c, norm, after=True), c.layers("encoder_layers")),),
-    )
-    decoder = Part(
-        "decoder",
-        entry=(("embedding", replace(embedding, tied=tied and not alone)), ("embedding_norm", norm)),
-        stacks=(Stack.uniform(_decoder_layer(c, norm, after=True), c.layers("decoder_layers")),),
-        exit=head,
-    )
-    parts = (decoder,) if alone else (encoder, decoder)
-    generates = bool(head) and (kind in GENERATION or alone)
-    return replace(architecture(c, parts, tied=generates and tied), warnings=warnings)
+def umt5(c: Config) -> Architecture:
+    """Each layer has a bias of its own."""
+    return t5(c, lambda c, norm, depth, *, decodes: Stack.uniform(_t5_layers(c, norm, decodes=decodes)[0], depth))
+
+
+def longt5(c: Config) -> Architecture:
+    """The encoder attends in a window, and to means of blocks where the config asks for it."""
+    kind = c.text("encoder_attention_type")
+    if kind not in ("local", "transient-global"):
+        raise c.error("encoder_attention_type", f"must be local or transient-global, not {kind!r:.60}")
+
+    def stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
+        first, rest = _t5_layers(c, norm, decodes=decodes)
+        if not decodes:
+            table = (c.integer("relative_attention_num_buckets"), c.integer("num_attention_heads"))
+            blocks: Named = (("global_norm", norm),) if kind == "transient-global" else (("approximation", Plain(())),)
+            bias: Named = (("global_bias", Plain((Weight("bias", "attention", table),))),) if len(kind) > len("local") else ()
+            first, rest = (replace(layer, blocks=layer.blocks + blocks) for layer in (first, rest))
+            first = replace(first, blocks=first.blocks + bias)
+        return Stack.of([first] + [rest] * (depth - 1))
+
+    return t5(c, stack)
+
+
+def switch_transformers(c: Config) -> Architecture:
+    """T5 whose feed-forwards are experts in every so many layers, one of them for a token."""
+
+    def stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
+        sparse = c.integer("num_sparse_decoder_layers" if decodes else "num_sparse_encoder_layers", low=0)
+        if sparse > depth:
+            raise c.error("num_sparse_decoder_layers" if decodes else "num_sparse_encoder_layers", f"is at most {depth}")
+        step = depth // (sparse or 1)  # none is one, in the second layer
+        hidden, width = c.integer("hidden_size"), c.integer("intermediate_size")
+        activation = c.text("dense_act_fn")
+        dense = MLP(hidden, width, gated=False, activation=activation, dropout=c.number("dropout_rate"))
+        experts = experts_of(
+            hidden, width, c.integer("num_experts"), 1, gated=False, activation=activation, router_bias=c.flag("router_bias")
+        )
+        sequence = []
+        for i in range(depth):
+            layer = _t5_layers(c, norm, decodes=decodes)[min(i, 1)]
+            routed = i % step == 1 or step == 1
+            block: Named = (("mlp", experts), ("approximation", Plain(()))) if routed else (("mlp", dense),)
+            sequence.append(replace(layer, blocks=layer.blocks[:-1] + block))
+        return Stack.of(sequence)
+
+    return t5(c, stack, tied=c.flag("tie_word_embeddings"))
 
 
 def trocr(c: Config) -> Architecture:
     """TrOCR's decoder, which reads an image encoder: BART's with learned or sinusoidal positions."""
     hidden, vocabulary, tied = c.integer("d_model"), c.integer("vocab_size"), c.flag("tie_word_embeddings")
     norm, learned = layer_norm(c, size=hidden), c.flag("use_learned_position_embeddings")
-    layer = _decoder_layer(c, norm, after=True)
+    layer = decoder_layer(c, norm, after=True)
     width = c.integer("cross_attention_hidden_size") if c.has("cross_attention_hidden_size") else hidden
     crossing = revised(dict(layer.blocks)["cross_attention"], kv_inputs=width)
     layer = replace(
@@ -174,8 +194,20 @@ def trocr(c: Config) -> Architecture:
     return architecture(c, (part,), tied=tied)
 
 
+class Halves(Protocol):
+    """Makes the layers of an encoder or a decoder."""
+
+    def __call__(self, c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack: ...
+
+
 def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
     """The first layer holds the learned relative-position bias that all layers of the stack use."""
+    first, rest = _t5_layers(c, norm, decodes=decodes)
+    return Stack.of([first] + [rest] * (depth - 1))
+
+
+def _t5_layers(c: Config, norm: Norm, *, decodes: bool) -> tuple[Layer, Layer]:
+    """One with a bias of its own, one that reads it."""
     hidden, heads, dropout = c.integer("hidden_size"), c.integer("num_attention_heads"), c.number("dropout_rate")
     attention = attention_of(
         hidden, heads, heads, c.integer("d_kv"), causal=decodes, rotary=False, dropout=dropout, output_dropout=dropout,
@@ -192,8 +224,7 @@ def _t5_stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
         cross: Named = (("cross_attention_norm", norm), ("cross_attention", crossing)) if decodes else ()
         return replace(made, blocks=made.blocks[:2] + cross + made.blocks[2:], source=not decodes)
 
-    first, rest = layer(own), layer(attention)
-    return Stack.of([first] + [rest] * (depth - 1))
+    return layer(own), layer(attention)
 
 
 def _t5_activation(c: Config) -> tuple[bool, str]:
@@ -205,14 +236,22 @@ def _t5_activation(c: Config) -> tuple[bool, str]:
     return gated, "gelu_new" if projection == "gated-gelu" else activation
 
 
-def _encoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
+def encoder_layer(
+    c: Config, norm: Norm | None = None, *, after: bool = False, key_bias: bool = True, bias: bool = True
+) -> Layer:
+    """BART's; `after`: norms after each sum. `bias`: of the attention's projections."""
+    norm = norm or layer_norm(c, size=c.integer("d_model"))
     make = norm_of_sum if after else pre_norm
-    return replace(make(norm, _attention(c, "encoder", key_bias=key_bias), _mlp(c, "encoder")), source=True)
+    return replace(make(norm, _attention(c, "encoder", key_bias=key_bias, bias=bias), _mlp(c, "encoder")), source=True)
 
 
-def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool = True) -> Layer:
+def decoder_layer(
+    c: Config, norm: Norm | None = None, *, after: bool = False, key_bias: bool = True, bias: bool = True
+) -> Layer:
+    """The same, causal, with attention to the encoder's tokens."""
+    norm = norm or layer_norm(c, size=c.integer("d_model"))
     make = norm_of_sum if after else pre_norm
-    attention = revised(_attention(c, "decoder", key_bias=key_bias), causal=True)
+    attention = revised(_attention(c, "decoder", key_bias=key_bias, bias=bias), causal=True)
     layer = make(norm, attention, _mlp(c, "decoder"))
     source = 0 if key_bias else c.integer("max_source_positions")  # Whisper's
     crossing = ("cross_attention", revised(attention, cross=True, causal=False, source=source))
@@ -220,7 +259,7 @@ def _decoder_layer(c: Config, norm: Norm, *, after: bool = False, key_bias: bool
     return replace(layer, blocks=layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
 
 
-def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
+def _attention(c: Config, side: str, *, key_bias: bool, bias: bool) -> Attention:
     hidden, heads = c.integer("d_model"), c.integer(f"{side}_attention_heads")
     if hidden % heads:
         raise c.error("d_model", f"({hidden}) is not a multiple of {side}_attention_heads ({heads})")
@@ -229,9 +268,9 @@ def _attention(c: Config, side: str, *, key_bias: bool) -> Attention:
         heads,
         heads,
         hidden // heads,
-        query_bias=True,
-        key_bias=key_bias,
-        output_bias=True,
+        query_bias=bias,
+        key_bias=bias and key_bias,
+        output_bias=bias,
         causal=False,
         rotary=False,
         scores="as computed",
@@ -261,6 +300,7 @@ _T5 = {
     "feed_forward_proj": "relu",
     "tie_word_embeddings": True,
 }
+_T5_SIZES = {**_T5, "vocab_size": 32128, "d_model": 512, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
 _WHISPER = {
     "num_mel_bins": 80,
     "max_source_positions": 1500,
@@ -273,7 +313,7 @@ _WHISPER = {
     "classifier_proj_size": 256,
     "use_weighted_layer_sum": False,
 }
-_BART = {
+BART = {
     "max_position_embeddings": 1024,
     "activation_function": "gelu",
     "dropout": 0.1,
@@ -285,10 +325,23 @@ _BART = {
 FAMILIES = {
     "t5": Family(t5, _T5),
     "mt5": Family(t5, {**_T5, "feed_forward_proj": "gated-gelu"}),
-    "whisper": Family(whisper, _WHISPER),
-    "bart": Family(bart, _BART),
-    "trocr": Family(
-        trocr,
-        {**_BART, "max_position_embeddings": 512, "use_learned_position_embeddings": True, "layernorm_embedding": True},
+    "umt5": Family(
+        umt5,
+        {
+            **_T5_SIZES, "vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6,
+            "feed_forward_proj": "gated-gelu",
+        },
     ),
-}
+    "longt5": Family(longt5, {**_T5_SIZES, "encoder_attention_type": "local"}),
+    "switch_transformers": Family(
+        switch_transformers,
+        {
+            **_T5_SIZES, "d_model": 768, "num_layers": 12, "num_heads": 12, "num_experts": 8, "num_sparse_encoder_layers": 3,
+            "num_sparse_decoder_layers": 3, "router_bias": False, "dense_act_fn": "relu",
+        },
+    ),
+    "trocr": Family(
+        trocr, {**BART, "max_position_embeddings": 512, "use_learned_position_embeddings": True, "layernorm_embedding": True}
+    ),
+    "whisper": Family(whisper, _WHISPER),
+}  # fmt: skip

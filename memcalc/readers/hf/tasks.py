@@ -9,6 +9,13 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.task_head import Pooler, TaskHead
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
+# What a class is for whose name says so by its ending alone, the longer endings first.
+ENDINGS: Mapping[str, str] = {
+    "MTModel": "ConditionalGeneration",
+    "ModelWithLMHead": "LMHeadModel",
+    **{name: name for name in ("LMHeadModel", "EncoderModel", "Model")},
+}
+
 
 def task(c: Config) -> str:
     """ "MaskedLM" for BertForMaskedLM, "Model" for BertModel, "" where the config names no class."""
@@ -17,7 +24,7 @@ def task(c: Config) -> str:
         return ""
     if found := re.search(r"For([A-Z]\w*)$", classes[0]):  # not the one of RoFormer
         return str(found[1])
-    return next((known for known in ("LMHeadModel", "EncoderModel", "Model") if classes[0].endswith(known)), classes[0])
+    return next((purpose for ending, purpose in ENDINGS.items() if classes[0].endswith(ending)), classes[0])
 
 
 def label_count(c: Config, default: int = 2) -> int:
@@ -65,6 +72,8 @@ LANGUAGE_MODELS = (
     "BertGenerationDecoder",    "NemotronH_Omni_Reasoning_V3",
 )  # fmt: skip
 
+KEEP_THE_HEAD = ("Blip2Model",)  # bare by name alone: the inner language model is one with a head
+
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
 TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
@@ -85,7 +94,7 @@ def headed(c: Config, model: Architecture) -> Architecture:
 
     A class that is not known keeps the language-model head, with a warning.
     """
-    kind = task(c)
+    kind = "" if any(name in KEEP_THE_HEAD for name in c.entries("architectures", [], of=str)[:1]) else task(c)
     kind = "Model" if kind.endswith("Model") and kind not in LANGUAGE_MODELS else kind
     if kind in LANGUAGE_MODELS or not model.predicted:
         return model

@@ -44,6 +44,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "n_window_infer num_key_value_heads vocab_size"
         ),
         "bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
+        "bart_line": (
+            "attention_window block_size decoder_vocab_size encoder_no_repeat_ngram_size expert_capacity num_random_blocks "
+            "prompt_length prompt_mid_dim vocab_size"
+        ),
         "bert_line": (
             "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
             "num_random_blocks segment_means_seq_len"
@@ -59,6 +63,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "jetmoe": "num_attention_heads",
         "looped": "L_bp_cycles num_hidden_layers",
         "xlstm": "embedding_dim max_inference_chunksize num_blocks",
+        "inkling2": "n_layers_per_attn_res_block rel_extent",
+        "fuyu": "image_size",
+        "phi4_multimodal": "crop_size left_chunk nemo_final_size",
         "convolved": "intermediate_size moe_intermediate_size number_of_conv_states rel_extent",
         "differential": "keep_window_size num_experts num_experts_per_tok",
         "glm_vl": "image_size",
@@ -66,8 +73,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "image_text": (
-            "conv_L_cache hidden_size image_grid_pinpoints num_image_tokens num_key_value_heads projection_dim "
-            "spatial_pool_stride vocab_size"
+            "conv_L_cache hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size num_image_tokens "
+            "num_key_value_heads patch_size projection_dim projector_patch_to_query_dict spatial_pool_stride "
+            "visual_indicator_token_ids vocab_size"
         ),
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (
@@ -88,6 +96,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mllama": "intermediate_layers_indices",
         "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "nemotron_omni": (
+            "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
+        ),
         "omni": (
             "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
@@ -96,11 +107,16 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "rwkv": "rescale_every",
         "rotary_encoders": "mask_token_id",
-        "seq2seq": "classifier_proj_size median_filter_width relative_attention_max_distance",
+        "qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
+        "seq2seq": (
+            "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
+            "median_filter_width relative_attention_max_distance"
+        ),
         "zamba": (
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
         ),
+        "step_vl": "intermediate_size query_pre_attn_scalar",
     }.items()
 }  # fmt: skip
 
