@@ -129,6 +129,9 @@ TAKEN = (
     ("infer llama-3.1-70b --gpu h100 --engine vllm --context 4096", ("weights fp8",)),
     ("infer llama-3.1-70b --gpu h100 --engine vllm --context 4096", ("tp 2",)),
     ("infer gemma-3-27b --engine vllm --context 8k --batch 4 --gpu h100", ("kv-dtype fp8",)),
+    ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp", ("context", "weights Q8_0")),  # the engine takes the maximum
+    ("infer llama-3.1-8b --gpu rtx-4090 --engine vllm", ("context 32768",)),
+    ("infer llama-3.1-70b --gpu h100 --engine vllm", ("context", "weights fp8")),
 )  # fmt: skip
 
 
