@@ -121,7 +121,7 @@ TAKEN = (
     ("train llama-3.2-1b --gpu 3060", ("method lora", "recompute full")),
     ("train 13B --gpu a100-80gb", ("offload optimizer",)),
     ("train 7B --gpus 8 --gpu h100 --precision fp32", ("fsdp full",)),
-    ("train llama-3.1-8b --gpus 8 --ddp --gpu h100", ("recompute full", "zero 1", "no-ddp")),
+    ("train llama-3.1-8b --gpus 8 --ddp --gpu h100", ("zero 1", "no-ddp")),
     ("train llama-3.1-8b --gpus 8 --fsdp hybrid --shard-size 2 --gpu l40s", ("fsdp full", "shard-size 8", "recompute full")),
     ("train llama-3.1-8b --gpus 8 --gpu h100 --engine megatron", ("zero 1",)),
     ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp --context 4096", ("weights Q8_0",)),
