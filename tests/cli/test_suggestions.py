@@ -171,7 +171,7 @@ def test_a_count_says_what_it_cannot_try(memcalc: Run) -> None:
 
 
 def test_a_tight_run_is_told_what_makes_it_sure(memcalc: Run) -> None:
-    words = "train llama-3.1-8b --gpus 8 --zero 3 --gpu h100 --recompute full --seq-len 32768"
+    words = "train llama-3.1-8b --gpus 8 --zero 3 --gpu h100 --recompute full --seq-len 24576"
     found = memcalc(f"{words} --format json").document
     assert found["gpu"]["verdict"] == "tight"
     assert found["suggestions"]
