@@ -66,6 +66,8 @@ MODULES: dict[str, str] = {
         ),
         "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
         "deberta": "deberta deberta-v2",
+        "t5gemma": "t5gemma",
+        "other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
         "encoders": "vit clip",
         "seq2seq": "t5 mt5 umt5 longt5 switch_transformers whisper trocr",
         "bart_line": (

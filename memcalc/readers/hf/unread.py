@@ -96,10 +96,15 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
         ),
+        "other_encoders": (
+            "block_repeats end_n_top intra_bottleneck_size mask_index num_attention_heads num_decoder_layers start_n_top "
+            "tpu_short_seq_length unk_index"
+        ),
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "rwkv": "rescale_every",
         "rotary_encoders": "mask_token_id",
+        "t5gemma": "cross_attention_hidden_size decoder vocab_size",
         "seq2seq": (
             "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
             "median_filter_width relative_attention_max_distance"
