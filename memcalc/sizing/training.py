@@ -132,9 +132,9 @@ class SizedTraining(Answer, TrainingEstimate):
 
 def _quickly(answer: SizedTraining) -> Fit:
     """As its fit; what cannot fit even without fragmentation is not replayed."""
-    assert answer.memory is not None
+    limit = answer.gpu.limit - answer.others if answer.gpu else 0
     least = answer.floor("device")
-    return Fit(Needed(least, least, least), answer.memory) if least > answer.memory else fit_of(answer)
+    return Fit(Needed(least, least, least), limit) if least > limit else fit_of(answer)
 
 
 def size_training(

@@ -45,9 +45,13 @@ MODULES: dict[str, str] = {
         "zamba": "zamba zamba2",
         "rwkv": "rwkv",
         "nemotron_h": "nemotron_h",
+        "ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
+        "qformer": "blip-2 instructblip instructblipvideo granite_speech granite_speech_plus",
+        "step_vl": "step3p5 step3p7",
+        "nemotron_omni": "nemotron_h_omni",
         "omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
-        "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe",
-        "gemma": "gemma3 gemma4 gemma4_text",
+        "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",
+        "gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
         "gemma3n": "gemma3n gemma3n_text",
         "audio_text": (
             "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
@@ -55,7 +59,8 @@ MODULES: dict[str, str] = {
         "glm_vl": "glm4v glm46v glm4v_moe glm_ocr",
         "image_text": (
             "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
-            "paligemma lfm2_vl cohere2_vision aya_vision"
+            "paligemma lfm2_vl cohere2_vision aya_vision deepseek_vl video_llama_3 qianfan_ocr "
+            "paddleocr_vl cosmos3_edge minicpmv4_6 minicpmv4_7 minicpm_ocr ovis2 aria got_ocr2 pp_chart2table"
         ),
         "multimodal": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
@@ -111,6 +116,8 @@ KIN: Mapping[str, Kin] = {
         "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}
     ),
     "plbart": Kin("bart", {"attention_dropout": 0.1, "scale_embedding": True, "num_labels": 2}),
+    "paddleocr_vl_text": Kin("ernie4_5", {"num_key_value_heads": 2}),
+    "cosmos3_edge_text": Kin("arcee", {"num_key_value_heads": 8, "head_dim": 128}),
     "qwen2_5_omni_text": Kin("qwen2", {"num_key_value_heads": 4, "max_position_embeddings": 32768}),
     "qwen3_omni_moe_text": Kin("qwen3_moe", {"num_experts": 128, "num_experts_per_tok": 8, "sliding_window": None}),
     "sarvam_mla": Kin("deepseek_v3", {"q_lora_rank": None, "first_k_dense_replace": 1}),

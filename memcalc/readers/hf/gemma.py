@@ -65,6 +65,31 @@ def gemma4(c: Config) -> Architecture:
     return joined(c, language, (*towers, *((Part("projector", entry=projections),) if projections else ())))
 
 
+def gemma4_unified(c: Config) -> Architecture:
+    """No towers: patches and frames of sound are projected straight into the language model, where the config has them."""
+    language = read_language(c, "gemma4_unified_text", _GEMMA4_SIZES, tied=tied_outside(c, True))
+    parts: list[Part] = []
+    if c.has("vision_config"):
+        vision = c.sub("vision_config", _UNIFIED_VISION)
+        pixels = 3 * (vision.integer("patch_size") * vision.integer("pooling_kernel_size")) ** 2
+        width = vision.integer("mm_embed_dim")
+        norm = Norm(width, "layer")
+        entry: Named = (
+            ("patch_norm", Norm(pixels, "layer")),
+            ("patches", Projection(pixels, width, bias=True)),
+            ("embedding_norm", norm),
+            ("positions", table("other", (vision.integer("mm_posemb_size"), 2, width))),
+            ("position_norm", norm),
+            ("projection", Projection(vision.integer("output_proj_dims"), language.hidden)),
+        )
+        parts.append(Part("vision", entry=entry))
+    if c.has("audio_config"):
+        audio = c.sub("audio_config", _UNIFIED_AUDIO)
+        projection = Projection(audio.integer("audio_embed_dim"), language.hidden)
+        parts.append(Part("audio", entry=(("projection", projection),)))
+    return joined(c, language, tuple(parts))
+
+
 GEMMA4_NORM = "rms-fp32"
 
 
@@ -221,8 +246,17 @@ _GEMMA4_VISION: Mapping[str, Any] = {
     "patch_size": 16,
     "position_embedding_size": 10240,
 }
+_UNIFIED_VISION: Mapping[str, Any] = {
+    "patch_size": 16,
+    "pooling_kernel_size": 3,
+    "mm_embed_dim": 3840,
+    "mm_posemb_size": 1120,
+    "output_proj_dims": 3840,
+}
+_UNIFIED_AUDIO: Mapping[str, Any] = {"audio_embed_dim": 640}
 
 FAMILIES = {
+    "gemma4_unified": Family(gemma4_unified, {}),
     "gemma3": Family(gemma3, {}),
     "gemma4": Family(gemma4, {}),
     "gemma4_text": Family(gemma4_text, _GEMMA4_TEXT),

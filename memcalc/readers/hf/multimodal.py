@@ -10,7 +10,6 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import architecture, rms
 from memcalc.readers.hf.config import Config, Family
-from memcalc.readers.hf.image_text import feature_layers, two_layers
 from memcalc.readers.hf.interleaved import LLAMA4_NESTED_TEXT
 from memcalc.readers.hf.latent import DEEPSEEK_V3_NESTED
 from memcalc.readers.hf.nested import (
@@ -21,6 +20,7 @@ from memcalc.readers.hf.nested import (
     text_type,
     tied_outside,
 )
+from memcalc.readers.hf.projectors import feature_layers, two_layers
 from memcalc.readers.hf.towers import tower
 from memcalc.readers.hf.vision import PIXTRAL, encoder_layer, pair, patches, pixtral, table
 

@@ -71,10 +71,10 @@ def tied_outside(c: Config, default: bool) -> bool:
     return c.flag("tie_word_embeddings", default)
 
 
-def tied_either(c: Config, model_type: str = "") -> bool:
+def tied_either(c: Config, model_type: str = "", default: bool = False) -> bool:
     """Tied where the outer config or the text_config says so, the latter by the default of its `model_type` too."""
     inner = family(model_type).defaults.get("tie_word_embeddings", False) if model_type in MODULES else False
-    return c.flag("tie_word_embeddings", False) or c.sub("text_config", {}).flag("tie_word_embeddings", inner)
+    return c.flag("tie_word_embeddings", default) or c.sub("text_config", {}).flag("tie_word_embeddings", inner)
 
 
 def assumed_tied(c: Config) -> tuple[str, ...]:
@@ -128,7 +128,15 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "cohere2": _sizes(256000, 8192, 22528, 40, 64),
     "granite": _sizes(32000, 4096, 11008, 32, 32),
     "lfm2": _sizes(65536, 2560, 12288, 32, 32),
+    "hyperclovax": _sizes(32000, 4096, 11008, 32, 32),
     "exaone4": _sizes(102400, 4096, 16384, 32, 32),
+    "ernie4_5_vl_moe_text": _sizes(103424, 2560, 12288, 28, 20),
+    "step3p5": _sizes(128815, 4096, 11264, 45, 64),
+    "opt": _sizes(50272, 768, 3072, 12, 12),
+    "paddleocr_vl_text": _sizes(103424, 1024, 3072, 18, 16),
+    "cosmos3_edge_text": _sizes(131072, 2048, 9216, 28, 16),
+    "qwen3_5_text": _sizes(248320, 4096, 12288, 32, 16),
+    "aria_text": _sizes(32000, 4096, 4096, 32, 32),
     "qwen2_5_omni_text": _sizes(152064, 3584, 18944, 28, 28),
     "qwen3_omni_moe_text": {**_sizes(3584, 2048, 18944, 28, 28), "moe_intermediate_size": 768},
     "voxtral_realtime_text": _sizes(32000, 4096, 14336, 32, 32),

@@ -15,6 +15,7 @@ from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.task_head import Pooler
 from memcalc.blocks.values import revised
+from memcalc.readers.hf.bert_line import summarised
 from memcalc.readers.hf.common import architecture, even_head_dim, layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoder_heads import Heads, masked_lm, pooled_always, under, usual
@@ -127,7 +128,7 @@ def convbert(c: Config) -> Architecture:
     )  # fmt: skip
     tied = c.flag("tie_word_embeddings")
     masked = masked_lm(c, tied=tied, width=c.integer("embedding_size"), doubled=False, activation="gelu")
-    return under(c, part, usual(c, masked, tied=tied, pooler=False))
+    return under(c, part, usual(c, masked, tied=tied, pooler=False).but(MultipleChoice=summarised(c)))
 
 
 def mobilebert(c: Config) -> Architecture:

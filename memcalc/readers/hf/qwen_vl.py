@@ -11,7 +11,7 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import pre_norm, windowed
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
-from memcalc.readers.hf.nested import Language, joined, read_language, tied_either, tied_outside
+from memcalc.readers.hf.nested import Language, assumed_tied, joined, read_language, text_type, tied_either, tied_outside
 from memcalc.readers.hf.vision import full_attention, plain_mlp, table, video_patches
 
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -40,7 +40,7 @@ def qwen2_5_vl(c: Config) -> Architecture:
     return joined(c, _qwen2_language(c), qwen2_5_tower(c.sub("vision_config", QWEN2_5_VISION)))
 
 
-def qwen2_5_tower(vision: Config) -> tuple[Part, Part]:
+def qwen2_5_tower(vision: Config, kv_heads: str = "") -> tuple[Part, Part]:
     """Most vision layers attend within windows of `window_size` pixels, those of `fullatt_block_indexes` to all."""
     hidden, depth = vision.integer("hidden_size"), vision.layers("depth")
     norm = Norm(hidden)
@@ -49,7 +49,7 @@ def qwen2_5_tower(vision: Config) -> tuple[Part, Part]:
 
     def layer(window: int | None) -> Layer:
         attention: Attention = full_attention(
-            vision, heads="num_heads", fused=True, rotary=True, window=window, chunked=window is not None
+            vision, heads="num_heads", kv_heads=kv_heads, fused=True, rotary=True, window=window, chunked=window is not None
         )
         feed_forward = MLP(hidden, vision.integer("intermediate_size"), bias=True, activation=vision.text("hidden_act"))
         return pre_norm(norm, attention, feed_forward)
@@ -61,6 +61,25 @@ def qwen2_5_tower(vision: Config) -> tuple[Part, Part]:
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("out_hidden_size"), norm))
     return tower, projector
+
+
+def exaone4_5(c: Config) -> Architecture:
+    """Exaone 4 behind Qwen2.5-VL's tower, whose keys and values are shared by several heads."""
+    kind = text_type(c, "exaone4")
+    language = read_language(c, kind, tied=tied_outside(c, False))
+    vision = c.sub("vision_config", {**QWEN2_5_VISION, "num_key_value_heads": 8})
+    return joined(c, language, qwen2_5_tower(vision, "num_key_value_heads"))
+
+
+def hyperclovax_v2(c: Config) -> Architecture:
+    """HyperCLOVA X behind Qwen2.5-VL's tower, and one matrix more between them."""
+    kind = text_type(c, "hyperclovax")
+    language = read_language(c, kind, tied=tied_outside(c, True))
+    vision = c.sub("vision_config", QWEN2_5_VISION)
+    tower, merger = qwen2_5_tower(vision)
+    linear = Projection(vision.integer("out_hidden_size"), language.hidden, bias=True)
+    between = replace(merger, exit=(("linear", linear),))
+    return joined(c, language, (tower, between), warnings=assumed_tied(c))
 
 
 def qwen3_vl(c: Config) -> Architecture:
@@ -226,6 +245,8 @@ _QWEN3_5_MOE_TEXT: Mapping[str, Any] = {
 FAMILIES = {
     "qwen2_vl": Family(qwen2_vl, {}),
     "qwen2_5_vl": Family(qwen2_5_vl, {}),
+    "exaone4_5": Family(exaone4_5, {}),
+    "hyperclovax_vision_v2": Family(hyperclovax_v2, {}),
     "qwen3_vl": Family(qwen3_vl, {}),
     "qwen3_vl_moe": Family(qwen3_vl_moe, {}),
     "qwen3_5": Family(qwen3_5, {}),

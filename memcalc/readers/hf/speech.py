@@ -11,8 +11,10 @@ from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
+from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import attention, pre_norm, rms, sliding_window
 from memcalc.readers.hf.config import Config
@@ -86,6 +88,66 @@ def voxtral_realtime(c: Config) -> Part:
     return _part(_stem(c, hidden), pre_norm(norm, mixer, feed_forward), c.layers(), norm)
 
 
+def parakeet(c: Config) -> Part:
+    """A fast conformer: depthwise convolutions in front, then half a feed-forward, attention with relative positions, a gated
+    depthwise convolution and half a feed-forward.
+    """
+    hidden, heads, bias = c.integer("hidden_size"), c.integer("num_attention_heads"), c.flag("attention_bias")
+    mixer = attention(c, query_bias=bias, output_bias=bias, causal=False, rotary=False)
+    rows = mixer.query_size
+    size = (heads, mixer.head_dim)
+    relative = Plain(
+        (
+            Weight("relative_k", "attention", (rows, hidden)),
+            Weight("content_bias", "attention", size),
+            Weight("position_bias", "attention", size),
+        )
+    )
+    half = MLP(hidden, c.integer("intermediate_size"), gated=False, bias=bias, activation=c.text("hidden_act"))
+    norm, biased = Norm(hidden, "layer"), c.flag("convolution_bias")
+    kernel = (c.integer("conv_kernel_size"),)
+    layer = Layer(
+        (
+            ("mlp_start_norm", norm),
+            ("mlp_start", half),
+            ("input_norm", norm),
+            ("attention", mixer),
+            ("relative_positions", relative),
+            ("convolution_input_norm", norm),
+            ("convolution_start", Projection(hidden, 2 * hidden, bias=biased, activation="glu", role="mlp")),
+            ("convolution", Convolution(hidden, hidden, kernel, (1,), groups=hidden, bias=biased)),
+            ("convolution_norm", norm),  # over the batch
+            ("convolution_end", Projection(hidden, hidden, bias=biased, role="mlp")),
+            ("mlp_end_norm", norm),
+            ("mlp_end", half),
+            ("output_norm", norm),
+        )
+    )
+    return Part("audio", entry=_subsampling(c, hidden), stacks=(Stack.uniform(layer, c.layers()),))
+
+
+def _subsampling(c: Config, hidden: int) -> Named:
+    """Strided convolutions that leave one frame of `subsampling_factor`; all but the first are depthwise and pointwise."""
+    factor, stride, width = (c.integer(f"subsampling_{key}") for key in ("factor", "conv_stride", "conv_channels"))
+    kernel, depth = (c.integer("subsampling_conv_kernel_size"),) * 2, factor.bit_length() - 1
+    if not depth:
+        raise c.error("subsampling_factor", f"must be 2 or more, not {factor}")
+    frequencies = c.integer("num_mel_bins") // stride**depth
+    if not frequencies:
+        raise c.error("num_mel_bins", "is too small for the convolutions")
+    traits: dict[str, Any] = {"bias": True}
+    later = tuple(
+        pair
+        for i in range(2, depth + 1)
+        for pair in (
+            (f"depthwise{i}", Convolution(width, width, kernel, (stride, stride), groups=width, **traits)),
+            (f"pointwise{i}", Convolution(width, width, (1, 1), activation="relu", **traits)),
+        )
+    )
+    first = Convolution(1, width, kernel, (stride, stride), activation="relu", **traits)
+    return (("convolution1", first), *later, ("input", Projection(width * frequencies, hidden, bias=True)))
+
+
 def _stem(c: Config, hidden: int) -> Named:
     traits: dict[str, Any] = {"kernel": (3,), "bias": True, "activation": "gelu"}
     return (
@@ -109,6 +171,21 @@ def _part(stem: Named, layer: Layer, depth: int, norm: Norm) -> Part:
     return Part("audio", entry=stem, stacks=(Stack.uniform(layer, depth),), exit=(("final_norm", norm),))
 
 
+PARAKEET: Mapping[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 8,
+    "intermediate_size": 4096,
+    "hidden_act": "silu",
+    "attention_bias": True,
+    "convolution_bias": True,
+    "conv_kernel_size": 9,
+    "subsampling_factor": 8,
+    "subsampling_conv_channels": 256,
+    "subsampling_conv_kernel_size": 3,
+    "subsampling_conv_stride": 2,
+    "num_mel_bins": 80,
+}
 QWEN2_AUDIO: Mapping[str, Any] = {
     "num_mel_bins": 128,
     "encoder_layers": 32,

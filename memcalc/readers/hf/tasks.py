@@ -72,6 +72,8 @@ LANGUAGE_MODELS = (
     "BertGenerationDecoder",    "NemotronH_Omni_Reasoning_V3",
 )  # fmt: skip
 
+KEEP_THE_HEAD = ("Blip2Model",)  # bare by name alone: the inner language model is one with a head
+
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
 TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
@@ -92,7 +94,7 @@ def headed(c: Config, model: Architecture) -> Architecture:
 
     A class that is not known keeps the language-model head, with a warning.
     """
-    kind = task(c)
+    kind = "" if any(name in KEEP_THE_HEAD for name in c.entries("architectures", [], of=str)[:1]) else task(c)
     kind = "Model" if kind.endswith("Model") and kind not in LANGUAGE_MODELS else kind
     if kind in LANGUAGE_MODELS or not model.predicted:
         return model

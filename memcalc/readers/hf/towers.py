@@ -1,17 +1,21 @@
 """Which vision tower a nested config names, and the towers beyond those of `vision`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.block import Block
+from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.ledger import Weight
+from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
-from memcalc.readers.hf.common import layer_norm
+from memcalc.readers.hf.common import layer_norm, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.vision import (
     CLIP,
@@ -21,6 +25,7 @@ from memcalc.readers.hf.vision import (
     clip,
     encoder_layer,
     full_attention,
+    pair,
     patches,
     pixtral,
     plain_mlp,
@@ -30,6 +35,76 @@ from memcalc.readers.hf.vision import (
 )
 
 NORMS = {"layer_norm": "layer", "rms_norm": "rms"}
+
+
+def video_llama_3(c: Config) -> Part:
+    """SigLIP's layers with rotary positions."""
+    norm, patch = layer_norm(c), c.integer("patch_size")
+    convolution = Convolution(c.integer("num_channels"), c.integer("hidden_size"), (patch, patch), bias=True)
+    stack = Stack.uniform(encoder_layer(c, norm, rotary=True), c.layers())
+    return Part("vision", entry=(("patches", convolution),), stacks=(stack,), exit=(("final_norm", norm),))
+
+
+def minicpm(c: Config) -> Part:
+    """SigLIP; after one of its layers windows of patches are attended to and merged, each into one."""
+    part, norm, hidden = siglip(c), layer_norm(c), c.integer("hidden_size")
+    count = prod(pair(c, "window_kernel_size"))
+    wide, inner = hidden * count, c.integer("intermediate_size") * count
+    merger: Named = (
+        ("merger_input_norm", norm),
+        ("merger_attention", full_attention(c)),
+        ("merger_norm", Norm(wide, "layer")),
+        ("merger_up", Projection(wide, inner, bias=True, activation="gelu_pytorch_tanh", cut="outputs", merge=count)),
+        ("merger_down", Projection(inner, hidden, bias=True, cut="inputs")),
+    )
+    return replace(part, exit=(*part.exit, *merger))
+
+
+def aimv2(c: Config) -> Part:
+    """AIMv2: RMSNorm and a gated MLP (Ovis 2)."""
+    hidden, norm = c.integer("hidden_size"), rms(c)
+    count, convolution = patches(c, bias=True)
+    attention = full_attention(c, bias=c.flag("qkv_bias"))
+    feed_forward = MLP(hidden, c.integer("intermediate_size"), bias=c.flag("mlp_bias"), activation=c.text("hidden_act"))
+    return Part(
+        "vision",
+        entry=(("patches", convolution), ("input_norm", norm), ("positions", table("position", (count, hidden)))),
+        stacks=(Stack.uniform(pre_norm(norm, attention, feed_forward), c.layers()),),
+        exit=(("final_norm", norm),),
+    )
+
+
+def sam(c: Config) -> Part:
+    """Segment Anything's encoder: windows in most layers, learned positions relative in height and width, and a neck."""
+    hidden, norm, heads = c.integer("hidden_size"), layer_norm(c), c.integer("num_attention_heads")
+    side, window = c.integer("image_size") // c.integer("patch_size"), c.integer("window_size", low=0)
+    full, relative = set(c.entries("global_attn_indexes", of=int)), c.flag("use_rel_pos")
+    _, convolution = patches(c, bias=True)
+    feed_forward = MLP(hidden, c.integer("mlp_dim"), gated=False, bias=True, activation=c.text("hidden_act"))
+
+    def layer(reach: int) -> Layer:
+        rows = tuple(Weight(name, "position", (2 * (reach or side) - 1, hidden // heads)) for name in ("height", "width"))
+        attention = full_attention(
+            c, fused=True, query_bias=c.flag("qkv_bias"), window=reach * reach or None, chunked=reach > 0
+        )
+        made = pre_norm(norm, attention, feed_forward)
+        blocks = (*made.blocks[:2], ("relative_positions", Plain(rows)), *made.blocks[2:]) if relative else made.blocks
+        return replace(made, blocks=blocks)
+
+    channels, absolute = c.integer("output_channels"), c.flag("use_abs_pos")
+    positions: Named = (("positions", table("position", (side, side, hidden))),) if absolute else ()
+    neck_norm = Norm(channels, "layer")
+    return Part(
+        "vision",
+        entry=(("patches", convolution), *positions),
+        stacks=(Stack.of(windowed([0 if i in full else window for i in range(c.layers())], layer)),),
+        exit=(
+            ("neck1", Convolution(hidden, channels, (1, 1))),
+            ("neck1_norm", neck_norm),
+            ("neck2", Convolution(channels, channels, (3, 3), (1, 1))),
+            ("neck2_norm", neck_norm),
+        ),
+    )
 
 
 def siglip2(c: Config) -> Part:
@@ -117,6 +192,52 @@ IDEFICS3: Mapping[str, Any] = {
 }
 IDEFICS2: Mapping[str, Any] = {**SIGLIP, "vision_use_head": False, "patch_size": 32}
 
+MINICPM: Mapping[str, Any] = {**SIGLIP, "vision_use_head": False, "window_kernel_size": (2, 2)}
+PADDLEOCR: Mapping[str, Any] = {
+    **SIGLIP,
+    "vision_use_head": False,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "image_size": 384,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+}
+COSMOS3: Mapping[str, Any] = {**PADDLEOCR, "patch_size": 16, "num_patches": 256}
+OVIS2: Mapping[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 8,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 14,
+    "rms_norm_eps": 1e-5,
+    "qkv_bias": False,
+    "mlp_bias": False,
+    "hidden_act": "silu",
+    "vocab_size": 16384,
+    "hidden_stride": 1,
+    "num_visual_indicator_tokens": 5,
+}
+SAM: Mapping[str, Any] = {
+    "hidden_size": 768,
+    "output_channels": 256,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 1024,
+    "patch_size": 16,
+    "hidden_act": "gelu",
+    "qkv_bias": True,
+    "use_abs_pos": True,
+    "use_rel_pos": True,
+    "window_size": 14,
+    "global_attn_indexes": (2, 5, 8, 11),
+    "mlp_dim": 3072,
+}
+
 # model_type of a nested vision config → how to read it, for the families that accept any tower
 TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
     "siglip_vision_model": (siglip, SIGLIP),
@@ -127,6 +248,13 @@ TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
     "idefics2_vision": (siglip, IDEFICS2),
     "idefics3_vision": (siglip, IDEFICS3),
     "smolvlm_vision": (siglip, IDEFICS3),
+    "qianfan_ocr_vision": (internvl, {**INTERNVL, "attention_bias": True}),
+    "paddleocr_vl_vision": (siglip, PADDLEOCR),
+    "cosmos3_edge_vision": (siglip2, COSMOS3),
+    "video_llama_3_vision": (video_llama_3, SIGLIP),
+    "minicpm_vision": (minicpm, MINICPM),
+    "ovis2_vision": (aimv2, OVIS2),
+    "got_ocr2_vision": (sam, SAM),
 }
 
 

@@ -70,8 +70,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "image_text": (
-            "conv_L_cache hidden_size image_grid_pinpoints num_image_tokens num_key_value_heads projection_dim "
-            "spatial_pool_stride vocab_size"
+            "conv_L_cache hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size num_image_tokens "
+            "num_key_value_heads patch_size projection_dim projector_patch_to_query_dict spatial_pool_stride "
+            "visual_indicator_token_ids vocab_size"
         ),
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (
@@ -92,6 +93,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mllama": "intermediate_layers_indices",
         "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "nemotron_omni": (
+            "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
+        ),
         "omni": (
             "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
@@ -104,6 +108,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "rwkv": "rescale_every",
         "rotary_encoders": "mask_token_id",
+        "qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
         "speech_text": "max_target_positions pad_head_dim_to_multiple_of",
         "t5gemma": "cross_attention_hidden_size decoder vocab_size",
         "seq2seq": (
@@ -114,6 +119,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
         ),
+        "step_vl": "intermediate_size query_pre_attn_scalar",
     }.items()
 }  # fmt: skip
 

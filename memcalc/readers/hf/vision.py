@@ -105,17 +105,29 @@ def table(role: str, shape: tuple[int, ...]) -> Plain:
 
 
 def full_attention(
-    c: Config, *, size: str = "hidden_size", heads: str = "num_attention_heads", bias: bool = True, **traits: Any
+    c: Config,
+    *,
+    size: str = "hidden_size",
+    heads: str = "num_attention_heads",
+    kv_heads: str = "",
+    bias: bool = True,
+    **traits: Any,
 ) -> Attention:
-    """Attention of every patch to every other; heads × head size is the hidden size."""
+    """Attention of every patch to every other; heads × head size is the hidden size.
+
+    `kv_heads`: the key of the number of key-value heads, where several heads share them.
+    """
     hidden, count = c.integer(size), c.integer(heads)
     if hidden % count:
         raise c.error(size, f"({hidden}) is not a multiple of {c.spelling(heads)} ({count})")
+    shared = c.integer(kv_heads) if kv_heads else count
+    if count % shared:
+        raise c.error(kv_heads, f"({shared}) does not divide {c.spelling(heads)} ({count})")
     traits.setdefault("dropout", c.number("attention_dropout", 0.0))
     traits.setdefault("causal", False)
     traits.setdefault("rotary", False)
     traits.setdefault("query_bias", bias)
-    return attention_of(hidden, count, count, hidden // count, output_bias=bias, **traits)
+    return attention_of(hidden, count, shared, hidden // count, output_bias=bias, **traits)
 
 
 def encoder_layer(c: Config, norm: Norm, *, residual_dropout: float = 0.0, **traits: Any) -> Layer:
