@@ -32,7 +32,7 @@ def test_a_count_is_right_or_refused_or_doubted(row: dict[str, Any]) -> None:
 
 def test_most_of_the_table_is_exact() -> None:
     exact = [row for row in ROWS if outcome(row).startswith("exact")]
-    assert len(exact) >= 783
+    assert len(exact) >= 792
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,32 @@ def test_a_guess_passes_no_check(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "NOT ANSWERED" in result.stdout
     assert "read as a llama" in result.stdout
+
+
+def caches(values: dict[str, Any]) -> list[tuple[int, list[int | None]]]:
+    """How many layers follow each other, and the windows of what each keeps of its tokens."""
+    found = read_config(values).parts[0].stacks[0]
+    return [(n, [cache.window for _, block in found.layers[k].blocks for cache in block.cache()]) for k, n in found.runs]
+
+
+SMALL = {
+    "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32,
+    "intermediate_size": 64, "moe_intermediate_size": 64, "num_experts": 4, "num_experts_per_tok": 2, "num_local_experts": 4,
+    "vocab_size": 100, "sliding_window": 64,
+}  # fmt: skip
+
+
+def test_caches_are_those_that_transformers_makes() -> None:
+    """transformers 5.24, cache_utils.get_layer_types_and_kwargs of each config."""
+    assert caches({**SMALL, "model_type": "minimax"}) == [(1, [None]), (1, []), (1, [None]), (1, [])]  # masked, but kept
+    assert caches({**SMALL, "model_type": "mixtral"}) == [(4, [64])]
+    assert caches({**SMALL, "model_type": "qwen3_moe"}) == [(4, [None])]
+    assert caches({**SMALL, "model_type": "qwen3_moe", "use_sliding_window": True}) == [(4, [64])]
+    assert caches({"model_type": "qwen3_vl_moe", "text_config": SMALL}) == [(4, [64])]
+    assert caches({"model_type": "qwen3_vl_moe", "text_config": SMALL | {"sliding_window": None}}) == [(4, [None])]
+
+
+def test_text_leaves_nothing_in_the_cache_of_layers_that_read_images() -> None:
+    """Llama 3.2 11B Vision: 32 layers of its own × 2 × 8 heads × 128 × 2 bytes a token; 8 more read images."""
+    text = {"cross_attention_layers": [1], "num_hidden_layers": 3}
+    assert caches({"model_type": "mllama", "text_config": text}) == [(1, [None]), (1, []), (1, [None])]

@@ -15,6 +15,7 @@ SCORES = {
     SHIFTED: (0, 0),  # gpt-oss, MiMo V2 Flash
     SCALED: (0, FP32),
 }
+WIDE_SINKS = (SCALED, "in fp32")  # with sinks: not checked against PyTorch (Granite SWA, Flint)
 
 
 class HeadShape(NamedTuple):
@@ -66,6 +67,7 @@ class Mask(NamedTuple):
     causal: bool = True
     window: int | None = None  # tokens that a sliding-window layer attends to (None: all)
     chunked: bool = False  # the window is an aligned chunk (Llama 4), not a sliding one
+    keeps_all: bool = False  # keys outside the window stay in the cache (MiniMax)
     masked: bool = False  # whatever the length, by a mask of each layer's own (sparse attention under an indexer)
 
     def applied(self, p: Profile) -> bool:

@@ -169,10 +169,10 @@ def fused_kernel(t: Tape, core: Core, query: Var, key: Var, value: Var) -> Var:
 def multiply(t: Tape, core: Core, query: Var, keys: float = 1, again: int = 0) -> None:
     """Scores and mixing, each 2 FLOP a pair and dimension. Backward twice that, and `again` times the scores made anew
     (torch/utils/flop_counter.py, sdpa_backward_flop_count). `keys`: how many there are for each query of a sequence."""
-    shape, (causal, window, chunked, _) = core.shape, core.mask
+    shape, mask = core.shape, core.mask
     scores, mixing = Size(pair=2 * shape.heads * keys * shape.head_dim), Size(pair=2 * shape.heads * keys * shape.value_dim)
     backward = scores * (2 + again) + mixing * 2 if query.grad else Size()
-    t.multiply("attention", scores + mixing, backward, causal=causal, window=window, chunked=chunked)
+    t.multiply("attention", scores + mixing, backward, causal=mask.causal, window=mask.window, chunked=mask.chunked)
 
 
 def keys_per_query(core: Core, query: Var, key: Var) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import SHIFTED, Core, HeadShape, Mask, Relative, Softmax
+from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Relative, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
 from memcalc.blocks.block import Block, Traits
@@ -107,6 +107,7 @@ class Attention(Block, without=("state",)):
     softmax: Softmax = Softmax()
     cross: bool = False  # keys and values come from the encoder
     source: int = 0  # tokens of the encoder, where they are fixed (Whisper: 30 seconds of sound)
+    images: bool = False  # that encoder sees images: of text there is nothing to keep (Llama 3.2 Vision)
     shares_cache: bool = False
     broadcast: bool = False  # keys and values are copied for every query head before all else (Falcon 40B, 180B)
     by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
@@ -195,14 +196,15 @@ class Attention(Block, without=("state",)):
         return self._projections() + self._output() + self._norms() + self._extras()
 
     def cache(self) -> tuple[Cache, ...]:
-        """Keys and values of each token; a layer that shares another's cache keeps none of its own."""
-        if self.shares_cache or not (self.causal or self.cross):
+        """Keys and values of each token; a layer that shares another's cache or reads images keeps none."""
+        if self.shares_cache or self.images or not (self.causal or self.cross):
             return ()
         width = self.head_dim + self.v_head_dim
         index = (Cache("index keys", 0, self.indexer.head_dim, indexes=True),) if self.indexer else ()
         source = self.source if self.cross else None
         expanded = self.heads if self.broadcast else 0
-        return (Cache("keys and values", self.kv_heads, width, self.window, source=source, expanded=expanded), *index)
+        window = None if self.mask.keeps_all else self.window
+        return (Cache("keys and values", self.kv_heads, width, window, source=source, expanded=expanded), *index)
 
     def read_caches(self) -> tuple[tuple[Cache, bool], ...]:
         """Its own, or those of the earlier layer whose keys and values it shares."""
@@ -259,7 +261,7 @@ class Attention(Block, without=("state",)):
             ("attention that a matrix of its own gates", self.projections.gate),
             ("attention whose result is normalised", self.norms.result_norm),
             ("learned numbers that are known by their shapes only", self.extras),
-            (f"sinks and scores {self.softmax.scores}", self.softmax.sinks and self.softmax.scores != SHIFTED),
+            (f"sinks and scores {self.softmax.scores}", self.softmax.sinks and self.softmax.scores in WIDE_SINKS),
         ):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")

@@ -109,9 +109,8 @@ def inkling_text(c: Config) -> Architecture:
         return Layer(blocks)
 
     layers = windowed(list(zip(kinds, sparse, strict=True)), layer)
-    vocabulary, tied = c.integer("vocab_size"), c.flag("tie_word_embeddings", False)
-    head = Head(vocabulary, hidden, tied=tied, input_scaled=True)
-    return with_notes(decoder(c, layers, norm, tied=tied, after_embedding=(("embedding_norm", norm),), head=head), c)
+    head = Head(c.integer("vocab_size"), hidden, input_scaled=True)
+    return with_notes(decoder(c, layers, norm, tied=False, after_embedding=(("embedding_norm", norm),), head=head), c)
 
 
 def _inkling_attention(c: Config, kind: str) -> ConvolvedAttention:

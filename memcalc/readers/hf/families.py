@@ -15,8 +15,9 @@ MODULES: dict[str, str] = {
             "hunyuan_v1_dense apertus arcee moshi helium"
         ),
         "post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
-        "layer_norm": "olmo cohere cohere2 nemotron stablelm starcoder2",
+        "layer_norm": "olmo cohere cohere2 cohere_compass_text nemotron stablelm starcoder2",
         "convolved": "zaya inkling_text",
+        "inkling2": "inkling2_text inkling2_loop_text",
         "jetmoe": "jetmoe",
         "looped": "hrm_text dory",
         "xlstm": "xlstm",
@@ -65,6 +66,8 @@ MODULES: dict[str, str] = {
         "multimodal": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
         "mllama": "mllama",
+        "phi4_multimodal": "phi4_multimodal",
+        "fuyu": "fuyu",
         "bert_line": (
             "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas luke "
             "roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"

@@ -109,7 +109,7 @@ def minimax(c: Config) -> Architecture:
 
     def layer(kind: str) -> Layer:
         if kind == "full_attention":
-            return pre_norm(norm, attention(c, window=sliding_window(c)), feed_forward)
+            return pre_norm(norm, attention(c, window=sliding_window(c), keeps_all=True), feed_forward)
         mixer = LightningAttention(
             c.integer("hidden_size"),
             c.integer("num_attention_heads"),

@@ -23,6 +23,7 @@ from memcalc.readers.hf.common import (
     windowed,
 )
 from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.kinds import layer_kinds
 
 WRITTEN_OUT = "layer-wide"
 
@@ -54,6 +55,24 @@ def cohere2(c: Config) -> Architecture:
         lambda window: parallel(norm, biased_attention(c, window=window, rotary=window is not None, rotary_wide=True), mlp(c)),
     )
     return _cohere(c, layers, norm)
+
+
+def cohere_compass_text(c: Config) -> Architecture:
+    """Cohere 2's layers, all full unless `layer_types` says otherwise; the kinds with a rotary entry rotate."""
+    norm, positions = written_out(c), c.sub("rope_parameters", {})
+    depth, full, sliding = c.layers(), "full_attention", "sliding_attention"
+    kinds = layer_kinds(c, [full] * depth, (full, sliding))
+    by_kind = positions.has(full) or positions.has(sliding)
+
+    def layer(kind: str) -> Layer:
+        window = sliding_window(c) if kind == sliding else None
+        rotary = positions.has(kind) or not by_kind
+        mixer = biased_attention(c, window=window, rotary=rotary, rotary_wide=True)
+        return parallel(norm, mixer, mlp(c))
+
+    tied = c.flag("tie_word_embeddings")
+    head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, scaled=c.has("logit_scale"))
+    return decoder(c, windowed(kinds, layer), norm, tied=tied, head=head)
 
 
 def written_out(c: Config) -> Norm:
@@ -108,6 +127,9 @@ FAMILIES = {
     "olmo": Family(olmo, {"max_position_embeddings": 2048}),
     "cohere": Family(cohere, {"tie_word_embeddings": True, "max_position_embeddings": 8192}),
     "cohere2": Family(cohere2, {"tie_word_embeddings": True, "sliding_window": 4096, "max_position_embeddings": 8192}),
+    "cohere_compass_text": Family(
+        cohere_compass_text, {"tie_word_embeddings": True, "sliding_window": 4096, "max_position_embeddings": 8192}
+    ),
     "nemotron": Family(nemotron, {"hidden_act": "relu2", "partial_rotary_factor": 0.5, "max_position_embeddings": 4096}),
     "stablelm": Family(stablelm, {"num_key_value_heads": 32, "partial_rotary_factor": 0.25, "max_position_embeddings": 4096}),
     "starcoder2": Family(

@@ -37,7 +37,7 @@ def _language(c: Config) -> Part:
     def layer(crosses: bool) -> Layer:
         if not crosses:
             return pre_norm(norm, own, mlp(c))
-        cross = revised(head_norms(c, own), cross=True, causal=False, rotary=False, rotary_dim=None)
+        cross = revised(head_norms(c, own), cross=True, images=True, causal=False, rotary=False, rotary_dim=None)
         gates = ("gates", Plain((Weight("attention", "other", (1,)), Weight("mlp", "other", (1,)))))
         return Layer((*pre_norm(norm, cross, mlp(c), "cross_attention").blocks, gates))
 

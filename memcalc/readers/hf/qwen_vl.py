@@ -87,7 +87,10 @@ def qwen3_vl(c: Config) -> Architecture:
 
 
 def qwen3_vl_moe(c: Config) -> Architecture:
-    return _qwen3(c, read_language(c, "qwen3_moe", _QWEN3_MOE_TEXT, tied=tied_outside(c, False)), deepstack=True)
+    """Its text slides wherever it has a window: its configuration class knows no switch for that (cache_utils.DynamicCache)."""
+    slides = c.sub("text_config", {}).has("sliding_window")
+    defaults = {**_QWEN3_MOE_TEXT, "use_sliding_window": slides, "sliding_window": None}
+    return _qwen3(c, read_language(c, "qwen3_moe", defaults, tied=tied_outside(c, False)), deepstack=True)
 
 
 def qwen3_5(c: Config) -> Architecture:

@@ -22,7 +22,7 @@ def xlstm(c: Config) -> Architecture:
     width = int((hidden * _factor(c, "ffn_proj_factor") + multiple - 1) // multiple * multiple)
     layer = pre_norm(norm, memory, mlp(c, intermediate=width, bias=bias, activation="silu"), name="linear_attention")
     head = Head(c.integer("vocab_size"), hidden, softcap=optional_number(c, "output_logit_soft_cap"))
-    return decoder(c, layer, norm, tied=False, head=head)
+    return decoder(c, layer, Norm(hidden), tied=False, head=head)
 
 
 def _one_of(c: Config, name: str, older: str) -> int:
