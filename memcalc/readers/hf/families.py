@@ -49,6 +49,7 @@ MODULES: dict[str, str] = {
         "ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
         "qformer": "blip-2 instructblip instructblipvideo granite_speech granite_speech_plus",
         "step_vl": "step3p5 step3p7",
+        "molmo": "molmo2 molmo2_text",
         "nemotron_omni": "nemotron_h_omni",
         "omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
         "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",
@@ -61,7 +62,7 @@ MODULES: dict[str, str] = {
         "image_text": (
             "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
             "paligemma lfm2_vl cohere2_vision aya_vision deepseek_vl video_llama_3 qianfan_ocr "
-            "paddleocr_vl cosmos3_edge minicpmv4_6 minicpmv4_7 minicpm_ocr ovis2 aria got_ocr2 pp_chart2table"
+            "paddleocr_vl cosmos3_edge minicpmv4_6 minicpmv4_7 minicpm_ocr ovis2 aria got_ocr2 pp_chart2table hy_v4_vl lfm3_vl"
         ),
         "multimodal": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
         "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
@@ -106,6 +107,9 @@ KIN: Mapping[str, Kin] = {
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
     "gemma4_unified_text": Kin(
         "gemma4_text", {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144}
+    ),
+    "hy_v4_vl_text": Kin(
+        "hy_v4", {"q_lora_rank": 2048, "index_n_heads": 32, "moe_intermediate_size": 2048, "n_routed_experts": 256}
     ),
     "glm4v_text": Kin("glm4", {"head_dim": None, "rms_norm_eps": 1e-5, "max_position_embeddings": 32768}),
     "glm4v_moe_text": Kin("glm4_moe", {"attention_bias": True, "max_position_embeddings": 65536, "num_experts_per_tok": 8}),

@@ -169,6 +169,12 @@ FAMILIES = {
             {"max_value_projector_patch_to_query_dict": 256},
         ),
         ("got_ocr2", _GOT, {}),
+        ("hy_v4_vl", Joint(projectors.hunyuan, "hy_v4_vl_text", "hy_v4_vl_vision", fixed=True), {}),
+        (
+            "lfm3_vl",
+            Joint(projectors.lfm3, "lfm3", "lfm3_vl_vision", fixed=True, tied=True),
+            {"projector_hidden_act": "gelu", "projector_hidden_size": 4096, "projector_bias": True},
+        ),
         ("pp_chart2table", _GOT, {}),
         (
             "lfm2_vl",

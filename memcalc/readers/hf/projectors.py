@@ -205,3 +205,23 @@ def got_ocr2(c: Config, vision: Config, language: Language) -> Named:
         ("convolution2", Convolution(2 * channels, width, (3, 3), **traits)),
         ("linear", Projection(width, width, bias=True)),
     )
+
+
+def lfm3(c: Config, vision: Config, language: Language) -> Named:
+    """As `merged`, with a width, a bias and an activation of its own."""
+    hidden, count, bias = vision.integer("hidden_size"), vision.integer("spatial_merge_size") ** 2, c.flag("projector_bias")
+    inner, activation = c.integer("projector_hidden_size"), c.text("projector_hidden_act")
+    layers = gelu_mlp(hidden * count, inner, language.hidden, bias=bias, activation=activation, merge=count)
+    return (("norm", Norm(hidden, "layer")), *layers)
+
+
+def hunyuan(c: Config, vision: Config, language: Language) -> Named:
+    """A convolution merges squares of patches, another brings them to the language model's width; a mark ends each row."""
+    hidden, side, outputs = (vision.integer(key) for key in ("hidden_size", "spatial_merge_size", "out_hidden_size"))
+    wide = hidden * side * side
+    return (
+        ("norm", Norm(hidden)),
+        ("merge", Convolution(hidden, wide, (side, side), bias=True, role="projector")),
+        ("linear", Convolution(wide, outputs, (1, 1), bias=True, role="projector")),
+        ("newline", table("other", (outputs,))),
+    )

@@ -17,6 +17,7 @@ from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import layer_norm, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config
+from memcalc.readers.hf.kinds import layer_kinds
 from memcalc.readers.hf.vision import (
     CLIP,
     PIXTRAL,
@@ -104,6 +105,48 @@ def sam(c: Config) -> Part:
             ("neck2", Convolution(channels, channels, (3, 3), (1, 1))),
             ("neck2_norm", neck_norm),
         ),
+    )
+
+
+def lfm3(c: Config) -> Part:
+    """Gated short convolutions over both sides of the image in most layers, grouped attention in the others."""
+    hidden, norm, patch = c.integer("hidden_size"), rms(c), c.integer("patch_size")
+    pixels = c.integer("in_channels") * c.integer("temporal_patch_size") * patch * patch
+    depth, kernel = c.layers(), c.integer("conv_kernel_size")
+    default = ["conv" if i < 2 or i % 2 else "full_attention" for i in range(depth)]
+    kinds = layer_kinds(c, default, ("conv", "full_attention"))
+    feed_forward = MLP(hidden, c.integer("intermediate_size"))
+
+    def layer(kind: str) -> Layer:
+        if kind == "full_attention":
+            mixer = full_attention(c, kv_heads="num_key_value_heads", bias=False, rotary=True)
+            head_norm = rms(c, size=mixer.head_dim)
+            return pre_norm(norm, revised(mixer, query_norm=head_norm, key_norm=head_norm), feed_forward)
+        return Layer(
+            (
+                ("input_norm", norm),
+                ("convolution_start", Projection(hidden, 3 * hidden, role="mlp")),
+                ("convolution", Convolution(hidden, hidden, (kernel, kernel), (1, 1), groups=hidden)),
+                ("convolution_end", Projection(hidden, hidden, role="mlp")),
+                ("post_attention_norm", norm),
+                ("mlp", feed_forward),
+            )
+        )
+
+    patches_of = Projection(pixels, hidden, role="other")
+    return Part("vision", entry=(("patches", patches_of), ("input_norm", norm)), stacks=(Stack.of(windowed(kinds, layer)),))
+
+
+def hunyuan(c: Config) -> Part:
+    """Learned positions of the largest image and one more; no norm after the last layer."""
+    hidden, norm, patch = c.integer("hidden_size"), layer_norm(c), c.integer("patch_size")
+    positions = (c.integer("max_image_size") // patch) ** 2 + 1
+    convolution = Convolution(c.integer("num_channels"), hidden, (patch, patch), bias=True)
+    layer = encoder_layer(c, norm)
+    return Part(
+        "vision",
+        entry=(("patches", convolution), ("positions", table("position", (positions, hidden)))),
+        stacks=(Stack.uniform(layer, c.layers()),),
     )
 
 
@@ -238,6 +281,32 @@ SAM: Mapping[str, Any] = {
     "mlp_dim": 3072,
 }
 
+LFM3: Mapping[str, Any] = {
+    "hidden_size": 1024,
+    "intermediate_size": 2560,
+    "in_channels": 3,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "num_hidden_layers": 14,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "conv_kernel_size": 3,
+}
+HUNYUAN: Mapping[str, Any] = {
+    "hidden_act": "gelu",
+    "hidden_size": 1536,
+    "intermediate_size": 6144,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "num_channels": 3,
+    "num_hidden_layers": 40,
+    "out_hidden_size": 6144,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "max_image_size": 2048,
+}
+
 # model_type of a nested vision config → how to read it, for the families that accept any tower
 TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
     "siglip_vision_model": (siglip, SIGLIP),
@@ -255,6 +324,8 @@ TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
     "minicpm_vision": (minicpm, MINICPM),
     "ovis2_vision": (aimv2, OVIS2),
     "got_ocr2_vision": (sam, SAM),
+    "lfm3_vl_vision": (lfm3, LFM3),
+    "hy_v4_vl_vision": (hunyuan, HUNYUAN),
 }
 
 

@@ -73,9 +73,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "image_text": (
-            "conv_L_cache hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size num_image_tokens "
-            "num_key_value_heads patch_size projection_dim projector_patch_to_query_dict spatial_pool_stride "
-            "visual_indicator_token_ids vocab_size"
+            "conv_L_cache head_dim hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size "
+            "num_image_tokens num_key_value_heads patch_size projection_dim projector_patch_to_query_dict qk_head_dim "
+            "spatial_pool_stride visual_indicator_token_ids vocab_size"
         ),
         "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "kimi_linear": (
@@ -96,6 +96,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mllama": "intermediate_layers_indices",
         "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "molmo": "image_patch_id image_size",
         "nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
