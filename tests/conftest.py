@@ -161,8 +161,9 @@ def weight_files() -> type[WeightFiles]:
 
 
 @pytest.fixture
-def memcalc(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def memcalc(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`memcalc …` in this process: exit code and what went where. Words may come in one string."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist's workers have one: the width is that of a pipe
 
     def run(*words: str) -> Result:
         with pytest.raises(SystemExit) as ended:

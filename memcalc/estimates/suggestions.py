@@ -38,6 +38,7 @@ class Subject(NamedTuple):
     run: Any  # Training or Serving
     gpu: Accelerator | None
     architecture: Architecture | None
+    unsaid: tuple[str, ...] = ()  # settings that are the engine's, as nobody gave them
 
 
 Change = Callable[[Subject], Settings | None]  # settings to add; None where it does not apply, or is so already

@@ -21,6 +21,7 @@ STDIN = "-"  # a config.json on standard input
 HUB = "hf://"  # hf://org/name[@revision]: the only spelling that goes over the network
 WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+FILES = (".json", *WEIGHTS, *PICKLES)  # endings of what is a path even without a folder
 _COUNT = re.compile(r"[\d.,_]+(e[+-]?\d+)?\s*[kKmMbBgGtT]?$")
 MAX_PARAMETERS = 10**18
 
@@ -77,7 +78,7 @@ def _find(text: str, folders: Sequence[str]) -> Model:
         return _from_weights(text, "hub", *read_repository(text.removeprefix(HUB)))
     if text == STDIN:
         return _described(read_json_object(STDIN), "stdin", "config.json on stdin")
-    if not os.path.exists(text) and (name := foreign_name(text)):
+    if not os.path.exists(text) and not text.endswith(FILES) and (name := foreign_name(text)):
         return _named_elsewhere(text, name, folders)
     if _looks_like_path(text):
         return _from_path(text)
@@ -136,7 +137,7 @@ def _architecture_table(preset: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _looks_like_path(text: str) -> bool:
-    return os.sep in text or text.endswith((".json", *WEIGHTS, *PICKLES)) or os.path.exists(text)
+    return os.sep in text or text.endswith(FILES) or os.path.exists(text)
 
 
 def _config_file(path: str) -> str:

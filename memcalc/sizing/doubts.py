@@ -3,7 +3,7 @@
 What cannot be answered is refused elsewhere; here stands what is answered, but perhaps was not meant.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
@@ -78,6 +78,11 @@ def of_serving(architecture: Architecture, run: Serving, *, length_given: bool, 
             f"beyond them it needs RoPE scaling"
         )
     return Doubts(tuple(warnings), tuple(assumptions))
+
+
+def not_replayed(names: Iterable[str]) -> str:
+    """What to say of the allocator's settings where the step is not replayed on it."""
+    return f"{', '.join(names)}: without effect here, as the order of this run's allocations is not known"
 
 
 def _taken(name: str, length: int, context: int | None, engine: str | None = None) -> str:

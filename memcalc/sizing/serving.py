@@ -99,7 +99,7 @@ class SizedServing(Answer, ServingEstimate):
         """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
         from memcalc.estimates.serving.changes import CHANGES
 
-        start = Subject(self.run, self.gpu, self.model.architecture)
+        start = Subject(self.run, self.gpu, self.model.architecture, ("context",) if unsaid("context", *self.asked) else ())
         return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
 
     @property
@@ -113,9 +113,8 @@ class SizedServing(Answer, ServingEstimate):
         others = (*Device.model_fields, *EFFICIENCY, "draft")
         settings = {name: value for name, value in changed.settings.items() if name not in others}
         architecture = _served(self.model, "MODEL")
-        return Subject(
-            serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings), gpu, architecture
-        )
+        run = serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings)
+        return Subject(run, gpu, architecture, ("context",) if unsaid("context", None, settings) else ())
 
     def _sized(self, changes: Settings) -> "SizedServing":
         changed = self.invocation.with_changes(changes)

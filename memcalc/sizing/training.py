@@ -15,7 +15,7 @@ from memcalc.formulas.verdict import Fit, Needed
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Answer, fit_of
-from memcalc.sizing.doubts import Doubts, of_training, unsaid
+from memcalc.sizing.doubts import Doubts, not_replayed, of_training, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
@@ -78,7 +78,9 @@ class SizedTraining(Answer, TrainingEstimate):
     @property
     def doubts(self) -> Doubts:
         """What goes with the answer in words."""
-        return of_training(self.model.architecture, self.run, length_given=not unsaid("seq_len", *self.asked))
+        found = of_training(self.model.architecture, self.run, length_given=not unsaid("seq_len", *self.asked))
+        idle = [name for name in OF_REPLAY if not unsaid(name, *self.asked)]
+        return found if not idle or self.replayed else found._replace(warnings=(*found.warnings, not_replayed(idle)))
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
@@ -155,7 +157,7 @@ def size_training(
     >>> step.fits, step.run.seq_len
     (True, 4096)
     >>> size_training("gpt2", "rtx-4090", micro_batch="max").solved
-    (Solved(key='micro_batch', value=8, limited_by='memory'),)
+    (Solved(key='micro_batch', value=19, limited_by='memory'),)
     """
     said = settled(run, settings, Training, TABLES, also=Device.model_fields)
     device = taken(settings, Device)
@@ -212,9 +214,10 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     return Training(parallelism=parallelism, **said)
 
 
+OF_REPLAY = ("allocator", "max_split_size")
 OF_LAYERS = (
     "micro_batch", "seq_len", "recompute", "attention", "kernels", "loss", "cp", "sequence_parallel", "expert_imbalance",
-    "capacity_factor",
+    "capacity_factor", *OF_REPLAY,
 )  # fmt: skip
 
 

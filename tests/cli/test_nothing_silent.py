@@ -24,7 +24,7 @@ VALUES: dict[str, object] = {
     "base_format": "nf4", "offload": "optimizer", "offload_to": "nvme", "weights": "fp8", "kv_dtype": "fp8", "context": 512,
     "max_new_tokens": 100, "batch": 3, "samples": 2, "beams": 2, "shared_prefix": 64, "dp": 2, "gpu_memory_utilization": 0.5,
     "kv_cache_memory": "4GiB", "max_batched_tokens": 1024, "max_sequences": 7, "block_size": 64, "gpu_layers": 4,
-    "lora_adapters": 2, "draft_tokens": 3,
+    "lora_adapters": 2, "draft_tokens": 3, "allocator": "expandable-segments", "max_split_size": 32,
 }  # fmt: skip
 MORE = {"train": (), "infer": (("draft", "llama-3.2-1b"), ("mfu", 0.4), ("mbu", 0.4), ("link_efficiency", 0.4))}
 SPECS = {"train": ("Parallelism", "Training"), "infer": ("Serving",)}
@@ -90,6 +90,8 @@ WARNINGS = (
     ("infer qwen3-8b --engine transformers --weights Q8_0", "dequantises"),
     ("infer qwen3-8b --engine llama.cpp --weights fp8", "GGUF"),
     ("infer qwen3-8b --gpu-memory-utilization 0.8", "--gpu"),
+    ("train t5-base --max-split-size 32", "max_split_size: without effect"),
+    ("train t5-base --allocator expandable-segments", "allocator: without effect"),
 )
 QUIET = (
     "train llama-3.1-8b --seq-len 131072", "train llama-3.1-8b --gpus 8 --zero 1 --engine megatron",
@@ -114,7 +116,8 @@ def test_what_is_meant_has_no_warning(memcalc: Run, line: str) -> None:
 REFUSED = (
     ("train 7B --micro-batch 8", "--micro-batch"), ("train 7B --seq-len 32k", "--seq-len"),
     ("train 7B --attention flash", "--attention"), ("infer llama-3.1-8b --engine llama.cpp --draft llama-3.2-1b", "--draft"),
-    ("train llama-3.1-8b --gpus 8 --etp 2", "--etp"),
+    ("train llama-3.1-8b --gpus 8 --etp 2", "--etp"), ("train 7B --allocator segments", "--allocator"),
+    ("train 7B --max-split-size 64", "--max-split-size"),
 )  # fmt: skip
 
 

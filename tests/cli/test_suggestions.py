@@ -121,7 +121,7 @@ TAKEN = (
     ("train llama-3.2-1b --gpu 3060", ("method lora", "recompute full")),
     ("train 13B --gpu a100-80gb", ("offload optimizer",)),
     ("train 7B --gpus 8 --gpu h100 --precision fp32", ("fsdp full",)),
-    ("train llama-3.1-8b --gpus 8 --ddp --gpu h100", ("recompute full", "zero 1", "no-ddp")),
+    ("train llama-3.1-8b --gpus 8 --ddp --gpu h100", ("zero 1", "no-ddp")),
     ("train llama-3.1-8b --gpus 8 --fsdp hybrid --shard-size 2 --gpu l40s", ("fsdp full", "shard-size 8", "recompute full")),
     ("train llama-3.1-8b --gpus 8 --gpu h100 --engine megatron", ("zero 1",)),
     ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp --context 4096", ("weights Q8_0",)),
@@ -129,6 +129,9 @@ TAKEN = (
     ("infer llama-3.1-70b --gpu h100 --engine vllm --context 4096", ("weights fp8",)),
     ("infer llama-3.1-70b --gpu h100 --engine vllm --context 4096", ("tp 2",)),
     ("infer gemma-3-27b --engine vllm --context 8k --batch 4 --gpu h100", ("kv-dtype fp8",)),
+    ("infer llama-3.1-8b --gpu rtx-3060 --engine llama.cpp", ("context", "weights Q8_0")),  # the engine takes the maximum
+    ("infer llama-3.1-8b --gpu rtx-4090 --engine vllm", ("context 32768",)),
+    ("infer llama-3.1-70b --gpu h100 --engine vllm", ("context", "weights fp8")),
 )  # fmt: skip
 
 
@@ -168,7 +171,7 @@ def test_a_count_says_what_it_cannot_try(memcalc: Run) -> None:
 
 
 def test_a_tight_run_is_told_what_makes_it_sure(memcalc: Run) -> None:
-    words = "train llama-3.1-8b --gpus 8 --zero 3 --gpu h100 --recompute full --seq-len 32768"
+    words = "train llama-3.1-8b --gpus 8 --zero 3 --gpu h100 --recompute full --seq-len 24576"
     found = memcalc(f"{words} --format json").document
     assert found["gpu"]["verdict"] == "tight"
     assert found["suggestions"]

@@ -94,7 +94,7 @@ REFUSED: tuple[tuple[dict[str, Any], tuple[str, ...], str], ...] = (
     ({"cp": 4, "tp": 4, "cp_kind": "all-to-all", "gpus": 16}, ("cp_kind", "cp"), "tp × cp = 4 × 4"),
     ({"cp": 64, "cp_kind": "all-to-all", "gpus": 64}, ("cp_kind", "cp"), "do not divide 32 heads"),
     ({"cp_kind": "all-to-all"}, ("cp_kind", "cp"), "cp is 1"),
-    ({"cp": 2, "gpus": 2, "cp_kind": "p2p"}, ("cp_kind",), "ring, all-gather, all-to-all"),
+    ({"cp": 2, "gpus": 2, "cp_kind": "broadcast"}, ("cp_kind",), "ring, all-gather, all-to-all"),
 )
 
 

@@ -85,7 +85,16 @@ def _one_request(s: Subject) -> Settings | None:
     return {"batch": 1} if s.run.batch > 1 else None
 
 
+def _length(part: tuple[int, int], s: Subject) -> Settings | None:
+    """A part of the model's maximum, where the engine took all of it and nobody asked for that."""
+    return _shorter(part, s) if "context" in s.unsaid and s.run.engine_row.whole_context else None
+
+
 def _context(part: tuple[int, int], s: Subject) -> Settings | None:
+    return None if _length(part, s) else _shorter(part, s)
+
+
+def _shorter(part: tuple[int, int], s: Subject) -> Settings | None:
     context = s.run.context * part[0] // part[1]
     return {"context": context} if context >= LEAST_CONTEXT else None
 
@@ -135,6 +144,10 @@ def _cost_of_context(before: ServingEstimate, after: ServingEstimate) -> str:
     return f"no more than {after.run.context:,} tokens a request"
 
 
+def _cost_of_length(before: ServingEstimate, after: ServingEstimate) -> str:
+    return f"no more than {after.run.context:,} tokens a request ({before.run.engine} takes the model's {before.run.context:,})"
+
+
 def _cost_of_layers(before: ServingEstimate, after: ServingEstimate) -> str:
     return f"the other layers and their cache in host memory ({format_bytes(after.host)}), computed by the CPU"
 
@@ -152,6 +165,7 @@ def _cost_of_gpu(before: ServingEstimate, after: ServingEstimate) -> str:
 
 UTIL = Lever("utilization", (_utilization,), _cost_of_utilization)
 STEP = Lever("step", (_step,), _cost_of_step)
+LENGTH = Lever("length", each(_length, *PARTS), _cost_of_length)
 CACHE = Lever("cache format", each(_cache, *range(max(map(len, CACHES.values())))), _cost_of_cache)
 STORED = Lever("weight format", each(_weights, *range(max(map(len, WEIGHTS.values())))), _cost_of_weights)
 EAGER = Lever("eager", (_eager,), _cost_of_eager)
@@ -162,16 +176,17 @@ DEGREE = Lever("parallelism", each(_degree, *DEGREES), _cost_of_degree, turn=1, 
 GPU = Lever("gpu", larger_accelerators(), _cost_of_gpu, turn=0, hardware=True)
 
 # Cheapest first.
-LEVERS = (UTIL, STEP, CACHE, STORED, EAGER, BATCH, CONTEXT, LAYERS, DEGREE, GPU)
+LEVERS = (UTIL, STEP, LENGTH, CACHE, STORED, EAGER, BATCH, CONTEXT, LAYERS, DEGREE, GPU)
 
 _SETTINGS = (UTIL, STEP, CACHE, STORED)
 LADDERS = (
     Ladder((CACHE, UTIL, STEP, EAGER)),
+    Ladder((LENGTH, *_SETTINGS)),
     Ladder(_SETTINGS),
     Ladder((UTIL, STEP, BATCH)),
     Ladder((UTIL, STEP, CACHE, CONTEXT)),
     Ladder((*_SETTINGS, EAGER, BATCH, CONTEXT)),
-    Ladder((CACHE, CONTEXT, LAYERS)),
+    Ladder((LENGTH, CACHE, CONTEXT, LAYERS)),
     Ladder(_SETTINGS, (DEGREE,)),
     Ladder(_SETTINGS, (GPU,)),
 )
