@@ -126,7 +126,15 @@ INFER: Spellings = {
     "micro-batch": "batch",
 }  # fmt: skip
 
-SPELLINGS: Mapping[str, Spellings] = {"train": TRAIN, "infer": INFER}
+CHINCHILLA: Spellings = {**COMMON, **_all("compute compute-budget budget flop", "flops"), "model-size": "params"}
+
+SPELLINGS: Mapping[str, Spellings] = {"train": TRAIN, "infer": INFER, "chinchilla": CHINCHILLA, "optimal": CHINCHILLA}
+# Commands that take no MODEL → what says the same.
+WITHOUT_MODEL = {
+    "bytes": "--params 7B says how many parameters, `memcalc inspect MODEL` how many a model has",
+    "chinchilla": "--params 7B, --tokens 1T or --flops 1e24 says what is given",
+    "optimal": "--params 7B, --tokens 1T or --flops 1e24 says what is given",
+}
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
@@ -143,6 +151,8 @@ def translated(name: str, command: click.Command, args: Sequence[str]) -> list[s
         word = words.pop(0)
         if word == "--":
             return [*out, word, *words]
+        if name in WITHOUT_MODEL and not word.startswith("-"):
+            raise click.UsageError(f"{word!r:.60}: memcalc {name} takes no MODEL: {WITHOUT_MODEL[name]}")
         given, equals, value = word.partition("=")
         option = _ours(given, known, spellings)
         if isinstance(option, Instead):

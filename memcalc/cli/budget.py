@@ -34,7 +34,7 @@ from memcalc.cli.options import (
 @output_options("compute.days")
 def budget_command(
     model: str | None, gpu: str | None, like: str | None, details: bool, presets: tuple[str, ...],
-    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """FLOPs, petaFLOP/s-days, GPU-hours, days, cost, energy: whatever is not given is solved.
 

@@ -32,7 +32,7 @@ def bytes_command(
     every: bool,
     explain: tuple[str, ...],
     format_: str,
-    get: str | None,
+    get: tuple[str, ...],
     output: str | None,
 ) -> None:
     """Bytes per parameter, precision × optimizer: the rule of thumb.

@@ -13,7 +13,13 @@ DEFAULT_FILE = "memcalc.toml"
 @output_options("ok")
 @click.pass_context
 def check_command(
-    ctx: click.Context, /, files: tuple[str, ...], presets: tuple[str, ...], format_: str, get: str | None, output: str | None
+    ctx: click.Context,
+    /,
+    files: tuple[str, ...],
+    presets: tuple[str, ...],
+    format_: str,
+    get: tuple[str, ...],
+    output: str | None,
 ) -> None:
     """Check sizing files against their limits: exit code 0 when all hold, 1 when one is exceeded, 2 when a file is wrong.
 

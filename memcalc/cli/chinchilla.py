@@ -22,7 +22,7 @@ from memcalc.cli.options import (
 @explain_option
 @output_options("optimal.tokens")
 def chinchilla_command(
-    details: bool, presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: str | None, output: str | None,
+    details: bool, presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None,
     **settings: Any,
 ) -> None:  # fmt: skip
     """Compute-optimal parameters and tokens, under every published law.

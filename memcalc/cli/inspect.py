@@ -11,7 +11,7 @@ from memcalc.cli.options import GroupedCommand, explain_option, output_options, 
 @explain_option
 @output_options("model.parameters")
 def inspect_command(
-    path: str, presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: str | None, output: str | None
+    path: str, presets: tuple[str, ...], explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None
 ) -> None:
     """What a model holds: architecture, parameters by role and layer, memory per number format.
 

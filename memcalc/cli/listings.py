@@ -18,7 +18,7 @@ def one_or_filter(name: str | None, text: str | None) -> None:
 @preset_option
 @output_options("models.0.parameters")
 def models_command(
-    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
+    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None
 ) -> None:
     """List model presets; with a NAME, show one in full."""
     one_or_filter(name, text)
@@ -40,7 +40,7 @@ def models_command(
 @preset_option
 @output_options("gpus.0.usable")
 def gpus_command(
-    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
+    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None
 ) -> None:
     """List accelerators; with a NAME, show one in full."""
     one_or_filter(name, text)
@@ -56,7 +56,7 @@ def _table(name: str, help_: str, field: str) -> click.Command:
     @click.argument("row", metavar="[NAME]", required=False)
     @click.option("--filter", "text", metavar="TEXT", help="Only rows that contain TEXT.  [default: all]")
     @output_options(field)
-    def command(row: str | None, text: str | None, format_: str, get: str | None, output: str | None) -> None:
+    def command(row: str | None, text: str | None, format_: str, get: tuple[str, ...], output: str | None) -> None:
         one_or_filter(row, text)
         from memcalc.report.listings import TABLES
 

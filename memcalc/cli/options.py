@@ -257,7 +257,9 @@ def output_options(field: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in (
             click.option("--output", metavar="FILE", help="Write to FILE instead of stdout."),
-            click.option("--get", metavar="PATH", help=f"Print one field of the JSON, bare: {field}"),
+            click.option(
+                "--get", multiple=True, metavar="PATH", help=f"Print one field of the JSON (repeatable), bare: {field}"
+            ),
             click.option(
                 "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True,
                 help="How to print: a table for people, or one of the others for programs, sheets and pages.",
@@ -318,7 +320,7 @@ def gpu_option(function: F) -> F:
 
 
 def show_answer(
-    answer: Any, explain: tuple[str, ...], format_: str, get: str | None, output: str | None, *, whole: bool = False
+    answer: Any, explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, *, whole: bool = False
 ) -> None:  # fmt: skip
     """Render an answer's report, or the trees behind some of its numbers."""
     show(_explained(answer, explain), format_, get, output, whole=whole)
@@ -333,7 +335,7 @@ def _explained(answer: Any, explain: tuple[str, ...]) -> Any:
     return explained(answer, explain)
 
 
-def show(report: Any, format_: str, get: str | None, output: str | None, *, whole: bool = False) -> None:
+def show(report: Any, format_: str, get: tuple[str, ...], output: str | None, *, whole: bool = False) -> None:
     """Render a report, `whole` with all that hides behind a flag, and send it where it belongs."""
     import sys
 
@@ -341,8 +343,8 @@ def show(report: Any, format_: str, get: str | None, output: str | None, *, whol
     from memcalc.report.output import render, write
 
     terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
-    people = format_ == "table" and get is None
-    for warning in report.warnings if get is not None else ():
+    people = format_ == "table" and not get
+    for warning in report.warnings if get else ():
         click.echo(f"memcalc: warning: {printable(warning)}", err=True)
     text = render(report, format_, get=get, terminal=terminal, unicode=output is not None, whole=whole)
     write(text, output, people=people)

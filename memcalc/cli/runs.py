@@ -11,7 +11,7 @@ from memcalc.cli.options import GroupedCommand, output_options, preset_option, s
 @preset_option
 @output_options("runs.0.computed.pf_days")
 def runs_command(
-    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: str | None, output: str | None
+    name: str | None, text: str | None, presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None
 ) -> None:
     """Published training runs and what memcalc computes for them; with a NAME, one in full."""
     from memcalc.errors import InputError

@@ -30,7 +30,7 @@ LAYERS = 2  # two layers show everything that depth repeats
 @preset_option
 @output_options("errors.after_forward")
 def trace_command(
-    model: str, layers: int, presets: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any
+    model: str, layers: int, presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any
 ) -> None:
     """memcalc's figures beside PyTorch's own, for one training step.
 

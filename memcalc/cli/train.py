@@ -30,7 +30,7 @@ from memcalc.cli.options import (
 def train_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, moments: bool,
     presets: tuple[str, ...],
-    explain: tuple[str, ...], format_: str, get: str | None, output: str | None, **settings: Any,
+    explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Memory per GPU of a training step.
 

@@ -23,7 +23,13 @@ from memcalc.cli.options import GroupedCommand, details_option, output_options, 
 @details_option
 @output_options("distribution.0.median")
 def validate_command(
-    grade: str | None, engine: str | None, kind: str | None, details: bool, format_: str, get: str | None, output: str | None
+    grade: str | None,
+    engine: str | None,
+    kind: str | None,
+    details: bool,
+    format_: str,
+    get: tuple[str, ...],
+    output: str | None,
 ) -> None:
     """Predictions against published measurements, with the error of each.
 

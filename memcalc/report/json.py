@@ -19,6 +19,8 @@ def field(document: dict[str, Any], path: str) -> str:
     """One field, bare: `per_gpu.peak`, `lines.0.bytes` or `laws[1].tokens`. Objects and lists come as JSON."""
     value: Any = document
     walked = ""
+    if not path.strip(".[] "):
+        raise InputError(f"no field {path!r:.80}; the document has {', '.join(list(document)[:12])}", place="--get")
     for key in re.findall(r"[^.\[\]]+", path):
         known = (
             list(value) if isinstance(value, dict) else [str(i) for i in range(len(value))] if isinstance(value, list) else []

@@ -13,15 +13,16 @@ SIMPLER = {"×": "x", "—": "-", "≈": "~", "→": ">", "≥": ">", "≤": "<"
 
 
 def render(
-    report: Report, format_: str, *, get: str | None = None, terminal: bool = False, unicode: bool = False, whole: bool = False
+    report: Report, format_: str, *, get: tuple[str, ...] = (), terminal: bool = False, unicode: bool = False,
+    whole: bool = False,
 ) -> str:  # fmt: skip
-    """The report as text in one of report.FORMATS, or one field of its document. Whatever it quotes is made printable.
+    """The report as text in one of report.FORMATS, or fields of its document, one a line. Whatever it quotes is made printable.
 
     `unicode`: a table with all characters; else with those that stdout knows. `whole`: with all that hides behind a flag."""
-    if get is not None:
+    if get:
         from memcalc.report.json import field
 
-        return field(report.document, get)
+        return "\n".join(field(report.document, path) for path in get)
     if format_ == "json":
         from memcalc.report import json
 

@@ -48,6 +48,12 @@ SERVING = (
 )  # fmt: skip
 
 
+# Engines without a backend for a maker's accelerators, by the installation pages of vLLM 0.17, SGLang 0.5 and TensorRT-LLM 1.0.
+NO_BACKEND = {
+    "vllm": ("Apple",), "sglang": ("Apple",), "tensorrt-llm": ("AMD", "Apple", "AWS", "Google", "Huawei", "Intel"),
+}  # fmt: skip
+
+
 def _gguf(run: Serving) -> bool:
     return run.weights != CHECKPOINT and isinstance(stored_as(run.weights, run.engine or ""), Mixture)
 
@@ -61,11 +67,15 @@ def of_training(architecture: Architecture | None, run: Training, *, length_give
     return Doubts(tuple(warnings), () if length_given else (_taken("seq_len", run.seq_len, architecture.context),))
 
 
-def of_serving(architecture: Architecture, run: Serving, *, length_given: bool, gpu: bool, reach: int | None) -> Doubts:
-    """What to say of serving; `reach`: the tokens of cache that a sequence could have."""
+def of_serving(
+    architecture: Architecture, run: Serving, *, length_given: bool, vendor: str | None, reach: int | None
+) -> Doubts:
+    """What to say of serving. `vendor`: of the accelerator, if one is named; `reach`: tokens of cache a sequence could have."""
     warnings = [doubt.sentence for doubt in SERVING if doubt.of(run)]
     warnings += _beyond(architecture, run.context, "a context")
-    if run.gpu_memory_utilization is not None and not gpu:
+    if vendor in NO_BACKEND.get(run.engine or "", ()):
+        warnings.append(f"{run.engine} does not run on accelerators of {vendor}: the answer is as if it did")
+    if run.gpu_memory_utilization is not None and vendor is None:
         warnings.append("gpu_memory_utilization is a share of a GPU; name one (--gpu)")
     assumptions = []
     if not length_given:

@@ -141,7 +141,8 @@ class SizedServing(Answer, ServingEstimate):
         """What goes with the answer in words."""
         architecture, there = _served(self.model, "MODEL"), self.capacity_there
         found = of_serving(
-            architecture, self.run, length_given=not unsaid("context", *self.asked), gpu=self.gpu is not None,
+            architecture, self.run, length_given=not unsaid("context", *self.asked),
+            vendor=self.gpu.vendor if self.gpu else None,
             reach=there.max_context if there else None,
         )  # fmt: skip
         refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()

@@ -78,6 +78,8 @@ def test_every_option_has_a_value_here() -> None:
 
 
 WARNINGS = (
+    ("infer llama-3.1-8b --engine vllm --gpu m4", "vllm does not run on accelerators of Apple"),
+    ("infer llama-3.1-8b --engine tensorrt-llm --gpu mi300x", "tensorrt-llm does not run on accelerators of AMD"),
     ("train gpt2 --seq-len 131072", "1,024 positions"),
     ("train llama-3.1-8b --seq-len 200k", "RoPE scaling"),
     ("infer gpt2 --context 131072 --gpu h100", "1,024 positions"),
@@ -99,6 +101,8 @@ QUIET = (
     "train llama-3.1-8b --gpus 8 --fsdp full --engine torchtitan",
     "infer qwen3-8b --engine llama.cpp --weights Q4_K_M", "infer qwen3-8b --engine llama.cpp --weights bf16",
     "infer gpt-oss-20b --engine vllm", "infer gpt2 --engine vllm --gpu h100", "train 7B",
+    "infer gpt2 --engine vllm --gpu mi300x", "infer gpt2 --engine llama.cpp --gpu m4 --weights F16",
+    "infer gpt2 --engine tensorrt-llm --gpu-memory 24GiB",
 )  # fmt: skip
 
 

@@ -462,3 +462,19 @@ def test_odd_file_names(tmp_path: Path, config: Callable[..., Any], name: bytes)
         )
         assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")[-400:]
         assert done.returncode == 0, done.stderr
+
+
+def test_fields_come_one_a_line_in_the_order_asked(memcalc: Run) -> None:
+    """Each of several --get is answered: the last alone would be taken for the first."""
+    words = "train llama-3.1-8b --gpu h100 --get gpu.verdict --get moments --get per_gpu.peak"
+    verdict, moments, peak = memcalc(words).out.splitlines()
+    assert (verdict, moments[:2], peak) == ("no", "[{", memcalc("train llama-3.1-8b --gpu h100 --get per_gpu.peak").out.strip())
+    for wrong in ("", ".", "[]"):
+        assert "--get: no field" in memcalc("infer", "gpt2", f"--get={wrong}").err
+
+
+@pytest.mark.parametrize("line", ["bytes 7B", "chinchilla 70B", "optimal llama-3.1-8b --format json"])
+def test_commands_without_a_model_say_what_they_take(memcalc: Run, line: str) -> None:
+    result = memcalc(line)
+    assert result.code == 2
+    assert "takes no MODEL: --params 7B" in result.err
