@@ -115,6 +115,48 @@ def nllb_moe(c: Config, shape: Shape) -> Architecture:
     return _assembled(c, shape, *stacks)
 
 
+def fsmt(c: Config, shape: Shape) -> Architecture:
+    """Two languages with a vocabulary each, sines in parameters, a head that the bare model has too.
+
+    Tied, all tables are the target's.
+    """
+    tied, source, target = c.flag("tie_word_embeddings"), c.integer("src_vocab_size"), c.integer("tgt_vocab_size")
+    shape = shape._replace(shift=c.integer("pad_token_id", 1, low=0) + 1)
+    c = c.reread(vocab_size=target)
+    head: Named = (("head", Head(target, c.integer("d_model"), tied=tied, upcast=False)),)
+    first = Part(
+        "encoder",
+        (("embedding", replace(_table(c, shape, "encoder"), vocabulary=target if tied else source)),),
+        (_stack(c, "encoder", encoder_layer(c, after=True)),),
+    )
+    second = Part(
+        "decoder",
+        (("embedding", replace(_table(c, shape, "decoder"), tied=tied)),),
+        (_stack(c, "decoder", decoder_layer(c, after=True)),),
+        head,
+    )
+    kind = task(c)
+    warnings = () if kind in (*GENERATION, "Model") else uncounted(c)
+    return replace(architecture(c, (first, second), tied=tied), warnings=warnings)
+
+
+def prophetnet(c: Config, shape: Shape) -> Architecture:
+    """The decoder predicts several tokens ahead, each with an embedding; its distances are projected from its input."""
+    hidden, vocabulary = c.integer("d_model"), c.integer("vocab_size")
+    distances = linear(
+        "weight", "attention", hidden, c.integer("num_buckets") * c.integer("decoder_attention_heads"), bias=True
+    )
+    layer = decoder_layer(c, after=True)
+    if not c.flag("add_cross_attention"):
+        layer = replace(layer, blocks=tuple(block for block in layer.blocks if not block[0].startswith("cross_attention")))
+    layer = replace(layer, blocks=(*layer.blocks, ("distances", Plain(distances))))
+    ahead: Named = (("ahead", Plain((Weight("tokens", "other", (c.integer("ngram"), hidden)),))),)
+    if task(c) == "CausalLM" and not c.flag("tie_word_embeddings"):
+        ahead += (("shared", Plain((Weight("tokens", "embedding", (vocabulary, hidden)),))),)
+    stacks = (_stack(c, "encoder", encoder_layer(c, after=True)), _stack(c, "decoder", layer))
+    return _assembled(c, shape, *stacks, decoder=ahead)
+
+
 SIDES = ("encoder", "decoder")
 
 
@@ -177,6 +219,7 @@ _BASE = {
 }
 _POST = Shape(after=True, entry_norm=True, shift=2)
 _M2M = {"vocab_size": 128112, "activation_function": "relu", "attention_dropout": 0.1, "scale_embedding": True}
+_PROPHETNET = {"hidden_size": "d_model"} | {f"num_{key}": key for s in SIDES for key in (f"{s}_layers", f"{s}_attention_heads")}
 _LONG = {"vocab_size": 96103, "encoder_layers": 16, "decoder_layers": 16, "scale_embedding": True}
 
 FAMILIES = {
@@ -190,6 +233,14 @@ FAMILIES = {
     "marian": _family(
         marian, Shape(after=True, positions="fixed"), vocab_size=58101, share_encoder_decoder_embeddings=True
     ),
+    "fsmt": _family(
+        fsmt, Shape(after=True, positions="fixed"), src_vocab_size=42024, tgt_vocab_size=42024, activation_function="relu",
+        scale_embedding=True, tie_word_embeddings=False,
+    ),
+    "prophetnet": _family(
+        prophetnet, _POST._replace(shift=0), vocab_size=30522, max_position_embeddings=512, attention_dropout=0.1,
+        num_buckets=32, ngram=2, add_cross_attention=True,
+    )._replace(renamed=_PROPHETNET),
     "pegasus": _family(bart, Shape(positions="fixed")),
     "pegasus_x": _family(pegasus_x, Shape(positions=""), **_LONG, max_position_embeddings=16384, num_global_tokens=32),
     "bigbird_pegasus": _family(

@@ -114,7 +114,8 @@ def roc_bert(c: Config) -> Architecture:
             width += c.integer(f"{kind}_embed_dim")
     mapped: Named = (("map_inputs", Projection(width, hidden, bias=True)),) if c.flag("concat_input") else ()
     beside: Named = (("characters", tables(*named)), *mapped)
-    return under(c, body(c, beside=beside), _bert_heads(c))
+    heads = _bert_heads(c)
+    return under(c, body(c, beside=beside), heads.but(PreTraining=heads.masked + heads.kinds["Model"]))
 
 
 def longformer(c: Config) -> Architecture:
@@ -174,8 +175,15 @@ def roformer(c: Config) -> Architecture:
         beside=(("sines", Plain((Weight("positions", "position", shape, frozen=True),))),),
     )
     heads = usual(c, masked_lm(c, tied=_tied(c), width=width), tied=_tied(c), pooler=False)
-    summary: Named = (("summary", dense_weights(hidden, hidden)), ("classifier", classifier(hidden, 1)))
-    return under(c, part, heads.but(MultipleChoice=summary, QuestionAnswering=(("classifier", classifier(hidden, 2)),)))
+    spans: Named = (("classifier", classifier(hidden, 2)),)
+    return under(c, part, heads.but(MultipleChoice=summarised(c), QuestionAnswering=spans))
+
+
+def summarised(c: Config, *, projected: bool = False) -> Named:
+    """One score of a summary, which is `projected` where the config does not say (transformers …SequenceSummary)."""
+    hidden = c.integer("hidden_size")
+    summary: Named = (("pooler", Pooler(hidden, hidden)),) if c.flag("summary_use_proj", projected) else ()
+    return (*summary, ("classifier", classifier(hidden, 1)))
 
 
 def electra(c: Config) -> Architecture:
@@ -186,9 +194,8 @@ def electra(c: Config) -> Architecture:
         ("head_transform", Projection(hidden, hidden, bias=True, activation=c.text("hidden_act"), role="head")),
         ("classifier", classifier(hidden, 1)),
     )
-    summary: Named = (("pooler", Pooler(hidden, hidden)),) if c.flag("summary_use_proj", True) else ()
-    chosen: Named = (*summary, ("classifier", classifier(hidden, 1)))
-    return under(c, body(c, entry=embedded(c, width=width)), heads.but(PreTraining=found, MultipleChoice=chosen))
+    heads = heads.but(PreTraining=found, MultipleChoice=summarised(c, projected=True))
+    return under(c, body(c, entry=embedded(c, width=width)), heads)
 
 
 def albert(c: Config) -> Architecture:

@@ -75,10 +75,15 @@ MODULES: dict[str, str] = {
         ),
         "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
         "deberta": "deberta deberta-v2",
+        "t5gemma": "t5gemma",
+        "encoder_decoder": "encoder-decoder",
+        "speech_text": "speech_to_text moonshine",
+        "other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
         "encoders": "vit clip",
-        "seq2seq": "t5 mt5 umt5 longt5 switch_transformers whisper trocr",
+        "seq2seq": "t5 mt5 umt5 longt5 switch_transformers pop2piano whisper trocr",
         "bart_line": (
-            "bart mbart mvp m2m_100 nllb-moe marian pegasus pegasus_x bigbird_pegasus led blenderbot blenderbot-small"
+            "bart mbart mvp m2m_100 nllb-moe marian pegasus pegasus_x bigbird_pegasus led blenderbot blenderbot-small "
+            "fsmt prophetnet"
         ),
     }.items()
     for name in names.split()

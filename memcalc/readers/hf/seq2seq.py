@@ -24,10 +24,11 @@ from memcalc.readers.hf.tasks import classification, classifier, label_count, ta
 GENERATION = ("", "ConditionalGeneration")
 
 
-def t5(c: Config, stack: "Halves | None" = None, *, tied: bool = True) -> Architecture:
+def t5(c: Config, stack: "Halves | None" = None, *, tied: bool = True, own_head: bool = False) -> Architecture:
     """T5 and mT5: the library always ties the head, whatever `tie_word_embeddings` says (that only sets a scale).
 
     `stack`: the layers of either half where they are not T5's. `tied`: not so, and each half has a table of its own.
+    `own_head`: the halves share their table, the head has another.
     """
     layers = stack or _t5_stack
     hidden, vocabulary, kind = c.integer("hidden_size"), c.integer("vocab_size"), task(c)
@@ -54,7 +55,7 @@ def t5(c: Config, stack: "Halves | None" = None, *, tied: bool = True) -> Archit
     warnings: tuple[str, ...] = ()
     if kind in GENERATION:
         scaled = c.flag("tie_word_embeddings")
-        head = (("head", Head(vocabulary, hidden, tied=tied, input_scaled=scaled, upcast=False)),)
+        head = (("head", Head(vocabulary, hidden, tied=tied and not own_head, input_scaled=scaled, upcast=False)),)
     elif kind != "Model":
         known = classification(c, hidden, kind)
         head, warnings = known or (), () if known else uncounted(c)
@@ -64,7 +65,7 @@ def t5(c: Config, stack: "Halves | None" = None, *, tied: bool = True) -> Archit
         stacks=(layers(c, norm, decoder_depth, decodes=True),),
         exit=(("final_norm", norm), dropped, *head),
     )
-    return replace(architecture(c, (encoder, decoder), tied=tied and kind in GENERATION), warnings=warnings)
+    return replace(architecture(c, (encoder, decoder), tied=tied and not own_head and kind in GENERATION), warnings=warnings)
 
 
 def whisper(c: Config) -> Architecture:
@@ -192,6 +193,15 @@ def trocr(c: Config) -> Architecture:
         exit=(("head", Head(vocabulary, hidden, tied=tied, upcast=False)),),
     )
     return architecture(c, (part,), tied=tied)
+
+
+def pop2piano(c: Config) -> Architecture:
+    """T5 that reads a spectrogram and a composer's token, with a head of its own."""
+    model = t5(c, own_head=True)
+    encoder, *rest = model.parts
+    composers = Weight("composers", "other", (c.integer("composer_vocab_size"), c.integer("hidden_size")))
+    encoder = replace(encoder, entry=(*encoder.entry, ("composers", Plain((composers,)))))
+    return replace(model, parts=(encoder, *rest))
 
 
 class Halves(Protocol):
@@ -339,6 +349,9 @@ FAMILIES = {
             **_T5_SIZES, "d_model": 768, "num_layers": 12, "num_heads": 12, "num_experts": 8, "num_sparse_encoder_layers": 3,
             "num_sparse_decoder_layers": 3, "router_bias": False, "dense_act_fn": "relu",
         },
+    ),
+    "pop2piano": Family(
+        pop2piano, {**_T5_SIZES, "vocab_size": 2400, "composer_vocab_size": 21, "feed_forward_proj": "gated-gelu"}
     ),
     "trocr": Family(
         trocr, {**BART, "max_position_embeddings": 512, "use_learned_position_embeddings": True, "layernorm_embedding": True}

@@ -11,7 +11,7 @@ from memcalc.readers.hf.config import MAX_SIZE, Config
 
 # What a class is for whose name says so by its ending alone, the longer endings first.
 ENDINGS: Mapping[str, str] = {
-    "MTModel": "ConditionalGeneration",
+    **dict.fromkeys(("MTModel", "EncoderDecoderModel"), "ConditionalGeneration"),
     "ModelWithLMHead": "LMHeadModel",
     **{name: name for name in ("LMHeadModel", "EncoderModel", "Model")},
 }

@@ -46,7 +46,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
         "bart_line": (
             "attention_window block_size decoder_vocab_size encoder_no_repeat_ngram_size expert_capacity num_random_blocks "
-            "prompt_length prompt_mid_dim vocab_size"
+            "max_length num_beams prompt_length prompt_mid_dim relative_max_distance vocab_size"
         ),
         "bert_line": (
             "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
@@ -104,11 +104,17 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
         ),
+        "other_encoders": (
+            "block_repeats end_n_top intra_bottleneck_size mask_index num_attention_heads num_decoder_layers start_n_top "
+            "tpu_short_seq_length unk_index"
+        ),
         "post_norm": "_sliding_window_pattern",
         "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "rwkv": "rescale_every",
         "rotary_encoders": "mask_token_id",
         "qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
+        "speech_text": "max_target_positions pad_head_dim_to_multiple_of",
+        "t5gemma": "cross_attention_hidden_size decoder vocab_size",
         "seq2seq": (
             "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
             "median_filter_width relative_attention_max_distance"
