@@ -81,7 +81,7 @@ TRAINING = st.tuples(
 )
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], phases=PHASES)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow], phases=PHASES)
 @given(TRAINING)
 def test_training_suggestions_hold_when_typed(words: tuple[str, ...]) -> None:
     check_suggestions(" ".join(("train", *filter(None, words))))
@@ -103,7 +103,7 @@ SERVING = st.tuples(
 )
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], phases=PHASES)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow], phases=PHASES)
 @given(SERVING)
 def test_serving_suggestions_hold_when_typed(words: tuple[str, ...]) -> None:
     check_suggestions(" ".join(("infer", *filter(None, words))))
