@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import printable
 from memcalc.estimates.explanation import Explanation
-from memcalc.report.report import Column, Report, Table, cell
+from memcalc.report.report import MARKS, Column, Report, Table, cell
 
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 LONGEST = 160  # characters of a formula in a tree; the document has all
 
 

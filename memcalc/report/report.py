@@ -100,6 +100,7 @@ def small_rows(shares: Sequence[float], levels: Sequence[int]) -> frozenset[int]
     return frozenset(small)
 
 
+MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}  # how sure a number is
 CERTAINTY = "~ a formula with a stated error, ≈ a stated constant; everything else is counted exactly"
 BRIEFLY = "~ estimated, ≈ assumed, else counted exactly"
 

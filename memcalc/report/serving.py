@@ -10,12 +10,12 @@ from memcalc.estimates.suggestions import NO_ADVICE, Advice
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
+from memcalc.report.memory import Memory
 from memcalc.report.model import model_document, titled
-from memcalc.report.report import CERTAINTY, SCHEMA, Column, Quantity, Report, Table, more, small_rows
+from memcalc.report.report import CERTAINTY, SCHEMA, Column, Quantity, Report, Table, more
 from memcalc.report.roofline import decode_table, speed_document, speed_table
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.report.training import (
-    MARKS,
     gpu_document,
     limit_sentences,
     needed_document,
@@ -23,7 +23,6 @@ from memcalc.report.training import (
     solved_sentence,
     verdict_of,
 )
-from memcalc.report.words import parts
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import counted, format_bytes
@@ -92,36 +91,15 @@ def _settings(run: Serving) -> str:
 
 def _memory(run: Serving, found: ServingEstimate, gpu: Accelerator | None, withheld: int) -> Table:
     """The parts of what these requests need, and what the engine takes where it takes a pool."""
-    scale = gpu.limit if gpu else found.device
-    rows: list[tuple[Any, ...]] = []
-    levels: list[int] = []
-
-    def row(name: str, size: int, level: int) -> None:
-        rows.append((name, size, size / scale, size / scale if level < 2 else 0.0))
-        levels.append(level)
-
+    memory = Memory(gpu.limit if gpu else found.device)
     for component, lines in by_component(entry for entry in found.lines if entry.place == "gpu"):
-        size = sum(entry.bytes for entry in lines)
-        if not size:
-            continue
-        row(f"{TITLES.get(component, component)} {MARKS[weakest(lines)]}".rstrip(), size, 1)
-        named = parts(lines, experts=False)
-        for part in named if len(named) > 1 else ():
-            row(part.title, part.bytes, 2)
-    totals = {len(rows)}
-    row("needed by these requests", found.device, 0)
+        if any(entry.bytes for entry in lines):
+            memory.component(TITLES.get(component, component), lines, experts=False)
+    totals = [memory.add("needed by these requests", found.device, 0)]
     taken = found.device - found.cache + found.reserved(gpu.allocatable, withheld) if gpu else found.device
     if taken > found.device:
-        row(f"on the device, with the whole pool of {run.engine}", taken, 0)
-        totals.add(len(rows) - 1)
-    columns = (
-        Column("per GPU"),
-        Column("memory", "bytes"),
-        Column("of GPU" if gpu else "share", "percent"),
-        Column("", "bar"),
-    )
-    small = small_rows([each[2] for each in rows], levels)
-    return Table("", columns, rows, frozenset(totals), levels, small=small)
+        totals.append(memory.add(f"on the device, with the whole pool of {run.engine}", taken, 0))
+    return memory.table("", "per GPU", "of GPU" if gpu else "share", totals)
 
 
 TITLES = {"kv_cache": "cache", "state": "recurrent state"}

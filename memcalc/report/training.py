@@ -9,15 +9,13 @@ from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
+from memcalc.report.memory import Memory
 from memcalc.report.model import model_document, titled
-from memcalc.report.report import CERTAINTY, SCHEMA, Column, Report, Table, more, small_rows
+from memcalc.report.report import CERTAINTY, MARKS, SCHEMA, Column, Report, Table, more
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
-from memcalc.report.words import parts
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes
-
-MARKS = {"exact": "", "estimate": "~", "assumed": "≈"}
 
 
 def document(
@@ -140,38 +138,18 @@ def report(
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     """The parts of the peak, which add up to it, and what is on the device beside it."""
-    scale = gpu.limit if gpu else found.device
-    rows: list[tuple[Any, ...]] = []
-    levels: list[int] = []
-
-    def row(name: str, size: int, level: int) -> None:
-        rows.append((name, size, size / scale, size / scale if level < 2 else 0.0))
-        levels.append(level)
-
+    memory = Memory(gpu.limit if gpu else found.device)
     experts = any(entry.name.startswith("experts") for entry in found.at_peak.lines)
     for component in COMPONENTS:
-        lines = [entry for entry in found.at_peak.lines if entry.component == component]
-        if not lines:
-            continue
-        row(f"{component.replace('_', ' ')} {MARKS[weakest(lines)]}".rstrip(), sum(entry.bytes for entry in lines), 1)
-        named = parts(lines, experts=experts)
-        for part in named if len(named) > 1 else ():
-            row(part.title, part.bytes, 2)
-    peak = len(rows)
-    row("peak allocated", found.peak, 0)
+        if lines := [entry for entry in found.at_peak.lines if entry.component == component]:
+            memory.component(component.replace("_", " "), lines, experts=experts)
+    peak = memory.add("peak allocated", found.peak, 0)
     for entry in found.overhead:
-        row(f"{entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes, 1)
-    row("held unused by the allocator", found.reserved - found.peak - found.workspace, 1)
-    row("on the device", found.device, 0)
+        memory.add(f"{entry.name} {MARKS[entry.certainty]}".rstrip(), entry.bytes, 1)
+    memory.add("held unused by the allocator", found.reserved - found.peak - found.workspace, 1)
+    device = memory.add("on the device", found.device, 0)
     whose = f"Heaviest rank, pipeline stage {found.stage}" if found.run.parallelism.pp > 1 else ""
-    columns = (
-        Column(f"per GPU at the peak: {found.highest.name}"),
-        Column("memory", "bytes"),
-        Column("of GPU" if gpu else "share", "percent"),
-        Column("", "bar"),
-    )
-    small = small_rows([each[2] for each in rows], levels)
-    return Table(whose, columns, rows, frozenset({peak, len(rows) - 1}), levels, small=small)
+    return memory.table(whose, f"per GPU at the peak: {found.highest.name}", "of GPU" if gpu else "share", (peak, device))
 
 
 def moments_table(found: TrainingEstimate) -> Table:

@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from memcalc.estimates.suggestions import Advice, Suggestion
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Verdict
 from memcalc.readers.models import Model
@@ -66,6 +67,22 @@ class Answer(Reported):
     def headroom(self) -> int | None:
         """Bytes left free of what a process can get; below zero, what is missing; None where no accelerator was named."""
         return self.fit.headroom if self.fit else None
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What would make it fit, where it does not; or surely fit, where it is tight."""
+        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
+            return Advice()  # who asks for the largest that fits wants it, tight or not
+        return self._advised(self.fit)
+
+    def _advised(self, fit: Fit) -> Advice:
+        """The search for such changes, beginning at what was found."""
+        raise NotImplementedError
+
+    @property
+    def suggestions(self) -> list[Suggestion]:
+        """The changes that make it fit, cheapest first."""
+        return list(self.advice.suggestions)
 
     def _line(self, what: str, gpus: int, device: int) -> str:
         where = f"{gpus} × {self.gpu.name if self.gpu else 'GPU'}"

@@ -10,7 +10,7 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.estimates.serving.starting import refusals
-from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject
 from memcalc.formulas.bisection import Solved, largest
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
 from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
@@ -88,12 +88,8 @@ class SizedServing(Answer, ServingEstimate):
             return None
         return self.capacity(self.gpu.allocatable, self.withheld)
 
-    @cached_property
-    def advice(self) -> Advice:
-        """What would make it fit, where it does not; or surely fit, where it is tight."""
-        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
-            return Advice()  # who asks for the largest that fits wants it, tight or not
-        return advise(self.invocation, self, self.search(fit_of, self.fit))
+    def _advised(self, fit: Fit) -> Advice:
+        return advise(self.invocation, self, self.search(fit_of, fit))
 
     def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
         """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
@@ -101,11 +97,6 @@ class SizedServing(Answer, ServingEstimate):
 
         start = Subject(self.run, self.gpu, self.model.architecture, ("context",) if unsaid("context", *self.asked) else ())
         return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
-
-    @property
-    def suggestions(self) -> list[Suggestion]:
-        """The changes that make it fit, cheapest first."""
-        return list(self.advice.suggestions)
 
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject, Suggestion
+from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
@@ -90,12 +89,8 @@ class SizedTraining(Answer, TrainingEstimate):
         """What nvidia-smi shows [B]."""
         return self.device
 
-    @cached_property
-    def advice(self) -> Advice:
-        """What would make it fit, where it does not; or surely fit, where it is tight."""
-        if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
-            return Advice()  # who asks for the largest that fits wants it, tight or not
-        found = advise(self.invocation, self, self.search(_quickly, self.fit))
+    def _advised(self, fit: Fit) -> Advice:
+        found = advise(self.invocation, self, self.search(_quickly, fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
 
     def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
@@ -104,11 +99,6 @@ class SizedTraining(Answer, TrainingEstimate):
 
         start = Subject(self.run, self.gpu, self.architecture)
         return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
-
-    @property
-    def suggestions(self) -> list[Suggestion]:
-        """The changes that make it fit, cheapest first."""
-        return list(self.advice.suggestions)
 
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)

@@ -28,6 +28,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "kernels": {"kernels": "liger"},
     "loss": {"loss": "chunked"},
     "optimizer_impl": {"optimizer_impl": "foreach"},
+    "allocator": {"allocator": "expandable-segments"},
+    "max_split_size": {"max_split_size": 64},
     "engine": {"engine": "megatron"},
     "method": {"method": "qlora"},
     "freeze": {"freeze": ("embeddings",)},

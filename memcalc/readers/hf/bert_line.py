@@ -1,7 +1,6 @@
 """BERT, RoBERTa and their kin: which tables they add, where their norms stand, what their classes put on them."""
 
 from dataclasses import replace
-from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.ledger import Weight
@@ -14,7 +13,17 @@ from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import layer_norm, mlp, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoder_heads import Heads, dense_weights, masked_lm, pooled_always, under, usual
-from memcalc.readers.hf.encoder_line import UNRECORDED, bert_mlp, body, embedded, encoder_layer, self_attention, tables
+from memcalc.readers.hf.encoder_line import (
+    BERT_SIZES,
+    UNRECORDED,
+    bert_but,
+    bert_mlp,
+    body,
+    embedded,
+    encoder_layer,
+    self_attention,
+    tables,
+)
 from memcalc.readers.hf.tasks import classifier, label_count
 
 
@@ -278,19 +287,6 @@ def _window(c: Config) -> int:
     return c.integer("conv_kernel_size") if c.has("conv_kernel_size") else 0
 
 
-_BASE = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "tie_word_embeddings": True,
-}
 _DISTILBERT = {
     "activation": "gelu",
     "dropout": 0.1,
@@ -298,11 +294,7 @@ _DISTILBERT = {
     "max_position_embeddings": 512,
     "tie_word_embeddings": True,
 }
-_BERT = {key: value for key, value in _BASE.items() if not key.startswith(("vocab", "hidden_size", "num_", "interm"))}
-
-
-def _but(**changes: Any) -> dict[str, Any]:
-    return {**_BASE, **changes}
+_BERT = {key: value for key, value in BERT_SIZES.items() if not key.startswith(("vocab", "hidden_size", "num_", "interm"))}
 
 
 FAMILIES = {
@@ -312,49 +304,49 @@ FAMILIES = {
     "distilbert": Family(distilbert, _DISTILBERT),
     "megatron-bert": Family(
         megatron,
-        _but(vocab_size=29056, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
+        bert_but(vocab_size=29056, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096),
     ),
     "xlm-roberta-xl": Family(
         megatron,
-        _but(
+        bert_but(
             vocab_size=250880, hidden_size=2560, num_hidden_layers=36, num_attention_heads=32, intermediate_size=10240,
             max_position_embeddings=514, type_vocab_size=1,
         ),
     ),
-    "roberta-prelayernorm": Family(roberta_prelayernorm, _but(vocab_size=50265)),
-    "ernie": Family(ernie, _but(task_type_vocab_size=3, use_task_id=False)),
-    "layoutlm": Family(layoutlm, _but(max_2d_position_embeddings=1024)),
+    "roberta-prelayernorm": Family(roberta_prelayernorm, bert_but(vocab_size=50265)),
+    "ernie": Family(ernie, bert_but(task_type_vocab_size=3, use_task_id=False)),
+    "layoutlm": Family(layoutlm, bert_but(max_2d_position_embeddings=1024)),
     "tapas": Family(
         tapas,
-        _but(max_position_embeddings=1024, type_vocab_sizes=[3, 256, 256, 2, 256, 256, 10], num_aggregation_labels=0),
+        bert_but(max_position_embeddings=1024, type_vocab_sizes=[3, 256, 256, 2, 256, 256, 10], num_aggregation_labels=0),
     ),
     "luke": Family(
-        luke, _but(vocab_size=50267, entity_vocab_size=500000, entity_emb_size=256, use_entity_aware_attention=True)
+        luke, bert_but(vocab_size=50267, entity_vocab_size=500000, entity_emb_size=256, use_entity_aware_attention=True)
     ),
     "roc_bert": Family(
         roc_bert,
-        _but(
+        bert_but(
             enable_pronunciation=True, enable_shape=True, pronunciation_embed_dim=768, pronunciation_vocab_size=910,
             shape_embed_dim=512, shape_vocab_size=24858, concat_input=True,
         ),
     ),
-    "longformer": Family(longformer, _but(attention_window=512)),
+    "longformer": Family(longformer, bert_but(attention_window=512)),
     "big_bird": Family(
         big_bird,
-        _but(
+        bert_but(
             vocab_size=50358, hidden_act="gelu_new", max_position_embeddings=4096, attention_type="block_sparse", use_bias=True
         ),
     ),
-    "mra": Family(approximated, _but(vocab_size=50265, type_vocab_size=1)),
-    "yoso": Family(approximated, _but(vocab_size=50265, max_position_embeddings=4096, type_vocab_size=1)),
+    "mra": Family(approximated, bert_but(vocab_size=50265, type_vocab_size=1)),
+    "yoso": Family(approximated, bert_but(vocab_size=50265, max_position_embeddings=4096, type_vocab_size=1)),
     "nystromformer": Family(
-        approximated, _but(vocab_size=30000, hidden_act="gelu_new", max_position_embeddings=510, conv_kernel_size=65)
+        approximated, bert_but(vocab_size=30000, hidden_act="gelu_new", max_position_embeddings=510, conv_kernel_size=65)
     ),
-    "roformer": Family(roformer, _but(vocab_size=50000, max_position_embeddings=1536)),
-    "electra": Family(electra, _but(embedding_size=128, hidden_size=256, num_attention_heads=4, intermediate_size=1024)),
+    "roformer": Family(roformer, bert_but(vocab_size=50000, max_position_embeddings=1536)),
+    "electra": Family(electra, bert_but(embedding_size=128, hidden_size=256, num_attention_heads=4, intermediate_size=1024)),
     "albert": Family(
         albert,
-        _but(
+        bert_but(
             vocab_size=30000, embedding_size=128, hidden_size=4096, num_hidden_groups=1, num_attention_heads=64,
             intermediate_size=16384, inner_group_num=1, hidden_act="gelu_new", hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
@@ -362,18 +354,18 @@ FAMILIES = {
     ),
     "rembert": Family(
         rembert,
-        _but(
+        bert_but(
             vocab_size=250300, hidden_size=1152, num_hidden_layers=32, num_attention_heads=18, input_embedding_size=256,
             output_embedding_size=1664, intermediate_size=4608, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         ),
     ),
-    "mpnet": Family(mpnet, _but(vocab_size=30527, relative_attention_num_buckets=32)),
+    "mpnet": Family(mpnet, bert_but(vocab_size=30527, relative_attention_num_buckets=32)),
     "xmod": Family(
-        xmod, _but(pre_norm=False, adapter_reduction_factor=2, adapter_layer_norm=False, languages=["en_XX"])
+        xmod, bert_but(pre_norm=False, adapter_reduction_factor=2, adapter_layer_norm=False, languages=["en_XX"])
     ),
     "esm": Family(
         esm, {
-            **{key: value for key, value in _BASE.items() if key != "vocab_size"}, "max_position_embeddings": 1026,
+            **{key: value for key, value in BERT_SIZES.items() if key != "vocab_size"}, "max_position_embeddings": 1026,
             "position_embedding_type": "absolute", "emb_layer_norm_before": False,
         },
     ),

@@ -8,7 +8,7 @@ from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoder_heads import Heads, masked_lm, under, usual
-from memcalc.readers.hf.encoder_line import UNRECORDED, body, embedded, self_attention
+from memcalc.readers.hf.encoder_line import UNRECORDED, bert_but, body, embedded, self_attention
 
 
 def deberta(c: Config) -> Architecture:
@@ -96,23 +96,14 @@ def _heads(c: Config) -> Heads:
     return usual(c, masked, tied=tied, pooler=False, pooled=c.integer("pooler_hidden_size", c.integer("hidden_size")))
 
 
-_DEBERTA = {
-    "vocab_size": 50265,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 0,
-    "relative_attention": False,
-    "max_relative_positions": -1,
-    "position_biased_input": True,
-    "legacy": True,
-    "tie_word_embeddings": True,
-}
+_DEBERTA = bert_but(
+    vocab_size=50265,
+    type_vocab_size=0,
+    relative_attention=False,
+    max_relative_positions=-1,
+    position_biased_input=True,
+    legacy=True,
+)
 
 FAMILIES = {
     "deberta": Family(deberta, _DEBERTA),

@@ -1,7 +1,8 @@
 """The encoder that BERT began: embeddings with a norm, then layers of full attention and a feed-forward."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention, attention_of
@@ -13,6 +14,27 @@ from memcalc.blocks.projection import Projection
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import even_head_dim, layer_norm, mlp, norm_of_sum, pre_norm, windowed
 from memcalc.readers.hf.config import Config
+
+# BertConfig's own values, which the configuration classes of its kin repeat.
+BERT_SIZES: Mapping[str, Any] = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "tie_word_embeddings": True,
+}
+
+
+def bert_but(**changes: Any) -> dict[str, Any]:
+    """BERT's values, some of them others."""
+    return {**BERT_SIZES, **changes}
+
 
 # Attention that is no softmax over all keys, or that reads more than queries, keys and values: its weights are the usual
 # ones, what autograd keeps of it is not known.

@@ -1,7 +1,6 @@
 """Encoders that changed what stands inside BERT's layers: convolutions, Fourier transforms, bottlenecks, pooled sequences."""
 
 from dataclasses import replace
-from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import attention_of
@@ -19,7 +18,7 @@ from memcalc.readers.hf.bert_line import summarised
 from memcalc.readers.hf.common import architecture, even_head_dim, layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoder_heads import Heads, masked_lm, pooled_always, under, usual
-from memcalc.readers.hf.encoder_line import UNRECORDED, bert_mlp, body, embedded, self_attention, tables
+from memcalc.readers.hf.encoder_line import UNRECORDED, bert_but, bert_mlp, body, embedded, self_attention, tables
 from memcalc.readers.hf.tasks import classifier, label_count, task
 
 POOLED = ("SequenceClassification", "MultipleChoice", "NextSentencePrediction", "PreTraining")  # they read the pooler
@@ -228,23 +227,6 @@ def funnel(c: Config) -> Architecture:
     return model if base else replace(architecture(c, (encoder, *model.parts), tied=model.tied), warnings=model.warnings)
 
 
-def _but(**changes: Any) -> dict[str, Any]:
-    return {**_BASE, **changes}
-
-
-_BASE = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "tie_word_embeddings": True,
-}
 _XLM = {
     "vocab_size": 30145, "hidden_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 16, "dropout": 0.1,
     "attention_dropout": 0.1, "gelu_activation": True, "n_langs": 1, "use_lang_emb": True, "max_position_embeddings": 512,
@@ -255,18 +237,18 @@ _XLM_NAMES = {"emb_dim": "hidden_size", "n_words": "vocab_size"}
 FAMILIES = {
     "xlm": Family(xlm, _XLM, _XLM_NAMES),
     "flaubert": Family(xlm, _XLM, _XLM_NAMES),
-    "fnet": Family(fnet, _but(vocab_size=32000, hidden_act="gelu_new", type_vocab_size=4)),
+    "fnet": Family(fnet, bert_but(vocab_size=32000, hidden_act="gelu_new", type_vocab_size=4)),
     "squeezebert": Family(
         squeezebert,
-        _but(
+        bert_but(
             embedding_size=768, q_groups=4, k_groups=4, v_groups=4, post_attention_groups=1, intermediate_groups=4,
             output_groups=4,
         ),
     ),
-    "convbert": Family(convbert, _but(embedding_size=768, head_ratio=2, conv_kernel_size=9, num_groups=1)),
+    "convbert": Family(convbert, bert_but(embedding_size=768, head_ratio=2, conv_kernel_size=9, num_groups=1)),
     "mobilebert": Family(
         mobilebert,
-        _but(
+        bert_but(
             hidden_size=512, num_hidden_layers=24, num_attention_heads=4, intermediate_size=512, hidden_act="relu",
             hidden_dropout_prob=0.0, embedding_size=128, trigram_input=True, use_bottleneck=True, intra_bottleneck_size=128,
             use_bottleneck_attention=False, key_query_shared_bottleneck=True, num_feedforward_networks=4,
