@@ -41,7 +41,7 @@ FAULTS = (
           "self.prefix + found + self.own", "self.prefix + found"),
     Fault(8, "longrope keeps one rotary table, not two", "memcalc/readers/hf/rotary.py",
           "return start + 1 if kind in BOTH", "return start if kind in BOTH"),
-    Fault(9, "Qwen 2 has windows from one layer later", "memcalc/readers/hf/dense.py",
+    Fault(9, "Qwen 2 has windows from one layer later", "memcalc/readers/hf/decoders/dense.py",
           "None if i < first else window", "None if i <= first else window"),
     Fault(10, "compressed-tensors' padded codes are counted as unpadded", "memcalc/readers/weights/packing.py",
           "elements * (width // bits) if padded", "elements * width // bits if padded", ("tests/readers/test_weights.py",)),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from memcalc.blocks.task_head import TaskHead
 from memcalc.cli import cli
 from memcalc.errors import InputError
 from memcalc.readers.hf import read_config
+from memcalc.readers.hf.families import BY_MODULE, KIN
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from families import outcome, rows
@@ -30,9 +32,17 @@ def test_a_count_is_right_or_refused_or_doubted(row: dict[str, Any]) -> None:
     assert outcome(row) != "silently wrong"
 
 
+def test_a_model_type_stands_in_one_place() -> None:
+    named = [name for names in BY_MODULE.values() for name in names.split()]
+    assert sorted(named + list(KIN)) == sorted({*named, *KIN})
+    for module, names in BY_MODULE.items():
+        table = import_module(f"memcalc.readers.hf.{module}").FAMILIES
+        assert sorted(table) == sorted(names.split()), module
+
+
 def test_most_of_the_table_is_exact() -> None:
     exact = [row for row in ROWS if outcome(row).startswith("exact")]
-    assert len(exact) >= 759
+    assert len(exact) >= 807
 
 
 @pytest.mark.parametrize(

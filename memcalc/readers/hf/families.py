@@ -6,88 +6,85 @@ from typing import Any, NamedTuple
 
 from memcalc.readers.hf.config import MAX_LAYERS, Family
 
-# model_type → the module in this package whose FAMILIES table holds it
-MODULES: dict[str, str] = {
-    name: module
-    for module, names in {
-        "dense": (
-            "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 "
-            "hunyuan_v1_dense apertus arcee moshi helium"
-        ),
-        "post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
-        "layer_norm": "olmo cohere cohere2 cohere_compass_text nemotron stablelm starcoder2",
-        "convolved": "zaya inkling_text",
-        "inkling2": "inkling2_text inkling2_loop_text",
-        "jetmoe": "jetmoe",
-        "looped": "hrm_text dory",
-        "xlstm": "xlstm",
-        "early": "xlm flaubert xlnet bert-generation cpmant",
-        "differential": "diffllama doge",
-        "modernbert_decoder": "modernbert-decoder",
-        "squared_relu": "jais2 nanochat bitnet",
-        "granite": "granite hyperclovax granite_swa granitemoe granitemoeshared granitemoe_swa",
-        "gpt": "gpt2 gpt_bigcode openai-gpt ctrl biogpt xglm gpt_neo opt bloom mpt",
-        "gpt_rotary": "gptj codegen gpt_neox gpt_neox_japanese phi persimmon falcon",
-        "mixture": (
-            "mixtral qwen2_moe qwen3_moe olmoe flex_olmo minimax_m2 phimoe dbrx gpt_oss "
-            "ernie4_5_moe hunyuan_v1_moe glm4_moe dots1 mellum"
-        ),
-        "mixture_kinds": "kolibri1 flint exaone_moe hy_v3 cohere2_moe aria_text",
-        "gated": "afmoe laguna beam",
-        "interleaved": "llama4_text mimo_v2_flash minimax",
-        "latent": ("deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3"),
-        "latent_gated": "axk1 axk2 hy_v4 dots3_note_text",
-        "compressed": "deepseek_v4",
-        "hybrid": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid lara_mini",
-        "lfm": "lfm2 lfm2_moe lfm3",
-        "kimi_linear": "kimi_linear bailing_hybrid",
-        "mamba": "mamba mamba2 falcon_mamba jamba",
-        "bamba": "bamba granitemoehybrid falcon_h1",
-        "zamba": "zamba zamba2",
-        "rwkv": "rwkv",
-        "nemotron_h": "nemotron_h",
-        "ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
-        "qformer": "blip-2 instructblip instructblipvideo granite_speech granite_speech_plus",
-        "step_vl": "step3p5 step3p7",
-        "molmo": "molmo2 molmo2_text",
-        "nemotron_omni": "nemotron_h_omni",
-        "omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
-        "qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",
-        "gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
-        "gemma3n": "gemma3n gemma3n_text",
-        "audio_text": (
-            "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
-        ),
-        "glm_vl": "glm4v glm46v glm4v_moe glm_ocr",
-        "image_text": (
-            "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
-            "paligemma lfm2_vl cohere2_vision aya_vision deepseek_vl video_llama_3 qianfan_ocr "
-            "paddleocr_vl cosmos3_edge minicpmv4_6 minicpmv4_7 minicpm_ocr ovis2 aria got_ocr2 pp_chart2table hy_v4_vl lfm3_vl"
-        ),
-        "multimodal": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
-        "minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
-        "mllama": "mllama",
-        "phi4_multimodal": "phi4_multimodal",
-        "fuyu": "fuyu",
-        "bert_line": (
-            "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas luke "
-            "roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
-        ),
-        "rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
-        "deberta": "deberta deberta-v2",
-        "t5gemma": "t5gemma",
-        "encoder_decoder": "encoder-decoder",
-        "speech_text": "speech_to_text moonshine",
-        "other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
-        "encoders": "vit clip",
-        "seq2seq": "t5 mt5 umt5 longt5 switch_transformers pop2piano whisper trocr",
-        "bart_line": (
-            "bart mbart mvp m2m_100 nllb-moe marian pegasus pegasus_x bigbird_pegasus led blenderbot blenderbot-small "
-            "fsmt prophetnet"
-        ),
-    }.items()
-    for name in names.split()
+# A module in this package → the model types in its FAMILIES table, each in one module.
+BY_MODULE = {
+    "decoders.dense": (
+        "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 hunyuan_v1_dense "
+        "apertus arcee moshi helium"
+    ),
+    "decoders.differential": "diffllama doge",
+    "decoders.fuyu": "fuyu",
+    "decoders.gpt": "gpt2 gpt_bigcode openai-gpt ctrl biogpt xglm gpt_neo opt bloom mpt",
+    "decoders.gpt_rotary": "gptj codegen gpt_neox gpt_neox_japanese phi persimmon falcon",
+    "decoders.granite": "granite hyperclovax granite_swa granitemoe granitemoeshared granitemoe_swa",
+    "decoders.layer_norm": "olmo cohere cohere2 cohere_compass_text nemotron stablelm starcoder2",
+    "decoders.looped": "hrm_text dory",
+    "decoders.modernbert_decoder": "modernbert-decoder",
+    "decoders.own_layouts": "xlnet bert-generation cpmant",
+    "decoders.post_norm": "gemma2 vaultgemma gemma3_text olmo2 olmo3 glm4 exaone4",
+    "decoders.squared_relu": "jais2 nanochat bitnet",
+    "mixtures.compressed": "deepseek_v4",
+    "mixtures.experts": (
+        "mixtral qwen2_moe qwen3_moe olmoe flex_olmo minimax_m2 phimoe dbrx gpt_oss ernie4_5_moe hunyuan_v1_moe "
+        "glm4_moe dots1 mellum"
+    ),
+    "mixtures.gated": "afmoe laguna beam",
+    "mixtures.interleaved": "llama4_text mimo_v2_flash minimax",
+    "mixtures.jetmoe": "jetmoe",
+    "mixtures.latent": "deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3",
+    "mixtures.latent_gated": "axk1 axk2 hy_v4 dots3_note_text",
+    "mixtures.mixture_kinds": "kolibri1 flint exaone_moe hy_v3 cohere2_moe aria_text",
+    "hybrids.bamba": "bamba granitemoehybrid falcon_h1",
+    "hybrids.convolved": "zaya inkling_text",
+    "hybrids.gated_delta": "qwen3_next qwen3_5_text qwen3_5_moe_text recurrent_gemma olmo_hybrid lara_mini",
+    "hybrids.inkling2": "inkling2_text inkling2_loop_text",
+    "hybrids.kimi_linear": "kimi_linear bailing_hybrid",
+    "hybrids.lfm": "lfm2 lfm2_moe lfm3",
+    "hybrids.mamba": "mamba mamba2 falcon_mamba jamba",
+    "hybrids.nemotron_h": "nemotron_h",
+    "hybrids.rwkv": "rwkv",
+    "hybrids.xlstm": "xlstm",
+    "hybrids.zamba": "zamba zamba2",
+    "encoders.bart_line": (
+        "bart mbart mvp m2m_100 nllb-moe marian pegasus pegasus_x bigbird_pegasus led blenderbot blenderbot-small "
+        "fsmt prophetnet"
+    ),
+    "encoders.bert_line": (
+        "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas "
+        "luke roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
+    ),
+    "encoders.deberta": "deberta deberta-v2",
+    "encoders.encoder_decoder": "encoder-decoder",
+    "encoders.other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
+    "encoders.rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
+    "encoders.seq2seq": "t5 mt5 umt5 longt5 switch_transformers pop2piano whisper trocr",
+    "encoders.speech_text": "speech_to_text moonshine",
+    "encoders.t5gemma": "t5gemma",
+    "encoders.vit_clip": "vit clip",
+    "multimodal.audio_text": (
+        "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
+    ),
+    "multimodal.ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
+    "multimodal.gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
+    "multimodal.gemma3n": "gemma3n gemma3n_text",
+    "multimodal.glm_vl": "glm4v glm46v glm4v_moe glm_ocr",
+    "multimodal.image_text": (
+        "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
+        "paligemma lfm2_vl cohere2_vision aya_vision deepseek_vl video_llama_3 qianfan_ocr paddleocr_vl cosmos3_edge "
+        "minicpmv4_6 minicpmv4_7 minicpm_ocr ovis2 aria got_ocr2 pp_chart2table hy_v4_vl lfm3_vl"
+    ),
+    "multimodal.minimax_m3": "minimax_m3_vl minimax_m3_vl_text",
+    "multimodal.mllama": "mllama",
+    "multimodal.molmo": "molmo2 molmo2_text",
+    "multimodal.nemotron_omni": "nemotron_h_omni",
+    "multimodal.omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
+    "multimodal.own_towers": "llama4 mistral3 pixtral kimi_k25 kimi_vl",
+    "multimodal.phi4_multimodal": "phi4_multimodal",
+    "multimodal.qformer": "blip-2 instructblip instructblipvideo granite_speech granite_speech_plus",
+    "multimodal.qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",
+    "multimodal.step_vl": "step3p5 step3p7",
 }
+MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}
 
 
 class Kin(NamedTuple):

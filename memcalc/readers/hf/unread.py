@@ -39,91 +39,91 @@ WRITTEN_ALWAYS = frozenset(
 UNUSED: Mapping[str, frozenset[str]] = {
     module: frozenset(names.split())
     for module, names in {
-        "audio_text": (
+        "multimodal.audio_text": (
             "audio_frame_step audio_length_per_tok default_num_delay_tokens head_dim hidden_size n_window "
             "n_window_infer num_key_value_heads vocab_size"
         ),
-        "bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
-        "bart_line": (
+        "hybrids.bamba": "intermediate_size mamba_expand num_attention_heads num_key_value_heads",
+        "encoders.bart_line": (
             "attention_window block_size decoder_vocab_size encoder_no_repeat_ngram_size expert_capacity num_random_blocks "
             "max_length num_beams prompt_length prompt_mid_dim relative_max_distance vocab_size"
         ),
-        "bert_line": (
+        "encoders.bert_line": (
             "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
             "num_random_blocks segment_means_seq_len"
         ),
-        "compressed": "hc_sinkhorn_iters qk_rope_head_dim",
-        "encoders": "projection_dim",
-        "gemma": (
+        "mixtures.compressed": "hc_sinkhorn_iters qk_rope_head_dim",
+        "encoders.vit_clip": "projection_dim",
+        "multimodal.gemma": (
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
-        "dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
-        "early": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
-        "jetmoe": "num_attention_heads",
-        "looped": "L_bp_cycles num_hidden_layers",
-        "xlstm": "embedding_dim max_inference_chunksize num_blocks",
-        "inkling2": "n_layers_per_attn_res_block rel_extent",
-        "fuyu": "image_size",
-        "phi4_multimodal": "crop_size left_chunk nemo_final_size",
-        "convolved": "intermediate_size moe_intermediate_size number_of_conv_states rel_extent",
-        "differential": "keep_window_size num_experts num_experts_per_tok",
-        "glm_vl": "image_size",
-        "gpt": "alibi_bias_max expansion_ratio",
-        "gpt_rotary": "num_kv_heads num_key_value_heads",
-        "hybrid": "head_dim intermediate_size num_attention_heads num_key_value_heads",
-        "image_text": (
+        "decoders.dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
+        "decoders.own_layouts": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
+        "mixtures.jetmoe": "num_attention_heads",
+        "decoders.looped": "L_bp_cycles num_hidden_layers",
+        "hybrids.xlstm": "embedding_dim max_inference_chunksize num_blocks",
+        "hybrids.inkling2": "n_layers_per_attn_res_block rel_extent",
+        "decoders.fuyu": "image_size",
+        "multimodal.phi4_multimodal": "crop_size left_chunk nemo_final_size",
+        "hybrids.convolved": "intermediate_size moe_intermediate_size number_of_conv_states rel_extent",
+        "decoders.differential": "keep_window_size num_experts num_experts_per_tok",
+        "multimodal.glm_vl": "image_size",
+        "decoders.gpt": "alibi_bias_max expansion_ratio",
+        "decoders.gpt_rotary": "num_kv_heads num_key_value_heads",
+        "hybrids.gated_delta": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "multimodal.image_text": (
             "conv_L_cache head_dim hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size "
             "num_image_tokens num_key_value_heads patch_size projection_dim projector_patch_to_query_dict qk_head_dim "
             "spatial_pool_stride visual_indicator_token_ids vocab_size"
         ),
-        "interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
-        "kimi_linear": (
+        "mixtures.interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
+        "hybrids.kimi_linear": (
             "first_k_dense_replace head_dim kv_lora_rank linear_conv_kernel_dim linear_head_dim linear_num_heads "
             "moe_intermediate_size num_attention_heads num_expert_group num_experts num_experts_per_token "
             "num_key_value_heads qk_head_dim qk_nope_head_dim qk_rope_head_dim v_head_dim"
         ),
-        "latent": "dim_model_base first_k_dense_replace head_dim intermediate_size num_key_value_heads qk_head_dim",
-        "latent_gated": "first_k_dense_replace head_dim intermediate_size num_key_value_heads qk_head_dim",
-        "lfm": "conv_L_cache intermediate_size num_attention_heads num_key_value_heads sliding_window",
-        "mamba": "num_attention_heads num_key_value_heads time_step_rank",
-        "minimax_m3": (
+        "mixtures.latent": "dim_model_base first_k_dense_replace head_dim intermediate_size num_key_value_heads qk_head_dim",
+        "mixtures.latent_gated": "first_k_dense_replace head_dim intermediate_size num_key_value_heads qk_head_dim",
+        "hybrids.lfm": "conv_L_cache intermediate_size num_attention_heads num_key_value_heads sliding_window",
+        "hybrids.mamba": "num_attention_heads num_key_value_heads time_step_rank",
+        "multimodal.minimax_m3": (
             "dense_intermediate_size image_size img_token_compression_config index_block_size index_head_dim index_n_heads "
             "index_topk_blocks projection_dim rotary_dim vision_segment_max_frames vocab_size"
         ),
-        "mixture": "experts_per_token hidden_size initial_context_length intermediate_size",
-        "mixture_kinds": "first_k_dense_replace intermediate_size",
-        "mllama": "intermediate_layers_indices",
-        "multimodal": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
-        "nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
-        "molmo": "image_patch_id image_size",
-        "nemotron_omni": (
+        "mixtures.experts": "experts_per_token hidden_size initial_context_length intermediate_size",
+        "mixtures.mixture_kinds": "first_k_dense_replace intermediate_size",
+        "multimodal.mllama": "intermediate_layers_indices",
+        "multimodal.own_towers": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
+        "hybrids.nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
+        "multimodal.molmo": "image_patch_id image_size",
+        "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
-        "omni": (
+        "multimodal.omni": (
             "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
         ),
-        "other_encoders": (
+        "encoders.other_encoders": (
             "block_repeats end_n_top intra_bottleneck_size mask_index num_attention_heads num_decoder_layers start_n_top "
             "tpu_short_seq_length unk_index"
         ),
-        "post_norm": "_sliding_window_pattern",
-        "qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
-        "rwkv": "rescale_every",
-        "rotary_encoders": "mask_token_id",
-        "qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
-        "speech_text": "max_target_positions pad_head_dim_to_multiple_of",
-        "t5gemma": "cross_attention_hidden_size decoder vocab_size",
-        "seq2seq": (
+        "decoders.post_norm": "_sliding_window_pattern",
+        "multimodal.qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "hybrids.rwkv": "rescale_every",
+        "encoders.rotary_encoders": "mask_token_id",
+        "multimodal.qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
+        "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
+        "encoders.t5gemma": "cross_attention_hidden_size decoder vocab_size",
+        "encoders.seq2seq": (
             "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
             "median_filter_width relative_attention_max_distance"
         ),
-        "zamba": (
+        "hybrids.zamba": (
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
         ),
-        "step_vl": "intermediate_size query_pre_attn_scalar",
+        "multimodal.step_vl": "intermediate_size query_pre_attn_scalar",
     }.items()
 }  # fmt: skip
 

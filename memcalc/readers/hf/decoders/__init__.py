@@ -1,0 +1,1 @@
+"""Decoders with attention and a feed-forward in every layer."""

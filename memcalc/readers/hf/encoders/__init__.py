@@ -1,0 +1,1 @@
+"""Encoders, and models of an encoder and a decoder."""

@@ -1,0 +1,1 @@
+"""Language models joined to towers that see or hear: the towers, what stands between, and the families."""
