@@ -48,9 +48,13 @@ SERVING = (
 )  # fmt: skip
 
 
-# Engines without a backend for a maker's accelerators, by the installation pages of vLLM 0.17, SGLang 0.5 and TensorRT-LLM 1.0.
-NO_BACKEND = {
-    "vllm": ("Apple",), "sglang": ("Apple",), "tensorrt-llm": ("AMD", "Apple", "AWS", "Google", "Huawei", "Intel"),
+# Engines whose accounting, as it is modelled, does not hold on a maker's accelerators, and why (docs.vllm.ai and docs.sglang.io,
+# installation; TensorRT-LLM is NVIDIA's alone).
+PLUGIN = "runs there by a backend of its own (vLLM-Metal, on MLX)"
+METAL = "runs there in newer releases alone, by a backend of its own (Metal)"
+ELSEWHERE: dict[tuple[str, str], str] = {
+    ("vllm", "Apple"): PLUGIN, ("sglang", "Apple"): METAL,
+    **{("tensorrt-llm", maker): "does not run there" for maker in ("AMD", "Apple", "AWS", "Google", "Huawei", "Intel")},
 }  # fmt: skip
 
 
@@ -73,8 +77,8 @@ def of_serving(
     """What to say of serving. `vendor`: of the accelerator, if one is named; `reach`: tokens of cache a sequence could have."""
     warnings = [doubt.sentence for doubt in SERVING if doubt.of(run)]
     warnings += _beyond(architecture, run.context, "a context")
-    if vendor in NO_BACKEND.get(run.engine or "", ()):
-        warnings.append(f"{run.engine} does not run on accelerators of {vendor}: the answer is as if it did")
+    if why := ELSEWHERE.get((run.engine or "", vendor or "")):
+        warnings.append(f"{run.engine} on accelerators of {vendor} {why}: the answer is as on NVIDIA's")
     if run.gpu_memory_utilization is not None and vendor is None:
         warnings.append("gpu_memory_utilization is a share of a GPU; name one (--gpu)")
     assumptions = []
