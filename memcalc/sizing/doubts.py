@@ -48,7 +48,7 @@ SERVING = (
 )  # fmt: skip
 
 
-# Engines whose accounting, as it is modelled, does not hold on a maker's accelerators, and why (docs.vllm.ai and docs.sglang.io,
+# Engines whose accounting as modelled does not hold on a maker's accelerators, and why (docs.vllm.ai and docs.sglang.io,
 # installation; TensorRT-LLM is NVIDIA's alone).
 PLUGIN = "runs there by a backend of its own (vLLM-Metal, on MLX)"
 METAL = "runs there in newer releases alone, by a backend of its own (Metal)"
