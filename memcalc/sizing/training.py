@@ -90,7 +90,7 @@ class SizedTraining(Answer, TrainingEstimate):
         return self.device
 
     def _advised(self, fit: Fit) -> Advice:
-        found = advise(self.invocation, self, self.search(_quickly, fit))
+        found = advise(self.invocation, self, self.search(quick_fit, fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
 
     def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
@@ -122,7 +122,7 @@ class SizedTraining(Answer, TrainingEstimate):
         return self._line("training", self.run.parallelism.gpus, self.device)
 
 
-def _quickly(answer: SizedTraining) -> Fit:
+def quick_fit(answer: SizedTraining) -> Fit:
     """As its fit; what cannot fit even without fragmentation is not replayed."""
     limit = answer.gpu.limit - answer.others if answer.gpu else 0
     least = answer.floor("device")

@@ -10,7 +10,7 @@ from memcalc.estimates.suggestions import MAX_SUGGESTIONS, Changes, Ladder, Leve
 from memcalc.estimates.training.changes import recomputed_share
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.sizing.answer import fit_of
-from memcalc.sizing.training import size_training
+from memcalc.sizing.training import quick_fit, size_training
 
 
 class Toy(NamedTuple):
@@ -87,7 +87,7 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 def test_bounded(model: str, gpu: str, said: dict[str, Any]) -> None:
     step = size_training(model, gpu, **said)
     assert step.fit
-    search = step.search(fit_of, step.fit)
+    search = step.search(quick_fit, step.fit)
     assert len(search.run()) <= MAX_SUGGESTIONS
     assert search.estimates <= 200, f"{search.estimates} estimates"
 
