@@ -48,7 +48,7 @@ def activation_lines(form: MomentForm, sizes: Sizes, *, parts: bool = False) -> 
 def _line(path: str, size: float, layers: float, whole: int) -> Line:
     """One block's line of so many whole bytes."""
     inputs = {"size": _short(size), "layers": _short(layers)}
-    if rounding := whole - int(size * layers):
+    if rounding := whole - int(inputs["size"] * inputs["layers"]):
         return line("activations", path, phase_of(path), rounded_tensor_bytes, "gpu", rounding=rounding, **inputs)
     return line("activations", path, phase_of(path), tensor_bytes, "gpu", **inputs)
 
@@ -106,4 +106,5 @@ def shape_of(tensor: Tensor, sizes: Sizes) -> tuple[int, ...]:
 
 def _short(number: float) -> float:
     """A whole number without its point."""
-    return int(number) if number == int(number) else number
+    nearest = round(number)
+    return nearest if abs(number - nearest) < 1e-6 else number  # a whole number but for what its factors were rounded by
