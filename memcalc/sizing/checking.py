@@ -10,6 +10,7 @@ from memcalc.estimates.checking import Outcome, compared, excess
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.readers.sizing import Named, read_sizing
+from memcalc.sizing.answer import fit_of
 from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
@@ -46,7 +47,9 @@ def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], a
     gpu = as_accelerator(scenario.gpu, presets)
     try:
         answer = _sized(scenario, model, gpu)
-        outcome = Outcome(file, name, compared(scenario.limits, _values(scenario, model, answer)), guessed=answer.guessed)
+        outcome = Outcome(
+            file, name, compared(scenario.limits, _values(scenario, model, answer, fit_of(answer))), guessed=answer.guessed
+        )
         if outcome.within or not advised:
             return outcome
         return outcome._replace(remedy=_remedy(scenario, model, answer, outcome))
@@ -69,30 +72,38 @@ def _fields(scenario: Scenario, spec: type[Spec]) -> dict[str, Any]:
     return {name: getattr(scenario, name) for name in spec.model_fields}
 
 
-def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing") -> Values:
-    """What each limited quantity comes to."""
+def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", fit: Fit) -> Values:
+    """What each limited quantity comes to, where the answer's fit is this one."""
     from memcalc.sizing.training import SizedTraining
 
     assert answer.gpu  # a scenario always names one
-    values: Values = {
-        "verdict": answer.verdict or "",
-        "device_memory": answer.device,
-        "memory_utilization": answer.device / answer.gpu.usable,
-    }
+    values: Values = {"verdict": fit.verdict}
     if isinstance(answer, SizedTraining):
-        values["host_memory"] = answer.host_per_node
-        return values | _computed(scenario, model, answer.gpu, answer.run.parallelism.gpus, answer.run.recompute)
-    values |= {"host_memory": answer.host, "device_memory": answer.device_there}
-    sequences = answer.capacity_there.max_batch if answer.capacity_there else None
-    values["min_sequences"] = UNBOUNDED if sequences is None else sequences
-    return values | _computed(scenario, model, answer.gpu)
+        device = fit.needed.bytes
+        values |= {"device_memory": device, "host_memory": answer.host_per_node}
+        computed = _computed(scenario, model, answer.gpu, answer.run.parallelism.gpus, answer.run.recompute)
+    else:
+        device = answer.device
+        sequences = answer.capacity_there.max_batch if answer.capacity_there else None
+        values |= {"device_memory": answer.device_there, "host_memory": answer.host}
+        values["min_sequences"] = UNBOUNDED if sequences is None else sequences
+        computed = _computed(scenario, model, answer.gpu)
+    return values | {"memory_utilization": device / answer.gpu.usable} | computed
 
 
 def _remedy(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", outcome: Outcome) -> str:
     """The cheapest change with which all limits hold, as settings of the file; empty where none is found."""
 
+    from memcalc.sizing.training import least_fit
+
+    def judged(changed: Any, fit: Fit) -> Fit:
+        return _parts(excess(compared(scenario.limits, _values(scenario, model, changed, fit)), fit))
+
     def judge(changed: Any) -> Fit:
-        return _parts(excess(compared(scenario.limits, _values(scenario, model, changed)), changed.fit))
+        """As it is; what does not hold even without fragmentation is not replayed."""
+        if scenario.training and not (least := judged(changed, least_fit(changed))).fits:
+            return least
+        return judged(changed, fit_of(changed))
 
     found = answer.search(judge, _parts(excess(outcome.checks, answer.fit)), enough=1).run()
     table = "training" if scenario.training else "serving"

@@ -124,9 +124,14 @@ class SizedTraining(Answer, TrainingEstimate):
 
 def quick_fit(answer: SizedTraining) -> Fit:
     """As its fit; what cannot fit even without fragmentation is not replayed."""
-    limit = answer.gpu.limit - answer.others if answer.gpu else 0
+    least = least_fit(answer)
+    return fit_of(answer) if least.fits else least
+
+
+def least_fit(answer: SizedTraining) -> Fit:
+    """What it needs if nothing is lost to fragmentation, without a replay."""
     least = answer.floor("device")
-    return Fit(Needed(least, least, least), limit) if least > limit else fit_of(answer)
+    return Fit(Needed(least, least, least), answer.gpu.limit - answer.others if answer.gpu else 0)
 
 
 def size_training(
