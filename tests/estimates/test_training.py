@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memcalc.allocator.settings import LARGE_SEGMENT
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import COMPONENTS
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
@@ -387,12 +388,18 @@ def check(found: TrainingEstimate) -> None:
 def test_more_gpus_never_need_more_memory_each(
     architecture: Read, name: str, sharding: dict[str, Any], fewer: int, more: int, tp: int, optimizer: str, batch: int
 ) -> None:
-    """The same sharded strategy over more GPUs; from two on, since a second GPU brings communication buffers."""
+    """The same sharded strategy over more GPUs; from two on, since a second GPU brings communication buffers.
+
+    The allocated peak never rises. What the allocator reserves for it may, by the rests of a few segments: other sizes
+    are cut from other segments.
+    """
     fewer, more = sorted((fewer, more))
     settings = {"tp": tp, "optimizer": optimizer, "micro_batch": batch, **sharding}
     small, large = (estimate(architecture(name), run(gpus=gpus * tp, **settings)) for gpus in (fewer, more))
     check(small)
-    assert large.device <= small.device, f"{more * tp} GPUs: {large.device:,}; {fewer * tp} GPUs: {small.device:,}"
+    assert large.peak <= small.peak, f"{more * tp} GPUs: {large.peak:,}; {fewer * tp} GPUs: {small.peak:,}"
+    rests = 10 * LARGE_SEGMENT + small.device // 100
+    assert large.device <= small.device + rests, f"{more * tp} GPUs: {large.device:,}; {fewer * tp} GPUs: {small.device:,}"
 
 
 @given(
