@@ -54,6 +54,7 @@ BY_MODULE = {
         "luke roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
     ),
     "encoders.characters": "canine",
+    "encoders.conformer_text": "canary cohere_asr parakeet_ctc",
     "encoders.deberta": "deberta deberta-v2",
     "encoders.documents": "lilt markuplm bros layoutlmv3 visual_bert",
     "encoders.encoder_decoder": "encoder-decoder",
@@ -62,9 +63,10 @@ BY_MODULE = {
     "encoders.retrieval": "dpr splinter",
     "encoders.rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
     "encoders.seq2seq": "t5 mt5 umt5 longt5 switch_transformers pop2piano whisper trocr",
-    "encoders.speech_text": "speech_to_text moonshine",
-    "encoders.t5gemma": "t5gemma",
+    "encoders.speech_text": "speech_to_text moonshine moonshine_streaming",
+    "encoders.t5gemma": "t5gemma t5gemma2",
     "encoders.text_towers": "clip_text_model siglip_text_model siglip2_text_model tipsv2_text_model",
+    "encoders.udop": "udop",
     "encoders.vit_clip": "vit clip",
     "multimodal.audio_text": (
         "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
@@ -88,6 +90,7 @@ BY_MODULE = {
     "multimodal.phi4_multimodal": "phi4_multimodal",
     "multimodal.qformer": "blip-2 instructblip instructblipvideo granite_speech granite_speech_plus",
     "multimodal.qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",
+    "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
     "multimodal.step_vl": "step3p5 step3p7",
 }
 MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}

@@ -61,6 +61,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "multimodal.transcribers": "acoustic_tokenizer_chunk_size audio_chunk_size conv_stride",
         "multimodal.gemma_kin": "centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads",
         "decoders.dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
         "decoders.own_layouts": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
@@ -118,7 +119,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "encoders.rotary_encoders": "mask_token_id",
         "multimodal.qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
         "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
-        "encoders.t5gemma": "cross_attention_hidden_size decoder vocab_size",
+        "encoders.udop": "relative_attention_max_distance",
+        "encoders.t5gemma": "mm_tokens_per_image cross_attention_hidden_size decoder vocab_size",
         "encoders.seq2seq": (
             "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
             "median_filter_width relative_attention_max_distance"

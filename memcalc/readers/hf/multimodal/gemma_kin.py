@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from memcalc.blocks.architecture import Architecture, Layer, Part
+from memcalc.blocks.architecture import Architecture, Layer, Named, Part
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.ledger import linear
 from memcalc.blocks.plain import Plain
@@ -63,14 +63,14 @@ def assistant(c: Config, text_type: str) -> Architecture:
     `use_ordered_embeddings`: tokens are looked for among the nearest of so many centroids (modeling_gemma4_assistant.py).
     """
     text = c.sub("text_config", {})
-    own = {"hidden_size_per_layer_input": 0}
+    own: dict[str, Any] = {"hidden_size_per_layer_input": 0}
     if not text.integer("num_kv_shared_layers", 0, low=0):
         own["num_kv_shared_layers"] = text.integer("num_hidden_layers", 30)
     language = read_language(c, text_type, own, nested=text.reread(**own) if len(own) > 1 else text, tied=tied_outside(c, True))
     if text.integer("hidden_size_per_layer_input", 0, low=0):
         raise text.error("hidden_size_per_layer_input", "must be 0 in a drafter")
     wide = c.integer("backbone_hidden_size")
-    into = (("input", Projection(2 * wide, language.hidden)), ("output", Projection(language.hidden, wide)))
+    into: Named = (("input", Projection(2 * wide, language.hidden)), ("output", Projection(language.hidden, wide)))
     if c.flag("use_ordered_embeddings"):
         into += (("centroids", Projection(language.hidden, c.integer("num_centroids"))),)
     return joined(c, language, (Part("projector", entry=into),))
