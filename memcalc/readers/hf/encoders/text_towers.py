@@ -13,7 +13,7 @@ from memcalc.readers.hf.multimodal.vision import encoder_layer
 from memcalc.readers.hf.tasks import task, uncounted
 
 
-class Shape(NamedTuple):
+class TextTower(NamedTuple):
     """What tells the towers apart."""
 
     positions: bool = True  # learned; else sines, which are not stored
@@ -22,7 +22,7 @@ class Shape(NamedTuple):
     bias: bool = False  # of that projection
 
 
-def text_tower(c: Config, shape: Shape) -> Architecture:
+def text_tower(c: Config, shape: TextTower) -> Architecture:
     """Tokens and positions, layers with norms before each block, a norm, and the vector of the class that asks for one."""
     hidden, norm, kind = c.integer("hidden_size"), layer_norm(c), task(c)
     rows = c.integer("max_position_embeddings") if shape.positions else 0
@@ -48,13 +48,13 @@ _SIGLIP: dict[str, Any] = {
     "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
     "max_position_embeddings": 64, "hidden_act": "gelu_pytorch_tanh",
 }  # fmt: skip
-_PROJECTED = Shape(causal=False, projected="projection_size", bias=True)
+_PROJECTED = TextTower(causal=False, projected="projection_size", bias=True)
 
 FAMILIES = {
-    "clip_text_model": Family(partial(text_tower, shape=Shape()), _CLIP),
+    "clip_text_model": Family(partial(text_tower, shape=TextTower()), _CLIP),
     "siglip_text_model": Family(partial(text_tower, shape=_PROJECTED), _SIGLIP),
     "siglip2_text_model": Family(partial(text_tower, shape=_PROJECTED), _SIGLIP),
     "tipsv2_text_model": Family(
-        partial(text_tower, shape=Shape(positions=False, causal=False)), {**_SIGLIP, "hidden_act": "relu"}
+        partial(text_tower, shape=TextTower(positions=False, causal=False)), {**_SIGLIP, "hidden_act": "relu"}
     ),
 }  # fmt: skip
