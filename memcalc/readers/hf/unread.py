@@ -62,7 +62,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
         "multimodal.transcribers": "acoustic_tokenizer_chunk_size audio_chunk_size conv_stride",
-        "multimodal.gemma_kin": "pooling_kernel_size centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads",
+        "multimodal.gemma_kin": (
+            "centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads pooling_kernel_size"
+        ),
         "decoders.dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
         "decoders.own_layouts": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
         "mixtures.jetmoe": "num_attention_heads",
