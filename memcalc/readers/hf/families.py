@@ -93,6 +93,7 @@ BY_MODULE = {
     "multimodal.qformer": "blip-2 instructblip instructblipvideo granite_speech granite_speech_plus",
     "multimodal.qwen_vl": "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2",
     "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
+    "multimodal.seeing_encoders": "modernvbert ultravbert",
     "multimodal.step_vl": "step3p5 step3p7",
 }
 MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}

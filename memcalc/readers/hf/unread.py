@@ -112,6 +112,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.own_towers": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "hybrids.nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "multimodal.molmo": "image_patch_id image_size",
+        "multimodal.nemo_speech": (
+            "chunk_left_context chunk_length chunk_right_context expand fifo_length intermediate_size speaker_cache_length "
+            "speaker_cache_update_period streaming_config time_step_rank"
+        ),
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),

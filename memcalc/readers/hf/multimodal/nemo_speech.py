@@ -41,7 +41,7 @@ def nemo_speechlm(c: Config) -> Architecture:
         ("speakers_norm", Norm(count, "layer")),
         ("linear", Projection(hidden, language.hidden, bias=True)),
     )
-    upsampling: Named = (("upsampling", Convolution(hidden, width, (factor,), bias=True)),)
+    upsampling: Named = (("upsampling", Convolution(width, width, (factor,), bias=True)),)
     classes: Named = (("classes", Convolution(width, times.integer("vocab_size"), (1,), bias=True)),)
     parts = (
         _encoder(words, "audio", _stacked(words), normed=True),
