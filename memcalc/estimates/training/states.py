@@ -11,7 +11,7 @@ from memcalc.estimates.training.adapters import adapters, embeddings, quantised
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
 from memcalc.formulas import model_states
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, paged_bytes, state_bytes
-from memcalc.formulas.precision import Precision, precision
+from memcalc.formulas.precision import BYTES, Precision, precision
 from memcalc.specs.training import Training
 
 ALWAYS, STEP = "always", "optimizer step"  # when lines live
@@ -56,6 +56,8 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
         accumulates = run.engine_row.fp32_gradients and formats.master  # Megatron's main gradients
+        if run.grad_accum_dtype:
+            return sizes | {"gradients": BYTES[run.grad_accum_dtype]}
         return sizes | {"gradients": 4} if accumulates else sizes
     # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
     each = 4 if run.engine_row.peft else sizes["weights"]
