@@ -87,9 +87,13 @@ class Backward:
                 incoming.holders += 1  # kept past the release below
                 arriving.append((node.inputs[step.source], incoming))
                 continue
-            of = node.inputs[step.source] if step.kind == "input" else node.out
-            buffer = self.allocate(step.bytes, of, step.kind)
-            if step.kind == "input":
+            kind = "input" if step.kind == "over" else step.kind
+            of = node.inputs[step.source] if kind == "input" else node.out
+            if step.kind == "over":
+                self.users[of] -= 1
+                self.let_go(of)
+            buffer = self.allocate(step.bytes, of, kind)
+            if kind == "input":
                 arriving.append((of, buffer))
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
@@ -98,6 +102,8 @@ class Backward:
         if incoming is not None:
             self._release(incoming)
         for var in node.saves:
+            if not self.users[var]:  # overwritten
+                continue
             self.users[var] -= 1
             if self.users[var] == 0:
                 self.let_go(var)

@@ -141,12 +141,12 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         run.recompute == "selective" and run.engine_row.by_operation,
         "activations" in run.offload,
         # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
-        run.grad_accum > 1 or (run.engine_row.fp32_gradients and setting.master > 0),
+        run.grad_accum > 1 or run.engine_row.fp32_gradients,
         micro_batches_in_flight(run, stage.index),
         around_layer(setting, groups),
-        buckets(setting, groups),
+        buckets(setting, groups, stage),
         vocabulary * width * profile.formats.weights if tied else 0,
-        shared_tensors(architecture, run, profile),
+        shared_tensors(architecture, run, profile, scores=any(block.scores for _, block in stage.exit)),
         input_grad,
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
     )

@@ -46,6 +46,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             frozen_embeddings="embeddings" in run.freeze,
             leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
             fake_quantised=run.method_row.fake_quantised,
+            accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
         ),
         adapters=Adapters(
@@ -127,9 +128,9 @@ def _mixers(architecture: Architecture) -> Iterator[Any]:
     return (block for stack in stacks for layer in stack.layers for _, block in layer.blocks)
 
 
-def shared_tensors(architecture: Architecture, run: Training, profile: Profile) -> tuple[Tensor, ...]:
+def shared_tensors(architecture: Architecture, run: Training, profile: Profile, *, scores: bool = True) -> tuple[Tensor, ...]:
     """What all layers refer to: cos and sin, [positions, rotated dimensions] each, one pair for every kind of rotary embedding;
-    masks; and the leaf that PEFT makes of the embedding's output, with its gradient."""
+    masks; and the leaf that PEFT makes of the embedding's output, with its gradient. `scores`: the stage has the head."""
     tables = tuple(
         Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.formats.residual)
         for table in _rotary(architecture)
@@ -139,8 +140,21 @@ def shared_tensors(architecture: Architecture, run: Training, profile: Profile) 
     return (
         *tables,
         *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
+        *_engine_buffers(architecture, profile, scores),
         *((Tensor(f"{LEAF}/tensor and gradient", Size(token=leaf)),) if leaf else ()),
     )
+
+
+def _engine_buffers(architecture: Architecture, profile: Profile, scores: bool) -> Iterator[Tensor]:
+    """Megatron-LM's global memory buffer (megatron/core/utils.py, GlobalMemoryBuffer): what the output layer gathers under
+    sequence parallelism, and what unfused attention adds its scores to. Its parts never leave."""
+    if not profile.kernels.merged:
+        return
+    if scores and profile.degrees.sequence_parallel:
+        yield Tensor("global memory buffer/head's input, gathered", Size(token=architecture.hidden), profile.formats.compute)
+    heads = max((block.heads for block in _attentions(architecture)), default=0)
+    if profile.attention == "eager" and heads:
+        yield Tensor("global memory buffer/scores", Size(pair=-(-heads // profile.degrees.tp)), profile.formats.compute)
 
 
 def position_pairs(architecture: Architecture, run: Training, profile: Profile) -> float:
