@@ -90,8 +90,7 @@ class Backward:
             kind = "input" if step.kind == "over" else step.kind
             of = node.inputs[step.source] if kind == "input" else node.out
             if step.kind == "over":
-                self.users[of] -= 1
-                self.let_go(of)
+                self._used(of)
             buffer = self.allocate(step.bytes, of, kind)
             if kind == "input":
                 arriving.append((of, buffer))
@@ -102,15 +101,18 @@ class Backward:
         if incoming is not None:
             self._release(incoming)
         for var in node.saves:
-            if not self.users[var]:  # overwritten
-                continue
-            self.users[var] -= 1
-            if self.users[var] == 0:
-                self.let_go(var)
+            self._used(var)
         for var, buffer in arriving:
             if buffer is incoming:
                 buffer.holders -= 1
             self._hand(var, buffer)
+
+    def _used(self, var: Var) -> None:
+        """A node is through with a saved tensor; one that was written over has gone already."""
+        if self.users[var]:
+            self.users[var] -= 1
+            if self.users[var] == 0:
+                self.let_go(var)
 
     def let_go(self, var: Var) -> None:
         """A saved tensor has had its last user."""
