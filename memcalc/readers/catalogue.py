@@ -14,7 +14,7 @@ from typing import Any
 
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
-from memcalc.readers.names import Names, alike, named, names_of
+from memcalc.readers.names import NameIndex, alike, named, names_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.spec import validated
 
@@ -83,14 +83,14 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool 
     raise UnknownPreset(f"unknown {KINDS[kind]} {name!r}{_suggested(kind, wanted, [names for _, names in indexes])}")
 
 
-def _suggested(kind: str, wanted: str, indexes: list[Names]) -> str:
+def _suggested(kind: str, wanted: str, indexes: list[NameIndex]) -> str:
     """The names that mean most nearly the same, else those that are spelled most alike."""
     if kind == "models" and (found := [name for names in indexes for name in alike(wanted, names)]):
         return f"; did you mean {' or '.join(found[:3])}?"
     return nearest(wanted, (spelled for names in indexes for spelled in (*_ids(names), *names.aliases)))
 
 
-def _ids(names: Names) -> Iterator[str]:
+def _ids(names: NameIndex) -> Iterator[str]:
     return (name for known in names.words.values() for name in known)
 
 
@@ -98,11 +98,11 @@ def _listed(found: Sequence[str], most: int = 8) -> str:
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
-def _names(kind: str, folder: str) -> Names:
+def _names(kind: str, folder: str) -> NameIndex:
     """The names of a folder's presets: of the shipped ones as they were written down, of others from their files."""
     if folder == shipped_folder(kind) and os.path.isfile(index_path("names")):
         entry = read_index("names")[kind]
-        return Names(entry["aliases"], entry["words"])
+        return NameIndex(entry["aliases"], entry["words"])
     return names_of({_stem(path): _quietly(path) for path in _files(folder) if SAFE_NAME.fullmatch(_stem(path))})
 
 

@@ -24,7 +24,7 @@ WEIGHTS = {  # what `--weights` calls it, where it is another word
 }  # fmt: skip
 
 
-class Names(NamedTuple):
+class NameIndex(NamedTuple):
     """All names of some presets: `aliases` as they are written, `words` as the words and numbers in them."""
 
     aliases: Mapping[str, Sequence[str]]  # alias → the presets that list it
@@ -73,7 +73,7 @@ def spellings(name: str) -> Iterator[tuple[str, ...]]:
         yield kept
 
 
-def names_of(presets: Mapping[str, Iterable[str]]) -> Names:
+def names_of(presets: Mapping[str, Iterable[str]]) -> NameIndex:
     """The index of presets (name → aliases). Whole names go before aliases, both before what is left without words of SAME."""
     aliases: dict[str, list[str]] = {}
     ranked: dict[str, dict[int, dict[str, None]]] = {}
@@ -83,10 +83,10 @@ def names_of(presets: Mapping[str, Iterable[str]]) -> Names:
                 aliases.setdefault(spelled, []).append(name)
             for shortened, parts in enumerate(spellings(spelled)):
                 ranked.setdefault(" ".join(parts), {}).setdefault(2 * shortened + is_alias, {})[name] = None
-    return Names(aliases, {words: [*ranks[min(ranks)]] for words, ranks in sorted(ranked.items())})
+    return NameIndex(aliases, {words: [*ranks[min(ranks)]] for words, ranks in sorted(ranked.items())})
 
 
-def named(text: str, names: Names, *, beginnings: bool = False) -> list[str]:
+def named(text: str, names: NameIndex, *, beginnings: bool = False) -> list[str]:
     """The presets that a spelling names: one, several where it is ambiguous, or none.
 
     `beginnings`: the first words of a name are enough ("qwen3-next" of qwen3-next-80b-a3b).
@@ -104,7 +104,7 @@ def named(text: str, names: Names, *, beginnings: bool = False) -> list[str]:
     return found if beginnings or len(found) > 1 else []
 
 
-def _presets(names: Names, fits: Callable[[str], bool]) -> list[str]:
+def _presets(names: NameIndex, fits: Callable[[str], bool]) -> list[str]:
     """The presets of the words that fit, each once."""
     return [*{name: None for words, known in names.words.items() if fits(words) for name in known}]
 
@@ -123,7 +123,7 @@ def _numbers(parts: Sequence[str]) -> tuple[str, ...]:
     return tuple(part for part in parts if part.isdigit())
 
 
-def alike(text: str, names: Names) -> list[str]:
+def alike(text: str, names: NameIndex) -> list[str]:
     """The names that share most with a spelling that is none, the family's first word above all; one a preset."""
     wanted = parts_of(text)
     family = next((part for part in wanted if part.isalpha()), "")

@@ -8,7 +8,7 @@ from memcalc.errors import InputError
 from memcalc.readers import catalogue
 from memcalc.readers.catalogue import find_preset, preset_names
 from memcalc.readers.models import read_model
-from memcalc.readers.names import Names, alike, named, names_of
+from memcalc.readers.names import NameIndex, alike, named, names_of
 from memcalc.readers.preset_index import index_texts, model_facts
 
 
@@ -47,7 +47,7 @@ def test_the_list_of_models_reads_users_own_alone(tmp_path: Path, monkeypatch: p
 
 
 @pytest.fixture
-def names() -> Names:
+def names() -> NameIndex:
     return names_of({
         "alpha-3.1-8b": ["alpha-8b"], "alpha-3.1-70b": [], "beta-next-80b-a3b": [], "gamma-9b": [], "gamma-9b-it": [],
         "delta-oss-20b": [], "alpha-3.2-11b-vision": [],
@@ -70,11 +70,11 @@ def names() -> Names:
         ("beta-next-80b-a3b-pruned", []),
     ],
 )
-def test_what_a_spelling_names(names: Names, text: str, found: list[str]) -> None:
+def test_what_a_spelling_names(names: NameIndex, text: str, found: list[str]) -> None:
     assert sorted(named(text, names, beginnings=True)) == sorted(name.replace("alpha-8b", "alpha-3.1-8b") for name in found)
 
 
-def test_the_beginning_of_a_hub_id_is_not_enough(names: Names) -> None:
+def test_the_beginning_of_a_hub_id_is_not_enough(names: NameIndex) -> None:
     assert named("beta-next", names) == []
     with pytest.raises(InputError, match=r"did you mean qwen3-next-80b-a3b"):
         read_model("Qwen/Qwen3-Next")
@@ -94,6 +94,6 @@ def test_what_is_no_name_is_told_the_nearest_or_all_it_may_be(text: str, said: s
         read_model(text)
 
 
-def test_the_nearest_by_meaning(names: Names) -> None:
+def test_the_nearest_by_meaning(names: NameIndex) -> None:
     assert alike("alpha-3.1-9b", names)[0] == "alpha-3.1-8b"
     assert alike("unheard-of", names) == []
