@@ -111,6 +111,7 @@ KIN: Mapping[str, Kin] = {
     "cosmos3_omni": Kin("qwen3_vl"),
     "cwm": Kin("ministral", {"sliding_window": 8192}),
     "data2vec-text": Kin("roberta"),
+    "exaone4_5_text": Kin("exaone4"),  # configuration_exaone4_5.py renames it so
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
     "gemma4_unified_text": Kin(
         "gemma4_text", {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144}
