@@ -173,9 +173,6 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-# silu's backward where it is composed, grad · (σ · (1 + x · (1 − σ))): σ, 1 − σ, x · (1 − σ), 1 + … and their product live
-# until the expression ends (ATen/native/Activation.cpp, math_silu_backward).
-COMPOSITE_TEMPORARIES = {"silu": 5, "swish": 5}
 # Backwards that are written out in Python: what lives at their highest point beside the gradient
 # (modeling_bloom.bloom_gelu_back).
 WRITTEN_OUT_TEMPORARIES = {"gelu_bloom": 4}
@@ -199,8 +196,7 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
             [y],
             [Step("temp", x.bytes), Step("temp", x.bytes), Step("input", x.bytes)],
         )
-    count = (COMPOSITE_TEMPORARIES.get(name, 0) if p.composite else 0) + WRITTEN_OUT_TEMPORARIES.get(name, 0)
-    temporaries = [Step("temp", x.bytes)] * count
+    temporaries = [Step("temp", x.bytes)] * WRITTEN_OUT_TEMPORARIES.get(name, 0)
     y = t.emit("activation", [x], x.elements, x.each, [] if kind == "output" else [x], [*temporaries, Step("input", x.bytes)])
     if kind == "output" and y.grad:
         t.nodes[-1].saves = (y,)

@@ -150,7 +150,6 @@ class Profile(NamedTuple):
     kernels: Kernels = KERNELS["eager"]
     attention: str = "sdpa"  # eager, sdpa or flash
     core_kept: bool = True  # False: attention's scores and probabilities are recomputed (Megatron's selective)
-    composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
     loss: str = "full"  # key of LOSSES
     formats: Formats = Formats()
     method: MethodTraits = MethodTraits()

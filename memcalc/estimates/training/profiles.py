@@ -31,8 +31,6 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         kernels=KERNELS[run.kernels_used],
         attention=run.attention,
         core_kept=run.recompute != "selective" or run.engine_row.by_operation,
-        # one-device traces compose silu's backward; GPUs have a kernel for it, so there this is an upper bound
-        composite=run.engine_row.traced and not run.fsdp and p.gpus == 1,
         loss=run.loss_used,
         formats=Formats(
             compute=compute,
