@@ -87,9 +87,12 @@ class Backward:
                 incoming.holders += 1  # kept past the release below
                 arriving.append((node.inputs[step.source], incoming))
                 continue
-            of = node.inputs[step.source] if step.kind == "input" else node.out
-            buffer = self.allocate(step.bytes, of, step.kind)
-            if step.kind == "input":
+            kind = "input" if step.kind == "over" else step.kind
+            of = node.inputs[step.source] if kind == "input" else node.out
+            if step.kind == "over":
+                self._used(of)
+            buffer = self.allocate(step.bytes, of, kind)
+            if kind == "input":
                 arriving.append((of, buffer))
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
@@ -98,13 +101,18 @@ class Backward:
         if incoming is not None:
             self._release(incoming)
         for var in node.saves:
-            self.users[var] -= 1
-            if self.users[var] == 0:
-                self.let_go(var)
+            self._used(var)
         for var, buffer in arriving:
             if buffer is incoming:
                 buffer.holders -= 1
             self._hand(var, buffer)
+
+    def _used(self, var: Var) -> None:
+        """A node is through with a saved tensor; one that was written over has gone already."""
+        if self.users[var]:
+            self.users[var] -= 1
+            if self.users[var] == 0:
+                self.let_go(var)
 
     def let_go(self, var: Var) -> None:
         """A saved tensor has had its last user."""

@@ -34,8 +34,9 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         x = ops.scale(t, x) if self.input_scaled else x
         x = ops.cast(t, x, p.formats.compute) if p.formats.wide_stream and not p.formats.autocast else x
         logits = ops.linear(
-            t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width, frozen=not self._trained(p)
-        )
+            t, p, "logits", ops.gathered(t, p, x), width, self.size * width, bias=self.bias, bias_size=width,
+            frozen=not self._trained(p), buffered=True,
+        )  # fmt: skip
         if self.scaled:
             logits = ops.scale(t, logits)
         if self.softcap:
@@ -109,7 +110,7 @@ def _older_loss(t: Tape, logits: Var, row: Loss) -> Size:
         x = t.emit("shifted", [x], x.elements, x.each)
         held = held + x.bytes
     if not row.log_softmax:  # the gradient is written over the logits that it is the gradient of
-        return _loss_node(t, x, held - x.bytes, [Step("input", x.bytes)])
+        return _loss_node(t, x, held - x.bytes, [Step("over", x.bytes)])
     log_softmax = t.emit("log-softmax", [x], x.elements, x.each, [], [Step("input", x.bytes * _share(row))])
     if log_softmax.grad:
         t.nodes[-1].saves = (log_softmax, *kept)

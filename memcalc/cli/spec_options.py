@@ -173,7 +173,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
+            (
+                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
+                "[default: all alike]"
+            ),
             "Batch",
             (),
         ),
@@ -236,7 +239,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
+            (
+                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
+                "evaluation]"
+            ),
             "Batch",
             (),
         ),
@@ -414,6 +420,9 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)"),
                 ("shifted-half", "in 16 bit, shifted, the output kept alive (GPTBigCode)"),
                 ("in-place", "Unsloth's kernel over shifted fp32 logits"),
+                ("te", "Transformer Engine < 2.18: the gradient is written over the 16-bit logits"),
+                ("te-fp32", "Transformer Engine ≥ 2.18: an fp32 gradient, cast in the backward"),
+                ("vocab-parallel", "Megatron's own: fp32 probabilities, the gradient written over them"),
                 ("listed", "LitGPT: fp32 logits and log-softmax of all chunks"),
             ),
         ),
@@ -439,7 +448,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("eager", "Hugging Face modules as written: norms upcast, every intermediate kept"),
                 ("compiled", "torch.compile: pointwise chains fuse, their inputs are kept"),
                 ("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused"),
-                ("te", "Transformer Engine: LayerNormLinear and LayerNormMLP"),
+                ("te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits"),
                 ("unsloth", "Unsloth's norm, rotary embedding and loss; the MLP as written"),
                 ("litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values"),
             ),

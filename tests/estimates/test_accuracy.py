@@ -19,7 +19,7 @@ ROWS = list(enumerate(accuracy.rows()))
 def test_row(row):
     for measure, error in accuracy.errors(row).items():
         bound = accuracy.BOUNDS[measure]
-        traced = row["traced"][measure]
+        traced = accuracy.traced(row)[measure]
         assert abs(error) <= bound, f"{measure}: {traced * (1 + error):.0f} here, {traced} traced ({100 * error:.3f} %)"
 
 

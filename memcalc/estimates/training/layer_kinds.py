@@ -87,7 +87,7 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(recorded.peaks)),
         gradient,
         gathered_elements(setup, index),
-        tuple(Term.one("layer in its forward/attention", size) for size in recorded.passing),
+        tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
         _cache(recorded, keeps_all=not (mark.recomputed or setup.by_operation)) if setup.profile.keeps.cache else nothing,
     )
 

@@ -32,8 +32,6 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         kernels=KERNELS[run.kernels_used],
         attention=run.attention,
         core_kept=run.recompute != "selective" or run.engine_row.by_operation,
-        # one-device traces compose silu's backward; GPUs have a kernel for it, so there this is an upper bound
-        composite=run.engine_row.traced and not run.fsdp and p.gpus == 1,
         loss=run.loss_used,
         formats=Formats(
             compute=compute,
@@ -47,6 +45,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             frozen_embeddings="embeddings" in run.freeze,
             leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
             fake_quantised=run.method_row.fake_quantised,
+            accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
         ),
         adapters=Adapters(
@@ -139,9 +138,9 @@ def _mixers(architecture: Architecture) -> Iterator[Any]:
     return (block for stack in stacks for layer in stack.layers for _, block in layer.blocks)
 
 
-def shared_tensors(architecture: Architecture, run: Training, profile: Profile) -> tuple[Tensor, ...]:
+def shared_tensors(architecture: Architecture, run: Training, profile: Profile, *, scores: bool = True) -> tuple[Tensor, ...]:
     """What all layers refer to: cos and sin, [positions, rotated dimensions] each, one pair for every kind of rotary embedding;
-    masks; and the leaf that PEFT makes of the embedding's output, with its gradient."""
+    masks; and the leaf that PEFT makes of the embedding's output, with its gradient. `scores`: the stage has the head."""
     tables = tuple(
         Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.formats.residual)
         for table in _rotary(architecture)
@@ -151,8 +150,21 @@ def shared_tensors(architecture: Architecture, run: Training, profile: Profile) 
     return (
         *tables,
         *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
+        *_engine_buffers(architecture, profile, scores),
         *((Tensor(f"{LEAF}/tensor and gradient", Size(token=leaf)),) if leaf else ()),
     )
+
+
+def _engine_buffers(architecture: Architecture, profile: Profile, scores: bool) -> Iterator[Tensor]:
+    """Megatron-LM's global memory buffer (megatron/core/utils.py, GlobalMemoryBuffer): what the output layer gathers under
+    sequence parallelism, and what unfused attention adds its scores to. Its parts never leave."""
+    if not profile.kernels.merged:
+        return
+    if scores and profile.degrees.sequence_parallel:
+        yield Tensor("global memory buffer/head's input, gathered", Size(token=architecture.hidden), profile.formats.compute)
+    heads = max((block.heads for block in _attentions(architecture)), default=0)
+    if profile.attention == "eager" and heads:
+        yield Tensor("global memory buffer/scores", Size(pair=-(-heads // profile.degrees.tp)), profile.formats.compute)
 
 
 def position_pairs(architecture: Architecture, run: Training, profile: Profile) -> float:

@@ -77,7 +77,7 @@ def rank_of_count(setting: StateSetting, stage: Stage) -> Rank:
     groups = make_groups(setting, stage)
     elements = sum(group.elements for group in groups)
     gathered = setting.strategy.unknown_layers(around_layer(setting, groups), elements)
-    return _rank(setting, stage, groups, (*buckets(setting, groups), *gathered))
+    return _rank(setting, stage, groups, (*buckets(setting, groups, stage), *gathered))
 
 
 def _rank(setting: StateSetting, stage: Stage, groups: list[ShardGroup], buffers: Iterable[Line]) -> Rank:
@@ -85,7 +85,7 @@ def _rank(setting: StateSetting, stage: Stage, groups: list[ShardGroup], buffers
     lines += (*buffer_lines(setting, stage), *buffers)
     steady = tuple(entry for entry in lines if entry.place == "gpu" and entry.component in ("parameters", "optimizer_states"))
     gradients = tuple(entry for entry in lines if entry.place == "gpu" and entry.component == "gradients")
-    step = (*optimizer_lines(setting, groups), *gradients, *buckets(setting, groups))
+    step = (*optimizer_lines(setting, groups), *gradients, *buckets(setting, groups, stage))
     sums = totals(lines, COMPONENTS)
     return Rank(stage, setting, tuple(groups), tuple(lines), sums, steady, gradients, step, Moment.of("optimizer step", step))
 

@@ -55,7 +55,7 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
-        accumulates = run.engine_row.fp32_gradients and formats.master  # Megatron's main gradients
+        accumulates = run.engine_row.fp32_gradients and run.precision != "fp16-mixed"  # Megatron's main gradients
         if run.grad_accum_dtype:
             return sizes | {"gradients": BYTES[run.grad_accum_dtype]}
         return sizes | {"gradients": 4} if accumulates else sizes
@@ -96,10 +96,16 @@ def around_layer(setting: StateSetting, groups: Sequence[ShardGroup]) -> Around:
     return setting.strategy.around_layer(setting.run, most_shards(groups), setting.compute, setting.gradients)
 
 
-def buckets(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
-    """The strategy's buffers that stand as long as the run does."""
+def buckets(setting: StateSetting, groups: Sequence[ShardGroup], stage: Stage) -> tuple[Line, ...]:
+    """The strategy's buffers that stand as long as the run does, and the engine's."""
+    run = setting.run
     trained = sum(group.trained.elements() for group in groups if group.trained)
-    return setting.strategy.buckets(setting.run, most_shards(groups), trained, setting.gradients)
+    made = setting.strategy.buckets(run, most_shards(groups), trained, setting.gradients)
+    if not run.engine_row.fp32_gradients or run.adapts or not stage.sequence.layers:
+        return made
+    from memcalc.estimates.training.dummy_gradients import dummy_line
+
+    return (*made, dummy_line(stage, run.parallelism.tp, setting.weights))
 
 
 def most_shards(groups: Sequence[ShardGroup]) -> int:

@@ -142,7 +142,7 @@ class _Step:
                 yield base.beside(peak)
             for peak in kind.passing if name == "last" else ():
                 around = (entry for entry in lines if entry.component == "communication")
-                yield MomentForm.of("attention of the last layer", (*kept, peak), around)
+                yield MomentForm.of("forward of the last layer", (*kept, peak), around)
 
     def done(self, after: tuple[int, ...]) -> Iterator[Line]:
         """Gradients of the head and of so many layers of each kind; where gradients stand throughout, these are counted."""

@@ -83,7 +83,7 @@ class Steps:
         self.leaves: deque[list[CachedBlock]] = deque()
         self.device.several([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
         # an engine's main-gradient buffer stands throughout
-        self.main_gradients = setup.standing and run.engine_row.fp32_gradients and rank.setting.master > 0
+        self.main_gradients = setup.standing and run.engine_row.fp32_gradients
         if self.main_gradients:
             self.device.several(list(gradient_sizes(rank)))
         self.states = False
