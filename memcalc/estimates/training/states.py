@@ -11,7 +11,7 @@ from memcalc.estimates.training.adapters import adapters, embeddings, quantised
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
 from memcalc.formulas import model_states
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, paged_bytes, state_bytes
-from memcalc.formulas.precision import Precision, precision
+from memcalc.formulas.precision import BYTES, Precision, precision
 from memcalc.specs.training import Training
 
 ALWAYS, STEP = "always", "optimizer step"  # when lines live
@@ -55,7 +55,9 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
-        accumulates = run.engine_row.fp32_gradients and formats.master  # Megatron's main gradients
+        accumulates = run.engine_row.fp32_gradients and run.precision != "fp16-mixed"  # Megatron's main gradients
+        if run.grad_accum_dtype:
+            return sizes | {"gradients": BYTES[run.grad_accum_dtype]}
         return sizes | {"gradients": 4} if accumulates else sizes
     # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
     each = 4 if run.engine_row.peft else sizes["weights"]
@@ -94,10 +96,16 @@ def around_layer(setting: StateSetting, groups: Sequence[ShardGroup]) -> Around:
     return setting.strategy.around_layer(setting.run, most_shards(groups), setting.compute, setting.gradients)
 
 
-def buckets(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
-    """The strategy's buffers that stand as long as the run does."""
+def buckets(setting: StateSetting, groups: Sequence[ShardGroup], stage: Stage) -> tuple[Line, ...]:
+    """The strategy's buffers that stand as long as the run does, and the engine's."""
+    run = setting.run
     trained = sum(group.trained.elements() for group in groups if group.trained)
-    return setting.strategy.buckets(setting.run, most_shards(groups), trained, setting.gradients)
+    made = setting.strategy.buckets(run, most_shards(groups), trained, setting.gradients)
+    if not run.engine_row.fp32_gradients or run.adapts or not stage.sequence.layers:
+        return made
+    from memcalc.estimates.training.dummy_gradients import dummy_line
+
+    return (*made, dummy_line(stage, run.parallelism.tp, setting.weights))
 
 
 def most_shards(groups: Sequence[ShardGroup]) -> int:

@@ -53,13 +53,20 @@ BY_MODULE = {
         "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas "
         "luke roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
     ),
+    "encoders.characters": "canine",
+    "encoders.conformer_text": "canary cohere_asr parakeet_ctc",
     "encoders.deberta": "deberta deberta-v2",
+    "encoders.documents": "lilt markuplm bros layoutlmv3 visual_bert",
     "encoders.encoder_decoder": "encoder-decoder",
     "encoders.other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
+    "encoders.privacy_filter": "openai_privacy_filter",
+    "encoders.retrieval": "dpr splinter",
     "encoders.rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
     "encoders.seq2seq": "t5 mt5 umt5 longt5 switch_transformers pop2piano whisper trocr",
-    "encoders.speech_text": "speech_to_text moonshine",
-    "encoders.t5gemma": "t5gemma",
+    "encoders.speech_text": "speech_to_text moonshine moonshine_streaming",
+    "encoders.t5gemma": "t5gemma t5gemma2",
+    "encoders.text_towers": "clip_text_model siglip_text_model siglip2_text_model tipsv2_text_model",
+    "encoders.udop": "udop",
     "encoders.vit_clip": "vit clip",
     "multimodal.audio_text": (
         "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
@@ -67,6 +74,7 @@ BY_MODULE = {
     "multimodal.ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
     "multimodal.gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
     "multimodal.gemma3n": "gemma3n gemma3n_text",
+    "multimodal.gemma_kin": "embedding_gemma2 embedding_gemma2_text gemma4_assistant gemma4_unified_assistant",
     "multimodal.glm_vl": "glm4v glm46v glm4v_moe glm_ocr",
     "multimodal.image_text": (
         "llava llava_next llava_next_video vipllava video_llava llava_onevision internvl idefics2 idefics3 smolvlm "
@@ -86,6 +94,7 @@ BY_MODULE = {
     "multimodal.qwen_vl": (
         "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass"
     ),
+    "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
     "multimodal.step_vl": "step3p5 step3p7",
 }
 MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}
@@ -102,12 +111,15 @@ class Kin(NamedTuple):
 KIN: Mapping[str, Kin] = {
     "apertus1p5_text": Kin("apertus"),
     "camembert": Kin("roberta"),
+    "clap_text_model": Kin("roberta", {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}),
     "cosmos3_omni": Kin("qwen3_vl"),
     "data2vec-text": Kin("roberta"),
+    "exaone4_5_text": Kin("exaone4"),  # configuration_exaone4_5.py renames it so
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
     "gemma4_unified_text": Kin(
         "gemma4_text", {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144}
     ),
+    "gpt-sw3": Kin("gpt2"),
     "hy_v4_vl_text": Kin(
         "hy_v4", {"q_lora_rank": 2048, "index_n_heads": 32, "moe_intermediate_size": 2048, "n_routed_experts": 256}
     ),
@@ -124,6 +136,7 @@ KIN: Mapping[str, Kin] = {
     "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
     "lighton_ocr": Kin("mistral3"),
+    "metaclip_2_text_model": Kin("clip_text_model"),
     "mistral4": Kin(
         "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}
     ),

@@ -50,13 +50,20 @@ UNUSED: Mapping[str, frozenset[str]] = {
         ),
         "encoders.bert_line": (
             "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
-            "num_random_blocks segment_means_seq_len"
+            "num_random_blocks projection_dim segment_means_seq_len"
         ),
+        "encoders.characters": "local_transformer_stride max_position_embeddings vocab_size",
+        "encoders.documents": "dim_bbox dim_bbox_sinusoid_emb_1d max_rel_2d_pos max_rel_pos subs_pad_id tag_pad_id",
+        "encoders.text_towers": "projection_dim",
         "mixtures.compressed": "hc_sinkhorn_iters qk_rope_head_dim",
         "encoders.vit_clip": "projection_dim",
         "multimodal.gemma": (
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
+        ),
+        "multimodal.transcribers": "acoustic_tokenizer_chunk_size audio_chunk_size conv_stride",
+        "multimodal.gemma_kin": (
+            "centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads pooling_kernel_size"
         ),
         "decoders.dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
         "decoders.own_layouts": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
@@ -119,7 +126,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "context_size encoder_hidden_size image_grid_pinpoints image_text_hidden_size projection_dim vocab_size"
         ),
         "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
-        "encoders.t5gemma": "cross_attention_hidden_size decoder vocab_size",
+        "encoders.udop": "relative_attention_max_distance",
+        "encoders.t5gemma": "mm_tokens_per_image cross_attention_hidden_size decoder vocab_size",
         "encoders.seq2seq": (
             "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
             "median_filter_width relative_attention_max_distance"

@@ -123,6 +123,8 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "gemma": _sizes(256000, 3072, 24576, 28, 16),
     "gemma2": _sizes(256000, 2304, 9216, 26, 8),
     "gemma3_text": _sizes(262208, 2304, 9216, 26, 8),
+    "gemma4_text": _sizes(262144, 2304, 9216, 30, 8),
+    "gemma4_unified_text": _sizes(262144, 2304, 9216, 30, 8),
     "phi3": _sizes(32064, 3072, 8192, 32, 32),
     "cohere": _sizes(256000, 8192, 22528, 40, 64),
     "cohere2": _sizes(256000, 8192, 22528, 40, 64),
