@@ -89,8 +89,8 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
 def _apart(held: Tensors, embeddings_frozen: bool, parts: frozenset[str]) -> tuple[Tensors | None, Tensors | None]:
     """What is trained, and what is not: tensors that no gradient ever reaches, and embeddings and parts that are frozen."""
     trained, never = without(held, parts).by_training
-    if rest := tuple(entry for entry in held.held if part_of(entry) in parts):
-        never = Tensors((never.held if never else ()) + rest)
+    if idle := tuple(entry for entry in held.held if part_of(entry) in parts):
+        never = Tensors((never.held if never else ()) + idle)
     if not embeddings_frozen:
         return trained, never
     tables, rest = embeddings(trained)
