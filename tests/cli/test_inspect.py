@@ -80,11 +80,11 @@ def test_an_unknown_architecture_is_listed_but_not_sized(
     shown = memcalc("inspect", path)
     assert shown.code == 0
     assert "blk.*.time_mix.weight" in shown.out
-    assert "'rwkv99' is not read as a model yet" in " ".join(shown.out.split())
+    assert "GGUF architecture rwkv99 is none of llama.cpp's text models" in " ".join(shown.out.split())
     for command in ("train", "infer"):
         refused = memcalc(command, path)
         assert (refused.code, refused.out) == (2, "")
-        assert "'rwkv99' is not read as a model yet" in refused.err
+        assert "GGUF architecture rwkv99 is none of llama.cpp's text models" in refused.err
 
 
 def test_safetensors_alone(memcalc: Callable[..., Any], tmp_path: Path, weight_files: Any) -> None:

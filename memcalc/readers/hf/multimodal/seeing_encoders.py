@@ -31,8 +31,12 @@ def seeing_encoder(c: Config, seeing: Seeing) -> Architecture:
     outer = {key: c.raw(key) for key in ("architectures", "id2label", "num_labels", "classifier_dropout")}
     text = text.reread(reader.defaults, tie_word_embeddings=c.flag("tie_word_embeddings"), **outer)
     read = reader.read(text)
-    vision, factor, width = c.sub("vision_config", seeing.vision), c.integer("pixel_shuffle_factor"), text.integer("hidden_size")
-    merged = factor * factor
+    vision, width, merged = (
+        c.sub("vision_config", seeing.vision),
+        text.integer("hidden_size"),
+        c.integer("pixel_shuffle_factor"),
+    )
+    merged **= 2
     into: Named = (("linear", Projection(vision.integer("hidden_size") * merged, width, merge=merged)),)
     if seeing.normed:
         into += (("norm", Norm(width)),)
