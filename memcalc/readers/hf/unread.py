@@ -80,9 +80,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "decoders.gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrids.gated_delta": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "multimodal.image_text": (
-            "conv_L_cache head_dim hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size "
-            "num_image_tokens num_key_value_heads patch_size projection_dim projector_patch_to_query_dict qk_head_dim "
-            "spatial_pool_stride visual_indicator_token_ids vocab_size"
+            "im_end_id im_newline_id im_start_id img_max_token_num max_vit_seq_len min_image_size out_hidden_size "
+            "temporal_patch_size conv_L_cache head_dim hidden_size image_grid_pinpoints image_size insert_layer_id "
+            "merge_kernel_size num_image_tokens num_key_value_heads patch_size projection_dim qk_head_dim "
+            "projector_patch_to_query_dict spatial_pool_stride visual_indicator_token_ids vocab_size"
         ),
         "mixtures.interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "hybrids.kimi_linear": (
@@ -107,6 +108,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
+        "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
+        "multimodal.ocr": "num_pos_feats scale sliding_window",
         "multimodal.omni": (
             "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
@@ -119,7 +122,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "hybrids.rwkv": "rescale_every",
         "encoders.rotary_encoders": "mask_token_id",
-        "multimodal.qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
+        "multimodal.qformer": (
+            "context_size encoder_hidden_size image_grid_pinpoints image_text_hidden_size projection_dim vocab_size"
+        ),
         "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
         "encoders.udop": "relative_attention_max_distance",
         "encoders.t5gemma": "mm_tokens_per_image cross_attention_hidden_size decoder vocab_size",
