@@ -1,7 +1,7 @@
 """What memcalc answers for each model type that it reads: `python benchmarks/family_states.py`.
 
-Each type is read from one config: of tests/reference/families.json, whose parameters transformers counted, what is nested in one,
-or a preset's. The documentation shows this table; nothing in it is written by hand.
+Each type is read from one config: of tests/reference/families.json, whose parameters transformers counted, what is nested in
+one, or a preset's. The documentation shows this table; nothing in it is written by hand.
 """
 
 import json
@@ -50,8 +50,10 @@ def states() -> Iterator[State]:
     shipped = Counter(kind for name in preset_names("models") for kind in {*_kinds(_architecture(name))})
     for model_type in sorted(MODULES):
         reader = MODULES[model_type] + (f", as {KIN[model_type].like}" if model_type in KIN else "")
-        example = examples.get(model_type)
-        told = _told(example) if example else (NOT_COMPARED, "", "")
+        told = (NOT_COMPARED, "", "")
+        for example in examples.get(model_type, ()):
+            if not (told := _told(example))[0].startswith("refused"):
+                break
         yield State(model_type, reader, *told, shipped[model_type])
 
 
@@ -61,26 +63,27 @@ def _told(example: Example) -> tuple[str, str, str]:
         architecture = read_config(example.config)
     except MemcalcError as error:
         return f"refused: {str(error).partition(': ')[2]}", "", ""
-    found = (
-        NOT_COMPARED if example.parameters is None else "exact" if architecture.parameters == example.parameters else "wrong"
-    )
-    doubted = ", with a warning" if architecture.warnings and example.parameters else ""
-    return found + doubted, _cache(architecture), _training(architecture)
+    found = NOT_COMPARED
+    if example.parameters is not None:
+        found = "exact" if architecture.parameters == example.parameters else "wrong"
+        found += ", with a warning" if architecture.warnings else ""
+    return found, _cache(architecture), _training(architecture)
 
 
-def _examples() -> dict[str, Example]:
-    """Model type → one config of it, one that transformers counted where there is one."""
-    found: dict[str, Example] = {}
+def _examples() -> dict[str, list[Example]]:
+    """Model type → configs of it, those that transformers counted first; the second is for a first that is refused."""
+    found: dict[str, list[Example]] = {}
     table = rows()
     for row in table:
         kind = row["config"]["model_type"]
-        found.setdefault(kind, Example({**row["config"], "architectures": [row["class"]]}, row["total_params"]))
+        example = Example({**row["config"], "architectures": [row["class"]]}, row["total_params"])
+        found.setdefault(kind, []).append(example)
     for config in map(_architecture, preset_names("models")):
-        found.setdefault(config["model_type"], Example(config))
+        found.setdefault(config["model_type"], []).append(Example(config))
     for row in table:
         for nested in row["config"].values():
             if isinstance(nested, dict) and nested.get("model_type") in MODULES:
-                found.setdefault(nested["model_type"], Example(nested))
+                found.setdefault(nested["model_type"], []).append(Example(nested))
     return found
 
 

@@ -316,13 +316,13 @@ def families_page() -> str:
     recorded = sum(state.training == "tape" for state in states)
     exact = sum(state.parameters.startswith("exact") for state in states)
     return (
-        f"`python benchmarks/family_states.py`: the {len(states)} values of `model_type` in a config.json that memcalc reads. Any"
-        " other is refused, unless all its keys are those of a llama.\n\n"
+        f"`python benchmarks/family_states.py`: the {len(states)} values of `model_type` that memcalc reads in a config.json."
+        " Any other is refused, unless all its keys are those of a llama.\n\n"
         f"- *parameters*: of one config, against the class of transformers 5.24 on the meta device ({exact} exact). A type that"
         " stands only inside others, or that no config at hand has, was *not compared* by itself.\n"
         "- *cache*: what is kept for a sequence while it is generated.\n"
-        f"- *training*: by the *tape*, tensor by tensor ({recorded}), or by the *textbook* (Korthikanti et al. 2022), and what of it"
-        " memcalc does not record.\n\n"
+        f"- *training*: by the *tape*, tensor by tensor ({recorded}), or by the *textbook* (Korthikanti et al. 2022), and"
+        " what of it memcalc does not record.\n\n"
         + table(
             ("model type", "read by", "parameters", "cache", "training", "presets"),
             ((code(s.model_type), s.reader, s.parameters, s.cache, s.training, s.presets or "") for s in states),
