@@ -102,11 +102,19 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mixtures.experts": "experts_per_token hidden_size initial_context_length intermediate_size",
         "mixtures.mixture_kinds": "first_k_dense_replace intermediate_size",
         "multimodal.mllama": "intermediate_layers_indices",
-        "multimodal.own_towers": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
+        "multimodal.own_towers": "vocab_size head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "hybrids.nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "multimodal.molmo": "image_patch_id image_size",
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
+        ),
+        "multimodal.dots": (
+            "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
+            "samples_per_token spatial_merge_size"
+        ),
+        "multimodal.inkling": (
+            "hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads number_of_conv_states rel_extent "
+            "text_hidden_size"
         ),
         "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
         "multimodal.ocr": "num_pos_feats scale sliding_window",
