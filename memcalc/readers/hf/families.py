@@ -98,6 +98,7 @@ BY_MODULE = {
         "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass"
     ),
     "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
+    "multimodal.vqgan": "chameleon janus emu3",
     "multimodal.step_vl": "step3p5 step3p7",
 }
 MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}
@@ -118,6 +119,10 @@ KIN: Mapping[str, Kin] = {
     "cosmos3_omni": Kin("qwen3_vl"),
     "data2vec-text": Kin("roberta"),
     "exaone4_5_text": Kin("exaone4"),  # configuration_exaone4_5.py renames it so
+    "emu3_text_model": Kin(
+        "llama",
+        {"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "attention_dropout": 0.1, "max_position_embeddings": 9216},
+    ),
     "exaone": Kin("llama", {"num_key_value_heads": 8}, {"layer_norm_epsilon": "rms_norm_eps"}),
     "gemma4_unified_text": Kin(
         "gemma4_text", {"hidden_size_per_layer_input": 0, "sliding_window": 1024, "max_position_embeddings": 262144}

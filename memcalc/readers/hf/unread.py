@@ -117,9 +117,11 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "text_hidden_size"
         ),
         "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
-        "multimodal.ocr": "num_pos_feats scale sliding_window",
+        "multimodal.ocr": "max_window_layers num_pos_feats scale sliding_window vocab_size",
         "multimodal.omni": (
-            "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
+            "accept_hidden_layer block_size codec_bos_id codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id "
+            "enc_dilations look_ahead_layers look_backward_layers num_code_groups repeats spatial_merge_size "
+            "tts_codec_mask_token_id upsample_rates conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
         ),
         "encoders.other_encoders": (
@@ -144,6 +146,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
         ),
+        "multimodal.vqgan": "model_parallel_size num_image_tokens num_patches vocabulary_map",
         "multimodal.step_vl": "intermediate_size query_pre_attn_scalar",
     }.items()
 }  # fmt: skip
