@@ -121,7 +121,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.omni": (
             "accept_hidden_layer block_size codec_bos_id codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id "
             "enc_dilations look_ahead_layers look_backward_layers num_code_groups repeats spatial_merge_size "
-            "tts_codec_mask_token_id upsample_rates conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
+            "tts_codec_mask_token_id upsample_rates conv_chunksize intermediate_size "
+            "n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
         ),
         "encoders.other_encoders": (

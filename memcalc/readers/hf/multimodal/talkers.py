@@ -43,13 +43,13 @@ def qwen2_5_sound(c: Config) -> tuple[Part, Part]:
 def _diffusion(c: Config) -> Part:
     """Norms without scales, which each step of denoising sets; an encoder of the speaker in front."""
     hidden, mel, size, speaker = (c.integer(key) for key in ("hidden_size", "mel_dim", "emb_dim", "enc_dim"))
-    heads, head_dim, biased = c.integer("num_attention_heads"), c.integer("head_dim"), {"bias": True}
+    heads, head_dim = c.integer("num_attention_heads"), c.integer("head_dim")
     norm = Norm(hidden, "layer", affine=False)
     mixer = attention_of(hidden, heads, heads, head_dim, query_bias=True, output_bias=True, causal=False)
     feed_forward = MLP(hidden, hidden * c.integer("ff_mult"), gated=False, bias=True, activation="gelu")
     layer = Layer(
         (
-            ("modulation", Projection(hidden, 6 * hidden, role="norm", **biased)),
+            ("modulation", Projection(hidden, 6 * hidden, role="norm", bias=True)),
             ("input_norm", norm),
             ("attention", mixer),
             ("post_attention_norm", norm),
@@ -58,15 +58,15 @@ def _diffusion(c: Config) -> Part:
     )
     inputs = mel + speaker + c.integer("enc_emb_dim") + size
     entry: Named = (
-        ("time_up", Projection(TIME_WIDTH, hidden, activation="silu", **biased)),
-        ("time_down", Projection(hidden, hidden, **biased)),
+        ("time_up", Projection(TIME_WIDTH, hidden, activation="silu", bias=True)),
+        ("time_down", Projection(hidden, hidden, bias=True)),
         ("embedding", Embedding(c.integer("num_embeds") + 1, size)),
         *_speaker(c, mel, speaker),
-        ("input", Projection(inputs, hidden, **biased)),
+        ("input", Projection(inputs, hidden, bias=True)),
     )
     end: Named = (
-        ("modulation", Projection(hidden, 2 * hidden, role="norm", **biased)),
-        ("output", Projection(hidden, mel, **biased)),
+        ("modulation", Projection(hidden, 2 * hidden, role="norm", bias=True)),
+        ("output", Projection(hidden, mel, bias=True)),
     )
     return Part("spectrogram", entry=entry, stacks=(Stack.uniform(layer, c.layers()),), exit=end)
 
@@ -129,7 +129,7 @@ def qwen3_talker(c: Config) -> tuple[Part, Part]:
         (f"{of}_{name}", block)
         for of in ("text", "hidden")
         for name, block in (
-            ("up", Projection(thought, inner, bias=True, activation=text.text("hidden_act"), cut="outputs")),
+            ("up", Projection(thought, inner, bias=True, activation=text.text("hidden_act", "silu"), cut="outputs")),
             ("down", Projection(inner, hidden, bias=True, cut="inputs")),
         )
     )
