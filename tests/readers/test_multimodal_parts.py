@@ -22,6 +22,12 @@ PARTS = {
     "qwen2_5_omni_thinker": {"language", "vision", "audio", "projector"},
     "blip-2": {"language", "vision", "qformer", "projector"},
     "granite_speech": {"language", "audio", "qformer", "projector"},
+    "idefics": {"language", "vision"},
+    "kosmos-2.5": {"language", "vision", "projector"},
+    "janus": {"language", "vision", "projector", "image codes", "image generation"},
+    "muse_spark": {"language", "vision", "audio", "projector"},
+    "dots3_note": {"language", "vision", "audio", "projector"},
+    "unlimited_ocr": {"language", "high-resolution vision", "vision", "projector"},
 }
 
 
@@ -37,7 +43,9 @@ def test_the_parts_of_a_model_are_named(models: dict[str, dict[str, Any]], kind:
     assert {part.name for part in read_config(models[kind]).parts} == PARTS[kind]
 
 
-@pytest.mark.parametrize("kind", ["internvl", "qwen2_audio", "idefics2", "qwen3_omni_moe_thinker", "blip-2", "glm4v"])
+@pytest.mark.parametrize(
+    "kind", ["internvl", "qwen2_audio", "idefics2", "qwen3_omni_moe_thinker", "blip-2", "glm4v", "idefics", "blip"]
+)
 def test_towers_cache_nothing(models: dict[str, dict[str, Any]], kind: str) -> None:
     for part in read_config(models[kind]).parts:
         caches = [

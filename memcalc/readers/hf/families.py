@@ -72,6 +72,7 @@ BY_MODULE = {
     "multimodal.audio_text": (
         "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
     ),
+    "multimodal.captioners": "git blip kosmos-2 kosmos-2.5 idefics",
     "multimodal.dots": "dots3_note glm5_next",
     "multimodal.ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
     "multimodal.gemma": "gemma3 gemma4 gemma4_text gemma4_unified",

@@ -108,6 +108,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
+        "multimodal.captioners": "image_text_hidden_size perceiver_config projection_dim",
         "multimodal.dots": (
             "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
             "samples_per_token spatial_merge_size"
