@@ -344,9 +344,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "freeze",
             "words",
             "WORDS",
-            "What is not trained; a tied head goes with the embeddings. Any of embeddings.  [default: none]",
+            "What is not trained.  [default: none]",
             "Model states",
-            (),
+            (
+                ("embeddings", "what is looked up by token and position; a tied head goes with it"),
+                ("vision", "towers for images and video"),
+                ("audio", "towers for sound"),
+                ("projector", "what stands between towers and language model"),
+            ),
         ),
         (
             "offload",

@@ -37,7 +37,16 @@ ATTENTION_KERNELS = {
 ATTENTION = tuple(ATTENTION_KERNELS)
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
-FREEZABLE = ("embeddings",)
+FROZEN_PARTS = {  # words of --freeze → parts of a model
+    "vision": ("vision", "video"), "audio": ("audio",), "projector": ("projector", "audio_projector", "resampler", "qformer"),
+}  # fmt: skip
+FREEZING = {
+    "embeddings": "what is looked up by token and position; a tied head goes with it",
+    "vision": "towers for images and video",
+    "audio": "towers for sound",
+    "projector": "what stands between towers and language model",
+}
+FREEZABLE = tuple(FREEZING)
 FROZEN_FORMATS = {"nf4-dq": "4-bit NormalFloat, its scales quantised again", "nf4": "4-bit NormalFloat with fp32 scales"}
 BASE_FORMATS = tuple(FROZEN_FORMATS)
 STEPS = {
@@ -80,7 +89,7 @@ class Training(Batches):
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices=FROZEN_FORMATS
     )
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
-        (), "What is not trained; a tied head goes with the embeddings.", STATES, metavar="WORDS"
+        (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
     )
     offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
@@ -127,8 +136,11 @@ class Training(Batches):
         self._check_batch()
         self._check_recomputation()
         self._check_routing()
-        if self.freeze and self.adapts:
-            raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
+        if "embeddings" in self.freeze and self.adapts:
+            raise SpecError(
+                f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
+                f"(freeze vision)", "freeze", "method",
+            )  # fmt: skip
         self._check_sharding()
         return self
 
@@ -145,6 +157,11 @@ class Training(Batches):
     def adapts(self) -> bool:
         """Whether adapters are trained beside frozen weights."""
         return self.method_row.adapters
+
+    @property
+    def frozen_parts(self) -> frozenset[str]:
+        """Names of a model's parts of which nothing is trained."""
+        return frozenset(name for word in self.freeze for name in FROZEN_PARTS.get(word, ()))
 
     @property
     def kernels_used(self) -> str:

@@ -10,7 +10,7 @@ from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.context_parallel import SENTENCES, check_context
 from memcalc.estimates.training.evaluation import COLLECTING
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import Training
+from memcalc.specs.training import FROZEN_PARTS, Training
 
 
 def check_choices(architecture: Architecture, run: Training, deepest: int) -> None:
@@ -19,6 +19,10 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
         if (asked := getattr(run, name)) is not None and asked > deepest:
             raise SpecError(f"{asked}, but the deepest pipeline stage has {deepest} layers", name)
     check_batches(architecture, run)
+    names = {part.name for part in architecture.parts}
+    for word in run.freeze:
+        if (parts := FROZEN_PARTS.get(word)) and not names.intersection(parts):
+            raise SpecError(f"the model has no part for {word} (its parts: {', '.join(sorted(names))})", "freeze")
     check_routing(architecture, run)
     check_context(architecture, run)
 
@@ -74,15 +78,17 @@ def batch_sentences(run: Training) -> Iterator[str]:
 
 def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
     """What was taken for granted about each choice, one sentence each."""
-    p = run.parallelism
+    p, names = run.parallelism, {part.name for part in architecture.parts}
     if run.recompute_every:
         yield f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole"
     if run.recompute_layers:
         yield f"the first {run.recompute_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
-    if run.freeze:
+    if run.frozen_parts:
+        yield f"frozen: nothing of {' and '.join(sorted(run.frozen_parts & names))} is trained"
+    if "embeddings" in run.freeze:
         tied = ", a tied head with them," if architecture.tied else ""
         yield f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states"
-    if run.freeze and run.recompute == "full":
+    if "embeddings" in run.freeze and run.recompute == "full":
         how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
         yield f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same"
     yield from batch_sentences(run)

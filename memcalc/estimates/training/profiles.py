@@ -43,7 +43,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         method=MethodTraits(
             trained=full,
             frozen_embeddings="embeddings" in run.freeze,
-            leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
+            leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
             fake_quantised=run.method_row.fake_quantised,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
@@ -88,7 +88,7 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     if run.adapts:
         return run.recompute == "full"
     try:
-        return not run.freeze or record_entry(stage.entry, profile).flows
+        return "embeddings" not in run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
         return True
 

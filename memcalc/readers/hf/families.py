@@ -58,7 +58,7 @@ BY_MODULE = {
     "encoders.conformer_text": "canary cohere_asr parakeet_ctc",
     "encoders.deberta": "deberta deberta-v2",
     "encoders.documents": "lilt markuplm bros layoutlmv3 visual_bert",
-    "encoders.encoder_decoder": "encoder-decoder",
+    "encoders.encoder_decoder": "encoder-decoder vision-encoder-decoder speech-encoder-decoder",
     "encoders.other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
     "encoders.privacy_filter": "openai_privacy_filter",
     "encoders.retrieval": "dpr splinter",
@@ -68,6 +68,7 @@ BY_MODULE = {
     "encoders.t5gemma": "t5gemma t5gemma2",
     "encoders.text_towers": "clip_text_model siglip_text_model siglip2_text_model tipsv2_text_model",
     "encoders.udop": "udop",
+    "encoders.waveform": "wav2vec2 hubert",
     "encoders.vit_clip": "vit clip",
     "multimodal.audio_text": (
         "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
@@ -89,6 +90,7 @@ BY_MODULE = {
     "multimodal.mllama": "mllama",
     "multimodal.molmo": "molmo2 molmo2_text",
     "multimodal.muse": "muse_glimmer muse_glimmer_text muse_spark muse_spark_text",
+    "multimodal.nemo_speech": "nemo_speechlm",
     "multimodal.nemotron_omni": "nemotron_h_omni",
     "multimodal.ocr": "deepseek_vl_hybrid unlimited_ocr unlimited_ocr_text deepseek_ocr2 deepseek_ocr2_text",
     "multimodal.omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
@@ -99,7 +101,11 @@ BY_MODULE = {
         "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass"
     ),
     "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
+<<<<<<< HEAD
     "multimodal.vqgan": "chameleon janus emu3",
+=======
+    "multimodal.seeing_encoders": "modernvbert ultravbert",
+>>>>>>> main
     "multimodal.step_vl": "step3p5 step3p7",
 }
 MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}
@@ -159,6 +165,8 @@ KIN: Mapping[str, Kin] = {
     "sarvam_moe": Kin("glm4_moe", {"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "head_dim": 64, "use_qk_norm": True}),
     "shieldgemma2": Kin("gemma3"),
     "solar_open": Kin("glm4_moe", {"head_dim": 128, "first_k_dense_replace": 0, "partial_rotary_factor": 1.0}),
+    "unispeech": Kin("wav2vec2"),
+    "unispeech-sat": Kin("wav2vec2"),
     # dense throughout
     "youtu": Kin("deepseek_v3", {"first_k_dense_replace": MAX_LAYERS, "tie_word_embeddings": True}),
 }

@@ -35,6 +35,12 @@ WRITTEN_ALWAYS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+# Of wav2vec 2 and its kin: strides, what pre-training and other classes add, adapters that are switched off.
+WAVEFORM = (
+    "adapter_kernel_size adapter_stride classifier_proj_size codevector_dim conv_stride num_adapter_layers num_clusters "
+    "num_codevector_groups num_codevectors_per_group num_ctc_classes num_feat_extract_layers num_negatives "
+    "output_hidden_size proj_codevector_dim tdnn_dilation tdnn_dim tdnn_kernel vocab_size xvector_output_dim "
+)
 # Keys that a family's configuration class has and its model builds nothing from, or nothing where they are not asked for.
 UNUSED: Mapping[str, frozenset[str]] = {
     module: frozenset(names.split())
@@ -56,7 +62,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "encoders.documents": "dim_bbox dim_bbox_sinusoid_emb_1d max_rel_2d_pos max_rel_pos subs_pad_id tag_pad_id",
         "encoders.text_towers": "projection_dim",
         "mixtures.compressed": "hc_sinkhorn_iters qk_rope_head_dim",
-        "encoders.vit_clip": "projection_dim",
+        "encoders.vit_clip": "encoder_stride projection_dim",
+        "encoders.encoder_decoder": WAVEFORM + "encoder_no_repeat_ngram_size encoder_stride",
+        "encoders.waveform": WAVEFORM,
         "multimodal.gemma": (
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
@@ -105,6 +113,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.own_towers": "vocab_size head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "hybrids.nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "multimodal.molmo": "image_patch_id image_size",
+        "multimodal.nemo_speech": (
+            "chunk_left_context chunk_length chunk_right_context expand fifo_length intermediate_size speaker_cache_length "
+            "speaker_cache_update_period streaming_config time_step_rank"
+        ),
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),

@@ -152,7 +152,8 @@ def _kosmos_text(c: Config, defaults: Mapping[str, Any]) -> Config:
     if text.flag("add_cross_attention", False):
         raise Unsupported(f"{text.place}: a text model with add_cross_attention is not modelled")
     names = {"hidden_size": "embed_dim", "num_hidden_layers": "layers", "num_attention_heads": "attention_heads"}
-    return text.reread(**{usual: text.integer(own) for usual, own in names.items()})
+    sizes: dict[str, Any] = {usual: text.integer(own) for usual, own in names.items()}
+    return text.reread(**sizes)
 
 
 def _kosmos(c: Config, text: Config, tower: Part, seen: int, *, inner: bool, more: Named = ()) -> Architecture:
