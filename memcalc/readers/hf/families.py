@@ -101,11 +101,8 @@ BY_MODULE = {
         "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass"
     ),
     "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
-<<<<<<< HEAD
     "multimodal.vqgan": "chameleon janus emu3",
-=======
     "multimodal.seeing_encoders": "modernvbert ultravbert",
->>>>>>> main
     "multimodal.step_vl": "step3p5 step3p7",
 }
 MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}
