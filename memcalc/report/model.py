@@ -20,7 +20,7 @@ def model_document(name: str, architecture: Architecture | None, parameters: int
     return {
         "name": name,
         "model_type": architecture.model_type,
-        "parameters": architecture.parameters,
+        "parameters": architecture.total,
         "active_parameters": architecture.active_parameters,
         "embedding_parameters": architecture.embedding_parameters,
         "routed_expert_parameters": architecture.routed_expert_parameters,
@@ -119,7 +119,9 @@ def _architecture_report(name: str, architecture: Architecture) -> Report:
         facts.append(architecture.dtype)
     if architecture.quantization.method:
         facts.append(f"checkpoint quantised: {architecture.quantization.method}")
-    verdict = f"{total:,} parameters" + (f", {active:,} of them active per token" if active != total else "")
+    verdict = f"{architecture.total:,} parameters" + (
+        f", {active:,} of them active per token" if active != architecture.total else ""
+    )
     return Report(document, tables, name, verdict, notes=tuple(architecture.notes), settings=", ".join(facts))
 
 

@@ -11,7 +11,7 @@ from memcalc.blocks.block import Traits
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.stored import LANGUAGE, PREDICTION, StoredTensor, StoredTensors
+from memcalc.blocks.stored import LANGUAGE, StoredTensor, StoredTensors
 from memcalc.blocks.stored_block import StoredBlock
 from memcalc.errors import InputError, Unsupported, nearest, one_line
 from memcalc.readers.weights.gguf_memory import LayerMemory, layer_memory
@@ -28,7 +28,7 @@ FEED_FORWARD = ("mlp", "experts", "router")
 def architecture_of(stored: StoredTensors, place: str) -> Architecture:
     """The model that a GGUF file holds. Raises Unsupported where llama.cpp has no such architecture."""
     h = hyperparameters(stored, place)
-    tensors = [tensor for tensor in stored.tensors if tensor.parameters and tensor.part != PREDICTION]
+    tensors = [tensor for tensor in stored.tensors if tensor.parameters and tensor.part == LANGUAGE]
     outside = {tensor.name: tensor for tensor in tensors if tensor.layer is None}
     table, head = outside.get(TABLE), outside.get(HEAD)
     for tensor in filter(None, (table, head)):
