@@ -1,8 +1,8 @@
 """Every text architecture of llama.cpp, against llama.cpp itself.
 
-tests/reference/gguf_architectures.json: of each architecture a small model as llama.cpp of October 2026 (ggml 0.25.3) builds it
-from keys (`metadata` beside `common`; a null takes a common key away): the tensors that it creates, and the buffers that it logs
-for two sequences of 4,096 tokens (fp16 cache, flash attention, physical batch 512; MiB as printed). Names alone:
+tests/reference/gguf_architectures.json: of each architecture a small model as llama.cpp of October 2026 (ggml 0.25.3) builds
+it from keys (`metadata` beside `common`; a null takes a common key away): the tensors that it creates, and the buffers that it
+logs for two sequences of 4,096 tokens (fp16 cache, flash attention, physical batch 512; MiB as printed). Names alone:
 src/llama-arch.cpp.
 """
 

@@ -68,7 +68,7 @@ def test_towers_by_themselves(both: Path, memcalc: Callable[..., Any]) -> None:
     assert model.parameters == parameters(tower())
     assert [part.name for part in model.architecture.parts] == ["vision", "audio", "projector"]
     vision = model.architecture.parts[0].stacks[0]
-    assert (vision.path, vision.depth, len(vision.layers)) == ("v/blk", LAYERS, 1)
+    assert (vision.path, vision.depth, len(vision.layers)) == ("layers", LAYERS, 1)
     assert "projector gemma3" in model.architecture.notes
     shown = memcalc("inspect", path)
     assert shown.code == 0

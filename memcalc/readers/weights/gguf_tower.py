@@ -13,6 +13,7 @@ from memcalc.blocks.stored_block import StoredBlock
 from memcalc.errors import InputError, one_line
 
 TOWER = "clip"
+LAYERS = ("v.blk", "a.blk")
 PREFIXES = (("a.", AUDIO), ("mm.a.", AUDIO), ("mm.", PROJECTOR))  # of names; what has none of them is the image tower's
 
 
@@ -71,7 +72,7 @@ def _stack(prefix: str, tensors: Sequence[StoredTensor]) -> Stack:
     for number in sorted(layers):
         blocks = _by_role(layers[number])
         sequence.append(made.setdefault(blocks, Layer(blocks)))
-    return Stack.of(sequence, prefix.replace(".", "/"))
+    return Stack.of(sequence, "layers" if prefix in LAYERS else prefix.replace(".", "_"))
 
 
 def _by_role(tensors: Iterable[StoredTensor]) -> Named:
