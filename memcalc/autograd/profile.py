@@ -93,6 +93,7 @@ class MethodTraits(NamedTuple):
     fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
     quantised: bool = False  # frozen matrices are dequantised for each product
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+    update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 
 
 class Adapters(NamedTuple):

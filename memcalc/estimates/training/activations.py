@@ -149,6 +149,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         shared_tensors(architecture, run, profile),
         input_grad,
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
+        run.gradients_leave,
     )
 
 
