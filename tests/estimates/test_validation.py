@@ -30,7 +30,7 @@ def found() -> Validation:
 
 
 def test_every_file_is_read() -> None:
-    assert sum(len(list(read_measured(path))) for path in measured_files()) == len(cases()) == 219
+    assert sum(len(list(read_measured(path))) for path in measured_files()) == len(cases()) == 228
 
 
 def test_every_row_can_be_traced_to_its_source() -> None:

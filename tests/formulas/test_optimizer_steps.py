@@ -1,4 +1,4 @@
-"""What a step allocates, beside torch's own optimizers under fake tensors (marked torch), and which implementations there are."""
+"""What a step allocates, beside torch's own optimizers under fake tensors (marked torch), and by which implementation."""
 
 from typing import Any
 

@@ -161,8 +161,9 @@ class LatentAttention(Block, without=("constants", "state")):
         mixed = self._attend(t, p, query, key, value, heads)
         width = heads * self.v_head_dim
         return ops.linear(
-            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
-        )
+            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden,
+            reduced=True,
+        )  # fmt: skip
 
     def _query(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
         """Heads of a content part and a rotated part, laid side by side anew."""
@@ -171,6 +172,7 @@ class LatentAttention(Block, without=("constants", "state")):
             inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
             x = ops.linear(t, p, "q_down", x, inputs * p.degrees.stream, matrix, bias=self.bias, bias_size=inputs)
             x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
+        x = ops.gathered(t, p, x)
         made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
         content = _part(t, made, heads * self.nope_head_dim)
         rotated = self._rotate(t, p, _part(t, made, heads * self.rope_head_dim))
@@ -184,6 +186,7 @@ class LatentAttention(Block, without=("constants", "state")):
         latent, rotated = (_part(t, down, width * p.degrees.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
         latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
         rotated = self._rotate(t, p, rotated)
+        latent = ops.gathered(t, p, latent)
         width = heads * (self.nope_head_dim + self.v_head_dim)
         up = _by_head(t, ops.linear(t, p, "kv_up", latent, width, self.kv_lora_rank * width))
         content, value = _part(t, up, heads * self.nope_head_dim), _part(t, up, heads * self.v_head_dim)
@@ -210,7 +213,9 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def _attend(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, heads: int) -> Var:
         """Flash kernels want values as wide as keys: flash-attention gets them padded, sdpa takes another kernel."""
-        pads = p.attention == "flash" and self.v_head_dim != self.head_dim
+        own = p.kernels.merged  # a fused kernel that takes values of their own width, laid out anew
+        pads = p.attention == "flash" and self.v_head_dim != self.head_dim and not own
+        value = t.emit("value", [value], value.elements, value.each) if own else value
         core = Core(
             HeadShape(heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim),
             Mask(

@@ -14,6 +14,14 @@ from memcalc.estimates.training.moments import Term
 from memcalc.estimates.training.sharding import Around
 
 
+class Evaluation(NamedTuple):
+    """How a run evaluates between its steps."""
+
+    passes: int = 1  # whose logits stay on the GPU
+    ranks: int = 1  # whose logits each gathers; 0: none are collected
+    wide: bool = False  # accelerate's mixed precision hands out fp32 (utils/operations.py, convert_outputs_to_fp32)
+
+
 class Setup(NamedTuple):
     """Everything about a step that does not depend on batch and length."""
 
@@ -31,6 +39,8 @@ class Setup(NamedTuple):
     input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
     leaves: bool = False  # gradients are used up, or go to the host, as they are made
+    evaluation: Evaluation | None = None
+    accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
 
     @property
     def keeps_gradients(self) -> bool:
@@ -50,6 +60,9 @@ class Setup(NamedTuple):
         return self.profile._replace(method=self.profile.method._replace(update=0.0))
 
 
+NOTHING_CACHED = Term("", ZERO, 0, tuple)
+
+
 class LayerKind(NamedTuple):
     """One kind of layer."""
 
@@ -59,6 +72,7 @@ class LayerKind(NamedTuple):
     gradient: int  # bytes of its gradients as the backward makes them
     gathered: int  # elements
     passing: tuple[Term, ...] = ()  # during its forward
+    cache: tuple[Term, Term] = (NOTHING_CACHED, NOTHING_CACHED)  # its keys and values: those that it does not keep, all of them
 
 
 def recorded_kind(setup: Setup, index: int) -> Recorded:
@@ -84,17 +98,24 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
     own = (recorded.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
                     input_grad=mark.input_grad, keep_gradients=setup.keeps_gradients)  # fmt: skip
-    working = "layer in its backward/"
+    working, nothing = "layer in its backward/", (NOTHING_CACHED, NOTHING_CACHED)
     return LayerKind(
         term_of("layers/", kept),
         term_of(working, own),
         tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(recorded.peaks)),
         gradient,
         gathered_elements(setup, index),
-        tuple(Term.one("layer in its forward/attention", size) for size in recorded.passing),
+        tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
+        _cache(recorded, keeps_all=not (mark.recomputed or setup.by_operation)) if setup.profile.keeps.cache else nothing,
     )
 
 
+def _cache(recorded: Recorded, *, keeps_all: bool) -> tuple[Term, Term]:
+    """Keys and values that the model returns: those beside what the layer keeps, and all."""
+    return term_of(CACHE, recorded.uncached if keeps_all else recorded.cached), term_of(CACHE, recorded.cached)
+
+
+CACHE = "cache/"
 PACKED = 4  # 4-bit values in an element of the 16-bit tensor that they are stored and gathered in (bnb_4bit_quant_storage)
 
 

@@ -32,7 +32,7 @@ def latent_attention(c: Config, **traits: Any) -> LatentAttention:
         c.integer("kv_lora_rank"),
         c.integer("qk_nope_head_dim"),
         c.integer("qk_rope_head_dim"),
-        q_lora_rank=c.integer("q_lora_rank", low=0) if c.has("q_lora_rank") else 0,
+        q_lora_rank=c.integer("q_lora_rank") if c.has("q_lora_rank") else 0,
         bias=c.flag("attention_bias", False),
         dropout=c.number("attention_dropout", 0.0),
         **traits,
