@@ -173,7 +173,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
+            (
+                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
+                "[default: all alike]"
+            ),
             "Batch",
             (),
         ),
@@ -236,7 +239,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
+            (
+                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
+                "evaluation]"
+            ),
             "Batch",
             (),
         ),
@@ -297,7 +303,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "optimizer_in_backward",
             "flag",
             "",
-            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
+            (
+                "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  "
+                "[default: off]"
+            ),
             "Model states",
             (),
         ),
@@ -390,9 +399,9 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "Model states",
             (
                 ("optimizer", "the optimizer's states, and its step on the host"),
-                ("gradients", "gradients as the backward makes them (torchao's offload_gradients)"),
                 ("parameters", "parameters between their uses"),
                 ("activations", "what layers keep for the backward"),
+                ("gradients", "gradients as the backward makes them (torchao's offload_gradients)"),
             ),
         ),
         (

@@ -26,9 +26,9 @@ RECOMPUTATION = {
 RECOMPUTE = tuple(RECOMPUTATION)
 OFFLOADED = {
     "optimizer": "the optimizer's states, and its step on the host",
-    "gradients": "gradients as the backward makes them (torchao's offload_gradients)",
     "parameters": "parameters between their uses",
     "activations": "what layers keep for the backward",
+    "gradients": "gradients as the backward makes them (torchao's offload_gradients)",
 }
 OFFLOADABLE = tuple(OFFLOADED)
 ATTENTION_KERNELS = {
