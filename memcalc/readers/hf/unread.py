@@ -110,7 +110,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mixtures.experts": "experts_per_token hidden_size initial_context_length intermediate_size",
         "mixtures.mixture_kinds": "first_k_dense_replace intermediate_size",
         "multimodal.mllama": "intermediate_layers_indices",
-        "multimodal.own_towers": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
+        "multimodal.own_towers": "vocab_size head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "hybrids.nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "multimodal.molmo": "image_patch_id image_size",
         "multimodal.nemo_speech": (
@@ -120,10 +120,22 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
+        "multimodal.captioners": "image_text_hidden_size perceiver_config projection_dim",
+        "multimodal.dots": (
+            "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
+            "samples_per_token spatial_merge_size"
+        ),
+        "multimodal.inkling": (
+            "hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads number_of_conv_states rel_extent "
+            "text_hidden_size"
+        ),
         "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
-        "multimodal.ocr": "num_pos_feats scale sliding_window",
+        "multimodal.ocr": "max_window_layers num_pos_feats scale sliding_window vocab_size",
         "multimodal.omni": (
-            "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
+            "accept_hidden_layer block_size codec_bos_id codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id "
+            "enc_dilations look_ahead_layers look_backward_layers num_code_groups repeats spatial_merge_size "
+            "tts_codec_mask_token_id upsample_rates conv_chunksize intermediate_size "
+            "n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
         ),
         "encoders.other_encoders": (
@@ -148,6 +160,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
         ),
+        "multimodal.vqgan": "model_parallel_size num_image_tokens num_patches vocabulary_map",
         "multimodal.step_vl": "intermediate_size query_pre_attn_scalar",
     }.items()
 }  # fmt: skip
