@@ -1,9 +1,10 @@
 """How close memcalc is to PyTorch's own count: `python benchmarks/accuracy.py`.
 
 Every row of tests/reference/train_memory.json is one training step traced with PyTorch 2.13 under fake tensors (MemTracker,
-FSDPMemTracker; transformers 5.18): the bytes allocated after the forward, at the peak of forward and backward, and at the
-peak of the optimizer's step. Printed are median, 90th percentile and largest absolute error by kind of row; the exit code is 1
-when a bound is exceeded.
+FSDPMemTracker; transformers 5.18): the bytes allocated after the forward, at the peak of forward and backward, and at the peak
+of the optimizer's step. The trace was made on a build of PyTorch that composes silu's backward from elementary operations;
+where the peak lies there, the row's `kernel` is what it is with one kernel, as a GPU has. Printed are median, 90th percentile
+and largest absolute error by kind of row; the exit code is 1 when a bound is exceeded.
 """
 
 import copy
@@ -21,8 +22,7 @@ from memcalc.specs.training import Training
 
 ROWS = Path(__file__).parents[1] / "tests" / "reference" / "train_memory.json"
 MEASURES = ("after_forward", "peak_forward_backward", "peak_optimizer_step")
-BOUNDS = {"after_forward": 0.001, "peak_forward_backward": 0.02, "peak_optimizer_step": 0.02}  # largest error of any row
-NOT_ASKED_FOR = "model output kept alive"  # a training loop that holds the logits through the backward; no option says so
+BOUNDS = {"after_forward": 0.001, "peak_forward_backward": 0.005, "peak_optimizer_step": 0.005}  # largest error of any row
 IMPLEMENTATIONS = {"AdamW-foreach": "foreach", "AdamW-forloop": "for-loop"}
 
 
@@ -54,6 +54,7 @@ def setting(row: dict[str, Any]) -> Training:
         attention="eager" if row["attn"] == "eager" else "sdpa",
         method="lora" if "lora_r" in row else "full",
         lora_rank=row.get("lora_r", 16),
+        keep_output=row.get("keep_output_alive", False),
     )
 
 
@@ -71,7 +72,7 @@ def config(row: dict[str, Any]) -> dict[str, Any]:
 def kind(row: dict[str, Any]) -> str:
     """The group a row is reported under."""
     if row.get("keep_output_alive"):
-        return NOT_ASKED_FOR
+        return "model output kept alive"
     if row["mode"].startswith("fsdp2"):
         return "FSDP2"
     if "lora_r" in row:
@@ -79,10 +80,15 @@ def kind(row: dict[str, Any]) -> str:
     return "mixture of experts" if row["config"]["model_type"] in ("mixtral", "qwen3_moe") else f"dense {row['mode']}"
 
 
+def traced(row: dict[str, Any]) -> dict[str, int]:
+    """The row's bytes at each moment."""
+    return row["traced"] | row.get("kernel", {})
+
+
 def errors(row: dict[str, Any]) -> dict[str, float]:
     """Relative error of each measure."""
     found = estimate(read_config(config(row)), setting(row))
-    return {name: getattr(found, name) / row["traced"][name] - 1 for name in MEASURES}
+    return {name: getattr(found, name) / traced(row)[name] - 1 for name in MEASURES}
 
 
 def main() -> None:
@@ -98,7 +104,7 @@ def main() -> None:
             figures = (statistics.median(values), values[int(0.9 * (len(values) - 1))], values[-1])
             cells += "".join(f"{100 * value:>9.4f}%" for value in figures).rjust(32)
         print(f"{name:<26}{len(found):>5}  {cells}")
-    held = [error for name, found in by_kind.items() if name != NOT_ASKED_FOR for error in found]
+    held = [error for found in by_kind.values() for error in found]
     worst = {measure: max(abs(error[measure]) for error in held) for measure in MEASURES}
     sys.exit(any(worst[measure] > bound for measure, bound in BOUNDS.items()))
 

@@ -12,7 +12,7 @@ from memcalc.readers.hf import MODULES
 from memcalc.readers.models import Model, read_model_preset
 
 NAMES = preset_names("models")
-KEYS = {"name", "aliases", "source", "dtype", "context", "parameters", "architecture"}
+KEYS = {"name", "aliases", "source", "checked", "unverified", "dtype", "context", "parameters", "architecture"}
 
 # (what people type, preset): the hub's own spelling, a chat variant, another separator
 SPELLINGS = [
@@ -40,7 +40,7 @@ def aliases(name: str) -> list[str]:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(NAMES) >= 250
+    assert len(NAMES) >= 350
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +73,10 @@ def test_adds_up_to_the_exact_count(name: str) -> None:
 def test_hands_on_name_dtype_context_and_source(name: str) -> None:
     values, found = preset(name), model(name)
     assert found.architecture is not None
-    assert (found.name, found.source) == (values["name"], values["source"])
+    assert found.name == values["name"]
+    assert found.source.startswith(values["source"])
+    assert found.source.endswith(values.get("checked", ""))
+    assert ("unverified" in values) == any(note.startswith("not verified: ") for note in found.architecture.notes)
     assert (found.architecture.dtype, found.architecture.context) == (values["dtype"], values["context"])
 
 

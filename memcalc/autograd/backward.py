@@ -13,7 +13,7 @@ def backward(tape: Tape, output: Var | None, *, gradients: bool = True) -> tuple
     here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
     gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
     """
-    return _pareto(_run(tape, output, gradients).candidates)
+    return that_can_be_highest(_run(tape, output, gradients).candidates)
 
 
 def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True) -> tuple[Tensor, ...]:
@@ -87,9 +87,12 @@ class Backward:
                 incoming.holders += 1  # kept past the release below
                 arriving.append((node.inputs[step.source], incoming))
                 continue
-            of = node.inputs[step.source] if step.kind == "input" else node.out
-            buffer = self.allocate(step.bytes, of, step.kind)
-            if step.kind == "input":
+            kind = "input" if step.kind == "over" else step.kind
+            of = node.inputs[step.source] if kind == "input" else node.out
+            if step.kind == "over":
+                self._used(of)
+            buffer = self.allocate(step.bytes, of, kind)
+            if kind == "input":
                 arriving.append((of, buffer))
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
@@ -98,13 +101,18 @@ class Backward:
         if incoming is not None:
             self._release(incoming)
         for var in node.saves:
-            self.users[var] -= 1
-            if self.users[var] == 0:
-                self.let_go(var)
+            self._used(var)
         for var, buffer in arriving:
             if buffer is incoming:
                 buffer.holders -= 1
             self._hand(var, buffer)
+
+    def _used(self, var: Var) -> None:
+        """A node is through with a saved tensor; one that was written over has gone already."""
+        if self.users[var]:
+            self.users[var] -= 1
+            if self.users[var] == 0:
+                self.let_go(var)
 
     def let_go(self, var: Var) -> None:
         """A saved tensor has had its last user."""
@@ -146,8 +154,8 @@ class Backward:
         self.live = self.live - buffer.bytes
 
 
-def _pareto(candidates: list[Size]) -> tuple[Size, ...]:
-    """Those not covered by another candidate."""
+def that_can_be_highest(candidates: list[Size]) -> tuple[Size, ...]:
+    """Sizes not covered by another candidate."""
     kept: list[Size] = []
     for candidate in sorted(set(candidates), reverse=True):
         if not any(other.covers(candidate) for other in kept):

@@ -16,13 +16,14 @@ def cast(t: Tape, x: Var, each: int) -> Var:
 
 def linear(
     t: Tape, p: Profile, name: str, x: Var, width: float, weight: float, *, bias: bool = False, bias_size: float = 0,
-    output: int | None = None, used: float = 1.0, frozen: bool = False,
+    output: int | None = None, used: float = 1.0, frozen: bool = False, reduced: bool = False, buffered: bool = False,
 ) -> Var:  # fmt: skip
     """x Wᵀ (+ b): saves its input when W needs a gradient, and W itself (free, unless autocast made a copy).
 
     width: outputs per token; weight: elements of W, of which a token needs the share `used`. Under autocast the casts of
     input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters, they save what they need.
-    `frozen`: W alone has no gradient, its bias may have one.
+    `frozen`: W alone has no gradient, its bias may have one. `reduced`: tensor-parallel ranks add their results up;
+    `buffered`: what it gathers lies in a buffer that stands.
     """
     w, x_used, trained = Size(fixed=weight), x, p.method.trained and not frozen
     t.multiply(name, Size(token=2 * weight * used), x.grad + trained)
@@ -34,7 +35,7 @@ def linear(
         inputs = [x_used]
     if trained:
         saves.append(_saved_input(t, p, x_used))
-    steps: list[Step] = []
+    steps = _gathered_again(p, x, width, reduced=reduced, buffered=buffered)
     if bias and p.method.trained:
         steps.append(Step("weight", Size(fixed=bias_size * p.formats.weights)))
     if p.formats.autocast and p.formats.weights != p.formats.compute:
@@ -44,7 +45,7 @@ def linear(
         inputs.append(copy)
         saves.append(copy)
         steps.append(Step("input", copy.bytes, 1))
-    elif trained:
+    elif trained and not p.method.accumulated:
         steps.append(Step("weight", w * p.formats.weights))
     if (
         p.method.quantised and not p.method.trained
@@ -57,8 +58,34 @@ def linear(
     return _adapted(t, p, name, x, out) if name in p.adapters.layers else out
 
 
+def gathered(t: Tape, p: Profile, x: Var) -> Var:
+    """A sequence-parallel rank's share of the tokens becomes all of them before matrices that are cut by outputs.
+
+    PyTorch's DTensor keeps the whole for the backward; Transformer Engine keeps the share, of which this is a view, and
+    gathers again (transformer_engine/pytorch/module/layernorm_linear.py, ln_out_needs_gather). The gradient is whole, and
+    scattered into shares.
+    """
+    if not p.degrees.sequence_parallel:
+        return x
+    whole = t.emit("gathered", [x], x.elements * p.degrees.tp, x.each, (), [Step("input", x.bytes)])
+    whole.whole = x if p.kernels.gathers_again else None
+    return whole
+
+
+def _gathered_again(p: Profile, x: Var, width: float, *, reduced: bool, buffered: bool) -> list[Step]:
+    """What a matrix product's backward gathers under sequence parallelism: its input for the weight's gradient where only a
+    share was kept, and the gradient of a result that was scattered."""
+    if not p.degrees.sequence_parallel:
+        return []
+    if reduced:
+        return [Step("temp", Size(token=width * p.degrees.tp * p.formats.compute))]
+    again = x.whole is not None and x.whole.elements != x.elements and p.method.trained and not buffered
+    return [Step("temp", x.bytes)] if again else []
+
+
 def _saved_input(t: Tape, p: Profile, x: Var) -> Var:
     """The input as a matrix product saves it: itself, or its fp8 copy (Transformer Engine)."""
+    x = x.whole or x
     if not p.formats.saved_input or p.formats.saved_input == x.each:
         return x
     return Var(x.elements, p.formats.saved_input, False, f"{x.label} in fp8")
@@ -69,7 +96,8 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     rank, each = p.adapters.rank, p.adapters.itemsize
     inputs, outputs = x.elements, base.elements
     x32 = dropout(t, p, cast(t, cast(t, x, FP32), each) if p.adapters.upcast else x, p.adapters.dropout)
-    a_weight = Size(fixed=rank * (inputs.token / p.degrees.stream if inputs.token else 0) * FP32)
+    share = 1.0 if x.label.endswith("gathered") else p.degrees.stream
+    a_weight = Size(fixed=rank * (inputs.token / share if inputs.token else 0) * FP32)
     low = t.emit(f"{name} lora A", [x32], Size(token=rank), each, [x32],
                  [Step("weight", a_weight), Step("input", x32.bytes)], trained=True)  # fmt: skip
     b_weight = Size(fixed=rank * outputs.token * FP32)
@@ -173,9 +201,6 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-# silu's backward where it is composed, grad · (σ · (1 + x · (1 − σ))): σ, 1 − σ, x · (1 − σ), 1 + … and their product live
-# until the expression ends (ATen/native/Activation.cpp, math_silu_backward).
-COMPOSITE_TEMPORARIES = {"silu": 5, "swish": 5}
 # Backwards that are written out in Python: what lives at their highest point beside the gradient
 # (modeling_bloom.bloom_gelu_back).
 WRITTEN_OUT_TEMPORARIES = {"gelu_bloom": 4}
@@ -199,8 +224,7 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
             [y],
             [Step("temp", x.bytes), Step("temp", x.bytes), Step("input", x.bytes)],
         )
-    count = (COMPOSITE_TEMPORARIES.get(name, 0) if p.composite else 0) + WRITTEN_OUT_TEMPORARIES.get(name, 0)
-    temporaries = [Step("temp", x.bytes)] * count
+    temporaries = [Step("temp", x.bytes)] * WRITTEN_OUT_TEMPORARIES.get(name, 0)
     y = t.emit("activation", [x], x.elements, x.each, [] if kind == "output" else [x], [*temporaries, Step("input", x.bytes)])
     if kind == "output" and y.grad:
         t.nodes[-1].saves = (y,)

@@ -21,6 +21,8 @@ class Kernels(NamedTuple):
     fused_qkv: bool = False  # one query-key-value product, its adapters padded to the full width (LoRAQKVLinear)
     repeats_keys: bool = False  # keys and values are copied for every query head, whatever the attention kernel
     native_gelu: bool = False  # gelu's tanh form is PyTorch's own kernel, not written out
+    merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
+    gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -30,7 +32,10 @@ KERNELS: dict[str, Kernels] = {
         Kernels("eager", "Hugging Face modules as written: norms upcast, every intermediate kept"),
         Kernels("compiled", "torch.compile: pointwise chains fuse, their inputs are kept", True, True, True, "compiled"),
         Kernels("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused", True, True, True, "fused"),
-        Kernels("te", "Transformer Engine: LayerNormLinear and LayerNormMLP", True, True, True, "compiled"),
+        Kernels(
+            "te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits",
+            True, True, True, "te", merged=True, gathers_again=True,
+        ),
         Kernels("unsloth", "Unsloth's norm, rotary embedding and loss; the MLP as written", True, True, False, "in-place"),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
@@ -64,6 +69,11 @@ LOSSES: dict[str, Loss] = {
         Loss("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)", half_kept=False, shifted=True),
         Loss("shifted-half", "in 16 bit, shifted, the output kept alive (GPTBigCode)", False, True, True, output_kept=True),
         Loss("in-place", "Unsloth's kernel over shifted fp32 logits", half_kept=False, shifted=True, log_softmax=False),
+        Loss(
+            "te", "Transformer Engine < 2.18: the gradient is written over the 16-bit logits", False, False, log_softmax=False
+        ),
+        Loss("te-fp32", "Transformer Engine ≥ 2.18: an fp32 gradient, cast in the backward", log_softmax=False),
+        Loss("vocab-parallel", "Megatron's own: fp32 probabilities, the gradient written over them", log_softmax=False),
         Loss("listed", "LitGPT: fp32 logits and log-softmax of all chunks", half_kept=False, output_kept=True, chunks=True),
     )
 }
@@ -91,6 +101,7 @@ class MethodTraits(NamedTuple):
     frozen_embeddings: bool = False  # but what is looked up by token or position does not, nor a head tied to it
     leaf: bool = False  # the embedded tokens are a leaf of their own, so that a gradient flows behind frozen embeddings
     fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
+    accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
 
@@ -138,10 +149,19 @@ class Batch(NamedTuple):
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     source: float = 1.0  # tokens of the encoder for each token of the decoder
     routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
+    packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
+    tiles: int = 0  # that a feed-forward's tokens are cut into, 0: it runs over all at once
 
     def padding(self, chunk: int) -> float:
         """How many times the sequence's tokens a scan over chunks of `chunk` tokens computes."""
         return -(-self.length // chunk) * chunk / self.length if self.length else 1.0
+
+
+class Keeps(NamedTuple):
+    """What stays though no backward needs it."""
+
+    output: bool = False  # the loop holds the model's output through the backward
+    cache: bool = False  # the output has keys and values of all layers
 
 
 class Profile(NamedTuple):
@@ -150,7 +170,6 @@ class Profile(NamedTuple):
     kernels: Kernels = KERNELS["eager"]
     attention: str = "sdpa"  # eager, sdpa or flash
     core_kept: bool = True  # False: attention's scores and probabilities are recomputed (Megatron's selective)
-    composite: bool = False  # backward formulas are composed of elementary operations where no kernel is traced
     loss: str = "full"  # key of LOSSES
     formats: Formats = Formats()
     method: MethodTraits = MethodTraits()
@@ -158,3 +177,4 @@ class Profile(NamedTuple):
     degrees: Degrees = Degrees()
     load: ExpertLoad = ExpertLoad()
     batch: Batch = Batch()
+    keeps: Keeps = Keeps()

@@ -87,7 +87,9 @@ class Var:
 class Step(NamedTuple):
     """One allocation of a backward: a temporary, a parameter's gradient, or the gradient of input number `source`."""
 
-    kind: str  # "temp", "weight", "input" or "share" (the gradient itself, handed on without a copy)
+    # "temp", "weight", "input", "over" (the gradient of a saved input, written over it) or "share" (the gradient itself,
+    # handed on without a copy)
+    kind: str
     bytes: Size = ZERO
     source: int = 0  # number of the input
 
@@ -146,6 +148,8 @@ class Tape:
     carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
     exchanges: list[Exchange] = field(default_factory=list)  # buffers of context-parallel attention
     passing: list[Size] = field(default_factory=list)  # what is alive during its forward
+    cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
+    result: Var | None = None  # what the model returns beside the loss
 
     def emit(
         self,
@@ -167,7 +171,7 @@ class Tape:
         if needs:
             if steps is None:
                 steps = [Step("input", var.bytes, i) for i, var in enumerate(inputs)]
-            kept = tuple(s for s in steps if s.kind not in ("input", "share") or inputs[s.source].grad)
+            kept = tuple(s for s in steps if s.kind not in ("input", "over", "share") or inputs[s.source].grad)
             stored = dict.fromkeys(_storage(var) for var in saves)
             self.nodes.append(Node(name, out, tuple(inputs), tuple(var for var in stored if not var.outside), kept))
         return out

@@ -152,6 +152,7 @@ class Architecture:
     wide_stream: bool = False  # the residual stream is fp32 whatever the type of the weights (residual_in_fp32)
     local_rotary: bool = False  # layers with a window have a rotary table of their own (Gemma 3)
     mixture_rules: str = ""  # llama.cpp's rules for the types of a mixture's tensors: "falcon", "llama" (its 70B) or none
+    as_stored: bool = False  # made of the tensors of a GGUF file: known as llama.cpp loads it, and in no other form
     rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers
 
     @cached_property

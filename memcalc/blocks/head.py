@@ -34,8 +34,9 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         x = ops.scale(t, x) if self.input_scaled else x
         x = ops.cast(t, x, p.formats.compute) if p.formats.wide_stream and not p.formats.autocast else x
         logits = ops.linear(
-            t, p, "logits", x, width, self.size * width, bias=self.bias, bias_size=width, frozen=not self._trained(p)
-        )
+            t, p, "logits", ops.gathered(t, p, x), width, self.size * width, bias=self.bias, bias_size=width,
+            frozen=not self._trained(p), buffered=True,
+        )  # fmt: skip
         if self.scaled:
             logits = ops.scale(t, logits)
         if self.softcap:
@@ -60,7 +61,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         """
         if p.loss == "fused":
             return self._fused_loss(t, p, x)
-        logits = self.forward(t, p, x)
+        logits = t.result = self.forward(t, p, x)
         t.path = "loss"
         if p.loss == "chunked":
             return self._chunked_loss(t, logits)
@@ -102,13 +103,14 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
 def _older_loss(t: Tape, logits: Var, row: Loss) -> Size:
     """Cross-entropy as older libraries write it: which copies of the logits there are is the row's."""
     x = ops.cast(t, logits, FP32) if row.upcast else logits
+    t.result = x if row.log_softmax and not row.half_kept else t.result if row.log_softmax else None  # Unsloth returns none
     held = x.bytes + (logits.bytes if row.half_kept and x is not logits else Size())
     kept = [x] if row.output_kept else []
     if row.shifted:
         x = t.emit("shifted", [x], x.elements, x.each)
         held = held + x.bytes
     if not row.log_softmax:  # the gradient is written over the logits that it is the gradient of
-        return _loss_node(t, x, held - x.bytes, [Step("input", x.bytes)])
+        return _loss_node(t, x, held - x.bytes, [Step("over", x.bytes)])
     log_softmax = t.emit("log-softmax", [x], x.elements, x.each, [], [Step("input", x.bytes * _share(row))])
     if log_softmax.grad:
         t.nodes[-1].saves = (log_softmax, *kept)

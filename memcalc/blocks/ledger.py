@@ -74,7 +74,7 @@ class Cache(NamedTuple):
     cache that every rank holds whole (latent attention). `window` bounds the tokens kept. `format` overrides the cache's
     number format where an engine fixes it (recurrent states in fp32). `source`: these are keys and values of an encoder's
     tokens, so many, or 0 for as many as the prompt has. `expanded`: the heads that a library makes of them before it
-    caches them. `indexes`: these are what a sparse indexer looks tokens up by.
+    caches them. `indexes`: these are what a sparse indexer looks tokens up by. `every`: one entry stands for so many tokens.
     """
 
     name: str
@@ -86,6 +86,7 @@ class Cache(NamedTuple):
     source: int | None = None
     expanded: int = 0
     indexes: bool = False
+    every: int = 1
 
     def local_width(self, ranks: int) -> int:
         """Elements a token (or a state) on one rank.

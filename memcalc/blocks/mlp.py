@@ -8,6 +8,7 @@ from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.tiles import tiled
 from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
@@ -58,9 +59,13 @@ class MLP(Block, without=("constants", "cache", "state")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: gate and up (or one fused matrix), activation, product, down."""
+        return tiled(t, p, x, self._whole) if p.batch.tiles else self._whole(t, p, x)
+
+    def _whole(self, t: Tape, p: Profile, x: Var) -> Var:
         if self.norm or self.extras:
             raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
+        x = ops.gathered(t, p, x)
         if self.gated:
             product = self._gated(t, p, x, width)
         else:
@@ -69,14 +74,17 @@ class MLP(Block, without=("constants", "cache", "state")):
         product = ops.dropout(t, p, product, self.inner_dropout)
         bias = self.bias if self.down_bias is None else self.down_bias
         down = ops.linear(
-            t, p, "down", product, self.hidden * p.degrees.stream, self.hidden * width, bias=bias, bias_size=self.hidden
-        )
+            t, p, "down", product, self.hidden * p.degrees.stream, self.hidden * width, bias=bias, bias_size=self.hidden,
+            reduced=True,
+        )  # fmt: skip
         return ops.dropout(t, p, down, self.dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         matrix = self.hidden * width
-        if self.fused:
+        if self.fused or (p.kernels.merged and not p.adapters.layers):
             both = ops.linear(t, p, "gate_up", x, 2 * width, 2 * matrix, bias=self.bias, bias_size=2 * width)
+            if p.kernels.merged:
+                return t.emit("product", [both], Size(token=width), both.each, [both])
             gate = t.emit("gate", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             up = t.emit("up", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             return self._fused_halves(t, p, both, gate, up)

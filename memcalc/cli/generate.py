@@ -1,4 +1,5 @@
-"""`python -m memcalc.cli.generate`: write the command line's options, which stand in the specs, as plain rows.
+"""`python -m memcalc.cli.generate`: write the command line's options, which stand in the specs, as plain rows; and the indexes
+of presets (memcalc.readers.preset_index).
 
 Help must not wait for Pydantic, so the rows are a module of their own, `spec_options`; a test keeps it equal to the specs.
 """
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Le
 
+from memcalc.readers.preset_index import index_texts
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Device
 from memcalc.specs.parallelism import Parallelism
@@ -127,5 +129,12 @@ def _wrapped(value: str, indent: int) -> list[str]:
     return [" " * indent + "(", *(" " * (indent + 4) + _quoted(line) for line in lines), " " * indent + "),"]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write all that is generated: the options, and the indexes of presets."""
     TARGET.write_text(text(), encoding="utf-8")
+    for path, written in index_texts().items():
+        Path(path).write_text(written, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ class Engine(NamedTuple):
     peft: bool = True  # adapters are PEFT's: fp32 whatever the precision; else they have the precision's own type
     holds_inputs: bool = False  # FSDP1 behind frozen weights: inputs of recomputed layers and their gradients stay
     prefetches: bool = True  # gathers the next layer during the backward of one; FSDP1 does not through a reentrant checkpoint
-    traced: bool = True  # as traced on one device: PEFT's leaf outlives the step, silu's backward is composed
+    traced: bool = True  # as traced on one device: PEFT's leaf outlives the step
     leaf: bool = False  # transformers' checkpointing makes the embedded tokens a leaf (enable_input_require_grads)
     by_operation: bool = False  # selective recomputation keeps results by operation; else it recomputes attention's core
 

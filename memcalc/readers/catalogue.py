@@ -1,7 +1,8 @@
 """Presets: one small TOML file a GPU or a model, found by name; users' own folders come before the shipped ones.
 
 A preset's name is its file's name, so the usual look-up opens one file. Other spellings stand in the file itself
-(`aliases = ["h100", ...]`). Paths are plain strings: importing pathlib would cost more than reading the preset.
+(`aliases = ["h100", ...]`); those of the shipped presets also in an index, so that no other preset is opened for them.
+Paths are plain strings: importing pathlib would cost more than reading the preset.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
-from memcalc.readers.names import spellings
+from memcalc.readers.names import NameIndex, alike, named, names_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.spec import validated
 
@@ -22,6 +23,14 @@ SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and mode
 MAX_PRESET_BYTES = 2**20
 MAX_DOTS = 100  # in one line: tomllib takes minutes over a key of tens of thousands of dotted parts
 SAFE_NAME = re.compile(r"[a-z0-9](?:[._-]?[a-z0-9]){0,99}")  # no separators, no '..': a name cannot leave its folder
+
+
+class UnknownPreset(InputError):
+    """No preset has that name."""
+
+
+class Ambiguous(InputError):
+    """Several presets have that name."""
 
 
 def accelerator(name: str, folders: Sequence[str] = ()) -> Accelerator:
@@ -37,7 +46,7 @@ def accelerator(name: str, folders: Sequence[str] = ()) -> Accelerator:
 
 def accelerators(folders: Sequence[str] = ()) -> Iterator[Accelerator]:
     """Every accelerator there is, by name."""
-    for path in _winners("gpus", folders).values():
+    for path in preset_paths("gpus", folders).values():
         yield _read_accelerator(path)
 
 
@@ -46,9 +55,12 @@ def read_preset(kind: str, name: str, extra: Sequence[str] = ()) -> dict[str, An
     return read_toml(find_preset(kind, name, extra))
 
 
-def find_preset(kind: str, name: str, extra: Sequence[str] = ()) -> str:
-    """The file of a preset: the one so named, else the one that lists the name among its aliases."""
+def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool = False) -> str:
+    """The file of a preset: the one so named, else the one that lists the name among its aliases, else the one whose names
+    have the same words and numbers. `exact`: the beginning of a name is not enough."""
     wanted = name.lower().strip(" ").replace(" ", "-")  # "RTX 4090", as people and nvidia-smi write it
+    if kind == "models" and wanted.endswith("+"):
+        wanted = f"{wanted[:-1]}-plus"  # "Command R+"
     if not SAFE_NAME.fullmatch(wanted):
         raise InputError(f"{name[:60]!r} cannot be a {KINDS[kind]}'s name: letters, digits, '.', '_' and '-'")
     folders = preset_folders(kind, extra)
@@ -56,29 +68,56 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = ()) -> str:
         path = os.path.join(folder, f"{wanted}.toml")
         if os.path.isfile(path):
             return path
-    for folder in folders:
-        claims = [path for path in _files(folder) if _mentions(path, wanted) and wanted in _aliases(path)]
-        if len(claims) > 1:
-            raise InputError(f"{wanted!r} is an alias in {' and in '.join(map(_stem, claims))}", place=folder)
-        if claims:
-            return claims[0]
-    if same := _spelled_otherwise(wanted, kind, extra):
-        return same
-    raise InputError(f"unknown {KINDS[kind]} {name!r}{nearest(wanted, _spellings(kind, extra))}")
+    indexes = [(folder, _names(kind, folder)) for folder in folders]
+    for folder, names in indexes:
+        if claims := names.aliases.get(wanted):
+            if len(claims) > 1:
+                raise InputError(f"{wanted!r} is an alias in {' and in '.join(claims)}", place=folder)
+            return os.path.join(folder, f"{claims[0]}.toml")
+    for beginnings in (False, not exact and kind == "models"):
+        for folder, names in indexes:
+            if len(found := named(wanted, names, beginnings=beginnings)) == 1:
+                return os.path.join(folder, f"{found[0]}.toml")
+            if found:
+                raise Ambiguous(f"{name!r:.60} names {len(found)} {KINDS[kind]}s: {_listed(found)}; give one of them")
+    raise UnknownPreset(f"unknown {KINDS[kind]} {name!r}{_suggested(kind, wanted, [names for _, names in indexes])}")
 
 
-def _spelled_otherwise(wanted: str, kind: str, extra: Sequence[str]) -> str:
-    """The file of the one preset whose name, or else alias, has the same words and numbers; "" where there is none."""
-    winners = _winners(kind, extra)
-    for words in spellings(wanted):
-        named = [path for name, path in winners.items() if words in spellings(name)]
-        if len(named) == 1:
-            return named[0]
-    for words in spellings(wanted):
-        claims = {path for path in winners.values() for alias in _quietly(path) if words in spellings(alias)}
-        if len(claims) == 1:
-            return claims.pop()
-    return ""
+def _suggested(kind: str, wanted: str, indexes: list[NameIndex]) -> str:
+    """The names that mean most nearly the same, else those that are spelled most alike."""
+    if kind == "models" and (found := [name for names in indexes for name in alike(wanted, names)]):
+        return f"; did you mean {' or '.join(found[:3])}?"
+    return nearest(wanted, (spelled for names in indexes for spelled in (*_ids(names), *names.aliases)))
+
+
+def _ids(names: NameIndex) -> Iterator[str]:
+    return (name for known in names.words.values() for name in known)
+
+
+def _listed(found: Sequence[str], most: int = 8) -> str:
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def _names(kind: str, folder: str) -> NameIndex:
+    """The names of a folder's presets: of the shipped ones as they were written down, of others from their files."""
+    if folder == shipped_folder(kind) and os.path.isfile(index_path("names")):
+        entry = read_index("names")[kind]
+        return NameIndex(entry["aliases"], entry["words"])
+    return names_of({_stem(path): _quietly(path) for path in _files(folder) if SAFE_NAME.fullmatch(_stem(path))})
+
+
+def index_path(index: str) -> str:
+    """Where something about all shipped presets is written down (`memcalc.readers.preset_index`)."""
+    return os.path.join(os.path.dirname(shipped_folder("models")), f"{index}.json")
+
+
+def read_index(index: str) -> dict[str, Any]:
+    """One of the indexes, as it was written; it is memcalc's own file, so it is not checked."""
+    import json
+
+    with open(index_path(index), encoding="utf-8") as file:
+        found: dict[str, Any] = json.load(file)
+    return found
 
 
 def _quietly(path: str) -> tuple[str, ...]:
@@ -90,7 +129,7 @@ def _quietly(path: str) -> tuple[str, ...]:
 
 def preset_names(kind: str, extra: Sequence[str] = ()) -> list[str]:
     """Names of all presets of a kind, sorted, without aliases; no file is opened."""
-    return list(_winners(kind, extra))
+    return list(preset_paths(kind, extra))
 
 
 def preset_folders(kind: str, extra: Sequence[str] = ()) -> list[str]:
@@ -140,7 +179,7 @@ def _read_accelerator(path: str) -> Accelerator:
     return result
 
 
-def _winners(kind: str, extra: Sequence[str]) -> dict[str, str]:
+def preset_paths(kind: str, extra: Sequence[str]) -> dict[str, str]:
     """Name → file of every preset, sorted by name; the first folder that has a name wins."""
     found: dict[str, str] = {}
     for folder in preset_folders(kind, extra):
@@ -150,14 +189,6 @@ def _winners(kind: str, extra: Sequence[str]) -> dict[str, str]:
                 raise InputError("a preset's file name is lower-case letters, digits, '.', '_', '-'", place=repr(path))
             found.setdefault(name, path)
     return dict(sorted(found.items()))
-
-
-def _spellings(kind: str, extra: Sequence[str]) -> list[str]:
-    """All names and aliases, for a suggestion; a broken file has none."""
-    names: list[str] = []
-    for name, path in _winners(kind, extra).items():
-        names += (name, *_quietly(path))
-    return names
 
 
 def _files(folder: str) -> Iterable[str]:
@@ -170,16 +201,6 @@ def _files(folder: str) -> Iterable[str]:
             )
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", place=folder) from None
-
-
-def _mentions(path: str, name: str) -> bool:
-    """Whether a file holds the name in quotes: twenty times faster than parsing all of them."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            content = file.read(min(os.fstat(file.fileno()).st_size, MAX_PRESET_BYTES))
-    except OSError:
-        return False
-    return f'"{name}"'.encode() in content or f"'{name}'".encode() in content
 
 
 def _aliases(path: str) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, MemcalcError
-from memcalc.readers.catalogue import read_preset
+from memcalc.readers.catalogue import Ambiguous, UnknownPreset, find_preset, read_preset, read_toml
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
-from memcalc.readers.names import check_unstored, foreign_name
+from memcalc.readers.names import ADDRESS, HUB_ID, foreign_name, stored_word, weights_word
 from memcalc.units import parse_count
 
 if TYPE_CHECKING:  # headers are read only where weights are asked for
@@ -22,6 +22,7 @@ HUB = "hf://"  # hf://org/name[@revision]: the only spelling that goes over the 
 WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 FILES = (".json", *WEIGHTS, *PICKLES)  # endings of what is a path even without a folder
+NULL_WHEN_0 = ("q_lora_rank",)  # a preset's TOML knows no null
 _COUNT = re.compile(r"[\d.,_]+(e[+-]?\d+)?\s*[kKmMbBgGtT]?$")
 MAX_PARAMETERS = 10**18
 
@@ -92,16 +93,30 @@ def _find(text: str, folders: Sequence[str]) -> Model:
 
 def _named_elsewhere(text: str, name: str, folders: Sequence[str]) -> Model:
     """The preset of a hub id, a hub address or an ollama tag; the network is never asked."""
-    check_unstored(name, text)
+    of_hub = bool(HUB_ID.fullmatch(ADDRESS.sub("", text)))
     try:
-        return read_model_preset(name, folders)
-    except InputError as error:
-        if "unknown" not in str(error):
-            raise
-        _, _, hint = str(error).partition(";")
-        ask = f"; {HUB}{text} asks the hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else ""
-        said = f"no file {text!r:.80}, and no preset of that name{';' * bool(hint)}{hint}{ask}"
-        raise InputError(said, place="MODEL") from None
+        return read_model_preset(name, folders, exact=of_hub)
+    except (UnknownPreset, Ambiguous) as error:
+        problem = error
+    if stored := stored_word(name):
+        raise InputError(_stored_otherwise(text, *stored, folders), place="MODEL")
+    if isinstance(problem, Ambiguous):
+        raise problem
+    _, _, hint = str(problem).partition(";")
+    ask = f"; {HUB}{text} asks the hub" if of_hub and ADDRESS.sub("", text) == text else ""
+    raise InputError(f"no file {text!r:.80}, and no preset of that name{';' * bool(hint)}{hint}{ask}", place="MODEL")
+
+
+def _stored_otherwise(text: str, word: str, base: str, folders: Sequence[str]) -> str:
+    """Why a name with a stored format in it is refused: what it is, and how to ask for it."""
+    weights = weights_word(word)
+    said = f"--weights {weights}" if weights else "--weights (see `memcalc formats`)"
+    try:
+        path = find_preset("models", base, folders, exact=True)
+    except InputError:
+        return f"{text!r:.80} names a stored format ({word:.20}); give the model, and the format as {said}"
+    known = os.path.basename(path).removesuffix(".toml")
+    return f"{text!r:.80} names a stored format ({word:.20}): {known} with its weights stored so; give {known} {said}"
 
 
 def read_config_values(text: str, folders: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,16 +128,19 @@ def read_config_values(text: str, folders: Sequence[str] = ()) -> dict[str, Any]
     return _architecture_table(read_preset("models", text, folders), f"preset {text}")
 
 
-def read_model_preset(name: str, folders: Sequence[str] = ()) -> Model:
-    preset = read_preset("models", name, folders)
+def read_model_preset(name: str, folders: Sequence[str] = (), *, exact: bool = False) -> Model:
+    """The model of a preset. `exact`: the beginning of its name is not enough."""
+    preset = read_toml(find_preset("models", name, folders, exact=exact))
     place = f"preset {name}"
     values = _architecture_table(preset, place)
-    title, source = str(preset.get("name", name)), str(preset.get("source", ""))
+    title = str(preset.get("name", name))
+    source = "; ".join(str(preset[key]) for key in ("source", "checked") if preset.get(key))
     architecture = read_config(values, place)
-    context = preset.get("context")
+    context, doubt = preset.get("context"), preset.get("unverified")
     known = replace(
         architecture,
         name=title,
+        notes=(*architecture.notes, f"not verified: {doubt}") if doubt else architecture.notes,
         dtype=str(preset.get("dtype") or architecture.dtype),
         context=context if isinstance(context, int) else architecture.context,
     )
@@ -133,7 +151,7 @@ def _architecture_table(preset: dict[str, Any], place: str) -> dict[str, Any]:
     values = preset.get("architecture")
     if not isinstance(values, dict):
         raise InputError("has no [architecture] table", place=place)
-    return values
+    return values | {key: None for key in NULL_WHEN_0 if values.get(key) == 0}
 
 
 def _looks_like_path(text: str) -> bool:

@@ -22,19 +22,12 @@ def _listing(
 
 
 def models_report(folders: Sequence[str], text: str | None) -> Report:
-    from memcalc.readers.catalogue import preset_names
-    from memcalc.readers.models import read_model_preset
+    from memcalc.readers.preset_index import model_facts
 
-    entries = []
-    for name in preset_names("models", folders):
-        model = read_model_preset(name, folders)
-        a = model.architecture
-        assert a is not None  # a preset always holds one
-        entry = {"id": name, "name": a.name, "model_type": a.model_type, "parameters": a.parameters,
-                 "active_parameters": a.active_parameters, "context": a.context, "dtype": a.dtype,
-                 "source": model.source}  # fmt: skip
-        row = (name, a.model_type, a.parameters, a.active_parameters, a.context, a.dtype)
-        entries.append((row, entry))
+    entries = [
+        (tuple(entry[key] for key in ("id", "model_type", "parameters", "active_parameters", "context", "dtype")), entry)
+        for entry in model_facts(folders)
+    ]
     columns = (Column("model"), Column("family"), Column("parameters", "count"), Column("active", "count"),
                Column("context", "number"), Column("dtype"))  # fmt: skip
     return _listing("models", columns, entries, text)

@@ -62,7 +62,6 @@ def report(model: Model, run: Training, found: TrainingEstimate, traced: Traced)
             ],
             "tensors": [kept._asdict() for kept in traced.kept],
             "kernels": traced.kernels,
-            "composed": list(traced.composed),
             "versions": traced.versions,
             "assumptions": list(found.assumptions),
             "warnings": list(model.architecture.warnings if model.architecture else ()),
@@ -84,10 +83,6 @@ def _notes(found: TrainingEstimate, traced: Traced) -> tuple[str, ...]:
         + ", ".join(f"{name} {version}" for name, version in traced.versions.items()),
         f"highest in {traced.peak_operation}" + (f"; attention kernels {kernels}" if kernels else ""),
     ]
-    if traced.composed:
-        out.append(
-            f"{', '.join(traced.composed)} composed of elementary operations on both sides, an upper bound: a GPU has a kernel"
-        )
     return (*out, found.rank.approximation) if found.rank.approximation else tuple(out)
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from memcalc.caches import cached
 from memcalc.estimates.validation import Validation
 from memcalc.estimates.validation import validate as validate_training
 from memcalc.estimates.validation_serving import ServingValidation, validate_serving
@@ -15,6 +16,7 @@ class Validated(NamedTuple):
     serving: ServingValidation
 
 
+@cached(1)
 def validate() -> Validated:
     """Predict all rows of presets/measured. Their lengths are what was run, however far the model reaches."""
     trained = (

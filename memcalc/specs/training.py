@@ -11,8 +11,9 @@ from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
+from memcalc.specs.batches import ACCUMULATING, Batches
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
 METHOD_NAMES = tuple(METHODS)
@@ -36,7 +37,16 @@ ATTENTION_KERNELS = {
 ATTENTION = tuple(ATTENTION_KERNELS)
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
-FREEZABLE = ("embeddings",)
+FROZEN_PARTS = {  # words of --freeze → parts of a model
+    "vision": ("vision", "video"), "audio": ("audio",), "projector": ("projector", "audio_projector", "resampler", "qformer"),
+}  # fmt: skip
+FREEZING = {
+    "embeddings": "what is looked up by token and position; a tied head goes with it",
+    "vision": "towers for images and video",
+    "audio": "towers for sound",
+    "projector": "what stands between towers and language model",
+}
+FREEZABLE = tuple(FREEZING)
 FROZEN_FORMATS = {"nf4-dq": "4-bit NormalFloat, its scales quantised again", "nf4": "4-bit NormalFloat with fp32 scales"}
 BASE_FORMATS = tuple(FROZEN_FORMATS)
 STEPS = {
@@ -50,11 +60,10 @@ ALLOCATORS = {
     "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
 }
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
-MAX_BATCH, MAX_LENGTH, MAX_RANK = 2**24, 2**31, 65536
-MAX_TOKENS = 2**40  # of a micro-batch
+MAX_RANK = 65536
 
 
-class Training(Spec):
+class Training(Batches):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
@@ -80,21 +89,12 @@ class Training(Spec):
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices=FROZEN_FORMATS
     )
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
-        (), "What is not trained; a tied head goes with the embeddings.", STATES, metavar="WORDS"
+        (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
     )
     offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
     )
     offload_to: Annotated[str, OneOf(tuple(HOSTS))] = setting("cpu", "Where it goes.", STATES, choices=HOSTS)
-    micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(
-        1, "Sequences per GPU at a time (per-device batch size).", ACTIVATIONS, kind="largest"
-    )
-    grad_accum: Annotated[int, within(1, 2**24)] = setting(
-        1, "Micro-batches per optimizer step (gradient accumulation).", ACTIVATIONS
-    )
-    seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
-        4096, "Tokens per sequence.", ACTIVATIONS, kind="largest", otherwise="4096, or the model's context"
-    )
     recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
         "none", "Activation recomputation (gradient checkpointing).", ACTIVATIONS, choices=RECOMPUTATION
     )
@@ -133,27 +133,14 @@ class Training(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.micro_batch * self.seq_len > MAX_TOKENS:
-            raise SpecError(
-                f"{self.micro_batch:,} × {self.seq_len:,} tokens at once is beyond any GPU", "micro_batch", "seq_len"
-            )
-        if self.seq_len % self.parallelism.cp:
-            raise SpecError(
-                f"context parallelism {self.parallelism.cp} must divide the sequence of {self.seq_len} tokens",
-                "cp",
-                "seq_len",
-            )
-        if self.parallelism.sequence_parallel and self.seq_len // self.parallelism.cp % self.parallelism.tp:
-            raise SpecError(
-                f"sequence parallelism: tp {self.parallelism.tp} must divide the {self.seq_len // self.parallelism.cp} tokens "
-                f"of a sequence",
-                "tp",
-                "seq_len",
-            )
+        self._check_batch()
         self._check_recomputation()
         self._check_routing()
-        if self.freeze and self.adapts:
-            raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
+        if "embeddings" in self.freeze and self.adapts:
+            raise SpecError(
+                f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
+                f"(freeze vision)", "freeze", "method",
+            )  # fmt: skip
         self._check_sharding()
         return self
 
@@ -170,6 +157,11 @@ class Training(Spec):
     def adapts(self) -> bool:
         """Whether adapters are trained beside frozen weights."""
         return self.method_row.adapters
+
+    @property
+    def frozen_parts(self) -> frozenset[str]:
+        """Names of a model's parts of which nothing is trained."""
+        return frozenset(name for word in self.freeze for name in FROZEN_PARTS.get(word, ()))
 
     @property
     def kernels_used(self) -> str:
@@ -190,6 +182,29 @@ class Training(Spec):
     @property
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
+
+    def _check_batch(self) -> None:
+        p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
+        for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
+            if length % p.cp:
+                raise SpecError(f"context parallelism {p.cp} must divide the sequence of {length} tokens", "cp", name)
+            if p.sequence_parallel and length // p.cp % p.tp:
+                raise SpecError(
+                    f"sequence parallelism: tp {p.tp} must divide the {length // p.cp} tokens of a sequence", "tp", name
+                )
+        if self.global_batch is not None and self.global_batch != (
+            found := self.micro_batch * self.grad_accum * p.data_parallel
+        ):
+            raise SpecError(
+                f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
+                f"{self.micro_batch:,} × {self.grad_accum:,} × {p.data_parallel:,} = {found:,}", "global_batch", "grad_accum",
+            )  # fmt: skip
+        if self.grad_accum_dtype is not None and self.engine_row.name not in ACCUMULATING:
+            raise SpecError(
+                f"{self.engine_row.name} adds gradients up in the type of the parameters; {' and '.join(ACCUMULATING)} have a "
+                f"choice",
+                "grad_accum_dtype", "engine",
+            )  # fmt: skip
 
     def _check_recomputation(self) -> None:
         for name in ("recompute_every", "recompute_layers"):

@@ -33,7 +33,6 @@ class Allocations:
         self.peak_operation = ""
         self.module = ""
         self.events: list[tuple[int, int]] = []  # (number of a storage, its bytes, or -1: it leaves), in order
-        self.composed: set[str] = set()  # operations that were watched as what they are composed of
         self._count = 0
         self._storages: dict[
             int, tuple[int, Allocation]
@@ -88,11 +87,6 @@ class Allocations:
         return tuple(allocation for number, allocation in self._storages.values() if number >= mark)
 
 
-# Operations watched as the elementary ones they are composed of. On a GPU they are one kernel without those temporaries; fake
-# tensors of a device without kernels compose them, and so do memcalc's estimates: an upper bound within one layer.
-COMPOSED = ("aten::silu_backward", "aten::mish_backward")
-
-
 @contextmanager
 def watching(allocations: Allocations) -> Iterator[None]:
     """See the results of every operation that PyTorch dispatches."""
@@ -102,14 +96,10 @@ def watching(allocations: Allocations) -> Iterator[None]:
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if (name := func.name()) in COMPOSED:
-                allocations.composed.add(name)
-                with self:
-                    return func.decompose(*args, **(kwargs or {}))
             out = func(*args, **(kwargs or {}))
             for leaf in tree_leaves(out):
                 if isinstance(leaf, torch.Tensor):
-                    allocations.see(leaf, name)
+                    allocations.see(leaf, func.name())
             return out
 
     with Watch():

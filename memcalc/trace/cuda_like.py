@@ -1,13 +1,13 @@
 """Fake tensors live on the CPU; this makes their operations allocate what CUDA's would.
 
-Five things differ, and all are undone when the context ends: which kernel scaled_dot_product_attention takes, dropout (one
-fused operation that returns its mask), the operations that autocast runs in fp32, the statistics of a 16-bit LayerNorm
-(fp32 on CUDA), and grouped matrix products (any type on CUDA). Besides, questions that need a tensor's values are
-answered: no packed sequences, no padding, no layer dropped.
+Six things differ, and all are undone when the context ends: which kernel scaled_dot_product_attention takes, dropout (one fused
+operation that returns its mask), rms_norm (one kernel on CUDA, see COMPOSED), the operations that autocast runs in fp32, the
+statistics of a 16-bit LayerNorm (fp32 on CUDA), and grouped matrix products (any type on CUDA). Besides, questions that need a
+tensor's values are answered: no packed sequences, no padding, no layer dropped.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -54,6 +54,9 @@ AUTOCAST_FP32 = frozenset(
     ]
 )
 MAX_FLASH_HEAD = 256  # sdp_utils.cpp, check_head_dim_size_flash
+# Operations that a build without CUDA composes of elementary ones where CUDA has a kernel (native_functions.yaml: a
+# CompositeImplicitAutograd beside CUDA). Fake CPU tensors take the two backwards as the one operation they are.
+COMPOSED = frozenset(["silu_backward", "mish_backward", "_fused_rms_norm"])
 
 
 @contextmanager
@@ -99,6 +102,7 @@ def cuda_functions(kernels: Counter[str]) -> Any:
     replaced: dict[str, Callable[..., Any]] = {
         "scaled_dot_product_attention": lambda *args, **kwargs: _attention(kernels, *args, **kwargs),
         "dropout": _dropout,
+        "rms_norm": _rms_norm,
         "rand": _rand,
     }
 
@@ -125,6 +129,29 @@ def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = 
     import torch
 
     return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
+
+
+def _rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+    """One kernel, which keeps its input and the fp32 reciprocal of its root mean square; autocast runs it in fp32."""
+    import torch
+
+    rank = len(normalized_shape)
+    if torch.is_autocast_enabled("cpu"):
+        input, weight = _upcast(input), _upcast(weight)
+
+    class FusedRMSNorm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, scale: Any) -> Any:
+            reciprocal = x.new_empty((*x.shape[: x.dim() - rank], *[1] * rank), dtype=torch.float32)
+            ctx.save_for_backward(x, scale, reciprocal)
+            return torch.empty_like(x)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> Any:
+            x, scale, _ = ctx.saved_tensors
+            return torch.empty_like(x), None if scale is None else torch.empty_like(scale)
+
+    return FusedRMSNorm.apply(input, weight)
 
 
 def _rand(*size: Any, **kwargs: Any) -> Any:

@@ -32,7 +32,6 @@ class Traced(NamedTuple):
     entry: list[str]  # modules that run before the layers
     exit: list[Child]  # modules that run after them
     kernels: dict[str, int]  # attention kernels of one step
-    composed: tuple[str, ...]  # operations that were watched as the elementary ones they are composed of
     versions: dict[str, str]
     events: tuple[tuple[int, int], ...]  # every storage that came (its number, bytes) and left (its number, -1), in order
 
@@ -107,7 +106,7 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
                 del inputs
     return Traced(
         steady, after_forward, peak, book.peak, operation, kept, names.layers, names.children, names.entry, names.exit,
-        dict(kernels), tuple(sorted(book.composed)), found.versions, tuple(book.events),
+        dict(kernels), found.versions, tuple(book.events),
     )  # fmt: skip
 
 

@@ -14,23 +14,23 @@ from memcalc.estimates.validation import (
     spread,
     stored_beyond,
     stored_quantiles,
-    validate,
 )
 from memcalc.estimates.validation_serving import ServingValidation
 from memcalc.formulas.engines import ENGINES
 from memcalc.formulas.residuals import BEYOND, MIN_ROWS, QUANTILES, measured_range
 from memcalc.readers.measured import cases, measured_files, read_measured
 from memcalc.report.validation import report
+from memcalc.sizing.validation import validate
 from memcalc.specs.spec import SpecError
 
 
 @pytest.fixture(scope="module")
 def found() -> Validation:
-    return validate(cases())
+    return validate().training
 
 
 def test_every_file_is_read() -> None:
-    assert sum(len(list(read_measured(path))) for path in measured_files()) == len(cases()) == 219
+    assert sum(len(list(read_measured(path))) for path in measured_files()) == len(cases()) == 228
 
 
 def test_every_row_can_be_traced_to_its_source() -> None:

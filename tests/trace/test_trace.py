@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
 from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.hf import read_config
+from memcalc.trace.allocations import Allocations, watching
 from memcalc.trace.blocks import pair
+from memcalc.trace.cuda_like import COMPOSED, cuda_like
 from memcalc.trace.model import Child
 from memcalc.trace.step import trace
 
@@ -47,14 +50,13 @@ CASES = (
     ("gpt_neox", "bf16", "eager", "none", "AdamW-fused"),
     ("opt", "bf16", "eager", "none", "AdamW-fused"),
     ("opt", "amp", "sdpa", "full", "AdamW-fused"),
-    ("gemma2", "bf16", "sdpa", "none", "AdamW-fused"),
-    ("gemma2", "amp", "sdpa", "full", "AdamW-fused"),
+    ("gemma2", "bf16", "eager", "none", "AdamW-fused"),
     ("phi3", "bf16", "sdpa", "full", "AdamW-fused"),
     ("mistral", "bf16", "sdpa", "full", "AdamW-fused"),
     ("mistral", "fp32", "sdpa", "none", "AdamW-fused"),
     ("mixtral", "bf16", "sdpa", "none", "AdamW-fused"),
 )
-MOMENTS = {"steady": 0.0005, "after_forward": 0.001, "peak_forward_backward": 0.02, "peak_optimizer_step": 0.02}
+MOMENTS = {"steady": 0.0005, "after_forward": 0.001, "peak_forward_backward": 0.005, "peak_optimizer_step": 0.005}
 
 
 def row_of(case: tuple[str, ...]) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def test_a_step(case: tuple[str, ...]) -> None:
     row = row_of(case)
     run, values = accuracy.setting(row), accuracy.config(row)
     traced = trace(values, run)
-    assert {name: getattr(traced, name) for name in row["traced"]} == row["traced"]
+    assert {name: getattr(traced, name) for name in row["traced"]} == accuracy.traced(row)
     found = estimate(read_config(values), run)
     for name, bound in MOMENTS.items():
         ours, theirs = getattr(found, name), getattr(traced, name)
@@ -82,6 +84,8 @@ def test_a_step(case: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("more", [(), ("--precision", "bf16-amp"), ("--precision", "fp32", "--attention", "eager")])
 def test_every_block(memcalc: Callable[..., Any], preset: str, more: tuple[str, ...]) -> None:
     """Block by block what the forward leaves, not only in total."""
+    if preset.startswith("gemma-2-"):  # transformers has no other attention for it
+        more = (*more, "--attention", "eager")
     result = memcalc("trace", preset, "--micro-batch", "2", "--seq-len", "256", "--format", "json", *more)
     assert (result.code, result.err) == (0, "")
     wrong = [b for b in result.document["blocks"] if b["bytes"] is None or abs(b["bytes"] - b["traced_bytes"]) > 16_384]
@@ -109,6 +113,42 @@ def test_what_is_kept_adds_up() -> None:
     assert twice.after_forward > once.after_forward
 
 
+def kernels_of(operation: dict[str, Any], of: dict[str, dict[str, Any]]) -> set[str]:
+    """The devices and composites that native_functions.yaml registers for an operation, its structured form's included."""
+    named = [operation, of.get(operation.get("structured_delegate", ""), {})]
+    return {key.strip() for entry in named for keys in entry.get("dispatch") or {} for key in keys.split(",")}
+
+
+@needs_torch
+def test_what_a_build_without_cuda_composes() -> None:
+    """Of the operations with a CUDA kernel, exactly those that are listed fall back to a composite autograd formula."""
+    yaml, torch = pytest.importorskip("yaml"), pytest.importorskip("torch")
+    path = Path(torch.__file__).parents[1] / "torchgen" / "packaged" / "ATen" / "native" / "native_functions.yaml"
+    operations = {entry["func"].partition("(")[0]: entry for entry in yaml.safe_load(path.read_text(encoding="utf-8"))}
+    found = {name for name, entry in operations.items()
+             if {"CUDA", "CompositeImplicitAutograd"} <= kernels_of(entry, operations)}  # fmt: skip
+    assert found == COMPOSED
+
+
+@needs_torch
+@pytest.mark.parametrize(("function", "extra"), [("silu", 0), ("mish", 0), ("rms_norm", 4 * 64 * 1024)])
+def test_one_kernel_forward_and_back(function: str, extra: int) -> None:
+    """What lives through the backward are input, output and their gradients, and what rms_norm's kernel keeps: one fp32 number
+    a row."""
+    torch = pytest.importorskip("torch")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    book, size = Allocations(), 2 * 64 * 1024 * 1024
+    with FakeTensorMode(), cuda_like(Counter()), watching(book):
+        x = torch.empty(64 * 1024, 1024, dtype=torch.bfloat16, requires_grad=True)
+        more = ((1024,),) if function == "rms_norm" else ()
+        y = getattr(torch.nn.functional, function)(x, *more)
+        assert book.live == 2 * size + extra
+        book.restart_peak()
+        y.backward(torch.empty_like(y))
+        assert book.peak == 4 * size + extra
+
+
 @needs_torch
 def test_nothing_stays_patched() -> None:
     import torch
@@ -131,8 +171,8 @@ def test_nothing_stays_patched() -> None:
 @needs_torch
 @pytest.mark.parametrize(("change", "said"), [
     ({"model_type": "llama9"}, "no model_type 'llama9'"),
-    ({"model_type": "vit"}, "no language model"),
-    ({"model_type": "gptj"}, "--attention eager"),
+    ({"model_type": "vit"}, "a loss that trace can step"),
+    ({"model_type": "gemma2"}, "--attention eager"),
 ])  # fmt: skip
 def test_what_cannot_be_traced_is_said_in_a_line(change: dict[str, Any], said: str) -> None:
     row = row_of(CASES[0])

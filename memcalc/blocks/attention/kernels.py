@@ -26,6 +26,7 @@ Kernel = Callable[[Tape, Profile, Core, Var, Var, Var], Var]
 
 def attend(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     """The attention result, with the keys and values of all context-parallel ranks."""
+    t.cacheable += [key, value] if core.mask.causal else []
     return exchanged(t, p, lambda q, k, v: _run(t, p, core, q, k, v), query, key, value)
 
 
@@ -48,6 +49,8 @@ def _conditions(p: Profile, core: Core, *, half: bool) -> frozenset[str]:
         p.attention: True,
         "own code": core.softmax.shifted and p.attention != "flash",
         "core kept": p.core_kept,
+        "fused by its library": p.kernels.merged and p.attention != "eager",
+        "its library's own": p.kernels.merged,
         # one key head beside many query heads under a mask of the layer's own: no fused kernel
         "one key head": sdpa and core.mask.masked and shape.kv_heads == 1 < shape.heads,
         "unmasked in 16 bit": half and not masked and flash_shape,
@@ -60,7 +63,7 @@ def _conditions(p: Profile, core: Core, *, half: bool) -> frozenset[str]:
 def _flash(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     out = fused_kernel(t, core, *narrowed(t, p, query, key, value))
     # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
-    return contiguous(t, out) if core.by_head or core.joined else out
+    return contiguous(t, out) if core.by_head or (core.joined and not p.kernels.merged) else out
 
 
 def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
@@ -110,6 +113,21 @@ def _eager(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) ->
     value = contiguous(t, value) if copies else value
     out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), mixed_each,
                  [probabilities, value])  # fmt: skip
+    return t.emit("transposed", [out], out.elements, out.each)
+
+
+def _megatron(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
+    """Megatron-LM's own: a fused softmax in the scores' type, its gradient written over the one that arrives
+    (megatron/core/transformer/dot_product_attention.py; fused_softmax.py)."""
+    multiply(t, core, query)
+    key, value, core = repeated(t, core, key, value)
+    pairs, each = Size(pair=core.shape.heads), query.each
+    scores = t.emit("scores", [query, key], pairs, each, [query, key])
+    probabilities = t.emit("probabilities", [scores], pairs, each, (), [Step("share")])
+    if probabilities.grad:
+        t.nodes[-1].saves = (probabilities,)
+    probabilities = ops.dropout(t, p, probabilities, core.softmax.dropout)
+    out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), each, [probabilities, value])
     return t.emit("transposed", [out], out.elements, out.each)
 
 
@@ -214,6 +232,8 @@ class Path(NamedTuple):
 
 # The first whose conditions hold is taken (sdp_utils.cpp; transformers integrations/sdpa_attention.py).
 PATHS = (
+    Path(_flash, frozenset({"fused by its library"})),
+    Path(_megatron, frozenset({"its library's own", "core kept"}), fused=False),
     Path(_shifted, frozenset({"own code"}), fused=False),
     Path(_eager, frozenset({"eager", "core kept"}), fused=False),
     Path(_recomputed, frozenset({"eager"}), fused=False),

@@ -27,12 +27,14 @@ class SparseIndexer:
     heads: int
     head_dim: int
     selected_tokens: int  # tokens that a query attends to
+    cached: int = 0  # numbers that it caches a token where they are not one key (GLM-5 Next: a key, gates, a mark)
+    extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
     def weights(self) -> tuple[Weight, ...]:
         out = linear("q", "attention", self.q_lora_rank, self.heads * self.head_dim)
         out += linear("k", "attention", self.hidden, self.head_dim)
         out += prefixed("k_norm", Norm(self.head_dim, "layer").weights())
-        out += linear("head_weights", "attention", self.hidden, self.heads)
+        out += linear("head_weights", "attention", self.hidden, self.heads) + self.extras
         return tuple(weight._replace(frozen=True) for weight in out)
 
     def multiply(self, t: Tape) -> None:
@@ -71,6 +73,8 @@ class LatentAttention(Block, without=("constants", "state")):
     query_gate: bool = False  # queries and a gate from one matrix, which reads queries' latent and input side by side (A.X K2)
     sinks: bool = False  # one learned logit a head
     key_norm: bool = False  # over the rotary part of the key (dots3)
+    shares_latent: bool = False  # latent and rotary key come from an earlier layer (Mistral Large 4)
+    extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
     @property
     def head_dim(self) -> int:
@@ -125,8 +129,20 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def cache(self) -> tuple[Cache, ...]:
         """The absorbed form, which every rank holds whole; and the keys of this layer's indexer."""
-        index = (Cache("index keys", 0, self.indexer.head_dim, indexes=True),) if self.indexer else ()
-        return (Cache("latent", 0, self.latent_size, self.window), *index)
+        index = self._index_cache()
+        return index if self.shares_latent else (self._latent_cache, *index)
+
+    def read_caches(self) -> tuple[tuple[Cache, bool], ...]:
+        return ((self._latent_cache, self.shares_latent), *((cache, False) for cache in self._index_cache()))
+
+    @property
+    def _latent_cache(self) -> Cache:
+        return Cache("latent", 0, self.latent_size, self.window)
+
+    def _index_cache(self) -> tuple[Cache, ...]:
+        if not self.indexer:
+            return ()
+        return (Cache("index keys", 0, self.indexer.cached or self.indexer.head_dim, indexes=True),)
 
     def _queries(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)
@@ -141,8 +157,10 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def _keys_and_values(self) -> tuple[Weight, ...]:
         width = self.nope_head_dim + self.v_head_dim
-        out = linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
-        out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
+        out: tuple[Weight, ...] = self.extras
+        if not self.shares_latent:
+            out += linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
+            out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
         if self.key_norm:
             out += prefixed("k_norm", Norm(self.rope_head_dim, epsilon=self.epsilon).weights())
         sections = ((self.heads, width),)
@@ -161,8 +179,9 @@ class LatentAttention(Block, without=("constants", "state")):
         mixed = self._attend(t, p, query, key, value, heads)
         width = heads * self.v_head_dim
         return ops.linear(
-            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden
-        )
+            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden,
+            reduced=True,
+        )  # fmt: skip
 
     def _query(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
         """Heads of a content part and a rotated part, laid side by side anew."""
@@ -171,6 +190,7 @@ class LatentAttention(Block, without=("constants", "state")):
             inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
             x = ops.linear(t, p, "q_down", x, inputs * p.degrees.stream, matrix, bias=self.bias, bias_size=inputs)
             x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
+        x = ops.gathered(t, p, x)
         made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
         content = _part(t, made, heads * self.nope_head_dim)
         rotated = self._rotate(t, p, _part(t, made, heads * self.rope_head_dim))
@@ -184,6 +204,7 @@ class LatentAttention(Block, without=("constants", "state")):
         latent, rotated = (_part(t, down, width * p.degrees.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
         latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
         rotated = self._rotate(t, p, rotated)
+        latent = ops.gathered(t, p, latent)
         width = heads * (self.nope_head_dim + self.v_head_dim)
         up = _by_head(t, ops.linear(t, p, "kv_up", latent, width, self.kv_lora_rank * width))
         content, value = _part(t, up, heads * self.nope_head_dim), _part(t, up, heads * self.v_head_dim)
@@ -210,7 +231,9 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def _attend(self, t: Tape, p: Profile, query: Var, key: Var, value: Var, heads: int) -> Var:
         """Flash kernels want values as wide as keys: flash-attention gets them padded, sdpa takes another kernel."""
-        pads = p.attention == "flash" and self.v_head_dim != self.head_dim
+        own = p.kernels.merged  # a fused kernel that takes values of their own width, laid out anew
+        pads = p.attention == "flash" and self.v_head_dim != self.head_dim and not own
+        value = t.emit("value", [value], value.elements, value.each) if own else value
         core = Core(
             HeadShape(heads, heads, self.head_dim, self.head_dim if pads else self.v_head_dim),
             Mask(

@@ -285,7 +285,7 @@ class Attention(Block, without=("state",)):
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width, bias = self.outputs * p.degrees.stream, self.projections.output_bias
         matrix = core.shape.output_size * self.outputs
-        out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs)
+        out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs, reduced=True)
         return ops.dropout(t, p, out, self.output_dropout)
 
     def _core(self, p: Profile) -> Core:
@@ -309,7 +309,9 @@ class Attention(Block, without=("state",)):
         made = self.projections
         gates = shape.heads * (made.output_gate // self.heads)
         widths = {"q": shape.query_size + gates, "k": shape.key_size, "v": shape.value_size}
-        if made.fused or p.kernels.fused_qkv:
+        x = ops.gathered(t, p, x)
+        merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
+        if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
         biases = dict(zip(widths, made.biases, strict=True))
         source, longer = (t.source or x, p.batch.source) if self.cross else (x, 1.0)
@@ -324,7 +326,7 @@ class Attention(Block, without=("state",)):
 
     def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """Views of one product; backward, each one's gradient is copied out."""
-        total, bias = sum(widths.values()), self.projections.query_bias
+        total, bias = sum(widths.values()), any(self.projections.biases)
         qkv = ops.linear(t, p, "qkv", x, total, self.inputs * total, bias=bias, bias_size=total)
         if p.kernels.fused_qkv:
             qkv = ops.padded_adapters(t, p, x, qkv, widths)
@@ -332,7 +334,8 @@ class Attention(Block, without=("state",)):
         for name, width in widths.items():
             steps = [Step("input", Size(token=width * qkv.each))]
             parts.append(t.emit(f"{name} part", [qkv], Size(token=width), qkv.each, (), steps))
-            parts[-1].label, parts[-1].whole = f"{t.path}/qkv", qkv
+            if not p.kernels.merged:  # which lays each part out anew
+                parts[-1].label, parts[-1].whole = f"{t.path}/qkv", qkv
         return parts[0], parts[1], parts[2]
 
     def _normed(self, t: Tape, p: Profile, *projected: tuple[Var, int]) -> list[Var]:

@@ -62,6 +62,8 @@ def capacity(tokens: int, top_k: int, experts: int, factor: float) -> int:
 
 def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights: Var) -> Var:
     """Σ weight · expert(x), as wide as x."""
+    if p.kernels.merged:
+        return _dispatched(t, p, router, expert, x, weights)
     n, width = rows(p, router), -(-expert.intermediate // p.degrees.etp)
     sorted_rows = _permuted(t, x, Size(token=n * expert.hidden), "token of each row", n)
     sorted_weights = _permuted(t, weights, Size(token=n), "order", n)
@@ -74,6 +76,28 @@ def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights
     restored = _permuted(t, weighted, weighted.elements, "inverse order", n)
     total = t.emit("summed", [restored], x.elements, restored.each, (), [Step("input", restored.bytes)])
     return ops.cast(t, total, x.each)
+
+
+def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights: Var) -> Var:
+    """Megatron-LM's all-to-all: tokens travel to their experts, which weight them between their two products, and back
+    (megatron/core/transformer/moe: token_dispatcher.py, MoEAlltoAllTokenDispatcher; experts.py, TEGroupedMLP)."""
+    n, width = rows(p, router), -(-expert.intermediate // p.degrees.etp)
+    local = -(-router.experts // p.degrees.ep)
+    moved = [name for name, needed in (("sent", p.degrees.ep > 1), ("sorted by expert", local > 1)) if needed]
+    wide, order = Size(token=n * expert.hidden), Var(Size(token=n), INT32, False, f"{t.path}/token of each row")
+    sent = t.emit("permuted", [x], wide, x.each, [order])
+    arrived = t.emit("weights permuted", [weights], Size(token=n), weights.each, [order], [Step("input", weights.bytes)])
+    for name in moved:
+        sent, arrived = (t.emit(name, [var], var.elements, var.each) for var in (sent, arrived))
+    groups = _Groups(t, p, router, expert, n, Var(Size(fixed=local), INT32, False, f"{t.path}/ends"))
+    first = groups.product("gate_up" if expert.gated else "up", sent, expert.ups * width, expert.hidden)
+    acted = t.emit("product", [first, arrived], Size(token=n * width), first.each, [first, arrived])
+    out = groups.product("down", acted, expert.hidden, width)
+    # Python's variables hold what was sent and what arrived until the layer is through, and the way back makes two at a time
+    t.passing.append(t.saved_bytes() + sent.bytes * (len(moved) + (2 if moved else 1)))
+    for name in reversed(moved):
+        out = t.emit(f"{name}, back", [out], out.elements, out.each)
+    return t.emit("restored", [out], x.elements, x.each, [order])
 
 
 def compute_all(t: Tape, p: Profile, router: Router, expert: Expert, x: Var) -> Var:
@@ -119,7 +143,7 @@ class _Groups:
         x = ops.cast(t, x, p.formats.weights)
         t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained)
         steps = [Step("input", x.bytes)]
-        if p.method.trained:
+        if p.method.trained and not p.method.accumulated:
             steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.formats.weights)))
         saves = [x, self.ends] if p.method.trained else [self.ends]
         out = t.emit(name, [x], Size(token=self.n * outputs), p.formats.weights, saves, steps, trained=p.method.trained)

@@ -111,8 +111,8 @@ class Experts(Block, without=("constants", "cache", "state")):
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: router, experts and shared experts, in the order of the modeling file."""
         self._refuse()
-        shared = self._shared(t, p, x) if self.shared_first else None
-        if self.dense and p.degrees.ep == 1 and not p.load.capacity_factor:
+        shared = self._shared(t, p, x) if self.shared_first or p.kernels.merged else None
+        if self.dense and not p.kernels.merged and p.degrees.ep == 1 and not p.load.capacity_factor:
             out = compute_all(t, p, self.router, self.expert, x)
         else:
             weights = route(t, p, self.router, x)

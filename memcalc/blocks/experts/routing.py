@@ -105,7 +105,9 @@ def scattered_scores(t: Tape, p: Profile, router: Router, x: Var) -> Var:
 def _logits(t: Tape, p: Profile, router: Router, x: Var, routing: Routing) -> Var:
     """One logit an expert. A wide product casts input and matrix to fp32; autocast casts them back."""
     choices = router.choices
-    if routing.wide_product and not p.formats.autocast:  # what autocast does to 16 bits is done here to fp32
+    if (
+        routing.wide_product and not p.formats.autocast and not p.kernels.merged
+    ):  # what autocast does to 16 bits is done here to fp32
         p = revised(p, autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.formats.weights)
     bias = router.bias and router.bias_trained
     return ops.linear(t, p, "router", x, choices * p.degrees.stream, router.hidden * choices, bias=bias, bias_size=choices)

@@ -99,7 +99,7 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         if self.apart:
             raise Unsupported("training with gated delta nets that project queries, keys and values apart is not modelled")
         keys, heads = -(-self.key_heads // p.degrees.tp), -(-self.value_heads // p.degrees.tp)
-        mixed, z, b, a = self._project(t, p, x, keys, heads)
+        mixed, z, b, a = self._project(t, p, ops.gathered(t, p, x), keys, heads)
         channels = 2 * keys * self.key_dim + heads * self.value_dim
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation)
         widths = (keys * self.key_dim, keys * self.key_dim, heads * self.value_dim)
@@ -116,7 +116,7 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         read = rule.record(t, p, query, key, value, decay, rate)
         out = self._gated_norm(t, p, mixer.copied(t, read, p.formats.compute), z, heads)
         width = heads * self.value_dim
-        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden)
+        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden, reduced=True)
 
     def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var, Var, Var]:
         """Queries, keys and values for the convolution; gate z; b and a. From fused projections they are copied out."""

@@ -54,11 +54,13 @@ class LightningAttention(Block, without=("cache",)):
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_minimax.MiniMaxLightningAttention, a loop over blocks of tokens."""
         inner = -(-self.heads // p.degrees.tp) * self.head_dim
+        x = ops.gathered(t, p, x)
         joined = ops.linear(t, p, "qkv", x, 3 * inner, self.hidden * 3 * inner)
         read = self._blocks(t, p, ops.activation(t, p, joined, self.activation), inner)
         normed = Norm(inner).forward(t, p, mixer.copied(t, read), 1)
         gate = ops.sigmoid(t, ops.linear(t, p, "output_gate", x, inner, self.hidden * inner))
-        return ops.linear(t, p, "output", ops.mul(t, gate, normed), self.hidden * p.degrees.stream, inner * self.hidden)
+        mixed = ops.mul(t, gate, normed)
+        return ops.linear(t, p, "output", mixed, self.hidden * p.degrees.stream, inner * self.hidden, reduced=True)
 
     def _blocks(self, t: Tape, p: Profile, joined: Var, inner: int) -> Var:
         """Queries, keys, values and scores of every block, and the memory before it. Decayed queries are kept from the

@@ -70,12 +70,15 @@ class RGLRU(Block, without=("constants", "cache")):
         """Record the block as modeling_recurrent_gemma.RecurrentGemmaRecurrentBlock, a loop over tokens."""
         width = -(-self.heads // p.degrees.tp) * (self.width // self.heads)
         matrix = self.hidden * width
+        x = ops.gathered(t, p, x)
         y = ops.activation(t, p, ops.linear(t, p, "y", x, width, matrix, bias=True, bias_size=width), self.activation)
         mixed = ops.linear(t, p, "x", x, width, matrix, bias=True, bias_size=width)
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, width, "", bias=True)
         read = self._unit(t, p, mixed, width)
         out = ops.mul(t, read, y)
-        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, matrix, bias=True, bias_size=self.hidden)
+        return ops.linear(
+            t, p, "output", out, self.hidden * p.degrees.stream, matrix, bias=True, bias_size=self.hidden, reduced=True
+        )
 
     def _unit(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         """The linear recurrent unit (RecurrentGemmaRglru): h ← a h + √(1 − a²) (i x)."""
@@ -134,10 +137,12 @@ class ShortConvolution(Block, without=("constants", "cache")):
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_lfm2.Lfm2ShortConv."""
         channels = -(-self.hidden // p.degrees.tp)
+        x = ops.gathered(t, p, x)
         joined = ops.linear(t, p, "in", x, 3 * channels, 3 * channels * self.hidden, bias=self.bias, bias_size=3 * channels)
         before, after, value = (mixer.view(t, joined, Size(token=channels)) for _ in range(3))
         mixed = mixer.convolution(t, p, ops.mul(t, before, value), self.conv_kernel, channels, "", bias=self.bias)
         rows = mixer.copied(t, ops.mul(t, after, mixed))
         return ops.linear(
-            t, p, "output", rows, self.hidden * p.degrees.stream, channels * self.hidden, bias=self.bias, bias_size=self.hidden
-        )
+            t, p, "output", rows, self.hidden * p.degrees.stream, channels * self.hidden, bias=self.bias,
+            bias_size=self.hidden, reduced=True,
+        )  # fmt: skip

@@ -77,6 +77,7 @@ class Mamba(Block, without=("constants", "cache")):
             raise Unsupported("training with Mamba mixers of several heads (Zamba) is not modelled")
         inner = -(-self.inner // p.degrees.tp)
         wide = Size(token=inner)
+        x = ops.gathered(t, p, x)
         both = ops.linear(t, p, "in", x, 2 * inner, self.hidden * 2 * inner, bias=self.bias, bias_size=2 * inner)
         mixed, gate = mixer.view(t, both, wide), mixer.view(t, both, wide)
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, inner, self.activation, bias=self.conv_bias)
@@ -86,8 +87,9 @@ class Mamba(Block, without=("constants", "cache")):
         gated = ops.mul(t, read, ops.activation(t, p, gate, "silu"))
         rows = mixer.copied(t, ops.cast(t, gated, p.formats.compute))
         return ops.linear(
-            t, p, "output", rows, self.hidden * p.degrees.stream, inner * self.hidden, bias=self.bias, bias_size=self.hidden
-        )
+            t, p, "output", rows, self.hidden * p.degrees.stream, inner * self.hidden, bias=self.bias, bias_size=self.hidden,
+            reduced=True,
+        )  # fmt: skip
 
     def _selected(self, t: Tape, p: Profile, mixed: Var, inner: int) -> tuple[Var, Var, Var]:
         """Δ (still to be passed through softplus), B and C, from one projection of the convolution's result."""
@@ -195,6 +197,7 @@ class Mamba2(Block, without=("constants", "cache")):
         inner, shared = heads * self.head_dim, groups * self.state_size
         channels = inner + 2 * shared
         width = inner + channels + heads
+        x = ops.gathered(t, p, x)
         joined = ops.linear(t, p, "in", x, width, self.hidden * width, bias=self.bias, bias_size=width)
         if self.multiplied:
             joined = t.emit("multiplied", [joined], joined.elements, max(joined.each, p.formats.weights))
@@ -206,8 +209,9 @@ class Mamba2(Block, without=("constants", "cache")):
         out = ops.cast(t, self._gated(t, p, read, gate), p.formats.compute)
         bias = self.bias if self.output_bias is None else self.output_bias
         return ops.linear(
-            t, p, "output", out, self.hidden * p.degrees.stream, inner * self.hidden, bias=bias, bias_size=self.hidden
-        )
+            t, p, "output", out, self.hidden * p.degrees.stream, inner * self.hidden, bias=bias, bias_size=self.hidden,
+            reduced=True,
+        )  # fmt: skip
 
     def _gated(self, t: Tape, p: Profile, read: Var, gate: Var) -> Var:
         """norm(read · silu(gate)) in fp32; where there is no norm, the gate's own type goes into the product."""

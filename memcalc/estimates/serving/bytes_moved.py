@@ -55,7 +55,7 @@ class Read(NamedTuple):
     def bytes(self, tokens: int, tp: int, stored: NumberFormat) -> float:
         stored = number_format(self.cache.format) if self.cache.format else stored
         elements = self.cache.local_width(tp) * tokens * self.layers
-        return elements * stored.block_bytes / stored.block_size
+        return elements * stored.block_bytes / (stored.block_size * self.cache.every)
 
 
 class _Ledger(NamedTuple):

@@ -38,7 +38,7 @@ class CacheKind(NamedTuple):
 
     def bytes_of(self, tokens: int) -> int:
         """Bytes of so many tokens in one layer."""
-        return ceil_div(self.width * tokens * self.stored.block_bytes, self.stored.block_size)
+        return ceil_div(self.width * tokens * self.stored.block_bytes, self.stored.block_size * self.held.cache.every)
 
 
 class Fixed(NamedTuple):
@@ -102,7 +102,7 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     pieces, demand = requests.pieces(run.batch), layout.demand
     lines = []
     for kind in layout.kinds:
-        tokens = sum(count * kind.growth.kept(length) for length, count in pieces)
+        tokens = sum(count * kind.growth.kept(length) for length, count in pieces) // kind.held.cache.every
         made = _line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers)
         lines.append(made.within(kind.held.group))
     for kind in layout.sources:
@@ -161,7 +161,7 @@ def _requests(run: Serving, translates: bool) -> Requests:
 
 def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
     row, cache = run.engine_row, held.cache
-    granule = run.block_size or row.block
+    granule = (run.block_size or row.block) * cache.every
     cap, extra = None, 0
     if cache.window:
         cap = ceil_div(WINDOWS[row.window](cache.window, held.chunked, run.batched_tokens), granule)

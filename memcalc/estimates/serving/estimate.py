@@ -180,6 +180,8 @@ def estimate(
     `files`: the tensors of the checkpoint, for weights as they are stored there.
     """
     _check(architecture, run.tp, run.pp, run.ep)
+    if architecture.as_stored:
+        _check_stored(architecture, run)
     if (draft is None) != (run.draft_tokens is None):
         raise SpecError("a draft model and the number of tokens that it guesses go together", "draft_tokens")
     if draft and run.engine_row.host_embedding:
@@ -285,6 +287,17 @@ def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple
         layers = tuple(entry for entry in last.held if entry.layered)
         gpus[-1] = Stage.of(last.index, layers, False, last.sequence, before=last.before)
     return Stage.of(0, host.held + moved, bool(moved), host.sequence), *gpus
+
+
+def _check_stored(architecture: Architecture, run: Serving) -> None:
+    """A model that is known by the tensors of its GGUF file alone is served as llama.cpp does, from that file."""
+    what = f"{architecture.model_type}, which is known by the tensors of its GGUF file alone,"
+    if run.engine and not run.engine_row.host_embedding:
+        raise Unsupported(f"--engine {run.engine}: what it keeps of {what} is not known (llama.cpp is)")
+    if run.weights != CHECKPOINT:
+        raise Unsupported(f"--weights {run.weights}: {what} is served as it is stored; leave --weights out, or give that file")
+    if max(run.tp, run.ep) > 1:
+        raise SpecError(f"how {what} divides over GPUs is not known, but by layers (--pp)", "tp", "ep")
 
 
 @cached(1024)

@@ -28,7 +28,7 @@ def weight_lines(
     """
     row = run.engine_row
     if files and files.tensors and run.weights == CHECKPOINT:
-        stored = file_lines(files, stage, row.host_embedding and not whole)
+        stored = file_lines(files, stage, row.host_embedding and not whole, architecture.tied)
     else:
         stored = stored_weights(stage, architecture, run.weights, engine=row.name,
                                 host_embedding=row.host_embedding and not whole)  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from itertools import product
 
+from memcalc.caches import cached
 from memcalc.errors import InputError, one_line
 
 MAX_PATTERNS, MAX_LENGTH, MAX_REPEATS = 1000, 500, 6  # a list from outside must not take long
@@ -119,10 +120,11 @@ def of_another_part(entry: str) -> bool:
     return _OTHER_PARTS.search(entry[: match.start()] if match else entry) is not None
 
 
-def _parts(name: str) -> set[str]:
+@cached(maxsize=4096)
+def _parts(name: str) -> frozenset[str]:
     """Every run of a name's components; and the whole layer."""
     words = name.split(".")
-    return {"", *(".".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))}
+    return frozenset({"", *(".".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))})
 
 
 def _glob(name: str, rest: str) -> bool:

@@ -65,6 +65,11 @@ def _full_window(facts: Facts) -> Mapping[str, Any]:
     return {"sliding_window": facts.values.get("sliding_window")}
 
 
+def _exaone(facts: Facts) -> Mapping[str, Any]:
+    """llama.cpp goes by the window in the model of 64 layers alone (src/models/exaone4.cpp)."""
+    return {"sliding_window": facts.values.get("sliding_window") if facts.values.get("num_hidden_layers") == 64 else None}
+
+
 def _latent(facts: Facts) -> Mapping[str, Any]:
     """Multi-head latent attention; newer files give the head sizes of the compressed cache under the plain keys."""
     rope = facts.keys.get("rope.dimension_count")
@@ -121,7 +126,7 @@ def _wide_experts(facts: Facts) -> Mapping[str, Any]:
 
 
 def _phimoe(facts: Facts) -> Mapping[str, Any]:
-    return {"attention_bias": facts.biased, "lm_head_bias": "output.bias" in facts.shapes, **_full_window(facts)}
+    return {"attention_bias": facts.biased, "lm_head_bias": "output.bias" in facts.shapes, "sliding_window": None}
 
 
 def _ernie_moe(facts: Facts) -> Mapping[str, Any]:
@@ -163,7 +168,7 @@ ROWS: Mapping[str, GgufFamily] = {
     "gemma2": GgufFamily("gemma2"),
     "gemma3": GgufFamily("gemma3_text", _full_window),
     "phi2": GgufFamily("phi", lambda facts: {"qk_layernorm": False}),
-    "phi3": GgufFamily("phi3", _full_window),
+    "phi3": GgufFamily("phi3", lambda facts: {"sliding_window": None}),  # llama.cpp keeps every token (src/models/phi3.cpp)
     "deepseek2": GgufFamily("deepseek_v2", _deepseek),
     "minicpm3": GgufFamily("minicpm3", _latent),
     "falcon": GgufFamily("falcon", _falcon),
@@ -188,7 +193,7 @@ ROWS: Mapping[str, GgufFamily] = {
     "glm4": GgufFamily("glm4", _attention_bias),
     "chatglm": GgufFamily("glm", _attention_bias),
     "glm4moe": GgufFamily("glm4_moe", _glm4_moe),
-    "exaone4": GgufFamily("exaone4", _full_window),
+    "exaone4": GgufFamily("exaone4", _exaone),
     "smollm3": GgufFamily("smollm3"),
     "seed_oss": GgufFamily("seed_oss", lambda facts: {
         "attention_bias": facts.biased, "attention_out_bias": "attn_output.bias" in facts.layered,

@@ -13,7 +13,7 @@ from memcalc.errors import InputError, MemcalcError, Unsupported, one_line
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
 from memcalc.readers.weights import quantization, read_weights, weights_in
-from memcalc.readers.weights.gguf_config import config_values
+from memcalc.readers.weights.gguf_family import gguf_architecture
 
 TOLERATED = 0.01  # share of the parameters by which a GGUF file may differ from its architecture, with a warning
 
@@ -54,7 +54,7 @@ def _architecture(stored: StoredTensors, values: Mapping[str, Any], place: str) 
         if not values:
             raise InputError("says nothing about layers and heads; the model's config.json is needed beside it", place=place)
         return read_config(values, place)
-    found = read_config(config_values(stored, place), place, translated=True)
+    found = gguf_architecture(stored, place)
     most = next(iter(stored.bytes_by_format))
     if number_format(most).kind == "block":
         return replace(found, quantization=Quantization(most))

@@ -114,8 +114,9 @@ def _of_file(a: SizedServing, entry: Line) -> Iterator[Explanation]:
     from memcalc.estimates.serving.files import placed
 
     assert a.files
+    assert a.model.architecture
     groups: dict[str, list[int]] = {}
-    for tensor, place in placed(a.files, a.stage, a.run.engine_row.host_embedding):
+    for tensor, place in placed(a.files, a.stage, a.run.engine_row.host_embedding, a.model.architecture.tied):
         if (place, f"{tensor.role}, {number_format(tensor.format).name}") == (entry.place, entry.name):
             groups.setdefault(_NUMBER.sub("*", tensor.name), []).append(tensor.bytes)
     parts = [Explanation(name, sum(sizes), "B", "", {"tensors": len(sizes)}) for name, sizes in groups.items()]

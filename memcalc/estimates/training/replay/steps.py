@@ -10,6 +10,7 @@ from memcalc.allocator.settings import DEFAULT, SMALL, AllocatorSettings
 from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
 from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
 from memcalc.estimates.training.activations import Filled, recomputed
+from memcalc.estimates.training.itemised import Sizes
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.device import RankDevice, Tensors
@@ -65,14 +66,14 @@ class Steps:
     ) -> None:  # fmt: skip
         assert rank.setup is not None
         setup = rank.setup
-        self.run, self.rank, self.setup, self.sizes = run, rank, setup, filled.sizes
+        self.run, self.rank, self.setup = run, rank, setup
         self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
-        stage, profile, hidden, gathered = setup.stage, setup.profile, setup.hidden, setup.around.each
-        sequence = stage.sequence
+        sequence, gathered = setup.stage.sequence, setup.around.each
         self.marks = sequence.marks
-        self.kinds = [self._layer(mark) for mark in sequence.marks]
-        self.entry = sized(entry_piece(stage.entry, profile), self.sizes) if stage.entry else None
-        self.exit = sized(exit_piece(stage.exit, profile, hidden), self.sizes) if stage.exit else None
+        self.lengths = [filled.sizes]
+        if run.seq_len_max:  # batches of the usual length come first
+            self.lengths.insert(0, Sizes.of(run.rows, run.seq_len, run.parallelism.cp))
+        self.fill(filled.sizes)
         self.order = _first(list(self._order()), each)[: depth or None]
         units = [layer_unit(layer, gathered_elements(setup, index), gathered) for index, layer in enumerate(sequence.kinds)]
         self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, gathered),
@@ -84,10 +85,18 @@ class Steps:
         self.packed = each > 0
         self._stand([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
         # an engine's main-gradient buffer stands throughout
-        self.main_gradients = setup.standing and run.engine_row.fp32_gradients and rank.setting.master > 0
+        self.main_gradients = setup.standing and run.engine_row.fp32_gradients
         if self.main_gradients:
             self._stand(gradient_sizes(rank))
         self.states = False
+
+    def fill(self, sizes: Sizes) -> None:
+        """The next steps' batch and length."""
+        self.sizes = sizes
+        stage, profile, hidden = self.setup.stage, self.setup.profile, self.setup.hidden
+        self.kinds = [self._layer(mark) for mark in self.marks]
+        self.entry = sized(entry_piece(stage.entry, profile), sizes) if stage.entry else None
+        self.exit = sized(exit_piece(stage.exit, profile, hidden), sizes) if stage.exit else None
 
     def _stand(self, sizes: Iterable[int]) -> None:
         """Allocate what is never freed; of a glance small tensors together."""
@@ -290,7 +299,10 @@ def glance_at(
 def _replayed(found: Steps, most: int = STEPS) -> Replayed:
     before = -1
     for _ in range(most):
-        found.step()
+        for sizes in found.lengths:
+            if sizes != found.sizes:
+                found.fill(sizes)
+            found.step()
         if (reserved := found.device.allocator.peak.reserved) == before:
             break
         before = reserved

@@ -47,8 +47,9 @@ class Replicated(NamedTuple):
 
 
 def ddp_buckets(run: Training, trained: int, each: int) -> tuple[Line, ...]:
-    """DDP's buckets, where there is somebody to reduce gradients with."""
-    if run.parallelism.shard_ranks == 1:
+    """DDP's buckets, where there is somebody to reduce gradients with; Megatron's gradients live in theirs
+    (megatron/core/distributed/param_and_grad_buffer.py)."""
+    if run.parallelism.shard_ranks == 1 or run.engine_row.fp32_gradients:
         return ()
     return (line("communication", "gradient buckets", "always", model_states.ddp_bucket_bytes, gradient_elements=trained,
                  bytes_each=each),)  # fmt: skip

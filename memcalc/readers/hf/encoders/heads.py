@@ -72,6 +72,16 @@ def pooled_always(heads: Heads, hidden: int, *but: str) -> Heads:
     return Heads(unread + heads.masked, heads.tied, {**{k: unread + b for k, b in heads.kinds.items()}, **plain})
 
 
+def headless(c: Config, *but: str, kept: bool = False) -> Heads:
+    """BERT's classes without one that predicts words; a config that names no class is the bare model.
+
+    `kept`: every class has the base model's pooler, which those in `but` read.
+    """
+    heads = usual(c, (), tied=False)
+    bare = heads.kinds["Model"]
+    return (pooled_always(heads, c.integer("hidden_size"), *but) if kept else heads)._replace(masked=bare)
+
+
 def masked_lm(
     c: Config, *, tied: bool, width: int = 0, size: int = 0, bias: bool = True, doubled: bool = True, activation: str = ""
 ) -> Named:

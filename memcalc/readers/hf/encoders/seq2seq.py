@@ -302,7 +302,7 @@ def _mlp(c: Config, side: str) -> MLP:
     )
 
 
-_T5 = {
+T5 = {
     "d_kv": 64,
     "relative_attention_num_buckets": 32,
     "dropout_rate": 0.1,
@@ -310,7 +310,7 @@ _T5 = {
     "feed_forward_proj": "relu",
     "tie_word_embeddings": True,
 }
-_T5_SIZES = {**_T5, "vocab_size": 32128, "d_model": 512, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
+_T5_SIZES = {**T5, "vocab_size": 32128, "d_model": 512, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
 _WHISPER = {
     "num_mel_bins": 80,
     "max_source_positions": 1500,
@@ -333,8 +333,8 @@ BART = {
 }
 
 FAMILIES = {
-    "t5": Family(t5, _T5),
-    "mt5": Family(t5, {**_T5, "feed_forward_proj": "gated-gelu"}),
+    "t5": Family(t5, T5),
+    "mt5": Family(t5, {**T5, "feed_forward_proj": "gated-gelu"}),
     "umt5": Family(
         umt5,
         {

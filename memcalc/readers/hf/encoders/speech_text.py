@@ -1,17 +1,20 @@
-"""Encoder-decoders that hear: Speech2Text and Moonshine."""
+"""Encoder-decoders that hear: Speech2Text, Moonshine and its streaming kin."""
 
 from dataclasses import replace
 from typing import Any
 
-from memcalc.blocks.architecture import Architecture, Named, Part, Stack
+from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
+from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.plain import Plain
+from memcalc.blocks.projection import Projection
 from memcalc.blocks.values import revised
-from memcalc.readers.hf.common import architecture, biased_attention, layer_norm, mlp, pre_norm
-from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.common import architecture, biased_attention, layer_norm, mlp, pre_norm, windowed
+from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.encoders.seq2seq import BART, GENERATION, decoder_layer, encoder_layer
 from memcalc.readers.hf.tasks import task, uncounted
 
@@ -71,6 +74,48 @@ def moonshine(c: Config) -> Architecture:
     return _headed(c, encoder, decoder, hidden)
 
 
+def moonshine_streaming(c: Config) -> Architecture:
+    """The encoder attends in a window of each layer's own; its norms have scales only, the decoder learned positions for what
+    it hears (modeling_moonshine_streaming.py).
+    """
+    encoder, hidden, norm = c.sub("encoder_config", _STREAMING), c.integer("hidden_size"), layer_norm(c, bias=False)
+    width, depth = encoder.integer("hidden_size"), encoder.layers()
+    heard_norm = Norm(width, "layer", bias=False)
+    frame = round(encoder.integer("sample_rate") * encoder.number("frame_ms") / 1000)
+    if not 0 < frame <= MAX_SIZE:
+        raise encoder.error("frame_ms", "times sample_rate must be at least one sample a frame")
+    front: Named = (
+        ("compression", Plain((Weight("log_k", "other", ()),))),
+        ("frames", Projection(frame, width, activation="silu")),
+        ("convolution1", Convolution(width, 2 * width, (5,), (2,), bias=True, activation="silu")),
+        ("convolution2", Convolution(2 * width, width, (5,), (2,), bias=True)),
+    )
+    feed_forward = mlp(encoder, gated=False, bias=True)
+
+    def heard(window: int) -> Layer:
+        mixer = biased_attention(encoder, causal=False, rotary=False, window=window)
+        return replace(pre_norm(heard_norm, mixer, feed_forward), source=True)
+
+    windows = encoder.entries("sliding_windows", length=depth, of=list)
+    reach = [sum(side for side in pair if isinstance(side, int)) + 1 for pair in windows]
+    first = Part("encoder", front, (Stack.of(windowed(reach, heard)),), (("final_norm", heard_norm),))
+    mixer = revised(biased_attention(c), output_bias=False)
+    layer = pre_norm(norm, mixer, mlp(c, bias=True, fused=True))
+    cross: Named = (
+        ("cross_attention_norm", norm), ("cross_attention", revised(mixer, cross=True, causal=False, rotary=False))
+    )  # fmt: skip
+    layer = replace(layer, blocks=layer.blocks[:2] + cross + layer.blocks[2:])
+    into: Named = (("projection", Projection(width, hidden)),) if width != hidden else ()
+    positions = Embedding(0, width, position=c.integer("max_position_embeddings"))
+    second = Part(
+        "decoder",
+        entry=(("embedding", Embedding(c.integer("vocab_size"), hidden)),),
+        stacks=(Stack.uniform(layer, c.layers()),),
+        exit=(("final_norm", norm),),
+    )
+    return _headed(c, replace(first, exit=(*first.exit, ("positions", positions), *into)), second, hidden)
+
+
 def _grouped(c: Config, side: str) -> Attention:
     """Attention of one half; a null of key-value heads means as many as there are heads."""
     heads = c.integer(f"{side}_num_attention_heads")
@@ -87,7 +132,20 @@ def _headed(c: Config, encoder: Part, decoder: Part, hidden: int) -> Architectur
     return replace(architecture(c, parts, tied=tied and bool(head)), warnings=warnings)
 
 
+_STREAMING = {
+    "hidden_size": 320, "intermediate_size": 1280, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "hidden_act": "gelu", "max_position_embeddings": 4096, "sample_rate": 16000, "frame_ms": 5.0,
+    "sliding_windows": [[16, 4], [16, 4], [16, 0], [16, 0], [16, 4], [16, 4]],
+}  # fmt: skip
+
 FAMILIES = {
+    "moonshine_streaming": Family(
+        moonshine_streaming,
+        {
+            **_STREAMING, "vocab_size": 32768, "hidden_act": "silu", "num_key_value_heads": None, "tie_word_embeddings": False,
+            "partial_rotary_factor": 0.8,
+        },
+    ),
     "speech_to_text": Family(
         speech_to_text,
         {

@@ -1,4 +1,4 @@
-"""T5Gemma: a Gemma 2 that sees both ways, and one that reads it."""
+"""T5Gemma: a Gemma 2 that sees both ways, and one that reads it; T5Gemma 2: so of Gemma 3, whose encoder sees images too."""
 
 from dataclasses import replace
 
@@ -6,12 +6,18 @@ from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
+from memcalc.blocks.ledger import Weight
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.plain import Plain
+from memcalc.blocks.projection import Projection
+from memcalc.blocks.reused import Reused
 from memcalc.blocks.task_head import TaskHead
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import (
     architecture,
     biased_attention,
     every_nth_full,
+    head_norms,
     layer_windows,
     mlp,
     optional_number,
@@ -21,6 +27,7 @@ from memcalc.readers.hf.common import (
 )
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.seq2seq import GENERATION
+from memcalc.readers.hf.multimodal.vision import SIGLIP, siglip
 from memcalc.readers.hf.tasks import label_count, task, uncounted
 
 
@@ -37,18 +44,22 @@ def t5gemma(c: Config) -> Architecture:
     else:
         last = decoder
         parts = [_half(c, encoder, "encoder"), _half(c, decoder, "decoder", read=encoder.integer("hidden_size"))]
-    size, vocabulary = last.integer("hidden_size"), last.integer("vocab_size")
-    exit_blocks: Named = ()
-    warnings: tuple[str, ...] = ()
-    if kind in GENERATION:
-        softcap = optional_number(decoder, "final_logit_softcapping")
-        exit_blocks = (("head", Head(vocabulary, size, tied=tied, softcap=softcap)),)
-    elif kind in ("SequenceClassification", "TokenClassification"):
-        exit_blocks = (("classifier", TaskHead(size, label_count(c), dropout=c.number("classifier_dropout_rate"))),)
-    elif kind not in ("Model", "EncoderModel"):
-        warnings = uncounted(c)
-    parts[-1] = replace(parts[-1], exit=parts[-1].exit + exit_blocks)
+    parts[-1], warnings = _headed(c, parts[-1], last)
     return replace(architecture(c, tuple(parts), tied=tied and kind in GENERATION, text=last), warnings=warnings)
+
+
+def _headed(c: Config, part: Part, half: Config) -> tuple[Part, tuple[str, ...]]:
+    """The last half under the head of the class that the config names, and what is to be said about it."""
+    size, kind = half.integer("hidden_size"), task(c)
+    blocks: Named = ()
+    if kind in GENERATION:
+        softcap = optional_number(half, "final_logit_softcapping")
+        tied = c.flag("tie_word_embeddings")
+        blocks = (("head", Head(half.integer("vocab_size"), size, tied=tied, softcap=softcap)),)
+    elif kind in ("SequenceClassification", "TokenClassification"):
+        blocks = (("classifier", TaskHead(size, label_count(c), dropout=c.number("classifier_dropout_rate"))),)
+    known = blocks or kind in ("Model", "EncoderModel")
+    return replace(part, exit=part.exit + blocks), () if known else uncounted(c)
 
 
 def _half(c: Config, half: Config, name: str, *, read: int = 0) -> Part:
@@ -72,6 +83,53 @@ def _half(c: Config, half: Config, name: str, *, read: int = 0) -> Part:
     return Part(name, (("embedding", table),), (Stack.of(layers),), (("final_norm", norm),))
 
 
+def t5gemma2(c: Config) -> Architecture:
+    """Both halves read one token table, in which the mark that ends an image has a vector of its own."""
+    outer = c.sub("encoder", {})
+    encoder, decoder = outer.sub("text_config", _MODULE2), c.sub("decoder", _MODULE2)
+    for key in ("hidden_size", "vocab_size"):
+        if encoder.integer(key) != decoder.integer(key):
+            raise decoder.error(key, f"({decoder.integer(key)}) must be the encoder's ({encoder.integer(key)})")
+    if not c.flag("is_encoder_decoder"):
+        raise c.error("is_encoder_decoder", "must be true for a model of two halves")
+    vision, tied, hidden = outer.sub("vision_config", SIGLIP), c.flag("tie_word_embeddings"), encoder.integer("hidden_size")
+    width = vision.integer("hidden_size")
+    seen: Named = (("norm", Norm(width, "rms-zero-centred")), ("linear", Projection(width, hidden, transposed=True)))
+    first, second = (_half2(c, half, name) for half, name in ((encoder, "encoder"), (decoder, "decoder")))
+    if tied:  # the token table is the encoder's
+        own = Embedding(decoder.integer("vocab_size"), hidden, scaled=True, tied=True)
+        second = replace(second, entry=(("embedding", own),))
+    last, warnings = _headed(c, second, decoder)
+    parts = (first, last, siglip(vision), Part("projector", entry=seen))
+    return replace(architecture(c, parts, tied=tied and task(c) in GENERATION, text=decoder), warnings=warnings)
+
+
+def _half2(c: Config, half: Config, name: str) -> Part:
+    """The decoder attends to its own tokens and the encoder's at once, through the same projections
+    (modeling_t5gemma2.py T5Gemma2MergedAttention); each side's keys are kept apart.
+    """
+    norm, softcap, reads = (
+        rms(half, kind="rms-zero-centred"),
+        optional_number(half, "attn_logit_softcapping"),
+        name == "decoder",
+    )
+    dropout, hidden = c.number("dropout_rate"), half.integer("hidden_size")
+
+    def layer(window: int | None) -> Layer:
+        mixer: Attention = biased_attention(half, window=window, softcap=softcap, causal=reads, output_dropout=dropout)
+        mixer = head_norms(half, mixer, "rms-zero-centred")
+        made = sandwich(norm, mixer, mlp(half, dropout=dropout))
+        if not reads:
+            return replace(made, source=True)
+        crossing = Reused(revised(mixer, cross=True, causal=False, window=None, rotary=False))
+        return replace(made, blocks=(*made.blocks[:2], ("cross_attention", crossing), *made.blocks[2:]))
+
+    layers = windowed(layer_windows(half, default=every_nth_full(half, 6)), layer)
+    table = Embedding(half.integer("vocab_size"), hidden, scaled=True, dropout=dropout)
+    mark: Named = (("image_end", Plain((Weight("vector", "other", (hidden,)),))),)
+    return Part(name, (("embedding", table), *mark), (Stack.of(layers),), (("final_norm", norm),))
+
+
 _MODULE = {
     "vocab_size": 256000,
     "hidden_size": 2304,
@@ -87,9 +145,16 @@ _MODULE = {
     "attn_logit_softcapping": 50.0,
 }
 
+_MODULE2 = {
+    **_MODULE,
+    "vocab_size": 262208,
+    "max_position_embeddings": 131072,
+    "final_logit_softcapping": None,
+    "attn_logit_softcapping": None,
+}
+_OUTER = {"is_encoder_decoder": True, "dropout_rate": 0.0, "classifier_dropout_rate": 0.0, "tie_word_embeddings": True}
+
 FAMILIES = {
-    "t5gemma": Family(
-        t5gemma,
-        {"is_encoder_decoder": True, "dropout_rate": 0.0, "classifier_dropout_rate": 0.0, "tie_word_embeddings": True},
-    )
+    "t5gemma2": Family(t5gemma2, _OUTER),
+    "t5gemma": Family(t5gemma, _OUTER),
 }

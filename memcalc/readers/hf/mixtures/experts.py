@@ -139,7 +139,7 @@ def qwen3_moe(c: Config) -> Architecture:
 
 def mellum(c: Config) -> Architecture:
     """Qwen 3's mixture with windows where `layer_types` says so."""
-    mixers = [head_norms(c, biased_attention(c, window=window)) for window in layer_windows(c)]
+    mixers = windowed(layer_windows(c), lambda window: head_norms(c, biased_attention(c, window=window)))
     return with_notes(decoder(c, alternating(c, sparse_after_dense(c), mixers, lambda: experts(c)), rms(c)), c)
 
 
@@ -253,7 +253,7 @@ def glm4_moe(c: Config) -> Architecture:
 def dots1(c: Config) -> Architecture:
     window, first = sliding_window(c), c.integer("max_window_layers", low=0)
     windows = layer_windows(c, default=[window if i >= first else None for i in range(c.layers())])
-    mixers = [head_norms(c, biased_attention(c, window=window)) for window in windows]
+    mixers = windowed(windows, lambda window: head_norms(c, biased_attention(c, window=window)))
     layers = alternating(c, sparse_after_dense(c), mixers, lambda: corrected_experts(c, shared=shared_experts(c)))
     return decoder(c, layers, rms(c))
 

@@ -29,7 +29,7 @@ from memcalc.readers.hf.config import MAX_LAYERS, Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
 from memcalc.readers.hf.mixtures.experts import experts
 from memcalc.readers.hf.multimodal.audio import GEMMA4_AUDIO, gemma4_audio
-from memcalc.readers.hf.multimodal.nested import joined, read_language, tied_outside
+from memcalc.readers.hf.multimodal.nested import Language, joined, read_language, tied_outside
 from memcalc.readers.hf.multimodal.vision import SIGLIP, siglip, table
 
 KINDS = ("sliding_attention", "full_attention")
@@ -50,8 +50,12 @@ def gemma3(c: Config) -> Architecture:
 
 
 def gemma4(c: Config) -> Architecture:
-    """Vision and audio towers are there where the config has their objects, empty ones too."""
-    language = read_language(c, "gemma4_text", _GEMMA4_SIZES, tied=tied_outside(c, True))
+    language = read_language(c, "gemma4_text", tied=tied_outside(c, True))
+    return joined(c, language, gemma4_towers(c, language))
+
+
+def gemma4_towers(c: Config, language: Language) -> tuple[Part, ...]:
+    """Vision and audio towers are there where the config has their objects, empty ones too; each is projected."""
     towers: list[Part] = []
     projections: Named = ()
     if c.has("vision_config"):
@@ -62,12 +66,12 @@ def gemma4(c: Config) -> Architecture:
         audio = c.sub("audio_config", GEMMA4_AUDIO)
         towers.append(gemma4_audio(audio))
         projections += (("audio", Projection(audio.integer("output_proj_dims"), language.hidden)),)
-    return joined(c, language, (*towers, *((Part("projector", entry=projections),) if projections else ())))
+    return (*towers, *((Part("projector", entry=projections),) if projections else ()))
 
 
 def gemma4_unified(c: Config) -> Architecture:
     """No towers: patches and frames of sound are projected straight into the language model, where the config has them."""
-    language = read_language(c, "gemma4_unified_text", _GEMMA4_SIZES, tied=tied_outside(c, True))
+    language = read_language(c, "gemma4_unified_text", tied=tied_outside(c, True))
     parts: list[Part] = []
     if c.has("vision_config"):
         vision = c.sub("vision_config", _UNIFIED_VISION)
@@ -101,8 +105,10 @@ def gemma4_text(c: Config) -> Architecture:
     first_shared = depth - c.integer("num_kv_shared_layers", low=0)
     shared = [i >= first_shared >= 0 for i in range(depth)]
     widened = c.flag("use_double_wide_mlp")
-    wide = [widened and i >= first_shared > 0 for i in range(depth)]
-    layers = windowed(list(zip(kinds, shared, wide, _overrides(c, kinds), strict=True)), lambda kind: _gemma4_layer(c, *kind))
+    wide = [widened and reads for reads in shared]
+    layers = windowed(
+        list(zip(kinds, shared, wide, sizes_by_layer(c, kinds), strict=True)), lambda kind: _gemma4_layer(c, *kind)
+    )
     return decoder(
         c,
         layers,
@@ -153,10 +159,12 @@ def _top_k(c: Config, count: int) -> int:
     return top_k
 
 
-def _overrides(c: Config, kinds: list[str]) -> list[tuple[int, int]]:
+def sizes_by_layer(c: Config, kinds: list[str]) -> list[tuple[int, int]]:
     """Head size and key-value heads of each layer: full layers have their own, in newer files under each layer."""
     local = (c.integer("head_dim"), c.integer("num_key_value_heads"))
     saved = c.raw("per_layer_config")
+    if c.null("per_layer_config"):
+        return [local] * len(kinds)
     if saved is None:
         own_heads = c.flag("attention_k_eq_v") and c.has("num_global_key_value_heads")
         full = (c.integer("global_head_dim"), c.integer("num_global_key_value_heads") if own_heads else local[1])
@@ -227,13 +235,6 @@ _GEMMA4_TEXT: Mapping[str, Any] = {
     "num_kv_shared_layers": 0,
     "enable_moe_block": False,
     "use_double_wide_mlp": False,
-}
-_GEMMA4_SIZES: Mapping[str, Any] = {
-    "vocab_size": 262144,
-    "hidden_size": 2304,
-    "intermediate_size": 9216,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 8,
 }
 _GEMMA4_VISION: Mapping[str, Any] = {
     "hidden_size": 768,
