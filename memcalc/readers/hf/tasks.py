@@ -72,7 +72,8 @@ LANGUAGE_MODELS = (
     "BertGenerationDecoder",    "NemotronH_Omni_Reasoning_V3",
 )  # fmt: skip
 
-KEEP_THE_HEAD = ("Blip2Model",)  # bare by name alone: the inner language model is one with a head
+# Bare by name alone: the inner language model is one with a head; and one that answers in words.
+KEEP_THE_HEAD = ("Blip2Model", "BlipForQuestionAnswering")
 
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
