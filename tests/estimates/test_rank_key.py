@@ -23,6 +23,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "grad_accum_dtype": {"parallelism": {"gpus": 8, "zero": 3}, "grad_accum_dtype": "fp32"},
     "tiled_mlp": {"tiled_mlp": True},
     "mlp_tiles": {"tiled_mlp": True, "mlp_tiles": 8},
+    "max_grad_norm": {"max_grad_norm": 1.0},
     "images": {"images": 2, "image_size": "640x480"},
     "image_size": {"images": 2, "image_size": "1280x960"},
     "image_tokens": {"images": 2, "image_tokens": 256},
