@@ -23,6 +23,7 @@ from memcalc.readers.hf.common import (
     windowed,
 )
 from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.kinds import refuse_unknown
 
 
 def gpt2(c: Config) -> Architecture:
@@ -144,7 +145,11 @@ def gpt_neo(c: Config) -> Architecture:
 def _gpt_neo_windows(c: Config) -> list[int | None]:
     """`attention_types`: [[kinds, how often these kinds repeat], …]; absent: global and local in turn."""
     depth, window = c.layers(), c.integer("window_size")
-    kinds = _gpt_neo_kinds(c, depth) if c.has("attention_types") else [("global", "local")[i % 2] for i in range(depth)]
+    kinds = c.entries("attention_layers", (), of=str)  # saved beside it, already one a layer
+    if len(kinds) == depth:
+        refuse_unknown(c, "attention_layers", kinds, ("global", "local"))
+    else:
+        kinds = _gpt_neo_kinds(c, depth) if c.has("attention_types") else [("global", "local")[i % 2] for i in range(depth)]
     return [window if kind == "local" else None for kind in kinds]
 
 
