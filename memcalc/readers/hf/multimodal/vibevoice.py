@@ -11,12 +11,15 @@ from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.multimodal import sound_encoders
-from memcalc.readers.hf.multimodal.nested import Language, joined, read_language, text_type, tied_outside
+from memcalc.readers.hf.multimodal.nested import Language, joined, read_language, text_type
 
 
 def vibevoice(c: Config) -> Architecture:
-    """The acoustic codec encodes and decodes, the semantic one only encodes (modeling_vibevoice.py)."""
-    language = read_language(c, text_type(c, "qwen2"), tied=tied_outside(c, False))
+    """The acoustic codec encodes and decodes, the semantic one only encodes (modeling_vibevoice.py). The inner config decides
+    about tying, and the sizes that the diffusion head shares with others are theirs, whatever its own config says.
+    """
+    tied = c.sub("text_config", {}).flag("tie_word_embeddings", False)
+    language = read_language(c, text_type(c, "qwen2"), tied=tied)
     codec = c.sub("audio_config", sound_encoders.VIBEVOICE)
     semantic = c.sub("semantic_model_config", {**sound_encoders.VIBEVOICE, "hidden_size": 128})
     scales = Plain((Weight("scale", "other", ()), Weight("shift", "other", ())))
@@ -27,7 +30,7 @@ def vibevoice(c: Config) -> Architecture:
         sound_encoders.vibevoice(codec, "acoustic_decoder", decodes=True),
         sound_encoders.vibevoice(semantic, "semantic"),
         projector,
-        _diffusion(c.sub("diffusion_head_config", {**_HEAD, "hidden_size": language.hidden})),
+        _diffusion(c.sub("diffusion_head_config", _HEAD), language.hidden, codec.integer("hidden_size")),
     )
     return joined(c, language, parts)
 
@@ -40,9 +43,8 @@ def _connector(name: str, encoder: Config, language: Language) -> Named:
     )
 
 
-def _diffusion(c: Config) -> Part:
+def _diffusion(c: Config, hidden: int, latent: int) -> Part:
     """Gated feed-forwards whose norms' scale, shift and gate are made of the step and the language model's state."""
-    hidden, latent = c.integer("hidden_size"), c.integer("latent_size")
     feed_forward = MLP(hidden, c.integer("intermediate_size"), bias=c.flag("mlp_bias"), activation=c.text("hidden_act"))
     modulation = Projection(hidden, 3 * hidden, role="mlp")
     layer = Layer((("norm", Norm(hidden)), ("mlp", feed_forward), ("modulation", modulation)))
@@ -57,7 +59,7 @@ def _diffusion(c: Config) -> Part:
 
 
 _HEAD: Mapping[str, Any] = {
-    "latent_size": 64, "num_hidden_layers": 4, "intermediate_size": 4608, "hidden_act": "silu",
+    "num_hidden_layers": 4, "intermediate_size": 4608, "hidden_act": "silu",
     "frequency_embedding_size": 256, "mlp_bias": False,
 }  # fmt: skip
 
