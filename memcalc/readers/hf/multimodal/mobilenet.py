@@ -10,8 +10,10 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 
 NAME = "mobilenetv5_300m_enc"
+from memcalc.caches import cached
 
 
+@cached(maxsize=1)
 def mobilenet_v5_300m() -> Part:
     """A stem, four stages, and a fusion of the last two stages' features ("msfa")."""
     stages = (
