@@ -11,17 +11,13 @@ from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
+from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.recomputing import Recomputation
+from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
 METHOD_NAMES = tuple(METHODS)
-RECOMPUTATION = {
-    "none": "keeps what the backward needs",
-    "selective": "drops attention's scores, or as the engine chooses",
-    "full": "keeps each layer's input and runs its forward again",
-}
-RECOMPUTE = tuple(RECOMPUTATION)
 OFFLOADED = {
     "optimizer": "the optimizer's states, and its step on the host",
     "parameters": "parameters between their uses",
@@ -54,7 +50,7 @@ MAX_BATCH, MAX_LENGTH, MAX_RANK = 2**24, 2**31, 65536
 MAX_TOKENS = 2**40  # of a micro-batch
 
 
-class Training(Spec):
+class Training(Recomputation, MainStates):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
@@ -94,15 +90,6 @@ class Training(Spec):
     )
     seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
         4096, "Tokens per sequence.", ACTIVATIONS, kind="largest", otherwise="4096, or the model's context"
-    )
-    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
-        "none", "Activation recomputation (gradient checkpointing).", ACTIVATIONS, choices=RECOMPUTATION
-    )
-    recompute_every: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: each N-th layer alone (torchtitan's selective N).", ACTIVATIONS, otherwise="every layer"
-    )
-    recompute_layers: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: a stage's first N layers alone (Megatron's block).", ACTIVATIONS, otherwise="all"
     )
     loss: Annotated[str, OneOf(LOSS_NAMES)] | None = setting(
         None, "How the cross-entropy is computed.", ACTIVATIONS, metavar="WORD", otherwise="the kernels', or the engine's",
@@ -150,7 +137,7 @@ class Training(Spec):
                 "tp",
                 "seq_len",
             )
-        self._check_recomputation()
+        self._check_megatron()
         self._check_routing()
         if self.freeze and self.adapts:
             raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
@@ -191,12 +178,30 @@ class Training(Spec):
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
 
-    def _check_recomputation(self) -> None:
-        for name in ("recompute_every", "recompute_layers"):
-            if getattr(self, name) is not None and self.recompute != "full":
-                raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
-        if self.recompute_every is not None and self.recompute_layers is not None:
-            raise SpecError("each n-th layer, or the first n of a stage; choose one", "recompute_every", "recompute_layers")
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Parts of layers that are recomputed alone."""
+        if self.recompute != "selective" or self.engine_row.by_operation:
+            return ()
+        return self.recompute_modules or ("core_attn",)
+
+    def _check_megatron(self) -> None:
+        if self.recompute_modules and self.kernels_used != "te":
+            raise SpecError("names parts of Megatron-LM's layers; add engine megatron", "recompute_modules", "engine")
+        if not self.precision_aware:
+            return
+        part = next(part for part in PARTS if getattr(self, part) is not None)
+        if not self.engine_row.fp32_gradients or self.precision not in ("bf16-mixed", "fp8-mixed"):
+            raise SpecError(
+                "belongs to Megatron-LM under bf16-mixed or fp8-mixed; add engine megatron", part, "engine", "precision"
+            )
+        if self.adapts:
+            raise SpecError(f"formats of what {self.method} freezes; leave it out", part, "method")
+        if part != "main_grads_dtype" and (self.parallelism.zero != 1 or self.optimizer != "adamw"):
+            raise SpecError(
+                "is the precision-aware optimizer's, which is Adam over shards; add zero 1 (the distributed optimizer)",
+                part, "zero", "optimizer",
+            )  # fmt: skip
 
     def _check_routing(self) -> None:
         if self.expert_imbalance > 1 and self.parallelism.ep == 1:
@@ -225,6 +230,8 @@ class Training(Spec):
             raise SpecError(
                 "offloading parameters needs them sharded: zero 3, or fsdp full, grad-op or hybrid", "offload", "zero"
             )
+        if self.offload_fraction < 1 and "optimizer" not in self.offload:
+            raise SpecError("is the share that is offloaded; add offload optimizer", "offload_fraction", "offload")
         if "optimizer" in self.offload and not zero and fsdp in (None, "none"):
             raise SpecError("offloading the optimizer needs zero 1, 2 or 3, or fsdp", "offload", "zero")
         if self.offload_to == "nvme" and zero != 3:

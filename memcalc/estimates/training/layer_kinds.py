@@ -30,6 +30,7 @@ class Setup(NamedTuple):
     shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
     input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
+    chunk: int = 1  # layers under one checkpoint
 
 
 class LayerKind(NamedTuple):
@@ -41,6 +42,7 @@ class LayerKind(NamedTuple):
     gradient: int  # bytes of its gradients as the backward makes them
     gathered: int  # elements
     passing: tuple[Term, ...] = ()  # during its forward
+    again: Term = Term("", ZERO, 0, lambda: ())  # what its backward needs, once it has been made again
 
 
 def recorded_kind(setup: Setup, index: int) -> Recorded:
@@ -63,7 +65,8 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
         gradient -= setup.tied
     kept = _kept(recorded, mark.recomputed, setup.by_operation, bridge)
-    own = (recorded.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
+    again = not bridge and (mark.recomputed or setup.by_operation)
+    own = (recorded.input,) if again and recorded.input not in recorded.saved else ()  # which holds it where a norm saves it
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
                     input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
     working = "layer in its backward/"
@@ -74,6 +77,7 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         gradient,
         gathered_elements(setup, index),
         tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
+        term_of("layers of one checkpoint/", recorded.saved),
     )
 
 

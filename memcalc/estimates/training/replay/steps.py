@@ -9,6 +9,7 @@ from memcalc.allocator.caching import CachedBlock, CachingAllocator
 from memcalc.allocator.settings import DEFAULT, AllocatorSettings
 from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
 from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
+from memcalc.errors import Unsupported
 from memcalc.estimates.training.activations import Filled, recomputed
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
@@ -64,6 +65,8 @@ class Steps:
     ) -> None:  # fmt: skip
         assert rank.setup is not None
         setup = rank.setup
+        if setup.chunk > 1:
+            raise Unsupported("the order of allocations of several layers under one checkpoint is not modelled")
         self.run, self.rank, self.setup, self.sizes = run, rank, setup, filled.sizes
         self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
         stage, profile, hidden, each = setup.stage, setup.profile, setup.hidden, setup.around.each
