@@ -13,7 +13,7 @@ def backward(tape: Tape, output: Var | None, *, gradients: bool = True) -> tuple
     here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
     gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
     """
-    return _pareto(_run(tape, output, gradients).candidates)
+    return that_can_be_highest(_run(tape, output, gradients).candidates)
 
 
 def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True) -> tuple[Tensor, ...]:
@@ -166,8 +166,8 @@ class Backward:
         self.live = self.live - buffer.bytes
 
 
-def _pareto(candidates: list[Size]) -> tuple[Size, ...]:
-    """Those not covered by another candidate."""
+def that_can_be_highest(candidates: list[Size]) -> tuple[Size, ...]:
+    """Sizes not covered by another candidate."""
     kept: list[Size] = []
     for candidate in sorted(set(candidates), reverse=True):
         if not any(other.covers(candidate) for other in kept):

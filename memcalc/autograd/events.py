@@ -7,7 +7,7 @@ from collections.abc import Container
 from itertools import count
 from typing import NamedTuple
 
-from memcalc.autograd.backward import Backward, GradientBuffer
+from memcalc.autograd.backward import Backward, GradientBuffer, that_can_be_highest
 from memcalc.autograd.operations import WEIGHT_CAST
 from memcalc.autograd.tape import ZERO, Node, Size, Tape, Var
 
@@ -102,6 +102,21 @@ def _forward(
     if temporary:
         events.append(Event(temporary, None))
     return tuple(events)
+
+
+def forward_peaks(tape: Tape, x: Var | None, output: Var | None, held: Size = ZERO) -> tuple[Size, ...]:
+    """Candidate peaks of a forward that keeps nothing for a backward, above its input; casts of weights are not counted, for
+    autocast keeps those of all layers. `held`: bytes of what is referred to until the forward ends."""
+    casts = {node.out for node in tape.nodes if node.out.label.endswith(WEIGHT_CAST)}
+    alive: dict[int, Size] = {}
+    live, found = ZERO, [ZERO]
+    for event in _forward(tape, _Keys(x, output), (), x, output, input_kept=True, there=casts, held=held):
+        if event.bytes is None:
+            live = live - alive.pop(event.key, ZERO)
+        else:
+            live, alive[event.key] = live + event.bytes, event.bytes
+        found.append(live)
+    return that_can_be_highest(found)
 
 
 def _held(tape: Tape, saved: Container[Var], held: Size) -> tuple[list[Var], Size]:

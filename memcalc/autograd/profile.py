@@ -149,10 +149,19 @@ class Batch(NamedTuple):
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     source: float = 1.0  # tokens of the encoder for each token of the decoder
     routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
+    packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
+    tiles: int = 0  # that a feed-forward's tokens are cut into, 0: it runs over all at once
 
     def padding(self, chunk: int) -> float:
         """How many times the sequence's tokens a scan over chunks of `chunk` tokens computes."""
         return -(-self.length // chunk) * chunk / self.length if self.length else 1.0
+
+
+class Keeps(NamedTuple):
+    """What stays though no backward needs it."""
+
+    output: bool = False  # the loop holds the model's output through the backward
+    cache: bool = False  # the output has keys and values of all layers
 
 
 class Profile(NamedTuple):
@@ -169,3 +178,4 @@ class Profile(NamedTuple):
     degrees: Degrees = Degrees()
     load: ExpertLoad = ExpertLoad()
     batch: Batch = Batch()
+    keeps: Keeps = Keeps()

@@ -150,6 +150,8 @@ class Tape:
     carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
     exchanges: list[Exchange] = field(default_factory=list)  # buffers of context-parallel attention
     passing: list[Size] = field(default_factory=list)  # what is alive during its forward
+    cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
+    result: Var | None = None  # what the model returns beside the loss
 
     def emit(
         self,

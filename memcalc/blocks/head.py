@@ -61,7 +61,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         """
         if p.loss == "fused":
             return self._fused_loss(t, p, x)
-        logits = self.forward(t, p, x)
+        logits = t.result = self.forward(t, p, x)
         t.path = "loss"
         if p.loss == "chunked":
             return self._chunked_loss(t, logits)
@@ -103,6 +103,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
 def _older_loss(t: Tape, logits: Var, row: Loss) -> Size:
     """Cross-entropy as older libraries write it: which copies of the logits there are is the row's."""
     x = ops.cast(t, logits, FP32) if row.upcast else logits
+    t.result = x if row.log_softmax and not row.half_kept else t.result if row.log_softmax else None  # Unsloth returns none
     held = x.bytes + (logits.bytes if row.half_kept and x is not logits else Size())
     kept = [x] if row.output_kept else []
     if row.shifted:

@@ -8,6 +8,7 @@ from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.tiles import tiled
 from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
@@ -58,6 +59,9 @@ class MLP(Block, without=("constants", "cache", "state")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: gate and up (or one fused matrix), activation, product, down."""
+        return tiled(t, p, x, self._whole) if p.batch.tiles else self._whole(t, p, x)
+
+    def _whole(self, t: Tape, p: Profile, x: Var) -> Var:
         if self.norm or self.extras:
             raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
         width = -(-self.intermediate // p.degrees.tp)

@@ -3,10 +3,10 @@
 from typing import Any, NamedTuple
 
 from memcalc.autograd.backward import alive, backward
-from memcalc.autograd.events import Piece, piece
+from memcalc.autograd.events import Piece, forward_peaks, piece
 from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import Exchange, Size, Step, Tape, Tensor, Var, sum_of
+from memcalc.autograd.tape import ZERO, Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.norm import Norm
@@ -28,6 +28,8 @@ class Recorded(NamedTuple):
     flows: bool = True  # whether its output needs a gradient
     passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
     exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
+    cached: tuple[Tensor, ...] = ()  # keys and values, as a cache holds them
+    uncached: tuple[Tensor, ...] = ()  # those of them that nothing saves
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -67,8 +69,11 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         chosen = (tape.carried[-1].tensor._replace(label="bridge/source"),) if profile.formats.autocast else ()
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
         return Recorded(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
+    kept = tape.saved()
     recorded = Recorded(
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
+        cached=tuple(var.tensor for var in tape.cacheable),
+        uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
         passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
@@ -199,6 +204,7 @@ class RecordedExit(NamedTuple):
     loss_held: Size  # alive in the loss beside what is saved
     peaks: tuple[Size, ...]
     gradients: float
+    output: tuple[Tensor, ...] = ()  # what the loop holds of what the model returned
 
 
 @cached(1024)
@@ -206,7 +212,8 @@ def record_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients:
     """The blocks after the last layer. `loss_held` is zero for a model that ends in hidden states."""
     tape, output, held = _exit_onto_tape(blocks, profile, hidden)
     peaks = backward(tape, output, gradients=keep_gradients)
-    return RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape))
+    kept = (tape.result.tensor,) if profile.keeps.output and tape.result else ()
+    return RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape), kept)
 
 
 @cached(256)
@@ -230,9 +237,19 @@ def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape,
             held = block.loss(tape, profile, x)
             if x not in tape.saved():  # the model's output object still holds them
                 held = held + x.bytes
+            if profile.keeps.output and tape.result:
+                held = _keep_result(tape, tape.result, held)
         else:
             x = output = _forward(block, tape, profile, x)
     return tape, output if held == Size() else None, held
+
+
+def _keep_result(tape: Tape, result: Var, held: Size) -> Size:
+    """The model's output stays until the whole backward is over: no longer what the loss alone holds."""
+    held = held if result in tape.saved() else held - result.bytes
+    first = tape.nodes[0]
+    first.saves = (*first.saves, result)
+    return held
 
 
 @cached(1024)
@@ -308,3 +325,35 @@ def entry_piece(blocks: Named, profile: Profile) -> Piece:
     """The allocations of the embedding and what follows it before the first layer."""
     tape, x = _entry_onto_tape(blocks, profile)
     return piece(tape, None, x)
+
+
+# --- a forward that nothing follows -----------------------------------------------------------------------------------
+
+
+class Unsaved(NamedTuple):
+    """What a piece holds at most while it runs under no_grad, its input included, and what it returns."""
+
+    peaks: tuple[Size, ...]
+    result: Tensor | None = None
+
+
+@cached(256)
+def layer_passed(layer: Layer, profile: Profile, hidden: int) -> Unsaved:
+    if layer.bridge or layer.crosses or layer.source:
+        raise Unsupported("evaluation around cross-attention is not modelled")
+    tape, x, output = _onto_tape(layer, profile, hidden, True)
+    return _passed(tape, x, output)
+
+
+@cached(256)
+def exit_passed(blocks: Named, profile: Profile, hidden: int) -> Unsaved:
+    """The blocks after the last layer; the result is what the model returns beside the loss."""
+    tape, output, held = _exit_onto_tape(blocks, profile, hidden)
+    x = next((var for node in tape.nodes for var in node.inputs if var.label == "input"), None)
+    found = _passed(tape, x, output, held)
+    return found._replace(result=tape.result.tensor if tape.result else None)
+
+
+def _passed(tape: Tape, x: Var | None, output: Var | None, held: Size = ZERO) -> Unsaved:
+    mine = x.bytes if x else ZERO
+    return Unsaved(tuple(peak + mine for peak in forward_peaks(tape, x, output, held)))

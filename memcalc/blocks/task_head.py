@@ -57,7 +57,7 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
 
     def loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Cross-entropy in fp32 (transformers loss/loss_utils.py); returns what the forward holds beside the saved tensors."""
-        scores = self.forward(t, p, x)
+        scores = t.result = self.forward(t, p, x)
         t.path = "loss"
         wide = ops.cast(t, scores, FP32)
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)

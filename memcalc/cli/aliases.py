@@ -17,23 +17,31 @@ class Set(NamedTuple):
     value: str = ""
 
 
+class With(NamedTuple):
+    """An option of theirs that is one of ours, which takes its value, together with another setting of ours."""
+
+    option: str
+    beside: tuple[str, str]
+
+
 class Instead(NamedTuple):
     """What to say in place of an option whose meaning is not that of one of ours."""
 
     text: str
 
 
-Spellings = Mapping[str, str | Set | Instead]
+Meaning = str | Set | With | Instead
+Spellings = Mapping[str, Meaning]
 
 
-def _all(names: str, meaning: str | Set | Instead) -> dict[str, str | Set | Instead]:
+def _all(names: str, meaning: Meaning) -> dict[str, Meaning]:
     return dict.fromkeys(names.split(), meaning)
 
 
 COMMON: Spellings = {"json": Set("format", "json"), "o": "output"}
 
-PACKED = Instead("packed or padding-free batches are one sequence of all tokens: --micro-batch 1 --seq-len TOKENS")
-ALL_TO_ALL = Instead("sequence parallelism by all-to-all (Ulysses) is --cp N --cp-kind all-to-all")
+PACKED = Instead("packed or padding-free batches are one row of sequences: --tokens-per-batch N says of how many tokens")
+ULYSSES = With("cp", ("cp-kind", "all-to-all"))  # sequence parallelism by all-to-all
 AUTOCAST = Instead("say which mixture: --precision bf16-amp (autocast over fp32 weights), bf16-mixed (fp32 master) or bf16")
 NO_BYTES = Instead("changes no byte that memcalc counts; leave it out")
 
@@ -42,7 +50,10 @@ TRAIN: Spellings = {
     **_all("max-seq-len max-seq-length max-length cutoff-len sequence-len sequence-length seq-length model-max-length context",
            "seq-len"),
     **_all("per-device-train-batch-size micro-batch-size train-micro-batch-size-per-gpu device-batch-size", "micro-batch"),
-    **_all("batch-size train-batch-size batch global-batch-size",
+    **_all("global-batch-size train-batch-size gbs", "global-batch"),  # DeepSpeed's train_batch_size is that too
+    **_all("max-tokens-per-batch max-token-len-per-gpu ppo-max-token-len-per-gpu max-tokens-per-gpu batch-max-tokens",
+           "tokens-per-batch"),
+    **_all("batch-size batch",
            Instead("--micro-batch is sequences per GPU and pass, --grad-accum passes per optimizer step")),
     **_all("gradient-accumulation-steps accumulate-grad-batches gradient-accumulation", "grad-accum"),
     **_all("tensor-model-parallel-size tensor-parallel-size tensor-parallel-degree tp-size", "tp"),
@@ -51,7 +62,15 @@ TRAIN: Spellings = {
     **_all("expert-model-parallel-size expert-parallel-size expert-parallel-degree ep-size", "ep"),
     **_all("expert-tensor-parallel-size expert-tensor-parallel-degree", "etp"),
     **_all("cp-comm-type", "cp-kind"),
-    **_all("sequence-parallel-size sequence-parallel-degree ulysses-sequence-parallel-size ulysses-degree", ALL_TO_ALL),
+    **_all("sequence-parallel-size sequence-parallel-degree ulysses-sequence-parallel-size ulysses-degree ulysses "
+           "ulysses-parallel-size sp-size", ULYSSES),
+    **_all("tiled-mlp-compute use-tiled-mlp", Set("tiled-mlp")),
+    **_all("tiled-mlp-num-shards num-mlp-tiles", "mlp-tiles"),
+    **_all("grad-accum-type grad-accumulation-dtype accumulation-dtype main-grads-dtype", "grad-accum-dtype"),
+    **_all("accumulate-allreduce-grads-in-fp32", Set("grad-accum-dtype", "fp32")),
+    **_all("per-device-eval-batch-size eval-batch-size", "eval-batch"),
+    "eval-accumulation-steps": "eval-accumulation",
+    **_all("keep-output-alive keep-logits", Set("keep-output")),
     **_all("zero-stage deepspeed-stage", "zero"),
     **_all("num-processes world-size num-gpus n-gpus ngpus", "gpus"),
     **_all("nproc-per-node num-nodes nnodes",
@@ -163,6 +182,9 @@ def translated(name: str, command: click.Command, args: Sequence[str]) -> list[s
         option = _ours(given, known, spellings)
         if isinstance(option, Instead):
             raise click.UsageError(f"{given} is no option of memcalc {name}: {option.text}")
+        if isinstance(option, With):
+            out += [f"--{name}" if index == 0 else name for index, name in enumerate(option.beside)]
+            option = f"--{option.option}"
         if isinstance(option, Set):
             said = value if equals else words.pop(0) if words and words[0].lower() in BOOLEANS else "true"
             if BOOLEANS.get(said.lower(), True):
@@ -175,7 +197,7 @@ def translated(name: str, command: click.Command, args: Sequence[str]) -> list[s
     return out
 
 
-def _ours(given: str, known: Mapping[str, click.Option | None], spellings: Spellings) -> str | Set | Instead:
+def _ours(given: str, known: Mapping[str, click.Option | None], spellings: Spellings) -> Meaning:
     """What an option is here; what is no option at all, or nobody's, stays as it is."""
     if given in known or not given.startswith("-") or given == "-":
         return given

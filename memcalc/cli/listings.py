@@ -23,8 +23,8 @@ def models_command(
     """List model presets; with a NAME, show one in full."""
     one_or_filter(name, text)
     from memcalc.readers.models import read_model_preset
+    from memcalc.report.inspection import inspect_report
     from memcalc.report.listings import models_report
-    from memcalc.report.model import inspect_report
 
     if name is None:
         show(models_report(presets, text), format_, get, output)

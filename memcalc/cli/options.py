@@ -154,7 +154,7 @@ TYPES: dict[str, click.ParamType[Any] | None] = {
 
 # Subjects of the help, in this order; others come before the last, in the order in which they are first met.
 HARDWARE, OUTPUT = "Hardware", "Output"
-SUBJECTS = (HARDWARE, "Model states", "Sharding", "Requests", "Activations", "Mixture of experts", "Engine")
+SUBJECTS = (HARDWARE, "Model states", "Sharding", "Batch", "Requests", "Activations", "Mixture of experts", "Engine")
 
 
 class GroupedOption(click.Option):

@@ -186,6 +186,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
     ),
     "Training": (
         (
+<<<<<<< HEAD
             "main_grads_dtype",
             "text",
             "fp32|bf16",
@@ -306,6 +307,117 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("moe_act", "the experts' activation"),
                 ("shared_experts", "shared experts"),
             ),
+=======
+            "micro_batch",
+            "largest",
+            "",
+            "Sequences per GPU at a time (per-device batch size).  [default: 1]",
+            "Batch",
+            (),
+        ),
+        (
+            "grad_accum",
+            "count",
+            "",
+            "Micro-batches per optimizer step (gradient accumulation).  [default: 1]",
+            "Batch",
+            (),
+        ),
+        (
+            "global_batch",
+            "count",
+            "",
+            "Sequences per optimizer step over all GPUs; says grad-accum.  [default: what the others come to]",
+            "Batch",
+            (),
+        ),
+        (
+            "seq_len",
+            "largest",
+            "",
+            "Tokens per sequence.  [default: 4096, or the model's context]",
+            "Batch",
+            (),
+        ),
+        (
+            "seq_len_max",
+            "count",
+            "",
+            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
+            "Batch",
+            (),
+        ),
+        (
+            "tokens_per_batch",
+            "count",
+            "",
+            (
+                "Packed or padding-free: one row of so many tokens, in which sequences follow each other.  "
+                "[default: micro-batch × seq-len]"
+            ),
+            "Batch",
+            (),
+        ),
+        (
+            "grad_accum_dtype",
+            "text",
+            "fp32|bf16|fp16",
+            "What gradients are accumulated in (DeepSpeed, Megatron).  [default: the engine's]",
+            "Batch",
+            (
+                ("fp32", "4 bytes a gradient"),
+                ("bf16", "2 bytes"),
+                ("fp16", "2 bytes"),
+            ),
+        ),
+        (
+            "tiled_mlp",
+            "flag",
+            "",
+            "Feed-forwards run over tiles of the tokens, and again in the backward (ALST).  [default: off]",
+            "Batch",
+            (),
+        ),
+        (
+            "mlp_tiles",
+            "count",
+            "",
+            "How many tiles.  [default: tokens of a sequence over the model's width]",
+            "Batch",
+            (),
+        ),
+        (
+            "keep_output",
+            "flag",
+            "",
+            "The training loop holds the model's output (logits, cache) until the backward is over.  [default: off]",
+            "Batch",
+            (),
+        ),
+        (
+            "use_cache",
+            "flag",
+            "",
+            "The forward fills a cache of keys and values, as when it generates.  [default: off]",
+            "Batch",
+            (),
+        ),
+        (
+            "eval_batch",
+            "count",
+            "",
+            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
+            "Batch",
+            (),
+        ),
+        (
+            "eval_accumulation",
+            "count",
+            "",
+            "Evaluation passes whose logits of all ranks stay on the GPU (eval_accumulation_steps).  [default: 1]",
+            "Batch",
+            (),
+>>>>>>> main
         ),
         (
             "precision",
@@ -403,9 +515,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "freeze",
             "words",
             "WORDS",
-            "What is not trained; a tied head goes with the embeddings. Any of embeddings.  [default: none]",
+            "What is not trained.  [default: none]",
             "Model states",
-            (),
+            (
+                ("embeddings", "what is looked up by token and position; a tied head goes with it"),
+                ("vision", "towers for images and video"),
+                ("audio", "towers for sound"),
+                ("projector", "what stands between towers and language model"),
+            ),
         ),
         (
             "offload",
@@ -431,6 +548,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+<<<<<<< HEAD
             "micro_batch",
             "largest",
             "",
@@ -443,14 +561,39 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "count",
             "",
             "Micro-batches per optimizer step (gradient accumulation).  [default: 1]",
+=======
+            "recompute",
+            "text",
+            "none|selective|full",
+            "Activation recomputation (gradient checkpointing).  [default: none]",
+            "Activations",
+            (
+                ("none", "keeps what the backward needs"),
+                ("selective", "drops attention's scores, or as the engine chooses"),
+                ("full", "keeps each layer's input and runs its forward again"),
+            ),
+        ),
+        (
+            "recompute_every",
+            "count",
+            "",
+            "full: each N-th layer alone (torchtitan's selective N).  [default: every layer]",
+>>>>>>> main
             "Activations",
             (),
         ),
         (
+<<<<<<< HEAD
             "seq_len",
             "largest",
             "",
             "Tokens per sequence.  [default: 4096, or the model's context]",
+=======
+            "recompute_layers",
+            "count",
+            "",
+            "full: a stage's first N layers alone (Megatron's block).  [default: all]",
+>>>>>>> main
             "Activations",
             (),
         ),

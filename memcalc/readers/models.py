@@ -22,6 +22,7 @@ HUB = "hf://"  # hf://org/name[@revision]: the only spelling that goes over the 
 WEIGHTS = (".safetensors", ".safetensors.index.json", ".gguf")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 FILES = (".json", *WEIGHTS, *PICKLES)  # endings of what is a path even without a folder
+NULL_WHEN_0 = ("q_lora_rank",)  # a preset's TOML knows no null
 _COUNT = re.compile(r"[\d.,_]+(e[+-]?\d+)?\s*[kKmMbBgGtT]?$")
 MAX_PARAMETERS = 10**18
 
@@ -150,7 +151,7 @@ def _architecture_table(preset: dict[str, Any], place: str) -> dict[str, Any]:
     values = preset.get("architecture")
     if not isinstance(values, dict):
         raise InputError("has no [architecture] table", place=place)
-    return values
+    return values | {key: None for key in NULL_WHEN_0 if values.get(key) == 0}
 
 
 def _looks_like_path(text: str) -> bool:

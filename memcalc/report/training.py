@@ -94,6 +94,7 @@ def run_document(run: Training) -> dict[str, Any]:
         out["base_format"] = run.base_format
     if run.freeze:
         out["freeze"] = list(run.freeze)
+<<<<<<< HEAD
     choices = (
         "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
         "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor",
@@ -103,6 +104,14 @@ def run_document(run: Training) -> dict[str, Any]:
         out["recompute_modules"] = list(run.recompute_modules)
     if run.offload_fraction < 1:
         out["offload_fraction"] = run.offload_fraction
+=======
+    out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
+    choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch",
+               "recompute_every", "recompute_layers", "capacity_factor")  # fmt: skip
+    out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
+    if run.eval_batch:
+        out["eval_accumulation"] = run.eval_accumulation
+>>>>>>> main
     if run.capacity_factor:
         out["pad_to_capacity"] = run.pad_to_capacity
     if run.expert_imbalance > 1:
@@ -182,11 +191,18 @@ def settings(model: Model, run: Training) -> str:
     """What the numbers depend on, beside the model and the GPUs."""
     p = run.parallelism
     degrees = [f"{name} {getattr(p, name)}" for name in ("tp", "pp", "cp", "ep", "etp") if getattr(p, name) > 1]
-    tokens = f"micro-batch {run.micro_batch} × {run.seq_len:,} tokens" if model.architecture else ""
+    tokens = batch_words(run) if model.architecture else ""
     method = "" if not run.adapts else f"{run.method} rank {run.lora_rank}"
     recompute = "" if run.recompute == "none" else f"recompute {run.recompute}"
     parts = [p.strategy, *degrees, run.precision, run.optimizer, method, recompute, tokens, run.engine_row.name]
     return ", ".join(part for part in parts if part)
+
+
+def batch_words(run: Training) -> str:
+    if run.tokens_per_batch:
+        return f"packed {run.tokens_per_batch:,} tokens"
+    length = f"{run.seq_len:,} to {run.seq_len_max:,}" if run.seq_len_max else f"{run.seq_len:,}"
+    return f"micro-batch {run.micro_batch} × {length} tokens"
 
 
 def needed_document(needed: Needed) -> dict[str, int]:

@@ -67,7 +67,7 @@ def of_training(architecture: Architecture | None, run: Training, *, length_give
     warnings = [doubt.sentence for doubt in TRAINING if doubt.of(run)]
     if architecture is None:
         return Doubts(tuple(warnings))
-    warnings += _beyond(architecture, run.seq_len, "sequences")
+    warnings += _beyond(architecture, run.seq_len_max or run.seq_len, "sequences")
     return Doubts(tuple(warnings), () if length_given else (_taken("seq_len", run.seq_len, architecture.context),))
 
 

@@ -18,7 +18,7 @@ class Inspected(Reported):
         self.model = model
 
     def report(self) -> "Report":
-        from memcalc.report.model import inspect_report
+        from memcalc.report.inspection import inspect_report
 
         m = self.model
         return inspect_report(m.name, m.architecture, m.source, m.stored, m.problem)

@@ -19,10 +19,11 @@ from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
+from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import MAX_BATCH, MAX_LENGTH, MAX_RANK, MAX_TOKENS, Training
+from memcalc.specs.training import MAX_RANK, Training
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -204,15 +205,37 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
         said.setdefault(name, value)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
-    if architecture and architecture.context:
-        said.setdefault("seq_len", min(Training.model_fields["seq_len"].default, architecture.context))
+    if architecture:
+        lengths = (architecture.context, said.get("tokens_per_batch"), said.get("seq_len_max"))
+        bounds: list[Any] = [length for length in lengths if _counts(length)]
+        said.setdefault("seq_len", min([Training.model_fields["seq_len"].default, *bounds]))
+    _accumulate(said, parallelism)
     return Training(parallelism=parallelism, **said)
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and value > 0  # what is no number is the spec's to refuse
+
+
+def _accumulate(said: dict[str, Any], parallelism: Parallelism) -> None:
+    """From sequences per optimizer step to micro-batches per step, where these were not said."""
+    asked, micro_batch = said.get("global_batch"), said.get("micro_batch", 1)
+    if "grad_accum" in said or not _counts(asked) or not _counts(micro_batch):
+        return
+    at_once = micro_batch * parallelism.data_parallel
+    if asked % at_once:
+        raise SpecError(
+            f"{asked:,} sequences are no whole number of passes of micro_batch × data-parallel ranks = "
+            f"{micro_batch:,} × {parallelism.data_parallel:,}", "global_batch", "micro_batch", "gpus",
+        )  # fmt: skip
+    said["grad_accum"] = asked // at_once
 
 
 OF_REPLAY = ("allocator", "max_split_size")
 OF_LAYERS = (
-    "micro_batch", "seq_len", "recompute", "attention", "kernels", "loss", "cp", "sequence_parallel", "expert_imbalance",
-    "capacity_factor", *OF_REPLAY,
+    "micro_batch", "seq_len", "seq_len_max", "tokens_per_batch", "tiled_mlp", "mlp_tiles", "keep_output", "use_cache",
+    "eval_batch", "eval_accumulation", "recompute", "attention", "kernels", "loss", "cp", "sequence_parallel",
+    "expert_imbalance", "capacity_factor", *OF_REPLAY,
 )  # fmt: skip
 
 

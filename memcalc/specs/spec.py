@@ -73,7 +73,7 @@ Flag = Annotated[bool, Strict()]
 
 
 # Subjects under which help lists the options that specs declare.
-HARDWARE, STATES, SHARDING, ACTIVATIONS = "Hardware", "Model states", "Sharding", "Activations"
+HARDWARE, STATES, SHARDING, BATCH, ACTIVATIONS = "Hardware", "Model states", "Sharding", "Batch", "Activations"
 EXPERTS, REQUESTS, ENGINE_LIMITS = "Mixture of experts", "Requests", "Engine"
 
 

@@ -11,9 +11,14 @@ from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
+<<<<<<< HEAD
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.recomputing import Recomputation
+=======
+from memcalc.specs.batches import ACCUMULATING, Batches
+from memcalc.specs.parallelism import Parallelism
+>>>>>>> main
 from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
@@ -32,7 +37,16 @@ ATTENTION_KERNELS = {
 ATTENTION = tuple(ATTENTION_KERNELS)
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
-FREEZABLE = ("embeddings",)
+FROZEN_PARTS = {  # words of --freeze → parts of a model
+    "vision": ("vision", "video"), "audio": ("audio",), "projector": ("projector", "audio_projector", "resampler", "qformer"),
+}  # fmt: skip
+FREEZING = {
+    "embeddings": "what is looked up by token and position; a tied head goes with it",
+    "vision": "towers for images and video",
+    "audio": "towers for sound",
+    "projector": "what stands between towers and language model",
+}
+FREEZABLE = tuple(FREEZING)
 FROZEN_FORMATS = {"nf4-dq": "4-bit NormalFloat, its scales quantised again", "nf4": "4-bit NormalFloat with fp32 scales"}
 BASE_FORMATS = tuple(FROZEN_FORMATS)
 STEPS = {
@@ -46,11 +60,14 @@ ALLOCATORS = {
     "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
 }
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
-MAX_BATCH, MAX_LENGTH, MAX_RANK = 2**24, 2**31, 65536
-MAX_TOKENS = 2**40  # of a micro-batch
+MAX_RANK = 65536
 
 
+<<<<<<< HEAD
 class Training(Recomputation, MainStates):
+=======
+class Training(Batches):
+>>>>>>> main
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
@@ -76,12 +93,13 @@ class Training(Recomputation, MainStates):
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices=FROZEN_FORMATS
     )
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
-        (), "What is not trained; a tied head goes with the embeddings.", STATES, metavar="WORDS"
+        (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
     )
     offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
     )
     offload_to: Annotated[str, OneOf(tuple(HOSTS))] = setting("cpu", "Where it goes.", STATES, choices=HOSTS)
+<<<<<<< HEAD
     micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(
         1, "Sequences per GPU at a time (per-device batch size).", ACTIVATIONS, kind="largest"
     )
@@ -90,6 +108,16 @@ class Training(Recomputation, MainStates):
     )
     seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
         4096, "Tokens per sequence.", ACTIVATIONS, kind="largest", otherwise="4096, or the model's context"
+=======
+    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
+        "none", "Activation recomputation (gradient checkpointing).", ACTIVATIONS, choices=RECOMPUTATION
+    )
+    recompute_every: Annotated[int, within(1, 65536)] | None = setting(
+        None, "full: each N-th layer alone (torchtitan's selective N).", ACTIVATIONS, otherwise="every layer"
+    )
+    recompute_layers: Annotated[int, within(1, 65536)] | None = setting(
+        None, "full: a stage's first N layers alone (Megatron's block).", ACTIVATIONS, otherwise="all"
+>>>>>>> main
     )
     loss: Annotated[str, OneOf(LOSS_NAMES)] | None = setting(
         None, "How the cross-entropy is computed.", ACTIVATIONS, metavar="WORD", otherwise="the kernels', or the engine's",
@@ -120,6 +148,7 @@ class Training(Recomputation, MainStates):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+<<<<<<< HEAD
         if self.micro_batch * self.seq_len > MAX_TOKENS:
             raise SpecError(
                 f"{self.micro_batch:,} × {self.seq_len:,} tokens at once is beyond any GPU", "micro_batch", "seq_len"
@@ -138,9 +167,16 @@ class Training(Recomputation, MainStates):
                 "seq_len",
             )
         self._check_megatron()
+=======
+        self._check_batch()
+        self._check_recomputation()
+>>>>>>> main
         self._check_routing()
-        if self.freeze and self.adapts:
-            raise SpecError(f"{self.method} freezes the whole model; only its adapters are trained", "freeze", "method")
+        if "embeddings" in self.freeze and self.adapts:
+            raise SpecError(
+                f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
+                f"(freeze vision)", "freeze", "method",
+            )  # fmt: skip
         self._check_sharding()
         return self
 
@@ -157,6 +193,11 @@ class Training(Recomputation, MainStates):
     def adapts(self) -> bool:
         """Whether adapters are trained beside frozen weights."""
         return self.method_row.adapters
+
+    @property
+    def frozen_parts(self) -> frozenset[str]:
+        """Names of a model's parts of which nothing is trained."""
+        return frozenset(name for word in self.freeze for name in FROZEN_PARTS.get(word, ()))
 
     @property
     def kernels_used(self) -> str:
@@ -178,6 +219,7 @@ class Training(Recomputation, MainStates):
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
 
+<<<<<<< HEAD
     @property
     def modules(self) -> tuple[str, ...]:
         """Parts of layers that are recomputed alone."""
@@ -202,6 +244,37 @@ class Training(Recomputation, MainStates):
                 "is the precision-aware optimizer's, which is Adam over shards; add zero 1 (the distributed optimizer)",
                 part, "zero", "optimizer",
             )  # fmt: skip
+=======
+    def _check_batch(self) -> None:
+        p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
+        for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
+            if length % p.cp:
+                raise SpecError(f"context parallelism {p.cp} must divide the sequence of {length} tokens", "cp", name)
+            if p.sequence_parallel and length // p.cp % p.tp:
+                raise SpecError(
+                    f"sequence parallelism: tp {p.tp} must divide the {length // p.cp} tokens of a sequence", "tp", name
+                )
+        if self.global_batch is not None and self.global_batch != (
+            found := self.micro_batch * self.grad_accum * p.data_parallel
+        ):
+            raise SpecError(
+                f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
+                f"{self.micro_batch:,} × {self.grad_accum:,} × {p.data_parallel:,} = {found:,}", "global_batch", "grad_accum",
+            )  # fmt: skip
+        if self.grad_accum_dtype is not None and self.engine_row.name not in ACCUMULATING:
+            raise SpecError(
+                f"{self.engine_row.name} adds gradients up in the type of the parameters; {' and '.join(ACCUMULATING)} have a "
+                f"choice",
+                "grad_accum_dtype", "engine",
+            )  # fmt: skip
+
+    def _check_recomputation(self) -> None:
+        for name in ("recompute_every", "recompute_layers"):
+            if getattr(self, name) is not None and self.recompute != "full":
+                raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
+        if self.recompute_every is not None and self.recompute_layers is not None:
+            raise SpecError("each n-th layer, or the first n of a stage; choose one", "recompute_every", "recompute_layers")
+>>>>>>> main
 
     def _check_routing(self) -> None:
         if self.expert_imbalance > 1 and self.parallelism.ep == 1:

@@ -9,8 +9,6 @@ from memcalc.trace.allocations import Allocations
 # Keys that say how a checkpoint was stored or where code is to be fetched, not what the model is
 NOT_THE_MODEL = ("quantization_config", "torch_dtype", "dtype", "auto_map", "_name_or_path")
 
-NULL_WHEN_0 = ("q_lora_rank",)  # a preset's TOML knows no null
-
 
 class Child(NamedTuple):
     """A module that a layer calls, in the order of its calls."""
@@ -72,7 +70,6 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kept = {key: value for key, value in values.items() if key not in NOT_THE_MODEL}
-    kept |= {key: None for key in NULL_WHEN_0 if kept.get(key) == 0}
     model_type = kept.pop("model_type", None)
     if model_type not in CONFIG_MAPPING:
         raise Unsupported(f"trace: this transformers has no model_type {model_type!r:.40}")

@@ -124,3 +124,18 @@ def test_what_is_not_there(memcalc: Callable[..., Any], tmp_path: Path, given: s
 
 def test_a_bare_count_holds_nothing(memcalc: Callable[..., Any]) -> None:
     assert "nothing to inspect" in memcalc("inspect 7B").err
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen3.6-27b", "kimi-k2.5", "gemma-3n-e2b", "deepseek-v4-flash"])
+def test_inspect_is_one_screen(memcalc: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = memcalc("inspect", name).out.splitlines()
+    assert len(lines) <= 38
+    assert max(map(len, lines)) <= 100
+    assert any("parameters" in line and "as stored" in line for line in lines[:5])
+
+
+def test_inspect_says_what_is_not_verified(memcalc: Callable[..., Any]) -> None:
+    found = memcalc("inspect", "mistral-small-4")
+    assert "not verified: its vision tower is left out" in found.out
+    assert "the total agrees with the 119B in its name" in " ".join(found.out.split())

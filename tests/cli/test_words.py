@@ -7,7 +7,7 @@ import click
 import pytest
 
 from memcalc.cli import cli
-from memcalc.cli.aliases import COMMON, SPELLINGS, Instead, Set
+from memcalc.cli.aliases import COMMON, SPELLINGS, Instead, Set, With
 from memcalc.cli.spec_options import ROWS
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer, squashed
 from memcalc.formulas.optimizers import SPELLINGS as OPTIMIZER_SPELLINGS
@@ -59,6 +59,12 @@ TAKEN = (  # line, field, what it is then
     ("infer llama-3.1-8b --precision torch.float16", "run.weights", "fp16"),
     ("infer llama-3.1-8b --engine sglang --mem-fraction-static 0.8 --gpu h100", "run.gpu_memory_utilization", "0.8"),
     ("budget --params 7B --tokens 1,000,000,000 --gpu h100 --price $2", "", None),
+    ("train gpt2 --gpus 8 --sequence-parallel-size 4", "run.parallelism.cp_kind", "all-to-all"),
+    ("train gpt2 --gpus 8 --ulysses=4", "run.parallelism.cp", "4"),
+    ("train gpt2 --gpus 8 --global-batch-size 64", "run.grad_accum", "8"),
+    ("train gpt2 --per_device_eval_batch_size 4", "run.eval_batch", "4"),
+    ("train gpt2 --tiled-mlp-compute", "run.tiled_mlp", "true"),
+    ("train gpt2 --ppo_max_token_len_per_gpu 2048", "run.tokens_per_batch", "2048"),
 )  # fmt: skip
 
 
@@ -71,9 +77,8 @@ def test_a_word_that_means_the_same_is_taken(memcalc: Run, line: str, field: str
 
 REFUSED = (
     ("train gpt2 --batch-size 8", "--micro-batch"),
-    ("train gpt2 --packing", "--seq-len"),
+    ("train gpt2 --packing", "--tokens-per-batch"),
     ("train gpt2 --bf16", "bf16-amp"),
-    ("train gpt2 --sequence-parallel-size 4", "--cp-kind all-to-all"),
     ("train gpt2 --cpu-offload", "--offload"),
     ("train gpt2 --load_in_4bit", "--method qlora"),
     ("infer gpt2 --gpus 2", "--tp"),
@@ -100,7 +105,7 @@ def test_spellings_lead_to_options_that_exist() -> None:
         options = {word for param in command.params for word in param.opts}
         for spelling, meaning in SPELLINGS.get(name, COMMON).items():
             if not isinstance(meaning, Instead):
-                ours = meaning.option if isinstance(meaning, Set) else meaning
+                ours = meaning.option if isinstance(meaning, (Set, With)) else meaning
                 assert f"--{ours}" in options, spelling
             assert f"--{spelling}" not in options, f"{spelling} is an option of ours: its row is never read"
 

@@ -12,7 +12,7 @@ assert SPEC.loader
 accuracy = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(accuracy)
 
-ROWS = [(i, row) for i, row in enumerate(accuracy.rows()) if accuracy.kind(row) != accuracy.NOT_ASKED_FOR]
+ROWS = list(enumerate(accuracy.rows()))
 
 
 @pytest.mark.parametrize("row", [row for _, row in ROWS], ids=[f"{i}-{row['model']}-{row['mode'][:5]}" for i, row in ROWS])

@@ -7,6 +7,7 @@ import pytest
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
+from memcalc.readers.models import read_model
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
@@ -96,3 +97,23 @@ def test_on_the_command_line(memcalc: Callable[..., Any], folder: Callable[..., 
 def test_a_head_is_said_to_freeze_only_where_it_is_the_table(architecture: Read, name: str, tied: bool) -> None:
     said = next(words for words in found(architecture(name), freeze=FROZEN).assumptions if words.startswith("frozen: "))
     assert ("a tied head" in said) == tied
+
+
+def test_towers_and_what_stands_before_the_language_model() -> None:
+    architecture = read_model("qwen2-vl-7b").architecture
+    assert architecture
+    sizes = {part.name: sum(w.parameters for w in architecture.weights if w.part == part.name) for part in architecture.parts}
+    whole, run = architecture.parameters, Training(precision="bf16", recompute="full")
+    for words, frozen in ((("vision",), sizes["vision"]), (("vision", "projector"), sizes["vision"] + sizes["projector"])):
+        found = estimate(architecture, run.replace(freeze=words))
+        assert found.trainable == whole - frozen
+        assert found.components["parameters"] == estimate(architecture, run).components["parameters"]
+    lora = Training(method="lora", precision="bf16")
+    assert 0 < estimate(architecture, lora.replace(freeze=("vision",))).trainable < estimate(architecture, lora).trainable
+
+
+def test_a_part_that_a_model_lacks_cannot_be_frozen() -> None:
+    llama = read_model("llama-3.2-1b").architecture
+    assert llama
+    with pytest.raises(SpecError, match="no part for vision"):
+        estimate(llama, Training(freeze=("vision",)))

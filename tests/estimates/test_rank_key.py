@@ -18,6 +18,16 @@ OTHER: dict[str, dict[str, Any]] = {
     "optimizer": {"optimizer": "sgd"},
     "micro_batch": {"micro_batch": 3},
     "grad_accum": {"grad_accum": 4},
+    "global_batch": {"micro_batch": 2, "grad_accum": 4, "global_batch": 8},
+    "seq_len_max": {"seq_len": 1000, "seq_len_max": 3000},
+    "tokens_per_batch": {"tokens_per_batch": 8192},
+    "grad_accum_dtype": {"parallelism": {"gpus": 8, "zero": 3}, "grad_accum_dtype": "fp32"},
+    "tiled_mlp": {"tiled_mlp": True},
+    "mlp_tiles": {"tiled_mlp": True, "mlp_tiles": 8},
+    "keep_output": {"keep_output": True},
+    "use_cache": {"use_cache": True, "keep_output": True, "recompute": "full"},
+    "eval_batch": {"eval_batch": 16},
+    "eval_accumulation": {"eval_batch": 16, "eval_accumulation": 3},
     "seq_len": {"seq_len": 1000},
     "recompute": {"recompute": "full"},
     "recompute_every": {"recompute": "full", "recompute_every": 2},
@@ -86,8 +96,8 @@ BASE: list[dict[str, Any]] = [
 CHANGED = [*OTHER.items(), *((name, {"parallelism": p, "grad_accum": 16}) for name, p in OTHER_PARALLELISM.items())]
 
 
-def _model() -> Architecture:
-    found = read_model("mixtral-8x7b").architecture
+def _model(name: str = "mixtral-8x7b") -> Architecture:
+    found = read_model(name).architecture
     assert found
     return found
 
@@ -114,4 +124,10 @@ def warm() -> Architecture:
 @pytest.mark.parametrize(("name", "changes"), CHANGED, ids=[name for name, _ in CHANGED])
 def test_a_changed_field_is_never_forgotten(name: str, changes: dict[str, Any], warm: Architecture) -> None:
     run = Training(**changes)
+    if run.tiled_mlp:  # mixtral has none
+        warm = _model("llama-3.2-1b")
+        for settings in ({}, {"tiled_mlp": True}):
+            estimate(warm, Training(**settings))
+        assert _answer(warm, run) == _answer(_model("llama-3.2-1b"), run), f"{name} does not reach the key of the ranks"
+        return
     assert _answer(warm, run) == _answer(_model(), run), f"{name} does not reach the key of the ranks"

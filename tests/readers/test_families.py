@@ -42,7 +42,7 @@ def test_a_model_type_stands_in_one_place() -> None:
 
 def test_most_of_the_table_is_exact() -> None:
     exact = [row for row in ROWS if outcome(row).startswith("exact")]
-    assert len(exact) >= 807
+    assert len(exact) >= 855
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,34 @@ def test_labels_are_counted() -> None:
     found = read_config({**LLAMA3, "architectures": ["LlamaForSequenceClassification"], "num_labels": 7})
     (head,) = [block for _, block in found.parts[0].exit if isinstance(block, TaskHead)]
     assert head.labels == 7
+
+
+def test_a_number_of_labels_outweighs_their_names() -> None:
+    """transformers 5.24 configuration_utils.py: the setter of num_labels writes id2label anew."""
+    found = read_config(
+        {**LLAMA3, "architectures": ["LlamaForSequenceClassification"], "num_labels": 5, "id2label": {"0": "a", "1": "b"}}
+    )
+    assert found.parameters == 7_504_924_672 + 5 * 4096
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v2", "deepseek_v3", "axk1"])
+def test_a_rank_of_zero_is_refused(kind: str) -> None:
+    with pytest.raises(InputError, match="q_lora_rank must be between 1"):
+        read_config({**LLAMA3, "model_type": kind, "q_lora_rank": 0, "moe_intermediate_size": 8, "n_routed_experts": 8})
+
+
+ZAMBA2 = {
+    "model_type": "zamba2", "hidden_size": 2560, "num_attention_heads": 32, "vocab_size": 10, "num_hidden_layers": 4,
+    "layers_block_type": ["linear_attention", "hybrid", "hybrid", "hybrid"], "num_mem_blocks": 2, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def test_shared_blocks_that_are_not_tied_are_built_anew() -> None:
+    """transformers 5.24 Zamba2ForCausalLM on the meta device: each block with the adapters of all uses of its kind."""
+    assert read_config(ZAMBA2).parameters == 704_478_816
+    assert read_config({**ZAMBA2, "tie_word_embeddings": True}).parameters == 528_153_696
+    with pytest.raises(InputError, match="hybrid_layer_ids"):
+        read_config({**ZAMBA2, "hybrid_layer_ids": [1, 2]})
 
 
 def test_an_unknown_class_is_a_warning() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.errors import InputError, MemcalcError
+from memcalc.errors import InputError
 from memcalc.readers.hf import read_config
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -22,6 +22,12 @@ PARTS = {
     "qwen2_5_omni_thinker": {"language", "vision", "audio", "projector"},
     "blip-2": {"language", "vision", "qformer", "projector"},
     "granite_speech": {"language", "audio", "qformer", "projector"},
+    "idefics": {"language", "vision"},
+    "kosmos-2.5": {"language", "vision", "projector"},
+    "janus": {"language", "vision", "projector", "image codes", "image generation"},
+    "muse_spark": {"language", "vision", "audio", "projector"},
+    "dots3_note": {"language", "vision", "audio", "projector"},
+    "unlimited_ocr": {"language", "high-resolution vision", "vision", "projector"},
 }
 
 
@@ -37,7 +43,9 @@ def test_the_parts_of_a_model_are_named(models: dict[str, dict[str, Any]], kind:
     assert {part.name for part in read_config(models[kind]).parts} == PARTS[kind]
 
 
-@pytest.mark.parametrize("kind", ["internvl", "qwen2_audio", "idefics2", "qwen3_omni_moe_thinker", "blip-2", "glm4v"])
+@pytest.mark.parametrize(
+    "kind", ["internvl", "qwen2_audio", "idefics2", "qwen3_omni_moe_thinker", "blip-2", "glm4v", "idefics", "blip"]
+)
 def test_towers_cache_nothing(models: dict[str, dict[str, Any]], kind: str) -> None:
     for part in read_config(models[kind]).parts:
         caches = [
@@ -55,11 +63,19 @@ def test_experts_for_images_are_idle_for_text(models: dict[str, dict[str, Any]])
     assert found.active_parameters == found.parameters - idle_text - images
 
 
-def test_a_talker_is_refused_and_a_thinker_alone_read(models: dict[str, dict[str, Any]]) -> None:
-    thinker = models["qwen2_5_omni_thinker"]
-    whole = {"model_type": "qwen2_5_omni", "thinker_config": thinker, "talker_config": {}}
-    with pytest.raises(MemcalcError, match="talker"):
-        read_config(whole)
+@pytest.mark.parametrize(
+    ("kind", "spoken"),
+    [
+        # transformers 5.24 on the meta device, the default whole less its thinker
+        ("qwen2_5_omni", {"talker", "spectrogram", "waveform"}),
+        ("qwen3_omni_moe", {"talker", "code predictor", "waveform"}),
+    ],
+)
+def test_a_talker_is_built_unless_switched_off(models: dict[str, dict[str, Any]], kind: str, spoken: set[str]) -> None:
+    thinker, text = models[f"{kind}_thinker"], {"text_config": {"shared_expert_intermediate_size": 768}}
+    whole = {"model_type": kind, "thinker_config": thinker, "talker_config": text if "3" in kind else {}}
+    speaking = read_config(whole)
+    assert {part.name for part in speaking.parts} == {part.name for part in read_config(thinker).parts} | spoken
     silent: Architecture = read_config({**whole, "enable_audio_output": False})
     assert silent.parameters == read_config(thinker).parameters
 

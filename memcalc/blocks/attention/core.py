@@ -72,7 +72,7 @@ class Mask(NamedTuple):
 
     def applied(self, p: Profile) -> bool:
         """A mask beyond the causal one, which kernels know without it."""
-        return self.masked or (self.window is not None and p.batch.masked)
+        return self.masked or p.batch.packed or (self.window is not None and p.batch.masked)
 
 
 class Softmax(NamedTuple):

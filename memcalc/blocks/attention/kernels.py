@@ -26,6 +26,7 @@ Kernel = Callable[[Tape, Profile, Core, Var, Var, Var], Var]
 
 def attend(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     """The attention result, with the keys and values of all context-parallel ranks."""
+    t.cacheable += [key, value] if core.mask.causal else []
     return exchanged(t, p, lambda q, k, v: _run(t, p, core, q, k, v), query, key, value)
 
 

@@ -27,12 +27,14 @@ class SparseIndexer:
     heads: int
     head_dim: int
     selected_tokens: int  # tokens that a query attends to
+    cached: int = 0  # numbers that it caches a token where they are not one key (GLM-5 Next: a key, gates, a mark)
+    extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
     def weights(self) -> tuple[Weight, ...]:
         out = linear("q", "attention", self.q_lora_rank, self.heads * self.head_dim)
         out += linear("k", "attention", self.hidden, self.head_dim)
         out += prefixed("k_norm", Norm(self.head_dim, "layer").weights())
-        out += linear("head_weights", "attention", self.hidden, self.heads)
+        out += linear("head_weights", "attention", self.hidden, self.heads) + self.extras
         return tuple(weight._replace(frozen=True) for weight in out)
 
     def multiply(self, t: Tape) -> None:
@@ -71,6 +73,8 @@ class LatentAttention(Block, without=("constants", "state")):
     query_gate: bool = False  # queries and a gate from one matrix, which reads queries' latent and input side by side (A.X K2)
     sinks: bool = False  # one learned logit a head
     key_norm: bool = False  # over the rotary part of the key (dots3)
+    shares_latent: bool = False  # latent and rotary key come from an earlier layer (Mistral Large 4)
+    extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
     @property
     def head_dim(self) -> int:
@@ -125,8 +129,20 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def cache(self) -> tuple[Cache, ...]:
         """The absorbed form, which every rank holds whole; and the keys of this layer's indexer."""
-        index = (Cache("index keys", 0, self.indexer.head_dim, indexes=True),) if self.indexer else ()
-        return (Cache("latent", 0, self.latent_size, self.window), *index)
+        index = self._index_cache()
+        return index if self.shares_latent else (self._latent_cache, *index)
+
+    def read_caches(self) -> tuple[tuple[Cache, bool], ...]:
+        return ((self._latent_cache, self.shares_latent), *((cache, False) for cache in self._index_cache()))
+
+    @property
+    def _latent_cache(self) -> Cache:
+        return Cache("latent", 0, self.latent_size, self.window)
+
+    def _index_cache(self) -> tuple[Cache, ...]:
+        if not self.indexer:
+            return ()
+        return (Cache("index keys", 0, self.indexer.cached or self.indexer.head_dim, indexes=True),)
 
     def _queries(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)
@@ -141,8 +157,10 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def _keys_and_values(self) -> tuple[Weight, ...]:
         width = self.nope_head_dim + self.v_head_dim
-        out = linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
-        out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
+        out: tuple[Weight, ...] = self.extras
+        if not self.shares_latent:
+            out += linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
+            out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
         if self.key_norm:
             out += prefixed("k_norm", Norm(self.rope_head_dim, epsilon=self.epsilon).weights())
         sections = ((self.heads, width),)

@@ -9,6 +9,7 @@ from memcalc.blocks.head import Head
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
+from memcalc.estimates.training.evaluation import evaluation_of
 from memcalc.estimates.training.itemised import Sizes, activation_lines, leaf_line, position_line
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.moments import Moment, MomentForm
@@ -65,6 +66,8 @@ class Filled(NamedTuple):
     masks: int  # bytes of what all recomputed layers refer to for pairs of positions
     leaf: int  # bytes of PEFT's input leaf and its gradient
     candidates: tuple[Moment, ...] = ()
+    eval_sizes: Sizes | None = None
+    main_gradients: bool = False  # what stands throughout is an engine's buffer, not gradients of earlier micro-batches
 
     @property
     def after_forward(self) -> Moment:
@@ -87,10 +90,21 @@ class Filled(NamedTuple):
             for name, a, gradients, communication, _, _ in forms
         )
 
+    def evaluation(self) -> tuple[Moment, ...]:
+        """What an evaluation holds; of gradients nothing but an engine's main buffer is there."""
+        if self.eval_sizes is None:
+            return ()
+        evaluating = self._replace(sizes=self.eval_sizes, masks=0, standing=self.standing if self.main_gradients else 0)
+        return evaluating.filled(self.forms.evaluation)
+
     def moments(self) -> tuple[Moment, ...]:
-        return self.filled(self.forms.moments)
+        return (*self.filled(self.forms.moments), *self.evaluation())
 
     def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
+        if self.eval_sizes and which >= len(self.forms.moments):
+            form = self.forms.evaluation[which - len(self.forms.moments)]
+            carried = self.carried if self.main_gradients else ()
+            return (*activation_lines(form, self.eval_sizes, parts=parts), *carried, *form.lines)
         form = self.forms.moments[which]
         masks = (position_line(self.masks),) if self.masks else ()
         return (*activation_lines(form, self.sizes, parts=parts), *masks, *self.carried, *form.lines)
@@ -149,7 +163,12 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         shared_tensors(architecture, run, profile, scores=any(block.scores for _, block in stage.exit)),
         input_grad,
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
+<<<<<<< HEAD
         run.chunk,
+=======
+        evaluation_of(run),
+        setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
+>>>>>>> main
     )
 
 
@@ -162,14 +181,16 @@ def recomputed(run: Training) -> Pattern:
 
 def evaluate(architecture: Architecture, run: Training, setup: Setup, recorded: Forms, gradients: tuple[Line, ...]) -> Filled:
     """Fill batch and length into the forms; `gradients` are those of a whole step."""
-    here = run.seq_len // run.parallelism.cp
-    tokens = run.micro_batch * here
+    sizes = Sizes.of(run.rows, run.row_length, run.parallelism.cp)
     carried = gradients if setup.standing else ()
-    masks = int(position_pairs(architecture, run, setup.profile) * here * run.seq_len)
-    leaf = input_leaf(architecture, run, setup.profile) * tokens
-    sizes = Sizes(run.micro_batch, tokens, tokens * run.seq_len, here)
+    masks = int(position_pairs(architecture, run, setup.profile) * sizes.positions * run.row_length)
+    leaf = input_leaf(architecture, run, setup.profile) * sizes.tokens
     step = Filled(recorded, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf)
-    return step._replace(candidates=step.filled(recorded.candidates))
+    if run.eval_batch:
+        own = setup.standing and run.engine_row.fp32_gradients
+        evaluated = Sizes.of(run.eval_batch, run.seq_len_max or run.seq_len, run.parallelism.cp)
+        step = step._replace(eval_sizes=evaluated, main_gradients=own)
+    return step._replace(candidates=(*step.filled(recorded.candidates), *step.evaluation()))
 
 
 def textbook(
@@ -177,10 +198,10 @@ def textbook(
 ) -> Given:
     """The formula of Korthikanti et al. 2022 for models with blocks that cannot record yet: an approximation."""
     p, each = run.parallelism, setting.compute
-    tokens, hidden = run.micro_batch * (run.seq_len // p.cp), architecture.hidden
+    tokens, hidden = run.rows * (run.row_length // p.cp), architecture.hidden
     split = p.tp if p.sequence_parallel else 1
     layer = {
-        "tokens": tokens, "hidden": hidden, "heads": shape(architecture).heads, "seq_len": run.seq_len, "tp": p.tp,
+        "tokens": tokens, "hidden": hidden, "heads": shape(architecture).heads, "seq_len": run.row_length, "tp": p.tp,
         "split": split, "scores": int(run.attention == "eager" and run.recompute == "none"), "bytes_each": each,
     }  # fmt: skip
     again = recomputed(run).before(stage.layers)

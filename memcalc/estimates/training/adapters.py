@@ -83,6 +83,17 @@ def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
+def part_of(entry: Held) -> str:
+    """The part of the model that a tensor belongs to."""
+    return entry.path.partition("/")[0]
+
+
+@cached(256)
+def without(base: Tensors, parts: frozenset[str]) -> Tensors:
+    """The tensors of other parts."""
+    return Tensors(tuple(entry for entry in base.held if part_of(entry) not in parts)) if parts else base
+
+
 @cached(256)
 def quantised(base: Tensors) -> tuple[Tensors, Tensors]:
     """The frozen weights of QLoRA: (quantised matrices inside the layers, the rest, kept in 16 bit)."""

@@ -3,11 +3,17 @@
 from collections.abc import Iterator
 
 from memcalc.blocks.architecture import Architecture
+<<<<<<< HEAD
+=======
+from memcalc.blocks.attention.softmax import Attention
+from memcalc.blocks.mlp import MLP
+>>>>>>> main
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.context_parallel import SENTENCES, check_context
+from memcalc.estimates.training.evaluation import COLLECTING
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import Training
+from memcalc.specs.training import FROZEN_PARTS, Training
 
 
 def check_choices(architecture: Architecture, run: Training, deepest: int) -> None:
@@ -15,11 +21,20 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     for name in ("recompute_every", "recompute_layers", "recompute_num_layers"):
         if (asked := getattr(run, name)) is not None and asked > deepest:
             raise SpecError(f"{asked}, but the deepest pipeline stage has {deepest} layers", name)
+<<<<<<< HEAD
     _check_modules(architecture, run)
+=======
+    check_batches(architecture, run)
+    names = {part.name for part in architecture.parts}
+    for word in run.freeze:
+        if (parts := FROZEN_PARTS.get(word)) and not names.intersection(parts):
+            raise SpecError(f"the model has no part for {word} (its parts: {', '.join(sorted(names))})", "freeze")
+>>>>>>> main
     check_routing(architecture, run)
     check_context(architecture, run)
 
 
+<<<<<<< HEAD
 MODULES_OF = {"mla_up_proj": "latent attention", "moe": "experts", "moe_act": "experts", "shared_experts": "shared experts"}
 
 
@@ -35,6 +50,21 @@ def _check_modules(architecture: Architecture, run: Training) -> None:
     for module in run.recompute_modules:
         if not there.get(MODULES_OF.get(module, ""), True):
             raise SpecError(f"{module}, but the model has no {MODULES_OF[module]}", "recompute_modules")
+=======
+def check_batches(architecture: Architecture, run: Training) -> None:
+    """Raises SpecError for what a model's parts or the pipeline do not allow."""
+    parts = len(main_parts(architecture)) > 1
+    for name in ("tokens_per_batch", "eval_batch", "use_cache"):
+        if parts and getattr(run, name):
+            raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", name)
+    if run.eval_batch and run.parallelism.pp > 1:
+        raise SpecError("an evaluation over pipeline stages is not modelled", "eval_batch", "pp")
+    blocks = [b for part in main_parts(architecture) for s in part.stacks for layer in s.layers for _, b in layer.blocks]
+    if run.tiled_mlp and not any(isinstance(block, MLP) for block in blocks):
+        raise SpecError("no layer of this model has a dense feed-forward to be tiled", "tiled_mlp")
+    if run.use_cache and any(b.traits.heads and not (isinstance(b, Attention) and b.traits.causal) for b in blocks):
+        raise SpecError("a cache that the training forward fills is modelled for softmax attention", "use_cache")
+>>>>>>> main
 
 
 def check_countable(run: Training) -> None:
@@ -44,11 +74,39 @@ def check_countable(run: Training) -> None:
             raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings nor experts", name)
 
 
+def batch_sentences(run: Training) -> Iterator[str]:
+    """What was taken for granted about batches and what is kept of them."""
+    if run.tokens_per_batch:
+        mask = (
+            "flash attention needs no mask" if run.attention == "flash" else f"{run.attention} needs a mask over the whole row"
+        )
+        yield f"packed: one row of {run.tokens_per_batch:,} tokens without padding; {mask}"
+    if run.seq_len_max:
+        yield f"lengths vary: memory is a batch's of {run.seq_len_max:,} tokens; the usual length is {run.seq_len:,}"
+    if run.tiled_mlp:
+        yield "tiled feed-forwards keep their input alone and run again in the backward, tile by tile (DeepSpeed's TiledMLP)"
+    if run.keep_output:
+        yield "the loop holds the model's output until the backward is over, not into the optimizer's step"
+    if run.use_cache:
+        yield (
+            "the model returns the keys and values of all layers; a recomputed layer hands them out once, as tuples (a cache "
+            "object of newer transformers would be filled again, and its gradient checkpointing switches it off)"
+        )
+    if run.eval_batch and run.engine_row.name in COLLECTING:
+        yield (
+            f"evaluation: {run.eval_batch} sequences per GPU at a time; the logits of all ranks and of {run.eval_accumulation} "
+            f"passes stay on each GPU, as transformers' Trainer keeps them without eval_accumulation_steps for all passes"
+        )
+    elif run.eval_batch:
+        yield f"evaluation: {run.eval_batch} sequences per GPU at a time; this engine keeps the loss alone"
+
+
 def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
     """What was taken for granted about each choice, one sentence each."""
-    p = run.parallelism
+    p, names = run.parallelism, {part.name for part in architecture.parts}
     if run.recompute_every:
         yield f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole"
+<<<<<<< HEAD
     if run.chunk > 1:
         yield f"{run.chunk} layers are recomputed together, from the input of the first (Megatron's uniform)"
     if run.recompute_modules:
@@ -56,11 +114,19 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
     if run.first_layers:
         yield f"the first {run.first_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
     if run.freeze:
+=======
+    if run.recompute_layers:
+        yield f"the first {run.recompute_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
+    if run.frozen_parts:
+        yield f"frozen: nothing of {' and '.join(sorted(run.frozen_parts & names))} is trained"
+    if "embeddings" in run.freeze:
+>>>>>>> main
         tied = ", a tied head with them," if architecture.tied else ""
         yield f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states"
-    if run.freeze and run.recompute == "full":
+    if "embeddings" in run.freeze and run.recompute == "full":
         how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
         yield f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same"
+    yield from batch_sentences(run)
     yield from routing_sentences(architecture, run)
     if p.cp > 1:
         yield f"context parallelism, {p.cp_kind}: {SENTENCES[p.cp_kind]}"

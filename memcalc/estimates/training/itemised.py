@@ -20,6 +20,12 @@ class Sizes(NamedTuple):
     pairs: int  # batch × queries × keys
     positions: int  # of a sequence on this rank
 
+    @classmethod
+    def of(cls, rows: int, length: int, cp: int) -> "Sizes":
+        """So many rows of so many tokens, cut over context-parallel ranks."""
+        here = length // cp
+        return cls(rows, rows * here, rows * here * length, here)
+
     def bytes_of(self, size: Size) -> float:
         return size.at(self.tokens, self.pairs, self.positions)
 

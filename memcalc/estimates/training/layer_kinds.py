@@ -14,6 +14,14 @@ from memcalc.estimates.training.moments import Term
 from memcalc.estimates.training.sharding import Around
 
 
+class Evaluation(NamedTuple):
+    """How a run evaluates between its steps."""
+
+    passes: int = 1  # whose logits stay on the GPU
+    ranks: int = 1  # whose logits each gathers; 0: none are collected
+    wide: bool = False  # accelerate's mixed precision hands out fp32 (utils/operations.py, convert_outputs_to_fp32)
+
+
 class Setup(NamedTuple):
     """Everything about a step that does not depend on batch and length."""
 
@@ -30,7 +38,15 @@ class Setup(NamedTuple):
     shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
     input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
+<<<<<<< HEAD
     chunk: int = 1  # layers under one checkpoint
+=======
+    evaluation: Evaluation | None = None
+    accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
+
+
+NOTHING_CACHED = Term("", ZERO, 0, tuple)
+>>>>>>> main
 
 
 class LayerKind(NamedTuple):
@@ -42,7 +58,11 @@ class LayerKind(NamedTuple):
     gradient: int  # bytes of its gradients as the backward makes them
     gathered: int  # elements
     passing: tuple[Term, ...] = ()  # during its forward
+<<<<<<< HEAD
     again: Term = Term("", ZERO, 0, lambda: ())  # what its backward needs, once it has been made again
+=======
+    cache: tuple[Term, Term] = (NOTHING_CACHED, NOTHING_CACHED)  # its keys and values: those that it does not keep, all of them
+>>>>>>> main
 
 
 def recorded_kind(setup: Setup, index: int) -> Recorded:
@@ -69,7 +89,7 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
     own = (recorded.input,) if again and recorded.input not in recorded.saved else ()  # which holds it where a norm saves it
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
                     input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
-    working = "layer in its backward/"
+    working, nothing = "layer in its backward/", (NOTHING_CACHED, NOTHING_CACHED)
     return LayerKind(
         term_of("layers/", kept),
         term_of(working, own),
@@ -77,10 +97,20 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         gradient,
         gathered_elements(setup, index),
         tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
+<<<<<<< HEAD
         term_of("layers of one checkpoint/", recorded.saved),
+=======
+        _cache(recorded, keeps_all=not (mark.recomputed or setup.by_operation)) if setup.profile.keeps.cache else nothing,
+>>>>>>> main
     )
 
 
+def _cache(recorded: Recorded, *, keeps_all: bool) -> tuple[Term, Term]:
+    """Keys and values that the model returns: those beside what the layer keeps, and all."""
+    return term_of(CACHE, recorded.uncached if keeps_all else recorded.cached), term_of(CACHE, recorded.cached)
+
+
+CACHE = "cache/"
 PACKED = 4  # 4-bit values in an element of the 16-bit tensor that they are stored and gathered in (bnb_4bit_quant_storage)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from memcalc.autograd.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, MethodTraits, Profile
+from memcalc.autograd.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, Keeps, MethodTraits, Profile
 from memcalc.autograd.tape import FP32, HALF, Size, Tensor
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention.rotary import RotaryTable
@@ -13,6 +13,7 @@ from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.training.adapters import adapter_names
+from memcalc.formulas.formula import ceil_div
 from memcalc.specs.training import Training
 
 FP8 = 1
@@ -43,7 +44,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         method=MethodTraits(
             trained=full,
             frozen_embeddings="embeddings" in run.freeze,
-            leaf=run.recompute == "full" and run.engine_row.leaf and bool(run.freeze),
+            leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
             fake_quantised=run.method_row.fake_quantised,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
@@ -56,6 +57,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             upcast=run.engine_row.peft,
             dropout=run.lora_dropout,
         ),
+        keeps=Keeps(run.keep_output, run.use_cache),
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
@@ -67,11 +69,13 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
     encoder = main_parts(architecture)[0]
     with_source = encoder.name == "encoder"
     return Batch(
-        sequences=run.micro_batch if with_source else 1,
-        length=_uneven(architecture, run.seq_len // run.parallelism.cp),
-        masked=needs_masks(architecture, run.seq_len),
-        source=encoder.tokens / run.seq_len if with_source and encoder.tokens else 1.0,
+        sequences=run.rows if with_source else 1,
+        length=_uneven(architecture, run.row_length // run.parallelism.cp),
+        masked=needs_masks(architecture, run.row_length),
+        source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
         routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
+        packed=run.tokens_per_batch is not None and run.attention != "flash",
+        tiles=tiles_of(architecture, run),
     )
 
 
@@ -85,7 +89,7 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     if run.adapts:
         return run.recompute == "full"
     try:
-        return not run.freeze or record_entry(stage.entry, profile).flows
+        return "embeddings" not in run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
         return True
 
@@ -93,7 +97,15 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
 def routed_tokens(run: Training) -> int:
     """Tokens of a micro-batch that one rank's router sees."""
     p = run.parallelism
-    return run.micro_batch * (run.seq_len // p.cp) // (p.tp if p.sequence_parallel else 1)
+    return run.rows * (run.row_length // p.cp) // (p.tp if p.sequence_parallel else 1)
+
+
+def tiles_of(architecture: Architecture, run: Training) -> int:
+    """Tiles of a feed-forward's tokens: of a sequence as many as it is longer than the model is wide (axolotl
+    monkeypatch/tiled_mlp/patch.py and deepspeed/runtime/sequence_parallel/ulysses_sp.py, TiledMLP)."""
+    if not run.tiled_mlp:
+        return 0
+    return run.mlp_tiles or ceil_div(run.row_length // run.parallelism.cp, architecture.hidden)
 
 
 def needs_masks(architecture: Architecture, seq_len: int) -> bool:
@@ -164,7 +176,9 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     biases = _shared_biases(architecture, profile)
     if _shared_masks(architecture, profile, passed=True) or not _attentions(architecture):
         return biases
-    return biases + (profile.formats.residual if run.attention == "eager" else int(profile.batch.masked))
+    return biases + (
+        profile.formats.residual if run.attention == "eager" else int(profile.batch.masked or profile.batch.packed)
+    )
 
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:

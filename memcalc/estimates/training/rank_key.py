@@ -10,7 +10,10 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.profiles import batch_of
 from memcalc.specs.training import Training
 
-BATCH_AND_LENGTH = ("micro_batch", "seq_len", "grad_accum", "lora_dropout")  # what of them ranks depend on stands in `key_of`
+# What ranks depend on of these stands in `key_of`.
+BATCH_AND_LENGTH = (
+    "micro_batch", "seq_len", "seq_len_max", "tokens_per_batch", "grad_accum", "global_batch", "lora_dropout",
+)  # fmt: skip
 FIELDS = tuple(name for name in Training.model_fields if name not in BATCH_AND_LENGTH)
 _values = attrgetter(*FIELDS)
 

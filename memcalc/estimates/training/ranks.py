@@ -22,7 +22,10 @@ from memcalc.estimates.training.states import (
     state_lines,
 )
 from memcalc.estimates.training.timeline import Forms, forms
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
+
+RECORDED = ("keep_output", "use_cache", "eval_batch", "tiled_mlp")  # settings that the textbook's formula does not know
 
 
 class Rank(NamedTuple):
@@ -51,6 +54,8 @@ def rank_of(architecture: Architecture, setting: StateSetting, stage: Stage) -> 
             raise Unsupported("training with an encoder and a decoder on different pipeline stages is not modelled")
         recorded = forms(setup)
     except Unsupported as error:
+        if names := [name for name in RECORDED if getattr(setting.run, name)]:
+            raise SpecError(f"needs what this model's layers keep tensor by tensor: {error}", *names) from None
         reason = f"{error}: activations are the textbook formula of Korthikanti et al. 2022, an approximation"
         buffers = (*setup.buckets, *textbook_gathered(setup))
         return _rank(setting, stage, groups, buffers)._replace(setup=setup, approximation=reason)

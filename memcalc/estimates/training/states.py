@@ -7,11 +7,11 @@ from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
-from memcalc.estimates.training.adapters import adapters, embeddings, quantised
+from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, without
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
 from memcalc.formulas import model_states
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, paged_bytes, state_bytes
-from memcalc.formulas.precision import Precision, precision
+from memcalc.formulas.precision import BYTES, Precision, precision
 from memcalc.specs.training import Training
 
 ALWAYS, STEP = "always", "optimizer step"  # when lines live
@@ -55,11 +55,18 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
+<<<<<<< HEAD
         if run.engine_row.fp32_gradients and run.precision != "fp16-mixed":  # Megatron's main gradients
             sizes["gradients"] = run.bytes_of("main_grads_dtype")
         if run.precision_aware and run.parallelism.zero:  # fp32 main parameters: the 16 bits that bf16 lacks
             sizes["master"] = 2
         return sizes
+=======
+        accumulates = run.engine_row.fp32_gradients and run.precision != "fp16-mixed"  # Megatron's main gradients
+        if run.grad_accum_dtype:
+            return sizes | {"gradients": BYTES[run.grad_accum_dtype]}
+        return sizes | {"gradients": 4} if accumulates else sizes
+>>>>>>> main
     # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
     each = 4 if run.engine_row.peft else sizes["weights"]
     return {"weights": each, "gradients": each, "master": 0, "states": each}
@@ -74,18 +81,24 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
         if not held.held:
             continue
         if not run.adapts:
-            trained, frozen = _apart(held, "embeddings" in run.freeze)
+            trained, frozen = _apart(held, "embeddings" in run.freeze, run.frozen_parts)
             out.append(ShardGroup(name, shards, frozen, None, trained))
             continue
         low, rest = quantised(held) if run.method_row.quantised else (None, held)
-        trained = adapters(held, run.lora_targets, run.lora_rank, run.method_row.magnitude) if name == "dense" else None
+        trained = (
+            adapters(without(held, run.frozen_parts), run.lora_targets, run.lora_rank, run.method_row.magnitude)
+            if name == "dense"
+            else None
+        )
         out.append(ShardGroup(name, shards, rest, low, trained))
     return out
 
 
-def _apart(held: Tensors, embeddings_frozen: bool) -> tuple[Tensors | None, Tensors | None]:
-    """What is trained, and what is not: tensors that no gradient ever reaches, and embeddings where they are frozen."""
-    trained, never = held.by_training
+def _apart(held: Tensors, embeddings_frozen: bool, parts: frozenset[str]) -> tuple[Tensors | None, Tensors | None]:
+    """What is trained, and what is not: tensors that no gradient ever reaches, and embeddings and parts that are frozen."""
+    trained, never = without(held, parts).by_training
+    if idle := tuple(entry for entry in held.held if part_of(entry) in parts):
+        never = Tensors((never.held if never else ()) + idle)
     if not embeddings_frozen:
         return trained, never
     tables, rest = embeddings(trained)

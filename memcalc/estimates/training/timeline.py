@@ -15,6 +15,7 @@ from memcalc.blocks.recording import alive_in_entry, alive_in_exit, reads_tokens
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line
+from memcalc.estimates.training.evaluation import evaluation_forms
 from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.training.sharding import Around
@@ -26,6 +27,7 @@ class Forms(NamedTuple):
     host: Size  # activations that wait in host memory
     moments: tuple[MomentForm, ...]  # "after forward" first
     candidates: tuple[MomentForm, ...]  # those that could be the peak at some batch and length
+    evaluation: tuple[MomentForm, ...] = ()  # in tokens of an evaluation's batch
 
 
 @cached(1024)
@@ -36,7 +38,7 @@ def forms(setup: Setup) -> Forms:
         raise Unsupported("training with cross-attention to anything but an encoder is not modelled")
     step = _Step(setup)
     out = [*step.forward(), *step.layers(), *step.embedding()]
-    return Forms(step.host, tuple(out), that_can_be_highest(out))
+    return Forms(step.host, tuple(out), that_can_be_highest(out), tuple(step.evaluation()))
 
 
 class _Step:
@@ -72,7 +74,26 @@ class _Step:
             out.append(kind.kept.times(kind.kept.copies * copies))
         if own:
             out.append(own)
-        return (*narrowed(setup, out), self.shared)
+        return (*narrowed(setup, out), *self.returned(before, after), self.shared)
+
+    def returned(self, before: tuple[int, ...], after: tuple[int, ...] = ()) -> Iterator[Term]:
+        """What the loop holds of the model's output: keys and values of all layers; and once the head's backward is over, which
+        counts them until then, the logits. `after`: layers whose backward is over."""
+        keeps = self.setup.profile.keeps
+        if not keeps.output:
+            return
+        if keeps.cache:
+            yield from self.cache(before, after)
+        if self.exit and self.exit.output and after:
+            yield term_of("output/", self.exit.output)
+
+    def cache(self, before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[Term]:
+        """Keys and values: of layers whose backward is over all, of others those that they do not keep anyway."""
+        for index, (kind, count) in enumerate(zip(self.kinds, self.sequence.counts, strict=True)):
+            beside, all_of_it = kind.cache
+            done = after[index] if after else 0
+            yield beside.times(count - done)
+            yield all_of_it.times(done)
 
     def _kept_in_chunks(self, before: tuple[int, ...], *, backward: bool) -> Iterator[Term]:
         """One input for every chunk of layers; in the backward, all that those of the chunk in hand need up to this layer
@@ -106,12 +127,20 @@ class _Step:
         flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
         around = tuple(self.standing(flying))
         casts = cast_cache(setup) if setup.profile.formats.autocast else 0
-        held = (Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts)))
+        held = [Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts))]
+        if setup.profile.keeps.cache and not setup.profile.keeps.output:
+            held += self.cache(self.sequence.counts, ())
         yield MomentForm.of("loss", (*saved, *held), around)
         base = MomentForm.of("gradient of the loss", layers, around)
         for which, peak in enumerate(exit_.peaks):
             tensors = partial(alive_in_exit, setup.stage.exit, setup.profile, setup.hidden, which, keep_gradients=self.keep)
             yield base.beside(Term("head in its backward/", peak, 1, tensors))
+
+    def evaluation(self) -> Iterator[MomentForm]:
+        """The moments of an evaluation between steps, where there is one."""
+        if self.setup.evaluation:
+            flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
+            yield from evaluation_forms(self.setup, self.setup.evaluation, tuple(self.standing(flying)))
 
     def layers(self) -> Iterator[MomentForm]:
         """The first and the last layer of each kind; the backward runs from the last to the first."""
@@ -135,7 +164,8 @@ class _Step:
             return
         yield Around().gradients("head", self.head, 1)
         for kind, count in zip(self.kinds, after, strict=True):
-            yield self.around.gradients("layers", kind.gradient, count)
+            each = kind.gradient if self.around.reduces else int(kind.gradient * self.setup.accumulated)
+            yield self.around.gradients("layers", each, count)
 
     def _traffic(self, index: int, before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[Line]:
         """Parameters that are gathered, and gradients that are being reduced, while a layer's backward runs."""
@@ -180,17 +210,18 @@ class _Step:
             return
         tied = setup.tied if reads_tokens(setup.stage.entry) else 0
         layers = [made for made in self.done(self.sequence.counts) if made.name == "layers"]
+        kept = (*self.returned((), self.sequence.counts), self.shared)
         if self.around.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
             whole = self.head + (0 if tied else int(entry.gradients))
             root = Around().gradients("embedding and head", whole, 1)
-            yield MomentForm.of(name, (self.shared,), (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            yield MomentForm.of(name, kept, (*layers, root, *setup.buckets, self.around.reducing(whole)))
             return
         lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
         for which, peak in enumerate(entry.peaks):
             tensors = partial(alive_in_entry, setup.stage.entry, setup.profile, which, keep_gradients=self.keep)
-            yield MomentForm.of(name, (self.shared, Term("embedding in its backward/", peak, 1, tensors)), lines)
+            yield MomentForm.of(name, (*kept, Term("embedding in its backward/", peak, 1, tensors)), lines)
         if tied:  # the input gradient has gone; both gradients of the matrix are there, and their sum
             both = Size(fixed=entry.gradients), Size(fixed=tied)
             parts = (Tensor("gradients", both[0]), Tensor("gradient of the tied matrix, summed", both[1]))
             term = Term("embedding in its backward/", both[0] + both[1], 1, lambda: parts)
-            yield MomentForm.of(name, (self.shared, term), lines)
+            yield MomentForm.of(name, (*kept, term), lines)

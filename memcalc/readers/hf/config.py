@@ -53,6 +53,14 @@ class Config:
             return any(value is not None for value in given)
         return any(self._defaults.get(name) is not None for name in names)
 
+    def written(self, key: str) -> bool:
+        """Whether the file itself gives the key a value, whatever the library's default."""
+        return any(self._values.get(name) is not None for name in self._names(key))
+
+    def null(self, key: str) -> bool:
+        """Whether the file says null, which can mean something else than its silence."""
+        return not self.written(key) and any(name in self._values for name in self._names(key))
+
     def raw(self, key: str, default: Any = None) -> Any:
         """The unchecked value, for keys whose type varies; the caller checks it."""
         found = self._find(key, None)

@@ -28,9 +28,9 @@ def task(c: Config) -> str:
 
 
 def label_count(c: Config, default: int = 2) -> int:
-    """Outputs of a classifier: the library derives them from `id2label` where that is saved."""
+    """Outputs of a classifier: `num_labels`, or as many as `id2label` names (configuration_utils.py, `num_labels`)."""
     labels = c.raw("id2label")
-    if isinstance(labels, Mapping):
+    if isinstance(labels, Mapping) and not c.written("num_labels"):
         if not 0 < len(labels) <= MAX_SIZE:
             raise c.error("id2label", "must name at least one label")
         return len(labels)
@@ -72,7 +72,8 @@ LANGUAGE_MODELS = (
     "BertGenerationDecoder",    "NemotronH_Omni_Reasoning_V3",
 )  # fmt: skip
 
-KEEP_THE_HEAD = ("Blip2Model",)  # bare by name alone: the inner language model is one with a head
+# Bare by name alone: the inner language model is one with a head; and one that answers in words.
+KEEP_THE_HEAD = ("Blip2Model", "BlipForQuestionAnswering")
 
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).

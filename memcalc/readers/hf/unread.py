@@ -35,6 +35,12 @@ WRITTEN_ALWAYS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+# Of wav2vec 2 and its kin: strides, what pre-training and other classes add, adapters that are switched off.
+WAVEFORM = (
+    "adapter_kernel_size adapter_stride classifier_proj_size codevector_dim conv_stride num_adapter_layers num_clusters "
+    "num_codevector_groups num_codevectors_per_group num_ctc_classes num_feat_extract_layers num_negatives "
+    "output_hidden_size proj_codevector_dim tdnn_dilation tdnn_dim tdnn_kernel vocab_size xvector_output_dim "
+)
 # Keys that a family's configuration class has and its model builds nothing from, or nothing where they are not asked for.
 UNUSED: Mapping[str, frozenset[str]] = {
     module: frozenset(names.split())
@@ -56,7 +62,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "encoders.documents": "dim_bbox dim_bbox_sinusoid_emb_1d max_rel_2d_pos max_rel_pos subs_pad_id tag_pad_id",
         "encoders.text_towers": "projection_dim",
         "mixtures.compressed": "hc_sinkhorn_iters qk_rope_head_dim",
-        "encoders.vit_clip": "projection_dim",
+        "encoders.vit_clip": "encoder_stride projection_dim",
+        "encoders.encoder_decoder": WAVEFORM + "encoder_no_repeat_ngram_size encoder_stride",
+        "encoders.waveform": WAVEFORM,
         "multimodal.gemma": (
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
@@ -80,9 +88,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "decoders.gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrids.gated_delta": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "multimodal.image_text": (
-            "conv_L_cache head_dim hidden_size image_grid_pinpoints image_size insert_layer_id merge_kernel_size "
-            "num_image_tokens num_key_value_heads patch_size projection_dim projector_patch_to_query_dict qk_head_dim "
-            "spatial_pool_stride visual_indicator_token_ids vocab_size"
+            "im_end_id im_newline_id im_start_id img_max_token_num max_vit_seq_len min_image_size out_hidden_size "
+            "temporal_patch_size conv_L_cache head_dim hidden_size image_grid_pinpoints image_size insert_layer_id "
+            "merge_kernel_size num_image_tokens num_key_value_heads patch_size projection_dim qk_head_dim "
+            "projector_patch_to_query_dict spatial_pool_stride visual_indicator_token_ids vocab_size"
         ),
         "mixtures.interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "hybrids.kimi_linear": (
@@ -101,14 +110,32 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "mixtures.experts": "experts_per_token hidden_size initial_context_length intermediate_size",
         "mixtures.mixture_kinds": "first_k_dense_replace intermediate_size",
         "multimodal.mllama": "intermediate_layers_indices",
-        "multimodal.own_towers": "head_dim num_key_value_heads pos_emb_time qk_head_dim",
+        "multimodal.own_towers": "vocab_size head_dim num_key_value_heads pos_emb_time qk_head_dim",
         "hybrids.nemotron_h": "attention_head_dim expand intermediate_size time_step_rank",
         "multimodal.molmo": "image_patch_id image_size",
+        "multimodal.nemo_speech": (
+            "chunk_left_context chunk_length chunk_right_context expand fifo_length intermediate_size speaker_cache_length "
+            "speaker_cache_update_period streaming_config time_step_rank"
+        ),
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
+        "multimodal.captioners": "image_text_hidden_size perceiver_config projection_dim",
+        "multimodal.dots": (
+            "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
+            "samples_per_token spatial_merge_size"
+        ),
+        "multimodal.inkling": (
+            "hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads number_of_conv_states rel_extent "
+            "text_hidden_size"
+        ),
+        "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
+        "multimodal.ocr": "max_window_layers num_pos_feats scale sliding_window vocab_size",
         "multimodal.omni": (
-            "conv_chunksize intermediate_size n_window n_window_infer position_id_per_seconds max_source_positions "
+            "accept_hidden_layer block_size codec_bos_id codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id "
+            "enc_dilations look_ahead_layers look_backward_layers num_code_groups repeats spatial_merge_size "
+            "tts_codec_mask_token_id upsample_rates conv_chunksize intermediate_size "
+            "n_window n_window_infer position_id_per_seconds max_source_positions "
             "seconds_per_chunk"
         ),
         "encoders.other_encoders": (
@@ -119,7 +146,9 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "hybrids.rwkv": "rescale_every",
         "encoders.rotary_encoders": "mask_token_id",
-        "multimodal.qformer": "context_size encoder_hidden_size image_text_hidden_size vocab_size",
+        "multimodal.qformer": (
+            "context_size encoder_hidden_size image_grid_pinpoints image_text_hidden_size projection_dim vocab_size"
+        ),
         "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
         "encoders.udop": "relative_attention_max_distance",
         "encoders.t5gemma": "mm_tokens_per_image cross_attention_hidden_size decoder vocab_size",
@@ -131,6 +160,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "
             "num_attention_heads num_key_value_heads num_query_groups"
         ),
+        "multimodal.vqgan": "model_parallel_size num_image_tokens num_patches vocabulary_map",
         "multimodal.step_vl": "intermediate_size query_pre_attn_scalar",
     }.items()
 }  # fmt: skip

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from memcalc.blocks.architecture import Architecture, CountedWeight, Stack
 from memcalc.blocks.stored import StoredTensor, StoredTensors
 from memcalc.dtypes import number_format
-from memcalc.estimates.explanation import Explanation, follows, given, of_formula, summed, tensor_parameters
+from memcalc.estimates.explanation import Explanation, follows, given, of_formula, of_line, summed, tensor_parameters
+from memcalc.estimates.serving.footprint import footprint
 from memcalc.formulas.model_states import block_format_bytes
 from memcalc.report.stored import groups
 from memcalc.sizing.explaining.keys import Key, Table
@@ -50,6 +51,30 @@ def in_format(a: Inspected, key: Key) -> Explanation:
     made = of_formula(key.path, "B", block_format_bytes, parameters(architecture, "elements"), elements=architecture.parameters,
                       block=row.block_size, bytes_per_block=row.block_bytes)  # fmt: skip
     return made._replace(source=f"memcalc formats {row.name}")
+
+
+def checkpoint(a: Inspected, key: Key) -> Explanation:
+    """Weights as the checkpoint stores them: of the files where they are at hand, else as its config says."""
+    if a.model.stored:
+        return tensors(key.path, a.model.stored.tensors, "bytes", "B")
+    return summed(key.path, [of_line(entry) for entry in footprint(architecture_of(a)).checkpoint])
+
+
+def cache(a: Inspected, key: Key) -> Explanation:
+    """What one token or one sequence keeps."""
+    takes, context = footprint(architecture_of(a)), architecture_of(a).context
+    groups_of = {
+        "per_token": (*takes.growing, *takes.windowed), "per_token_windowed": takes.windowed,
+        "per_source_token": takes.source, "per_sequence": takes.per_sequence,
+    }  # fmt: skip
+    if key.last == "window":
+        return given(key.path, key.value, f"the largest window, as {origin(a.model)} says", "tokens")
+    if key.last != "at_context":
+        return summed(key.path, [of_line(entry) for entry in groups_of[key.last]])
+    parts = [cache(a, key.at(f"cache.{name}")) for name in ("per_token", "per_token_windowed", "per_sequence")]
+    formula = ("(cache.per_token - cache.per_token_windowed) * context + cache.per_token_windowed * min(context, window)"
+               " + cache.per_sequence")  # fmt: skip
+    return follows(key.path, key.value, "B", formula, *parts, inputs={"context": context, "window": takes.window or 0})
 
 
 def block(a: Inspected, key: Key) -> Explanation:
@@ -113,6 +138,8 @@ ROWS: Table = {
     "roles.*.*": role,
     "layers.*.*.*": layers,
     "formats.*": in_format,
+    "checkpoint.bytes": checkpoint,
+    "cache.*": cache,
     "blocks.*.**": block,
     "stored.bytes_by_format.*": of_format,
     "stored.roles.*.*": of_role,

@@ -11,6 +11,7 @@ from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIE
 from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
 from memcalc.errors import Unsupported
 from memcalc.estimates.training.activations import Filled, recomputed
+from memcalc.estimates.training.itemised import Sizes
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.device import HeldBlock, RankDevice, Tensors
@@ -65,16 +66,20 @@ class Steps:
     ) -> None:  # fmt: skip
         assert rank.setup is not None
         setup = rank.setup
+<<<<<<< HEAD
         if setup.chunk > 1:
             raise Unsupported("the order of allocations of several layers under one checkpoint is not modelled")
         self.run, self.rank, self.setup, self.sizes = run, rank, setup, filled.sizes
+=======
+        self.run, self.rank, self.setup = run, rank, setup
+>>>>>>> main
         self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
-        stage, profile, hidden, each = setup.stage, setup.profile, setup.hidden, setup.around.each
-        sequence = stage.sequence
+        sequence, each = setup.stage.sequence, setup.around.each
         self.marks = sequence.marks
-        self.kinds = [self._layer(mark) for mark in sequence.marks]
-        self.entry = sized(entry_piece(stage.entry, profile), self.sizes) if stage.entry else None
-        self.exit = sized(exit_piece(stage.exit, profile, hidden), self.sizes) if stage.exit else None
+        self.lengths = [filled.sizes]
+        if run.seq_len_max:  # batches of the usual length come first
+            self.lengths.insert(0, Sizes.of(run.rows, run.seq_len, run.parallelism.cp))
+        self.fill(filled.sizes)
         self.order = list(self._order())[: depth or None]
         units = [layer_unit(layer, gathered_elements(setup, index), each) for index, layer in enumerate(sequence.kinds)]
         self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, each),
@@ -89,6 +94,14 @@ class Steps:
         if self.main_gradients:
             self.device.several(list(gradient_sizes(rank)))
         self.states = False
+
+    def fill(self, sizes: Sizes) -> None:
+        """The next steps' batch and length."""
+        self.sizes = sizes
+        stage, profile, hidden = self.setup.stage, self.setup.profile, self.setup.hidden
+        self.kinds = [self._layer(mark) for mark in self.marks]
+        self.entry = sized(entry_piece(stage.entry, profile), sizes) if stage.entry else None
+        self.exit = sized(exit_piece(stage.exit, profile, hidden), sizes) if stage.exit else None
 
     def _layer(self, mark: LayerMark) -> SizedPiece:
         setup = self.setup
@@ -263,7 +276,10 @@ def replay(
 def _replayed(found: Steps) -> Replayed:
     before = -1
     for _ in range(STEPS):
-        found.step()
+        for sizes in found.lengths:
+            if sizes != found.sizes:
+                found.fill(sizes)
+            found.step()
         if (reserved := found.device.allocator.peak.reserved) == before:
             break
         before = reserved

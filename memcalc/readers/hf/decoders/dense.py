@@ -4,12 +4,14 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.embedding import Embedding
+from memcalc.blocks.head import Head
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import (
     WIDE,
     attention,
     biased_attention,
     decoder,
+    every_nth_sliding,
     head_norms,
     layer_windows,
     mlp,
@@ -39,6 +41,13 @@ def mistral(c: Config) -> Architecture:
     norm = rms(c)
     windows = layer_windows(c, default=[sliding_window(c)] * c.layers())
     return decoder(c, windowed(windows, lambda window: pre_norm(norm, attention(c, window=window), mlp(c))), norm)
+
+
+def cwm(c: Config) -> Architecture:
+    """Every fourth layer from the first on sees everything, the others a window."""
+    norm, feed_forward = rms(c), mlp(c, bias=c.flag("mlp_bias", False))
+    windows = layer_windows(c, default=every_nth_sliding(c, 4))
+    return decoder(c, windowed(windows, lambda window: pre_norm(norm, attention(c, window=window), feed_forward)), norm)
 
 
 def qwen2(c: Config) -> Architecture:
@@ -71,9 +80,13 @@ def hunyuan(c: Config) -> Architecture:
 
 
 def apertus(c: Config) -> Architecture:
-    """Query and key norms, and no gate; its activation (xIELU) learns two numbers a layer."""
-    norm = rms(c)
-    return decoder(c, pre_norm(norm, head_norms(c, biased_attention(c)), mlp(c, gated=False)), norm)
+    """Query and key norms, and no gate; its activation (xIELU) learns two numbers a layer.
+
+    `output_vocab_size`: fewer tokens are predicted than are embedded (Apertus 1.5).
+    """
+    norm, vocabulary, tied = rms(c), c.integer("vocab_size"), c.flag("tie_word_embeddings", False)
+    head = Head(min(vocabulary, c.integer("output_vocab_size", vocabulary)), c.integer("hidden_size"), tied=tied)
+    return decoder(c, pre_norm(norm, head_norms(c, biased_attention(c)), mlp(c, gated=False)), norm, head=head)
 
 
 def gemma(c: Config) -> Architecture:
@@ -189,6 +202,16 @@ FAMILIES = {
     "arcee": Family(arcee, {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "max_position_embeddings": 4096}),
     "mistral": Family(mistral, _MISTRAL),
     "ministral": Family(mistral, _MISTRAL),
+    "cwm": Family(
+        cwm,
+        {
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "rms_norm_eps": 1e-5,
+            "sliding_window": 8192,
+            "max_position_embeddings": 131072,
+        },
+    ),
     "ministral3": Family(
         mistral,
         {"num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-5, "max_position_embeddings": 262144},

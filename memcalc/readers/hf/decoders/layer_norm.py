@@ -62,10 +62,10 @@ def cohere_compass_text(c: Config) -> Architecture:
     norm, positions = written_out(c), c.sub("rope_parameters", {})
     depth, full, sliding = c.layers(), "full_attention", "sliding_attention"
     kinds = layer_kinds(c, [full] * depth, (full, sliding))
-    by_kind = positions.has(full) or positions.has(sliding)
+    by_kind, reach = positions.has(full) or positions.has(sliding), sliding_window(c)
 
     def layer(kind: str) -> Layer:
-        window = sliding_window(c) if kind == sliding else None
+        window = reach if kind == sliding else None
         rotary = positions.has(kind) or not by_kind
         mixer = biased_attention(c, window=window, rotary=rotary, rotary_wide=True)
         return parallel(norm, mixer, mlp(c))

@@ -1,12 +1,10 @@
 """Zamba 1 and 2: state-space mixers throughout, and a few shared transformer blocks that run before some of them."""
 
-from dataclasses import replace
-
 from memcalc.blocks.architecture import Architecture, Layer, Named
 from memcalc.blocks.mixers.state_space import Mamba, Mamba2
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.reused import Reused
-from memcalc.readers.hf.common import attention, decoder, mlp, rms
+from memcalc.readers.hf.common import attention, decoder, mlp, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.hybrids.mamba import head_groups, or_auto
 from memcalc.readers.hf.kinds import layer_kinds
@@ -64,27 +62,22 @@ def _zamba_shared(c: Config, reuse: bool) -> Named:
 def zamba2(c: Config) -> Architecture:
     """Mamba 2 throughout; before some layers stands one of `num_mem_blocks` transformer blocks, taken in turn.
 
-    Each of these blocks is stored once. What lets its uses differ are low-rank adapters, one set a use.
+    Each of these blocks is stored once. What lets its uses differ are low-rank adapters, one set a use. Where embedding and
+    head are not tied the library ties no blocks either: each use has its own, with the adapters of all uses of that block.
     """
     kinds = _zamba2_kinds(c)
     norm, mixer = rms(c), _zamba2_mixer(c)
     plain = Layer((("norm", norm), ("state_space", mixer)))
-    first, again = (Layer((*_zamba2_shared(c, reuse), *plain.blocks)) for reuse in (False, True))
-    unused = c.integer("num_mem_blocks")
-    layers = []
-    for kind in kinds:
-        if kind == "hybrid":
-            layers.append(first if unused > 0 else again)
-            unused -= 1
-        else:
-            layers.append(plain)
-    model = decoder(c, layers, norm)
-    if c.flag("tie_word_embeddings"):
-        return model
-    warning = (
-        "tie_word_embeddings is false: transformers then ties no shared blocks either and builds each use anew; counted once"
-    )
-    return replace(model, warnings=(*model.warnings, warning))
+    blocks, uses, tied = c.integer("num_mem_blocks"), kinds.count("hybrid"), c.flag("tie_word_embeddings")
+    order = iter(range(uses))
+
+    def hybrid(use: int) -> tuple[bool, int]:
+        """Whether the block of this use is stored earlier, and how many sets of adapters stand here."""
+        return (use >= blocks, 1) if tied else (False, -((use % blocks - uses) // blocks))
+
+    numbered = [hybrid(next(order)) if kind == "hybrid" else None for kind in kinds]
+    layers = windowed(numbered, lambda use: Layer((*_zamba2_shared(c, *use), *plain.blocks)) if use else plain)
+    return decoder(c, layers, norm)
 
 
 def _zamba2_kinds(c: Config) -> list[str]:
@@ -93,11 +86,15 @@ def _zamba2_kinds(c: Config) -> list[str]:
     default = ["hybrid" if letter == "H" else "linear_attention" for letter in pattern]
     if not c.has("layers_block_type") and c.layers() != len(default):
         raise c.error("layers_block_type", "is missing")
-    return layer_kinds(c, default[: c.layers()], ("linear_attention", "hybrid"), "layers_block_type")
+    kinds = layer_kinds(c, default[: c.layers()], ("linear_attention", "hybrid"), "layers_block_type")
+    if c.has("hybrid_layer_ids") and c.entries("hybrid_layer_ids") != [i for i, kind in enumerate(kinds) if kind == "hybrid"]:
+        raise c.error("hybrid_layer_ids", "must name the layers that layers_block_type calls hybrid")
+    return kinds
 
 
-def _zamba2_shared(c: Config, reuse: bool) -> Named:
-    """The transformer block over the layer's input and the embeddings side by side, and its way into the layer."""
+def _zamba2_shared(c: Config, reuse: bool, sets: int) -> Named:
+    """The transformer block over the layer's input and the embeddings side by side, `sets` of adapters, and its way into
+    the layer."""
     hidden = c.integer("hidden_size")
     double = c.integer("attention_hidden_size", 2 * hidden)
     heads = c.integer("num_attention_heads")
@@ -128,7 +125,8 @@ def _zamba2_shared(c: Config, reuse: bool) -> Named:
     if c.flag("use_shared_attention_adapter", False):
         adapters |= {f"attention_{part}": (double, double) for part in ("q", "k", "v")}
     low_rank = tuple(
-        (f"{name}_adapter_{step}", Projection(inputs, outputs, role=name.partition("_")[0], cut=cut))
+        (f"{name}_adapter{i or ''}_{step}", Projection(inputs, outputs, role=name.partition("_")[0], cut=cut))
+        for i in range(sets)
         for name, (width, end) in adapters.items()
         for step, inputs, outputs, cut in (("down", width, rank, ""), ("up", rank, end, "outputs"))
     )

@@ -31,8 +31,8 @@ def latent_attention(c: Config, **traits: Any) -> LatentAttention:
         c.integer("num_attention_heads"),
         c.integer("kv_lora_rank"),
         c.integer("qk_nope_head_dim"),
-        c.integer("qk_rope_head_dim"),
-        q_lora_rank=c.integer("q_lora_rank", low=0) if c.has("q_lora_rank") else 0,
+        c.integer("qk_rope_head_dim", low=int(traits.get("rotary", True))),
+        q_lora_rank=c.integer("q_lora_rank") if c.has("q_lora_rank") else 0,
         bias=c.flag("attention_bias", False),
         dropout=c.number("attention_dropout", 0.0),
         **traits,
@@ -71,7 +71,7 @@ def glm_moe_dsa(c: Config) -> Architecture:
     def routed() -> Experts:
         return corrected_experts(c, shared=shared_experts(c))
 
-    layers = alternating(c, sparse_after_dense(c), indexed_attention(c, _indexer_kinds(c)), routed)
+    layers = alternating(c, sparse_after_dense(c), indexed_attention(c, indexer_kinds(c)), routed)
     return with_notes(decoder(c, layers, rms(c)), c)
 
 
@@ -92,7 +92,7 @@ def indexed_attention(c: Config, kinds: Sequence[str], **traits: Any) -> list[La
     return windowed(kinds, mixer)
 
 
-def _indexer_kinds(c: Config) -> list[str]:
+def indexer_kinds(c: Config) -> list[str]:
     """Full where a layer has an indexer, shared where it reads the selection of the last one (GLM-5.2)."""
     depth, accepted = c.layers(), ("full", "shared")
     step, offset = c.integer("index_topk_freq", 1, low=0), c.integer("index_skip_topk_offset", 2, low=-MAX_LAYERS)

@@ -163,6 +163,8 @@ def sizes_by_layer(c: Config, kinds: list[str]) -> list[tuple[int, int]]:
     """Head size and key-value heads of each layer: full layers have their own, in newer files under each layer."""
     local = (c.integer("head_dim"), c.integer("num_key_value_heads"))
     saved = c.raw("per_layer_config")
+    if c.null("per_layer_config"):
+        return [local] * len(kinds)
     if saved is None:
         own_heads = c.flag("attention_k_eq_v") and c.has("num_global_key_value_heads")
         full = (c.integer("global_head_dim"), c.integer("num_global_key_value_heads") if own_heads else local[1])

@@ -177,6 +177,12 @@ FAMILIES = {
         ),
         ("pp_chart2table", _GOT, {}),
         (
+            "granite_docling",
+            Joint(projectors.granite_docling, "granite_docling_text", "granite_docling_vision", fixed=True, tied=True),
+            {},
+        ),
+        ("hunyuan_vl", Joint(projectors.hunyuan_vl, "hunyuan_vl_text", "hunyuan_vl_vision", fixed=True, tied=True), {}),
+        (
             "lfm2_vl",
             Joint(projectors.lfm2, text="lfm2", vision="siglip2_vision_model", tied=True),
             {

@@ -30,13 +30,23 @@ def mistral3(c: Config) -> Architecture:
     absent = NO_DEFAULTS if c.has("text_config") else _MISTRAL3_TEXT
     language = read_language(c, text_type(c, "mistral"), absent, tied=tied_outside(c, True))
     vision, config = tower(c, "vision_config", "pixtral", _MISTRAL3_VISION)
-    hidden, count = config.integer("hidden_size"), c.integer("spatial_merge_size") ** 2
+    return joined(c, language, (vision, _merged_projector(c, config, language)), warnings=assumed_tied(c))
+
+
+def _merged_projector(c: Config, vision: Config, language: Language) -> Part:
+    hidden, count = vision.integer("hidden_size"), c.integer("spatial_merge_size") ** 2
     merger: Named = (
         ("norm", rms(language.config, size=hidden)),
         ("merge", Projection(hidden * count, hidden, merge=count)),
     )
-    projector = Part("projector", entry=(*merger, *two_layers(c, hidden * feature_layers(c), language)))
-    return joined(c, language, (vision, projector), warnings=assumed_tied(c))
+    return Part("projector", entry=(*merger, *two_layers(c, hidden * feature_layers(c), language)))
+
+
+def mistral_large4(c: Config) -> Architecture:
+    """The same merger before a sparse decoder of its own."""
+    language = read_language(c, "mistral_large4_text", _LARGE4_TEXT, tied=tied_outside(c, False))
+    vision = c.sub("vision_config", PIXTRAL if c.has("vision_config") else {**PIXTRAL, **_LARGE4_VISION})
+    return joined(c, language, (pixtral(vision), _merged_projector(c, vision, language)))
 
 
 def llama4(c: Config) -> Architecture:
@@ -138,6 +148,28 @@ _MISTRAL3_TEXT: Mapping[str, Any] = {
     "head_dim": 128,
     "sliding_window": None,
 }
+_PROJECTOR: Mapping[str, Any] = {
+    "multimodal_projector_bias": False,
+    "projector_hidden_act": "gelu",
+    "spatial_merge_size": 2,
+}
+_LARGE4_VISION: Mapping[str, Any] = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 30,
+    "image_size": 1540,
+    "patch_size": 14,
+    "hidden_act": "silu",
+}
+_LARGE4_TEXT: Mapping[str, Any] = {
+    "vocab_size": 204800,
+    "hidden_size": 6144,
+    "intermediate_size": 24576,
+    "moe_intermediate_size": 6144,
+    "num_hidden_layers": 72,
+    "num_attention_heads": 64,
+    "n_routed_experts": 128,
+}
 _LLAMA4_VISION: Mapping[str, Any] = {
     "hidden_size": 768,
     "hidden_act": "gelu",
@@ -167,7 +199,8 @@ _KIMI_VISION: Mapping[str, Any] = {
 }
 
 FAMILIES = {
-    "mistral3": Family(mistral3, {"multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": 2}),
+    "mistral3": Family(mistral3, _PROJECTOR),
+    "mistral_large4": Family(mistral_large4, _PROJECTOR),
     "llama4": Family(llama4, {}),
     "kimi_k25": Family(kimi_k25, {"projection_hidden_size": 1152}),
     "kimi_vl": Family(kimi_vl, {}),

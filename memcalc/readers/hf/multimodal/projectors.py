@@ -225,3 +225,49 @@ def hunyuan(c: Config, vision: Config, language: Language) -> Named:
         ("linear", Convolution(wide, outputs, (1, 1), bias=True, role="projector")),
         ("newline", table("other", (outputs,))),
     )
+
+
+def hunyuan_vl(c: Config, vision: Config, language: Language) -> Named:
+    """Two convolutions and a matrix between norms; marks around an image, between images and after each row."""
+    hidden, side, outputs = (vision.integer(key) for key in ("hidden_size", "spatial_merge_size", "text_hidden_size"))
+    return (
+        ("norm", Norm(hidden)),
+        ("merge", Convolution(hidden, 2 * hidden, (side, side), bias=True, role="projector")),
+        ("up", Convolution(2 * hidden, 4 * hidden, (1, 1), bias=True, role="projector")),
+        ("newline", table("other", (4 * hidden,))),
+        ("linear", Projection(4 * hidden, outputs, bias=True)),
+        *((f"{mark}_mark", table("other", (outputs,))) for mark in ("begin", "end", "separator")),
+        ("output_norm", Norm(outputs)),
+    )
+
+
+def granite_docling(c: Config, vision: Config, language: Language) -> Named:
+    """A coarse and a fine pixel shuffle, each with mergers of earlier vision layers' outputs; a router chooses between them."""
+    hidden, outputs = vision.integer("hidden_size"), vision.integer("out_hidden_size")
+    factor, width = vision.integer("scale_factor"), c.raw("density_router_hidden_size")
+    routes: Named = _docling_route(vision, factor, "coarse")
+    if vision.flag("use_fine_route"):
+        routes += _docling_route(vision, max(1, factor // 2), "fine")
+    router: Named = ()
+    if width is not None:
+        inner = c.integer("density_router_hidden_size")
+        router = (
+            ("router_weights", Projection(hidden, 1, bias=True)),
+            ("router_norm", Norm(hidden, "layer")),
+            ("router_up", Projection(hidden, inner, bias=True)),
+            ("router_down", Projection(inner, 1, bias=True)),
+        )
+    norm = Norm(outputs, "layer")
+    middle: Named = (("middle_norm", norm), ("linear", Projection(outputs, outputs)), ("output_norm", norm))
+    return (("norm", Norm(hidden, "layer")), *routes, *middle, *router)
+
+
+def _docling_route(vision: Config, factor: int, name: str) -> Named:
+    count, outputs = factor**2, vision.integer("out_hidden_size")
+    wide = vision.integer("hidden_size") * count
+    mergers = tuple(
+        (f"{name}/deepstack{i}/{path}", block)
+        for i in vision.entries("deepstack_visual_indexes", of=int)
+        for path, block in (("norm", Norm(wide, "layer")), *gelu_mlp(wide, outputs, outputs, merge=count))
+    )
+    return ((f"{name}/linear", Projection(wide, outputs, merge=count)), *mergers)

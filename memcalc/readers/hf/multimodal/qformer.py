@@ -13,8 +13,9 @@ from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import norm_of_sum, windowed
-from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.multimodal.nested import assumed_tied, joined, read_language, text_type, tied_outside
+from memcalc.readers.hf.multimodal.towers import tower
 from memcalc.readers.hf.multimodal.vision import encoder_layer, patches, table
 
 
@@ -51,6 +52,29 @@ def granite_speech(c: Config) -> Architecture:
     projector = Part("projector", entry=(("linear", Projection(hidden, language.hidden, bias=True)),))
     hearing = _conformer(c.sub("encoder_config", GRANITE_ENCODER))
     return joined(c, language, (hearing, middle, projector), warnings=assumed_tied(c))
+
+
+def granite4_vision(c: Config) -> Architecture:
+    """A Q-Former of its own for each vision layer that is read, and for each group of patches: windows of patches are
+    summed up by fewer queries."""
+    language = read_language(c, text_type(c, "granite4_vision_text"), tied=tied_outside(c, False))
+    tower_part, vision = tower(c, "vision_config", "clip_vision_model", {})
+    hidden = vision.integer("hidden_size")
+    layers, groups = len(c.entries("deepstack_layer_map")), len(c.entries("spatial_target_layers"))
+    sides = c.text("downsample_rate").split("/")
+    if len(sides) != 2 or not all(side.isdecimal() and 0 < int(side) <= MAX_SIZE for side in sides):
+        raise c.error("downsample_rate", "must be two whole numbers, a slash between them")
+    queries: Named = (
+        ("query", table("other", (1, int(sides[0]) ** 2, hidden))),
+        ("positions", table("other", (1, int(sides[1]) ** 2, hidden))),
+    )
+    former = c.sub("qformer_config", {**QFORMER, "use_qformer_text_input": False})
+    middle = qformer(former, former.integer("encoder_hidden_size", hidden), queries, reads_text=False)
+    end: Named = (("norm", Norm(hidden, "layer")), ("linear", Projection(hidden, language.hidden, bias=True)))
+    middle = replace(middle, exit=end)
+    formers = tuple(replace(middle, name=f"qformer{i or ''}") for i in range(layers + groups))
+    newline = Part("projector", entry=(("newline", table("other", (language.hidden,))),))
+    return joined(c, language, (tower_part, *formers, newline))
 
 
 def qformer(c: Config, source: int, queries: Named, *, reads_text: bool) -> Part:
@@ -165,6 +189,7 @@ FAMILIES = {
     "blip-2": Family(blip2, {"num_query_tokens": 32}),
     "instructblip": Family(_INSTRUCTED, {"num_query_tokens": 32}),
     "instructblipvideo": Family(_INSTRUCTED, {"num_query_tokens": 32}),
+    "granite4_vision": Family(granite4_vision, {"spatial_target_layers": (12, 15, 18, 21)}),
     "granite_speech": Family(granite_speech, {"downsample_rate": 5, "window_size": 15}),
     "granite_speech_plus": Family(granite_speech, {"downsample_rate": 5, "window_size": 15}),
 }

@@ -109,6 +109,12 @@ def qwen3_5_moe(c: Config) -> Architecture:
     return _qwen3(c, read_language(c, "qwen3_5_moe_text", _QWEN3_5_MOE_TEXT, tied=tied_outside(c, False)))
 
 
+def cohere_compass(c: Config) -> Architecture:
+    """Cohere's decoder behind Qwen3-VL's tower."""
+    kind = text_type(c, "cohere_compass_text")
+    return _qwen3(c, read_language(c, kind, tied=tied_outside(c, False)), deepstack=True)
+
+
 def _qwen2_language(c: Config) -> Language:
     """Older files keep the language keys at the top level, beside the vision_config: then their sizes must be there."""
     if c.has("text_config") or not any(c.has(key) for key in SIZES):
@@ -258,6 +264,7 @@ FAMILIES = {
     "qwen2_5_vl": Family(qwen2_5_vl, {}),
     "exaone4_5": Family(exaone4_5, {}),
     "hyperclovax_vision_v2": Family(hyperclovax_v2, {}),
+    "cohere_compass": Family(cohere_compass, {}),
     "qwen3_vl": Family(qwen3_vl, {}),
     "qwen3_vl_moe": Family(qwen3_vl_moe, {}),
     "qwen3_5": Family(qwen3_5, {}),

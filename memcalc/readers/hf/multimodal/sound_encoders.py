@@ -18,30 +18,40 @@ from memcalc.readers.hf.multimodal.vision import full_attention, plain_mlp
 
 
 def omniasr(c: Config) -> Part:
-    """wav2vec 2 with norms before each block: strided convolutions over the waveform, positions by a grouped convolution."""
+    """wav2vec 2 with norms before each block."""
     hidden, norm = c.integer("hidden_size"), Norm(c.integer("hidden_size"), "layer")
+    front, width = waveform(c, normed=True)
+    return Part(
+        "audio",
+        entry=(
+            *front,
+            ("features_norm", Norm(width, "layer")),
+            ("features", Projection(width, hidden, bias=True)),
+            ("positions", convolved_positions(c)),
+        ),
+        stacks=(Stack.uniform(pre_norm(norm, full_attention(c), plain_mlp(c)), c.layers()),),
+        exit=(("final_norm", norm),),
+    )
+
+
+def waveform(c: Config, *, normed: bool) -> tuple[Named, int]:
+    """Strided convolutions over the waveform, and the width that they give. `normed`: each, else the first alone."""
     widths, kernels = sizes(c, "conv_dim"), sizes(c, "conv_kernel")
     if len(kernels) != len(widths):
         raise c.error("conv_kernel", f"must have {len(widths)} entries as conv_dim has, not {len(kernels)}")
     front: Named = ()
     for i, (before, width, kernel) in enumerate(zip((1, *widths), widths, kernels, strict=False)):
-        made = Convolution(before, width, (kernel,), bias=c.flag("conv_bias"), activation=c.text("hidden_act"))
-        front += ((f"convolution{i + 1}", made), (f"convolution{i + 1}_norm", Norm(width, "layer")))
-    groups = c.integer("num_conv_pos_embedding_groups")
+        front += ((f"convolution{i + 1}", Convolution(before, width, (kernel,), bias=c.flag("conv_bias"), activation="gelu")),)
+        front += ((f"convolution{i + 1}_norm", Norm(width, "layer")),) if normed or not i else ()
+    return front, widths[-1]
+
+
+def convolved_positions(c: Config) -> Convolution:
+    """A grouped convolution over the frames tells where each stands."""
+    hidden, groups = c.integer("hidden_size"), c.integer("num_conv_pos_embedding_groups")
     if hidden % groups:
         raise c.error("hidden_size", f"({hidden}) is not a multiple of num_conv_pos_embedding_groups ({groups})")
-    positions = Convolution(hidden, hidden, (c.integer("num_conv_pos_embeddings"),), (1,), groups=groups, bias=True)
-    return Part(
-        "audio",
-        entry=(
-            *front,
-            ("features_norm", Norm(widths[-1], "layer")),
-            ("features", Projection(widths[-1], hidden, bias=True)),
-            ("positions", positions),
-        ),
-        stacks=(Stack.uniform(pre_norm(norm, full_attention(c), plain_mlp(c)), c.layers()),),
-        exit=(("final_norm", norm),),
-    )
+    return Convolution(hidden, hidden, (c.integer("num_conv_pos_embeddings"),), (1,), groups=groups, bias=True)
 
 
 def fun_asr_nano(c: Config) -> Part:

@@ -81,7 +81,8 @@ def sam(c: Config) -> Part:
     side, window = c.integer("image_size") // c.integer("patch_size"), c.integer("window_size", low=0)
     full, relative = set(c.entries("global_attn_indexes", of=int)), c.flag("use_rel_pos")
     _, convolution = patches(c, bias=True)
-    feed_forward = MLP(hidden, c.integer("mlp_dim"), gated=False, bias=True, activation=c.text("hidden_act"))
+    inner = c.integer("mlp_dim") if c.has("mlp_dim") else int(hidden * c.number("mlp_ratio"))
+    feed_forward = MLP(hidden, inner, gated=False, bias=True, activation=c.text("hidden_act"))
 
     def layer(reach: int) -> Layer:
         rows = tuple(Weight(name, "position", (2 * (reach or side) - 1, hidden // heads)) for name in ("height", "width"))
@@ -307,6 +308,23 @@ HUNYUAN: Mapping[str, Any] = {
     "max_image_size": 2048,
 }
 
+GRANITE_DOCLING: Mapping[str, Any] = {
+    **SIGLIP,
+    "vision_use_head": False,
+    "image_size": 512,
+    "out_hidden_size": 1024,
+    "scale_factor": 4,
+    "deepstack_visual_indexes": (3, 7, 10),
+    "use_fine_route": True,
+}
+HUNYUAN_VL: Mapping[str, Any] = {
+    **HUNYUAN,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "text_hidden_size": 3072,
+}
+
 # model_type of a nested vision config → how to read it, for the families that accept any tower
 TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
     "siglip_vision_model": (siglip, SIGLIP),
@@ -326,6 +344,8 @@ TOWERS: dict[str, tuple[Tower, Mapping[str, Any]]] = {
     "got_ocr2_vision": (sam, SAM),
     "lfm3_vl_vision": (lfm3, LFM3),
     "hy_v4_vl_vision": (hunyuan, HUNYUAN),
+    "hunyuan_vl_vision": (hunyuan, HUNYUAN_VL),
+    "granite_docling_vision": (siglip, GRANITE_DOCLING),
 }
 
 

@@ -1,0 +1,157 @@
+"""Latent attention under indexers of another make: Mistral Large 4 and GLM-5 Next.
+
+Structures follow transformers src/transformers/models/{mistral_large4,glm5_next}/.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from memcalc.blocks.architecture import Architecture, Layer, Named
+from memcalc.blocks.attention.latent import LatentAttention, SparseIndexer
+from memcalc.blocks.block import Block
+from memcalc.blocks.head import Head
+from memcalc.blocks.hyper_connection import HyperConnection
+from memcalc.blocks.ledger import Weight, prefixed
+from memcalc.blocks.mixers.gated_delta import KimiDeltaAttention
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.plain import Plain
+from memcalc.readers.hf.common import decoder, mlp, optional_number, pre_norm, rms, windowed
+from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.kinds import layer_kinds
+from memcalc.readers.hf.mixtures.experts import corrected_experts, shared_experts, sparse_after_dense, with_notes
+from memcalc.readers.hf.mixtures.latent import indexer_kinds, latent_attention
+
+
+def mistral_large4_text(c: Config) -> Architecture:
+    """Queries from one full projection; every fourth layer knows no positions; layers may share an earlier one's latents."""
+    depth, norm = c.layers(), rms(c)
+    rotary, sources = _no_rope_layers(c), c.entries("kv_source_layers", list(range(depth)), length=depth, of=int)
+    if any(not 0 <= source <= i or sources[source] != source for i, source in enumerate(sources)):
+        raise c.error("kv_source_layers", "must name for each layer itself or an earlier one that has latents of its own")
+    shares = [source != i for i, source in enumerate(sources)]
+    kinds = list(zip(rotary, shares, indexer_kinds(c), sparse_after_dense(c, 1), strict=True))
+
+    def layer(kind: tuple[bool, bool, str, bool]) -> Layer:
+        rotates, shared, indexed, sparse = kind
+        feed_forward: Block = corrected_experts(c, shared=shared_experts(c)) if sparse else mlp(c)
+        return pre_norm(norm, _large4_attention(c, rotates, shared, indexed), feed_forward)
+
+    tied, softcap = c.flag("tie_word_embeddings", False), optional_number(c, "final_logit_softcapping")
+    head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, softcap=softcap)
+    frequencies = Plain((Weight("alpha", "other", (-(-c.integer("qk_rope_head_dim") // 2),)),))
+    start: Named = (("rotary_scale", frequencies),)
+    return with_notes(decoder(c, windowed(kinds, layer), norm, head=head, after_embedding=start), c)
+
+
+def _large4_attention(c: Config, rotates: bool, shared: bool, indexed: str) -> LatentAttention:
+    """A scale and a bias for each head make the softmax sharper with the position, of the indexer's heads too."""
+    hidden, heads = c.integer("hidden_size"), c.integer("index_n_heads")
+    queries = (*prefixed("q_norm", Norm(hidden, "layer").weights()), *_sharpness(heads))
+    indexer = SparseIndexer(hidden, hidden, heads, c.integer("index_head_dim"), c.integer("index_topk"), extras=queries)
+    nope, rope = c.integer("qk_nope_head_dim"), c.integer("qk_rope_head_dim")
+    skips = indexed == "shared"
+    made = latent_attention(
+        c.reread(q_lora_rank=None),
+        indexer=None if skips else indexer,
+        shares_selection=skips,
+        shares_latent=shared,
+        extras=_sharpness(c.integer("num_attention_heads")),
+    )
+    return made if rotates else replace(made, nope_head_dim=nope + rope, rope_head_dim=0, rotary=False)
+
+
+def _sharpness(heads: int) -> tuple[Weight, ...]:
+    return tuple(Weight(f"softmax_{what}", "attention", (heads,)) for what in ("scale", "bias"))
+
+
+def _no_rope_layers(c: Config) -> list[bool]:
+    """Layers with rotary positions, whose key's name says the opposite of its ones (SmolLM 3's convention)."""
+    depth, period = c.layers(), c.integer("no_rope_layer_interval", 4)
+    default = [int((i + 1) % period != 0) for i in range(depth)]
+    return [bool(flag) for flag in c.entries("no_rope_layers", default, length=depth, of=int)]
+
+
+def glm5_next_text(c: Config) -> Architecture:
+    """Kimi's delta attention, and among it latent attention without positions, whose indexer scores pools of tokens; several
+    residual streams."""
+    norm, depth, hidden = rms(c), c.layers(), c.integer("hidden_size")
+    delta, sparse = "linear_attention", "indexed_attention"
+    names = ("full_attention", sparse, delta)
+    kinds = layer_kinds(c, [delta if i % 4 != 3 else sparse for i in range(depth)], names)
+    linear = c.sub("linear_attn_config", {})
+    mixer = KimiDeltaAttention(
+        hidden,
+        linear.integer("num_heads", c.integer("linear_num_heads")),
+        linear.integer("head_dim", c.integer("linear_head_dim")),
+        linear.integer("short_conv_kernel_size", c.integer("linear_conv_kernel_dim")),
+        activation=c.text("hidden_act", "silu"),
+    )
+    connection = HyperConnection(hidden, c.integer("hc_mult"))
+    traits = list(zip(kinds, indexer_kinds(c), sparse_after_dense(c, 3), strict=True))
+
+    def layer(kind: tuple[str, str, bool]) -> Layer:
+        attention, indexed, routed = kind
+        feed_forward: Block = corrected_experts(c, shared=shared_experts(c)) if routed else mlp(c)
+        block: Block = mixer if attention == delta else _glm5_attention(c, indexed)
+        first = ("linear_attention" if attention == delta else "attention", block)
+        before: Named = (("attention_connection", connection), ("input_norm", norm), first)
+        return Layer((*before, ("mlp_connection", connection), ("post_attention_norm", norm), ("mlp", feed_forward)))
+
+    return with_notes(decoder(c, windowed(traits, layer), norm), c)
+
+
+def _glm5_attention(c: Config, indexed: str) -> LatentAttention:
+    """The indexer caches a key, the gates of its pooling and a mark for each token."""
+    if c.integer("qk_rope_head_dim", low=0):
+        raise c.error("qk_rope_head_dim", "must be 0: this attention knows no positions")
+    hidden, size = c.integer("hidden_size"), c.integer("index_head_dim")
+    pooling = (
+        Weight("pool_positions", "attention", (c.integer("index_kpool"), size)),
+        Weight("pool_gate", "attention", (size, hidden)),
+    )
+    indexer = SparseIndexer(
+        hidden, c.integer("q_lora_rank"), c.integer("index_n_heads"), size, c.integer("index_topk"), 2 * size + 1, pooling
+    )
+    skips = indexed == "shared"
+    return latent_attention(c, indexer=None if skips else indexer, shares_selection=skips, rotary=False)
+
+
+_LARGE4: Mapping[str, Any] = {
+    "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 64,
+    "v_head_dim": 128,
+    "index_topk": 2048,
+    "index_head_dim": 128,
+    "index_n_heads": 32,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 4,
+    "final_logit_softcapping": 30.0,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 1048576,
+}
+_GLM5: Mapping[str, Any] = {
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_rope_head_dim": 0,
+    "qk_nope_head_dim": 256,
+    "v_head_dim": 256,
+    "index_topk": 2048,
+    "index_head_dim": 128,
+    "index_n_heads": 32,
+    "index_kpool": 16,
+    "linear_head_dim": 128,
+    "linear_num_heads": 64,
+    "linear_conv_kernel_dim": 4,
+    "hc_mult": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 1048576,
+}
+
+FAMILIES = {
+    "mistral_large4_text": Family(mistral_large4_text, _LARGE4),
+    "glm5_next_text": Family(glm5_next_text, _GLM5),
+}

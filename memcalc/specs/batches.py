@@ -1,0 +1,98 @@
+"""What one rank works on at a time: sequences, their lengths, how they are laid out, and what is kept of a pass over them."""
+
+from typing import Annotated, Self
+
+from pydantic import model_validator
+
+from memcalc.specs.spec import BATCH, Flag, OneOf, Spec, SpecError, setting, within
+
+MAX_BATCH, MAX_LENGTH = 2**24, 2**31
+MAX_TOKENS = 2**40  # of a micro-batch
+ACCUMULATION = {"fp32": "4 bytes a gradient", "bf16": "2 bytes", "fp16": "2 bytes"}
+ACCUMULATING = ("deepspeed", "megatron")  # engines of which that is a setting (data_types.grad_accum_dtype; main_grads_dtype)
+
+
+class Batches(Spec):
+    """Sequences on one GPU: micro_batch of seq_len tokens, or one row of tokens_per_batch in which they follow each other."""
+
+    micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(
+        1, "Sequences per GPU at a time (per-device batch size).", BATCH, kind="largest"
+    )
+    grad_accum: Annotated[int, within(1, 2**24)] = setting(
+        1, "Micro-batches per optimizer step (gradient accumulation).", BATCH
+    )
+    global_batch: Annotated[int, within(1, 2**40)] | None = setting(
+        None, "Sequences per optimizer step over all GPUs; says grad-accum.", BATCH, otherwise="what the others come to"
+    )
+    seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
+        4096, "Tokens per sequence.", BATCH, kind="largest", otherwise="4096, or the model's context"
+    )
+    seq_len_max: Annotated[int, within(1, MAX_LENGTH)] | None = setting(
+        None, "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.", BATCH,
+        otherwise="all alike",
+    )  # fmt: skip
+    tokens_per_batch: Annotated[int, within(1, MAX_LENGTH)] | None = setting(
+        None, "Packed or padding-free: one row of so many tokens, in which sequences follow each other.", BATCH,
+        otherwise="micro-batch × seq-len",
+    )  # fmt: skip
+    grad_accum_dtype: Annotated[str, OneOf(tuple(ACCUMULATION))] | None = setting(
+        None, "What gradients are accumulated in (DeepSpeed, Megatron).", BATCH, otherwise="the engine's", choices=ACCUMULATION
+    )
+    tiled_mlp: Flag = setting(False, "Feed-forwards run over tiles of the tokens, and again in the backward (ALST).", BATCH)
+    mlp_tiles: Annotated[int, within(1, 65536)] | None = setting(
+        None, "How many tiles.", BATCH, otherwise="tokens of a sequence over the model's width"
+    )
+    keep_output: Flag = setting(
+        False, "The training loop holds the model's output (logits, cache) until the backward is over.", BATCH
+    )
+    use_cache: Flag = setting(False, "The forward fills a cache of keys and values, as when it generates.", BATCH)
+    eval_batch: Annotated[int, within(1, MAX_BATCH)] | None = setting(
+        None, "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.", BATCH,
+        otherwise="no evaluation",
+    )  # fmt: skip
+    eval_accumulation: Annotated[int, within(1, 2**24)] = setting(
+        1, "Evaluation passes whose logits of all ranks stay on the GPU (eval_accumulation_steps).", BATCH
+    )
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.tokens > MAX_TOKENS:
+            raise SpecError(
+                f"{self.rows:,} × {self.row_length:,} tokens at once is beyond any GPU",
+                *(("tokens_per_batch",) if self.tokens_per_batch else ("micro_batch", "seq_len")),
+            )
+        if self.seq_len_max is not None and self.seq_len_max < self.seq_len:
+            raise SpecError(f"{self.seq_len_max:,}, but the usual length is {self.seq_len:,} tokens", "seq_len_max", "seq_len")
+        if self.tokens_per_batch is not None:
+            if self.tokens_per_batch < self.seq_len:
+                raise SpecError(
+                    f"a row of {self.tokens_per_batch:,} tokens holds no sequence of {self.seq_len:,}",
+                    "tokens_per_batch",
+                    "seq_len",
+                )
+            for name in ("micro_batch", "seq_len_max", "global_batch"):
+                if name in self.model_fields_set and getattr(self, name) is not None:
+                    raise SpecError(
+                        "a packed row is as long whatever its sequences, however many they are; choose one",
+                        "tokens_per_batch", name,
+                    )  # fmt: skip
+        if self.mlp_tiles is not None and not self.tiled_mlp:
+            raise SpecError("says how many tiles; add tiled_mlp", "mlp_tiles", "tiled_mlp")
+        if self.eval_accumulation > 1 and self.eval_batch is None:
+            raise SpecError("is of an evaluation; add eval_batch", "eval_accumulation", "eval_batch")
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Rows of a micro-batch on one GPU."""
+        return 1 if self.tokens_per_batch else self.micro_batch
+
+    @property
+    def row_length(self) -> int:
+        """Tokens of a row at its longest, which memory must hold."""
+        return self.tokens_per_batch or self.seq_len_max or self.seq_len
+
+    @property
+    def tokens(self) -> int:
+        """Of a micro-batch at its largest."""
+        return self.rows * self.row_length
