@@ -186,7 +186,6 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
     ),
     "Training": (
         (
-<<<<<<< HEAD
             "main_grads_dtype",
             "text",
             "fp32|bf16",
@@ -307,7 +306,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("moe_act", "the experts' activation"),
                 ("shared_experts", "shared experts"),
             ),
-=======
+        ),
+        (
             "micro_batch",
             "largest",
             "",
@@ -417,7 +417,6 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "Evaluation passes whose logits of all ranks stay on the GPU (eval_accumulation_steps).  [default: 1]",
             "Batch",
             (),
->>>>>>> main
         ),
         (
             "precision",
@@ -546,56 +545,6 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("cpu", "the host's memory"),
                 ("nvme", "disk, through a buffer in host memory (ZeRO-Infinity)"),
             ),
-        ),
-        (
-<<<<<<< HEAD
-            "micro_batch",
-            "largest",
-            "",
-            "Sequences per GPU at a time (per-device batch size).  [default: 1]",
-            "Activations",
-            (),
-        ),
-        (
-            "grad_accum",
-            "count",
-            "",
-            "Micro-batches per optimizer step (gradient accumulation).  [default: 1]",
-=======
-            "recompute",
-            "text",
-            "none|selective|full",
-            "Activation recomputation (gradient checkpointing).  [default: none]",
-            "Activations",
-            (
-                ("none", "keeps what the backward needs"),
-                ("selective", "drops attention's scores, or as the engine chooses"),
-                ("full", "keeps each layer's input and runs its forward again"),
-            ),
-        ),
-        (
-            "recompute_every",
-            "count",
-            "",
-            "full: each N-th layer alone (torchtitan's selective N).  [default: every layer]",
->>>>>>> main
-            "Activations",
-            (),
-        ),
-        (
-<<<<<<< HEAD
-            "seq_len",
-            "largest",
-            "",
-            "Tokens per sequence.  [default: 4096, or the model's context]",
-=======
-            "recompute_layers",
-            "count",
-            "",
-            "full: a stage's first N layers alone (Megatron's block).  [default: all]",
->>>>>>> main
-            "Activations",
-            (),
         ),
         (
             "loss",

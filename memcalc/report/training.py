@@ -94,24 +94,17 @@ def run_document(run: Training) -> dict[str, Any]:
         out["base_format"] = run.base_format
     if run.freeze:
         out["freeze"] = list(run.freeze)
-<<<<<<< HEAD
-    choices = (
-        "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
-        "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor",
-    )  # fmt: skip
+    out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
+    choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch",
+               "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
+               "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
+    if run.eval_batch:
+        out["eval_accumulation"] = run.eval_accumulation
     if run.recompute_modules:
         out["recompute_modules"] = list(run.recompute_modules)
     if run.offload_fraction < 1:
         out["offload_fraction"] = run.offload_fraction
-=======
-    out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
-    choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch",
-               "recompute_every", "recompute_layers", "capacity_factor")  # fmt: skip
-    out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
-    if run.eval_batch:
-        out["eval_accumulation"] = run.eval_accumulation
->>>>>>> main
     if run.capacity_factor:
         out["pad_to_capacity"] = run.pad_to_capacity
     if run.expert_imbalance > 1:

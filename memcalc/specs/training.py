@@ -11,14 +11,10 @@ from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
-<<<<<<< HEAD
+from memcalc.specs.batches import ACCUMULATING, Batches
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.recomputing import Recomputation
-=======
-from memcalc.specs.batches import ACCUMULATING, Batches
-from memcalc.specs.parallelism import Parallelism
->>>>>>> main
 from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
@@ -63,11 +59,7 @@ HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host mem
 MAX_RANK = 65536
 
 
-<<<<<<< HEAD
-class Training(Recomputation, MainStates):
-=======
-class Training(Batches):
->>>>>>> main
+class Training(Batches, Recomputation, MainStates):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
@@ -99,26 +91,6 @@ class Training(Batches):
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
     )
     offload_to: Annotated[str, OneOf(tuple(HOSTS))] = setting("cpu", "Where it goes.", STATES, choices=HOSTS)
-<<<<<<< HEAD
-    micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(
-        1, "Sequences per GPU at a time (per-device batch size).", ACTIVATIONS, kind="largest"
-    )
-    grad_accum: Annotated[int, within(1, 2**24)] = setting(
-        1, "Micro-batches per optimizer step (gradient accumulation).", ACTIVATIONS
-    )
-    seq_len: Annotated[int, within(1, MAX_LENGTH)] = setting(
-        4096, "Tokens per sequence.", ACTIVATIONS, kind="largest", otherwise="4096, or the model's context"
-=======
-    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
-        "none", "Activation recomputation (gradient checkpointing).", ACTIVATIONS, choices=RECOMPUTATION
-    )
-    recompute_every: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: each N-th layer alone (torchtitan's selective N).", ACTIVATIONS, otherwise="every layer"
-    )
-    recompute_layers: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: a stage's first N layers alone (Megatron's block).", ACTIVATIONS, otherwise="all"
->>>>>>> main
-    )
     loss: Annotated[str, OneOf(LOSS_NAMES)] | None = setting(
         None, "How the cross-entropy is computed.", ACTIVATIONS, metavar="WORD", otherwise="the kernels', or the engine's",
         choices={row.name: row.note for row in LOSSES.values()},
@@ -148,29 +120,8 @@ class Training(Batches):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-<<<<<<< HEAD
-        if self.micro_batch * self.seq_len > MAX_TOKENS:
-            raise SpecError(
-                f"{self.micro_batch:,} × {self.seq_len:,} tokens at once is beyond any GPU", "micro_batch", "seq_len"
-            )
-        if self.seq_len % self.parallelism.cp:
-            raise SpecError(
-                f"context parallelism {self.parallelism.cp} must divide the sequence of {self.seq_len} tokens",
-                "cp",
-                "seq_len",
-            )
-        if self.parallelism.sequence_parallel and self.seq_len // self.parallelism.cp % self.parallelism.tp:
-            raise SpecError(
-                f"sequence parallelism: tp {self.parallelism.tp} must divide the {self.seq_len // self.parallelism.cp} tokens "
-                f"of a sequence",
-                "tp",
-                "seq_len",
-            )
-        self._check_megatron()
-=======
         self._check_batch()
-        self._check_recomputation()
->>>>>>> main
+        self._check_megatron()
         self._check_routing()
         if "embeddings" in self.freeze and self.adapts:
             raise SpecError(
@@ -219,7 +170,6 @@ class Training(Batches):
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
 
-<<<<<<< HEAD
     @property
     def modules(self) -> tuple[str, ...]:
         """Parts of layers that are recomputed alone."""
@@ -244,7 +194,7 @@ class Training(Batches):
                 "is the precision-aware optimizer's, which is Adam over shards; add zero 1 (the distributed optimizer)",
                 part, "zero", "optimizer",
             )  # fmt: skip
-=======
+
     def _check_batch(self) -> None:
         p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
         for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
@@ -267,14 +217,6 @@ class Training(Batches):
                 f"choice",
                 "grad_accum_dtype", "engine",
             )  # fmt: skip
-
-    def _check_recomputation(self) -> None:
-        for name in ("recompute_every", "recompute_layers"):
-            if getattr(self, name) is not None and self.recompute != "full":
-                raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
-        if self.recompute_every is not None and self.recompute_layers is not None:
-            raise SpecError("each n-th layer, or the first n of a stage; choose one", "recompute_every", "recompute_layers")
->>>>>>> main
 
     def _check_routing(self) -> None:
         if self.expert_imbalance > 1 and self.parallelism.ep == 1:

@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 
 from memcalc.blocks.architecture import Architecture
-<<<<<<< HEAD
-=======
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.mlp import MLP
->>>>>>> main
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.context_parallel import SENTENCES, check_context
@@ -21,20 +18,16 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     for name in ("recompute_every", "recompute_layers", "recompute_num_layers"):
         if (asked := getattr(run, name)) is not None and asked > deepest:
             raise SpecError(f"{asked}, but the deepest pipeline stage has {deepest} layers", name)
-<<<<<<< HEAD
     _check_modules(architecture, run)
-=======
     check_batches(architecture, run)
     names = {part.name for part in architecture.parts}
     for word in run.freeze:
         if (parts := FROZEN_PARTS.get(word)) and not names.intersection(parts):
             raise SpecError(f"the model has no part for {word} (its parts: {', '.join(sorted(names))})", "freeze")
->>>>>>> main
     check_routing(architecture, run)
     check_context(architecture, run)
 
 
-<<<<<<< HEAD
 MODULES_OF = {"mla_up_proj": "latent attention", "moe": "experts", "moe_act": "experts", "shared_experts": "shared experts"}
 
 
@@ -50,7 +43,8 @@ def _check_modules(architecture: Architecture, run: Training) -> None:
     for module in run.recompute_modules:
         if not there.get(MODULES_OF.get(module, ""), True):
             raise SpecError(f"{module}, but the model has no {MODULES_OF[module]}", "recompute_modules")
-=======
+
+
 def check_batches(architecture: Architecture, run: Training) -> None:
     """Raises SpecError for what a model's parts or the pipeline do not allow."""
     parts = len(main_parts(architecture)) > 1
@@ -64,7 +58,6 @@ def check_batches(architecture: Architecture, run: Training) -> None:
         raise SpecError("no layer of this model has a dense feed-forward to be tiled", "tiled_mlp")
     if run.use_cache and any(b.traits.heads and not (isinstance(b, Attention) and b.traits.causal) for b in blocks):
         raise SpecError("a cache that the training forward fills is modelled for softmax attention", "use_cache")
->>>>>>> main
 
 
 def check_countable(run: Training) -> None:
@@ -106,21 +99,15 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
     p, names = run.parallelism, {part.name for part in architecture.parts}
     if run.recompute_every:
         yield f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole"
-<<<<<<< HEAD
     if run.chunk > 1:
         yield f"{run.chunk} layers are recomputed together, from the input of the first (Megatron's uniform)"
     if run.recompute_modules:
         yield f"recomputed alone: {', '.join(run.recompute_modules)} (Megatron's recompute_modules)"
     if run.first_layers:
         yield f"the first {run.first_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
-    if run.freeze:
-=======
-    if run.recompute_layers:
-        yield f"the first {run.recompute_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
     if run.frozen_parts:
         yield f"frozen: nothing of {' and '.join(sorted(run.frozen_parts & names))} is trained"
     if "embeddings" in run.freeze:
->>>>>>> main
         tied = ", a tied head with them," if architecture.tied else ""
         yield f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states"
     if "embeddings" in run.freeze and run.recompute == "full":

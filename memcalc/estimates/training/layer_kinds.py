@@ -38,15 +38,12 @@ class Setup(NamedTuple):
     shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
     input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
-<<<<<<< HEAD
     chunk: int = 1  # layers under one checkpoint
-=======
     evaluation: Evaluation | None = None
     accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
 
 
 NOTHING_CACHED = Term("", ZERO, 0, tuple)
->>>>>>> main
 
 
 class LayerKind(NamedTuple):
@@ -58,11 +55,8 @@ class LayerKind(NamedTuple):
     gradient: int  # bytes of its gradients as the backward makes them
     gathered: int  # elements
     passing: tuple[Term, ...] = ()  # during its forward
-<<<<<<< HEAD
-    again: Term = Term("", ZERO, 0, lambda: ())  # what its backward needs, once it has been made again
-=======
     cache: tuple[Term, Term] = (NOTHING_CACHED, NOTHING_CACHED)  # its keys and values: those that it does not keep, all of them
->>>>>>> main
+    again: Term = Term("", ZERO, 0, lambda: ())  # what its backward needs, once it has been made again
 
 
 def recorded_kind(setup: Setup, index: int) -> Recorded:
@@ -97,11 +91,8 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         gradient,
         gathered_elements(setup, index),
         tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
-<<<<<<< HEAD
-        term_of("layers of one checkpoint/", recorded.saved),
-=======
         _cache(recorded, keeps_all=not (mark.recomputed or setup.by_operation)) if setup.profile.keeps.cache else nothing,
->>>>>>> main
+        term_of("layers of one checkpoint/", recorded.saved),
     )
 
 

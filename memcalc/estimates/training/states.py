@@ -55,18 +55,13 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
-<<<<<<< HEAD
         if run.engine_row.fp32_gradients and run.precision != "fp16-mixed":  # Megatron's main gradients
             sizes["gradients"] = run.bytes_of("main_grads_dtype")
+        if run.grad_accum_dtype:
+            sizes["gradients"] = BYTES[run.grad_accum_dtype]
         if run.precision_aware and run.parallelism.zero:  # fp32 main parameters: the 16 bits that bf16 lacks
             sizes["master"] = 2
         return sizes
-=======
-        accumulates = run.engine_row.fp32_gradients and run.precision != "fp16-mixed"  # Megatron's main gradients
-        if run.grad_accum_dtype:
-            return sizes | {"gradients": BYTES[run.grad_accum_dtype]}
-        return sizes | {"gradients": 4} if accumulates else sizes
->>>>>>> main
     # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
     each = 4 if run.engine_row.peft else sizes["weights"]
     return {"weights": each, "gradients": each, "master": 0, "states": each}

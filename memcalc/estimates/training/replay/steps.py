@@ -66,13 +66,9 @@ class Steps:
     ) -> None:  # fmt: skip
         assert rank.setup is not None
         setup = rank.setup
-<<<<<<< HEAD
         if setup.chunk > 1:
             raise Unsupported("the order of allocations of several layers under one checkpoint is not modelled")
-        self.run, self.rank, self.setup, self.sizes = run, rank, setup, filled.sizes
-=======
         self.run, self.rank, self.setup = run, rank, setup
->>>>>>> main
         self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
         sequence, each = setup.stage.sequence, setup.around.each
         self.marks = sequence.marks
