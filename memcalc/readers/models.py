@@ -181,7 +181,10 @@ def _architecture_table(preset: dict[str, Any], place: str) -> dict[str, Any]:
     values = preset.get("architecture")
     if not isinstance(values, dict):
         raise InputError("has no [architecture] table", place=place)
-    return values | {key: None for key in NULL_WHEN_0 if values.get(key) == 0}
+    null = preset.get("null", [])  # keys that are null in the config.json, for which TOML has no word
+    if not isinstance(null, list) or not all(isinstance(key, str) and key not in values for key in null):
+        raise InputError("null: must list keys that [architecture] does not have", place=place)
+    return values | dict.fromkeys(null) | {key: None for key in NULL_WHEN_0 if values.get(key) == 0}
 
 
 def _looks_like_path(text: str) -> bool:
