@@ -45,7 +45,6 @@ OTHER: dict[str, dict[str, Any]] = {
     "exp_avg_sq_dtype": {**DISTRIBUTED, "exp_avg_sq_dtype": "fp8"},
     "offload_fraction": {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",), "offload_fraction": 0.5},
     "ema": {"ema": "fp32"},
-    "max_grad_norm": {"max_grad_norm": 1.0},
     "optimizer_in_backward": {"optimizer_in_backward": True},
     "expert_imbalance": {"parallelism": {"gpus": 8, "ep": 4}, "expert_imbalance": 1.5},
     "capacity_factor": {"capacity_factor": 1.25},
