@@ -15,10 +15,10 @@ import memcalc
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import MemcalcError
 from memcalc.estimates.serving.footprint import footprint
-from memcalc.readers.catalogue import preset_names, read_preset
+from memcalc.readers.catalogue import preset_names
 from memcalc.readers.hf import read_config
 from memcalc.readers.hf.families import KIN, MODULES
-from memcalc.readers.models import Model
+from memcalc.readers.models import Model, read_config_values
 
 sys.path.insert(0, str(Path(__file__).parent))
 from families import rows
@@ -47,7 +47,7 @@ class Example(NamedTuple):
 def states() -> Iterator[State]:
     """Every model type, by name."""
     examples = _examples()
-    shipped = Counter(kind for name in preset_names("models") for kind in {*_kinds(_architecture(name))})
+    shipped = Counter(kind for name in preset_names("models") for kind in {*_kinds(read_config_values(name))})
     for model_type in sorted(MODULES):
         reader = MODULES[model_type] + (f", as {KIN[model_type].like}" if model_type in KIN else "")
         told = (NOT_COMPARED, "", "")
@@ -78,17 +78,12 @@ def _examples() -> dict[str, list[Example]]:
         kind = row["config"]["model_type"]
         example = Example({**row["config"], "architectures": [row["class"]]}, row["total_params"])
         found.setdefault(kind, []).append(example)
-    for config in map(_architecture, preset_names("models")):
+    for config in map(read_config_values, preset_names("models")):
         found.setdefault(config["model_type"], []).append(Example(config))
     for row in table:
         for nested in row["config"].values():
             if isinstance(nested, dict) and nested.get("model_type") in MODULES:
                 found.setdefault(nested["model_type"], []).append(Example(nested))
-    return found
-
-
-def _architecture(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = read_preset("models", name)["architecture"]
     return found
 
 

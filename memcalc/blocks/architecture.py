@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from memcalc.blocks.block import Block
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.frozen import dataclass
 
@@ -86,7 +87,8 @@ class Stack:
 class Part:
     """One part of a model (language, vision, encoder, …): `entry` blocks, stacks of layers, `exit` blocks.
 
-    `tokens`: how many it reads of each sequence where that is fixed (Whisper's encoder: 30 seconds of sound).
+    `tokens`: how many it reads of each sequence where that is fixed (Whisper's encoder: 30 seconds of sound). `images`: of a
+    vision tower, how it cuts images, where the family's rule is known.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Part:
     stacks: tuple[Stack, ...] = ()
     exit: Named = ()
     tokens: int = 0
+    images: ImageRule | None = None
 
 
 class CountedWeight(NamedTuple):
@@ -152,6 +155,7 @@ class Architecture:
     wide_stream: bool = False  # the residual stream is fp32 whatever the type of the weights (residual_in_fp32)
     local_rotary: bool = False  # layers with a window have a rotary table of their own (Gemma 3)
     mixture_rules: str = ""  # llama.cpp's rules for the types of a mixture's tensors: "falcon", "llama" (its 70B) or none
+    held: int = 0  # parameters that the files beside it hold, where these are not its own
     as_stored: bool = False  # made of the tensors of a GGUF file: known as llama.cpp loads it, and in no other form
     rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers
 
@@ -163,6 +167,11 @@ class Architecture:
     def parameters(self) -> int:
         return sum(counted.parameters for counted in self.weights)
 
+    @property
+    def total(self) -> int:
+        """Its parameters, by the files beside it where these say otherwise."""
+        return self.held or self.parameters
+
     @cached_property
     def active_parameters(self) -> int:
         """Parameters a token passes through: of the routed experts only top_k of n, all else whole."""
@@ -171,7 +180,7 @@ class Architecture:
             for stack in part.stacks:
                 for layer, count in zip(stack.layers, stack.counts, strict=True):
                     idle += count * sum(block.traits.idle_parameters for _, block in layer.blocks)
-        return self.parameters - idle
+        return self.total - idle
 
     @cached_property
     def embedding_parameters(self) -> int:
