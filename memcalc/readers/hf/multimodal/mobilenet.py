@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from memcalc.blocks.architecture import Layer, Part, Stack
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
+from memcalc.caches import cached
 
 NAME = "mobilenetv5_300m_enc"
-from memcalc.caches import cached
 
 
 @cached(maxsize=1)
