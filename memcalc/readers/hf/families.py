@@ -94,7 +94,7 @@ BY_MODULE = {
     "multimodal.nemotron_omni": "nemotron_h_omni",
     "multimodal.ocr": "deepseek_vl_hybrid unlimited_ocr unlimited_ocr_text deepseek_ocr2 deepseek_ocr2_text",
     "multimodal.omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
-    "multimodal.own_towers": "llama4 mistral3 mistral_large4 pixtral kimi_k25 kimi_vl",
+    "multimodal.own_towers": "llama4 mistral3 lighton_ocr mistral_large4 pixtral kimi_k25 kimi_vl",
     "multimodal.phi4_multimodal": "phi4_multimodal",
     "multimodal.qformer": ("blip-2 instructblip instructblipvideo granite_speech granite_speech_plus granite4_vision"),
     "multimodal.qwen_vl": (
@@ -147,7 +147,6 @@ KIN: Mapping[str, Kin] = {
     "ibert": Kin("roberta"),
     "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
-    "lighton_ocr": Kin("mistral3"),
     "metaclip_2_text_model": Kin("clip_text_model"),
     "mistral4": Kin(
         "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}

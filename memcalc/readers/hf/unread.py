@@ -104,6 +104,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "hybrids.lfm": "conv_L_cache intermediate_size num_attention_heads num_key_value_heads sliding_window",
         "hybrids.mamba": "num_attention_heads num_key_value_heads time_step_rank",
         "multimodal.minimax_m3": (
+            "merged_hidden_size "
             "dense_intermediate_size image_size img_token_compression_config index_block_size index_head_dim index_n_heads "
             "index_topk_blocks projection_dim rotary_dim vision_segment_max_frames vocab_size"
         ),
