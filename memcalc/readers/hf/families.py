@@ -43,6 +43,7 @@ BY_MODULE = {
     "hybrids.lfm": "lfm2 lfm2_moe lfm3",
     "hybrids.mamba": "mamba mamba2 falcon_mamba jamba",
     "hybrids.nemotron_h": "nemotron_h",
+    "hybrids.qwen4": "qwen4_exp_text",
     "hybrids.rwkv": "rwkv",
     "hybrids.xlstm": "xlstm",
     "hybrids.zamba": "zamba zamba2",
@@ -98,7 +99,7 @@ BY_MODULE = {
     "multimodal.phi4_multimodal": "phi4_multimodal",
     "multimodal.qformer": ("blip-2 instructblip instructblipvideo granite_speech granite_speech_plus granite4_vision"),
     "multimodal.qwen_vl": (
-        "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass"
+        "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass qwen4_exp"
     ),
     "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
     "multimodal.vqgan": "chameleon janus emu3",

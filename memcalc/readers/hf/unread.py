@@ -144,7 +144,15 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "tpu_short_seq_length unk_index"
         ),
         "decoders.post_norm": "_sliding_window_pattern",
-        "multimodal.qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "multimodal.qwen_vl": (
+            "heads_per_ngram make_ngram_vocab_size_divisible_by ngram_size ngram_vocab_size_base number_of_conv_states "
+            "ple_conv_kernel_size ple_embed_dim seed split_ngram_parts "
+            "head_dim intermediate_size num_attention_heads num_key_value_heads"
+        ),
+        "hybrids.qwen4": (
+            "heads_per_ngram make_ngram_vocab_size_divisible_by ngram_size ngram_vocab_size_base number_of_conv_states "
+            "ple_conv_kernel_size ple_embed_dim seed split_ngram_parts"
+        ),
         "hybrids.rwkv": "rescale_every",
         "encoders.rotary_encoders": "mask_token_id",
         "multimodal.qformer": (
