@@ -77,6 +77,7 @@ BY_MODULE = {
     "multimodal.captioners": "git blip kosmos-2 kosmos-2.5 idefics",
     "multimodal.dots": "dots3_note glm5_next",
     "multimodal.ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
+    "multimodal.florence": "florence2",
     "multimodal.gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
     "multimodal.gemma3n": "gemma3n gemma3n_text",
     "multimodal.gemma_kin": "embedding_gemma2 embedding_gemma2_text gemma4_assistant gemma4_unified_assistant",
@@ -103,6 +104,7 @@ BY_MODULE = {
     ),
     "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
     "multimodal.vqgan": "chameleon janus emu3",
+    "multimodal.retrievers": "colpali colqwen2 colmodernvbert",
     "multimodal.seeing_encoders": "modernvbert ultravbert",
     "multimodal.step_vl": "step3p5 step3p7",
 }

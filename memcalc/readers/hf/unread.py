@@ -121,7 +121,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
-        "multimodal.captioners": "image_text_hidden_size perceiver_config projection_dim",
+        "multimodal.captioners": "encoder_hidden_size image_text_hidden_size perceiver_config projection_dim",
         "multimodal.dots": (
             "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
             "samples_per_token spatial_merge_size"
@@ -130,6 +130,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads number_of_conv_states rel_extent "
             "text_hidden_size"
         ),
+        "multimodal.florence": "max_temporal_embeddings patch_padding patch_stride",
+        "multimodal.retrievers": "hidden_size num_image_tokens projection_dim vocab_size",
         "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
         "multimodal.ocr": "max_window_layers num_pos_feats scale sliding_window vocab_size",
         "multimodal.omni": (

@@ -145,7 +145,7 @@ def gpt_neo(c: Config) -> Architecture:
 def _gpt_neo_windows(c: Config) -> list[int | None]:
     """`attention_layers`: the kind of each; else `attention_types`: [[kinds, how often these repeat], …], or in turn."""
     depth, window = c.layers(), c.integer("window_size")
-    if c.has("attention_layers"):
+    if c.has("attention_layers") and c.asks("attention_types"):
         kinds = layer_kinds(c, ["global"] * depth, ("global", "local"), "attention_layers")
         return [window if kind == "local" else None for kind in kinds]
     kinds = _gpt_neo_kinds(c, depth) if c.has("attention_types") else [("global", "local")[i % 2] for i in range(depth)]
