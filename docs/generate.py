@@ -285,13 +285,18 @@ def constants_of(form: Any) -> Iterator[tuple[str, object]]:
     yield from ((name, getattr(form, name)) for name in names)
 
 
-def accuracy_page() -> str:
-    script = ROOT / "benchmarks" / "accuracy.py"
-    spec = importlib.util.spec_from_file_location("accuracy", script)
+def script(name: str) -> Any:
+    """One of the benchmarks, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    accuracy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(accuracy)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def accuracy_page() -> str:
+    accuracy = script("accuracy")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         accuracy.main()
@@ -302,6 +307,26 @@ def accuracy_page() -> str:
         "```sh\nmemcalc validate\n```\n\nHow far the prediction was from the reading, as measured / predicted − 1."
         " *median* and *p90* are of the absolute error, *low* and *high* the 10th and 90th percentile with their sign.\n\n"
         f"{measured}"
+    )
+
+
+def families_page() -> str:
+    """Every model type that is read, with its state."""
+    states = [*script("family_states").states()]
+    recorded = sum(state.training == "tape" for state in states)
+    exact = sum(state.parameters.startswith("exact") for state in states)
+    return (
+        f"`python benchmarks/family_states.py`: the {len(states)} values of `model_type` that memcalc reads in a config.json."
+        " Any other is refused, unless all its keys are those of a llama.\n\n"
+        f"- *parameters*: of one config, against the class of transformers 5.24 on the meta device ({exact} exact). A type that"
+        " stands only inside others, or that no config at hand has, was *not compared* by itself.\n"
+        "- *cache*: what is kept for a sequence while it is generated.\n"
+        f"- *training*: by the *tape*, tensor by tensor ({recorded}), or by the *textbook* (Korthikanti et al. 2022), and"
+        " what of it memcalc does not record.\n\n"
+        + table(
+            ("model type", "read by", "parameters", "cache", "training", "presets"),
+            ((code(s.model_type), s.reader, s.parameters, s.cache, s.training, s.presets or "") for s in states),
+        )
     )
 
 
@@ -326,6 +351,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "optimizers": ("Optimizers", lambda: listed("One optimizer in full: add its name.", "optimizers")),
     "formats": ("Number formats", lambda: listed("One format in full: add its name.", "formats")),
     "engines": ("Engines", engines_page),
+    "families": ("Model types", families_page),
     "models": ("Model presets", lambda: listed("One model in full: add its name.", "models")),
     "gpus": ("Accelerators", lambda: listed("One accelerator in full, with its sources: add its name.", "gpus")),
     "runs": ("Published runs", lambda: listed("Published training runs beside memcalc's figures.", "runs")),

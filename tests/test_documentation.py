@@ -144,3 +144,17 @@ def test_the_site_builds(tmp_path: Path) -> None:
     home = (tmp_path / "index.html").read_text(encoding="utf-8")
     fetched = re.findall(r"<(?:script|link rel=\"stylesheet\")[^>]*(?:src|href)=\"(https?:[^\"]*)", home)
     assert not fetched, fetched
+
+
+def test_the_table_of_families_has_all_of_them_with_their_state() -> None:
+    """The page is made of what the code answers: every model type once, none wrong, and the states that are known."""
+    from memcalc.readers.hf.families import MODULES
+
+    lines = [line for line in GENERATED["docs/reference/families.md"].splitlines() if line.startswith("| `")]
+    cells = {line.split("`")[1]: [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines}
+    assert sorted(cells) == sorted(MODULES)
+    assert [name for name, row in cells.items() if row[2] == "wrong"] == []
+    assert cells["llama"][2:5] == ["exact", "keys and values", "tape"]
+    assert cells["gemma3n_text"][4].startswith("textbook (")
+    assert cells["deepseek_v3"][3] == "latent"
+    assert cells["bert"][3] == "none"

@@ -12,7 +12,7 @@ from memcalc.readers.hf import MODULES
 from memcalc.readers.models import Model, read_model_preset
 
 NAMES = preset_names("models")
-KEYS = {"name", "aliases", "source", "checked", "unverified", "dtype", "context", "parameters", "architecture"}
+KEYS = {"name", "aliases", "source", "checked", "unverified", "null", "dtype", "context", "parameters", "architecture"}
 
 # (what people type, preset): the hub's own spelling, a chat variant, another separator
 SPELLINGS = [

@@ -57,6 +57,7 @@ class Backward:
 
     def __init__(self, tape: Tape, keep_gradients: bool, watched: Size | None = None) -> None:
         self.keep_gradients = keep_gradients
+        self.update = 0.0 if keep_gradients else tape.update
         self.live = ZERO
         self.candidates: list[Size] = []
         self.pending: dict[Var, GradientBuffer] = {}
@@ -79,12 +80,33 @@ class Backward:
         incoming = self.pending.pop(node.out, None)
         if incoming is None and node.name != "loss":
             return  # nothing flows here
-        temporaries: list[GradientBuffer] = []
+        arriving, temporaries, stepped = self._run_steps(node, incoming)
+        for buffer in temporaries:
+            self.free(buffer)
+        if incoming is not None:
+            self._release(incoming)
+        for var in node.saves:
+            self._used(var)
+        for gradient in stepped:
+            self.free(self.allocate(gradient.bytes * self.update, gradient.var, "temp"))
+            self.free(gradient)
+        for var, buffer in arriving:
+            if buffer is incoming:
+                buffer.holders -= 1
+            self._hand(var, buffer)
+
+    def _run_steps(
+        self, node: Node, incoming: GradientBuffer | None
+    ) -> tuple[list[tuple[Var, GradientBuffer]], list[GradientBuffer], list[GradientBuffer]]:
+        """The allocations of an operation's backward: gradients on their way to its inputs, what leaves at once, and gradients
+        of parameters that the optimizer uses up once the operation is through."""
         arriving: list[tuple[Var, GradientBuffer]] = []
+        temporaries: list[GradientBuffer] = []
+        stepped: list[GradientBuffer] = []
         for step in node.steps:
             if step.kind == "share":
                 assert incoming is not None
-                incoming.holders += 1  # kept past the release below
+                incoming.holders += 1  # kept past the release of the operation's own
                 arriving.append((node.inputs[step.source], incoming))
                 continue
             kind = "input" if step.kind == "over" else step.kind
@@ -94,18 +116,11 @@ class Backward:
             buffer = self.allocate(step.bytes, of, kind)
             if kind == "input":
                 arriving.append((of, buffer))
+            elif step.kind == "weight" and self.update:
+                stepped.append(buffer)
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
-        for buffer in temporaries:
-            self.free(buffer)
-        if incoming is not None:
-            self._release(incoming)
-        for var in node.saves:
-            self._used(var)
-        for var, buffer in arriving:
-            if buffer is incoming:
-                buffer.holders -= 1
-            self._hand(var, buffer)
+        return arriving, temporaries, stepped
 
     def _used(self, var: Var) -> None:
         """A node is through with a saved tensor; one that was written over has gone already."""

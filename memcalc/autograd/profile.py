@@ -104,6 +104,7 @@ class MethodTraits(NamedTuple):
     accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+    update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 
 
 class Adapters(NamedTuple):

@@ -152,6 +152,7 @@ class Architecture:
     wide_stream: bool = False  # the residual stream is fp32 whatever the type of the weights (residual_in_fp32)
     local_rotary: bool = False  # layers with a window have a rotary table of their own (Gemma 3)
     mixture_rules: str = ""  # llama.cpp's rules for the types of a mixture's tensors: "falcon", "llama" (its 70B) or none
+    held: int = 0  # parameters that the files beside it hold, where these are not its own
     as_stored: bool = False  # made of the tensors of a GGUF file: known as llama.cpp loads it, and in no other form
     rotary_stretch: tuple[float, ...] = (1.0,)  # rows of engines' tables of cosines, in contexts: of full, of sliding layers
 
@@ -163,6 +164,11 @@ class Architecture:
     def parameters(self) -> int:
         return sum(counted.parameters for counted in self.weights)
 
+    @property
+    def total(self) -> int:
+        """Its parameters, by the files beside it where these say otherwise."""
+        return self.held or self.parameters
+
     @cached_property
     def active_parameters(self) -> int:
         """Parameters a token passes through: of the routed experts only top_k of n, all else whole."""
@@ -171,7 +177,7 @@ class Architecture:
             for stack in part.stacks:
                 for layer, count in zip(stack.layers, stack.counts, strict=True):
                     idle += count * sum(block.traits.idle_parameters for _, block in layer.blocks)
-        return self.parameters - idle
+        return self.total - idle
 
     @cached_property
     def embedding_parameters(self) -> int:

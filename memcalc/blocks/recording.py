@@ -92,7 +92,7 @@ def alive_in_layer(
 @cached(32)  # a report asks again for what was just recorded
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
-    tape = Tape()
+    tape = Tape(update=profile.method.update)
     x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, input_grad, "input")
     if layer.bridge:
         return tape, x, _bridge(tape, layer, profile, hidden)
@@ -211,7 +211,7 @@ def alive_in_exit(
 @cached(32)
 def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
     """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
-    tape = Tape()
+    tape = Tape(update=profile.method.update)
     x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
@@ -253,7 +253,7 @@ def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradient
 
 @cached(32)
 def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
-    tape = Tape()
+    tape = Tape(update=profile.method.update)
     x: Var | None = None
     for path, block in blocks:
         tape.path = path

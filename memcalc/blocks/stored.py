@@ -4,6 +4,7 @@ The counterpart of an Architecture: that one says which weights a model has, thi
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from memcalc.blocks.ledger import ROLES, Shape
 from memcalc.frozen import dataclass
 
 LANGUAGE, VISION, AUDIO, PROJECTOR, PREDICTION = "language", "vision", "audio", "projector", "prediction"
+UNBUFFERED = "the compute buffer of the image or sound tower (mmproj) is not modelled: leave room for it"
 
 
 class StoredTensor(NamedTuple):
@@ -53,6 +55,12 @@ class StoredTensors:
             return self.declared_parameters
         counts = [tensor.parameters for tensor in self.tensors]
         return None if None in counts else sum(count or 0 for count in counts)
+
+    @cached_property
+    def decoder(self) -> "StoredTensors":
+        """The same without image and sound towers."""
+        kept = tuple(tensor for tensor in self.tensors if tensor.part in (LANGUAGE, PREDICTION))
+        return self if len(kept) == len(self.tensors) else replace(self, tensors=kept)
 
     @cached_property
     def by_role(self) -> dict[str, tuple[StoredTensor, ...]]:

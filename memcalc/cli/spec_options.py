@@ -271,10 +271,12 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "NAME",
             (
                 "As in `memcalc optimizers`. One of sgd, sgd-momentum, adam, adamw, adamw-bf16, adamw-8bit, "
-                "paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, adamw-fp8, ademamix, "
-                "schedule-free-adamw, lion, lion-8bit, paged-lion-8bit, adagrad, rmsprop, sophia, lamb, adafactor, "
-                "adafactor-momentum, came, muon, adam-mini, galore, apollo, apollo-mini, shampoo, soap.  [default: "
-                "adamw]"
+                "paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, adamw-fp8, ademamix, ademamix-8bit,"
+                " paged-ademamix, paged-ademamix-8bit, adamw-anyprecision, stable-adamw, grokadamw, prodigy, lomo, "
+                "adalomo, schedule-free-adamw, schedule-free-radam, schedule-free-sgd, lion, lion-8bit, "
+                "paged-lion-8bit, paged-lion, lion-32bit, adagrad, rmsprop, rmsprop-32bit, rmsprop-8bit, sophia, "
+                "lamb, adafactor, adafactor-momentum, came, muon, adam-mini, galore, galore-8bit, galore-adafactor,"
+                " q-galore, dion, apollo, apollo-mini, shampoo, soap.  [default: adamw]"
             ),
             "Model states",
             (),
@@ -287,8 +289,35 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "Model states",
             (
                 ("fused", "one kernel, nothing beside the states"),
-                ("foreach", "all tensors at once: temporaries as large as the parameters"),
+                ("foreach", "all tensors at once: AdamW's temporaries are as large as the parameters"),
                 ("for-loop", "tensor by tensor"),
+            ),
+        ),
+        (
+            "optimizer_in_backward",
+            "flag",
+            "",
+            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
+            "Model states",
+            (),
+        ),
+        (
+            "max_grad_norm",
+            "number",
+            "",
+            "Clip gradients to this norm; 0 does not.  [default: no clipping]",
+            "Model states",
+            (),
+        ),
+        (
+            "ema",
+            "text",
+            "weights|fp32",
+            "A moving average of what is trained, on the GPU.  [default: none]",
+            "Model states",
+            (
+                ("weights", "in the weights' own format"),
+                ("fp32", "in fp32"),
             ),
         ),
         (
@@ -363,6 +392,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("optimizer", "the optimizer's states, and its step on the host"),
                 ("parameters", "parameters between their uses"),
                 ("activations", "what layers keep for the backward"),
+                ("gradients", "gradients as the backward makes them (torchao's offload_gradients)"),
             ),
         ),
         (

@@ -27,6 +27,7 @@ LAYERS = 2  # two layers show everything that depth repeats
 @click.option(
     "--optimizer-impl", type=click.Choice(("fused", "foreach", "for-loop")), help="How AdamW's step is run.  [default: fused]"
 )
+@click.option("--optimizer-in-backward", is_flag=True, default=None, help="Step each tensor as its gradient is made.")
 @preset_option
 @output_options("errors.after_forward")
 def trace_command(

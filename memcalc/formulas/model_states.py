@@ -114,20 +114,33 @@ def reduced_gradient_bytes(gradient: int, bytes_each: int, reduced_each: int, sh
 
 @formula("pytorch-autograd", "torch/optim/adamw.py, _multi_tensor_adamw: one intermediate as large as all parameters")
 def foreach_bytes(elements: int, bytes_each: int) -> int:
-    """What the foreach implementation allocates while it updates.
+    """What a step over all tensors at once allocates while it updates.
 
-    elements × bytes_each      elements [count] that one rank updates. Returns bytes [B].
+    elements × bytes_each      elements [count] that one rank updates, bytes_each [B] of temporaries for each: one or two of
+    the parameter's format, by optimizer. Returns bytes [B].
     """
     return elements * bytes_each
 
 
 @formula("pytorch-autograd", "torch/optim/adamw.py, _single_tensor_adamw: two intermediates of the tensor in hand")
-def for_loop_bytes(largest: int, shards: int, bytes_each: int) -> int:
-    """What the for-loop implementation allocates for the largest tensor.
+def for_loop_bytes(largest: int, shards: int) -> int:
+    """What a step tensor by tensor allocates for the tensor that needs most.
 
-    2 × largest / shards × bytes_each      largest [elements], cut over so many ranks. Returns bytes [B].
+    largest / shards      largest [B]: what that tensor's update makes, cut over so many ranks. Returns bytes [B].
     """
-    return 2 * largest // shards * bytes_each
+    return largest // shards
+
+
+@formula("pytorch-autograd", "ATen/native/cuda/ForeachReduceOp.cu, foreach_tensor_norm_cuda: an fp32 partial sum a chunk")
+def norm_buffer_bytes(tensors: int, largest: int, chunk: int) -> int:
+    """What clip_grad_norm_ allocates while it sums squares: for every tensor as many partial sums as the largest has chunks.
+
+    tensors × ceil(largest / chunk) × 4      tensors [count], largest [elements], chunk [elements]. Returns bytes [B].
+
+    >>> norm_buffer_bytes(tensors=291, largest=525_336_576, chunk=65_536)
+    9331224
+    """
+    return tensors * ceil_div(largest, chunk) * 4
 
 
 @formula("deepspeed", "partition_parameters.py: every tensor flattened and cut into equal padded parts")

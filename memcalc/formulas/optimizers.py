@@ -40,6 +40,7 @@ class Optimizer(NamedTuple):
     otherwise: tuple[State, ...] = ()
     elementwise: bool = True  # a value's update needs no other value (but its block's scale): flat shards are enough
     paged: bool = False  # large states live in unified memory: see paged_bytes
+    in_backward: bool = False  # steps inside the backward whether asked to or not
 
 
 # Bytes of one element; "parameter" is not here, it follows the weight.
@@ -149,11 +150,25 @@ def elementwise_bytes_per_parameter(opt: Optimizer, parameter_bytes: int) -> flo
         return None
     total = 0.0
     for state in opt.states:
+        if state.place == "host":
+            continue
         density = DENSITIES.get(state.rule)
         if density is None:
             return None
         total += density(state.size) * FORMAT_BYTES.get(state.format, parameter_bytes)
     return total
+
+
+def host_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int, role: str = "attention") -> int:
+    """What the library itself keeps of one tensor in host memory, but for its step counters.
+
+    sum over states on the host of rule(shape) × bytes of the format      Returns bytes [B].
+
+    >>> host_bytes(optimizer("grokadamw"), (1024, 1024), parameter_bytes=2) == 6 * 1024**2
+    True
+    """
+    kept = (state for state in states_of(opt, shape, role) if state.place == "host" and state.rule != "scalar")
+    return sum(bytes_of(state, shape, parameter_bytes=parameter_bytes) for state in kept)
 
 
 def paged_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int) -> int:
@@ -215,6 +230,24 @@ def _svd_projector(shape: Shape, size: int, parameter_bytes: int) -> int:
     return shorter * (shorter if parameter_bytes == 4 else min(size, shorter))
 
 
+def _svd_rank(shape: Shape, size: int, _bytes: int) -> int:
+    """Row and column means of a gradient projected to a low rank: longer + min(rank, shorter).
+
+    >>> _svd_rank((4096, 1024), 128, 4)
+    4224
+    """
+    return max(shape) + min(size, *shape)
+
+
+def _compensation(shape: Shape, _size: int, parameter_bytes: int) -> int:
+    """What Kahan's summation keeps of a 16-bit parameter: one value each; nothing of an fp32 one.
+
+    >>> _compensation((8, 8), 0, 2), _compensation((8, 8), 0, 4)
+    (64, 0)
+    """
+    return prod(shape) if parameter_bytes == 2 else 0
+
+
 def _squares(shape: Shape, size: int, _bytes: int) -> int:
     """One square matrix for each dimension of at most `size`: sum of d².
 
@@ -265,11 +298,26 @@ RULES: dict[str, Callable[[Shape, int, int], int]] = {
     "projector": lambda shape, size, _: min(shape) * size,  # the matrix that projects it
     "svd-low-rank": lambda shape, size, _: max(shape) * min(size, *shape),  # an SVD has no more than min(m, n) vectors
     "svd-projector": _svd_projector,
+    "svd-square": lambda shape, size, _: min(shape) ** 2,  # the whole factor, where the gradient is projected in fp32
+    "svd-factors": _svd_rank,
+    "compensation": _compensation,
+    "low-rank-blocks": lambda shape, size, _: -(-max(shape) * size // 256),  # scales of a low-rank state's blocks
+    "projector-groups": lambda shape, size, _: 2 * -(-min(shape) * size // 256),  # a scale and a zero each
     "squares": _squares,
     "block-squares": _block_squares,
 }
 
-RANKED = frozenset({"low-rank", "projector", "svd-low-rank", "svd-projector"})  # rules whose size is a rank
+RANKED = frozenset(
+    {
+        "low-rank",
+        "projector",
+        "svd-low-rank",
+        "svd-projector",
+        "svd-factors",
+        "low-rank-blocks",
+        "projector-groups",
+    }
+)  # rules whose size is a rank
 
 # Elements per parameter of the rules that do not look at the shape.
 DENSITIES: dict[str, Callable[[int], float]] = {
@@ -334,6 +382,16 @@ def _low_rank_adam(projector: str, moments: str, rank: int) -> tuple[State, Stat
 
 
 QUANTISED_ADAM = _quantised(("momentum", "variance"))
+QUANTISED_ADEMAMIX = _quantised(("fast momentum", "slow momentum", "variance"))
+ADEMAMIX_FP32 = (State("fast momentum", format="fp32"), State("slow momentum", format="fp32"), VARIANCE_FP32)
+
+
+def _low_rank_8bit(rank: int) -> tuple[State, ...]:
+    """Both of Adam's moments at a low rank, in blockwise 8 bit."""
+    codes, scales = State("", "low-rank", "uint8", rank), State("", "low-rank-blocks", "fp32", rank)
+    names = ("momentum", "variance")
+    return tuple(state for name in names for state in (codes._replace(name=name), scales._replace(name=f"{name} scales")))
+
 
 _ROWS = (
     Optimizer("sgd", "SGD without momentum", (), "torch.optim.SGD (momentum=0, its default)"),
@@ -405,8 +463,81 @@ _ROWS = (
     Optimizer(
         "ademamix",
         "AdEMAMix: a fast and a slow momentum (bitsandbytes)",
-        (State("fast momentum", format="fp32"), State("slow momentum", format="fp32"), VARIANCE_FP32),
+        ADEMAMIX_FP32,
         "Pagliardini et al. 2025; bitsandbytes 0.50 optim/ademamix.py, AdEMAMix.init_state",
+    ),
+    Optimizer(
+        "ademamix-8bit",
+        "AdEMAMix, blockwise 8-bit states (bitsandbytes)",
+        QUANTISED_ADEMAMIX,
+        "bitsandbytes 0.50 optim/ademamix.py, AdEMAMix8bit.init_state",
+        "below 4096 values states stay fp32",
+        scope="4096 values or more",
+        otherwise=ADEMAMIX_FP32,
+    ),
+    Optimizer(
+        "paged-ademamix",
+        "AdEMAMix, fp32 states in paged memory (bitsandbytes)",
+        ADEMAMIX_FP32,
+        "bitsandbytes 0.50 optim/ademamix.py, PagedAdEMAMix32bit",
+        paged=True,
+    ),
+    Optimizer(
+        "paged-ademamix-8bit",
+        "AdEMAMix, blockwise 8-bit states in paged memory (bitsandbytes)",
+        QUANTISED_ADEMAMIX,
+        "bitsandbytes 0.50 optim/ademamix.py, PagedAdEMAMix8bit",
+        "as ademamix-8bit; scales are not paged",
+        scope="4096 values or more",
+        otherwise=ADEMAMIX_FP32,
+        paged=True,
+    ),
+    Optimizer(
+        "adamw-anyprecision",
+        "AdamW, fp32 moments beside 16-bit weights",
+        ADAM_FP32,
+        "torchdistx optimizers/anyprecision_optimizer.py; formats as transformers 5 trainer_optimizer.py sets them",
+        "no Kahan summation, its default there",
+    ),
+    Optimizer(
+        "stable-adamw",
+        "StableAdamW, with Kahan summation of 16-bit weights",
+        (*ADAM, State("Kahan compensation", "compensation"), State("ε²", "scalar"), State("mean square", "scalar", "fp32")),
+        "Wortsman et al. 2023; torch-optimi 0.3 stableadamw.py, _init_state (kahan_sum=None: where weights are 16 bit)",
+        "its update is divided by a root mean square over the whole tensor",
+        elementwise=False,
+    ),
+    Optimizer(
+        "grokadamw",
+        "GrokAdamW: Adam over gradients with an amplified slow part",
+        tuple(State(name, place="host") for name in ("momentum", "variance", "gradient average")),
+        "grokadamw 0.1.2 grokadamw.py, _update_group",
+        "the library keeps its states in host memory and brings those of one tensor at a time to the GPU",
+    ),
+    Optimizer(
+        "prodigy",
+        "Prodigy: Adam that estimates its step size",
+        (*ADAM, State("first weights"), State("accumulated gradients")),
+        "Mishchenko and Defazio 2024; prodigyopt 1.1 prodigy.py (slice_p=1, its default)",
+        "its step size is one number for all tensors",
+        elementwise=False,
+    ),
+    Optimizer(
+        "lomo",
+        "LOMO: SGD inside the backward, without states",
+        (),
+        "Lv et al. 2023; lomo-optim 0.1 lomo.py, fuse_update",
+        in_backward=True,
+    ),
+    Optimizer(
+        "adalomo",
+        "AdaLOMO: factored variance, inside the backward",
+        _factored("variance", "fp32"),
+        "Lv et al. 2024; lomo-optim 0.1 adalomo.py",
+        scope="matrices",
+        otherwise=(VARIANCE_FP32,),
+        elementwise=False,
+        in_backward=True,
     ),
     Optimizer(
         "schedule-free-adamw",
@@ -414,6 +545,13 @@ _ROWS = (
         (State("base iterate"), VARIANCE),
         "Defazio et al. 2024; schedulefree 1.4 adamw_schedulefree.py",
     ),
+    Optimizer(
+        "schedule-free-radam",
+        "Schedule-free RAdam",
+        (State("base iterate"), VARIANCE),
+        "Defazio et al. 2024; schedulefree 1.4 radam_schedulefree.py",
+    ),
+    Optimizer("schedule-free-sgd", "Schedule-free SGD", (State("base iterate"),), "schedulefree 1.4 sgd_schedulefree.py"),
     Optimizer("lion", "Lion", (MOMENTUM,), "Chen et al. 2023, Algorithm 2; lion-pytorch 0.2 lion_pytorch.py"),
     Optimizer(
         "lion-8bit",
@@ -435,6 +573,19 @@ _ROWS = (
         paged=True,
     ),
     Optimizer(
+        "paged-lion",
+        "Lion, fp32 state in paged memory (bitsandbytes)",
+        (MOMENTUM_FP32,),
+        "bitsandbytes 0.50 optim/lion.py, PagedLion32bit",
+        paged=True,
+    ),
+    Optimizer(
+        "lion-32bit",
+        "Lion, fp32 state (bitsandbytes)",
+        (MOMENTUM_FP32,),
+        "bitsandbytes 0.50 optim/lion.py, Lion32bit",
+    ),
+    Optimizer(
         "adagrad",
         "Adagrad",
         (State("sum of squares"), STEP),
@@ -446,6 +597,21 @@ _ROWS = (
         "RMSprop",
         (VARIANCE, STEP),
         "Hinton 2012, lecture 6e; torch.optim.RMSprop (momentum=0 and centered=False, its defaults)",
+    ),
+    Optimizer(
+        "rmsprop-32bit",
+        "RMSprop, fp32 state (bitsandbytes)",
+        (VARIANCE_FP32,),
+        "bitsandbytes 0.50 optim/rmsprop.py, RMSprop32bit",
+    ),
+    Optimizer(
+        "rmsprop-8bit",
+        "RMSprop, blockwise 8-bit state (bitsandbytes)",
+        _quantised(("variance",)),
+        "bitsandbytes 0.50 optim/rmsprop.py, RMSprop8bit; optimizer.py, Optimizer1State.init_state",
+        "below 4096 values the state stays fp32",
+        scope="4096 values or more",
+        otherwise=(VARIANCE_FP32,),
     ),
     Optimizer(
         "sophia",
@@ -524,6 +690,50 @@ _ROWS = (
         elementwise=False,
     ),
     Optimizer(
+        "galore-8bit",
+        "GaLore AdamW for hidden linear layers, blockwise 8-bit states (bitsandbytes)",
+        (State("projector", "svd-projector", size=128), *_low_rank_8bit(128)),
+        "Zhao et al. 2024; galore-torch 1.0 adamw8bit.py; rank: transformers 5 Trainer",
+        "other tensors have 8-bit states of their own shape; the few below 4096 values are counted so too",
+        scope="hidden linear layers",
+        otherwise=QUANTISED_ADAM,
+        elementwise=False,
+    ),
+    Optimizer(
+        "galore-adafactor",
+        "GaLore Adafactor for hidden linear layers, Adafactor for the rest, fp32 states",
+        (State("projector", "svd-square", "fp32"), State("row and column variance", "svd-factors", "fp32", 128)),
+        "galore-torch 1.0 adafactor.py, galore_projector.py; rank: transformers 5 Trainer",
+        "the gradient is projected in fp32, so that the projector keeps the whole square SVD factor alive",
+        scope="hidden linear layers",
+        otherwise=_factored("variance", "fp32"),
+        elementwise=False,
+    ),
+    Optimizer(
+        "q-galore",
+        "Q-GaLore for hidden linear layers: 4-bit projectors in bytes, blockwise 8-bit states",
+        (
+            State("projector", "projector", "uint8", 256),
+            State("projector scales and zeros", "projector-groups", size=256),
+            *_low_rank_8bit(256),
+        ),
+        "Zhang et al. 2024; q-galore-torch 1.0 q_galore_projector.py, q_galore_adamw8bit.py (rank 256, groups of 256)",
+        "its INT8 weights are a model of their own, which is not modelled here: weights keep the precision's format",
+        scope="hidden linear layers",
+        otherwise=QUANTISED_ADAM,
+        elementwise=False,
+    ),
+    Optimizer(
+        "dion",
+        "Dion for hidden matrices, AdamW for the rest",
+        (MOMENTUM, State("right factor", "svd-square")),
+        "Ahn et al. 2025; github.com/microsoft/dion dion/dion.py (rank_fraction=1, its default)",
+        "the factor is n × r of an m × n matrix that is transposed where m < n; r = min(m, n)",
+        scope="hidden linear layers",
+        otherwise=ADAM,
+        elementwise=False,
+    ),
+    Optimizer(
         "apollo",
         "APOLLO for hidden linear layers, AdamW for the rest",
         (*_low_rank_adam("projector", "low-rank", 128), State("update norm", "scalar")),
@@ -591,9 +801,24 @@ SPELLINGS: dict[str, str] = {
         ("lion-8bit", "lion_bnb_8bit bnb.optim.Lion8bit bitsandbytes.optim.Lion8bit"),
         ("paged-lion-8bit", "bnb.optim.PagedLion8bit bitsandbytes.optim.PagedLion8bit"),
         ("ademamix", "ademamix_bnb_32bit bnb.optim.AdEMAMix bitsandbytes.optim.AdEMAMix"),
+        ("ademamix-8bit", "bnb.optim.AdEMAMix8bit bitsandbytes.optim.AdEMAMix8bit"),
+        ("paged-ademamix", "paged_ademamix_32bit bnb.optim.PagedAdEMAMix"),
+        ("paged-ademamix-8bit", "bnb.optim.PagedAdEMAMix8bit"),
+        ("paged-lion", "paged_lion_32bit bnb.optim.PagedLion"),
+        ("lion-32bit", "bnb.optim.Lion bitsandbytes.optim.Lion"),
+        ("rmsprop-32bit", "rmsprop_bnb rmsprop_bnb_32bit bnb.optim.RMSprop"),
+        ("rmsprop-8bit", "rmsprop_bnb_8bit bnb.optim.RMSprop8bit"),
+        ("adamw-anyprecision", "AnyPrecisionAdamW"),
+        ("stable-adamw", "optimi.StableAdamW"),
+        ("prodigy", "prodigyopt.Prodigy"),
+        ("schedule-free-radam", "RAdamScheduleFree"),
+        ("schedule-free-sgd", "SGDScheduleFree"),
+        ("galore-8bit", "galore_adamw_8bit galore_adamw_8bit_layerwise GaLoreAdamW8bit"),
+        ("galore-adafactor", "galore_adafactor_layerwise GaLoreAdafactor"),
+        ("q-galore", "q_galore_adamw8bit QGaLoreAdamW8bit q_galore_adamw_8bit"),
         ("schedule-free-adamw", "AdamWScheduleFree schedulefree.AdamWScheduleFree"),
-        ("galore", "galore_adamw GaLoreAdamW"),
-        ("apollo", "apollo_adamw APOLLOAdamW"),
+        ("galore", "galore_adamw galore_adamw_layerwise GaLoreAdamW"),
+        ("apollo", "apollo_adamw apollo_adamw_layerwise APOLLOAdamW"),
         ("came", "came_pytorch"),
         ("sophia", "sophiag"),
         ("sgd", "torch.optim.SGD"),

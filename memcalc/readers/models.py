@@ -52,11 +52,41 @@ def read_model(text: str, folders: Sequence[str] = ()) -> Model:
 
 def read_contents(text: str, folders: Sequence[str] = ()) -> Model:
     """The same, with what its weight files hold, and without an architecture where nothing says it."""
-    found = _find(text, folders)
     try:
-        return found._replace(stored=stored_tensors(found))
+        found = _find(text, folders)
+    except MemcalcError as error:
+        if (beside := _weights_beside(text)) is None:
+            raise
+        return Model(os.path.basename(os.path.dirname(os.path.abspath(_config_file(text)))), None, beside.parameters or 0,
+                     "weights", text, beside, error)  # fmt: skip
+    try:
+        return checked(found, stored_tensors(found))
     except InputError as error:
         return found._replace(problem=error)
+
+
+def checked(model: Model, stored: "StoredTensors | None") -> Model:
+    """The model with its weights, and a warning where they are not those that its config describes."""
+    if stored is None or model.architecture is None or model.origin != "config":
+        return model._replace(stored=stored)
+    from memcalc.readers.weights.reconcile import reconciled
+
+    architecture = reconciled(model.architecture, stored)
+    return model._replace(stored=stored, architecture=architecture, parameters=architecture.total)
+
+
+def _weights_beside(text: str) -> "StoredTensors | None":
+    """The tensors beside a config.json that cannot be read as a model; None where there are none to be read."""
+    if text in (STDIN,) or text.startswith(HUB) or not _looks_like_path(text) or text.endswith(WEIGHTS):
+        return None
+    from memcalc.readers.weights import find_weights, quantization, read_weights
+
+    try:
+        config = _config_file(text)
+        weights = find_weights(os.path.dirname(os.path.abspath(config)))
+        return read_weights(weights, quantization(read_json_object(config))) if weights else None
+    except MemcalcError:
+        return None
 
 
 def stored_tensors(model: Model) -> "StoredTensors | None":
@@ -151,7 +181,10 @@ def _architecture_table(preset: dict[str, Any], place: str) -> dict[str, Any]:
     values = preset.get("architecture")
     if not isinstance(values, dict):
         raise InputError("has no [architecture] table", place=place)
-    return values | {key: None for key in NULL_WHEN_0 if values.get(key) == 0}
+    null = preset.get("null", [])  # keys that are null in the config.json, for which TOML has no word
+    if not isinstance(null, list) or not all(isinstance(key, str) and key not in values for key in null):
+        raise InputError("null: must list keys that [architecture] does not have", place=place)
+    return values | dict.fromkeys(null) | {key: None for key in NULL_WHEN_0 if values.get(key) == 0}
 
 
 def _looks_like_path(text: str) -> bool:
@@ -195,4 +228,4 @@ def _from_weights(
     if architecture is None:
         return Model(name, None, (stored and stored.parameters) or 0, origin, text, stored, problem)
     named = replace(architecture, name=name)
-    return Model(name, named, named.parameters, origin, text, stored)
+    return Model(name, named, named.total, origin, text, stored)

@@ -110,8 +110,8 @@ def _cache_document(takes: Footprint, context: int | None) -> dict[str, Any]:
 
 def _verdict(architecture: Architecture, checkpoint: int | None, cache: dict[str, Any]) -> str:
     """In one line: parameters, bytes as stored, cache of a token."""
-    said = f"{architecture.parameters:,} parameters"
-    if architecture.active_parameters != architecture.parameters:
+    said = f"{architecture.total:,} parameters"
+    if architecture.active_parameters != architecture.total:
         said += f", {architecture.active_parameters:,} of them active per token"
     if checkpoint:
         said += f"; {_gb(checkpoint)} as stored"

@@ -14,7 +14,7 @@ def model_document(name: str, architecture: Architecture | None, parameters: int
     return {
         "name": name,
         "model_type": architecture.model_type,
-        "parameters": architecture.parameters,
+        "parameters": architecture.total,
         "active_parameters": architecture.active_parameters,
         "embedding_parameters": architecture.embedding_parameters,
         "routed_expert_parameters": architecture.routed_expert_parameters,

@@ -65,8 +65,10 @@ def _state(name: str, entry: Line) -> str:
     """An optimizer's state, or one kind of parameters."""
     if name == "master weights":
         return f"fp{8 * int(entry.inputs.get('bytes_each', 4))} master weights"
+    if name == "moving average":
+        return name
     if entry.component == "optimizer_states":
-        return f"states of {name.replace('/paged', ', paged')}"
+        return f"states of {name.replace('/', ', ')}"
     return word(name)
 
 

@@ -15,7 +15,7 @@ from memcalc.formulas.bisection import Solved, largest
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
 from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import Fit
-from memcalc.readers.models import Model, stored_tensors
+from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, fit_of
 from memcalc.sizing.doubts import Doubts, of_serving, unsaid
 from memcalc.sizing.invocation import Invocation, advise
@@ -168,7 +168,9 @@ def size_serving(
     device = taken(settings, Device)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
-    architecture, files = _served(found, "MODEL"), stored_tensors(found)
+    files = stored_tensors(found)
+    found = checked(found, files)._replace(stored=found.stored)
+    architecture = _served(found, "MODEL")
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
     accelerator = as_accelerator(gpu, presets, device)
     if accelerator is None and shares:

@@ -39,6 +39,10 @@ IMPLIED: dict[str, Settings] = {
     "adamwtorch": {"optimizer_impl": "foreach"},
     "adamwtorchfused": {"optimizer_impl": "fused"},
     "adamwapexfused": {"optimizer_impl": "fused"},
+    **{
+        f"{name}layerwise": {"optimizer_in_backward": True}
+        for name in ("galoreadamw", "galoreadamw8bit", "galoreadafactor", "apolloadamw")
+    },
 }
 
 

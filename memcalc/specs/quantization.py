@@ -115,6 +115,25 @@ LOOSE: dict[str, str] = {
 }  # fmt: skip
 
 
+# Sizes of Unsloth's dynamic mixtures as its repositories on the Hugging Face hub list them: file type → (model, decimal GB).
+UNSLOTH: dict[str, tuple[tuple[str, int], ...]] = {
+    "UD_IQ2_XXS": (("DeepSeek-V3-0324", 219),),
+    "UD_Q2_K_XL": (("DeepSeek-V3.1", 256), ("DeepSeek-R1", 227)),
+    "UD_Q4_K_XL": (("DeepSeek-V3-0324", 405), ("MiniMax-M2.1", 131)),
+    "UD_Q5_K_XL": (("DeepSeek-V3.1", 485),),
+}
+
+
+def _dynamic(word: str) -> InputError:
+    """Why a mixture of Unsloth's is no way to store any model: its types are chosen tensor by tensor, for each model anew."""
+    listed = UNSLOTH.get(word.strip().upper().replace("-", "_"), ())
+    known = f" (published: {', '.join(f'{size} GB of {model}' for model, size in listed)})" if listed else ""
+    return InputError(
+        f"{word[:40]!r} names a mixture that Unsloth chooses for each model anew, so its size cannot be told by name{known}; "
+        "give the file as MODEL: its header says it exactly (memcalc infer FILE.gguf, or hf://org/name/FILE.gguf)"
+    )
+
+
 @cached(512)
 def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     """What a word of `--weights` stands for. Under llama.cpp F16, BF16 and F32 are GGUF files, whose vectors stay fp32.
@@ -125,6 +144,8 @@ def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     ('Q4_K_M', 32, 'tensor', True)
     """
     upper = word.strip().upper().replace("-", "_")
+    if upper.startswith("UD_"):
+        raise _dynamic(word)
     if found := MIXTURES.get(_FILE_ALIASES.get(upper, upper)):
         return found
     if scheme := _BY_NAME.get(word.strip().lower().replace("_", "-")):

@@ -9,6 +9,7 @@ from memcalc.allocator.settings import AllocatorSettings
 from memcalc.autograd.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import METHODS, TrainingMethod
+from memcalc.formulas.optimizer_steps import choices, implementation
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
@@ -27,6 +28,7 @@ OFFLOADED = {
     "optimizer": "the optimizer's states, and its step on the host",
     "parameters": "parameters between their uses",
     "activations": "what layers keep for the backward",
+    "gradients": "gradients as the backward makes them (torchao's offload_gradients)",
 }
 OFFLOADABLE = tuple(OFFLOADED)
 ATTENTION_KERNELS = {
@@ -51,10 +53,11 @@ FROZEN_FORMATS = {"nf4-dq": "4-bit NormalFloat, its scales quantised again", "nf
 BASE_FORMATS = tuple(FROZEN_FORMATS)
 STEPS = {
     "fused": "one kernel, nothing beside the states",
-    "foreach": "all tensors at once: temporaries as large as the parameters",
+    "foreach": "all tensors at once: AdamW's temporaries are as large as the parameters",
     "for-loop": "tensor by tensor",
 }
 OPTIMIZER_IMPLS = tuple(STEPS)
+AVERAGES = {"weights": "in the weights' own format", "fp32": "in fp32"}
 ALLOCATORS = {
     "segments": "segments of fixed size, each for itself",
     "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
@@ -73,6 +76,15 @@ class Training(Batches):
     optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting("adamw", "As in `memcalc optimizers`.", STATES, metavar="NAME")
     optimizer_impl: Annotated[str, OneOf(OPTIMIZER_IMPLS)] | None = setting(
         None, "How the optimizer's step is run.", STATES, otherwise="the engine's", choices=STEPS
+    )
+    optimizer_in_backward: Flag = setting(
+        False, "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.", STATES
+    )
+    max_grad_norm: Annotated[float, within(0.0, 1e9)] = setting(
+        0.0, "Clip gradients to this norm; 0 does not.", STATES, otherwise="no clipping"
+    )
+    ema: Annotated[str, OneOf(tuple(AVERAGES))] | None = setting(
+        None, "A moving average of what is trained, on the GPU.", STATES, otherwise="none", choices=AVERAGES
     )
     method: Annotated[str, OneOf(METHOD_NAMES)] = setting(
         "full", "Which weights are trained, and beside what.", STATES, metavar="WORD",
@@ -142,6 +154,7 @@ class Training(Batches):
                 f"(freeze vision)", "freeze", "method",
             )  # fmt: skip
         self._check_sharding()
+        self._check_step()
         return self
 
     @cached_property
@@ -173,7 +186,18 @@ class Training(Batches):
 
     @property
     def optimizer_impl_used(self) -> str:
-        return self.optimizer_impl or self.engine_row.optimizer_impl
+        """The step's implementation; "own" where the library has but one."""
+        return implementation(optimizer(self.optimizer), self.optimizer_impl or self.engine_row.optimizer_impl)
+
+    @property
+    def steps_in_backward(self) -> bool:
+        """Whether each tensor is updated as its gradient is made."""
+        return self.optimizer_in_backward or optimizer(self.optimizer).in_backward
+
+    @property
+    def gradients_leave(self) -> bool:
+        """Whether no gradient outlives the operation that makes it: it is used up, or goes to the host."""
+        return self.steps_in_backward or "gradients" in self.offload
 
     @property
     def allocator_settings(self) -> AllocatorSettings:
@@ -240,7 +264,34 @@ class Training(Batches):
             raise SpecError(
                 "offloading parameters needs them sharded: zero 3, or fsdp full, grad-op or hybrid", "offload", "zero"
             )
-        if "optimizer" in self.offload and not zero and fsdp in (None, "none"):
-            raise SpecError("offloading the optimizer needs zero 1, 2 or 3, or fsdp", "offload", "zero")
+        if "optimizer" in self.offload and not zero and fsdp in (None, "none") and self.parallelism.gpus > 1:
+            raise SpecError("offloading the optimizer needs zero 1, 2 or 3, or fsdp, or one GPU", "offload", "zero")
+        if "gradients" in self.offload and (self.parallelism.zero is not None or fsdp or "optimizer" not in self.offload):
+            raise SpecError(
+                "offloading gradients is torchao's, for one GPU, with offload optimizer; ZeRO-Offload and FSDP move them with "
+                "the optimizer or the parameters",
+                "offload",
+            )
         if self.offload_to == "nvme" and zero != 3:
             raise SpecError("NVMe offload is part of ZeRO 3 (ZeRO-Infinity)", "offload_to", "zero")
+
+    def _check_step(self) -> None:
+        row, p = optimizer(self.optimizer), self.parallelism
+        if self.optimizer_impl and self.optimizer_impl not in (can := choices(row)):
+            known = f"the steps {' and '.join(can)}" if can else "one step of its own"
+            raise SpecError(f"{self.optimizer} has {known}", "optimizer_impl")
+        if self.optimizer_in_backward and row.in_backward:
+            raise SpecError(f"{self.optimizer} steps in the backward anyway; leave it out", "optimizer_in_backward")
+        if not self.gradients_leave:
+            return
+        what = "offload gradients" if "gradients" in self.offload else "a step inside the backward"
+        if self.grad_accum > 1:
+            raise SpecError(f"{what} leaves no gradient to accumulate to; grad_accum 1", "grad_accum")
+        if p.zero is not None or self.engine_row.fp32_gradients:
+            raise SpecError(f"{what} is not what DeepSpeed's and Megatron's optimizers do", "optimizer_in_backward")
+        if p.shard_ranks > 1 and not self.fsdp:
+            raise SpecError(f"{what} comes before DDP has reduced the gradient; use fsdp, or one GPU", "optimizer_in_backward")
+        if self.max_grad_norm:
+            raise SpecError(f"{what} comes before the norm of all gradients is known", "max_grad_norm")
+        if self.steps_in_backward and "optimizer" in self.offload and not self.fsdp:
+            raise SpecError("the step is on the host, after the backward", "optimizer_in_backward", "offload")

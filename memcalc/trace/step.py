@@ -76,7 +76,7 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
             layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
             for position, layer in enumerate(layers):
                 layer.gradient_checkpointing = recomputed(run).at(position)
-        optimizer = _optimizer(torch, model, run.optimizer_impl_used)
+        optimizers = _optimizers(torch, model, run)
         names = named(model, book)
         for tensor in (*model.parameters(), *model.buffers()):
             book.see(tensor)
@@ -98,11 +98,13 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
                     del loss
                 peak, operation = book.peak, book.peak_operation
                 book.restart_peak()
-                optimizer.step()
-                if step == 0 and run.optimizer_impl_used != "fused":  # counts its steps on the host
-                    for state in optimizer.state.values():
-                        book.exclude(state["step"])
-                optimizer.zero_grad(set_to_none=True)
+                for optimizer in optimizers:
+                    if not run.steps_in_backward:
+                        optimizer.step()
+                    if step == 0 and run.optimizer_impl_used != "fused":  # counts its steps on the host
+                        for state in optimizer.state.values():
+                            book.exclude(state["step"])
+                    optimizer.zero_grad(set_to_none=True)
                 del inputs
     return Traced(
         steady, after_forward, peak, book.peak, operation, kept, names.layers, names.children, names.entry, names.exit,
@@ -126,9 +128,21 @@ def _freeze_embeddings(torch: Any, model: Any) -> None:
             module.requires_grad_(False)
 
 
-def _optimizer(torch: Any, model: Any, implementation: str) -> Any:
+def _optimizers(torch: Any, model: Any, run: Training) -> list[Any]:
+    """One for all that is trained; where it steps inside the backward one for each tensor, as soon as its gradient is there."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, fused=implementation == "fused", foreach=implementation == "foreach")
+    how = {name: run.optimizer_impl_used == name for name in ("fused", "foreach")}
+    if not run.steps_in_backward:
+        return [torch.optim.AdamW(trained, **how)]
+    made = {parameter: torch.optim.AdamW([parameter], **how) for parameter in trained}
+
+    def hook(parameter: Any) -> None:
+        made[parameter].step()
+        made[parameter].zero_grad()
+
+    for parameter in trained:
+        parameter.register_post_accumulate_grad_hook(hook)
+    return list(made.values())
 
 
 @contextmanager

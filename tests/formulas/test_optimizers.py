@@ -196,7 +196,8 @@ def test_which_optimizers_need_whole_tensors() -> None:
     whole = {name for name, opt in OPTIMIZERS.items() if not opt.elementwise}
     assert whole == {
         *("adafactor", "adafactor-momentum", "came", "lamb", "muon", "adam-mini"),
-        *("galore", "apollo", "apollo-mini", "shampoo", "soap"),
+        *("galore", "galore-8bit", "galore-adafactor", "q-galore", "apollo", "apollo-mini", "shampoo", "soap", "dion"),
+        *("adalomo", "prodigy", "stable-adamw"),
     }
 
 

@@ -46,6 +46,17 @@ def test_the_list_of_models_reads_users_own_alone(tmp_path: Path, monkeypatch: p
     assert opened == [str(tmp_path / "models" / "gpt2.toml")]
 
 
+def test_a_key_that_is_null(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    preset = Path(find_preset("models", "deepseek-v2-lite")).read_text(encoding="utf-8")
+    assert 'null = ["q_lora_rank"]' in preset
+    place = tmp_path / "models" / "mine.toml"
+    for wrong in ('"kv_lora_rank"', "1"):
+        place.write_text(preset.replace('"q_lora_rank"', wrong, 1), encoding="utf-8")
+        with pytest.raises(InputError, match=r"null: must list keys that \[architecture\] does not have"):
+            read_model("mine", [str(tmp_path)])
+
+
 @pytest.fixture
 def names() -> NameIndex:
     return names_of({

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.stored import StoredTensors
+from memcalc.blocks.stored import AUDIO, UNBUFFERED, VISION, StoredTensors
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
+from memcalc.estimates.compute.flops import TEXT_PARTS
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, stages, stages_of
@@ -264,11 +265,12 @@ def _llama_cpp(
 ) -> Iterator[ServingEstimate]:
     """Whole layers on each GPU, from the first that is offloaded; the token embedding always in host memory."""
     in_host, *gpus = _split(architecture, run.gpu_layers, run.pp)
-    lines = [entry._replace(place="host") for entry in weight_lines(architecture, run, in_host, files, whole=True)]
+    decoder = files and files.decoder  # towers are on the first GPU, whatever stays in host memory
+    lines = [entry._replace(place="host") for entry in weight_lines(architecture, run, in_host, decoder, whole=True)]
     if in_host.layers:
         lines += [entry._replace(place="host") for entry in kept(run, in_host, memory).lines]
-    for stage in gpus:
-        found = _on_stage(architecture, run, stage, generation, memory, files=files)
+    for number, stage in enumerate(gpus):
+        found = _on_stage(architecture, run, stage, generation, memory, files=decoder if number else files)
         own = sum(entry.bytes for entry in found.lines if entry.place == "host")
         yield found._replace(lines=found.lines + tuple(lines), host=own + sum(entry.bytes for entry in lines))
 
@@ -291,6 +293,10 @@ def _split(architecture: Architecture, gpu_layers: int | None, pp: int) -> tuple
 
 def _check_stored(architecture: Architecture, run: Serving) -> None:
     """A model that is known by the tensors of its GGUF file alone is served as llama.cpp does, from that file."""
+    if not any(part.name in TEXT_PARTS for part in architecture.parts):
+        raise Unsupported(
+            "an mmproj file is what stands beside a decoder: give the folder that holds both, or the decoder's file"
+        )
     what = f"{architecture.model_type}, which is known by the tensors of its GGUF file alone,"
     if run.engine and not run.engine_row.host_embedding:
         raise Unsupported(f"--engine {run.engine}: what it keeps of {what} is not known (llama.cpp is)")
@@ -326,6 +332,8 @@ def _assumptions(architecture: Architecture, row: ServingEngine, weights: str, e
     if windowed and row.window == "window":
         out.append("sliding-window layers keep at most their window")
     out += weight_assumptions(architecture, weights, engine=row.name)
+    if row.host_embedding and weights == CHECKPOINT and any(part.name in (VISION, AUDIO) for part in architecture.parts):
+        out.append(UNBUFFERED)
     if row.graphs and not eager:
         out.append("CUDA graphs come on top of the engine's share of the GPU")
     return tuple(out)

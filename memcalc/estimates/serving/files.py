@@ -48,8 +48,8 @@ def placed(stored: StoredTensors, stage: Stage, host_embedding: bool, tied: bool
             here = first <= tensor.layer < stop
         elif tensor.part == LANGUAGE and (tensor.role in LAST or (stored.kind == "gguf" and not looked_up)):
             here = stage.last
-        else:
-            here = start
+        else:  # llama.cpp keeps towers on the first GPU: whoever gives them says which that is
+            here = start or (tensor.part != LANGUAGE and host_embedding)
         if here:
             yield tensor, "host" if looked_up and host_embedding else "gpu"
         if table and tied and stage.last and (host_embedding or not start):

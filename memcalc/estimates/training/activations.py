@@ -163,6 +163,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         shared_tensors(architecture, run, profile, scores=any(block.scores for _, block in stage.exit)),
         input_grad,
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
+        run.gradients_leave,
         evaluation_of(run),
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
     )

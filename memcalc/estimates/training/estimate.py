@@ -17,6 +17,7 @@ from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.ranks import Rank, evaluated, rank_of, rank_of_count
 from memcalc.estimates.training.states import make_setting
+from memcalc.formulas.optimizer_steps import UNTRACED
 from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
 from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
@@ -281,6 +282,10 @@ class TrainingEstimate:
             out.append(f"engine {run.engine_row.name}: {run.engine_row.note}")
             out.append(f"kernels {run.kernels_used}: {KERNELS[run.kernels_used].note}")
             out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
+        if run.steps_in_backward:
+            out.append("each tensor is updated as its gradient is made: no gradients are kept, and no step follows")
+        if run.optimizer in UNTRACED:
+            out.append(f"what {run.optimizer}'s step allocates beside its states is not counted: nobody has traced it")
         if self.rank.approximation:
             out.append(self.rank.approximation)
         if self.architecture:

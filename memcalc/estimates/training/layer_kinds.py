@@ -38,8 +38,26 @@ class Setup(NamedTuple):
     shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
     input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
+    leaves: bool = False  # gradients are used up, or go to the host, as they are made
     evaluation: Evaluation | None = None
     accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether gradients that the backward makes pile up: they do not where all stand already, nor where they leave."""
+        return not self.standing and not self.uses_up
+
+    @property
+    def uses_up(self) -> bool:
+        """Whether a gradient leaves whole; a sharded one is reduced first, a layer at a time."""
+        return self.leaves and not self.around.reduces
+
+    @property
+    def ends(self) -> Profile:
+        """Of what stands outside the layers: a tied matrix is not updated before both parts of its gradient are there."""
+        if not (self.uses_up and self.tied):
+            return self.profile
+        return self.profile._replace(method=self.profile.method._replace(update=0.0))
 
 
 NOTHING_CACHED = Term("", ZERO, 0, tuple)
@@ -59,7 +77,7 @@ class LayerKind(NamedTuple):
 
 def recorded_kind(setup: Setup, index: int) -> Recorded:
     """One layer of the stage's kind number `index`."""
-    sequence, keep = setup.stage.sequence, not setup.standing
+    sequence, keep = setup.stage.sequence, setup.keeps_gradients
     mark = sequence.marks[index]
     return record(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
 
@@ -79,7 +97,7 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
     kept = _kept(recorded, mark.recomputed, setup.by_operation, bridge)
     own = (recorded.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
-                    input_grad=mark.input_grad, keep_gradients=not setup.standing)  # fmt: skip
+                    input_grad=mark.input_grad, keep_gradients=setup.keeps_gradients)  # fmt: skip
     working, nothing = "layer in its backward/", (NOTHING_CACHED, NOTHING_CACHED)
     return LayerKind(
         term_of("layers/", kept),

@@ -14,6 +14,9 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.training.adapters import adapter_names
 from memcalc.formulas.formula import ceil_div
+from memcalc.formulas.optimizer_steps import step_temporaries
+from memcalc.formulas.optimizers import optimizer
+from memcalc.formulas.precision import precision
 from memcalc.specs.training import Training
 
 FP8 = 1
@@ -47,6 +50,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             fake_quantised=run.method_row.fake_quantised,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
+            update=update_of(run, FP32 if autocast or run.precision == "fp32" else HALF),
         ),
         adapters=Adapters(
             layers=adapters,
@@ -61,6 +65,15 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
     )
+
+
+def update_of(run: Training, gradient: int) -> float:
+    """What a step inside the backward makes for each byte of a whole gradient; shards are small."""
+    if not run.steps_in_backward or run.fsdp:
+        return 0.0
+    formats = precision(run.precision, fsdp=False)
+    made = step_temporaries(optimizer(run.optimizer), run.optimizer_impl_used)
+    return made.bytes_per_element(formats.bytes_of("master") or formats.bytes_of("weights")) / gradient
 
 
 def batch_of(architecture: Architecture, run: Training) -> Batch:

@@ -1,6 +1,7 @@
 """Model states on one rank: parameters, gradients, optimizer states, master copies, whole or sharded or offloaded."""
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import NamedTuple
 
 from memcalc.caches import cached
@@ -9,8 +10,10 @@ from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, without
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
+from memcalc.estimates.training.sharding.strategy import whole
 from memcalc.formulas import model_states
-from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, paged_bytes, state_bytes
+from memcalc.formulas.optimizer_steps import step_temporaries, tensor_bytes
+from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, host_bytes, optimizer, paged_bytes, state_bytes
 from memcalc.formulas.precision import BYTES, Precision, precision
 from memcalc.specs.training import Training
 
@@ -99,7 +102,8 @@ def _apart(held: Tensors, embeddings_frozen: bool, parts: frozenset[str]) -> tup
 
 def around_layer(setting: StateSetting, groups: Sequence[ShardGroup]) -> Around:
     """What is gathered and reduced around each layer of a rank."""
-    return setting.strategy.around_layer(setting.run, most_shards(groups), setting.compute, setting.gradients)
+    around = setting.strategy.around_layer(setting.run, most_shards(groups), setting.compute, setting.gradients)
+    return around._replace(away=True) if setting.run.gradients_leave else around
 
 
 def buckets(setting: StateSetting, groups: Sequence[ShardGroup], stage: Stage) -> tuple[Line, ...]:
@@ -132,17 +136,23 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         name = group.name if not setting.run.adapts else f"{group.name}/adapters"
         cut = cut_parameters(group.trained, group.shards)
         out.append(cut.line("parameters", name, ALWAYS, at.parameters, setting.weights))
-        cut = cut_gradients(group.trained, group.shards)
-        out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
+        if not setting.run.gradients_leave:
+            cut = cut_gradients(group.trained, group.shards)
+            out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
+        out += _host_copies(setting, group)
         cut = cut_states(group.trained, group.shards)
         if setting.master:
             out.append(cut.line("optimizer_states", f"{group.name}/master weights", ALWAYS, at.optimizer, setting.master))
+        if setting.run.ema:
+            each = 4 if setting.run.ema == "fp32" else setting.weights
+            out.append(cut.line("optimizer_states", f"{group.name}/moving average", ALWAYS, "gpu", each))
         rate = _rate(setting.run.optimizer, setting.states)
         if rate is not None and rate == int(rate):
             name = f"{group.name}/{setting.run.optimizer}"
             out.append(cut.line("optimizer_states", name, ALWAYS, at.optimizer, int(rate)))
         else:
             out += _shaped_states(setting, group)
+        out += _host_states(setting, group)
     return [entry for entry in out if entry.bytes]
 
 
@@ -198,20 +208,70 @@ def _state_sizes(
     return tuple(part for part in out if part.bytes)
 
 
+def _host_copies(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
+    """What one GPU's optimizer on the host works on: pinned copies of parameters and gradients (torchao's
+    optim/cpu_offload.py, CPUOffloadOptimizer)."""
+    if setting.places.optimizer == "gpu" or setting.strategy.cuts_optimizer or not group.trained:
+        return
+    cut = whole(group.trained, 1)
+    if not setting.master:  # else the master weights are that copy
+        yield cut.line("parameters", f"{group.name}/copy on the host", ALWAYS, "host", setting.weights)
+    yield cut.line("gradients", f"{group.name}/copy on the host", ALWAYS, "host", setting.gradients)
+
+
+def _host_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
+    """States that the library itself keeps in host memory."""
+    assert group.trained
+    row = optimizer(setting.run.optimizer)
+    sizes = tuple(
+        LineTensor(f"{role} {list(shape)}", (), 0, size, copies)
+        for shape, role, copies in setting.strategy.state_shapes(group.trained, group.shards)
+        if (size := host_bytes(row, shape, parameter_bytes=setting.states, role=role))
+    )
+    if sizes:
+        made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}/on the host", ALWAYS,
+                    model_states.shaped_state_bytes, "host", state_bytes=sum(part.bytes * part.copies for part in sizes),
+                    tensors=sum(part.copies for part in sizes))  # fmt: skip
+        yield made._replace(parts=sizes)
+
+
 def optimizer_lines(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
-    """What the optimizer's implementation allocates while it updates: nothing where it is fused."""
-    strategy, run = setting.strategy, setting.run
+    """What clipping and the step allocate, whichever is more: they come one after the other. Nothing where the step is inside
+    the backward, which has it beside the gradient in hand."""
     trained = [(group.trained, group.shards) for group in groups if group.trained]
-    if not trained or setting.places.optimizer != "gpu":
+    if not trained or setting.places.optimizer != "gpu" or setting.run.steps_in_backward:
         return ()
-    each = setting.master or setting.weights
-    if run.optimizer_impl_used == "foreach":
+    made = (_temporaries(setting, groups, trained), *_clipping(setting, trained))
+    return tuple(entry for entry in (max(made, key=lambda entry: entry.bytes),) if entry.bytes)
+
+
+def _temporaries(setting: StateSetting, groups: Sequence[ShardGroup], trained: Sequence[tuple[Tensors, int]]) -> Line:
+    strategy, run, each = setting.strategy, setting.run, setting.master or setting.weights
+    row, name = optimizer(run.optimizer), "optimizer temporaries"
+    made = step_temporaries(row, run.optimizer_impl_used)
+    if made.at_once:
         elements = sum(strategy.updated(held, shards) for held, shards in trained)
-        return (
-            line("activations", "optimizer temporaries", STEP, model_states.foreach_bytes, elements=elements, bytes_each=each),
-        )
-    if run.optimizer_impl_used == "for-loop":
-        shards = most_shards(groups) if strategy.cuts_optimizer else 1
-        return (line("activations", "optimizer temporaries", STEP, model_states.for_loop_bytes,
-                     largest=max(held.largest for held, _ in trained), shards=shards, bytes_each=each),)  # fmt: skip
-    return ()
+        rate = int(made.bytes_per_element(each))
+        return line("activations", name, STEP, model_states.foreach_bytes, elements=elements, bytes_each=rate)
+    shards = most_shards(groups) if strategy.cuts_optimizer else 1
+    largest = max(_largest_update(held, run.optimizer, run.optimizer_impl_used, each) for held, _ in trained)
+    return line("activations", name, STEP, model_states.for_loop_bytes, largest=largest, shards=shards)
+
+
+@cached(1024)
+def _largest_update(held: Tensors, name: str, asked: str, each: int) -> int:
+    """Bytes that the update of one of these tensors makes at most."""
+    row = optimizer(name)
+    sizes = (tensor_bytes(row, asked, entry.shape, entry.role, parameter_bytes=each) for entry in held.held)
+    return max(sizes, default=0)
+
+
+def _clipping(setting: StateSetting, trained: Sequence[tuple[Tensors, int]]) -> Iterator[Line]:
+    """Partial sums of the gradients' norms."""
+    if setting.run.max_grad_norm and not setting.run.gradients_leave:
+        shapes = [(prod(shape), n) for held, shards in trained for shape, _, n in setting.strategy.state_shapes(held, shards)]
+        yield line("activations", "gradient norms", STEP, model_states.norm_buffer_bytes, chunk=NORM_CHUNK,
+                   tensors=sum(n for _, n in shapes), largest=max(size for size, _ in shapes))  # fmt: skip
+
+
+NORM_CHUNK = 65_536  # elements that one block of a multi-tensor kernel sums (ATen/native/cuda/MultiTensorApply.cuh, kChunkSize)

@@ -45,9 +45,9 @@ class _Step:
     """The moments of one micro-batch, from the forward's end to the embedding's gradient."""
 
     def __init__(self, setup: Setup) -> None:
-        stage, profile = setup.stage, setup.profile
+        stage, ends = setup.stage, setup.ends
         self.setup, self.around, self.sequence = setup, setup.around, stage.sequence
-        self.keep = keep = not setup.standing
+        self.keep = keep = setup.keeps_gradients
         kinds = [layer_kind(setup, index) for index in range(len(self.sequence.counts))]
         waiting = setup.in_flight if setup.offload else 0.0
         self.host = sum_of(kind.kept.size * n * waiting for kind, n in zip(kinds, self.sequence.counts, strict=True))
@@ -55,9 +55,11 @@ class _Step:
             kinds = [kind._replace(kept=kind.kept.times(0)) for kind in kinds]
         self.kinds = kinds
         self.shared = term_of("", setup.shared)
-        self.entry = record_entry(stage.entry, profile, keep_gradients=keep) if stage.entry else None
-        self.exit = record_exit(stage.exit, profile, setup.hidden, keep_gradients=keep) if stage.exit else None
+        self.entry = record_entry(stage.entry, ends, keep_gradients=keep) if stage.entry else None
+        self.exit = record_exit(stage.exit, ends, setup.hidden, keep_gradients=keep) if stage.exit else None
         self.head = int(self.exit.gradients) if self.exit and keep else 0
+        if setup.uses_up:  # a tied matrix has its gradient once the embedding's part is there
+            self.head = setup.tied
         self.root = stage.root if self.around.gathers or self.around.keeps else 0
 
     def kept(self, before: tuple[int, ...], after: tuple[int, ...] = (), own: Term | None = None) -> tuple[Term, ...]:
@@ -119,7 +121,7 @@ class _Step:
         yield MomentForm.of("loss", (*saved, *held), around)
         base = MomentForm.of("gradient of the loss", layers, around)
         for which, peak in enumerate(exit_.peaks):
-            tensors = partial(alive_in_exit, setup.stage.exit, setup.profile, setup.hidden, which, keep_gradients=self.keep)
+            tensors = partial(alive_in_exit, setup.stage.exit, setup.ends, setup.hidden, which, keep_gradients=self.keep)
             yield base.beside(Term("head in its backward/", peak, 1, tensors))
 
     def evaluation(self) -> Iterator[MomentForm]:
@@ -149,6 +151,8 @@ class _Step:
         if self.setup.standing:
             return
         yield Around().gradients("head", self.head, 1)
+        if self.setup.uses_up:
+            return
         for kind, count in zip(self.kinds, after, strict=True):
             each = kind.gradient if self.around.reduces else int(kind.gradient * self.setup.accumulated)
             yield self.around.gradients("layers", each, count)
@@ -189,10 +193,13 @@ class _Step:
             return
         lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
         for which, peak in enumerate(entry.peaks):
-            tensors = partial(alive_in_entry, setup.stage.entry, setup.profile, which, keep_gradients=self.keep)
+            tensors = partial(alive_in_entry, setup.stage.entry, setup.ends, which, keep_gradients=self.keep)
             yield MomentForm.of(name, (*kept, Term("embedding in its backward/", peak, 1, tensors)), lines)
         if tied:  # the input gradient has gone; both gradients of the matrix are there, and their sum
             both = Size(fixed=entry.gradients), Size(fixed=tied)
             parts = (Tensor("gradients", both[0]), Tensor("gradient of the tied matrix, summed", both[1]))
             term = Term("embedding in its backward/", both[0] + both[1], 1, lambda: parts)
             yield MomentForm.of(name, (*kept, term), lines)
+            if update := setup.profile.method.update:
+                made = Term.one("embedding in its backward/update", Size(fixed=tied * update))
+                yield MomentForm.of(name, (*kept, made), lines)

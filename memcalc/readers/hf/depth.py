@@ -33,7 +33,7 @@ def at_depth(values: Mapping[str, Any], layers: int) -> dict[str, Any]:
 
 def _cut(key: str, value: Any, depth: int, layers: int) -> Any:
     """A list or a word with one entry a layer, shortened; also inside nested tables. Rotary factors are no such lists."""
-    if "rope" in key:
+    if key.startswith("rope"):
         return value
     if isinstance(value, dict):
         return {name: _cut(name, inner, depth, layers) for name, inner in value.items()}

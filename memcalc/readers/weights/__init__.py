@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-from memcalc.blocks.stored import StoredTensor, StoredTensors
+from memcalc.blocks.stored import LANGUAGE, PREDICTION, StoredTensor, StoredTensors
 from memcalc.errors import InputError, one_line
 from memcalc.readers.files import read_json_object
 from memcalc.readers.weights import gguf, safetensors
+from memcalc.readers.weights.gguf_tower import TOWER, part_of
 from memcalc.readers.weights.packing import described
 from memcalc.readers.weights.source import OpenFile, opened
 
@@ -21,6 +22,10 @@ INDEX = ".safetensors.index.json"
 MAX_INDEX_BYTES = 64 * 2**20  # that of a model of a hundred thousand tensors is 10 MB
 MAX_SHARDS = 10_000
 NAMED = 5  # files that an error lists
+TOWERS = "mmproj"  # what the name of a GGUF file of image and sound towers holds
+# GGUF files beside a model (llama.cpp common/download.cpp, gguf_filename_is_model)
+BESIDE = (TOWERS, "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
+_BITS = re.compile(r"(?:IQ|TQ|Q|BF|F|MXFP|NVFP)(\d+)", re.IGNORECASE)
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.gguf)$", re.DOTALL)
 # GGUF names the projections of a gated delta net as attention's and its convolution as a state space's; these are its own
 DELTA_RULE = re.compile(r"\.ssm_(?:ba|alpha|beta)\.")
@@ -69,6 +74,7 @@ def find_weights(folder: str) -> str | None:
 def choose(names: Iterable[str], place: str) -> str | None:
     """Which of the files in one folder stands for its weights."""
     listed = sorted(name for name in names if name.endswith((INDEX, *_HEADERS)))
+    listed = [name for name in listed if not name.endswith(".gguf") or not any(word in name for word in BESIDE)] or listed
     for usual in (f"model{INDEX}", "model.safetensors"):
         if usual in listed:
             return usual
@@ -82,6 +88,25 @@ def choose(names: Iterable[str], place: str) -> str | None:
         if sets:
             return next(iter(sets.values()))
     return None
+
+
+def choose_tower(names: Iterable[str], model: str) -> str | None:
+    """The mmproj file that llama.cpp takes beside a GGUF model in the same folder: that of the nearest bits a weight."""
+    if not model.endswith(".gguf") or TOWERS in model:
+        return None
+    found = sorted(name for name in names if name.endswith(".gguf") and TOWERS in name)
+    return min(found, key=lambda name: abs(_bits(name) - _bits(model)), default=None)
+
+
+def _bits(name: str) -> int:
+    found = _BITS.findall(name)
+    return int(found[-1][:3]) if found else 0
+
+
+def with_tower(stored: StoredTensors, towers: StoredTensors) -> StoredTensors:
+    """A decoder and the image and sound towers beside it."""
+    return replace(stored, tensors=(*stored.tensors, *towers.tensors), files=(*stored.files, *towers.files),
+                   warnings=(*stored.warnings, *towers.warnings))  # fmt: skip
 
 
 def quantization(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -109,12 +134,20 @@ def assembled(
         if first_in.setdefault(tensor.name, tensor.file) != tensor.file:
             raise InputError(f"tensor {one_line(tensor.name, 80)} is also in {first_in[tensor.name]}", place=tensor.file)
     known = tuple(described(tensors, quantization))
+    if kind == "gguf":
+        known = tuple(_in_part(tensor, metadata.get("general.architecture") == TOWER) for tensor in known)
     if linear := {tensor.layer for tensor in known if DELTA_RULE.search(tensor.name)}:
         known = tuple(_of_delta_net(tensor) if tensor.layer in linear else tensor for tensor in known)
     unknown = sum(tensor.parameters is None for tensor in known)
     if unknown:
         warnings += (f"{unknown:,} tensors hold packed codes of a width that nothing says: parameters are not counted",)
     return StoredTensors(kind, known, tuple(files), metadata, warnings=warnings)
+
+
+def _in_part(tensor: StoredTensor, tower: bool) -> StoredTensor:
+    """A GGUF file holds a decoder, with its prediction layers, or towers."""
+    part = part_of(tensor.name) if tower else tensor.part if tensor.part == PREDICTION else LANGUAGE
+    return tensor if part == tensor.part else tensor._replace(part=part)
 
 
 def _of_delta_net(tensor: StoredTensor) -> StoredTensor:

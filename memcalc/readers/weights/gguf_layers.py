@@ -11,7 +11,7 @@ from memcalc.blocks.block import Traits
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.stored import LANGUAGE, PREDICTION, StoredTensor, StoredTensors
+from memcalc.blocks.stored import LANGUAGE, StoredTensor, StoredTensors
 from memcalc.blocks.stored_block import StoredBlock
 from memcalc.errors import InputError, Unsupported, nearest, one_line
 from memcalc.readers.weights.gguf_memory import LayerMemory, layer_memory
@@ -21,6 +21,8 @@ from memcalc.readers.weights.llama_cpp import BERTS, EMBEDDERS, KEEPING
 TABLE, HEAD, HEAD_BIAS = "token_embd.weight", "output.weight", "output.bias"
 STACKS = {"encoder": "enc.", "decoder": "dec.", LANGUAGE: ""}  # parts by what their tensors' names begin with
 LOOKED_UP = {"position_embd.weight": "positions", "token_types.weight": "segments", "per_layer_token_embd.weight": "table"}
+LAYERLESS = ("wavtokenizer-dec",)  # its layers are convolutions with names of their own
+UNUSUAL = ("qwen", "arctic")  # whose feed-forwards are half as wide as feed_forward_length says, or as wide as the model
 MIXERS = ("attention", "linear-attention", "state-space")  # roles of what looks at other tokens
 FEED_FORWARD = ("mlp", "experts", "router")
 
@@ -28,7 +30,7 @@ FEED_FORWARD = ("mlp", "experts", "router")
 def architecture_of(stored: StoredTensors, place: str) -> Architecture:
     """The model that a GGUF file holds. Raises Unsupported where llama.cpp has no such architecture."""
     h = hyperparameters(stored, place)
-    tensors = [tensor for tensor in stored.tensors if tensor.parameters and tensor.part != PREDICTION]
+    tensors = [tensor for tensor in stored.tensors if tensor.parameters and tensor.part == LANGUAGE]
     outside = {tensor.name: tensor for tensor in tensors if tensor.layer is None}
     table, head = outside.get(TABLE), outside.get(HEAD)
     for tensor in filter(None, (table, head)):
@@ -70,7 +72,10 @@ def _parts(h: Hyperparameters, tensors: Sequence[StoredTensor], outside: Mapping
     """One part, or encoder and decoder (T5), the last of which keeps the cache."""
     found = [(part, prefix, layers) for part, prefix in STACKS.items() if (layers := _by_layer(h, tensors, f"{prefix}blk."))]
     if not found:
-        raise InputError("holds no layers (tensors named blk.0 and on)", place=h.place)
+        if h.architecture not in LAYERLESS:
+            raise InputError("holds no layers (tensors named blk.0 and on)", place=h.place)
+        yield Part(LANGUAGE, _entry(list(outside.values())), (), _exit(h, list(outside.values()), True))
+        return
     own = {prefix: [t for t in outside.values() if prefix and t.name.startswith(prefix)] for _, prefix, _ in found}
     rest = [t for t in outside.values() if not any(t in listed for listed in own.values())]
     for number, (part, prefix, layers) in enumerate(found, start=1):
@@ -83,7 +88,7 @@ def _by_layer(h: Hyperparameters, tensors: Sequence[StoredTensor], prefix: str) 
     """Tensors of each layer, without the layers that predict further tokens."""
     mine = [(t.layer, t) for t in tensors if t.layer is not None and t.name.startswith(prefix)]
     deepest = 1 + max((layer for layer, _ in mine), default=-1)
-    depth = _depth(h, prefix, deepest) if deepest else 0
+    depth = _depth(h, prefix) if deepest else 0
     if deepest < depth:
         raise InputError(f"{h.architecture}.block_count says {depth} layers, its tensors end with {prefix}{deepest - 1}",
                          place=h.place)  # fmt: skip
@@ -94,10 +99,11 @@ def _by_layer(h: Hyperparameters, tensors: Sequence[StoredTensor], prefix: str) 
     return layers
 
 
-def _depth(h: Hyperparameters, prefix: str, stored: int) -> int:
+def _depth(h: Hyperparameters, prefix: str) -> int:
     """How many layers the file must hold."""
-    if KEEPING[h.architecture].loops:
-        return min(stored, h.all_layers)
+    keeping = KEEPING[h.architecture]
+    if keeping.stored:
+        return keeping.stored(h)
     if prefix.startswith("dec."):
         return h.whole("decoder_block_count", h.layers)
     return h.layers or h.all_layers
@@ -106,11 +112,12 @@ def _depth(h: Hyperparameters, prefix: str, stored: int) -> int:
 def _layers(h: Hyperparameters, layers: Sequence[Sequence[StoredTensor]], *, keeps: bool) -> list[Layer]:
     """Layer objects in order; equal ones are one object."""
     memories = layer_memory(h, KEEPING[h.architecture], len(layers)) if keeps else [LayerMemory()] * len(layers)
+    used = h.each("expert_used_count", 0)
     made: dict[tuple[object, ...], Layer] = {}
     out = []
     for number, (tensors, memory) in enumerate(zip(layers, memories, strict=True)):
         _check(h, number, tensors, memory)
-        top_k = h.each("expert_used_count", 0)[min(number, h.all_layers - 1)]
+        top_k = used[min(number, h.all_layers - 1)]
         weights = tuple(_weight(tensor) for tensor in tensors)
         key = (weights, memory, top_k)
         if key not in made:
@@ -124,9 +131,10 @@ def _check(h: Hyperparameters, layer: int, tensors: Sequence[StoredTensor], memo
     if layer >= h.all_layers:
         return
     key, value = (memory.kv_heads * size for size in (memory.head_dim, memory.value_dim))
+    wide = 0 if h.architecture in UNUSUAL else h.feed_forward[layer]
     said = {"attn_k.weight": (0, key, "attention.head_count_kv × key_length"),
             "attn_v.weight": (0, value, "attention.head_count_kv × value_length"),
-            "ffn_down.weight": (-1, h.feed_forward[layer], "feed_forward_length")}  # fmt: skip
+            "ffn_down.weight": (-1, wide, "feed_forward_length")}  # fmt: skip
     for tensor in tensors:
         dimension, size, what = said.get(tensor.name.rsplit("blk.", 1)[1].split(".", 1)[1], (0, 0, ""))
         if size and tensor.shape[dimension] != size:

@@ -33,18 +33,20 @@ def layer_memory(h: Hyperparameters, kept: Keeping, layers: int) -> list[LayerMe
     windows = _windows(h, kept)
     recurrent = kept.recurrent(h) if kept.recurrent else (False,) * h.all_layers
     attends = _attends(h, kept)
+    indexed = kept.indexer.layers(h) if kept.indexer else (False,) * h.all_layers
+    ratios = h.each("attention.compress_ratios") if kept.compressed else ()
     state = STATES[kept.state] if kept.state else None
     found = []
     for layer in range(max(layers, 1 if kept.loops else h.all_layers)):
         index = min(layer, h.all_layers - 1)
         window = windows[index]
         caches = tuple(_caches(h, kept, index, window)) if attends[index] else ()
-        if kept.indexer and index < len(windows):
-            caches += tuple(_index(h, kept, index))
+        caches += tuple(_index(h, kept)) if indexed[index] else ()
+        caches += tuple(_entries(h, ratios[index], caches)) if kept.compressed else ()
         if kept.loops:
             caches *= kept.loops(h, layer)
         states = tuple(state(h, index)) if state and recurrent[index] else ()
-        states += tuple(_unfinished(h, index)) if kept.compressed else ()
+        states += tuple(_unfinished(h, ratios[index])) if kept.compressed and index < h.layers else ()
         key, value = _sizes(h, bool(window))
         attention = (h.heads[index], h.kv_heads[index], key, value) if attends[index] or not kept.cached else (0, 0, 0, 0)
         found.append(LayerMemory(caches, states, *attention, window, bool(kept.sliding and kept.sliding.chunked and window)))
@@ -95,34 +97,30 @@ def _caches(h: Hyperparameters, kept: Keeping, layer: int, window: int | None) -
     heads = h.kv_heads[layer]
     if kept.compressed:
         yield Cache("keys and values", 0, heads * key, window)
-        yield from _entries(h, layer, heads * key)
     elif _latent(h, kept):
         yield Cache("latent", 0, heads * key, window)
     elif heads:
         yield Cache("keys and values", heads, key + value, window)
 
 
-def _index(h: Hyperparameters, kept: Keeping, layer: int) -> Iterator[Cache]:
-    indexer = kept.indexer
-    if indexer and indexer.layers(h)[layer]:
+def _index(h: Hyperparameters, kept: Keeping) -> Iterator[Cache]:
+    if indexer := kept.indexer:
         width = indexer.copies * h.whole("attention.indexer.key_length", 0)
         values = indexer.values or (kept.latent and not _latent(h, kept))  # a cache that is no latent has values too
         if width:
             yield Cache("index keys", 0, width + (h.value_length if values else 0))
 
 
-def _entries(h: Hyperparameters, layer: int, width: int) -> Iterator[Cache]:
+def _entries(h: Hyperparameters, every: int, whole_keys: tuple[Cache, ...]) -> Iterator[Cache]:
     """DeepSeek V4: an entry for every so many tokens; where it stands for four, an indexer's beside it."""
-    every = h.each("attention.compress_ratios")[layer]
     if every in COMPRESSED:
-        yield Cache("compressed entries", 0, width, every=every)
+        yield Cache("compressed entries", 0, whole_keys[0].width, every=every)
         if every == COMPRESSED[0]:
             yield Cache("index entries", 0, h.whole("attention.indexer.key_length"), every=every)
 
 
-def _unfinished(h: Hyperparameters, layer: int) -> Iterator[StateTensor]:
+def _unfinished(h: Hyperparameters, every: int) -> Iterator[StateTensor]:
     """Keys and scores of windows that are not full yet, in fp32: llama_dsv4_comp_state."""
-    every = h.each("attention.compress_ratios")[layer] if layer < h.layers else 0
     if every == COMPRESSED[0]:
         yield _state("unfinished entries", 2 * 2 * every, 2 * h.key_length)
         yield _state("unfinished index entries", 2 * 2 * every, 2 * h.whole("attention.indexer.key_length"))

@@ -66,6 +66,7 @@ class Keeping(NamedTuple):
     indexer: Indexer | None = None
     shared: Callable[[Hyperparameters], int] | None = None  # layers at the end that read the cache of earlier ones
     loops: Callable[[Hyperparameters, int], int] | None = None  # how often a layer that is stored runs, a cache each time
+    stored: Callable[[Hyperparameters], int] | None = None  # how many layers are stored, where these are not all that run
     router: bool = False  # one more layer at the end, of one head (Granite Switch)
     predicts: bool = False  # layers that predict further tokens have a cache too
     compressed: bool = False  # DeepSeek V4's entries and unfinished windows
@@ -223,7 +224,7 @@ SPECIAL: Mapping[str, Keeping] = {
     "minimax-m3": Keeping(indexer=Indexer(_after_dense, values=True), predicts=True),
     "deepseek4": Keeping(compressed=True),
     "nanbeige": Keeping(loops=lambda h, layer: h.whole("num_loops", 1, least=1)),
-    "hrm_text": Keeping(loops=_hierarchy),
+    "hrm_text": Keeping(loops=_hierarchy, stored=lambda h: 2 * h.whole("hrm.layers_per_stack", least=1)),
     "graniteswitch": Keeping(router=True),
 }  # fmt: skip
 

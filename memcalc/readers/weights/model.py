@@ -3,19 +3,18 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Quantization
-from memcalc.blocks.stored import LANGUAGE, PREDICTION, StoredTensor, StoredTensors
+from memcalc.blocks.stored import UNBUFFERED, StoredTensors
 from memcalc.dtypes import number_format
-from memcalc.errors import InputError, MemcalcError, Unsupported, one_line
+from memcalc.errors import InputError, MemcalcError, one_line
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
-from memcalc.readers.weights import quantization, read_weights, weights_in
+from memcalc.readers.weights import choose_tower, quantization, read_weights, weights_in, with_tower
 from memcalc.readers.weights.gguf_family import gguf_architecture
-
-TOLERATED = 0.01  # share of the parameters by which a GGUF file may differ from its architecture, with a warning
+from memcalc.readers.weights.gguf_tower import is_tower, tower, tower_parts
+from memcalc.readers.weights.reconcile import reconciled
 
 
 class WeightFiles(NamedTuple):
@@ -34,6 +33,8 @@ def read_weight_files(path: str) -> WeightFiles:
     config = os.path.join(folder, "config.json")
     values = {} if weights.endswith(".gguf") or not os.path.isfile(config) else read_json_object(config)
     stored = read_weights(weights, quantization(values))
+    if path != weights and (beside := choose_tower(os.listdir(path), os.path.basename(weights))):
+        stored = with_tower(stored, read_weights(os.path.join(path, beside)))
     return joined(stored, values, config if values else weights, os.path.basename(folder))
 
 
@@ -44,7 +45,7 @@ def joined(stored: StoredTensors, values: Mapping[str, Any], place: str, folder:
         title = stored.metadata.get("general.name")
         name = one_line(title, 80) if isinstance(title, str) and title.strip() else stored.files[0].removesuffix(".gguf")
     try:
-        return WeightFiles(name, stored, reconciled(_architecture(stored, values, place), stored, place), None)
+        return WeightFiles(name, stored, reconciled(_architecture(stored, values, place), stored), None)
     except MemcalcError as error:
         return WeightFiles(name, stored, None, error)
 
@@ -54,36 +55,10 @@ def _architecture(stored: StoredTensors, values: Mapping[str, Any], place: str) 
         if not values:
             raise InputError("says nothing about layers and heads; the model's config.json is needed beside it", place=place)
         return read_config(values, place)
-    found = gguf_architecture(stored, place)
+    found = tower(stored, place) if is_tower(stored) else gguf_architecture(stored, place)
+    if not is_tower(stored) and (towers := tower_parts(stored.tensors)):
+        found = replace(found, parts=(*found.parts, *towers), notes=(*found.notes, UNBUFFERED))
     most = next(iter(stored.bytes_by_format))
     if number_format(most).kind == "block":
         return replace(found, quantization=Quantization(most))
     return replace(found, dtype=most)
-
-
-def reconciled(architecture: Architecture, stored: StoredTensors, place: str) -> Architecture:
-    """The architecture, with a warning where the file holds more or fewer weights than it describes.
-
-    A GGUF file is the only witness of its own architecture, so one that is far off is refused: it was read wrongly.
-    """
-    warnings = stored.warnings
-    if stored.parameters is None or not stored.tensors:
-        return replace(architecture, warnings=(*architecture.warnings, *warnings))
-    held = sum(tensor.parameters or 0 for tensor in stored.tensors if not _beside(tensor, architecture))
-    extra = held - architecture.parameters
-    # the router's correction is a buffer in most families, a frozen parameter in some (ERNIE 4.5)
-    corrections = sum(prod(tensor.shape) for tensor in stored.tensors if not tensor.parameters and "exp_probs_b" in tensor.name)
-    if extra not in (0, -corrections):
-        what = f"{held:,} weights, {abs(extra):,} {'more' if extra > 0 else 'fewer'} than its architecture describes"
-        if stored.kind == "gguf" and abs(extra) > TOLERATED * architecture.parameters:
-            raise Unsupported(f"{place}: holds {what} ({architecture.model_type}): it cannot be read as that model")
-        warnings += (f"the weight files hold {what}",)
-    return replace(architecture, warnings=(*architecture.warnings, *warnings))
-
-
-def _beside(tensor: StoredTensor, architecture: Architecture) -> bool:
-    """Whether a tensor is none of the architecture's: of prediction layers, or a copy of a tied head."""
-    depths = [stack.depth for part in architecture.parts if part.name == LANGUAGE for stack in part.stacks]
-    predicts = tensor.part == LANGUAGE and tensor.layer is not None and bool(depths) and tensor.layer >= max(depths)
-    tied = architecture.tied and tensor.role == "head" and len(tensor.shape) == 2
-    return tensor.part == PREDICTION or predicts or tied

@@ -49,7 +49,7 @@ _LONGEST = max(suffix.count(".") for suffix in AUXILIARY)
 
 # buffers: stored, but no parameters
 BUFFERS = re.compile(
-    r"rope_freqs|rope_factors|inv_freq$|masked_bias$|position_ids$|num_batches_tracked$|exp_probs_b\b|tid2eid|std_(?:bias|scale)$|"
+    r"rope_freqs|rope_factors|inv_freq$|masked_bias$|position_ids$|num_batches_tracked$|exp_probs_b(?:_vl)?\b|tid2eid|std_(?:bias|scale)$|"
     r"layer_scalar$|(?<!moe_statics)\.e_score_correction_bias$"
 )
 MASK = re.compile(r"\battn\.bias$|\battention\.bias$")  # of GPT-2 and GPT-NeoX, in four dimensions

@@ -65,6 +65,17 @@ def _lone(name: str, parts: Sequence[Explanation]) -> Explanation:
     return summed(name, parts, "parameters")
 
 
+def all_parameters(architecture: Architecture, path: str) -> Explanation:
+    """The same of all weights, and what the model's files hold beyond or short of them."""
+    described = parameters(architecture, path)
+    if not architecture.held:
+        return described
+    beyond = given(
+        "in its weight files", architecture.held - architecture.parameters, "their tensors, see the warning", "parameters"
+    )
+    return summed(path, [described._replace(path="by its config.json"), beyond], "parameters")
+
+
 def active_parameters(architecture: Architecture, path: str) -> Explanation:
     """Parameters that a token passes through."""
     idle = []
@@ -78,11 +89,11 @@ def active_parameters(architecture: Architecture, path: str) -> Explanation:
                         idle.append(Explanation(place, each * count, "parameters", "each * layers", numbers))
     left_out = summed("idle experts", idle, "parameters", why="routed experts that a token does not pass")
     return follows(path, architecture.active_parameters, "parameters", "model.parameters - idle experts",
-                   parameters(architecture, "model.parameters"), left_out)  # fmt: skip
+                   all_parameters(architecture, "model.parameters"), left_out)  # fmt: skip
 
 
 MODEL_KEYS: dict[str, Callable[[Architecture, str], Explanation]] = {
-    "parameters": parameters,
+    "parameters": all_parameters,
     "active_parameters": active_parameters,
     "embedding_parameters": lambda a, path: parameters(a, path, lambda c: _embeds(a, c)),
     "routed_expert_parameters": lambda a, path: parameters(a, path, lambda c: c.weight.routed),

@@ -9,6 +9,7 @@ from memcalc.estimates.lines import Line
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.traffic import Unit
+from memcalc.formulas.optimizer_steps import step_temporaries
 from memcalc.formulas.optimizers import optimizer
 
 BUCKET = 25 * 2**20  # bytes of a bucket of DDP's and of others' buffers (torch/nn/parallel/distributed.py, bucket_cap_mb)
@@ -27,7 +28,8 @@ def state_sizes(rank: Rank) -> Iterator[int]:
     """Optimizer states in the order in which the first step makes them: all of one tensor, then the next's."""
     for entry in rank.steady:
         if entry.component == "optimizer_states":
-            states = 1 if entry.name.endswith("master weights") else len(optimizer(rank.setting.run.optimizer).states) or 1
+            copies = entry.name.endswith(("master weights", "moving average"))
+            states = 1 if copies else len(optimizer(rank.setting.run.optimizer).states) or 1
             for size in _over(entry, _tensors(rank, entry.name, "trained")):
                 yield from (size // states for _ in range(states) if size >= states)
 
@@ -42,8 +44,9 @@ def temporary_sizes(rank: Rank) -> Iterator[int]:
     """What the optimizer's implementation allocates at once."""
     for entry in rank.step:
         if entry.component == "activations":
-            foreach = rank.setting.run.optimizer_impl_used == "foreach"
-            yield from _over(entry, _tensors(rank, "", "trained") if foreach else [(1, 1)])
+            run = rank.setting.run
+            together = step_temporaries(optimizer(run.optimizer), run.optimizer_impl_used).at_once
+            yield from _over(entry, _tensors(rank, "", "trained") if together else [(1, 1)])
 
 
 def bucket_sizes(setup: Setup) -> Iterator[int]:

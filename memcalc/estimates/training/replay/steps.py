@@ -196,7 +196,7 @@ class Steps:
 
     def _through(self, piece: SizedPiece, tensors: Tensors, *, last: bool = False) -> HeldBlock:
         """A piece's backward; returns its input's gradient."""
-        adds = self.main_gradients or (self.accumulated and not self.setup.around.reduces)
+        adds = self.main_gradients or self.setup.uses_up or (self.accumulated and not self.setup.around.reduces)
         self.device.play(piece.accumulating if adds else piece.backward, tensors)
         gradient = tensors.pop(INPUT_GRADIENT, None)
         for key in piece.gradients & tensors.keys():

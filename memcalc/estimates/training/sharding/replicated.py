@@ -6,7 +6,7 @@ from typing import NamedTuple
 from memcalc.blocks.ledger import Shape
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Tensors
-from memcalc.estimates.training.sharding.strategy import Around, Cutter, Places, tensor_shapes, whole
+from memcalc.estimates.training.sharding.strategy import Around, Cutter, Places, offloaded, tensor_shapes, whole
 from memcalc.formulas import model_states
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
@@ -28,7 +28,8 @@ class Replicated(NamedTuple):
         return p.shard_ranks, p.expert_shard_ranks
 
     def places(self, run: Training) -> Places:
-        return Places("gpu", "gpu", "gpu")
+        """One GPU's optimizer may live on the host; its gradients wait on the GPU (torchao CPUOffloadOptimizer)."""
+        return Places("gpu", "gpu", offloaded(run) if "optimizer" in run.offload else "gpu")
 
     def state_shapes(self, held: Tensors, shards: int) -> Iterator[tuple[Shape, str, int]]:
         return tensor_shapes(held, 1)
