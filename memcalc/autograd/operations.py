@@ -196,7 +196,7 @@ def dropout(t: Tape, p: Profile, x: Var, probability: float) -> Var:
 ACTIVATIONS = {
     "silu": "input", "swish": "input", "gelu": "input", "gelu_pytorch_tanh": "input", "gelu_fast": "gelu_new",
     "relu": "output", "relu2": "relu2", "gelu_new": "gelu_new", "gelu_python": "input", "gelu_pytorch": "input",
-    "xielu": "xielu",
+    "xielu": "xielu", "quick_gelu": "quick_gelu",
     "tanh": "output",
 }  # fmt: skip
 
@@ -211,6 +211,11 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     kind = ACTIVATIONS.get(name, "input")
     if kind == "gelu_new" and not (p.kernels.fused_activation or p.kernels.native_gelu):
         return _gelu_new(t, p, x)
+    if kind == "quick_gelu" and not p.kernels.fused_activation:  # x · sigmoid(1.702 x), transformers/activations.py
+        sigmoid = t.emit("sigmoid", [scale(t, x)], x.elements, x.each)
+        if sigmoid.grad:
+            t.nodes[-1].saves = (sigmoid,)
+        return mul(t, x, sigmoid)
     if kind == "xielu" and not p.kernels.fused_activation:
         return _xielu(t, p, x)
     if kind == "relu2":

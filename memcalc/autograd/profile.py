@@ -151,6 +151,7 @@ class Batch(NamedTuple):
     source: float = 1.0  # tokens of the encoder for each token of the decoder
     routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
     packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
+    one_by_one: bool = False  # sequences of a row are attended to one by one, their results joined (Qwen2-VL's tower)
     tiles: int = 0  # that a feed-forward's tokens are cut into, 0: it runs over all at once
 
     def padding(self, chunk: int) -> float:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from memcalc.blocks.block import Block
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.frozen import dataclass
 
@@ -86,7 +87,8 @@ class Stack:
 class Part:
     """One part of a model (language, vision, encoder, …): `entry` blocks, stacks of layers, `exit` blocks.
 
-    `tokens`: how many it reads of each sequence where that is fixed (Whisper's encoder: 30 seconds of sound).
+    `tokens`: how many it reads of each sequence where that is fixed (Whisper's encoder: 30 seconds of sound). `images`: of a
+    vision tower, how it cuts images, where the family's rule is known.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Part:
     stacks: tuple[Stack, ...] = ()
     exit: Named = ()
     tokens: int = 0
+    images: ImageRule | None = None
 
 
 class CountedWeight(NamedTuple):

@@ -74,7 +74,9 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         cached=tuple(var.tensor for var in tape.cacheable),
         uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
-        passing=tuple(tape.passing), exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
+        passing=tuple(tape.passing),
+        flows=output is None or output.grad,
+        exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
 

@@ -95,6 +95,7 @@ def run_document(run: Training) -> dict[str, Any]:
         out["freeze"] = list(run.freeze)
     out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
     choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch",
+               "images", "image_size", "image_tokens",
                "recompute_every", "recompute_layers", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
     if run.eval_batch:

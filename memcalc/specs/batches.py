@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from memcalc.specs.spec import BATCH, Flag, OneOf, Spec, SpecError, setting, within
 
@@ -54,6 +54,17 @@ class Batches(Spec):
         1, "Evaluation passes whose logits of all ranks stay on the GPU (eval_accumulation_steps).", BATCH
     )
 
+    images: Annotated[int, within(0, 2**20)] | None = setting(
+        None, "Images in each sequence, or packed row; their tokens are part of it.", BATCH, otherwise="none"
+    )
+    image_size: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}x[1-9][0-9]{0,5}$")] | None = setting(
+        None, "Pixels of an image before the model's processor resizes it.", BATCH, metavar="WIDTHxHEIGHT",
+        otherwise="the model's own, where it has one",
+    )  # fmt: skip
+    image_tokens: Annotated[int, within(1, 2**24)] | None = setting(
+        None, "Tokens that the language model reads of an image.", BATCH, otherwise="by the family's rule"
+    )
+
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         if self.tokens > MAX_TOKENS:
@@ -76,11 +87,22 @@ class Batches(Spec):
                         "a packed row is as long whatever its sequences, however many they are; choose one",
                         "tokens_per_batch", name,
                     )  # fmt: skip
+        for name in ("image_size", "image_tokens"):
+            if getattr(self, name) is not None and not self.images:
+                raise SpecError("is of images; add images N", name, "images")
+        if self.image_size and self.image_tokens:
+            raise SpecError("tokens follow from the size; choose one", "image_size", "image_tokens")
         if self.mlp_tiles is not None and not self.tiled_mlp:
             raise SpecError("says how many tiles; add tiled_mlp", "mlp_tiles", "tiled_mlp")
         if self.eval_accumulation > 1 and self.eval_batch is None:
             raise SpecError("is of an evaluation; add eval_batch", "eval_accumulation", "eval_batch")
         return self
+
+    @property
+    def image_sides(self) -> tuple[int, int]:
+        """Width and height of an image, 0 where nobody said it."""
+        width, _, height = (self.image_size or "0x0").partition("x")
+        return int(width), int(height)
 
     @property
     def rows(self) -> int:

@@ -26,7 +26,7 @@ VALUES: dict[str, object] = {
     "kv_cache_memory": "4GiB", "max_batched_tokens": 1024, "max_sequences": 7, "block_size": 64, "gpu_layers": 4,
     "lora_adapters": 2, "draft_tokens": 3, "allocator": "expandable-segments", "max_split_size": 32,
     "global_batch": 64, "seq_len_max": 8192, "tokens_per_batch": 16384, "grad_accum_dtype": "fp32", "mlp_tiles": 4,
-    "eval_batch": 64, "eval_accumulation": 2,
+    "eval_batch": 64, "eval_accumulation": 2, "images": 2, "image_size": "640x480", "image_tokens": 256,
 }  # fmt: skip
 MORE = {"train": (), "infer": (("draft", "llama-3.2-1b"), ("mfu", 0.4), ("mbu", 0.4), ("link_efficiency", 0.4))}
 SPECS = {"train": ("Parallelism", "Training"), "infer": ("Serving",)}

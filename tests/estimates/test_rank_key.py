@@ -23,6 +23,10 @@ OTHER: dict[str, dict[str, Any]] = {
     "grad_accum_dtype": {"parallelism": {"gpus": 8, "zero": 3}, "grad_accum_dtype": "fp32"},
     "tiled_mlp": {"tiled_mlp": True},
     "mlp_tiles": {"tiled_mlp": True, "mlp_tiles": 8},
+    "max_grad_norm": {"max_grad_norm": 1.0},
+    "images": {"images": 2, "image_size": "640x480"},
+    "image_size": {"images": 2, "image_size": "1280x960"},
+    "image_tokens": {"images": 2, "image_tokens": 256},
     "keep_output": {"keep_output": True},
     "use_cache": {"use_cache": True, "keep_output": True, "recompute": "full"},
     "eval_batch": {"eval_batch": 16},
@@ -109,10 +113,10 @@ def warm() -> Architecture:
 @pytest.mark.parametrize(("name", "changes"), CHANGED, ids=[name for name, _ in CHANGED])
 def test_a_changed_field_is_never_forgotten(name: str, changes: dict[str, Any], warm: Architecture) -> None:
     run = Training(**changes)
-    if run.tiled_mlp:  # mixtral has none
-        warm = _model("llama-3.2-1b")
-        for settings in ({}, {"tiled_mlp": True}):
+    if other := "llama-3.2-1b" if run.tiled_mlp else "qwen2-vl-2b" if run.images else "":  # mixtral has none of that
+        warm = _model(other)
+        for settings in ({}, {"tiled_mlp": True}, *({"images": 2, "image_tokens": 64},) * bool(run.images)):
             estimate(warm, Training(**settings))
-        assert _answer(warm, run) == _answer(_model("llama-3.2-1b"), run), f"{name} does not reach the key of the ranks"
+        assert _answer(warm, run) == _answer(_model(other), run), f"{name} does not reach the key of the ranks"
         return
     assert _answer(warm, run) == _answer(_model(), run), f"{name} does not reach the key of the ranks"

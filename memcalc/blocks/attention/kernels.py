@@ -63,7 +63,8 @@ def _conditions(p: Profile, core: Core, *, half: bool) -> frozenset[str]:
 def _flash(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     out = fused_kernel(t, core, *narrowed(t, p, query, key, value))
     # concatenating the rotated and the unrotated part changes the layout: the result is copied once more
-    return contiguous(t, out) if core.by_head or (core.joined and not p.kernels.merged) else out
+    copied = core.by_head or (core.joined and not p.kernels.merged) or (p.batch.one_by_one and p.attention == "sdpa")
+    return contiguous(t, out) if copied else out
 
 
 def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:

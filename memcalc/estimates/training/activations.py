@@ -17,6 +17,7 @@ from memcalc.estimates.training.profiles import feeds_gradient, input_leaf, posi
 from memcalc.estimates.training.sequence import Pattern
 from memcalc.estimates.training.states import ShardGroup, StateSetting, around_layer, buckets
 from memcalc.estimates.training.timeline import Forms
+from memcalc.estimates.training.towers import tower_step
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.training import Training
@@ -147,15 +148,17 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.predicted, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
-    input_grad = feeds_gradient(run, stage, profile)
+    # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
+    standing = run.grad_accum > 1 or run.engine_row.fp32_gradients
+    tower = tower_step(architecture, run, profile, keep=not standing) if stage.entry else None
+    input_grad = feeds_gradient(run, stage, profile) or bool(tower and tower.flows)
     return Setup(
         replace(stage, sequence=stage.sequence.marked(recomputed(run), input_grad=input_grad)),
         profile,
         architecture.hidden,
         run.recompute == "selective" and run.engine_row.by_operation,
         "activations" in run.offload,
-        # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
-        run.grad_accum > 1 or run.engine_row.fp32_gradients,
+        standing,
         micro_batches_in_flight(run, stage.index),
         around_layer(setting, groups),
         buckets(setting, groups, stage),
@@ -165,6 +168,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
         run.gradients_leave,
         evaluation_of(run),
+        tower,
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
     )
 

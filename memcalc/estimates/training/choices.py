@@ -9,6 +9,7 @@ from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.context_parallel import SENTENCES, check_context
 from memcalc.estimates.training.evaluation import COLLECTING
+from memcalc.estimates.training.towers import check_images, seen_by, vision_of
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import FROZEN_PARTS, Training
 
@@ -19,6 +20,7 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
         if (asked := getattr(run, name)) is not None and asked > deepest:
             raise SpecError(f"{asked}, but the deepest pipeline stage has {deepest} layers", name)
     check_batches(architecture, run)
+    check_images(architecture, run)
     names = {part.name for part in architecture.parts}
     for word in run.freeze:
         if (parts := FROZEN_PARTS.get(word)) and not names.intersection(parts):
@@ -76,6 +78,18 @@ def batch_sentences(run: Training) -> Iterator[str]:
         yield f"evaluation: {run.eval_batch} sequences per GPU at a time; this engine keeps the loss alone"
 
 
+def image_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
+    """What is taken for granted about images; where they are left out, that they are."""
+    if seen := seen_by(architecture, run):
+        assert run.images
+        yield (
+            f"images: {run.images} in each sequence, {seen.patches:,} patches each for the tower, {seen.tokens:,} tokens of "
+            f"the sequence; the tower runs before the language model, recomputed as it is"
+        )
+    elif vision_of(architecture) and run.images is None:
+        yield "images are left out: the vision tower's weights are counted, what it keeps of images is not (--images N)"
+
+
 def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
     """What was taken for granted about each choice, one sentence each."""
     p, names = run.parallelism, {part.name for part in architecture.parts}
@@ -92,6 +106,7 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
         how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
         yield f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same"
     yield from batch_sentences(run)
+    yield from image_sentences(architecture, run)
     yield from routing_sentences(architecture, run)
     if p.cp > 1:
         yield f"context parallelism, {p.cp_kind}: {SENTENCES[p.cp_kind]}"

@@ -22,6 +22,23 @@ class Evaluation(NamedTuple):
     wide: bool = False  # accelerate's mixed precision hands out fp32 (utils/operations.py, convert_outputs_to_fp32)
 
 
+class TowerMoment(NamedTuple):
+    """A candidate during a vision tower's backward; `gradients`: bytes of what it is through with."""
+
+    name: str
+    terms: tuple[Term, ...]
+    gradients: int
+
+
+class TowerStep(NamedTuple):
+    """A vision tower's part in a step."""
+
+    kept: tuple[Term, ...]  # from its forward on
+    moments: tuple[TowerMoment, ...]
+    gradients: int  # bytes of all that it makes
+    flows: bool  # whether the language model sends it a gradient
+
+
 class Setup(NamedTuple):
     """Everything about a step that does not depend on batch and length."""
 
@@ -40,6 +57,7 @@ class Setup(NamedTuple):
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
     leaves: bool = False  # gradients are used up, or go to the host, as they are made
     evaluation: Evaluation | None = None
+    tower: TowerStep | None = None  # images beside the language model
     accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
 
     @property

@@ -37,4 +37,11 @@ def key_of(architecture: Architecture, run: Training) -> tuple[object, ...]:
     """All fields but those of batch and length, and what ranks see of these."""
     accumulated, p = run.grad_accum, run.parallelism
     in_flight = accumulated if p.pipeline_schedule == "gpipe" else min(accumulated, p.pp)
-    return (_values(run), run.lora_dropout > 0, accumulated > 1, in_flight, batch_of(architecture, run))
+    return (
+        _values(run),
+        run.lora_dropout > 0,
+        accumulated > 1,
+        in_flight,
+        batch_of(architecture, run),
+        run.row_length if run.images else 0,
+    )

@@ -25,7 +25,13 @@ from memcalc.estimates.training.timeline import Forms, forms
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
-RECORDED = ("keep_output", "use_cache", "eval_batch", "tiled_mlp")  # settings that the textbook's formula does not know
+RECORDED = (
+    "keep_output",
+    "use_cache",
+    "eval_batch",
+    "tiled_mlp",
+    "images",
+)  # settings that the textbook's formula does not know
 
 
 class Rank(NamedTuple):

@@ -37,7 +37,7 @@ def forms(setup: Setup) -> Forms:
     if any(layer.crosses for layer in layers) and not any(layer.bridge for layer in layers):
         raise Unsupported("training with cross-attention to anything but an encoder is not modelled")
     step = _Step(setup)
-    out = [*step.forward(), *step.layers(), *step.embedding()]
+    out = [*step.forward(), *step.layers(), *step.vision(), *step.embedding()]
     return Forms(step.host, tuple(out), that_can_be_highest(out), tuple(step.evaluation()))
 
 
@@ -74,7 +74,23 @@ class _Step:
             out.append(kind.kept.times(kind.kept.copies * copies))
         if own:
             out.append(own)
-        return (*narrowed(setup, out), *self.returned(before, after), self.shared)
+        return (*narrowed(setup, out), *self.returned(before, after), *self.seen(setup.in_flight), self.shared)
+
+    def seen(self, copies: float) -> Iterator[Term]:
+        """What the vision tower keeps of so many micro-batches."""
+        if self.setup.tower:
+            yield from (term.times(term.copies * copies) for term in self.setup.tower.kept)
+
+    def vision(self) -> Iterator[MomentForm]:
+        """The vision tower's backward: after the layers', before that of what looks tokens up."""
+        setup = self.setup
+        if not setup.tower:
+            return
+        others = tuple(self.seen(setup.in_flight - 1))
+        lines = [*self.done(self.sequence.counts), *self.standing()]
+        for name, terms, through in setup.tower.moments:
+            gradients = self.around.gradients("vision", 0 if setup.standing else through, 1)
+            yield MomentForm.of(name, (*terms, *others, self.shared), (*lines, gradients))
 
     def returned(self, before: tuple[int, ...], after: tuple[int, ...] = ()) -> Iterator[Term]:
         """What the loop holds of the model's output: keys and values of all layers; and once the head's backward is over, which
@@ -185,6 +201,8 @@ class _Step:
             return
         tied = setup.tied if reads_tokens(setup.stage.entry) else 0
         layers = [made for made in self.done(self.sequence.counts) if made.name == "layers"]
+        if setup.tower and not setup.standing:
+            layers.append(self.around.gradients("vision", setup.tower.gradients, 1))
         kept = (*self.returned((), self.sequence.counts), self.shared)
         if self.around.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
             whole = self.head + (0 if tied else int(entry.gradients))

@@ -46,7 +46,10 @@ def gemma3(c: Config) -> Architecture:
             ("linear", Projection(hidden, language.hidden, transposed=True)),
         ),
     )
-    return joined(c, language, (siglip(vision), projector))
+    tower = siglip(vision)
+    assert tower.images
+    pooled = tower.images._replace(tokens=c.integer("mm_tokens_per_image", 256))
+    return joined(c, language, (replace(tower, images=pooled), projector))
 
 
 def gemma4(c: Config) -> Architecture:

@@ -39,6 +39,7 @@ class Joint(NamedTuple):
     resampler: Callable[[Config, Language], Part] | None = None  # layers between projector and language model
     always: bool | None = None  # tied, or not, whatever the config says
     inner_ties: bool = False  # a tie_word_embeddings of the text_config counts as well
+    resized: bool = False  # an image is resized to the tower's size, whole; others cut tiles
 
 
 def image_text(joint: Joint, c: Config) -> Architecture:
@@ -48,11 +49,18 @@ def image_text(joint: Joint, c: Config) -> Architecture:
     tied = tied if joint.always is None else joint.always
     language = read_language(c, kind, absent, tied=tied)
     part, vision = tower(c, "vision_config", joint.vision, joint.no_vision, fixed=joint.fixed)
-    seeing = tuple(replace(part, name=name) for name in joint.towers)
+    rule = part.images._replace(idle=_idle(c)) if joint.resized and part.images else None
+    seeing = tuple(replace(part, name=name, images=rule) for name in joint.towers)
     between: tuple[Part, ...] = (Part("projector", entry=joint.projector(c, vision, language)),)
     if joint.resampler:
         between += (joint.resampler(c, language),)
     return joined(c, language, (*seeing, *between), warnings=assumed_tied(c) if joint.tied else ())
+
+
+def _idle(c: Config) -> int:
+    """Layers of the tower after the one whose output is taken; -1 takes the last one's."""
+    layer = c.raw("vision_feature_layer")
+    return -1 - layer if isinstance(layer, int) and -100 < layer < 0 else 0
 
 
 LLAVA_VISION: Mapping[str, Any] = {
@@ -109,7 +117,13 @@ _GOT = Joint(projectors.got_ocr2, "qwen2", "got_ocr2_vision", fixed=True, no_tex
 _COHERE = Joint(projectors.cohere, text="cohere2", vision="siglip_vision_model", no_vision=_COHERE2_VISION, tied=True)
 _AYA = _COHERE._replace(projector=partial(projectors.cohere, normed=True), no_vision={**_ONEVISION, "num_attention_heads": 14})
 _PALIGEMMA = Joint(
-    projectors.linear, "gemma", "siglip_vision_model", no_text=_PALIGEMMA_TEXT, no_vision=_PALIGEMMA_VISION, tied=True
+    projectors.linear,
+    "gemma",
+    "siglip_vision_model",
+    no_text=_PALIGEMMA_TEXT,
+    no_vision=_PALIGEMMA_VISION,
+    tied=True,
+    resized=True,
 )
 _PADDLEOCR = Joint(projectors.merged, "paddleocr_vl_text", "paddleocr_vl_vision", fixed=True, tied=True, inner_ties=True)
 _COSMOS3 = Joint(
@@ -123,7 +137,11 @@ _COSMOS3 = Joint(
 FAMILIES = {
     name: Family(partial(image_text, joint), defaults)
     for name, joint, defaults in (
-        ("llava", Joint(projectors.llava, no_vision=LLAVA_VISION, inner_ties=True), _PROJECTOR),
+        (
+            "llava",
+            Joint(projectors.llava, no_vision=LLAVA_VISION, inner_ties=True, resized=True),
+            {**_PROJECTOR, "vision_feature_layer": -2},
+        ),
         ("llava_next", _NEXT, _PROJECTOR),
         ("llava_next_video", _NEXT._replace(inner_ties=True), _PROJECTOR),
         (

@@ -6,6 +6,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
@@ -39,6 +40,7 @@ def qwen2_vl(c: Config) -> Architecture:
         "vision",
         entry=(("patches", video_patches(vision, hidden, bias=False)),),
         stacks=(Stack.uniform(layer, vision.layers("depth"), "blocks"),),
+        images=_images(vision, 4),
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("hidden_size"), norm))
     return joined(c, _qwen2_language(c), (tower, projector))
@@ -66,9 +68,17 @@ def qwen2_5_tower(vision: Config, kv_heads: str = "") -> tuple[Part, Part]:
         "vision",
         entry=(("patches", video_patches(vision, hidden, bias=False)),),
         stacks=(Stack.of(windowed([None if i in full else side * side for i in range(depth)], layer), "blocks"),),
+        images=_images(vision, 4),
     )
     projector = Part("projector", entry=_merger(vision, hidden, vision.integer("out_hidden_size"), norm))
     return tower, projector
+
+
+def _images(vision: Config, least: int) -> ImageRule:
+    """At least `least` and at most 16,384 tokens of merged patches (the models' preprocessor_config.json)."""
+    patch, merge = vision.integer("patch_size"), vision.integer("spatial_merge_size")
+    square = (patch * merge) ** 2
+    return ImageRule((patch, patch), merge, least=least * square, most=16384 * square)
 
 
 def exaone4_5(c: Config) -> Architecture:
@@ -141,6 +151,7 @@ def qwen3_tower(vision: Config, *, deepstack: bool = False) -> tuple[Part, Part]
         "vision",
         entry=(("patches", video_patches(vision, hidden, bias=True)), ("positions", positions)),
         stacks=(Stack.uniform(layer, vision.layers("depth"), "blocks"),),
+        images=_images(vision, 64),
     )
     mergers = _merger(vision, hidden, outputs, norm)
     if deepstack:

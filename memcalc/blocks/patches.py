@@ -1,0 +1,107 @@
+"""The blocks before and after a vision tower's layers, recorded onto tapes: what makes its tokens, what hands them on."""
+
+from collections.abc import Iterator
+from math import prod
+
+from memcalc.autograd import operations as ops
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.blocks.architecture import Named
+from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.norm import Norm
+from memcalc.blocks.plain import Plain
+from memcalc.blocks.projection import Projection
+from memcalc.errors import Unsupported
+
+PIXELS = "pixels"
+
+
+def onto_entry(blocks: Named, p: Profile) -> tuple[Tape, Var, Var]:
+    """The tape of a tower's entry, the batch's pixels (fp32, as image processors make them) and the first layer's input."""
+    t, x, pixels = Tape(), None, None
+    for path, block in blocks:
+        t.path = path
+        if x is None:
+            pixels, x = _embedded(t, p, block)
+        elif isinstance(block, Plain):
+            x = _with_table(t, p, block, x)
+        elif isinstance(block, Norm):
+            x = block.forward(t, p, x)
+        else:
+            raise Unsupported(f"{type(block).__name__} before a tower's layers is not modelled")
+    assert x is not None
+    assert pixels is not None
+    return t, pixels, x
+
+
+def _embedded(t: Tape, p: Profile, block: object) -> tuple[Var, Var]:
+    """Patches that do not overlap, each through one matrix."""
+    if isinstance(block, Convolution) and not block.stride:
+        inputs, outputs = block.inputs * prod(block.kernel), block.outputs
+    elif isinstance(block, Projection) and block.merge == 1:
+        inputs, outputs = block.inputs, block.outputs
+    else:
+        raise Unsupported(f"{type(block).__name__} as a tower's first block is not modelled")
+    pixels = Var(Size(token=inputs), FP32, False, PIXELS)
+    bias = len(block.weights()) > 1
+    return pixels, ops.linear(
+        t, p, "patches", ops.cast(t, pixels, p.formats.weights), outputs, inputs * outputs, bias=bias, bias_size=outputs
+    )
+
+
+def _with_table(t: Tape, p: Profile, block: Plain, x: Var) -> Var:
+    """Learned positions or a class token: a new tensor, and the table's whole gradient."""
+    trained = p.method.trained and any(not weight.frozen for weight in block.tensors)
+    size = sum(weight.parameters for weight in block.tensors)
+    steps = [Step("share"), *([Step("weight", Size(fixed=size * p.formats.weights))] if trained else [])]
+    return t.emit("with table", [x], x.elements, x.each, (), steps, trained=trained)
+
+
+def onto_projector(
+    exit_: Named, between: Named, p: Profile, hidden: int, *, share: float, flows: bool
+) -> tuple[Tape, list[Var]]:
+    """The tape of what follows a tower's layers, and the embeddings that the language model reads.
+
+    `between` may be several chains, each named before a slash, that read the same (Qwen3-VL's deep stack). `share`: tokens that
+    the language model reads for each of the tower's, where they are pooled and not merged.
+    """
+    t = Tape()
+    x = Var(Size(token=hidden), p.formats.residual, flows, "input")
+    for path, block in exit_:
+        t.path = path
+        if not isinstance(block, Norm):
+            raise Unsupported(f"{type(block).__name__} after a tower's layers is not modelled")
+        x = block.forward(t, p, x)
+    return t, [_chain(t, p, chain, x, share) for chain in _chains(between)]
+
+
+def _chains(between: Named) -> Iterator[Named]:
+    names = dict.fromkeys(path.rpartition("/")[0] for path, _ in between)
+    for name in names:
+        yield tuple((path, block) for path, block in between if path.rpartition("/")[0] == name)
+
+
+CHAINED = {"norm", "linear", "merge", "up", "down"}  # names of blocks of which each reads what the one before made
+
+
+def _chain(t: Tape, p: Profile, blocks: Named, x: Var, share: float) -> Var:
+    if share != 1 and not any(getattr(block, "merge", 1) > 1 for _, block in blocks):
+        t.path = "pooled"
+        x = ops.scale(t, x, "contiguous")
+        x = t.emit("pooled", [x], x.elements * share, x.each, [x], [Step("input", x.bytes)])
+    else:
+        share = 1.0
+    for path, block in blocks:
+        t.path = path
+        if path.rpartition("/")[2] not in CHAINED:
+            raise Unsupported(f"a projector with {path} is not modelled")
+        if isinstance(block, Norm):
+            x = block.forward(t, p, x)
+        elif isinstance(block, Projection):
+            share /= block.merge
+            width, matrix = block.outputs * share, block.inputs * block.outputs
+            x = ops.linear(t, p, "weight", x, width, matrix, bias=block.bias, bias_size=block.outputs)
+            x = ops.activation(t, p, x, block.activation) if block.activation else x
+        else:
+            raise Unsupported(f"{type(block).__name__} in a projector is not modelled")
+    return x

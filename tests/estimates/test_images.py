@@ -1,0 +1,77 @@
+"""Images in a training step: how many tokens they are, what the tower keeps, when it keeps nothing."""
+
+from typing import Any
+
+import pytest
+
+from memcalc import size_training
+from memcalc.blocks.images import ImageRule, Seen
+from memcalc.specs.spec import SpecError
+
+QWEN2 = ImageRule((14, 14), 2, least=4 * 28 * 28, most=16384 * 28 * 28)
+# What transformers' smart_resize and the processors make of them: (rule, height, width) → patches, tokens.
+SIZES = (
+    (QWEN2, 1080, 1920, Seen(10764, 2691)),
+    (QWEN2, 28, 28, Seen(16, 4)),
+    (QWEN2, 10000, 10000, Seen(64516, 16129)),
+    (ImageRule((14, 14), size=(336, 336), extra=1), 1080, 1920, Seen(577, 576)),
+    (ImageRule((14, 14), size=(896, 896), tokens=256), 0, 0, Seen(4096, 256)),
+)
+
+
+@pytest.mark.parametrize(("rule", "height", "width", "seen"), SIZES, ids=lambda value: str(value)[:40])
+def test_tokens_of_an_image(rule: ImageRule, height: int, width: int, seen: Seen) -> None:
+    assert rule.seen(height, width) == seen
+
+
+BASE: dict[str, Any] = {"precision": "bf16", "recompute": "full", "seq_len": 4096}
+
+
+def step(model: str = "qwen2.5-vl-3b", **settings: Any) -> Any:
+    return size_training(model, **(BASE | settings))
+
+
+def test_a_tower_that_is_trained_keeps_what_its_layers_need() -> None:
+    plain, seeing = step(recompute="none"), step(recompute="none", images=4, image_tokens=512)
+    kept = seeing.after_forward - plain.after_forward
+    # 32 layers; of each patch 8 + 8 + 4 + 6 + 4 bytes of 1280 (norms, queries and keys, values, results), 8 of 3420
+    assert kept == pytest.approx(32 * 4 * 2048 * (30 * 1280 + 8 * 3420), rel=0.03)
+    assert step(images=8, image_tokens=512).after_forward > step(images=4, image_tokens=512).after_forward
+
+
+def test_a_frozen_tower_keeps_nothing_and_its_projector_little() -> None:
+    settings: dict[str, Any] = {"recompute": "none", "images": 4, "image_tokens": 512}
+    trained, frozen = step(**settings), step(**settings, freeze=("vision",))
+    nothing = step(**settings, freeze=("vision", "projector"))
+    text = step(recompute="none", freeze=("vision", "projector"))
+    assert trained.after_forward - frozen.after_forward > 5e9
+    assert frozen.after_forward > nothing.after_forward > text.after_forward
+    assert nothing.after_forward - text.after_forward < 100e6  # the batch's pixels and what the language model is handed
+
+
+def test_tower_moments_come_after_the_layers() -> None:
+    names = [moment.name for moment in step(images=1, image_tokens=1024).shown]
+    assert "backward of the vision tower" in names
+    assert names.index("backward of the vision tower") > names.index("backward of the first layer")
+
+
+def test_what_is_said_of_images() -> None:
+    assert any("images are left out" in line for line in step().assumptions)
+    assert not any("images" in line for line in step(images=0).assumptions)
+    assert any("2,691 tokens" in line for line in step(images=1, image_size="1920x1080").assumptions)
+
+
+REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("llama-3.2-1b", {"images": 1}, "no vision tower"),
+    ("qwen2.5-vl-3b", {"images": 1}, "images of any size"),
+    ("qwen2.5-vl-3b", {"images": 9, "image_tokens": 512}, "4,608 of 4,096 tokens"),
+    ("qwen2.5-vl-3b", {"image_tokens": 512}, "add images N"),
+    ("gemma-3-4b", {"images": 1, "image_tokens": 100}, "every image is 256 tokens"),
+    ("llama-4-scout", {"images": 1}, "is not modelled"),
+)
+
+
+@pytest.mark.parametrize(("model", "settings", "words"), REFUSED, ids=lambda value: str(value)[:40])
+def test_what_is_refused(model: str, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        step(model, **settings)
