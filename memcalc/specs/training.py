@@ -278,8 +278,7 @@ class Training(Batches):
     def _check_step(self) -> None:
         row, p = optimizer(self.optimizer), self.parallelism
         if self.optimizer_impl and self.optimizer_impl not in (can := choices(row)):
-            known = f"the steps {' and '.join(can)}" if can else "one step of its own"
-            raise SpecError(f"{self.optimizer} has {known}", "optimizer_impl")
+            raise SpecError(f"{self.optimizer}'s step is {' or '.join(can)}", "optimizer_impl")
         if self.optimizer_in_backward and row.in_backward:
             raise SpecError(f"{self.optimizer} steps in the backward anyway; leave it out", "optimizer_in_backward")
         if not self.gradients_leave:

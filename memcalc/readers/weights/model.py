@@ -58,7 +58,7 @@ def _architecture(stored: StoredTensors, values: Mapping[str, Any], place: str) 
     found = tower(stored, place) if is_tower(stored) else gguf_architecture(stored, place)
     if not is_tower(stored) and (towers := tower_parts(stored.tensors)):
         found = replace(found, parts=(*found.parts, *towers), notes=(*found.notes, UNBUFFERED))
-    most = next(iter(stored.bytes_by_format))
+    most = next(iter(stored.decoder.bytes_by_format or stored.bytes_by_format))
     if number_format(most).kind == "block":
         return replace(found, quantization=Quantization(most))
     return replace(found, dtype=most)
