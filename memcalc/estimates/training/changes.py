@@ -193,7 +193,7 @@ def flops_of(found: TrainingEstimate) -> tuple[float, float]:
     assert found.architecture is not None
     flops = step_flops(found.architecture, 1, run.seq_len, recompute=run.recompute)
     layers = max(1, shape(found.architecture).layers // run.parallelism.pp)
-    often = min(1.0, (run.recompute_layers or layers) / layers) / (run.recompute_every or 1)
+    often = min(1.0, (run.first_layers or layers) / layers) / (run.recompute_every or 1)
     again = flops.recomputation * often if run.recompute != "none" else 0.0
     return (flops.forward + flops.backward * (0.5 if run.adapts else 1.0)) / run.seq_len, again / run.seq_len
 
