@@ -9,7 +9,7 @@ from memcalc.caches import cached
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, stages
+from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, stages
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
@@ -378,7 +378,8 @@ def estimate(architecture: Architecture, run: Training, generation: str = "", me
 def every_stage(architecture: Architecture, run: Training, generation: str = "") -> list[TrainingEstimate]:
     """One estimate for each pipeline stage, first to last."""
     out = []
-    for stage in all_stages(architecture, run.parallelism.tp, run.parallelism.pp, run.parallelism.ep, run.parallelism.etp):
+    p = run.parallelism
+    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture))):
         rank = rank_of(architecture, make_setting(run), stage)
         out.append(TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation))
     return out
@@ -408,6 +409,6 @@ def _ranks(shared: RankKey) -> tuple[Rank, ...]:
     if run.adapts:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
-    found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
+    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
     check_choices(architecture, run, max(stage.layers for stage in found))
     return tuple(rank_of(architecture, setting, stage) for stage in found)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.head import Head
+from memcalc.blocks.projection import Projection
 from memcalc.blocks.task_head import Pooler, TaskHead
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
@@ -87,6 +88,7 @@ TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
         ),
     ),
     "QuestionAnswering": lambda c, size: (("classifier", TaskHead(size, 2)),),
+    "Retrieval": lambda c, size: (("vector", Projection(size, c.integer("embedding_dim", 128), bias=True)),),
 }
 
 

@@ -9,6 +9,7 @@ from memcalc.allocator.caching import CachedBlock, CachingAllocator
 from memcalc.allocator.settings import DEFAULT, SMALL, AllocatorSettings
 from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
 from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
+from memcalc.errors import Unsupported
 from memcalc.estimates.training.activations import Filled, recomputed
 from memcalc.estimates.training.itemised import Sizes
 from memcalc.estimates.training.layer_kinds import gathered_elements
@@ -66,6 +67,8 @@ class Steps:
     ) -> None:  # fmt: skip
         assert rank.setup is not None
         setup = rank.setup
+        if setup.chunk > 1:
+            raise Unsupported("the order of allocations of several layers under one checkpoint is not modelled")
         self.run, self.rank, self.setup = run, rank, setup
         self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
         sequence, gathered = setup.stage.sequence, setup.around.each
