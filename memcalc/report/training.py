@@ -95,9 +95,13 @@ def run_document(run: Training) -> dict[str, Any]:
         out["freeze"] = list(run.freeze)
     out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
     choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch",
-               "images", "image_size", "image_tokens",
+               "images", "image_size", "image_tokens", "objective", "passage_len", "cached_batch",
                "recompute_every", "recompute_layers", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
+    if run.objective in ("classify", "token-classify"):
+        out["labels"] = run.labels
+    if run.objective == "embed":
+        out["passages"] = run.passages
     if run.eval_batch:
         out["eval_accumulation"] = run.eval_accumulation
     if run.capacity_factor:
