@@ -341,6 +341,51 @@ def python_page() -> str:
     return "What `import memcalc` offers. A name is loaded when it is first used.\n\n" + table(("name", "", "what it is"), rows)
 
 
+# what a row of memcalc.readers.weights.llama_cpp says, in words: (field, what it means where it is set)
+KEEPS: tuple[tuple[str, Callable[[Any], str]], ...] = (
+    ("sliding", lambda value: f"windows ({windows(value)})"),
+    ("latent", lambda _: "a latent, where the file says its heads"),
+    ("state", lambda value: f"a state ({value})"),
+    ("indexer", lambda _: "an indexer's keys"),
+    ("compressed", lambda _: "compressed entries and unfinished windows"),
+    ("shared", lambda _: "the last layers read earlier ones' cache"),
+    ("loops", lambda _: "a cache each time that a layer runs again"),
+    ("router", lambda _: "a layer of one head beside"),
+)
+
+
+def windows(sliding: Any) -> str:
+    """Which layers have one, where the file does not say."""
+    if sliding.which:
+        return "some or all, by the model"
+    if not sliding.period:
+        return "as the file lists them"
+    return f"of {sliding.period} layers all but the {'first' if sliding.full_first else 'last'}"
+
+
+def gguf_page() -> str:
+    from memcalc.readers.weights.gguf_config import ROWS
+    from memcalc.readers.weights.llama_cpp import KEEPING
+
+    def kept(row: Any) -> str:
+        if row.borrowed:
+            return "nothing: it reads the cache of the model that it drafts for"
+        said = [words(value) for name, words in KEEPS if (value := getattr(row, name))]
+        return "; ".join(said) or ("keys and values" if row.cached else "nothing: it reads all tokens at once")
+
+    rows = [
+        (code(name), code(ROWS[name].model_type) if name in ROWS else "", kept(row)) for name, row in sorted(KEEPING.items())
+    ]
+    return (
+        f"The {len(rows)} text architectures of llama.cpp. Parameters and bytes are those of the file's tensors; what a layer "
+        "keeps is sized as llama.cpp allocates it, from the file's keys. Where a Hugging Face model type stands beside a name "
+        "and its blocks hold and keep the same, the file is read as that model: it can then be trained, and served by other "
+        "engines. The other files are served by llama.cpp alone, as they are. `clip` (mmproj files) is the image or sound "
+        "tower beside a decoder; its compute buffer is not modelled.\n\n"
+        + table(("architecture", "read as", "keeps of each sequence"), rows)
+    )
+
+
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "commands": ("Commands and options", commands_page),
     "specs": ("Specs and sizing files", specs_page),
@@ -352,6 +397,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "formats": ("Number formats", lambda: listed("One format in full: add its name.", "formats")),
     "engines": ("Engines", engines_page),
     "families": ("Model types", families_page),
+    "gguf": ("GGUF architectures", gguf_page),
     "models": ("Model presets", lambda: listed("One model in full: add its name.", "models")),
     "gpus": ("Accelerators", lambda: listed("One accelerator in full, with its sources: add its name.", "gpus")),
     "runs": ("Published runs", lambda: listed("Published training runs beside memcalc's figures.", "runs")),

@@ -158,3 +158,16 @@ def test_the_table_of_families_has_all_of_them_with_their_state() -> None:
     assert cells["gemma3n_text"][4].startswith("textbook (")
     assert cells["deepseek_v3"][3] == "latent"
     assert cells["bert"][3] == "none"
+
+
+def test_the_table_of_gguf_architectures_has_all_of_them() -> None:
+    from memcalc.readers.weights.gguf_config import ROWS
+    from memcalc.readers.weights.llama_cpp import KEEPING
+
+    lines = [line for line in GENERATED["docs/reference/gguf.md"].splitlines() if line.startswith("| `")]
+    cells = {line.split("`")[1]: [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines}
+    assert sorted(cells) == sorted(KEEPING)
+    assert {name for name, row in cells.items() if row[1]} == set(ROWS)
+    assert cells["gemma2"][2] == "windows (of 2 layers all but the last)"
+    assert cells["kimi-linear"][2] == "a latent, where the file says its heads; a state (kda)"
+    assert cells["bert"][2].startswith("nothing")

@@ -23,6 +23,8 @@ from memcalc.allocator.settings import (
 from memcalc.errors import MemcalcError
 from memcalc.formulas.formula import ceil_div
 
+ADDRESS = 64  # bits: a block's key is its size, then its address
+
 
 class OutOfMemory(MemcalcError):
     """No segment can be had for a request, even with every unused one given back."""
@@ -31,13 +33,13 @@ class OutOfMemory(MemcalcError):
 class CachedBlock:
     """A piece of a segment. Neighbours in the segment are linked; the whole segment is one block when it is unused."""
 
-    __slots__ = ("address", "allocated", "born", "following", "pool", "previous", "size")
+    __slots__ = ("address", "born", "following", "holders", "pool", "previous", "size")
 
     def __init__(self, address: int, size: int, pool: "BlockPool") -> None:
         self.address, self.size, self.pool = address, size, pool
         self.previous: CachedBlock | None = None
         self.following: CachedBlock | None = None
-        self.allocated = False
+        self.holders = 0  # of the tensor in it; none: it is free
         self.born = 0  # the pool's count of requests when it became free
 
     @property
@@ -51,35 +53,34 @@ class BlockPool:
 
     def __init__(self, small: bool) -> None:
         self.small = small
-        self.keys: list[tuple[int, int]] = []
-        self.at: dict[int, CachedBlock] = {}
+        self.keys: list[int] = []  # of its blocks, in order
+        self.at: dict[int, CachedBlock] = {}  # by key
         self.requests = 0
         self.end: CachedBlock | None = None  # the last block of an expandable segment
 
     def add(self, block: CachedBlock) -> None:
         block.born = self.requests
-        insort(self.keys, (block.size, block.address))
-        self.at[block.address] = block
+        key = block.size << ADDRESS | block.address
+        insort(self.keys, key)
+        self.at[key] = block
 
     def remove(self, block: CachedBlock) -> None:
-        del self.keys[bisect_left(self.keys, (block.size, block.address))]
-        del self.at[block.address]
+        key = block.size << ADDRESS | block.address
+        del self.keys[bisect_left(self.keys, key)]
+        del self.at[key]
 
     def smallest(self, size: int) -> CachedBlock | None:
         """The smallest free block that holds so many bytes."""
-        where = bisect_left(self.keys, (size, 0))
-        return self.at[self.keys[where][1]] if where < len(self.keys) else None
+        where = bisect_left(self.keys, size << ADDRESS)
+        return self.at[self.keys[where]] if where < len(self.keys) else None
 
     def after(self, block: CachedBlock) -> CachedBlock | None:
         """The next larger free block."""
-        where = bisect_left(self.keys, (block.size, block.address)) + 1
-        return self.at[self.keys[where][1]] if where < len(self.keys) else None
-
-    def largest(self) -> CachedBlock | None:
-        return self.at[self.keys[-1][1]] if self.keys else None
+        where = bisect_left(self.keys, block.size << ADDRESS | block.address) + 1
+        return self.at[self.keys[where]] if where < len(self.keys) else None
 
     def blocks(self) -> list[CachedBlock]:
-        return [self.at[address] for _, address in self.keys]
+        return [self.at[key] for key in self.keys]
 
 
 class Peaks(NamedTuple):
@@ -95,47 +96,49 @@ class CachingAllocator:
     def __init__(self, settings: AllocatorSettings = DEFAULT, limit: int | None = None) -> None:
         self.settings, self.limit = settings, limit
         self.max_split = settings.max_split
+        self.plain = not settings.expandable_segments and self.max_split == float("inf")
         self.allocated = self.reserved = 0
-        self.peak = Peaks(0, 0)  # each at its own highest moment
+        self.most_allocated = self.most_reserved = 0
         self.pools: dict[tuple[bool, int], BlockPool] = {}
         self.waiting: dict[CachedBlock, None] = {}  # freed, but another stream has not passed yet
         self._next = 0  # address of the next segment
+
+    @property
+    def peak(self) -> Peaks:
+        """Each at its own highest moment."""
+        return Peaks(self.most_allocated, self.most_reserved)
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def allocate(self, size: int, stream: int = 0) -> CachedBlock:
         """A block for so many bytes."""
         size = rounded(size)
-        pool = self.pool(size, stream)
+        pool = self.pools.get((size <= SMALL, stream)) or self._new_pool(size, stream)
         pool.requests += 1
-        block = self._cached(pool, size)
-        if block is None:
-            if self.limit and self.settings.garbage_collection_threshold:
-                self._collect(self.limit)
-            block = self._fresh(pool, size)
-        rest = block.size - size
-        if self._splits(pool, size, rest):
+        block = self._cached(pool, size) or self._fresh(pool, size)
+        if (rest := block.size - size) >= MIN_BLOCK and self._splits(pool, size, rest):
+            following = block.following
             remaining = CachedBlock(block.address + size, rest, pool)
-            remaining.previous, remaining.following = block, block.following
-            if block.following:
-                block.following.previous = remaining
+            remaining.previous, remaining.following = block, following
+            if following:
+                following.previous = remaining
             block.following, block.size = remaining, size
             pool.add(remaining)
             if pool.end is block:
                 pool.end = remaining
-        block.allocated = True
+        block.holders = 1
         self.allocated += block.size
-        if self.allocated > self.peak.allocated or self.reserved > self.peak.reserved:
-            self.peak = Peaks(max(self.allocated, self.peak.allocated), max(self.reserved, self.peak.reserved))
+        if self.allocated > self.most_allocated:
+            self.most_allocated = self.allocated
         return block
 
     def free(self, block: CachedBlock) -> None:
         """Give a block back to its pool; free neighbours join it."""
         self.allocated -= block.size
-        block.allocated = False
+        block.holders = 0
         pool = block.pool
         before, after = block.previous, block.following
-        if before is not None and not before.allocated:
+        if before is not None and not before.holders:
             pool.remove(before)
             before.size += block.size
             before.following = after
@@ -144,7 +147,7 @@ class CachingAllocator:
             if pool.end is block:
                 pool.end = before
             block = before
-        if after is not None and not after.allocated:
+        if after is not None and not after.holders:
             pool.remove(after)
             block.size += after.size
             block.following = after.following
@@ -166,28 +169,26 @@ class CachingAllocator:
             self.allocated += block.size
             self.free(block)
 
-    def pool(self, size: int, stream: int) -> BlockPool:
-        """The pool that a rounded request comes from."""
-        key = size <= SMALL, stream
-        if key not in self.pools:
-            self.pools[key] = BlockPool(key[0])
-        return self.pools[key]
+    def _new_pool(self, size: int, stream: int) -> BlockPool:
+        """The pool that rounded requests like this one come from."""
+        return self.pools.setdefault((size <= SMALL, stream), BlockPool(size <= SMALL))
 
     # --- from the cache -----------------------------------------------------------------------------------------------
 
     def _cached(self, pool: BlockPool, size: int) -> CachedBlock | None:
         """A free block (get_free_block); large ones are left alone where max_split_size says so."""
-        block = pool.smallest(size)
-        if block is None:
+        keys = pool.keys
+        where = bisect_left(keys, size << ADDRESS)
+        if where == len(keys):
             return None
-        if block is pool.end and self.settings.expandable_segments:  # it can grow, so any other that holds it fits better
-            block = pool.after(block) or block
-        if size < self.max_split <= block.size:
-            return None
-        if size >= self.max_split and block.size >= size + LARGE_SEGMENT:
-            return None
-        pool.remove(block)
-        return block
+        if not self.plain:
+            block = pool.at[keys[where]]
+            if block is pool.end and where + 1 < len(keys):  # it can grow, so any other that holds it fits better
+                where += 1
+                block = pool.at[keys[where]]
+            if size < self.max_split <= block.size or (size >= self.max_split and block.size >= size + LARGE_SEGMENT):
+                return None
+        return pool.at.pop(keys.pop(where))
 
     def _splits(self, pool: BlockPool, size: int, rest: int) -> bool:
         """Whether what a request leaves of a block becomes a block of its own (should_split)."""
@@ -199,6 +200,8 @@ class CachingAllocator:
 
     def _fresh(self, pool: BlockPool, size: int) -> CachedBlock:
         """A new segment; where the driver has no more, after what is unused was given back (malloc)."""
+        if self.limit and self.settings.garbage_collection_threshold:
+            self._collect(self.limit)
         block = self._from_driver(pool, size)
         if block is None and self._release_oversized(pool, size):
             block = self._from_driver(pool, size)
@@ -207,6 +210,7 @@ class CachingAllocator:
             block = self._from_driver(pool, size)
         if block is None:
             raise OutOfMemory(f"{size} bytes do not fit: {self.reserved} of {self.limit} are reserved, {self.allocated} in use")
+        self.most_reserved = max(self.most_reserved, self.reserved)
         return block
 
     def _from_driver(self, pool: BlockPool, size: int) -> CachedBlock | None:
@@ -220,11 +224,12 @@ class CachingAllocator:
         return block
 
     def _expanded(self, pool: BlockPool, size: int) -> CachedBlock | None:
-        """The pool's one segment, longer by the pages that a request lacks at its end (try_allocate_expandable_block)."""
+        """The pool's one segment, longer by the pages that a request lacks at its end (try_allocate_expandable_block); by none
+        where max_split_size alone has kept the request from the block there."""
         page = SMALL_SEGMENT if pool.small else LARGE_SEGMENT
         end = pool.end
-        spare = end.size if end is not None and not end.allocated else 0
-        more = ceil_div(size - spare, page) * page
+        spare = end.size if end is not None and not end.holders else 0
+        more = ceil_div(max(0, size - spare), page) * page
         if not self._granted(more):
             return None
         if end is not None and spare:
@@ -287,21 +292,25 @@ class CachingAllocator:
 
     def _release_oversized(self, pool: BlockPool, size: int) -> bool:
         """Give back blocks that are too large to split, until they would hold the request (release_available_cached_blocks)."""
-        if self.max_split == float("inf"):
+        if self.max_split == float("inf") or self.settings.expandable_segments:  # whose blocks it passes over
             return False
         key = max(size, int(self.max_split))
         if found := pool.smallest(key):
             self._release(found)
             return True
         released = 0
-        while released < key and (block := pool.largest()) and block.size >= self.max_split:
+        for block in reversed(pool.blocks()):
+            if released >= key or block.size < self.max_split:
+                break
             released += block.size
             self._release(block)
         return released >= key
 
     def _collect(self, limit: int) -> None:
         """Give back unused segments of the large pools, the longest unused first, beyond a share of the limit
-        (garbage_collect_cached_blocks)."""
+        (garbage_collect_cached_blocks). Those of an expandable segment stay."""
+        if self.settings.expandable_segments:
+            return
         target = self.reserved - int(self.settings.garbage_collection_threshold * limit)
         free = [(pool.requests - block.born, block) for (small, _), pool in self.pools.items() if not small
                 for block in pool.blocks() if not block.split]  # fmt: skip

@@ -35,7 +35,7 @@ def rounded(size: int) -> int:
     >>> rounded(1), rounded(512), rounded(513)
     (512, 512, 1024)
     """
-    return max(MIN_BLOCK, ceil_div(size, MIN_BLOCK) * MIN_BLOCK)
+    return -(-size // MIN_BLOCK) * MIN_BLOCK or MIN_BLOCK
 
 
 def segment_bytes(size: int) -> int:

@@ -62,12 +62,15 @@ class Backward:
         self.candidates: list[Size] = []
         self.pending: dict[Var, GradientBuffer] = {}
         self.users: dict[Var, int] = {}
+        self.absent: set[Var] = set()  # saved, but not made again yet
         self.buffers: dict[GradientBuffer, None] = {}
         self.watched = watched
         self.found: tuple[Tensor, ...] = ()
         for node in tape.nodes:
             for var in node.saves:
-                if var not in self.users:
+                if var.discarded:
+                    self.absent.add(var)
+                elif var not in self.users:
                     self.live = self.live + var.bytes
                 self.users[var] = self.users.get(var, 0) + 1
         self._look()
@@ -80,6 +83,7 @@ class Backward:
         incoming = self.pending.pop(node.out, None)
         if incoming is None and node.name != "loss":
             return  # nothing flows here
+        self.make_again(node)
         arriving, temporaries, stepped = self._run_steps(node, incoming)
         for buffer in temporaries:
             self.free(buffer)
@@ -122,11 +126,19 @@ class Backward:
                 temporaries.append(buffer)
         return arriving, temporaries, stepped
 
+    def make_again(self, node: Node) -> None:
+        """What the forward dropped is there again before the backward of the last operation that reads it."""
+        for var in node.again:
+            if var in self.absent:
+                self.absent.discard(var)
+                self.live = self.live + var.bytes
+                self._look()
+
     def _used(self, var: Var) -> None:
         """A node is through with a saved tensor; one that was written over has gone already."""
         if self.users[var]:
             self.users[var] -= 1
-            if self.users[var] == 0:
+            if self.users[var] == 0 and var not in self.absent:
                 self.let_go(var)
 
     def let_go(self, var: Var) -> None:
@@ -156,7 +168,7 @@ class Backward:
     def _look(self) -> None:
         self.candidates.append(self.live)
         if self.live == self.watched and not self.found:
-            saved = tuple(var.tensor for var, users in self.users.items() if users)
+            saved = tuple(var.tensor for var, users in self.users.items() if users and var not in self.absent)
             self.found = (*saved, *(buffer.tensor for buffer in self.buffers))
 
     def _release(self, buffer: GradientBuffer) -> None:

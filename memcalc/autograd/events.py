@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from memcalc.autograd.backward import Backward, GradientBuffer, that_can_be_highest
 from memcalc.autograd.operations import WEIGHT_CAST
-from memcalc.autograd.tape import ZERO, Size, Tape, Var
+from memcalc.autograd.tape import ZERO, Node, Size, Tape, Var
 
 INPUT, OUTPUT, OUTPUT_GRADIENT, INPUT_GRADIENT = range(4)  # keys of what passes the borders
 FIRST = 4  # key of the first tensor inside
@@ -39,7 +39,7 @@ def piece(tape: Tape, x: Var | None, output: Var | None, *, chosen: bool = False
     referred to until the forward ends, though nothing saves it."""
     keys = _Keys(x, output)
     kept = {var.whole or var for var in tape.chosen()} if chosen else set()
-    saved = {var for node in tape.nodes for var in node.saves}
+    saved = set(tape.saved())
     forward = _forward(tape, keys, saved, x, output, held=held)
     casts = [node.out for node in tape.nodes if node.out.label.endswith(WEIGHT_CAST)]
     discarding = _forward(tape, keys, kept.union(casts), x, output, input_kept=True)
@@ -160,6 +160,10 @@ class _Recorder(Backward):
     def free(self, buffer: GradientBuffer) -> None:
         super().free(buffer)
         self.events.append(Event(self.key_of[buffer], None))
+
+    def make_again(self, node: Node) -> None:
+        self.events += [Event(self.keys.of(var), var.bytes) for var in node.again if var in self.absent]
+        super().make_again(node)
 
     def let_go(self, var: Var) -> None:
         super().let_go(var)

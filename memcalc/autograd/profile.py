@@ -172,6 +172,7 @@ class Profile(NamedTuple):
     kernels: Kernels = KERNELS["eager"]
     attention: str = "sdpa"  # eager, sdpa or flash
     core_kept: bool = True  # False: attention's scores and probabilities are recomputed (Megatron's selective)
+    modules: tuple[str, ...] = ()  # parts of layers that are recomputed alone (Megatron's recompute_modules)
     loss: str = "full"  # key of LOSSES
     formats: Formats = Formats()
     method: MethodTraits = MethodTraits()

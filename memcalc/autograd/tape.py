@@ -74,6 +74,7 @@ class Var:
     label: str = ""
     whole: "Var | None" = None  # the tensor this one is a view of: saving the view keeps the whole
     outside: bool = False  # made by another layer, which counts it however many layers keep it
+    discarded: bool = False  # saved, but dropped in the forward and made again before the backward needs it
 
     @property
     def bytes(self) -> Size:
@@ -103,6 +104,7 @@ class Node:
     inputs: tuple[Var, ...]
     saves: tuple[Var, ...]
     steps: tuple[Step, ...]
+    again: tuple[Var, ...] = ()  # what is made again when its backward begins
 
 
 class Work(NamedTuple):
@@ -188,11 +190,25 @@ class Tape:
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     def saved(self) -> list[Var]:
-        """Every distinct tensor that the backward pass needs, in the order it was saved."""
-        return list(dict.fromkeys(var for node in self.nodes for var in node.saves))
+        """Every distinct tensor that is kept for the backward pass, in the order it was saved."""
+        return list(dict.fromkeys(var for node in self.nodes for var in node.saves if not var.discarded))
 
     def saved_bytes(self) -> Size:
         return sum_of(var.bytes for var in self.saved())
+
+    def discard(self, *dropped: Var) -> None:
+        """What has just been recorded is the last reader of these tensors: they are made again when its backward begins."""
+        node = self.nodes[-1]
+        for var in dropped:
+            storage = _storage(var)
+            if not (storage.discarded or storage.outside):
+                storage.discarded = True
+                node.again = (*node.again, storage)
+
+    def recompute(self, since: int, *kept: Var) -> None:
+        """What operations from number `since` on saved is dropped, but for `kept`, and made again before their backward."""
+        held = {_storage(var) for var in kept}
+        self.discard(*(var for node in self.nodes[since:] for var in node.saves if var not in held))
 
     def chosen(self) -> list[Var]:
         """What recomputation by operation keeps: attention's results and every second matrix product's, from the first on

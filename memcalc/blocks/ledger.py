@@ -74,7 +74,8 @@ class Cache(NamedTuple):
     cache that every rank holds whole (latent attention). `window` bounds the tokens kept. `format` overrides the cache's
     number format where an engine fixes it (recurrent states in fp32). `source`: these are keys and values of an encoder's
     tokens, so many, or 0 for as many as the prompt has. `expanded`: the heads that a library makes of them before it
-    caches them. `indexes`: these are what a sparse indexer looks tokens up by. `every`: one entry stands for so many tokens.
+    caches them. `indexes`: these are what a sparse indexer looks tokens up by. `every`: one entry stands for so many tokens;
+    of a fixed state: it holds the tokens of a window of so many until that is full, at most `every` - 1.
     """
 
     name: str
@@ -87,6 +88,11 @@ class Cache(NamedTuple):
     expanded: int = 0
     indexes: bool = False
     every: int = 1
+
+    @property
+    def most(self) -> int:
+        """Times its width that a fixed state takes at most."""
+        return max(1, self.every - 1)
 
     def local_width(self, ranks: int) -> int:
         """Elements a token (or a state) on one rank.

@@ -152,6 +152,7 @@ def reads_tokens(blocks: Named) -> bool:
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
     for branch in branches(layer):
+        since, first = len(tape.nodes), x
         y = cast(tape, x, profile.formats.weights) if profile.formats.wide_stream else x
         closing = branch[-1] if layer.normalises_sum else None
         if closing:
@@ -159,11 +160,27 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
         for path, block in branch:
             tape.path = path
             y = _forward(block, tape, profile, y)
+        if profile.modules:
+            _drop(tape, profile.modules, branch, since, first)
         x = add(tape, x, y)
         if closing:
             tape.path = closing[0]
             x = _forward(closing[1], tape, profile, x)
     return x
+
+
+def _drop(tape: Tape, modules: tuple[str, ...], branch: list[tuple[str, Any]], since: int, x: Var) -> None:
+    """What of a branch Megatron-LM recomputes (megatron/core/transformer/transformer_layer.py): a dense MLP with the norm that
+    is fused into it; experts but not their norm; a norm of its own, before latent attention and experts."""
+    block = next(block for _, block in branch if not isinstance(block, Norm))
+    normed = next((node.out for node in tape.nodes[since:] if node.name == "norm"), x)
+    experts, latent = block.traits.experts, block.traits.kv_lora_rank
+    if "moe" in modules and experts:
+        tape.recompute(since, x, normed)
+    elif "mlp" in modules and block.traits.feed_forward and not experts:
+        tape.recompute(since, x)
+    if "layernorm" in modules and (experts or latent) and normed is not x:
+        tape.discard(normed)
 
 
 def _parallel(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:

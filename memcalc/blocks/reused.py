@@ -32,7 +32,7 @@ class Reused(Block):
 
     @property
     def traits(self) -> Traits:
-        return self.block.traits
+        return self.block.traits._replace(idle_parameters=0)  # its weights are counted where they stand
 
     @property
     def computed(self) -> Block:

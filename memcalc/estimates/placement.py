@@ -131,24 +131,29 @@ class Stage:
 
 
 @cached(1024)
-def stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) -> tuple[Stage, ...]:
+def stages(
+    architecture: Architecture, tp: int, pp: int, ep: int, etp: int, split: tuple[int, ...] = ()
+) -> tuple[Stage, ...]:  # fmt: skip
     """The distinct stages of a model under the given degrees, first to last: of equal ones the first, which holds the most
     micro-batches."""
     seen: dict[tuple[object, ...], Stage] = {}
-    for stage in all_stages(architecture, tp, pp, ep, etp):
+    for stage in all_stages(architecture, tp, pp, ep, etp, split):
         seen.setdefault((stage.held, stage.last), stage)
     return tuple(seen.values())
 
 
-def all_stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int) -> Iterator[Stage]:
-    """Every pipeline stage of a model.
+def all_stages(
+    architecture: Architecture, tp: int, pp: int, ep: int, etp: int, split: tuple[int, ...] = ()
+) -> Iterator[Stage]:  # fmt: skip
+    """Every pipeline stage of a model. `split`: layers of each virtual stage, of which a rank holds every `pp`-th.
 
-    Layers go to stages in order, as evenly as whole layers allow, earlier stages taking one more. Embeddings and encoders of
-    other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own copy of the
-    embedding there (Megatron-LM: the two copies' gradients are summed).
+    Without it layers go to stages in order, as evenly as whole layers allow, earlier stages taking one more. Embeddings and
+    encoders of other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own
+    copy of the embedding there (Megatron-LM: the two copies' gradients are summed).
     """
     depth = depth_of(architecture)
-    return stages_of(architecture, [depth // pp + (index < depth % pp) for index in range(pp)], (tp, ep, etp))
+    layers = list(split) or [depth // pp + (index < depth % pp) for index in range(pp)]
+    return stages_of(architecture, layers, (tp, ep, etp), len(layers) // pp)
 
 
 def depth_of(architecture: Architecture) -> int:
@@ -156,14 +161,19 @@ def depth_of(architecture: Architecture) -> int:
     return sum(stack.depth for part in main_parts(architecture) for stack in part.stacks)
 
 
-def stages_of(architecture: Architecture, layers: list[int], degrees: tuple[int, int, int] = (1, 1, 1)) -> Iterator[Stage]:
-    """Stages of so many layers each, first to last; `degrees` are tensor, expert and expert-tensor parallel."""
+def stages_of(
+    architecture: Architecture, layers: list[int], degrees: tuple[int, int, int] = (1, 1, 1), chunks: int = 1
+) -> Iterator[Stage]:  # fmt: skip
+    """Stages of so many layers each, first to last; `degrees` are tensor, expert and expert-tensor parallel. Of several
+    `chunks` a rank holds every `pp`-th (Megatron-LM's virtual stages)."""
     main = main_parts(architecture)
     runs = _Runs([(part.name, stack, kind, run) for part in main for stack in part.stacks for kind, run in stack.runs])
-    before = 0
-    for index, count in enumerate(layers):
-        yield _stage(architecture, main, index, len(layers), runs.take(count), degrees, before)
-        before += count
+    before, pp = 0, len(layers) // chunks
+    taken = [runs.take(count) for count in layers]
+    for index in range(pp):
+        mine = [run for chunk in taken[index::pp] for run in chunk]
+        yield _stage(architecture, main, index, pp, mine, degrees, before)
+        before += sum(layers[index::pp])
 
 
 Run = tuple[str, Stack, int, int]  # part, stack, kind of layer, how many follow each other

@@ -153,6 +153,30 @@ def zero3_partition_bytes(partitioned_elements: int, bytes_each: int) -> int:
     return partitioned_elements * bytes_each
 
 
+@formula("megatron-lm", "cpu_offloading/hybrid_optimizer.py, offload_fraction", ESTIMATE)
+def offloaded_bytes(whole: int, fraction: float) -> int:
+    """Optimizer states that are kept off the GPU: whole tensors until the share is reached.
+
+    whole × fraction      whole [B], fraction of them. Returns bytes [B].
+
+    >>> offloaded_bytes(whole=1000, fraction=0.25)
+    250
+    """
+    return int(whole * fraction)
+
+
+@formula("megatron-lm", "cpu_offloading/hybrid_optimizer.py, offload_fraction", ESTIMATE)
+def staying_bytes(whole: int, fraction: float) -> int:
+    """Optimizer states that stay on the GPU beside those that are offloaded.
+
+    whole − whole × fraction      whole [B], fraction of them. Returns bytes [B].
+
+    >>> staying_bytes(whole=1000, fraction=0.25)
+    750
+    """
+    return whole - int(whole * fraction)
+
+
 @formula("memcalc", "sum over tensors of what the optimizer keeps for each shape")
 def shaped_state_bytes(state_bytes: int, tensors: int) -> int:
     """Optimizer states that depend on tensor shapes (factored, low-rank, blockwise): the sum over the `tensors` that are listed

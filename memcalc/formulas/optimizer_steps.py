@@ -87,8 +87,8 @@ def implementation(opt: Optimizer, asked: str) -> str:
 
 
 def choices(opt: Optimizer) -> tuple[str, ...]:
-    """The implementations that a user can choose."""
-    return tuple(name for name in STEP_TEMPORARIES.get(opt.name, {}) if name != OWN)
+    """The implementations that a user can name; a library's one step goes tensor by tensor, most in one kernel."""
+    return tuple(name for name in STEP_TEMPORARIES.get(opt.name, {}) if name != OWN) or ("fused", "for-loop")
 
 
 def step_temporaries(opt: Optimizer, asked: str) -> StepTemporaries:

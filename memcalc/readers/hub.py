@@ -23,11 +23,13 @@ from memcalc.readers.weights import (
     MAX_INDEX_BYTES,
     check_complete,
     choose,
+    choose_tower,
     index_of,
     quantization,
     read_index,
     read_sources,
     shard_names,
+    with_tower,
 )
 from memcalc.readers.weights.model import WeightFiles, joined
 from memcalc.readers.weights.source import OpenFile
@@ -159,7 +161,11 @@ def read_repository(address: str) -> WeightFiles:
     values: dict[str, Any] = {}
     if "config.json" in repository.sizes and not name.endswith(".gguf"):
         values = parse_json_object(repository.text("config.json", MAX_CONFIG_BYTES), f"{repository.place}/config.json")
-    name = name or choose((each for each in repository.sizes if "/" not in each), repository.place) or ""
+    towers = None
+    if not name:
+        top = [each for each in repository.sizes if "/" not in each]
+        name = choose(top, repository.place) or ""
+        towers = choose_tower(top, name)
     if not name and not values:
         raise InputError("holds neither a config.json nor safetensors or GGUF files", place=repository.place)
     if not name:
@@ -167,6 +173,8 @@ def read_repository(address: str) -> WeightFiles:
 
         return WeightFiles(title, None, read_config(values, repository.place), None)
     stored = _stored(repository, name, quantization(values))
+    if towers:
+        stored = with_tower(stored, _stored(repository, towers, {}))
     return joined(stored, values, repository.place, title)
 
 

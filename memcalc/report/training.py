@@ -14,6 +14,7 @@ from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, MARKS, SCHEMA, Column, Report, Table, more
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.specs.hardware import Accelerator
+from memcalc.specs.pipeline import SETTINGS as PIPELINE
 from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes
 
@@ -95,8 +96,10 @@ def run_document(run: Training) -> dict[str, Any]:
         out["freeze"] = list(run.freeze)
     out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
     choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch",
-               "images", "image_size", "image_tokens", "objective", "passage_len", "cached_batch",
-               "recompute_every", "recompute_layers", "capacity_factor")  # fmt: skip
+               "objective", "passage_len", "cached_batch",
+               "images", "image_size", "image_tokens",
+               "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
+               "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
     if run.objective in ("classify", "token-classify"):
         out["labels"] = run.labels
@@ -104,6 +107,10 @@ def run_document(run: Training) -> dict[str, Any]:
         out["passages"] = run.passages
     if run.eval_batch:
         out["eval_accumulation"] = run.eval_accumulation
+    if run.recompute_modules:
+        out["recompute_modules"] = list(run.recompute_modules)
+    if run.offload_fraction < 1:
+        out["offload_fraction"] = run.offload_fraction
     if run.capacity_factor:
         out["pad_to_capacity"] = run.pad_to_capacity
     if run.expert_imbalance > 1:
@@ -113,6 +120,8 @@ def run_document(run: Training) -> dict[str, Any]:
     out["parallelism"] = {name: getattr(p, name) for name in degrees}
     if p.cp > 1:
         out["parallelism"]["cp_kind"] = p.cp_kind
+    if p.pp > 1:
+        out["parallelism"] |= {name: value for name in PIPELINE if (value := getattr(p, name)) not in (None, False)}
     out["parallelism"] |= {"strategy": p.strategy, "data_parallel": p.data_parallel, "shard_size": p.fsdp_shards}
     return out
 

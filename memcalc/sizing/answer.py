@@ -1,5 +1,6 @@
 """What a sized model can say of itself, training or serving."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,14 @@ class Answer(Reported):
         where = f"{gpus} × {self.gpu.name if self.gpu else 'GPU'}"
         verdict = "" if self.verdict is None else f", {SAID[self.verdict]}"
         return f"<{what} {self.model.name:.60} on {where:.60}: {format_bytes(device)} per GPU{verdict}>"
+
+
+Wanted = Callable[[Any, Fit], Fit]  # what an answer's fit is to those who have more limits than the accelerator's
+
+
+def nothing_else(answer: Answer, fit: Fit) -> Fit:
+    """The accelerator is the only limit."""
+    return fit
 
 
 def fit_of(answer: Answer) -> Fit:

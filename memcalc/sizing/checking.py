@@ -94,18 +94,10 @@ def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServ
 def _remedy(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", outcome: Outcome) -> str:
     """The cheapest change with which all limits hold, as settings of the file; empty where none is found."""
 
-    from memcalc.sizing.training import least_fit
-
-    def judged(changed: Any, fit: Fit) -> Fit:
+    def wanted(changed: Any, fit: Fit) -> Fit:
         return _parts(excess(compared(scenario.limits, _values(scenario, model, changed, fit)), fit))
 
-    def judge(changed: Any) -> Fit:
-        """As it is; what does not hold even without fragmentation is not replayed."""
-        if scenario.training and not (least := judged(changed, least_fit(changed))).fits:
-            return least
-        return judged(changed, fit_of(changed))
-
-    found = answer.search(judge, _parts(excess(outcome.checks, answer.fit)), enough=1).run()
+    found = answer.search(_parts(excess(outcome.checks, answer.fit)), wanted, enough=1).run()
     table = "training" if scenario.training else "serving"
     return ", ".join(_setting(table, name, value) for name, value in found[0].changes.items()) if found else ""
 

@@ -35,6 +35,9 @@ TRAINING = (
           "FSDP is PyTorch's: DeepSpeed shards by ZeRO (--zero)"),
     Doubt(lambda run: run.parallelism.zero is not None and run.parallelism.gpus == 1,
           "ZeRO on one GPU shards nothing; its buffers are counted"),
+    Doubt(lambda run: run.allocator_settings.expandable_segments and run.allocator_settings.max_split_size_mb > 0,
+          "max_split_size keeps free blocks of that size from smaller requests in expandable segments too, where free blocks "
+          "grow together: much is reserved and cannot be used; give one of the two"),
 )  # fmt: skip
 
 SERVING = (

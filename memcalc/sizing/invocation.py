@@ -3,13 +3,16 @@
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcalc.caches import cached
-from memcalc.estimates.suggestions import Advice, Search, Suggestion, Tried, flags, option_words
+from memcalc.estimates.suggestions import Advice, Suggestion, flags, option_words
 from memcalc.readers.models import Model
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel
 from memcalc.specs.hardware import Accelerator, Device
+
+if TYPE_CHECKING:
+    from memcalc.estimates.search import Search, Tried
 
 # How a setting is written with its unit, by the kind of its field.
 SPELLED: dict[str, Callable[[Any], str]] = {
@@ -74,15 +77,15 @@ def _kind(name: str) -> str:
     return ""
 
 
-def advise(invocation: Invocation, answer: Any, search: Search) -> Advice:
+def advise(invocation: Invocation, answer: Any, search: "Search") -> Advice:
     """What would make an answer fit, or surely fit where it is tight; the nearest miss where nothing does."""
     found = tuple(_suggestion(invocation, answer, tried) for tried in search.run())
     nearest = None if found else search.nearest_miss()
     return Advice(found, _suggestion(invocation, answer, nearest) if nearest else None)
 
 
-def _suggestion(invocation: Invocation, before: Any, tried: Tried) -> Suggestion:
-    after, fit = tried.answer, tried.fit
+def _suggestion(invocation: Invocation, before: Any, tried: "Tried") -> Suggestion:
+    after, fit = tried.answer, tried.answer.fit
     changes = {name: value for name, value in tried.changes.items() if invocation.settings.get(name) != value}
     pinned = {
         solved.key: invocation.settings[solved.key] for solved in before.solved

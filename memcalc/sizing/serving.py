@@ -1,6 +1,6 @@
 """Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.estimates.serving.starting import refusals
-from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject
+from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.formulas.bisection import Solved, largest
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
 from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model, checked, stored_tensors
-from memcalc.sizing.answer import Answer, fit_of
+from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, of_serving, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
@@ -29,6 +29,7 @@ from memcalc.specs.spec import SpecError
 from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
+    from memcalc.estimates.search import Search
     from memcalc.report.report import Report
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
@@ -89,14 +90,18 @@ class SizedServing(Answer, ServingEstimate):
         return self.capacity(self.gpu.allocatable, self.withheld)
 
     def _advised(self, fit: Fit) -> Advice:
-        return advise(self.invocation, self, self.search(fit_of, fit))
+        return advise(self.invocation, self, self.search(fit))
 
-    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
-        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+    def search(self, fit: Fit, wanted: Wanted = nothing_else, enough: int = ENOUGH) -> "Search":
+        """For changes of this run, of which `fit` is what is wanted."""
+        from memcalc.estimates.search import Search
         from memcalc.estimates.serving.changes import CHANGES
 
+        def judge(answer: SizedServing) -> Fit:
+            return wanted(answer, fit_of(answer))
+
         start = Subject(self.run, self.gpu, self.model.architecture, ("context",) if unsaid("context", *self.asked) else ())
-        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
+        return Search(CHANGES, start, fit, self._changed, self._sized, (judge,), enough)
 
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)

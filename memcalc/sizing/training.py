@@ -5,15 +5,16 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.estimates.suggestions import ENOUGH, Advice, Search, Subject
+from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.methods import ADAPTING, QUANTISED
 from memcalc.formulas.optimizers import squashed
-from memcalc.formulas.verdict import Fit, Needed
+from memcalc.formulas.residuals import beyond_range
+from memcalc.formulas.verdict import Fit, needed_bytes
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
-from memcalc.sizing.answer import Answer, fit_of
+from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, not_replayed, of_training, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
@@ -26,6 +27,7 @@ from memcalc.specs.spec import SpecError
 from memcalc.specs.training import MAX_RANK, Training
 
 if TYPE_CHECKING:
+    from memcalc.estimates.search import Search
     from memcalc.report.report import Report
 
 COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
@@ -95,15 +97,20 @@ class SizedTraining(Answer, TrainingEstimate):
         return self.device
 
     def _advised(self, fit: Fit) -> Advice:
-        found = advise(self.invocation, self, self.search(quick_fit, fit))
+        found = advise(self.invocation, self, self.search(fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
 
-    def search(self, judge: Callable[[Any], Fit], fit: Fit, enough: int = ENOUGH) -> Search:
-        """For changes of this run that a judge, who found `fit` of it as it is, is content with."""
+    def search(self, fit: Fit, wanted: Wanted = nothing_else, enough: int = ENOUGH) -> "Search":
+        """For changes of this run, of which `fit` is what is wanted."""
+        from memcalc.estimates.search import Judge, Search
         from memcalc.estimates.training.changes import CHANGES
 
+        def judge(how: Callable[[SizedTraining], Fit]) -> Judge:
+            return lambda answer: wanted(answer, how(answer))
+
         start = Subject(self.run, self.gpu, self.architecture)
-        return Search(CHANGES, start, fit, self._changed, self._sized, judge, enough)
+        judges = judge(_unfragmented), judge(_glanced), judge(_replayed)
+        return Search(CHANGES, start, fit, self._changed, self._sized, judges, enough)
 
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)
@@ -127,16 +134,25 @@ class SizedTraining(Answer, TrainingEstimate):
         return self._line("training", self.run.parallelism.gpus, self.device)
 
 
-def quick_fit(answer: SizedTraining) -> Fit:
-    """As its fit; what cannot fit even without fragmentation is not replayed."""
-    least = least_fit(answer)
-    return fit_of(answer) if least.fits else least
+def _unfragmented(answer: SizedTraining) -> Fit:
+    """As if nothing were lost to fragmentation. Costs no replay."""
+    return _fit_at(answer, answer.floor("device"))
 
 
-def least_fit(answer: SizedTraining) -> Fit:
-    """What it needs if nothing is lost to fragmentation, without a replay."""
-    least = answer.floor("device")
-    return Fit(Needed(least, least, least), answer.gpu.limit - answer.others if answer.gpu else 0)
+def _glanced(answer: SizedTraining) -> Fit:
+    """With what a replay of a few layers loses."""
+    return _fit_at(answer, answer.glanced_device)
+
+
+def _replayed(answer: SizedTraining) -> Fit:
+    """As it is; what runs out of memory is not replayed beyond."""
+    return _fit_at(answer, answer.gpu.limit + 1) if answer.gpu and answer.runs_out else fit_of(answer)
+
+
+def _fit_at(answer: SizedTraining, device: int) -> Fit:
+    assert answer.gpu is not None
+    share = beyond_range(adapts=answer.run.adapts, replayed=True)
+    return Fit(needed_bytes(device, share.low, share.high), answer.gpu.limit - answer.others)
 
 
 def size_training(

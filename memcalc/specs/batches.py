@@ -15,7 +15,7 @@ OBJECTIVES = {
 MAX_BATCH, MAX_LENGTH = 2**24, 2**31
 MAX_TOKENS = 2**40  # of a micro-batch
 ACCUMULATION = {"fp32": "4 bytes a gradient", "bf16": "2 bytes", "fp16": "2 bytes"}
-ACCUMULATING = ("deepspeed", "megatron")  # engines of which that is a setting (data_types.grad_accum_dtype; main_grads_dtype)
+ACCUMULATING = "deepspeed"  # the engine of which that is a setting (data_types.grad_accum_dtype); Megatron's: main_grads_dtype
 
 
 class Batches(Spec):
@@ -42,7 +42,7 @@ class Batches(Spec):
         otherwise="micro-batch × seq-len",
     )  # fmt: skip
     grad_accum_dtype: Annotated[str, OneOf(tuple(ACCUMULATION))] | None = setting(
-        None, "What gradients are accumulated in (DeepSpeed, Megatron).", BATCH, otherwise="the engine's", choices=ACCUMULATION
+        None, "What gradients are accumulated in (DeepSpeed).", BATCH, otherwise="the engine's", choices=ACCUMULATION
     )
     tiled_mlp: Flag = setting(False, "Feed-forwards run over tiles of the tokens, and again in the backward (ALST).", BATCH)
     mlp_tiles: Annotated[int, within(1, 65536)] | None = setting(

@@ -4,7 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.pipeline import Pipeline
+from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, SpecError, setting, within
 
 MAX_GPUS = 10_000_000
 Degree = Annotated[int, within(1, MAX_GPUS)]
@@ -27,16 +28,9 @@ CP = {
     "all-to-all": "exchanges tokens for heads (DeepSpeed-Ulysses)",
 }
 CP_KINDS = tuple(CP)  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
-PIPELINES = {
-    "gpipe": "all forwards, then all backwards",
-    "1f1b": "one forward, one backward: at most as many micro-batches alive as stages",
-    "interleaved": "1f1b with two chunks of layers a stage: a shorter bubble, more alive",
-    "zero-bubble": "weight gradients fill the bubble (ZB-H1)",
-}
-SCHEDULES = tuple(PIPELINES)
 
 
-class Parallelism(Spec):
+class Parallelism(Pipeline):
     """Degrees and sharding of one training job.
 
     Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,
@@ -57,10 +51,6 @@ class Parallelism(Spec):
     )
     tp: Degree = setting(1, "Tensor parallel degree: GPUs that share each matrix.", SHARDING)
     sequence_parallel: Flag = setting(False, "Divide norms and dropouts over tensor-parallel ranks too.", SHARDING)
-    pp: Degree = setting(1, "Pipeline parallel degree: stages that share the layers.", SHARDING)
-    pipeline_schedule: Annotated[str, OneOf(SCHEDULES)] = setting(
-        "1f1b", "Order of forward and backward passes in a pipeline.", SHARDING, choices=PIPELINES
-    )
     cp: Degree = setting(1, "Context parallel degree: GPUs that share a sequence (for long ones).", SHARDING)
     cp_kind: Annotated[str, OneOf(CP_KINDS)] = setting("ring", "How --cp exchanges keys and values.", SHARDING, choices=CP)
     ep: Degree = setting(1, "Expert parallel degree: GPUs that share the experts of a layer.", EXPERTS)

@@ -13,17 +13,13 @@ from memcalc.formulas.optimizer_steps import choices, implementation
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
+from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.recomputing import Recomputation
 from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
 METHOD_NAMES = tuple(METHODS)
-RECOMPUTATION = {
-    "none": "keeps what the backward needs",
-    "selective": "drops attention's scores, or as the engine chooses",
-    "full": "keeps each layer's input and runs its forward again",
-}
-RECOMPUTE = tuple(RECOMPUTATION)
 OFFLOADED = {
     "optimizer": "the optimizer's states, and its step on the host",
     "parameters": "parameters between their uses",
@@ -66,7 +62,7 @@ HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host mem
 MAX_RANK = 65536
 
 
-class Training(Batches):
+class Training(Batches, Recomputation, MainStates):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
@@ -107,15 +103,6 @@ class Training(Batches):
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
     )
     offload_to: Annotated[str, OneOf(tuple(HOSTS))] = setting("cpu", "Where it goes.", STATES, choices=HOSTS)
-    recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
-        "none", "Activation recomputation (gradient checkpointing).", ACTIVATIONS, choices=RECOMPUTATION
-    )
-    recompute_every: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: each N-th layer alone (torchtitan's selective N).", ACTIVATIONS, otherwise="every layer"
-    )
-    recompute_layers: Annotated[int, within(1, 65536)] | None = setting(
-        None, "full: a stage's first N layers alone (Megatron's block).", ACTIVATIONS, otherwise="all"
-    )
     loss: Annotated[str, OneOf(LOSS_NAMES)] | None = setting(
         None, "How the cross-entropy is computed.", ACTIVATIONS, metavar="WORD", otherwise="the kernels', or the engine's",
         choices={row.name: row.note for row in LOSSES.values()},
@@ -146,7 +133,7 @@ class Training(Batches):
     @model_validator(mode="after")
     def _check(self) -> Self:
         self._check_batch()
-        self._check_recomputation()
+        self._check_megatron()
         self._check_routing()
         if "embeddings" in self.freeze and self.adapts:
             raise SpecError(
@@ -207,6 +194,31 @@ class Training(Batches):
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Parts of layers that are recomputed alone."""
+        if self.recompute != "selective" or self.engine_row.by_operation:
+            return ()
+        return self.recompute_modules or ("core_attn",)
+
+    def _check_megatron(self) -> None:
+        if self.recompute_modules and self.kernels_used != "te":
+            raise SpecError("names parts of Megatron-LM's layers; add engine megatron", "recompute_modules", "engine")
+        if not self.precision_aware:
+            return
+        part = next(part for part in PARTS if getattr(self, part) is not None)
+        if not self.engine_row.fp32_gradients or self.precision not in ("bf16-mixed", "fp8-mixed"):
+            raise SpecError(
+                "belongs to Megatron-LM under bf16-mixed or fp8-mixed; add engine megatron", part, "engine", "precision"
+            )
+        if self.adapts:
+            raise SpecError(f"formats of what {self.method} freezes; leave it out", part, "method")
+        if part != "main_grads_dtype" and (self.parallelism.zero != 1 or self.optimizer != "adamw"):
+            raise SpecError(
+                "is the precision-aware optimizer's, which is Adam over shards; add zero 1 (the distributed optimizer)",
+                part, "zero", "optimizer",
+            )  # fmt: skip
+
     def _check_batch(self) -> None:
         p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
         for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
@@ -223,19 +235,11 @@ class Training(Batches):
                 f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
                 f"{self.micro_batch:,} × {self.grad_accum:,} × {p.data_parallel:,} = {found:,}", "global_batch", "grad_accum",
             )  # fmt: skip
-        if self.grad_accum_dtype is not None and self.engine_row.name not in ACCUMULATING:
+        if self.grad_accum_dtype is not None and self.engine_row.name != ACCUMULATING:
             raise SpecError(
-                f"{self.engine_row.name} adds gradients up in the type of the parameters; {' and '.join(ACCUMULATING)} have a "
-                f"choice",
+                f"is DeepSpeed's; {self.engine_row.name} has no such choice (Megatron's is main_grads_dtype)",
                 "grad_accum_dtype", "engine",
             )  # fmt: skip
-
-    def _check_recomputation(self) -> None:
-        for name in ("recompute_every", "recompute_layers"):
-            if getattr(self, name) is not None and self.recompute != "full":
-                raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
-        if self.recompute_every is not None and self.recompute_layers is not None:
-            raise SpecError("each n-th layer, or the first n of a stage; choose one", "recompute_every", "recompute_layers")
 
     def _check_routing(self) -> None:
         if self.expert_imbalance > 1 and self.parallelism.ep == 1:
@@ -264,6 +268,8 @@ class Training(Batches):
             raise SpecError(
                 "offloading parameters needs them sharded: zero 3, or fsdp full, grad-op or hybrid", "offload", "zero"
             )
+        if self.offload_fraction < 1 and "optimizer" not in self.offload:
+            raise SpecError("is the share that is offloaded; add offload optimizer", "offload_fraction", "offload")
         if "optimizer" in self.offload and not zero and fsdp in (None, "none") and self.parallelism.gpus > 1:
             raise SpecError("offloading the optimizer needs zero 1, 2 or 3, or fsdp, or one GPU", "offload", "zero")
         if "gradients" in self.offload and (self.parallelism.zero is not None or fsdp or "optimizer" not in self.offload):
@@ -278,8 +284,7 @@ class Training(Batches):
     def _check_step(self) -> None:
         row, p = optimizer(self.optimizer), self.parallelism
         if self.optimizer_impl and self.optimizer_impl not in (can := choices(row)):
-            known = f"the steps {' and '.join(can)}" if can else "one step of its own"
-            raise SpecError(f"{self.optimizer} has {known}", "optimizer_impl")
+            raise SpecError(f"{self.optimizer}'s step is {' or '.join(can)}", "optimizer_impl")
         if self.optimizer_in_backward and row.in_backward:
             raise SpecError(f"{self.optimizer} steps in the backward anyway; leave it out", "optimizer_in_backward")
         if not self.gradients_leave:

@@ -12,6 +12,7 @@ from memcalc.allocator.caching import CachedBlock, CachingAllocator, OutOfMemory
 from memcalc.allocator.settings import MIB, AllocatorSettings, rounded, segment_bytes
 
 EXPANDABLE = AllocatorSettings(expandable_segments=True)
+BOTH = AllocatorSettings(expandable_segments=True, max_split_size_mb=64)
 
 # what is asked for, what it occupies, what the driver gives
 REQUESTS = (
@@ -205,7 +206,31 @@ def test_expandable_segments_give_back_pages() -> None:
     assert allocator.reserved == 60 * MIB
 
 
-@pytest.mark.parametrize("settings", [AllocatorSettings(), EXPANDABLE, AllocatorSettings(max_split_size_mb=32)], ids=str)
+def test_max_split_size_with_expandable_segments() -> None:
+    """A free block that is too large for a request serves it all the same where it ends the segment: there nothing more is
+    mapped (get_free_block refuses it, try_allocate_expandable_block takes it: CUDACachingAllocator.cpp)."""
+    allocator = CachingAllocator(BOTH)
+    allocator.free(allocator.allocate(400 * MIB))
+    blocks = [allocator.allocate(size * MIB) for size in (16, 100, 60)]  # below 64, above it and by more than 20, below
+    assert (allocator.reserved, allocator.allocated) == (400 * MIB, 176 * MIB)
+    allocator.free(blocks[1])  # a hole of 100 MiB: too large for 16, too large by more than 20 for 70
+    allocator.allocate(16 * MIB)
+    allocator.allocate(70 * MIB)
+    assert allocator.reserved == 400 * MIB
+    assert allocator.allocate(90 * MIB).address == 16 * MIB + blocks[0].address
+
+
+def test_expandable_segments_are_not_given_back_for_being_large() -> None:
+    """release_available_cached_blocks and garbage_collect_cached_blocks pass them over; their pages go back at last."""
+    allocator = CachingAllocator(BOTH._replace(garbage_collection_threshold=0.1), limit=200 * MIB)
+    allocator.free(allocator.allocate(160 * MIB))
+    allocator.allocate(80 * MIB, stream=1)
+    assert allocator.reserved == 80 * MIB
+    assert allocator.allocate(100 * MIB).size == 100 * MIB
+    assert allocator.reserved == 180 * MIB
+
+
+@pytest.mark.parametrize("settings", [AllocatorSettings(), EXPANDABLE, AllocatorSettings(max_split_size_mb=32), BOTH], ids=str)
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_comes(settings: AllocatorSettings, seed: int) -> None:
     """Blocks never overlap, sums agree, and when all is free each segment is one block."""

@@ -5,6 +5,7 @@ import pytest
 from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.hf import read_config
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 LLAMA = {
@@ -109,3 +110,105 @@ def test_unfused_attention(name, each):
     step = found(attention="eager", seq_len=1024)
     pairs = [part for entry in step.lines for part in entry.parts if entry.name == "layers/attention" and len(part.shape) == 4]
     assert sum(part.bytes for part in pairs) == each * 16 * 1024**2, name
+
+
+MODULES = [  # bytes a token and layer that recomputing a module spares (megatron/core/transformer/transformer_layer.py, moe/)
+    ("moe_act", MIXTURE, "forward of the last layer", 4 * 512 * 2),  # the second product's input
+    ("layernorm", MIXTURE, "forward of the last layer", 1024 * 2),  # the experts' norm; attention's is fused into its product
+    ("mlp", LLAMA, "backward of the last layer", (3 * 2816 + 1024) * 2 + 4),  # gate, up, product and the fused norm
+]
+
+
+@pytest.mark.parametrize(("module", "config", "moment", "each"), MODULES, ids=[case[0] for case in MODULES])
+def test_modules_that_are_recomputed(module, config, moment, each):
+    """All other layers keep so much less."""
+    settings = {"gpus": 8, "ep": 8} if config is MIXTURE else {}
+    without = found(config, **settings)
+    alone = found(config, recompute="selective", recompute_modules=(module,), **settings)
+    assert without.after_forward - alone.after_forward == pytest.approx(4 * 2048 * each, rel=0.01), module
+
+
+def test_everything_is_made_again_before_it_is_needed():
+    """Recomputing all parts of the last layer makes its backward no cheaper than without recomputation."""
+    whole = found(MIXTURE | {"num_hidden_layers": 1}, gpus=8, ep=8)
+    parts = found(MIXTURE | {"num_hidden_layers": 1}, gpus=8, ep=8, recompute="selective", recompute_modules=("moe",))
+    last = [next(m.bytes for m in step.shown if m.name.startswith("backward of the")) for step in (whole, parts)]
+    assert last[1] == pytest.approx(last[0], rel=1e-3)
+
+
+def test_uniform_keeps_one_input_a_chunk():
+    """megatron/core/transformer/transformer_block.py, _checkpointed_forward."""
+    deep = LLAMA | {"num_hidden_layers": 12}
+    kept = [found(deep, recompute="full", recompute_method="uniform", recompute_num_layers=n).after_forward for n in (1, 2, 5)]
+    size = 2048 * 1024 * 2
+    assert [kept[0] - other for other in kept[1:]] == [6 * size, 9 * size]
+    one = found(deep, recompute="full", recompute_method="uniform")
+    assert one.peak == found(deep, recompute="full").peak
+    all_at_once = found(deep, recompute="full", recompute_method="uniform", recompute_num_layers=12)
+    assert all_at_once.peak_forward_backward <= found(deep).peak_forward_backward
+
+
+PRECISION_AWARE = [  # bytes a parameter beside 16-bit weights; d = 8 (megatron/core/optimizer/optimizer_config.py)
+    ({"main_grads_dtype": "bf16"}, 2 + (2 + 8) / 8),  # fp32 parameters: the 16 bits that bf16 lacks
+    ({"exp_avg_dtype": "bf16", "exp_avg_sq_dtype": "bf16"}, 4 + (2 + 4) / 8),
+    ({"exp_avg_dtype": "fp8", "exp_avg_sq_dtype": "fp16", "main_params_dtype": "fp16"}, 4 + (2 + 3) / 8),
+]
+
+
+@pytest.mark.parametrize(("settings", "each"), PRECISION_AWARE)
+def test_the_precision_aware_optimizer(settings, each):
+    step = found(gpus=8, zero=1, **settings)
+    states = step.rank.sums["gpu"]["gradients"] + step.rank.sums["gpu"]["optimizer_states"]
+    assert states == pytest.approx(each * step.trainable, rel=1e-6)
+
+
+def test_a_fraction_of_the_states_is_offloaded():
+    """megatron/core/optimizer/cpu_offloading/hybrid_optimizer.py."""
+    shared = {"gpus": 8, "zero": 1, "offload": ("optimizer",)}
+    half, whole = found(**shared, offload_fraction=0.5), found(**shared)
+    assert half.rank.sums["host"]["optimizer_states"] * 2 == pytest.approx(whole.rank.sums["host"]["optimizer_states"], abs=8)
+    assert half.rank.sums["gpu"]["optimizer_states"] == pytest.approx(half.rank.sums["host"]["optimizer_states"], abs=8)
+
+
+SPLITS = [  # megatron/core/transformer/transformer_block.py, get_num_layers_to_build; layers of each virtual stage of 32
+    ({"pp": 4}, ()),
+    ({"pp": 4, "virtual_stages": 2}, (4,) * 8),
+    ({"pp": 4, "first_stage_layers": 5, "last_stage_layers": 7}, (5, 10, 10, 7)),
+    ({"pp": 4, "first_stage_layers": 4, "last_stage_layers": 8, "virtual_stages": 2}, (2, 5, 5, 4, 2, 5, 5, 4)),
+    ({"pp": 3, "count_embedding": True}, (10, 11, 11)),
+    ({"pp": 2, "count_embedding": True, "count_loss": True}, (16, 16)),
+    ({"pp": 2, "pipeline_layout": "E,t*9|(t*8|)*2t*7L"}, (9, 8, 8, 7)),
+    ({"pp": 4, "pipeline_layout": "E|t*16|t*16|L"}, (0, 16, 16, 0)),
+]
+
+
+@pytest.mark.parametrize(("settings", "split"), SPLITS)
+def test_layers_of_stages(settings, split):
+    p = Parallelism(gpus=settings["pp"] * 2, **settings)
+    assert p.split_of(32) == split
+    if split:
+        deep = LLAMA | {"num_hidden_layers": 32}
+        made = found(deep, gpus=p.gpus, **settings, grad_accum=8)
+        assert [step.rank.stage.layers for step in made.stages] == [sum(split[i :: p.pp]) for i in range(p.pp)]
+
+
+REFUSED = [
+    ({"pp": 4, "first_stage_layers": 6}, "do not come out even"),
+    ({"pp": 4, "count_loss": True, "last_stage_layers": 3}, "choose one"),
+    ({"pp": 2, "pipeline_layout": "Et*9|t*8L"}, "17 layers, but the model has 32"),
+    ({"pp": 2, "pipeline_layout": "Et|tmL"}, "multi-token prediction"),
+    ({"pp": 2, "pipeline_layout": "tt|ttL"}, "a layout is E"),
+    ({"pp": 4, "pipeline_layout": "Et|tL"}, "pp 4 does not divide"),
+    ({"virtual_stages": 2}, "add pp"),
+    ({"recompute_modules": ("moe",), "recompute": "selective"}, "no experts"),
+    ({"recompute_modules": ("mlp",)}, "add recompute selective"),
+    ({"recompute_num_layers": 2, "recompute": "full"}, "add recompute_method"),
+    ({"exp_avg_dtype": "bf16"}, "add zero 1"),
+    ({"offload_fraction": 0.5}, "add offload optimizer"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), REFUSED)
+def test_what_does_not_go_together_is_refused(settings, text):
+    with pytest.raises(SpecError, match=text):
+        found(LLAMA | {"num_hidden_layers": 32}, gpus=8, **settings).stages  # noqa: B018

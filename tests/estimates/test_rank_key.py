@@ -11,6 +11,7 @@ from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
 # One other value of every field, with what it needs beside it.
+DISTRIBUTED: dict[str, Any] = {"engine": "megatron", "parallelism": {"gpus": 8, "zero": 1}}
 OTHER: dict[str, dict[str, Any]] = {
     "parallelism": {"parallelism": {"gpus": 8, "zero": 2}},
     "precision": {"precision": "bf16"},
@@ -40,6 +41,16 @@ OTHER: dict[str, dict[str, Any]] = {
     "recompute": {"recompute": "full"},
     "recompute_every": {"recompute": "full", "recompute_every": 2},
     "recompute_layers": {"recompute": "full", "recompute_layers": 3},
+    "recompute_method": {"recompute": "full", "recompute_method": "block"},
+    "recompute_num_layers": {"recompute": "full", "recompute_method": "uniform", "recompute_num_layers": 2},
+    "recompute_modules": {"engine": "megatron", "recompute": "selective", "recompute_modules": ("moe_act",)},
+    "main_grads_dtype": {"engine": "megatron", "main_grads_dtype": "bf16"},
+    "main_params_dtype": {**DISTRIBUTED, "main_params_dtype": "fp16"},
+    "exp_avg_dtype": {**DISTRIBUTED, "exp_avg_dtype": "bf16"},
+    "exp_avg_sq_dtype": {**DISTRIBUTED, "exp_avg_sq_dtype": "fp8"},
+    "offload_fraction": {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",), "offload_fraction": 0.5},
+    "ema": {"ema": "fp32"},
+    "optimizer_in_backward": {"optimizer_in_backward": True},
     "expert_imbalance": {"parallelism": {"gpus": 8, "ep": 4}, "expert_imbalance": 1.5},
     "capacity_factor": {"capacity_factor": 1.25},
     "pad_to_capacity": {"capacity_factor": 1.25, "pad_to_capacity": True},
@@ -75,6 +86,12 @@ OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
     "etp": {"gpus": 8, "ep": 2, "etp": 2},
     "sequence_parallel": {"gpus": 8, "tp": 2, "sequence_parallel": True},
     "pipeline_schedule": {"gpus": 8, "pp": 4, "pipeline_schedule": "gpipe"},
+    "virtual_stages": {"gpus": 8, "pp": 4, "virtual_stages": 2},
+    "first_stage_layers": {"gpus": 8, "pp": 4, "first_stage_layers": 5},
+    "last_stage_layers": {"gpus": 8, "pp": 4, "last_stage_layers": 2},
+    "count_embedding": {"gpus": 6, "pp": 3, "count_embedding": True},
+    "count_loss": {"gpus": 6, "pp": 3, "count_loss": True},
+    "pipeline_layout": {"gpus": 8, "pp": 2, "pipeline_layout": "Et*20|t*12L"},
 }
 BASE: list[dict[str, Any]] = [
     {},

@@ -14,6 +14,7 @@ from memcalc.estimates.validation import GRADES_USED, HELD, Residual, percentile
 from memcalc.formulas.methods import ADAPTING
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model
+from memcalc.sizing.training import size_training
 from memcalc.sizing.validation import validate
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
@@ -115,6 +116,17 @@ def test_the_allocator_can_be_told_to_expand(settings: dict[str, Any], degrees: 
 def test_max_split_size_changes_the_replay() -> None:
     run = run_of({"recompute": "full"}, SHARDED)
     assert estimate(llama(), run).reserved != estimate(llama(), run.replace(max_split_size=64)).reserved
+
+
+def test_max_split_size_wastes_what_expandable_segments_join() -> None:
+    """get_free_block refuses a block of max_split_size to smaller requests whatever its segment, and a hole between blocks in
+    use is no block at a segment's end (CUDACachingAllocator.cpp): each setting alone reserves less than both."""
+    run = run_of({"recompute": "full"}, SHARDED)
+    split, expanding = run.replace(max_split_size=64), run.replace(allocator="expandable-segments")
+    alone = max(estimate(llama(), each).reserved for each in (split, expanding))
+    assert estimate(llama(), split.replace(allocator="expandable-segments")).reserved > alone
+    both = size_training("llama-3.2-1b", allocator="expandable-segments", max_split_size=64)
+    assert any("give one of the two" in warning for warning in both.doubts.warnings)
 
 
 def test_unused_segments_are_given_back_where_the_gpu_is_full() -> None:

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcalc.errors import MemcalcError
-from memcalc.estimates.suggestions import MAX_SUGGESTIONS, Changes, Ladder, Lever, Search, Settings, Subject
+from memcalc.estimates.search import MAX_SUGGESTIONS, Search
+from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject
 from memcalc.estimates.training.changes import recomputed_share
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.sizing.answer import fit_of
-from memcalc.sizing.training import quick_fit, size_training
+from memcalc.sizing.training import size_training
 
 
 class Toy(NamedTuple):
@@ -43,7 +44,9 @@ def toy(limit: int, settings: Settings) -> Toy:
 def search(limit: int, *ladders: Ladder, levers: tuple[Lever, ...] = (REFUSED, A, B, C)) -> list[tuple[Settings, str]]:
     start = toy(limit, {})
     nothing = Subject({}, None, None)
-    found = Search(Changes(levers, ladders), nothing, start.fit, lambda s: nothing._replace(run=s), partial(toy, limit), fit_of)
+    found = Search(
+        Changes(levers, ladders), nothing, start.fit, lambda s: nothing._replace(run=s), partial(toy, limit), (fit_of,)
+    )
     return [(tried.changes, tried.fit.verdict) for tried in found.run()]
 
 
@@ -75,6 +78,27 @@ def test_other_hardware_only_where_nothing_else_does() -> None:
     assert all("gpu" not in changes for changes, _ in search(110, Ladder((A, B)), levers=(A, B, C, other)))
 
 
+def test_what_comes_out_was_before_the_last_judge() -> None:
+    """A quick judge that sees less than there is: its mistakes are found, what it says no to is not asked again."""
+    asked: list[Settings] = []
+
+    def quick(answer: Toy) -> Fit:
+        return Fit(Needed(*(size - 12 for size in answer.fit.needed)), answer.fit.limit)
+
+    def last(answer: Toy) -> Fit:
+        asked.append(answer.run)
+        return answer.fit
+
+    for limit, ladder, expected in SEARCHES:
+        asked.clear()
+        start, nothing, size = toy(limit, {}), Subject({}, None, None), partial(toy, limit)
+        table = Changes((REFUSED, A, B, C), (Ladder(ladder),))
+        found = Search(table, nothing, start.fit, lambda s, n=nothing: n._replace(run=s), size, (quick, quick, last)).run()
+        assert all(tried.fit == toy(limit, tried.changes).fit and tried.changes in asked for tried in found)
+        assert len(asked) == len({str(settings) for settings in asked}) <= 12, asked
+        assert {verdict for _, verdict in expected} <= {tried.fit.verdict for tried in found}, (limit, found)
+
+
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("llama-3.2-1b", "rtx-3060-12", {}),
     ("llama-3.1-405b", "rtx-3060-12", {}),
@@ -87,7 +111,7 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 def test_bounded(model: str, gpu: str, said: dict[str, Any]) -> None:
     step = size_training(model, gpu, **said)
     assert step.fit
-    search = step.search(quick_fit, step.fit)
+    search = step.search(step.fit)
     assert len(search.run()) <= MAX_SUGGESTIONS
     assert search.estimates <= 200, f"{search.estimates} estimates"
 

@@ -58,8 +58,9 @@ def test_elementwise_optimizers_and_only_they_go_with_zero() -> None:
             Training(optimizer=name, parallelism=Parallelism(gpus=8, zero=1))
         except SpecError:
             accepted = False
-        assert accepted == row.elementwise, f"{name}: accepted {accepted}, elementwise {row.elementwise}"
-        assert Training(optimizer=name, parallelism=Parallelism(gpus=8, zero=0)).optimizer == name
+        cut = row.elementwise and not row.in_backward  # a flat partition has no gradient before all of it has
+        assert accepted == cut, f"{name}: accepted {accepted}, elementwise {row.elementwise}"
+        assert Training(optimizer=name, parallelism=Parallelism(gpus=1)).optimizer == name
 
 
 def test_a_huge_value_makes_a_short_message() -> None:

@@ -15,7 +15,8 @@ class Compressor:
 
     `overlapping`: two series side by side, so that an entry sees 2 × `rate` tokens (rate 4); else `rate` tokens
     (rate 128). Generation keeps one entry every `rate` tokens, keys and gates (2 × `width` numbers a token) of the
-    unfinished window, up to `rate` - 1 tokens, and, where windows overlap, the last one's first series.
+    unfinished window, up to `rate` - 1 tokens, and, where windows overlap, the last one's first series, its gates in fp32
+    (transformers DeepseekV4CSACache).
     """
 
     hidden: int
@@ -36,12 +37,13 @@ class Compressor:
         )
 
     def cache(self, name: str) -> tuple[Cache, ...]:
-        """Entries, spread over the tokens that they stand for, and the most that unfinished windows hold."""
-        pending = 2 * (self.rate - 1) * self.width + (2 * self.rate * self.head_dim if self.overlapping else 0)
-        return (
-            Cache(name, 0, -(-self.head_dim // self.rate)),
-            Cache(f"{name}, unfinished", 0, pending, per_token=False),
-        )
+        """Entries, the tokens of the unfinished window, and what the next one reads of the last."""
+        entries = Cache(name, 0, -(-self.head_dim // self.rate))  # spread over the tokens that they stand for
+        pending = Cache(f"{name}, unfinished", 0, 2 * self.width, per_token=False, every=self.rate)
+        if not self.overlapping:
+            return entries, pending
+        kept = Cache(f"{name}, overlap", 0, self.rate * self.head_dim, per_token=False)
+        return entries, pending, kept, kept._replace(name=f"{name}, gates of the overlap", format="float32")
 
 
 @dataclass(frozen=True)

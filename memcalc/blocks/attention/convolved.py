@@ -47,7 +47,8 @@ class CausalConvolution(Block, without=("constants", "cache", "traits")):
         return depthwise("conv", "other", self.kernel, ((self.channels, 1),), bias=False)
 
     def state(self) -> tuple[StateTensor, ...]:
-        return (convolution_state(self.kernel, ((self.channels, 1),)),)
+        """In fp32, as the library computes it (transformers modeling_inkling.py)."""
+        return (convolution_state(self.kernel, ((self.channels, 1),))._replace(dtype="float32"),)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Refused: what autograd keeps here has not been checked against PyTorch."""

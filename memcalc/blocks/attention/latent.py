@@ -174,9 +174,18 @@ class LatentAttention(Block, without=("constants", "state")):
         if self.indexer:
             self.indexer.multiply(t)
         heads = -(-self.heads // p.degrees.tp)
+        since = len(t.nodes)
         query = self._query(t, p, x, heads)
         key, value = self._key_and_value(t, p, x, heads)
+        until = len(t.nodes)
         mixed = self._attend(t, p, query, key, value, heads)
+        if (
+            "mla_up_proj" in p.modules
+        ):  # from the down-projections' results on; they are made again before the kernel's backward
+            up = [var for node in t.nodes[since:until] for var in node.saves if var not in (x, *t.nodes[since].inputs)]
+            low = [node.out for node in t.nodes[since:until] if node.name in DOWN]
+            laid_out = [var for node in t.nodes[until:] for var in node.inputs if var.label.endswith("/value")]
+            t.discard(*(var for var in (*up, query, key, *laid_out) if var not in low))
         width = heads * self.v_head_dim
         return ops.linear(
             t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden,
@@ -248,6 +257,9 @@ class LatentAttention(Block, without=("constants", "state")):
         value = t.emit("padded", [value], query.elements, value.each)
         out = attend(t, p, core, query, key, value)
         return t.emit("cut to size", [out], Size(token=heads * self.v_head_dim), out.each, (), [Step("input", out.bytes)])
+
+
+DOWN = ("q_down", "kv_down")  # products whose results are compressed
 
 
 def _by_head(t: Tape, x: Var) -> Var:

@@ -93,6 +93,8 @@ def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, wei
     first = groups.product("gate_up" if expert.gated else "up", sent, expert.ups * width, expert.hidden)
     acted = t.emit("product", [first, arrived], Size(token=n * width), first.each, [first, arrived])
     out = groups.product("down", acted, expert.hidden, width)
+    if "moe_act" in p.modules:
+        t.discard(acted)
     # Python's variables hold what was sent and what arrived until the layer is through, and the way back makes two at a time
     t.passing.append(t.saved_bytes() + sent.bytes * (len(moved) + (2 if moved else 1)))
     for name in reversed(moved):

@@ -132,8 +132,10 @@ class Experts(Block, without=("constants", "cache", "state")):
     def _shared(self, t: Tape, p: Profile, x: Var) -> Var | None:
         if self.shared is None:
             return None
-        path, t.path = t.path, f"{t.path}/shared"
+        path, t.path, since = t.path, f"{t.path}/shared", len(t.nodes)
         out = self.shared.forward(t, p, x)
+        if "shared_experts" in p.modules:
+            t.recompute(since, x)
         t.path = path
         return out
 

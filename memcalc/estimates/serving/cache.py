@@ -48,6 +48,13 @@ class Fixed(NamedTuple):
     stored: NumberFormat
     width: int
     layers: int
+    window: int = 1  # tokens of `width` that it collects before they become something else; 1: none
+
+    def values(self, tokens: int | None) -> int:
+        """Of one sequence in one layer, after so many tokens; None: the most."""
+        if self.window == 1:
+            return self.width
+        return self.width * (self.window - 1 if tokens is None else tokens % self.window)
 
 
 class CacheSetting(NamedTuple):
@@ -110,7 +117,12 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
         made = _line("kv_cache", kind.held.name, kind.stored, kind.width, sequences * tokens, kind.held.layers)
         lines.append(made.within(kind.held.group))
         demand = demand._replace(fixed=demand.fixed + kind.growth.rate * (tokens // kind.growth.granule))
-    lines += [_line("state", held.name, held.stored, held.width, sequences, held.layers) for held in layout.fixed]
+    length = run.context if setting.engine_row.window == "last" else None  # a buffer that grows, not one that is reserved
+    for held in layout.fixed:
+        if width := held.values(length):
+            lines.append(_line("state", held.name, held.stored, width, sequences, held.layers))
+        unused = (held.values(None) - width) * held.layers
+        demand = demand._replace(fixed=demand.fixed - held.stored.bytes_for(unused))
     if layout.padded:
         blocks = requests.base(demand) + run.batch * requests.each(demand)
         padding = line("kv_cache", "padding of pages", "always", page_padding_bytes, blocks=blocks,
@@ -138,7 +150,7 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
         kinds = [kind._replace(growth=kind.growth._replace(rate=kind.bytes_of(kind.growth.granule) * kind.held.layers))
                  for kind in kinds]  # fmt: skip
         rates = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
-        each = sum(entry.stored.bytes_for(entry.width * entry.layers) for entry in (*fixed, *fixed_states))
+        each = sum(entry.stored.bytes_for(entry.values(None) * entry.layers) for entry in (*fixed, *fixed_states))
         demand = Demand(1, each, rates)
     own = tuple(kind for kind in kinds if kind.held.cache.source is None)
     sources = tuple(kind for kind in kinds if kind.held.cache.source is not None)
@@ -175,7 +187,8 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
 
 
 def _fixed(run: CacheSetting, held: LayerCache) -> Fixed:
-    return Fixed(held.name, number_format(held.cache.format or run.kv_dtype), held.cache.local_width(run.tp), held.layers)
+    return Fixed(held.name, number_format(held.cache.format or run.kv_dtype), held.cache.local_width(run.tp), held.layers,
+                 held.cache.every)  # fmt: skip
 
 
 def _state(run: CacheSetting, held: LayerState, tensor: StateTensor) -> Fixed:

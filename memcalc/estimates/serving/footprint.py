@@ -44,7 +44,8 @@ def footprint(architecture: Architecture) -> Footprint:
             kind = "per_sequence" if not cache.per_token else "source" if cache.source is not None else "growing"
             if kind == "growing" and cache.window:
                 kind, window = "windowed", max(window or 0, cache.window)
-            lines[kind].append(_line("kv_cache", entry.name, cache.format, cache.local_width(1), entry.layers))
+            width = cache.local_width(1) * (1 if cache.per_token else cache.most)
+            lines[kind].append(_line("kv_cache", entry.name, cache.format, width, entry.layers))
         lines["per_sequence"] += _states(stage)
     growing, windowed, source, per_sequence = map(tuple, lines.values())
     return Footprint(_checkpoint(stage, architecture), growing, windowed, source, per_sequence, window)

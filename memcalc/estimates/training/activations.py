@@ -168,6 +168,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         shared_tensors(architecture, run, profile, scores=any(block.scores for _, block in stage.exit)),
         input_grad,
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
+        run.chunk,
         run.gradients_leave,
         evaluation_of(run),
         tower,
@@ -179,7 +180,7 @@ def recomputed(run: Training) -> Pattern:
     """Which layers of a stage a run recomputes whole."""
     if run.recompute != "full":
         return Pattern()
-    return Pattern(every=run.recompute_every or 1, first=run.recompute_layers)
+    return Pattern(every=run.recompute_every or 1, first=run.first_layers)
 
 
 def evaluate(architecture: Architecture, run: Training, setup: Setup, recorded: Forms, gradients: tuple[Line, ...]) -> Filled:
@@ -246,9 +247,6 @@ def rule_of_thumb(parameters: int, setting: StateSetting, gradients: tuple[Line,
     )
 
 
-VIRTUAL_STAGES = 2  # chunks a rank holds under the interleaved schedule, the least that interleaves
-
-
 def micro_batches_in_flight(run: Training, stage: int) -> float:
     """Micro-batches whose activations a pipeline stage holds at once.
 
@@ -261,8 +259,7 @@ def micro_batches_in_flight(run: Training, stage: int) -> float:
         return 1
     if run.parallelism.pipeline_schedule == "gpipe":
         return accumulated
-    if run.parallelism.pipeline_schedule == "interleaved":
-        v = VIRTUAL_STAGES
+    if (v := run.parallelism.chunks) > 1:
         return min(2 * (p - stage - 1) + (v - 1) * p + 1, accumulated * v) / v
     return min(p - stage, accumulated)
 

@@ -194,7 +194,7 @@ def recomputed_share(found: TrainingEstimate) -> float:
     flops = step_flops(found.architecture, 1, run.seq_len, recompute=run.recompute)
     share = flops.recomputation / (flops.forward + flops.backward * (0.5 if run.adapts else 1.0))
     layers = max(1, shape(found.architecture).layers // run.parallelism.pp)
-    return share * min(1.0, (run.recompute_layers or layers) / layers) / (run.recompute_every or 1)
+    return share * min(1.0, (run.first_layers or layers) / layers) / (run.recompute_every or 1)
 
 
 def _cost_of_recomputation(before: TrainingEstimate, after: TrainingEstimate) -> str:

@@ -16,9 +16,10 @@ from memcalc.specs.training import FROZEN_PARTS, Training
 
 def check_choices(architecture: Architecture, run: Training, deepest: int) -> None:
     """Raises SpecError where model and run contradict each other. `deepest`: layers of the deepest pipeline stage."""
-    for name in ("recompute_every", "recompute_layers"):
+    for name in ("recompute_every", "recompute_layers", "recompute_num_layers"):
         if (asked := getattr(run, name)) is not None and asked > deepest:
             raise SpecError(f"{asked}, but the deepest pipeline stage has {deepest} layers", name)
+    _check_modules(architecture, run)
     check_batches(architecture, run)
     check_images(architecture, run)
     names = {part.name for part in architecture.parts}
@@ -27,6 +28,23 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
             raise SpecError(f"the model has no part for {word} (its parts: {', '.join(sorted(names))})", "freeze")
     check_routing(architecture, run)
     check_context(architecture, run)
+
+
+MODULES_OF = {"mla_up_proj": "latent attention", "moe": "experts", "moe_act": "experts", "shared_experts": "shared experts"}
+
+
+def _check_modules(architecture: Architecture, run: Training) -> None:
+    """Raises SpecError for parts that no layer of the model has (megatron/core/transformer/transformer_config.py)."""
+    layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
+    traits = [block.traits for layer in layers for _, block in layer.blocks]
+    there = {
+        "latent attention": any(of.kv_lora_rank for of in traits),
+        "experts": any(of.experts for of in traits),
+        "shared experts": any(of.shared_feed_forward for of in traits),
+    }
+    for module in run.recompute_modules:
+        if not there.get(MODULES_OF.get(module, ""), True):
+            raise SpecError(f"{module}, but the model has no {MODULES_OF[module]}", "recompute_modules")
 
 
 def check_batches(architecture: Architecture, run: Training) -> None:
@@ -46,7 +64,7 @@ def check_batches(architecture: Architecture, run: Training) -> None:
 
 def check_countable(run: Training) -> None:
     """Raises SpecError for what a bare parameter count says nothing about."""
-    for name in ("recompute_every", "recompute_layers", "freeze", "capacity_factor"):
+    for name in ("recompute_every", "recompute_layers", "recompute_method", "recompute_modules", "freeze", "capacity_factor"):
         if getattr(run, name):
             raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings nor experts", name)
 
@@ -103,8 +121,12 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
     p, names = run.parallelism, {part.name for part in architecture.parts}
     if run.recompute_every:
         yield f"each layer whose number in its stage, from 1, divides by {run.recompute_every} is recomputed whole"
-    if run.recompute_layers:
-        yield f"the first {run.recompute_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
+    if run.chunk > 1:
+        yield f"{run.chunk} layers are recomputed together, from the input of the first (Megatron's uniform)"
+    if run.recompute_modules:
+        yield f"recomputed alone: {', '.join(run.recompute_modules)} (Megatron's recompute_modules)"
+    if run.first_layers:
+        yield f"the first {run.first_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
     if run.frozen_parts:
         yield f"frozen: nothing of {' and '.join(sorted(run.frozen_parts & names))} is trained"
     if "embeddings" in run.freeze:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
+from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, stages
+from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, stages
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
@@ -30,8 +31,10 @@ from memcalc.specs.training import Training
 from memcalc.units import format_bytes
 
 if TYPE_CHECKING:
+    from memcalc.allocator.caching import OutOfMemory
     from memcalc.estimates.training.replay import Replayed
 
+SHALLOW = 48  # layers that are soon replayed
 PAGED = (
     f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
     "stay on the GPU while it has room, where nvidia-smi shows them and PyTorch's count does not"
@@ -170,10 +173,28 @@ class TrainingEstimate:
 
     @cached_property
     def replayed(self) -> "Replayed | None":
-        """The step on PyTorch's caching allocator; None where the order of its allocations is not known."""
+        """The step on PyTorch's caching allocator, without a limit where it runs out of memory; None where the order of its
+        allocations is not known."""
+        return self._replay(None) if isinstance(self._within, MemcalcError) else self._within
+
+    @property
+    def runs_out(self) -> bool:
+        """Whether the replay does not get through with what the driver can give. Costs that replay, and no other."""
+        return isinstance(self._within, MemcalcError)
+
+    @cached_property
+    def _within(self) -> "Replayed | OutOfMemory | None":
+        from memcalc.allocator.caching import OutOfMemory
+
+        try:
+            return self._replay(self._given)
+        except OutOfMemory as error:
+            return error
+
+    def _replay(self, limit: int | None, *, glance: bool = False) -> "Replayed | None":
         from memcalc.estimates.training.replay import replayed
 
-        return replayed(self.run, self.rank, self.evaluated, self._given, self.workspace, self.peak)
+        return replayed(self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
 
     @property
     def _given(self) -> int | None:
@@ -181,12 +202,29 @@ class TrainingEstimate:
         return self.memory - self._beside + self.workspace if self.memory else None
 
     @property
+    def glanced_device(self) -> int:
+        """About what nvidia-smi shows, from a replay of a few layers; where that runs out of memory, more than there is."""
+        from memcalc.allocator.caching import OutOfMemory
+
+        if self.rank.stage.layers <= SHALLOW:
+            return (self.memory or 0) + 1 if self.runs_out else self.device
+        try:
+            found = self._held(self._replay(self._given, glance=True))
+        except OutOfMemory:
+            return (self.memory or 0) + 1
+        return found - self.workspace + self._beside
+
+    @property
     def reserved(self) -> int:
         """What the caching allocator holds, the workspace of matrix products included."""
-        if self.replayed is None:
+        return self._held(self.replayed)
+
+    def _held(self, replayed: "Replayed | None") -> int:
+        """The same as a replay says; without one nothing is lost to fragmentation."""
+        if replayed is None:
             return self.floor("reserved")
-        found = reserved_bytes(self.peak, self.workspace, self.replayed.unused)
-        if self._given and self.replayed.reserved <= self._given:  # it fits: unused segments are given back first
+        found = reserved_bytes(self.peak, self.workspace, replayed.unused)
+        if self._given and replayed.reserved <= self._given:  # it fits: unused segments are given back first
             return max(min(found, self._given), self.floor("reserved"))
         return found
 
@@ -340,7 +378,8 @@ def estimate(architecture: Architecture, run: Training, generation: str = "", me
 def every_stage(architecture: Architecture, run: Training, generation: str = "") -> list[TrainingEstimate]:
     """One estimate for each pipeline stage, first to last."""
     out = []
-    for stage in all_stages(architecture, run.parallelism.tp, run.parallelism.pp, run.parallelism.ep, run.parallelism.etp):
+    p = run.parallelism
+    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture))):
         rank = rank_of(architecture, make_setting(run), stage)
         out.append(TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation))
     return out
@@ -370,6 +409,6 @@ def _ranks(shared: RankKey) -> tuple[Rank, ...]:
     if run.adapts:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
-    found = stages(architecture, p.tp, p.pp, p.ep, p.etp)
+    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
     check_choices(architecture, run, max(stage.layers for stage in found))
     return tuple(rank_of(architecture, setting, stage) for stage in found)

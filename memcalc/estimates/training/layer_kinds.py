@@ -55,6 +55,7 @@ class Setup(NamedTuple):
     shared: tuple[Tensor, ...] = ()  # what all layers refer to from the first moment to the last
     input_grad: bool = True  # a gradient flows out of the first layer
     holds_inputs: bool = False  # recomputed layers' inputs and their gradients stay until the backward ends
+    chunk: int = 1  # layers under one checkpoint
     leaves: bool = False  # gradients are used up, or go to the host, as they are made
     evaluation: Evaluation | None = None
     tower: TowerStep | None = None  # images beside the language model
@@ -91,6 +92,7 @@ class LayerKind(NamedTuple):
     gathered: int  # elements
     passing: tuple[Term, ...] = ()  # during its forward
     cache: tuple[Term, Term] = (NOTHING_CACHED, NOTHING_CACHED)  # its keys and values: those that it does not keep, all of them
+    again: Term = Term("", ZERO, 0, lambda: ())  # what its backward needs, once it has been made again
 
 
 def recorded_kind(setup: Setup, index: int) -> Recorded:
@@ -113,7 +115,8 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
         gradient -= setup.tied
     kept = _kept(recorded, mark.recomputed, setup.by_operation, bridge)
-    own = (recorded.input,) if not bridge and (mark.recomputed or setup.by_operation) else ()
+    again = not bridge and (mark.recomputed or setup.by_operation)
+    own = (recorded.input,) if again and recorded.input not in recorded.saved else ()  # which holds it where a norm saves it
     alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
                     input_grad=mark.input_grad, keep_gradients=setup.keeps_gradients)  # fmt: skip
     working, nothing = "layer in its backward/", (NOTHING_CACHED, NOTHING_CACHED)
@@ -125,6 +128,7 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
         gathered_elements(setup, index),
         tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
         _cache(recorded, keeps_all=not (mark.recomputed or setup.by_operation)) if setup.profile.keeps.cache else nothing,
+        term_of("layers of one checkpoint/", recorded.saved),
     )
 
 

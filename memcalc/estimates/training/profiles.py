@@ -34,7 +34,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     return Profile(
         kernels=KERNELS[run.kernels_used],
         attention=run.attention,
-        core_kept=run.recompute != "selective" or run.engine_row.by_operation,
+        core_kept="core_attn" not in run.modules,
+        modules=run.modules,
         loss=run.loss_used,
         formats=Formats(
             compute=compute,

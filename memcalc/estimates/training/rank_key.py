@@ -37,7 +37,7 @@ class RankKey:
 def key_of(architecture: Architecture, run: Training) -> tuple[object, ...]:
     """All fields but those of batch and length, and what ranks see of these."""
     accumulated, p = run.grad_accum, run.parallelism
-    in_flight = accumulated if p.pipeline_schedule == "gpipe" else min(accumulated, p.pp)
+    in_flight = accumulated if p.pipeline_schedule == "gpipe" else min(accumulated, 2 * p.pp)
     return (
         _values(run),
         run.lora_dropout > 0,

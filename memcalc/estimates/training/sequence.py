@@ -98,6 +98,15 @@ class Sequence(NamedTuple):
         places = tuple(_ends([tuple(before.get(m, 0) for m in marks) for before in seen[mark]]) for mark in marks)
         return self._replace(marks=marks, counts=tuple(totals[mark] for mark in marks), places=places)
 
+    def before(self, position: int) -> Vector:
+        """How many layers of every kind come before this position, where all layers are treated alike."""
+        found, start = dict.fromkeys(self.marks, 0), 0
+        alike = {(mark.layer, mark.input_grad): mark for mark in self.marks}
+        for layer, count, fed in self._pieces(all(mark.input_grad for mark in self.marks)):
+            found[alike[layer, fed]] += max(0, min(count, position - start))
+            start += count
+        return tuple(found[mark] for mark in self.marks)
+
     def _pieces(self, input_grad: bool) -> Iterator[tuple[int, int, bool]]:
         """Runs as (layer, how many, whether their inputs need gradients)."""
         for number, (layer, count) in enumerate(self.runs):

@@ -58,10 +58,13 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
     if not run.adapts:
-        accumulates = run.engine_row.fp32_gradients and run.precision != "fp16-mixed"  # Megatron's main gradients
+        if run.engine_row.fp32_gradients and run.precision != "fp16-mixed":  # Megatron's main gradients
+            sizes["gradients"] = run.bytes_of("main_grads_dtype")
         if run.grad_accum_dtype:
-            return sizes | {"gradients": BYTES[run.grad_accum_dtype]}
-        return sizes | {"gradients": 4} if accumulates else sizes
+            sizes["gradients"] = BYTES[run.grad_accum_dtype]
+        if run.precision_aware and run.parallelism.zero:  # fp32 main parameters: the 16 bits that bf16 lacks
+            sizes["master"] = 2
+        return sizes
     # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
     each = 4 if run.engine_row.peft else sizes["weights"]
     return {"weights": each, "gradients": each, "master": 0, "states": each}
@@ -136,24 +139,40 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         name = group.name if not setting.run.adapts else f"{group.name}/adapters"
         cut = cut_parameters(group.trained, group.shards)
         out.append(cut.line("parameters", name, ALWAYS, at.parameters, setting.weights))
-        if not setting.run.gradients_leave:
+        run = setting.run
+        if not run.gradients_leave:
             cut = cut_gradients(group.trained, group.shards)
             out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
         out += _host_copies(setting, group)
         cut = cut_states(group.trained, group.shards)
         if setting.master:
-            out.append(cut.line("optimizer_states", f"{group.name}/master weights", ALWAYS, at.optimizer, setting.master))
-        if setting.run.ema:
-            each = 4 if setting.run.ema == "fp32" else setting.weights
+            whole = cut.line("optimizer_states", f"{group.name}/master weights", ALWAYS, at.optimizer, setting.master)
+            out += _offloaded_share(whole, run.offload_fraction)
+        if run.ema:
+            each = 4 if run.ema == "fp32" else setting.weights
             out.append(cut.line("optimizer_states", f"{group.name}/moving average", ALWAYS, "gpu", each))
-        rate = _rate(setting.run.optimizer, setting.states)
+        rate = _rate(run.optimizer, setting.states)
+        if run.precision_aware and run.parallelism.zero:
+            rate = run.bytes_of("exp_avg_dtype") + run.bytes_of("exp_avg_sq_dtype")
         if rate is not None and rate == int(rate):
-            name = f"{group.name}/{setting.run.optimizer}"
-            out.append(cut.line("optimizer_states", name, ALWAYS, at.optimizer, int(rate)))
+            whole = cut.line("optimizer_states", f"{group.name}/{run.optimizer}", ALWAYS, at.optimizer, int(rate))
+            out += _offloaded_share(whole, run.offload_fraction)
         else:
             out += _shaped_states(setting, group)
         out += _host_states(setting, group)
     return [entry for entry in out if entry.bytes]
+
+
+def _offloaded_share(whole: Line, fraction: float) -> Iterator[Line]:
+    """A line of states, and the part of them that stays on the GPU (megatron/core/optimizer/cpu_offloading/hybrid_optimizer.py,
+    offload_fraction; DeepSpeed's offload_optimizer.ratio)."""
+    if fraction == 1 or whole.place == "gpu":
+        yield whole
+        return
+    for suffix, place, formula in (
+        ("/offloaded", whole.place, model_states.offloaded_bytes), ("", "gpu", model_states.staying_bytes),
+    ):  # fmt: skip
+        yield line("optimizer_states", f"{whole.name}{suffix}", ALWAYS, formula, place, whole=whole.bytes, fraction=fraction)
 
 
 def buffer_lines(setting: StateSetting, stage: Stage) -> Iterator[Line]:

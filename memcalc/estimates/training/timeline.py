@@ -67,6 +67,8 @@ class _Step:
         that the backward is through with; `own`: what the layer in its backward keeps beside its recomputed tensors."""
         setup, sequence = self.setup, self.sequence
         out = [Term("", self.entry.saved_bytes, setup.in_flight, partial(saved_by, self.entry))] if self.entry else []
+        if setup.chunk > 1 and self.kinds:
+            return (*out, *self._kept_in_chunks(before, backward=own is not None), *((own,) if own else ()), self.shared)
         for index, (kind, count, mark) in enumerate(zip(self.kinds, sequence.counts, sequence.marks, strict=True)):
             copies = before[index] + count * (setup.in_flight - 1)
             if setup.holds_inputs and after and mark.recomputed:  # their inputs, and the gradients of these
@@ -110,6 +112,18 @@ class _Step:
             done = after[index] if after else 0
             yield beside.times(count - done)
             yield all_of_it.times(done)
+
+    def _kept_in_chunks(self, before: tuple[int, ...], *, backward: bool) -> Iterator[Term]:
+        """One input for every chunk of layers; in the backward, all that those of the chunk in hand need up to this layer
+        (megatron/core/transformer/transformer_block.py, _checkpointed_forward)."""
+        chunk, position, sequence = self.setup.chunk, sum(before), self.sequence
+        start = position // chunk * chunk if backward else position
+        waiting = -(-sum(sequence.counts) // chunk) * (self.setup.in_flight - 1)
+        yield self.kinds[0].kept.times(-(-start // chunk) + waiting)
+        if backward:
+            earlier = sequence.before(start)
+            for kind, there, gone in zip(self.kinds, before, earlier, strict=True):
+                yield kind.again.times(there - gone)
 
     def standing(self, flying: int = 0) -> Iterator[Line]:
         """Buckets, and the parameters that are whole between two layers: `flying` elements of the next one."""
@@ -187,12 +201,27 @@ class _Step:
     def _places(self) -> Iterator[tuple[int, str, tuple[int, ...]]]:
         """Where in the stack to look: (kind, name, layers of every kind before it). Where traffic overlaps with neighbours,
         also one layer in from either end."""
+        if self.setup.chunk > 1:
+            yield from self._ends_of_chunks()
+            return
         for index, places in enumerate(self.sequence.places):
             yield index, "first", places[0]
             yield index, "last", places[-1]
             if len(places) > 2 and (self.around.gathers or self.around.reduces):
                 yield index, "second", places[1]
                 yield index, "second-last", places[-2]
+
+    def _ends_of_chunks(self) -> Iterator[tuple[int, str, tuple[int, ...]]]:
+        """The last layer of each kind, and the last one of the whole chunks before it."""
+        chunk, sequence = self.setup.chunk, self.sequence
+        for index, places in enumerate(sequence.places):
+            last = sum(places[-1])
+            for position in sorted({last, max(last // chunk * chunk - 1, 0)}):
+                before = sequence.before(position)
+                after = sequence.before(position + 1)
+                kind = next(i for i, (b, a) in enumerate(zip(before, after, strict=True)) if a > b)
+                if kind == index:
+                    yield index, "last", before
 
     def embedding(self) -> Iterator[MomentForm]:
         """The embedding's dense gradient: the last thing the backward makes."""

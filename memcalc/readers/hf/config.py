@@ -61,6 +61,12 @@ class Config:
         """Whether the file says null, which can mean something else than its silence."""
         return not self.written(key) and any(name in self._values for name in self._names(key))
 
+    def asks(self, *keys: str) -> bool:
+        """Counts keys as looked for that another one makes superfluous."""
+        for key in keys:
+            self._names(key)
+        return True
+
     def raw(self, key: str, default: Any = None) -> Any:
         """The unchecked value, for keys whose type varies; the caller checks it."""
         found = self._find(key, None)

@@ -33,8 +33,10 @@ def at_depth(values: Mapping[str, Any], layers: int) -> dict[str, Any]:
 
 def _cut(key: str, value: Any, depth: int, layers: int) -> Any:
     """A list or a word with one entry a layer, shortened; also inside nested tables. Rotary factors are no such lists."""
-    if "rope" in key:
+    if key.startswith("rope"):
         return value
+    if key == "per_layer_config" and isinstance(value, dict):
+        return {name: inner for name, inner in value.items() if str(name).isdecimal() and int(name) < layers}
     if isinstance(value, dict):
         return {name: _cut(name, inner, depth, layers) for name, inner in value.items()}
     if key == "attention_types":  # GPT-Neo: [[kinds, times], …]

@@ -43,6 +43,7 @@ BY_MODULE = {
     "hybrids.lfm": "lfm2 lfm2_moe lfm3",
     "hybrids.mamba": "mamba mamba2 falcon_mamba jamba",
     "hybrids.nemotron_h": "nemotron_h",
+    "hybrids.qwen4": "qwen4_exp_text",
     "hybrids.rwkv": "rwkv",
     "hybrids.xlstm": "xlstm",
     "hybrids.zamba": "zamba zamba2",
@@ -76,6 +77,7 @@ BY_MODULE = {
     "multimodal.captioners": "git blip kosmos-2 kosmos-2.5 idefics",
     "multimodal.dots": "dots3_note glm5_next",
     "multimodal.ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
+    "multimodal.florence": "florence2",
     "multimodal.gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
     "multimodal.gemma3n": "gemma3n gemma3n_text",
     "multimodal.gemma_kin": "embedding_gemma2 embedding_gemma2_text gemma4_assistant gemma4_unified_assistant",
@@ -94,14 +96,15 @@ BY_MODULE = {
     "multimodal.nemotron_omni": "nemotron_h_omni",
     "multimodal.ocr": "deepseek_vl_hybrid unlimited_ocr unlimited_ocr_text deepseek_ocr2 deepseek_ocr2_text",
     "multimodal.omni": "qwen2_5_omni qwen2_5_omni_thinker qwen3_omni_moe qwen3_omni_moe_thinker",
-    "multimodal.own_towers": "llama4 mistral3 mistral_large4 pixtral kimi_k25 kimi_vl",
+    "multimodal.own_towers": "llama4 mistral3 lighton_ocr mistral_large4 pixtral kimi_k25 kimi_vl",
     "multimodal.phi4_multimodal": "phi4_multimodal",
     "multimodal.qformer": ("blip-2 instructblip instructblipvideo granite_speech granite_speech_plus granite4_vision"),
     "multimodal.qwen_vl": (
-        "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass"
+        "qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe exaone4_5 hyperclovax_vision_v2 cohere_compass qwen4_exp"
     ),
     "multimodal.transcribers": "omniasr fun_asr_nano moss_transcribe_diarize vibevoice_asr",
     "multimodal.vqgan": "chameleon janus emu3",
+    "multimodal.retrievers": "colpali colqwen2 colmodernvbert",
     "multimodal.seeing_encoders": "modernvbert ultravbert",
     "multimodal.step_vl": "step3p5 step3p7",
 }
@@ -147,7 +150,6 @@ KIN: Mapping[str, Kin] = {
     "ibert": Kin("roberta"),
     "internlm3": Kin("llama", {"num_key_value_heads": 2}, {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     "iquestcoder": Kin("llama", {"num_key_value_heads": 8}),
-    "lighton_ocr": Kin("mistral3"),
     "metaclip_2_text_model": Kin("clip_text_model"),
     "mistral4": Kin(
         "deepseek_v3", {"kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64, "first_k_dense_replace": 0}

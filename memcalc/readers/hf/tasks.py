@@ -7,6 +7,7 @@ from functools import partial
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.head import Head
+from memcalc.blocks.projection import Projection
 from memcalc.blocks.task_head import EmbeddingHead, Pooler, TaskHead
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
@@ -90,6 +91,7 @@ TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
         ),
     ),
     "QuestionAnswering": lambda c, size: (("classifier", TaskHead(size, 2)),),
+    "Retrieval": lambda c, size: (("vector", Projection(size, c.integer("embedding_dim", 128), bias=True)),),
 }
 
 

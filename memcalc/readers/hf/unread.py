@@ -104,6 +104,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "hybrids.lfm": "conv_L_cache intermediate_size num_attention_heads num_key_value_heads sliding_window",
         "hybrids.mamba": "num_attention_heads num_key_value_heads time_step_rank",
         "multimodal.minimax_m3": (
+            "merged_hidden_size "
             "dense_intermediate_size image_size img_token_compression_config index_block_size index_head_dim index_n_heads "
             "index_topk_blocks projection_dim rotary_dim vision_segment_max_frames vocab_size"
         ),
@@ -120,7 +121,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.nemotron_omni": (
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
-        "multimodal.captioners": "image_text_hidden_size perceiver_config projection_dim",
+        "multimodal.captioners": "encoder_hidden_size image_text_hidden_size perceiver_config projection_dim",
         "multimodal.dots": (
             "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
             "samples_per_token spatial_merge_size"
@@ -129,6 +130,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads number_of_conv_states rel_extent "
             "text_hidden_size"
         ),
+        "multimodal.florence": "max_temporal_embeddings patch_padding patch_stride",
+        "multimodal.retrievers": "hidden_size num_image_tokens projection_dim vocab_size",
         "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
         "multimodal.ocr": "max_window_layers num_pos_feats scale sliding_window vocab_size",
         "multimodal.omni": (
@@ -143,7 +146,15 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "tpu_short_seq_length unk_index"
         ),
         "decoders.post_norm": "_sliding_window_pattern",
-        "multimodal.qwen_vl": "head_dim intermediate_size num_attention_heads num_key_value_heads",
+        "multimodal.qwen_vl": (
+            "heads_per_ngram make_ngram_vocab_size_divisible_by ngram_size ngram_vocab_size_base number_of_conv_states "
+            "ple_conv_kernel_size ple_embed_dim seed split_ngram_parts "
+            "head_dim intermediate_size num_attention_heads num_key_value_heads"
+        ),
+        "hybrids.qwen4": (
+            "heads_per_ngram make_ngram_vocab_size_divisible_by ngram_size ngram_vocab_size_base number_of_conv_states "
+            "ple_conv_kernel_size ple_embed_dim seed split_ngram_parts"
+        ),
         "hybrids.rwkv": "rescale_every",
         "encoders.rotary_encoders": "mask_token_id",
         "multimodal.qformer": (

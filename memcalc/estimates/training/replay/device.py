@@ -8,16 +8,7 @@ from memcalc.estimates.training.replay.sized import LEAVES, Sequence
 COMPUTE, GATHER, REDUCE = range(3)  # streams
 
 
-class HeldBlock:
-    """A block, and by how many it is held."""
-
-    __slots__ = ("block", "holders")
-
-    def __init__(self, block: CachedBlock) -> None:
-        self.block, self.holders = block, 1
-
-
-Tensors = dict[int, HeldBlock]  # by key
+Tensors = dict[int, CachedBlock]  # by key
 
 
 class RankDevice:
@@ -51,22 +42,21 @@ class RankDevice:
 
     # --- tensors that several hold ------------------------------------------------------------------------------------
 
-    def hold(self, size: int) -> HeldBlock:
-        return HeldBlock(self.allocator.allocate(size))
-
-    def drop(self, held: HeldBlock) -> None:
-        held.holders -= 1
-        if not held.holders:
-            self.allocator.free(held.block)
+    def drop(self, block: CachedBlock) -> None:
+        block.holders -= 1
+        if not block.holders:
+            self.allocator.free(block)
 
     def play(self, events: Sequence, tensors: Tensors) -> None:
         """Run through a piece's events."""
-        allocate = self.allocator.allocate
+        allocate, free = self.allocator.allocate, self.allocator.free
         for key, size in events:
             if size != LEAVES:
-                tensors[key] = HeldBlock(allocate(size))
-            elif (held := tensors.pop(key, None)) is not None:
-                self.drop(held)
+                tensors[key] = allocate(size)
+            elif (block := tensors.pop(key, None)) is not None:
+                block.holders -= 1
+                if not block.holders:
+                    free(block)
 
 
 MARK = CachedBlock(-1, 0, None)  # type: ignore[arg-type]  # ends what one call retired

@@ -1,19 +1,20 @@
 """A few training steps, allocation by allocation: forward, loss, backward, optimizer, until nothing new is asked for."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import NamedTuple
 
 from memcalc.allocator.caching import CachedBlock, CachingAllocator
-from memcalc.allocator.settings import DEFAULT, AllocatorSettings
+from memcalc.allocator.settings import DEFAULT, SMALL, AllocatorSettings
 from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
 from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
+from memcalc.errors import Unsupported
 from memcalc.estimates.training.activations import Filled, recomputed
 from memcalc.estimates.training.itemised import Sizes
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
-from memcalc.estimates.training.replay.device import HeldBlock, RankDevice, Tensors
+from memcalc.estimates.training.replay.device import RankDevice, Tensors
 from memcalc.estimates.training.replay.sized import SizedPiece, sized
 from memcalc.estimates.training.replay.standing import (
     bucket_sizes,
@@ -32,6 +33,7 @@ from memcalc.specs.training import Training
 STEPS = 4  # at most: the first makes the optimizer's states, the second finds their places taken, few ask for more
 DEPTH = 72  # layers that are replayed at most
 PARTS = 24, 48  # of deeper stages: what the second part has beyond the first, every further layer has
+GLANCE = 3  # layers of each kind that a glance sees
 
 
 class Replayed(NamedTuple):
@@ -52,40 +54,43 @@ class Passed(NamedTuple):
     entry: Tensors
     layers: list[Tensors]
     shared: list[CachedBlock]
-    result: HeldBlock
-    casts: list[HeldBlock]  # of weights whose layers are recomputed
+    result: CachedBlock
+    casts: list[CachedBlock]  # of weights whose layers are recomputed
 
 
 class Steps:
-    """One rank's steps. `depth`: so many of the layers only."""
+    """One rank's steps. `depth`: so many of the layers only; `each`: so many of each kind only."""
 
     def __init__(
         self, run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
-        depth: int = 0, workspace: int = 0,
+        depth: int = 0, each: int = 0, workspace: int = 0,
     ) -> None:  # fmt: skip
         assert rank.setup is not None
         setup = rank.setup
+        if setup.chunk > 1:
+            raise Unsupported("the order of allocations of several layers under one checkpoint is not modelled")
         self.run, self.rank, self.setup = run, rank, setup
         self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
-        sequence, each = setup.stage.sequence, setup.around.each
+        sequence, gathered = setup.stage.sequence, setup.around.each
         self.marks = sequence.marks
         self.lengths = [filled.sizes]
         if run.seq_len_max:  # batches of the usual length come first
             self.lengths.insert(0, Sizes.of(run.rows, run.seq_len, run.parallelism.cp))
         self.fill(filled.sizes)
-        self.order = list(self._order())[: depth or None]
-        units = [layer_unit(layer, gathered_elements(setup, index), each) for index, layer in enumerate(sequence.kinds)]
-        self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, each),
+        self.order = _first(list(self._order()), each)[: depth or None]
+        units = [layer_unit(layer, gathered_elements(setup, index), gathered) for index, layer in enumerate(sequence.kinds)]
+        self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, gathered),
                                   flat=run.engine_row.holds_inputs)  # fmt: skip
         self.masks, self.leaf = filled.masks, filled.leaf
         self.made: list[CachedBlock] = []  # gradients of the unit in hand
         self.accumulated = False  # the step's gradients are there already
         self.leaves: deque[list[CachedBlock]] = deque()
-        self.device.several([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
+        self.packed = each > 0
+        self._stand([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
         # an engine's main-gradient buffer stands throughout
         self.main_gradients = setup.standing and run.engine_row.fp32_gradients
         if self.main_gradients:
-            self.device.several(list(gradient_sizes(rank)))
+            self._stand(gradient_sizes(rank))
         self.states = False
 
     def fill(self, sizes: Sizes) -> None:
@@ -95,6 +100,13 @@ class Steps:
         self.kinds = [self._layer(mark) for mark in self.marks]
         self.entry = sized(entry_piece(stage.entry, profile), sizes) if stage.entry else None
         self.exit = sized(exit_piece(stage.exit, profile, hidden), sizes) if stage.exit else None
+
+    def _stand(self, sizes: Iterable[int]) -> None:
+        """Allocate what is never freed; of a glance small tensors together."""
+        sizes = list(sizes)
+        if self.packed:
+            sizes = [*(size for size in sizes if size > SMALL), sum(size for size in sizes if size <= SMALL)]
+        self.device.several(sizes)
 
     def _layer(self, mark: LayerMark) -> SizedPiece:
         setup = self.setup
@@ -151,7 +163,7 @@ class Steps:
         gradient = self._loss(passed)
         head, self.made = self.made, []
         traffic.turn()
-        held: list[HeldBlock] = []
+        held: list[CachedBlock] = []
         for position in reversed(range(len(self.order))):
             kind, tensors = self.order[position], passed.layers[position]
             piece = self.kinds[kind]
@@ -182,7 +194,7 @@ class Steps:
         device.free(*passed.shared)
         self.accumulated = True
 
-    def _loss(self, passed: Passed) -> HeldBlock:
+    def _loss(self, passed: Passed) -> CachedBlock:
         """Final norm, head and loss, and the gradient that they send."""
         tensors: Tensors = {INPUT: passed.result}
         if self.exit:
@@ -194,15 +206,15 @@ class Steps:
         self._leave(tensors)
         return self._passed_on()
 
-    def _through(self, piece: SizedPiece, tensors: Tensors, *, last: bool = False) -> HeldBlock:
+    def _through(self, piece: SizedPiece, tensors: Tensors, *, last: bool = False) -> CachedBlock:
         """A piece's backward; returns its input's gradient."""
         adds = self.main_gradients or self.setup.uses_up or (self.accumulated and not self.setup.around.reduces)
         self.device.play(piece.accumulating if adds else piece.backward, tensors)
         gradient = tensors.pop(INPUT_GRADIENT, None)
         for key in piece.gradients & tensors.keys():
-            self.made.append(tensors.pop(key).block)
+            self.made.append(tensors.pop(key))
         self._leave(tensors)
-        return gradient or (HeldBlock(NOTHING) if last else self._passed_on())
+        return gradient or (NOTHING if last else self._passed_on())
 
     def _tied(self) -> None:
         """Both gradients of a tied matrix are summed out of place."""
@@ -219,7 +231,7 @@ class Steps:
     def optimize(self) -> None:
         """The optimizer's step; its states appear in the first."""
         if not self.states:
-            self.device.several(list(state_sizes(self.rank)))
+            self._stand(state_sizes(self.rank))
             self.states = True
         self.device.free(*self.device.several(list(temporary_sizes(self.rank))))
         self.traffic.zero()
@@ -230,11 +242,11 @@ class Steps:
     def _discards(self, kind: int) -> bool:
         return self.marks[kind].recomputed or self.setup.by_operation
 
-    def _passed_on(self) -> HeldBlock:
+    def _passed_on(self) -> CachedBlock:
         """What another pipeline stage sends: hidden states, or their gradient."""
-        return self.device.hold(round(self.setup.hidden * self.setup.profile.formats.residual * self.sizes.tokens))
+        return self.device.new(round(self.setup.hidden * self.setup.profile.formats.residual * self.sizes.tokens))
 
-    def _result(self, tensors: Tensors, *, keep: bool) -> HeldBlock:
+    def _result(self, tensors: Tensors, *, keep: bool) -> CachedBlock:
         """A layer's result, which the layer itself holds too where its backward needs it."""
         result = tensors[OUTPUT] if keep else tensors.pop(OUTPUT)
         result.holders += keep
@@ -244,6 +256,15 @@ class Steps:
         for held in tensors.values():
             self.device.drop(held)
         tensors.clear()
+
+
+def _first(order: list[int], each: int) -> list[int]:
+    """The first so many of each kind; 0: all.
+
+    >>> _first([7, 7, 7, 8, 7, 8], 2)
+    [7, 7, 8, 8]
+    """
+    return [kind for place, kind in enumerate(order) if not each or order[:place].count(kind) < each]
 
 
 NOTHING = CachedBlock(-1, 0, None)  # type: ignore[arg-type]
@@ -266,9 +287,21 @@ def replay(
     return Replayed(used, max(reserved, used))
 
 
-def _replayed(found: Steps) -> Replayed:
+def glance_at(
+    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
+    workspace: int = 0, used: int = 0,
+) -> Replayed:  # fmt: skip
+    """About the same from the first layers of each kind, whatever the depth: what the others hold is taken for one block."""
+    found = _replayed(Steps(run, rank, filled, settings, each=GLANCE, workspace=workspace), 2)
+    others = max(0, used - found.allocated)
+    if limit is not None and found.reserved + others > limit:
+        found = _replayed(Steps(run, rank, filled, settings, limit - others, each=GLANCE, workspace=workspace), 2)
+    return Replayed(used, max(found.reserved + others, used))
+
+
+def _replayed(found: Steps, most: int = STEPS) -> Replayed:
     before = -1
-    for _ in range(STEPS):
+    for _ in range(most):
         for sizes in found.lengths:
             if sizes != found.sizes:
                 found.fill(sizes)

@@ -23,6 +23,7 @@ from memcalc.readers.hf.common import (
     windowed,
 )
 from memcalc.readers.hf.config import Config, Family
+from memcalc.readers.hf.kinds import layer_kinds
 
 
 def gpt2(c: Config) -> Architecture:
@@ -142,8 +143,11 @@ def gpt_neo(c: Config) -> Architecture:
 
 
 def _gpt_neo_windows(c: Config) -> list[int | None]:
-    """`attention_types`: [[kinds, how often these kinds repeat], …]; absent: global and local in turn."""
+    """`attention_layers`: the kind of each; else `attention_types`: [[kinds, how often these repeat], …], or in turn."""
     depth, window = c.layers(), c.integer("window_size")
+    if c.has("attention_layers") and c.asks("attention_types"):
+        kinds = layer_kinds(c, ["global"] * depth, ("global", "local"), "attention_layers")
+        return [window if kind == "local" else None for kind in kinds]
     kinds = _gpt_neo_kinds(c, depth) if c.has("attention_types") else [("global", "local")[i % 2] for i in range(depth)]
     return [window if kind == "local" else None for kind in kinds]
 

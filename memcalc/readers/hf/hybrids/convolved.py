@@ -129,10 +129,11 @@ def _inkling_attention(c: Config, kind: str) -> ConvolvedAttention:
         c, attention_of(hidden, heads, kv_heads, size, window=window, rotary=False, dropout=c.number("attention_dropout", 0.0))
     )
     keys = ((kv_heads, size),)
+    keys_state = convolution_state(kernel, keys)._replace(dtype="float32")
     return ConvolvedAttention(
         revised(block, extras=distances),
         tuple(w for name in ("k", "v") for w in depthwise(name, "attention", kernel, keys, bias=False)),
-        (convolution_state(kernel, keys), convolution_state(kernel, keys)._replace(path="convolution of values")),
+        (keys_state, keys_state._replace(path="convolution of values")),
     )
 
 

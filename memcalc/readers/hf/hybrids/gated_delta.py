@@ -73,21 +73,21 @@ def _qwen_layers(c: Config, sparse: list[bool], *, fused: bool) -> list[Layer]:
 
     def layer(kind: tuple[str, bool]) -> Layer:
         mixer, routed = kind
-        feed_forward: Block = _qwen_experts(c) if routed else mlp(c)
+        feed_forward: Block = qwen_experts(c) if routed else mlp(c)
         if mixer == "full_attention":
-            return pre_norm(norm, _gated_attention(c), feed_forward)
-        return pre_norm(norm, _gated_delta_net(c, fused=fused), feed_forward, name="linear_attention")
+            return pre_norm(norm, gated_attention(c), feed_forward)
+        return pre_norm(norm, gated_delta_net(c, fused=fused), feed_forward, name="linear_attention")
 
     return windowed(list(zip(kinds, sparse, strict=True)), layer)
 
 
-def _gated_attention(c: Config) -> Attention:
+def gated_attention(c: Config) -> Attention:
     """Attention whose query projection also gives a gate for each output."""
     plain = head_norms(c, biased_attention(c), kind=ZERO_CENTRED)
     return revised(plain, output_gate=plain.query_size)
 
 
-def _gated_delta_net(c: Config, *, fused: bool) -> GatedDeltaNet:
+def gated_delta_net(c: Config, *, fused: bool) -> GatedDeltaNet:
     keys, values = c.integer("linear_num_key_heads"), c.integer("linear_num_value_heads")
     return _delta_net(c, keys, values, c.integer("linear_key_head_dim"), c.integer("linear_value_head_dim"), fused=fused)
 
@@ -108,7 +108,7 @@ def _delta_net(c: Config, keys: int, values: int, key_dim: int, value_dim: int, 
     )
 
 
-def _qwen_experts(c: Config) -> Experts:
+def qwen_experts(c: Config) -> Experts:
     shared = mlp(c, intermediate=c.integer("shared_expert_intermediate_size"))
     return experts(c, shared=shared, shared_gate=True, shared_first=True)
 
@@ -122,7 +122,7 @@ def lara_mini(c: Config) -> Architecture:
 
     def layer(kind: str) -> Layer:
         if kind == "linear_attention":
-            return pre_norm(norm, _gated_delta_net(c, fused=False), feed_forward, name=kind)
+            return pre_norm(norm, gated_delta_net(c, fused=False), feed_forward, name=kind)
         sliding = kind == "sliding_attention"
         mixer = biased_attention(c, window=window if sliding else None, rotary=sliding)
         return pre_norm(norm, head_norms(c, mixer, WIDE), feed_forward)

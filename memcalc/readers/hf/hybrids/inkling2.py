@@ -117,10 +117,11 @@ def _attention(c: Config, kind: str) -> ConvolvedAttention:
         dropout=c.number("attention_dropout", 0.0),
     )  # fmt: skip
     keys = ((kv_heads, size),)
+    keys_state = convolution_state(kernel, keys)._replace(dtype="float32")
     convolutions = [w for name in ("k", "v") for w in depthwise(name, "attention", kernel, keys, bias=False)]
     if kind == FULL:
         convolutions += [w for name in ("k", "v") for w in linear(f"{name}_weights", "attention", hidden, kv_heads * kernel)]
-    states = (convolution_state(kernel, keys), convolution_state(kernel, keys)._replace(path="convolution of values"))
+    states = (keys_state, keys_state._replace(path="convolution of values"))
     return ConvolvedAttention(block, tuple(convolutions), states)
 
 

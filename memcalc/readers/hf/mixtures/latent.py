@@ -115,6 +115,8 @@ def longcat_flash(c: Config) -> Architecture:
     if c.flag("router_bias", False):
         feed_forward = experts(c, identity_experts=identity, router_bias=True)
     norm, mixer, dense = rms(c), latent_attention(c), mlp(c)
+    if c.integer("qk_head_dim", mixer.head_dim) != mixer.head_dim:  # the library's queries would not fit its keys
+        raise c.error("qk_head_dim", f"must be qk_nope_head_dim + qk_rope_head_dim ({mixer.head_dim})")
     first, second = (((f"input_norm_{i}", norm), (f"attention_{i}", mixer), (f"post_attention_norm_{i}", norm)) for i in (0, 1))
     layer = Layer((*first, ("experts", feed_forward), ("mlp_0", dense), *second, ("mlp_1", dense)))
     model = with_notes(decoder(c, [layer] * depth, norm), c)

@@ -65,7 +65,7 @@ def blip(c: Config) -> Architecture:
 
     def words(name: str, *, causal: bool, end: Named) -> Part:
         made = norm_of_sum(norm, _bert_attention(text, causal=causal), _bert_mlp(text))
-        cross = _bert_attention(text, causal=False, source=text.integer("encoder_hidden_size", source))
+        cross = _bert_attention(text, causal=False, source=source)
         between: Named = (("image_attention", cross), ("image_attention_norm", norm)) if crosses else ()
         layer = replace(made, blocks=(*made.blocks[:2], *between, *made.blocks[2:]))
         return Part(name, entry=_bert_embedding(text, norm), stacks=(Stack.uniform(layer, text.layers()),), exit=end)

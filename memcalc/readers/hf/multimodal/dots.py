@@ -75,7 +75,9 @@ def _dots3_experts(c: Config, sparse: list[str], tail: list[int]) -> list[int]:
 def _dots3_audio(c: Config) -> Part:
     """Three strided convolutions, layers with rotary positions, an adapter to the language model's width."""
     hidden, norm, bias = c.integer("hidden_size"), Norm(c.integer("hidden_size")), c.flag("attention_bias")
-    width, features = c.integer("downsample_hidden_size"), (c.integer("feature_size") + 7) // 8
+    width = c.integer("downsample_hidden_size")
+    # saved files repeat what leaves the convolutions, and the library takes theirs
+    features = c.integer("conv_output_size", width * ((c.integer("feature_size") + 7) // 8))
     convolutions = tuple(
         (f"convolution{i + 1}", Convolution(width if i else 1, width, (3, 3), (2, 2), bias=True)) for i in range(3)
     )
@@ -85,7 +87,7 @@ def _dots3_audio(c: Config) -> Part:
     adapter = tuple((f"adapter_{name}", block) for name, block in gelu_mlp(inputs, outputs, outputs))
     return Part(
         "audio",
-        entry=(*convolutions, ("input", Projection(width * features, hidden))),
+        entry=(*convolutions, ("input", Projection(features, hidden))),
         stacks=(Stack.uniform(pre_norm(norm, mixer, feed_forward), c.layers()),),
         exit=(("final_norm", norm), ("adapter_norm", Norm(inputs, "layer")), *adapter),
     )

@@ -56,8 +56,7 @@ def minimax_m3_vl(c: Config) -> Architecture:
         entry=(
             ("up", Projection(hidden, **shared)),
             ("down", Projection(width, language.hidden, bias=True, cut="inputs")),
-            # saved files repeat the merged width, and the library takes theirs
-            ("merge_up", Projection(c.integer("merged_hidden_size", language.hidden * count), merge=count, **shared)),
+            ("merge_up", Projection(language.hidden * count, merge=count, **shared)),
             ("merge_down", Projection(width, language.hidden, bias=True, cut="inputs")),
         ),
     )

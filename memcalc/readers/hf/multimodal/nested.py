@@ -134,6 +134,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "hunyuan_vl_text": _sizes(290943, 4096, 11008, 32, 32),
     "cohere_compass_text": _sizes(256000, 8192, 22528, 40, 64),
     "dots3_note_text": {**_sizes(152064, 5120, 13824, 46, 128), "moe_intermediate_size": 1536, "n_routed_experts": 256},
+    "qwen4_exp_text": {"vocab_size": 248320, "hidden_size": 2048, "num_hidden_layers": 40, "num_attention_heads": 16},
     "lfm2": _sizes(65536, 2560, 12288, 32, 32),
     "hyperclovax": _sizes(32000, 4096, 11008, 32, 32),
     "exaone4": _sizes(102400, 4096, 16384, 32, 32),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
@@ -24,11 +25,13 @@ from memcalc.readers.hf.multimodal.projectors import feature_layers, two_layers
 from memcalc.readers.hf.multimodal.towers import tower
 from memcalc.readers.hf.multimodal.vision import PIXTRAL, encoder_layer, pair, patches, pixtral, table
 
+NO_DEFAULTS: Mapping[str, Any] = {}
 
-def mistral3(c: Config) -> Architecture:
-    """Pixtral's tower; a merger of 2 × 2 patches before the projector."""
-    absent = NO_DEFAULTS if c.has("text_config") else _MISTRAL3_TEXT
-    language = read_language(c, text_type(c, "mistral"), absent, tied=tied_outside(c, True))
+
+def mistral3(c: Config, kind: str = "mistral", no_text: Mapping[str, Any] = NO_DEFAULTS) -> Architecture:
+    """Pixtral's tower; a merger of 2 × 2 patches before the projector. `no_text`: the language model where none is given."""
+    absent = NO_DEFAULTS if c.has("text_config") else no_text or _MISTRAL3_TEXT
+    language = read_language(c, text_type(c, kind), absent, tied=tied_outside(c, True))
     vision, config = tower(c, "vision_config", "pixtral", _MISTRAL3_VISION)
     return joined(c, language, (vision, _merged_projector(c, config, language)), warnings=assumed_tied(c))
 
@@ -136,7 +139,6 @@ def _moonvit(vision: Config, language: Language, grid: tuple[int, int], normed: 
 
 
 SIZE_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-NO_DEFAULTS: Mapping[str, Any] = {}
 _MISTRAL3_VISION: Mapping[str, Any] = {"image_size": 1540, "patch_size": 14}
 _MISTRAL3_TEXT: Mapping[str, Any] = {
     "vocab_size": 131072,
@@ -152,6 +154,16 @@ _PROJECTOR: Mapping[str, Any] = {
     "multimodal_projector_bias": False,
     "projector_hidden_act": "gelu",
     "spatial_merge_size": 2,
+}
+_LIGHTON_TEXT: Mapping[str, Any] = {
+    "vocab_size": 151936,
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 40960,
 }
 _LARGE4_VISION: Mapping[str, Any] = {
     "hidden_size": 2048,
@@ -200,6 +212,7 @@ _KIMI_VISION: Mapping[str, Any] = {
 
 FAMILIES = {
     "mistral3": Family(mistral3, _PROJECTOR),
+    "lighton_ocr": Family(partial(mistral3, kind="qwen3", no_text=_LIGHTON_TEXT), _PROJECTOR),
     "mistral_large4": Family(mistral_large4, _PROJECTOR),
     "llama4": Family(llama4, {}),
     "kimi_k25": Family(kimi_k25, {"projection_hidden_size": 1152}),

@@ -45,6 +45,7 @@ def _conformers(c: Config) -> Part:
     steps, features = reduction.bit_length() - 1, c.integer("input_size")
     for _ in range(steps):
         features = (features - 1) // 2 + 1
+    features = c.integer("nemo_final_size", features)  # saved files repeat it, and the library takes theirs
     later = tuple(
         weight
         for i in range(1, steps)

@@ -115,6 +115,10 @@ def qwen3_5(c: Config) -> Architecture:
     return _qwen3(c, read_language(c, "qwen3_5_text", _QWEN3_5_TEXT, tied=tied_outside(c, False)))
 
 
+def qwen4_exp(c: Config) -> Architecture:
+    return _qwen3(c, read_language(c, "qwen4_exp_text", tied=tied_outside(c, False)))
+
+
 def qwen3_5_moe(c: Config) -> Architecture:
     return _qwen3(c, read_language(c, "qwen3_5_moe_text", _QWEN3_5_MOE_TEXT, tied=tied_outside(c, False)))
 
@@ -279,5 +283,6 @@ FAMILIES = {
     "qwen3_vl": Family(qwen3_vl, {}),
     "qwen3_vl_moe": Family(qwen3_vl_moe, {}),
     "qwen3_5": Family(qwen3_5, {}),
+    "qwen4_exp": Family(qwen4_exp, {}),
     "qwen3_5_moe": Family(qwen3_5_moe, {}),
 }
