@@ -58,6 +58,7 @@ BY_MODULE = {
     "encoders.characters": "canine",
     "encoders.conformer_text": "canary cohere_asr parakeet_ctc",
     "encoders.deberta": "deberta deberta-v2",
+    "encoders.dia": "dia",
     "encoders.documents": "lilt markuplm bros layoutlmv3 visual_bert",
     "encoders.encoder_decoder": "encoder-decoder vision-encoder-decoder speech-encoder-decoder",
     "encoders.other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",

@@ -75,6 +75,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "encoders.dia": "delay_pattern",
         "multimodal.vibevoice": "diffusion_max_period hidden_size latent_size vocab_size",
         "multimodal.transcribers": "acoustic_tokenizer_chunk_size audio_chunk_size conv_stride",
         "multimodal.gemma_kin": (
