@@ -8,6 +8,7 @@ from memcalc.readers.hf.config import MAX_LAYERS, Family
 
 # A module in this package → the model types in its FAMILIES table, each in one module.
 BY_MODULE = {
+    "decoders.blt": "blt",
     "decoders.dense": (
         "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 hunyuan_v1_dense "
         "apertus arcee moshi helium cwm"

@@ -81,6 +81,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "multimodal.gemma_kin": (
             "centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads pooling_kernel_size"
         ),
+        "decoders.blt": "encoder_cross_output_size hidden_size_global local_attention_window_len patch_size sliding_window",
         "decoders.dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
         "decoders.own_layouts": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
         "mixtures.jetmoe": "num_attention_heads",
