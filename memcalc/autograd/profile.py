@@ -24,7 +24,6 @@ class Kernels(NamedTuple):
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
-    expandable: bool = False  # sets PYTORCH_ALLOC_CONF to expandable segments when it is imported
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -39,8 +38,8 @@ KERNELS: dict[str, Kernels] = {
             True, True, True, "te", merged=True, gathers_again=True,
         ),
         Kernels(
-            "unsloth", "Unsloth's norm, rotary embedding, loss and functions over adapted matrices",
-            True, True, False, "in-place", fused_adapters=True, expandable=True,
+            "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer's matrices are adapted",
+            True, True, False, "in-place", fused_adapters=True,
         ),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
