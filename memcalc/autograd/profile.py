@@ -38,7 +38,7 @@ KERNELS: dict[str, Kernels] = {
             True, True, True, "te", merged=True, gathers_again=True,
         ),
         Kernels(
-            "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer's matrices are adapted",
+            "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted",
             True, True, False, "in-place", fused_adapters=True,
         ),
         Kernels(
@@ -107,6 +107,8 @@ class MethodTraits(NamedTuple):
     fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
     accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
+    expands: bool = True  # into a 16-bit copy; else inside the kernel
+    keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 

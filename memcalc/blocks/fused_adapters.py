@@ -52,7 +52,7 @@ def projection(t: Tape, p: Profile, name: str, x: Var, width: int, inputs: int) 
 
 def _expanded(p: Profile, weight: int) -> Step:
     """A quantised matrix as it is multiplied with."""
-    return Step("temp", Size(fixed=weight * p.formats.compute if p.method.quantised else 0))
+    return Step("temp", Size(fixed=weight * p.formats.compute if p.method.quantised and p.method.expands else 0))
 
 
 def _adapters(t: Tape, p: Profile, name: str, inputs: int, outputs: int, needs: bool) -> list[Step]:
