@@ -122,6 +122,8 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
         "multimodal.captioners": "encoder_hidden_size image_text_hidden_size perceiver_config projection_dim",
+        "multimodal.codecs": "audio_bos_token_id audio_eos_token_id codec_config frame_size head_dim",
+        "mixtures.latent_sparse": "hc_sinkhorn_iters head_dim num_key_value_heads qk_head_dim",
         "multimodal.dots": (
             "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
             "samples_per_token spatial_merge_size"
@@ -158,7 +160,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "hybrids.rwkv": "rescale_every",
         "encoders.rotary_encoders": "mask_token_id",
         "multimodal.qformer": (
-            "context_size encoder_hidden_size image_grid_pinpoints image_text_hidden_size projection_dim vocab_size"
+            "context_size encoder_hidden_size image_grid_pinpoints image_text_hidden_size text_config projection_dim vocab_size"
         ),
         "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
         "encoders.udop": "relative_attention_max_distance",
