@@ -25,6 +25,9 @@ MAX_DOTS = 100  # in one line: tomllib takes minutes over a key of tens of thous
 SAFE_NAME = re.compile(r"[a-z0-9](?:[._-]?[a-z0-9]){0,99}")  # no separators, no '..': a name cannot leave its folder
 
 
+MEMORY = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)-?([gmt]?)(i?)b?")  # as people type it where a GPU's name stands
+
+
 class UnknownPreset(InputError):
     """No preset has that name."""
 
@@ -84,7 +87,10 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool 
 
 
 def _suggested(kind: str, wanted: str, indexes: list[NameIndex]) -> str:
-    """The names that mean most nearly the same, else those that are spelled most alike."""
+    """The names that mean most nearly the same, else those that are spelled most alike; memory has an option of its own."""
+    if kind == "gpus" and (memory := MEMORY.fullmatch(wanted)):
+        number, unit, binary = memory.groups()
+        return f"; memory of a card that is not in the catalogue is --gpu-memory {number}{(unit or 'g').upper()}{binary}B"
     if kind == "models" and (found := [name for names in indexes for name in alike(wanted, names)]):
         return f"; did you mean {' or '.join(found[:3])}?"
     return nearest(wanted, (spelled for names in indexes for spelled in (*_ids(names), *names.aliases)))

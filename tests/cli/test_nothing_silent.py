@@ -209,3 +209,24 @@ def test_the_longest_context_is_one_that_fits(model: str, engine: str | None) ->
         return
     assert api.size_serving(model, "l40s", engine=engine, context=longest).fits
     assert not api.size_serving(model, "l40s", engine=engine, context=longest + max(1024, longest // 50)).fits
+
+
+@pytest.mark.parametrize(
+    ("said", "weights", "cache", "why"),
+    [
+        ({}, "bf16", "bf16", "memcalc's default"),
+        ({"engine": "vllm"}, "bf16", "bf16", "as vllm does by default"),  # config/model.py, _resolve_auto_dtype
+        ({"engine": "sglang"}, "fp16", "fp16", "as sglang does by default"),  # model_config.py, _get_and_verify_dtype
+        ({"engine": "transformers"}, "fp32", "fp32", "as transformers does by default"),  # modeling_utils.py, _get_dtype
+        ({"engine": "transformers", "weights": "bf16"}, "bf16", "bf16", ""),
+        ({"engine": "vllm", "precision": "fp32"}, "fp32", "fp32", ""),
+    ],
+)
+def test_what_becomes_of_a_float32_checkpoint_is_said(said: dict[str, Any], weights: str, cache: str, why: str) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "vocab_size": 1000,
+        "num_hidden_layers": 2, "dtype": "float32",
+    }  # fmt: skip
+    found = api.size_serving(config, **said)
+    assert (found.run.weights, found.run.kv_dtype) == (weights, cache)
+    assert [why in line for line in found.doubts.assumptions if "checkpoint is float32" in line] == ([True] if why else [])
