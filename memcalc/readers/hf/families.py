@@ -75,10 +75,10 @@ BY_MODULE = {
         "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
     ),
     "multimodal.captioners": "git blip kosmos-2 kosmos-2.5 idefics",
-    "multimodal.codecs": "csm kyutai_speech_to_text",
+    "multimodal.codecs": "csm kyutai_speech_to_text higgs_audio_v2",
     "multimodal.dots": "dots3_note glm5_next",
     "multimodal.ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
-    "multimodal.florence": "florence2",
+    "multimodal.florence": "florence2 pp_formulanet",
     "multimodal.gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
     "multimodal.gemma3n": "gemma3n gemma3n_text",
     "multimodal.gemma_kin": "embedding_gemma2 embedding_gemma2_text gemma4_assistant gemma4_unified_assistant",

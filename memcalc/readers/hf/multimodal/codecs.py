@@ -1,6 +1,6 @@
-"""Models that speak and listen in codes of Mimi: CSM, Kyutai's speech-to-text, Moshi with its depth decoder.
+"""Models that speak and listen in codes: CSM, Kyutai's speech-to-text and Moshi with Mimi's, Higgs Audio 2.
 
-Structures follow transformers src/transformers/models/{mimi,csm,kyutai_speech_to_text,moshi}/.
+Structures follow transformers src/transformers/models/{mimi,csm,kyutai_speech_to_text,moshi,higgs_audio_v2}/.
 """
 
 from collections.abc import Mapping
@@ -147,6 +147,18 @@ def kyutai_speech_to_text(c: Config) -> Architecture:
     return architecture(c, (part, *codec), tied=tied)
 
 
+def higgs_audio_v2(c: Config) -> Architecture:
+    """A llama whose layers have norms and a feed-forward of their own for sound; it predicts codes alone, and ties nothing."""
+    norm, feed_forward, hidden = rms(c), mlp(c, bias=c.flag("mlp_bias", False)), c.integer("hidden_size")
+    first, second, third, fourth = pre_norm(norm, biased_attention(c), feed_forward).blocks
+    sound: Named = (("audio_input_norm", norm), ("audio_norm", norm), ("audio_mlp", feed_forward))
+    layer = Layer((first, second, third, fourth, *sound))
+    books = c.integer("num_codebooks") * c.integer("codebook_size")
+    codes: Named = (("codes", Embedding(books, hidden)),)
+    part = decoder_part(c, layer, norm, tied=False, head=Head(books, hidden), after_embedding=codes)
+    return architecture(c, (part,), tied=False)
+
+
 def moshi_codes(c: Config, language: Part) -> Architecture:
     """Moshi with ears and mouth: tables of codes, and a depth decoder that has weights of its own for each of them."""
     hidden, books = c.integer("hidden_size"), c.integer("num_codebooks")
@@ -227,6 +239,17 @@ _MOSHI_DEPTH: Mapping[str, Any] = {
 
 FAMILIES = {
     "csm": Family(csm, {"num_codebooks": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_position_embeddings": 2048}),
+    "higgs_audio_v2": Family(
+        higgs_audio_v2,
+        {
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "num_codebooks": 8,
+            "codebook_size": 1024,
+            "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 2048,
+        },
+    ),
     "kyutai_speech_to_text": Family(
         kyutai_speech_to_text,
         {

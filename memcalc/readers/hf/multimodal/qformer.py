@@ -75,8 +75,10 @@ def granite4_vision(c: Config) -> Architecture:
         ("query", table("other", (1, int(sides[0]) ** 2, hidden))),
         ("positions", table("other", (1, int(sides[1]) ** 2, hidden))),
     )
-    former = c.sub("qformer_config", {**QFORMER, "use_qformer_text_input": False})
-    middle = qformer(former, former.integer("encoder_hidden_size", hidden), queries, reads_text=False)
+    given = c.sub("qformer_config", {**QFORMER, "use_qformer_text_input": False} if c.has("qformer_config") else _ONE_LAYER)
+    # as wide as the tower, whatever the file says
+    former = given.reread(hidden_size=hidden, num_attention_heads=max(1, hidden // 64))
+    middle = qformer(former, hidden, queries, reads_text=former.flag("use_qformer_text_input"))
     end: Named = (("norm", Norm(hidden, "layer")), ("linear", Projection(hidden, language.hidden, bias=True)))
     middle = replace(middle, exit=end)
     formers = tuple(replace(middle, name=f"qformer{i or ''}") for i in range(layers + groups))
@@ -178,6 +180,12 @@ QFORMER: Mapping[str, Any] = {
     "hidden_act": "gelu",
     "max_position_embeddings": 512,
     "cross_attention_frequency": 2,
+}
+_ONE_LAYER: Mapping[str, Any] = {
+    **QFORMER,
+    "num_hidden_layers": 1,
+    "cross_attention_frequency": 1,
+    "use_qformer_text_input": False,
 }
 GRANITE_ENCODER: Mapping[str, Any] = {
     "input_dim": 160,
