@@ -132,15 +132,15 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "samples_per_token spatial_merge_size"
         ),
         "multimodal.inkling": (
-            "hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads number_of_conv_states rel_extent "
-            "text_hidden_size"
+            "head_dim hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads num_key_value_heads "
+            "number_of_conv_states rel_extent text_hidden_size"
         ),
         "multimodal.florence": (
             "encoder_attention_heads encoder_ffn_dim encoder_layers max_temporal_embeddings patch_padding patch_stride"
         ),
         "multimodal.retrievers": "hidden_size num_image_tokens projection_dim vocab_size",
         "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
-        "multimodal.ocr": "max_window_layers num_pos_feats scale sliding_window vocab_size",
+        "multimodal.ocr": "head_dim max_window_layers num_pos_feats scale sliding_window vocab_size",
         "multimodal.omni": (
             "accept_hidden_layer block_size codec_bos_id codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id "
             "enc_dilations look_ahead_layers look_backward_layers num_code_groups repeats spatial_merge_size "
