@@ -16,7 +16,7 @@ from memcalc.readers.hf.config import Config
 HARMLESS = re.compile(
     r"(?<!mask_)token_ids?$|token_index$|tokens_per_second$|suppress_tokens$|theta$|^rope_|^mrope|original_max|position_embeddings$"
     r"|^(id2label|label2id|num_labels|problem_type)$|quantization_config$|compression_config$|^n_group$|topk_group$|scal(e|ar|ing)"
-    r"|_factor$|^pretraining_tp$|max_window_layers$|^mask_(time|feature)_|seq_length$|soft_tokens_per_image$|^logits_to_keep$|^num_logits_to_keep$"
+    r"|(?<!sampling)(?<!expansion)_factor$|^pretraining_tp$|max_window_layers$|^mask_(time|feature)_|seq_length$|soft_tokens_per_image$|^logits_to_keep$|^num_logits_to_keep$"
 )
 
 # What the configuration classes of transformers write for every model, generation settings of older files among it.
