@@ -10,13 +10,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
 from memcalc.readers.names import NameIndex, alike, named, names_of
-from memcalc.specs.hardware import Accelerator
-from memcalc.specs.spec import validated
+
+if TYPE_CHECKING:  # a list of models needs no specs
+    from memcalc.specs.hardware import Accelerator
 
 KINDS = {"gpus": "GPU", "models": "model", "runs": "training run"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
@@ -36,7 +37,7 @@ class Ambiguous(InputError):
     """Several presets have that name."""
 
 
-def accelerator(name: str, folders: Sequence[str] = ()) -> Accelerator:
+def accelerator(name: str, folders: Sequence[str] = ()) -> "Accelerator":
     """The accelerator of that name or alias; `folders` are the user's own (`--presets`).
 
     >>> accelerator("h100").id
@@ -47,7 +48,7 @@ def accelerator(name: str, folders: Sequence[str] = ()) -> Accelerator:
     return _read_accelerator(find_preset("gpus", name, folders))
 
 
-def accelerators(folders: Sequence[str] = ()) -> Iterator[Accelerator]:
+def accelerators(folders: Sequence[str] = ()) -> "Iterator[Accelerator]":
     """Every accelerator there is, by name."""
     for path in preset_paths("gpus", folders).values():
         yield _read_accelerator(path)
@@ -169,8 +170,11 @@ def read_toml(path: str) -> dict[str, Any]:
         raise InputError(f"not TOML: {reason}", place=path) from None
 
 
-def _read_accelerator(path: str) -> Accelerator:
+def _read_accelerator(path: str) -> "Accelerator":
     """One file of the catalogue."""
+    from memcalc.specs.hardware import Accelerator
+    from memcalc.specs.spec import validated
+
     values: dict[str, Any] = read_toml(path)
     if "id" in values:
         raise InputError("id: unknown key; the file's name is the id", place=path)
