@@ -3,6 +3,7 @@
 Layers that hold equal tensors and keep the same are one kind. What a file computes is not known, only what it multiplies.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -22,6 +23,7 @@ TABLE, HEAD, HEAD_BIAS = "token_embd.weight", "output.weight", "output.bias"
 STACKS = {"encoder": "enc.", "decoder": "dec.", LANGUAGE: ""}  # parts by what their tensors' names begin with
 LOOKED_UP = {"position_embd.weight": "positions", "token_types.weight": "segments", "per_layer_token_embd.weight": "table"}
 LAYERLESS = ("wavtokenizer-dec",)  # its layers are convolutions with names of their own
+EXPERT = re.compile(r"ffn_(?:gate|up|down)\.\d+\.weight")  # of files older than stacked experts
 UNUSUAL = ("qwen", "arctic")  # whose feed-forwards are half as wide as feed_forward_length says, or as wide as the model
 MIXERS = ("attention", "linear-attention", "state-space")  # roles of what looks at other tokens
 FEED_FORWARD = ("mlp", "experts", "router")
@@ -55,6 +57,11 @@ def hyperparameters(stored: StoredTensors, place: str) -> Hyperparameters:
     if name not in KEEPING:
         known = nearest(name[:40], KEEPING)
         raise Unsupported(f"{place}: the GGUF architecture {one_line(name, 40)} is none of llama.cpp's text models{known}")
+    kind = stored.metadata.get("general.type", "model")
+    if kind != "model":  # gguf-py/gguf/constants.py, GGUFType
+        raise Unsupported(
+            f"{place}: is no model but of general.type {one_line(str(kind), 40)}, for one of {name}: name the model"
+        )
     prefix = f"{name}."
     keys = {key.removeprefix(prefix): value for key, value in stored.metadata.items() if key.startswith(prefix)}
     h = Hyperparameters(name, keys, place)
@@ -130,6 +137,8 @@ def _check(h: Hyperparameters, layer: int, tensors: Sequence[StoredTensor], memo
     """Shapes that follow from keys: llama.cpp loads no file whose tensors differ from them (llama_model_loader)."""
     if layer >= h.all_layers:
         return
+    if apart := next((t.name for t in tensors if EXPERT.fullmatch(_inner_name(t))), ""):
+        raise Unsupported(f"{h.place}: keeps each expert apart ({apart}), which llama.cpp no longer loads: convert it anew")
     key, value = (memory.kv_heads * size for size in (memory.head_dim, memory.value_dim))
     wide = 0 if h.architecture in UNUSUAL else h.feed_forward[layer]
     said = {"attn_k.weight": (0, key, "attention.head_count_kv × key_length"),
