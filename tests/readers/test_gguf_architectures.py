@@ -169,6 +169,15 @@ def test_any_tensor_may_be_odd(row: Row, tmp_path: Path, weight_files: Any) -> N
             assert made.parameters == sum(each.parameters or 0 for each in tensors), (tensor.name, shape)
 
 
+def test_prediction_layers_that_a_file_does_not_hold(tmp_path: Path, weight_files: Any) -> None:
+    """DeepSeek V4's keys may say one all the same (src/models/deepseek4.cpp, mtp_probe)."""
+    row = BY_NAME["deepseek4"]
+    said = architecture_of(stored_of(row, tmp_path, weight_files, nextn_predict_layers=1), "m.gguf")
+    plain = architecture_of(stored_of(row, tmp_path, weight_files), "m.gguf")
+    assert said.parameters == plain.parameters
+    assert memory_of(said) == memory_of(plain)
+
+
 def test_files_that_are_no_model_of_today_are_said(tmp_path: Path, weight_files: Any) -> None:
     stored = stored_of(BY_NAME["llama"], tmp_path, weight_files)
     adapter = replace(stored, metadata={**stored.metadata, "general.type": "adapter"})

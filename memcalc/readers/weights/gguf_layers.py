@@ -14,7 +14,8 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.stored import LANGUAGE, StoredTensor, StoredTensors
 from memcalc.blocks.stored_block import StoredBlock
-from memcalc.errors import InputError, Unsupported, nearest, one_line
+from memcalc.errors import InputError, Unsupported
+from memcalc.readers.weights.gguf_keys import hyperparameters
 from memcalc.readers.weights.gguf_memory import LayerMemory, layer_memory
 from memcalc.readers.weights.hyperparameters import Hyperparameters
 from memcalc.readers.weights.llama_cpp import BERTS, EMBEDDERS, KEEPING
@@ -47,32 +48,6 @@ def architecture_of(stored: StoredTensors, place: str) -> Architecture:
         context=h.whole("context_length", 0) or None,
         as_stored=True,
     )
-
-
-def hyperparameters(stored: StoredTensors, place: str) -> Hyperparameters:
-    """The keys of a file's own architecture."""
-    name = stored.metadata.get("general.architecture")
-    if not isinstance(name, str):
-        raise InputError("general.architecture is missing or no text", place=place)
-    if name not in KEEPING:
-        known = nearest(name[:40], KEEPING)
-        raise Unsupported(f"{place}: the GGUF architecture {one_line(name, 40)} is none of llama.cpp's text models{known}")
-    kind = stored.metadata.get("general.type", "model")
-    if kind != "model":  # gguf-py/gguf/constants.py, GGUFType
-        raise Unsupported(
-            f"{place}: is no model but of general.type {one_line(str(kind), 40)}, for one of {name}: name the model"
-        )
-    prefix = f"{name}."
-    keys = {key.removeprefix(prefix): value for key, value in stored.metadata.items() if key.startswith(prefix)}
-    h = Hyperparameters(name, keys, place)
-    return Hyperparameters(name, {**keys, **_shared_heads(h, stored)}, place) if name == "falcon" else h
-
-
-def _shared_heads(h: Hyperparameters, stored: StoredTensors) -> dict[str, int]:
-    """Falcon 7B's file says 71 key-value heads (its config.json's num_kv_heads); the fused matrix has rows for one."""
-    fused = next((t for t in stored.tensors if t.name == "blk.0.attn_qkv.weight"), None)
-    width = h.key_length
-    return {"attention.head_count_kv": (fused.shape[0] // width - h.heads[0]) // 2} if fused and width else {}
 
 
 def _parts(h: Hyperparameters, tensors: Sequence[StoredTensor], outside: Mapping[str, StoredTensor]) -> Iterator[Part]:
