@@ -28,7 +28,7 @@ class LayerMemory(NamedTuple):
     chunked: bool = False
 
 
-class Plan(NamedTuple):
+class LayerPlan(NamedTuple):
     """Of each layer that runs: its window, whether it attends, has a state or an indexer, and what it compresses by."""
 
     windows: tuple[int | None, ...]
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 def layer_memory(h: Hyperparameters, kept: Keeping, layers: int) -> list[LayerMemory]:
     """One entry for each of the `layers` that are stored; the last one also has what belongs to no stored layer."""
     none = (False,) * h.all_layers
-    plan = Plan(
+    plan = LayerPlan(
         windows=_windows(h, kept),
         attends=_attends(h, kept),
         recurrent=kept.recurrent(h) if kept.recurrent else none,
@@ -52,7 +52,7 @@ def layer_memory(h: Hyperparameters, kept: Keeping, layers: int) -> list[LayerMe
     return _gathered(h, kept, found, layers)
 
 
-def _memory(h: Hyperparameters, kept: Keeping, plan: Plan, number: int) -> LayerMemory:
+def _memory(h: Hyperparameters, kept: Keeping, plan: LayerPlan, number: int) -> LayerMemory:
     layer = min(number, h.all_layers - 1)
     window, ratio = plan.windows[layer], plan.ratios[layer]
     caches = tuple(_caches(h, kept, layer, window)) if plan.attends[layer] else ()
