@@ -695,10 +695,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("compiled", "torch.compile: pointwise chains fuse, their inputs are kept"),
                 ("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused"),
                 ("te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits"),
-                (
-                    "unsloth",
-                    "Unsloth's norm, rotary embedding and loss; its functions where all of a layer's matrices are adapted",
-                ),
+                ("unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted"),
                 ("litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values"),
             ),
         ),
