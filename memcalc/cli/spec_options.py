@@ -343,10 +343,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            (
-                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
-                "[default: all alike]"
-            ),
+            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
             "Batch",
             (),
         ),
@@ -409,10 +406,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            (
-                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
-                "evaluation]"
-            ),
+            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
             "Batch",
             (),
         ),
@@ -465,10 +459,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "cached_batch",
             "count",
             "",
-            (
-                "Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all"
-                " at once]"
-            ),
+            ("Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all at once]"),
             "Batch",
             (),
         ),
@@ -484,10 +475,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "image_size",
             "text",
             "WIDTHxHEIGHT",
-            (
-                "Pixels of an image before the model's processor resizes it.  [default: the model's own, where it "
-                "has one]"
-            ),
+            ("Pixels of an image before the model's processor resizes it.  [default: the model's own, where it has one]"),
             "Batch",
             (),
         ),
@@ -548,10 +536,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "optimizer_in_backward",
             "flag",
             "",
-            (
-                "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  "
-                "[default: off]"
-            ),
+            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
             "Model states",
             (),
         ),
