@@ -5,6 +5,46 @@
 ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]], ...]] = {
     "Parallelism": (
         (
+            "reduce_bucket_size",
+            "count",
+            "",
+            "ZeRO: elements of the bucket that gradients leave through.  [default: 5e8]",
+            "Sharding",
+            (),
+        ),
+        (
+            "auto_buckets",
+            "flag",
+            "",
+            "ZeRO: sizes as transformers fills in \"auto\" (hidden²).  [default: off]",
+            "Sharding",
+            (),
+        ),
+        (
+            "sub_group_size",
+            "count",
+            "",
+            "ZeRO 3: elements of a rank's parameters that are updated together.  [default: 1e9]",
+            "Sharding",
+            (),
+        ),
+        (
+            "overlap_comm",
+            "flag",
+            "",
+            "ZeRO 1, 2: a second bucket, to reduce beside the backward.  [default: off]",
+            "Sharding",
+            (),
+        ),
+        (
+            "hpz_partition_size",
+            "count",
+            "",
+            "ZeRO++: ranks that share a second copy of the parameters (hpZ).  [default: no second copy]",
+            "Sharding",
+            (),
+        ),
+        (
             "pp",
             "count",
             "",
@@ -343,7 +383,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
+            (
+                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
+                "[default: all alike]"
+            ),
             "Batch",
             (),
         ),
@@ -406,7 +449,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
+            (
+                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
+                "evaluation]"
+            ),
             "Batch",
             (),
         ),
@@ -430,7 +476,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "image_size",
             "text",
             "WIDTHxHEIGHT",
-            ("Pixels of an image before the model's processor resizes it.  [default: the model's own, where it has one]"),
+            (
+                "Pixels of an image before the model's processor resizes it.  [default: the model's own, where it "
+                "has one]"
+            ),
             "Batch",
             (),
         ),
@@ -491,7 +540,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "optimizer_in_backward",
             "flag",
             "",
-            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
+            (
+                "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  "
+                "[default: off]"
+            ),
             "Model states",
             (),
         ),
