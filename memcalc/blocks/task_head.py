@@ -67,6 +67,33 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
         return scores.bytes + (wide.bytes if wide is not scores else Size())
 
 
+@dataclass(frozen=True)
+class EmbeddingHead(Block, without=("weights", "constants", "cache", "state", "traits")):
+    """One vector a sequence: its tokens' mean, or the last one's, under the attention mask, and a contrastive loss.
+
+    The mask is written out for every number of the hidden states and kept (sentence-transformers modules/pooling.py); the
+    scores of a batch against itself are the estimate's own line.
+    """
+
+    scores = True
+
+    size: int
+    last: bool = False  # the last token's, gathered after the mask
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        mask = Var(x.elements, x.each, False, f"{t.path}/mask")
+        masked = t.emit("masked", [x], x.elements, x.each, [mask])
+        steps = [Step("input", x.bytes)] if self.last else [Step("share")]  # a sum's gradient is expanded, a view
+        kept = [masked] if self.last else []  # gather keeps what it reads
+        return t.emit("vector", [masked], Size(fixed=self.size), x.each, kept, steps)
+
+    def loss(self, t: Tape, p: Profile, x: Var) -> Size:
+        vector = t.result = self.forward(t, p, x)
+        t.path = "loss"
+        t.emit("loss", [vector], Size(fixed=1), FP32, [vector], [Step("input", x.bytes if not self.last else vector.bytes)])
+        return vector.bytes
+
+
 def _one_vector(t: Tape, p: Profile, x: Var, inputs: int, outputs: int, *, copied: bool = False) -> Var:
     """W x of one vector a sequence: keeps x, all of it where the vector is a view of the hidden states."""
     kept = Var(Size(fixed=inputs), p.formats.compute, False, "vector") if copied or p.formats.autocast else x

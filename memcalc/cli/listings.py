@@ -22,13 +22,14 @@ def models_command(
 ) -> None:
     """List model presets; with a NAME, show one in full."""
     one_or_filter(name, text)
-    from memcalc.readers.models import read_model_preset
-    from memcalc.report.inspection import inspect_report
-    from memcalc.report.listings import models_report
-
     if name is None:
+        from memcalc.report.listings import models_report
+
         show(models_report(presets, text), format_, get, output)
         return
+    from memcalc.readers.models import read_model_preset
+    from memcalc.report.inspection import inspect_report
+
     found = read_model_preset(name, presets)
     assert found.architecture is not None  # a preset always holds one
     show(inspect_report(found.name, found.architecture, found.source), format_, get, output)

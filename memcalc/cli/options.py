@@ -312,9 +312,15 @@ def preset_option(function: F) -> F:
 
 
 def gpu_option(function: F) -> F:
-    """--gpu NAME."""
+    """--gpu NAME, once: two are two questions."""
+
+    def only(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> str | None:
+        if len({name.lower() for name in value}) > 1:
+            raise click.BadParameter(f"{' and '.join(value)}: one at a time; ask once for each", ctx, param)
+        return value[0] if value else None
+
     return click.option(
-        "--gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE,
+        "--gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE, multiple=True, callback=only,
         help="Accelerator, as in `memcalc gpus`: h100, 4090, 'RTX 3060 12GB'.  [default: none, nothing is judged]",
     )(function)  # fmt: skip
 

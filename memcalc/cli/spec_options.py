@@ -16,7 +16,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "auto_buckets",
             "flag",
             "",
-            "ZeRO: sizes as transformers fills in \"auto\" (hidden²).  [default: off]",
+            'ZeRO: sizes as transformers fills in "auto" (hidden²).  [default: off]',
             "Sharding",
             (),
         ),
@@ -383,10 +383,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            (
-                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
-                "[default: all alike]"
-            ),
+            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
             "Batch",
             (),
         ),
@@ -405,7 +402,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "grad_accum_dtype",
             "text",
             "fp32|bf16|fp16",
-            "What gradients are accumulated in (DeepSpeed, Megatron).  [default: the engine's]",
+            "What gradients are accumulated in (DeepSpeed).  [default: the engine's]",
             "Batch",
             (
                 ("fp32", "4 bytes a gradient"),
@@ -449,10 +446,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            (
-                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
-                "evaluation]"
-            ),
+            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
             "Batch",
             (),
         ),
@@ -461,6 +455,51 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "count",
             "",
             "Evaluation passes whose logits of all ranks stay on the GPU (eval_accumulation_steps).  [default: 1]",
+            "Batch",
+            (),
+        ),
+        (
+            "objective",
+            "text",
+            "classify|token-classify|reward|embed",
+            "What the model is trained for, in place of its language-model head.  [default: as its class says]",
+            "Batch",
+            (
+                ("classify", "a label for each sequence"),
+                ("token-classify", "a label for each token"),
+                ("reward", "a score for each of two sequences, chosen and rejected"),
+                ("embed", "one vector a sequence; queries against passages, others' passages as negatives"),
+            ),
+        ),
+        (
+            "labels",
+            "count",
+            "",
+            "Labels of classify and token-classify.  [default: 2]",
+            "Batch",
+            (),
+        ),
+        (
+            "passages",
+            "count",
+            "",
+            "Passages of each query, the positive one too (embed).  [default: 1]",
+            "Batch",
+            (),
+        ),
+        (
+            "passage_len",
+            "count",
+            "",
+            "Tokens of a passage; seq-len are those of a query (embed).  [default: as seq-len]",
+            "Batch",
+            (),
+        ),
+        (
+            "cached_batch",
+            "count",
+            "",
+            ("Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all at once]"),
             "Batch",
             (),
         ),
@@ -476,10 +515,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "image_size",
             "text",
             "WIDTHxHEIGHT",
-            (
-                "Pixels of an image before the model's processor resizes it.  [default: the model's own, where it "
-                "has one]"
-            ),
+            ("Pixels of an image before the model's processor resizes it.  [default: the model's own, where it has one]"),
             "Batch",
             (),
         ),
@@ -540,10 +576,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "optimizer_in_backward",
             "flag",
             "",
-            (
-                "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  "
-                "[default: off]"
-            ),
+            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
             "Model states",
             (),
         ),

@@ -10,19 +10,23 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
 from memcalc.readers.names import NameIndex, alike, named, names_of
-from memcalc.specs.hardware import Accelerator
-from memcalc.specs.spec import validated
+
+if TYPE_CHECKING:  # a list of models needs no specs
+    from memcalc.specs.hardware import Accelerator
 
 KINDS = {"gpus": "GPU", "models": "model", "runs": "training run"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
 MAX_PRESET_BYTES = 2**20
 MAX_DOTS = 100  # in one line: tomllib takes minutes over a key of tens of thousands of dotted parts
 SAFE_NAME = re.compile(r"[a-z0-9](?:[._-]?[a-z0-9]){0,99}")  # no separators, no '..': a name cannot leave its folder
+
+
+MEMORY = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)-?([gmt]?)(i?)b?")  # as people type it where a GPU's name stands
 
 
 class UnknownPreset(InputError):
@@ -33,7 +37,7 @@ class Ambiguous(InputError):
     """Several presets have that name."""
 
 
-def accelerator(name: str, folders: Sequence[str] = ()) -> Accelerator:
+def accelerator(name: str, folders: Sequence[str] = ()) -> "Accelerator":
     """The accelerator of that name or alias; `folders` are the user's own (`--presets`).
 
     >>> accelerator("h100").id
@@ -44,7 +48,7 @@ def accelerator(name: str, folders: Sequence[str] = ()) -> Accelerator:
     return _read_accelerator(find_preset("gpus", name, folders))
 
 
-def accelerators(folders: Sequence[str] = ()) -> Iterator[Accelerator]:
+def accelerators(folders: Sequence[str] = ()) -> "Iterator[Accelerator]":
     """Every accelerator there is, by name."""
     for path in preset_paths("gpus", folders).values():
         yield _read_accelerator(path)
@@ -84,7 +88,10 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool 
 
 
 def _suggested(kind: str, wanted: str, indexes: list[NameIndex]) -> str:
-    """The names that mean most nearly the same, else those that are spelled most alike."""
+    """The names that mean most nearly the same, else those that are spelled most alike; memory has an option of its own."""
+    if kind == "gpus" and (memory := MEMORY.fullmatch(wanted)):
+        number, unit, binary = memory.groups()
+        return f"; memory of a card that is not in the catalogue is --gpu-memory {number}{(unit or 'g').upper()}{binary}B"
     if kind == "models" and (found := [name for names in indexes for name in alike(wanted, names)]):
         return f"; did you mean {' or '.join(found[:3])}?"
     return nearest(wanted, (spelled for names in indexes for spelled in (*_ids(names), *names.aliases)))
@@ -163,8 +170,11 @@ def read_toml(path: str) -> dict[str, Any]:
         raise InputError(f"not TOML: {reason}", place=path) from None
 
 
-def _read_accelerator(path: str) -> Accelerator:
+def _read_accelerator(path: str) -> "Accelerator":
     """One file of the catalogue."""
+    from memcalc.specs.hardware import Accelerator
+    from memcalc.specs.spec import validated
+
     values: dict[str, Any] = read_toml(path)
     if "id" in values:
         raise InputError("id: unknown key; the file's name is the id", place=path)

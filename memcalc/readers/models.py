@@ -79,12 +79,12 @@ def _weights_beside(text: str) -> "StoredTensors | None":
     """The tensors beside a config.json that cannot be read as a model; None where there are none to be read."""
     if text in (STDIN,) or text.startswith(HUB) or not _looks_like_path(text) or text.endswith(WEIGHTS):
         return None
-    from memcalc.readers.weights import find_weights, quantization, read_weights
+    from memcalc.readers.weights import find_weights, quantization, read_with_towers
 
     try:
         config = _config_file(text)
         weights = find_weights(os.path.dirname(os.path.abspath(config)))
-        return read_weights(weights, quantization(read_json_object(config))) if weights else None
+        return read_with_towers(weights, quantization(read_json_object(config))) if weights else None
     except MemcalcError:
         return None
 
@@ -96,10 +96,10 @@ def stored_tensors(model: Model) -> "StoredTensors | None":
     """
     if model.stored is not None or model.origin != "config" or model.source == "stdin":
         return model.stored
-    from memcalc.readers.weights import find_weights, quantization, read_weights
+    from memcalc.readers.weights import find_weights, quantization, read_with_towers
 
     weights = find_weights(os.path.dirname(os.path.abspath(model.source)))
-    return read_weights(weights, quantization(read_json_object(model.source))) if weights else None
+    return read_with_towers(weights, quantization(read_json_object(model.source))) if weights else None
 
 
 def _find(text: str, folders: Sequence[str]) -> Model:

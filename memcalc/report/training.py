@@ -94,14 +94,10 @@ def run_document(run: Training) -> dict[str, Any]:
         out["base_format"] = run.base_format
     if run.freeze:
         out["freeze"] = list(run.freeze)
-    out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
-    choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch",
-               "images", "image_size", "image_tokens",
-               "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
+    out |= batch_document(run)
+    choices = ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
                "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
-    if run.eval_batch:
-        out["eval_accumulation"] = run.eval_accumulation
     if run.recompute_modules:
         out["recompute_modules"] = list(run.recompute_modules)
     if run.offload_fraction < 1:
@@ -119,6 +115,17 @@ def run_document(run: Training) -> dict[str, Any]:
         out["parallelism"] |= {name: value for name in PIPELINE if (value := getattr(p, name)) not in (None, False)}
     out["parallelism"] |= {"strategy": p.strategy, "data_parallel": p.data_parallel, "shard_size": p.fsdp_shards}
     return out
+
+
+def batch_document(run: Training) -> dict[str, Any]:
+    """What was said of batches beside their size."""
+    choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch", "objective",
+               "passage_len", "cached_batch", "images", "image_size", "image_tokens")  # fmt: skip
+    out = {name: value for name in choices if (value := getattr(run, name)) is not None}
+    out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
+    beside = {"labels": run.objective in ("classify", "token-classify"), "passages": run.objective == "embed",
+              "eval_accumulation": run.eval_batch is not None}  # fmt: skip
+    return out | {name: getattr(run, name) for name, said in beside.items() if said}
 
 
 def report(

@@ -75,8 +75,9 @@ def of_training(architecture: Architecture | None, run: Training, *, length_give
 
 
 def of_serving(
-    architecture: Architecture, run: Serving, *, length_given: bool, vendor: str | None, reach: int | None
-) -> Doubts:
+    architecture: Architecture, run: Serving, *, length_given: bool, vendor: str | None, reach: int | None,
+    weights_given: bool = True,
+) -> Doubts:  # fmt: skip
     """What to say of serving. `vendor`: of the accelerator, if one is named; `reach`: tokens of cache a sequence could have."""
     warnings = [doubt.sentence for doubt in SERVING if doubt.of(run)]
     warnings += _beyond(architecture, run.context, "a context")
@@ -85,6 +86,9 @@ def of_serving(
     if run.gpu_memory_utilization is not None and vendor is None:
         warnings.append("gpu_memory_utilization is a share of a GPU; name one (--gpu)")
     assumptions = []
+    if architecture.dtype == "float32" and not weights_given and run.weights != CHECKPOINT:
+        whose = f"as {run.engine} does by default" if run.engine in ("vllm", "sglang", "transformers") else "memcalc's default"
+        assumptions.append(f"the checkpoint is float32 and served in {run.weights}, {whose}: --weights names another")
     if not length_given:
         assumptions.append(
             _taken("context", run.context, architecture.context, run.engine if run.engine_row.whole_context else None)

@@ -36,6 +36,9 @@ EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's pe
 SOLVABLE = ("batch", "context")  # may be "max"
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
+# What engines make of a float32 checkpoint where no format is named: vllm/config/model.py, _resolve_auto_dtype; sglang/srt/
+# configs/model_config.py, _get_and_verify_dtype; transformers/modeling_utils.py, _get_dtype ("auto", which 5.0 defaults to).
+FLOAT32 = {"vllm": "bf16", "sglang": "fp16", "transformers": "fp32"}
 DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
 
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
@@ -136,10 +139,11 @@ class SizedServing(Answer, ServingEstimate):
     def doubts(self) -> Doubts:
         """What goes with the answer in words."""
         architecture, there = _served(self.model, "MODEL"), self.capacity_there
+        plain = all(unsaid(name, *self.asked) for name in ("weights", "precision"))
         found = of_serving(
             architecture, self.run, length_given=not unsaid("context", *self.asked),
             vendor=self.gpu.vendor if self.gpu else None,
-            reach=there.max_context if there else None,
+            reach=there.max_context if there else None, weights_given=not plain,
         )  # fmt: skip
         refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()
         return found._replace(warnings=(*architecture.warnings, *found.warnings, *refused))
@@ -232,6 +236,10 @@ def serving_run(
         if precision not in PLAIN_FORMATS:
             raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN_FORMATS)} (other formats: --weights)", "precision")
         said.setdefault("kv_dtype", precision)
+    elif architecture.dtype == "float32" and not quantization.method and said.get("engine") in FLOAT32:
+        said.setdefault("weights", FLOAT32[said["engine"]])
+        if said["weights"] in PLAIN_FORMATS:
+            said.setdefault("kv_dtype", said["weights"])
     elif files or quantization.method:
         if "weights" not in said and quantization.problem and not files:
             raise Unsupported(quantization.problem)

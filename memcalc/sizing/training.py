@@ -20,7 +20,7 @@ from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS
+from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS, OBJECTIVES
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
@@ -177,7 +177,7 @@ def size_training(
     """
     said = settled(run, settings, Training, TABLES, also=Device.model_fields)
     device = taken(settings, Device)
-    found = as_model(model, presets)
+    found = _under(as_model(model, presets), said)
     accelerator = as_accelerator(gpu, presets, device)
     key = asked_for(settings, SOLVABLE)
     memory = accelerator.limit - device.reserved if accelerator else None
@@ -196,6 +196,19 @@ def size_training(
     choices = _choices(key, found.architecture, settled(run, settings, Training, TABLES))
     value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
     return sized(solved, **{key: value})
+
+
+def _under(model: Model, said: Settings) -> Model:
+    """The model under the head that an objective asks for."""
+    objective, labels = said.get("objective"), said.get("labels", 2)
+    if objective not in OBJECTIVES or not _counts(labels):  # what is none is the spec's to refuse
+        return model
+    if model.architecture is None:
+        raise SpecError("a parameter count has no head to change; give a preset or a config.json as MODEL", "objective")
+    from memcalc.readers.hf.tasks import under_objective
+
+    changed = under_objective(model.architecture, objective, labels)
+    return model._replace(architecture=changed, parameters=changed.parameters)
 
 
 def _choices(key: str, architecture: Architecture | None, said: Settings) -> Choices:

@@ -6,10 +6,16 @@ from pydantic import Field, model_validator
 
 from memcalc.specs.spec import BATCH, Flag, OneOf, Spec, SpecError, setting, within
 
+OBJECTIVES = {
+    "classify": "a label for each sequence",
+    "token-classify": "a label for each token",
+    "reward": "a score for each of two sequences, chosen and rejected",
+    "embed": "one vector a sequence; queries against passages, others' passages as negatives",
+}
 MAX_BATCH, MAX_LENGTH = 2**24, 2**31
 MAX_TOKENS = 2**40  # of a micro-batch
 ACCUMULATION = {"fp32": "4 bytes a gradient", "bf16": "2 bytes", "fp16": "2 bytes"}
-ACCUMULATING = ("deepspeed", "megatron")  # engines of which that is a setting (data_types.grad_accum_dtype; main_grads_dtype)
+ACCUMULATING = "deepspeed"  # the engine of which that is a setting (data_types.grad_accum_dtype); Megatron's: main_grads_dtype
 
 
 class Batches(Spec):
@@ -36,7 +42,7 @@ class Batches(Spec):
         otherwise="micro-batch × seq-len",
     )  # fmt: skip
     grad_accum_dtype: Annotated[str, OneOf(tuple(ACCUMULATION))] | None = setting(
-        None, "What gradients are accumulated in (DeepSpeed, Megatron).", BATCH, otherwise="the engine's", choices=ACCUMULATION
+        None, "What gradients are accumulated in (DeepSpeed).", BATCH, otherwise="the engine's", choices=ACCUMULATION
     )
     tiled_mlp: Flag = setting(False, "Feed-forwards run over tiles of the tokens, and again in the backward (ALST).", BATCH)
     mlp_tiles: Annotated[int, within(1, 65536)] | None = setting(
@@ -54,6 +60,19 @@ class Batches(Spec):
         1, "Evaluation passes whose logits of all ranks stay on the GPU (eval_accumulation_steps).", BATCH
     )
 
+    objective: Annotated[str, OneOf(tuple(OBJECTIVES))] | None = setting(
+        None, "What the model is trained for, in place of its language-model head.", BATCH, otherwise="as its class says",
+        choices=OBJECTIVES,
+    )  # fmt: skip
+    labels: Annotated[int, within(1, 2**24)] = setting(2, "Labels of classify and token-classify.", BATCH)
+    passages: Annotated[int, within(1, 4096)] = setting(1, "Passages of each query, the positive one too (embed).", BATCH)
+    passage_len: Annotated[int, within(1, MAX_LENGTH)] | None = setting(
+        None, "Tokens of a passage; seq-len are those of a query (embed).", BATCH, otherwise="as seq-len"
+    )
+    cached_batch: Annotated[int, within(1, MAX_BATCH)] | None = setting(
+        None, "Sequences that are encoded at a time where gradients are cached (GradCache; embed).", BATCH,
+        otherwise="all at once",
+    )  # fmt: skip
     images: Annotated[int, within(0, 2**20)] | None = setting(
         None, "Images in each sequence, or packed row; their tokens are part of it.", BATCH, otherwise="none"
     )
@@ -87,6 +106,7 @@ class Batches(Spec):
                         "a packed row is as long whatever its sequences, however many they are; choose one",
                         "tokens_per_batch", name,
                     )  # fmt: skip
+        self._check_objective()
         for name in ("image_size", "image_tokens"):
             if getattr(self, name) is not None and not self.images:
                 raise SpecError("is of images; add images N", name, "images")
@@ -98,6 +118,15 @@ class Batches(Spec):
             raise SpecError("is of an evaluation; add eval_batch", "eval_accumulation", "eval_batch")
         return self
 
+    def _check_objective(self) -> None:
+        for name, needed in (("labels", ("classify", "token-classify")), ("passages", ("embed",)), ("passage_len", ("embed",)),
+                             ("cached_batch", ("embed",))):  # fmt: skip
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default and self.objective not in needed:
+                raise SpecError(f"add objective {' or '.join(needed)}", name, "objective")
+        if self.objective == "embed" and self.tokens_per_batch:
+            raise SpecError("queries and passages are not modelled packed", "objective", "tokens_per_batch")
+
     @property
     def image_sides(self) -> tuple[int, int]:
         """Width and height of an image, 0 where nobody said it."""
@@ -106,15 +135,34 @@ class Batches(Spec):
 
     @property
     def rows(self) -> int:
-        """Rows of a micro-batch on one GPU."""
-        return 1 if self.tokens_per_batch else self.micro_batch
+        """Rows of a micro-batch on one GPU: of a pair, or of a query and its passages, each is one."""
+        if self.objective == "embed":
+            return self.cached_batch or self.micro_batch * (1 + self.passages)
+        return 1 if self.tokens_per_batch else self.micro_batch * (1 + (self.objective == "reward"))
+
+    @property
+    def sequences(self) -> int:
+        """That a micro-batch holds, queries and passages alike."""
+        return self.micro_batch * (1 + self.passages) if self.objective == "embed" else self.rows
 
     @property
     def row_length(self) -> int:
         """Tokens of a row at its longest, which memory must hold."""
-        return self.tokens_per_batch or self.seq_len_max or self.seq_len
+        longest = self.tokens_per_batch or self.seq_len_max or self.seq_len
+        return max(longest, self.passage_len or 0)
 
     @property
     def tokens(self) -> int:
         """Of a micro-batch at its largest."""
-        return self.rows * self.row_length
+        return self._over_rows(1)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of tokens that may see each other."""
+        return self._over_rows(2)
+
+    def _over_rows(self, power: int) -> int:
+        if self.objective != "embed" or self.cached_batch:
+            return int(self.rows * self.row_length**power)
+        query = self.seq_len_max or self.seq_len
+        return int(self.micro_batch * (query**power + self.passages * (self.passage_len or query) ** power))

@@ -235,10 +235,9 @@ class Training(Batches, Recomputation, MainStates):
                 f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
                 f"{self.micro_batch:,} × {self.grad_accum:,} × {p.data_parallel:,} = {found:,}", "global_batch", "grad_accum",
             )  # fmt: skip
-        if self.grad_accum_dtype is not None and self.engine_row.name not in ACCUMULATING:
+        if self.grad_accum_dtype is not None and self.engine_row.name != ACCUMULATING:
             raise SpecError(
-                f"{self.engine_row.name} adds gradients up in the type of the parameters; {' and '.join(ACCUMULATING)} have a "
-                f"choice",
+                f"is DeepSpeed's; {self.engine_row.name} has no such choice (Megatron's is main_grads_dtype)",
                 "grad_accum_dtype", "engine",
             )  # fmt: skip
 

@@ -27,6 +27,7 @@ VALUES: dict[str, object] = {
     "lora_adapters": 2, "draft_tokens": 3, "allocator": "expandable-segments", "max_split_size": 32,
     "global_batch": 64, "seq_len_max": 8192, "tokens_per_batch": 16384, "grad_accum_dtype": "fp32", "mlp_tiles": 4,
     "eval_batch": 64, "eval_accumulation": 2, "images": 2, "image_size": "640x480", "image_tokens": 256,
+    "objective": "classify", "labels": 3, "passages": 2, "passage_len": 512, "cached_batch": 2,
     "recompute_method": "block", "recompute_num_layers": 2,
     "recompute_modules": "mlp", "main_grads_dtype": "bf16", "main_params_dtype": "fp16", "exp_avg_dtype": "bf16",
     "exp_avg_sq_dtype": "bf16", "offload_fraction": 0.5, "virtual_stages": 2, "first_stage_layers": 5,
@@ -210,3 +211,24 @@ def test_the_longest_context_is_one_that_fits(model: str, engine: str | None) ->
         return
     assert api.size_serving(model, "l40s", engine=engine, context=longest).fits
     assert not api.size_serving(model, "l40s", engine=engine, context=longest + max(1024, longest // 50)).fits
+
+
+@pytest.mark.parametrize(
+    ("said", "weights", "cache", "why"),
+    [
+        ({}, "bf16", "bf16", "memcalc's default"),
+        ({"engine": "vllm"}, "bf16", "bf16", "as vllm does by default"),  # config/model.py, _resolve_auto_dtype
+        ({"engine": "sglang"}, "fp16", "fp16", "as sglang does by default"),  # model_config.py, _get_and_verify_dtype
+        ({"engine": "transformers"}, "fp32", "fp32", "as transformers does by default"),  # modeling_utils.py, _get_dtype
+        ({"engine": "transformers", "weights": "bf16"}, "bf16", "bf16", ""),
+        ({"engine": "vllm", "precision": "fp32"}, "fp32", "fp32", ""),
+    ],
+)
+def test_what_becomes_of_a_float32_checkpoint_is_said(said: dict[str, Any], weights: str, cache: str, why: str) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "vocab_size": 1000,
+        "num_hidden_layers": 2, "dtype": "float32",
+    }  # fmt: skip
+    found = api.size_serving(config, **said)
+    assert (found.run.weights, found.run.kv_dtype) == (weights, cache)
+    assert [why in line for line in found.doubts.assumptions if "checkpoint is float32" in line] == ([True] if why else [])

@@ -36,7 +36,8 @@ def check_suggestions(words: str) -> list[dict[str, Any]]:
     assert asked["gpu"]["verdict"] != "fits" or not found, f"{words}: nothing needs to be changed"
     for each in found:
         assert each["gpu"]["verdict"] in ({"no": ("tight", "fits")}.get(asked["gpu"]["verdict"], ("fits",))), each
-        for again in (f"{words} {each['flags']}", each["command"].removeprefix("memcalc ")):
+        added = () if "gpu" in each["changes"] else (f"{words} {each['flags']}",)  # in place of the first
+        for again in (*added, each["command"].removeprefix("memcalc ")):
             document = answer(again)
             assert document, f"refused: {again}"
             for key in ("peak", "device", "needed", "needed_high"):

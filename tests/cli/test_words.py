@@ -98,6 +98,23 @@ def test_a_word_that_means_something_else_is_refused_by_meaning(memcalc: Run, li
     assert words in result.err
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("train gpt2 --gpu 24GB", "--gpu-memory 24GB"),
+        ("train gpt2 --gpu 80", "--gpu-memory 80GB"),
+        ("infer gpt2 --gpu 80GiB", "--gpu-memory 80GiB"),
+        ("budget 7B --gpu 80g", "--gpu-memory 80GB"),
+        ("train gpt2 --gpu h100 --gpu a100-80gb", "h100 and a100-80gb: one at a time"),
+    ],
+)
+def test_an_accelerator_is_one_name(memcalc: Run, line: str, words: str) -> None:
+    result = memcalc(line)
+    assert (result.code, result.out) == (2, "")
+    assert words in result.err
+    assert memcalc("train gpt2 --gpu H100 --gpu h100 --get gpu.fits").out == "true\n"
+
+
 def test_spellings_lead_to_options_that_exist() -> None:
     for name in ("train", "infer", "budget"):
         command = cli.get_command(click.Context(cli), name)

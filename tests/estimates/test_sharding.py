@@ -6,6 +6,7 @@ import pytest
 
 from memcalc.estimates.placement import Held, Tensors
 from memcalc.estimates.training.sharding import Strategy, strategy_of
+from memcalc.sizing.training import size_training
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
@@ -96,3 +97,18 @@ def test_what_an_optimizer_sees() -> None:
         ("ddp", {}), ("zero 1", {"zero": 1}), ("fsdp", {"fsdp": "full"}),
     )}  # fmt: skip
     assert updated == {"ddp": WHOLE, "zero 1": -(-67 // 4), "fsdp": BY_ROWS}
+
+
+@pytest.mark.parametrize(
+    ("zero", "offload", "gathers"), [(2, (), False), (2, ("optimizer",), False), (3, (), False), (3, ("parameters",), True)]
+)
+def test_one_gpu_has_buckets_and_gathers_from_host_memory(zero: int, offload: tuple[Any, ...], gathers: bool) -> None:
+    """stage3.py makes its bucket for any number of ranks; NoGatherCoalescedHandle copies what is not on the GPU."""
+    p = Parallelism(zero=zero)
+    run = Training(parallelism=p, offload=offload)
+    around = strategy_of(p).around_layer(run, 1, 2, 4)
+    assert (around.gathers, around.reduces) == (gathers, True)
+    assert [entry.name for entry in strategy_of(p).buckets(run, 1, 10**9, 2)] == ["reduce buckets"]
+    step = size_training("llama-3.2-1b", run=run)
+    gathered = sum(entry.bytes for entry in step.lines if entry.name == "gathered parameters")
+    assert (gathered > 0) == gathers

@@ -8,7 +8,7 @@ import pytest
 from memcalc.errors import MemcalcError
 from memcalc.estimates.search import MAX_SUGGESTIONS, Search
 from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject
-from memcalc.estimates.training.changes import recomputed_share
+from memcalc.estimates.training.changes import more_flops
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.training import size_training
@@ -123,16 +123,24 @@ def test_python_has_the_same() -> None:
         assert (again.device, again.verdict) == (each.device, each.verdict), each.flags
 
 
+PLAIN: dict[str, Any] = {}
+FULL: dict[str, Any] = {"recompute": "full"}
+
+
 @pytest.mark.parametrize(
-    ("said", "low", "high"),
+    ("asked", "changed", "low", "high"),
     [
-        ({}, 0, 0),
-        ({"recompute": "full"}, 0.28, 1 / 3),  # one forward more on top of three, less the head's
-        ({"recompute": "full", "recompute_every": 2}, 0.14, 1 / 6),
-        ({"recompute": "full", "method": "lora"}, 0.42, 0.5),  # one on top of two
-        ({"recompute": "selective"}, 0.001, 0.1),
+        (PLAIN, PLAIN, 0, 0),
+        (PLAIN, FULL, 0.28, 1 / 3),  # one forward more on top of three, less the head's
+        (PLAIN, FULL | {"recompute_every": 2}, 0.14, 1 / 6),
+        ({"method": "lora"}, FULL | {"method": "lora"}, 0.42, 0.5),  # one on top of two
+        (PLAIN, FULL | {"method": "lora"}, 0.28, 1 / 3),  # of what was asked for, which trains everything
+        (PLAIN, {"recompute": "selective"}, 0.001, 0.1),
+        ({"recompute": "selective"}, FULL, 0.2, 0.32),
+        (FULL | {"recompute_every": 2}, FULL, 0.12, 1 / 7),  # half a forward on top of three and a half
+        ({"seq_len": 8192}, FULL, 0.25, 1 / 3),  # of each token
     ],
 )
-def test_recomputed_share(said: dict[str, Any], low: float, high: float) -> None:
-    share = recomputed_share(size_training("llama-3.1-8b", **said))
+def test_more_flops_than_the_run_as_asked(asked: dict[str, Any], changed: dict[str, Any], low: float, high: float) -> None:
+    share = more_flops(*(size_training("llama-3.1-8b", **said) for said in (asked, changed)))
     assert low <= share <= high, share

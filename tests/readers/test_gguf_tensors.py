@@ -17,6 +17,8 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model
 from memcalc.readers.weights import read_weights
+from memcalc.readers.weights.gguf_family import memory_of
+from memcalc.readers.weights.gguf_layers import architecture_of
 
 Row = dict[str, Any]
 ROWS: list[Row] = json.loads((Path(__file__).parents[1] / "reference" / "weights.json").read_text(encoding="utf-8"))
@@ -30,6 +32,7 @@ LOST = {
     ),
     "qwen3-30b-a3b": "normalised",
 }
+NO_WINDOW = {name: {"sliding_window": None} for name, field in LOST.items() if field == "window"}
 CUT_SHORT = {"exaone-4.0-32b": {"sliding_window": None}}  # llama.cpp goes by it in the whole model, of 64 layers
 CORRECTED = "ernie4_5-moe"  # where the router's correction is a parameter
 
@@ -67,6 +70,21 @@ def test_the_architecture_is_that_of_the_config(row: Row, tmp_path: Path, weight
     assert found.architecture.tied == expected.tied
     lost = {"epsilon", LOST.get(row["name"], "")}
     assert traits(found.architecture, lost) == traits(expected, lost)
+
+
+@each_row
+def test_its_tensors_alone_say_the_same(row: Row, tmp_path: Path, weight_files: Any) -> None:
+    """Read without the family's row: as many parameters, as many of them active, the same caches and states."""
+    config = {**row["config"], **CUT_SHORT.get(row["name"], {}), **NO_WINDOW.get(row["name"], {})}
+    expected = read_config(config, row["name"])
+    made = architecture_of(read_weights(written(row, "gguf", tmp_path, weight_files)), row["name"])
+    corrections = row["architecture"] == CORRECTED and sum(
+        shape[0] for name, shape in tensors(row, "gguf") if "exp_probs_b" in name
+    )
+    assert made.parameters + corrections == expected.parameters
+    assert made.active_parameters + corrections == expected.active_parameters
+    assert (made.hidden, made.vocabulary, made.predicted) == (expected.hidden, expected.vocabulary, expected.predicted)
+    assert memory_of(made) == memory_of(expected)
 
 
 def traits(architecture: Architecture, lost: set[str]) -> list[Any]:

@@ -15,7 +15,7 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"mlp_tiles": 4}, "add tiled_mlp"),
     ({"eval_accumulation": 4}, "add eval_batch"),
     ({"global_batch": 7, "micro_batch": 2}, "= 2"),
-    ({"grad_accum_dtype": "fp32"}, "deepspeed and megatron"),
+    ({"grad_accum_dtype": "fp32"}, "is DeepSpeed's"),
     ({"seq_len": 4096, "seq_len_max": 4098, "parallelism": {"gpus": 4, "cp": 4}}, "must divide the sequence of 4098"),
 )
 

@@ -10,7 +10,7 @@ from memcalc.caches import cached
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.training.evaluation import evaluation_of
-from memcalc.estimates.training.itemised import Sizes, activation_lines, leaf_line, position_line
+from memcalc.estimates.training.itemised import Sizes, activation_lines, leaf_line, position_line, vector_line
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.moments import Moment, MomentForm
 from memcalc.estimates.training.profiles import feeds_gradient, input_leaf, position_pairs, profile_of, shared_tensors
@@ -66,6 +66,7 @@ class Filled(NamedTuple):
     standing: int  # their bytes
     masks: int  # bytes of what all recomputed layers refer to for pairs of positions
     leaf: int  # bytes of PEFT's input leaf and its gradient
+    vectors: int = 0  # bytes of a whole batch's embeddings and their gradients, where these are cached
     candidates: tuple[Moment, ...] = ()
     eval_sizes: Sizes | None = None
     main_gradients: bool = False  # what stands throughout is an engine's buffer, not gradients of earlier micro-batches
@@ -85,7 +86,7 @@ class Filled(NamedTuple):
 
     def filled(self, forms: tuple[MomentForm, ...]) -> tuple[Moment, ...]:
         _, tokens, pairs, here = self.sizes
-        standing, masks = self.standing, self.masks
+        standing, masks = self.standing, self.masks + self.vectors
         return tuple(
             Moment(name, int(a[0] * tokens + a[1] * pairs + a[2] + a[3] * here) + masks, gradients + standing, communication)
             for name, a, gradients, communication, _, _ in forms
@@ -108,7 +109,8 @@ class Filled(NamedTuple):
             return (*activation_lines(form, self.eval_sizes, parts=parts), *carried, *form.lines)
         form = self.forms.moments[which]
         masks = (position_line(self.masks),) if self.masks else ()
-        return (*activation_lines(form, self.sizes, parts=parts), *masks, *self.carried, *form.lines)
+        vectors = (vector_line(self.vectors),) if self.vectors else ()
+        return (*activation_lines(form, self.sizes, parts=parts), *masks, *vectors, *self.carried, *form.lines)
 
     def lines_left_over(self) -> tuple[Line, ...]:
         return (leaf_line(self.leaf, 2),) if self.leaf else ()
@@ -150,6 +152,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
     # gradients of earlier micro-batches stand throughout; so does a buffer of the engine or the strategy for all of them
     standing = run.grad_accum > 1 or run.engine_row.fp32_gradients or setting.strategy.gradients_stand
+    standing = standing or run.cached_batch is not None
     tower = tower_step(architecture, run, profile, keep=not standing) if stage.entry else None
     input_grad = feeds_gradient(run, stage, profile) or bool(tower and tower.flows)
     return Setup(
@@ -183,11 +186,12 @@ def recomputed(run: Training) -> Pattern:
 
 def evaluate(architecture: Architecture, run: Training, setup: Setup, recorded: Forms, gradients: tuple[Line, ...]) -> Filled:
     """Fill batch and length into the forms; `gradients` are those of a whole step."""
-    sizes = Sizes.of(run.rows, run.row_length, run.parallelism.cp)
+    sizes = Sizes.of_run(run)
     carried = gradients if setup.standing else ()
     masks = int(position_pairs(architecture, run, setup.profile) * sizes.positions * run.row_length)
     leaf = input_leaf(architecture, run, setup.profile) * sizes.tokens
-    step = Filled(recorded, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf)
+    vectors = 2 * run.sequences * architecture.hidden * setup.profile.formats.residual if run.cached_batch else 0
+    step = Filled(recorded, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf, vectors)
     if run.eval_batch:
         own = setup.standing and (run.engine_row.fp32_gradients or run.parallelism.zero == 3)
         evaluated = Sizes.of(run.eval_batch, run.seq_len_max or run.seq_len, run.parallelism.cp)
@@ -200,7 +204,7 @@ def textbook(
 ) -> Given:
     """The formula of Korthikanti et al. 2022 for models with blocks that cannot record yet: an approximation."""
     p, each = run.parallelism, setting.compute
-    tokens, hidden = run.rows * (run.row_length // p.cp), architecture.hidden
+    tokens, hidden = run.tokens // p.cp, architecture.hidden
     split = p.tp if p.sequence_parallel else 1
     layer = {
         "tokens": tokens, "hidden": hidden, "heads": shape(architecture).heads, "seq_len": run.row_length, "tp": p.tp,

@@ -184,21 +184,30 @@ def _gpus(times: int, s: Subject) -> Settings | None:
 # --- what it costs ----------------------------------------------------------------------------------------------------
 
 
-def recomputed_share(found: TrainingEstimate) -> float:
-    """FLOPs of recomputation over those of forward and backward; behind frozen weights half the backward is left out."""
+def flops_of(found: TrainingEstimate) -> tuple[float, float]:
+    """FLOPs of a token's forward and backward, and of what is computed again for it. Behind frozen weights half the backward
+    is left out."""
     from memcalc.estimates.compute.flops import step_flops
 
     run = found.run
-    if found.architecture is None or run.recompute == "none":
-        return 0.0
+    assert found.architecture is not None
     flops = step_flops(found.architecture, 1, run.seq_len, recompute=run.recompute)
-    share = flops.recomputation / (flops.forward + flops.backward * (0.5 if run.adapts else 1.0))
     layers = max(1, shape(found.architecture).layers // run.parallelism.pp)
-    return share * min(1.0, (run.first_layers or layers) / layers) / (run.recompute_every or 1)
+    often = min(1.0, (run.first_layers or layers) / layers) / (run.recompute_every or 1)
+    again = flops.recomputation * often if run.recompute != "none" else 0.0
+    return (flops.forward + flops.backward * (0.5 if run.adapts else 1.0)) / run.seq_len, again / run.seq_len
+
+
+def more_flops(before: TrainingEstimate, after: TrainingEstimate) -> float:
+    """FLOPs that are computed again beyond what the run as it was asked for does, as a share of all that it does."""
+    if before.architecture is None or after.architecture is None:
+        return 0.0
+    asked, again = flops_of(before)
+    return (flops_of(after)[1] - again) / (asked + again)
 
 
 def _cost_of_recomputation(before: TrainingEstimate, after: TrainingEstimate) -> str:
-    more = recomputed_share(after) - recomputed_share(before)
+    more = more_flops(before, after)
     return f"{more:.1%} more FLOPs" if more > 0 else "activations are computed again"
 
 

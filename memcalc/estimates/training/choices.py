@@ -76,6 +76,14 @@ def batch_sentences(run: Training) -> Iterator[str]:
             "flash attention needs no mask" if run.attention == "flash" else f"{run.attention} needs a mask over the whole row"
         )
         yield f"packed: one row of {run.tokens_per_batch:,} tokens without padding; {mask}"
+    if run.objective == "embed":
+        how = f"{run.cached_batch} at a time, whose gradients are added up (GradCache)" if run.cached_batch else "all at once"
+        yield (
+            f"{run.micro_batch} queries with {run.passages} passages each are encoded {how}, by one model; their scores, "
+            f"in-batch negatives, are small beside and left out"
+        )
+    elif run.objective == "reward":
+        yield f"{run.micro_batch} pairs are {run.rows} sequences, chosen and rejected together (TRL's RewardTrainer)"
     if run.seq_len_max:
         yield f"lengths vary: memory is a batch's of {run.seq_len_max:,} tokens; the usual length is {run.seq_len:,}"
     if run.tiled_mlp:

@@ -144,7 +144,7 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
-        return exchange_line(self.run, setup, self.run.rows * (self.run.row_length // p.cp))
+        return exchange_line(self.run, setup, self.run.tokens // p.cp)
 
     @property
     def steady(self) -> int:

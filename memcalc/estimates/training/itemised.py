@@ -10,6 +10,7 @@ from memcalc.estimates.training.moments import MomentForm
 from memcalc.estimates.training.profiles import LEAF, TABLES
 from memcalc.estimates.training.states import STEP
 from memcalc.formulas.activations import rounded_tensor_bytes, tensor_bytes
+from memcalc.specs.training import Training
 
 
 class Sizes(NamedTuple):
@@ -25,6 +26,12 @@ class Sizes(NamedTuple):
         """So many rows of so many tokens, cut over context-parallel ranks."""
         here = length // cp
         return cls(rows, rows * here, rows * here * length, here)
+
+    @classmethod
+    def of_run(cls, run: Training) -> "Sizes":
+        """A micro-batch at its largest."""
+        cp = run.parallelism.cp
+        return cls(run.rows, run.tokens // cp, run.pairs // cp, run.row_length // cp)
 
     def bytes_of(self, size: Size) -> float:
         return size.at(self.tokens, self.pairs, self.positions)
@@ -68,6 +75,13 @@ def position_line(size: int) -> Line:
     """Masks and biases for pairs of positions, which recomputed layers refer to."""
     part = LineTensor("mask and biases", (), 0, size, 1)
     made = line("activations", TABLES, "forward and backward", tensor_bytes, size=size, layers=1)
+    return made._replace(parts=(part,))
+
+
+def vector_line(size: int) -> Line:
+    """Embeddings of a whole batch and their gradients, which stay while its parts are encoded again."""
+    part = LineTensor("embeddings and their gradients", (), 0, size, 1)
+    made = line("activations", "cached embeddings", "forward and backward", tensor_bytes, size=size, layers=1)
     return made._replace(parts=(part,))
 
 

@@ -110,7 +110,7 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
 def routed_tokens(run: Training) -> int:
     """Tokens of a micro-batch that one rank's router sees."""
     p = run.parallelism
-    return run.rows * (run.row_length // p.cp) // (p.tp if p.sequence_parallel else 1)
+    return run.tokens // p.cp // (p.tp if p.sequence_parallel else 1)
 
 
 def tiles_of(architecture: Architecture, run: Training) -> int:

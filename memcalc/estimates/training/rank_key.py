@@ -12,7 +12,8 @@ from memcalc.specs.training import Training
 
 # What ranks depend on of these stands in `key_of`.
 BATCH_AND_LENGTH = (
-    "micro_batch", "seq_len", "seq_len_max", "tokens_per_batch", "grad_accum", "global_batch", "lora_dropout",
+    "micro_batch", "seq_len", "seq_len_max", "tokens_per_batch", "grad_accum", "global_batch", "passages",
+    "passage_len", "cached_batch", "lora_dropout",
 )  # fmt: skip
 FIELDS = tuple(name for name in Training.model_fields if name not in BATCH_AND_LENGTH)
 _values = attrgetter(*FIELDS)
@@ -44,4 +45,5 @@ def key_of(architecture: Architecture, run: Training) -> tuple[object, ...]:
         in_flight,
         batch_of(architecture, run),
         run.row_length if run.images else 0,
+        run.cached_batch is not None,
     )

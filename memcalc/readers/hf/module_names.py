@@ -127,6 +127,7 @@ def _parts(name: str) -> frozenset[str]:
     return frozenset({"", *(".".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))})
 
 
+@cached(maxsize=8192)
 def _glob(name: str, rest: str) -> bool:
     return any(fnmatchcase(whole, pattern) for whole in (name, f"model.layers.{name}") for pattern in (rest, f"{rest}.*"))
 

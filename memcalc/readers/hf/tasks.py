@@ -3,11 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.head import Head
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.task_head import Pooler, TaskHead
+from memcalc.blocks.task_head import EmbeddingHead, Pooler, TaskHead
+from memcalc.caches import cached
+from memcalc.errors import Unsupported
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
 # What a class is for whose name says so by its ending alone, the longer endings first.
@@ -107,6 +110,33 @@ def headed(c: Config, model: Architecture) -> Architecture:
         return replace(model, warnings=(*model.warnings, said))
     parts = tuple(_reheaded(part, lambda size: TASK_HEADS[kind](c, size)) for part in model.parts)
     return replace(model, parts=parts, tied=False)
+
+
+@cached(64)
+def under_objective(architecture: Architecture, objective: str | None, labels: int) -> Architecture:
+    """A model under the head of what it is trained for. Raises Unsupported for one whose class must say it."""
+    heads = (TaskHead, EmbeddingHead)
+    if objective is None or any(isinstance(block, heads) for part in architecture.parts for _, block in part.exit):
+        return architecture
+    names = {part.name for part in architecture.parts}
+    if architecture.predicted and not names.intersection(("encoder", "decoder")):
+        blocks = partial(_blocks_for, objective, 1 if objective == "reward" else labels)
+        return replace(architecture, parts=tuple(_reheaded(part, blocks) for part in architecture.parts), tied=False)
+    if objective == "embed" and not architecture.predicted and architecture.parts[-1].name != "decoder":
+        *others, last = architecture.parts
+        head = ("pooling", EmbeddingHead(architecture.hidden))
+        return replace(architecture, parts=(*others, replace(last, exit=(*last.exit, head))))
+    raise Unsupported(
+        f"the head of {architecture.model_type} for {objective} depends on its class: name it under architectures in its "
+        f"config.json (…Model, …ForSequenceClassification, …ForTokenClassification)"
+    )
+
+
+def _blocks_for(objective: str, labels: int, size: int) -> Named:
+    """What takes the place of a decoder's language-model head (transformers modeling_layers.py, GenericFor…)."""
+    if objective == "embed":
+        return (("pooling", EmbeddingHead(size, last=True)),)
+    return (("classifier", TaskHead(size, labels, bias=objective == "token-classify")),)
 
 
 def _reheaded(part: Part, blocks: Callable[[int], Named]) -> Part:

@@ -103,6 +103,13 @@ def _bits(name: str) -> int:
     return int(found[-1][:3]) if found else 0
 
 
+def read_with_towers(path: str, quantization: Mapping[str, Any] | None = None) -> StoredTensors:
+    """All tensors of the weights that stand for a folder: with those of its mmproj file, where it has one."""
+    stored, folder = read_weights(path, quantization), os.path.dirname(os.path.abspath(path))
+    towers = choose_tower(os.listdir(folder), os.path.basename(path))
+    return with_tower(stored, read_weights(os.path.join(folder, towers))) if towers else stored
+
+
 def with_tower(stored: StoredTensors, towers: StoredTensors) -> StoredTensors:
     """A decoder and the image and sound towers beside it."""
     return replace(stored, tensors=(*stored.tensors, *towers.tensors), files=(*stored.files, *towers.files),

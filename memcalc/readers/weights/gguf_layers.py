@@ -31,7 +31,7 @@ def architecture_of(stored: StoredTensors, place: str) -> Architecture:
     """The model that a GGUF file holds. Raises Unsupported where llama.cpp has no such architecture."""
     h = hyperparameters(stored, place)
     tensors = [tensor for tensor in stored.tensors if tensor.parameters and tensor.part == LANGUAGE]
-    outside = {tensor.name: tensor for tensor in tensors if tensor.layer is None}
+    outside = {tensor.name: tensor for tensor in tensors if _number(tensor) is None}
     table, head = outside.get(TABLE), outside.get(HEAD)
     for tensor in filter(None, (table, head)):
         if len(tensor.shape) != 2:
@@ -86,7 +86,7 @@ def _parts(h: Hyperparameters, tensors: Sequence[StoredTensor], outside: Mapping
 
 def _by_layer(h: Hyperparameters, tensors: Sequence[StoredTensor], prefix: str) -> list[list[StoredTensor]]:
     """Tensors of each layer, without the layers that predict further tokens."""
-    mine = [(t.layer, t) for t in tensors if t.layer is not None and t.name.startswith(prefix)]
+    mine = [(number, t) for t in tensors if (number := _number(t)) is not None and t.name.startswith(prefix)]
     deepest = 1 + max((layer for layer, _ in mine), default=-1)
     depth = _depth(h, prefix) if deepest else 0
     if deepest < depth:
@@ -136,15 +136,25 @@ def _check(h: Hyperparameters, layer: int, tensors: Sequence[StoredTensor], memo
             "attn_v.weight": (0, value, "attention.head_count_kv × value_length"),
             "ffn_down.weight": (-1, wide, "feed_forward_length")}  # fmt: skip
     for tensor in tensors:
-        dimension, size, what = said.get(tensor.name.rsplit("blk.", 1)[1].split(".", 1)[1], (0, 0, ""))
-        if size and tensor.shape[dimension] != size:
+        dimension, size, what = said.get(_inner_name(tensor), (0, 0, ""))
+        if size and (len(tensor.shape) != 2 or tensor.shape[dimension] != size):
             raise InputError(
                 f"{h.architecture}.{what} is {size:,}, but {tensor.name} is {' × '.join(map(str, tensor.shape))}", place=h.place
             )
 
 
+def _number(tensor: StoredTensor) -> int | None:
+    """The layer that a tensor belongs to, by a name such as blk.3.attn_q.weight."""
+    return tensor.layer if any(tensor.name.startswith(f"{prefix}blk.") for prefix in STACKS.values()) else None
+
+
+def _inner_name(tensor: StoredTensor) -> str:
+    """Its name within the layer, or outside of layers."""
+    return tensor.name if _number(tensor) is None else tensor.name.split("blk.", 1)[1].split(".", 1)[1]
+
+
 def _weight(tensor: StoredTensor) -> Weight:
-    name = tensor.name.split("blk.", 1)[1].split(".", 1)[1] if tensor.layer is not None else tensor.name
+    name = _inner_name(tensor)
     name = LOOKED_UP.get(name, name)
     return Weight(name, tensor.role, tensor.shape, routed=tensor.role == "experts" and len(tensor.shape) > 1)
 
@@ -184,15 +194,18 @@ def _attention(h: Hyperparameters, memory: LayerMemory, sizes: Traits) -> Traits
 
 def _feed_forward(weights: Sequence[Weight], top_k: int) -> Traits:
     """Widths by the inputs of the down-projections."""
-    named = {weight.path: weight for weight in weights}
-    down, shared, dense = (named.get(f"ffn_down{kind}.weight") for kind in ("_exps", "_shexp", ""))
-    gated = any("gate" in path and weight.role != "router" for path, weight in named.items())
-    if down is None:
-        return Traits(feed_forward=dense.shape[-1] if dense else 0, gated=gated)
+    inputs = {weight.path: weight.shape[-1] for weight in weights if len(weight.shape) > 1}
     routed = [weight for weight in weights if weight.routed]
-    idle = sum(weight.parameters // weight.shape[0] * max(0, weight.shape[0] - top_k) for weight in routed)
-    return Traits(feed_forward=down.shape[-1], gated=gated, experts=down.shape[0], top_k=min(top_k, down.shape[0]),
-        idle_parameters=idle, shared_feed_forward=(shared or dense or down).shape[-1] if shared or dense else 0)  # fmt: skip
+    dense = inputs.get("ffn_down.weight", 0)
+    gated = any("gate" in weight.path and weight.role != "router" for weight in weights)
+    if not routed:
+        return Traits(feed_forward=dense or inputs.get("ffn_down_shexp.weight", 0), gated=gated)
+    experts = max(weight.shape[0] for weight in routed)
+    return Traits(
+        feed_forward=inputs.get("ffn_down_exps.weight", 0), gated=gated, experts=experts, top_k=min(top_k, experts),
+        idle_parameters=sum(w.parameters // w.shape[0] * max(0, w.shape[0] - top_k) for w in routed),
+        shared_feed_forward=inputs.get("ffn_down_shexp.weight", dense),
+    )  # fmt: skip
 
 
 def _entry(outside: Sequence[StoredTensor]) -> Named:
@@ -213,8 +226,9 @@ def _exit(h: Hyperparameters, outside: Sequence[StoredTensor], last: bool) -> Na
     matrix = named.get(HEAD, named.get(TABLE))
     head: Named = ()
     if predicts and matrix is not None:
-        taken |= {HEAD, HEAD_BIAS}
-        head = (("head", Head(matrix.shape[0], matrix.shape[1], tied=HEAD not in named, bias=HEAD_BIAS in named)),)
+        bias = HEAD_BIAS in named and named[HEAD_BIAS].shape == matrix.shape[:1]
+        taken |= {HEAD, HEAD_BIAS} if bias else {HEAD}
+        head = (("head", Head(matrix.shape[0], matrix.shape[1], tied=HEAD not in named, bias=bias)),)
     rest = [t for t in outside if t.name not in taken and not t.name.startswith("token_embd_norm.")]
     return (*_listed(rest), *head)
 

@@ -11,7 +11,7 @@ from memcalc.dtypes import number_format
 from memcalc.errors import InputError, MemcalcError, one_line
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
-from memcalc.readers.weights import choose_tower, quantization, read_weights, weights_in, with_tower
+from memcalc.readers.weights import quantization, read_weights, read_with_towers, weights_in
 from memcalc.readers.weights.gguf_family import gguf_architecture
 from memcalc.readers.weights.gguf_tower import is_tower, tower, tower_parts
 from memcalc.readers.weights.reconcile import reconciled
@@ -32,9 +32,8 @@ def read_weight_files(path: str) -> WeightFiles:
     folder = os.path.dirname(os.path.abspath(weights))
     config = os.path.join(folder, "config.json")
     values = {} if weights.endswith(".gguf") or not os.path.isfile(config) else read_json_object(config)
-    stored = read_weights(weights, quantization(values))
-    if path != weights and (beside := choose_tower(os.listdir(path), os.path.basename(weights))):
-        stored = with_tower(stored, read_weights(os.path.join(path, beside)))
+    read = read_weights if path == weights else read_with_towers
+    stored = read(weights, quantization(values))
     return joined(stored, values, config if values else weights, os.path.basename(folder))
 
 

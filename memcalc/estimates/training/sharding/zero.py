@@ -32,7 +32,12 @@ CUTTERS: tuple[tuple[Cutter, Cutter, Cutter], ...] = (  # by stage: parameters, 
 
 
 class Zero(NamedTuple):
-    """One stage of ZeRO. Gradients of stages 2 and 3 leave through buckets, parameters of stage 3 are gathered by layer."""
+    """One stage of ZeRO. Gradients of stages 2 and 3 leave through buckets, parameters of stage 3 are gathered by layer.
+
+    On one GPU as on many: buckets are made whatever the number of ranks (stage3.py, `bucket.buffer = torch.empty(`), and
+    parameters in host memory come to the GPU a layer at a time (partition_parameters.py, NoGatherCoalescedHandle); those on
+    the GPU are not copied there.
+    """
 
     stage: int
     fp32_shards: bool = False
@@ -100,10 +105,11 @@ class Zero(NamedTuple):
                      bytes_each=each, cast_each=master if master != each else 0, released=released),)  # fmt: skip
 
     def around_layer(self, run: Training, shards: int, compute: int, gradient: int) -> Around:
-        if self.stage < 2 or shards == 1:
+        if self.stage < 2:
             return Around()
         away = self.places(run).gradients != "gpu"
-        return Around(self.stage == 3, False, True, compute, gradient, shards, away)
+        gathers = self.stage == 3 and (shards > 1 or self.places(run).parameters != "gpu")
+        return Around(gathers, False, True, compute, gradient, shards, away)
 
     def unknown_layers(self, around: Around, elements: int) -> tuple[Line, ...]:
         """The bucket of parameters that stage 3 fetches ahead."""

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from memcalc.blocks.architecture import Layer, Part, Stack
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
+from memcalc.caches import cached
 
 NAME = "mobilenetv5_300m_enc"
 
 
+@cached(maxsize=1)
 def mobilenet_v5_300m() -> Part:
     """A stem, four stages, and a fusion of the last two stages' features ("msfa")."""
     stages = (
