@@ -23,6 +23,8 @@ class Kernels(NamedTuple):
     native_gelu: bool = False  # gelu's tanh form is PyTorch's own kernel, not written out
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
+    fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
+    expandable: bool = False  # sets PYTORCH_ALLOC_CONF to expandable segments when it is imported
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -36,7 +38,10 @@ KERNELS: dict[str, Kernels] = {
             "te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits",
             True, True, True, "te", merged=True, gathers_again=True,
         ),
-        Kernels("unsloth", "Unsloth's norm, rotary embedding and loss; the MLP as written", True, True, False, "in-place"),
+        Kernels(
+            "unsloth", "Unsloth's norm, rotary embedding, loss and functions over adapted matrices",
+            True, True, False, "in-place", fused_adapters=True, expandable=True,
+        ),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
             fused_qkv=True, repeats_keys=True, native_gelu=True, keeps_quantised_inputs=True,

@@ -63,7 +63,9 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
         """One kernel: saves its input and fp32 statistics (nn.LayerNorm, and RMSNorm where kernels fuse it)."""
         count = 1 if self._is_rms else 2
         statistics = [Var(Size(token=groups), FP32, False, f"{t.path}/statistic {i}") for i in range(count)]
-        steps = [Step("input", x.bytes)]
+        # Unsloth writes the gradient over the one that arrives, but for Gemma's (unsloth/kernels/rms_layernorm.py)
+        over = p.kernels.fused_adapters and self.kind == "rms"
+        steps = [Step("share")] if over else [Step("input", x.bytes)]
         trained = p.method.trained and self.affine
         if trained:
             steps += [Step("weight", Size(fixed=w.parameters * p.formats.weights)) for w in self.weights()]

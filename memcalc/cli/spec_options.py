@@ -729,7 +729,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("compiled", "torch.compile: pointwise chains fuse, their inputs are kept"),
                 ("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused"),
                 ("te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits"),
-                ("unsloth", "Unsloth's norm, rotary embedding and loss; the MLP as written"),
+                ("unsloth", "Unsloth's norm, rotary embedding, loss and functions over adapted matrices"),
                 ("litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values"),
             ),
         ),

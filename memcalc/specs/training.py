@@ -188,7 +188,9 @@ class Training(Batches, Recomputation, MainStates):
 
     @property
     def allocator_settings(self) -> AllocatorSettings:
-        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
+        """As said, or as the kernels' library sets it when it is imported (unsloth_zoo/__init__.py)."""
+        by_itself = KERNELS[self.kernels_used].expandable and "allocator" not in self.model_fields_set
+        return AllocatorSettings(self.allocator == "expandable-segments" or by_itself, self.max_split_size or 0)
 
     @property
     def fsdp(self) -> bool:

@@ -66,6 +66,7 @@ BY_MODULE = {
     "encoders.rotary_encoders": "modernbert nomic_bert gte jina_embeddings_v3 eurobert ultrabert esmc neomme",
     "encoders.seq2seq": "t5 mt5 umt5 longt5 switch_transformers pop2piano whisper trocr",
     "encoders.speech_text": "speech_to_text moonshine moonshine_streaming",
+    "encoders.speecht5": "speecht5",
     "encoders.t5gemma": "t5gemma t5gemma2",
     "encoders.text_towers": "clip_text_model siglip_text_model siglip2_text_model tipsv2_text_model",
     "encoders.udop": "udop",
@@ -106,6 +107,7 @@ BY_MODULE = {
     "multimodal.vqgan": "chameleon janus emu3",
     "multimodal.retrievers": "colpali colqwen2 colmodernvbert",
     "multimodal.seeing_encoders": "modernvbert ultravbert",
+    "multimodal.vibevoice": "vibevoice",
     "multimodal.step_vl": "step3p5 step3p7",
 }
 MODULES: dict[str, str] = {name: module for module, names in BY_MODULE.items() for name in names.split()}

@@ -65,10 +65,17 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "encoders.vit_clip": "encoder_stride projection_dim",
         "encoders.encoder_decoder": WAVEFORM + "encoder_no_repeat_ngram_size encoder_stride",
         "encoders.waveform": WAVEFORM,
+        "encoders.speecht5": WAVEFORM + (
+            "conv_dim conv_kernel guided_attention_loss_num_heads max_speech_positions max_text_positions "
+            "num_conv_pos_embeddings num_conv_pos_embedding_groups num_mel_bins reduction_factor speaker_embedding_dim "
+            "speech_decoder_postnet_kernel speech_decoder_postnet_layers speech_decoder_postnet_units "
+            "speech_decoder_prenet_layers speech_decoder_prenet_units"
+        ),
         "multimodal.gemma": (
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "multimodal.vibevoice": "diffusion_max_period hidden_size latent_size vocab_size",
         "multimodal.transcribers": "acoustic_tokenizer_chunk_size audio_chunk_size conv_stride",
         "multimodal.gemma_kin": (
             "centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads pooling_kernel_size"
