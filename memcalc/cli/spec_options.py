@@ -16,7 +16,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "auto_buckets",
             "flag",
             "",
-            'ZeRO: sizes as transformers fills in "auto" (hidden²).  [default: off]',
+            "ZeRO: sizes as transformers fills in \"auto\" (hidden²).  [default: off]",
             "Sharding",
             (),
         ),
@@ -383,7 +383,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
+            (
+                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
+                "[default: all alike]"
+            ),
             "Batch",
             (),
         ),
@@ -446,7 +449,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
+            (
+                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
+                "evaluation]"
+            ),
             "Batch",
             (),
         ),
@@ -499,7 +505,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "cached_batch",
             "count",
             "",
-            ("Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all at once]"),
+            (
+                "Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all"
+                " at once]"
+            ),
             "Batch",
             (),
         ),
@@ -515,7 +524,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "image_size",
             "text",
             "WIDTHxHEIGHT",
-            ("Pixels of an image before the model's processor resizes it.  [default: the model's own, where it has one]"),
+            (
+                "Pixels of an image before the model's processor resizes it.  [default: the model's own, where it "
+                "has one]"
+            ),
             "Batch",
             (),
         ),
@@ -576,7 +588,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "optimizer_in_backward",
             "flag",
             "",
-            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
+            (
+                "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  "
+                "[default: off]"
+            ),
             "Model states",
             (),
         ),

@@ -241,6 +241,8 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
         if architecture is None:
             raise SpecError("hidden² of which model? a parameter count has no width", "auto_buckets")
         said.setdefault("reduce_bucket_size", architecture.hidden**2)
+    elif architecture and said.get("zero") and said.get("method") in ADAPTING:  # adapters are transformers' own: auto there
+        said.setdefault("reduce_bucket_size", architecture.hidden**2)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture:
         lengths = (architecture.context, said.get("tokens_per_batch"), said.get("seq_len_max"))

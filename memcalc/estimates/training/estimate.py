@@ -329,7 +329,9 @@ class TrainingEstimate:
         if self.architecture:
             out += choice_sentences(self.architecture, run)
         if run.parallelism.zero is not None:
-            out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
+            out.append(
+                f"ZeRO's bucket: {run.parallelism.bucket_elements:,} elements (DeepSpeed's default 5e8; hidden² with adapters)"
+            )
         if run.method_row.quantised:
             double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
             out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")

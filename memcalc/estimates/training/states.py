@@ -113,7 +113,10 @@ def buckets(setting: StateSetting, groups: Sequence[ShardGroup], stage: Stage) -
     """The strategy's buffers that stand as long as the run does, and the engine's."""
     run = setting.run
     trained = sum(group.trained.elements() for group in groups if group.trained)
-    made = setting.strategy.buckets(run, most_shards(groups), trained, setting.gradients)
+    each = (
+        setting.compute if run.adapts and run.parallelism.zero else setting.gradients
+    )  # DeepSpeed casts adapters with all else (engine.py)
+    made = setting.strategy.buckets(run, most_shards(groups), trained, each)
     if not run.engine_row.fp32_gradients or run.adapts or not stage.sequence.layers:
         return made
     from memcalc.estimates.training.dummy_gradients import dummy_line
