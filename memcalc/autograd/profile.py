@@ -24,7 +24,6 @@ class Kernels(NamedTuple):
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
-    expandable: bool = False  # sets PYTORCH_ALLOC_CONF to expandable segments when it is imported
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -39,8 +38,8 @@ KERNELS: dict[str, Kernels] = {
             True, True, True, "te", merged=True, gathers_again=True,
         ),
         Kernels(
-            "unsloth", "Unsloth's norm, rotary embedding, loss and functions over adapted matrices",
-            True, True, False, "in-place", fused_adapters=True, expandable=True,
+            "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted",
+            True, True, False, "in-place", fused_adapters=True,
         ),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
@@ -108,6 +107,8 @@ class MethodTraits(NamedTuple):
     fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
     accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
+    expands: bool = True  # into a 16-bit copy; else inside the kernel
+    keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 
