@@ -87,7 +87,7 @@ class LowPrecision(NamedTuple):
     operands: float = 0.0  # of each operand's copy while a product runs
 
 
-# NVFP4: 4 bits and an e4m3 scale for 16 values; the input is kept by columns alone, the weight by rows and columns, made anew in
+# NVFP4: 4 bits and an e4m3 scale for 16 values; the input is kept by columns alone, the weight by rows and columns, anew in
 # the backward under FSDP2 (transformer_engine/pytorch/module/linear.py, update_usage and wt_save). int8: input and weight are
 # saved as they are, both operands of a product are cast (torchao/prototype/quantized_training/int8_mixed_precision.py).
 NVFP4 = (4 + 8 / 16) / 8

@@ -8,8 +8,6 @@ from memcalc import size_training
 from memcalc.specs.spec import SpecError
 
 MODEL, LAYERS, HIDDEN, INNER, KEYS = "llama-3.1-8b", 32, 4096, 14336, 1024
-INPUTS = 3 * HIDDEN + HIDDEN + 2 * HIDDEN + INNER  # of query, key and value; of the output; of gate and up; of down
-READ = HIDDEN + HIDDEN + HIDDEN + INNER  # each tensor once, as 16-bit layers keep them
 MATRICES = 2 * HIDDEN * HIDDEN + 2 * HIDDEN * KEYS + 3 * HIDDEN * INNER
 TOKENS = 4096
 
@@ -39,9 +37,10 @@ def test_nvfp4_keeps_inputs_by_columns_and_weights_twice() -> None:
     assert sharded < 0  # every input is kept in few bits in place of 16
 
 
-@pytest.mark.parametrize(
-    ("word", "named"), [("int8", ("int8-mixed", "--method qat")), ("nvfp4", ("nvfp4-mixed",)), ("fp8", ("fp8-mixed",))]
-)
+NAMED = (("int8", ("int8-mixed", "--method qat")), ("nvfp4", ("nvfp4-mixed",)), ("fp8", ("fp8-mixed",)))
+
+
+@pytest.mark.parametrize(("word", "named"), NAMED)
 def test_a_word_that_is_none_is_refused_with_what_there_is(word: str, named: tuple[str, ...]) -> None:
     with pytest.raises(SpecError) as refused:
         step(word)
