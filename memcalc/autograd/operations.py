@@ -55,8 +55,8 @@ def linear(
     if (
         p.method.quantised and not p.method.trained
     ):  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
-        steps.append(Step("temp", w * p.formats.compute))
-        saves += [x_used] if p.kernels.keeps_quantised_inputs else []
+        steps += [Step("temp", w * p.formats.compute)] if p.method.expands else []
+        saves += [x_used] if p.kernels.keeps_quantised_inputs or p.method.keeps_inputs else []
     steps.append(Step("input", x_used.bytes, 0))
     out = t.emit(name, inputs, Size(token=width), output or p.formats.compute, saves, steps, trained=p.method.trained)
     t.products.append(out)

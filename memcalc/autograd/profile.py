@@ -23,6 +23,7 @@ class Kernels(NamedTuple):
     native_gelu: bool = False  # gelu's tanh form is PyTorch's own kernel, not written out
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
+    fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -36,7 +37,10 @@ KERNELS: dict[str, Kernels] = {
             "te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits",
             True, True, True, "te", merged=True, gathers_again=True,
         ),
-        Kernels("unsloth", "Unsloth's norm, rotary embedding and loss; the MLP as written", True, True, False, "in-place"),
+        Kernels(
+            "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted",
+            True, True, False, "in-place", fused_adapters=True,
+        ),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
             fused_qkv=True, repeats_keys=True, native_gelu=True, keeps_quantised_inputs=True,
@@ -123,6 +127,8 @@ class MethodTraits(NamedTuple):
     fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
     accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
+    expands: bool = True  # into a 16-bit copy; else inside the kernel
+    keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 

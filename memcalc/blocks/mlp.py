@@ -5,6 +5,7 @@ from typing import Any
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Step, Tape, Var
+from memcalc.blocks import fused_adapters
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
@@ -65,6 +66,8 @@ class MLP(Block, without=("constants", "cache", "state")):
         if self.norm or self.extras:
             raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
+        if self.gated and not (self.fused or self.bias or self.dropout) and fused_adapters.applies(p):
+            return fused_adapters.mlp(t, p, x, self.hidden, width)
         x = ops.gathered(t, p, x)
         if self.gated:
             product = self._gated(t, p, x, width)

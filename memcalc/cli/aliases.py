@@ -95,6 +95,7 @@ TRAIN: Spellings = {
     **_all("lora-r lora-rank-r rank", "lora-rank"),
     **_all("lora-target lora-target-modules target-modules lora-modules", "lora-targets"),
     **_all("finetuning-type adapter peft-method", "method"),
+    "load-in-8bit": Instead("--method qlora --base-format int8 keeps frozen matrices in 8 bits (LLM.int8)"),
     **_all("load-in-4bit quantization-bit", Instead("--method qlora keeps frozen matrices in 4 bits, --base-format says how")),
     **_all("lora-alpha learning-rate lr weight-decay warmup-steps num-train-epochs max-steps save-steps seed",
            NO_BYTES),

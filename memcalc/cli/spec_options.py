@@ -602,12 +602,18 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "base_format",
             "text",
-            "nf4-dq|nf4",
+            "nf4-dq|nf4|fp4-dq|fp4|int8|gptq|awq|hqq",
             "How qlora stores frozen matrices.  [default: nf4-dq]",
             "Model states",
             (
                 ("nf4-dq", "4-bit NormalFloat, its scales quantised again"),
                 ("nf4", "4-bit NormalFloat with fp32 scales"),
+                ("fp4-dq", "4-bit float, its scales quantised again"),
+                ("fp4", "4-bit float with fp32 scales"),
+                ("int8", "LLM.int8: one byte a value (and a scale a row, not counted)"),
+                ("gptq", "GPTQ, 4 bits in groups of 128"),
+                ("awq", "AWQ, 4 bits in groups of 128"),
+                ("hqq", "HQQ, 4 bits in groups of 64 with 16-bit scale and zero point"),
             ),
         ),
         (
@@ -691,7 +697,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("compiled", "torch.compile: pointwise chains fuse, their inputs are kept"),
                 ("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused"),
                 ("te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits"),
-                ("unsloth", "Unsloth's norm, rotary embedding and loss; the MLP as written"),
+                ("unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted"),
                 ("litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values"),
             ),
         ),

@@ -166,9 +166,19 @@ def stacked(table: Table, width: int, *, ascii_only: bool = False) -> list[str]:
     for row in texts(table, ascii_only=ascii_only):
         title = ", ".join(text.strip() for text in row[:words] if text)
         values = (
-            f"{column.title} {text}".strip().replace(" ", JOINED if column.kind != "text" else " ")
+            _named(column.title, text).replace(" ", JOINED if column.kind != "text" else " ")
             for column, text in zip(table.columns[words:], row[words:], strict=True)
             if column.kind != "bar" and text not in ("", "—")
         )
         lines += wrapped(f"{title}: {', '.join(values)}", width, INDENT)
     return lines
+
+
+def _named(title: str, text: str) -> str:
+    """A value behind its heading, and before the heading's unit.
+
+    >>> _named("time, ms", "81,790"), _named("verdict", "fits")
+    ('time 81,790 ms', 'verdict fits')
+    """
+    name, _, unit = title.partition(", ")
+    return " ".join(filter(None, (name, text, unit)))

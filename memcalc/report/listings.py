@@ -57,7 +57,7 @@ def gpu_report(name: str, folders: Sequence[str]) -> Report:
         ("memory of CUDA", f"{gpu.cuda_mib} MiB" if gpu.cuda_mib else None),
         ("memory of the driver", f"{gpu.driver_mib} MiB" if gpu.driver_mib else None),
         ("limit of a process", f"{gpu.limit / 2**30:.2f} GiB"),
-        ("how so", gpu.limit_assumed or None),
+        *((("how so", gpu.limit_assumed),) if gpu.limit_assumed else ()),
         ("bandwidth", f"{gpu.bandwidth / 1e9:,g} GB/s"),
         *((f"dense {kind}", f"{rate / 1e12:,g} TFLOP/s") for kind, rate in gpu.peak.items()),
         ("scale-up link", gpu.scale_up or None),

@@ -31,7 +31,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "megatronlm": "megatron", "megatroncore": "megatron", "pytorch": "torch", "trainer": "accelerate",
         "llamaserver": "llama.cpp", "trtllm": "tensorrt-llm", "huggingface": "transformers",
     },
-    "method": {"fullfinetuning": "full", "fullparameter": "full"},
+    "method": {"fullfinetuning": "full", "fullparameter": "full",
+               "rslora": "lora", "pissa": "lora", "qpissa": "qlora"},  # other scales and first values of the same tensors
+    "base_format": {"bnbnf4": "nf4", "bnbfp4": "fp4", "llmint8": "int8", "bnb8bit": "int8", "bnbint8": "int8"},
     "offload": {"optim": "optimizer", "params": "parameters", "param": "parameters", "activation": "activations"},
     "kernels": {"transformerengine": "te", "torchcompile": "compiled", "ligerkernel": "liger"},
     "freeze": {"embedding": "embeddings"},

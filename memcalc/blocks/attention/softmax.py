@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.blocks import fused_adapters
 from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Relative, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
@@ -284,6 +285,8 @@ class Attention(Block, without=("state",)):
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width, bias = self.outputs * p.degrees.stream, self.projections.output_bias
+        if not bias and not self.output_dropout and fused_adapters.applies(p):
+            return fused_adapters.projection(t, p, "output", mixed, self.outputs, core.shape.output_size)
         matrix = core.shape.output_size * self.outputs
         out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs, reduced=True)
         return ops.dropout(t, p, out, self.output_dropout)
@@ -313,6 +316,9 @@ class Attention(Block, without=("state",)):
         merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
+        if not self.cross and not made.values_are_keys and fused_adapters.applies(p):
+            query, key, value = fused_adapters.projections(t, p, x, widths, self.inputs)
+            return query, key, value
         biases = dict(zip(widths, made.biases, strict=True))
         source, longer = (t.source or x, p.batch.source) if self.cross else (x, 1.0)
         if made.values_are_keys:

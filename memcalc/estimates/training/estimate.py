@@ -346,8 +346,11 @@ class TrainingEstimate:
         if run.parallelism.zero is not None:
             out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
         if run.method_row.quantised:
-            double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
-            out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")
+            if run.base_format.startswith("nf4"):
+                how = f"NF4{', doubly quantised' if run.base_format == 'nf4-dq' else ''}"
+            else:
+                how = run.base.note
+            out.append(f"QLoRA: matrices in the layers are {how}; embeddings, norms and head stay 16 bit")
         if self._pages:
             out.append(PAGED)
         if run.adapts and run.engine_row.peft:

@@ -52,6 +52,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             fake_quantised=run.method_row.fake_quantised,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
+            expands=run.base.expands,
+            keeps_inputs=run.method_row.quantised and run.base.keeps_input,
             update=update_of(run, FP32 if autocast or run.precision == "fp32" else HALF),
         ),
         adapters=Adapters(

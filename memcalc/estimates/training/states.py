@@ -5,7 +5,6 @@ from math import prod
 from typing import NamedTuple
 
 from memcalc.caches import cached
-from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, without
@@ -188,10 +187,11 @@ def buffer_lines(setting: StateSetting, stage: Stage) -> Iterator[Line]:
 
 def _quantised_parameters(setting: StateSetting, group: ShardGroup) -> Line:
     assert group.quantised
-    low = number_format(setting.run.base_format)
+    base = setting.run.base
     elements = group.quantised.elements("flat", group.shards if setting.strategy.cuts_parameters else 1)
-    return line("parameters", f"{group.name}/nf4", ALWAYS, model_states.block_format_bytes, setting.places.parameters,
-                elements=elements, block=low.block_size, bytes_per_block=low.block_bytes)  # fmt: skip
+    kind = "nf4" if base.name.startswith("nf4") else "quantised"
+    return line("parameters", f"{group.name}/{kind}", ALWAYS, model_states.block_format_bytes, setting.places.parameters,
+                elements=elements, block=base.block, bytes_per_block=base.bytes_per_block)  # fmt: skip
 
 
 def _shaped_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:

@@ -72,7 +72,7 @@ def uncounted(c: Config) -> tuple[str, ...]:
 
 
 LANGUAGE_MODELS = (
-    "", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining", "VisionText2Text",
+    "", "CausalLM", "LMHeadModel", "ConditionalGeneration", "MaskedLM", "PreTraining", "VisionText2Text", "SpeechToText",
     "BertGenerationDecoder",    "NemotronH_Omni_Reasoning_V3",
 )  # fmt: skip
 

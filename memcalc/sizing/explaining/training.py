@@ -66,7 +66,7 @@ def _held(a: TrainingEstimate, entry: Line) -> Tensors | None:
     group = next((group for group in a.rank.groups if group.name == name), None)
     if group is None or entry.component not in ("parameters", "gradients", "optimizer_states"):
         return None
-    return {"frozen": group.frozen, "nf4": group.quantised}.get(kind, group.trained)
+    return {"frozen": group.frozen, "nf4": group.quantised, "quantised": group.quantised}.get(kind, group.trained)
 
 
 def _root(a: TrainingEstimate, entry: Line) -> Iterable[Explanation]:

@@ -32,9 +32,6 @@ def wav2vec2(c: Config) -> Architecture:
     front, width = waveform(c, normed=kind == "layer")
     if c.flag("feat_proj_layer_norm", True):
         front += (("features_norm", Norm(width, "layer")),)
-    sizes = Plain((Weight("norms", "other", (1, 1, c.integer("num_conv_pos_embeddings"))),))
-    masked = c.number("mask_time_prob") > 0 or c.number("mask_feature_prob") > 0
-    mask: Named = (("mask", Plain((Weight("vector", "other", (hidden,)),))),) if masked else ()
     mixer = full_attention(c, output_dropout=c.number("hidden_dropout"), scores="as computed")
     layer = (pre_norm if c.flag("do_stable_layer_norm") else norm_of_sum)(norm, mixer, plain_mlp(c, c.number("hidden_dropout")))
     part = Part(
@@ -42,14 +39,20 @@ def wav2vec2(c: Config) -> Architecture:
         entry=(
             *front,
             ("features", Projection(width, hidden, bias=True)),
-            *mask,
-            ("positions", convolved_positions(c)),
-            ("position_norms", sizes),
+            *positioned(c),
         ),
         stacks=(Stack.uniform(replace(layer, source=True), c.layers()),),
         exit=(("final_norm", norm), *_head(c, hidden)),
     )
     return architecture(c, (part,), tied=False, vocabulary=0)
+
+
+def positioned(c: Config) -> Named:
+    """What frames get besides: SpecAugment's vector, and a convolution that tells where each stands."""
+    norms = Plain((Weight("norms", "other", (1, 1, c.integer("num_conv_pos_embeddings"))),))
+    masked = c.number("mask_time_prob") > 0 or c.number("mask_feature_prob") > 0
+    mask: Named = (("mask", Plain((Weight("vector", "other", (c.integer("hidden_size"),)),))),) if masked else ()
+    return (*mask, ("positions", convolved_positions(c)), ("position_norms", norms))
 
 
 def _head(c: Config, hidden: int) -> Named:

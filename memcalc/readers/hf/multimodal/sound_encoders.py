@@ -84,29 +84,28 @@ def fun_asr_layer(c: Config, inputs: int) -> Layer:
     return replace(layer, blocks=(("input_norm", Norm(inputs, "layer")), *layer.blocks[1:]))
 
 
-def vibevoice(c: Config, name: str) -> Part:
-    """ConvNeXt over the waveform: stages of depthwise convolutions and feed-forwards, halved in time between them."""
-    width, kernel, ratios, depths = (
-        c.integer("num_filters"),
-        c.integer("kernel_size"),
-        sizes(c, "downsampling_ratios"),
-        sizes(c, "depths"),
-    )
+def vibevoice(c: Config, name: str, *, decodes: bool = False) -> Part:
+    """ConvNeXt over the waveform: stages of depthwise convolutions and feed-forwards, fewer in time and twice as wide from one
+    to the next. `decodes`: the same the other way round.
+    """
+    width, kernel, latent = c.integer("num_filters"), c.integer("kernel_size"), c.integer("hidden_size")
+    ratios, depths = sizes(c, "downsampling_ratios"), sizes(c, "depths")
     if len(depths) != len(ratios) + 1:
         raise c.error("depths", f"must have one entry more than downsampling_ratios ({len(ratios)}), not {len(depths)}")
     if max(depths) > MAX_LAYERS or len(ratios) > MAX_STAGES:
         raise c.error("depths", "has more layers than can be meant")
-    stem = Convolution(c.integer("channels"), width, (kernel,), (1,), bias=True)
-    stacks: list[Stack] = []
-    entry: Named = (("stem", stem),)
-    for i, depth in enumerate(depths):
-        size = width << i
-        if i:
-            ratio = ratios[i - 1]
-            entry += ((f"downsampling{i}", Convolution(size // 2, size, (2 * ratio,), (ratio,), bias=True)),)
-        stacks.append(Stack.uniform(_stage(c, size, kernel), depth, f"stage{i}"))
-    last = Convolution(width << len(ratios), c.integer("hidden_size"), (kernel,), (1,), bias=True)
-    return Part(name, entry=entry, stacks=tuple(stacks), exit=(("output", last),))
+    widths, channels = [width << i for i in range(len(depths))], c.integer("channels")
+    ends = ((channels, widths[0]), (widths[-1], latent))
+    first, last = (tuple(end[::-1] for end in ends[::-1])) if decodes else ends
+    entry: Named = (("stem", Convolution(*first, (kernel,), (1,), bias=True)),)
+    for i, ratio in enumerate(ratios):
+        pair = (widths[i + 1], widths[i]) if decodes else (widths[i], widths[i + 1])
+        entry += ((f"resampling{i}", Convolution(*pair, (2 * ratio,), (ratio,), bias=True)),)
+    stacks = tuple(
+        Stack.uniform(_stage(c, size, kernel), depth, f"stage{i}")
+        for i, (size, depth) in enumerate(zip(widths, depths, strict=True))
+    )
+    return Part(name, entry, stacks, (("output", Convolution(*last, (kernel,), (1,), bias=True)),))
 
 
 def _stage(c: Config, size: int, kernel: int) -> Layer:
