@@ -502,6 +502,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("fp16-mixed", "fp16 weights and gradients, fp32 master weights"),
                 ("bf16-mixed", "bf16 weights and gradients, fp32 master weights"),
                 ("fp8-mixed", "as bf16-mixed; matrix products take fp8 copies"),
+                ("nvfp4-mixed", "as bf16-mixed; linear layers in NVFP4 (Transformer Engine)"),
+                ("int8-mixed", "as bf16; linear layers multiply int8 copies (torchao)"),
             ),
         ),
         (
