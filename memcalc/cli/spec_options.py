@@ -5,46 +5,6 @@
 ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]], ...]] = {
     "Parallelism": (
         (
-            "reduce_bucket_size",
-            "count",
-            "",
-            "ZeRO: elements of the bucket that gradients leave through.  [default: 5e8]",
-            "Sharding",
-            (),
-        ),
-        (
-            "auto_buckets",
-            "flag",
-            "",
-            "ZeRO: sizes as transformers fills in \"auto\" (hidden²).  [default: off]",
-            "Sharding",
-            (),
-        ),
-        (
-            "sub_group_size",
-            "count",
-            "",
-            "ZeRO 3: elements of a rank's parameters that are updated together.  [default: 1e9]",
-            "Sharding",
-            (),
-        ),
-        (
-            "overlap_comm",
-            "flag",
-            "",
-            "ZeRO 1, 2: a second bucket, to reduce beside the backward.  [default: off]",
-            "Sharding",
-            (),
-        ),
-        (
-            "hpz_partition_size",
-            "count",
-            "",
-            "ZeRO++: ranks that share a second copy of the parameters (hpZ).  [default: no second copy]",
-            "Sharding",
-            (),
-        ),
-        (
             "pp",
             "count",
             "",
@@ -383,10 +343,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            (
-                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
-                "[default: all alike]"
-            ),
+            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
             "Batch",
             (),
         ),
@@ -449,10 +406,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            (
-                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
-                "evaluation]"
-            ),
+            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
             "Batch",
             (),
         ),
@@ -505,10 +459,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "cached_batch",
             "count",
             "",
-            (
-                "Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all"
-                " at once]"
-            ),
+            ("Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all at once]"),
             "Batch",
             (),
         ),
@@ -524,10 +475,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "image_size",
             "text",
             "WIDTHxHEIGHT",
-            (
-                "Pixels of an image before the model's processor resizes it.  [default: the model's own, where it "
-                "has one]"
-            ),
+            ("Pixels of an image before the model's processor resizes it.  [default: the model's own, where it has one]"),
             "Batch",
             (),
         ),
@@ -554,6 +502,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("fp16-mixed", "fp16 weights and gradients, fp32 master weights"),
                 ("bf16-mixed", "bf16 weights and gradients, fp32 master weights"),
                 ("fp8-mixed", "as bf16-mixed; matrix products take fp8 copies"),
+                ("nvfp4-mixed", "as bf16-mixed; linear layers in NVFP4 (Transformer Engine)"),
+                ("int8-mixed", "as bf16; linear layers multiply int8 copies (torchao)"),
             ),
         ),
         (
@@ -588,10 +538,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "optimizer_in_backward",
             "flag",
             "",
-            (
-                "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  "
-                "[default: off]"
-            ),
+            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
             "Model states",
             (),
         ),
