@@ -37,9 +37,12 @@ def mimi(c: Config, key: str) -> tuple[Part, ...]:
     rate = own.integer("sampling_rate") / prod(ratios)
     # saved files hold it behind an underscore, a null there outweighs the other; without either two frames make one
     given = "_frame_rate" if own.has("_frame_rate") or own.null("_frame_rate") else "frame_rate"
-    fold = int(-(-rate // 1) / own.number(given)) if own.has(given) and own.asks("frame_rate") else 2
-    if fold < 1:
-        raise own.error(given, f"must be at most {-(-rate // 1)}")
+    most, fold = -(-rate // 1), 2
+    if own.has(given) and own.asks("frame_rate"):
+        frames = own.number(given)
+        if not 0 < frames <= most:
+            raise own.error(given, f"must be above 0 and at most {most:g}, not {frames}")
+        fold = int(most / frames)
     inner = own.integer("vector_quantization_hidden_dimension")
     pair = (Convolution(hidden, inner, (1,)), Convolution(inner, hidden, (1,)))
     quantisers: Named = tuple(
