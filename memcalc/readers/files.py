@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from memcalc.errors import InputError, one_line
 
@@ -50,14 +50,16 @@ def read_json_object(path: str, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]
 
 
 def parse_json_object(text: str, place: str) -> dict[str, Any]:
-    """The JSON object that a text holds; `place` names it in errors."""
+    """The JSON object that a text holds; `place` names it in errors. NaN and Infinity, as Python writes them, are left to who
+    reads the key: a size that is one is refused by name.
+    """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=unique_object)
+        value = json.loads(text, object_pairs_hook=unique_object)
     except RecursionError:
         raise InputError("nested too deeply", place=place) from None
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON ({error.msg}, line {error.lineno} column {error.colno})", place=place) from None
-    except ValueError as error:  # NaN, a key twice, or an integer of thousands of digits
+    except ValueError as error:  # a key twice, or an integer of thousands of digits
         reason = "a number of too many digits" if "digits" in str(error) else str(error)
         raise InputError(f"not usable JSON ({reason})", place=place) from None
     if not isinstance(value, dict):
@@ -75,10 +77,6 @@ def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {one_line(twice, 80)} stands twice")
     return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
 
 
 def _depth(value: Any) -> int:
