@@ -87,7 +87,7 @@ REFUSED = (
     ("infer gpt2 --weights 4bit", "Q4_K_M"),
     ("infer gpt2 --weights Q4", "Q4_K_M"),
     ("infer gpt2 --weights 8bit", "Q8_0"),
-    ("train gpt2 --optimizer lomo", "adamw"),
+    ("train gpt2 --optimizer adamv", "adamw"),
 )
 
 
