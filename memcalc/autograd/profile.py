@@ -24,7 +24,6 @@ class Kernels(NamedTuple):
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
-    expandable: bool = False  # sets PYTORCH_ALLOC_CONF to expandable segments when it is imported
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -39,8 +38,8 @@ KERNELS: dict[str, Kernels] = {
             True, True, True, "te", merged=True, gathers_again=True,
         ),
         Kernels(
-            "unsloth", "Unsloth's norm, rotary embedding, loss and functions over adapted matrices",
-            True, True, False, "in-place", fused_adapters=True, expandable=True,
+            "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted",
+            True, True, False, "in-place", fused_adapters=True,
         ),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
@@ -84,6 +83,25 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+class LowPrecision(NamedTuple):
+    """Linear layers that multiply copies in few bits of what they read. Bytes of an element."""
+
+    input: float = 0.0  # kept for the backward in the input's place; 0: the input itself
+    weight: float = 0.0  # copies of the weight that are kept for the backward
+    operands: float = 0.0  # of each operand's copy while a product runs
+
+
+# NVFP4: 4 bits and an e4m3 scale for 16 values; the input is kept by columns alone, the weight by rows and columns, anew in
+# the backward under FSDP2 (transformer_engine/pytorch/module/linear.py, update_usage and wt_save). int8: input and weight are
+# saved as they are, both operands of a product are cast (torchao/prototype/quantized_training/int8_mixed_precision.py).
+NVFP4 = (4 + 8 / 16) / 8
+LOW = {
+    "nvfp4": LowPrecision(NVFP4, 2 * NVFP4, NVFP4),
+    "nvfp4, sharded": LowPrecision(NVFP4, 0.0, NVFP4),
+    "int8": LowPrecision(operands=1.0),
+}
+
+
 class Formats(NamedTuple):
     """Bytes of one element, and who casts."""
 
@@ -91,6 +109,7 @@ class Formats(NamedTuple):
     weights: int = HALF  # the parameters as the layer sees them
     autocast: bool = False  # weights and inputs of matrix products are cast, the rest follows their types
     saved_input: int = 0  # of a matrix product's saved input where it differs from compute (fp8)
+    low: str = ""  # what linear layers multiply in: a key of LOW
     wide_stream: bool = False  # the residual stream is fp32 without autocast too (Mamba's residual_in_fp32)
 
     @property
@@ -108,6 +127,8 @@ class MethodTraits(NamedTuple):
     fake_quantised: bool = False  # quantisation-aware training: weights and inputs pass a fake quantiser
     accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
+    expands: bool = True  # into a 16-bit copy; else inside the kernel
+    keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 

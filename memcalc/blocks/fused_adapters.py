@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 
+LAYERS = frozenset({"q", "k", "v", "output", "gate", "up", "down"})  # what Unsloth adapts unless told otherwise
 
-def applies(p: Profile, *names: str) -> bool:
-    """Whether these layers run so: all of them adapted, none of the adapters with dropout (unsloth/models/llama.py,
-    patch_peft_model)."""
+
+def applies(p: Profile) -> bool:
+    """Whether a layer runs so: all of its matrices adapted, none of the adapters with dropout (unsloth/models/llama.py,
+    patch_peft_model). Elsewhere modules are as written, as in the libraries that carry copies of the norm, rotary embedding and
+    loss alone (fms-acceleration's fused ops and kernels)."""
     adapters = p.adapters
-    return p.kernels.fused_adapters and set(names) <= set(adapters.layers) and not (adapters.dropout or adapters.magnitude)
+    return p.kernels.fused_adapters and set(adapters.layers) >= LAYERS and not (adapters.dropout or adapters.magnitude)
 
 
 def mlp(t: Tape, p: Profile, x: Var, hidden: int, width: int) -> Var:
@@ -49,7 +52,7 @@ def projection(t: Tape, p: Profile, name: str, x: Var, width: int, inputs: int) 
 
 def _expanded(p: Profile, weight: int) -> Step:
     """A quantised matrix as it is multiplied with."""
-    return Step("temp", Size(fixed=weight * p.formats.compute if p.method.quantised else 0))
+    return Step("temp", Size(fixed=weight * p.formats.compute if p.method.quantised and p.method.expands else 0))
 
 
 def _adapters(t: Tape, p: Profile, name: str, inputs: int, outputs: int, needs: bool) -> list[Step]:

@@ -66,7 +66,7 @@ class MLP(Block, without=("constants", "cache", "state")):
         if self.norm or self.extras:
             raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
-        if self.gated and not (self.fused or self.bias or self.dropout) and fused_adapters.applies(p, "gate", "up", "down"):
+        if self.gated and not (self.fused or self.bias or self.dropout) and fused_adapters.applies(p):
             return fused_adapters.mlp(t, p, x, self.hidden, width)
         x = ops.gathered(t, p, x)
         if self.gated:

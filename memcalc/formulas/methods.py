@@ -26,3 +26,44 @@ METHODS: dict[str, TrainingMethod] = {
 }
 ADAPTING = tuple(row.name for row in METHODS.values() if row.adapters)
 QUANTISED = tuple(row.name for row in METHODS.values() if row.quantised)
+
+
+class BaseFormat(NamedTuple):
+    """How frozen matrices behind adapters are stored, and what a product with them needs."""
+
+    name: str
+    note: str
+    block: int  # values
+    bytes_per_block: int  # scales and zero points included
+    source: str
+    expands: bool = True  # the input's gradient needs the matrix in 16 bit, which is made for a moment
+    keeps_input: bool = False  # the product holds its input though the matrix has no gradient
+
+
+_BNB = "bitsandbytes 0.50 autograd/_functions.py, MatMul4Bit"
+BASES: dict[str, BaseFormat] = {
+    row.name: row
+    for row in (
+        BaseFormat("nf4-dq", "4-bit NormalFloat, its scales quantised again", 256 * 64, 256 * (32 + 1) + 4, _BNB),
+        BaseFormat("nf4", "4-bit NormalFloat with fp32 scales", 64, 32 + 4, _BNB),
+        BaseFormat("fp4-dq", "4-bit float, its scales quantised again", 256 * 64, 256 * (32 + 1) + 4, _BNB),
+        BaseFormat("fp4", "4-bit float with fp32 scales", 64, 32 + 4, _BNB),
+        BaseFormat(
+            "int8", "LLM.int8: one byte a value (and a scale a row, not counted)", 1, 1,
+            "bitsandbytes 0.50 autograd/_functions.py, MatMul8bitLt: ctx.tensors holds A", keeps_input=True,
+        ),
+        BaseFormat(
+            "gptq", "GPTQ, 4 bits in groups of 128", 256, 2 * (64 + 2) + 1,
+            "auto-gptq nn_modules/triton_utils/kernels.py, transpose_quant_matmul_248_kernel: expands inside the kernel",
+            expands=False,
+        ),
+        BaseFormat(
+            "awq", "AWQ, 4 bits in groups of 128", 256, 2 * (64 + 2) + 1,
+            "autoawq modules/linear/gemm.py, WQLinearMMFunction.backward: dequantises",
+        ),
+        BaseFormat(
+            "hqq", "HQQ, 4 bits in groups of 64 with 16-bit scale and zero point", 64, 32 + 4,
+            "hqq core/quantize.py, HQQMatmulNoCacheMul.backward; transformers HqqConfig (nbits=4, group_size=64)",
+        ),
+    )
+}  # fmt: skip

@@ -218,6 +218,19 @@ class MomentDocument(TypedDict):
     lines: list[PathBytes]
 
 
+class OutsideDocument(TypedDict, total=False):
+    """A moment outside the step: loading or saving. It does not enter `per_gpu.peak` nor `gpu.verdict`."""
+
+    name: str
+    note: str
+    allocated: Annotated[int, Means("On the heaviest rank's GPU: the sum of the lines")]
+    device: Annotated[int, Means("allocated, context, communicator and workspace")]
+    host_per_node: Annotated[int, Means("Host memory that a node needs then")]
+    disk: Annotated[int, Means("Of save: what is written by all ranks")]
+    verdict: Annotated[Literal["no", "fits"], Means("Whether `device` is within `gpu.limit`")]
+    lines: list[PathBytes]
+
+
 class PeakDocument(TypedDict):
     """The highest moment, line by line."""
 
@@ -268,6 +281,8 @@ class Document(TypedDict, total=False):
     host: Host
     moments: list[MomentDocument]
     peak: PeakDocument
+    start: Annotated[list[OutsideDocument], Means("Before the first step")]
+    save: list[OutsideDocument]
     compute: ComputeDocument
     optimal: Optimum
     laws: list[Optimum]

@@ -6,6 +6,7 @@ from typing import Any
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
 from memcalc.estimates.suggestions import Advice
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
+from memcalc.estimates.training.lifecycle import Outside
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
@@ -58,6 +59,8 @@ def document(
         "lines": documents(found.at_peak.lines),
         "sources": cited(found.at_peak.lines),
     }
+    out["start"] = [outside_document(found, moment, fit) for moment in found.start]
+    out["save"] = [outside_document(found, moment, fit, disk=True) for moment in found.save]
     if found.stages:
         out["ranks"] = [
             {"stage": stage, "peak": rank.peak, "peak_moment": rank.highest.name} for stage, rank in enumerate(found.stages)
@@ -69,7 +72,7 @@ def document(
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
-    out["warnings"] = list(model.architecture.warnings if model.architecture else ())
+    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)]
     out["sources"] = cited(found.lines)
     return out
 
@@ -81,6 +84,27 @@ def moment_document(alive: Alive, steady: int) -> dict[str, Any]:
     return {**moment, "states": steady, "allocated": alive.allocated, "lines": lines}
 
 
+def outside_document(found: TrainingEstimate, moment: Outside, fit: Fit | None, *, disk: bool = False) -> dict[str, Any]:
+    """A moment outside the step, with a verdict of its own."""
+    device = found.outside(moment)
+    out: dict[str, Any] = {"name": moment.name, "note": moment.note, "allocated": moment.allocated, "device": device,
+                           "host_per_node": moment.host_per_node}  # fmt: skip
+    if disk:
+        out["disk"] = moment.on_disk
+    if fit:
+        out["verdict"] = "fits" if device <= fit.limit else "no"
+    return out | {"lines": [{"path": path, "bytes": size} for path, size in by_path(moment.lines).items()]}
+
+
+def outside_warnings(found: TrainingEstimate, fit: Fit | None) -> tuple[str, ...]:
+    """Which moments outside the step do not fit into the GPU."""
+    return tuple(
+        f"{moment.name} needs {format_bytes(found.outside(moment))} on the GPU of {format_bytes(fit.limit)}: {moment.note}"
+        for moment in (*found.start, *found.save)
+        if fit and found.outside(moment) > fit.limit
+    )
+
+
 def run_document(run: Training) -> dict[str, Any]:
     """The settings, as the sizing file spells them."""
     p = run.parallelism
@@ -88,6 +112,7 @@ def run_document(run: Training) -> dict[str, Any]:
     out: dict[str, Any] = {name: getattr(run, name) for name in names}
     out |= {"engine": run.engine_row.name, "kernels": run.kernels_used, "loss": run.loss_used,
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
+    out |= {name: value for name in ("optimizer_in_backward", "max_grad_norm", "ema") if (value := getattr(run, name))}
     if run.adapts:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method_row.quantised:
@@ -149,8 +174,8 @@ def report(
         verdict,
         tone,
         settings=settings(model, run),
-        warnings=tuple(model.architecture.warnings) if model.architecture else (),
-        details=(moments_table(found),),
+        warnings=(*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)),
+        details=(moments_table(found), *outside_tables(found)),
         assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu)))),
         more=more(small, cited(found.lines), "--moments", marked=True),
     )
@@ -180,6 +205,15 @@ def moments_table(found: TrainingEstimate) -> Table:
     kinds = ("states", "activations", "gradients", "communication", "allocated")
     columns = (Column("moment"), *(Column(kind, "bytes") for kind in kinds))
     return Table("What is alive when", columns, rows, frozenset({highest}), marks={highest: "peak"})
+
+
+def outside_tables(found: TrainingEstimate) -> tuple[Table, ...]:
+    """What is held while the model is loaded and saved."""
+    rows = [
+        (moment.name, found.outside(moment), moment.host_per_node, moment.on_disk) for moment in (*found.start, *found.save)
+    ]
+    columns = (Column("moment"), *(Column(name, "bytes") for name in ("on the device", "host, per node", "on disk")))
+    return (Table("Outside the step", columns, rows),) if rows else ()
 
 
 def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from memcalc.allocator.settings import AllocatorSettings
 from memcalc.autograd.profile import KERNELS, LOSSES
 from memcalc.formulas.engines import ENGINES, Engine
-from memcalc.formulas.methods import METHODS, TrainingMethod
+from memcalc.formulas.methods import BASES, METHODS, BaseFormat, TrainingMethod
 from memcalc.formulas.optimizer_steps import choices, implementation
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
@@ -45,8 +45,7 @@ FREEZING = {
     "projector": "what stands between towers and language model",
 }
 FREEZABLE = tuple(FREEZING)
-FROZEN_FORMATS = {"nf4-dq": "4-bit NormalFloat, its scales quantised again", "nf4": "4-bit NormalFloat with fp32 scales"}
-BASE_FORMATS = tuple(FROZEN_FORMATS)
+BASE_FORMATS = tuple(BASES)
 STEPS = {
     "fused": "one kernel, nothing beside the states",
     "foreach": "all tensors at once: AdamW's temporaries are as large as the parameters",
@@ -94,7 +93,7 @@ class Training(Batches, Recomputation, MainStates):
     )
     lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
     base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
-        "nf4-dq", "How qlora stores frozen matrices.", STATES, choices=FROZEN_FORMATS
+        "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}
     )
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
         (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
@@ -142,6 +141,7 @@ class Training(Batches, Recomputation, MainStates):
             )  # fmt: skip
         self._check_sharding()
         self._check_step()
+        self._check_base()
         return self
 
     @cached_property
@@ -152,6 +152,11 @@ class Training(Batches, Recomputation, MainStates):
     @property
     def method_row(self) -> TrainingMethod:
         return METHODS[self.method]
+
+    @property
+    def base(self) -> BaseFormat:
+        """How frozen matrices are stored where the method quantises them."""
+        return BASES[self.base_format]
 
     @property
     def adapts(self) -> bool:
@@ -188,9 +193,7 @@ class Training(Batches, Recomputation, MainStates):
 
     @property
     def allocator_settings(self) -> AllocatorSettings:
-        """As said, or as the kernels' library sets it when it is imported (unsloth_zoo/__init__.py)."""
-        by_itself = KERNELS[self.kernels_used].expandable and "allocator" not in self.model_fields_set
-        return AllocatorSettings(self.allocator == "expandable-segments" or by_itself, self.max_split_size or 0)
+        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
 
     @property
     def fsdp(self) -> bool:
@@ -282,6 +285,11 @@ class Training(Batches, Recomputation, MainStates):
             )
         if self.offload_to == "nvme" and zero != 3:
             raise SpecError("NVMe offload is part of ZeRO 3 (ZeRO-Infinity)", "offload_to", "zero")
+
+    def _check_base(self) -> None:
+        sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
+        if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
+            raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
 
     def _check_step(self) -> None:
         row, p = optimizer(self.optimizer), self.parallelism

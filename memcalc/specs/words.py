@@ -31,11 +31,31 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "megatronlm": "megatron", "megatroncore": "megatron", "pytorch": "torch", "trainer": "accelerate",
         "llamaserver": "llama.cpp", "trtllm": "tensorrt-llm", "huggingface": "transformers",
     },
-    "method": {"fullfinetuning": "full", "fullparameter": "full"},
+    "method": {"fullfinetuning": "full", "fullparameter": "full",
+               "rslora": "lora", "pissa": "lora", "qpissa": "qlora"},  # other scales and first values of the same tensors
+    "base_format": {"bnbnf4": "nf4", "bnbfp4": "fp4", "llmint8": "int8", "bnb8bit": "int8", "bnbint8": "int8"},
     "offload": {"optim": "optimizer", "params": "parameters", "param": "parameters", "activation": "activations"},
     "kernels": {"transformerengine": "te", "torchcompile": "compiled", "ligerkernel": "liger"},
     "freeze": {"embedding": "embeddings"},
 }  # fmt: skip
+
+
+# What to say of a word that is none of ours, where more can be said than what is accepted.
+HINTS: Mapping[tuple[str, str], str] = {
+    ("precision", "int8"): (
+        "training has int8-mixed (int8 matrix products over bf16 weights, as torchao trains) and --method qat (fake-quantised "
+        "weights); infer has --weights int8"
+    ),
+    ("precision", "fp8"): "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)",
+    ("precision", "fp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
+    ("precision", "nvfp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
+    ("precision", "int4"): "training has --method qlora (4-bit frozen weights) and --method qat; infer has --weights int4",
+}  # fmt: skip
+
+
+def hint(field: str, value: object) -> str:
+    """What more to say of a word that a field refuses."""
+    return HINTS.get((field, squashed(value)), "") if isinstance(value, str) else ""
 
 
 def meant(field: str, value: object, names: tuple[str, ...]) -> object:

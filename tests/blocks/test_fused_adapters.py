@@ -45,13 +45,6 @@ def test_else_modules_run_as_written(adapters: dict[str, Any]) -> None:
     assert layer(**adapters).saved_bytes.token > layer().saved_bytes.token
 
 
-def test_segments_expand_unless_said() -> None:
-    run = Training(kernels="unsloth")
-    assert run.allocator_settings.expandable_segments
-    assert not Training(kernels="unsloth", allocator="segments").allocator_settings.expandable_segments
-    assert not Training().allocator_settings.expandable_segments
-
-
 def test_work_is_that_of_the_modules() -> None:
     """The same matrices are multiplied whoever does it."""
     sizes = {"precision": "bf16", "method": "qlora", "lora_rank": RANK, "attention": "flash", "seq_len": 4096}

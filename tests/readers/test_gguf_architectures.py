@@ -169,6 +169,25 @@ def test_any_tensor_may_be_odd(row: Row, tmp_path: Path, weight_files: Any) -> N
             assert made.parameters == sum(each.parameters or 0 for each in tensors), (tensor.name, shape)
 
 
+def test_prediction_layers_that_a_file_does_not_hold(tmp_path: Path, weight_files: Any) -> None:
+    """DeepSeek V4's keys may say one all the same (src/models/deepseek4.cpp, mtp_probe)."""
+    row = BY_NAME["deepseek4"]
+    said = architecture_of(stored_of(row, tmp_path, weight_files, nextn_predict_layers=1), "m.gguf")
+    plain = architecture_of(stored_of(row, tmp_path, weight_files), "m.gguf")
+    assert said.parameters == plain.parameters
+    assert memory_of(said) == memory_of(plain)
+
+
+def test_files_that_are_no_model_of_today_are_said(tmp_path: Path, weight_files: Any) -> None:
+    stored = stored_of(BY_NAME["llama"], tmp_path, weight_files)
+    adapter = replace(stored, metadata={**stored.metadata, "general.type": "adapter"})
+    with pytest.raises(Unsupported, match=r"general\.type adapter, for one of llama"):
+        gguf_architecture(adapter, "m.gguf")
+    old = tuple(t._replace(name=t.name.replace("ffn_up_exps.weight", "ffn_up.0.weight")) for t in stored.tensors)
+    with pytest.raises(Unsupported, match=r"each expert apart \(blk\.0\.ffn_up\.0\.weight\)"):
+        gguf_architecture(replace(stored, tensors=old), "m.gguf")
+
+
 def test_only_a_known_family_is_served_otherwise(tmp_path: Path, weight_files: Any) -> None:
     path = file_of(BY_NAME["rwkv7"], tmp_path, weight_files)
     for engine, more, message in (

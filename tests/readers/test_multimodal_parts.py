@@ -35,7 +35,7 @@ PARTS = {
 def models() -> dict[str, dict[str, Any]]:
     rows = [row for row in json.loads(TABLE.read_text(encoding="utf-8")) if row["variant"] == "default"]
     wanted = [row for row in rows if not row["class"].endswith("Model")]
-    return {row["config"]["model_type"]: {**row["config"], "architectures": [row["class"]]} for row in wanted}
+    return {row["config"]["model_type"]: {**row["config"], "architectures": [row["class"]]} for row in reversed(wanted)}
 
 
 @pytest.mark.parametrize("kind", PARTS)

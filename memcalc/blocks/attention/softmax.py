@@ -285,7 +285,7 @@ class Attention(Block, without=("state",)):
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         width, bias = self.outputs * p.degrees.stream, self.projections.output_bias
-        if not bias and not self.output_dropout and fused_adapters.applies(p, "output"):
+        if not bias and not self.output_dropout and fused_adapters.applies(p):
             return fused_adapters.projection(t, p, "output", mixed, self.outputs, core.shape.output_size)
         matrix = core.shape.output_size * self.outputs
         out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs, reduced=True)
@@ -316,7 +316,7 @@ class Attention(Block, without=("state",)):
         merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
-        if not self.cross and not made.values_are_keys and fused_adapters.applies(p, *widths):
+        if not self.cross and not made.values_are_keys and fused_adapters.applies(p):
             query, key, value = fused_adapters.projections(t, p, x, widths, self.inputs)
             return query, key, value
         biases = dict(zip(widths, made.biases, strict=True))

@@ -14,6 +14,7 @@ from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, sha
 from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
 from memcalc.estimates.training.context_parallel import exchange_line
+from memcalc.estimates.training.lifecycle import Outside, save, start
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.ranks import Rank, evaluated, rank_of, rank_of_count
@@ -196,6 +197,20 @@ class TrainingEstimate:
 
         return replayed(self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
 
+    @cached_property
+    def start(self) -> tuple[Outside, ...]:
+        """Loading and what comes before the first step; apart from the step's peak."""
+        return start(self.architecture, self.run, self.rank) if self.architecture else ()
+
+    @cached_property
+    def save(self) -> tuple[Outside, ...]:
+        """Saving between steps; apart from the step's peak."""
+        return save(self.architecture, self.run, self.rank) if self.architecture else ()
+
+    def outside(self, moment: Outside) -> int:
+        """What the device holds at a moment outside the step: what is allocated, context, communicator and workspace."""
+        return moment.allocated + self._beside
+
     @property
     def _given(self) -> int | None:
         """What the driver can give to the allocator."""
@@ -329,10 +344,15 @@ class TrainingEstimate:
         if self.architecture:
             out += choice_sentences(self.architecture, run)
         if run.parallelism.zero is not None:
-            out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
+            out.append(
+                f"ZeRO's bucket: {run.parallelism.bucket_elements:,} elements (DeepSpeed's default 5e8; hidden² with adapters)"
+            )
         if run.method_row.quantised:
-            double = ", doubly quantised" if run.base_format == "nf4-dq" else ""
-            out.append(f"QLoRA: matrices in the layers are NF4{double}; embeddings, norms and head stay 16 bit")
+            if run.base_format.startswith("nf4"):
+                how = f"NF4{', doubly quantised' if run.base_format == 'nf4-dq' else ''}"
+            else:
+                how = run.base.note
+            out.append(f"QLoRA: matrices in the layers are {how}; embeddings, norms and head stay 16 bit")
         if self._pages:
             out.append(PAGED)
         if run.adapts and run.engine_row.peft:

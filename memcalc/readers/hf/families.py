@@ -8,6 +8,7 @@ from memcalc.readers.hf.config import MAX_LAYERS, Family
 
 # A module in this package → the model types in its FAMILIES table, each in one module.
 BY_MODULE = {
+    "decoders.blt": "blt",
     "decoders.dense": (
         "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 hunyuan_v1_dense "
         "apertus arcee moshi helium cwm"
@@ -58,6 +59,7 @@ BY_MODULE = {
     "encoders.characters": "canine",
     "encoders.conformer_text": "canary cohere_asr parakeet_ctc",
     "encoders.deberta": "deberta deberta-v2",
+    "encoders.dia": "dia",
     "encoders.documents": "lilt markuplm bros layoutlmv3 visual_bert",
     "encoders.encoder_decoder": "encoder-decoder vision-encoder-decoder speech-encoder-decoder",
     "encoders.other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
@@ -76,9 +78,10 @@ BY_MODULE = {
         "qwen2_audio voxtral voxtral_realtime voxtral_realtime_text audioflamingo3 musicflamingo glmasr qwen3_asr"
     ),
     "multimodal.captioners": "git blip kosmos-2 kosmos-2.5 idefics",
+    "multimodal.codecs": "csm kyutai_speech_to_text higgs_audio_v2",
     "multimodal.dots": "dots3_note glm5_next",
     "multimodal.ernie_vl": "ernie4_5_vl_moe ernie4_5_vl_moe_text",
-    "multimodal.florence": "florence2",
+    "multimodal.florence": "florence2 pp_formulanet",
     "multimodal.gemma": "gemma3 gemma4 gemma4_text gemma4_unified",
     "multimodal.gemma3n": "gemma3n gemma3n_text",
     "multimodal.gemma_kin": "embedding_gemma2 embedding_gemma2_text gemma4_assistant gemma4_unified_assistant",
@@ -160,6 +163,10 @@ KIN: Mapping[str, Kin] = {
     "paddleocr_vl_text": Kin("ernie4_5", {"num_key_value_heads": 2}),
     "cosmos3_edge_text": Kin("arcee", {"num_key_value_heads": 8, "head_dim": 128}),
     "hunyuan_vl_text": Kin("hunyuan_v1_dense", {"tie_word_embeddings": True}),
+    "qwen2_vl_text": Kin("qwen2", {"num_key_value_heads": 8, "rms_norm_eps": 1e-5}),
+    "qwen2_5_vl_text": Kin("qwen2", {"num_key_value_heads": 8, "rms_norm_eps": 1e-5}),
+    "qwen3_vl_text": Kin("qwen3", {"sliding_window": None, "max_position_embeddings": 128000}),
+    "qwen3_vl_moe_text": Kin("qwen3_moe", {"num_key_value_heads": 16, "sliding_window": None, "norm_topk_prob": True}),
     "qwen2_5_omni_text": Kin("qwen2", {"num_key_value_heads": 4, "max_position_embeddings": 32768}),
     "qwen3_omni_moe_text": Kin("qwen3_moe", {"num_experts": 128, "num_experts_per_tok": 8, "sliding_window": None}),
     "sarvam_mla": Kin("deepseek_v3", {"q_lora_rank": None, "first_k_dense_replace": 1}),

@@ -16,7 +16,7 @@ from memcalc.readers.hf.config import Config
 HARMLESS = re.compile(
     r"(?<!mask_)token_ids?$|token_index$|tokens_per_second$|suppress_tokens$|theta$|^rope_|^mrope|original_max|position_embeddings$"
     r"|^(id2label|label2id|num_labels|problem_type)$|quantization_config$|compression_config$|^n_group$|topk_group$|scal(e|ar|ing)"
-    r"|_factor$|^pretraining_tp$|max_window_layers$|^mask_(time|feature)_|seq_length$|soft_tokens_per_image$|^logits_to_keep$|^num_logits_to_keep$"
+    r"|(?<!sampling)(?<!expansion)_factor$|^pretraining_tp$|max_window_layers$|^mask_(time|feature)_|seq_length$|soft_tokens_per_image$|^logits_to_keep$|^num_logits_to_keep$"
 )
 
 # What the configuration classes of transformers write for every model, generation settings of older files among it.
@@ -75,11 +75,13 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "encoders.dia": "delay_pattern",
         "multimodal.vibevoice": "diffusion_max_period hidden_size latent_size vocab_size",
         "multimodal.transcribers": "acoustic_tokenizer_chunk_size audio_chunk_size conv_stride",
         "multimodal.gemma_kin": (
             "centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads pooling_kernel_size"
         ),
+        "decoders.blt": "encoder_cross_output_size hidden_size_global local_attention_window_len patch_size sliding_window",
         "decoders.dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
         "decoders.own_layouts": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
         "mixtures.jetmoe": "num_attention_heads",
@@ -95,10 +97,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "decoders.gpt_rotary": "num_kv_heads num_key_value_heads",
         "hybrids.gated_delta": "head_dim intermediate_size num_attention_heads num_key_value_heads",
         "multimodal.image_text": (
-            "im_end_id im_newline_id im_start_id img_max_token_num max_vit_seq_len min_image_size out_hidden_size "
-            "temporal_patch_size conv_L_cache head_dim hidden_size image_grid_pinpoints image_size insert_layer_id "
-            "merge_kernel_size num_image_tokens num_key_value_heads patch_size projection_dim qk_head_dim "
-            "projector_patch_to_query_dict spatial_pool_stride visual_indicator_token_ids vocab_size"
+            "conv_L_cache head_dim hidden_size im_end_id im_newline_id im_start_id image_grid_pinpoints image_size "
+            "img_max_token_num insert_layer_id max_vit_seq_len merge_kernel_size min_image_size num_image_tokens "
+            "num_key_value_heads out_hidden_size patch_size projection_dim projector_patch_to_query_dict qk_head_dim "
+            "spatial_pool_stride temporal_patch_size text_hidden_size visual_indicator_token_ids vocab_size"
         ),
         "mixtures.interleaved": "attention_chunk_size sliding_window_size swa_num_attention_heads",
         "hybrids.kimi_linear": (
@@ -129,18 +131,25 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "expand image_size intermediate_size patch_dim time_step_rank video_patch_dim video_temporal_patch_size"
         ),
         "multimodal.captioners": "encoder_hidden_size image_text_hidden_size perceiver_config projection_dim",
+        "multimodal.codecs": (
+            "audio_bos_token_id audio_delay_token_id audio_eos_token_id audio_stream_bos_id audio_stream_eos_id codec_config "
+            "frame_size head_dim"
+        ),
+        "mixtures.latent_sparse": "hc_sinkhorn_iters head_dim num_key_value_heads qk_head_dim",
         "multimodal.dots": (
             "conv_output_size head_dim hc_sinkhorn_iters hop_length image_size num_key_value_heads qk_head_dim sampling_rate "
             "samples_per_token spatial_merge_size"
         ),
         "multimodal.inkling": (
-            "hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads number_of_conv_states rel_extent "
-            "text_hidden_size"
+            "head_dim hidden_size intermediate_size n_layers_per_attn_res_block num_attention_heads num_key_value_heads "
+            "number_of_conv_states rel_extent text_hidden_size"
         ),
-        "multimodal.florence": "max_temporal_embeddings patch_padding patch_stride",
+        "multimodal.florence": (
+            "encoder_attention_heads encoder_ffn_dim encoder_layers max_temporal_embeddings patch_padding patch_stride"
+        ),
         "multimodal.retrievers": "hidden_size num_image_tokens projection_dim vocab_size",
         "multimodal.muse": "intermediate_size num_local_experts num_experts_per_tok",
-        "multimodal.ocr": "max_window_layers num_pos_feats scale sliding_window vocab_size",
+        "multimodal.ocr": "head_dim max_window_layers num_pos_feats scale sliding_window vocab_size",
         "multimodal.omni": (
             "accept_hidden_layer block_size codec_bos_id codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id "
             "enc_dilations look_ahead_layers look_backward_layers num_code_groups repeats spatial_merge_size "
@@ -165,7 +174,7 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "hybrids.rwkv": "rescale_every",
         "encoders.rotary_encoders": "mask_token_id",
         "multimodal.qformer": (
-            "context_size encoder_hidden_size image_grid_pinpoints image_text_hidden_size projection_dim vocab_size"
+            "context_size encoder_hidden_size image_grid_pinpoints image_text_hidden_size text_config projection_dim vocab_size"
         ),
         "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
         "encoders.udop": "relative_attention_max_distance",

@@ -3,6 +3,7 @@
 Layers that hold equal tensors and keep the same are one kind. What a file computes is not known, only what it multiplies.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -13,7 +14,8 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.stored import LANGUAGE, StoredTensor, StoredTensors
 from memcalc.blocks.stored_block import StoredBlock
-from memcalc.errors import InputError, Unsupported, nearest, one_line
+from memcalc.errors import InputError, Unsupported
+from memcalc.readers.weights.gguf_keys import hyperparameters
 from memcalc.readers.weights.gguf_memory import LayerMemory, layer_memory
 from memcalc.readers.weights.hyperparameters import Hyperparameters
 from memcalc.readers.weights.llama_cpp import BERTS, EMBEDDERS, KEEPING
@@ -22,6 +24,7 @@ TABLE, HEAD, HEAD_BIAS = "token_embd.weight", "output.weight", "output.bias"
 STACKS = {"encoder": "enc.", "decoder": "dec.", LANGUAGE: ""}  # parts by what their tensors' names begin with
 LOOKED_UP = {"position_embd.weight": "positions", "token_types.weight": "segments", "per_layer_token_embd.weight": "table"}
 LAYERLESS = ("wavtokenizer-dec",)  # its layers are convolutions with names of their own
+EXPERT = re.compile(r"ffn_(?:gate|up|down)\.\d+\.weight")  # of files older than stacked experts
 UNUSUAL = ("qwen", "arctic")  # whose feed-forwards are half as wide as feed_forward_length says, or as wide as the model
 MIXERS = ("attention", "linear-attention", "state-space")  # roles of what looks at other tokens
 FEED_FORWARD = ("mlp", "experts", "router")
@@ -45,27 +48,6 @@ def architecture_of(stored: StoredTensors, place: str) -> Architecture:
         context=h.whole("context_length", 0) or None,
         as_stored=True,
     )
-
-
-def hyperparameters(stored: StoredTensors, place: str) -> Hyperparameters:
-    """The keys of a file's own architecture."""
-    name = stored.metadata.get("general.architecture")
-    if not isinstance(name, str):
-        raise InputError("general.architecture is missing or no text", place=place)
-    if name not in KEEPING:
-        known = nearest(name[:40], KEEPING)
-        raise Unsupported(f"{place}: the GGUF architecture {one_line(name, 40)} is none of llama.cpp's text models{known}")
-    prefix = f"{name}."
-    keys = {key.removeprefix(prefix): value for key, value in stored.metadata.items() if key.startswith(prefix)}
-    h = Hyperparameters(name, keys, place)
-    return Hyperparameters(name, {**keys, **_shared_heads(h, stored)}, place) if name == "falcon" else h
-
-
-def _shared_heads(h: Hyperparameters, stored: StoredTensors) -> dict[str, int]:
-    """Falcon 7B's file says 71 key-value heads (its config.json's num_kv_heads); the fused matrix has rows for one."""
-    fused = next((t for t in stored.tensors if t.name == "blk.0.attn_qkv.weight"), None)
-    width = h.key_length
-    return {"attention.head_count_kv": (fused.shape[0] // width - h.heads[0]) // 2} if fused and width else {}
 
 
 def _parts(h: Hyperparameters, tensors: Sequence[StoredTensor], outside: Mapping[str, StoredTensor]) -> Iterator[Part]:
@@ -130,6 +112,8 @@ def _check(h: Hyperparameters, layer: int, tensors: Sequence[StoredTensor], memo
     """Shapes that follow from keys: llama.cpp loads no file whose tensors differ from them (llama_model_loader)."""
     if layer >= h.all_layers:
         return
+    if apart := next((t.name for t in tensors if EXPERT.fullmatch(_inner_name(t))), ""):
+        raise Unsupported(f"{h.place}: keeps each expert apart ({apart}), which llama.cpp no longer loads: convert it anew")
     key, value = (memory.kv_heads * size for size in (memory.head_dim, memory.value_dim))
     wide = 0 if h.architecture in UNUSUAL else h.feed_forward[layer]
     said = {"attn_k.weight": (0, key, "attention.head_count_kv × key_length"),

@@ -28,29 +28,43 @@ class LayerMemory(NamedTuple):
     chunked: bool = False
 
 
+class LayerPlan(NamedTuple):
+    """Of each layer that runs: its window, whether it attends, has a state or an indexer, and what it compresses by."""
+
+    windows: tuple[int | None, ...]
+    attends: tuple[bool, ...]
+    recurrent: tuple[bool, ...]
+    indexed: tuple[bool, ...]
+    ratios: tuple[int, ...]
+
+
 def layer_memory(h: Hyperparameters, kept: Keeping, layers: int) -> list[LayerMemory]:
     """One entry for each of the `layers` that are stored; the last one also has what belongs to no stored layer."""
-    windows = _windows(h, kept)
-    recurrent = kept.recurrent(h) if kept.recurrent else (False,) * h.all_layers
-    attends = _attends(h, kept)
-    indexed = kept.indexer.layers(h) if kept.indexer else (False,) * h.all_layers
-    ratios = h.each("attention.compress_ratios") if kept.compressed else ()
-    state = STATES[kept.state] if kept.state else None
-    found = []
-    for layer in range(max(layers, 1 if kept.loops else h.all_layers)):
-        index = min(layer, h.all_layers - 1)
-        window = windows[index]
-        caches = tuple(_caches(h, kept, index, window)) if attends[index] else ()
-        caches += tuple(_index(h, kept)) if indexed[index] else ()
-        caches += tuple(_entries(h, ratios[index], caches)) if kept.compressed else ()
-        if kept.loops:
-            caches *= kept.loops(h, layer)
-        states = tuple(state(h, index)) if state and recurrent[index] else ()
-        states += tuple(_unfinished(h, ratios[index])) if kept.compressed and index < h.layers else ()
-        key, value = _sizes(h, bool(window))
-        attention = (h.heads[index], h.kv_heads[index], key, value) if attends[index] or not kept.cached else (0, 0, 0, 0)
-        found.append(LayerMemory(caches, states, *attention, window, bool(kept.sliding and kept.sliding.chunked and window)))
+    none = (False,) * h.all_layers
+    plan = LayerPlan(
+        windows=_windows(h, kept),
+        attends=_attends(h, kept),
+        recurrent=kept.recurrent(h) if kept.recurrent else none,
+        indexed=kept.indexer.layers(h) if kept.indexer else none,
+        ratios=h.each("attention.compress_ratios") if kept.compressed else (0,) * h.all_layers,
+    )
+    found = [_memory(h, kept, plan, layer) for layer in range(layers if kept.loops else max(layers, h.all_layers))]
     return _gathered(h, kept, found, layers)
+
+
+def _memory(h: Hyperparameters, kept: Keeping, plan: LayerPlan, number: int) -> LayerMemory:
+    layer = min(number, h.all_layers - 1)
+    window, ratio = plan.windows[layer], plan.ratios[layer]
+    caches = tuple(_caches(h, kept, layer, window)) if plan.attends[layer] else ()
+    caches += tuple(_index(h, kept)) if plan.indexed[layer] else ()
+    caches += tuple(_entries(h, ratio, caches)) if ratio else ()
+    if kept.loops:
+        caches *= kept.loops(h, number)
+    states = tuple(STATES[kept.state](h, layer)) if kept.state and plan.recurrent[layer] else ()
+    states += tuple(_unfinished(h, ratio)) if ratio and layer < h.layers else ()
+    heads = (h.heads[layer], h.kv_heads[layer], *_sizes(h, bool(window))) if plan.attends[layer] or not kept.cached else ()
+    made = LayerMemory(caches, states, *heads)
+    return made._replace(window=window, chunked=bool(kept.sliding and kept.sliding.chunked and window))
 
 
 def _gathered(h: Hyperparameters, kept: Keeping, found: list[LayerMemory], layers: int) -> list[LayerMemory]:

@@ -66,7 +66,7 @@ def _held(a: TrainingEstimate, entry: Line) -> Tensors | None:
     group = next((group for group in a.rank.groups if group.name == name), None)
     if group is None or entry.component not in ("parameters", "gradients", "optimizer_states"):
         return None
-    return {"frozen": group.frozen, "nf4": group.quantised}.get(kind, group.trained)
+    return {"frozen": group.frozen, "nf4": group.quantised, "quantised": group.quantised}.get(kind, group.trained)
 
 
 def _root(a: TrainingEstimate, entry: Line) -> Iterable[Explanation]:
@@ -144,6 +144,28 @@ def rank_peak(a: TrainingEstimate, key: Key) -> Explanation:
     rank = a.stages[key.number()]
     found = highest(rank, key.path)
     return found if key.last == "peak" else found._replace(value=key.value, unit="", parts=())
+
+
+def outside_key(of_save: bool) -> Make:
+    """start.* and save.*: what is held at a moment outside the step."""
+
+    def make(a: TrainingEstimate, key: Key) -> Explanation:
+        moment = (a.save if of_save else a.start)[key.number()]
+        found = {"allocated": moment.lines, "host_per_node": moment.host, "disk": moment.disk, "device": moment.lines}[key.last]
+        whole = [of(a, entry) for entry in found]
+        beside = [of_line(entry, entry.name) for entry in a.overhead] if key.last == "device" else []
+        return summed(key.path, [*whole, *beside], why=f"at the moment “{moment.name}”: {moment.note}")
+
+    return make
+
+
+def outside_line(of_save: bool) -> Make:
+    def make(a: TrainingEstimate, key: Key) -> Explanation:
+        moment = (a.save if of_save else a.start)[key.number()]
+        path = list(dict.fromkeys(entry.path for entry in moment.lines))[key.number(1)]
+        return sum_of_lines(a, key.path, (entry for entry in moment.lines if entry.path == path))
+
+    return make
 
 
 # --- beyond the peak --------------------------------------------------------------------------------------------------
@@ -276,6 +298,10 @@ ROWS: Table = {
     "host.nvme_per_node": per_node("nvme"),
     "moments.*.lines.*.bytes": moment_line,
     "moments.*.*": moment_key,
+    "start.*.lines.*.bytes": outside_line(False),
+    "save.*.lines.*.bytes": outside_line(True),
+    "start.*.*": outside_key(False),
+    "save.*.*": outside_key(True),
     "peak.bytes": lambda a, key: peak(a, key.path),
     "peak.moment": peak_moment,
     **line_keys("peak.lines", lambda a: a.at_peak.lines, of),

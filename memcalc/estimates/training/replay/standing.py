@@ -20,7 +20,8 @@ def parameter_sizes(rank: Rank) -> Iterator[int]:
     """Trained, frozen and quantised parameters, and buffers."""
     for entry in rank.steady:
         if entry.component == "parameters":
-            kind = "frozen" if entry.name.endswith("/frozen") else "quantised" if entry.name.endswith("/nf4") else "trained"
+            last = entry.name.rpartition("/")[2]
+            kind = {"frozen": "frozen", "nf4": "quantised", "quantised": "quantised"}.get(last, "trained")
             yield from _over(entry, _tensors(rank, entry.name, kind))
 
 

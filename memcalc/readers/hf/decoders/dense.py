@@ -5,7 +5,6 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import (
     WIDE,
     attention,
@@ -142,14 +141,17 @@ def ernie4_5(c: Config) -> Architecture:
 
 
 def moshi(c: Config) -> Architecture:
-    """The language model alone, without codebooks: one token more is embedded than is predicted."""
-    if task(c) == "ConditionalGeneration":
-        raise Unsupported(f"{c.place}: Moshi with its codebooks and depth decoder is not modelled, MoshiForCausalLM is")
+    """One token more is embedded than is predicted; the class for generation has codes and a depth decoder as well."""
     norm, width = rms(c), c.integer("intermediate_size")
     if width % 2:
         raise c.error("ffn_dim", f"({width}) must be even: it counts gate and up together")
     layer = pre_norm(norm, attention(c, window=sliding_window(c)), mlp(c, intermediate=width // 2, fused=True))
-    return decoder(c, layer, norm, tied=False, embedding=Embedding(c.integer("vocab_size") + 1, c.integer("hidden_size")))
+    model = decoder(c, layer, norm, tied=False, embedding=Embedding(c.integer("vocab_size") + 1, c.integer("hidden_size")))
+    if task(c) != "ConditionalGeneration":
+        return model
+    from memcalc.readers.hf.multimodal.codecs import moshi_codes
+
+    return moshi_codes(c, model.parts[0])
 
 
 def helium(c: Config) -> Architecture:

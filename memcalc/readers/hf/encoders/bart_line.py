@@ -58,6 +58,8 @@ def marian(c: Config, shape: Shape) -> Architecture:
     """Fixed sines; the halves may have vocabularies of their own, the decoder alone keeps a head of the encoder's."""
     rows = c.integer("decoder_vocab_size", c.integer("vocab_size"))
     if c.flag("share_encoder_decoder_embeddings"):
+        if rows != c.integer("vocab_size"):
+            raise c.error("decoder_vocab_size", f"({rows}) must be vocab_size where share_encoder_decoder_embeddings is true")
         return bart(c, shape)
     model, tied = bart(c, shape), c.flag("tie_word_embeddings")
     *first, decoder = model.parts

@@ -93,7 +93,10 @@ def _heads(c: Config) -> Heads:
         masked = masked_lm(c, tied=tied, width=c.integer("embedding_size", c.integer("hidden_size")))
     else:
         masked, tied = masked_lm(c, tied=True), True
-    return usual(c, masked, tied=tied, pooler=False, pooled=c.integer("pooler_hidden_size", c.integer("hidden_size")))
+    hidden = c.integer("hidden_size")
+    if c.integer("pooler_hidden_size", hidden) != hidden:  # the library's pooler would not fit what it reads
+        raise c.error("pooler_hidden_size", f"must be the hidden_size ({hidden})")
+    return usual(c, masked, tied=tied, pooler=False, pooled=hidden)
 
 
 _DEBERTA = bert_but(

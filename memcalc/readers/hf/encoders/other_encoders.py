@@ -138,6 +138,8 @@ def mobilebert(c: Config) -> Architecture:
     if c.integer("true_hidden_size", inner) != inner:
         raise c.error("true_hidden_size", f"must be {inner}")
     heads, norm, wide = c.integer("num_attention_heads"), Norm(inner, "layer"), Norm(hidden, "layer")
+    if inner % heads:
+        raise c.error("num_attention_heads", f"({heads}) does not divide the layers' width ({inner})")
     attention = attention_of(inner, heads, heads, inner // heads, query_bias=True, output_bias=True, causal=False, rotary=False)
     if (values := inner if c.flag("use_bottleneck_attention") else hidden) != inner:
         extra = Weight("values", "attention", (heads * (inner // heads), values - inner))  # that they read more than `inner`

@@ -148,10 +148,12 @@ def switch_transformers(c: Config) -> Architecture:
     """T5 whose feed-forwards are experts in every so many layers, one of them for a token."""
 
     def stack(c: Config, norm: Norm, depth: int, *, decodes: bool) -> Stack:
-        sparse = c.integer("num_sparse_decoder_layers" if decodes else "num_sparse_encoder_layers", low=0)
-        if sparse > depth:
-            raise c.error("num_sparse_decoder_layers" if decodes else "num_sparse_encoder_layers", f"is at most {depth}")
-        step = depth // (sparse or 1)  # none is one, in the second layer
+        side = "decoder" if decodes else "encoder"
+        sparse = c.integer(f"num_sparse_{side}_layers", low=0)
+        if sparse > depth and not c.has(f"{side}_sparse_step"):
+            raise c.error(f"num_sparse_{side}_layers", f"is at most {depth}")
+        # saved files repeat the step, and the library takes theirs; none is one, in the second layer
+        step = c.integer(f"{side}_sparse_step", depth // (sparse or 1), low=0)
         hidden, width = c.integer("hidden_size"), c.integer("intermediate_size")
         activation = c.text("dense_act_fn")
         dense = MLP(hidden, width, gated=False, activation=activation, dropout=c.number("dropout_rate"))
@@ -161,7 +163,7 @@ def switch_transformers(c: Config) -> Architecture:
         sequence = []
         for i in range(depth):
             layer = _t5_layers(c, norm, decodes=decodes)[min(i, 1)]
-            routed = i % step == 1 or step == 1
+            routed = step == 1 or (step > 0 and i % step == 1)
             block: Named = (("mlp", experts), ("approximation", Plain(()))) if routed else (("mlp", dense),)
             sequence.append(replace(layer, blocks=layer.blocks[:-1] + block))
         return Stack.of(sequence)

@@ -120,6 +120,10 @@ def _grouped(c: Config, side: str) -> Attention:
     """Attention of one half; a null of key-value heads means as many as there are heads."""
     heads = c.integer(f"{side}_num_attention_heads")
     shared = f"{side}_num_key_value_heads"
+    counts = [c.integer(f"{half}_num_attention_heads") for half in ("encoder", "decoder")]
+    counts += [c.integer(f"{half}_num_key_value_heads", heads) for half in ("encoder", "decoder")]
+    if len(set(counts)) > 1:  # the library writes one half's heads into the config that the other reads
+        raise c.error(shared, "must be that of both halves, and the number of their heads")
     own: dict[str, Any] = {"num_attention_heads": heads, "num_key_value_heads": c.integer(shared) if c.has(shared) else heads}
     return revised(biased_attention(c.reread(**own), causal=False), output_bias=False)
 

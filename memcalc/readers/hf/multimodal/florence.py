@@ -1,6 +1,6 @@
-"""Florence 2: a DaViT, whose blocks attend among patches of a window and then among channels, in front of a BART.
+"""Towers in front of BART's line: Florence 2 (a DaViT, which attends among patches and then among channels), PP-FormulaNet.
 
-Structure follows transformers src/transformers/models/florence2/.
+Structures follow transformers src/transformers/models/{florence2,pp_formulanet}/.
 """
 
 from collections.abc import Mapping
@@ -8,17 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.attention.softmax import attention_of
+from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import architecture
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.families import family
 from memcalc.readers.hf.multimodal.nested import text_type
+from memcalc.readers.hf.multimodal.towers import SAM, sam
 from memcalc.readers.hf.multimodal.vision import table
 
 
@@ -41,6 +43,38 @@ def florence2(c: Config) -> Architecture:
     )
     parts = (encoder, decoder, _davit(vision), Part("projector", entry=projector))
     return architecture(c, parts, tied=tied, text=text.reread(hidden_size=hidden))
+
+
+def pp_formulanet(c: Config) -> Architecture:
+    """SAM's encoder and two strided convolutions, whose output mBART's decoder attends to. The library ties nothing."""
+    mbart, vision = family("mbart"), c.sub("vision_config", _FORMULA_VISION)
+    text = c.sub("text_config", {**mbart.defaults, **_FORMULA_TEXT}).reread(
+        architectures=["MBartForCausalLM"], tie_word_embeddings=False
+    )
+    (decoder,) = mbart.read(text).parts
+    widths = [vision.integer(f"post_conv_{name}_channels") for name in ("in", "mid", "out")]
+    seeing = sam(vision)
+    merged: Named = tuple(
+        (f"downsampling{i}", Convolution(widths[i], widths[i + 1], (3, 3), (2, 2), role="projector")) for i in range(2)
+    )
+    linear: Named = (
+        ("linear", Projection(widths[2], widths[2], bias=True)),
+        ("output", Projection(widths[2], vision.integer("decoder_hidden_size"), bias=True)),
+    )
+    side = vision.integer("image_size") // vision.integer("patch_size")
+    read = -((-side // 4) ** 2)  # patches that are left of an image
+    stacks = tuple(replace(stack, layers=tuple(_reading(layer, read) for layer in stack.layers)) for stack in decoder.stacks)
+    parts = (replace(decoder, stacks=stacks), seeing, Part("projector", entry=(*merged, *linear)))
+    return architecture(c, parts, tied=False, text=text.reread(hidden_size=text.integer("d_model")))
+
+
+def _reading(layer: Layer, tokens: int) -> Layer:
+    """The layer with cross-attention to so many tokens, whatever the text's length."""
+    blocks = tuple(
+        (name, revised(block, source=tokens) if isinstance(block, Attention) and block.cross else block)
+        for name, block in layer.blocks
+    )
+    return replace(layer, blocks=blocks)
 
 
 def _davit(c: Config) -> Part:
@@ -108,4 +142,22 @@ _VISION: Mapping[str, Any] = {
     "max_position_embeddings": 50,
 }
 
-FAMILIES = {"florence2": Family(florence2, {})}
+_FORMULA_VISION: Mapping[str, Any] = {
+    **SAM,
+    "image_size": 512,
+    "post_conv_in_channels": 256,
+    "post_conv_mid_channels": 512,
+    "post_conv_out_channels": 1024,
+    "decoder_hidden_size": 512,
+}
+_FORMULA_TEXT: Mapping[str, Any] = {
+    "vocab_size": 50000,
+    "max_position_embeddings": 2560,
+    "d_model": 512,
+    "decoder_layers": 8,
+    "decoder_ffn_dim": 2048,
+    "decoder_attention_heads": 16,
+    "scale_embedding": True,
+}
+
+FAMILIES = {"florence2": Family(florence2, {}), "pp_formulanet": Family(pp_formulanet, {})}

@@ -106,6 +106,8 @@ def gemma4_text(c: Config) -> Architecture:
     kinds = layer_kinds(c, default, KINDS)
     kinds[-1] = "full_attention"  # the library insists
     first_shared = depth - c.integer("num_kv_shared_layers", low=0)
+    if first_shared < 0:
+        raise c.error("num_kv_shared_layers", f"must be at most the layers ({depth})")
     shared = [i >= first_shared >= 0 for i in range(depth)]
     widened = c.flag("use_double_wide_mlp")
     wide = [widened and reads for reads in shared]

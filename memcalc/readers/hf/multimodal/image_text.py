@@ -134,6 +134,8 @@ _COSMOS3 = Joint(
     always=False,
 )
 
+_HUNYUAN_VL = Joint(projectors.hunyuan_vl, "hunyuan_vl_text", "hunyuan_vl_vision", fixed=True, tied=True, inner_ties=True)
+
 FAMILIES = {
     name: Family(partial(image_text, joint), defaults)
     for name, joint, defaults in (
@@ -199,7 +201,7 @@ FAMILIES = {
             Joint(projectors.granite_docling, "granite_docling_text", "granite_docling_vision", fixed=True, tied=True),
             {},
         ),
-        ("hunyuan_vl", Joint(projectors.hunyuan_vl, "hunyuan_vl_text", "hunyuan_vl_vision", fixed=True, tied=True), {}),
+        ("hunyuan_vl", _HUNYUAN_VL, {}),
         (
             "lfm2_vl",
             Joint(projectors.lfm2, text="lfm2", vision="siglip2_vision_model", tied=True),

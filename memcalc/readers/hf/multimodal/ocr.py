@@ -10,7 +10,7 @@ from typing import Any
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.projection import Projection
-from memcalc.readers.hf.common import attention, biased_attention, decoder, mlp, pre_norm, rms
+from memcalc.readers.hf.common import attention, biased_attention, decoder, even_head_dim, mlp, pre_norm, rms
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.mixtures.experts import alternating, experts, shared_experts, sparse_after_dense
 from memcalc.readers.hf.multimodal.nested import assumed_tied, joined, read_language, tied_outside
@@ -70,7 +70,7 @@ def ocr_text(c: Config) -> Architecture:
     layers = alternating(
         c,
         sparse_after_dense(c, 1),
-        biased_attention(c),
+        biased_attention(c, head_dim=even_head_dim(c)),  # the library overwrites the head size of the file
         lambda: experts(c, shared=shared_experts(c, bias=bias), routing="softmax-wide", normalised=False),
         lambda: mlp(c, bias=bias),
     )

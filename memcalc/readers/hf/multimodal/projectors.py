@@ -229,7 +229,7 @@ def hunyuan(c: Config, vision: Config, language: Language) -> Named:
 
 def hunyuan_vl(c: Config, vision: Config, language: Language) -> Named:
     """Two convolutions and a matrix between norms; marks around an image, between images and after each row."""
-    hidden, side, outputs = (vision.integer(key) for key in ("hidden_size", "spatial_merge_size", "text_hidden_size"))
+    hidden, side, outputs = vision.integer("hidden_size"), vision.integer("spatial_merge_size"), language.hidden
     return (
         ("norm", Norm(hidden)),
         ("merge", Convolution(hidden, 2 * hidden, (side, side), bias=True, role="projector")),

@@ -12,30 +12,37 @@ from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
-from memcalc.readers.hf.common import norm_of_sum, windowed
+from memcalc.blocks.task_head import TaskHead
+from memcalc.readers.hf.common import architecture, norm_of_sum, windowed
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.multimodal.nested import assumed_tied, joined, read_language, text_type, tied_outside
 from memcalc.readers.hf.multimodal.towers import tower
 from memcalc.readers.hf.multimodal.vision import encoder_layer, patches, table
+from memcalc.readers.hf.tasks import task
 
 
 def blip2(c: Config, *, instructed: bool = False) -> Architecture:
     """The head belongs to the inner language model, so the text_config alone says whether it is tied.
 
+    The class that compares images and texts has no language model: its Q-Former reads the texts.
     `instructed`: the Q-Former reads the prompt as well (InstructBLIP).
     """
-    kind = text_type(c, "opt")
-    text = c.sub("text_config", {})
-    language = read_language(c, kind, tied=text.flag("tie_word_embeddings", kind == "opt"))
-    vision = c.sub("vision_config", BLIP2_VISION)
+    vision, compares = c.sub("vision_config", BLIP2_VISION), task(c) == "ImageTextRetrieval"
     former = c.sub("qformer_config", {**QFORMER, "use_qformer_text_input": False})
     hidden = former.integer("hidden_size")
     reads_text = instructed or former.flag("use_qformer_text_input")
     queries: Named = (("queries", table("other", (c.integer("num_query_tokens"), hidden))),)
-    if instructed:
+    if instructed or compares:
         positions = former.integer("max_position_embeddings")
         queries += (("embedding", Embedding(former.integer("vocab_size"), hidden, position=positions)),)
     middle = qformer(former, vision.integer("hidden_size"), queries, reads_text=reads_text)
+    if compares:
+        joint = Projection(hidden, c.integer("image_text_hidden_size", 256), bias=True)
+        ends: Named = (("image", joint), ("text", joint), ("matching", TaskHead(hidden, 2)))
+        return architecture(c, (middle, _eva(vision), Part("projector", entry=ends)), tied=False, text=former)
+    kind = text_type(c, "opt")
+    text = c.sub("text_config", {})
+    language = read_language(c, kind, tied=text.flag("tie_word_embeddings", kind == "opt"))
     projector = Part("projector", entry=(("linear", Projection(hidden, language.hidden, bias=True)),))
     return joined(c, language, (_eva(vision), middle, projector))
 
@@ -68,8 +75,10 @@ def granite4_vision(c: Config) -> Architecture:
         ("query", table("other", (1, int(sides[0]) ** 2, hidden))),
         ("positions", table("other", (1, int(sides[1]) ** 2, hidden))),
     )
-    former = c.sub("qformer_config", {**QFORMER, "use_qformer_text_input": False})
-    middle = qformer(former, former.integer("encoder_hidden_size", hidden), queries, reads_text=False)
+    given = c.sub("qformer_config", {**QFORMER, "use_qformer_text_input": False} if c.has("qformer_config") else _ONE_LAYER)
+    # as wide as the tower, whatever the file says
+    former = given.reread(hidden_size=hidden, num_attention_heads=max(1, hidden // 64))
+    middle = qformer(former, hidden, queries, reads_text=former.flag("use_qformer_text_input"))
     end: Named = (("norm", Norm(hidden, "layer")), ("linear", Projection(hidden, language.hidden, bias=True)))
     middle = replace(middle, exit=end)
     formers = tuple(replace(middle, name=f"qformer{i or ''}") for i in range(layers + groups))
@@ -171,6 +180,12 @@ QFORMER: Mapping[str, Any] = {
     "hidden_act": "gelu",
     "max_position_embeddings": 512,
     "cross_attention_frequency": 2,
+}
+_ONE_LAYER: Mapping[str, Any] = {
+    **QFORMER,
+    "num_hidden_layers": 1,
+    "cross_attention_frequency": 1,
+    "use_qformer_text_input": False,
 }
 GRANITE_ENCODER: Mapping[str, Any] = {
     "input_dim": 160,

@@ -322,7 +322,6 @@ HUNYUAN_VL: Mapping[str, Any] = {
     "hidden_size": 1152,
     "intermediate_size": 4304,
     "num_hidden_layers": 27,
-    "text_hidden_size": 3072,
 }
 
 # model_type of a nested vision config → how to read it, for the families that accept any tower

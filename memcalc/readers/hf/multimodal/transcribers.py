@@ -25,7 +25,7 @@ def moss(c: Config, encoder: Config, language: Language) -> Named:
 
 def fun_asr_nano(c: Config) -> Architecture:
     """Two layers and a small transformer between encoder and language model."""
-    language = read_language(c, text_type(c, "qwen3"), _NANO_TEXT, tied=tied_outside(c, True))
+    language = read_language(c, text_type(c, "qwen3"), {} if c.has("text_config") else _NANO_TEXT, tied=tied_outside(c, True))
     encoder, adaptor = c.sub("audio_config", sound_encoders.FUN_ASR), c.sub("adaptor_config", _ADAPTOR)
     inner, outputs = adaptor.integer("projector_hidden_size"), adaptor.integer("hidden_size")
     up = Projection(encoder.integer("hidden_size"), inner, bias=True, activation=adaptor.text("projector_hidden_act"))
@@ -77,7 +77,7 @@ _MOSS = Heard(
 
 FAMILIES = {
     "omniasr": Family(
-        partial(audio_text, Heard(sound_encoders.omniasr, sound_encoders.OMNIASR, omniasr, no_key=_OMNI_TEXT)), {}
+        partial(audio_text, Heard(sound_encoders.omniasr, sound_encoders.OMNIASR, omniasr, no_text=_OMNI_TEXT)), {}
     ),
     "fun_asr_nano": Family(fun_asr_nano, {}),
     "moss_transcribe_diarize": Family(

@@ -1,0 +1,63 @@
+"""Frozen matrices behind adapters in each base format: what they weigh, and what their products make and keep."""
+
+from typing import Any
+
+import pytest
+
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate
+from memcalc.formulas.methods import BASES
+from memcalc.readers.hf import read_config
+from memcalc.specs.spec import SpecError
+from memcalc.specs.training import Training
+
+H, KV, FF, LAYERS, TOKENS = 4096, 1024, 14336, 4, 2048
+MISTRAL: dict[str, Any] = {
+    "model_type": "mistral", "hidden_size": H, "intermediate_size": FF, "num_hidden_layers": LAYERS, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 32000, "sliding_window": None, "max_position_embeddings": 32768,
+}  # fmt: skip
+MATRICES = LAYERS * (2 * H * H + 2 * H * KV + 3 * H * FF)
+BITS = {
+    "nf4": 4.5,
+    "fp4": 4.5,
+    "int8": 8,
+    "gptq": 4.15625,
+    "awq": 4.15625,
+    "hqq": 4.5,
+}  # a value, scales and zero points included
+
+
+def sized(**settings: Any) -> TrainingEstimate:
+    base = {"method": "qlora", "precision": "bf16-amp", "attention": "flash", "seq_len": TOKENS, "lora_targets": ("q", "v")}
+    return estimate(read_config(MISTRAL), Training(**{**base, **settings}))
+
+
+@pytest.mark.parametrize(("name", "bits"), BITS.items())
+def test_frozen_matrices_weigh_what_they_are_stored_in(name: str, bits: float) -> None:
+    """bitsandbytes: an fp32 absmax for 64 values; GPTQ and AWQ: an fp16 scale and a 4-bit zero point for 128; HQQ: a 16-bit
+    scale and zero point for 64."""
+    found = next(entry for entry in sized(base_format=name).lines if entry.name in ("dense/nf4", "dense/quantised"))
+    assert found.bytes == MATRICES * bits / 8
+
+
+def test_int8_products_hold_their_input() -> None:
+    """bitsandbytes MatMul8bitLt: ctx.tensors = (CAt, subA, A). Of each layer: the inputs of the output, gate (and up), and down
+    projections; those of query, key and value are one tensor."""
+    kept = {name: sized(base_format=name).after_forward - sized(base_format=name).steady for name in ("int8", "nf4")}
+    assert kept["int8"] - kept["nf4"] >= 0.9 * LAYERS * TOKENS * 2 * (2 * H + FF) * 0.5
+
+
+def test_gptq_expands_inside_its_kernel() -> None:
+    """auto-gptq's transposed Triton kernel makes no 16-bit matrix; bitsandbytes does for the input's gradient."""
+    backward = {name: sized(base_format=name, recompute="full", seq_len=64) for name in ("gptq", "nf4")}
+    made = {name: found.peak_forward_backward - found.steady for name, found in backward.items()}
+    assert made["gptq"] < made["nf4"]
+
+
+@pytest.mark.parametrize("name", ["int8", "awq", "hqq"])
+def test_what_cannot_be_sharded_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="cannot be sharded"):
+        Training(method="qlora", base_format=name, parallelism={"gpus": 2, "fsdp": "full"})
+
+
+def test_every_base_has_a_source() -> None:
+    assert all(row.source for row in BASES.values())
