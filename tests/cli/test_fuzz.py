@@ -18,13 +18,13 @@ from memcalc.cli import cli
 @pytest.mark.parametrize("seed", range(2))
 def test_an_answer_or_one_line(seed: int) -> None:
     codes: Counter[object] = Counter()
-    wrong = {shlex.join(words): found for words in fuzz.command_lines(50, seed) if (found := fuzz.fault(words, codes))}
+    wrong = {shlex.join(words): found for words in fuzz.command_lines(25, seed) if (found := fuzz.fault(words, codes))}
     assert not wrong, wrong
-    assert codes[0] >= 5, f"too little is answered: {codes}"
+    assert codes[0] >= 3, f"too little is answered: {codes}"
 
 
 def test_every_option_is_tried() -> None:
-    tried = {(words[0], word.partition("=")[0]) for words in fuzz.command_lines(20_000, 1) for word in words[1:]}
+    tried = {(words[0], word.partition("=")[0]) for words in fuzz.command_lines(6_000, 1) for word in words[1:]}
     for name in ("train", "infer", "budget", "chinchilla"):
         command = cli.get_command(click.Context(cli, **cli.context_settings), name)
         assert command
@@ -50,4 +50,7 @@ def test_what_is_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_words_that_only_look_like_it_are_no_fault() -> None:
-    assert not any(fuzz.NOT_FINITE.search(text) for text in ("information", "inference", "nano", "per_gpu.nan-free", "infer"))
+    assert not any(
+        fuzz.NOT_FINITE.search(text)
+        for text in ("information", "inference", "nano", "per_gpu.nan-free", "infer", "Infinity Cache")
+    )
