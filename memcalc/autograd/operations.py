@@ -3,7 +3,7 @@
 Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements per token unless said otherwise.
 """
 
-from memcalc.autograd.profile import Profile
+from memcalc.autograd.profile import LOW, LowPrecision, Profile
 from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 
 WEIGHT_CAST = " weight cast"  # what autocast makes of a weight
@@ -33,9 +33,14 @@ def linear(
     if p.formats.autocast:
         x_used = cast(t, x, p.formats.compute)
         inputs = [x_used]
+    low = LOW[p.formats.low] if p.formats.low and trained and name != "logits" else None
     if trained:
-        saves.append(_saved_input(t, p, x_used))
+        saves.append(_saved_input(t, p, x_used, low))
+    if low and low.weight:
+        saves.append(Var(w * low.weight, BYTE, False, f"{t.path}/{name} weight in {p.formats.low}"))
     steps = _gathered_again(p, x, width, reduced=reduced, buffered=buffered)
+    if low:  # of the input and of the gradient that arrives, for the weight's gradient
+        steps.append(Step("temp", (x_used.elements + Size(token=width)) * low.operands))
     if bias and p.method.trained:
         steps.append(Step("weight", Size(fixed=bias_size * p.formats.weights)))
     if p.formats.autocast and p.formats.weights != p.formats.compute:
@@ -83,9 +88,13 @@ def _gathered_again(p: Profile, x: Var, width: float, *, reduced: bool, buffered
     return [Step("temp", x.bytes)] if again else []
 
 
-def _saved_input(t: Tape, p: Profile, x: Var) -> Var:
-    """The input as a matrix product saves it: itself, or its fp8 copy (Transformer Engine)."""
+def _saved_input(t: Tape, p: Profile, x: Var, low: LowPrecision | None = None) -> Var:
+    """The input as a matrix product saves it: itself, or its copy in few bits (Transformer Engine)."""
     x = x.whole or x
+    if low and low.input:
+        made = Var(x.elements * low.input, BYTE, False, f"{x.label} in nvfp4")
+        # Transformer Engine's fused modules multiply by several matrices at once: one copy for all of them
+        return t.copies.setdefault(x, made) if p.kernels.name == "te" else made
     if not p.formats.saved_input or p.formats.saved_input == x.each:
         return x
     return Var(x.elements, p.formats.saved_input, False, f"{x.label} in fp8")

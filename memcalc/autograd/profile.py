@@ -83,6 +83,25 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+class LowPrecision(NamedTuple):
+    """Linear layers that multiply copies in few bits of what they read. Bytes of an element."""
+
+    input: float = 0.0  # kept for the backward in the input's place; 0: the input itself
+    weight: float = 0.0  # copies of the weight that are kept for the backward
+    operands: float = 0.0  # of each operand's copy while a product runs
+
+
+# NVFP4: 4 bits and an e4m3 scale for 16 values; the input is kept by columns alone, the weight by rows and columns, anew in
+# the backward under FSDP2 (transformer_engine/pytorch/module/linear.py, update_usage and wt_save). int8: input and weight are
+# saved as they are, both operands of a product are cast (torchao/prototype/quantized_training/int8_mixed_precision.py).
+NVFP4 = (4 + 8 / 16) / 8
+LOW = {
+    "nvfp4": LowPrecision(NVFP4, 2 * NVFP4, NVFP4),
+    "nvfp4, sharded": LowPrecision(NVFP4, 0.0, NVFP4),
+    "int8": LowPrecision(operands=1.0),
+}
+
+
 class Formats(NamedTuple):
     """Bytes of one element, and who casts."""
 
@@ -90,6 +109,7 @@ class Formats(NamedTuple):
     weights: int = HALF  # the parameters as the layer sees them
     autocast: bool = False  # weights and inputs of matrix products are cast, the rest follows their types
     saved_input: int = 0  # of a matrix product's saved input where it differs from compute (fp8)
+    low: str = ""  # what linear layers multiply in: a key of LOW
     wide_stream: bool = False  # the residual stream is fp32 without autocast too (Mamba's residual_in_fp32)
 
     @property

@@ -153,6 +153,7 @@ class Tape:
     update: float = 0.0  # bytes that the optimizer makes for each byte of a gradient as soon as it is there
     cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
     result: Var | None = None  # what the model returns beside the loss
+    copies: dict[Var, Var] = field(default_factory=dict)  # in few bits, of what several matrix products read
 
     def emit(
         self,

@@ -114,6 +114,16 @@ TRAIN: Spellings = {
     **_all("optimizer-in-bwd fused-backward gradient-release", Set("optimizer-in-backward")),
     **_all("gradient-clipping clip-grad clip-grad-norm gradient-clip-val grad-clip", "max-grad-norm"),
     **_all("use-ema ema-weights", Set("ema", "weights")),
+    "mics-shard-size": "shard-size",
+    "zero-hpz-partition-size": "hpz-partition-size",
+    **_all("allgather-bucket-size allgather-partitions reduce-scatter round-robin-gradients",
+           Instead("gathers in place: changes no byte that memcalc counts; leave it out")),
+    **_all("stage3-max-live-parameters stage3-max-reuse-distance stage3-prefetch-bucket-size "
+           "stage3-param-persistence-threshold",
+           Instead("two layers and what is outside layers are counted as gathered; other limits are not modelled")),
+    "contiguous-gradients": Instead("DeepSpeed's default, contiguous gradients, is what is modelled; leave it out"),
+    **_all("zero-quantized-weights zero-quantized-gradients zero-quantized-nontrainable-weights",
+           Instead("ZeRO++'s quantised traffic is not modelled; --hpz-partition-size is")),
     "deepspeed": Instead("name what the file says: --zero STAGE, --offload, --engine deepspeed"),
 }  # fmt: skip
 

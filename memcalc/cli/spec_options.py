@@ -5,6 +5,46 @@
 ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]], ...]] = {
     "Parallelism": (
         (
+            "reduce_bucket_size",
+            "count",
+            "",
+            "ZeRO: elements of the bucket that gradients leave through.  [default: 5e8]",
+            "Sharding",
+            (),
+        ),
+        (
+            "auto_buckets",
+            "flag",
+            "",
+            'ZeRO: sizes as transformers fills in "auto" (hidden²).  [default: off]',
+            "Sharding",
+            (),
+        ),
+        (
+            "sub_group_size",
+            "count",
+            "",
+            "ZeRO 3: elements of a rank's parameters that are updated together.  [default: 1e9]",
+            "Sharding",
+            (),
+        ),
+        (
+            "overlap_comm",
+            "flag",
+            "",
+            "ZeRO 1, 2: a second bucket, to reduce beside the backward.  [default: off]",
+            "Sharding",
+            (),
+        ),
+        (
+            "hpz_partition_size",
+            "count",
+            "",
+            "ZeRO++: ranks that share a second copy of the parameters (hpZ).  [default: no second copy]",
+            "Sharding",
+            (),
+        ),
+        (
             "pp",
             "count",
             "",
@@ -502,6 +542,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("fp16-mixed", "fp16 weights and gradients, fp32 master weights"),
                 ("bf16-mixed", "bf16 weights and gradients, fp32 master weights"),
                 ("fp8-mixed", "as bf16-mixed; matrix products take fp8 copies"),
+                ("nvfp4-mixed", "as bf16-mixed; linear layers in NVFP4 (Transformer Engine)"),
+                ("int8-mixed", "as bf16; linear layers multiply int8 copies (torchao)"),
             ),
         ),
         (

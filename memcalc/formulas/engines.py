@@ -53,7 +53,8 @@ class ZeroDefaults(NamedTuple):
     reduce_bucket: int = 500_000_000
     prefetch_bucket: int = 50_000_000  # stage 3
     alignment: int = 2  # nccl_start_alignment_factor, deepspeed/runtime/zero/stage_1_and_2.py
-    buffers: tuple[int, ...] = (0, 0, 1, 2)  # reduce buffers by stage; overlap_comm defaults to stage 3 only
+    sub_group: int = 1_000_000_000  # stage 3
+    buffers: tuple[int, ...] = (0, 1, 1, 1)  # contiguous gradients by stage; with overlap_comm stages 1 and 2 have two
 
 
 DEEPSPEED = ZeroDefaults()

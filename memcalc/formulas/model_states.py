@@ -52,13 +52,31 @@ def ddp_bucket_bytes(gradient_elements: int, bytes_each: int) -> int:
     return gradient_elements * bytes_each
 
 
-@formula("deepspeed", "reduce_bucket_size", ESTIMATE)
-def zero_reduce_bucket_bytes(elements: int, bucket_elements: int, buffers: int, bytes_each: int) -> int:
-    """Contiguous-gradient buckets of ZeRO 2 and 3.
+@formula("deepspeed", "reduce_bucket_size")
+def zero_reduce_bucket_bytes(bucket_elements: int, buffers: int, bytes_each: int) -> int:
+    """Contiguous-gradient buckets of ZeRO.
 
-    min(elements, bucket_elements) × buffers × bytes_each      buffers: 2 where communication overlaps. Returns bytes [B].
+    bucket_elements × buffers × bytes_each      buffers: 2 where communication overlaps. Returns bytes [B].
+
+    >>> zero_reduce_bucket_bytes(bucket_elements=500_000_000, buffers=1, bytes_each=2)
+    1000000000
     """
-    return min(elements, bucket_elements) * buffers * bytes_each
+    return bucket_elements * buffers * bytes_each
+
+
+@formula("deepspeed", "stage_1_and_2.py, step; stage3.py, _prepare_fp32_grad_for_sub_group")
+def flat_gradient_bytes(elements: int, bytes_each: int, cast_each: int, released: int) -> int:
+    """Copies of a rank's gradients in ZeRO's step: flattened in their own format, and cast to the master weights'.
+
+    max(0, elements × (bytes_each + cast_each) − released × bytes_each)
+
+    elements [count] of one group, cast_each [B] (0 where no cast is needed), released [elements]: gradients that leave
+    beforehand. Returns bytes [B].
+
+    >>> flat_gradient_bytes(elements=1_000_000, bytes_each=2, cast_each=4, released=0)
+    6000000
+    """
+    return max(0, elements * (bytes_each + cast_each) - released * bytes_each)
 
 
 @formula("deepspeed", "stage3_prefetch_bucket_size", ESTIMATE)

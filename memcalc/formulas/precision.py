@@ -34,6 +34,10 @@ PRECISIONS: tuple[Precision, ...] = (
     Precision("fp16-mixed", "fp16", "fp16", "fp32", "fp32", "fp16", "fp16 weights and gradients, fp32 master weights"),
     Precision("bf16-mixed", "bf16", "bf16", "fp32", "fp32", "bf16", "bf16 weights and gradients, fp32 master weights"),
     Precision("fp8-mixed", "bf16", "bf16", "fp32", "fp32", "bf16", "as bf16-mixed; matrix products take fp8 copies"),
+    Precision(
+        "nvfp4-mixed", "bf16", "bf16", "fp32", "fp32", "bf16", "as bf16-mixed; linear layers in NVFP4 (Transformer Engine)"
+    ),
+    Precision("int8-mixed", "bf16", "bf16", "", "bf16", "bf16", "as bf16; linear layers multiply int8 copies (torchao)"),
 )
 PRECISION_NAMES = tuple(row.name for row in PRECISIONS)
 _BY_NAME = {row.name: row for row in PRECISIONS}
@@ -46,6 +50,7 @@ _FSDP_MIXED = {
         ("fp16-mixed", "fp32 shards gathered in fp16, gradients reduced in fp32"),
         ("bf16-mixed", "fp32 shards gathered in bf16, gradients reduced in fp32"),
         ("fp8-mixed", "fp32 shards gathered in bf16, matrix products in fp8"),
+        ("nvfp4-mixed", "fp32 shards gathered in bf16, linear layers in NVFP4"),
     )
 }
 

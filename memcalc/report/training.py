@@ -112,6 +112,7 @@ def run_document(run: Training) -> dict[str, Any]:
     out: dict[str, Any] = {name: getattr(run, name) for name in names}
     out |= {"engine": run.engine_row.name, "kernels": run.kernels_used, "loss": run.loss_used,
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
+    out |= {name: value for name in ("optimizer_in_backward", "max_grad_norm", "ema") if (value := getattr(run, name))}
     if run.adapts:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method_row.quantised:

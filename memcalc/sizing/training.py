@@ -237,6 +237,12 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
         _check_count(said)
     for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
         said.setdefault(name, value)
+    if said.get("auto_buckets"):  # transformers/integrations/deepspeed.py, trainer_config_finalize
+        if architecture is None:
+            raise SpecError("hidden² of which model? a parameter count has no width", "auto_buckets")
+        said.setdefault("reduce_bucket_size", architecture.hidden**2)
+    elif architecture and said.get("zero") and said.get("method") in ADAPTING:  # adapters are transformers' own: auto there
+        said.setdefault("reduce_bucket_size", architecture.hidden**2)
     parallelism = Parallelism(**{name: said.pop(name) for name in Parallelism.model_fields if name in said})
     if architecture:
         lengths = (architecture.context, said.get("tokens_per_batch"), said.get("seq_len_max"))

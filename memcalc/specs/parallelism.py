@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from memcalc.specs.pipeline import Pipeline
 from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, SpecError, setting, within
+from memcalc.specs.zero_settings import ZeroSettings
 
 MAX_GPUS = 10_000_000
 Degree = Annotated[int, within(1, MAX_GPUS)]
@@ -30,7 +31,13 @@ CP = {
 CP_KINDS = tuple(CP)  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
 
 
-class Parallelism(Pipeline):
+OF_STAGES = {  # settings of DeepSpeed, and the stages that read them
+    "reduce_bucket_size": (1, 2, 3), "auto_buckets": (1, 2, 3), "overlap_comm": (1, 2), "sub_group_size": (3,),
+    "hpz_partition_size": (3,),
+}  # fmt: skip
+
+
+class Parallelism(Pipeline, ZeroSettings):
     """Degrees and sharding of one training job.
 
     Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,
@@ -128,8 +135,16 @@ class Parallelism(Pipeline):
         if self.ddp and (self.zero or self.fsdp not in (None, "none")):
             other = "zero" if self.zero else "fsdp"
             raise SpecError(f"DDP replicates what {other} shards; choose one", "ddp", other)
-        if self.shard_size is not None and self.fsdp is None:
-            raise SpecError("the sharding factor belongs to FSDP; add fsdp full or hybrid", "shard_size", "fsdp")
+        if self.shard_size is not None and self.fsdp is None and self.zero != 3:
+            raise SpecError(
+                "the sharding factor belongs to FSDP, or to ZeRO 3 (MiCS); add fsdp full or hybrid", "shard_size", "fsdp"
+            )
+        for name, stages in OF_STAGES.items():
+            if getattr(self, name) not in (None, False) and self.zero not in stages:
+                wanted = " or ".join(map(str, stages))
+                raise SpecError(f"is one of DeepSpeed's settings; add zero {wanted}", name, "zero")
+        if self.auto_buckets and self.reduce_bucket_size is None:
+            raise SpecError("hidden² of which model? give its reduce_bucket_size", "auto_buckets", "reduce_bucket_size")
         if self.fsdp == "none" and self.shard_size not in (None, 1):
             raise SpecError(f"fsdp none replicates (sharding factor 1), but shard_size is {self.shard_size}", "shard_size")
         if (self.zero or 0) >= 2 and self.pp > 1:

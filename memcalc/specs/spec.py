@@ -168,7 +168,11 @@ def _problem(cls: type[BaseModel], details: Any) -> SpecError:
         case "extra_forbidden":
             message = f"unknown key{nearest(where[-1], _keys(cls.model_json_schema(), where[:-1]))}"
         case "literal_error":
-            message = _not_one_of(details["input"], re.findall(r"'([^']*)'", details["ctx"]["expected"]))
+            from memcalc.specs.words import hint
+
+            accepted = _not_one_of(details["input"], re.findall(r"'([^']*)'", details["ctx"]["expected"]))
+            more = hint(path.rpartition(".")[2], details["input"])
+            message = f"{accepted}; {more}" if more else accepted
         case "tuple_type":
             message = f"must be a list, not {_shown(details['input'])}"
         case "bool_type":

@@ -40,6 +40,24 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 
 
+# What to say of a word that is none of ours, where more can be said than what is accepted.
+HINTS: Mapping[tuple[str, str], str] = {
+    ("precision", "int8"): (
+        "training has int8-mixed (int8 matrix products over bf16 weights, as torchao trains) and --method qat (fake-quantised "
+        "weights); infer has --weights int8"
+    ),
+    ("precision", "fp8"): "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)",
+    ("precision", "fp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
+    ("precision", "nvfp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
+    ("precision", "int4"): "training has --method qlora (4-bit frozen weights) and --method qat; infer has --weights int4",
+}  # fmt: skip
+
+
+def hint(field: str, value: object) -> str:
+    """What more to say of a word that a field refuses."""
+    return HINTS.get((field, squashed(value)), "") if isinstance(value, str) else ""
+
+
 def meant(field: str, value: object, names: tuple[str, ...]) -> object:
     """The name that a word stands for; what is none stays as it is, to be refused as it was typed.
 

@@ -65,6 +65,15 @@ TAKEN = (  # line, field, what it is then
     ("train gpt2 --per_device_eval_batch_size 4", "run.eval_batch", "4"),
     ("train gpt2 --tiled-mlp-compute", "run.tiled_mlp", "true"),
     ("train gpt2 --ppo_max_token_len_per_gpu 2048", "run.tokens_per_batch", "2048"),
+    ("train gpt2 --optim galore_adamw_layerwise", "run.optimizer_in_backward", "true"),
+    ("train gpt2 --optimizer_in_bwd", "run.optimizer_in_backward", "true"),
+    ("train gpt2 --optim paged_ademamix_8bit", "run.optimizer", "paged-ademamix-8bit"),
+    ("train gpt2 --optim rmsprop_bnb_8bit", "run.optimizer", "rmsprop-8bit"),
+    ("train gpt2 --optim stable_adamw", "run.optimizer", "stable-adamw"),
+    ("train gpt2 --optim schedule_free_radam --max_grad_norm 1", "run.optimizer", "schedule-free-radam"),
+    ("train gpt2 --gradient_clipping 1", "run.max_grad_norm", "1.0"),
+    ("train gpt2 --method rslora", "run.method", "lora"),
+    ("train gpt2 --method qlora --base-format LLM.int8", "run.base_format", "int8"),
 )  # fmt: skip
 
 
@@ -87,7 +96,7 @@ REFUSED = (
     ("infer gpt2 --weights 4bit", "Q4_K_M"),
     ("infer gpt2 --weights Q4", "Q4_K_M"),
     ("infer gpt2 --weights 8bit", "Q8_0"),
-    ("train gpt2 --optimizer lomo", "adamw"),
+    ("train gpt2 --optimizer adamwx", "adamw"),
 )
 
 

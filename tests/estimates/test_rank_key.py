@@ -91,6 +91,11 @@ OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
     "last_stage_layers": {"gpus": 8, "pp": 4, "last_stage_layers": 2},
     "count_embedding": {"gpus": 6, "pp": 3, "count_embedding": True},
     "count_loss": {"gpus": 6, "pp": 3, "count_loss": True},
+    "reduce_bucket_size": {"gpus": 8, "zero": 2, "reduce_bucket_size": 10**8},
+    "auto_buckets": {"gpus": 8, "zero": 2, "auto_buckets": True, "reduce_bucket_size": 4096**2},
+    "sub_group_size": {"gpus": 8, "zero": 3, "sub_group_size": 10**8},
+    "overlap_comm": {"gpus": 8, "zero": 2, "overlap_comm": True},
+    "hpz_partition_size": {"gpus": 8, "zero": 3, "hpz_partition_size": 4},
     "pipeline_layout": {"gpus": 8, "pp": 2, "pipeline_layout": "Et*20|t*12L"},
 }
 BASE: list[dict[str, Any]] = [

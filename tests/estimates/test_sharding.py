@@ -43,7 +43,7 @@ def test_cuts(settings: dict[str, Any], expected: tuple[int, int, int], source: 
 AROUND = (
     ({}, (False, False, False), ["gradient buckets"]),
     ({"zero": 0}, (False, False, False), []),
-    ({"zero": 1}, (False, False, False), []),
+    ({"zero": 1}, (False, False, False), ["reduce buckets"]),
     ({"zero": 2}, (False, False, True), ["reduce buckets"]),
     ({"zero": 3}, (True, False, True), ["reduce buckets"]),
     ({"fsdp": "full"}, (True, False, True), []),

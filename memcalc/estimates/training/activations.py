@@ -150,8 +150,9 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.predicted, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
-    # gradients of earlier micro-batches stand throughout; so does an engine's main-gradient buffer
-    standing = run.grad_accum > 1 or run.engine_row.fp32_gradients or run.cached_batch is not None
+    # gradients of earlier micro-batches stand throughout; so does a buffer of the engine or the strategy for all of them
+    standing = run.grad_accum > 1 or run.engine_row.fp32_gradients or setting.strategy.gradients_stand
+    standing = standing or run.cached_batch is not None
     tower = tower_step(architecture, run, profile, keep=not standing) if stage.entry else None
     input_grad = feeds_gradient(run, stage, profile) or bool(tower and tower.flows)
     return Setup(
@@ -192,7 +193,7 @@ def evaluate(architecture: Architecture, run: Training, setup: Setup, recorded: 
     vectors = 2 * run.sequences * architecture.hidden * setup.profile.formats.residual if run.cached_batch else 0
     step = Filled(recorded, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf, vectors)
     if run.eval_batch:
-        own = setup.standing and run.engine_row.fp32_gradients
+        own = setup.standing and (run.engine_row.fp32_gradients or run.parallelism.zero == 3)
         evaluated = Sizes.of(run.eval_batch, run.seq_len_max or run.seq_len, run.parallelism.cp)
         step = step._replace(eval_sizes=evaluated, main_gradients=own)
     return step._replace(candidates=(*step.filled(recorded.candidates), *step.evaluation()))

@@ -21,7 +21,7 @@ SMALLER_STATES = {
 # Pure 16-bit training in place of what keeps fp32 weights, and mixed precision in place of fp32.
 SMALLER_PRECISION = {
     "fp32": ("bf16-mixed", "bf16"), "bf16-mixed": ("bf16",), "bf16-amp": ("bf16-mixed", "bf16"), "fp16-mixed": ("bf16",),
-    "fp16-amp": ("fp16-mixed", "bf16"), "fp8-mixed": ("bf16",),
+    "fp16-amp": ("fp16-mixed", "bf16"), "fp8-mixed": ("bf16",), "nvfp4-mixed": ("bf16",),
 }  # fmt: skip
 CHUNKED = ("chunked", "fused")  # losses that never hold all logits in fp32
 

@@ -344,7 +344,9 @@ class TrainingEstimate:
         if self.architecture:
             out += choice_sentences(self.architecture, run)
         if run.parallelism.zero is not None:
-            out.append("ZeRO buffers: DeepSpeed's default bucket sizes")
+            out.append(
+                f"ZeRO's bucket: {run.parallelism.bucket_elements:,} elements (DeepSpeed's default 5e8; hidden² with adapters)"
+            )
         if run.method_row.quantised:
             if run.base_format.startswith("nf4"):
                 how = f"NF4{', doubly quantised' if run.base_format == 'nf4-dq' else ''}"

@@ -42,6 +42,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             weights=FP32 if autocast or run.precision == "fp32" else HALF,
             autocast=autocast,
             saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
+            low=low_precision(run),
             wide_stream=architecture.wide_stream,
         ),
         method=MethodTraits(
@@ -77,6 +78,13 @@ def update_of(run: Training, gradient: int) -> float:
     formats = precision(run.precision, fsdp=False)
     made = step_temporaries(optimizer(run.optimizer), run.optimizer_impl_used)
     return made.bytes_per_element(formats.bytes_of("master") or formats.bytes_of("weights")) / gradient
+
+
+def low_precision(run: Training) -> str:
+    """In what linear layers multiply, a key of LOW."""
+    if run.precision == "nvfp4-mixed":
+        return "nvfp4, sharded" if run.fsdp else "nvfp4"
+    return "int8" if run.precision == "int8-mixed" else ""
 
 
 def batch_of(architecture: Architecture, run: Training) -> Batch:

@@ -12,6 +12,7 @@ from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.sharding.strategy import REDUCING
 from memcalc.estimates.training.states import (
+    ALWAYS,
     ShardGroup,
     StateSetting,
     around_layer,
@@ -20,6 +21,7 @@ from memcalc.estimates.training.states import (
     make_groups,
     optimizer_lines,
     state_lines,
+    step_copies,
 )
 from memcalc.estimates.training.timeline import Forms, forms
 from memcalc.specs.spec import SpecError
@@ -91,7 +93,8 @@ def _rank(setting: StateSetting, stage: Stage, groups: list[ShardGroup], buffers
     lines += (*buffer_lines(setting, stage), *buffers)
     steady = tuple(entry for entry in lines if entry.place == "gpu" and entry.component in ("parameters", "optimizer_states"))
     gradients = tuple(entry for entry in lines if entry.place == "gpu" and entry.component == "gradients")
-    step = (*optimizer_lines(setting, groups), *gradients, *buckets(setting, groups, stage))
+    standing = (entry for entry in buckets(setting, groups, stage) if entry.phase == ALWAYS)
+    step = (*optimizer_lines(setting, groups), *step_copies(setting, groups), *gradients, *standing)
     sums = totals(lines, COMPONENTS)
     return Rank(stage, setting, tuple(groups), tuple(lines), sums, steady, gradients, step, Moment.of("optimizer step", step))
 

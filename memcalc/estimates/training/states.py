@@ -112,7 +112,10 @@ def buckets(setting: StateSetting, groups: Sequence[ShardGroup], stage: Stage) -
     """The strategy's buffers that stand as long as the run does, and the engine's."""
     run = setting.run
     trained = sum(group.trained.elements() for group in groups if group.trained)
-    made = setting.strategy.buckets(run, most_shards(groups), trained, setting.gradients)
+    each = (
+        setting.compute if run.adapts and run.parallelism.zero else setting.gradients
+    )  # DeepSpeed casts adapters with all else (engine.py)
+    made = setting.strategy.buckets(run, most_shards(groups), trained, each)
     if not run.engine_row.fp32_gradients or run.adapts or not stage.sequence.layers:
         return made
     from memcalc.estimates.training.dummy_gradients import dummy_line
@@ -134,6 +137,10 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         out.append(cut.line("parameters", f"{group.name}/frozen", ALWAYS, at.parameters, each))
     if group.quantised:
         out.append(_quantised_parameters(setting, group))
+    if group.trained and (copies := setting.run.parallelism.hpz_partition_size):  # partition_parameters.py, ds_secondary_tensor
+        elements = sum(part.elements("flat", copies) for part in (group.frozen, group.trained) if part)
+        out.append(line("parameters", f"{group.name}/second copy (hpZ)", ALWAYS, model_states.zero3_partition_bytes,
+                        partitioned_elements=elements, bytes_each=setting.compute))  # fmt: skip
     if group.trained:
         name = group.name if not setting.run.adapts else f"{group.name}/adapters"
         cut = cut_parameters(group.trained, group.shards)
@@ -252,6 +259,15 @@ def _host_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
                     model_states.shaped_state_bytes, "host", state_bytes=sum(part.bytes * part.copies for part in sizes),
                     tensors=sum(part.copies for part in sizes))  # fmt: skip
         yield made._replace(parts=sizes)
+
+
+def step_copies(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
+    """Copies of gradients that the strategy makes for the step."""
+    parts = [(group.trained, group.shards) for group in groups if group.trained]
+    if not parts or setting.places.optimizer != "gpu" or setting.run.gradients_leave:
+        return ()
+    made = setting.strategy.step_copies(setting.run, parts, setting.gradients, setting.master)
+    return tuple(entry for entry in made if entry.bytes)
 
 
 def optimizer_lines(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:

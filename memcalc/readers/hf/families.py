@@ -8,6 +8,7 @@ from memcalc.readers.hf.config import MAX_LAYERS, Family
 
 # A module in this package → the model types in its FAMILIES table, each in one module.
 BY_MODULE = {
+    "decoders.blt": "blt",
     "decoders.dense": (
         "llama mistral ministral ministral3 qwen2 qwen3 gemma phi3 glm smollm3 seed_oss ernie4_5 hunyuan_v1_dense "
         "apertus arcee moshi helium cwm"
@@ -58,6 +59,7 @@ BY_MODULE = {
     "encoders.characters": "canine",
     "encoders.conformer_text": "canary cohere_asr parakeet_ctc",
     "encoders.deberta": "deberta deberta-v2",
+    "encoders.dia": "dia",
     "encoders.documents": "lilt markuplm bros layoutlmv3 visual_bert",
     "encoders.encoder_decoder": "encoder-decoder vision-encoder-decoder speech-encoder-decoder",
     "encoders.other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",

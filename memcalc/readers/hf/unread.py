@@ -75,11 +75,13 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "_sliding_window_pattern default_output_length global_head_dim mm_tokens_per_image pooling_kernel_size "
             "vision_soft_tokens_per_image vocab_size_per_layer_input"
         ),
+        "encoders.dia": "delay_pattern",
         "multimodal.vibevoice": "diffusion_max_period hidden_size latent_size vocab_size",
         "multimodal.transcribers": "acoustic_tokenizer_chunk_size audio_chunk_size conv_stride",
         "multimodal.gemma_kin": (
             "centroid_intermediate_top_k global_head_dim num_centroids num_global_key_value_heads pooling_kernel_size"
         ),
+        "decoders.blt": "encoder_cross_output_size hidden_size_global local_attention_window_len patch_size sliding_window",
         "decoders.dense": "audio_encoder_config audio_vocab_size depth_decoder_config num_codebooks",
         "decoders.own_layouts": "end_n_top mask_index mem_len position_bias_max_distance reuse_len start_n_top unk_index",
         "mixtures.jetmoe": "num_attention_heads",

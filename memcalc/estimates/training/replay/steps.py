@@ -88,7 +88,7 @@ class Steps:
         self.packed = each > 0
         self._stand([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
         # an engine's main-gradient buffer stands throughout
-        self.main_gradients = setup.standing and run.engine_row.fp32_gradients
+        self.main_gradients = setup.standing and (run.engine_row.fp32_gradients or rank.setting.strategy.gradients_stand)
         if self.main_gradients:
             self._stand(gradient_sizes(rank))
         self.states = False

@@ -1,7 +1,7 @@
 """PyTorch's FSDP: every tensor cut by rows. full gathers layer by layer, grad-op keeps what it gathered, hybrid shards
 inside groups of ranks and replicates between them; a sharding factor of 1 replicates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape
@@ -20,6 +20,7 @@ class Fsdp(NamedTuple):
     fp32_shards: bool = True
     wraps_layers: bool = True
     cuts_parameters: bool = True
+    gradients_stand: bool = False
     cuts_optimizer: bool = True
 
     @property
@@ -45,6 +46,9 @@ class Fsdp(NamedTuple):
 
     def buckets(self, run: Training, shards: int, trained: int, each: int) -> tuple[Line, ...]:
         return () if shards > 1 else ddp_buckets(run, trained, each)
+
+    def step_copies(self, run: Training, parts: Sequence[tuple[Tensors, int]], each: int, master: int) -> tuple[Line, ...]:
+        return ()
 
     def around_layer(self, run: Training, shards: int, compute: int, gradient: int) -> Around:
         if shards == 1:

@@ -1,6 +1,6 @@
 """One GPU, model parallelism alone, or DDP: every data-parallel rank keeps all states."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape
@@ -18,6 +18,7 @@ class Replicated(NamedTuple):
     fp32_shards: bool = False
     wraps_layers: bool = False
     cuts_parameters: bool = False
+    gradients_stand: bool = False
     cuts_optimizer: bool = False
 
     @property
@@ -39,6 +40,9 @@ class Replicated(NamedTuple):
 
     def buckets(self, run: Training, shards: int, trained: int, each: int) -> tuple[Line, ...]:
         return ddp_buckets(run, trained, each)
+
+    def step_copies(self, run: Training, parts: Sequence[tuple[Tensors, int]], each: int, master: int) -> tuple[Line, ...]:
+        return ()
 
     def around_layer(self, run: Training, shards: int, compute: int, gradient: int) -> Around:
         return Around()

@@ -3,7 +3,7 @@
 A new strategy is one more file beside this one, and a line in `strategy_of`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from memcalc.blocks.ledger import Shape
@@ -132,6 +132,16 @@ class Strategy(Protocol):
 
     def buckets(self, run: Training, shards: int, trained: int, each: int) -> tuple[Line, ...]:
         """Buffers that stand as long as the run does; `trained` elements, `each` bytes of a gradient's."""
+        ...
+
+    @property
+    def gradients_stand(self) -> bool:
+        """Gradients have a buffer that stands as long as the run does."""
+        ...
+
+    def step_copies(self, run: Training, parts: Sequence[tuple[Tensors, int]], each: int, master: int) -> tuple[Line, ...]:
+        """Copies of gradients that the step makes; `parts`: what is trained, over how many ranks; bytes of an element of a
+        gradient and of a master weight."""
         ...
 
     def around_layer(self, run: Training, shards: int, compute: int, gradient: int) -> Around:

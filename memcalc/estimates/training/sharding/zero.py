@@ -1,6 +1,6 @@
 """DeepSpeed's ZeRO: stage 1 cuts optimizer states, 2 also gradients, 3 also parameters (Rajbhandari et al. 2020)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape
@@ -44,6 +44,11 @@ class Zero(NamedTuple):
     wraps_layers: bool = False
 
     @property
+    def gradients_stand(self) -> bool:
+        """Stage 3 allocates the rank's share of all gradients at once (stage3.py, grad_partitions_flat_buffer)."""
+        return self.stage == 3
+
+    @property
     def cuts_parameters(self) -> bool:
         return self.stage == 3
 
@@ -56,7 +61,9 @@ class Zero(NamedTuple):
         return CUTTERS[self.stage]
 
     def ranks(self, p: Parallelism) -> tuple[int, int]:
-        return p.shard_ranks, p.expert_shard_ranks
+        """Over all ranks, or under MiCS inside groups of them (deepspeed/runtime/zero/mics.py)."""
+        groups = p.shard_ranks // (p.shard_size or p.shard_ranks)
+        return p.shard_ranks // groups, max(1, p.expert_shard_ranks // groups)
 
     def places(self, run: Training) -> Places:
         """Gradients go to the host with the optimizer where they are cut (ZeRO-Offload, Ren et al. 2021)."""
@@ -75,11 +82,27 @@ class Zero(NamedTuple):
         return ceil_div(held.elements(), shards if self.cuts_optimizer else 1)
 
     def buckets(self, run: Training, shards: int, trained: int, each: int) -> tuple[Line, ...]:
-        if self.stage < 2:
+        """Contiguous gradients: stages 1 and 2 have them while a backward runs (stage_1_and_2.py, setup_buckets and
+        _release_ipg_buffers), stage 3 always (stage3.py); as large as they may get, whatever the model's size."""
+        buffers = DEEPSPEED.buffers[self.stage] + run.parallelism.overlap_comm
+        if not buffers or run.engine_row.fp32_gradients or not trained:
             return ()
-        return (line("communication", "reduce buckets", "always", model_states.zero_reduce_bucket_bytes, elements=trained,
-                     bucket_elements=DEEPSPEED.reduce_bucket, buffers=DEEPSPEED.buffers[self.stage],
-                     bytes_each=each),)  # fmt: skip
+        phase = "always" if self.stage == 3 else "backward"
+        return (line("communication", "reduce buckets", phase, model_states.zero_reduce_bucket_bytes,
+                     bucket_elements=run.parallelism.bucket_elements, buffers=buffers, bytes_each=each),)  # fmt: skip
+
+    def step_copies(self, run: Training, parts: Sequence[tuple[Tensors, int]], each: int, master: int) -> tuple[Line, ...]:
+        """A rank's gradients are flattened into a copy, and this is cast to fp32: of one parameter group at a time in stages 1
+        and 2 (stage_1_and_2.py, step), of one sub-group in stage 3 (stage3.py, _prepare_fp32_grad_for_sub_group). Stage 1 lets
+        other ranks' gradients go first."""
+        if not self.cuts_optimizer or run.engine_row.fp32_gradients:
+            return ()
+        held, shards = max(parts, key=lambda part: part[0].elements() // part[1])
+        share = ceil_div(held.elements(), shards)
+        at_once = min(share, run.parallelism.sub_group_elements) if self.stage == 3 else share
+        released = sum(part.elements() - ceil_div(part.elements(), over) for part, over in parts) if self.stage == 1 else 0
+        return (line("gradients", "flattened gradients", "optimizer step", model_states.flat_gradient_bytes, elements=at_once,
+                     bytes_each=each, cast_each=master if master != each else 0, released=released),)  # fmt: skip
 
     def around_layer(self, run: Training, shards: int, compute: int, gradient: int) -> Around:
         if self.stage < 2:

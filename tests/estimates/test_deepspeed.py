@@ -1,0 +1,95 @@
+"""DeepSpeed: copies of gradients in the step, buckets, ZeRO++'s second copy, MiCS (deepspeed/runtime/zero)."""
+
+import pytest
+
+from memcalc.estimates.training.estimate import estimate
+from memcalc.readers.models import read_model
+from memcalc.sizing.training import size_training
+from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.spec import SpecError
+from memcalc.specs.training import Training
+
+GROUP = 1_000_000_000
+
+
+def found(name="llama-3.2-1b", run=None, **parallelism):
+    architecture = read_model(name).architecture
+    return estimate(architecture, Training(parallelism=Parallelism(**parallelism), seq_len=64, **run or {}))
+
+
+COPIES = [  # bytes of both copies for each of a rank's elements (stage_1_and_2.py, step; stage3.py)
+    ({"gpus": 2, "zero": 2}, {}, 6),
+    ({"gpus": 2, "zero": 3}, {}, 6),
+    ({"gpus": 2, "zero": 3, "sub_group_size": 10**8}, {}, 6e8 / 617_907_200),
+    ({"gpus": 2, "zero": 1}, {}, 6 - 2),  # other ranks' gradients leave first
+    ({"gpus": 8, "zero": 1}, {}, 0),
+    ({"gpus": 2, "zero": 2}, {"precision": "fp32"}, 4),  # flattened alone
+    ({"gpus": 2, "zero": 2}, {"offload": ("optimizer",)}, 0),
+    ({"gpus": 2, "zero": 1}, {"engine": "megatron"}, 0),
+]
+
+
+@pytest.mark.parametrize(("strategy", "run", "each"), COPIES)
+def test_the_step_copies_gradients(strategy, run, each):
+    step = found(run=run, **strategy)
+    made = [entry.bytes for entry in step.rank.step if entry.name == "flattened gradients"]
+    share = step.trainable / strategy["gpus"]
+    assert sum(made) == pytest.approx(each * share, rel=1e-3)
+
+
+def test_the_step_of_a_reported_run():
+    """Llama 3.2 1B under ZeRO 2 on two GPUs: 2 + 12 / 2 + (2 + 6) / 2 bytes a parameter, 13.8 GiB."""
+    step = found(gpus=2, zero=2)
+    assert step.peak_optimizer_step == pytest.approx(12 * step.trainable, rel=1e-3)
+
+
+def test_stage_3_keeps_a_buffer_for_all_gradients():
+    """stage3.py, grad_partitions_flat_buffer."""
+    step = found(gpus=8, zero=3)
+    share = 2 * step.trainable / 8
+    assert all(moment.gradients == pytest.approx(share, rel=1e-2) for moment in step.shown if moment.name != "optimizer step")
+
+
+BUCKETS = [  # elements (stage_1_and_2.py, setup_buckets; stage3.py)
+    ({"zero": 2}, 5e8),
+    ({"zero": 2, "overlap_comm": True}, 1e9),
+    ({"zero": 3, "reduce_bucket_size": 10**7}, 1e7),
+]
+
+
+@pytest.mark.parametrize(("strategy", "elements"), BUCKETS)
+def test_buckets(strategy, elements):
+    lines = {entry.name: entry.bytes for entry in found(gpus=8, **strategy).rank.lines}
+    assert lines["reduce buckets"] == 2 * elements
+
+
+def test_auto_is_what_transformers_fills_in():
+    """transformers/integrations/deepspeed.py, trainer_config_finalize: hidden²."""
+    step = size_training("llama-3.2-1b", gpus=8, zero=2, auto_buckets=True)
+    assert step.run.parallelism.bucket_elements == 2048**2
+
+
+def test_a_second_copy_and_groups_of_ranks():
+    """partition_parameters.py, ds_secondary_tensor; mics.py."""
+    plain, copied, grouped = (
+        found(gpus=8, zero=3),
+        found(gpus=8, zero=3, hpz_partition_size=4),
+        found(gpus=8, zero=3, shard_size=4),
+    )
+    assert copied.steady - plain.steady == pytest.approx(2 * plain.trainable / 4, rel=1e-3)
+    assert grouped.steady == pytest.approx(2 * plain.steady, rel=1e-3)
+
+
+REFUSED = [
+    ({"gpus": 8, "reduce_bucket_size": 1}, "add zero 1 or 2 or 3"),
+    ({"gpus": 8, "zero": 2, "sub_group_size": 1}, "add zero 3"),
+    ({"gpus": 8, "zero": 3, "overlap_comm": True}, "add zero 1 or 2"),
+    ({"gpus": 8, "zero": 2, "shard_size": 4}, "MiCS"),
+    ({"gpus": 8, "zero": 2, "auto_buckets": True}, "of which model"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), REFUSED)
+def test_what_does_not_go_together_is_refused(settings, text):
+    with pytest.raises(SpecError, match=text):
+        Parallelism(**settings)
