@@ -17,7 +17,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "auto_buckets",
             "flag",
             "",
-            'ZeRO: sizes as transformers fills in "auto" (hidden²).  [default: off]',
+            "ZeRO: sizes as transformers fills in \"auto\" (hidden²).  [default: off]",
             "Sharding",
             (),
         ),
