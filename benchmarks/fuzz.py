@@ -62,7 +62,7 @@ COMMANDS = {
 GPU_SHARE = 0.4  # of the lines that name an accelerator
 ODD_SHARE = 0.04  # of the values that are anything
 ODD = ("", "é", "nan", "inf", "-0", "1e400", "٣", "--", "x" * 300, "None", "true", "0x10", "1,5", "$1")
-NOT_FINITE = re.compile(r"(?<![\w./-])-?(inf|Infinity|nan|NaN)(?![\w./-]| Cache)")
+NOT_FINITE = re.compile(r"(?<![\w./'-])-?(inf|Infinity|nan|NaN)(?![\w./'-]| Cache)")
 
 
 def command_lines(count: int, seed: int) -> Iterator[list[str]]:

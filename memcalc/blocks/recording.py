@@ -172,7 +172,9 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
 def _drop(tape: Tape, modules: tuple[str, ...], branch: list[tuple[str, Any]], since: int, x: Var) -> None:
     """What of a branch Megatron-LM recomputes (megatron/core/transformer/transformer_layer.py): a dense MLP with the norm that
     is fused into it; experts but not their norm; a norm of its own, before latent attention and experts."""
-    block = next(block for _, block in branch if not isinstance(block, Norm))
+    block = next((block for _, block in branch if not isinstance(block, Norm)), None)
+    if block is None:
+        return  # a norm alone
     normed = next((node.out for node in tape.nodes[since:] if node.name == "norm"), x)
     experts, latent = block.traits.experts, block.traits.kv_lora_rank
     if "moe" in modules and experts:

@@ -33,6 +33,7 @@ def text() -> str:
     out = [
         '"""The options that specs declare. Written by `python -m memcalc.cli.generate`; do not edit."""',
         "",
+        "# fmt: off",
         "# name of the field, how its value is read, metavar, help with the default, group, (word, meaning) of choices; plain",
         "# text, which loads at once",
         "ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]], ...]] = {",

@@ -350,7 +350,7 @@ def show(report: Any, format_: str, get: tuple[str, ...], output: str | None, *,
 
     terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
     people = format_ == "table" and not get
-    for warning in report.warnings if get else ():
-        click.echo(f"memcalc: warning: {printable(warning)}", err=True)
     text = render(report, format_, get=get, terminal=terminal, unicode=output is not None, whole=whole)
+    for warning in report.warnings if get else ():  # once there is an answer: a refusal is one line
+        click.echo(f"memcalc: warning: {printable(warning)}", err=True)
     write(text, output, people=people)

@@ -1,5 +1,6 @@
 """The options that specs declare. Written by `python -m memcalc.cli.generate`; do not edit."""
 
+# fmt: off
 # name of the field, how its value is read, metavar, help with the default, group, (word, meaning) of choices; plain
 # text, which loads at once
 ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]], ...]] = {
@@ -16,7 +17,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "auto_buckets",
             "flag",
             "",
-            'ZeRO: sizes as transformers fills in "auto" (hidden²).  [default: off]',
+            "ZeRO: sizes as transformers fills in \"auto\" (hidden²).  [default: off]",
             "Sharding",
             (),
         ),
@@ -231,10 +232,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "fp32|bf16",
             "Megatron's main gradients.  [default: fp32]",
             "Model states",
-            (
-                ("fp32", ""),
-                ("bf16", ""),
-            ),
+            (),
         ),
         (
             "main_params_dtype",
@@ -245,10 +243,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 "lacks.  [default: fp32]"
             ),
             "Model states",
-            (
-                ("fp32", ""),
-                ("fp16", ""),
-            ),
+            (),
         ),
         (
             "exp_avg_dtype",
@@ -256,12 +251,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "fp32|fp16|bf16|fp8",
             "Adam's average of gradients there.  [default: fp32]",
             "Model states",
-            (
-                ("fp32", ""),
-                ("fp16", ""),
-                ("bf16", ""),
-                ("fp8", ""),
-            ),
+            (),
         ),
         (
             "exp_avg_sq_dtype",
@@ -269,12 +259,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "fp32|fp16|bf16|fp8",
             "Adam's average of their squares there.  [default: fp32]",
             "Model states",
-            (
-                ("fp32", ""),
-                ("fp16", ""),
-                ("bf16", ""),
-                ("fp8", ""),
-            ),
+            (),
         ),
         (
             "offload_fraction",
@@ -383,7 +368,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "seq_len_max",
             "count",
             "",
-            ("Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  [default: all alike]"),
+            (
+                "Where lengths vary: the longest, to which its batch is padded; seq-len is the usual one.  "
+                "[default: all alike]"
+            ),
             "Batch",
             (),
         ),
@@ -446,7 +434,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "eval_batch",
             "count",
             "",
-            ("Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no evaluation]"),
+            (
+                "Evaluate between steps, so many sequences per GPU at a time, keeping their logits.  [default: no "
+                "evaluation]"
+            ),
             "Batch",
             (),
         ),
@@ -499,7 +490,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "cached_batch",
             "count",
             "",
-            ("Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all at once]"),
+            (
+                "Sequences that are encoded at a time where gradients are cached (GradCache; embed).  [default: all"
+                " at once]"
+            ),
             "Batch",
             (),
         ),
@@ -515,7 +509,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "image_size",
             "text",
             "WIDTHxHEIGHT",
-            ("Pixels of an image before the model's processor resizes it.  [default: the model's own, where it has one]"),
+            (
+                "Pixels of an image before the model's processor resizes it.  [default: the model's own, where it "
+                "has one]"
+            ),
             "Batch",
             (),
         ),
@@ -578,7 +575,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "optimizer_in_backward",
             "flag",
             "",
-            ("Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  [default: off]"),
+            (
+                "Step each tensor as its gradient is made (torchtune's optimizer_in_bwd): no gradients are kept.  "
+                "[default: off]"
+            ),
             "Model states",
             (),
         ),

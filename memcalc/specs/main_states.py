@@ -14,17 +14,17 @@ class MainStates(Spec):
     """megatron/core/optimizer/optimizer_config.py; DeepSpeed's offload_optimizer.ratio."""
 
     main_grads_dtype: Annotated[str, OneOf(GRADIENTS)] | None = setting(
-        None, "Megatron's main gradients.", STATES, otherwise="fp32", choices=dict.fromkeys(GRADIENTS, "")
+        None, "Megatron's main gradients.", STATES, otherwise="fp32"
     )
     main_params_dtype: Annotated[str, OneOf(PARAMETERS)] | None = setting(
         None, "Megatron's main parameters under a precision-aware optimizer; fp32 keeps the 16 bits that bf16 lacks.", STATES,
-        otherwise="fp32", choices=dict.fromkeys(PARAMETERS, ""),
+        otherwise="fp32",
     )  # fmt: skip
     exp_avg_dtype: Annotated[str, OneOf(AVERAGES)] | None = setting(
-        None, "Adam's average of gradients there.", STATES, otherwise="fp32", choices=dict.fromkeys(AVERAGES, "")
+        None, "Adam's average of gradients there.", STATES, otherwise="fp32"
     )
     exp_avg_sq_dtype: Annotated[str, OneOf(AVERAGES)] | None = setting(
-        None, "Adam's average of their squares there.", STATES, otherwise="fp32", choices=dict.fromkeys(AVERAGES, "")
+        None, "Adam's average of their squares there.", STATES, otherwise="fp32"
     )
     offload_fraction: Annotated[float, within(0.0, 1.0)] = setting(
         1.0, "Share of the optimizer's states that --offload optimizer moves.", STATES

@@ -28,7 +28,7 @@ VALUES: dict[str, object] = {
     "global_batch": 64, "seq_len_max": 8192, "tokens_per_batch": 16384, "grad_accum_dtype": "fp32", "mlp_tiles": 4,
     "eval_batch": 64, "eval_accumulation": 2, "images": 2, "image_size": "640x480", "image_tokens": 256,
     "objective": "classify", "labels": 3, "passages": 2, "passage_len": 512, "cached_batch": 2,
-    "recompute_method": "block", "recompute_num_layers": 2,
+    "ema": "fp32", "max_grad_norm": 1.0, "recompute_method": "block", "recompute_num_layers": 2,
     "recompute_modules": "mlp", "main_grads_dtype": "bf16", "main_params_dtype": "fp16", "exp_avg_dtype": "bf16",
     "exp_avg_sq_dtype": "bf16", "offload_fraction": 0.5, "virtual_stages": 2, "first_stage_layers": 5,
     "last_stage_layers": 7, "pipeline_layout": "Et*10|t*6L", "reduce_bucket_size": 200_000_000, "sub_group_size": 1_000_000,

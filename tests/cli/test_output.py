@@ -478,3 +478,12 @@ def test_commands_without_a_model_say_what_they_take(memcalc: Run, line: str) ->
     result = memcalc(line)
     assert result.code == 2
     assert "takes no MODEL: --params 7B" in result.err
+
+
+def test_an_unknown_field_is_one_line_whatever_else_is_warned_of(memcalc: Callable[..., Any]) -> None:
+    words = "budget --params 7B --tokens 1T --gpu h100 --price 2 --cost 3"
+    assert memcalc(f"{words} --get compute.cost_usd").err.startswith("memcalc: warning: ")
+    refused = memcalc(f"{words} --get nothing")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert refused.err.startswith("memcalc: --get: no field 'nothing'")

@@ -49,7 +49,7 @@ def test_choices_and_defaults_are_said_in_full(spec: type) -> None:
 def test_what_can_be_listed_is_listed() -> None:
     said = {name: (metavar, meaning) for spec in SPECS[:2] for name, _, metavar, meaning, *_ in rows(spec)}
     assert said["zero"] == ("0|1|2|3", "DeepSpeed ZeRO stage.  [default: no ZeRO]")
-    assert said["freeze"][1].endswith("Any of embeddings.  [default: none]")
+    assert said["freeze"][1].endswith("What is not trained.  [default: none]")
     assert said["lora_dropout"][1].endswith("[default: 0]")
     assert said["ddp"][1].endswith("[default: off]")
 

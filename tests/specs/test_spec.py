@@ -98,7 +98,7 @@ REFUSED: list[tuple[type[Spec], dict[str, Any], tuple[str, ...]]] = [
     (Training, {"parallelism": {"gpus": 8, "zero": 3, "fsdp": "full"}}, ("parallelism.zero, parallelism.fsdp: ", "choose one")),
     (Training, {"parallelism": {"gpus": 6, "tp": 4}}, ("parallelism.gpus, parallelism.tp: ", "use 4 GPUs")),
     (Serving, {"weights": "bf61"}, ("weights", "did you mean bf16?")),
-    (Training, {"precision": "bf15", "micro_batch": 0, "x": 1}, ("precision: ", "; micro_batch: ", "; x: unknown key")),
+    (Training, {"precision": "bf15", "micro_batch": 0, "x": 1}, ("micro_batch: ", "; precision: ", "; x: unknown key")),
     (Scenario, {"gpu": "h100"}, ("model: missing",)),
 ]
 

@@ -114,6 +114,8 @@ def image_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
         )
     elif vision_of(architecture) and run.images is None:
         yield "images are left out: the vision tower's weights are counted, what it keeps of images is not (--images N)"
+    if any(part.name == "language" for part in architecture.parts) and any(part.name == "audio" for part in architecture.parts):
+        yield "sound is left out: the audio tower's weights are counted, what it keeps of recordings is not modelled"
 
 
 def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
