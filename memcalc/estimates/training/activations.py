@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from memcalc.autograd.profile import Profile
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.head import Head
 from memcalc.caches import cached
@@ -11,13 +12,12 @@ from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
 from memcalc.estimates.training.evaluation import evaluation_of
 from memcalc.estimates.training.itemised import Sizes, activation_lines, leaf_line, position_line, vector_line
-from memcalc.estimates.training.layer_kinds import Setup
+from memcalc.estimates.training.layer_kinds import Setup, TowerStep
 from memcalc.estimates.training.moments import Moment, MomentForm
 from memcalc.estimates.training.profiles import feeds_gradient, input_leaf, position_pairs, profile_of, shared_tensors
 from memcalc.estimates.training.sequence import Pattern
 from memcalc.estimates.training.states import ShardGroup, StateSetting, around_layer, buckets
 from memcalc.estimates.training.timeline import Forms
-from memcalc.estimates.training.towers import tower_step
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
 from memcalc.specs.training import Training
@@ -153,7 +153,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     # gradients of earlier micro-batches stand throughout; so does a buffer of the engine or the strategy for all of them
     standing = run.grad_accum > 1 or run.engine_row.fp32_gradients or setting.strategy.gradients_stand
     standing = standing or run.cached_batch is not None
-    tower = tower_step(architecture, run, profile, keep=not standing) if stage.entry else None
+    tower = _tower(architecture, run, profile, keep=not standing) if stage.entry else None
     input_grad = feeds_gradient(run, stage, profile) or bool(tower and tower.flows)
     return Setup(
         replace(stage, sequence=stage.sequence.marked(recomputed(run), input_grad=input_grad)),
@@ -175,6 +175,15 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         tower,
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
     )
+
+
+def _tower(architecture: Architecture, run: Training, profile: Profile, *, keep: bool) -> TowerStep | None:
+    """A vision tower's part in the step; its modules are imported where a run has images."""
+    if not run.images:
+        return None
+    from memcalc.estimates.training.towers import tower_step
+
+    return tower_step(architecture, run, profile, keep=keep)
 
 
 def recomputed(run: Training) -> Pattern:

@@ -9,7 +9,7 @@ from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.context_parallel import SENTENCES, check_context
 from memcalc.estimates.training.evaluation import COLLECTING
-from memcalc.estimates.training.towers import check_images, seen_by, vision_of
+from memcalc.estimates.training.images import check_images, seen_by, vision_of
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import FROZEN_PARTS, Training
 

@@ -11,11 +11,12 @@ from memcalc.autograd.backward import backward
 from memcalc.autograd.profile import Adapters, Batch, Keeps, Profile
 from memcalc.autograd.tape import Size, Tape, Tensor, Var
 from memcalc.blocks.architecture import Architecture, Layer, Part
-from memcalc.blocks.images import ImageRule, Seen
+from memcalc.blocks.images import Seen
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.patches import onto_entry, onto_projector
 from memcalc.blocks.recording import record
 from memcalc.errors import Unsupported
+from memcalc.estimates.training.images import seen_by
 from memcalc.estimates.training.layer_kinds import TowerMoment, TowerStep, term_of
 from memcalc.estimates.training.moments import Term
 from memcalc.specs.spec import SpecError
@@ -35,46 +36,6 @@ class Stretch(NamedTuple):
 
     def tensors(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(tensor._replace(elements=self.size(tensor.elements)) for tensor in tensors)
-
-
-def seen_by(architecture: Architecture, run: Training) -> Seen | None:
-    """What the tower and the language model see of one image. Raises SpecError where the family's rule is not known."""
-    if not run.images:
-        return None
-    part = vision_of(architecture)
-    rule = part.images if part else None
-    if part is None:
-        raise SpecError("this model reads no images: it has no vision tower", "images")
-    if rule is None:
-        raise SpecError(f"how {architecture.model_type} turns an image into tokens is not modelled", "images")
-    if run.image_tokens:
-        return _of_tokens(rule, run.image_tokens)
-    if not rule.fixed and not run.image_size:
-        raise SpecError("this model reads images of any size; add image_size WIDTHxHEIGHT or image_tokens", "images")
-    width, height = run.image_sides
-    return rule.seen(height, width)
-
-
-def _of_tokens(rule: ImageRule, tokens: int) -> Seen:
-    if rule.fixed and tokens != rule.seen().tokens:
-        raise SpecError(f"every image is {rule.seen().tokens} tokens of this model, whatever its size", "image_tokens")
-    return rule.of_tokens(tokens)
-
-
-def vision_of(architecture: Architecture) -> Part | None:
-    """The tower that reads images beside a language model."""
-    parts = {part.name: part for part in architecture.parts}
-    return parts.get("vision") if "language" in parts else None
-
-
-def check_images(architecture: Architecture, run: Training) -> None:
-    """Raises SpecError where images do not go with the model or into its sequences."""
-    seen = seen_by(architecture, run)
-    if seen is None:
-        return
-    assert run.images
-    if (tokens := run.images * seen.tokens) > run.row_length:
-        raise SpecError(f"{run.images} images are {tokens:,} of {run.row_length:,} tokens of a sequence", "images", "seq_len")
 
 
 def tower_step(architecture: Architecture, run: Training, profile: Profile, *, keep: bool) -> TowerStep | None:

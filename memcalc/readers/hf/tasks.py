@@ -7,7 +7,6 @@ from functools import partial
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.head import Head
-from memcalc.blocks.projection import Projection
 from memcalc.blocks.task_head import EmbeddingHead, Pooler, TaskHead
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
@@ -79,6 +78,13 @@ LANGUAGE_MODELS = (
 # Bare by name alone: the inner language model is one with a head; and one that answers in words.
 KEEP_THE_HEAD = ("Blip2Model", "BlipForQuestionAnswering")
 
+
+def _vector(c: Config, size: int) -> Named:
+    from memcalc.blocks.projection import Projection
+
+    return (("vector", Projection(size, c.integer("embedding_dim", 128), bias=True)),)
+
+
 # What replaces a decoder's language-model head, of so many inputs: (config, inputs) -> the blocks (transformers
 # modeling_layers.py, Generic…: the scores of sequences have no bias).
 TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
@@ -91,7 +97,7 @@ TASK_HEADS: Mapping[str, Callable[[Config, int], Named]] = {
         ),
     ),
     "QuestionAnswering": lambda c, size: (("classifier", TaskHead(size, 2)),),
-    "Retrieval": lambda c, size: (("vector", Projection(size, c.integer("embedding_dim", 128), bias=True)),),
+    "Retrieval": _vector,
 }
 
 
