@@ -85,7 +85,7 @@ CHAINED = {"norm", "linear", "merge", "up", "down"}  # names of blocks of which 
 
 
 def _chain(t: Tape, p: Profile, blocks: Named, x: Var, share: float) -> Var:
-    if share != 1 and not any(getattr(block, "merge", 1) > 1 for _, block in blocks):
+    if share != 1 and not any(isinstance(block, Projection) and block.merge > 1 for _, block in blocks):
         t.path = "pooled"
         x = ops.scale(t, x, "contiguous")
         x = t.emit("pooled", [x], x.elements * share, x.each, [x], [Step("input", x.bytes)])

@@ -13,7 +13,7 @@ class Pooler(Block, without=("constants", "cache", "state", "traits")):
     """act(W x + b), W [outputs, inputs], of one token a sequence (transformers BertPooler).
 
     The token is a view, so all hidden states are kept for its sake, unless a dropout or a cast copies it first; what follows
-    is a vector a sequence, counted as one.
+    is a vector a sequence, counted as one. What one vector multiplies is not counted among the FLOPs of all tokens.
     """
 
     inputs: int

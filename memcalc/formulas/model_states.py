@@ -88,6 +88,18 @@ def zero3_prefetch_bytes(elements: int, prefetch_elements: int, bytes_each: int)
     return min(elements, prefetch_elements) * bytes_each
 
 
+@formula("memcalc", "elements × bytes each, as the libraries' sources read: not measured", ESTIMATE)
+def outside_bytes(elements: int, bytes_each: int) -> int:
+    """What stands on a GPU, a host or a disk while a model is loaded or saved.
+
+    elements × bytes_each      elements [count], bytes_each [B]. Returns bytes [B].
+
+    >>> outside_bytes(elements=8_030_261_248, bytes_each=2)
+    16060522496
+    """
+    return elements * bytes_each
+
+
 @formula("pytorch-fsdp2", "all-gather around a layer: the one in use, the next on its way, the root throughout", ESTIMATE)
 def gathered_bytes(root: int, layer: int, layers: int, bytes_each: int) -> int:
     """Unsharded parameters alive at one moment, where parameters are sharded (FSDP, ZeRO 3).
@@ -156,7 +168,7 @@ def norm_buffer_bytes(tensors: int, largest: int, chunk: int) -> int:
     tensors × ceil(largest / chunk) × 4      tensors [count], largest [elements], chunk [elements]. Returns bytes [B].
 
     >>> norm_buffer_bytes(tensors=291, largest=525_336_576, chunk=65_536)
-    9331224
+    9330624
     """
     return tensors * ceil_div(largest, chunk) * 4
 

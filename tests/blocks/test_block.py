@@ -19,8 +19,10 @@ from memcalc.blocks.block import ANSWERS, Block, Traits
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.counting import count, decode_work
 from memcalc.blocks.embedding import Embedding
-from memcalc.blocks.ledger import Buffer, Cache, Weight
+from memcalc.blocks.ledger import Buffer, Cache, Weight, linear
 from memcalc.blocks.mixers.state import StateTensor
+from memcalc.blocks.stored_block import StoredBlock
+from memcalc.blocks.task_head import EmbeddingHead
 from memcalc.errors import InputError, Unsupported
 from memcalc.readers.catalogue import preset_names
 from memcalc.readers.hf import read_config
@@ -32,6 +34,10 @@ FAMILIES = Path(__file__).parents[1] / "reference" / "families.json"
 for _found in pkgutil.iter_modules(memcalc.blocks.__path__):
     import_module(f"memcalc.blocks.{_found.name}")
 KINDS = sorted(Block.__subclasses__(), key=lambda kind: kind.__name__)
+
+
+# Blocks that no config has: an objective puts one on, a GGUF file's tensors are the other.
+MADE = (EmbeddingHead(64), StoredBlock(linear("weight", "mlp", 64, 64)))
 
 
 def _blocks(architecture: Architecture) -> Iterator[tuple[str, Block]]:
@@ -57,7 +63,7 @@ def examples() -> dict[type, tuple[str, Block, int]]:
         assert architecture is not None
         for path, block in _blocks(architecture):
             found.setdefault(type(block), (path, block, architecture.hidden))
-    return found
+    return found | {type(block): ("made", block, 64) for block in MADE}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -47,6 +47,9 @@ SAME = {
     "dp": "replicas: what one GPU holds stays",
 }
 
+# And where: stage 3 partitions gradients into a buffer that stands throughout (DeepSpeed runtime/zero/stage3.py).
+SAME_THERE = {"llama-3.2-1b --gpus 8 --zero 3": ("--grad-accum", "--global-batch")}
+
 CONFIGURATIONS = (
     ("train", "7B"), ("train", "7B --gpu h100 --gpus 8"), ("train", "llama-3.2-1b"),
     ("train", "llama-3.2-1b --gpus 8 --gpu h100"), ("train", "llama-3.2-1b --gpus 8 --zero 3"),
@@ -73,7 +76,7 @@ def test_every_option_changes_the_answer_or_is_refused(memcalc: Run, command: st
         assert result.code in (0, 2), f"{option}: {result.err}"
         if result.code == 0 and _answer(result.document) == before:
             silent.append(option)
-    assert not silent
+    assert not set(silent) - set(SAME_THERE.get(line, ()))
 
 
 def _answer(document: dict[str, Any]) -> dict[str, Any]:

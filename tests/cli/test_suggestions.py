@@ -121,6 +121,7 @@ TAKEN = (
     ("train llama-3.2-1b --gpu 3060", ("precision bf16", "recompute full")),
     ("train llama-3.2-1b --gpu 3060", ("method lora", "recompute full")),
     ("train 13B --gpu a100-80gb", ("offload optimizer",)),
+    ("train qwen2.5-0.5b --method lora --gpu rtx-4090 --eval-batch 16 --eval-accumulation 4", ("eval-batch 2",)),
     ("train 7B --gpus 8 --gpu h100 --precision fp32", ("fsdp full",)),
     ("train llama-3.1-8b --gpus 8 --ddp --gpu h100", ("zero 1", "no-ddp")),
     ("train llama-3.1-8b --gpus 8 --fsdp hybrid --shard-size 2 --gpu l40s", ("fsdp full", "shard-size 8", "recompute full")),

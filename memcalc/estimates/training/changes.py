@@ -8,7 +8,7 @@ from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import TrainingEstimate
 from memcalc.specs.parallelism import MAX_GPUS
 from memcalc.specs.training import OFFLOADABLE, Training
-from memcalc.units import format_bytes, format_count
+from memcalc.units import counted, format_bytes, format_count
 
 LEAST_SEQUENCE = 256  # tokens: shorter ones are another task
 DEGREES = (2, 4, 8, 16, 32, 64)
@@ -76,6 +76,14 @@ def _micro_batch(parts: int, s: Subject) -> Settings | None:
 
 def _one_sequence(s: Subject) -> Settings | None:
     return _micro_batch(s.run.micro_batch, s) if s.run.micro_batch > 1 else None
+
+
+def _evaluation(parts: int, s: Subject) -> Settings | None:
+    """Fewer logits of an evaluation at a time: those of one pass, then those of fewer sequences."""
+    run: Training = s.run
+    if parts == 1:
+        return {"eval_accumulation": 1} if run.eval_accumulation > 1 else None
+    return {"eval_batch": run.eval_batch // parts} if run.eval_batch and run.eval_batch % parts == 0 else None
 
 
 def _states(s: Subject) -> Settings | None:
@@ -219,6 +227,12 @@ def _cost_of_batch(before: TrainingEstimate, after: TrainingEstimate) -> str:
     return f"{before.run.micro_batch // after.run.micro_batch} times as many passes, each over fewer sequences"
 
 
+def _cost_of_evaluation(before: TrainingEstimate, after: TrainingEstimate) -> str:
+    if after.run.eval_batch == before.run.eval_batch:
+        return "the evaluation moves its logits to the host after each pass"
+    return f"the evaluation takes {counted(after.run.eval_batch or 0, 'sequence')} at a time"
+
+
 def _cost_of_states(before: TrainingEstimate, after: TrainingEstimate) -> str:
     return "optimizer states rounded to 8 bits"
 
@@ -274,6 +288,7 @@ def _cost_of_gpu(before: TrainingEstimate, after: TrainingEstimate) -> str:
 
 
 RECOMPUTE = Lever("recomputation", each(_recompute, "selective", "full"), _cost_of_recomputation)
+EVALUATION = Lever("evaluation", each(_evaluation, 1, *DEGREES), _cost_of_evaluation)
 ATTENTION = Lever("attention", (_attention,), lambda before, after: "")
 LOSS = Lever("loss", each(_loss, *CHUNKED), _cost_of_loss)
 BATCH = Lever("micro-batch", (*each(_micro_batch, *DEGREES), _one_sequence), _cost_of_batch)
@@ -296,11 +311,11 @@ GPU = Lever("gpu", larger_accelerators(), _cost_of_gpu, turn=0, hardware=True)
 
 # Cheapest first.
 LEVERS = (
-    ATTENTION, RECOMPUTE, LOSS, BATCH, STATES, SHARDING, OFFLOAD, ACTIVATIONS, CONTEXT, TENSOR, EXPERTS, PRECISION, LORA, QLORA,
-    SEQUENCE, GPUS, GPU,
+    EVALUATION, ATTENTION, RECOMPUTE, LOSS, BATCH, STATES, SHARDING, OFFLOAD, ACTIVATIONS, CONTEXT, TENSOR, EXPERTS, PRECISION,
+    LORA, QLORA, SEQUENCE, GPUS, GPU,
 )  # fmt: skip
 
-_SETTINGS = (ATTENTION, RECOMPUTE, LOSS, BATCH, SHARDING, STATES)
+_SETTINGS = (EVALUATION, ATTENTION, RECOMPUTE, LOSS, BATCH, SHARDING, STATES)
 _PARALLEL = (CONTEXT, TENSOR, EXPERTS)
 LADDERS = (
     Ladder(_SETTINGS),

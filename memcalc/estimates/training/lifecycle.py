@@ -13,7 +13,7 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.training.ranks import Rank
-from memcalc.formulas.model_states import gathered_bytes, whole_bytes
+from memcalc.formulas.model_states import gathered_bytes, outside_bytes
 from memcalc.specs.training import Training
 
 READS_ON_HOST = ("torch", "accelerate", "deepspeed", "fsdp-qlora")  # engines around transformers
@@ -62,7 +62,7 @@ def _loading(architecture: Architecture, run: Training, rank: Rank) -> Iterator[
     read = setting.compute if run.adapts else setting.weights
     if run.method_row.quantised:
         matrix = max((group.quantised.largest for group in rank.groups if group.quantised), default=0)
-        moving = line("parameters", "matrix before it is quantised", "start", whole_bytes, elements=matrix, bytes_each=HALF)
+        moving = line("parameters", "matrix before it is quantised", "start", outside_bytes, elements=matrix, bytes_each=HALF)
         yield Outside("quantising", "each matrix comes in 16 bit and is quantised", (*stored, moving))
         return
     if setting.strategy.cuts_parameters:
@@ -83,12 +83,12 @@ def _flattening(run: Training, rank: Rank) -> Iterator[Outside]:
         return
     stored = tuple(entry for entry in rank.lines if entry.component == "parameters" and entry.place == "gpu")
     trained = sum(group.trained.elements() for group in rank.groups if group.trained)
-    flat = line("parameters", "flat buffer", "start", whole_bytes, elements=trained, bytes_each=rank.setting.weights)
+    flat = line("parameters", "flat buffer", "start", outside_bytes, elements=trained, bytes_each=rank.setting.weights)
     yield Outside("flattening", "on the GPU where it has room, which older DeepSpeed takes for granted", (*stored, flat))
 
 
 def _on_host(architecture: Architecture, copies: int, each: int) -> Line:
-    return line("parameters", f"model on the host, {copies} times", "start", whole_bytes, "host",
+    return line("parameters", f"model on the host, {copies} times", "start", outside_bytes, "host",
                 elements=architecture.parameters * copies, bytes_each=each)  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def _whole_model(architecture: Architecture, run: Training, rank: Rank) -> Outsi
     """The weights that are trained as files of a whole model; adapters alone where there are some."""
     setting, name = rank.setting, "adapters" if run.adapts else "model"
     elements = _trained_of_all(run, rank) if run.adapts else architecture.parameters
-    file = line("parameters", name, "save", whole_bytes, "host", elements=elements, bytes_each=setting.weights)
+    file = line("parameters", name, "save", outside_bytes, "host", elements=elements, bytes_each=setting.weights)
     if not setting.strategy.cuts_parameters:
         return Outside(f"saving the {name}", "rank 0 writes its own copy", rank.steady, (file,), (file,))
     largest = rank.stage.largest_layer if setting.strategy.wraps_layers else _largest_tensor(rank)
@@ -121,13 +121,13 @@ def _checkpoint(architecture: Architecture, run: Training, rank: Rank) -> Outsid
     states = sum(entry.bytes for entry in rank.lines if entry.component == "optimizer_states")
     weights = _trained_of_all(run, rank) if run.adapts else architecture.parameters
     disk = (
-        line("parameters", "weights", "save", whole_bytes, "host", elements=weights, bytes_each=setting.weights),
-        line("optimizer_states", "optimizer states of all ranks", "save", whole_bytes, "host", elements=states * owners,
+        line("parameters", "weights", "save", outside_bytes, "host", elements=weights, bytes_each=setting.weights),
+        line("optimizer_states", "optimizer states of all ranks", "save", outside_bytes, "host", elements=states * owners,
              bytes_each=1),
     )  # fmt: skip
     here = min(owners, p.gpus_per_node)
     host = line(
-        "optimizer_states", "a node's parts, at most", "save", whole_bytes, "host", elements=states * here, bytes_each=1
+        "optimizer_states", "a node's parts, at most", "save", outside_bytes, "host", elements=states * here, bytes_each=1
     )
     return Outside("saving a checkpoint", "every rank writes its part", rank.steady, (host,), disk)
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.stored import AUDIO, PROJECTOR, UNBUFFERED, VISION, StoredTensor, StoredTensors
-from memcalc.blocks.stored_block import StoredBlock
 from memcalc.errors import InputError, one_line
 
 TOWER = "clip"
@@ -76,6 +75,8 @@ def _stack(prefix: str, tensors: Sequence[StoredTensor]) -> Stack:
 
 
 def _by_role(tensors: Iterable[StoredTensor]) -> Named:
+    from memcalc.blocks.stored_block import StoredBlock
+
     groups: dict[str, list[Weight]] = {}
     for tensor in tensors:
         groups.setdefault(tensor.role, []).append(Weight(_inner(tensor), tensor.role, tensor.shape))
