@@ -715,6 +715,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+            "library",
+            "text",
+            "NAME==VERSION",
+            (
+                "The version whose loss it is where --loss names none: transformers==4.46, "
+                "transformer-engine==2.18.  [default: a recent one]"
+            ),
+            "Activations",
+            (),
+        ),
+        (
             "attention",
             "text",
             "eager|sdpa|flash",

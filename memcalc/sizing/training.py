@@ -274,7 +274,7 @@ OF_REPLAY = ("allocator", "max_split_size")
 OF_LAYERS = (
     "micro_batch", "seq_len", "seq_len_max", "tokens_per_batch", "tiled_mlp", "mlp_tiles", "keep_output", "use_cache",
     "eval_batch", "eval_accumulation", "images", "image_size", "image_tokens", "recompute", "attention", "kernels", "loss",
-    "cp", "sequence_parallel", "expert_imbalance", "capacity_factor", *OF_REPLAY,
+    "library", "cp", "sequence_parallel", "expert_imbalance", "capacity_factor", *OF_REPLAY,
 )  # fmt: skip
 
 

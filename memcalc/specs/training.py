@@ -13,6 +13,7 @@ from memcalc.formulas.optimizer_steps import choices, implementation
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
+from memcalc.specs.libraries import loss_of
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.recomputing import Recomputation
@@ -106,6 +107,10 @@ class Training(Batches, Recomputation, MainStates):
         None, "How the cross-entropy is computed.", ACTIVATIONS, metavar="WORD", otherwise="the kernels', or the engine's",
         choices={row.name: row.note for row in LOSSES.values()},
     )  # fmt: skip
+    library: str | None = setting(
+        None, "The version whose loss it is where --loss names none: transformers==4.46, transformer-engine==2.18.",
+        ACTIVATIONS, metavar="NAME==VERSION", otherwise="a recent one",
+    )  # fmt: skip
     attention: Annotated[str, OneOf(ATTENTION)] = setting("sdpa", "Attention kernel.", ACTIVATIONS, choices=ATTENTION_KERNELS)
     kernels: Annotated[str, OneOf(KERNEL_NAMES)] | None = setting(
         None, "Whose kernels run the blocks.", ACTIVATIONS, metavar="WORD", otherwise="the engine's",
@@ -142,6 +147,7 @@ class Training(Batches, Recomputation, MainStates):
         self._check_sharding()
         self._check_step()
         self._check_base()
+        self._check_library()
         return self
 
     @cached_property
@@ -174,7 +180,8 @@ class Training(Batches, Recomputation, MainStates):
 
     @property
     def loss_used(self) -> str:
-        return self.loss or KERNELS[self.kernels_used].loss or self.engine_row.loss
+        named = loss_of(self.library, self.kernels_used) if self.library else None
+        return self.loss or named or KERNELS[self.kernels_used].loss or self.engine_row.loss
 
     @property
     def optimizer_impl_used(self) -> str:
@@ -290,6 +297,13 @@ class Training(Batches, Recomputation, MainStates):
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
+
+    def _check_library(self) -> None:
+        if self.library is None:
+            return
+        if self.engine_row.loss != "full":
+            raise SpecError(f"{self.engine_row.name} has a loss of its own; leave it out", "library", "engine")
+        loss_of(self.library, self.kernels_used)
 
     def _check_step(self) -> None:
         row, p = optimizer(self.optimizer), self.parallelism

@@ -57,6 +57,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "attention": {"attention": "eager"},
     "kernels": {"kernels": "liger"},
     "loss": {"loss": "chunked"},
+    "library": {"library": "transformers==4.46"},
     "optimizer_impl": {"optimizer_impl": "foreach"},
     "allocator": {"allocator": "expandable-segments"},
     "max_split_size": {"max_split_size": 64},

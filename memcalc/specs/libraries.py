@@ -1,0 +1,45 @@
+"""Versions of libraries whose loss changed: what each computes the cross-entropy in.
+
+Sources: transformers loss/loss_utils.py (4.46 moved the loss there, 4.50 shifts the labels in place of the logits) and, before,
+each model's own forward; Transformer Engine pytorch/triton/cross_entropy.py.
+"""
+
+import re
+from typing import NamedTuple
+
+from memcalc.specs.spec import SpecError
+
+
+class Library(NamedTuple):
+    """Losses from a version on, newest first, of one set of kernels."""
+
+    kernels: str  # key of memcalc.autograd.profile.KERNELS
+    losses: tuple[tuple[tuple[int, ...], str], ...]  # version, key of memcalc.autograd.profile.LOSSES
+
+
+LIBRARIES = {
+    "transformers": Library("eager", (((4, 50), "full"), ((4, 46), "shifted"), ((4, 0), "shifted-upcast"))),
+    "transformer-engine": Library("te", (((2, 18), "te-fp32"), ((1, 0), "te"))),
+}
+VERSION = re.compile(r"(?P<name>[A-Za-z_-]{2,30})==(?P<version>\d{1,4}(\.\d{1,4}){0,3})", re.ASCII)
+
+
+def loss_of(library: str, kernels: str) -> str:
+    """The loss of a library's version. Raises SpecError where it is not known, or not the library of these kernels.
+
+    >>> loss_of("transformers==4.46.3", "eager"), loss_of("transformers==5.2", "eager")
+    ('shifted', 'full')
+    """
+    known = " or ".join(f"{name}==VERSION" for name in LIBRARIES)
+    found = VERSION.fullmatch(library)
+    name = found["name"].lower().replace("_", "-") if found else ""
+    if found is None or name not in LIBRARIES:
+        raise SpecError(f"must be {known}, not {library!r}", "library")
+    row, version = LIBRARIES[name], tuple(int(part) for part in found["version"].split("."))
+    if row.kernels != kernels:
+        raise SpecError(f"{name} does not compute the loss of {kernels} kernels; leave it out, or name the loss", "library")
+    loss = next((loss for since, loss in row.losses if version >= since), None)
+    if loss is None:
+        oldest = ".".join(map(str, row.losses[-1][0]))
+        raise SpecError(f"the loss of {name} before {oldest} is not modelled; name it with loss", "library")
+    return loss
