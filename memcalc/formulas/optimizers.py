@@ -71,6 +71,8 @@ def optimizer(name: str) -> Optimizer:
     >>> optimizer("paged_adamw_8bit").paged, optimizer("adamw_torch_fused").name, optimizer("bnb.optim.AdamW8bit").name
     (True, 'adamw', 'adamw-8bit')
     """
+    if name in OPTIMIZERS:
+        return OPTIMIZERS[name]
     plain = squashed(name)
     found = OPTIMIZERS.get(_BY_SQUASHED.get(plain) or SPELLINGS.get(plain, ""))
     if found is None:

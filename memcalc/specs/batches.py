@@ -1,5 +1,6 @@
 """What one rank works on at a time: sequences, their lengths, how they are laid out, and what is kept of a pass over them."""
 
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +17,7 @@ MAX_BATCH, MAX_LENGTH = 2**24, 2**31
 MAX_TOKENS = 2**40  # of a micro-batch
 ACCUMULATION = {"fp32": "4 bytes a gradient", "bf16": "2 bytes", "fp16": "2 bytes"}
 ACCUMULATING = "deepspeed"  # the engine of which that is a setting (data_types.grad_accum_dtype); Megatron's: main_grads_dtype
+OF_OBJECTIVES = frozenset(("objective", "labels", "passages", "passage_len", "cached_batch"))
 
 
 class Batches(Spec):
@@ -119,6 +121,8 @@ class Batches(Spec):
         return self
 
     def _check_objective(self) -> None:
+        if self.model_fields_set.isdisjoint(OF_OBJECTIVES):
+            return
         for name, needed in (("labels", ("classify", "token-classify")), ("passages", ("embed",)), ("passage_len", ("embed",)),
                              ("cached_batch", ("embed",))):  # fmt: skip
             default = type(self).model_fields[name].default
@@ -133,30 +137,30 @@ class Batches(Spec):
         width, _, height = (self.image_size or "0x0").partition("x")
         return int(width), int(height)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows of a micro-batch on one GPU: of a pair, or of a query and its passages, each is one."""
         if self.objective == "embed":
             return self.cached_batch or self.micro_batch * (1 + self.passages)
         return 1 if self.tokens_per_batch else self.micro_batch * (1 + (self.objective == "reward"))
 
-    @property
+    @cached_property
     def sequences(self) -> int:
         """That a micro-batch holds, queries and passages alike."""
         return self.micro_batch * (1 + self.passages) if self.objective == "embed" else self.rows
 
-    @property
+    @cached_property
     def row_length(self) -> int:
         """Tokens of a row at its longest, which memory must hold."""
         longest = self.tokens_per_batch or self.seq_len_max or self.seq_len
         return max(longest, self.passage_len or 0)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Of a micro-batch at its largest."""
         return self._over_rows(1)
 
-    @property
+    @cached_property
     def pairs(self) -> int:
         """Pairs of tokens that may see each other."""
         return self._over_rows(2)

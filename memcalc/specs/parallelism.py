@@ -139,8 +139,9 @@ class Parallelism(Pipeline, ZeroSettings):
             raise SpecError(
                 "the sharding factor belongs to FSDP, or to ZeRO 3 (MiCS); add fsdp full or hybrid", "shard_size", "fsdp"
             )
+        said = self.model_fields_set
         for name, stages in OF_STAGES.items():
-            if getattr(self, name) not in (None, False) and self.zero not in stages:
+            if name in said and getattr(self, name) not in (None, False) and self.zero not in stages:
                 wanted = " or ".join(map(str, stages))
                 raise SpecError(f"is one of DeepSpeed's settings; add zero {wanted}", name, "zero")
         if self.auto_buckets and self.reduce_bucket_size is None:

@@ -17,6 +17,7 @@ SCHEDULES = tuple(PIPELINES)
 LEAST_INTERLEAVED = 2  # chunks
 Layers = Annotated[int, within(0, 65536)]
 SETTINGS = ("virtual_stages", "first_stage_layers", "last_stage_layers", "count_embedding", "count_loss", "pipeline_layout")
+SAID = frozenset((*SETTINGS, "pipeline_schedule"))  # where none of them is said there is nothing to check
 
 
 class Pipeline(Spec):
@@ -40,6 +41,8 @@ class Pipeline(Spec):
 
     @model_validator(mode="after")
     def _check_pipeline(self) -> Self:
+        if self.model_fields_set.isdisjoint(SAID):
+            return self
         if (self.virtual_stages or 1) > 1 and self.pipeline_schedule not in ("1f1b", "interleaved"):
             raise SpecError("chunks belong to the interleaved schedule", "virtual_stages", "pipeline_schedule")
         if self.virtual_stages == 1 and self.pipeline_schedule == "interleaved":

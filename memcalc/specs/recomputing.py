@@ -26,6 +26,9 @@ MODULES = {  # megatron/core/transformer/transformer_config.py
     "shared_experts": "shared experts",
 }
 Layers = Annotated[int, within(1, 65536)]
+SAID = frozenset(
+    ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "recompute_modules")
+)  # where none of them is said there is nothing to check
 
 
 class Recomputation(Spec):
@@ -51,6 +54,8 @@ class Recomputation(Spec):
 
     @model_validator(mode="after")
     def _check_recomputation(self) -> Self:
+        if self.model_fields_set.isdisjoint(SAID):
+            return self
         for name in ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers"):
             if getattr(self, name) is not None and self.recompute != "full":
                 raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
