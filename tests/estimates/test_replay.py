@@ -169,18 +169,24 @@ def readings() -> list[Residual]:
 
 
 # median and 90th percentile of the absolute errors
-# the four GPTQ runs hold 8 to 35 % more on the device than the order of their allocations explains
-BOUNDS = {"reserved": (0.08, 0.28), "device": (0.05, 0.18)}
+BOUNDS = {"reserved": (0.07, 0.20), "device": (0.05, 0.14)}
 
 
 @pytest.mark.parametrize("kind", HELD)
 def test_published_readings(readings: list[Residual], kind: str) -> None:
-    errors = [abs(row.error) for row in readings if row.kind == kind]
+    errors = [abs(row.error) for row in readings if row.kind == kind and "gptq" not in row.id]
     assert len(errors) >= 30
     assert median(errors) <= BOUNDS[kind][0]
     assert percentile(errors, 90) <= BOUNDS[kind][1]
     whole = [abs(row.floor / row.measured - 1) for row in readings if row.kind == kind]  # nothing lost to fragmentation
     assert median(errors) < median(whole) / 2
+
+
+def test_gptq_holds_more_on_the_device_than_its_allocations_explain(readings: list[Residual]) -> None:
+    """A known gap: what is allocated is met within 0.4 %, the prediction of the device lies 7 to 26 % below the reading."""
+    errors = [row.error for row in readings if "gptq" in row.id]
+    assert len(errors) == 4
+    assert all(-0.27 <= error <= 0 for error in errors), errors
 
 
 def test_the_range_foretells_a_source_that_it_was_not_made_from(readings: list[Residual]) -> None:
