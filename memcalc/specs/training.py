@@ -1,12 +1,12 @@
 """One training run: precision, optimizer, batch, what is trained and what is recomputed or offloaded."""
 
-from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from memcalc.allocator.settings import AllocatorSettings
 from memcalc.autograd.profile import KERNELS, LOSSES
+from memcalc.caches import cached_property
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.methods import BASES, METHODS, BaseFormat, TrainingMethod
 from memcalc.formulas.optimizer_steps import choices, implementation
@@ -17,7 +17,7 @@ from memcalc.specs.libraries import loss_of
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.recomputing import Recomputation
-from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, setting, within
+from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, rule, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
 METHOD_NAMES = tuple(METHODS)
@@ -134,22 +134,6 @@ class Training(Batches, Recomputation, MainStates):
     )
     pad_to_capacity: Flag = setting(False, "Pad every expert's rows to its capacity.", EXPERTS)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self._check_batch()
-        self._check_megatron()
-        self._check_routing()
-        if "embeddings" in self.freeze and self.adapts:
-            raise SpecError(
-                f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
-                f"(freeze vision)", "freeze", "method",
-            )  # fmt: skip
-        self._check_sharding()
-        self._check_step()
-        self._check_base()
-        self._check_library()
-        return self
-
     @cached_property
     def engine_row(self) -> Engine:
         """The engine asked for; ZeRO is DeepSpeed's unless another is named."""
@@ -213,12 +197,47 @@ class Training(Batches, Recomputation, MainStates):
             return ()
         return self.recompute_modules or ("core_attn",)
 
-    def _check_megatron(self) -> None:
+    @rule("parallelism")
+    def _check_divided(self) -> None:
+        p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
+        if p.cp == 1 and not p.sequence_parallel:
+            return
+        for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
+            if length % p.cp:
+                raise SpecError(f"context parallelism {p.cp} must divide the sequence of {length} tokens", "cp", name)
+            if p.sequence_parallel and length // p.cp % p.tp:
+                raise SpecError(
+                    f"sequence parallelism: tp {p.tp} must divide the {length // p.cp} tokens of a sequence", "tp", name
+                )
+
+    @rule("global_batch")
+    def _check_global_batch(self) -> None:
+        made = self.micro_batch * self.grad_accum * self.parallelism.data_parallel
+        if self.global_batch not in (None, made):
+            raise SpecError(
+                f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
+                f"{self.micro_batch:,} × {self.grad_accum:,} × {self.parallelism.data_parallel:,} = {made:,}",
+                "global_batch", "grad_accum",
+            )  # fmt: skip
+
+    @rule("grad_accum_dtype")
+    def _check_accumulation(self) -> None:
+        if self.grad_accum_dtype is not None and self.engine_row.name != ACCUMULATING:
+            raise SpecError(
+                f"is DeepSpeed's; {self.engine_row.name} has no such choice (Megatron's is main_grads_dtype)",
+                "grad_accum_dtype", "engine",
+            )  # fmt: skip
+
+    @rule("recompute_modules")
+    def _check_modules(self) -> None:
         if self.recompute_modules and self.kernels_used != "te":
             raise SpecError("names parts of Megatron-LM's layers; add engine megatron", "recompute_modules", "engine")
-        if not self.precision_aware:
+
+    @rule(*PARTS)
+    def _check_formats(self) -> None:
+        part = next((part for part in PARTS if getattr(self, part) is not None), None)
+        if part is None:
             return
-        part = next(part for part in PARTS if getattr(self, part) is not None)
         if not self.engine_row.fp32_gradients or self.precision not in ("bf16-mixed", "fp8-mixed"):
             raise SpecError(
                 "belongs to Megatron-LM under bf16-mixed or fp8-mixed; add engine megatron", part, "engine", "precision"
@@ -231,28 +250,7 @@ class Training(Batches, Recomputation, MainStates):
                 part, "zero", "optimizer",
             )  # fmt: skip
 
-    def _check_batch(self) -> None:
-        p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
-        for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
-            if length % p.cp:
-                raise SpecError(f"context parallelism {p.cp} must divide the sequence of {length} tokens", "cp", name)
-            if p.sequence_parallel and length // p.cp % p.tp:
-                raise SpecError(
-                    f"sequence parallelism: tp {p.tp} must divide the {length // p.cp} tokens of a sequence", "tp", name
-                )
-        if self.global_batch is not None and self.global_batch != (
-            found := self.micro_batch * self.grad_accum * p.data_parallel
-        ):
-            raise SpecError(
-                f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
-                f"{self.micro_batch:,} × {self.grad_accum:,} × {p.data_parallel:,} = {found:,}", "global_batch", "grad_accum",
-            )  # fmt: skip
-        if self.grad_accum_dtype is not None and self.engine_row.name != ACCUMULATING:
-            raise SpecError(
-                f"is DeepSpeed's; {self.engine_row.name} has no such choice (Megatron's is main_grads_dtype)",
-                "grad_accum_dtype", "engine",
-            )  # fmt: skip
-
+    @rule("expert_imbalance", "pad_to_capacity")
     def _check_routing(self) -> None:
         if self.expert_imbalance > 1 and self.parallelism.ep == 1:
             raise SpecError(
@@ -267,15 +265,28 @@ class Training(Batches, Recomputation, MainStates):
                 "padded experts compute as many rows however tokens spread; choose one", "pad_to_capacity", "expert_imbalance"
             )
 
+    @rule("freeze")
+    def _check_frozen(self) -> None:
+        if "embeddings" in self.freeze and self.adapts:
+            raise SpecError(
+                f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
+                f"(freeze vision)", "freeze", "method",
+            )  # fmt: skip
+
+    @rule("optimizer")
     def _check_sharding(self) -> None:
-        row, zero, fsdp = optimizer(self.optimizer), self.parallelism.zero or 0, self.parallelism.fsdp
-        if zero and not row.elementwise:
+        zero = self.parallelism.zero or 0
+        if zero and not optimizer(self.optimizer).elementwise:
             raise SpecError(
                 f"{self.optimizer} looks at whole matrices, but ZeRO {zero} cuts the flattened parameters; "
                 f"use --zero 0, or an elementwise optimizer such as adamw",
                 "optimizer",
                 "zero",
             )
+
+    @rule("offload", "offload_fraction", "offload_to")
+    def _check_offload(self) -> None:
+        zero, fsdp = self.parallelism.zero or 0, self.parallelism.fsdp
         if "parameters" in self.offload and zero != 3 and fsdp in (None, "none"):
             raise SpecError(
                 "offloading parameters needs them sharded: zero 3, or fsdp full, grad-op or hybrid", "offload", "zero"
@@ -293,11 +304,13 @@ class Training(Batches, Recomputation, MainStates):
         if self.offload_to == "nvme" and zero != 3:
             raise SpecError("NVMe offload is part of ZeRO 3 (ZeRO-Infinity)", "offload_to", "zero")
 
+    @rule("base_format")
     def _check_base(self) -> None:
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
 
+    @rule("library")
     def _check_library(self) -> None:
         if self.library is None:
             return
@@ -305,6 +318,7 @@ class Training(Batches, Recomputation, MainStates):
             raise SpecError(f"{self.engine_row.name} has a loss of its own; leave it out", "library", "engine")
         loss_of(self.library, self.kernels_used)
 
+    @rule("optimizer", "optimizer_impl", "optimizer_in_backward", "offload")
     def _check_step(self) -> None:
         row, p = optimizer(self.optimizer), self.parallelism
         if self.optimizer_impl and self.optimizer_impl not in (can := choices(row)):
