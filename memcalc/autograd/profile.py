@@ -66,6 +66,7 @@ LOSSES: dict[str, Loss] = {
     row.name: row
     for row in (
         Loss("full", "logits upcast to fp32, log-softmax kept (transformers ≥ 4.50, which shifts the labels)"),
+        Loss("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)", half_kept=False),
         Loss("chunked", "fp32 copy, log-softmax and gradient one chunk at a time", chunks=True),
         Loss("fused", "logits one chunk at a time, gradients made in the forward (Liger)", chunks=True),
         Loss("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them", False),

@@ -116,9 +116,10 @@ class Training(Batches, Recomputation, MainStates):
         None, "Whose kernels run the blocks.", ACTIVATIONS, metavar="WORD", otherwise="the engine's",
         choices={row.name: row.note for row in KERNELS.values()},
     )  # fmt: skip
-    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] = setting(
-        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS, choices=ALLOCATORS
-    )
+    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] | None = setting(
+        None, "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS,
+        otherwise="segments, or torchtitan's expandable-segments", choices=ALLOCATORS,
+    )  # fmt: skip
     max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
         None, "Blocks of so many MiB are not split (max_split_size_mb).", ACTIVATIONS, metavar="MIB"
     )
@@ -200,7 +201,8 @@ class Training(Batches, Recomputation, MainStates):
 
     @property
     def allocator_settings(self) -> AllocatorSettings:
-        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
+        grows = self.engine_row.expandable if self.allocator is None else self.allocator == "expandable-segments"
+        return AllocatorSettings(grows, self.max_split_size or 0)
 
     @property
     def fsdp(self) -> bool:
