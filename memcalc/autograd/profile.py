@@ -111,11 +111,22 @@ class Formats(NamedTuple):
     saved_input: int = 0  # of a matrix product's saved input where it differs from compute (fp8)
     low: str = ""  # what linear layers multiply in: a key of LOW
     wide_stream: bool = False  # the residual stream is fp32 without autocast too (Mamba's residual_in_fp32)
+    upcast: str = ""  # what is fp32 beside quantised matrices: "all" else, or "norms" alone
 
     @property
     def residual(self) -> int:
-        """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it."""
-        return FP32 if self.autocast or self.wide_stream else self.compute
+        """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it, and fp32 norms hand on fp32."""
+        return FP32 if self.autocast or self.wide_stream or self.upcast else self.compute
+
+    @property
+    def product(self) -> int:
+        """Bytes of an element of a product with what is not quantised."""
+        return self.weights if self.upcast and not self.autocast else self.compute
+
+    @property
+    def norms(self) -> int:
+        """Bytes of an element of what norms learn."""
+        return FP32 if self.upcast else self.weights
 
 
 class MethodTraits(NamedTuple):
@@ -140,6 +151,7 @@ class Adapters(NamedTuple):
     rank: int = 0
     magnitude: bool = False  # DoRA's: a learned magnitude scales the normalised sum
     itemsize: int = FP32  # of the type they compute in: their own, or autocast's
+    autocast: bool = False  # which casts them, and keeps the casts of one forward
     upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
     dropout: float = 0.0  # on their input
 

@@ -17,7 +17,7 @@ NAMES = {
     "embedding_norm": "norm of the embedding", "head_transform": "head's transform", "head_norm": "head's norm",
     "final_dropout": "last dropout", "convolution1": "first convolution", "convolution2": "second convolution",
     "input": "inputs", "other": "other weights", "adapters": "adapters", "bridge": "encoder's result",
-    "dense": "all but routed experts", "experts": "routed experts", "frozen": "frozen weights", "nf4": "frozen 4-bit matrices",
+    "dense": "all but routed experts", "experts": "routed experts", "frozen": "frozen weights", "upcast": "frozen weights in fp32", "nf4": "frozen 4-bit matrices",
     "quantised": "frozen quantised matrices",
     "rule of thumb": "rule of thumb", "layers": "layers", "logits": "logits", "keys and values": "keys and values",
     "latent": "latent keys and values", "recurrent": "recurrent state", "convolution": "convolution columns",

@@ -62,6 +62,8 @@ NEEDS = (
          f"belongs to adapters; add method {_either(ADAPTING)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
+    Need(("kbit_prepare",), lambda said: said.get("method") in QUANTISED,
+         f"is about what stands beside quantised matrices; add method {_either(QUANTISED)}"),
     Need(("offload_to",), lambda said: bool(said.get("offload")),
          "says where to; add offload optimizer, parameters or activations"),
     Need(("pipeline_schedule",), _above_one("pp"), "orders pipeline stages; add pp"),

@@ -47,6 +47,13 @@ FREEZING = {
 }
 FREEZABLE = tuple(FREEZING)
 BASE_FORMATS = tuple(BASES)
+UPCASTS = {
+    "all": "every other 16-bit parameter, and with them the residual stream (PEFT's prepare_model_for_kbit_training)",
+    "norms": "norms alone (TRL before 0.24, LLaMA-Factory's upcast_layernorm)",
+    "none": "nothing",
+}
+KBIT_PREPARATIONS = tuple(UPCASTS)
+MIXED = ("bf16-mixed", "fp16-mixed")
 STEPS = {
     "fused": "one kernel, nothing beside the states",
     "foreach": "all tensors at once: AdamW's temporaries are as large as the parameters",
@@ -95,6 +102,9 @@ class Training(Batches, Recomputation, MainStates):
     lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
     base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}
+    )
+    kbit_prepare: Annotated[str, OneOf(KBIT_PREPARATIONS)] | None = setting(
+        None, "What is fp32 beside quantised matrices.", STATES, otherwise="the engine's", choices=UPCASTS
     )
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
         (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
@@ -163,6 +173,19 @@ class Training(Batches, Recomputation, MainStates):
     def base(self) -> BaseFormat:
         """How frozen matrices are stored where the method quantises them."""
         return BASES[self.base_format]
+
+    @property
+    def upcast(self) -> str:
+        """What stands in fp32 beside quantised matrices: "all", "norms" or ""."""
+        if not self.method_row.quantised:
+            return ""
+        asked = self.kbit_prepare or ("none" if self._not_upcast(self.engine_row.kbit_prepare) else self.engine_row.kbit_prepare)
+        return "" if asked == "none" else asked
+
+    @property
+    def autocasts(self) -> bool:
+        """Whether a step runs under autocast; beside upcast weights that is what a trainer's mixed precision means."""
+        return self.precision.endswith("-amp") or (self.upcast != "" and self.precision in MIXED)
 
     @property
     def adapts(self) -> bool:
@@ -297,6 +320,24 @@ class Training(Batches, Recomputation, MainStates):
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
+
+        if (asked := self.kbit_prepare) and (reason := self._not_upcast(asked)):
+            raise SpecError(reason, "kbit_prepare")
+
+    def _not_upcast(self, which: str) -> str:
+        """Why nothing can be upcast; empty where it can."""
+        sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
+        if which == "none":
+            return ""
+        if sharded:
+            return "sharded parameters must have one type, so libraries upcast none of them; leave it out"
+        if which == "all" and not self.base.upcasts:
+            return f"PEFT leaves what stands beside {self.base_format} matrices as it is; norms, or none"
+        if self.kernels_used == "unsloth":
+            return "Unsloth upcasts nothing; leave it out"
+        if self.precision not in (*MIXED, "bf16-amp", "bf16") or (which == "norms" and self.precision == "bf16"):
+            return f"{which} in fp32 is modelled under bf16-mixed and bf16-amp{', and bf16' if which == 'all' else ''}"
+        return ""
 
     def _check_library(self) -> None:
         if self.library is None:
