@@ -26,7 +26,7 @@ def linear(
     `buffered`: what it gathers lies in a buffer that stands.
     """
     w, x_used, trained = Size(fixed=weight), x, p.method.trained and not frozen
-    quantised = p.method.quantised and not p.method.trained and name != "logits"  # libraries leave the head as it is
+    quantised = p.method.quantised and not p.method.trained and (name != "logits" or p.kernels.quantised_head)
     t.multiply(name, Size(token=2 * weight * used), x.grad + trained)
     if p.method.fake_quantised and not frozen:
         return _fake_quantised(t, p, name, x, width, w)

@@ -24,6 +24,7 @@ class Kernels(NamedTuple):
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
+    quantised_head: bool = False  # the head is quantised too, which transformers leaves out (get_keys_to_not_convert)
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -43,7 +44,7 @@ KERNELS: dict[str, Kernels] = {
         ),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
-            fused_qkv=True, repeats_keys=True, native_gelu=True, keeps_quantised_inputs=True,
+            fused_qkv=True, repeats_keys=True, native_gelu=True, quantised_head=True, keeps_quantised_inputs=True,
         ),
     )
 }  # fmt: skip

@@ -657,6 +657,18 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+            "kbit_prepare",
+            "text",
+            "all|norms|none",
+            "What is fp32 beside quantised matrices.  [default: the engine's]",
+            "Model states",
+            (
+                ("all", "every other 16-bit parameter, and with them the residual stream (PEFT's prepare_model_for_kbit_training)"),
+                ("norms", "norms alone (TRL before 0.24, LLaMA-Factory's upcast_layernorm)"),
+                ("none", "nothing"),
+            ),
+        ),
+        (
             "freeze",
             "words",
             "WORDS",

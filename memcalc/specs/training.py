@@ -179,7 +179,9 @@ class Training(Batches, Recomputation, MainStates):
         """What stands in fp32 beside quantised matrices: "all", "norms" or ""."""
         if not self.method_row.quantised:
             return ""
-        asked = self.kbit_prepare or ("none" if self._not_upcast(self.engine_row.kbit_prepare) else self.engine_row.kbit_prepare)
+        asked = self.kbit_prepare or (
+            "none" if self._not_upcast(self.engine_row.kbit_prepare) else self.engine_row.kbit_prepare
+        )
         return "" if asked == "none" else asked
 
     @property
