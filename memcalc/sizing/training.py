@@ -21,10 +21,11 @@ from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS, OBJECTIVES
+from memcalc.specs.fine_tuning import MAX_RANK
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import MAX_RANK, Training
+from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
