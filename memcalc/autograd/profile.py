@@ -116,7 +116,7 @@ class Formats(NamedTuple):
 
     @property
     def residual(self) -> int:
-        """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it, and fp32 norms hand on fp32."""
+        """Bytes of the residual stream's elements: fp32 under autocast, from the embedding, or from fp32 norms."""
         return FP32 if self.autocast or self.wide_stream or self.upcast else self.compute
 
     @property
