@@ -67,7 +67,9 @@ def _table(found: Comparison) -> Table:
 def _titles(columns: tuple[str, ...]) -> list[str]:
     """The last word of each key, with those before it where that alone is not unique."""
     last = [column.rpartition(".")[2] for column in columns]
-    return [(short if last.count(short) == 1 else column).replace("_", " ") for short, column in zip(last, columns, strict=True)]
+    return [
+        (short if last.count(short) == 1 else column).replace("_", " ") for short, column in zip(last, columns, strict=True)
+    ]
 
 
 def _cell(column: str, case: Case, first: Case) -> Quantity:

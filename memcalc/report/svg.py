@@ -8,8 +8,8 @@ from xml.sax.saxutils import escape, quoteattr
 from rich.cells import cell_len
 
 from memcalc.report.explanation import drawn_tree
-from memcalc.report.layout import GAP, INDENT, Laid, LaidColumn, grid, wrapped
 from memcalc.report.heatmap import HeatMap
+from memcalc.report.layout import GAP, INDENT, Laid, LaidColumn, grid, wrapped
 from memcalc.report.plot import Plot
 from memcalc.report.report import EIGHTHS, Report, Table
 

@@ -75,7 +75,9 @@ def compare(
     return Compared(Comparison(command, tuple(columns or COLUMNS[command]), asked, tuple(cases)))
 
 
-def compare_files(files: Sequence[str | os.PathLike[str]], *, columns: Sequence[str] = (), presets: Sequence[str] = ()) -> Compared:
+def compare_files(
+    files: Sequence[str | os.PathLike[str]], *, columns: Sequence[str] = (), presets: Sequence[str] = ()
+) -> Compared:
     """Every scenario of some sizing files side by side."""
     from memcalc.readers.sizing import read_sizing
     from memcalc.sizing.checking import size_scenario
