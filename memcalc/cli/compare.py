@@ -28,7 +28,7 @@ class CompareGroup(click.Group):
         from memcalc.cli.aliases import translated
 
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command, translated(name, command, rest)
+        return name, command, translated(name, command, rest) if name and command else rest
 
 
 @click.group("compare", cls=CompareGroup, no_args_is_help=True)
