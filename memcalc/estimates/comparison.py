@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 
-class Case(NamedTuple):
+class ComparedCase(NamedTuple):
     """One of the settings that stand side by side."""
 
     name: str
@@ -12,7 +12,7 @@ class Case(NamedTuple):
     values: dict[str, Any]  # by column: a number, a word, or None where the answer has no such key
     refused: str = ""  # why it could not be sized
 
-    def change(self, column: str, first: "Case") -> float | None:
+    def change(self, column: str, first: "ComparedCase") -> float | None:
         """By what share of the first case's figure this one differs; None where there is nothing to compare."""
         here, there = self.values[column], first.values[column]
         if self is first or isinstance(here, bool) or isinstance(there, bool):
@@ -22,16 +22,16 @@ class Case(NamedTuple):
         return here / there - 1
 
 
-class Comparison(NamedTuple):
+class SideBySide(NamedTuple):
     """Cases in the order in which they were asked for."""
 
     command: str
     columns: tuple[str, ...]  # keys of the JSON
     varied: dict[str, tuple[Any, ...]]
-    cases: tuple[Case, ...]
+    cases: tuple[ComparedCase, ...]
 
     @property
-    def first(self) -> Case:
+    def first(self) -> ComparedCase:
         """The first that could be sized: what the others are compared with."""
         return next((case for case in self.cases if not case.refused), self.cases[0])
 

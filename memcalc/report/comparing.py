@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from memcalc.estimates.comparison import Case, Comparison, word
+from memcalc.estimates.comparison import ComparedCase, SideBySide, word
 from memcalc.report.heatmap import HeatMap
 from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table
 from memcalc.units import counted, format_bytes, format_count, format_duration
@@ -23,7 +23,7 @@ KINDS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 UNCHANGED = 5e-4  # of the first case's figure: what rounds to 0.0 %
 
 
-def report(found: Comparison) -> Report:
+def report(found: SideBySide) -> Report:
     document = {
         "schema": SCHEMA,
         "command": "compare",
@@ -40,7 +40,7 @@ def report(found: Comparison) -> Report:
                   notes=tuple(notes), pictures=_heat_maps(found))  # fmt: skip
 
 
-def _document(case: Case, found: Comparison) -> dict[str, Any]:
+def _document(case: ComparedCase, found: SideBySide) -> dict[str, Any]:
     out: dict[str, Any] = {"name": case.name}
     if case.command:
         out |= {"settings": {name: _plain(value) for name, value in case.settings.items()}, "command": case.command}
@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _table(found: Comparison) -> Table:
+def _table(found: SideBySide) -> Table:
     rows = []
     for case in found.cases:
         name = f"{case.name}: {case.refused}" if case.refused else case.name
@@ -72,7 +72,7 @@ def _titles(columns: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _cell(column: str, case: Case, first: Case) -> Quantity:
+def _cell(column: str, case: ComparedCase, first: ComparedCase) -> Quantity:
     value = case.values.get(column)
     unit, text = text_of(column, value)
     change = None if case.refused else case.change(column, first)
@@ -95,7 +95,7 @@ def text_of(column: str, value: Any) -> tuple[str, str]:
     return unit, shown(value)
 
 
-def _heat_maps(found: Comparison) -> tuple[HeatMap, ...]:
+def _heat_maps(found: SideBySide) -> tuple[HeatMap, ...]:
     """The first figure over two settings, where two are varied."""
     if len(found.varied) != 2 or any(len(values) < 2 for values in found.varied.values()):
         return ()
@@ -112,7 +112,7 @@ def _heat_maps(found: Comparison) -> tuple[HeatMap, ...]:
     return (HeatMap(title, [word(value) for value in rows], [word(value) for value in heads], values, texts),)
 
 
-def _beside(column: str, case: Case) -> str:
+def _beside(column: str, case: ComparedCase) -> str:
     """A figure, with the verdict where there is one and it is not that it fits."""
     verdict = case.values.get("gpu.verdict")
     text = "refused" if case.refused else text_of(column, case.values.get(column))[1]

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from memcalc.errors import InputError, MemcalcError
-from memcalc.estimates.comparison import Case, Comparison, word
+from memcalc.estimates.comparison import ComparedCase, SideBySide, word
 from memcalc.sizing.answer import Answer, Reported
 from memcalc.sizing.invocation import Invocation
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel
@@ -27,14 +27,14 @@ COLUMNS = {
 }  # fmt: skip
 
 
-class Compared(Reported):
+class SizedComparison(Reported):
     """A comparison as the command line shows it."""
 
-    def __init__(self, found: Comparison) -> None:
+    def __init__(self, found: SideBySide) -> None:
         self.found = found
 
     @property
-    def cases(self) -> tuple[Case, ...]:
+    def cases(self) -> tuple[ComparedCase, ...]:
         return self.found.cases
 
     def report(self) -> "Report":
@@ -52,7 +52,7 @@ def compare(
     columns: Sequence[str] = (),
     presets: Sequence[str] = (),
     **settings: Any,
-) -> Compared:
+) -> SizedComparison:
     """`train` or `infer` with every combination of the values of `vary` (a setting, model or gpu → its values).
 
     `columns`: keys of the JSON to show. A combination that is refused says why; all of them refused is an error.
@@ -72,12 +72,12 @@ def compare(
         first = first or error
     if first and all(case.refused for case in cases):
         raise first
-    return Compared(Comparison(command, tuple(columns or COLUMNS[command]), asked, tuple(cases)))
+    return SizedComparison(SideBySide(command, tuple(columns or COLUMNS[command]), asked, tuple(cases)))
 
 
 def compare_files(
     files: Sequence[str | os.PathLike[str]], *, columns: Sequence[str] = (), presets: Sequence[str] = ()
-) -> Compared:
+) -> SizedComparison:
     """Every scenario of some sizing files side by side."""
     from memcalc.readers.sizing import read_sizing
     from memcalc.sizing.checking import size_scenario
@@ -91,8 +91,8 @@ def compare_files(
     for file, name, scenario in named:
         answer = size_scenario(scenario, file, name, presets)
         title = f"{os.path.basename(file)}: {name}" if several else name
-        cases.append(Case(title, {}, "", _values(answer, shown)))
-    return Compared(Comparison("check", shown, {}, tuple(cases)))
+        cases.append(ComparedCase(title, {}, "", _values(answer, shown)))
+    return SizedComparison(SideBySide("check", shown, {}, tuple(cases)))
 
 
 def _checked(vary: Values, settings: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -116,13 +116,13 @@ def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _case(asked: Invocation, varied: dict[str, Any], columns: Sequence[str]) -> tuple[Case, MemcalcError | None]:
+def _case(asked: Invocation, varied: dict[str, Any], columns: Sequence[str]) -> tuple[ComparedCase, MemcalcError | None]:
     name = ", ".join(f"{key} {word(value)}" for key, value in varied.items())
     try:
         values = _values(_sized(asked), columns)
     except MemcalcError as error:
-        return Case(name, varied, str(asked), dict.fromkeys(columns), str(error)), error
-    return Case(name, varied, str(asked), values), None
+        return ComparedCase(name, varied, str(asked), dict.fromkeys(columns), str(error)), error
+    return ComparedCase(name, varied, str(asked), values), None
 
 
 def _sized(asked: Invocation) -> Answer:
