@@ -9,8 +9,8 @@ from memcalc.errors import MemcalcError as MemcalcError
 from memcalc.errors import Unsupported as Unsupported
 from memcalc.estimates.checking import Check as Check
 from memcalc.estimates.checking import Outcome as Outcome
-from memcalc.estimates.comparison import Case as Case
-from memcalc.estimates.comparison import Comparison as Comparison
+from memcalc.estimates.comparison import ComparedCase as ComparedCase
+from memcalc.estimates.comparison import SideBySide as SideBySide
 from memcalc.estimates.compute.budget import BudgetEstimate as BudgetEstimate
 from memcalc.estimates.compute.budget import estimate as estimate_budget
 from memcalc.estimates.compute.scaling import ScalingAnswer as ScalingAnswer
@@ -46,7 +46,7 @@ from memcalc.readers.runs import training_run as training_run
 from memcalc.sizing.budget import SizedBudget as SizedBudget
 from memcalc.sizing.budget import size_budget as size_budget
 from memcalc.sizing.checking import check as check
-from memcalc.sizing.comparing import Compared as Compared
+from memcalc.sizing.comparing import SizedComparison as SizedComparison
 from memcalc.sizing.comparing import compare as compare
 from memcalc.sizing.comparing import compare_files as compare_files
 from memcalc.sizing.explaining.explain import explain as explain
@@ -79,10 +79,8 @@ __all__ = [
     "Budget",
     "BudgetEstimate",
     "Capacity",
-    "Case",
     "Check",
-    "Compared",
-    "Comparison",
+    "ComparedCase",
     "Compute",
     "Engine",
     "Explanation",
@@ -103,7 +101,9 @@ __all__ = [
     "Serving",
     "ServingEngine",
     "ServingEstimate",
+    "SideBySide",
     "SizedBudget",
+    "SizedComparison",
     "SizedScaling",
     "SizedServing",
     "SizedTraining",
