@@ -1,11 +1,11 @@
 """One way of serving a model: engine, weight and cache formats, requests, parallelism."""
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 
+from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine, defaults, sglang_fraction
 from memcalc.specs.spec import (
@@ -19,6 +19,7 @@ from memcalc.specs.spec import (
     OneOf,
     Spec,
     SpecError,
+    rule,
     setting,
     within,
 )
@@ -115,8 +116,8 @@ class Serving(Spec):
             return word
         return name if name in PLAIN_FORMATS else word
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         from memcalc.dtypes import number_format
         from memcalc.specs.quantization import check_weights
 
@@ -132,7 +133,6 @@ class Serving(Spec):
             )  # fmt: skip
         self._check_tokens()
         self._check_engine()
-        return self
 
     def _check_tokens(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens >= self.context:
