@@ -217,4 +217,10 @@ def test_fsdp_in_other_formats(batch: dict[str, int], precision: str) -> None:
 def test_fsdp_beside_tensor_parallelism(values: dict[str, Any], tp: int, batch: dict[str, int], recompute: str) -> None:
     """Norms and residuals by tokens, and a loss over each rank's share of the vocabulary. Where that is next to nothing the
     peak is in the last layer's forward, which is no moment here."""
-    check(values, 0.005 if values is LARGE else 0.01, {"fsdp": "full", "tp": tp, "sequence_parallel": True}, recompute=recompute, **batch)
+    check(
+        values,
+        0.005 if values is LARGE else 0.01,
+        {"fsdp": "full", "tp": tp, "sequence_parallel": True},
+        recompute=recompute,
+        **batch,
+    )
