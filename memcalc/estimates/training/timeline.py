@@ -224,8 +224,8 @@ class _Step:
                     yield index, "last", before
 
     def _root_waiting(self, table: int, tied: int) -> Iterator[Line]:
-        """The root before its gradients leave: whole parameters, gradients of head and table [B], and one more of the table: their
-        sum where they are one matrix, or a rank's share of what DTensor made whole (torch/distributed/tensor/_ops/
+        """The root before its gradients leave: whole parameters, gradients of head and table [B], and one more of the table, the
+        sum of both if they are one matrix, or a rank's share of what DTensor made whole (torch/distributed/tensor/_ops/
         _embedding_ops.py). The first layer's gradients are still being reduced."""
         tp = self.setup.profile.degrees.tp
         copies = (tp if tp > 1 else 1) + (1 if tied or tp > 1 else 0)
