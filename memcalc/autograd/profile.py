@@ -143,7 +143,12 @@ class MethodTraits(NamedTuple):
     expands: bool = True  # into a 16-bit copy; else inside the kernel
     keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+    also: tuple[str, ...] = ()  # parts of which copies are trained all the same: embeddings, head, norms
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
+
+    def trains(self, part: str) -> bool:
+        """Whether embeddings, head or norms get gradients, where nothing is frozen apart."""
+        return self.trained or part in self.also
 
 
 class Adapters(NamedTuple):

@@ -35,7 +35,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         x = ops.cast(t, x, p.formats.compute) if p.formats.wide_stream and not p.formats.autocast else x
         logits = ops.linear(
             t, p, "logits", ops.gathered(t, p, x), width, self.size * width, bias=self.bias, bias_size=width,
-            frozen=not self._trained(p), buffered=True,
+            trained=self._trained(p), buffered=True,
         )  # fmt: skip
         if self.scaled:
             logits = ops.scale(t, logits)
@@ -49,7 +49,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
 
     def _trained(self, p: Profile) -> bool:
         """Whether the matrix needs a gradient: a tied one is frozen with the embedding."""
-        return p.method.trained and not (self.tied and p.method.frozen_embeddings)
+        return p.method.trains("head") and not (self.tied and p.method.frozen_embeddings)
 
     def loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Cross-entropy over x's logits; records logits and loss, and returns what the forward holds beside the saved tensors.

@@ -294,6 +294,18 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+            "train_also",
+            "words",
+            "WORDS",
+            "Trained beside adapters, as copies of their own (PEFT's modules_to_save).  [default: nothing]",
+            "Model states",
+            (
+                ("embeddings", "the table that tokens are looked up in (embed_tokens)"),
+                ("head", "the output head (lm_head)"),
+                ("norms", "all norms"),
+            ),
+        ),
+        (
             "freeze",
             "words",
             "WORDS",

@@ -278,6 +278,18 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
 
+    @rule("train_also")
+    def _check_copies(self) -> None:
+        if not self.train_also:
+            return
+        if not self.adapts:
+            raise SpecError("trains copies beside adapters; add method lora", "train_also", "method")
+        if not self.engine_row.peft:
+            raise SpecError(f"is PEFT's modules_to_save; {self.engine_row.name} has no such thing", "train_also", "engine")
+        if self.kernels_used == "unsloth":
+            raise SpecError("Unsloth trains fp32 copies beside originals that it moves off the GPU, which is not modelled",
+                            "train_also", "kernels")  # fmt: skip
+
     @rule("kbit_prepare")
     def _check_upcast(self) -> None:
         if (asked := self.kbit_prepare) and (reason := self._not_upcast(asked)):
