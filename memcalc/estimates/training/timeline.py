@@ -224,7 +224,7 @@ class _Step:
                     yield index, "last", before
 
     def _root_waiting(self, table: int, tied: int) -> Iterator[Line]:
-        """The root before its gradients leave: whole parameters, gradients of head and table [B], and one more of the table, the
+        """The root before its gradients leave: its parameters, gradients of head and table [B], and one more of the table, the
         sum of both if they are one matrix, or a rank's share of what DTensor made whole (torch/distributed/tensor/_ops/
         _embedding_ops.py). The first layer's gradients are still being reduced."""
         tp = self.setup.profile.degrees.tp
