@@ -69,6 +69,7 @@ class Report(NamedTuple):
     notes: tuple[str, ...] = ()  # what should be read with the numbers
     pictures: tuple["Plot | HeatMap", ...] = ()
     settings: str = ""  # below the heading
+    timing: str = ""  # below the verdict
     warnings: tuple[str, ...] = ()
     details: tuple[Table, ...] = ()  # further tables, and
     assumptions: tuple[str, ...] = ()  # small print, on a screen only where `whole` asks for them
