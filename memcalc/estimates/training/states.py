@@ -248,17 +248,21 @@ def _host_copies(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
 def _host_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
     """States that the library itself keeps in host memory."""
     assert group.trained
-    row = optimizer(setting.run.optimizer)
-    sizes = tuple(
-        LineTensor(f"{role} {list(shape)}", (), 0, size, copies)
-        for shape, role, copies in setting.strategy.state_shapes(group.trained, group.shards)
-        if (size := host_bytes(row, shape, parameter_bytes=setting.states, role=role))
-    )
-    if sizes:
+    if sizes := _host_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states):
         made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}/on the host", ALWAYS,
                     model_states.shaped_state_bytes, "host", state_bytes=sum(part.bytes * part.copies for part in sizes),
                     tensors=sum(part.copies for part in sizes))  # fmt: skip
         yield made._replace(parts=sizes)
+
+
+@cached(4096)
+def _host_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[LineTensor, ...]:
+    row = optimizer(name)
+    return tuple(
+        LineTensor(f"{role} {list(shape)}", (), 0, size, copies)
+        for shape, role, copies in strategy.state_shapes(held, shards)
+        if (size := host_bytes(row, shape, parameter_bytes=bytes_each, role=role))
+    )
 
 
 def step_copies(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
