@@ -258,7 +258,6 @@ class Attention(Block, without=("state",)):
         """Record the block: projections, query-key norms, rotary embedding, attention, output projection."""
         for feature, present in (
             ("attention that picks blocks of keys", self.indexer),
-            ("attention that shares keys and values", self.shares_cache),
             ("attention that a matrix of its own gates", self.projections.gate),
             ("attention whose result is normalised", self.norms.result_norm),
             ("learned numbers that are known by their shapes only", self.extras),
@@ -280,7 +279,8 @@ class Attention(Block, without=("state",)):
         heads, kv_heads = core.shape.heads, core.shape.kv_heads
         query, key, value = self._normed(t, p, (query, heads), (key, kv_heads), (value, kv_heads))
         if positions.rotary and not self.norms.norms_after_rotary:
-            query, key = positions.rotate(t, p, query, key, self.head_dim)
+            rotated = positions.rotate(t, p, query, key, self.head_dim)
+            query, key = (rotated[0], key) if self.shares_cache else rotated
         mixed = self._attend(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
@@ -313,6 +313,8 @@ class Attention(Block, without=("state",)):
         gates = shape.heads * (made.output_gate // self.heads)
         widths = {"q": shape.query_size + gates, "k": shape.key_size, "v": shape.value_size}
         x = ops.gathered(t, p, x)
+        if self.shares_cache:
+            return self._project_query(t, p, x, widths)
         merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
@@ -329,6 +331,15 @@ class Attention(Block, without=("state",)):
             out.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
                                   used=tokens))  # fmt: skip
         return out[0], out[1], out[-1]
+
+    def _project_query(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
+        """The query alone: keys and values are an earlier layer's, which counts them, and get a gradient from every reader."""
+        bias = self.projections.query_bias
+        query = ops.linear(t, p, "q", x, widths["q"], self.inputs * widths["q"], bias=bias, bias_size=widths["q"])
+        types = {"k": p.formats.residual, "v": p.formats.compute}
+        key, value = (Var(Size(token=widths[name]), types[name], True, f"shared {name}", outside=True) for name in types)
+        t.carried += [key, value]
+        return query, key, value
 
     def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """Views of one product; backward, each one's gradient is copied out."""
