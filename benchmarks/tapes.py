@@ -25,9 +25,21 @@ BATCH = {"micro_batch": 2, "seq_len": 512}
 SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = {
     "gemma4 experts": (
         "gemma-4-26b-a4b", "text_config",
-        {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "full_attention"], "hidden_size": 512,
+        {"num_hidden_layers": 4, "layer_types": ["sliding_attention"] * 2 + ["full_attention"] * 2, "hidden_size": 512,
          "vocab_size": 512, "num_experts": 8, "vocab_size_per_layer_input": 512},
         (BF16, AMP, EAGER, AGAIN),
+    ),
+    "gated attention": (
+        "laguna-xs.2", "",
+        {"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"], "mlp_layer_types": ["dense", "sparse"],
+         "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "num_experts": 8},
+        (BF16, AGAIN),
+    ),
+    "gated attention, by head": (
+        "lfm3-1.7b", "",
+        {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "sliding_attention", "conv"], "pad_token_id": 0,
+         "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512},
+        (BF16, FP32),
     ),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 TABLE: dict[str, Any] = json.loads((ROOT / "tests" / "reference" / "tapes.json").read_text("utf-8"))
 ROWS: list[dict[str, Any]] = TABLE["rows"]
 BOUND, SAVED, SMALL = 0.005, 0.002, 131_072  # of a moment; of what the forward leaves; bytes that rounding makes in all
-# Where a gradient is cast when its operation is through, PyTorch has dropped what recomputation made for it: counted longer here
+# Where a gradient is cast when its operation is through, PyTorch has dropped what recomputation made for it: here it stays
 WIDER = {"gemma4 experts": 0.01}
 
 
