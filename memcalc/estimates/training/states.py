@@ -340,6 +340,9 @@ def optimizer_lines(setting: StateSetting, groups: Sequence[ShardGroup]) -> tupl
 def _temporaries(setting: StateSetting, groups: Sequence[ShardGroup], trained: Sequence[tuple[Tensors, int]]) -> Line:
     strategy, run, each = setting.strategy, setting.run, setting.master or setting.weights
     row, name = optimizer(run.optimizer), "optimizer temporaries"
+    if run.precision_aware and run.narrow_states:
+        elements = max(strategy.updated(held, shards) for held, shards in trained)
+        return line("activations", name, STEP, model_states.unscaled_state_bytes, elements=elements, states=run.narrow_states)
     made = step_temporaries(row, run.optimizer_impl_used)
     if made.at_once:
         elements = sum(strategy.updated(held, shards) for held, shards in trained)
