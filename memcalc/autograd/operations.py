@@ -26,11 +26,12 @@ def linear(
     `buffered`: what it gathers lies in a buffer that stands.
     """
     w, x_used, trained = Size(fixed=weight), x, p.method.trained and not frozen
+    quantised = p.method.quantised and not p.method.trained and (name != "logits" or p.kernels.quantised_head)
     t.multiply(name, Size(token=2 * weight * used), x.grad + trained)
     if p.method.fake_quantised and not frozen:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
-    if p.formats.autocast:
+    if p.formats.autocast or (quantised and p.formats.upcast):  # bitsandbytes casts its input, whoever multiplies
         x_used = cast(t, x, p.formats.compute)
         inputs = [x_used]
     low = LOW[p.formats.low] if p.formats.low and trained and name != "logits" else None
@@ -43,7 +44,7 @@ def linear(
         steps.append(Step("temp", (x_used.elements + Size(token=width)) * low.operands))
     if bias and p.method.trained:
         steps.append(Step("weight", Size(fixed=bias_size * p.formats.weights)))
-    if p.formats.autocast and p.formats.weights != p.formats.compute:
+    if p.formats.autocast and p.formats.weights != p.formats.compute and not quantised:
         # the cast copy is kept for the backward; its 16-bit gradient is cast back by a node of its own
         backward = [Step("weight", w * p.formats.weights)]
         copy = t.emit(f"{name}{WEIGHT_CAST}", [], w, p.formats.compute, (), backward, trained=trained)
@@ -52,14 +53,14 @@ def linear(
         steps.append(Step("input", copy.bytes, 1))
     elif trained and not p.method.accumulated:
         steps.append(Step("weight", w * p.formats.weights))
-    if (
-        p.method.quantised and not p.method.trained
-    ):  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
+    if quantised:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
         steps += [Step("temp", w * p.formats.compute)] if p.method.expands else []
         saves += [x_used] if p.kernels.keeps_quantised_inputs or p.method.keeps_inputs else []
     steps.append(Step("input", x_used.bytes, 0))
-    out = t.emit(name, inputs, Size(token=width), output or p.formats.compute, saves, steps, trained=p.method.trained)
+    each = output or (p.formats.compute if quantised else p.formats.product)
+    out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=p.method.trained)
     t.products.append(out)
+    out = cast(t, out, x.each) if quantised and p.formats.upcast else out  # and casts its result back
     return _adapted(t, p, name, x, out) if name in p.adapters.layers else out
 
 
@@ -104,20 +105,34 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     """base(x) + scaling · B(A(x)): PEFT casts the input to the adapters' fp32, the sum back (peft/tuners/lora/layer.py)."""
     rank, each = p.adapters.rank, p.adapters.itemsize
     inputs, outputs = x.elements, base.elements
-    x32 = dropout(t, p, cast(t, cast(t, x, FP32), each) if p.adapters.upcast else x, p.adapters.dropout)
+    wide = cast(t, x, FP32) if p.adapters.upcast else x
+    dropped = dropout(t, p, wide, p.adapters.dropout)
+    x32 = cast(t, dropped, each)
     share = 1.0 if x.label.endswith("gathered") else p.degrees.stream
     a_weight = Size(fixed=rank * (inputs.token / share if inputs.token else 0) * FP32)
-    low = t.emit(f"{name} lora A", [x32], Size(token=rank), each, [x32],
-                 [Step("weight", a_weight), Step("input", x32.bytes)], trained=True)  # fmt: skip
+    low = _low_rank(t, p, f"{name} lora A", x32, Size(token=rank), a_weight, dropped)
     b_weight = Size(fixed=rank * outputs.token * FP32)
     for part, weight in (("lora A", a_weight), ("lora B", b_weight)):
         t.multiply(f"{name} {part}", Size(token=2 * weight.fixed / FP32), 2)
-    high = t.emit(f"{name} lora B", [low], outputs, each, [low], [Step("weight", b_weight), Step("input", low.bytes)],
-                  trained=True)  # fmt: skip
-    high = scale(t, high)
+    high = _low_rank(t, p, f"{name} lora B", low, outputs, b_weight, low)
+    # the functions' frames hold their input, and what it was cast to, until they return
+    high = t.emit("scaled", [high, wide, x], outputs, each, (), [Step("input", high.bytes)])
+    if p.method.quantised and not p.adapters.autocast:  # peft/tuners/lora/bnb.py: cast before it is added
+        high = cast(t, high, base.each)
     if p.adapters.magnitude:
         base, high = _scaled_by_magnitude(t, name, base, high, inputs, outputs)
     return cast(t, add(t, base, high), base.each)
+
+
+def _low_rank(t: Tape, p: Profile, name: str, x: Var, outputs: Size, weight: Size, given: Var) -> Var:
+    """A product with one matrix of a pair, whose gradient has so many bytes. Autocast makes a copy of the matrix, kept for the
+    input's gradient, and the matrix's 16-bit gradient is cast back by a node of its own. `given`: what autocast cast to x."""
+    each = p.adapters.itemsize
+    if not p.adapters.autocast:
+        return t.emit(name, [x], outputs, each, [x], [Step("weight", weight), Step("input", x.bytes)], trained=True)
+    copy = t.emit(f"{name}{WEIGHT_CAST}", [], weight * (1 / FP32), each, (), [Step("weight", weight)], trained=True)
+    steps = [Step("input", copy.bytes, 1), Step("input", x.bytes)]
+    return t.emit(name, [x, copy, given], outputs, each, [x, copy] if x.grad else [x], steps, trained=True)
 
 
 def padded_adapters(t: Tape, p: Profile, x: Var, base: Var, widths: dict[str, int]) -> Var:

@@ -17,6 +17,7 @@ class Engine(NamedTuple):
     prefetches: bool = True  # gathers the next layer during the backward of one; FSDP1 does not through a reentrant checkpoint
     traced: bool = True  # as traced on one device: PEFT's leaf outlives the step
     leaf: bool = False  # transformers' checkpointing makes the embedded tokens a leaf (enable_input_require_grads)
+    kbit_prepare: str = "none"  # what its users' recipe casts to fp32 beside quantised matrices, a word of --kbit-prepare
     by_operation: bool = False  # selective recomputation keeps results by operation; else it recomputes attention's core
 
 
@@ -26,7 +27,7 @@ ENGINES: dict[str, Engine] = {
         Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2", leaf=True),
         Engine(
             "accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP1",
-            holds_inputs=True, prefetches=False, traced=False, leaf=True,
+            holds_inputs=True, prefetches=False, traced=False, leaf=True, kbit_prepare="all",
         ),
         Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True),
         Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),

@@ -116,7 +116,7 @@ def run_document(run: Training) -> dict[str, Any]:
     if run.adapts:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method_row.quantised:
-        out["base_format"] = run.base_format
+        out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     if run.freeze:
         out["freeze"] = list(run.freeze)
     out |= batch_document(run)

@@ -21,10 +21,11 @@ from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS, OBJECTIVES
+from memcalc.specs.fine_tuning import MAX_RANK
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import MAX_RANK, Training
+from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
@@ -62,6 +63,8 @@ NEEDS = (
          f"belongs to adapters; add method {_either(ADAPTING)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
+    Need(("kbit_prepare",), lambda said: said.get("method") in QUANTISED,
+         f"is about what stands beside quantised matrices; add method {_either(QUANTISED)}"),
     Need(("offload_to",), lambda said: bool(said.get("offload")),
          "says where to; add offload optimizer, parameters or activations"),
     Need(("pipeline_schedule",), _above_one("pp"), "orders pipeline stages; add pp"),

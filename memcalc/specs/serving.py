@@ -1,11 +1,11 @@
 """One way of serving a model: engine, weight and cache formats, requests, parallelism."""
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import field_validator, model_validator
 
+from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release, sglang_fraction
 from memcalc.specs.offloading import Offloading
@@ -20,6 +20,7 @@ from memcalc.specs.spec import (
     OneOf,
     Spec,
     SpecError,
+    rule,
     setting,
     within,
 )
@@ -130,8 +131,8 @@ class Serving(Offloading):
             return word
         return name if name in PLAIN_FORMATS else word
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         from memcalc.dtypes import number_format
         from memcalc.specs.quantization import check_weights
 
@@ -148,7 +149,6 @@ class Serving(Offloading):
         self._check_tokens()
         self._check_version()
         self._check_engine()
-        return self
 
     def _check_tokens(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens >= self.context:

@@ -103,6 +103,15 @@ def quantised(base: Tensors) -> tuple[Tensors, Tensors]:
 
 
 @cached(256)
+def upcast(frozen: Tensors, which: str) -> tuple[Tensors | None, Tensors | None]:
+    """(What k-bit preparation casts to fp32: "all" that is not quantised, "norms" or nothing, the rest)."""
+    wide = tuple(e for e in frozen.held if which == "all" or (which == "norms" and e.role == "norm"))
+    chosen = set(wide)
+    rest = tuple(e for e in frozen.held if e not in chosen)
+    return Tensors(wide) if wide else None, Tensors(rest) if rest else None
+
+
+@cached(256)
 def embeddings(base: Tensors) -> tuple[Tensors | None, Tensors | None]:
     """(What is looked up by token, position or segment, the rest): a tied head is the embedding's matrix."""
     tables = tuple(e for e in base.held if not e.layered and (e.role in TABLE_ROLES or _name(e.path) == "segments"))

@@ -10,8 +10,9 @@ from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.context_parallel import SENTENCES, check_context
 from memcalc.estimates.training.evaluation import COLLECTING
 from memcalc.estimates.training.images import check_images, seen_by, vision_of
+from memcalc.specs.fine_tuning import FROZEN_PARTS
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import FROZEN_PARTS, Training
+from memcalc.specs.training import Training
 
 
 def check_choices(architecture: Architecture, run: Training, deepest: int) -> None:

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from memcalc.estimates.training.replay import Replayed
 
 SHALLOW = 48  # layers that are soon replayed
+BESIDE = {  # what k-bit preparation makes of the other parameters
+    "": "embeddings, norms and head stay 16 bit",
+    "all": "prepare_model_for_kbit_training casts embeddings, norms and head to fp32, and the residual stream with them",
+    "norms": "norms are fp32, and the residual stream with them; embeddings and head stay 16 bit",
+}
 PAGED = (
     f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
     "stay on the GPU while it has room, where nvidia-smi shows them and PyTorch's count does not"
@@ -352,7 +357,7 @@ class TrainingEstimate:
                 how = f"NF4{', doubly quantised' if run.base_format == 'nf4-dq' else ''}"
             else:
                 how = run.base.note
-            out.append(f"QLoRA: matrices in the layers are {how}; embeddings, norms and head stay 16 bit")
+            out.append(f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}")
         if self._pages:
             out.append(PAGED)
         if run.adapts and run.engine_row.peft:

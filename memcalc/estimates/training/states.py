@@ -7,7 +7,7 @@ from typing import NamedTuple
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
-from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, without
+from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, upcast, without
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
 from memcalc.estimates.training.sharding.strategy import whole
 from memcalc.formulas import model_states
@@ -132,9 +132,9 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
     cut_parameters, cut_gradients, cut_states = setting.strategy.cutters
     at, out = setting.places, []
     if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
-        each = setting.compute if setting.run.adapts else setting.weights
-        cut = cut_parameters(group.frozen, group.shards)
-        out.append(cut.line("parameters", f"{group.name}/frozen", ALWAYS, at.parameters, each))
+        for name, held, each in _frozen(setting, group.frozen):
+            cut = cut_parameters(held, group.shards)
+            out.append(cut.line("parameters", f"{group.name}/{name}", ALWAYS, at.parameters, each))
     if group.quantised:
         out.append(_quantised_parameters(setting, group))
     if group.trained and (copies := setting.run.parallelism.hpz_partition_size):  # partition_parameters.py, ds_secondary_tensor
@@ -167,6 +167,15 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
             out += _shaped_states(setting, group)
         out += _host_states(setting, group)
     return [entry for entry in out if entry.bytes]
+
+
+def _frozen(setting: StateSetting, held: Tensors) -> Iterator[tuple[str, Tensors, int]]:
+    """What is not trained and not quantised, with the bytes of an element; what was upcast to fp32 apart."""
+    wide, rest = upcast(held, setting.run.upcast)
+    if wide:
+        yield "upcast", wide, 4
+    if rest:
+        yield "frozen", rest, setting.compute if setting.run.adapts else setting.weights
 
 
 def _offloaded_share(whole: Line, fraction: float) -> Iterator[Line]:

@@ -144,7 +144,7 @@ class _Step:
             return
         flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
         around = tuple(self.standing(flying))
-        casts = cast_cache(setup) if setup.profile.formats.autocast else 0
+        casts = cast_cache(setup)
         held = [Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts))]
         if setup.profile.keeps.cache and not setup.profile.keeps.output:
             held += self.cache(self.sequence.counts, ())
@@ -169,10 +169,10 @@ class _Step:
             kept = self.kept(before, after, kind.own)
             lines = (*self.done(after), *self.setup.buckets, *self._traffic(index, before, after))
             base = MomentForm.of(f"backward of the {name} layer", kept, lines)
-            forward = kind.passing if sequence.marks[index].recomputed else ()
-            for peak in (*kind.peaks, *forward):
+            recomputed = sequence.marks[index].recomputed
+            for peak in (*kind.peaks, *(kind.repeating if recomputed else ())):
                 yield base.beside(peak)
-            for peak in kind.passing if name == "last" else ():
+            for peak in kind.passing if name == "last" and not recomputed else ():
                 around = (entry for entry in lines if entry.component == "communication")
                 yield MomentForm.of("forward of the last layer", (*kept, peak), around)
 
