@@ -32,11 +32,14 @@ def embedded_bytes(tokens: int, hidden: int, copies: int) -> int:
 
 @formula("llama.cpp", "the queries and outputs of a layer of attention, the residual and a norm, all fp32", ESTIMATE)
 def attention_bytes(tokens: int, hidden: int, queries: int) -> int:
-    """Attention's widest moment without its scores: residual, norm, queries, output.
+    """Attention's widest moment without its scores: norm, queries, output; the first layer's residual is its input.
 
-    tokens × 4 × (2 × hidden + 2 × queries)      queries: heads × head_dim. Returns bytes [B].
+    tokens × 4 × (hidden + 2 × queries)      queries: heads × head_dim. Returns bytes [B].
+
+    >>> attention_bytes(512, 1024, 2048) / 2**20  # Qwen3 0.6B: 32.09 MiB logged, 6 of them inputs, 16 a copy of the cache
+    10.0
     """
-    return tokens * 4 * (2 * hidden + 2 * queries)
+    return tokens * 4 * (hidden + 2 * queries)
 
 
 @formula("llama.cpp", "src/llama-graph.cpp, build_attn_mha: kq, fp32, in place through the softmax")
@@ -100,13 +103,16 @@ def recurrent_bytes(tokens: int, hidden: int, convolved: int, inner: int) -> int
 
 
 @formula("llama.cpp", "src/llama-graph.cpp: logits of the tokens that have one, fp32")
-def head_bytes(rows: int, tokens: int, hidden: int, vocabulary: int) -> int:
-    """The head's logits and the hidden states that it reads, with the last residual.
+def head_bytes(rows: int, hidden: int, vocabulary: int) -> int:
+    """The head's logits and the hidden states that it reads; inputs are free by then.
 
-    4 × (rows × (vocabulary + hidden) + tokens × hidden)      rows: tokens with logits: one a sequence under llama-server since
-    pull 23861, before that all. Returns bytes [B].
+    rows × 4 × (vocabulary + hidden)      rows: tokens with logits: one a sequence under llama-server since pull 23861, before
+    that all. Returns bytes [B].
+
+    >>> head_bytes(rows=512, hidden=2048, vocabulary=151936) / 2**20  # Qwen2.5 3B in 2025: 300.75 MiB logged
+    300.75
     """
-    return 4 * (rows * (vocabulary + hidden) + tokens * hidden)
+    return rows * 4 * (vocabulary + hidden)
 
 
 @formula("llama.cpp", "src/llama-context.cpp, output_reserve: logits of one token a sequence, in host memory")

@@ -40,6 +40,7 @@ class ServingEngine(NamedTuple):
     since: str = ""  # the first release that the row describes
     all_logits: bool = False  # llama.cpp: the compute buffer has a row of logits for every token of a physical batch
     wide_mask: bool = False  # llama.cpp: masks are fp32, cast to fp16 for flash attention
+    head_last: bool = False  # llama.cpp: the head is offloaded after all layers, not before them (pull 18148)
     copies_cache: bool = False  # llama.cpp: the compute buffer has an fp16 copy of one layer's quantised cache
 
     @property
@@ -77,13 +78,15 @@ RELEASES: dict[str, ServingEngine] = {
             whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
         ),
         ServingEngine(
-            "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True, shares=True,
-            sequences=2048,
-            convolution_columns=-1, graphs=True, sampler="logits",
+            "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
+            shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
         ),
         LLAMA_CPP,
         LLAMA_CPP._replace(
-            note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False,
+            note="llama.cpp of early 2026", since="2026", all_logits=True, wide_mask=True, copies_cache=False,
+        ),
+        LLAMA_CPP._replace(
+            note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,
@@ -91,7 +94,8 @@ RELEASES: dict[str, ServingEngine] = {
         ),
     )
 }  # fmt: skip
-SERVING_ENGINES: dict[str, ServingEngine] = {row.name: row for row in reversed(RELEASES.values())}
+_NEWEST = {row.name: row for row in reversed(RELEASES.values())}
+SERVING_ENGINES: dict[str, ServingEngine] = {row.name: _NEWEST[row.name] for row in RELEASES.values()}
 
 
 def release(name: str, version: str | None = None) -> ServingEngine | None:
@@ -114,6 +118,7 @@ def numbers(version: str) -> tuple[int, ...]:
     """
     found = re.match(r"v?(\d{1,6}(?:[.-]\d{1,6})*)", version)
     return tuple(map(int, re.split(r"[.-]", found[1]))) if found else ()
+
 
 MEBI, GIBI = 2**20, 2**30
 

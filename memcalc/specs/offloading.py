@@ -83,7 +83,7 @@ class Offloading(Spec):
                     stored = number_format(word)
                 except InputError as error:
                     raise SpecError(str(error), name) from None
-                if name == "cache_type_v" and stored.bits < 16 and not self.flash_attention:
+                if name == "cache_type_v" and stored.bits_per_value < 16 and not self.flash_attention:
                     raise SpecError("llama.cpp quantises values with flash attention alone", name, "flash_attention")
 
 

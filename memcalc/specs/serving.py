@@ -36,8 +36,10 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("kv_cache_memory", None, "takes a pool of memory for its cache", lambda row: row.pooled),
     ("block_size", None, "lets one choose the size of its blocks", lambda row: row.pooled and row.block > 1),
     ("eager", False, "captures CUDA graphs", lambda row: row.graphs),
-    *((name, field.default, "puts layers where one says", lambda row: row.host_embedding)
-      for name, field in Offloading.model_fields.items()),
+    *(
+        (name, field.default, "puts layers where one says", lambda row: row.host_embedding)
+        for name, field in Offloading.model_fields.items()
+    ),
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
     ("max_sequences", None, "bounds the sequences of a step", lambda row: row.schedules and row.sequences is not None),
 )
@@ -255,6 +257,10 @@ class ServingQuestion(Spec):
         None, "One format for weights and cache.", STATES, otherwise="--weights and --kv-dtype"
     )
     draft: str | None = setting(None, "Draft model of speculative decoding.", STATES, metavar="MODEL", otherwise="none")
+    ram: Annotated[int, within(2**20, 10**15)] | None = setting(
+        None, "Host memory, for a verdict of its own on what stands there: 64GiB.", HARDWARE, kind="bytes",
+        otherwise="none: nothing is judged",
+    )  # fmt: skip
     mfu: Annotated[float, within(0.001, 1.0)] | None = setting(
         None, "Share of the peak FLOP/s that prefill reaches.", HARDWARE, kind="share", otherwise="a published one"
     )

@@ -14,6 +14,15 @@ COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
 WINDOW_SHARE = (4, 5)  # SGLang's swa_full_tokens_ratio: tokens for which sliding layers have room, of the others'
 
 
+class OnGpu(NamedTuple):
+    """One of several GPUs [B]."""
+
+    layers: int
+    peak: int
+    device: int
+    needed: Needed
+
+
 class Capacity(NamedTuple):
     """What fits into one GPU; None where nothing limits it."""
 
@@ -43,6 +52,8 @@ class ServingEstimate(NamedTuple):
     beside: int  # the part of the overhead that an engine's share of the GPU does not count
     assumptions: tuple[str, ...]
     stage: Stage  # the heaviest pipeline stage
+    card: int = 0  # which of the GPUs, where layers are put on each
+    cards: tuple[OnGpu, ...] = ()  # all of them, where they are several of one machine
 
     def __repr__(self) -> str:
         return f"<serving: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
@@ -130,6 +141,9 @@ class ServingEstimate(NamedTuple):
         fitting = max(0, left) // each if each else None
         batch, limit = fitting, "cache" if each else "nothing"
         scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
+        if run.slots:
+            batch = (1 if fitting is None else min(1, fitting)) * run.slots
+            limit = "max_sequences" if batch else limit
         if scheduled and (fitting is None or fitting > scheduled // run.copies):
             batch, limit = scheduled // run.copies, "max_sequences"
         if not room and each:
