@@ -49,6 +49,8 @@ _HOMES = {
     "memcalc.estimates.training.estimate": "TrainingEstimate estimate_parameters estimate_training=estimate",
     "memcalc.sizing.budget": "SizedBudget size_budget",
     "memcalc.sizing.checking": "check",
+    "memcalc.sizing.comparing": "SizedComparison compare compare_files",
+    "memcalc.estimates.comparison": "ComparedCase SideBySide",
     "memcalc.sizing.explaining.explain": "explain",
     "memcalc.sizing.scaling": "SizedScaling chinchilla",
     "memcalc.sizing.serving": "SizedServing size_serving",

@@ -151,7 +151,7 @@ INFER: Spellings = {
     **_all("kv-cache-dtype kv-cache-type cache-type", "kv-dtype"),
     "ctk": "cache-type-k",
     "ctv": "cache-type-v",
-    **_all("flash-attn fa", Set("flash-attention")),
+    **_all("flash-attn fa", "flash-attention"),
     **_all("cpu-moe cmoe", Set("n-cpu-moe", "100000")),
     "ncmoe": "n-cpu-moe",
     "ot": "override-tensor",

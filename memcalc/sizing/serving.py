@@ -175,11 +175,11 @@ class SizedServing(Answer, ServingEstimate):
             return Speed(None, self.placed)
         return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
 
-    def report(self) -> "Report":
+    def report_with(self, advice: Advice) -> "Report":
         from memcalc.report.report import warned
         from memcalc.report.serving import report
 
-        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved,
+        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, advice, self.solved,
                        self.host_fit, self.on_gpus)  # fmt: skip
         return warned(shown, *self.doubts)
 

@@ -38,8 +38,8 @@ class Offloading(Spec):
         "layer", "llama.cpp: whole layers on each GPU, or rows of every matrix.", ENGINE_LIMITS,
     )  # fmt: skip
     cache_on_host: Flag = setting(False, "llama.cpp: the cache in host memory.", ENGINE_LIMITS)
-    flash_attention: Flag = setting(
-        True, "llama.cpp: attention without its scores in memory; a quantised cache of values needs it.", ENGINE_LIMITS
+    flash_attention: Annotated[str, OneOf(("on", "off"))] = setting(
+        "on", "llama.cpp: attention without its scores in memory; a quantised cache of values needs it.", ENGINE_LIMITS
     )
     slots: Annotated[int, within(1, 4096)] | None = setting(
         None, "llama.cpp: requests at once that share --context, where --batch multiplies it.", REQUESTS,
@@ -52,6 +52,10 @@ class Offloading(Spec):
     cache_type_v: str | None = setting(
         None, "llama.cpp: number format of the cache's values.", STATES, metavar="FORMAT", otherwise="--kv-dtype"
     )
+
+    @property
+    def flash(self) -> bool:
+        return self.flash_attention == "on"
 
     @property
     def overridden(self) -> bool:
@@ -71,6 +75,10 @@ class Offloading(Spec):
             raise SpecError(f"at most {MOST_PATTERNS} patterns are read, not {len(self.override_tensor)}", "override_tensor")
         for text in self.override_tensor:
             pattern_and_device(text)
+        if self.split_mode == "row" and cards == 1:
+            raise SpecError("rows of matrices are divided over several GPUs: give pp, or a machine (--gpu A+B)", "split_mode")
+        if self.tensor_split and cards == 1:
+            raise SpecError("divides layers over several GPUs: give pp, or a machine (--gpu A+B)", "tensor_split")
         if self.tensor_split and len(self.tensor_split) != cards:
             raise SpecError(f"{len(self.tensor_split)} parts for {cards} GPUs; give one for each", "tensor_split")
         if self.tensor_split and not sum(self.tensor_split):
@@ -83,7 +91,7 @@ class Offloading(Spec):
                     stored = number_format(word)
                 except InputError as error:
                     raise SpecError(str(error), name) from None
-                if name == "cache_type_v" and stored.bits_per_value < 16 and not self.flash_attention:
+                if name == "cache_type_v" and stored.bits_per_value < 16 and not self.flash:
                     raise SpecError("llama.cpp quantises values with flash attention alone", name, "flash_attention")
 
 

@@ -70,8 +70,8 @@ def host_lines(
 
 def inputs(architecture: Architecture, run: Serving, cache: Kept, graph: Graph) -> Iterator[BufferPart]:
     """Masks, one for the layers of each window, and the batch as the first layer reads it."""
-    wide = run.engine_row.wide_mask or not run.flash_attention
-    each = MASK + FLASH_MASK if wide and run.flash_attention else MASK if wide else FLASH_MASK
+    wide = run.engine_row.wide_mask or not run.flash
+    each = MASK + FLASH_MASK if wide and run.flash else MASK if wide else FLASH_MASK
     for window, cells in masked(cache).items():
         yield BufferPart(f"compute buffer: mask{f', window {window}' if window else ''}", ggml.mask_bytes, {
             "cells": cells, "tokens": graph.tokens, "bytes_each": each, "copies": graph.copies,
@@ -135,7 +135,7 @@ def _of_cache(run: Serving, block: Block, cache: Kept, graph: Graph) -> Iterator
     cells = max((cells_of(kind, cache) for kind in kinds), default=0)
     if not cells:
         return
-    if not run.flash_attention:
+    if not run.flash:
         yield BufferPart("compute buffer: scores", ggml.scores_bytes, {
             "cells": cells, "tokens": graph.tokens, "heads": block.traits.heads,
         })  # fmt: skip

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensor, StoredTensors
 from memcalc.caches import cached
-from memcalc.errors import Unsupported
 from memcalc.estimates.gguf_names import tensor_names
 from memcalc.estimates.placement import Held, Stage, depth_of, stages_of
 from memcalc.specs.offloading import pattern_and_device
+from memcalc.specs.spec import SpecError
 
 HOST = -1  # a device that is no GPU
 EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
@@ -162,8 +162,25 @@ def files_by_device(files: StoredTensors, moves: Moves) -> tuple[StoredTensors, 
     )
 
 
-def check_cards(moves: Moves, cards: int) -> None:
-    """Whether patterns name GPUs that there are."""
-    for text, (_, device) in zip(moves.patterns, _compiled(moves.patterns), strict=True):
-        if device is not None and device >= cards:
-            raise Unsupported(f"--override-tensor {text:.60}: there are {cards} GPUs, numbered from 0")
+def check_moves(architecture: Architecture, moves: Moves, gpus: int, files: StoredTensors | None) -> None:
+    """Refuses what moves nothing, and GPUs that there are not."""
+    if moves.experts and not any(counted.weight.routed for counted in architecture.weights) and not architecture.as_stored:
+        raise SpecError("the model has no routed experts", "n_cpu_moe")
+    if not moves.patterns:
+        return
+    names = {tensor.name for tensor in files.tensors} if files and files.tensors else _all_names(architecture)
+    for text, (pattern, device) in zip(moves.patterns, _compiled(moves.patterns), strict=True):
+        if device is not None and device >= gpus:
+            raise SpecError(f"{text!r:.60}: there are GPUs 0 to {gpus - 1}", "override_tensor")
+        if not any(map(pattern.search, names)):
+            example = next((name for name in names if "ffn" in name), "")
+            raise SpecError(f"{text!r:.60} matches no tensor; names are as {example}", "override_tensor")
+
+
+@cached(256)
+def _all_names(architecture: Architecture) -> frozenset[str]:
+    """Names of all tensors of a model, as a GGUF file has them."""
+    depth = depth_of(architecture)
+    (whole,) = stages_of(architecture, [depth])
+    outside = {name for held in whole.held if not held.layered for name in tensor_names(held)}
+    return frozenset(outside | {f"blk.{layer}.{name}" for layer in range(depth) for name in _named(architecture)})

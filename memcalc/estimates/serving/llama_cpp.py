@@ -19,7 +19,7 @@ from memcalc.estimates.serving.devices import (
     HOST,
     Layers,
     Moves,
-    check_cards,
+    check_moves,
     device_stages,
     files_by_device,
     layers_of,
@@ -57,7 +57,7 @@ def _ranks(
     architecture: Architecture, run: Serving, cards: tuple[OneGpu, ...], draft: Architecture | None, files: StoredTensors | None
 ) -> Iterator[ServingEstimate]:
     row, moves = run.engine_row, Moves(run.n_cpu_moe or 0, run.override_tensor)
-    check_cards(moves, len(cards))
+    check_moves(architecture, moves, len(cards), files)
     parts = run.tensor_split or tuple(float(card.memory - card.withheld) or 1.0 for card in cards)
     layers = layers_of(depth_of(architecture), run.gpu_layers, parts, row.head_last)
     in_host, *gpus = device_stages(architecture, layers)
