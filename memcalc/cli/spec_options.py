@@ -46,6 +46,29 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "backward_prefetch",
+            "text",
+            "pre|post|none",
+            "FSDP: when the backward gathers the next layer.  [default: pre, or what the engine gets]",
+            "Sharding",
+            (
+                ("pre", "gathers the next layer while one is in its backward"),
+                ("post", "gathers it once that layer has been freed"),
+                ("none", "gathers each when it is needed"),
+            ),
+        ),
+        (
+            "sync_each_batch",
+            "flag",
+            "",
+            (
+                "FSDP: reduce gradients after every micro-batch where the engine would keep them whole (no_sync).  "
+                "[default: off]"
+            ),
+            "Sharding",
+            (),
+        ),
+        (
             "pp",
             "count",
             "",

@@ -15,6 +15,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "fullshard": "full", "fullshardautowrap": "full", "shardgradop": "grad-op", "shardgradopautowrap": "grad-op",
         "hybridshard": "hybrid", "hybridshardautowrap": "hybrid", "noshard": "none",
     },
+    "backward_prefetch": {"backwardpre": "pre", "backwardpost": "post", "noprefetch": "none"},  # BackwardPrefetch; accelerate
     # transformers attn_implementation; LLaMA-Factory flash_attn
     "attention": dict.fromkeys(
         ("flashattention", "flashattention2", "flashattention3", "flashattn", "flashattn2", "fa2", "fa3"), "flash"

@@ -135,7 +135,6 @@ def test_what_is_meant_has_no_warning(memcalc: Run, line: str) -> None:
 
 REFUSED = (
     ("train 7B --micro-batch 8", "--micro-batch"), ("train 7B --seq-len 32k", "--seq-len"),
-    ("train 7B --attention flash", "--attention"), ("infer llama-3.1-8b --engine llama.cpp --draft llama-3.2-1b", "--draft"),
     ("train llama-3.1-8b --gpus 8 --etp 2", "--etp"), ("train 7B --allocator segments", "--allocator"),
     ("train 7B --max-split-size 64", "--max-split-size"),
 )  # fmt: skip

@@ -173,7 +173,7 @@ def check_moves(architecture: Architecture, moves: Moves, gpus: int, files: Stor
         if device is not None and device >= gpus:
             raise SpecError(f"{text!r:.60}: there are GPUs 0 to {gpus - 1}", "override_tensor")
         if not any(map(pattern.search, names)):
-            example = next((name for name in names if "ffn" in name), "")
+            example = min((name for name in names if "ffn" in name), default="")
             raise SpecError(f"{text!r:.60} matches no tensor; names are as {example}", "override_tensor")
 
 
