@@ -156,12 +156,22 @@ INFER: Spellings = {
     "enable-expert-parallel": Instead("--ep N with N = tp × dp of that launch"),
     **_all("max-num-seqs max-running-requests max-batch-size", "max-sequences"),
     **_all("max-num-batched-tokens max-num-tokens chunked-prefill-size ubatch-size ub", "max-batched-tokens"),
-    **_all("batch-size b", Instead("--batch is requests at once, --max-batched-tokens the tokens of one forward pass")),
-    **_all("parallel np", Instead("--batch is requests at once, each of which may reach --context tokens")),
+    **_all("batch-size b", Instead("--batch is requests at once, --max-batched-tokens the tokens of one forward pass "
+                                     "(llama.cpp's -ub; its -b changes no byte)")),
+    **_all("parallel np", "slots"),
+    **_all("kv-unified kvu", Set("unified")),
     **_all("mem-fraction-static free-gpu-memory-fraction kv-cache-free-gpu-mem-fraction kv-cache-free-gpu-memory-fraction",
            "gpu-memory-utilization"),
     **_all("kv-cache-dtype kv-cache-type cache-type", "kv-dtype"),
-    **_all("cache-type-k cache-type-v ctk ctv", Instead("--kv-dtype is the format of keys and values alike")),
+    "ctk": "cache-type-k",
+    "ctv": "cache-type-v",
+    **_all("flash-attn fa", "flash-attention"),
+    **_all("cpu-moe cmoe", Set("n-cpu-moe", "100000")),
+    "ncmoe": "n-cpu-moe",
+    "ot": "override-tensor",
+    "ts": "tensor-split",
+    "sm": "split-mode",
+    **_all("no-kv-offload nkvo", Set("cache-on-host")),
     "kv-cache-memory-bytes": "kv-cache-memory",
     **_all("quantization quantize q", "weights"),
     **_all("dtype torch-dtype load-format", DTYPE),
@@ -176,7 +186,7 @@ INFER: Spellings = {
     **_all("num-beams beam-width", "beams"),
     **_all("num-return-sequences best-of", "samples"),
     **_all("gpus num-gpus n-gpus", GPUS),
-    "cpu-offload-gb": Instead("layers in host memory are modelled for llama.cpp: --gpu-layers N"),
+    "cpu-offload-gb": Instead("layers in host memory are modelled for llama.cpp: --gpu-layers N, --n-cpu-moe N"),
     **_all("enable-prefix-caching", Instead("--shared-prefix N says how many tokens all prompts have in common")),
     **_all("trust-remote-code swap-space enable-chunked-prefill disable-log-requests port host served-model-name seed",
            NO_BYTES),
@@ -241,4 +251,4 @@ def _ours(given: str, known: Mapping[str, click.Option | None], spellings: Spell
     return f"--{found}" if isinstance(found, str) and found != given else found
 
 
-SHORT = 3  # letters of an option with one dash: -ngl
+SHORT = 5  # letters of an option with one dash: -ngl, -nkvo, -ncmoe

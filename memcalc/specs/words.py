@@ -40,6 +40,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "kbit_prepare": {"peft": "all", "on": "all", "preparemodelforkbittraining": "all", "off": "none"},
     "offload": {"optim": "optimizer", "params": "parameters", "param": "parameters", "activation": "activations"},
     "kernels": {"transformerengine": "te", "torchcompile": "compiled", "ligerkernel": "liger"},
+    "flash_attention": {"auto": "on", "1": "on", "true": "on", "enabled": "on", "0": "off", "false": "off", "disabled": "off"},
     "freeze": {"embedding": "embeddings"},
 }  # fmt: skip
 
