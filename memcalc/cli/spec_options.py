@@ -294,6 +294,18 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+            "train_also",
+            "words",
+            "WORDS",
+            "Trained beside adapters, as copies of their own (PEFT's modules_to_save).  [default: nothing]",
+            "Model states",
+            (
+                ("embeddings", "the table that tokens are looked up in (embed_tokens)"),
+                ("head", "the output head (lm_head)"),
+                ("norms", "all norms"),
+            ),
+        ),
+        (
             "freeze",
             "words",
             "WORDS",
@@ -713,6 +725,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "Activations",
             (
                 ("full", "logits upcast to fp32, log-softmax kept (transformers ≥ 4.50, which shifts the labels)"),
+                ("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)"),
                 ("chunked", "fp32 copy, log-softmax and gradient one chunk at a time"),
                 ("fused", "logits one chunk at a time, gradients made in the forward (Liger)"),
                 ("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them"),
@@ -768,7 +781,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "allocator",
             "text",
             "segments|expandable-segments",
-            "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).  [default: segments]",
+            (
+                "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).  [default: segments, or torchtitan's "
+                "expandable-segments]"
+            ),
             "Activations",
             (
                 ("segments", "segments of fixed size, each for itself"),

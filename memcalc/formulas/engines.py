@@ -19,6 +19,7 @@ class Engine(NamedTuple):
     leaf: bool = False  # transformers' checkpointing makes the embedded tokens a leaf (enable_input_require_grads)
     kbit_prepare: str = "none"  # what its users' recipe casts to fp32 beside quantised matrices, a word of --kbit-prepare
     by_operation: bool = False  # selective recomputation keeps results by operation; else it recomputes attention's core
+    expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
 ENGINES: dict[str, Engine] = {
@@ -31,7 +32,10 @@ ENGINES: dict[str, Engine] = {
         ),
         Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True),
         Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),
-        Engine("torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True),
+        Engine(
+            "torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True,
+            expandable=True,  # run_train.sh, since October 2024
+        ),
         Engine(
             "torchtune", "eager", "chunked", "fused", False, "torchtune's recipes: adapters in bf16, FSDP2",
             peft=False, traced=False,

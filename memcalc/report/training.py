@@ -117,8 +117,7 @@ def run_document(run: Training) -> dict[str, Any]:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
-    if run.freeze:
-        out["freeze"] = list(run.freeze)
+    out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
     out |= batch_document(run)
     choices = ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
                "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip

@@ -63,6 +63,8 @@ NEEDS = (
          f"belongs to adapters; add method {_either(ADAPTING)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
+    Need(("train_also",), lambda said: said.get("method") in ADAPTING,
+         f"trains copies beside adapters; add method {_either(ADAPTING)}"),
     Need(("kbit_prepare",), lambda said: said.get("method") in QUANTISED,
          f"is about what stands beside quantised matrices; add method {_either(QUANTISED)}"),
     Need(("offload_to",), lambda said: bool(said.get("offload")),

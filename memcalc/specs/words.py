@@ -34,6 +34,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "method": {"fullfinetuning": "full", "fullparameter": "full",
                "rslora": "lora", "pissa": "lora", "qpissa": "qlora"},  # other scales and first values of the same tensors
     "base_format": {"bnbnf4": "nf4", "bnbfp4": "fp4", "llmint8": "int8", "bnb8bit": "int8", "bnbint8": "int8"},
+    "train_also": {"embedding": "embeddings", "embedtokens": "embeddings", "wte": "embeddings", "lmhead": "head",
+                   "norm": "norms"},
     "kbit_prepare": {"peft": "all", "on": "all", "preparemodelforkbittraining": "all", "off": "none"},
     "offload": {"optim": "optimizer", "params": "parameters", "param": "parameters", "activation": "activations"},
     "kernels": {"transformerengine": "te", "torchcompile": "compiled", "ligerkernel": "liger"},

@@ -33,7 +33,7 @@ VALUES: dict[str, object] = {
     "recompute_modules": "mlp", "main_grads_dtype": "bf16", "main_params_dtype": "fp16", "exp_avg_dtype": "bf16",
     "exp_avg_sq_dtype": "bf16", "offload_fraction": 0.5, "virtual_stages": 2, "first_stage_layers": 5,
     "last_stage_layers": 7, "pipeline_layout": "Et*10|t*6L", "reduce_bucket_size": 200_000_000, "sub_group_size": 1_000_000,
-    "hpz_partition_size": 2, "kbit_prepare": "all",
+    "hpz_partition_size": 2, "kbit_prepare": "all", "train_also": "norms",
 }  # fmt: skip
 MORE = {"train": (), "infer": (("draft", "llama-3.2-1b"), ("mfu", 0.4), ("mbu", 0.4), ("link_efficiency", 0.4))}
 SPECS = {"train": ("Parallelism", "Training"), "infer": ("Serving",)}

@@ -223,6 +223,18 @@ class _Step:
                 if kind == index:
                     yield index, "last", before
 
+    def _root_waiting(self, table: int, tied: int) -> Iterator[Line]:
+        """The root before its gradients leave: its parameters, gradients of head and table [B], and one more of the table, the
+        sum of both if they are one matrix, or a rank's share of what DTensor made whole (torch/distributed/tensor/_ops/
+        _embedding_ops.py). The first layer's gradients are still being reduced."""
+        tp = self.setup.profile.degrees.tp
+        copies = (tp if tp > 1 else 1) + (1 if tied or tp > 1 else 0)
+        first = next((i for i, places in enumerate(self.sequence.places) if not sum(places[0])), None)
+        yield Around().gradients("embedding and head", self.head + table * copies, 1)
+        yield self.around.gathered(self.root)
+        if first is not None:
+            yield self.around.reducing(self.kinds[first].gradient)
+
     def embedding(self) -> Iterator[MomentForm]:
         """The embedding's dense gradient: the last thing the backward makes."""
         setup, entry, name = self.setup, self.entry, "gradient of the embedding"
@@ -237,6 +249,8 @@ class _Step:
             whole = self.head + (0 if tied else int(entry.gradients))
             root = Around().gradients("embedding and head", whole, 1)
             yield MomentForm.of(name, kept, (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            if self.around.root_waits:
+                yield MomentForm.of(name, kept, (*layers, *self._root_waiting(int(entry.gradients), tied), *setup.buckets))
             return
         lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
         for which, peak in enumerate(entry.peaks):
