@@ -3,6 +3,7 @@
 from typing import Any
 
 from memcalc.estimates.planning.plan import Offer, Plan, Ranked
+from memcalc.estimates.step_time.step import PARTS
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
 from memcalc.report.plot import Plot, PlotMark
@@ -99,6 +100,17 @@ def ranked_document(row: Ranked) -> dict[str, Any]:
         "time": time_document(row),
         "lost": row.lost or None,
     }
+
+
+def time_document(row: Ranked) -> dict[str, Any]:
+    """As `train` has it, and days and money."""
+    found = row.time
+    return {
+        "step_seconds": found.seconds, "step_seconds_low": found.low, "step_seconds_high": found.high,
+        "tokens_per_second": found.tokens_per_second, "tokens_per_second_per_gpu": found.tokens_per_second_per_gpu,
+        "mfu": found.mfu, "hfu": found.hfu, "parts": dict(zip(PARTS, found.parts, strict=True)),
+        "days": row.days, "cost_usd": row.cost,
+    }  # fmt: skip
 
 
 def _table(plan: Plan, run: Training) -> Table:

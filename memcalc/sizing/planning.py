@@ -14,12 +14,14 @@ from memcalc.estimates.planning.counts import gpu_counts, growing
 from memcalc.estimates.planning.plan import Offer, Plan, Ranked, efficient
 from memcalc.estimates.planning.search import Found, Judged, search, settings_of
 from memcalc.estimates.planning.space import SPACE, Layout, Question, why_none
+from memcalc.estimates.step_time.step import StepTime, step_time
 from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.energy import PRICES
 from memcalc.formulas.methods import ADAPTING, METHODS
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
+from memcalc.readers.timing import time_law
 from memcalc.sizing.answer import Reported, fit_of
 from memcalc.sizing.invocation import Invocation
 from memcalc.sizing.settings import settled, taken
@@ -215,6 +217,7 @@ class _Ways:
         self._kept = {name: value for name, value in asked.said.items() if name in Parallelism.model_fields}
         own = (name for name in asked.said if name in Training.model_fields and name not in LAID_OUT)
         self._base = {"seq_len": asked.run.seq_len, **{name: asked.said[name] for name in own}}
+        self._law = time_law(gpu)
         self._parallelism: dict[Any, Parallelism] = {}
         self._states: dict[Any, StateBytes] = {}
 
@@ -241,11 +244,9 @@ class _Ways:
     def seconds(self, run: Training) -> float:
         return self.time(run).seconds
 
-    def time(self, run: Training) -> "StepTime":
+    def time(self, run: Training) -> StepTime:
         """Of a step."""
-        from memcalc.sizing.training import step_time
-
-        return step_time(self._asked.architecture, run, self._gpu)
+        return step_time(self._asked.architecture, run, self._law)
 
     def fit(self, layout: Layout, run: Training) -> Fit:
         """As if nothing were lost to fragmentation; where that fits, as `train` says."""
@@ -273,7 +274,7 @@ def _ranked(asked: _Asked, gpu: Accelerator, ways: _Ways, judged: Judged) -> Ran
     return Ranked(0, gpu, ways.settings(judged.layout), ways.command(judged.layout), answer.peak, fit, time_, days, cost)
 
 
-def _spent(goals: PlanGoals, gpu: Accelerator, run: Training, found: "StepTime") -> tuple[float | None, float | None]:
+def _spent(goals: PlanGoals, gpu: Accelerator, run: Training, found: StepTime) -> tuple[float | None, float | None]:
     """Days and USD of the tokens that are to be trained."""
     if goals.tokens is None:
         return None, None
