@@ -4,7 +4,7 @@ Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements
 """
 
 from memcalc.autograd.profile import LOW, LowPrecision, Profile
-from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
+from memcalc.autograd.tape import BYTE, FP32, MatrixShape, Size, Step, Tape, Var
 
 WEIGHT_CAST = " weight cast"  # what autocast makes of a weight
 
@@ -28,7 +28,8 @@ def linear(
     w, x_used, learns = Size(fixed=weight), x, p.method.trained
     trained, learns = (learns, learns) if trained is None else (trained, learns or trained)
     quantised = p.method.quantised and not p.method.trained and (name != "logits" or p.kernels.quantised_head)
-    t.multiply(name, Size(token=2 * weight * used), x.grad + trained)
+    t.multiply(name, Size(token=2 * weight * used), x.grad + trained,
+               shape=_matrix(p, x, weight, used, x.grad, trained, reduced=reduced))  # fmt: skip
     if p.method.fake_quantised and trained:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
@@ -61,8 +62,21 @@ def linear(
     each = output or (p.formats.compute if quantised else p.formats.product)
     out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=learns)
     t.products.append(out)
+    if reduced and p.degrees.tp > 1:
+        sp = p.degrees.sequence_parallel
+        whole = out.bytes * (1 / p.degrees.stream)
+        t.send("tp", whole, ("reduce-scatter",) if sp else ("all-reduce",), ("all-gather",) if sp and out.grad else ())
     out = cast(t, out, x.each) if quantised and p.formats.upcast else out  # and casts its result back
     return _adapted(t, p, name, x, out) if name in p.adapters.layers else out
+
+
+def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained: bool, *, reduced: bool) -> MatrixShape | None:
+    """The shapes of a product. Under sequence parallelism a matrix that is not cut sees a rank's share of the tokens."""
+    if not x.elements.token:
+        return None
+    rows = 1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream
+    inputs = x.elements.token / rows
+    return MatrixShape(rows * used, weight / inputs, inputs, 1, grad, trained)
 
 
 def gathered(t: Tape, p: Profile, x: Var) -> Var:
@@ -73,7 +87,11 @@ def gathered(t: Tape, p: Profile, x: Var) -> Var:
     scattered into shares.
     """
     if not p.degrees.sequence_parallel:
+        if p.degrees.tp > 1:
+            t.send("tp", x.bytes, (), ("all-reduce",) if x.grad else ())
         return x
+    again = ("all-gather",) if p.kernels.gathers_again and p.method.trained else ()
+    t.send("tp", x.bytes * p.degrees.tp, ("all-gather",), (*again, "reduce-scatter") if x.grad else again)
     whole = t.emit("gathered", [x], x.elements * p.degrees.tp, x.each, (), [Step("input", x.bytes)])
     whole.whole = x if p.kernels.gathers_again else None
     return whole
@@ -114,7 +132,9 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     low = _low_rank(t, p, f"{name} lora A", x32, Size(token=rank), a_weight, dropped)
     b_weight = Size(fixed=rank * outputs.token * FP32)
     for part, weight in (("lora A", a_weight), ("lora B", b_weight)):
-        t.multiply(f"{name} {part}", Size(token=2 * weight.fixed / FP32), 2)
+        size = weight.fixed / FP32 / rank
+        shape = MatrixShape(1.0, rank, size) if part == "lora A" else MatrixShape(1.0, size, rank)
+        t.multiply(f"{name} {part}", Size(token=2 * weight.fixed / FP32), 2, shape=shape)
     high = _low_rank(t, p, f"{name} lora B", low, outputs, b_weight, low)
     # the functions' frames hold their input, and what it was cast to, until they return
     high = t.emit("scaled", [high, wide, x], outputs, each, (), [Step("input", high.bytes)])
@@ -152,7 +172,9 @@ def padded_adapters(t: Tape, p: Profile, x: Var, base: Var, widths: dict[str, in
     high = t.emit("lora B", [low], Size(token=sum(adapted.values())), each, [low],
                   [Step("weight", b_weight), Step("input", low.bytes)], trained=True)  # fmt: skip
     for part, weight in (("lora A", a_weight), ("lora B", b_weight)):
-        t.multiply(part, Size(token=2 * weight.fixed / each), 2)
+        size = weight.fixed / each / rank
+        shape = MatrixShape(1.0, rank, size) if part == "lora A" else MatrixShape(1.0, size, rank)
+        t.multiply(part, Size(token=2 * weight.fixed / each), 2, shape=shape)
     wide = t.emit("padded", [high], base.elements, each, [high] if len(adapted) < len(widths) else [])
     return add(t, base, scale(t, wide))
 

@@ -2,7 +2,7 @@
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import LOSSES, Loss, Profile
-from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.frozen import dataclass
@@ -94,7 +94,8 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""
         width = -(-self.vocabulary // p.degrees.tp)
         trained = self._trained(p)
-        t.multiply("logits", Size(token=2 * self.size * width), x.grad + trained)
+        t.multiply("logits", Size(token=2 * self.size * width), x.grad + trained,
+                   shape=MatrixShape(1.0, width, self.size, 1, x.grad, trained))  # fmt: skip
         # Liger cuts the tokens so that a chunk of logits is as large as the hidden states (inc_factor = ceil(V / H))
         chunk = x.elements * p.formats.compute + x.elements * FP32
         kept = [Var(x.elements, p.formats.compute, False, "gradient of the hidden states")]
