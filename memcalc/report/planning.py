@@ -8,8 +8,6 @@ from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
 from memcalc.report.plot import Plot, PlotMark
 from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table
-from memcalc.specs.planning import PlanGoals
-from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes, format_duration
 
 # How the settings of a layout read, in this order; others follow as they are.
@@ -18,7 +16,7 @@ SAID = {"pp": "pp", "virtual_stages": "chunks", "zero": "ZeRO", "fsdp": "FSDP", 
 UNSAID = ("gpus", "sequence_parallel", "pipeline_schedule", "count_embedding", "count_loss", "cp_kind", "grad_accum", "seq_len")
 
 
-def report(model: Model, run: Training, plan: Plan, goals: PlanGoals, assumptions: tuple[str, ...]) -> Report:
+def report(model: Model, plan: Plan, assumptions: tuple[str, ...]) -> Report:
     document = {
         "schema": SCHEMA,
         "command": "plan",
@@ -32,7 +30,7 @@ def report(model: Model, run: Training, plan: Plan, goals: PlanGoals, assumption
     }
     heading = f"{titled(model)}: {_subject(plan)}" if plan.ranked else titled(model)
     verdict, tone = _verdict(plan)
-    tables = [_table(plan, run)] if plan.ranked else []
+    tables = [_table(plan)] if plan.ranked else []
     if len(plan.offers) > 1:
         tables.append(_offers(plan.offers))
     return Report(
@@ -65,8 +63,8 @@ def _verdict(plan: Plan) -> tuple[str, str]:
     return f"no layout: {plan.note}" if plan.note else "no layout", "bad"
 
 
-def layout_words(settings: dict[str, Any]) -> str:
-    """A layout in words.
+def layout_words(settings: dict[str, Any], *, engine: bool = True) -> str:
+    """A layout in words; `engine`: its name too.
 
     >>> layout_words({"engine": "torch", "gpus": 8, "tp": 2, "fsdp": "full", "micro_batch": 4, "grad_accum": 2})
     'torch, tp 2, FSDP full, micro-batch 4 × 2'
@@ -77,13 +75,13 @@ def layout_words(settings: dict[str, Any]) -> str:
         if value is None or value is False or value == ():
             continue
         if name == "engine":
-            parts.append(str(value))
+            parts += [str(value)] * engine
         elif name == "micro_batch":
             parts.append(f"micro-batch {value} × {settings.get('grad_accum', 1)}")
         else:
             parts.append(SAID.get(name, name.replace("_", " ")) + ("" if value is True else f" {value}"))
     if not any(name in settings for name in ("zero", "fsdp")) and settings.get("gpus", 1) > 1:
-        parts.insert(1 if "engine" in settings else 0, "DDP")
+        parts.insert(1 if engine and "engine" in settings else 0, "DDP")
     return ", ".join(parts)
 
 
@@ -113,7 +111,7 @@ def time_document(row: Ranked) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _table(plan: Plan, run: Training) -> Table:
+def _table(plan: Plan) -> Table:
     best = plan.ranked[0]
     several = len({(row.gpu.id, row.settings["gpus"]) for row in plan.ranked}) > 1
     columns = [Column("#", "number"), Column("layout")]
@@ -122,9 +120,10 @@ def _table(plan: Plan, run: Training) -> Table:
     if best.days is not None:
         columns += [Column("days", "quantity"), Column("USD", "quantity", spare=2)]
     columns += [Column("needed", "bytes"), Column("verdict"), Column("against the first", spare=3)]
+    engines = len({row.settings.get("engine") for row in plan.ranked}) > 1
     rows = []
     for row in plan.ranked:
-        cells: list[Any] = [row.rank, layout_words(row.settings)]
+        cells: list[Any] = [row.rank, layout_words(row.settings, engine=engines)]
         cells += [f"{row.settings['gpus']:,} × {row.gpu.name}"] * several
         cells += [Quantity(row.time.seconds, "s", format_duration(row.time.seconds)),
                   round(row.time.tokens_per_second_per_gpu), row.time.mfu]  # fmt: skip

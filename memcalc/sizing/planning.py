@@ -1,5 +1,6 @@
 """Plans: every layout that an engine accepts, those that fit, and the fastest or cheapest of these."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import nearest
 from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, DDP, ENGINES, Settings
-from memcalc.estimates.planning.bounds import StateBytes, counted, state_bytes
+from memcalc.estimates.planning.bounds import StateBytes, counted, least_seconds, state_bytes
 from memcalc.estimates.planning.counts import gpu_counts, growing
 from memcalc.estimates.planning.plan import Offer, Plan, Ranked, efficient
 from memcalc.estimates.planning.search import Found, Judged, search, settings_of
 from memcalc.estimates.planning.space import SPACE, Layout, Question, why_none
-from memcalc.estimates.step_time.step import StepTime, step_time
+from memcalc.estimates.step_time.step import PARTS, StepTime, micro_batch_seconds, step_time
 from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.energy import PRICES
@@ -32,6 +33,7 @@ from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
+from memcalc.units import counted as counted_words
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -56,7 +58,7 @@ class SizedPlan(Reported):
     def report(self) -> "Report":
         from memcalc.report.planning import report
 
-        return report(self.model, self.run, self.plan, self.goals, self.assumptions)
+        return report(self.model, self.plan, self.assumptions)
 
 
 class _Asked(NamedTuple):
@@ -220,18 +222,24 @@ class _Ways:
         self._law = time_law(gpu)
         self._parallelism: dict[Any, Parallelism] = {}
         self._states: dict[Any, StateBytes] = {}
+        self._micro: dict[Any, float] = {}
+        self._answers: dict[Layout, SizedTraining] = {}
 
     def settings(self, layout: Layout) -> Settings:
         """As `train` takes them: what was given, then what the layout says."""
         said = {name: value for name, value in self._asked.said.items() if name != "global_batch"}
         return {**said, **settings_of(layout)}
 
-    def run(self, layout: Layout) -> Training:
-        """Its spec, without the defaults that only a final answer needs."""
+    def run(self, layout: Layout, *, replicated: bool = False) -> Training:
+        """Its spec, without the defaults that only a final answer needs; `replicated`: nothing is sharded."""
         own = settings_of(layout)
+        if replicated:
+            own = {name: value for name, value in own.items() if name not in ("zero", "fsdp")}
         degrees = {name: own.pop(name) for name in list(own) if name in Parallelism.model_fields}
-        if (parallelism := self._parallelism.get(layout.place)) is None:
-            parallelism = self._parallelism[layout.place] = Parallelism(**{**self._kept, **degrees})
+        key = (layout.place, replicated)
+        if (parallelism := self._parallelism.get(key)) is None:
+            kept = {} if replicated else self._kept
+            parallelism = self._parallelism[key] = Parallelism(**{**kept, **degrees})
         return Training(parallelism=parallelism, **{**self._base, **own})
 
     def states(self, layout: Layout) -> StateBytes:
@@ -241,6 +249,20 @@ class _Ways:
             found = self._states[key] = state_bytes(self.run(layout))
         return found
 
+    def least_seconds(self, layout: Layout) -> float:
+        """From one micro-batch through all layers, which all layouts of equal degrees share."""
+        key = (layout.degrees, layout.micro_batch, layout.others_recomputed)
+        if (found := self._micro.get(key)) is None:
+            found = self._micro[key] = self._micro_batch(layout)
+        return least_seconds(found, layout.place, layout.grad_accum)
+
+    def _micro_batch(self, layout: Layout) -> float:
+        place = layout.place
+        gpus = math.lcm(place.tp * place.cp, place.ep * place.etp)
+        alone = place._replace(gpus=gpus, pp=1, chunks=1, ends=False, sharding=0)
+        run = self.run(layout._replace(place=alone, grad_accum=1), replicated=True)
+        return micro_batch_seconds(self._asked.architecture, run, self._law)
+
     def seconds(self, run: Training) -> float:
         return self.time(run).seconds
 
@@ -249,14 +271,21 @@ class _Ways:
         return step_time(self._asked.architecture, run, self._law)
 
     def fit(self, layout: Layout, run: Training) -> Fit:
-        """As if nothing were lost to fragmentation; where that fits, as `train` says."""
+        """As if nothing were lost to fragmentation."""
         floor = estimate(self._asked.architecture, run, self._gpu.architecture, self.limit).floor("device")
-        if floor > self.limit:
-            return Fit(Needed(floor, floor, floor), self.limit)
+        return Fit(Needed(floor, floor, floor), self.limit)
+
+    def last_word(self, layout: Layout) -> Fit:
+        """As `train` says."""
         return fit_of(self.sized(layout))
 
     def sized(self, layout: Layout) -> SizedTraining:
         """As `train` does it."""
+        if (found := self._answers.get(layout)) is None:
+            found = self._answers[layout] = self._size(layout)
+        return found
+
+    def _size(self, layout: Layout) -> SizedTraining:
         said = {**self.settings(layout), **self._device}
         return size_training(self._asked.model, self._gpu, presets=self._asked.presets, **said)
 
@@ -294,8 +323,11 @@ def _plan(asked: _Asked, searched: Sequence[_Searched], seconds: float) -> Plan:
     """All searches as one plan: the best of each number of GPUs and accelerator, and of all of them the best first."""
     rows = [row for each in searched for row in each.ranked]
     by_money = asked.goals.rank == "money" or (asked.goals.rank is None and len(searched) > 1)
-    rows.sort(key=_money if by_money else _per_token)
-    ranked = tuple(row._replace(rank=place + 1) for place, row in enumerate(rows[: asked.goals.top]))
+    if by_money or len(searched) > 1:  # else the search has put them into order
+        rows.sort(key=_money if by_money else _per_token)
+    ranked = tuple(
+        row._replace(rank=place + 1, lost=_lost(row.time, rows[0].time)) for place, row in enumerate(rows[: asked.goals.top])
+    )
     best = [min(each.ranked, key=_per_token) for each in searched if each.ranked]
     worth = efficient([(_per_token(row), _money(row)) for row in best])
     offers = tuple(
@@ -321,6 +353,20 @@ def _money(row: Ranked) -> float:
     return row.settings["gpus"] * price / row.time.tokens_per_second
 
 
+def _lost(found: StepTime, best: StepTime) -> str:
+    """By how much a layout is slower a token than the first, and what of it takes the longest more."""
+    slower = best.tokens_per_second / found.tokens_per_second - 1
+    if abs(slower) < SAME:
+        return ""
+    a, b = (dict(zip(PARTS, (part / each.tokens for part in each.parts), strict=True)) for each in (found, best))
+    more = {name: a[name] - b[name] for name in PARTS}
+    name = (max if slower > 0 else min)(more, key=lambda name: more[name])
+    return f"{slower:+.1%}: {'more' if more[name] > 0 else 'less'} {name.replace('_', ' ')}"
+
+
+SAME = 5e-4
+
+
 def _note(asked: _Asked, searched: Sequence[_Searched]) -> str:
     """Which constraint binds where nothing is left."""
     late = [row for each in searched for row in each.beyond]
@@ -336,7 +382,7 @@ def _assumptions(asked: _Asked, searched: Sequence[_Searched]) -> tuple[str, ...
     """What was taken for granted."""
     out = []
     if "global_batch" not in asked.said and searched:
-        batches = ", ".join(f"{each.global_batch:,} on {each.gpus:,} GPUs" for each in searched[:4])
+        batches = ", ".join(dict.fromkeys(f"{each.global_batch:,} on {counted_words(each.gpus, 'GPU')}" for each in searched[:8]))
         out.append(
             f"global batch of {batches}, as none was given ({SEQUENCES_A_GPU} sequences a GPU, at most "
             f"{TOKENS_AT_ONCE / 2**20:.0f} Mi tokens): --global-batch N"

@@ -1,4 +1,4 @@
-"""What a place needs at the very least: model states alone, shared as evenly as arithmetic allows."""
+"""What a layout needs at the very least: model states alone, shared as evenly as arithmetic allows; and the time of its layers."""
 
 from typing import NamedTuple
 
@@ -72,3 +72,16 @@ def least_states(count: Count, each: StateBytes, place: Place, sharding: Setting
         states = each.states / (shared if level >= 1 else 1)
         out += elements / held * (weights + gradients + states)
     return out
+
+
+def least_seconds(micro_batch: float, place: Place, micro_batches: int) -> float:
+    """A step's time, or less: all layers shared evenly over the stages, and the time that these wait for each other.
+
+    m · Σ / pp + (Σ − Σ / pp) / chunks      Σ = micro_batch [s] through all layers, on ranks that hold no parameters of others;
+    m micro-batches. A stage is never faster than their mean, nor is traffic between copies below nothing.
+    """
+    stage = micro_batch / place.pp
+    return micro_batches * stage + (micro_batch - stage) * (FILLED if place.pp > 1 else 0) / place.chunks
+
+
+FILLED = 1.0  # of the bubble, under the schedules that plans have (1F1B, interleaved)

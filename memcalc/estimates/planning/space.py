@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from memcalc.errors import InputError
-from memcalc.estimates.planning.accepts import DDP, DEGREES, ENGINES, Accepts, Settings
+from memcalc.estimates.planning.accepts import DDP, DEGREES, ENGINES, HYBRID, Accepts, Settings
 
 MAX_CANDIDATES = 400_000
 LEAST_CONTEXT = 1024  # tokens of a sequence that a context-parallel rank keeps: below, rings wait for messages
@@ -60,6 +60,24 @@ class Layout(NamedTuple):
     grad_accum: int
     recompute: str
     others: tuple[tuple[str, Any], ...] = ()  # settings that the user wants tried
+
+    @property
+    def degrees(self) -> tuple[str, int, int, int, int]:
+        """What the time of a layer depends on beside the batch."""
+        place = self.place
+        return place.engine, place.tp, place.cp, place.ep, place.etp
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Of layouts with the same one the best is shown."""
+        return self.degrees, self.place.pp, self.others
+
+    @property
+    def simplicity(self) -> tuple[int, int]:
+        """The fewer ways of dividing the better: of layouts that take as long the first is the simplest."""
+        place = self.place
+        degrees = (place.tp, place.pp, place.cp, place.ep, place.etp, place.chunks)
+        return sum(degree > 1 for degree in degrees) + (self.recompute != "none"), sum(degrees)
 
     @property
     def others_recomputed(self) -> tuple[str, tuple[tuple[str, Any], ...]]:
@@ -120,6 +138,8 @@ def places(asked: Question) -> Iterator[Place]:
     """Every way to divide the model over the GPUs."""
     accepts = ENGINES[asked.engine]
     shardings = [number for number, sharding in enumerate(accepts.shardings) if _agrees(asked, sharding)]
+    if asked.gpus <= asked.gpus_per_node:  # hybrid shards inside a node: all there is
+        shardings = [number for number in shardings if accepts.shardings[number] != HYBRID] or shardings
     if asked.gpus == 1:
         shardings = shardings[:1]
     for tp, cp in product(_degrees(asked, "tp", _tensor), _degrees(asked, "cp", _context)):
@@ -129,7 +149,7 @@ def places(asked: Question) -> Iterator[Place]:
             if asked.gpus % (tp * cp * pp) or asked.global_batch % (asked.gpus // (tp * cp * pp)):
                 continue
             for (chunks, ends), ep, etp in product(
-                _stages(asked, pp), _degrees(asked, "ep", _experts), _degrees(asked, "etp", lambda q: {1, tp})
+                _stages(asked, pp), _degrees(asked, "ep", _experts), _degrees(asked, "etp", lambda q: {1, tp} if q.experts else {1})
             ):
                 if asked.gpus % (ep * etp * pp) or (pp > 1 and chunks > 1 and asked.experts == 0 and ep > 1):
                     continue
