@@ -16,8 +16,8 @@ from memcalc.estimates.compute.budget import estimate as estimate_budget
 from memcalc.estimates.compute.scaling import ScalingAnswer as ScalingAnswer
 from memcalc.estimates.compute.scaling import estimate as estimate_scaling
 from memcalc.estimates.explanation import Explanation as Explanation
-from memcalc.estimates.serving.estimate import Capacity as Capacity
-from memcalc.estimates.serving.estimate import ServingEstimate as ServingEstimate
+from memcalc.estimates.serving.capacity import Capacity as Capacity
+from memcalc.estimates.serving.capacity import ServingEstimate as ServingEstimate
 from memcalc.estimates.serving.estimate import estimate as estimate_serving
 from memcalc.estimates.serving.speed import Speed as Speed
 from memcalc.estimates.training.estimate import TrainingEstimate as TrainingEstimate

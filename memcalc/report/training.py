@@ -257,13 +257,17 @@ def solved_document(solved: Sequence[Solved]) -> dict[str, Any]:
     return {"solved": [one._asdict() for one in solved]} if solved else {}
 
 
+FEWEST = ("n_cpu_moe",)  # settings of which the smallest value is looked for
+
+
 def solved_sentence(solved: Sequence[Solved]) -> str:
     """The same in words, after the verdict."""
     limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
-              "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
+              "layers": "all layers", "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
     return "".join(
-        f"; {one.key.replace('_', ' ')} {one.value:,} is the largest: {limits[one.limited_by]}"
-        if one.value
+        f"; {one.key.replace('_', ' ')} {one.value:,} is the {'fewest' if one.key in FEWEST else 'largest'}: "
+        f"{limits[one.limited_by]}"
+        if one.value is not None
         else f"; not even the smallest {one.key.replace('_', ' ')} fits"
         for one in solved
     )

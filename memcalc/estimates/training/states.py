@@ -156,7 +156,7 @@ def most_shards(groups: Sequence[ShardGroup]) -> int:
 def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
     """Parameters, gradients, master weights and optimizer states of one group, as the strategy cuts them."""
     setting = setting_of(setting, group)
-    cut_parameters, cut_gradients, cut_states = setting.strategy.cutters
+    cut_parameters, _, cut_states = setting.strategy.cutters
     at, out = setting.places, []
     if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
         for name, held, each in _frozen(setting, group.frozen):
@@ -173,9 +173,7 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         cut = cut_parameters(group.trained, group.shards)
         out.append(cut.line("parameters", name, ALWAYS, at.parameters, setting.weights))
         run = setting.run
-        if not run.gradients_leave:
-            cut = cut_gradients(group.trained, group.shards)
-            out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
+        out += gradient_lines(setting, group, deferred=run.defers_gradients)
         out += _host_copies(setting, group)
         cut = cut_states(group.trained, group.shards)
         if setting.master:
@@ -194,6 +192,21 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
             out += _shaped_states(setting, group)
         out += _host_states(setting, group)
     return [entry for entry in out if entry.bytes]
+
+
+def gradient_lines(setting: StateSetting, group: ShardGroup, *, deferred: bool = False) -> Iterator[Line]:
+    """Gradients of what is trained, and of the frozen weights of its layers where these share flat parameters. `deferred`: of
+    earlier micro-batches, whole, in the format that layers compute in (FSDP's no_sync)."""
+    if not group.trained or setting.run.gradients_leave:
+        return
+    _, shared, _ = setting.strategy.cutters
+    held, cut = group.trained, whole if deferred else shared
+    each = min(setting.compute, setting.gradients) if deferred else setting.gradients
+    yield cut(held, group.shards).line("gradients", group.name, "backward", setting.places.gradients, each)
+    layers = Tensors(tuple(entry for entry in group.frozen.held if entry.layered)) if group.frozen else None
+    if setting.run.mixes_units and layers and layers.held:
+        mixed = cut(layers, group.shards)
+        yield mixed.line("gradients", f"{group.name}/of frozen weights", "backward", setting.places.gradients, setting.compute)
 
 
 def _frozen(setting: StateSetting, held: Tensors) -> Iterator[tuple[str, Tensors, int]]:
