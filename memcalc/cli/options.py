@@ -236,7 +236,7 @@ def _write_pair(name: str, meaning: str, column: int, indent: int, formatter: cl
 
 
 def spec_options(*specs: str, without: Sequence[str] = ()) -> Callable[[F], F]:
-    """The options of a spec's fields, as memcalc.cli.generate wrote them down, but for some that a command has in its own way."""
+    """The options of a spec's fields, as memcalc.cli.generate wrote them down; `without`: what a command has in its own way."""
     from memcalc.cli.spec_options import ROWS
 
     rows = [row for spec in specs for row in ROWS[spec] if row[0] not in without]

@@ -4,7 +4,15 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import HARDWARE, GroupedCommand, GroupedOption, output_options, preset_option, show_answer, spec_options
+from memcalc.cli.options import (
+    HARDWARE,
+    GroupedCommand,
+    GroupedOption,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
 
 
 @click.group("plan", no_args_is_help=True)
@@ -15,25 +23,42 @@ def plan_command() -> None:
 @plan_command.command("train", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model")
 @click.option(
-    "--gpu", "gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE, multiple=True, required=True,
+    "--gpu",
+    "gpu",
+    metavar="NAME",
+    cls=GroupedOption,
+    group=HARDWARE,
+    multiple=True,
+    required=True,
     help="Accelerator, as in `memcalc gpus`; given again, they are compared.",
 )
 @click.option(
-    "--gpus", metavar="N|A-B", cls=GroupedOption, group=HARDWARE,
+    "--gpus",
+    metavar="N|A-B",
+    cls=GroupedOption,
+    group=HARDWARE,
     help="How many: 64, 8-64 or 8,16,24.  [default: as few as do it]",
 )
 @click.option(
-    "--vary", multiple=True, metavar="KEY=A,B",
+    "--vary",
+    multiple=True,
+    metavar="KEY=A,B",
     help="Values of a setting to try (repeatable). Degrees, sharding, micro-batch and recomputation are tried unless given.",
 )
 @spec_options("Device", "PlanGoals")
 @spec_options("Parallelism", "Training", without=("gpus", "grad_accum", "engine", "method"))
 @click.option(
-    "--engine", metavar="NAME|any", cls=GroupedOption, group="Activations",
+    "--engine",
+    metavar="NAME|any",
+    cls=GroupedOption,
+    group="Activations",
     help="Whose layouts, as in `memcalc engines`; any: those that train this way.  [default: torch, or ZeRO's deepspeed]",
 )
 @click.option(
-    "--method", metavar="WORD|any", cls=GroupedOption, group="Model states",
+    "--method",
+    metavar="WORD|any",
+    cls=GroupedOption,
+    group="Model states",
     help="Which weights are trained, as in `memcalc train`; any: full, lora and qlora.  [default: full]",
 )
 @click.option("--require-sure-fit", is_flag=True, help="Only layouts that surely fit, with all of their range.")

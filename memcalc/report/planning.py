@@ -22,7 +22,12 @@ def report(model: Model, plan: Plan, assumptions: tuple[str, ...]) -> Report:
         "command": "plan",
         "model": model_document(model.name, model.architecture, model.parameters),
         "plan": [ranked_document(row) for row in plan.ranked],
-        "plan_of": {"candidates": plan.candidates, "estimated": plan.estimated, "fitting": plan.fitting, "seconds": plan.seconds},
+        "plan_of": {
+            "candidates": plan.candidates,
+            "estimated": plan.estimated,
+            "fitting": plan.fitting,
+            "seconds": plan.seconds,
+        },
         "offers": [offer._asdict() for offer in plan.offers],
         "nearest_miss": ranked_document(plan.nearest) if plan.nearest else None,
         "assumptions": list(assumptions),
@@ -128,7 +133,7 @@ def _table(plan: Plan) -> Table:
         cells += [Quantity(row.time.seconds, "s", format_duration(row.time.seconds)),
                   round(row.time.tokens_per_second_per_gpu), row.time.mfu]  # fmt: skip
         if best.days is not None:
-            cells += [Quantity(row.days, "d", _days(row.days)), Quantity(row.cost, "USD", _usd(row.cost) or "—")]
+            cells += _spent(row.days, row.cost)
         rows.append((*cells, row.fit.needed.bytes, row.fit.verdict, row.lost))
     return Table("", tuple(columns), rows)
 
@@ -140,11 +145,15 @@ def _offers(offers: tuple[Offer, ...]) -> Table:
                *((Column("days", "quantity"), Column("USD", "quantity")) if days else ()), Column("worth it"))  # fmt: skip
     rows = [
         (offer.gpu, offer.gpus, round(offer.tokens_per_second), Quantity(offer.seconds, "s", format_duration(offer.seconds)),
-         *((Quantity(offer.days, "d", _days(offer.days)), Quantity(offer.cost, "USD", _usd(offer.cost) or "—")) if days else ()),
+         *(_spent(offer.days, offer.cost) if days else ()),
          "yes" if offer.efficient else "no: another is faster and cheaper")
         for offer in offers
     ]  # fmt: skip
     return Table("Numbers of GPUs and accelerators", columns, rows)
+
+
+def _spent(days: float | None, cost: float | None) -> tuple[Quantity, Quantity]:
+    return Quantity(days, "d", _days(days)), Quantity(cost, "USD", _usd(cost) or "—")
 
 
 def _pareto(offers: tuple[Offer, ...]) -> Plot:
@@ -157,7 +166,10 @@ def _pareto(offers: tuple[Offer, ...]) -> Plot:
     marks = [PlotMark("O" if offer.efficient else "x", float(offer.gpus), height(offer)) for offer in offers]
     what = "days" if offers[0].days is not None else "seconds a million tokens"
     if len(line) == 1 or line[0][0] == line[-1][0]:
-        line = [(min(float(offer.gpus) for offer in offers) / 1.2, line[0][1]), (max(float(o.gpus) for o in offers) * 1.2, line[0][1])]
+        line = [
+            (min(float(offer.gpus) for offer in offers) / 1.2, line[0][1]),
+            (max(float(o.gpus) for o in offers) * 1.2, line[0][1]),
+        ]
     return Plot(f"{what} over GPUs", line, marks, "O nothing is both faster and cheaper, x something is", "{:,.4g}".format)
 
 
@@ -175,5 +187,3 @@ def _days(days: float | None) -> str:
 
 def _usd(cost: float | None) -> str:
     return "" if cost is None else f"{cost:,.0f} USD"
-
-

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import nearest
-from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, DDP, ENGINES, Settings
+from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, ENGINES, Settings
 from memcalc.estimates.planning.bounds import StateBytes, counted, least_seconds, state_bytes
 from memcalc.estimates.planning.counts import gpu_counts, growing
 from memcalc.estimates.planning.plan import Offer, Plan, Ranked, efficient
@@ -103,13 +103,17 @@ def plan_training(
     goals = taken(settings, PlanGoals)
     device = taken(settings, Device)
     asked = _asked(model, vary or {}, settings, goals, device, tuple(presets), sure, tick)
-    named = gpu if isinstance(gpu, (list, tuple)) else [gpu]
+    named: list[Any] = list(gpu) if isinstance(gpu, (list, tuple)) else [gpu]
     accelerators = [as_accelerator(each, presets, device) for each in named]
-    asked.names.update((found.id, str(each)) for found, each in zip(accelerators, named, strict=True) if found and isinstance(each, str))
+    asked.names.update(
+        (found.id, str(each)) for found, each in zip(accelerators, named, strict=True) if found and isinstance(each, str)
+    )
     if not accelerators or None in accelerators:
         raise SpecError("a plan needs a gpu to run on", "gpu")
     found = [each for accelerator in accelerators if accelerator for each in _on(asked, accelerator, gpus)]
-    return SizedPlan(asked.model, _plan(asked, found, time.perf_counter() - began), asked.run, goals, _assumptions(asked, found))
+    return SizedPlan(
+        asked.model, _plan(asked, found, time.perf_counter() - began), asked.run, goals, _assumptions(asked, found)
+    )
 
 
 class _Searched(NamedTuple):
@@ -338,19 +342,19 @@ def _plan(asked: _Asked, searched: Sequence[_Searched], seconds: float) -> Plan:
     missed = [each.missed for each in searched if each.missed]
     nearest_miss = None if ranked or not missed else max(missed, key=lambda row: row.fit.headroom)
     return Plan(
-        ranked, offers, *(sum(getattr(each.found, name) for each in searched) for name in ("candidates", "estimated", "fitting")),
-        seconds, why, nearest_miss, "" if ranked else _note(asked, searched),
+        ranked, offers, sum(each.found.candidates for each in searched), sum(each.found.estimated for each in searched),
+        sum(each.found.fitting for each in searched), seconds, why, nearest_miss, "" if ranked else _note(asked, searched),
     )  # fmt: skip
 
 
 def _per_token(row: Ranked) -> float:
-    return 1 / row.time.tokens_per_second
+    return 1 / float(row.time.tokens_per_second)
 
 
 def _money(row: Ranked) -> float:
     """USD where a price is known, else GPU time: of a token."""
     price = PRICES[row.gpu.id].usual if row.gpu.id in PRICES else 1.0
-    return row.settings["gpus"] * price / row.time.tokens_per_second
+    return float(row.settings["gpus"] * price / row.time.tokens_per_second)
 
 
 def _lost(found: StepTime, best: StepTime) -> str:
@@ -372,7 +376,9 @@ def _note(asked: _Asked, searched: Sequence[_Searched]) -> str:
     late = [row for each in searched for row in each.beyond]
     if late:
         fastest = min(late, key=_per_token)
-        said = f"the fastest layout that fits takes {fastest.days:,.3g} days on {fastest.settings['gpus']:,} × {fastest.gpu.name}"
+        said = (
+            f"the fastest layout that fits takes {fastest.days:,.3g} days on {fastest.settings['gpus']:,} × {fastest.gpu.name}"
+        )
         return said + (f" and costs {fastest.cost:,.0f} USD" if fastest.cost is not None else "")
     reasons = list(dict.fromkeys(each.why for each in searched if each.why))
     return "; ".join(reasons)
@@ -382,7 +388,9 @@ def _assumptions(asked: _Asked, searched: Sequence[_Searched]) -> tuple[str, ...
     """What was taken for granted."""
     out = []
     if "global_batch" not in asked.said and searched:
-        batches = ", ".join(dict.fromkeys(f"{each.global_batch:,} on {counted_words(each.gpus, 'GPU')}" for each in searched[:8]))
+        batches = ", ".join(
+            dict.fromkeys(f"{each.global_batch:,} on {counted_words(each.gpus, 'GPU')}" for each in searched[:8])
+        )
         out.append(
             f"global batch of {batches}, as none was given ({SEQUENCES_A_GPU} sequences a GPU, at most "
             f"{TOKENS_AT_ONCE / 2**20:.0f} Mi tokens): --global-batch N"

@@ -26,8 +26,6 @@ class PlanGoals(Spec):
     )
     top: Annotated[int, within(1, 200)] = setting(8, "Layouts to list.", GOALS)
 
-
-
     @rule("deadline", "budget", "tokens")
     def _check_goals(self) -> None:
         for name in ("deadline", "budget"):

@@ -39,7 +39,8 @@ CASES = [("llama-3.1-8b", "torch", 16, 64), ("llama-3.1-8b", "megatron", 32, 128
 def test_bounds_are_never_above_what_they_bound(model: str, engine: str, gpus: int, batch: int) -> None:
     """Else a search would throw away layouts that fit, or that are the fastest."""
     architecture, accelerator = as_model(model).architecture, as_accelerator("h100")
-    assert architecture and accelerator
+    assert architecture
+    assert accelerator
     asked, law, looked = question(model, engine, gpus, batch), time_law(accelerator), 0
     for layout in some(asked, 40):
         place, accepts = layout.place, ENGINES[engine]
@@ -80,7 +81,8 @@ def test_a_listed_layout_has_the_figures_that_train_gives_it() -> None:
 def test_the_best_is_the_best_of_all_that_fit() -> None:
     """Against every layout of a small space, looked at one by one."""
     architecture, accelerator = as_model("llama-3.2-1b").architecture, as_accelerator("rtx-4090")
-    assert architecture and accelerator
+    assert architecture
+    assert accelerator
     law, found = time_law(accelerator), {}
     asked = question("llama-3.2-1b", "torch", 4, 16)
     for layout in layouts(asked):

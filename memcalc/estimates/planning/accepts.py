@@ -1,4 +1,4 @@
-"""What each training engine can be told about a layout: ways to shard, and axes to divide a model along. An engine is one row."""
+"""What each training engine can be told about a layout: ways to shard, axes to divide a model along. An engine is one row."""
 
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ ENGINES: dict[str, Accepts] = {
         (DDP, FULL, GRAD_OP, HYBRID), ("tp", "cp"),
         source="transformers' tp_plan and accelerate's ParallelismConfig (dp_replicate, dp_shard, tp, cp) over FSDP2",
     ),
-    "accelerate": Accepts((FULL, GRAD_OP, HYBRID), source="accelerate/utils/dataclasses.py, FullyShardedDataParallelPlugin (1)"),
+    "accelerate": Accepts((FULL, GRAD_OP, HYBRID), source="accelerate/utils/dataclasses.py, FullyShardedDataParallelPlugin"),
     "deepspeed": Accepts(
         tuple({"zero": stage} for stage in range(4)), ("cp",), cp_kind="all-to-all",
         source="deepspeed/runtime/zero/config.py; deepspeed/sequence (Ulysses)",

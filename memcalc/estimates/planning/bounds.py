@@ -1,4 +1,4 @@
-"""What a layout needs at the very least: model states alone, shared as evenly as arithmetic allows; and the time of its layers."""
+"""What a layout needs at the least: model states alone, shared as evenly as arithmetic allows; and the time of its layers."""
 
 from typing import NamedTuple
 

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from memcalc.estimates.planning.accepts import Settings
+from memcalc.estimates.step_time.step import StepTime
 from memcalc.formulas.verdict import Fit
 from memcalc.specs.hardware import Accelerator
 
@@ -17,7 +18,7 @@ class Ranked(NamedTuple):
     command: str
     peak: int  # bytes
     fit: Fit
-    time: Any  # estimates.training.pace.StepTime
+    time: StepTime
     days: float | None = None
     cost: float | None = None  # USD
     lost: str = ""  # what it loses against the first

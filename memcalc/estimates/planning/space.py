@@ -4,6 +4,7 @@ A layout is a few plain numbers; a spec is only made of those that are looked at
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -98,9 +99,7 @@ class Layout(NamedTuple):
         if place.ends:
             out |= {"count_embedding": True, "count_loss": True}
         sharding = accepts.shardings[place.sharding]
-        if place.gpus > 1 and sharding != DDP:
-            out |= sharding
-        elif "zero" in sharding:
+        if (place.gpus > 1 and sharding != DDP) or "zero" in sharding:
             out |= sharding
         out |= {"micro_batch": self.micro_batch, "grad_accum": self.grad_accum}
         if self.recompute != "none":
@@ -149,7 +148,9 @@ def places(asked: Question) -> Iterator[Place]:
             if asked.gpus % (tp * cp * pp) or asked.global_batch % (asked.gpus // (tp * cp * pp)):
                 continue
             for (chunks, ends), ep, etp in product(
-                _stages(asked, pp), _degrees(asked, "ep", _experts), _degrees(asked, "etp", lambda q: {1, tp} if q.experts else {1})
+                _stages(asked, pp),
+                _degrees(asked, "ep", _experts),
+                _degrees(asked, "etp", partial(_inside_experts, tp)),
             ):
                 if asked.gpus % (ep * etp * pp) or (pp > 1 and chunks > 1 and asked.experts == 0 and ep > 1):
                     continue
@@ -210,9 +211,11 @@ def _context(asked: Question) -> Iterable[int]:
 
 
 def _pipeline(asked: Question) -> Iterable[int]:
-    return (
-        degree for degree in _divisors(asked.gpus) if degree <= asked.layers and any(True for _ in _splits(asked, degree))
-    )
+    return (degree for degree in _divisors(asked.gpus) if degree <= asked.layers and any(True for _ in _splits(asked, degree)))
+
+
+def _inside_experts(tp: int, asked: Question) -> Iterable[int]:
+    return {1, tp} if asked.experts else {1}
 
 
 def _experts(asked: Question) -> Iterable[int]:
@@ -262,8 +265,8 @@ def why_none(asked: Question) -> str:
     least = min(copies)
     near = sorted({max(1, round(batch / each)) * each for each in copies}, key=lambda number: (abs(number - batch), number))
     return (
-        f"{gpus:,} GPUs are {least:,} data-parallel ranks or more under {asked.engine}, over which a global batch of {batch:,} does "
-        f"not divide: use {near[0]:,}"
+        f"{gpus:,} GPUs are {least:,} data-parallel ranks or more under {asked.engine}, over which a global batch of "
+        f"{batch:,} does not divide: use {near[0]:,}"
     )
 
 
