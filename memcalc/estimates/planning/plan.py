@@ -1,7 +1,7 @@
 """A plan: layouts in the order of what was asked for, over numbers of GPUs and accelerators, and which of them are worth it."""
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from memcalc.estimates.planning.accepts import Settings
 from memcalc.estimates.step_time.step import StepTime
