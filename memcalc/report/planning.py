@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memcalc.estimates.planning.plan import Offer, Plan, Ranked
+from memcalc.estimates.planning.plan import Offer, Ranked, TrainingPlan
 from memcalc.estimates.step_time.step import PARTS
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document, titled
@@ -16,7 +16,7 @@ SAID = {"pp": "pp", "virtual_stages": "chunks", "zero": "ZeRO", "fsdp": "FSDP", 
 UNSAID = ("gpus", "sequence_parallel", "pipeline_schedule", "count_embedding", "count_loss", "cp_kind", "grad_accum", "seq_len")
 
 
-def report(model: Model, plan: Plan, assumptions: tuple[str, ...]) -> Report:
+def report(model: Model, plan: TrainingPlan, assumptions: tuple[str, ...]) -> Report:
     document = {
         "schema": SCHEMA,
         "command": "plan",
@@ -44,13 +44,13 @@ def report(model: Model, plan: Plan, assumptions: tuple[str, ...]) -> Report:
     )  # fmt: skip
 
 
-def _subject(plan: Plan) -> str:
+def _subject(plan: TrainingPlan) -> str:
     gpus = sorted({row.settings["gpus"] for row in plan.ranked})
     names = ", ".join(dict.fromkeys(row.gpu.name for row in plan.ranked))
     return f"{'/'.join(f'{count:,}' for count in gpus[:6])} × {names}"
 
 
-def _verdict(plan: Plan) -> tuple[str, str]:
+def _verdict(plan: TrainingPlan) -> tuple[str, str]:
     looked = f"{counted(plan.candidates, 'layout')} in {plan.seconds:.1f} s"
     if plan.ranked:
         best = plan.ranked[0]
@@ -116,7 +116,7 @@ def time_document(row: Ranked) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _table(plan: Plan) -> Table:
+def _table(plan: TrainingPlan) -> Table:
     best = plan.ranked[0]
     several = len({(row.gpu.id, row.settings["gpus"]) for row in plan.ranked}) > 1
     columns = [Column("#", "number"), Column("layout")]
@@ -173,7 +173,7 @@ def _pareto(offers: tuple[Offer, ...]) -> Plot:
     return Plot(f"{what} over GPUs", line, marks, "O nothing is both faster and cheaper, x something is", "{:,.4g}".format)
 
 
-def _notes(plan: Plan, assumptions: tuple[str, ...]) -> tuple[str, ...]:
+def _notes(plan: TrainingPlan, assumptions: tuple[str, ...]) -> tuple[str, ...]:
     if not plan.ranked:
         most = plan.why.most_common(3)
         return (*(f"{count:,} × {why}" for why, count in most), *assumptions)

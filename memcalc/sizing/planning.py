@@ -12,9 +12,9 @@ from memcalc.errors import nearest
 from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, ENGINES, Settings
 from memcalc.estimates.planning.bounds import StateBytes, counted, least_seconds, state_bytes
 from memcalc.estimates.planning.counts import gpu_counts, growing
-from memcalc.estimates.planning.plan import Offer, Plan, Ranked, efficient
+from memcalc.estimates.planning.plan import Offer, Ranked, TrainingPlan, efficient
 from memcalc.estimates.planning.search import Found, Judged, search, settings_of
-from memcalc.estimates.planning.space import SPACE, Layout, Question, why_none
+from memcalc.estimates.planning.space import SPACE, Question, TrainingLayout, why_none
 from memcalc.estimates.step_time.step import PARTS, StepTime, micro_batch_seconds, step_time
 from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import estimate
@@ -48,7 +48,7 @@ Tick = Callable[[int], None]
 class SizedPlan(Reported):
     """A plan with what it was made for."""
 
-    def __init__(self, model: Model, plan: Plan, run: Training, goals: PlanGoals, assumptions: tuple[str, ...]) -> None:
+    def __init__(self, model: Model, plan: TrainingPlan, run: Training, goals: PlanGoals, assumptions: tuple[str, ...]) -> None:
         self.model, self.plan, self.run, self.goals, self.assumptions = model, plan, run, goals, assumptions
 
     @cached_property
@@ -227,14 +227,14 @@ class _Ways:
         self._parallelism: dict[Any, Parallelism] = {}
         self._states: dict[Any, StateBytes] = {}
         self._micro: dict[Any, float] = {}
-        self._answers: dict[Layout, SizedTraining] = {}
+        self._answers: dict[TrainingLayout, SizedTraining] = {}
 
-    def settings(self, layout: Layout) -> Settings:
+    def settings(self, layout: TrainingLayout) -> Settings:
         """As `train` takes them: what was given, then what the layout says."""
         said = {name: value for name, value in self._asked.said.items() if name != "global_batch"}
         return {**said, **settings_of(layout)}
 
-    def run(self, layout: Layout, *, replicated: bool = False) -> Training:
+    def run(self, layout: TrainingLayout, *, replicated: bool = False) -> Training:
         """Its spec, without the defaults that only a final answer needs; `replicated`: nothing is sharded."""
         own = settings_of(layout)
         if replicated:
@@ -246,21 +246,21 @@ class _Ways:
             parallelism = self._parallelism[key] = Parallelism(**{**kept, **degrees})
         return Training(parallelism=parallelism, **{**self._base, **own})
 
-    def states(self, layout: Layout) -> StateBytes:
+    def states(self, layout: TrainingLayout) -> StateBytes:
         """What an element takes; the same for all layouts of an engine and a way to shard."""
         key = (layout.place.engine, layout.place.sharding, layout.others)
         if (found := self._states.get(key)) is None:
             found = self._states[key] = state_bytes(self.run(layout))
         return found
 
-    def least_seconds(self, layout: Layout) -> float:
+    def least_seconds(self, layout: TrainingLayout) -> float:
         """From one micro-batch through all layers, which all layouts of equal degrees share."""
         key = (layout.degrees, layout.micro_batch, layout.others_recomputed)
         if (found := self._micro.get(key)) is None:
             found = self._micro[key] = self._micro_batch(layout)
         return least_seconds(found, layout.place, layout.grad_accum)
 
-    def _micro_batch(self, layout: Layout) -> float:
+    def _micro_batch(self, layout: TrainingLayout) -> float:
         place = layout.place
         gpus = math.lcm(place.tp * place.cp, place.ep * place.etp)
         alone = place._replace(gpus=gpus, pp=1, chunks=1, ends=False, sharding=0)
@@ -274,26 +274,26 @@ class _Ways:
         """Of a step."""
         return step_time(self._asked.architecture, run, self._law)
 
-    def fit(self, layout: Layout, run: Training) -> Fit:
+    def fit(self, layout: TrainingLayout, run: Training) -> Fit:
         """As if nothing were lost to fragmentation."""
         floor = estimate(self._asked.architecture, run, self._gpu.architecture, self.limit).floor("device")
         return Fit(Needed(floor, floor, floor), self.limit)
 
-    def last_word(self, layout: Layout) -> Fit:
+    def last_word(self, layout: TrainingLayout) -> Fit:
         """As `train` says."""
         return fit_of(self.sized(layout))
 
-    def sized(self, layout: Layout) -> SizedTraining:
+    def sized(self, layout: TrainingLayout) -> SizedTraining:
         """As `train` does it."""
         if (found := self._answers.get(layout)) is None:
             found = self._answers[layout] = self._size(layout)
         return found
 
-    def _size(self, layout: Layout) -> SizedTraining:
+    def _size(self, layout: TrainingLayout) -> SizedTraining:
         said = {**self.settings(layout), **self._device}
         return size_training(self._asked.model, self._gpu, presets=self._asked.presets, **said)
 
-    def command(self, layout: Layout) -> str:
+    def command(self, layout: TrainingLayout) -> str:
         """That asks for this layout alone."""
         gpu = self._asked.names.get(self._gpu.id, self._gpu)
         return str(Invocation("train", self._asked.name, gpu, self._asked.presets, {**self.settings(layout), **self._device}))
@@ -323,7 +323,7 @@ def _keeps(row: Ranked, goals: PlanGoals) -> bool:
     return not (late or dear)
 
 
-def _plan(asked: _Asked, searched: Sequence[_Searched], seconds: float) -> Plan:
+def _plan(asked: _Asked, searched: Sequence[_Searched], seconds: float) -> TrainingPlan:
     """All searches as one plan: the best of each number of GPUs and accelerator, and of all of them the best first."""
     rows = [row for each in searched for row in each.ranked]
     by_money = asked.goals.rank == "money" or (asked.goals.rank is None and len(searched) > 1)
@@ -341,7 +341,7 @@ def _plan(asked: _Asked, searched: Sequence[_Searched], seconds: float) -> Plan:
     why: Counter[str] = sum((each.found.why for each in searched), Counter())
     missed = [each.missed for each in searched if each.missed]
     nearest_miss = None if ranked or not missed else max(missed, key=lambda row: row.fit.headroom)
-    return Plan(
+    return TrainingPlan(
         ranked, offers, sum(each.found.candidates for each in searched), sum(each.found.estimated for each in searched),
         sum(each.found.fitting for each in searched), seconds, why, nearest_miss, "" if ranked else _note(asked, searched),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
 from memcalc.estimates.placement import all_stages
 from memcalc.estimates.planning.accepts import Settings, shards_of
-from memcalc.estimates.planning.space import Place
+from memcalc.estimates.planning.space import Division
 from memcalc.estimates.training.states import make_setting
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer
 from memcalc.specs.training import Training
@@ -49,7 +49,7 @@ def state_bytes(run: Training) -> StateBytes:
     return StateBytes(setting.weights, gradients, setting.master + states)
 
 
-def least_states(count: Count, each: StateBytes, place: Place, sharding: Settings) -> float:
+def least_states(count: Count, each: StateBytes, place: Division, sharding: Settings) -> float:
     """Bytes of model states on the heaviest rank, or less: the mean over pipeline stages, nothing padded or replicated.
 
     Σ over dense and routed elements of elements / ranks that hold different ones × (weights + gradients + states, each divided
@@ -74,7 +74,7 @@ def least_states(count: Count, each: StateBytes, place: Place, sharding: Setting
     return out
 
 
-def least_seconds(micro_batch: float, place: Place, micro_batches: int) -> float:
+def least_seconds(micro_batch: float, place: Division, micro_batches: int) -> float:
     """A step's time, or less: all layers shared evenly over the stages, and the time that these wait for each other.
 
     m · Σ / pp + (Σ − Σ / pp) / chunks      Σ = micro_batch [s] through all layers, on ranks that hold no parameters of others;

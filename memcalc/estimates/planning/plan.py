@@ -36,7 +36,7 @@ class Offer(NamedTuple):
     efficient: bool  # none is both faster and cheaper
 
 
-class Plan(NamedTuple):
+class TrainingPlan(NamedTuple):
     """What was found."""
 
     ranked: tuple[Ranked, ...]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from memcalc.errors import MemcalcError
 from memcalc.estimates.planning.accepts import ENGINES, Settings
 from memcalc.estimates.planning.bounds import Count, StateBytes, least_states
-from memcalc.estimates.planning.space import Layout, Question, layouts
+from memcalc.estimates.planning.space import Question, TrainingLayout, layouts
 from memcalc.formulas.verdict import Fit
 
 STATES, MEMORY, SLOWER = "states alone are larger than the GPU", "does not fit", "slower"
@@ -24,7 +24,7 @@ MISSES = 48  # places whose leanest layout is looked at where nothing fits
 class Judged(NamedTuple):
     """A layout with its time and its fit."""
 
-    layout: Layout
+    layout: TrainingLayout
     seconds: float
     fit: Fit
 
@@ -46,15 +46,15 @@ class Ways(Protocol):
     limit: int  # bytes
     sure: bool  # what is tight is not enough
 
-    def states(self, layout: Layout) -> StateBytes:
+    def states(self, layout: TrainingLayout) -> StateBytes:
         """What an element takes under the layout's engine and settings."""
         ...
 
-    def run(self, layout: Layout) -> Any:
+    def run(self, layout: TrainingLayout) -> Any:
         """Its spec."""
         ...
 
-    def least_seconds(self, layout: Layout) -> float:
+    def least_seconds(self, layout: TrainingLayout) -> float:
         """Of a step, or less."""
         ...
 
@@ -62,11 +62,11 @@ class Ways(Protocol):
         """Of a step."""
         ...
 
-    def fit(self, layout: Layout, run: Any) -> Fit:
+    def fit(self, layout: TrainingLayout, run: Any) -> Fit:
         """What it needs at least: quickly."""
         ...
 
-    def last_word(self, layout: Layout) -> Fit:
+    def last_word(self, layout: TrainingLayout) -> Fit:
         """The fit that `train` gives it."""
         ...
 
@@ -85,8 +85,8 @@ class _Walk:
         self._ways, self._wanted = ways, wanted
         self._least: dict[tuple[Any, ...], int] = {}  # the smallest micro-batch that is known not to fit
         self._states: dict[tuple[Any, ...], float] = {}
-        self._known: dict[Layout, _Known] = {}
-        self._last: dict[Layout, Fit] = {}  # the last word
+        self._known: dict[TrainingLayout, _Known] = {}
+        self._last: dict[TrainingLayout, Fit] = {}  # the last word
         self.best: list[Judged] = []  # of every shape
         self.estimated = 0
         self.why: Counter[str] = Counter()
@@ -101,7 +101,7 @@ class _Walk:
     def fitting(self) -> int:
         return sum(fit.fits for fit in self.fits)
 
-    def least(self, layout: Layout, count: Count) -> float:
+    def least(self, layout: TrainingLayout, count: Count) -> float:
         """Bytes of its states, or less."""
         key = (layout.place, layout.others)
         if (found := self._states.get(key)) is None:
@@ -114,7 +114,7 @@ class _Walk:
         """Whether what takes so long cannot be among the best any more."""
         return len(self.best) >= self._wanted and seconds > ALIKE * self.best[-1].seconds
 
-    def walk(self, possible: Sequence[tuple[float, int, Layout]]) -> None:
+    def walk(self, possible: Sequence[tuple[float, int, TrainingLayout]]) -> None:
         """From the fastest that they could be; once more where the last word on one of the best is that it does not fit."""
         while True:
             self.best, self.why[SLOWER] = [], 0
@@ -134,7 +134,7 @@ class _Walk:
             self._last[layout] = self._ways.last_word(layout)
         return self._fits(layout, self._last[layout])
 
-    def _fits(self, layout: Layout, fit: Fit) -> bool:
+    def _fits(self, layout: TrainingLayout, fit: Fit) -> bool:
         if fit.verdict == "fits" or (fit.verdict == "tight" and not self._ways.sure):
             return True
         key = (layout.place, layout.others_recomputed)
@@ -143,7 +143,7 @@ class _Walk:
             self.leanest = Judged(layout, self._known[layout].seconds, fit)
         return False
 
-    def _look(self, layout: Layout) -> None:
+    def _look(self, layout: TrainingLayout) -> None:
         """One layout: its time, and if that is good enough, whether it fits."""
         key = (layout.place, layout.others_recomputed)
         if layout.micro_batch >= self._least.get(key, layout.micro_batch + 1):
@@ -164,12 +164,12 @@ class _Walk:
         if self._fits(layout, fit):
             self._keep(Judged(layout, found.seconds, fit))
 
-    def _timed(self, layout: Layout) -> "_Known":
+    def _timed(self, layout: TrainingLayout) -> "_Known":
         if (found := self._known.get(layout)) is None:
             found = self._known[layout] = _Known(self._ways.seconds(self._ways.run(layout)))
         return found
 
-    def _beaten(self, layout: Layout, seconds: float) -> bool:
+    def _beaten(self, layout: TrainingLayout, seconds: float) -> bool:
         """Whether another of the same degrees is as fast, or simpler and about as fast."""
         other = self._alike(layout)
         if other is None:
@@ -177,7 +177,7 @@ class _Walk:
         simpler = (other.layout.simplicity, other.layout.place.sharding) <= (layout.simplicity, layout.place.sharding)
         return other.seconds <= seconds * (ALIKE if simpler else 1.0)
 
-    def _alike(self, layout: Layout) -> Judged | None:
+    def _alike(self, layout: TrainingLayout) -> Judged | None:
         return next((each for each in self.best if each.layout.shape == layout.shape), None)
 
     def _keep(self, judged: Judged) -> None:
@@ -197,8 +197,8 @@ def search(
     `tick` hears how many were looked at. Interrupted (KeyboardInterrupt), the search makes do with what it has seen.
     """
     walk = _Walk(ways, wanted)
-    possible: list[tuple[float, int, Layout]] = []
-    lean: list[tuple[float, int, Layout]] = []
+    possible: list[tuple[float, int, TrainingLayout]] = []
+    lean: list[tuple[float, int, TrainingLayout]] = []
     seen = 0
     try:
         for seen, layout in enumerate((each for asked in questions for each in layouts(asked)), 1):
@@ -235,7 +235,7 @@ def _simplest_first(best: list[Judged]) -> list[Judged]:
     return out
 
 
-def _nearest(lean: list[tuple[float, int, Layout]], ways: Ways, walk: _Walk) -> Judged | None:
+def _nearest(lean: list[tuple[float, int, TrainingLayout]], ways: Ways, walk: _Walk) -> Judged | None:
     """Of the places with the least states the one that needs least, with everything recomputed and small micro-batches."""
     for _, _, layout in sorted(lean, key=lambda entry: entry[:2])[:MISSES]:
         whole = layout._replace(recompute="full", micro_batch=1, grad_accum=layout.grad_accum * layout.micro_batch)
@@ -251,6 +251,6 @@ def _nearest(lean: list[tuple[float, int, Layout]], ways: Ways, walk: _Walk) -> 
     return walk.leanest
 
 
-def settings_of(layout: Layout) -> Settings:
+def settings_of(layout: TrainingLayout) -> Settings:
     """As `train` takes them."""
     return layout.settings(ENGINES[layout.place.engine])

@@ -33,7 +33,7 @@ class Question(NamedTuple):
     free: Free  # settings that the user wants tried, with their values
 
 
-class Place(NamedTuple):
+class Division(NamedTuple):
     """Where a model lies: all of a layout that its states depend on."""
 
     engine: str
@@ -53,10 +53,10 @@ class Place(NamedTuple):
         return self.gpus // (self.tp * self.pp * self.cp)
 
 
-class Layout(NamedTuple):
+class TrainingLayout(NamedTuple):
     """A candidate."""
 
-    place: Place
+    place: Division
     micro_batch: int
     grad_accum: int
     recompute: str
@@ -107,7 +107,7 @@ class Layout(NamedTuple):
         return out | dict(self.others)
 
 
-def layouts(asked: Question) -> Iterator[Layout]:
+def layouts(asked: Question) -> Iterator[TrainingLayout]:
     """All of them. Raises InputError where there are more than MAX_CANDIDATES."""
     count = 0
     others = list(product(*([(name, value) for value in values] for name, values in _further(asked.free))))
@@ -121,7 +121,7 @@ def layouts(asked: Question) -> Iterator[Layout]:
                     "or say with --vary which values to try",
                     place="plan",
                 )
-            yield Layout(place, batch, asked.global_batch // (batch * place.copies), recompute, settings)
+            yield TrainingLayout(place, batch, asked.global_batch // (batch * place.copies), recompute, settings)
 
 
 SPACE = ("tp", "pp", "cp", "ep", "etp", "virtual_stages", "zero", "fsdp", "ddp", "micro_batch", "grad_accum", "recompute")
@@ -133,7 +133,7 @@ def _further(free: Free) -> Iterator[tuple[str, Sequence[Any]]]:
     return ((name, values) for name, values in free.items() if name not in SPACE)
 
 
-def places(asked: Question) -> Iterator[Place]:
+def places(asked: Question) -> Iterator[Division]:
     """Every way to divide the model over the GPUs."""
     accepts = ENGINES[asked.engine]
     shardings = [number for number, sharding in enumerate(accepts.shardings) if _agrees(asked, sharding)]
@@ -156,10 +156,10 @@ def places(asked: Question) -> Iterator[Place]:
                     continue
                 for sharding in shardings:
                     if not (pp > 1 and accepts.shardings[sharding].get("zero", 0) > 1):
-                        yield Place(asked.engine, asked.gpus, tp, pp, cp, ep, etp, chunks, ends, sharding)
+                        yield Division(asked.engine, asked.gpus, tp, pp, cp, ep, etp, chunks, ends, sharding)
 
 
-def micro_batches(asked: Question, place: Place) -> list[int]:
+def micro_batches(asked: Question, place: Division) -> list[int]:
     """Sequences at a time, with which whole micro-batches make a global batch; interleaved ones go round all stages."""
     each = asked.global_batch // place.copies
     fixed = asked.pinned.get("grad_accum")
