@@ -235,11 +235,11 @@ def _write_pair(name: str, meaning: str, column: int, indent: int, formatter: cl
         name = ""
 
 
-def spec_options(*specs: str) -> Callable[[F], F]:
-    """The options of a spec's fields, as memcalc.cli.generate wrote them down."""
+def spec_options(*specs: str, without: Sequence[str] = ()) -> Callable[[F], F]:
+    """The options of a spec's fields, as memcalc.cli.generate wrote them down; `without`: what a command has in its own way."""
     from memcalc.cli.spec_options import ROWS
 
-    rows = [row for spec in specs for row in ROWS[spec]]
+    rows = [row for spec in specs for row in ROWS[spec] if row[0] not in without]
 
     def decorate(function: F) -> F:
         for name, kind, metavar, meaning, group, choices in reversed(rows):
