@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from memcalc.autograd.backward import alive, backward
-from memcalc.autograd.events import Piece, forward_peaks, piece
+from memcalc.autograd.backward import alive, arriving, backward
+from memcalc.autograd.events import Piece, forward_peaks, passing_peaks, piece
 from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import ZERO, Exchange, Size, Step, Tape, Tensor, Var, sum_of
@@ -27,6 +27,7 @@ class Recorded(NamedTuple):
     chosen: tuple[Tensor, ...] = ()  # what per-operation recomputation keeps beside the input
     flows: bool = True  # whether its output needs a gradient
     passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
+    repeating: tuple[Size, ...] = ()  # the same when recomputation repeats it, gradients that have arrived included
     exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
     cached: tuple[Tensor, ...] = ()  # keys and values, as a cache holds them
     uncached: tuple[Tensor, ...] = ()  # those of them that nothing saves
@@ -79,13 +80,26 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         cached=tuple(var.tensor for var in tape.cacheable),
         uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
-        passing=tuple(tape.passing),
+        passing=(*tape.passing, *(_passing(tape, x, output) if profile.adapters.rank else ())),
+        repeating=_repeating(tape, x, output) if profile.adapters.rank else tuple(tape.passing),
         flows=output is None or output.grad,
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
         handed=tuple(var.tensor for var in handed),
         history=tuple(var.tensor for var in tape.history(handed)),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
+
+
+def _passing(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
+    """A forward's candidates. Frozen matrices save less than runs by; elsewhere a backward is the higher one."""
+    return tuple(peak + x.bytes for peak in passing_peaks(tape, x, output))
+
+
+def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
+    """The same when recomputation repeats it, beside the gradients that have arrived; the input is counted by who kept it,
+    unless the layer saves it."""
+    there = arriving(tape, output) + (x.bytes if x in tape.saved() else ZERO)
+    return (*tape.passing, *(peak + there for peak in passing_peaks(tape, x, output, again=True)))
 
 
 @cached(256)
@@ -168,12 +182,16 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
         closing = branch[-1] if layer.normalises_sum else None
         if closing:
             branch = branch[:-1]
+        given = y
         for path, block in branch:
             tape.path = path
+            given = given if isinstance(block, Norm) else y
             y = _forward(block, tape, profile, y)
         if profile.modules:
             _drop(tape, profile.modules, branch, since, first)
         x = add(tape, x, y)
+        if x.grad and profile.adapters.rank:  # the layer's variable holds what the block was given until it returns
+            tape.nodes[-1].inputs = (*tape.nodes[-1].inputs, given)
         if closing:
             tape.path = closing[0]
             x = _forward(closing[1], tape, profile, x)
