@@ -103,7 +103,11 @@ def route(t: Tape, p: Profile, router: Router, x: Var) -> Var:
 def _scaled_input(t: Tape, p: Profile, router: Router, x: Var) -> Var:
     """norm(x) times a learned vector and a constant (modeling_gemma4.Gemma4TextRouter)."""
     x = Norm(router.hidden, "rms-fp32", affine=False).forward(t, p, x)
-    return ops.scale(t, ops.scale_by_weight(t, p, x, router.hidden, p.formats.weights))
+    each, steps = max(x.each, p.formats.weights), [Step("input", x.bytes)]
+    if p.method.trained:
+        steps += [Step("temp", x.elements * each), Step("weight", Size(fixed=router.hidden * p.formats.weights))]
+    saves = [x] if p.method.trained else []
+    return ops.scale(t, t.emit("scaled", [x], x.elements, each, saves, steps, trained=p.method.trained))
 
 
 def _by_expert(t: Tape, p: Profile, router: Router, weights: Var, choice: Var) -> Var:
