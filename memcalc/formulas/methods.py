@@ -38,6 +38,7 @@ class BaseFormat(NamedTuple):
     source: str
     expands: bool = True  # the input's gradient needs the matrix in 16 bit, which is made for a moment
     keeps_input: bool = False  # the product holds its input though the matrix has no gradient
+    upcasts: bool = True  # PEFT's prepare_model_for_kbit_training casts the rest to fp32 (peft/utils/other.py)
 
 
 _BNB = "bitsandbytes 0.50 autograd/_functions.py, MatMul4Bit"
@@ -55,7 +56,7 @@ BASES: dict[str, BaseFormat] = {
         BaseFormat(
             "gptq", "GPTQ, 4 bits in groups of 128", 256, 2 * (64 + 2) + 1,
             "auto-gptq nn_modules/triton_utils/kernels.py, transpose_quant_matmul_248_kernel: expands inside the kernel",
-            expands=False,
+            expands=False, upcasts=False,
         ),
         BaseFormat(
             "awq", "AWQ, 4 bits in groups of 128", 256, 2 * (64 + 2) + 1,
@@ -64,6 +65,7 @@ BASES: dict[str, BaseFormat] = {
         BaseFormat(
             "hqq", "HQQ, 4 bits in groups of 64 with 16-bit scale and zero point", 64, 32 + 4,
             "hqq core/quantize.py, HQQMatmulNoCacheMul.backward; transformers HqqConfig (nbits=4, group_size=64)",
+            upcasts=False,
         ),
     )
 }  # fmt: skip

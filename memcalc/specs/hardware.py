@@ -28,6 +28,7 @@ LIMITS = {
     "scale_up_bandwidth": 1e15,
     "pcie_bandwidth": 1e14,
     "tdp": 1e6,
+    "multiprocessors": 10_000,
     "peak": 1e20,
 }
 
@@ -55,6 +56,8 @@ class Accelerator(Spec):
     scale_up_bandwidth: Number | None = setting(None, "B/s one way, summed over the device's links.")
     pcie_bandwidth: Number | None = setting(None, "B/s one way.")
     tdp: Number | None = setting(None, "Thermal design power, W.")
+    multiprocessors: Whole | None = setting(None, "Streaming multiprocessors or compute units that share out tiles.")
+    timing: str = setting("generic", "Whose constants of the time law it has: a file of `presets/timing/`.")
     aliases: tuple[str, ...] = setting((), "Further names.")
     unverified: tuple[str, ...] = setting((), "Keys whose value was not read in a source; `peak` stands for all peaks.")
     notes: tuple[str, ...] = setting((), "What else to know.")
@@ -120,7 +123,16 @@ class Accelerator(Spec):
                 _printable(key, text)
         if not self.sources:
             raise SpecError("is empty: say where the numbers come from", "sources")
-        for key in ("vendor_bytes", "bandwidth", "driver_mib", "cuda_mib", "scale_up_bandwidth", "pcie_bandwidth", "tdp"):
+        for key in (
+            "vendor_bytes",
+            "bandwidth",
+            "driver_mib",
+            "cuda_mib",
+            "scale_up_bandwidth",
+            "pcie_bandwidth",
+            "tdp",
+            "multiprocessors",
+        ):
             value = getattr(self, key)
             if value is not None:
                 _in_range(key, value, LIMITS[key])

@@ -8,11 +8,11 @@ from memcalc.allocator.settings import AllocatorSettings
 from memcalc.autograd.profile import KERNELS, LOSSES
 from memcalc.caches import cached_property
 from memcalc.formulas.engines import ENGINES, Engine
-from memcalc.formulas.methods import BASES, METHODS, BaseFormat, TrainingMethod
 from memcalc.formulas.optimizer_steps import choices, implementation
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
+from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast
 from memcalc.specs.libraries import loss_of
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
@@ -20,7 +20,6 @@ from memcalc.specs.recomputing import Recomputation
 from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, rule, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
-METHOD_NAMES = tuple(METHODS)
 OFFLOADED = {
     "optimizer": "the optimizer's states, and its step on the host",
     "parameters": "parameters between their uses",
@@ -36,17 +35,6 @@ ATTENTION_KERNELS = {
 ATTENTION = tuple(ATTENTION_KERNELS)
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
-FROZEN_PARTS = {  # words of --freeze → parts of a model
-    "vision": ("vision", "video"), "audio": ("audio",), "projector": ("projector", "audio_projector", "resampler", "qformer"),
-}  # fmt: skip
-FREEZING = {
-    "embeddings": "what is looked up by token and position; a tied head goes with it",
-    "vision": "towers for images and video",
-    "audio": "towers for sound",
-    "projector": "what stands between towers and language model",
-}
-FREEZABLE = tuple(FREEZING)
-BASE_FORMATS = tuple(BASES)
 STEPS = {
     "fused": "one kernel, nothing beside the states",
     "foreach": "all tensors at once: AdamW's temporaries are as large as the parameters",
@@ -59,10 +47,9 @@ ALLOCATORS = {
     "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
 }
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
-MAX_RANK = 65536
 
 
-class Training(Batches, Recomputation, MainStates):
+class Training(Batches, Recomputation, MainStates, FineTuning):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
@@ -82,23 +69,6 @@ class Training(Batches, Recomputation, MainStates):
     ema: Annotated[str, OneOf(tuple(AVERAGES))] | None = setting(
         None, "A moving average of what is trained, on the GPU.", STATES, otherwise="none", choices=AVERAGES
     )
-    method: Annotated[str, OneOf(METHOD_NAMES)] = setting(
-        "full", "Which weights are trained, and beside what.", STATES, metavar="WORD",
-        choices={row.name: row.note for row in METHODS.values()},
-    )  # fmt: skip
-    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(
-        16, "Rank of the adapters of lora, qlora and dora.", STATES, kind="largest"
-    )
-    lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
-        ("all-linear",), "Which matrices they adapt: all-linear, or some of q,k,v,output,gate,up,down.", STATES, metavar="WORDS"
-    )
-    lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
-    base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
-        "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}
-    )
-    freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
-        (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
-    )
     offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
     )
@@ -116,9 +86,10 @@ class Training(Batches, Recomputation, MainStates):
         None, "Whose kernels run the blocks.", ACTIVATIONS, metavar="WORD", otherwise="the engine's",
         choices={row.name: row.note for row in KERNELS.values()},
     )  # fmt: skip
-    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] = setting(
-        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS, choices=ALLOCATORS
-    )
+    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] | None = setting(
+        None, "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS,
+        otherwise="segments, or torchtitan's expandable-segments", choices=ALLOCATORS,
+    )  # fmt: skip
     max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
         None, "Blocks of so many MiB are not split (max_split_size_mb).", ACTIVATIONS, metavar="MIB"
     )
@@ -140,23 +111,19 @@ class Training(Batches, Recomputation, MainStates):
         return ENGINES[self.engine or ("deepspeed" if self.parallelism.zero is not None else "torch")]
 
     @property
-    def method_row(self) -> TrainingMethod:
-        return METHODS[self.method]
+    def upcast(self) -> str:
+        """What stands in fp32 beside quantised matrices: "all", "norms" or ""."""
+        if not self.method_row.quantised:
+            return ""
+        if self.kbit_prepare:
+            return self.kbit_prepare.replace("none", "")
+        habit = self.engine_row.kbit_prepare
+        return "" if habit == "none" or self._not_upcast(habit) else habit
 
     @property
-    def base(self) -> BaseFormat:
-        """How frozen matrices are stored where the method quantises them."""
-        return BASES[self.base_format]
-
-    @property
-    def adapts(self) -> bool:
-        """Whether adapters are trained beside frozen weights."""
-        return self.method_row.adapters
-
-    @property
-    def frozen_parts(self) -> frozenset[str]:
-        """Names of a model's parts of which nothing is trained."""
-        return frozenset(name for word in self.freeze for name in FROZEN_PARTS.get(word, ()))
+    def autocasts(self) -> bool:
+        """Whether a step runs under autocast; beside upcast weights that is what a trainer's mixed precision means."""
+        return self.precision.endswith("-amp") or (self.upcast != "" and self.precision in MIXED)
 
     @property
     def kernels_used(self) -> str:
@@ -184,7 +151,19 @@ class Training(Batches, Recomputation, MainStates):
 
     @property
     def allocator_settings(self) -> AllocatorSettings:
-        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
+        grows = self.engine_row.expandable if self.allocator is None else self.allocator == "expandable-segments"
+        return AllocatorSettings(grows, self.max_split_size or 0)
+
+    @property
+    def defers_gradients(self) -> bool:
+        """Whether gradients of earlier micro-batches stand whole, though FSDP shards them."""
+        p, defers = self.parallelism, self.engine_row.defers
+        return defers and self.grad_accum > 1 and p.shards_by_fsdp and not (p.sync_each_batch or self.gradients_leave)
+
+    @property
+    def mixes_units(self) -> bool:
+        """Whether frozen weights share FSDP1's flat parameters with adapters, so that they have gradients too."""
+        return self.engine_row.mixes_units and self.adapts and not self.method_row.quantised and self.parallelism.shards_by_fsdp
 
     @property
     def fsdp(self) -> bool:
@@ -309,6 +288,27 @@ class Training(Batches, Recomputation, MainStates):
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
+
+    @rule("train_also")
+    def _check_copies(self) -> None:
+        if not self.train_also:
+            return
+        if not self.adapts:
+            raise SpecError("trains copies beside adapters; add method lora", "train_also", "method")
+        if not self.engine_row.peft:
+            raise SpecError(f"is PEFT's modules_to_save; {self.engine_row.name} has no such thing", "train_also", "engine")
+        if self.kernels_used == "unsloth":
+            raise SpecError("Unsloth trains fp32 copies beside originals that it moves off the GPU, which is not modelled",
+                            "train_also", "kernels")  # fmt: skip
+
+    @rule("kbit_prepare")
+    def _check_upcast(self) -> None:
+        if (asked := self.kbit_prepare) and (reason := self._not_upcast(asked)):
+            raise SpecError(reason, "kbit_prepare")
+
+    def _not_upcast(self, which: str) -> str:
+        sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
+        return not_upcast(which, self.base, sharded, self.kernels_used, self.precision)
 
     @rule("library")
     def _check_library(self) -> None:
