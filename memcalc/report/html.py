@@ -42,7 +42,7 @@ def render(report: Report) -> str:
         (
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
-            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">',
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
             f'<meta name="color-scheme" content="light dark"><title>{title}</title><style>{STYLE}</style></head><body><main>',
             *_body(report),
             "</main></body></html>",

@@ -101,7 +101,7 @@ def picture(drawn: Plot | HeatMap | Stacked) -> str:
         elements = elements.replace(f'"{colour}"', f'"var(--{name})"')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" '
-        f"font-family={quoteattr(FONT)} font-size=\"{SIZE}\"><title>{escape(_clean(drawn.title))}</title>{elements}</svg>"
+        f'font-family={quoteattr(FONT)} font-size="{SIZE}"><title>{escape(_clean(drawn.title))}</title>{elements}</svg>'
     )
 
 

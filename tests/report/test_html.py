@@ -89,7 +89,9 @@ def test_a_trace_has_every_moment(memcalc: Run, tmp_path: Path) -> None:
     moments = memcalc(*words, "--format", "json").document["moments"]
     slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
     counters = [event for event in trace["traceEvents"] if event["ph"] == "C"]
-    assert {event["name"]: sum(event["args"].values()) for event in slices} == {each["name"]: each["allocated"] for each in moments}
+    assert {event["name"]: sum(event["args"].values()) for event in slices} == {
+        each["name"]: each["allocated"] for each in moments
+    }
     assert [sum(event["args"].values()) for event in counters] == [sum(event["args"].values()) for event in slices]
     assert slices[-1]["name"] == "optimizer step"
     assert memcalc("infer", "gpt2", "--format", "perfetto").code == 2
