@@ -209,7 +209,7 @@ def memory_timeline(found: TrainingEstimate, fit: Fit | None) -> Stacked:
     return Stacked(
         "What is allocated, moment by moment", [name for name, _ in rows], parts, [values for _, values in rows],
         [format_bytes(alive.allocated) for alive in chronological], fit.limit if fit else None,
-        "the line is what a process can get; context, communicator and what the allocator holds unused come on top" if fit else "",
+        "the line is what a process can get; context, communicator and unused segments come on top" if fit else "",
     )  # fmt: skip
 
 

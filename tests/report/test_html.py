@@ -69,8 +69,9 @@ def test_numbers_are_those_of_the_table(memcalc: Run) -> None:
 
 def test_what_is_quoted_is_escaped() -> None:
     evil = '<script>alert(1)</script>"&'
-    report = Report({"sources": {evil: {"title": evil}}}, (Table(evil, (Column(evil),), [(evil,)]),), evil, evil, "bad", (evil,),
-                    settings=evil, warnings=(evil,), assumptions=(evil,))  # fmt: skip
+    tables = (Table(evil, (Column(evil),), [(evil,)]),)
+    report = Report({"sources": {evil: {"title": evil}}}, tables, evil, evil, "bad", (evil,), settings=evil,
+                    warnings=(evil,), assumptions=(evil,))  # fmt: skip
     page = render(report)
     assert "<script" not in page
     checked(page)
