@@ -155,6 +155,17 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         return AllocatorSettings(grows, self.max_split_size or 0)
 
     @property
+    def defers_gradients(self) -> bool:
+        """Whether gradients of earlier micro-batches stand whole, though FSDP shards them."""
+        p, defers = self.parallelism, self.engine_row.defers
+        return defers and self.grad_accum > 1 and p.shards_by_fsdp and not (p.sync_each_batch or self.gradients_leave)
+
+    @property
+    def mixes_units(self) -> bool:
+        """Whether frozen weights share FSDP1's flat parameters with adapters, so that they have gradients too."""
+        return self.engine_row.mixes_units and self.adapts and not self.method_row.quantised and self.parallelism.shards_by_fsdp
+
+    @property
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
 

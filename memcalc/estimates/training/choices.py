@@ -75,6 +75,8 @@ MODULES_OF = {"mla_up_proj": "latent attention", "moe": "experts", "moe_act": "e
 
 def _check_modules(architecture: Architecture, run: Training) -> None:
     """Raises SpecError for parts that no layer of the model has (megatron/core/transformer/transformer_config.py)."""
+    if not run.recompute_modules:
+        return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
     traits = [block.traits for layer in layers for _, block in layer.blocks]
     there = {
@@ -95,6 +97,8 @@ def check_batches(architecture: Architecture, run: Training) -> None:
             raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", name)
     if run.eval_batch and run.parallelism.pp > 1:
         raise SpecError("an evaluation over pipeline stages is not modelled", "eval_batch", "pp")
+    if not (run.tiled_mlp or run.use_cache):
+        return
     blocks = [b for part in main_parts(architecture) for s in part.stacks for layer in s.layers for _, b in layer.blocks]
     if run.tiled_mlp and not any(isinstance(block, MLP) for block in blocks):
         raise SpecError("no layer of this model has a dense feed-forward to be tiled", "tiled_mlp")

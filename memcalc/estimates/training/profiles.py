@@ -48,7 +48,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             upcast=run.upcast,
         ),
         method=MethodTraits(
-            trained=full,
+            trained=full or run.mixes_units,
             frozen_embeddings="embeddings" in run.freeze,
             leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
             fake_quantised=run.method_row.fake_quantised,

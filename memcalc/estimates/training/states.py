@@ -171,7 +171,7 @@ def most_shards(groups: Sequence[ShardGroup]) -> int:
 def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
     """Parameters, gradients, master weights and optimizer states of one group, as the strategy cuts them."""
     setting = setting_of(setting, group)
-    cut_parameters, cut_gradients, cut_states = setting.strategy.cutters
+    cut_parameters, _, cut_states = setting.strategy.cutters
     at, out = setting.places, []
     if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
         for name, held, each in _frozen(setting, group.frozen):
@@ -188,9 +188,7 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         cut = cut_parameters(group.trained, group.shards)
         out.append(cut.line("parameters", name, ALWAYS, at.parameters, setting.weights))
         run = setting.run
-        if not run.gradients_leave:
-            cut = cut_gradients(group.trained, group.shards)
-            out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
+        out += gradient_lines(setting, group, deferred=run.defers_gradients)
         out += _host_copies(setting, group)
         cut = cut_states(group.trained, group.shards)
         if setting.master:
@@ -209,6 +207,21 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
             out += _shaped_states(setting, group)
         out += _host_states(setting, group)
     return [entry for entry in out if entry.bytes]
+
+
+def gradient_lines(setting: StateSetting, group: ShardGroup, *, deferred: bool = False) -> Iterator[Line]:
+    """Gradients of what is trained, and of the frozen weights of its layers where these share flat parameters. `deferred`: of
+    earlier micro-batches, whole, in the format that layers compute in (FSDP's no_sync)."""
+    if not group.trained or setting.run.gradients_leave:
+        return
+    _, shared, _ = setting.strategy.cutters
+    held, cut = group.trained, whole if deferred else shared
+    each = min(setting.compute, setting.gradients) if deferred else setting.gradients
+    yield cut(held, group.shards).line("gradients", group.name, "backward", setting.places.gradients, each)
+    layers = Tensors(tuple(entry for entry in group.frozen.held if entry.layered)) if group.frozen else None
+    if setting.run.mixes_units and layers and layers.held:
+        mixed = cut(layers, group.shards)
+        yield mixed.line("gradients", f"{group.name}/of frozen weights", "backward", setting.places.gradients, setting.compute)
 
 
 def _frozen(setting: StateSetting, held: Tensors) -> Iterator[tuple[str, Tensors, int]]:
@@ -303,17 +316,21 @@ def _host_copies(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
 def _host_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
     """States that the library itself keeps in host memory."""
     assert group.trained
-    row = optimizer(setting.run.optimizer)
-    sizes = tuple(
-        LineTensor(f"{role} {list(shape)}", (), 0, size, copies)
-        for shape, role, copies in setting.strategy.state_shapes(group.trained, group.shards)
-        if (size := host_bytes(row, shape, parameter_bytes=setting.states, role=role))
-    )
-    if sizes:
+    if sizes := _host_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states):
         made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}/on the host", ALWAYS,
                     model_states.shaped_state_bytes, "host", state_bytes=sum(part.bytes * part.copies for part in sizes),
                     tensors=sum(part.copies for part in sizes))  # fmt: skip
         yield made._replace(parts=sizes)
+
+
+@cached(4096)
+def _host_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[LineTensor, ...]:
+    row = optimizer(name)
+    return tuple(
+        LineTensor(f"{role} {list(shape)}", (), 0, size, copies)
+        for shape, role, copies in strategy.state_shapes(held, shards)
+        if (size := host_bytes(row, shape, parameter_bytes=bytes_each, role=role))
+    )
 
 
 def step_copies(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:
@@ -346,6 +363,9 @@ def optimizer_lines(setting: StateSetting, groups: Sequence[ShardGroup]) -> tupl
 def _temporaries(setting: StateSetting, groups: Sequence[ShardGroup], trained: Sequence[tuple[Tensors, int]]) -> Line:
     strategy, run, each = setting.strategy, setting.run, setting.master or setting.weights
     row, name = optimizer(run.optimizer), "optimizer temporaries"
+    if run.precision_aware and run.narrow_states:
+        elements = max(strategy.updated(held, shards) for held, shards in trained)
+        return line("activations", name, STEP, model_states.unscaled_state_bytes, elements=elements, states=run.narrow_states)
     made = step_temporaries(row, run.optimizer_impl_used)
     if made.at_once:
         elements = sum(strategy.updated(held, shards) for held, shards in trained)
