@@ -16,8 +16,8 @@ from memcalc.estimates.compute.budget import estimate as estimate_budget
 from memcalc.estimates.compute.scaling import ScalingAnswer as ScalingAnswer
 from memcalc.estimates.compute.scaling import estimate as estimate_scaling
 from memcalc.estimates.explanation import Explanation as Explanation
-from memcalc.estimates.serving.estimate import Capacity as Capacity
-from memcalc.estimates.serving.estimate import ServingEstimate as ServingEstimate
+from memcalc.estimates.serving.capacity import Capacity as Capacity
+from memcalc.estimates.serving.capacity import ServingEstimate as ServingEstimate
 from memcalc.estimates.serving.estimate import estimate as estimate_serving
 from memcalc.estimates.serving.speed import Speed as Speed
 from memcalc.estimates.training.estimate import TrainingEstimate as TrainingEstimate
@@ -50,6 +50,8 @@ from memcalc.sizing.comparing import SizedComparison as SizedComparison
 from memcalc.sizing.comparing import compare as compare
 from memcalc.sizing.comparing import compare_files as compare_files
 from memcalc.sizing.explaining.explain import explain as explain
+from memcalc.sizing.planning import SizedPlan as SizedPlan
+from memcalc.sizing.planning import plan_training as plan_training
 from memcalc.sizing.scaling import SizedScaling as SizedScaling
 from memcalc.sizing.scaling import chinchilla as chinchilla
 from memcalc.sizing.serving import SizedServing as SizedServing
@@ -104,6 +106,7 @@ __all__ = [
     "SideBySide",
     "SizedBudget",
     "SizedComparison",
+    "SizedPlan",
     "SizedScaling",
     "SizedServing",
     "SizedTraining",
@@ -136,6 +139,7 @@ __all__ = [
     "number_format",
     "optimizer",
     "optimizers",
+    "plan_training",
     "read_config",
     "read_model",
     "runs",

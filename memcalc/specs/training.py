@@ -155,6 +155,17 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         return AllocatorSettings(grows, self.max_split_size or 0)
 
     @property
+    def defers_gradients(self) -> bool:
+        """Whether gradients of earlier micro-batches stand whole, though FSDP shards them."""
+        p, defers = self.parallelism, self.engine_row.defers
+        return defers and self.grad_accum > 1 and p.shards_by_fsdp and not (p.sync_each_batch or self.gradients_leave)
+
+    @property
+    def mixes_units(self) -> bool:
+        """Whether frozen weights share FSDP1's flat parameters with adapters, so that they have gradients too."""
+        return self.engine_row.mixes_units and self.adapts and not self.method_row.quantised and self.parallelism.shards_by_fsdp
+
+    @property
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
 
@@ -277,6 +288,19 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
+
+    @rule("method")
+    def _check_adapter(self) -> None:
+        row = self.method_row
+        if not row.adapters or row.adapter == "lora":
+            return
+        if not self.engine_row.leaf or self.kernels_used not in ("eager", "liger"):
+            raise SpecError(
+                f"{self.method} is PEFT's, around transformers: engine torch, accelerate or deepspeed, kernels eager or liger",
+                "method", "engine", "kernels",
+            )  # fmt: skip
+        if self.parallelism.tp > 1:
+            raise SpecError(f"{self.method} over tensor-parallel ranks is not modelled", "method", "tp")
 
     @rule("train_also")
     def _check_copies(self) -> None:

@@ -15,6 +15,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "fullshard": "full", "fullshardautowrap": "full", "shardgradop": "grad-op", "shardgradopautowrap": "grad-op",
         "hybridshard": "hybrid", "hybridshardautowrap": "hybrid", "noshard": "none",
     },
+    "backward_prefetch": {"backwardpre": "pre", "backwardpost": "post", "noprefetch": "none"},  # BackwardPrefetch; accelerate
     # transformers attn_implementation; LLaMA-Factory flash_attn
     "attention": dict.fromkeys(
         ("flashattention", "flashattention2", "flashattention3", "flashattn", "flashattn2", "fa2", "fa3"), "flash"
@@ -39,6 +40,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "kbit_prepare": {"peft": "all", "on": "all", "preparemodelforkbittraining": "all", "off": "none"},
     "offload": {"optim": "optimizer", "params": "parameters", "param": "parameters", "activation": "activations"},
     "kernels": {"transformerengine": "te", "torchcompile": "compiled", "ligerkernel": "liger"},
+    "flash_attention": {"auto": "on", "1": "on", "true": "on", "enabled": "on", "0": "off", "false": "off", "disabled": "off"},
     "freeze": {"embedding": "embeddings"},
 }  # fmt: skip
 

@@ -99,6 +99,8 @@ OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
     "sub_group_size": {"gpus": 8, "zero": 3, "sub_group_size": 10**8},
     "overlap_comm": {"gpus": 8, "zero": 2, "overlap_comm": True},
     "hpz_partition_size": {"gpus": 8, "zero": 3, "hpz_partition_size": 4},
+    "backward_prefetch": {"gpus": 8, "fsdp": "full", "backward_prefetch": "none"},
+    "sync_each_batch": {"gpus": 8, "fsdp": "full", "sync_each_batch": True},
     "pipeline_layout": {"gpus": 8, "pp": 2, "pipeline_layout": "Et*20|t*12L"},
 }
 BASE: list[dict[str, Any]] = [

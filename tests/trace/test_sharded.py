@@ -153,10 +153,11 @@ def traced(values: dict[str, Any], run: Training) -> dict[str, int]:
                 steady = book.live
                 ids = torch.randint(0, 2, (run.micro_batch, run.seq_len))
                 book.restart_peak()
-                loss = model(input_ids=ids, labels=ids, position_ids=positions).loss
-                after_forward = book.live
-                loss.backward()
-                del loss
+                for _ in range(run.grad_accum):
+                    loss = model(input_ids=ids, labels=ids, position_ids=positions).loss
+                    after_forward = book.live
+                    loss.backward()
+                    del loss
                 peak = book.peak
                 book.restart_peak()
                 optimizer.step()
@@ -198,6 +199,15 @@ def check(values: dict[str, Any], bound: float, parallelism: dict[str, Any], **s
 def test_fsdp(values: dict[str, Any], strategy: str, batch: dict[str, int], recompute: str) -> None:
     """Prefetched and gathered layers, gradients in reduction, the root's at the end."""
     check(values, 0.005, {"fsdp": strategy}, recompute=recompute, optimizer_impl="foreach", **batch)
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("batch", [SHORT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("values", [LLAMA, LARGE], ids=["small", "large vocabulary"])
+def test_fsdp_over_micro_batches(values: dict[str, Any], batch: dict[str, int]) -> None:
+    """Shards of earlier ones stand; a layer's gradients are whole until they are reduced, all the same."""
+    check(values, 0.005, {"fsdp": "full"}, recompute="full", grad_accum=2, **batch)
 
 
 @pytest.mark.torch
