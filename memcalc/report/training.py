@@ -115,7 +115,9 @@ def run_document(run: Training) -> dict[str, Any]:
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
     out |= {name: value for name in ("optimizer_in_backward", "max_grad_norm", "ema") if (value := getattr(run, name))}
     if run.adapts:
-        out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
+        row = run.method_row
+        out |= {"lora_rank": run.lora_rank} if row.ranked else {}
+        out |= {"lora_targets": list(run.adapter_targets)} | ({"lora_dropout": run.lora_dropout} if row.dropout else {})
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}

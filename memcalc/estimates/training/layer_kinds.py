@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
+from memcalc.autograd.adapter_shapes import shapes
 from memcalc.autograd.profile import Adapters, Profile
 from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
 from memcalc.blocks.architecture import Layer
@@ -228,4 +230,11 @@ def _cast(weight: Weight, adapters: Adapters) -> int:
     if not adapters.rank:
         return weight.parameters
     adapted = leaf(weight.path) in adapters.layers and not weight.routed and len(weight.shape) == 2
-    return adapters.rank * sum(weight.shape) * weight.tensors if adapted else 0
+    if not adapted or adapters.kind not in MULTIPLIED:
+        return 0
+    outputs, inputs = weight.shape
+    made = shapes(adapters.kind, inputs, outputs, adapters.rank)
+    return weight.tensors * sum(prod(shape) for part, shape in made if part not in WHOLE)
+
+
+MULTIPLIED, WHOLE = ("lora", "loha", "lokr"), ("lokr_w1", "lokr_w2")  # whose parts are operands of matrix products; but these
