@@ -6,6 +6,8 @@ import click
 
 from memcalc.cli.options import GroupedCommand, details_option, output_options, show
 
+TIME = "time"  # a kind of its own: how long a step takes
+
 
 @click.command("validate", cls=GroupedCommand)
 @click.option(
@@ -17,7 +19,8 @@ from memcalc.cli.options import GroupedCommand, details_option, output_options, 
 @click.option(
     "--kind", metavar="NAME",
     help="Only values of this kind; of training: allocated, active, reserved, device; of serving: weights, weights_file, "
-    "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency.  "
+    "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency; "
+    "time: of a training step.  "
     "[default: all]",
 )  # fmt: skip
 @details_option
@@ -40,13 +43,14 @@ def validate_command(
     from memcalc.formulas.engines import ENGINES
     from memcalc.formulas.serving_engines import SERVING_ENGINES
     from memcalc.report.validation import report
-    from memcalc.sizing.validation import validate
+    from memcalc.report.validation_time import report as time_report
+    from memcalc.sizing.validation import validate, validate_time
     from memcalc.specs.measured import KINDS
     from memcalc.specs.published import GRADES
     from memcalc.specs.served import QUANTITIES
     from memcalc.specs.spec import OneOf, SpecError
 
-    accepted_names = (GRADES, (*ENGINES, *SERVING_ENGINES), (*KINDS, *QUANTITIES))
+    accepted_names = (GRADES, (*ENGINES, *SERVING_ENGINES), (*KINDS, *QUANTITIES, TIME))
     wanted = {"grade": grade, "engine": engine, "kind": kind}
     for (name, value), accepted in zip(wanted.items(), accepted_names, strict=True):
         if value is not None:
@@ -59,4 +63,8 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
+    if kind == TIME:
+        wanted.pop("kind")
+        show(time_report(*validate_time(), keep), format_, get, output, whole=details)
+        return
     show(report(*validate(), keep), format_, get, output, whole=details)
