@@ -1,5 +1,7 @@
 """What is worked out once and kept: every cache of the package is bounded, and all of them can be emptied."""
 
+import functools
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +22,20 @@ def cached(maxsize: int) -> "Callable[[Callable[..., R]], _lru_cache_wrapper[R]]
         return found
 
     return decorate
+
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from functools import cached_property as cached_property
+else:
+
+    class cached_property(functools.cached_property):  # noqa: N801
+        """functools.cached_property without the lock that it has before Python 3.12, which costs more than most values do."""
+
+        def __get__(self, instance, owner=None):
+            if instance is None:
+                return self
+            value = instance.__dict__[self.attrname] = self.func(instance)
+            return value
 
 
 def clear_caches() -> None:

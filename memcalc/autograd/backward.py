@@ -1,6 +1,6 @@
 """A tape run backwards as autograd's engine does: what is alive at every moment that could be the peak."""
 
-from memcalc.autograd.tape import ZERO, Node, Size, Tape, Tensor, Var
+from memcalc.autograd.tape import ZERO, Node, Size, Tape, Tensor, Var, sum_of
 
 # What an allocation is, beside the tensor that it is made for.
 NAMES = {"input": "gradient", "sum": "gradient, summed", "weight": "weight's gradient", "temp": "temporary"}
@@ -20,6 +20,19 @@ def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True)
     """The tensors that candidate number `which` of `backward` consists of."""
     peak = backward(tape, output, gradients=gradients)[which]
     return _run(tape, output, gradients, peak).found
+
+
+def arriving(tape: Tape, output: Var | None) -> Size:
+    """Gradients in flight when a backward first reads what was saved, which is when recomputation makes it."""
+    run = Backward(tape, keep_gradients=False)
+    for var in (*tape.carried, output):
+        if var is not None:
+            run.receive(var)
+    for node in reversed(tape.nodes):
+        if node.saves and node.out in run.pending:
+            break
+        run.execute(node)
+    return sum_of(buffer.bytes for buffer in run.buffers)
 
 
 def _run(tape: Tape, output: Var | None, gradients: bool, watched: Size | None = None) -> "Backward":

@@ -72,7 +72,7 @@ class _Keys:
 
 def _forward(
     tape: Tape, keys: _Keys, saved: Container[Var], x: Var | None, output: Var | None, *,
-    input_kept: bool = False, there: Container[Var] = (), held: Size = ZERO,
+    input_kept: bool = False, there: Container[Var] = (), held: Size = ZERO, until: int | None = None,
 ) -> tuple[Event, ...]:  # fmt: skip
     """Each operation makes its result and what it saves; a tensor that nothing saves leaves after its last reader."""
     readers = {var.whole or var: index for index, node in enumerate(tape.nodes) for var in node.inputs}
@@ -83,7 +83,7 @@ def _forward(
     alive: set[Var] = {x} if x is not None else set()
     events: list[Event] = []
     temporary = keys.fresh() if rest != ZERO else 0
-    for index, node in enumerate(tape.nodes):
+    for index, node in enumerate(tape.nodes[:until]):
         for var in (node.out, *node.saves):
             whole = var.whole or var
             if whole in alive or (whole is not node.out and whole not in saved) or whole in there:
@@ -111,6 +111,27 @@ def forward_peaks(tape: Tape, x: Var | None, output: Var | None, held: Size = ZE
     alive: dict[int, Size] = {}
     live, found = ZERO, [ZERO]
     for event in _forward(tape, _Keys(x, output), (), x, output, input_kept=True, there=casts, held=held):
+        if event.bytes is None:
+            live = live - alive.pop(event.key, ZERO)
+        else:
+            live, alive[event.key] = live + event.bytes, event.bytes
+        found.append(live)
+    return that_can_be_highest(found)
+
+
+def passing_peaks(tape: Tape, x: Var | None, output: Var | None, *, again: bool = False) -> tuple[Size, ...]:
+    """Candidate peaks of a forward that a backward follows, above its input: what was saved so far, and what just runs.
+
+    `again`: as recomputation repeats it, which stops once the last tensor is saved, a matrix that is multiplied with among
+    them (torch/utils/checkpoint.py, early_stop).
+    """
+    until = None
+    if again:
+        saving = ((i, node) for i, node in enumerate(tape.nodes) if node.saves or node.out in tape.products)
+        until = max((i + (node.out in node.saves) for i, node in saving), default=0)
+    alive: dict[int, Size] = {}
+    live, found = ZERO, [ZERO]
+    for event in _forward(tape, _Keys(x, output), set(tape.saved()), x, output, input_kept=True, until=until):
         if event.bytes is None:
             live = live - alive.pop(event.key, ZERO)
         else:

@@ -24,6 +24,7 @@ class Kernels(NamedTuple):
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
+    quantised_head: bool = False  # the head is quantised too, which transformers leaves out (get_keys_to_not_convert)
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -43,7 +44,7 @@ KERNELS: dict[str, Kernels] = {
         ),
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
-            fused_qkv=True, repeats_keys=True, native_gelu=True, keeps_quantised_inputs=True,
+            fused_qkv=True, repeats_keys=True, native_gelu=True, quantised_head=True, keeps_quantised_inputs=True,
         ),
     )
 }  # fmt: skip
@@ -66,6 +67,7 @@ LOSSES: dict[str, Loss] = {
     row.name: row
     for row in (
         Loss("full", "logits upcast to fp32, log-softmax kept (transformers ≥ 4.50, which shifts the labels)"),
+        Loss("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)", half_kept=False),
         Loss("chunked", "fp32 copy, log-softmax and gradient one chunk at a time", chunks=True),
         Loss("fused", "logits one chunk at a time, gradients made in the forward (Liger)", chunks=True),
         Loss("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them", False),
@@ -111,11 +113,22 @@ class Formats(NamedTuple):
     saved_input: int = 0  # of a matrix product's saved input where it differs from compute (fp8)
     low: str = ""  # what linear layers multiply in: a key of LOW
     wide_stream: bool = False  # the residual stream is fp32 without autocast too (Mamba's residual_in_fp32)
+    upcast: str = ""  # what is fp32 beside quantised matrices: "all" else, or "norms" alone
 
     @property
     def residual(self) -> int:
-        """Bytes of the residual stream's elements: autocast keeps it as the fp32 embedding made it."""
-        return FP32 if self.autocast or self.wide_stream else self.compute
+        """Bytes of the residual stream's elements: fp32 under autocast, from the embedding, or from fp32 norms."""
+        return FP32 if self.autocast or self.wide_stream or self.upcast else self.compute
+
+    @property
+    def product(self) -> int:
+        """Bytes of an element of a product with what is not quantised."""
+        return self.weights if self.upcast and not self.autocast else self.compute
+
+    @property
+    def norms(self) -> int:
+        """Bytes of an element of what norms learn."""
+        return FP32 if self.upcast else self.weights
 
 
 class MethodTraits(NamedTuple):
@@ -130,16 +143,23 @@ class MethodTraits(NamedTuple):
     expands: bool = True  # into a 16-bit copy; else inside the kernel
     keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+    also: tuple[str, ...] = ()  # parts of which copies are trained all the same: embeddings, head, norms
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
+
+    def trains(self, part: str) -> bool:
+        """Whether embeddings, head or norms get gradients, where nothing is frozen apart."""
+        return self.trained or part in self.also
 
 
 class Adapters(NamedTuple):
-    """Low-rank adapters beside frozen matrices."""
+    """Adapters beside frozen matrices."""
 
     layers: tuple[str, ...] = ()  # linear layers that have them, by the last part of their path
     rank: int = 0
+    kind: str = "lora"
     magnitude: bool = False  # DoRA's: a learned magnitude scales the normalised sum
     itemsize: int = FP32  # of the type they compute in: their own, or autocast's
+    autocast: bool = False  # which casts them, and keeps the casts of one forward
     upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
     dropout: float = 0.0  # on their input
 

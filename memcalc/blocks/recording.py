@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from memcalc.autograd.backward import alive, backward
-from memcalc.autograd.events import Piece, forward_peaks, piece
+from memcalc.autograd.backward import alive, arriving, backward
+from memcalc.autograd.events import Piece, forward_peaks, passing_peaks, piece
 from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import ZERO, Exchange, Size, Step, Tape, Tensor, Var, sum_of
@@ -27,9 +27,12 @@ class Recorded(NamedTuple):
     chosen: tuple[Tensor, ...] = ()  # what per-operation recomputation keeps beside the input
     flows: bool = True  # whether its output needs a gradient
     passing: tuple[Size, ...] = ()  # candidates during its forward, above what all other layers hold
+    repeating: tuple[Size, ...] = ()  # the same when recomputation repeats it, gradients that have arrived included
     exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
     cached: tuple[Tensor, ...] = ()  # keys and values, as a cache holds them
     uncached: tuple[Tensor, ...] = ()  # those of them that nothing saves
+    handed: tuple[Tensor, ...] = ()  # keys and values that later layers may read
+    history: tuple[Tensor, ...] = ()  # what the operations that made them save
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -61,6 +64,8 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
     """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
     if any(block.outside_layers for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
+    if not layer.wiring and (names := [type(block).__name__ for _, block in layer.blocks if block.wired]):
+        raise Unsupported(f"training with {names[0]} blocks in layers of this kind is not modelled")
     tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
     peaks = backward(tape, output, gradients=keep_gradients)
     saved = tuple(var.tensor for var in tape.saved())
@@ -70,15 +75,31 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
         return Recorded(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
     kept = tape.saved()
+    handed = [var for var in tape.cacheable if not var.outside] if layer.hands_on else []
     recorded = Recorded(
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         cached=tuple(var.tensor for var in tape.cacheable),
         uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
-        passing=tuple(tape.passing),
+        passing=(*tape.passing, *(_passing(tape, x, output) if profile.adapters.rank else ())),
+        repeating=_repeating(tape, x, output) if profile.adapters.rank else tuple(tape.passing),
         flows=output is None or output.grad,
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
+        handed=tuple(var.tensor for var in handed),
+        history=tuple(var.tensor for var in tape.history(handed)),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
+
+
+def _passing(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
+    """A forward's candidates. Frozen matrices save less than runs by; elsewhere a backward is the higher one."""
+    return tuple(peak + x.bytes for peak in passing_peaks(tape, x, output))
+
+
+def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
+    """The same when recomputation repeats it, beside the gradients that have arrived; the input is counted by who kept it,
+    unless the layer saves it."""
+    there = arriving(tape, output) + (x.bytes if x in tape.saved() else ZERO)
+    return (*tape.passing, *(peak + there for peak in passing_peaks(tape, x, output, again=True)))
 
 
 @cached(256)
@@ -95,9 +116,13 @@ def alive_in_layer(
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
     tape = Tape(update=profile.method.update)
-    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, input_grad, "input")
+    x = Var(Size(token=hidden * layer.streams * profile.degrees.stream), profile.formats.residual, input_grad, "input")
     if layer.bridge:
         return tape, x, _bridge(tape, layer, profile, hidden)
+    if layer.wiring:
+        from memcalc.blocks.wiring import WIRINGS
+
+        return tape, x, WIRINGS[layer.wiring](tape, profile, dict(layer.blocks), x)
     if layer.crosses:
         tape.source = Var(x.elements * profile.batch.source, x.each, True, "source", outside=True)
         tape.carried.append(tape.source)
@@ -157,12 +182,16 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
         closing = branch[-1] if layer.normalises_sum else None
         if closing:
             branch = branch[:-1]
+        given = y
         for path, block in branch:
             tape.path = path
+            given = given if isinstance(block, Norm) else y
             y = _forward(block, tape, profile, y)
         if profile.modules:
             _drop(tape, profile.modules, branch, since, first)
         x = add(tape, x, y)
+        if x.grad and profile.adapters.rank:  # the layer's variable holds what the block was given until it returns
+            tape.nodes[-1].inputs = (*tape.nodes[-1].inputs, given)
         if closing:
             tape.path = closing[0]
             x = _forward(closing[1], tape, profile, x)
@@ -233,7 +262,8 @@ def alive_in_exit(
 def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
     """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
     tape = Tape(update=profile.method.update)
-    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, True, "input")
+    streams = max((block.streams for _, block in blocks), default=1)
+    x = Var(Size(token=hidden * streams * profile.degrees.stream), profile.formats.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path

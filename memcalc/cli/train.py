@@ -28,7 +28,7 @@ from memcalc.cli.options import (
 @click.option("--moments", is_flag=True, help="Show every moment of the step, and all assumptions.")
 @preset_option
 @explain_option
-@output_options("per_gpu.peak")
+@output_options("per_gpu.peak", "perfetto")
 @click.pass_context
 def train_command(
     ctx: click.Context, /, model: str | None, launch: tuple[str, ...], gpu: str | None,

@@ -8,7 +8,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
-from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED
 from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.residuals import beyond_range
 from memcalc.formulas.verdict import Fit, needed_bytes
@@ -21,10 +21,11 @@ from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS, OBJECTIVES
+from memcalc.specs.fine_tuning import MAX_RANK
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import MAX_RANK, Training
+from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
@@ -58,10 +59,18 @@ def _either(names: tuple[str, ...]) -> str:
 
 
 NEEDS = (
-    Need(("lora_rank", "lora_targets", "lora_dropout"), lambda said: said.get("method") in ADAPTING,
+    Need(("lora_targets",), lambda said: said.get("method") in ADAPTING,
          f"belongs to adapters; add method {_either(ADAPTING)}"),
+    Need(("lora_rank",), lambda said: said.get("method") in RANKED,
+         f"is the rank of adapters that have one; add method {_either(RANKED)}"),
+    Need(("lora_dropout",), lambda said: said.get("method") in DROPPING,
+         f"belongs to adapters that drop their input; add method {_either(DROPPING)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
+    Need(("train_also",), lambda said: said.get("method") in ADAPTING,
+         f"trains copies beside adapters; add method {_either(ADAPTING)}"),
+    Need(("kbit_prepare",), lambda said: said.get("method") in QUANTISED,
+         f"is about what stands beside quantised matrices; add method {_either(QUANTISED)}"),
     Need(("offload_to",), lambda said: bool(said.get("offload")),
          "says where to; add offload optimizer, parameters or activations"),
     Need(("pipeline_schedule",), _above_one("pp"), "orders pipeline stages; add pp"),
@@ -123,11 +132,11 @@ class SizedTraining(Answer, TrainingEstimate):
         gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
         return size_training(self.model, gpu, presets=changed.presets, **changed.settings)
 
-    def report(self) -> "Report":
+    def report_with(self, advice: Advice) -> "Report":
         from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        shown = report(self.model, self.run, self, self.gpu, self.advice, self.fit, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, advice, self.fit, self.solved)
         return warned(shown, *self.doubts)
 
     def __repr__(self) -> str:

@@ -1,11 +1,11 @@
 """What one rank works on at a time: sequences, their lengths, how they are laid out, and what is kept of a pass over them."""
 
-from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from memcalc.specs.spec import BATCH, Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.caches import cached_property
+from memcalc.specs.spec import BATCH, Flag, OneOf, Spec, SpecError, rule, setting, within
 
 OBJECTIVES = {
     "classify": "a label for each sequence",
@@ -17,7 +17,7 @@ MAX_BATCH, MAX_LENGTH = 2**24, 2**31
 MAX_TOKENS = 2**40  # of a micro-batch
 ACCUMULATION = {"fp32": "4 bytes a gradient", "bf16": "2 bytes", "fp16": "2 bytes"}
 ACCUMULATING = "deepspeed"  # the engine of which that is a setting (data_types.grad_accum_dtype); Megatron's: main_grads_dtype
-OF_OBJECTIVES = frozenset(("objective", "labels", "passages", "passage_len", "cached_batch"))
+OF_OBJECTIVES = ("objective", "labels", "passages", "passage_len", "cached_batch")
 
 
 class Batches(Spec):
@@ -86,43 +86,39 @@ class Batches(Spec):
         None, "Tokens that the language model reads of an image.", BATCH, otherwise="by the family's rule"
     )
 
-    @model_validator(mode="after")
-    def _check_lengths(self) -> Self:
+    @rule("micro_batch", "seq_len", "seq_len_max", "tokens_per_batch", *OF_OBJECTIVES)
+    def _check_size(self) -> None:
         if self.tokens > MAX_TOKENS:
             raise SpecError(
                 f"{self.rows:,} × {self.row_length:,} tokens at once is beyond any GPU",
                 *(("tokens_per_batch",) if self.tokens_per_batch else ("micro_batch", "seq_len")),
             )
+
+    @rule("seq_len_max")
+    def _check_longest(self) -> None:
         if self.seq_len_max is not None and self.seq_len_max < self.seq_len:
             raise SpecError(f"{self.seq_len_max:,}, but the usual length is {self.seq_len:,} tokens", "seq_len_max", "seq_len")
-        if self.tokens_per_batch is not None:
-            if self.tokens_per_batch < self.seq_len:
-                raise SpecError(
-                    f"a row of {self.tokens_per_batch:,} tokens holds no sequence of {self.seq_len:,}",
-                    "tokens_per_batch",
-                    "seq_len",
-                )
-            for name in ("micro_batch", "seq_len_max", "global_batch"):
-                if name in self.model_fields_set and getattr(self, name) is not None:
-                    raise SpecError(
-                        "a packed row is as long whatever its sequences, however many they are; choose one",
-                        "tokens_per_batch", name,
-                    )  # fmt: skip
-        self._check_objective()
-        for name in ("image_size", "image_tokens"):
-            if getattr(self, name) is not None and not self.images:
-                raise SpecError("is of images; add images N", name, "images")
-        if self.image_size and self.image_tokens:
-            raise SpecError("tokens follow from the size; choose one", "image_size", "image_tokens")
-        if self.mlp_tiles is not None and not self.tiled_mlp:
-            raise SpecError("says how many tiles; add tiled_mlp", "mlp_tiles", "tiled_mlp")
-        if self.eval_accumulation > 1 and self.eval_batch is None:
-            raise SpecError("is of an evaluation; add eval_batch", "eval_accumulation", "eval_batch")
-        return self
 
-    def _check_objective(self) -> None:
-        if self.model_fields_set.isdisjoint(OF_OBJECTIVES):
+    @rule("tokens_per_batch")
+    def _check_packed(self) -> None:
+        if self.tokens_per_batch is None:
             return
+        if self.tokens_per_batch < self.seq_len:
+            raise SpecError(
+                f"a row of {self.tokens_per_batch:,} tokens holds no sequence of {self.seq_len:,}",
+                "tokens_per_batch",
+                "seq_len",
+            )
+        for name in ("micro_batch", "seq_len_max", "global_batch"):
+            if name in self.model_fields_set and getattr(self, name) is not None:
+                raise SpecError(
+                    "a packed row is as long whatever its sequences, however many they are; choose one",
+                    "tokens_per_batch",
+                    name,
+                )
+
+    @rule(*OF_OBJECTIVES)
+    def _check_objective(self) -> None:
         for name, needed in (("labels", ("classify", "token-classify")), ("passages", ("embed",)), ("passage_len", ("embed",)),
                              ("cached_batch", ("embed",))):  # fmt: skip
             default = type(self).model_fields[name].default
@@ -130,6 +126,24 @@ class Batches(Spec):
                 raise SpecError(f"add objective {' or '.join(needed)}", name, "objective")
         if self.objective == "embed" and self.tokens_per_batch:
             raise SpecError("queries and passages are not modelled packed", "objective", "tokens_per_batch")
+
+    @rule("image_size", "image_tokens")
+    def _check_images(self) -> None:
+        for name in ("image_size", "image_tokens"):
+            if getattr(self, name) is not None and not self.images:
+                raise SpecError("is of images; add images N", name, "images")
+        if self.image_size and self.image_tokens:
+            raise SpecError("tokens follow from the size; choose one", "image_size", "image_tokens")
+
+    @rule("mlp_tiles")
+    def _check_tiles(self) -> None:
+        if self.mlp_tiles is not None and not self.tiled_mlp:
+            raise SpecError("says how many tiles; add tiled_mlp", "mlp_tiles", "tiled_mlp")
+
+    @rule("eval_accumulation")
+    def _check_evaluation(self) -> None:
+        if self.eval_accumulation > 1 and self.eval_batch is None:
+            raise SpecError("is of an evaluation; add eval_batch", "eval_accumulation", "eval_batch")
 
     @property
     def image_sides(self) -> tuple[int, int]:

@@ -1,12 +1,10 @@
 """A compute budget: what is known of model, data, hardware, time and money; the rest is solved."""
 
-from typing import Annotated, Self
-
-from pydantic import model_validator
+from typing import Annotated
 
 from memcalc.specs.hardware import PEAKS
 from memcalc.specs.parallelism import MAX_GPUS
-from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import OneOf, Spec, SpecError, rule, setting, within
 
 LEVEL_NOTES = {
     "6ND": "six a parameter and token (Kaplan et al. 2020)",
@@ -76,13 +74,12 @@ class Budget(Spec):
         "none", "Activation recomputation: HFU above MFU.", COUNTED, choices=RECOMPUTED
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         if self.hfu is not None and self.mfu is not None and self.hfu < self.mfu:
             raise SpecError(
                 f"HFU {self.hfu:g} is below MFU {self.mfu:g}; it counts the same FLOPs and recomputation besides", "mfu", "hfu"
             )
-        return self
 
     @property
     def given(self) -> dict[str, float]:

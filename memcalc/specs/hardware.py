@@ -4,13 +4,13 @@ One record is one device as software sees it (one of the two GCDs of an MI250X, 
 `--gpus` counts. Units are SI: bytes, B/s, FLOP/s, W. Peaks are dense: never the 2:4-sparse figure on the box.
 """
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict
 
 from memcalc.errors import InputError, nearest
 from memcalc.formulas.allocatable import UNIFIED, reserve_bytes, unified_share
-from memcalc.specs.spec import HARDWARE, Spec, SpecError, setting, within
+from memcalc.specs.spec import HARDWARE, Spec, SpecError, rule, setting, within
 
 # Number formats of a peak. `_matrix` is the tensor or matrix cores' rate where the plain units have one of their own;
 # fp16, bf16 and fp8 accumulate in fp32, `_acc16` in fp16 (twice as fast on GeForce).
@@ -28,6 +28,7 @@ LIMITS = {
     "scale_up_bandwidth": 1e15,
     "pcie_bandwidth": 1e14,
     "tdp": 1e6,
+    "multiprocessors": 10_000,
     "peak": 1e20,
 }
 
@@ -55,6 +56,8 @@ class Accelerator(Spec):
     scale_up_bandwidth: Number | None = setting(None, "B/s one way, summed over the device's links.")
     pcie_bandwidth: Number | None = setting(None, "B/s one way.")
     tdp: Number | None = setting(None, "Thermal design power, W.")
+    multiprocessors: Whole | None = setting(None, "Streaming multiprocessors or compute units that share out tiles.")
+    timing: str = setting("generic", "Whose constants of the time law it has: a file of `presets/timing/`.")
     aliases: tuple[str, ...] = setting((), "Further names.")
     unverified: tuple[str, ...] = setting((), "Keys whose value was not read in a source; `peak` stands for all peaks.")
     notes: tuple[str, ...] = setting((), "What else to know.")
@@ -108,8 +111,8 @@ class Accelerator(Spec):
         """Whether the value under a key, such as `driver_mib` or `peak.bf16`, was read in a source."""
         return key not in self.unverified and key.partition(".")[0] not in self.unverified
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         for key in ("name", "vendor", "architecture"):
             if not getattr(self, key):
                 raise SpecError("is empty", key)
@@ -120,7 +123,16 @@ class Accelerator(Spec):
                 _printable(key, text)
         if not self.sources:
             raise SpecError("is empty: say where the numbers come from", "sources")
-        for key in ("vendor_bytes", "bandwidth", "driver_mib", "cuda_mib", "scale_up_bandwidth", "pcie_bandwidth", "tdp"):
+        for key in (
+            "vendor_bytes",
+            "bandwidth",
+            "driver_mib",
+            "cuda_mib",
+            "scale_up_bandwidth",
+            "pcie_bandwidth",
+            "tdp",
+            "multiprocessors",
+        ):
             value = getattr(self, key)
             if value is not None:
                 _in_range(key, value, LIMITS[key])
@@ -128,7 +140,6 @@ class Accelerator(Spec):
             if number_format not in PEAKS:
                 raise SpecError(f"is no number format{nearest(number_format, PEAKS)}", f"peak.{number_format[:40]}")
             _in_range(f"peak.{number_format}", flops, LIMITS["peak"])
-        return self
 
 
 class Device(Spec):

@@ -1,11 +1,11 @@
 """One published measurement of training memory: what was measured, where it is published, and the run in memcalc's words."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from memcalc.specs.published import MAX_BYTES, Published
-from memcalc.specs.spec import OneOf, SpecError, setting, within
+from memcalc.specs.spec import OneOf, SpecError, rule, setting, within
 from memcalc.specs.training import Training
 
 # What the number counts, and the field of the estimate it compares with.
@@ -33,8 +33,8 @@ class Measured(Published):
     also: dict[Kind, Bytes] = Field(default_factory=dict, description="Bytes of the same run by other kinds.")
     run: Training | None = setting(None, "How it was trained.")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         if not self.model and self.architecture is None:
             raise SpecError("what was trained? give the name of a preset or an architecture", "model", "architecture")
         if (self.run is None) == (self.unpredictable == ""):
@@ -45,7 +45,6 @@ class Measured(Published):
             raise SpecError("what did not fit? name the GPU, or say how many bytes are usable", "gpu", "usable")
         if (self.kind is None) != (self.value is None):
             raise SpecError("a value needs its kind", "kind", "value")
-        return self
 
     @property
     def values(self) -> dict[str, int]:

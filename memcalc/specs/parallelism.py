@@ -1,11 +1,10 @@
 """How the work is divided over GPUs, and which divisions contradict each other."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import model_validator
-
+from memcalc.specs.fsdp_settings import FsdpSettings
 from memcalc.specs.pipeline import Pipeline
-from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, SpecError, setting, within
+from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, SpecError, rule, setting, within
 from memcalc.specs.zero_settings import ZeroSettings
 
 MAX_GPUS = 10_000_000
@@ -37,7 +36,7 @@ OF_STAGES = {  # settings of DeepSpeed, and the stages that read them
 }  # fmt: skip
 
 
-class Parallelism(Pipeline, ZeroSettings):
+class Parallelism(Pipeline, FsdpSettings, ZeroSettings):
     """Degrees and sharding of one training job.
 
     Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,
@@ -63,15 +62,6 @@ class Parallelism(Pipeline, ZeroSettings):
     ep: Degree = setting(1, "Expert parallel degree: GPUs that share the experts of a layer.", EXPERTS)
     etp: Degree = setting(1, "Tensor parallel degree inside experts.", EXPERTS)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self._check_strategy()
-        self._check_product()
-        self._check_shards()
-        if self.cp_kind != "ring" and self.cp == 1:
-            raise SpecError("says how context-parallel ranks exchange keys and values, but cp is 1", "cp_kind", "cp")
-        return self
-
     @property
     def data_parallel(self) -> int:
         """Copies of the model (each may itself be sharded over context-parallel ranks too)."""
@@ -86,6 +76,10 @@ class Parallelism(Pipeline, ZeroSettings):
     def expert_shard_ranks(self) -> int:
         """The same for routed experts, which are placed over expert × expert-tensor parallel ranks."""
         return self.gpus // (self.ep * self.etp * self.pp)
+
+    @property
+    def shards_by_fsdp(self) -> bool:
+        return self.fsdp_shards > 1
 
     @property
     def fsdp_shards(self) -> int:
@@ -127,6 +121,7 @@ class Parallelism(Pipeline, ZeroSettings):
         if self.sequence_parallel and self.tp == 1:
             raise SpecError("sequence parallelism divides over tensor-parallel ranks, but tp is 1", "sequence_parallel", "tp")
 
+    @rule("zero", "fsdp", "ddp", "shard_size", *OF_STAGES)
     def _check_strategy(self) -> None:
         if self.fsdp is not None and self.zero is not None:
             raise SpecError(
@@ -155,6 +150,7 @@ class Parallelism(Pipeline, ZeroSettings):
                 "pp",
             )  # deepspeed/runtime/pipe/engine.py asserts the same
 
+    @rule("tp", "pp", "cp", "ep", "etp")
     def _check_product(self) -> None:
         dense = self.tp * self.pp * self.cp
         if self.gpus % dense:
@@ -173,6 +169,7 @@ class Parallelism(Pipeline, ZeroSettings):
                 *(name for name in ("ep", "etp", "pp") if getattr(self, name) > 1),
             )
 
+    @rule("shard_size")
     def _check_shards(self) -> None:
         if self.shard_size is not None and self.shard_ranks % self.shard_size:
             accepted = ", ".join(map(str, _divisors(self.shard_ranks)))
@@ -181,6 +178,19 @@ class Parallelism(Pipeline, ZeroSettings):
                 f"(try {accepted})",
                 "shard_size",
             )
+
+    @rule("backward_prefetch", "sync_each_batch")
+    def _check_fsdp(self) -> None:
+        said = next((name for name in ("backward_prefetch", "sync_each_batch") if getattr(self, name)), None)
+        if said and not self.shards_by_fsdp:
+            raise SpecError("is one of FSDP's settings; add fsdp full, grad-op or hybrid over several GPUs", said, "fsdp")
+        if self.backward_prefetch and self.fsdp == "grad-op":
+            raise SpecError("grad-op gathers nothing in the backward; leave it out", "backward_prefetch", "fsdp")
+
+    @rule("cp_kind")
+    def _check_exchange(self) -> None:
+        if self.cp_kind != "ring" and self.cp == 1:
+            raise SpecError("says how context-parallel ranks exchange keys and values, but cp is 1", "cp_kind", "cp")
 
 
 def _divisors(number: int) -> list[int]:

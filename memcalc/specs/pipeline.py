@@ -1,11 +1,9 @@
 """How a pipeline's stages share the layers: evenly, with other first and last stages, or as a layout says (Megatron-LM)."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import model_validator
-
-from memcalc.specs.spec import SHARDING, Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import SHARDING, Flag, OneOf, Spec, SpecError, rule, setting, within
 
 PIPELINES = {
     "gpipe": "all forwards, then all backwards",
@@ -17,7 +15,6 @@ SCHEDULES = tuple(PIPELINES)
 LEAST_INTERLEAVED = 2  # chunks
 Layers = Annotated[int, within(0, 65536)]
 SETTINGS = ("virtual_stages", "first_stage_layers", "last_stage_layers", "count_embedding", "count_loss", "pipeline_layout")
-SAID = frozenset((*SETTINGS, "pipeline_schedule"))  # where none of them is said there is nothing to check
 
 
 class Pipeline(Spec):
@@ -39,10 +36,8 @@ class Pipeline(Spec):
         otherwise="even",
     )  # fmt: skip
 
-    @model_validator(mode="after")
-    def _check_pipeline(self) -> Self:
-        if self.model_fields_set.isdisjoint(SAID):
-            return self
+    @rule(*SETTINGS, "pipeline_schedule")
+    def _check_pipeline(self) -> None:
         if (self.virtual_stages or 1) > 1 and self.pipeline_schedule not in ("1f1b", "interleaved"):
             raise SpecError("chunks belong to the interleaved schedule", "virtual_stages", "pipeline_schedule")
         if self.virtual_stages == 1 and self.pipeline_schedule == "interleaved":
@@ -58,7 +53,6 @@ class Pipeline(Spec):
         for end, counted in (("first_stage_layers", "count_embedding"), ("last_stage_layers", "count_loss")):
             if getattr(self, end) is not None and getattr(self, counted):
                 raise SpecError("says how many layers that stage has; choose one", end, counted)
-        return self
 
     @property
     def chunks(self) -> int:

@@ -1,10 +1,10 @@
 """What every published measurement says, of training or of serving: its citation, the model and the GPU."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import OneOf, Spec, SpecError, rule, setting, within
 
 GRADES = ("A", "B", "C")  # A: fully specified; B: with the assumptions listed; C: not a measurement
 MAX_BYTES = 10**15
@@ -30,10 +30,9 @@ class Published(Spec):
     assumptions: tuple[str, ...] = setting((), "What the source leaves open and was filled in.")
     unpredictable: str = setting("", "Why memcalc cannot predict the row.")
 
-    @model_validator(mode="after")
-    def _check_citation(self) -> Self:
+    @rule()
+    def _check_citation(self) -> None:
         if not self.citation.strip():
             raise SpecError("a measurement without a citation is hearsay", "citation")
         if self.model and self.architecture is not None:
             raise SpecError("give the name of a preset or an architecture, one of them", "model", "architecture")
-        return self

@@ -1,10 +1,10 @@
 """What of a layer's forward a run recomputes: whole layers one by one or in chunks, or parts of them."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from memcalc.specs.spec import ACTIVATIONS, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import ACTIVATIONS, OneOf, Spec, SpecError, rule, setting, within
 
 RECOMPUTATION = {
     "none": "keeps what the backward needs",
@@ -26,9 +26,6 @@ MODULES = {  # megatron/core/transformer/transformer_config.py
     "shared_experts": "shared experts",
 }
 Layers = Annotated[int, within(1, 65536)]
-SAID = frozenset(
-    ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "recompute_modules")
-)  # where none of them is said there is nothing to check
 
 
 class Recomputation(Spec):
@@ -52,10 +49,8 @@ class Recomputation(Spec):
         choices=MODULES,
     )  # fmt: skip
 
-    @model_validator(mode="after")
-    def _check_recomputation(self) -> Self:
-        if self.model_fields_set.isdisjoint(SAID):
-            return self
+    @rule("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "recompute_modules")
+    def _check_recomputation(self) -> None:
         for name in ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers"):
             if getattr(self, name) is not None and self.recompute != "full":
                 raise SpecError("says which layers are recomputed; add recompute full", name, "recompute")
@@ -70,7 +65,6 @@ class Recomputation(Spec):
                 raise SpecError("two ways to say which layers are recomputed; choose one", "recompute_method", name)
         if self.recompute_modules and self.recompute != "selective":
             raise SpecError("names parts of layers; add recompute selective", "recompute_modules", "recompute")
-        return self
 
     @property
     def first_layers(self) -> int | None:

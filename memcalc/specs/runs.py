@@ -1,11 +1,11 @@
 """A published training run: what was trained, on what, for how long, and where that is written."""
 
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from memcalc.specs.hardware import Number, Whole
-from memcalc.specs.spec import Flag, Spec, SpecError, setting
+from memcalc.specs.spec import Flag, Spec, SpecError, rule, setting
 
 
 class TrainingRun(Spec):
@@ -50,8 +50,8 @@ class TrainingRun(Spec):
             return self.gpu_hours
         return None if self.gpus is None or self.days is None else self.gpus * self.days * 24
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         for key in ("parameters", "tokens", "active_parameters", "gpus", "gpu_hours", "days", "mfu", "flops", "watts", "pue"):
             value: Any = getattr(self, key)
             if value is not None and not 0 < value < 1e40:
@@ -61,4 +61,3 @@ class TrainingRun(Spec):
         for text in (self.name, self.hardware, *self.sources, *self.notes):
             if not text.isprintable() or len(text) > 1000:
                 raise SpecError("texts must be one line of printable text, at most 1000 characters")
-        return self

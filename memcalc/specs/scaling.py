@@ -1,11 +1,11 @@
 """What is asked of the scaling laws: a budget, or the parameters, the tokens or both of a model."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from memcalc.formulas import scaling_laws
-from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import OneOf, Spec, SpecError, rule, setting, within
 from memcalc.units import format_flops
 
 LEAST, MOST = 1e9, 1e36  # from a model of some thousand parameters to far beyond any machine
@@ -54,8 +54,8 @@ class ScalingQuestion(Spec):
                 check_flops(flops, "flops")
         return values
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         self._check_given()
         self._check_gpu()
         if self.inference_tokens is not None and not self.laws[0].has_surface:
@@ -65,7 +65,6 @@ class ScalingQuestion(Spec):
                 "inference_tokens",
                 "law",
             )
-        return self
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """One published measurement of serving memory: what was read off, where it is published, and the run in memcalc's words."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from memcalc.specs.published import MAX_BYTES, Published
 from memcalc.specs.serving import Serving
-from memcalc.specs.spec import OneOf, SpecError, setting, within
+from memcalc.specs.spec import OneOf, SpecError, rule, setting, within
 
 # What a number counts, and its unit. Each has one function that predicts it, in estimates/validation_serving.py.
 QUANTITIES = {
@@ -38,12 +38,11 @@ class Served(Published):
     )
     serving: Serving | None = setting(None, "How it was served.")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         if (self.serving is None) == (self.unpredictable == ""):
             raise SpecError("give the run, or say why it cannot be predicted", "serving", "unpredictable")
         if self.serving and not (self.model or self.architecture):
             raise SpecError("what was served? name a preset, or give an architecture", "model")
         if "kv_tokens_of_memory" in self.measured and self.cache is None:
             raise SpecError("tokens of which memory? say how many bytes the cache has", "cache", "measured")
-        return self

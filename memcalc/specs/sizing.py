@@ -1,12 +1,12 @@
 """The sizing file: a model, how it is trained or served, on what, and the limits it must keep."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from memcalc.specs.hardware import Device
 from memcalc.specs.serving import Serving, ServingQuestion
-from memcalc.specs.spec import OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import OneOf, Spec, SpecError, rule, setting, within
 from memcalc.specs.training import Training
 
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank", "batch", "context")
@@ -50,8 +50,8 @@ class Scenario(Device, ServingQuestion):
     compute: Compute | None = setting(None, "How much is trained.")
     limits: Limits = Field(default_factory=Limits, description="What must hold.")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule()
+    def _check(self) -> None:
         if self.gpu is None and self.gpu_memory is None:
             raise SpecError("missing", "gpu")
         if (self.training is None) == (self.serving is None):
@@ -67,4 +67,3 @@ class Scenario(Device, ServingQuestion):
             raise SpecError("min_sequences is a limit of serving", "limits", "serving")
         if all(getattr(self.limits, name) is None for name in Limits.model_fields):
             raise SpecError("no limit is given, so there is nothing to check", "limits")
-        return self

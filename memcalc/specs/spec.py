@@ -5,12 +5,14 @@ come the command-line option, the key of the sizing file, the JSON Schema and th
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
+from memcalc.caches import cached, cached_property
 from memcalc.errors import InputError, nearest, one_line
 
 
@@ -88,23 +90,53 @@ def setting(
     choices: Mapping[str, str] | None = None,
 ) -> Any:
     """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, bandwidth,
-    speed, flops, days, rate; largest: a count or max); `metavar`: what stands for its value in help; `otherwise`: what happens
-    where nothing is said, if the default does not say it; `choices`: what each accepted word means."""
+    speed, flops, days, rate, parts; largest: a count or max; fewest: a count or auto); `metavar`: what stands for its value in
+    help; `otherwise`: what happens where nothing is said, if the default does not say it; `choices`: what each word means."""
     said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise, "choices": choices}
     return Field(default, description=meaning, json_schema_extra={key: value for key, value in said.items() if value})
+
+
+Check = TypeVar("Check", bound=Callable[[Any], None])
+
+
+def rule(*fields: str) -> Callable[[Check], Check]:
+    """Marks a method of a spec that refuses fields which contradict each other. `fields`: it is asked where one of them is
+    said, as it holds whatever the others say; without any it is always asked. A spec's rules are asked in the order in which
+    they stand, those of its bases first."""
+
+    def mark(check: Check) -> Check:
+        vars(check)["said"] = frozenset(fields)
+        return check
+
+    return mark
+
+
+@cached(4096)
+def rules(cls: type["Spec"], said: frozenset[str]) -> tuple[Callable[["Spec"], None], ...]:
+    """The rules of a spec that such a choice of fields may break."""
+    made = [name for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, FunctionType)]
+    checks = [check for name in dict.fromkeys(made) if hasattr(check := getattr(cls, name), "said")]
+    return tuple(check for check in checks if not check.said or not said.isdisjoint(check.said))
 
 
 class Spec(BaseModel):
     """Frozen, and strict about keys. A broken rule raises SpecError."""
 
     # what checks a spec is built when the first one is made: most questions need two or three of them
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, ignored_types=(cached_property,)
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise refusal(type(self), error) from None
+
+    def model_post_init(self, context: Any, /) -> None:
+        # unlike what a validator after the model checks, not asked again where a spec stands inside another
+        for check in rules(type(self), frozenset(self.model_fields_set)):
+            check(self)
 
     @classmethod
     def model_validate(cls, obj: Any, **how: Any) -> Self:
@@ -157,7 +189,6 @@ def refusal(cls: type[BaseModel], error: ValidationError) -> SpecError:
 def _problem(cls: type[BaseModel], details: Any) -> SpecError:
     where = tuple(str(key) for key in details["loc"])
     path = one_line(".".join(key for key in where if not key.isdigit() and key != "[key]"))
-    rule = _rule(cls.model_json_schema(), where)
     match details["type"]:
         case "value_error" if isinstance(found := details["ctx"]["error"], SpecError):
             return _below(path, found) if path else found
@@ -166,7 +197,7 @@ def _problem(cls: type[BaseModel], details: Any) -> SpecError:
         case "missing":
             message = "missing"
         case "extra_forbidden":
-            message = f"unknown key{nearest(where[-1], _keys(cls.model_json_schema(), where[:-1]))}"
+            message = f"unknown key{nearest(where[-1], _keys(_schema(cls), where[:-1]))}"
         case "literal_error":
             from memcalc.specs.words import hint
 
@@ -177,9 +208,9 @@ def _problem(cls: type[BaseModel], details: Any) -> SpecError:
             message = f"must be a list, not {_shown(details['input'])}"
         case "bool_type":
             message = f"must be true or false, not {_shown(details['input'])}"
-        case _ if "minimum" in rule and "maximum" in rule:
-            kind = "a whole number between" if rule["type"] == "integer" else "between"
-            message = f"must be {kind} {rule['minimum']:,} and {rule['maximum']:,}, not {_shown(details['input'])}"
+        case _ if "minimum" in (bounds := _rule(_schema(cls), where)) and "maximum" in bounds:
+            kind = "a whole number between" if bounds["type"] == "integer" else "between"
+            message = f"must be {kind} {bounds['minimum']:,} and {bounds['maximum']:,}, not {_shown(details['input'])}"
         case _:
             message = f"{one_line(details['msg']).lower()}, not {_shown(details['input'])}"
     return SpecError(message, path)
@@ -189,6 +220,12 @@ def _below(path: str, error: SpecError) -> SpecError:
     """A nested spec's error, with its fields under the nested key."""
     fields = [f"{path}.{name}" for name in error.fields] or [path]
     return SpecError(error.message, *fields, others=tuple(_below(path, other) for other in error.others))
+
+
+@cached(64)
+def _schema(cls: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a spec, to look bounds and keys up."""
+    return cls.model_json_schema()
 
 
 def _rule(schema: Mapping[str, Any], path: Iterable[str]) -> dict[str, Any]:

@@ -1,26 +1,25 @@
 """One training run: precision, optimizer, batch, what is trained and what is recomputed or offloaded."""
 
-from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from memcalc.allocator.settings import AllocatorSettings
 from memcalc.autograd.profile import KERNELS, LOSSES
+from memcalc.caches import cached_property
 from memcalc.formulas.engines import ENGINES, Engine
-from memcalc.formulas.methods import BASES, METHODS, BaseFormat, TrainingMethod
 from memcalc.formulas.optimizer_steps import choices, implementation
 from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
+from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast
 from memcalc.specs.libraries import loss_of
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.recomputing import Recomputation
-from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, setting, within
+from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, rule, setting, within
 
 OPTIMIZER_NAMES = tuple(OPTIMIZERS)
-METHOD_NAMES = tuple(METHODS)
 OFFLOADED = {
     "optimizer": "the optimizer's states, and its step on the host",
     "parameters": "parameters between their uses",
@@ -36,17 +35,6 @@ ATTENTION_KERNELS = {
 ATTENTION = tuple(ATTENTION_KERNELS)
 KERNEL_NAMES = tuple(KERNELS)
 LOSS_NAMES = tuple(LOSSES)
-FROZEN_PARTS = {  # words of --freeze → parts of a model
-    "vision": ("vision", "video"), "audio": ("audio",), "projector": ("projector", "audio_projector", "resampler", "qformer"),
-}  # fmt: skip
-FREEZING = {
-    "embeddings": "what is looked up by token and position; a tied head goes with it",
-    "vision": "towers for images and video",
-    "audio": "towers for sound",
-    "projector": "what stands between towers and language model",
-}
-FREEZABLE = tuple(FREEZING)
-BASE_FORMATS = tuple(BASES)
 STEPS = {
     "fused": "one kernel, nothing beside the states",
     "foreach": "all tensors at once: AdamW's temporaries are as large as the parameters",
@@ -59,10 +47,9 @@ ALLOCATORS = {
     "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
 }
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
-MAX_RANK = 65536
 
 
-class Training(Batches, Recomputation, MainStates):
+class Training(Batches, Recomputation, MainStates, FineTuning):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How the work is divided over GPUs.")
@@ -82,23 +69,6 @@ class Training(Batches, Recomputation, MainStates):
     ema: Annotated[str, OneOf(tuple(AVERAGES))] | None = setting(
         None, "A moving average of what is trained, on the GPU.", STATES, otherwise="none", choices=AVERAGES
     )
-    method: Annotated[str, OneOf(METHOD_NAMES)] = setting(
-        "full", "Which weights are trained, and beside what.", STATES, metavar="WORD",
-        choices={row.name: row.note for row in METHODS.values()},
-    )  # fmt: skip
-    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(
-        16, "Rank of the adapters of lora, qlora and dora.", STATES, kind="largest"
-    )
-    lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
-        ("all-linear",), "Which matrices they adapt: all-linear, or some of q,k,v,output,gate,up,down.", STATES, metavar="WORDS"
-    )
-    lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
-    base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
-        "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}
-    )
-    freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
-        (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
-    )
     offload: Annotated[tuple[Annotated[str, OneOf(OFFLOADABLE)], ...], Field(strict=False)] = setting(
         (), "What is kept off the GPU, separated by commas.", STATES, metavar="WORDS", choices=OFFLOADED
     )
@@ -116,9 +86,10 @@ class Training(Batches, Recomputation, MainStates):
         None, "Whose kernels run the blocks.", ACTIVATIONS, metavar="WORD", otherwise="the engine's",
         choices={row.name: row.note for row in KERNELS.values()},
     )  # fmt: skip
-    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] = setting(
-        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS, choices=ALLOCATORS
-    )
+    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] | None = setting(
+        None, "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS,
+        otherwise="segments, or torchtitan's expandable-segments", choices=ALLOCATORS,
+    )  # fmt: skip
     max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
         None, "Blocks of so many MiB are not split (max_split_size_mb).", ACTIVATIONS, metavar="MIB"
     )
@@ -134,45 +105,25 @@ class Training(Batches, Recomputation, MainStates):
     )
     pad_to_capacity: Flag = setting(False, "Pad every expert's rows to its capacity.", EXPERTS)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self._check_batch()
-        self._check_megatron()
-        self._check_routing()
-        if "embeddings" in self.freeze and self.adapts:
-            raise SpecError(
-                f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
-                f"(freeze vision)", "freeze", "method",
-            )  # fmt: skip
-        self._check_sharding()
-        self._check_step()
-        self._check_base()
-        self._check_library()
-        return self
-
     @cached_property
     def engine_row(self) -> Engine:
         """The engine asked for; ZeRO is DeepSpeed's unless another is named."""
         return ENGINES[self.engine or ("deepspeed" if self.parallelism.zero is not None else "torch")]
 
     @property
-    def method_row(self) -> TrainingMethod:
-        return METHODS[self.method]
+    def upcast(self) -> str:
+        """What stands in fp32 beside quantised matrices: "all", "norms" or ""."""
+        if not self.method_row.quantised:
+            return ""
+        if self.kbit_prepare:
+            return self.kbit_prepare.replace("none", "")
+        habit = self.engine_row.kbit_prepare
+        return "" if habit == "none" or self._not_upcast(habit) else habit
 
     @property
-    def base(self) -> BaseFormat:
-        """How frozen matrices are stored where the method quantises them."""
-        return BASES[self.base_format]
-
-    @property
-    def adapts(self) -> bool:
-        """Whether adapters are trained beside frozen weights."""
-        return self.method_row.adapters
-
-    @property
-    def frozen_parts(self) -> frozenset[str]:
-        """Names of a model's parts of which nothing is trained."""
-        return frozenset(name for word in self.freeze for name in FROZEN_PARTS.get(word, ()))
+    def autocasts(self) -> bool:
+        """Whether a step runs under autocast; beside upcast weights that is what a trainer's mixed precision means."""
+        return self.precision.endswith("-amp") or (self.upcast != "" and self.precision in MIXED)
 
     @property
     def kernels_used(self) -> str:
@@ -200,7 +151,19 @@ class Training(Batches, Recomputation, MainStates):
 
     @property
     def allocator_settings(self) -> AllocatorSettings:
-        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
+        grows = self.engine_row.expandable if self.allocator is None else self.allocator == "expandable-segments"
+        return AllocatorSettings(grows, self.max_split_size or 0)
+
+    @property
+    def defers_gradients(self) -> bool:
+        """Whether gradients of earlier micro-batches stand whole, though FSDP shards them."""
+        p, defers = self.parallelism, self.engine_row.defers
+        return defers and self.grad_accum > 1 and p.shards_by_fsdp and not (p.sync_each_batch or self.gradients_leave)
+
+    @property
+    def mixes_units(self) -> bool:
+        """Whether frozen weights share FSDP1's flat parameters with adapters, so that they have gradients too."""
+        return self.engine_row.mixes_units and self.adapts and not self.method_row.quantised and self.parallelism.shards_by_fsdp
 
     @property
     def fsdp(self) -> bool:
@@ -213,12 +176,47 @@ class Training(Batches, Recomputation, MainStates):
             return ()
         return self.recompute_modules or ("core_attn",)
 
-    def _check_megatron(self) -> None:
+    @rule("parallelism")
+    def _check_divided(self) -> None:
+        p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
+        if p.cp == 1 and not p.sequence_parallel:
+            return
+        for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
+            if length % p.cp:
+                raise SpecError(f"context parallelism {p.cp} must divide the sequence of {length} tokens", "cp", name)
+            if p.sequence_parallel and length // p.cp % p.tp:
+                raise SpecError(
+                    f"sequence parallelism: tp {p.tp} must divide the {length // p.cp} tokens of a sequence", "tp", name
+                )
+
+    @rule("global_batch")
+    def _check_global_batch(self) -> None:
+        made = self.micro_batch * self.grad_accum * self.parallelism.data_parallel
+        if self.global_batch not in (None, made):
+            raise SpecError(
+                f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
+                f"{self.micro_batch:,} × {self.grad_accum:,} × {self.parallelism.data_parallel:,} = {made:,}",
+                "global_batch", "grad_accum",
+            )  # fmt: skip
+
+    @rule("grad_accum_dtype")
+    def _check_accumulation(self) -> None:
+        if self.grad_accum_dtype is not None and self.engine_row.name != ACCUMULATING:
+            raise SpecError(
+                f"is DeepSpeed's; {self.engine_row.name} has no such choice (Megatron's is main_grads_dtype)",
+                "grad_accum_dtype", "engine",
+            )  # fmt: skip
+
+    @rule("recompute_modules")
+    def _check_modules(self) -> None:
         if self.recompute_modules and self.kernels_used != "te":
             raise SpecError("names parts of Megatron-LM's layers; add engine megatron", "recompute_modules", "engine")
-        if not self.precision_aware:
+
+    @rule(*PARTS)
+    def _check_formats(self) -> None:
+        part = next((part for part in PARTS if getattr(self, part) is not None), None)
+        if part is None:
             return
-        part = next(part for part in PARTS if getattr(self, part) is not None)
         if not self.engine_row.fp32_gradients or self.precision not in ("bf16-mixed", "fp8-mixed"):
             raise SpecError(
                 "belongs to Megatron-LM under bf16-mixed or fp8-mixed; add engine megatron", part, "engine", "precision"
@@ -231,28 +229,7 @@ class Training(Batches, Recomputation, MainStates):
                 part, "zero", "optimizer",
             )  # fmt: skip
 
-    def _check_batch(self) -> None:
-        p, name = self.parallelism, "tokens_per_batch" if self.tokens_per_batch else "seq_len"
-        for length in dict.fromkeys((self.row_length, self.tokens_per_batch or self.seq_len)):
-            if length % p.cp:
-                raise SpecError(f"context parallelism {p.cp} must divide the sequence of {length} tokens", "cp", name)
-            if p.sequence_parallel and length // p.cp % p.tp:
-                raise SpecError(
-                    f"sequence parallelism: tp {p.tp} must divide the {length // p.cp} tokens of a sequence", "tp", name
-                )
-        if self.global_batch is not None and self.global_batch != (
-            found := self.micro_batch * self.grad_accum * p.data_parallel
-        ):
-            raise SpecError(
-                f"{self.global_batch:,}, but micro_batch × grad_accum × data-parallel ranks = "
-                f"{self.micro_batch:,} × {self.grad_accum:,} × {p.data_parallel:,} = {found:,}", "global_batch", "grad_accum",
-            )  # fmt: skip
-        if self.grad_accum_dtype is not None and self.engine_row.name != ACCUMULATING:
-            raise SpecError(
-                f"is DeepSpeed's; {self.engine_row.name} has no such choice (Megatron's is main_grads_dtype)",
-                "grad_accum_dtype", "engine",
-            )  # fmt: skip
-
+    @rule("expert_imbalance", "pad_to_capacity")
     def _check_routing(self) -> None:
         if self.expert_imbalance > 1 and self.parallelism.ep == 1:
             raise SpecError(
@@ -267,15 +244,28 @@ class Training(Batches, Recomputation, MainStates):
                 "padded experts compute as many rows however tokens spread; choose one", "pad_to_capacity", "expert_imbalance"
             )
 
+    @rule("freeze")
+    def _check_frozen(self) -> None:
+        if "embeddings" in self.freeze and self.adapts:
+            raise SpecError(
+                f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
+                f"(freeze vision)", "freeze", "method",
+            )  # fmt: skip
+
+    @rule("optimizer")
     def _check_sharding(self) -> None:
-        row, zero, fsdp = optimizer(self.optimizer), self.parallelism.zero or 0, self.parallelism.fsdp
-        if zero and not row.elementwise:
+        zero = self.parallelism.zero or 0
+        if zero and not optimizer(self.optimizer).elementwise:
             raise SpecError(
                 f"{self.optimizer} looks at whole matrices, but ZeRO {zero} cuts the flattened parameters; "
                 f"use --zero 0, or an elementwise optimizer such as adamw",
                 "optimizer",
                 "zero",
             )
+
+    @rule("offload", "offload_fraction", "offload_to")
+    def _check_offload(self) -> None:
+        zero, fsdp = self.parallelism.zero or 0, self.parallelism.fsdp
         if "parameters" in self.offload and zero != 3 and fsdp in (None, "none"):
             raise SpecError(
                 "offloading parameters needs them sharded: zero 3, or fsdp full, grad-op or hybrid", "offload", "zero"
@@ -293,11 +283,47 @@ class Training(Batches, Recomputation, MainStates):
         if self.offload_to == "nvme" and zero != 3:
             raise SpecError("NVMe offload is part of ZeRO 3 (ZeRO-Infinity)", "offload_to", "zero")
 
+    @rule("base_format")
     def _check_base(self) -> None:
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
 
+    @rule("method")
+    def _check_adapter(self) -> None:
+        row = self.method_row
+        if not row.adapters or row.adapter == "lora":
+            return
+        if not self.engine_row.leaf or self.kernels_used not in ("eager", "liger"):
+            raise SpecError(
+                f"{self.method} is PEFT's, around transformers: engine torch, accelerate or deepspeed, kernels eager or liger",
+                "method", "engine", "kernels",
+            )  # fmt: skip
+        if self.parallelism.tp > 1:
+            raise SpecError(f"{self.method} over tensor-parallel ranks is not modelled", "method", "tp")
+
+    @rule("train_also")
+    def _check_copies(self) -> None:
+        if not self.train_also:
+            return
+        if not self.adapts:
+            raise SpecError("trains copies beside adapters; add method lora", "train_also", "method")
+        if not self.engine_row.peft:
+            raise SpecError(f"is PEFT's modules_to_save; {self.engine_row.name} has no such thing", "train_also", "engine")
+        if self.kernels_used == "unsloth":
+            raise SpecError("Unsloth trains fp32 copies beside originals that it moves off the GPU, which is not modelled",
+                            "train_also", "kernels")  # fmt: skip
+
+    @rule("kbit_prepare")
+    def _check_upcast(self) -> None:
+        if (asked := self.kbit_prepare) and (reason := self._not_upcast(asked)):
+            raise SpecError(reason, "kbit_prepare")
+
+    def _not_upcast(self, which: str) -> str:
+        sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
+        return not_upcast(which, self.base, sharded, self.kernels_used, self.precision)
+
+    @rule("library")
     def _check_library(self) -> None:
         if self.library is None:
             return
@@ -305,6 +331,7 @@ class Training(Batches, Recomputation, MainStates):
             raise SpecError(f"{self.engine_row.name} has a loss of its own; leave it out", "library", "engine")
         loss_of(self.library, self.kernels_used)
 
+    @rule("optimizer", "optimizer_impl", "optimizer_in_backward", "offload")
     def _check_step(self) -> None:
         row, p = optimizer(self.optimizer), self.parallelism
         if self.optimizer_impl and self.optimizer_impl not in (can := choices(row)):

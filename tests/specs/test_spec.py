@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from memcalc.errors import InputError
+from memcalc.formulas.methods import METHODS
 from memcalc.formulas.optimizers import OPTIMIZERS
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.specs.budget import Budget
@@ -18,7 +19,7 @@ from memcalc.specs.served import Served
 from memcalc.specs.serving import Serving
 from memcalc.specs.sizing import Compute, Limits, Scenario
 from memcalc.specs.spec import OneOf, Spec, SpecError, validated
-from memcalc.specs.training import METHODS, OFFLOADABLE, Training
+from memcalc.specs.training import OFFLOADABLE, Training
 
 SPECS = (Parallelism, Training, Serving, Budget, ScalingQuestion, Scenario, Limits, Compute)
 OF_FILES = (Accelerator, TrainingRun, Measured, Served)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from memcalc.autograd import operations as ops
 from memcalc.autograd.context_parallel import exchanged
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import SCORES, Core
 from memcalc.blocks.values import revised
 
@@ -80,7 +80,7 @@ def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var)
 def _math(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32, and in fp32 else too: without
     softcap, which sdpa doesn't know, and without a dropout mask."""
-    each = p.formats.compute
+    each = p.formats.product
     query, key, value = (ops.cast(t, x, FP32) for x in narrowed(t, p, query, key, value))
     unfused = p if each == FP32 else revised(p, autocast=False)
     plain = core._replace(softmax=core.softmax._replace(softcap=None, dropout=0.0))
@@ -191,7 +191,9 @@ def multiply(t: Tape, core: Core, query: Var, keys: float = 1, again: int = 0) -
     shape, mask = core.shape, core.mask
     scores, mixing = Size(pair=2 * shape.heads * keys * shape.head_dim), Size(pair=2 * shape.heads * keys * shape.value_dim)
     backward = scores * (2 + again) + mixing * 2 if query.grad else Size()
-    t.multiply("attention", scores + mixing, backward, causal=mask.causal, window=mask.window, chunked=mask.chunked)
+    heads = HeadsShape(shape.heads, shape.kv_heads, shape.head_dim, shape.value_dim, query.grad, again == 1)
+    t.multiply("attention", scores + mixing, backward, causal=mask.causal, window=mask.window, chunked=mask.chunked,
+               shape=heads)  # fmt: skip
 
 
 def keys_per_query(core: Core, query: Var, key: Var) -> float:
@@ -212,8 +214,9 @@ def repeated(t: Tape, core: Core, key: Var, value: Var) -> tuple[Var, Var, Core]
 
 
 def narrowed(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
-    """Autocast hands the fused kernels 16-bit tensors."""
-    if not p.formats.autocast:
+    """Autocast hands the fused kernels 16-bit tensors, and so does what calls flash-attention
+    (transformers/modeling_flash_attention_utils.py, fa_peft_integration_check)."""
+    if not (p.formats.autocast or (p.formats.upcast and p.attention == "flash")):
         return query, key, value
     return ops.cast(t, query, p.formats.compute), ops.cast(t, key, p.formats.compute), ops.cast(t, value, p.formats.compute)
 

@@ -73,7 +73,7 @@ class Filled(NamedTuple):
 
     @property
     def after_forward(self) -> Moment:
-        return self.filled(self.forms.moments[:1])[0]
+        return self._filled(self.forms.moments[:1])[0]
 
     @property
     def host(self) -> int:
@@ -84,23 +84,18 @@ class Filled(NamedTuple):
         """PEFT's input leaf, of this step and the one before."""
         return 2 * self.leaf
 
-    def filled(self, forms: tuple[MomentForm, ...]) -> tuple[Moment, ...]:
-        _, tokens, pairs, here = self.sizes
-        standing, masks = self.standing, self.masks + self.vectors
-        return tuple(
-            Moment(name, int(a[0] * tokens + a[1] * pairs + a[2] + a[3] * here) + masks, gradients + standing, communication)
-            for name, a, gradients, communication, _, _ in forms
-        )
+    def _filled(self, forms: tuple[MomentForm, ...]) -> tuple[Moment, ...]:
+        return filled(forms, self.sizes, self.masks + self.vectors, self.standing)
 
     def evaluation(self) -> tuple[Moment, ...]:
         """What an evaluation holds; of gradients nothing but an engine's main buffer is there."""
         if self.eval_sizes is None:
             return ()
         evaluating = self._replace(sizes=self.eval_sizes, masks=0, standing=self.standing if self.main_gradients else 0)
-        return evaluating.filled(self.forms.evaluation)
+        return evaluating._filled(self.forms.evaluation)
 
     def moments(self) -> tuple[Moment, ...]:
-        return (*self.filled(self.forms.moments), *self.evaluation())
+        return (*self._filled(self.forms.moments), *self.evaluation())
 
     def lines(self, which: int, *, parts: bool = False) -> tuple[Line, ...]:
         if self.eval_sizes and which >= len(self.forms.moments):
@@ -114,6 +109,15 @@ class Filled(NamedTuple):
 
     def lines_left_over(self) -> tuple[Line, ...]:
         return (leaf_line(self.leaf, 2),) if self.leaf else ()
+
+
+def filled(forms: tuple[MomentForm, ...], sizes: Sizes, beside: int, standing: int) -> tuple[Moment, ...]:
+    """Moments of a batch and a length; `beside` and `standing`: bytes of activations and of gradients that all of them have."""
+    _, tokens, pairs, here = sizes
+    return tuple(
+        Moment(name, int(a[0] * tokens + a[1] * pairs + a[2] + a[3] * here) + beside, gradients + standing, communication)
+        for name, a, gradients, communication, _, _ in forms
+    )
 
 
 class Given(NamedTuple):
@@ -146,7 +150,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    trained = profile.method.trained and not profile.method.frozen_embeddings
+    trained = profile.method.trained and not run.adapts and not profile.method.frozen_embeddings
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.predicted, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
@@ -156,7 +160,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     tower = _tower(architecture, run, profile, keep=not standing) if stage.entry else None
     input_grad = feeds_gradient(run, stage, profile) or bool(tower and tower.flows)
     return Setup(
-        replace(stage, sequence=stage.sequence.marked(recomputed(run), input_grad=input_grad)),
+        _marked(stage, recomputed(run), input_grad),
         profile,
         architecture.hidden,
         run.recompute == "selective" and run.engine_row.by_operation,
@@ -173,6 +177,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         run.gradients_leave,
         evaluation_of(run),
         tower,
+        run.defers_gradients,
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
     )
 
@@ -184,6 +189,12 @@ def _tower(architecture: Architecture, run: Training, profile: Profile, *, keep:
     from memcalc.estimates.training.towers import tower_step
 
     return tower_step(architecture, run, profile, keep=keep)
+
+
+@cached(1024)
+def _marked(stage: Stage, pattern: Pattern, input_grad: bool) -> Stage:
+    """A stage whose layers are told apart by whether they are recomputed: one for all runs, so that they share its forms."""
+    return replace(stage, sequence=stage.sequence.marked(pattern, input_grad=input_grad))
 
 
 def recomputed(run: Training) -> Pattern:
@@ -200,12 +211,15 @@ def evaluate(architecture: Architecture, run: Training, setup: Setup, recorded: 
     masks = int(position_pairs(architecture, run, setup.profile) * sizes.positions * run.row_length)
     leaf = input_leaf(architecture, run, setup.profile) * sizes.tokens
     vectors = 2 * run.sequences * architecture.hidden * setup.profile.formats.residual if run.cached_batch else 0
-    step = Filled(recorded, sizes, carried, sum(entry.bytes for entry in carried), masks, leaf, vectors)
-    if run.eval_batch:
-        own = setup.standing and (run.engine_row.fp32_gradients or run.parallelism.zero == 3)
-        evaluated = Sizes.of(run.eval_batch, run.seq_len_max or run.seq_len, run.parallelism.cp)
-        step = step._replace(eval_sizes=evaluated, main_gradients=own)
-    return step._replace(candidates=(*step.filled(recorded.candidates), *step.evaluation()))
+    standing = sum(entry.bytes for entry in carried)
+    candidates = filled(recorded.candidates, sizes, masks + vectors, standing)
+    step = Filled(recorded, sizes, carried, standing, masks, leaf, vectors, candidates)
+    if not run.eval_batch:
+        return step
+    own = setup.standing and (run.engine_row.fp32_gradients or run.parallelism.zero == 3)
+    evaluated = Sizes.of(run.eval_batch, run.seq_len_max or run.seq_len, run.parallelism.cp)
+    step = step._replace(eval_sizes=evaluated, main_gradients=own)
+    return step._replace(candidates=(*candidates, *step.evaluation()))
 
 
 def textbook(

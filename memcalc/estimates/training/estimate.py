@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from memcalc.estimates.training.replay import Replayed
 
 SHALLOW = 48  # layers that are soon replayed
+BESIDE = {  # what k-bit preparation makes of the other parameters
+    "": "embeddings, norms and head stay 16 bit",
+    "all": "prepare_model_for_kbit_training casts embeddings, norms and head to fp32, and the residual stream with them",
+    "norms": "norms are fp32, and the residual stream with them; embeddings and head stay 16 bit",
+}
 PAGED = (
     f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
     "stay on the GPU while it has room, where nvidia-smi shows them and PyTorch's count does not"
@@ -352,7 +357,7 @@ class TrainingEstimate:
                 how = f"NF4{', doubly quantised' if run.base_format == 'nf4-dq' else ''}"
             else:
                 how = run.base.note
-            out.append(f"QLoRA: matrices in the layers are {how}; embeddings, norms and head stay 16 bit")
+            out.append(f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}")
         if self._pages:
             out.append(PAGED)
         if run.adapts and run.engine_row.peft:
@@ -387,7 +392,7 @@ def estimate(architecture: Architecture, run: Training, generation: str = "", me
     """
     best: TrainingEstimate | None = None
     most = -1
-    for rank in _ranks(RankKey(architecture, run)):
+    for rank in distinct_ranks(RankKey(architecture, run)):
         found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation, memory)
         if (peak := found.peak) > most:
             best, most = found, peak
@@ -421,12 +426,12 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
 
 
 @cached(2048)
-def _ranks(shared: RankKey) -> tuple[Rank, ...]:
+def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
     """One rank for every distinct pipeline stage."""
     architecture, run = shared.architecture, shared.run
     p, sizes = run.parallelism, shape(architecture)
     p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
-    if run.adapts:
+    if run.adapts and "lora_targets" in run.model_fields_set:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))

@@ -11,7 +11,7 @@ from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Tensor
 from memcalc.blocks.recording import exit_passed, layer_passed
 from memcalc.estimates.lines import Line
-from memcalc.estimates.training.layer_kinds import CACHE, Evaluation, Setup, recorded_kind, term_of
+from memcalc.estimates.training.layer_kinds import CACHE, Evaluation, Setup, cast_cache, recorded_kind, term_of
 from memcalc.estimates.training.moments import MomentForm, Term
 from memcalc.specs.training import Training
 
@@ -32,7 +32,7 @@ def evaluation_forms(setup: Setup, how: Evaluation, lines: tuple[Line, ...]) -> 
     """The moments of one pass, the last whose logits stay. `lines`: what is gathered and stands in a forward."""
     profile = evaluating(setup.profile)
     head = exit_passed(setup.stage.exit, profile, setup.hidden)
-    beside = [*_cached(setup), *_casts(setup, profile)]
+    beside = [*_cached(setup), *_casts(setup)]
     logits = head.result
     if logits and how.ranks:
         each = 4 if how.wide else logits.itemsize
@@ -72,12 +72,6 @@ def _cached(setup: Setup) -> Iterator[Term]:
         yield term_of(CACHE, recorded_kind(setup, index).cached).times(count)
 
 
-def _casts(setup: Setup, profile: Profile) -> Iterator[Term]:
+def _casts(setup: Setup) -> Iterator[Term]:
     """Autocast keeps its casts of all weights until the forward ends."""
-    if profile.formats.autocast:
-        sequence = setup.stage.sequence
-        matrices = sum(
-            sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
-            for layer, n in zip(sequence.kinds, sequence.counts, strict=True)
-        )
-        yield Term.one("layers/weight casts", Size(fixed=matrices * profile.formats.compute // profile.degrees.tp))
+    yield Term.one("layers/weight casts", Size(fixed=cast_cache(setup, all_layers=True)))

@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
-from memcalc.autograd.profile import Profile
+from memcalc.autograd.adapter_shapes import shapes
+from memcalc.autograd.profile import Adapters, Profile
 from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
+from memcalc.blocks.architecture import Layer
+from memcalc.blocks.ledger import Weight
+from memcalc.blocks.linears import leaf
 from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
+from memcalc.caches import cached
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.training.adapters import QUANTISED_ROLES
 from memcalc.estimates.training.moments import Term
+from memcalc.estimates.training.sequence import LayerMark
 from memcalc.estimates.training.sharding import Around
 
 
@@ -59,12 +66,14 @@ class Setup(NamedTuple):
     leaves: bool = False  # gradients are used up, or go to the host, as they are made
     evaluation: Evaluation | None = None
     tower: TowerStep | None = None  # images beside the language model
+    deferred: bool = False  # whole gradients of earlier micro-batches stand, though a strategy shards them
     accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
 
     @property
     def keeps_gradients(self) -> bool:
-        """Whether gradients that the backward makes pile up: they do not where all stand already, nor where they leave."""
-        return not self.standing and not self.uses_up
+        """Whether gradients that the backward makes pile up: they do not where all stand already, nor where they leave. FSDP's
+        are whole until their layer's backward is over, whatever stands of earlier ones."""
+        return (not self.standing or self.around.root_waits) and not self.uses_up
 
     @property
     def uses_up(self) -> bool:
@@ -73,7 +82,10 @@ class Setup(NamedTuple):
 
     @property
     def ends(self) -> Profile:
-        """Of what stands outside the layers: a tied matrix is not updated before both parts of its gradient are there."""
+        """Of what stands outside the layers: frozen where adapters are trained, whatever layers do; a tied matrix is updated
+        when both parts of its gradient are there."""
+        if self.profile.adapters.layers and self.profile.method.trained:
+            return self.profile._replace(method=self.profile.method._replace(trained=False))
         if not (self.uses_up and self.tied):
             return self.profile
         return self.profile._replace(method=self.profile.method._replace(update=0.0))
@@ -91,6 +103,7 @@ class LayerKind(NamedTuple):
     gradient: int  # bytes of its gradients as the backward makes them
     gathered: int  # elements
     passing: tuple[Term, ...] = ()  # during its forward
+    repeating: tuple[Term, ...] = ()  # during its forward when it is recomputed
     cache: tuple[Term, Term] = (NOTHING_CACHED, NOTHING_CACHED)  # its keys and values: those that it does not keep, all of them
     again: Term = Term("", ZERO, 0, lambda: ())  # what its backward needs, once it has been made again
 
@@ -108,26 +121,38 @@ def saved_by(recorded: Recorded | RecordedExit) -> tuple[Tensor, ...]:
 
 def layer_kind(setup: Setup, index: int) -> LayerKind:
     sequence = setup.stage.sequence
-    recorded, mark = recorded_kind(setup, index), sequence.marks[index]
-    gradient, added = int(recorded.gradients), ZERO
-    bridge = sequence.kinds[index].bridge
-    if bridge and setup.tied and reads_tokens(sequence.kinds[index].blocks):
-        added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
-        gradient -= setup.tied
-    kept = _kept(recorded, mark.recomputed, setup.by_operation, bridge)
-    again = not bridge and (mark.recomputed or setup.by_operation)
+    mark = sequence.marks[index]
+    layer = sequence.layers[mark.layer]
+    tied = setup.tied if layer.bridge else 0
+    return _layer_kind(layer, setup.profile, setup.hidden, mark, gathered_elements(setup, index), tied,
+                       keep_gradients=setup.keeps_gradients, by_operation=setup.by_operation)  # fmt: skip
+
+
+@cached(1024)
+def _layer_kind(
+    layer: Layer, profile: Profile, hidden: int, mark: LayerMark, gathered: int, tied: int, *, keep_gradients: bool,
+    by_operation: bool,
+) -> LayerKind:  # fmt: skip
+    """Whatever the sharding, the stage and the number of GPUs: runs that differ in these share it."""
+    recorded = record(layer, profile, hidden, input_grad=mark.input_grad, keep_gradients=keep_gradients)
+    gradient, added, bridge = int(recorded.gradients), ZERO, layer.bridge
+    if bridge and tied and reads_tokens(layer.blocks):
+        added = Size(fixed=tied)  # summed with the head's gradient of the same matrix at once
+        gradient -= tied
+    kept = _kept(recorded, mark.recomputed, by_operation, bridge)
+    again = not bridge and (mark.recomputed or by_operation)
     own = (recorded.input,) if again and recorded.input not in recorded.saved else ()  # which holds it where a norm saves it
-    alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
-                    input_grad=mark.input_grad, keep_gradients=setup.keeps_gradients)  # fmt: skip
+    alive = partial(alive_in_layer, layer, profile, hidden, input_grad=mark.input_grad, keep_gradients=keep_gradients)
     working, nothing = "layer in its backward/", (NOTHING_CACHED, NOTHING_CACHED)
     return LayerKind(
         term_of("layers/", kept),
         term_of(working, own),
         tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(recorded.peaks)),
         gradient,
-        gathered_elements(setup, index),
+        gathered,
         tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
-        _cache(recorded, keeps_all=not (mark.recomputed or setup.by_operation)) if setup.profile.keeps.cache else nothing,
+        tuple(Term.one("layer in its forward again/buffers", size) for size in recorded.repeating),
+        _cache(recorded, keeps_all=not (mark.recomputed or by_operation)) if profile.keeps.cache else nothing,
         term_of("layers of one checkpoint/", recorded.saved),
     )
 
@@ -175,7 +200,7 @@ def narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
     """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
     formats, sequence = setup.profile.formats, setup.stage.sequence
     recomputed = setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
-    wide = formats.wide_stream and recomputed
+    wide = (formats.wide_stream or formats.upcast == "norms") and recomputed
     for term in terms:
         if wide and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
             narrow = Tensor("input", Size(token=setup.hidden * setup.profile.degrees.stream), formats.weights)
@@ -186,12 +211,30 @@ def narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
             yield term
 
 
-def cast_cache(setup: Setup) -> int:
-    """Autocast keeps its casts of all weights until the forward ends, also those that recomputation does not save."""
+def cast_cache(setup: Setup, *, all_layers: bool = False) -> int:
+    """Autocast keeps its casts of all weights that are trained until the forward ends, also those that recomputation does not
+    save; `all_layers`: those too whose backward keeps them (ATen/autocast_mode.cpp, cached_cast)."""
     sequence, profile = setup.stage.sequence, setup.profile
+    if not (profile.adapters.autocast or (profile.formats.autocast and profile.method.trained)):
+        return 0
     matrices = sum(
-        sum(w.parameters for w in layer.weights if len(w.shape) >= 2) * n
+        sum(_cast(w, profile.adapters) for w in layer.weights if len(w.shape) >= 2) * n
         for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
-        if mark.recomputed and not layer.bridge
+        if all_layers or (mark.recomputed and not layer.bridge)
     )
     return matrices * profile.formats.compute // profile.degrees.tp
+
+
+def _cast(weight: Weight, adapters: Adapters) -> int:
+    """Elements that autocast casts of a matrix: its own, or those of the pair beside it."""
+    if not adapters.rank:
+        return weight.parameters
+    adapted = leaf(weight.path) in adapters.layers and not weight.routed and len(weight.shape) == 2
+    if not adapted or adapters.kind not in MULTIPLIED:
+        return 0
+    outputs, inputs = weight.shape
+    made = shapes(adapters.kind, inputs, outputs, adapters.rank)
+    return weight.tensors * sum(prod(shape) for part, shape in made if part not in WHOLE)
+
+
+MULTIPLIED, WHOLE = ("lora", "loha", "lokr"), ("lokr_w1", "lokr_w2")  # whose parts are operands of matrix products; but these

@@ -26,11 +26,12 @@ TABLES, LEAF = "rotary tables and masks", "input leaf"  # lines of what all laye
 def profile_of(run: Training, architecture: Architecture) -> Profile:
     """The profile of one run: formats from the precision, kernels from the engine, degrees from the parallelism."""
     p = run.parallelism
-    adapters = adapter_names(architecture, run.lora_targets) if run.adapts else ()
+    adapters = adapter_names(architecture, run.adapter_targets) if run.adapts else ()
     compute = FP32 if run.precision == "fp32" else HALF
-    amp, full = run.precision.endswith("-amp"), not run.adapts
-    # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there
-    autocast = amp and full
+    amp, full = run.autocasts, not run.adapts
+    # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
+    autocast = amp and (full or run.upcast != "")
+    fp32 = run.precision == "fp32" or (autocast and full) or run.upcast == "all"
     return Profile(
         kernels=KERNELS[run.kernels_used],
         attention=run.attention,
@@ -39,29 +40,33 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         loss=run.loss_used,
         formats=Formats(
             compute=compute,
-            weights=FP32 if autocast or run.precision == "fp32" else HALF,
+            weights=FP32 if fp32 else HALF,
             autocast=autocast,
             saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
             low=low_precision(run),
             wide_stream=architecture.wide_stream,
+            upcast=run.upcast,
         ),
         method=MethodTraits(
-            trained=full,
+            trained=full or run.mixes_units,
             frozen_embeddings="embeddings" in run.freeze,
             leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
             fake_quantised=run.method_row.fake_quantised,
+            also=run.train_also,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
             keeps_inputs=run.method_row.quantised and run.base.keeps_input,
-            update=update_of(run, FP32 if autocast or run.precision == "fp32" else HALF),
+            update=update_of(run, FP32 if fp32 else HALF),
         ),
         adapters=Adapters(
             layers=adapters,
             rank=run.lora_rank if adapters else 0,
+            kind=run.method_row.adapter,
             magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
-            upcast=run.engine_row.peft,
+            autocast=amp,
+            upcast=run.engine_row.peft and not (amp and run.method_row.quantised),
             dropout=run.lora_dropout,
         ),
         keeps=Keeps(run.keep_output, run.use_cache),
@@ -110,7 +115,7 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     if not stage.entry:
         return True
     if run.adapts:
-        return run.recompute == "full"
+        return run.recompute == "full" or "embeddings" in run.train_also
     try:
         return "embeddings" not in run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
@@ -223,9 +228,9 @@ def _shared_biases(architecture: Architecture, profile: Profile) -> float:
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
-    if not run.adapts or run.recompute != "full" or not run.engine_row.traced:
+    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also:
         return 0
-    return 2 * architecture.hidden * profile.formats.residual
+    return 2 * architecture.hidden * (profile.formats.weights if profile.formats.upcast else profile.formats.residual)
 
 
 @cached(256)

@@ -4,10 +4,11 @@ Ranks depend on all of a run but its batch and length, of which only some facts 
 the spec, so that a new one cannot be forgotten.
 """
 
-from operator import attrgetter
+from operator import itemgetter
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.profiles import batch_of
+from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 
 # What ranks depend on of these stands in `key_of`.
@@ -15,8 +16,9 @@ BATCH_AND_LENGTH = (
     "micro_batch", "seq_len", "seq_len_max", "tokens_per_batch", "grad_accum", "global_batch", "passages",
     "passage_len", "cached_batch", "lora_dropout",
 )  # fmt: skip
-FIELDS = tuple(name for name in Training.model_fields if name not in BATCH_AND_LENGTH)
-_values = attrgetter(*FIELDS)
+FIELDS = tuple(name for name in Training.model_fields if name not in (*BATCH_AND_LENGTH, "parallelism"))
+# of the dictionaries: plain tuples are compared and hashed faster than specs
+_values, _degrees = itemgetter(*FIELDS), itemgetter(*Parallelism.model_fields)
 
 
 class RankKey:
@@ -39,7 +41,8 @@ def key_of(architecture: Architecture, run: Training) -> tuple[object, ...]:
     accumulated, p = run.grad_accum, run.parallelism
     in_flight = accumulated if p.pipeline_schedule == "gpipe" else min(accumulated, 2 * p.pp)
     return (
-        _values(run),
+        _values(vars(run)),
+        _degrees(vars(p)),
         run.lora_dropout > 0,
         accumulated > 1,
         in_flight,

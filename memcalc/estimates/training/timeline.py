@@ -16,6 +16,8 @@ from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line
 from memcalc.estimates.training.evaluation import evaluation_forms
+from memcalc.estimates.training.handed_keys import handed_on
+from memcalc.estimates.training.handed_keys import terms as handed_terms
 from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.training.sharding import Around
@@ -55,6 +57,7 @@ class _Step:
             kinds = [kind._replace(kept=kind.kept.times(0)) for kind in kinds]
         self.kinds = kinds
         self.shared = term_of("", setup.shared)
+        self.handed = handed_on(setup)
         self.entry = record_entry(stage.entry, ends, keep_gradients=keep) if stage.entry else None
         self.exit = record_exit(stage.exit, ends, setup.hidden, keep_gradients=keep) if stage.exit else None
         self.head = int(self.exit.gradients) if self.exit and keep else 0
@@ -136,7 +139,7 @@ class _Step:
     def forward(self) -> Iterator[MomentForm]:
         """The end of the forward, and the loss."""
         setup, exit_ = self.setup, self.exit
-        layers = self.kept(self.sequence.counts)
+        layers = (*self.kept(self.sequence.counts), *handed_terms(self.handed))
         saved = (*layers, Term("", exit_.saved_bytes, 1, partial(saved_by, exit_))) if exit_ else layers
         # what ZeRO 3 and FSDP gather for the head is gone, or not counted yet, when the forward is over
         yield MomentForm.of("after forward", saved, self.standing() if self.around.keeps else setup.buckets)
@@ -144,7 +147,7 @@ class _Step:
             return
         flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
         around = tuple(self.standing(flying))
-        casts = cast_cache(setup) if setup.profile.formats.autocast else 0
+        casts = cast_cache(setup)
         held = [Term.one("loss/logits", exit_.loss_held), Term.one("layers/weight casts", Size(fixed=casts))]
         if setup.profile.keeps.cache and not setup.profile.keeps.output:
             held += self.cache(self.sequence.counts, ())
@@ -166,22 +169,22 @@ class _Step:
         for index, name, before in self._places():
             kind = self.kinds[index]
             after = tuple(n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True)))
-            kept = self.kept(before, after, kind.own)
+            kept = (*self.kept(before, after, kind.own), *handed_terms(self.handed, after, index))
             lines = (*self.done(after), *self.setup.buckets, *self._traffic(index, before, after))
             base = MomentForm.of(f"backward of the {name} layer", kept, lines)
-            forward = kind.passing if sequence.marks[index].recomputed else ()
-            for peak in (*kind.peaks, *forward):
+            recomputed = sequence.marks[index].recomputed
+            for peak in (*kind.peaks, *(kind.repeating if recomputed else ())):
                 yield base.beside(peak)
-            for peak in kind.passing if name == "last" else ():
+            for peak in kind.passing if name == "last" and not recomputed else ():
                 around = (entry for entry in lines if entry.component == "communication")
                 yield MomentForm.of("forward of the last layer", (*kept, peak), around)
 
     def done(self, after: tuple[int, ...]) -> Iterator[Line]:
         """Gradients of the head and of so many layers of each kind; where gradients stand throughout, these are counted."""
-        if self.setup.standing:
+        if self.setup.standing and not self.around.root_waits:
             return
         yield Around().gradients("head", self.head, 1)
-        if self.setup.uses_up:
+        if self.setup.standing or self.setup.uses_up:
             return
         for kind, count in zip(self.kinds, after, strict=True):
             each = kind.gradient if self.around.reduces else int(kind.gradient * self.setup.accumulated)
@@ -195,7 +198,7 @@ class _Step:
         elif around.keeps:  # what the backward is through with has been resharded
             earlier = sum(k.gathered * n for k, n in zip(self.kinds, before, strict=True))
             yield around.gathered(self.root, kind.gathered + earlier)
-        if around.reduces and any(after):  # the layer before is still being reduced
+        if around.reduces and any(after) and not self.setup.deferred:  # the layer before is still being reduced
             yield around.reducing(kind.gradient)
 
     def _places(self) -> Iterator[tuple[int, str, tuple[int, ...]]]:
@@ -223,6 +226,18 @@ class _Step:
                 if kind == index:
                     yield index, "last", before
 
+    def _root_waiting(self, table: int, tied: int) -> Iterator[Line]:
+        """The root before its gradients leave: its parameters, gradients of head and table [B], and one more of the table, the
+        sum of both if they are one matrix, or a rank's share of what DTensor made whole (torch/distributed/tensor/_ops/
+        _embedding_ops.py). The first layer's gradients are still being reduced."""
+        tp = self.setup.profile.degrees.tp
+        copies = (tp if tp > 1 else 1) + (1 if tied or tp > 1 else 0)
+        first = next((i for i, places in enumerate(self.sequence.places) if not sum(places[0])), None)
+        yield Around().gradients("embedding and head", self.head + table * copies, 1)
+        yield self.around.gathered(self.root)
+        if first is not None and not self.setup.deferred:
+            yield self.around.reducing(self.kinds[first].gradient)
+
     def embedding(self) -> Iterator[MomentForm]:
         """The embedding's dense gradient: the last thing the backward makes."""
         setup, entry, name = self.setup, self.entry, "gradient of the embedding"
@@ -236,7 +251,10 @@ class _Step:
         if self.around.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
             whole = self.head + (0 if tied else int(entry.gradients))
             root = Around().gradients("embedding and head", whole, 1)
-            yield MomentForm.of(name, kept, (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            if not setup.deferred:  # else gradients of all layers, which stand throughout, have gone
+                yield MomentForm.of(name, kept, (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            if self.around.root_waits:
+                yield MomentForm.of(name, kept, (*layers, *self._root_waiting(int(entry.gradients), tied), *setup.buckets))
             return
         lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
         for which, peak in enumerate(entry.peaks):

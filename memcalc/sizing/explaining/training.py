@@ -12,6 +12,7 @@ from memcalc.estimates.explanation import (
 )
 from memcalc.estimates.lines import COMPONENTS, Line
 from memcalc.estimates.placement import Tensors
+from memcalc.estimates.training.adapters import upcast
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.formulas.formula import ESTIMATE
 from memcalc.formulas.precision import precision
@@ -66,7 +67,10 @@ def _held(a: TrainingEstimate, entry: Line) -> Tensors | None:
     group = next((group for group in a.rank.groups if group.name == name), None)
     if group is None or entry.component not in ("parameters", "gradients", "optimizer_states"):
         return None
-    return {"frozen": group.frozen, "nf4": group.quantised, "quantised": group.quantised}.get(kind, group.trained)
+    if kind in ("frozen", "upcast") and group.frozen:
+        wide, rest = upcast(group.frozen, a.run.upcast)
+        return wide if kind == "upcast" else rest
+    return {"nf4": group.quantised, "quantised": group.quantised}.get(kind, group.trained)
 
 
 def _root(a: TrainingEstimate, entry: Line) -> Iterable[Explanation]:

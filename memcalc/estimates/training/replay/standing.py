@@ -21,7 +21,7 @@ def parameter_sizes(rank: Rank) -> Iterator[int]:
     for entry in rank.steady:
         if entry.component == "parameters":
             last = entry.name.rpartition("/")[2]
-            kind = {"frozen": "frozen", "nf4": "quantised", "quantised": "quantised"}.get(last, "trained")
+            kind = {"frozen": "frozen", "upcast": "frozen", "nf4": "quantised", "quantised": "quantised"}.get(last, "trained")
             yield from _over(entry, _tensors(rank, entry.name, kind))
 
 
