@@ -23,7 +23,7 @@ from memcalc.cli.options import (
 @click.argument("model", required=False)
 @from_option
 @gpu_option
-@spec_options("Device", "Parallelism", "Training")
+@spec_options("Device", "Parallelism", "Training", "Horizon")
 @fit_options
 @click.option("--moments", is_flag=True, help="Show every moment of the step, and all assumptions.")
 @preset_option
@@ -36,7 +36,7 @@ def train_command(
     presets: tuple[str, ...],
     explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
-    """Memory per GPU of a training step.
+    """Memory per GPU of a training step and, with a --gpu, its time.
 
     MODEL is a preset (`memcalc models`), a config.json, safetensors or GGUF file or its folder, or a count such as 7B.
 
@@ -44,6 +44,7 @@ def train_command(
     memcalc train llama-3.1-8b --gpus 8 --zero 3 --gpu h100
     memcalc train llama-3.1-8b --method lora --lora-rank 32 --recompute full --gpu 4090
     memcalc train llama-3.1-8b --gpus 8 --fsdp full --gpu h100 --get gpu.fits
+    memcalc train llama-3.1-8b --gpus 64 --fsdp full --gpu h100 --tokens 1T --get time.days
     memcalc train ./config.json --gpus 64 --tp 8 --fsdp full --recompute full
     """
     from memcalc.sizing.training import size_training
