@@ -39,6 +39,4 @@ def finish(out: Reading) -> None:
         out.follow("max_sequences", out.facts["max_batch"].value, "max_batch")
 
 
-TRTLLM = Kind(
-    "trtllm", "trtllm-serve", (KEYS,), has(any_=("kv_cache_config.", "max_num_tokens", "tp_size")), finish, "infer"
-)
+TRTLLM = Kind("trtllm", "trtllm-serve", (KEYS,), has(any_=("kv_cache_config.", "max_num_tokens", "tp_size")), finish, "infer")
