@@ -9,7 +9,7 @@ from memcalc.report.report import SCHEMA, Column, Report, Table
 
 if TYPE_CHECKING:
     from memcalc.readers.launch.job import Job
-    from memcalc.readers.launch.settings import Question
+    from memcalc.readers.launch.question import Question
 
 LONGEST = 160  # characters of a comment
 OF_COMMAND = {"train": ("training", "training.parallelism"), "infer": ("serving",)}  # tables of the sizing file
@@ -18,7 +18,7 @@ CONFIG = "config.json"  # a model in numbers, which the sizing file needs beside
 
 def rows(job: "Job", question: "Question") -> list[dict[str, Any]]:
     """Every key: file, line, key, value, and what it becomes, why it is ignored, or that it is not known."""
-    from memcalc.readers.launch.settings import became
+    from memcalc.readers.launch.question import became
 
     of = became(job.reading.facts, question)
     out = []

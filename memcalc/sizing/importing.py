@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from memcalc.errors import InputError, Unsupported, nearest
 from memcalc.readers.launch.job import Job
+from memcalc.readers.launch.question import Question, question_of
 from memcalc.readers.launch.read import combine, read_launch
-from memcalc.readers.launch.settings import ASKED, Question, question_of
+from memcalc.readers.launch.settings import ASKED
 
 PARTS = ("deepspeed-json", "accelerate-yaml")  # kinds that belong to a run which another file names
 # A setting that is said in other words takes the place of these of a file
