@@ -9,14 +9,14 @@ from memcalc.report.report import SCHEMA, Column, Report, Table
 
 if TYPE_CHECKING:
     from memcalc.readers.launch.job import Job
-    from memcalc.readers.launch.question import Question
+    from memcalc.readers.launch.question import LaunchQuestion
 
 LONGEST = 160  # characters of a comment
 OF_COMMAND = {"train": ("training", "training.parallelism"), "infer": ("serving",)}  # tables of the sizing file
 CONFIG = "config.json"  # a model in numbers, which the sizing file needs beside it
 
 
-def rows(job: "Job", question: "Question") -> list[dict[str, Any]]:
+def rows(job: "Job", question: "LaunchQuestion") -> list[dict[str, Any]]:
     """Every key: file, line, key, value, and what it becomes, why it is ignored, or that it is not known."""
     from memcalc.readers.launch.question import became
 
@@ -36,7 +36,7 @@ def rows(job: "Job", question: "Question") -> list[dict[str, Any]]:
     return out
 
 
-def _option(field: str, question: "Question") -> str:
+def _option(field: str, question: "LaunchQuestion") -> str:
     if field == "MODEL":
         return "MODEL" if not isinstance(question.model, str) else f"MODEL {question.model}"
     value = question.settings[field].value
@@ -54,7 +54,7 @@ def _shown(value: Any) -> str:
 
 
 def report(
-    found: Sequence[tuple["Job", "Question"]], warnings: Sequence[Sequence[str]], gpu: str | None,
+    found: Sequence[tuple["Job", "LaunchQuestion"]], warnings: Sequence[Sequence[str]], gpu: str | None,
     tables: Mapping[str, Sequence[str]]
 ) -> Report:  # fmt: skip
     """`tables`: the fields of Training, Parallelism and Serving, in their order."""
@@ -84,7 +84,7 @@ def report(
 
 
 def sizing_text(
-    found: Sequence[tuple["Job", "Question"]], warnings: Sequence[Sequence[str]], gpu: str | None,
+    found: Sequence[tuple["Job", "LaunchQuestion"]], warnings: Sequence[Sequence[str]], gpu: str | None,
     tables: Mapping[str, Sequence[str]]
 ) -> str:  # fmt: skip
     """A sizing file (`memcalc check` reads it): one scenario at the top, several as [scenario.NAME]."""
@@ -97,7 +97,7 @@ def sizing_text(
 
 
 def _scenario(
-    job: "Job", question: "Question", warnings: Sequence[str], gpu: str | None, tables: Mapping[str, Sequence[str]], prefix: str
+    job: "Job", question: "LaunchQuestion", warnings: Sequence[str], gpu: str | None, tables: Mapping[str, Sequence[str]], prefix: str
 ) -> list[str]:  # fmt: skip
     out = [_comment(f"{job.label} of {job.file}")]
     out += [_comment(f"warning: {line}") for line in warnings]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from memcalc.errors import InputError, Unsupported, nearest
 from memcalc.readers.launch.job import Job
-from memcalc.readers.launch.question import Question, question_of
+from memcalc.readers.launch.question import LaunchQuestion, question_of
 from memcalc.readers.launch.read import combine, read_launch
 from memcalc.readers.launch.settings import ASKED
 
@@ -32,7 +32,7 @@ class LaunchedJob(NamedTuple):
     """A run or a server of launch files, and the question that it comes to."""
 
     job: Job
-    question: Question
+    question: LaunchQuestion
 
 
 def launched(*files: str | os.PathLike[str]) -> list[LaunchedJob]:

@@ -10,7 +10,7 @@ from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.kinds.vllm import KEYS as VLLM_KEYS
 from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import Ignored, KeyTable, Unmodelled, meaning_of
-from memcalc.readers.launch.nodes import Entry, Node, Row, Scalar, Table, at, entries, rows_at, tables_in, text_at
+from memcalc.readers.launch.nodes import Entry, Listed, Mapped, Node, Scalar, at, entries, rows_at, tables_in, text_at
 from memcalc.readers.launch.reading import Reading, read_entries, take
 from memcalc.readers.launch.scripts import option_pattern
 from memcalc.readers.launch.values import count
@@ -82,7 +82,7 @@ def _manifest(node: Node, file: str, scripts: Scripts, source: list[str]) -> Ite
                 _say(reading, "replicas", value, ".".join(path), _line(line_of, *path), file)
                 break
         selector = at(table, "nodeSelector")
-        for key, product in selector.items.items() if isinstance(selector, Table) else ():
+        for key, product in selector.items.items() if isinstance(selector, Mapped) else ():
             if key.endswith(("gpu.product", "accelerator", "gpu")) and isinstance(product, Scalar):
                 take(reading, Entry(key, _gpu(product.text or ""), product.line, file), "gpu")
         size = text_at(node, "spec", "leaderWorkerTemplate", "size")
@@ -116,13 +116,13 @@ def _at_line(reading: Reading, start: int, file: str, source: list[str]) -> Read
 
 def _line(node: Node, *path: str) -> int:
     table = at(node, *path[:-1])
-    return table.lines.get(path[-1], node.line) if isinstance(table, Table) else node.line
+    return table.lines.get(path[-1], node.line) if isinstance(table, Mapped) else node.line
 
 
 def _words(node: Node | None) -> list[str]:
     if isinstance(node, Scalar):
         return [node.text or ""]
-    return [item.text or "" for item in node.items if isinstance(item, Scalar)] if isinstance(node, Row) else []
+    return [item.text or "" for item in node.items if isinstance(item, Scalar)] if isinstance(node, Listed) else []
 
 
 def _command(container: Node) -> str:
@@ -159,7 +159,7 @@ def _image(reading: Reading, image: str, line: int, file: str) -> None:
 
 def _resources(reading: Reading, container: Node, file: str) -> None:
     limits = at(container, "resources", "limits") or at(container, "resources", "requests")
-    if isinstance(limits, Table):
+    if isinstance(limits, Mapped):
         for key, value in limits.items.items():
             if isinstance(value, Scalar):
                 meaning = "gpus_in_pod" if key in GPU_LIMITS else (
@@ -173,7 +173,7 @@ def _resources(reading: Reading, container: Node, file: str) -> None:
 
 def _compose(node: Node, file: str, scripts: Scripts, source: list[str]) -> Iterator[Job]:
     services = at(node, "services")
-    for name, service in services.items.items() if isinstance(services, Table) else ():
+    for name, service in services.items.items() if isinstance(services, Mapped) else ():
         image = _defaulted(text_at(service, "image"))
         entrypoint = _words(at(service, "entrypoint"))
         words = _words(at(service, "command"))
@@ -247,10 +247,10 @@ def _kaito(node: Node, file: str, configs: dict[str, Node]) -> Iterator[Job]:
     reading = read_entries(entries(node, file), KAITO)
     named = text_at(node, "inference", "config")
     data = at(configs[named], "data") if named in configs else None
-    for value in data.items.values() if isinstance(data, Table) else ():
+    for value in data.items.values() if isinstance(data, Mapped) else ():
         if isinstance(value, Scalar) and value.text:
             for table in read_yaml(value.text, file)[:1]:
-                for entry in entries(at(table, "vllm") or Table({}, {}, 0), file):
+                for entry in entries(at(table, "vllm") or Mapped({}, {}, 0), file):
                     placed = entry._replace(line=value.line + entry.line)
                     take(reading, placed, meaning_of(entry.key, VLLM_KEYS))
     yield Job(text_at(node, "metadata", "name") or "workspace", file, VLLM, "kaito-manifest", reading)

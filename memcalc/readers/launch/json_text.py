@@ -3,26 +3,26 @@
 import re
 
 from memcalc.readers.files import parse_json_object
-from memcalc.readers.launch.nodes import Node, Row, Scalar, Table
+from memcalc.readers.launch.nodes import Listed, Mapped, Node, Scalar
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[-+.\w]+|[{}\[\],:]|\n')
 ESCAPES = re.compile(r"\\(u[0-9a-fA-F]{4}|.)")
 NAMED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
-def read_json(text: str, place: str) -> Table:
+def read_json(text: str, place: str) -> Mapped:
     """The object of a JSON text. Raises InputError with line and column of what is wrong."""
     parse_json_object(text, place)  # from here on it is well formed, nested within bounds, and every key stands once
     line, keys = 1, [""]
-    open_: list[Table | Row] = []
-    closed: Table | None = None
+    open_: list[Mapped | Listed] = []
+    closed: Mapped | None = None
     key_next = False
     for match in TOKEN.finditer(text):
         token = match[0]
         if token == "\n":
             line += 1
         elif token in "{[":
-            node: Node = Table({}, {}, line) if token == "{" else Row([], line)
+            node: Node = Mapped({}, {}, line) if token == "{" else Listed([], line)
             _add(open_, keys, node, line)
             open_.append(node)  # type: ignore[arg-type]
             keys.append("")
@@ -30,9 +30,9 @@ def read_json(text: str, place: str) -> Table:
         elif token in "}]":
             keys.pop()
             found = open_.pop()
-            closed = found if not open_ and isinstance(found, Table) else closed
+            closed = found if not open_ and isinstance(found, Mapped) else closed
         elif token == ",":
-            key_next = isinstance(open_[-1], Table)
+            key_next = isinstance(open_[-1], Mapped)
         elif token == ":":
             key_next = False
         elif key_next:
@@ -43,10 +43,10 @@ def read_json(text: str, place: str) -> Table:
     return closed
 
 
-def _add(open_: list[Table | Row], keys: list[str], node: Node, line: int) -> None:
+def _add(open_: list[Mapped | Listed], keys: list[str], node: Node, line: int) -> None:
     if not open_:
         return
-    if isinstance(open_[-1], Table):
+    if isinstance(open_[-1], Mapped):
         open_[-1].items[keys[-1]], open_[-1].lines[keys[-1]] = node, line
     else:
         open_[-1].items.append(node)

@@ -16,7 +16,7 @@ class Scalar(NamedTuple):
     line: int
 
 
-class Table(NamedTuple):
+class Mapped(NamedTuple):
     """Keys in order, and the line of each."""
 
     items: dict[str, "Node"]
@@ -24,14 +24,14 @@ class Table(NamedTuple):
     line: int
 
 
-class Row(NamedTuple):
+class Listed(NamedTuple):
     """A list."""
 
     items: list["Node"]
     line: int
 
 
-Node: TypeAlias = Scalar | Table | Row
+Node: TypeAlias = Scalar | Mapped | Listed
 Value: TypeAlias = str | list[str] | None
 
 
@@ -59,7 +59,7 @@ def entries(node: Node, file: str, prefix: str = "") -> Iterator[Entry]:
             raise InputError(f"more than {MAX_ENTRIES:,} values, aliases expanded", place=f"{file}:{line}")
         if isinstance(node, Scalar):
             yield Entry(path, node.text, line, file)
-        elif isinstance(node, Row):
+        elif isinstance(node, Listed):
             plain = [item for item in node.items if isinstance(item, Scalar)]
             left -= len(node.items)
             if len(plain) == len(node.items):
@@ -74,9 +74,9 @@ def entries(node: Node, file: str, prefix: str = "") -> Iterator[Entry]:
 def at(node: Node | None, *path: str | int) -> Node | None:
     """What stands at a path of keys and positions; None where nothing does."""
     for key in path:
-        if isinstance(node, Table) and isinstance(key, str):
+        if isinstance(node, Mapped) and isinstance(key, str):
             node = node.items.get(key)
-        elif isinstance(node, Row) and isinstance(key, int):
+        elif isinstance(node, Listed) and isinstance(key, int):
             node = node.items[key] if -len(node.items) <= key < len(node.items) else None
         else:
             return None
@@ -92,10 +92,10 @@ def text_at(node: Node | None, *path: str | int) -> str:
 def rows_at(node: Node | None, *path: str | int) -> list[Node]:
     """The items of a list at a path; empty where there is none."""
     found = at(node, *path)
-    return found.items if isinstance(found, Row) else []
+    return found.items if isinstance(found, Listed) else []
 
 
-def tables_in(node: Node) -> Iterator[Table]:
+def tables_in(node: Node) -> Iterator[Mapped]:
     """Every table of a file, outermost first, each once however often aliases name it."""
     seen: set[int] = set()
     todo = [node]
@@ -104,7 +104,7 @@ def tables_in(node: Node) -> Iterator[Table]:
         if isinstance(found, Scalar) or id(found.items) in seen:
             continue
         seen.add(id(found.items))
-        if isinstance(found, Table):
+        if isinstance(found, Mapped):
             yield found
             todo += found.items.values()
         else:

@@ -75,7 +75,7 @@ LAUNCHER_KEYS: KeyTable = {
 }  # fmt: skip
 
 
-class Found(NamedTuple):
+class FoundProgram(NamedTuple):
     """A program in a command line: its kind, its launcher's words, its own, and what it is called."""
 
     kind: Kind
@@ -84,7 +84,7 @@ class Found(NamedTuple):
     name: str
 
 
-def find(words: Sequence[Word]) -> Found | None:
+def find(words: Sequence[Word]) -> FoundProgram | None:
     """The program that a command starts, if it is one that has launch arguments of a kind we know."""
     texts = [word.text for word in words]
     bare = [text if "\n" not in text else "" for text in texts]
@@ -93,7 +93,7 @@ def find(words: Sequence[Word]) -> Found | None:
             part = [text.rpartition("/")[2] if "swift/cli" not in text else text for text in bare[at : at + len(program.words)]]
             if len(part) == len(program.words) and all(map(re.fullmatch, program.words, part)):
                 name = " ".join(part) if program.kind in (SWIFT, TRL) or len(part) > 1 else part[0]
-                return Found(
+                return FoundProgram(
                     program.kind, words[:at], words[at + len(part) :], name.removesuffix(".py").replace("swift/cli/", "swift ")
                 )
     if any(text.rpartition("/")[2] in ("docker", "podman", "nerdctl") for text in texts[:4]):
@@ -106,13 +106,13 @@ def find(words: Sequence[Word]) -> Found | None:
                     and ("/" in text or ":" in text)
                     and re.fullmatch(pattern, text)
                 ):
-                    return Found(kind, words[:at], words[at + 1 :], text)
+                    return FoundProgram(kind, words[:at], words[at + 1 :], text)
     keys = {folded(text.partition("=")[0].lstrip("+")) for text in texts if text.startswith("-") or "=" in text}
     known = next((kind for kind in BY_OPTIONS if kind.is_one(keys)), None)
     if known is None or len(keys) < 2:
         return None
     at = _script(texts)
-    return Found(known, words[:at], words[at + 1 :] if at else words, texts[at] if at else "")
+    return FoundProgram(known, words[:at], words[at + 1 :] if at else words, texts[at] if at else "")
 
 
 def _script(texts: Sequence[str]) -> int:

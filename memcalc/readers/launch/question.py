@@ -9,7 +9,7 @@ from memcalc.readers.launch.settings import Making, Setting
 from memcalc.readers.launch.training_settings import training
 
 
-class Question(NamedTuple):
+class LaunchQuestion(NamedTuple):
     """What a job comes to: a command, its MODEL (a name, a config, or None), settings, and words about both."""
 
     command: str
@@ -95,7 +95,7 @@ def shape_of(making: Making) -> dict[str, Any] | None:
             "n_positions": value("positions") or value("seq_len") or 2048, "tie_word_embeddings": tied}  # fmt: skip
 
 
-def question_of(job: Job) -> Question:
+def question_of(job: Job) -> LaunchQuestion:
     """The question that a job asks of memcalc."""
     making = Making(job)
     model, facts, weights = model_of(making)
@@ -108,7 +108,7 @@ def question_of(job: Job) -> Question:
         if fact.entry is None and "default" in fact.why
     )  # fmt: skip
     asks = tuple(dict.fromkeys(making.asks))
-    return Question(job.kind.task, model, gpu if isinstance(gpu, str) else None, making.settings, asks, tuple(making.warnings),
+    return LaunchQuestion(job.kind.task, model, gpu if isinstance(gpu, str) else None, making.settings, asks, tuple(making.warnings),
                     facts, assumed, weights)  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _shown(fact: Fact) -> str:
     )
 
 
-def became(facts: Facts, question: Question) -> dict[str, list[str]]:
+def became(facts: Facts, question: LaunchQuestion) -> dict[str, list[str]]:
     """Fact → the settings that it became, by field."""
     out: dict[str, list[str]] = {name: [] for name in facts}
     for field, setting in question.settings.items():

@@ -11,7 +11,7 @@ from memcalc.readers.launch.containers import container_jobs, is_container
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.json_text import read_json
 from memcalc.readers.launch.kinds.llama_server import OLLAMA
-from memcalc.readers.launch.nodes import Entry, Node, Table, entries, text_at
+from memcalc.readers.launch.nodes import Entry, Mapped, Node, entries, text_at
 from memcalc.readers.launch.reading import Reading, read_entries
 from memcalc.readers.launch.recognise import TITLES, keys_of, kind_of, structure
 from memcalc.readers.launch.scripts import script_jobs
@@ -61,7 +61,7 @@ def parse(text: str, name: str, folder: str = "") -> list[Job]:
 
 
 def _structured(node: Node, name: str, shape: str) -> Job | None:
-    if not isinstance(node, Table):
+    if not isinstance(node, Mapped):
         return None
     listed = _interpolated([*entries(node, name)], node)
     kind = kind_of(keys_of(listed))
@@ -71,7 +71,7 @@ def _structured(node: Node, name: str, shape: str) -> Job | None:
     return Job(os.path.basename(name), name, kind, label, read_entries(listed, *kind.keys))
 
 
-def _interpolated(listed: list[Entry], node: Table) -> list[Entry]:
+def _interpolated(listed: list[Entry], node: Mapped) -> list[Entry]:
     """${a.b} of another key of the same file (OmegaConf), where that is a plain value."""
     out = []
     for entry in listed:

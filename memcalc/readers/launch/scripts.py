@@ -19,9 +19,9 @@ from memcalc.readers.launch.kinds.trtllm import TRTLLM
 from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import Ignored, KeyTable, Unmodelled, folded, meaning_of
 from memcalc.readers.launch.nodes import Entry
-from memcalc.readers.launch.programs import LAUNCHER_KEYS, Found, find
+from memcalc.readers.launch.programs import LAUNCHER_KEYS, FoundProgram, find
 from memcalc.readers.launch.reading import Reading, read_entries, take
-from memcalc.readers.launch.shell.run import Command, Runner
+from memcalc.readers.launch.shell.run import Runner, Started
 from memcalc.readers.launch.values import unresolved
 
 SBATCH = re.compile(r"^#SBATCH\s+(--?[\w-]+)(?:[=\s]+(\S+))?", re.MULTILINE)
@@ -83,7 +83,7 @@ def _slurm(batch: Reading) -> dict[str, str | list[str]]:
 
 
 def _job(
-    found: Found, command: Command, name: str, batch: Reading, source: list[str], runner: Runner
+    found: FoundProgram, command: Started, name: str, batch: Reading, source: list[str], runner: Runner
 ) -> Job:  # fmt: skip
     kind = found.kind
     listed, alone = options(found.words, name)
@@ -123,7 +123,7 @@ def _job(
 NAMING = ("config", "config_file", "extra_llm_api_options")  # options that name a file of the program's own settings
 
 
-def _name(reading: Reading, found: Found, line: int, file: str) -> None:
+def _name(reading: Reading, found: FoundProgram, line: int, file: str) -> None:
     """The program's name is a fact, and of some it says the objective."""
     fact = Fact(found.name, Entry("", found.name, line, file))
     if found.kind in (SWIFT, TRL):
@@ -179,7 +179,7 @@ def option_pattern(key: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w-])-{{0,2}}{re.escape(key)}(?![\w-])")
 
 
-def _environment(command: Command, kind: str, source: list[str], name: str) -> list[Entry]:
+def _environment(command: Started, kind: str, source: list[str], name: str) -> list[Entry]:
     """Variables that say something by themselves."""
     out = []
     for variable, value in command.variables.items():

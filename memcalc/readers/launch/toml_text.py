@@ -4,13 +4,13 @@ import re
 from typing import Any
 
 from memcalc.readers.catalogue import parse_toml
-from memcalc.readers.launch.nodes import Node, Row, Scalar, Table
+from memcalc.readers.launch.nodes import Listed, Mapped, Node, Scalar
 
 HEADER = re.compile(r"\s*\[\[?\s*([\w.\"' -]+?)\s*\]\]?\s*(?:#.*)?$")
 KEY = re.compile(r"\s*([\w\"'-]+(?:\s*\.\s*[\w\"'-]+)*)\s*=")
 
 
-def read_toml_text(text: str, place: str) -> Table:
+def read_toml_text(text: str, place: str) -> Mapped:
     """The tables of a TOML text. Raises InputError with what is wrong."""
     values = parse_toml(text, place)
     lines: dict[str, int] = {}
@@ -28,18 +28,18 @@ def _plain(dotted: str) -> str:
     return ".".join(part.strip().strip("\"'") for part in dotted.split("."))
 
 
-def _table(values: dict[str, Any], path: str, lines: dict[str, int], line: int) -> Table:
+def _table(values: dict[str, Any], path: str, lines: dict[str, int], line: int) -> Mapped:
     items, placed = {}, {}
     for key, value in values.items():
         below = f"{path}.{key}".lstrip(".")
         placed[key] = lines.get(below, line)
         items[key] = _node(value, below, lines, placed[key])
-    return Table(items, placed, line)
+    return Mapped(items, placed, line)
 
 
 def _node(value: Any, path: str, lines: dict[str, int], line: int) -> Node:
     if isinstance(value, dict):
         return _table(value, path, lines, line)
     if isinstance(value, list):
-        return Row([_node(item, path, lines, line) for item in value], line)
+        return Listed([_node(item, path, lines, line) for item in value], line)
     return Scalar(str(value).lower() if isinstance(value, bool) else str(value), line)

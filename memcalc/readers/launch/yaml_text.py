@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memcalc.errors import InputError, MemcalcError, one_line
-from memcalc.readers.launch.nodes import MAX_DEPTH, MAX_ENTRIES, Node, Row, Scalar, Table
+from memcalc.readers.launch.nodes import MAX_DEPTH, MAX_ENTRIES, Listed, Mapped, Node, Scalar
 
 EXTRA = "memcalc[yaml]"
 NULL = ("", "~", "null", "Null", "NULL")
@@ -80,14 +80,14 @@ class _Builder:
         elif name in ("MappingEndEvent", "SequenceEndEvent"):
             start, anchor, items = open_.pop()
             began = start.start_mark.line + 1
-            node = self._table(items, began) if name == "MappingEndEvent" else Row(items, began)
+            node = self._table(items, began) if name == "MappingEndEvent" else Listed(items, began)
         else:
             return None
         if anchor:
             self.anchors[anchor] = node
         return node
 
-    def _table(self, items: list[Node], line: int) -> Table:
+    def _table(self, items: list[Node], line: int) -> Mapped:
         """Keys and values in turn; what `<<` merges goes behind the table's own keys."""
         found: dict[str, Node] = {}
         lines: dict[str, int] = {}
@@ -97,7 +97,7 @@ class _Builder:
                 raise InputError("a key must be a word, not a list or a table", place=f"{self.place}:{key.line}")
             name = key.text or "null"
             if name == "<<":
-                merged += value.items if isinstance(value, Row) else [value]
+                merged += value.items if isinstance(value, Listed) else [value]
             elif name in found:
                 raise InputError(
                     f"the key {one_line(name, 80)} stands twice, on line {lines[name]} too", place=f"{self.place}:{key.line}"
@@ -105,13 +105,13 @@ class _Builder:
             else:
                 found[name], lines[name] = value, key.line
         for table in merged:
-            if not isinstance(table, Table):
+            if not isinstance(table, Mapped):
                 raise InputError("<< merges tables alone", place=f"{self.place}:{table.line}")
             self.count += len(table.items)  # merging merges is work too
             for name, value in table.items.items():
                 if name not in found:
                     found[name], lines[name] = value, table.lines[name]
-        return Table(found, lines, line)
+        return Mapped(found, lines, line)
 
     def _check_tag(self, event: Any, line: int) -> None:
         if event.tag and not event.tag.startswith(PLAIN_TAGS) and event.tag != "!":

@@ -24,7 +24,7 @@ class Word(NamedTuple):
     line: int
 
 
-class Command(NamedTuple):
+class Started(NamedTuple):
     """A program with its arguments, as far as they are known, and what was exported to it."""
 
     words: tuple[Word, ...]
@@ -35,7 +35,7 @@ class Command(NamedTuple):
 class Script(NamedTuple):
     """What following a script found: programs, files that it writes, and what it could not decide."""
 
-    commands: list[Command]
+    commands: list[Started]
     files: dict[str, str]
     notes: list[str]
 
@@ -253,7 +253,7 @@ class Runner:
         if self._nested(words):
             return None
         exported = {key: value for key, value in self.variables.items() if isinstance(value, str)}
-        self.script.commands.append(Command(tuple(words), {**exported, **local}, words[0].line))
+        self.script.commands.append(Started(tuple(words), {**exported, **local}, words[0].line))
         return None
 
     def _nested(self, words: list[Word]) -> bool:
