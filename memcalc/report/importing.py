@@ -97,7 +97,8 @@ def sizing_text(
 
 
 def _scenario(
-    job: "Job", question: "LaunchQuestion", warnings: Sequence[str], gpu: str | None, tables: Mapping[str, Sequence[str]], prefix: str
+    job: "Job", question: "LaunchQuestion", warnings: Sequence[str], gpu: str | None, tables: Mapping[str, Sequence[str]],
+    prefix: str,
 ) -> list[str]:  # fmt: skip
     out = [_comment(f"{job.label} of {job.file}")]
     out += [_comment(f"warning: {line}") for line in warnings]

@@ -108,8 +108,8 @@ def question_of(job: Job) -> LaunchQuestion:
         if fact.entry is None and "default" in fact.why
     )  # fmt: skip
     asks = tuple(dict.fromkeys(making.asks))
-    return LaunchQuestion(job.kind.task, model, gpu if isinstance(gpu, str) else None, making.settings, asks, tuple(making.warnings),
-                    facts, assumed, weights)  # fmt: skip
+    named = gpu if isinstance(gpu, str) else None
+    return LaunchQuestion(job.kind.task, model, named, making.settings, asks, tuple(making.warnings), facts, assumed, weights)
 
 
 def _shown(fact: Fact) -> str:
