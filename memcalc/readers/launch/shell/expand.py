@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 from memcalc.readers.launch.shell.arithmetic import arithmetic
-from memcalc.readers.launch.shell.lexer import Piece
+from memcalc.readers.launch.shell.lexer import Quoted
 
 NAME = re.compile(r"\$(\w+|[@*#?$!-])")
 BRACES = re.compile(r"(?P<mark>[!#]?)(?P<name>\w+|[@*])(?:\[(?P<index>[^\]]*)\])?(?P<rest>.*)$", re.DOTALL)
@@ -22,7 +22,7 @@ class Scope:
         self.variables, self.run = variables, run
         self.quiet = False  # in a test: what is not set is empty, as it is for a shell
 
-    def words(self, parts: tuple[Piece, ...]) -> list[str]:
+    def words(self, parts: tuple[Quoted, ...]) -> list[str]:
         """One word of the text as the words that it becomes."""
         done: list[str] = [""]
         any_text = False
@@ -55,7 +55,7 @@ class Scope:
             return ["${…}"]
         return done if any_text else []
 
-    def text(self, parts: tuple[Piece, ...]) -> str:
+    def text(self, parts: tuple[Quoted, ...]) -> str:
         """One word of the text as one text: an assignment is not split."""
         out = []
         for part in parts:

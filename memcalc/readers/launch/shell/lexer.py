@@ -12,7 +12,7 @@ CONTINUES = re.compile(r"\s*[-+$~\"'`}\w./-]")
 CLOSERS = {"(": ")", "{": "}"}
 
 
-class Piece(NamedTuple):
+class Quoted(NamedTuple):
     """A piece of a word: its text, and the quote around it ("" for none)."""
 
     text: str
@@ -23,7 +23,7 @@ class Token(NamedTuple):
     """A word of parts, or an operator, with its line; a here-document's body stands in `body`."""
 
     operator: str
-    parts: tuple[Piece, ...]
+    parts: tuple[Quoted, ...]
     line: int
     body: str = ""
     literal: bool = False  # of a here-document whose marker is quoted
@@ -110,31 +110,31 @@ class Lexer:
         return "\n".join(lines), start
 
     def _word(self) -> None:
-        parts: list[Piece] = []
+        parts: list[Quoted] = []
         line, text = self.line, self.text
         while self.at < len(text):
             char = text[self.at]
             if char == "'":
-                parts.append(Piece(self._single(), "'"))
+                parts.append(Quoted(self._single(), "'"))
             elif char == '"':
-                parts.append(Piece(self._double(), '"'))
+                parts.append(Quoted(self._double(), '"'))
             elif char == "\\":
                 if text[self.at + 1 : self.at + 2] == "\n":
                     self._skip(2)
                     self.continued = True
                     break
-                parts.append(Piece(text[self.at + 1 : self.at + 2], "'"))
+                parts.append(Quoted(text[self.at + 1 : self.at + 2], "'"))
                 self._skip(2)
             elif char in "$`":
-                parts.append(Piece(self._dollar(), ""))
+                parts.append(Quoted(self._dollar(), ""))
             elif found := PLAIN.match(text, self.at):
-                parts.append(Piece(found[0], ""))
+                parts.append(Quoted(found[0], ""))
                 self._skip(len(found[0]))
             elif char == "#":
-                parts.append(Piece("#", ""))
+                parts.append(Quoted("#", ""))
                 self.at += 1
             elif char == "(" and parts and parts[-1].text.endswith("=") and not parts[-1].quote:
-                parts.append(Piece("(", "array"))
+                parts.append(Quoted("(", "array"))
                 break
             else:
                 break
@@ -202,12 +202,12 @@ class Lexer:
         return at
 
 
-def _joined(parts: list[Piece]) -> tuple[Piece, ...]:
+def _joined(parts: list[Quoted]) -> tuple[Quoted, ...]:
     """Plain pieces beside each other as one."""
-    joined: list[Piece] = []
+    joined: list[Quoted] = []
     for part in parts:
         if joined and joined[-1].quote == part.quote == "" and not {"$", "`"} & {part.text[:1], joined[-1].text[:1]}:
-            joined[-1] = Piece(joined[-1].text + part.text, "")
+            joined[-1] = Quoted(joined[-1].text + part.text, "")
         else:
             joined.append(part)
     return tuple(joined)
