@@ -1451,6 +1451,48 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
     ),
+    "Horizon": (
+        (
+            "tokens",
+            "count",
+            "",
+            "Training tokens: days and money of them.",
+            "Days and money",
+            (),
+        ),
+        (
+            "dataset_samples",
+            "count",
+            "",
+            "Sequences of the dataset, in place of tokens.",
+            "Days and money",
+            (),
+        ),
+        (
+            "epochs",
+            "number",
+            "",
+            "Passes over the dataset.  [default: 1]",
+            "Days and money",
+            (),
+        ),
+        (
+            "price",
+            "number",
+            "",
+            "USD a GPU-hour.  [default: the middle of a dated range]",
+            "Days and money",
+            (),
+        ),
+        (
+            "network",
+            "bandwidth",
+            "",
+            "Between nodes, a GPU's share of the cards, one way: 50GB/s.  [default: what such machines have]",
+            "Hardware",
+            (),
+        ),
+    ),
     "ServingQuestion": (
         (
             "precision",

@@ -17,6 +17,16 @@ class TrainingMethod(NamedTuple):
     magnitude: bool = False  # a learned magnitude scales each adapted output
     fake_quantised: bool = False  # weights and inputs of matrix products pass a fake quantiser
 
+    @property
+    def backward_share(self) -> float:
+        """Of the backward's two products a matrix, for the gradients of its input and its weight, the share that runs: a frozen
+        matrix has but the first (Hu et al. 2021; the adapters' own are small).
+
+        >>> METHODS["full"].backward_share, METHODS["lora"].backward_share
+        (1.0, 0.5)
+        """
+        return 0.5 if self.adapters else 1.0
+
 
 METHODS: dict[str, TrainingMethod] = {
     row.name: row

@@ -71,6 +71,7 @@ class Report(NamedTuple):
     pictures: tuple["Plot | HeatMap", ...] = ()
     pages: tuple["Stacked", ...] = ()  # further pictures, for which only a page has room
     settings: str = ""  # below the heading
+    timing: str = ""  # below the verdict
     warnings: tuple[str, ...] = ()
     details: tuple[Table, ...] = ()  # further tables, and
     assumptions: tuple[str, ...] = ()  # small print, on a screen only where `whole` asks for them

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
+from memcalc.estimates.step_time.horizon import Timed
 from memcalc.estimates.suggestions import Advice
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.estimates.training.lifecycle import Outside
@@ -14,6 +15,7 @@ from memcalc.report.memory import Memory
 from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, MARKS, SCHEMA, Column, Report, Table, more
 from memcalc.report.stacked import Stacked
+from memcalc.report.step_time import time_document, time_line, time_sentences, time_table
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.pipeline import SETTINGS as PIPELINE
@@ -23,7 +25,7 @@ from memcalc.units import counted, format_bytes
 
 def document(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None, solved: Sequence[Solved] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (), timed: Timed | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
     per_gpu: dict[str, Any] = dict(found.components)
@@ -70,10 +72,13 @@ def document(
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
         out |= suggestions_document(advice)
+    if timed and timed.step:
+        out["time"] = time_document(timed.step, timed.run)
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
-    out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
-    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)]
+    out["assumptions"] = [*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)]
+    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit),
+                       *_untimed(timed)]  # fmt: skip
     out["sources"] = cited(found.lines)
     return out
 
@@ -157,7 +162,7 @@ def batch_document(run: Training) -> dict[str, Any]:
 
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None, solved: Sequence[Solved] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (), timed: Timed | None = None,
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu)]
     if found.host_per_node or found.nvme_per_node:
@@ -170,18 +175,32 @@ def report(
     verdict, tone = verdict_of(found.needed, fit, nothing_helps(advice))
     verdict += solved_sentence(solved)
     return Report(
-        document(model, run, found, gpu, advice, fit, solved),
+        document(model, run, found, gpu, advice, fit, solved, timed),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
         tone,
         settings=settings(model, run),
-        warnings=(*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)),
+        timing=time_line(timed.step, timed.run) if timed and timed.step else "",
+        warnings=(
+            *(model.architecture.warnings if model.architecture else ()),
+            *outside_warnings(found, fit),
+            *_untimed(timed),
+        ),
         pages=(memory_timeline(found, fit),),
-        details=(moments_table(found), *outside_tables(found)),
-        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu)))),
+        details=(moments_table(found), *outside_tables(found), *([time_table(timed.step)] if timed and timed.step else [])),
+        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)))),
         more=more(small, cited(found.lines), "--moments", marked=True),
     )
+
+
+def _time_sentences(timed: Timed | None) -> tuple[str, ...]:
+    return time_sentences(timed.step, timed.run, timed.source) if timed and timed.step else ()
+
+
+def _untimed(timed: Timed | None) -> tuple[str, ...]:
+    """Why a step has no time, where one was asked for."""
+    return (f"no time of a step: {timed.reason}",) if timed and timed.reason else ()
 
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
