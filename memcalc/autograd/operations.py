@@ -42,7 +42,7 @@ def linear(
     if p.method.fake_quantised and trained:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
-    if p.formats.autocast or (quantised and p.formats.upcast):  # bitsandbytes casts its input, whoever multiplies
+    if p.formats.autocast or (quantised and p.formats.kbit):  # bitsandbytes casts its input, whoever multiplies
         x_used = cast(t, x, p.formats.compute)
         inputs = [x_used]
     low = LOW[p.formats.low] if p.formats.low and trained and name != "logits" else None
@@ -75,7 +75,7 @@ def linear(
         sp = p.degrees.sequence_parallel
         whole = out.bytes * (1 / p.degrees.stream)
         t.send("tp", whole, ("reduce-scatter",) if sp else ("all-reduce",), ("all-gather",) if sp and out.grad else ())
-    out = cast(t, out, x.each) if quantised and p.formats.upcast else out  # and casts its result back
+    out = cast(t, out, x.each) if quantised and p.formats.kbit else out  # and casts its result back
     return adapters.after(t, p, name, given, out)
 
 

@@ -756,6 +756,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)"),
                 ("chunked", "fp32 copy, log-softmax and gradient one chunk at a time"),
                 ("fused", "logits one chunk at a time, gradients made in the forward (Liger)"),
+                ("chunked-head", "the head over 512 tokens at a time, and again in the backward (verl's FusedLinearForPPO)"),
+                ("tiled-head", "the head over 1,024 tokens by 8,192 words at a time, and again in the backward (prime-rl)"),
                 ("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them"),
                 ("shifted", "as full, and the label shift copies the logits (transformers 4.46 to 4.49)"),
                 ("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)"),
