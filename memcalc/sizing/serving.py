@@ -25,6 +25,7 @@ from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving
+from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import SpecError
 from memcalc.specs.words import meant
 
@@ -52,6 +53,7 @@ class SizedServing(Answer, ServingEstimate):
     files: StoredTensors | None
     small: Architecture | None  # of a draft model
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
+    load: ServingLoad
     asked: tuple[Serving | None, Settings]  # what was said, before any default
     invocation: Invocation
     draft: AnyModel | None
@@ -109,7 +111,7 @@ class SizedServing(Answer, ServingEstimate):
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)
         gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
-        others = (*Device.model_fields, *EFFICIENCY, "draft")
+        others = (*Device.model_fields, *EFFICIENCY, *ServingLoad.model_fields, "draft")
         settings = {name: value for name, value in changed.settings.items() if name not in others}
         architecture = _served(self.model, "MODEL")
         run = serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings)
@@ -126,7 +128,16 @@ class SizedServing(Answer, ServingEstimate):
         """How fast prefill and decode can be; None where no accelerator was named."""
         if self.gpu is None:
             return None
-        return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
+        from memcalc.readers.timing import time_law
+
+        there, run = self.capacity_there, self.run
+        most = there.max_batch * run.copies if there and there.max_batch is not None else None
+        groups = max(1, run.ep // run.tp)
+        slots = most / groups if most and self.load.concurrency is not None else None
+        return speed(
+            _served(self.model, "MODEL"), run, self.gpu, self.files, law=time_law(self.gpu), load=self.load, slots=slots,
+            draft=self.small, **self.efficiency,
+        )  # fmt: skip
 
     def report(self) -> "Report":
         from memcalc.report.report import warned
@@ -171,10 +182,11 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
-    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY, *Device.model_fields))
+    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY, *Device.model_fields, *ServingLoad.model_fields))
     if draft is not None:
         said["draft"] = draft if isinstance(draft, str) else "MODEL"
-    device = taken(settings, Device)
+    device, load = taken(settings, Device), taken(settings, ServingLoad)
+    settings = _with_load(settings, run, load)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     found = as_model(model, presets)
     files = stored_tensors(found)
@@ -184,6 +196,8 @@ def size_serving(
     accelerator = as_accelerator(gpu, presets, device)
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
+    if load.acceptance is not None and small is None:
+        raise SpecError("is that of a draft model's guesses; name one with draft", "acceptance")
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
     key = asked_for(settings, SOLVABLE)
 
@@ -191,6 +205,7 @@ def size_serving(
         spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
         out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
+        out.load = load
         out.asked, out.solved, out.small = (run, settings | value), solved, small
         out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
         return out
@@ -205,6 +220,26 @@ def size_serving(
         out = sized(solved, **{key: value})
     if shares:
         _ = out.speed  # refuses what is no share
+    return out
+
+
+def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> dict[str, Any]:
+    """Lengths and requests in flight are those of each sequence and of a batch, where nothing else was said of these."""
+    said = settled(run, settings, Serving, also=("precision", "draft", *EFFICIENCY))
+    out = dict(settings)
+    if load.input_len is not None and load.output_len is not None:
+        total = load.input_len + load.output_len
+        for name, value in (("context", total), ("max_new_tokens", load.output_len)):
+            if name not in said:
+                out[name] = value
+        if (said.get("context", total), said.get("max_new_tokens", load.output_len)) != (total, load.output_len):
+            raise SpecError(f"{load.input_len} and {load.output_len} tokens are the context and the answer; "
+                            "give lengths, or context and max_new_tokens", "input_len", "output_len")  # fmt: skip
+    elif load.concurrency is not None and "max_new_tokens" not in said:
+        raise SpecError("a load needs lengths: give input_len and output_len", "concurrency")
+    if load.concurrency is not None and "batch" not in said:
+        tp, ep, dp = (value if isinstance(value := said.get(name), int) and value > 0 else 1 for name in ("tp", "ep", "dp"))
+        out["batch"] = min(MAX_BATCH, -(-load.concurrency // (dp * max(1, ep // tp))))
     return out
 
 

@@ -8,6 +8,7 @@ from pydantic import field_validator
 from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine, defaults, sglang_fraction
+from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import (
     ENGINE_LIMITS,
     EXPERTS,
@@ -210,7 +211,7 @@ class Serving(Spec):
         return found.sequences_split if found.sequences_split and self.tp >= 4 else found.sequences
 
 
-class ServingQuestion(Spec):
+class ServingQuestion(ServingLoad):
     """What is asked beside a way of serving: a draft model, one format for all, shares of the peaks that are reached."""
 
     precision: Annotated[str, OneOf(PLAIN_FORMATS)] | None = setting(
