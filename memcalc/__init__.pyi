@@ -9,13 +9,15 @@ from memcalc.errors import MemcalcError as MemcalcError
 from memcalc.errors import Unsupported as Unsupported
 from memcalc.estimates.checking import Check as Check
 from memcalc.estimates.checking import Outcome as Outcome
+from memcalc.estimates.comparison import ComparedCase as ComparedCase
+from memcalc.estimates.comparison import SideBySide as SideBySide
 from memcalc.estimates.compute.budget import BudgetEstimate as BudgetEstimate
 from memcalc.estimates.compute.budget import estimate as estimate_budget
 from memcalc.estimates.compute.scaling import ScalingAnswer as ScalingAnswer
 from memcalc.estimates.compute.scaling import estimate as estimate_scaling
 from memcalc.estimates.explanation import Explanation as Explanation
-from memcalc.estimates.serving.estimate import Capacity as Capacity
-from memcalc.estimates.serving.estimate import ServingEstimate as ServingEstimate
+from memcalc.estimates.serving.capacity import Capacity as Capacity
+from memcalc.estimates.serving.capacity import ServingEstimate as ServingEstimate
 from memcalc.estimates.serving.estimate import estimate as estimate_serving
 from memcalc.estimates.serving.speed import Speed as Speed
 from memcalc.estimates.training.estimate import TrainingEstimate as TrainingEstimate
@@ -44,6 +46,9 @@ from memcalc.readers.runs import training_run as training_run
 from memcalc.sizing.budget import SizedBudget as SizedBudget
 from memcalc.sizing.budget import size_budget as size_budget
 from memcalc.sizing.checking import check as check
+from memcalc.sizing.comparing import SizedComparison as SizedComparison
+from memcalc.sizing.comparing import compare as compare
+from memcalc.sizing.comparing import compare_files as compare_files
 from memcalc.sizing.explaining.explain import explain as explain
 from memcalc.sizing.scaling import SizedScaling as SizedScaling
 from memcalc.sizing.scaling import chinchilla as chinchilla
@@ -75,6 +80,7 @@ __all__ = [
     "BudgetEstimate",
     "Capacity",
     "Check",
+    "ComparedCase",
     "Compute",
     "Engine",
     "Explanation",
@@ -95,7 +101,9 @@ __all__ = [
     "Serving",
     "ServingEngine",
     "ServingEstimate",
+    "SideBySide",
     "SizedBudget",
+    "SizedComparison",
     "SizedScaling",
     "SizedServing",
     "SizedTraining",
@@ -110,6 +118,8 @@ __all__ = [
     "check",
     "chinchilla",
     "clear_caches",
+    "compare",
+    "compare_files",
     "engines",
     "estimate_budget",
     "estimate_parameters",

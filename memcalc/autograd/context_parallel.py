@@ -19,6 +19,7 @@ def exchanged(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: 
     if p.degrees.cp == 1:
         return kernel(query, key, value)
     keys_values = (key.bytes + value.bytes).token
+    _send(t, p, query, key, value)
     if p.degrees.cp_kind == "all-to-all":
         t.exchanges.append(Exchange(query.bytes.token, keys_values, 2, 2))
         spread = (_redistributed(t, x, name) for x, name in ((query, "queries"), (key, "keys"), (value, "values")))
@@ -26,6 +27,18 @@ def exchanged(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: 
     if p.degrees.cp_kind == "all-gather":
         return _all_gather(t, p, kernel, query, key, value)
     return _ring(t, p, kernel, query, key, value)
+
+
+def _send(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> None:
+    """What travels: in a ring keys and values around, and their gradients after them; gathered, all at once; or all four
+    tensors of attention from a share of tokens to a share of heads and back."""
+    kv, cp = key.bytes + value.bytes, p.degrees.cp
+    if p.degrees.cp_kind == "all-to-all":
+        t.send("cp", kv + query.bytes * 2, ("all-to-all",), ("all-to-all",) if query.grad else ())
+    elif p.degrees.cp_kind == "all-gather":
+        t.send("cp", kv * cp, ("all-gather",), ("all-gather", "reduce-scatter") if query.grad else ())
+    else:
+        t.send("cp", kv * cp, ("ring",), ("ring", "ring") if query.grad else ())
 
 
 def _ring(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: Var) -> Var:

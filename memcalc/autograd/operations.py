@@ -4,7 +4,7 @@ Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements
 """
 
 from memcalc.autograd.profile import LOW, LowPrecision, Profile
-from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
+from memcalc.autograd.tape import BYTE, FP32, MatrixShape, Size, Step, Tape, Var
 
 WEIGHT_CAST = " weight cast"  # what autocast makes of a weight
 
@@ -16,19 +16,21 @@ def cast(t: Tape, x: Var, each: int) -> Var:
 
 def linear(
     t: Tape, p: Profile, name: str, x: Var, width: float, weight: float, *, bias: bool = False, bias_size: float = 0,
-    output: int | None = None, used: float = 1.0, frozen: bool = False, reduced: bool = False, buffered: bool = False,
+    output: int | None = None, used: float = 1.0, trained: bool | None = None, reduced: bool = False, buffered: bool = False,
 ) -> Var:  # fmt: skip
     """x Wᵀ (+ b): saves its input when W needs a gradient, and W itself (free, unless autocast made a copy).
 
     width: outputs per token; weight: elements of W, of which a token needs the share `used`. Under autocast the casts of
     input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters, they save what they need.
-    `frozen`: W alone has no gradient, its bias may have one. `reduced`: tensor-parallel ranks add their results up;
-    `buffered`: what it gathers lies in a buffer that stands.
+    `trained`: whether W has a gradient, where that is not what the method says of all. `reduced`: tensor-parallel ranks add
+    their results up; `buffered`: what it gathers lies in a buffer that stands.
     """
-    w, x_used, trained = Size(fixed=weight), x, p.method.trained and not frozen
+    w, x_used, learns = Size(fixed=weight), x, p.method.trained
+    trained, learns = (learns, learns) if trained is None else (trained, learns or trained)
     quantised = p.method.quantised and not p.method.trained and (name != "logits" or p.kernels.quantised_head)
-    t.multiply(name, Size(token=2 * weight * used), x.grad + trained)
-    if p.method.fake_quantised and not frozen:
+    t.multiply(name, Size(token=2 * weight * used), x.grad + trained,
+               shape=_matrix(p, x, weight, used, x.grad, trained, reduced=reduced))  # fmt: skip
+    if p.method.fake_quantised and trained:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
     if p.formats.autocast or (quantised and p.formats.upcast):  # bitsandbytes casts its input, whoever multiplies
@@ -42,7 +44,7 @@ def linear(
     steps = _gathered_again(p, x, width, reduced=reduced, buffered=buffered)
     if low:  # of the input and of the gradient that arrives, for the weight's gradient
         steps.append(Step("temp", (x_used.elements + Size(token=width)) * low.operands))
-    if bias and p.method.trained:
+    if bias and learns:
         steps.append(Step("weight", Size(fixed=bias_size * p.formats.weights)))
     if p.formats.autocast and p.formats.weights != p.formats.compute and not quantised:
         # the cast copy is kept for the backward; its 16-bit gradient is cast back by a node of its own
@@ -58,10 +60,23 @@ def linear(
         saves += [x_used] if p.kernels.keeps_quantised_inputs or p.method.keeps_inputs else []
     steps.append(Step("input", x_used.bytes, 0))
     each = output or (p.formats.compute if quantised else p.formats.product)
-    out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=p.method.trained)
+    out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=learns)
     t.products.append(out)
+    if reduced and p.degrees.tp > 1:
+        sp = p.degrees.sequence_parallel
+        whole = out.bytes * (1 / p.degrees.stream)
+        t.send("tp", whole, ("reduce-scatter",) if sp else ("all-reduce",), ("all-gather",) if sp and out.grad else ())
     out = cast(t, out, x.each) if quantised and p.formats.upcast else out  # and casts its result back
     return _adapted(t, p, name, x, out) if name in p.adapters.layers else out
+
+
+def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained: bool, *, reduced: bool) -> MatrixShape | None:
+    """The shapes of a product. Under sequence parallelism a matrix that is not cut sees a rank's share of the tokens."""
+    if not x.elements.token:
+        return None
+    rows = 1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream
+    inputs = x.elements.token / rows
+    return MatrixShape(rows * used, weight / inputs, inputs, 1, grad, trained)
 
 
 def gathered(t: Tape, p: Profile, x: Var) -> Var:
@@ -72,7 +87,11 @@ def gathered(t: Tape, p: Profile, x: Var) -> Var:
     scattered into shares.
     """
     if not p.degrees.sequence_parallel:
+        if p.degrees.tp > 1:
+            t.send("tp", x.bytes, (), ("all-reduce",) if x.grad else ())
         return x
+    again = ("all-gather",) if p.kernels.gathers_again and p.method.trained else ()
+    t.send("tp", x.bytes * p.degrees.tp, ("all-gather",), (*again, "reduce-scatter") if x.grad else again)
     whole = t.emit("gathered", [x], x.elements * p.degrees.tp, x.each, (), [Step("input", x.bytes)])
     whole.whole = x if p.kernels.gathers_again else None
     return whole
@@ -113,7 +132,9 @@ def _adapted(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     low = _low_rank(t, p, f"{name} lora A", x32, Size(token=rank), a_weight, dropped)
     b_weight = Size(fixed=rank * outputs.token * FP32)
     for part, weight in (("lora A", a_weight), ("lora B", b_weight)):
-        t.multiply(f"{name} {part}", Size(token=2 * weight.fixed / FP32), 2)
+        size = weight.fixed / FP32 / rank
+        shape = MatrixShape(1.0, rank, size) if part == "lora A" else MatrixShape(1.0, size, rank)
+        t.multiply(f"{name} {part}", Size(token=2 * weight.fixed / FP32), 2, shape=shape)
     high = _low_rank(t, p, f"{name} lora B", low, outputs, b_weight, low)
     # the functions' frames hold their input, and what it was cast to, until they return
     high = t.emit("scaled", [high, wide, x], outputs, each, (), [Step("input", high.bytes)])
@@ -151,7 +172,9 @@ def padded_adapters(t: Tape, p: Profile, x: Var, base: Var, widths: dict[str, in
     high = t.emit("lora B", [low], Size(token=sum(adapted.values())), each, [low],
                   [Step("weight", b_weight), Step("input", low.bytes)], trained=True)  # fmt: skip
     for part, weight in (("lora A", a_weight), ("lora B", b_weight)):
-        t.multiply(part, Size(token=2 * weight.fixed / each), 2)
+        size = weight.fixed / each / rank
+        shape = MatrixShape(1.0, rank, size) if part == "lora A" else MatrixShape(1.0, size, rank)
+        t.multiply(part, Size(token=2 * weight.fixed / each), 2, shape=shape)
     wide = t.emit("padded", [high], base.elements, each, [high] if len(adapted) < len(widths) else [])
     return add(t, base, scale(t, wide))
 
@@ -200,13 +223,13 @@ def scale(t: Tape, x: Var, name: str = "scaled") -> Var:
     return t.emit(name, [x], x.elements, x.each)
 
 
-def scale_by_weight(t: Tape, p: Profile, x: Var, size: float, each: int) -> Var:
-    """x · w with a learned vector: saves x; its backward makes a full product before summing it to w's gradient."""
-    out = max(x.each, each)
+def scale_by_norm(t: Tape, p: Profile, x: Var, size: float, each: int) -> Var:
+    """x · w with a norm's learned vector: saves x; its backward makes a full product before summing it to w's gradient."""
+    out, trained = max(x.each, each), p.method.trains("norms")
     steps = [Step("input", x.elements * out, 0)]
-    if p.method.trained:
+    if trained:
         steps += [Step("temp", x.elements * out), Step("weight", Size(fixed=size * each))]
-    return t.emit("scaled", [x], x.elements, out, [x] if p.method.trained else [], steps, trained=p.method.trained)
+    return t.emit("scaled", [x], x.elements, out, [x] if trained else [], steps, trained=trained)
 
 
 def dropout(t: Tape, p: Profile, x: Var, probability: float) -> Var:

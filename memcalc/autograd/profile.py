@@ -67,6 +67,7 @@ LOSSES: dict[str, Loss] = {
     row.name: row
     for row in (
         Loss("full", "logits upcast to fp32, log-softmax kept (transformers ≥ 4.50, which shifts the labels)"),
+        Loss("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)", half_kept=False),
         Loss("chunked", "fp32 copy, log-softmax and gradient one chunk at a time", chunks=True),
         Loss("fused", "logits one chunk at a time, gradients made in the forward (Liger)", chunks=True),
         Loss("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them", False),
@@ -142,7 +143,12 @@ class MethodTraits(NamedTuple):
     expands: bool = True  # into a 16-bit copy; else inside the kernel
     keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+    also: tuple[str, ...] = ()  # parts of which copies are trained all the same: embeddings, head, norms
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
+
+    def trains(self, part: str) -> bool:
+        """Whether embeddings, head or norms get gradients, where nothing is frozen apart."""
+        return self.trained or part in self.also
 
 
 class Adapters(NamedTuple):

@@ -33,7 +33,7 @@ class Size(NamedTuple):
     def __sub__(self, other: "Size") -> "Size":
         return Size(self.token - other.token, self.pair - other.pair, self.fixed - other.fixed, self.position - other.position)
 
-    def at(self, tokens: int, pairs: int, positions: int = 0) -> float:
+    def at(self, tokens: float, pairs: float, positions: float = 0) -> float:
         return self.token * tokens + self.pair * pairs + self.fixed + self.position * positions
 
     def covers(self, other: "Size") -> bool:
@@ -107,6 +107,37 @@ class Node:
     again: tuple[Var, ...] = ()  # what is made again when its backward begins
 
 
+class MatrixShape(NamedTuple):
+    """A product of [rows, inputs] with [inputs, outputs], in each of `groups` that share the rows."""
+
+    rows: float  # for each token of the rank
+    outputs: float
+    inputs: float
+    groups: int = 1
+    input_grad: bool = True
+    weight_grad: bool = True
+
+
+class HeadsShape(NamedTuple):
+    """One attention: heads on this rank and the numbers in each."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    grad: bool
+    fused: bool  # one kernel; else two products and what lies between them
+
+
+class Message(NamedTuple):
+    """What ranks of one axis send each other around an operation: a buffer, and its collectives forward and backward."""
+
+    axis: str  # tp, cp or ep
+    size: Size  # bytes of the whole buffer
+    forward: tuple[str, ...]
+    backward: tuple[str, ...]
+
+
 class Work(NamedTuple):
     """What one operation multiplies, whether or not a gradient flows through it; a multiply-add is 2 FLOP.
 
@@ -120,6 +151,7 @@ class Work(NamedTuple):
     causal: bool = False
     window: int | None = None
     chunked: bool = False  # the window is an aligned chunk, not a sliding one
+    shape: MatrixShape | HeadsShape | None = None  # None: not a product of known sizes
 
 
 class Exchange(NamedTuple):
@@ -154,6 +186,7 @@ class Tape:
     cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
     result: Var | None = None  # what the model returns beside the loss
     copies: dict[Var, Var] = field(default_factory=dict)  # in few bits, of what several matrix products read
+    messages: list[Message] = field(default_factory=list)
 
     def emit(
         self,
@@ -182,11 +215,16 @@ class Tape:
 
     def multiply(
         self, name: str, forward: Size, backward: float | Size, *, causal: bool = False, window: int | None = None,
-        chunked: bool = False,
+        chunked: bool = False, shape: MatrixShape | HeadsShape | None = None,
     ) -> None:  # fmt: skip
         """Record the FLOPs of an operation; its backward as a multiple (one for each operand with a gradient) or whole."""
         after = backward if isinstance(backward, Size) else forward * backward
-        self.works.append(Work(f"{self.path}/{name}" if self.path else name, forward, after, causal, window, chunked))
+        label = f"{self.path}/{name}" if self.path else name
+        self.works.append(Work(label, forward, after, causal, window, chunked, shape))
+
+    def send(self, axis: str, size: Size, forward: tuple[str, ...], backward: tuple[str, ...]) -> None:
+        """Record what ranks send each other."""
+        self.messages.append(Message(axis, size, forward, backward))
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Embedding(Block, without=("cache", "state", "traits")):
         """Look up tokens (and positions): the ids are saved; each table's gradient is dense, as large as the table."""
         ids = Var(Size(token=1), INT64, False, f"{t.path}/ids")
         vocabulary = -(-self.vocabulary // p.degrees.tp)
-        x = self._lookup(t, "tokens", ids, vocabulary * self.size, p)
+        x = self._lookup(t, "tokens", ids, vocabulary * self.size, p, learned=p.method.trains("embeddings"))
         if p.method.leaf and p.method.frozen_embeddings:
             x.grad = True  # transformers, enable_input_require_grads: who accumulates its gradient keeps it
             t.nodes.append(Node("leaf", x, (), (x,), ()))
@@ -76,6 +76,6 @@ class Embedding(Block, without=("cache", "state", "traits")):
 
     def _lookup(self, t: Tape, name: str, ids: Var, table: int, p: Profile, width: int = 0, learned: bool = True) -> Var:
         itemsize, elements = p.formats.weights, Size(token=(width or self.size) * p.degrees.stream)
-        trained = learned and p.method.trained and not p.method.frozen_embeddings
+        trained = learned and (p.method.trained or name == "tokens") and not p.method.frozen_embeddings
         steps = [Step("weight", Size(fixed=table * itemsize))] if learned else []
         return t.emit(name, [ids], elements, itemsize, [ids], steps, trained=trained)

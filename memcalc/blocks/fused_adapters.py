@@ -8,7 +8,7 @@ input's type, their gradients are the adapters' own.
 from collections.abc import Mapping
 
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, MatrixShape, Size, Step, Tape, Var
 
 LAYERS = frozenset({"q", "k", "v", "output", "gate", "up", "down"})  # what Unsloth adapts unless told otherwise
 
@@ -57,8 +57,9 @@ def _expanded(p: Profile, weight: int) -> Step:
 
 def _adapters(t: Tape, p: Profile, name: str, inputs: int, outputs: int, needs: bool) -> list[Step]:
     """A matrix and its pair of adapters: their work, and the gradients of the pair."""
-    t.multiply(name, Size(token=2 * inputs * outputs), int(needs))
+    t.multiply(name, Size(token=2 * inputs * outputs), int(needs), shape=MatrixShape(1.0, outputs, inputs, 1, needs, False))
     rank = p.adapters.rank
     for part, size in (("lora A", inputs), ("lora B", outputs)):
-        t.multiply(f"{name} {part}", Size(token=2 * rank * size), 2)
+        shape = MatrixShape(1.0, rank, size) if part == "lora A" else MatrixShape(1.0, size, rank)
+        t.multiply(f"{name} {part}", Size(token=2 * rank * size), 2, shape=shape)
     return [Step("weight", Size(fixed=rank * size * FP32)) for size in (inputs, outputs)]

@@ -2,7 +2,7 @@
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import LOSSES, Loss, Profile
-from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.frozen import dataclass
@@ -35,7 +35,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         x = ops.cast(t, x, p.formats.compute) if p.formats.wide_stream and not p.formats.autocast else x
         logits = ops.linear(
             t, p, "logits", ops.gathered(t, p, x), width, self.size * width, bias=self.bias, bias_size=width,
-            frozen=not self._trained(p), buffered=True,
+            trained=self._trained(p), buffered=True,
         )  # fmt: skip
         if self.scaled:
             logits = ops.scale(t, logits)
@@ -49,13 +49,13 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
 
     def _trained(self, p: Profile) -> bool:
         """Whether the matrix needs a gradient: a tied one is frozen with the embedding."""
-        return p.method.trained and not (self.tied and p.method.frozen_embeddings)
+        return p.method.trains("head") and not (self.tied and p.method.frozen_embeddings)
 
     def loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Cross-entropy over x's logits; records logits and loss, and returns what the forward holds beside the saved tensors.
 
-        full: logits to fp32, log-softmax kept (transformers/loss/loss_utils.py ForCausalLMLoss); vocabulary-parallel ranks
-        hold their share. chunked: CHUNKS pieces, each recomputed in the backward (torchtune CEWithChunkedOutputLoss
+        full: logits to fp32, log-softmax kept (transformers/loss/loss_utils.py ForCausalLMLoss), or DTensor's loss_parallel on
+        tensor-parallel ranks. chunked: CHUNKS pieces, each recomputed in the backward (torchtune CEWithChunkedOutputLoss
         keeps the 16-bit logits of all). fused: logits exist one chunk at a time, gradients are made in the forward
         (Liger fused_linear_cross_entropy). The other rows of LOSSES are those of older libraries.
         """
@@ -67,10 +67,17 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
             return self._chunked_loss(t, logits)
         if p.loss == "compiled":
             return _loss_node(t, logits, Size(), [Step("input", logits.bytes)])
-        if p.loss != "full":
-            return _older_loss(t, logits, LOSSES[p.loss])
-        wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast else logits.each)
-        held = logits.bytes + (wide.bytes if wide is not logits else Size())
+        row = LOSSES[p.loss]
+        if p.loss not in ("full", "upcast"):
+            return _older_loss(t, logits, row)
+        wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast or p.degrees.tp > 1 else logits.each)
+        held = wide.bytes if wide is not logits else Size()
+        if row.half_kept:
+            held = held + logits.bytes
+        else:
+            t.result = wide
+        if p.degrees.tp > 1:
+            return _loss_parallel(t, wide, held)
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         if log_softmax.grad:
             t.nodes[-1].saves = (log_softmax,)
@@ -87,7 +94,8 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""
         width = -(-self.vocabulary // p.degrees.tp)
         trained = self._trained(p)
-        t.multiply("logits", Size(token=2 * self.size * width), x.grad + trained)
+        t.multiply("logits", Size(token=2 * self.size * width), x.grad + trained,
+                   shape=MatrixShape(1.0, width, self.size, 1, x.grad, trained))  # fmt: skip
         # Liger cuts the tokens so that a chunk of logits is as large as the hidden states (inc_factor = ceil(V / H))
         chunk = x.elements * p.formats.compute + x.elements * FP32
         kept = [Var(x.elements, p.formats.compute, False, "gradient of the hidden states")]
@@ -98,6 +106,17 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
             steps.append(Step("weight", Size(fixed=self.size * width * p.formats.weights)))
         t.emit("loss", [x], Size(fixed=1), FP32, kept, steps, trained=trained)
         return chunk
+
+
+def _loss_parallel(t: Tape, wide: Var, held: Size) -> Size:
+    """Cross-entropy over a rank's share of the vocabulary, written out in elementary operations: logits, shifted logits and
+    log-softmax at once; the backward of both parts is one, of three temporaries beside the log-softmax
+    (torch/distributed/tensor/parallel/loss.py, _log_softmax and _nll_loss_and_log_softmax_backward)."""
+    log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each, [], [Step("share")])
+    if log_softmax.grad:
+        t.nodes[-1].saves = (log_softmax,)
+    temporary = Step("temp", log_softmax.bytes)
+    return _loss_node(t, log_softmax, held + wide.bytes, [temporary, temporary, Step("input", log_softmax.bytes)])
 
 
 def _older_loss(t: Tape, logits: Var, row: Loss) -> Size:

@@ -67,7 +67,7 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
         # Unsloth writes the gradient over the one that arrives, but for Gemma's (unsloth/kernels/rms_layernorm.py)
         over = self.kind == "rms" and fused_adapters.applies(p)
         steps = [Step("share")] if over else [Step("input", x.bytes)]
-        trained = p.method.trained and self.affine
+        trained = p.method.trains("norms") and self.affine
         if trained:
             steps += [Step("weight", Size(fixed=w.parameters * p.formats.norms)) for w in self.weights()]
         return t.emit("norm", [x], x.elements, x.each, [x, *statistics, *also], steps, trained=trained)
@@ -86,7 +86,7 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
             t.nodes[-1].saves = (rsqrt,)
         steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
         normed = t.emit("normalised", [apart[1], rsqrt], elements, FP32, [apart[1], rsqrt], steps)
-        scaled = ops.scale_by_weight(t, p, normed, self._scale_size, FP32)
+        scaled = ops.scale_by_norm(t, p, normed, self._scale_size, FP32)
         if p.formats.norms != FP32 and scaled.grad:
             scale = Var(Size(fixed=self._scale_size), FP32, False, f"{t.path}/weight in fp32")
             t.nodes[-1].saves = (*t.nodes[-1].saves, scale)
@@ -112,19 +112,19 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
         if self.kind == "rms-fp32" and self.affine:
             return self._by_fp32_weight(t, p, x, normed, "weight in fp32" if p.formats.norms != FP32 else "")
         if self.kind == "rms-wide":
-            return ops.cast(t, ops.scale_by_weight(t, p, normed, self._scale_size, p.formats.norms), x.each)
+            return ops.cast(t, ops.scale_by_norm(t, p, normed, self._scale_size, p.formats.norms), x.each)
         normed = ops.cast(t, normed, x.each)
         if not self.affine:
             return normed
-        return ops.scale_by_weight(t, p, normed, self._scale_size, p.formats.norms)
+        return ops.scale_by_norm(t, p, normed, self._scale_size, p.formats.norms)
 
     def _by_fp32_weight(self, t: Tape, p: Profile, x: Var, normed: Var, copy: str) -> Var:
         """The product with a weight in fp32, which is a tensor of its own where `copy` names one; cast back."""
         saves = [normed, Var(Size(fixed=self.size), FP32, False, f"{t.path}/{copy}")] if copy else [normed]
         steps = [Step("input", normed.bytes, 0)]
-        if p.method.trained:
+        if p.method.trains("norms"):
             steps += [Step("temp", normed.bytes), Step("weight", Size(fixed=self.size * p.formats.norms))]
-        scaled = t.emit("scaled", [normed], normed.elements, FP32, saves, steps, trained=p.method.trained)
+        scaled = t.emit("scaled", [normed], normed.elements, FP32, saves, steps, trained=p.method.trains("norms"))
         return ops.cast(t, scaled, x.each)
 
     @property

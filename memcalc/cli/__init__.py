@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "runs": Command("runs", "Published training runs and what memcalc computes for them; with a NAME, one.", PLAN),
     "chinchilla": Command("chinchilla", "Compute-optimal parameters and tokens, under every published law.", PLAN),
     "optimal": Command("chinchilla", "The same as chinchilla."),
+    "compare": Command("compare", "Settings side by side: --vary KEY=A,B, or sizing files.", PLAN),
     "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1.", AUTOMATE),
     "validate": Command("validate", "Predictions against published measurements, with the error of each.", TRUST),
     "trace": Command("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch]).", TRUST),

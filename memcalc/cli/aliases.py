@@ -114,6 +114,20 @@ TRAIN: Spellings = {
     **_all("optimizer-in-bwd fused-backward gradient-release", Set("optimizer-in-backward")),
     **_all("gradient-clipping clip-grad clip-grad-norm gradient-clip-val grad-clip", "max-grad-norm"),
     **_all("use-ema ema-weights", Set("ema", "weights")),
+    **_all("fsdp-sharding-strategy sharding-strategy", "fsdp"),
+    "fsdp-backward-prefetch": "backward-prefetch",
+    "fsdp-activation-checkpointing": Set("recompute", "full"),
+    "fsdp-reshard-after-forward": Instead("--fsdp full reshards after the forward, --fsdp grad-op does not"),
+    **_all("fsdp-forward-prefetch forward-prefetch",
+           Instead("gathers one layer more during the forward, which is not where the peak is; leave it out")),
+    **_all("fsdp-limit-all-gathers limit-all-gathers",
+           Instead("limited all-gathers are what is modelled: without the limit the host gathers as far ahead as it runs")),
+    **_all("fsdp-use-orig-params use-orig-params",
+           Instead("frozen and trained parameters in units of their own are modelled (PEFT's wrapping policy), shared ones for "
+                   "--engine litgpt")),
+    **_all("fsdp-auto-wrap-policy fsdp-transformer-layer-cls-to-wrap fsdp-state-dict-type fsdp-sync-module-states "
+           "fsdp-cpu-ram-efficient-loading fsdp-version",
+           Instead("layers are FSDP's units here, and this changes no byte of a step; leave it out")),
     "mics-shard-size": "shard-size",
     "zero-hpz-partition-size": "hpz-partition-size",
     **_all("allgather-bucket-size allgather-partitions reduce-scatter round-robin-gradients",
@@ -142,12 +156,22 @@ INFER: Spellings = {
     "enable-expert-parallel": Instead("--ep N with N = tp × dp of that launch"),
     **_all("max-num-seqs max-running-requests max-batch-size", "max-sequences"),
     **_all("max-num-batched-tokens max-num-tokens chunked-prefill-size ubatch-size ub", "max-batched-tokens"),
-    **_all("batch-size b", Instead("--batch is requests at once, --max-batched-tokens the tokens of one forward pass")),
-    **_all("parallel np", Instead("--batch is requests at once, each of which may reach --context tokens")),
+    **_all("batch-size b", Instead("--batch is requests at once, --max-batched-tokens the tokens of one forward pass "
+                                     "(llama.cpp's -ub; its -b changes no byte)")),
+    **_all("parallel np", "slots"),
+    **_all("kv-unified kvu", Set("unified")),
     **_all("mem-fraction-static free-gpu-memory-fraction kv-cache-free-gpu-mem-fraction kv-cache-free-gpu-memory-fraction",
            "gpu-memory-utilization"),
     **_all("kv-cache-dtype kv-cache-type cache-type", "kv-dtype"),
-    **_all("cache-type-k cache-type-v ctk ctv", Instead("--kv-dtype is the format of keys and values alike")),
+    "ctk": "cache-type-k",
+    "ctv": "cache-type-v",
+    **_all("flash-attn fa", "flash-attention"),
+    **_all("cpu-moe cmoe", Set("n-cpu-moe", "100000")),
+    "ncmoe": "n-cpu-moe",
+    "ot": "override-tensor",
+    "ts": "tensor-split",
+    "sm": "split-mode",
+    **_all("no-kv-offload nkvo", Set("cache-on-host")),
     "kv-cache-memory-bytes": "kv-cache-memory",
     **_all("quantization quantize q", "weights"),
     **_all("dtype torch-dtype load-format", DTYPE),
@@ -162,7 +186,7 @@ INFER: Spellings = {
     **_all("num-beams beam-width", "beams"),
     **_all("num-return-sequences best-of", "samples"),
     **_all("gpus num-gpus n-gpus", GPUS),
-    "cpu-offload-gb": Instead("layers in host memory are modelled for llama.cpp: --gpu-layers N"),
+    "cpu-offload-gb": Instead("layers in host memory are modelled for llama.cpp: --gpu-layers N, --n-cpu-moe N"),
     **_all("enable-prefix-caching", Instead("--shared-prefix N says how many tokens all prompts have in common")),
     **_all("trust-remote-code swap-space enable-chunked-prefill disable-log-requests port host served-model-name seed",
            NO_BYTES),
@@ -227,4 +251,4 @@ def _ours(given: str, known: Mapping[str, click.Option | None], spellings: Spell
     return f"--{found}" if isinstance(found, str) and found != given else found
 
 
-SHORT = 3  # letters of an option with one dash: -ngl
+SHORT = 5  # letters of an option with one dash: -ngl, -nkvo, -ncmoe

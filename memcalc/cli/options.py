@@ -39,8 +39,15 @@ class Largest(Amount):
         return MAX if isinstance(value, str) and value.strip().lower() == MAX else super().convert(value, param, ctx)
 
 
-MAX = "max"
-LARGEST = Largest("number|max", "parse_count")
+class Fewest(Amount):
+    """A count, or "auto": the smallest with which it fits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return AUTO if isinstance(value, str) and value.strip().lower() == AUTO else super().convert(value, param, ctx)
+
+
+MAX, AUTO = "max", "auto"
+LARGEST, FEWEST = Largest("number|max", "parse_count"), Fewest("number|auto", "parse_count")
 FLOPS = Amount("flops", "parse_flops")  # 5.76e23, 576 ZFLOP, 3640 PF-days
 BANDWIDTH = Amount("bytes/s", "parse_bandwidth")  # 936GB/s
 SPEED = Amount("flops/s", "parse_speed")  # 989 TFLOP/s
@@ -107,6 +114,17 @@ class Words(click.ParamType[tuple[str, ...]]):
 WORDS = Words()
 
 
+class Parts(click.ParamType[tuple[float, ...]]):
+    """Numbers separated by commas or slashes: 3,1."""
+
+    name = "n,n,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(NUMBER.convert(part, param, ctx) for part in value.replace("/", ",").split(",") if part.strip())
+
+
 class Days(click.ParamType[float]):
     """Days, or any duration with its unit: 30, 30d, 36h, '2 weeks'."""
 
@@ -147,7 +165,7 @@ FIRST_COLUMN = 30  # characters of an option and what it takes, beside which its
 # how a value is read, in rows of spec_options
 TYPES: dict[str, click.ParamType[Any] | None] = {
     "count": COUNT, "number": NUMBER, "share": SHARE, "bytes": BYTES, "bandwidth": BANDWIDTH, "speed": SPEED,
-    "flops": FLOPS, "largest": LARGEST, "days": DAYS, "grid": GRID,
+    "flops": FLOPS, "largest": LARGEST, "fewest": FEWEST, "parts": Parts(), "days": DAYS, "grid": GRID,
     "words": WORDS, "text": None, "flag": None, "repeated": None,
 }  # fmt: skip
 

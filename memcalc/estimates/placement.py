@@ -142,6 +142,17 @@ def stages(
     return tuple(seen.values())
 
 
+@cached(1024)
+def stage_counts(
+    architecture: Architecture, tp: int, pp: int, ep: int, etp: int, split: tuple[int, ...] = ()
+) -> tuple[int, ...]:  # fmt: skip
+    """How many stages equal each of `stages`."""
+    seen: dict[tuple[object, ...], int] = {}
+    for stage in all_stages(architecture, tp, pp, ep, etp, split):
+        seen[stage.held, stage.last] = seen.get((stage.held, stage.last), 0) + 1
+    return tuple(seen.values())
+
+
 def all_stages(
     architecture: Architecture, tp: int, pp: int, ep: int, etp: int, split: tuple[int, ...] = ()
 ) -> Iterator[Stage]:  # fmt: skip

@@ -132,4 +132,4 @@ def option_words(name: str, value: Any) -> tuple[str, ...]:
     spelled = name.replace("_", "-")
     if isinstance(value, bool):
         return (f"--{spelled}" if value else f"--no-{spelled}",)
-    return (f"--{spelled}", ",".join(value) if isinstance(value, tuple) else str(value))
+    return (f"--{spelled}", ",".join(str(part) for part in value) if isinstance(value, tuple) else str(value))

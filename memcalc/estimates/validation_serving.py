@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import WINDOWED
-from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
+from memcalc.estimates.serving.capacity import Capacity, ServingEstimate
+from memcalc.estimates.serving.estimate import estimate
 from memcalc.estimates.validation import DIGITS, Skipped, Spread, percentile, spread
 from memcalc.formulas.residuals import MIN_ROWS, Quantiles
 from memcalc.specs.served import Served

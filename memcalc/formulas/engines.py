@@ -19,6 +19,9 @@ class Engine(NamedTuple):
     leaf: bool = False  # transformers' checkpointing makes the embedded tokens a leaf (enable_input_require_grads)
     kbit_prepare: str = "none"  # what its users' recipe casts to fp32 beside quantised matrices, a word of --kbit-prepare
     by_operation: bool = False  # selective recomputation keeps results by operation; else it recomputes attention's core
+    defers: bool = False  # gradients of a step's micro-batches stay whole until the last one (FSDP's no_sync)
+    mixes_units: bool = False  # FSDP1's flat parameters hold adapters and the frozen weights of their layer (use_orig_params)
+    expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
 ENGINES: dict[str, Engine] = {
@@ -27,11 +30,14 @@ ENGINES: dict[str, Engine] = {
         Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2", leaf=True),
         Engine(
             "accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP1",
-            holds_inputs=True, prefetches=False, traced=False, leaf=True, kbit_prepare="all",
+            holds_inputs=True, prefetches=False, traced=False, leaf=True, defers=True, kbit_prepare="all",
         ),
         Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True),
         Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),
-        Engine("torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True),
+        Engine(
+            "torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True,
+            expandable=True,  # run_train.sh, since October 2024
+        ),
         Engine(
             "torchtune", "eager", "chunked", "fused", False, "torchtune's recipes: adapters in bf16, FSDP2",
             peft=False, traced=False,
@@ -42,7 +48,7 @@ ENGINES: dict[str, Engine] = {
         ),
         Engine(
             "litgpt", "litgpt", "listed", "fused", False, "LitGPT with Lightning Fabric: adapters in bf16",
-            peft=False, traced=False,
+            peft=False, traced=False, defers=True, mixes_units=True,
         ),
     )
 }  # fmt: skip

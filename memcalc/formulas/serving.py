@@ -82,20 +82,6 @@ def stage_input_bytes(tokens: int, hidden: int, bytes_per_value: int) -> int:
     return 2 * tokens * hidden * bytes_per_value
 
 
-@formula(
-    "llama.cpp", "ggml_backend_sched_reserve: fp32 logits and residual of one physical batch, or a layer's tensors", ESTIMATE
-)
-def compute_buffer_bytes(tokens: int, vocabulary: int, hidden: int, feed_forward: int, queries: int) -> int:
-    """llama.cpp's compute buffer: everything in fp32, the larger of the head's end and a layer's widest moment.
-
-    tokens × 4 × max(vocabulary + hidden, 2 × feed_forward + 4 × hidden + 2 × queries)      Returns bytes [B].
-
-    >>> compute_buffer_bytes(512, 151936, 2048, 11008, 2048) / 2**20  # Qwen2.5 3B: 300.75 MiB logged
-    300.75
-    """
-    return tokens * 4 * max(vocabulary + hidden, 2 * feed_forward + 4 * hidden + 2 * queries)
-
-
 @formula("vllm", "v1/attention/backends/mla/common.py, process_weights_after_loading: W_UK_T and W_UV of a quantised kv_b_proj")
 def absorbed_bytes(elements: int, bytes_per_value: int) -> int:
     """Latent attention's up-projection once more, in the compute format: queries and outputs absorb it, and a quantised

@@ -1,5 +1,6 @@
 """How serving engines account for memory: one row an engine. A user's choice of engine changes numbers only through it."""
 
+import re
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -36,44 +37,88 @@ class ServingEngine(NamedTuple):
     host_embedding: bool = False  # the token embedding stays in host memory
     graphs: bool = False  # captures CUDA graphs
     sampler: Literal["", "vllm", "sorted", "logits"] = ""  # what sampling allocates
+    since: str = ""  # the first release that the row describes
+    all_logits: bool = False  # llama.cpp: the compute buffer has a row of logits for every token of a physical batch
+    wide_mask: bool = False  # llama.cpp: masks are fp32, cast to fp16 for flash attention
+    head_last: bool = False  # llama.cpp: the head is offloaded after all layers, not before them (pull 18148)
+    copies_cache: bool = False  # llama.cpp: the compute buffer has an fp16 copy of one layer's quantised cache
+
+    @property
+    def key(self) -> str:
+        """One row of RELEASES: vllm@0.21."""
+        return f"{self.name}@{self.since}"
 
 
 LARGE = 70 * 2**30  # bytes of GPU memory from which vLLM's larger defaults hold
 
 PLAIN = ServingEngine("", "no engine: weights, the tokens' cache and states, and what a CUDA process holds")
 
-SERVING_ENGINES: dict[str, ServingEngine] = {
-    row.name: row
+LLAMA_CPP = ServingEngine(
+    "llama.cpp", "llama.cpp since June 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
+    batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",
+    whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
+    copies_cache=True,  # pull 23907; masks in fp16: pull 23764; logits of one token a sequence: pull 23861
+)  # fmt: skip
+
+# Newest first; of an engine's rows the first is the one that its name alone means.
+RELEASES: dict[str, ServingEngine] = {
+    row.key: row
     for row in (
         ServingEngine(
-            "vllm", "vLLM 0.17 and later, V1", block=16, pooled=True, window="batched", grouped=True, shares=True,
+            "vllm", "vLLM 0.17 and later, V1", since="0.17", block=16, pooled=True, window="batched", grouped=True, shares=True,
             batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="vllm",
             starts_with_share=True, block_of_state=True,
             whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
         ),
         ServingEngine(
-            "sglang", "SGLang 0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
+            "sglang", "SGLang 0.5", since="0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
             batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,
             index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
             whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
         ),
         ServingEngine(
-            "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", block=32, share_of="free", pooled=True, shares=True,
-            sequences=2048,
-            convolution_columns=-1, graphs=True, sampler="logits",
+            "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
+            shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
+        ),
+        LLAMA_CPP,
+        LLAMA_CPP._replace(
+            note="llama.cpp of early 2026", since="2026", all_logits=True, wide_mask=True, copies_cache=False,
+        ),
+        LLAMA_CPP._replace(
+            note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
         ),
         ServingEngine(
-            "llama.cpp", "llama.cpp of 2025", block=256, utilization=1.0, window="padded", batched_tokens=512,
-            batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True,
-            whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
-        ),
-        ServingEngine(
-            "transformers", "transformers 5, dynamic cache", utilization=1.0, window="last", whole_prompt=True,
+            "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,
             expands=True, sampler="sorted",
         ),
     )
 }  # fmt: skip
+_NEWEST = {row.name: row for row in reversed(RELEASES.values())}
+SERVING_ENGINES: dict[str, ServingEngine] = {row.name: _NEWEST[row.name] for row in RELEASES.values()}
+
+
+def release(name: str, version: str | None = None) -> ServingEngine | None:
+    """The row of an engine that describes a version: the newest that is no newer; None where all are.
+
+    >>> release("llama.cpp", "2025.11").since, release("llama.cpp").since, release("vllm", "0.6")
+    ('2025', '2026.6', None)
+    """
+    if version is None:
+        return SERVING_ENGINES[name]
+    rows = (row for row in RELEASES.values() if row.name == name)
+    return next((row for row in rows if numbers(row.since) <= numbers(version)), None)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version, for comparison.
+
+    >>> numbers("v0.21.1rc2"), numbers("2026-06")
+    ((0, 21, 1), (2026, 6))
+    """
+    found = re.match(r"v?(\d{1,6}(?:[.-]\d{1,6})*)", version)
+    return tuple(map(int, re.split(r"[.-]", found[1]))) if found else ()
+
 
 MEBI, GIBI = 2**20, 2**30
 

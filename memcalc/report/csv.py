@@ -23,7 +23,7 @@ def render(report: Report) -> str:
     tables = report.every_table
     if len(tables) == 1 and not report.verdict and not tables[0].levels:
         shown = [i for i, column in enumerate(tables[0].columns) if column.kind != "bar"]
-        writer.writerow([_heading(tables[0].columns[i]) for i in shown])
+        writer.writerow([_heading(tables[0], i) for i in shown])
         writer.writerows([[_cell(row[i]) for i in shown] for row in tables[0].rows])
         return out.getvalue().rstrip("\n")
     writer.writerow(HEADER)
@@ -34,8 +34,11 @@ def render(report: Report) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def _heading(column: Column) -> str:
-    unit = _unit(column)
+def _heading(table: Table, place: int) -> str:
+    """A column's title with its unit; of quantities, the one that all of them have."""
+    column = table.columns[place]
+    units = {row[place].unit for row in table.rows if isinstance(row[place], Quantity) and row[place].value is not None}
+    unit = units.pop() if len(units) == 1 else _unit(column)
     return f"{_cell(column.title or 'note')} [{unit}]" if unit else str(_cell(column.title or "note"))
 
 
@@ -61,6 +64,8 @@ def _cell(value: Any) -> Any:
     >>> _cell(-5), _cell("=1+1"), _cell("--zero 3"), _cell(None)
     (-5, "'=1+1", "'--zero 3", '')
     """
+    if isinstance(value, Quantity):
+        value = value.value
     if value is None:
         return ""
     foreign = isinstance(value, str) and (value.startswith(FORMULA) or value.lstrip().startswith(FORMULA))

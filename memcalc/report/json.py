@@ -7,6 +7,7 @@ from typing import Any
 from memcalc.errors import InputError, nearest, printable
 from memcalc.report.report import Report
 
+KEYS = re.compile(r"[^.\[\]]+")
 OF_A_GPU = ("gpu", "capacity", "speed", "suggestions")  # what an estimate says only where a GPU is named
 
 
@@ -21,7 +22,7 @@ def field(document: dict[str, Any], path: str) -> str:
     walked = ""
     if not path.strip(".[] "):
         raise InputError(f"no field {path!r:.80}; the document has {', '.join(list(document)[:12])}", place="--get")
-    for key in re.findall(r"[^.\[\]]+", path):
+    for key in KEYS.findall(path):
         known = (
             list(value) if isinstance(value, dict) else [str(i) for i in range(len(value))] if isinstance(value, list) else []
         )
@@ -35,3 +36,19 @@ def field(document: dict[str, Any], path: str) -> str:
     if isinstance(value, str):
         return printable(value, longest=len(value))
     return json.dumps(value, allow_nan=False)
+
+
+MISSING = object()
+
+
+def looked_up(document: dict[str, Any], path: str) -> Any:
+    """The value of one field; MISSING where the document has no such key."""
+    value: Any = document
+    for key in KEYS.findall(path):
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return MISSING
+    return value

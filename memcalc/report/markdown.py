@@ -1,8 +1,8 @@
 """Tables as GitHub-flavoured Markdown."""
 
-from memcalc.report.plot import drawn
 from memcalc.report.report import Report, Table, cell
 
+WIDTH = 75  # characters of a picture
 ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "[": "\\[", "]": "\\]", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "})
 
 
@@ -14,7 +14,7 @@ def render(report: Report) -> str:
         parts.append(f"**{_escape(report.verdict)}**")
     parts += [f"**warning:** {_escape(warning)}" for warning in report.warnings]
     parts += [_table(table.on_screen()) for table in report.tables]
-    parts += [f"```text\n{plot.title}\n{drawn(plot)}\n{plot.legend}\n```" for plot in report.pictures]
+    parts += [f"```text\n{plot.title}\n{plot.drawn(WIDTH)}\n{plot.legend}\n```" for plot in report.pictures]
     if notes := [*report.notes, *filter(None, (report.more,))]:
         parts.append("\n".join(f"- {_escape(note)}" for note in notes))
     return "\n\n".join(parts)

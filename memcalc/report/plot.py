@@ -62,6 +62,10 @@ class Plot(NamedTuple):
         powers = _powers(log10(self.line[0][0]), log10(self.line[-1][0]))
         return {10.0**power: format_count(10.0**power) for power in powers}
 
+    def drawn(self, columns: int) -> str:
+        """In characters, within so many columns."""
+        return drawn(self, columns)
+
     @property
     def labels(self) -> tuple[str, str, str]:
         """Numbers of the vertical axis: top, middle, bottom."""
@@ -102,7 +106,8 @@ def as_ascii(picture: str) -> str:
     return "".join("." if BLANK <= ord(char) <= LAST else ASCII.get(char, char) for char in picture)
 
 
-ASCII = {"┤": "|", "│": "|", "└": "+", "─": "-", "┴": "+", "×": "x", "–": "-", "—": "-", "█": "#", "▶": ">", "←": "<-"}
+ASCII = {"┤": "|", "│": "|", "└": "+", "─": "-", "┴": "+", "×": "x", "–": "-", "—": "-", "█": "#", "▶": ">", "←": "<-",
+         "░": ".", "▒": ":", "▓": "+"}  # fmt: skip
 
 
 def _within(share: float, cells: int) -> int:

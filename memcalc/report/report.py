@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from memcalc.estimates.explanation import Explanation
+    from memcalc.report.heatmap import HeatMap
     from memcalc.report.plot import Plot
 
 SCHEMA = "memcalc/1"
@@ -66,7 +67,7 @@ class Report(NamedTuple):
     verdict: str = ""
     tone: str = ""  # good, bad, near or "": the colour of the verdict, never its only sign
     notes: tuple[str, ...] = ()  # what should be read with the numbers
-    pictures: tuple["Plot", ...] = ()
+    pictures: tuple["Plot | HeatMap", ...] = ()
     settings: str = ""  # below the heading
     warnings: tuple[str, ...] = ()
     details: tuple[Table, ...] = ()  # further tables, and

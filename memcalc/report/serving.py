@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from memcalc.estimates.lines import Figure, Line, cited, documents, weakest
-from memcalc.estimates.serving.estimate import Capacity, ServingEstimate
+from memcalc.estimates.serving.capacity import Capacity, OnGpu, ServingEstimate
 from memcalc.estimates.serving.speed import Speed
 from memcalc.estimates.suggestions import NO_ADVICE, Advice
 from memcalc.formulas.bisection import Solved
@@ -38,6 +38,7 @@ LIMITS = {
 def report(
     model: Model, run: Serving, found: ServingEstimate, gpu: Accelerator | None, speed: Speed | None = None,
     fit: Fit | None = None, withheld: int = 0, advice: Advice = NO_ADVICE, solved: Sequence[Solved] = (),
+    host: Fit | None = None, gpus: Sequence[tuple[Accelerator | None, OnGpu, Fit | None]] = (),
 ) -> Report:  # fmt: skip
     capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
     share = run.utilization(gpu.allocatable) if gpu else 1.0
@@ -54,13 +55,25 @@ def report(
     hint = queue_sentence(run, capacity) or (nothing_helps(advice) if fit and not fit.fits else "")
     verdict, tone = verdict_of(found.needed, fit, hint)
     verdict += solved_sentence(solved)
+    if host:
+        verdict += f"; host memory: {format_bytes(host.needed.bytes)} needed of {format_bytes(host.limit)}" + (
+            "" if host.fits else ", which does not fit"
+        )
+        tone = tone if host.fits else "bad"
     document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
+    if host:
+        document["host"] |= fit_document(host)
+    if gpus:
+        document["gpus"] = [_on_gpu(*one) for one in gpus]
+        tables.insert(1, _gpus(gpus))
     if fit:
         document |= suggestions_document(advice)
+    names = [card.name for card, *_ in gpus if card]
+    where = " + ".join(names) if len(set(names)) > 1 else f"{run.gpus} × {gpu.name}" if gpu else counted(run.gpus, "GPU")
     return Report(
         document,
         tuple(tables),
-        f"{titled(model)}: serving on {f'{run.gpus} × {gpu.name}' if gpu else counted(run.gpus, 'GPU')}",
+        f"{titled(model)}: serving on {where}",
         verdict,
         tone,
         settings=_settings(run),
@@ -69,6 +82,33 @@ def report(
         assumptions=(CERTAINTY, *assumptions),
         more=more(assumptions, document["sources"], "--details", marked=True),
     )
+
+
+def fit_document(fit: Fit) -> dict[str, Any]:
+    """A need beside a limit, as the JSON contract has it."""
+    return {"needed": fit.needed.bytes, "limit": fit.limit, "headroom": fit.headroom, "verdict": fit.verdict, "fits": fit.fits}
+
+
+def _on_gpu(card: Accelerator | None, on: OnGpu, fit: Fit | None) -> dict[str, Any]:
+    own = {"id": card.id if card else None, "layers": on.layers, "peak": on.peak, "device": on.device}
+    return own | (fit_document(fit) if fit else {"needed": on.needed.bytes})
+
+
+def _gpus(gpus: Sequence[tuple[Accelerator | None, OnGpu, Fit | None]]) -> Table:
+    """What each of several GPUs holds; the other tables are of the one with the least room."""
+    rows: list[Sequence[Any]] = [
+        (f"{number}: {card.name if card else 'GPU'}", Quantity(on.layers, "layers", f"{on.layers}"), _size(on.needed.bytes),
+         _size(fit.limit) if fit else None, fit.verdict if fit else "")
+        for number, (card, on, fit) in enumerate(gpus)
+    ]  # fmt: skip
+    columns = (
+        Column("GPU"),
+        Column("layers", "quantity"),
+        Column("needed", "quantity"),
+        Column("limit", "quantity"),
+        Column("verdict"),
+    )
+    return Table("GPUs of the machine, above and below the one with the least room", columns, rows)
 
 
 def queue_sentence(run: Serving, capacity: Capacity | None) -> str:
@@ -84,6 +124,8 @@ def _settings(run: Serving) -> str:
     """What the numbers depend on, beside the model and the GPUs."""
     degrees = [f"{name} {getattr(run, name)}" for name in ("tp", "pp", "ep", "dp") if getattr(run, name) > 1]
     requests = f"{counted(run.batch, 'request')} of {run.context:,} tokens"
+    if run.slots:
+        requests = f"{counted(run.slots, 'slot')} of one context of {run.context:,} tokens"
     return ", ".join((run.engine or "no engine", *degrees, f"weights {run.weights}", f"cache {run.kv_dtype}", requests))
 
 
@@ -172,8 +214,9 @@ def _document(
             **needed_document(found.needed),
         },
     }
-    if found.host:
-        out["host"] = {"weights": found.host, "per_node": found.host}
+    if found.host or run.engine_row.host_embedding:
+        standing = sum(entry.bytes for entry in found.lines if entry.place == "host" and entry.component != "activations")
+        out["host"] = {"weights": standing, "per_node": found.host}
     if gpu and capacity and fit:
         out["run"]["gpu_memory_utilization"] = run.utilization(gpu.allocatable)
         out["gpu"] = gpu_document(gpu, fit)

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 from rich.cells import cell_len
 
 from memcalc.report.explanation import drawn_tree
+from memcalc.report.heatmap import HeatMap
 from memcalc.report.layout import GAP, INDENT, Laid, LaidColumn, grid, wrapped
 from memcalc.report.plot import Plot
 from memcalc.report.report import EIGHTHS, Report, Table
@@ -67,9 +68,12 @@ def render(report: Report) -> str:
     for table in () if report.trees else (each.on_screen() for each in report.tables):
         page.down(LINE / 2)
         _table(page, table)
-    for plot in report.pictures:
+    for picture in report.pictures:
         page.down(LINE / 2)
-        _plot(page, plot)
+        if isinstance(picture, Plot):
+            _plot(page, picture)
+        else:
+            _heat_map(page, picture)
     page.down(LINE / 2)
     for note in filter(None, (*report.notes, report.more)):
         _paragraphs(page, note, colour=PALE)
@@ -182,6 +186,31 @@ def _plot(page: _Page, plot: Plot) -> None:
         out.append(_text(x + aside, y - 8, mark.letter, colour=colour, bold=True, anchor="middle"))
     page.down(PLOT_HEIGHT + 2 * LINE)
     _paragraphs(page, plot.legend, colour=PALE)
+
+
+def _heat_map(page: _Page, found: HeatMap) -> None:
+    """Fields from pale to strong, each with its figure."""
+    for line in wrapped(found.title, COLUMNS):
+        page.text(0, line, bold=True)
+        page.down(LINE)
+    first = max(map(cell_len, found.rows), default=0) + GAP
+    cells = [*found.columns, *(text for line in found.texts for text in line)]
+    width = min(max(map(cell_len, cells)) + GAP, (COLUMNS - first) // len(found.columns))
+    for j, head in enumerate(found.columns):
+        page.text(first + (j + 1) * width - 1, head[:width], colour=PALE, ends=True)
+    page.down(LINE)
+    for i, name in enumerate(found.rows):
+        page.text(0, name, colour=PALE)
+        for j, text in enumerate(found.texts[i]):
+            heat, x = found.heat(i, j), MARGIN + (first + j * width) * CHARACTER
+            if heat is not None:
+                page.elements.append(
+                    f'<rect x="{x:g}" y="{page.y - 13:g}" width="{width * CHARACTER - 2:g}" height="{LINE:g}" '
+                    f'fill="{ACCENT}" fill-opacity="{0.08 + 0.62 * heat:.2f}"/>'
+                )
+            page.text(first + (j + 1) * width - 1, text, ends=True)
+        page.down(LINE)
+    _paragraphs(page, found.legend, colour=PALE)
 
 
 def _text(x: float, y: float, said: str, *, colour: str, bold: bool = False, anchor: str = "start") -> str:

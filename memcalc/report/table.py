@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from memcalc.report.layout import Laid, grid, stacked, wrapped
-from memcalc.report.plot import as_ascii, drawn
+from memcalc.report.plot import as_ascii
 from memcalc.report.report import Report, Table
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _print(console: Console, report: Report, *, ascii_only: bool) -> None:
     for plot in report.pictures:
         say.gap()
         say.lines(plot.title, "bold")
-        say.as_is(drawn(plot, console.width))
+        say.as_is(plot.drawn(console.width))
         say.lines(plot.legend)
     if report.notes or report.more:
         say.gap()

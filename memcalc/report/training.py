@@ -117,8 +117,7 @@ def run_document(run: Training) -> dict[str, Any]:
         out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
-    if run.freeze:
-        out["freeze"] = list(run.freeze)
+    out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
     out |= batch_document(run)
     choices = ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
                "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip
@@ -258,13 +257,17 @@ def solved_document(solved: Sequence[Solved]) -> dict[str, Any]:
     return {"solved": [one._asdict() for one in solved]} if solved else {}
 
 
+FEWEST = ("n_cpu_moe",)  # settings of which the smallest value is looked for
+
+
 def solved_sentence(solved: Sequence[Solved]) -> str:
     """The same in words, after the verdict."""
     limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
-              "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
+              "layers": "all layers", "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
     return "".join(
-        f"; {one.key.replace('_', ' ')} {one.value:,} is the largest: {limits[one.limited_by]}"
-        if one.value
+        f"; {one.key.replace('_', ' ')} {one.value:,} is the {'fewest' if one.key in FEWEST else 'largest'}: "
+        f"{limits[one.limited_by]}"
+        if one.value is not None
         else f"; not even the smallest {one.key.replace('_', ' ')} fits"
         for one in solved
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from memcalc.estimates.suggestions import Advice, Suggestion
+from memcalc.estimates.suggestions import NO_ADVICE, Advice, Suggestion
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Verdict
 from memcalc.readers.models import Model
@@ -75,6 +75,18 @@ class Answer(Reported):
         if self.fit is None or self.verdict == "fits" or (self.solved and self.fits):
             return Advice()  # who asks for the largest that fits wants it, tight or not
         return self._advised(self.fit)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON document without suggestions: none are looked for."""
+        return self.report_with(NO_ADVICE).document
+
+    def report(self) -> "Report":
+        return self.report_with(self.advice)
+
+    def report_with(self, advice: Advice) -> "Report":
+        """What the command line shows, with these suggestions."""
+        raise NotImplementedError
 
     def _advised(self, fit: Fit) -> Advice:
         """The search for such changes, beginning at what was found."""

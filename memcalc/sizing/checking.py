@@ -41,10 +41,25 @@ def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] 
     return out
 
 
-def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], advised: bool) -> Outcome:
+def size_scenario(
+    scenario: Scenario, file: str = "", name: str = "", presets: Sequence[str] = ()
+) -> "SizedTraining | SizedServing":
+    """A scenario as the command line would size it. Raises InputError naming the file and the scenario."""
+    try:
+        return _sized(scenario, *_subjects(scenario, file, presets))
+    except MemcalcError as error:
+        raise InputError(str(error), place=f"{file}: {name}" if file else "") from None
+
+
+def _subjects(scenario: Scenario, file: str, presets: Sequence[str]) -> tuple[Model, Accelerator | None]:
+    """Model and accelerator; a path to a model may start where the file is."""
     beside = os.path.join(os.path.dirname(file), scenario.model)
     model = as_model(beside if os.path.exists(beside) else scenario.model, presets)
-    gpu = as_accelerator(scenario.gpu, presets)
+    return model, as_accelerator(scenario.gpu, presets)
+
+
+def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], advised: bool) -> Outcome:
+    model, gpu = _subjects(scenario, file, presets)
     try:
         answer = _sized(scenario, model, gpu)
         outcome = Outcome(

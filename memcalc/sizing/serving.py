@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, Any
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
-from memcalc.estimates.serving.estimate import Capacity, ServingEstimate, estimate
+from memcalc.estimates.placement import depth_of
+from memcalc.estimates.serving.capacity import Capacity, OnGpu, ServingEstimate
+from memcalc.estimates.serving.estimate import estimate
+from memcalc.estimates.serving.llama_cpp import OneGpu
 from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.estimates.serving.starting import refusals
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.formulas.bisection import Solved, largest
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
 from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
-from memcalc.formulas.verdict import Fit
+from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, of_serving, unsaid
 from memcalc.sizing.invocation import Invocation, advise
-from memcalc.sizing.largest import Choices, asked_for, solve
+from memcalc.sizing.largest import MAX, Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
-from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
+from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving, ServingQuestion
 from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import SpecError
 from memcalc.specs.words import meant
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from memcalc.report.report import Report
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
-SOLVABLE = ("batch", "context")  # may be "max"
+BESIDE = ("precision", "ram", *EFFICIENCY)  # settings beside those of Serving
+SOLVABLE = ("batch", "context", "gpu_layers")  # may be "max"
+AUTO = "auto"  # of n_cpu_moe: as few as it takes
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
 # What engines make of a float32 checkpoint where no format is named: vllm/config/model.py, _resolve_auto_dtype; sglang/srt/
@@ -52,6 +57,8 @@ class SizedServing(Answer, ServingEstimate):
     gpu: Accelerator | None
     files: StoredTensors | None
     small: Architecture | None  # of a draft model
+    machine: tuple[Accelerator, ...]  # its GPUs, where they differ; `gpu` is the one with the least room
+    ram: int | None  # host memory [B]
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
     load: ServingLoad
     asked: tuple[Serving | None, Settings]  # what was said, before any default
@@ -76,9 +83,46 @@ class SizedServing(Answer, ServingEstimate):
 
     def _fits_at(self, context: int, memory: int, others: int) -> bool:
         generation = self.gpu.architecture if self.gpu else ""
-        run = self.run.replace(context=context)
-        at = estimate(_served(self.model, "MODEL"), run, generation, memory, self.small, self.files)
+        run, cards = self.run.replace(context=context), _cards(self.machine, others)
+        at = estimate(_served(self.model, "MODEL"), run, generation, memory, self.small, self.files, cards)
         return at.headroom_in(memory, others) >= 0
+
+    @property
+    def host_fit(self) -> Fit | None:
+        """What stands in host memory beside what there is; None where its size was not given."""
+        return None if self.ram is None else Fit(Needed(self.host, self.host, self.host), self.ram)
+
+    @property
+    def on_gpus(self) -> tuple[tuple[Accelerator | None, OnGpu, Fit | None], ...]:
+        """All GPUs of one machine, where layers are put on several."""
+        cards = self.machine if len(self.machine) > 1 else (self.gpu,) * len(self.cards)
+        return tuple(
+            (card, on, Fit(on.needed, card.limit - self.others) if card else None)
+            for card, on in zip(cards, self.cards, strict=True)
+        )
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The worse of the GPU's and the host's."""
+        found = [fit.verdict for fit in (self.fit, self.host_fit) if fit]
+        return min(found, key=VERDICTS.index) if found else None
+
+    @property
+    def fits(self) -> bool | None:
+        return None if self.verdict is None else self.verdict != "no"
+
+    @property
+    def placed(self) -> str:
+        """Why no roofline of one GPU holds; empty where one does."""
+        if len(set(self.machine)) > 1:
+            return "the speed of GPUs that differ is not modelled"
+        if self.run.cache_on_host:
+            return "the speed of a cache in host memory is not modelled"
+        if self.run.overridden and self.run.pp > 1:
+            return "the speed of several GPUs beside experts or tensors in host memory is not modelled"
+        if self.run.split_mode == "row" and self.run.pp > 1:
+            return "the speed of matrices whose rows are on several GPUs is not modelled"
+        return ""
 
     @property
     def device_there(self) -> int:
@@ -111,15 +155,18 @@ class SizedServing(Answer, ServingEstimate):
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)
         gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
-        others = (*Device.model_fields, *EFFICIENCY, *ServingLoad.model_fields, "draft")
+        others = (*Device.model_fields, *EFFICIENCY, *ServingLoad.model_fields, "draft", "ram")
         settings = {name: value for name, value in changed.settings.items() if name not in others}
         architecture = _served(self.model, "MODEL")
+        if len(self.machine) > 1 and changed.gpu is self.invocation.gpu:
+            settings["pp"] = len(self.machine)
         run = serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings)
         return Subject(run, gpu, architecture, ("context",) if unsaid("context", None, settings) else ())
 
     def _sized(self, changes: Settings) -> "SizedServing":
         changed = self.invocation.with_changes(changes)
-        gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
+        same = changed.gpu is self.invocation.gpu and len(self.machine) == 1
+        gpu = self.gpu if same else changed.gpu
         settings = changed.settings | ({"draft": self.draft} if self.draft is not None else {})
         return size_serving(self.model, gpu, presets=changed.presets, **settings)
 
@@ -128,6 +175,8 @@ class SizedServing(Answer, ServingEstimate):
         """How fast prefill and decode can be; None where no accelerator was named."""
         if self.gpu is None:
             return None
+        if self.placed:
+            return Speed(None, self.placed)
         from memcalc.readers.timing import time_law
 
         there, run = self.capacity_there, self.run
@@ -139,11 +188,12 @@ class SizedServing(Answer, ServingEstimate):
             draft=self.small, **self.efficiency,
         )  # fmt: skip
 
-    def report(self) -> "Report":
+    def report_with(self, advice: Advice) -> "Report":
         from memcalc.report.report import warned
         from memcalc.report.serving import report
 
-        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, self.advice, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, self.speed, self.fit, self.withheld, advice, self.solved,
+                       self.host_fit, self.on_gpus)  # fmt: skip
         return warned(shown, *self.doubts)
 
     @property
@@ -182,30 +232,42 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
-    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY, *Device.model_fields, *ServingLoad.model_fields))
+    said = settled(run, settings, Serving, also=(*BESIDE, *Device.model_fields, *ServingLoad.model_fields))
     if draft is not None:
         said["draft"] = draft if isinstance(draft, str) else "MODEL"
     device, load = taken(settings, Device), taken(settings, ServingLoad)
     settings = _with_load(settings, run, load)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
+    ram = settings.pop("ram", None)
+    if ram is not None:
+        ServingQuestion(ram=ram)
     found = as_model(model, presets)
     files = stored_tensors(found)
     found = checked(found, files)._replace(stored=found.stored)
     architecture = _served(found, "MODEL")
     small = None if draft is None else _served(as_model(draft, presets), "--draft")
-    accelerator = as_accelerator(gpu, presets, device)
+    machine = as_machine(gpu, presets, device)
+    accelerator = machine[0] if machine else None
+    if len(machine) > 1:
+        settings["pp"] = settings.get("pp") or len(machine)
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
     if load.acceptance is not None and small is None:
         raise SpecError("is that of a draft model's guesses; name one with draft", "acceptance")
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
-    key = asked_for(settings, SOLVABLE)
+    if settings.get("n_cpu_moe") == AUTO:
+        settings["n_cpu_moe"] = MAX
+    key = asked_for(settings, (*SOLVABLE, "n_cpu_moe"))
 
     def sized(*solved: Solved, **value: int) -> SizedServing:
         spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
-        out = SizedServing(*estimate(architecture, spec, generation, memory, small, files))
-        out.model, out.gpu, out.files, out.efficiency, out.others = found, accelerator, files, shares, device.reserved
+        if len(machine) > 1 and spec.pp != len(machine):
+            raise SpecError(f"{spec.pp} GPUs for a machine of {len(machine)}; leave pp out", "pp")
+        cards = _cards(machine, device.reserved) if len(machine) > 1 else ()
+        out = SizedServing(*estimate(architecture, spec, generation, memory, small, files, cards))
+        out.model, out.files, out.efficiency, out.others = found, files, shares, device.reserved
         out.load = load
+        out.gpu, out.machine, out.ram = machine[out.card] if len(machine) > 1 else accelerator, machine, ram
         out.asked, out.solved, out.small = (run, settings | value), solved, small
         out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
         return out
@@ -213,11 +275,14 @@ def size_serving(
     if key is None:
         out = sized()
     else:
-        choices = _choices(
-            key, architecture, settled(run, settings, Serving, also=("precision", *EFFICIENCY)), sized().run, memory
-        )
-        value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
-        out = sized(solved, **{key: value})
+        choices = _choices(key, architecture, settled(run, settings, Serving, also=BESIDE), sized().run, memory)
+        if key == "n_cpu_moe":  # the most layers that keep their experts
+            depth = choices.high
+            most, solved = solve(key, choices, lambda kept: sized(n_cpu_moe=depth - kept), sure=sure)
+            found_value, solved = depth - most, solved._replace(value=None if solved.value is None else depth - most)
+        else:
+            found_value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
+        out = sized(solved, **{key: found_value})
     if shares:
         _ = out.speed  # refuses what is no share
     return out
@@ -225,7 +290,7 @@ def size_serving(
 
 def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> dict[str, Any]:
     """Lengths and requests in flight are those of each sequence and of a batch, where nothing else was said of these."""
-    said = settled(run, settings, Serving, also=("precision", "draft", *EFFICIENCY))
+    said = settled(run, settings, Serving, also=("draft", *BESIDE))
     out = dict(settings)
     if load.input_len is not None and load.output_len is not None:
         total = load.input_len + load.output_len
@@ -248,8 +313,16 @@ def _choices(key: str, architecture: Architecture, said: Settings, run: Serving,
     if key == "batch":
         scheduled = run.step_sequences(memory) // run.copies if run.engine_row.sequences and run.engine_row.schedules else None
         return Choices(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
+    if key in ("gpu_layers", "n_cpu_moe"):
+        depth = depth_of(architecture)
+        return Choices(depth + (key == "gpu_layers"), "layers", 0)
     low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
     return Choices(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
+
+
+def _cards(machine: Sequence[Accelerator], reserved: int) -> tuple[OneGpu, ...]:
+    """The GPUs of a machine as an estimate takes them."""
+    return tuple(OneGpu(card.architecture, card.allocatable, card.allocatable - card.limit + reserved) for card in machine)
 
 
 def serving_run(
@@ -261,7 +334,7 @@ def serving_run(
     **settings: Any,
 ) -> Serving:
     """What was said about serving as a spec, with the defaults of the model, of its `files` and of a draft that `guesses`."""
-    said = settled(run, settings, Serving, also=("precision", *EFFICIENCY))
+    said = settled(run, settings, Serving, also=BESIDE)
     check_needs(said, NEEDS)
     quantization = architecture.quantization
     if (precision := said.pop("precision", None)) is not None:
@@ -281,6 +354,8 @@ def serving_run(
         said.setdefault("weights", CHECKPOINT)
     if quantization.kv_format:
         said.setdefault("kv_dtype", quantization.kv_format)
+    if _engine(said).host_embedding:
+        said.setdefault("kv_dtype", "fp16")  # common/common.h: cache_type_k and cache_type_v
     if architecture.context:
         whole = _engine(said).whole_context
         said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
@@ -291,7 +366,7 @@ def serving_run(
 
 def _engine(said: Settings) -> ServingEngine:
     """The engine's row; what is no engine is the spec's to refuse."""
-    return SERVING_ENGINES.get(said.get("engine", ""), PLAIN_ENGINE)
+    return SERVING_ENGINES.get(str(said.get("engine") or "").partition("@")[0], PLAIN_ENGINE)
 
 
 def _served(model: Model, place: str) -> Architecture:

@@ -9,6 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
 from memcalc.readers.models import Model, read_model
 from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.offloading import MOST_CARDS
 
 # a preset's name, a path, a parameter count, a config's keys and values, or what memcalc made of one of these
 AnyModel = str | os.PathLike[str] | int | Mapping[str, Any] | Architecture | Model
@@ -29,6 +30,22 @@ def as_model(model: AnyModel, presets: Sequence[str] = ()) -> Model:
     if isinstance(model, bool) or not isinstance(model, (str, int, os.PathLike)):
         raise InputError(f"{model!r:.40} is no name, path, parameter count or config", place="MODEL")
     return read_model(os.fspath(model) if isinstance(model, os.PathLike) else str(model), presets)
+
+
+def as_machine(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> tuple[Accelerator, ...]:
+    """The GPUs of one machine: "A+B" is one of each; what `device` says goes before the catalogue's figures of a single one."""
+    if isinstance(gpu, str) and "+" in gpu:
+        names = [name.strip() for name in gpu.split("+")]
+        if len(names) > MOST_CARDS:
+            raise InputError(f"at most {MOST_CARDS} GPUs share a machine, not {len(names)}", place="gpu")
+        found = tuple(accelerator for name in names if (accelerator := as_accelerator(name, presets)))
+        if device and {"gpu_memory", "gpu_bandwidth", "gpu_flops"} & device.model_fields_set:
+            raise InputError("figures in place of the catalogue's are those of one GPU, not of several", place="gpu")
+        if device and device.reserved >= min(card.limit for card in found):
+            raise InputError(f"{device.reserved:,} bytes leave nothing of the smallest GPU", place="reserved")
+        return found
+    single = as_accelerator(gpu, presets, device)
+    return (single,) if single else ()
 
 
 def as_accelerator(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> Accelerator | None:

@@ -63,6 +63,8 @@ NEEDS = (
          f"belongs to adapters; add method {_either(ADAPTING)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
+    Need(("train_also",), lambda said: said.get("method") in ADAPTING,
+         f"trains copies beside adapters; add method {_either(ADAPTING)}"),
     Need(("kbit_prepare",), lambda said: said.get("method") in QUANTISED,
          f"is about what stands beside quantised matrices; add method {_either(QUANTISED)}"),
     Need(("offload_to",), lambda said: bool(said.get("offload")),
@@ -126,11 +128,11 @@ class SizedTraining(Answer, TrainingEstimate):
         gpu = self.gpu if changed.gpu is self.invocation.gpu else changed.gpu
         return size_training(self.model, gpu, presets=changed.presets, **changed.settings)
 
-    def report(self) -> "Report":
+    def report_with(self, advice: Advice) -> "Report":
         from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        shown = report(self.model, self.run, self, self.gpu, self.advice, self.fit, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, advice, self.fit, self.solved)
         return warned(shown, *self.doubts)
 
     def __repr__(self) -> str:

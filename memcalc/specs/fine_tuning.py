@@ -18,6 +18,12 @@ FREEZING = {
     "projector": "what stands between towers and language model",
 }
 FREEZABLE = tuple(FREEZING)
+ALSO = {
+    "embeddings": "the table that tokens are looked up in (embed_tokens)",
+    "head": "the output head (lm_head)",
+    "norms": "all norms",
+}
+TRAINED_ALSO = tuple(ALSO)
 BASE_FORMATS = tuple(BASES)
 UPCASTS = {
     "all": "all that is not quantised, and the residual stream (PEFT's prepare_model_for_kbit_training)",
@@ -49,6 +55,10 @@ class FineTuning(Spec):
     kbit_prepare: Annotated[str, OneOf(KBIT_PREPARATIONS)] | None = setting(
         None, "What is fp32 beside quantised matrices.", STATES, otherwise="the engine's", choices=UPCASTS
     )
+    train_also: Annotated[tuple[Annotated[str, OneOf(TRAINED_ALSO)], ...], Field(strict=False)] = setting(
+        (), "Trained beside adapters, as copies of their own (PEFT's modules_to_save).", STATES, metavar="WORDS",
+        otherwise="nothing", choices=ALSO,
+    )  # fmt: skip
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
         (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
     )

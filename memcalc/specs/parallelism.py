@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from memcalc.specs.fsdp_settings import FsdpSettings
 from memcalc.specs.pipeline import Pipeline
 from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, SpecError, rule, setting, within
 from memcalc.specs.zero_settings import ZeroSettings
@@ -35,7 +36,7 @@ OF_STAGES = {  # settings of DeepSpeed, and the stages that read them
 }  # fmt: skip
 
 
-class Parallelism(Pipeline, ZeroSettings):
+class Parallelism(Pipeline, FsdpSettings, ZeroSettings):
     """Degrees and sharding of one training job.
 
     Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,
@@ -75,6 +76,10 @@ class Parallelism(Pipeline, ZeroSettings):
     def expert_shard_ranks(self) -> int:
         """The same for routed experts, which are placed over expert × expert-tensor parallel ranks."""
         return self.gpus // (self.ep * self.etp * self.pp)
+
+    @property
+    def shards_by_fsdp(self) -> bool:
+        return self.fsdp_shards > 1
 
     @property
     def fsdp_shards(self) -> int:
@@ -173,6 +178,14 @@ class Parallelism(Pipeline, ZeroSettings):
                 f"(try {accepted})",
                 "shard_size",
             )
+
+    @rule("backward_prefetch", "sync_each_batch")
+    def _check_fsdp(self) -> None:
+        said = next((name for name in ("backward_prefetch", "sync_each_batch") if getattr(self, name)), None)
+        if said and not self.shards_by_fsdp:
+            raise SpecError("is one of FSDP's settings; add fsdp full, grad-op or hybrid over several GPUs", said, "fsdp")
+        if self.backward_prefetch and self.fsdp == "grad-op":
+            raise SpecError("grad-op gathers nothing in the backward; leave it out", "backward_prefetch", "fsdp")
 
     @rule("cp_kind")
     def _check_exchange(self) -> None:

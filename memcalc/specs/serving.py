@@ -1,13 +1,14 @@
 """One way of serving a model: engine, weight and cache formats, requests, parallelism."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from memcalc.caches import cached_property
 from memcalc.errors import InputError
-from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine, defaults, sglang_fraction
+from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release, sglang_fraction
+from memcalc.specs.offloading import Offloading
 from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import (
     ENGINE_LIMITS,
@@ -36,13 +37,16 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("kv_cache_memory", None, "takes a pool of memory for its cache", lambda row: row.pooled),
     ("block_size", None, "lets one choose the size of its blocks", lambda row: row.pooled and row.block > 1),
     ("eager", False, "captures CUDA graphs", lambda row: row.graphs),
-    ("gpu_layers", None, "keeps layers in host memory", lambda row: row.host_embedding),
+    *(
+        (name, field.default, "puts layers where one says", lambda row: row.host_embedding)
+        for name, field in Offloading.model_fields.items()
+    ),
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
     ("max_sequences", None, "bounds the sequences of a step", lambda row: row.schedules and row.sequences is not None),
 )
 
 
-class Serving(Spec):
+class Serving(Offloading):
     """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
     engine: Annotated[str, OneOf(tuple(SERVING_ENGINES))] | None = setting(
@@ -50,6 +54,9 @@ class Serving(Spec):
         otherwise="none: what the tensors take, without an engine's reserve",
         choices={row.name: row.note for row in SERVING_ENGINES.values()},
     )  # fmt: skip
+    engine_version: str | None = setting(
+        None, "Its release, where accounting differs: 0.19; also --engine vllm@0.19.", ENGINE_LIMITS, otherwise="the newest"
+    )
     weights: str = setting(
         "bf16",
         "How weights are stored: a number format, a scheme (w8a8), a GGUF type (Q4_K_M).",
@@ -96,14 +103,24 @@ class Serving(Spec):
         None, "Tokens in a block of the cache.", ENGINE_LIMITS, otherwise="the engine's"
     )
     eager: Flag = setting(False, "Without CUDA graphs, and the memory that they take.", ENGINE_LIMITS)
-    gpu_layers: Annotated[int, within(0, 100_000)] | None = setting(
-        None, "llama.cpp: layers on the GPU, the rest in host memory.", ENGINE_LIMITS, otherwise="all"
-    )
     lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", STATES)
     lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters.", STATES)
     draft_tokens: Annotated[int, within(1, 1024)] | None = setting(
         None, "Tokens that a draft model guesses in a step.", STATES, otherwise="4 with --draft"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _versioned(cls, values: Any) -> Any:
+        """engine vllm@0.19 is that engine with that version."""
+        word = values.get("engine") if isinstance(values, dict) else None
+        if not isinstance(word, str) or "@" not in word:
+            return values
+        engine, _, version = word.partition("@")
+        said = values.get("engine_version")
+        if said not in (None, version):
+            raise SpecError(f"says {said!r:.40} beside {word!r:.40}; give one", "engine_version")
+        return {**values, "engine": engine, "engine_version": version}
 
     @field_validator("weights", "kv_dtype", mode="before")
     @classmethod
@@ -133,6 +150,7 @@ class Serving(Spec):
                 "ep", "tp",
             )  # fmt: skip
         self._check_tokens()
+        self._check_version()
         self._check_engine()
 
     def _check_tokens(self) -> None:
@@ -153,14 +171,36 @@ class Serving(Spec):
             if getattr(self, name) != default and not has(self.engine_row):
                 able = " or ".join(row.name for row in SERVING_ENGINES.values() if has(row))
                 raise SpecError(f"needs an engine that {what}: {able}", name)
-        if self.gpu_layers is not None and self.pp > 1:
-            raise SpecError("layers in host memory are modelled on one GPU", "gpu_layers", "pp")
-        if self.engine == "llama.cpp" and max(self.tp, self.ep) > 1:
-            raise SpecError("llama.cpp puts whole layers on several GPUs: give --pp", "tp", "ep")
+        if self.engine_row.host_embedding and max(self.tp, self.ep) > 1:
+            raise SpecError(f"{self.engine} puts whole layers on several GPUs: give --pp", "tp", "ep")
+        self.check_offloading(self.pp)
+        if self.slots is not None and self.batch * self.copies > 1:
+            raise SpecError("slots share the context, requests of a batch have one each; give one of the two", "slots", "batch")
+
+    def _check_version(self) -> None:
+        if self.engine_version is None:
+            return
+        if self.engine is None:
+            raise SpecError("is that of an engine; name one", "engine_version")
+        if release(self.engine, self.engine_version) is None:
+            known = [row.since for row in RELEASES.values() if row.name == self.engine]
+            raise SpecError(f"{self.engine} {self.engine_version!r:.40} is not described: {known[-1]} and later are, "
+                            f"with changes from {', '.join(reversed(known))}", "engine_version")  # fmt: skip
 
     @cached_property
     def engine_row(self) -> ServingEngine:
-        return SERVING_ENGINES[self.engine] if self.engine else PLAIN
+        row = release(self.engine, self.engine_version) if self.engine else PLAIN
+        return row or PLAIN
+
+    @property
+    def key_format(self) -> str:
+        """The number format of the cache's keys."""
+        return self.cache_type_k or self.kv_dtype
+
+    @property
+    def value_format(self) -> str:
+        """That of its values."""
+        return self.cache_type_v or self.kv_dtype
 
     @property
     def gpus(self) -> int:
@@ -218,6 +258,10 @@ class ServingQuestion(ServingLoad):
         None, "One format for weights and cache.", STATES, otherwise="--weights and --kv-dtype"
     )
     draft: str | None = setting(None, "Draft model of speculative decoding.", STATES, metavar="MODEL", otherwise="none")
+    ram: Annotated[int, within(2**20, 10**15)] | None = setting(
+        None, "Host memory, for a verdict of its own on what stands there: 64GiB.", HARDWARE, kind="bytes",
+        otherwise="none: nothing is judged",
+    )  # fmt: skip
     mfu: Annotated[float, within(0.001, 1.0)] | None = setting(
         None, "Share of the peak FLOP/s that prefill reaches.", HARDWARE, kind="share", otherwise="a published one"
     )

@@ -90,8 +90,8 @@ def setting(
     choices: Mapping[str, str] | None = None,
 ) -> Any:
     """A field with its meaning. `kind`: how the command line reads it where the type does not say (share, bytes, bandwidth,
-    speed, flops, days, rate; largest: a count or max); `metavar`: what stands for its value in help; `otherwise`: what happens
-    where nothing is said, if the default does not say it; `choices`: what each accepted word means."""
+    speed, flops, days, rate, parts; largest: a count or max; fewest: a count or auto); `metavar`: what stands for its value in
+    help; `otherwise`: what happens where nothing is said, if the default does not say it; `choices`: what each word means."""
     said: dict[str, Any] = {"group": group, "kind": kind, "metavar": metavar, "otherwise": otherwise, "choices": choices}
     return Field(default, description=meaning, json_schema_extra={key: value for key, value in said.items() if value})
 

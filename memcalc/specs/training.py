@@ -86,9 +86,10 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         None, "Whose kernels run the blocks.", ACTIVATIONS, metavar="WORD", otherwise="the engine's",
         choices={row.name: row.note for row in KERNELS.values()},
     )  # fmt: skip
-    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] = setting(
-        "segments", "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS, choices=ALLOCATORS
-    )
+    allocator: Annotated[str, OneOf(tuple(ALLOCATORS))] | None = setting(
+        None, "How PyTorch's caching allocator grows (PYTORCH_ALLOC_CONF).", ACTIVATIONS,
+        otherwise="segments, or torchtitan's expandable-segments", choices=ALLOCATORS,
+    )  # fmt: skip
     max_split_size: Annotated[int, within(21, 2**24)] | None = setting(
         None, "Blocks of so many MiB are not split (max_split_size_mb).", ACTIVATIONS, metavar="MIB"
     )
@@ -150,7 +151,19 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
 
     @property
     def allocator_settings(self) -> AllocatorSettings:
-        return AllocatorSettings(self.allocator == "expandable-segments", self.max_split_size or 0)
+        grows = self.engine_row.expandable if self.allocator is None else self.allocator == "expandable-segments"
+        return AllocatorSettings(grows, self.max_split_size or 0)
+
+    @property
+    def defers_gradients(self) -> bool:
+        """Whether gradients of earlier micro-batches stand whole, though FSDP shards them."""
+        p, defers = self.parallelism, self.engine_row.defers
+        return defers and self.grad_accum > 1 and p.shards_by_fsdp and not (p.sync_each_batch or self.gradients_leave)
+
+    @property
+    def mixes_units(self) -> bool:
+        """Whether frozen weights share FSDP1's flat parameters with adapters, so that they have gradients too."""
+        return self.engine_row.mixes_units and self.adapts and not self.method_row.quantised and self.parallelism.shards_by_fsdp
 
     @property
     def fsdp(self) -> bool:
@@ -275,6 +288,18 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
+
+    @rule("train_also")
+    def _check_copies(self) -> None:
+        if not self.train_also:
+            return
+        if not self.adapts:
+            raise SpecError("trains copies beside adapters; add method lora", "train_also", "method")
+        if not self.engine_row.peft:
+            raise SpecError(f"is PEFT's modules_to_save; {self.engine_row.name} has no such thing", "train_also", "engine")
+        if self.kernels_used == "unsloth":
+            raise SpecError("Unsloth trains fp32 copies beside originals that it moves off the GPU, which is not modelled",
+                            "train_also", "kernels")  # fmt: skip
 
     @rule("kbit_prepare")
     def _check_upcast(self) -> None:

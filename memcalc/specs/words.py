@@ -15,6 +15,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "fullshard": "full", "fullshardautowrap": "full", "shardgradop": "grad-op", "shardgradopautowrap": "grad-op",
         "hybridshard": "hybrid", "hybridshardautowrap": "hybrid", "noshard": "none",
     },
+    "backward_prefetch": {"backwardpre": "pre", "backwardpost": "post", "noprefetch": "none"},  # BackwardPrefetch; accelerate
     # transformers attn_implementation; LLaMA-Factory flash_attn
     "attention": dict.fromkeys(
         ("flashattention", "flashattention2", "flashattention3", "flashattn", "flashattn2", "fa2", "fa3"), "flash"
@@ -34,9 +35,12 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "method": {"fullfinetuning": "full", "fullparameter": "full",
                "rslora": "lora", "pissa": "lora", "qpissa": "qlora"},  # other scales and first values of the same tensors
     "base_format": {"bnbnf4": "nf4", "bnbfp4": "fp4", "llmint8": "int8", "bnb8bit": "int8", "bnbint8": "int8"},
+    "train_also": {"embedding": "embeddings", "embedtokens": "embeddings", "wte": "embeddings", "lmhead": "head",
+                   "norm": "norms"},
     "kbit_prepare": {"peft": "all", "on": "all", "preparemodelforkbittraining": "all", "off": "none"},
     "offload": {"optim": "optimizer", "params": "parameters", "param": "parameters", "activation": "activations"},
     "kernels": {"transformerengine": "te", "torchcompile": "compiled", "ligerkernel": "liger"},
+    "flash_attention": {"auto": "on", "1": "on", "true": "on", "enabled": "on", "0": "off", "false": "off", "disabled": "off"},
     "freeze": {"embedding": "embeddings"},
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ V, H = 32000, 64
 # loss, bytes per logit at the end of the forward, at the highest point of the backward, which copies these are
 PER_LOGIT = (
     ("full", 10, 12, "fp32 copy and log-softmax beside the 16-bit logits; then two fp32 gradients and log-softmax"),
+    ("upcast", 8, 12, "torchtitan until October 2024: the model returns the fp32 copy"),
     ("shifted", 14, 12, "transformers 4.48 ForCausalLMLoss: 2 logits, 4 upcast, 4 shifted, 4 log-softmax"),
     ("shifted-upcast", 12, 12, "transformers 4.45: the 16-bit logits are gone"),
     ("shifted-half", 6, 8, "transformers 4.48 GPTBigCode: logits, shifted, log-softmax; two gradients in their stead"),
@@ -31,6 +32,15 @@ def test_bytes_per_logit(loss: str, forward: int, backward: int, which: str) -> 
     whole = found.saved_bytes + found.loss_held
     assert whole.token / V == pytest.approx(forward, abs=0.01), which
     assert max(peak.token for peak in found.peaks) / V == pytest.approx(backward, abs=0.2), which
+
+
+@pytest.mark.parametrize(("loss", "forward"), [("full", 14), ("upcast", 12)])
+def test_bytes_per_logit_of_a_parallel_loss(loss: str, forward: int) -> None:
+    """torch/distributed/tensor/parallel/loss.py: shifted logits in the forward, three temporaries beside the log-softmax in the
+    backward, over half of the vocabulary on each of two ranks."""
+    found = record_exit((("head", Head(V, H)),), revised(Profile(), loss=loss, trained=False, tp=2), H)
+    assert (found.saved_bytes + found.loss_held).token / (V / 2) == pytest.approx(forward, abs=0.01)
+    assert max(peak.token for peak in found.peaks) / (V / 2) == pytest.approx(16, abs=0.2)
 
 
 def test_every_loss_is_played() -> None:

@@ -172,7 +172,8 @@ HOST_CACHE = 256 * 64 * 2  # of one layer: keys and values of 32 in bf16, 64 tok
 HELD = (
     ("", 2 * TABLE + 4 * LAYER + NORM, 0),
     ("--engine llama.cpp", TABLE + 4 * LAYER + NORM, TABLE),
-    ("--engine llama.cpp --gpu-layers 3", 3 * LAYER, 2 * TABLE + LAYER + NORM + HOST_CACHE),
+    ("--engine llama.cpp --gpu-layers 3", TABLE + NORM + 2 * LAYER, TABLE + 2 * LAYER + 2 * HOST_CACHE),
+    ("--engine llama.cpp@2025 --gpu-layers 3", 3 * LAYER, 2 * TABLE + LAYER + NORM + HOST_CACHE),
     ("--pp 4", TABLE + LAYER + NORM, 0),
     ("--weights fp32", 4 * (2 * 256 * 64 + 4 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64 + 128) + 64), 0),
 )  # fmt: skip

@@ -170,7 +170,8 @@ BYTES = sorted((spec, name) for spec, rows in ROWS.items() for name, kind, *_ in
 @pytest.mark.parametrize(("spec", "name"), BYTES)
 def test_bare_numbers_are_no_amount_of_memory(memcalc: Run, spec: str, name: str) -> None:
     """Every option that takes bytes, whichever command has it."""
-    command = {"Serving": "infer", "Training": "train", "Parallelism": "train", "Budget": "budget", "Device": "infer"}[spec]
+    command = {"Serving": "infer", "Training": "train", "Parallelism": "train", "Budget": "budget", "Device": "infer",
+               "ServingQuestion": "infer"}[spec]  # fmt: skip
     for value in ("8", "80", "1024"):
         result = memcalc(command, "gpt2", f"--{name.replace('_', '-')}", value)
         assert result.code == 2

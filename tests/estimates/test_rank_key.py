@@ -68,6 +68,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "lora_targets": {"method": "lora", "lora_targets": ("q",)},
     "lora_dropout": {"method": "lora", "lora_dropout": 0.1},
     "base_format": {"method": "qlora", "base_format": "nf4"},
+    "train_also": {"method": "lora", "train_also": ("head",)},
     "kbit_prepare": {"method": "qlora", "kbit_prepare": "all"},
     "offload": {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",)},
     "offload_to": {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",), "offload_to": "nvme"},
@@ -98,6 +99,8 @@ OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
     "sub_group_size": {"gpus": 8, "zero": 3, "sub_group_size": 10**8},
     "overlap_comm": {"gpus": 8, "zero": 2, "overlap_comm": True},
     "hpz_partition_size": {"gpus": 8, "zero": 3, "hpz_partition_size": 4},
+    "backward_prefetch": {"gpus": 8, "fsdp": "full", "backward_prefetch": "none"},
+    "sync_each_batch": {"gpus": 8, "fsdp": "full", "sync_each_batch": True},
     "pipeline_layout": {"gpus": 8, "pp": 2, "pipeline_layout": "Et*20|t*12L"},
 }
 BASE: list[dict[str, Any]] = [

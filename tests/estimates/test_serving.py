@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import MemcalcError
-from memcalc.estimates.serving.estimate import ServingEstimate, estimate
+from memcalc.estimates.serving.capacity import ServingEstimate
+from memcalc.estimates.serving.estimate import estimate
 from memcalc.formulas.serving_engines import SERVING_ENGINES
 from memcalc.readers.models import read_model
 from memcalc.specs.serving import Serving

@@ -4,6 +4,7 @@ Modules here do what the libraries' do, line by line, as far as memory sees it: 
 (nn/modules.py, autograd/_functions.py), PEFT's adapters (peft/tuners/lora/layer.py and bnb.py).
 """
 
+import copy
 from collections import Counter
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -88,6 +89,30 @@ def _prepare(torch: Any, model: Any, run: Training) -> None:
     for name, parameter in model.named_parameters():
         if parameter.dtype == torch.bfloat16 and (run.upcast == "all" or (run.upcast == "norms" and "norm" in name)):
             parameter.data = parameter.data.float()
+    _copy(torch, model, run.train_also)
+
+
+def _copy(torch: Any, model: Any, also: tuple[str, ...]) -> None:
+    """PEFT's ModulesToSaveWrapper (peft/utils/other.py): the original stays, a copy of it is trained."""
+    kinds = {
+        "embeddings": ("embed_tokens",),
+        "head": ("lm_head",),
+        "norms": ("norm", "input_layernorm", "post_attention_layernorm"),
+    }
+    wanted = [name for word in also for name in kinds[word]]
+
+    class Wrapper(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self, module: Any) -> None:
+            super().__init__()
+            self.original, self.copy = module, copy.deepcopy(module).requires_grad_(True)
+
+        def forward(self, x: Any) -> Any:
+            return self.copy(x)
+
+    for path, module in list(model.named_modules()):
+        parent, _, name = path.rpartition(".")
+        if name in wanted:
+            setattr(model.get_submodule(parent), name, Wrapper(module))
 
 
 def _linear4bit(torch: Any, outputs: int, inputs: int) -> Any:
@@ -148,6 +173,22 @@ def test_a_step(method: str, kbit_prepare: str | None, precision: str, recompute
     base = {"base_format": "nf4", "kbit_prepare": kbit_prepare} if method == "qlora" else {}
     run = Training(method=method, precision=precision, recompute=recompute, lora_dropout=dropout, micro_batch=2, seq_len=512,
                    engine="accelerate", **base)  # fmt: skip
+    compare(run)
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("also", [("embeddings",), ("head",), ("norms",), ("embeddings", "head", "norms")], ids=",".join)
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize(("method", "precision"), [("lora", "bf16"), ("qlora", "bf16-amp")])
+def test_copies(method: str, precision: str, recompute: str, also: tuple[str, ...]) -> None:
+    base = {"base_format": "nf4"} if method == "qlora" else {}
+    compare(Training(method=method, precision=precision, recompute=recompute, train_also=also, micro_batch=2, seq_len=512,
+                     engine="accelerate", **base))  # fmt: skip
+
+
+def compare(run: Training) -> None:
+    """memcalc within its bounds of the traced step."""
     found, theirs = estimate(read_config(LLAMA), run), traced(LLAMA, run)
     for name, bound in BOUNDS.items():
         ours = getattr(found, name)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from memcalc.autograd import operations as ops
 from memcalc.autograd.context_parallel import exchanged
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import SCORES, Core
 from memcalc.blocks.values import revised
 
@@ -191,7 +191,9 @@ def multiply(t: Tape, core: Core, query: Var, keys: float = 1, again: int = 0) -
     shape, mask = core.shape, core.mask
     scores, mixing = Size(pair=2 * shape.heads * keys * shape.head_dim), Size(pair=2 * shape.heads * keys * shape.value_dim)
     backward = scores * (2 + again) + mixing * 2 if query.grad else Size()
-    t.multiply("attention", scores + mixing, backward, causal=mask.causal, window=mask.window, chunked=mask.chunked)
+    heads = HeadsShape(shape.heads, shape.kv_heads, shape.head_dim, shape.value_dim, query.grad, again == 1)
+    t.multiply("attention", scores + mixing, backward, causal=mask.causal, window=mask.window, chunked=mask.chunked,
+               shape=heads)  # fmt: skip
 
 
 def keys_per_query(core: Core, query: Var, key: Var) -> float:

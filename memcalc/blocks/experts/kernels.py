@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import INT64, Size, Step, Tape, Var
+from memcalc.autograd.tape import INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.experts.routing import Router, scattered_scores
 
 INT32 = 4  # bytes; where each expert's rows end
@@ -65,6 +65,7 @@ def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights
     if p.kernels.merged:
         return _dispatched(t, p, router, expert, x, weights)
     n, width = rows(p, router), -(-expert.intermediate // p.degrees.etp)
+    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad)
     sorted_rows = _permuted(t, x, Size(token=n * expert.hidden), "token of each row", n)
     sorted_weights = _permuted(t, weights, Size(token=n), "order", n)
     ends = Var(Size(fixed=-(-router.experts // p.degrees.ep)), INT32, False, f"{t.path}/ends")
@@ -85,6 +86,7 @@ def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, wei
     local = -(-router.experts // p.degrees.ep)
     moved = [name for name, needed in (("sent", p.degrees.ep > 1), ("sorted by expert", local > 1)) if needed]
     wide, order = Size(token=n * expert.hidden), Var(Size(token=n), INT32, False, f"{t.path}/token of each row")
+    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad)
     sent = t.emit("permuted", [x], wide, x.each, [order])
     arrived = t.emit("weights permuted", [weights], Size(token=n), weights.each, [order], [Step("input", weights.bytes)])
     for name in moved:
@@ -100,6 +102,12 @@ def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, wei
     for name in reversed(moved):
         out = t.emit(f"{name}, back", [out], out.elements, out.each)
     return t.emit("restored", [out], x.elements, x.each, [order])
+
+
+def _exchange_rows(t: Tape, p: Profile, size: float, grad: bool) -> None:
+    """Rows travel to the ranks of their experts and back, their gradients likewise."""
+    if p.degrees.ep > 1:
+        t.send("ep", Size(token=size), ("all-to-all",) * 2, ("all-to-all",) * 2 if grad else ())
 
 
 def compute_all(t: Tape, p: Profile, router: Router, expert: Expert, x: Var) -> Var:
@@ -144,7 +152,8 @@ class _Groups:
         experts = -(-(self.router.experts if name == "down" else self.router.choices) // p.degrees.ep)
         given, each = x.each, p.formats.compute if p.formats.upcast else p.formats.weights
         x = ops.cast(t, x, each)
-        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained)
+        shape = MatrixShape(self.n, outputs, inputs, experts, x.grad, p.method.trained)
+        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained, shape=shape)
         steps = [Step("input", x.bytes)]
         if p.method.trained and not p.method.accumulated:
             steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.formats.weights)))

@@ -1,6 +1,6 @@
 """The cache as an engine keeps it: how many tokens of each kind of layer, in which format, in units of what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from memcalc.blocks.mixers.state import StateTensor
@@ -14,7 +14,7 @@ from memcalc.estimates.serving.mixers import LayerCache, LayerState, caches, sta
 from memcalc.formulas import kv_cache
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
-from memcalc.formulas.serving_engines import PLAIN, SERVING_ENGINES, ServingEngine
+from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
 from memcalc.specs.serving import Serving
 
 # Tokens that a layer with a window keeps: (window, whether it is an aligned chunk, tokens of a forward pass) → tokens.
@@ -66,10 +66,13 @@ class CacheSetting(NamedTuple):
     tp: int
     block_size: int | None
     batched_tokens: int
+    value_dtype: str  # of keys and values alike: kv_dtype
+    pool: int  # slots that share one pool of cells
+    row: str = ""  # of RELEASES
 
     @property
     def engine_row(self) -> ServingEngine:
-        return SERVING_ENGINES[self.engine] if self.engine else PLAIN
+        return RELEASES[self.row] if self.row else PLAIN
 
 
 class Layout(NamedTuple):
@@ -103,9 +106,11 @@ class Kept(NamedTuple):
 
 def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) -> Kept:
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
-    setting = CacheSetting(run.engine, run.kv_dtype, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory))
+    setting = CacheSetting(run.engine, run.key_format, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory),
+                           run.value_format, run.slots or 1 if run.unified else 1,
+                           run.engine_row.key if run.engine else "")  # fmt: skip
     layout = _layout(setting, stage, draft)
-    requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies
+    requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
     pieces, demand = requests.pieces(run.batch), layout.demand
     lines = []
     for kind in layout.kinds:
@@ -137,7 +142,7 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
     if draft:
         held += [entry._replace(path=f"draft/{entry.path}") for entry in caches(draft)]
         recurrent += [entry._replace(path=f"draft/{entry.path}") for entry in states(draft)]
-    kinds = [_kind(setting, entry) for entry in held if entry.cache.per_token]
+    kinds = [_kind(setting, entry) for one in held if one.cache.per_token for entry in _apart(setting, one)]
     fixed = [_fixed(setting, entry) for entry in held if not entry.cache.per_token]
     fixed_states = [_state(setting, entry, tensor) for entry in recurrent for tensor in entry.tensors]
     per_token = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds)
@@ -151,10 +156,21 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
                  for kind in kinds]  # fmt: skip
         rates = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
         each = sum(entry.stored.bytes_for(entry.values(None) * entry.layers) for entry in (*fixed, *fixed_states))
+        each *= setting.pool
         demand = Demand(1, each, rates)
     own = tuple(kind for kind in kinds if kind.held.cache.source is None)
     sources = tuple(kind for kind in kinds if kind.held.cache.source is not None)
     return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full)
+
+
+def _apart(setting: CacheSetting, held: LayerCache) -> Iterator[LayerCache]:
+    """Keys and values as caches of their own, where their formats differ."""
+    cache = held.cache
+    if setting.kv_dtype == setting.value_dtype or not held.values or cache.format:
+        yield held
+        return
+    yield held._replace(cache=cache._replace(name="keys", width=cache.width - held.values), values=0)
+    yield held._replace(cache=cache._replace(name="values", width=held.values, format=setting.value_dtype), values=0)
 
 
 def _requests(run: Serving, translates: bool) -> Requests:
@@ -164,6 +180,8 @@ def _requests(run: Serving, translates: bool) -> Requests:
     """
     if translates:
         return Requests(0, 0, run.max_new_tokens or run.context, run.copies)
+    if run.slots and not run.unified:
+        return Requests(0, 0, run.context, 1, run.slots)
     if not run.engine_row.shares:
         return Requests(0, 0, run.context, run.copies)
     if run.copies == 1:
@@ -176,7 +194,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
     granule = (run.block_size or row.block) * cache.every
     cap, extra = None, 0
     if cache.window:
-        cap = ceil_div(WINDOWS[row.window](cache.window, held.chunked, run.batched_tokens), granule)
+        cap = ceil_div(WINDOWS[row.window](cache.window * run.pool, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = number_format(cache.format or run.kv_dtype)
     if cache.indexes and row.index_format:

@@ -1,7 +1,7 @@
 """What one can change about serving so that it needs less memory, cheapest first, and what each change costs."""
 
 from memcalc.estimates.placement import depth_of
-from memcalc.estimates.serving.estimate import ServingEstimate
+from memcalc.estimates.serving.capacity import ServingEstimate
 from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject, each, larger_accelerators
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
@@ -20,7 +20,7 @@ CACHES: dict[str, tuple[str, ...]] = {
     "vllm": ("bf16", "fp8"),
     "sglang": ("bf16", "fp8"),
     "tensorrt-llm": ("bf16", "fp8"),
-    "llama.cpp": ("bf16", "q8_0", "q4_0"),
+    "llama.cpp": ("fp16", "q8_0", "q4_0"),
     "transformers": ("bf16",),
 }
 EIGHT_BIT_FLOATS = ("sm_89", "sm_90", "sm_100", "sm_103", "sm_120", "sm_121", "gfx942", "gfx950", "gfx1201")  # compute in fp8
@@ -99,9 +99,24 @@ def _shorter(part: tuple[int, int], s: Subject) -> Settings | None:
     return {"context": context} if context >= LEAST_CONTEXT else None
 
 
+def _offloads(s: Subject) -> bool:
+    """Whether host memory is another than the GPU's, and the engine may use it."""
+    run: Serving = s.run
+    return run.engine_row.host_embedding and s.architecture is not None and not (s.gpu and s.gpu.unified)
+
+
+def _experts(eighths: int, s: Subject) -> Settings | None:
+    """The experts of the first layers in host memory, whose other tensors and cache stay on the GPU."""
+    run: Serving = s.run
+    if not _offloads(s) or s.architecture is None or not any(counted.weight.routed for counted in s.architecture.weights):
+        return None
+    layers = -(-depth_of(s.architecture) * eighths // 8)
+    return {"n_cpu_moe": layers} if layers > (run.n_cpu_moe or 0) and run.gpu_layers is None else None
+
+
 def _layers(eighths: int, s: Subject) -> Settings | None:
     run: Serving = s.run
-    if not run.engine_row.host_embedding or s.architecture is None or run.pp > 1 or (s.gpu and s.gpu.unified):
+    if not _offloads(s) or s.architecture is None:
         return None
     layers = depth_of(s.architecture) * eighths // 8
     return {"gpu_layers": layers} if run.gpu_layers is None or layers < run.gpu_layers else None
@@ -152,6 +167,10 @@ def _cost_of_layers(before: ServingEstimate, after: ServingEstimate) -> str:
     return f"the other layers and their cache in host memory ({format_bytes(after.host)}), computed by the CPU"
 
 
+def _cost_of_experts(before: ServingEstimate, after: ServingEstimate) -> str:
+    return f"the experts of {after.run.n_cpu_moe} layers in host memory ({format_bytes(after.host)})"
+
+
 def _cost_of_degree(before: ServingEstimate, after: ServingEstimate) -> str:
     return f"{after.run.gpus} GPUs in place of {before.run.gpus}"
 
@@ -171,12 +190,13 @@ STORED = Lever("weight format", each(_weights, *range(max(map(len, WEIGHTS.value
 EAGER = Lever("eager", (_eager,), _cost_of_eager)
 BATCH = Lever("batch", (*each(_batch, *PARTS), _one_request), _cost_of_batch)
 CONTEXT = Lever("context", each(_context, *PARTS), _cost_of_context)
+EXPERTS = Lever("experts", each(_experts, *range(1, 9)), _cost_of_experts)
 LAYERS = Lever("layers", each(_layers, *range(7, -1, -1)), _cost_of_layers)
 DEGREE = Lever("parallelism", each(_degree, *DEGREES), _cost_of_degree, turn=1, hardware=True)
 GPU = Lever("gpu", larger_accelerators(), _cost_of_gpu, turn=0, hardware=True)
 
 # Cheapest first.
-LEVERS = (UTIL, STEP, LENGTH, CACHE, STORED, EAGER, BATCH, CONTEXT, LAYERS, DEGREE, GPU)
+LEVERS = (UTIL, STEP, LENGTH, CACHE, STORED, EAGER, BATCH, CONTEXT, EXPERTS, LAYERS, DEGREE, GPU)
 
 _SETTINGS = (UTIL, STEP, CACHE, STORED)
 LADDERS = (
@@ -186,6 +206,7 @@ LADDERS = (
     Ladder((UTIL, STEP, BATCH)),
     Ladder((UTIL, STEP, CACHE, CONTEXT)),
     Ladder((*_SETTINGS, EAGER, BATCH, CONTEXT)),
+    Ladder((LENGTH, CACHE, EXPERTS)),
     Ladder((LENGTH, CACHE, CONTEXT, LAYERS)),
     Ladder(_SETTINGS, (DEGREE,)),
     Ladder(_SETTINGS, (GPU,)),

@@ -70,10 +70,16 @@ class Requests(NamedTuple):
     prompt: int
     own: int
     copies: int
+    slots: int = 1  # that divide `own` among themselves
+
+    @property
+    def stream(self) -> int:
+        """Tokens of the longest sequence."""
+        return self.prefix + self.prompt + -(-self.own // self.slots)
 
     def pieces(self, batch: int) -> tuple[tuple[int, int], ...]:
         """(tokens, how many such pieces) that `batch` requests keep."""
-        return ((self.prefix, 1), (self.prompt, batch), (self.own, batch * self.copies))
+        return ((self.prefix, 1), (self.prompt, batch), (-(-self.own // self.slots), batch * self.copies * self.slots))
 
     def base(self, demand: Demand) -> int:
         """Units that all requests share."""
@@ -81,10 +87,15 @@ class Requests(NamedTuple):
 
     def each(self, demand: Demand) -> int:
         """Units of one request more."""
-        return demand.of(self.prompt) + self.copies * (demand.of(self.own) + demand.fixed)
+        own = demand.of(-(-self.own // self.slots)) + demand.fixed
+        return demand.of(self.prompt) + self.copies * self.slots * own
 
     def longest(self, demand: Demand, units: int) -> int | None:
         """The longest context that each of the requests can reach in `units` for one of them; None: there is no limit."""
+        if self.slots > 1:
+            left = units // self.slots - demand.fixed
+            found = demand.within(left) if left >= 0 else 0
+            return None if found is None else found * self.slots
         if self.copies == 1:
             left = units - demand.fixed
             found = demand.within(left) if left >= 0 else 0

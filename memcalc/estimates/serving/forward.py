@@ -14,7 +14,6 @@ from memcalc.formulas.overhead import overhead
 from memcalc.formulas.serving_engines import SERVING_ENGINES
 from memcalc.specs.serving import Serving
 
-CPP_ONLY = "llama.cpp"
 SAMPLERS: dict[str, Callable[..., int]] = {
     "vllm": formulas.sampling_bytes,
     "sorted": formulas.sorted_sampling_bytes,
@@ -46,12 +45,8 @@ class ForwardPass(NamedTuple):
 @cached(1024)
 def _lines(architecture: Architecture, stage: Stage, run: ForwardPass, generation: str) -> tuple[Line, ...]:
     size = number_format(run.compute_format).block_bytes
-    feed_forward, queries = widest(stage, run.tp, run.ep)
+    feed_forward = widest(stage, run.tp, run.ep)
     hidden, vocabulary = architecture.hidden, architecture.predicted
-    if run.engine == CPP_ONLY:
-        return (line("activations", "compute buffer", "forward", formulas.compute_buffer_bytes, tokens=run.tokens,
-                     hidden=hidden, vocabulary=vocabulary if stage.last else 0, feed_forward=feed_forward,
-                     queries=queries),)  # fmt: skip
     layer = line("activations", "widest layer", "forward", formulas.forward_bytes, tokens=run.tokens,
                  feed_forward=feed_forward, hidden=hidden, bytes_per_value=size)  # fmt: skip
     sampling = list(_sampling(run, hidden, vocabulary, size)) if stage.last else []
@@ -72,7 +67,7 @@ def passes(architecture: Architecture, run: Serving, stage: Stage) -> tuple[tupl
     if not run.engine_row.whole_prompt:
         return ()
     size = number_format(run.compute_format).block_bytes
-    feed_forward, _ = widest(stage, run.tp, run.ep)
+    feed_forward = widest(stage, run.tp, run.ep)
     hidden, vocabulary = architecture.hidden, architecture.predicted
     layer = formulas.forward_bytes(1, feed_forward, hidden, size)
     if not stage.last:

@@ -19,6 +19,7 @@ class LayerCache(NamedTuple):
     cache: Cache
     layers: int
     chunked: bool  # the window is an aligned chunk, not a sliding one
+    values: int = 0  # of its width, those of values beside keys
 
     @property
     def group(self) -> str:
@@ -40,12 +41,14 @@ class LayerState(NamedTuple):
 @cached(256)
 def caches(stage: Stage) -> tuple[LayerCache, ...]:
     """Every distinct cache of a stage, with the number of its layers that keep it."""
-    counted: dict[tuple[str, Cache, bool], int] = {}
+    counted: dict[tuple[str, Cache, bool, int], int] = {}
     for path, block, count in _mixers(stage):
         for cache in block.cache():
-            key = (path, cache, block.traits.chunked)
+            values = block.traits.value_dim or block.traits.head_dim if cache.heads and not cache.indexes else 0
+            key = (path, cache, block.traits.chunked, values if values < cache.width else 0)
             counted[key] = counted.get(key, 0) + count
-    return tuple(LayerCache(path, cache, count, chunked) for (path, cache, chunked), count in counted.items())
+    return tuple(LayerCache(path, cache, count, chunked, values)
+                 for (path, cache, chunked, values), count in counted.items())  # fmt: skip
 
 
 @cached(256)
@@ -75,9 +78,9 @@ def _mixers(stage: Stage) -> Iterator[tuple[str, Block, int]]:
 
 
 @cached(256)
-def widest(stage: Stage, tp: int, ep: int) -> tuple[int, int]:
-    """Values of the widest feed-forward that a token passes through on a rank, and of its queries."""
-    feed_forward = queries = 0
+def widest(stage: Stage, tp: int, ep: int) -> int:
+    """Values of the widest feed-forward that a token passes through on a rank."""
+    feed_forward = 0
     etp = max(1, tp // ep)
     for layer in stage.sequence.kinds:
         for _, block in layer.blocks:
@@ -86,5 +89,4 @@ def widest(stage: Stage, tp: int, ep: int) -> tuple[int, int]:
             if traits.experts:
                 width = width * traits.top_k + traits.shared_feed_forward // tp
             feed_forward = max(feed_forward, width)
-            queries = max(queries, -(-traits.query_size // tp))
-    return feed_forward, queries
+    return feed_forward

@@ -58,7 +58,7 @@ def speed(
     """
     shares = {"mfu": mfu, "mbu": mbu, "link_efficiency": link_efficiency}
     given = any(share is not None for share in shares.values())
-    away = run.gpu_layers is not None and run.gpu_layers < depth_of(architecture)
+    away = run.overridden or (run.gpu_layers is not None and run.gpu_layers < depth_of(architecture))
     try:
         if leaves_towers_out(architecture, run.weights, run.engine_row.name):
             raise Unsupported("the speed of a GGUF file that leaves the model's image or sound towers out is not modelled")
@@ -66,8 +66,8 @@ def speed(
             raise Unsupported("the speed of speculative decoding depends on how many guesses are right: give --acceptance")
         if away and given:
             raise Unsupported("layers in host memory reach no share of the GPU's peaks")
-        whole = estimate(architecture, run.replace(pp=1, draft_tokens=None, lora_adapters=0), gpu.architecture, gpu.allocatable,
-                         files=files)  # fmt: skip
+        alone = run.replace(pp=1, tensor_split=(), split_mode="layer", draft_tokens=None, lora_adapters=0)
+        whole = estimate(architecture, alone, gpu.architecture, gpu.allocatable, files=files)
         roof = roofline(
             architecture, tp=run.tp, pp=run.pp, ep=run.ep, dp=run.dp, weights_bytes_per_rank=stored_by_role(whole.lines),
             weights_format=leading_format(architecture, run.weights),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from memcalc.estimates.serving.estimate import ServingEstimate
+from memcalc.estimates.serving.capacity import ServingEstimate
 from memcalc.units import format_bytes
 
 

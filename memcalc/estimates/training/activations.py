@@ -150,7 +150,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    trained = profile.method.trained and not profile.method.frozen_embeddings
+    trained = profile.method.trained and not run.adapts and not profile.method.frozen_embeddings
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.predicted, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
@@ -177,6 +177,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         run.gradients_leave,
         evaluation_of(run),
         tower,
+        run.defers_gradients,
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
     )
 

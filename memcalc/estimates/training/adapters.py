@@ -103,6 +103,18 @@ def quantised(base: Tensors) -> tuple[Tensors, Tensors]:
 
 
 @cached(256)
+def trained_copies(base: Tensors, also: tuple[str, ...], last: bool) -> tuple[Tensors | None, Tensors | None]:
+    """(Norms, tables) of which PEFT trains copies beside the originals (peft/utils/other.py, ModulesToSaveWrapper). A tied
+    head's copy is a matrix of its own. `last`: this rank has the head."""
+    tables = tuple(e for e in base.held if "embeddings" in also and e.role == "embedding" and not e.tied_copy)
+    heads = tuple(e for e in base.held if "head" in also and e.role == "head")
+    if "head" in also and last and all(len(e.shape) < 2 for e in heads):  # tied
+        heads += tuple(e._replace(path=f"{e.path}/head") for e in base.held if e.role == "embedding")[-1:]
+    norms = tuple(e for e in base.held if "norms" in also and e.role == "norm")
+    return tuple(Tensors(held) if held else None for held in (norms, (*tables, *heads)))  # type: ignore[return-value]
+
+
+@cached(256)
 def upcast(frozen: Tensors, which: str) -> tuple[Tensors | None, Tensors | None]:
     """(What k-bit preparation casts to fp32: "all" that is not quantised, "norms" or nothing, the rest)."""
     wide = tuple(e for e in frozen.held if which == "all" or (which == "norms" and e.role == "norm"))

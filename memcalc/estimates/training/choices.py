@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention.softmax import Attention
+from memcalc.blocks.embedding import Embedding
+from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
@@ -27,8 +29,21 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     for word in run.freeze:
         if (parts := FROZEN_PARTS.get(word)) and not names.intersection(parts):
             raise SpecError(f"the model has no part for {word} (its parts: {', '.join(sorted(names))})", "freeze")
+    _check_copies(architecture, run)
     check_routing(architecture, run)
     check_context(architecture, run)
+
+
+def _check_copies(architecture: Architecture, run: Training) -> None:
+    """Raises SpecError where there is nothing to train a copy of."""
+    if run.train_also and len(main_parts(architecture)) > 1:
+        raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", "train_also")
+    blocks = [block for part in main_parts(architecture) for _, block in (*part.entry, *part.exit)]
+    for word, kind in (("head", Head), ("embeddings", Embedding)):
+        if word in run.train_also and not any(isinstance(block, kind) for block in blocks):
+            raise SpecError(
+                f"{word}, but the model has none of its own kind ({kind.__name__.lower()} over a vocabulary)", "train_also"
+            )
 
 
 MODULES_OF = {"mla_up_proj": "latent attention", "moe": "experts", "moe_act": "experts", "shared_experts": "shared experts"}
@@ -130,6 +145,11 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
         yield f"recomputed alone: {', '.join(run.recompute_modules)} (Megatron's recompute_modules)"
     if run.first_layers:
         yield f"the first {run.first_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
+    if run.train_also:
+        yield (
+            f"trained beside the adapters: copies of {', '.join(run.train_also)} in their originals' type, which stay "
+            f"(PEFT's modules_to_save)"
+        )
     if run.frozen_parts:
         yield f"frozen: nothing of {' and '.join(sorted(run.frozen_parts & names))} is trained"
     if "embeddings" in run.freeze:

@@ -392,7 +392,7 @@ def estimate(architecture: Architecture, run: Training, generation: str = "", me
     """
     best: TrainingEstimate | None = None
     most = -1
-    for rank in _ranks(RankKey(architecture, run)):
+    for rank in distinct_ranks(RankKey(architecture, run)):
         found = TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation, memory)
         if (peak := found.peak) > most:
             best, most = found, peak
@@ -426,7 +426,7 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
 
 
 @cached(2048)
-def _ranks(shared: RankKey) -> tuple[Rank, ...]:
+def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
     """One rank for every distinct pipeline stage."""
     architecture, run = shared.architecture, shared.run
     p, sizes = run.parallelism, shape(architecture)

@@ -61,12 +61,14 @@ class Setup(NamedTuple):
     leaves: bool = False  # gradients are used up, or go to the host, as they are made
     evaluation: Evaluation | None = None
     tower: TowerStep | None = None  # images beside the language model
+    deferred: bool = False  # whole gradients of earlier micro-batches stand, though a strategy shards them
     accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
 
     @property
     def keeps_gradients(self) -> bool:
-        """Whether gradients that the backward makes pile up: they do not where all stand already, nor where they leave."""
-        return not self.standing and not self.uses_up
+        """Whether gradients that the backward makes pile up: they do not where all stand already, nor where they leave. FSDP's
+        are whole until their layer's backward is over, whatever stands of earlier ones."""
+        return (not self.standing or self.around.root_waits) and not self.uses_up
 
     @property
     def uses_up(self) -> bool:
@@ -75,7 +77,10 @@ class Setup(NamedTuple):
 
     @property
     def ends(self) -> Profile:
-        """Of what stands outside the layers: a tied matrix is not updated before both parts of its gradient are there."""
+        """Of what stands outside the layers: frozen where adapters are trained, whatever layers do; a tied matrix is updated
+        when both parts of its gradient are there."""
+        if self.profile.adapters.layers and self.profile.method.trained:
+            return self.profile._replace(method=self.profile.method._replace(trained=False))
         if not (self.uses_up and self.tied):
             return self.profile
         return self.profile._replace(method=self.profile.method._replace(update=0.0))

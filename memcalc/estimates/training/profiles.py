@@ -48,10 +48,11 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             upcast=run.upcast,
         ),
         method=MethodTraits(
-            trained=full,
+            trained=full or run.mixes_units,
             frozen_embeddings="embeddings" in run.freeze,
             leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
             fake_quantised=run.method_row.fake_quantised,
+            also=run.train_also,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
@@ -113,7 +114,7 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     if not stage.entry:
         return True
     if run.adapts:
-        return run.recompute == "full"
+        return run.recompute == "full" or "embeddings" in run.train_also
     try:
         return "embeddings" not in run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
@@ -226,7 +227,7 @@ def _shared_biases(architecture: Architecture, profile: Profile) -> float:
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
-    if not run.adapts or run.recompute != "full" or not run.engine_row.traced:
+    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also:
         return 0
     return 2 * architecture.hidden * (profile.formats.weights if profile.formats.upcast else profile.formats.residual)
 

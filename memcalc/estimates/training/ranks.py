@@ -18,8 +18,10 @@ from memcalc.estimates.training.states import (
     around_layer,
     buckets,
     buffer_lines,
+    gradient_lines,
     make_groups,
     optimizer_lines,
+    setting_of,
     state_lines,
     step_copies,
 )
@@ -94,7 +96,11 @@ def _rank(setting: StateSetting, stage: Stage, groups: list[ShardGroup], buffers
     steady = tuple(entry for entry in lines if entry.place == "gpu" and entry.component in ("parameters", "optimizer_states"))
     gradients = tuple(entry for entry in lines if entry.place == "gpu" and entry.component == "gradients")
     standing = (entry for entry in buckets(setting, groups, stage) if entry.phase == ALWAYS)
-    step = (*optimizer_lines(setting, groups), *step_copies(setting, groups), *gradients, *standing)
+    left = gradients
+    if setting.run.defers_gradients:  # reduced, at last
+        made = (entry for group in groups for entry in gradient_lines(setting_of(setting, group), group))
+        left = tuple(entry for entry in made if entry.place == "gpu" and entry.bytes)
+    step = (*optimizer_lines(setting, groups), *step_copies(setting, groups), *left, *standing)
     sums = totals(lines, COMPONENTS)
     return Rank(stage, setting, tuple(groups), tuple(lines), sums, steady, gradients, step, Moment.of("optimizer step", step))
 

@@ -7,13 +7,14 @@ from typing import NamedTuple
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
-from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, upcast, without
+from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, trained_copies, upcast, without
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
 from memcalc.estimates.training.sharding.strategy import whole
 from memcalc.formulas import model_states
 from memcalc.formulas.optimizer_steps import step_temporaries, tensor_bytes
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, host_bytes, optimizer, paged_bytes, state_bytes
 from memcalc.formulas.precision import BYTES, Precision, precision
+from memcalc.specs.fine_tuning import MIXED
 from memcalc.specs.training import Training
 
 ALWAYS, STEP = "always", "optimizer step"  # when lines live
@@ -27,6 +28,7 @@ class ShardGroup(NamedTuple):
     frozen: Tensors | None
     quantised: Tensors | None
     trained: Tensors | None
+    itemsize: int = 0  # of what is trained where it differs from the setting's
 
     @property
     def elements(self) -> int:
@@ -88,7 +90,32 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             else None
         )
         out.append(ShardGroup(name, shards, rest, low, trained))
+        if name == "dense" and run.train_also:
+            out += _copies(setting, held, shards, stage.last)
     return out
+
+
+def _copies(setting: StateSetting, held: Tensors, shards: int, last: bool) -> Iterator[ShardGroup]:
+    """Copies that are trained beside adapters, in the type of their originals; FSDP's mixed precision upcasts what it trains
+    (accelerate, accelerator.py: "Upcasted low precision parameters")."""
+    wide = setting.strategy.fp32_shards and setting.run.precision in MIXED
+    for name, which, tensors in zip(COPIES, ("norms", "all"), trained_copies(held, setting.run.train_also, last), strict=True):
+        if tensors:
+            upcast = setting.run.upcast == "all" or setting.run.upcast == which
+            yield ShardGroup(name, shards, None, None, tensors, 4 if wide or upcast else setting.compute)
+
+
+COPIES = ("norm copies", "copies")
+
+
+def setting_of(setting: StateSetting, group: ShardGroup) -> StateSetting:
+    """A setting with the types of what a group trains. DeepSpeed keeps an fp32 copy of what is 16 bit; else the optimizer works
+    on the weights as they are."""
+    each = group.itemsize
+    if not each:
+        return setting
+    zero = setting.run.parallelism.zero is not None
+    return setting._replace(weights=each, gradients=each, master=4 if zero and each == 2 else 0, states=4 if zero else each)
 
 
 def _apart(held: Tensors, embeddings_frozen: bool, parts: frozenset[str]) -> tuple[Tensors | None, Tensors | None]:
@@ -111,10 +138,9 @@ def around_layer(setting: StateSetting, groups: Sequence[ShardGroup]) -> Around:
 def buckets(setting: StateSetting, groups: Sequence[ShardGroup], stage: Stage) -> tuple[Line, ...]:
     """The strategy's buffers that stand as long as the run does, and the engine's."""
     run = setting.run
-    trained = sum(group.trained.elements() for group in groups if group.trained)
-    each = (
-        setting.compute if run.adapts and run.parallelism.zero else setting.gradients
-    )  # DeepSpeed casts adapters with all else (engine.py)
+    # DeepSpeed casts adapters with all else (engine.py)
+    each = setting.compute if run.adapts and run.parallelism.zero else setting.gradients
+    trained = sum(group.trained.elements() * min(group.itemsize or each, each) // each for group in groups if group.trained)
     made = setting.strategy.buckets(run, most_shards(groups), trained, each)
     if not run.engine_row.fp32_gradients or run.adapts or not stage.sequence.layers:
         return made
@@ -129,7 +155,8 @@ def most_shards(groups: Sequence[ShardGroup]) -> int:
 
 def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
     """Parameters, gradients, master weights and optimizer states of one group, as the strategy cuts them."""
-    cut_parameters, cut_gradients, cut_states = setting.strategy.cutters
+    setting = setting_of(setting, group)
+    cut_parameters, _, cut_states = setting.strategy.cutters
     at, out = setting.places, []
     if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
         for name, held, each in _frozen(setting, group.frozen):
@@ -142,13 +169,11 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         out.append(line("parameters", f"{group.name}/second copy (hpZ)", ALWAYS, model_states.zero3_partition_bytes,
                         partitioned_elements=elements, bytes_each=setting.compute))  # fmt: skip
     if group.trained:
-        name = group.name if not setting.run.adapts else f"{group.name}/adapters"
+        name = f"{group.name}/adapters" if setting.run.adapts and not group.itemsize else group.name
         cut = cut_parameters(group.trained, group.shards)
         out.append(cut.line("parameters", name, ALWAYS, at.parameters, setting.weights))
         run = setting.run
-        if not run.gradients_leave:
-            cut = cut_gradients(group.trained, group.shards)
-            out.append(cut.line("gradients", group.name, "backward", at.gradients, setting.gradients))
+        out += gradient_lines(setting, group, deferred=run.defers_gradients)
         out += _host_copies(setting, group)
         cut = cut_states(group.trained, group.shards)
         if setting.master:
@@ -167,6 +192,21 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
             out += _shaped_states(setting, group)
         out += _host_states(setting, group)
     return [entry for entry in out if entry.bytes]
+
+
+def gradient_lines(setting: StateSetting, group: ShardGroup, *, deferred: bool = False) -> Iterator[Line]:
+    """Gradients of what is trained, and of the frozen weights of its layers where these share flat parameters. `deferred`: of
+    earlier micro-batches, whole, in the format that layers compute in (FSDP's no_sync)."""
+    if not group.trained or setting.run.gradients_leave:
+        return
+    _, shared, _ = setting.strategy.cutters
+    held, cut = group.trained, whole if deferred else shared
+    each = min(setting.compute, setting.gradients) if deferred else setting.gradients
+    yield cut(held, group.shards).line("gradients", group.name, "backward", setting.places.gradients, each)
+    layers = Tensors(tuple(entry for entry in group.frozen.held if entry.layered)) if group.frozen else None
+    if setting.run.mixes_units and layers and layers.held:
+        mixed = cut(layers, group.shards)
+        yield mixed.line("gradients", f"{group.name}/of frozen weights", "backward", setting.places.gradients, setting.compute)
 
 
 def _frozen(setting: StateSetting, held: Tensors) -> Iterator[tuple[str, Tensors, int]]:
@@ -285,7 +325,15 @@ def optimizer_lines(setting: StateSetting, groups: Sequence[ShardGroup]) -> tupl
     trained = [(group.trained, group.shards) for group in groups if group.trained]
     if not trained or setting.places.optimizer != "gpu" or setting.run.steps_in_backward:
         return ()
-    made = (_temporaries(setting, groups, trained), *_clipping(setting, trained))
+    alike: dict[int, list[ShardGroup]] = {}  # torch's foreach takes tensors of one type at a time
+    for group in groups:
+        if group.trained:
+            alike.setdefault(group.itemsize, []).append(group)
+    temporaries = (
+        _temporaries(setting_of(setting, some[0]), groups, [(g.trained, g.shards) for g in some if g.trained])
+        for some in alike.values()
+    )
+    made = (*temporaries, *_clipping(setting, trained))
     return tuple(entry for entry in (max(made, key=lambda entry: entry.bytes),) if entry.bytes)
 
 

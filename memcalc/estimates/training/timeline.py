@@ -178,10 +178,10 @@ class _Step:
 
     def done(self, after: tuple[int, ...]) -> Iterator[Line]:
         """Gradients of the head and of so many layers of each kind; where gradients stand throughout, these are counted."""
-        if self.setup.standing:
+        if self.setup.standing and not self.around.root_waits:
             return
         yield Around().gradients("head", self.head, 1)
-        if self.setup.uses_up:
+        if self.setup.standing or self.setup.uses_up:
             return
         for kind, count in zip(self.kinds, after, strict=True):
             each = kind.gradient if self.around.reduces else int(kind.gradient * self.setup.accumulated)
@@ -195,7 +195,7 @@ class _Step:
         elif around.keeps:  # what the backward is through with has been resharded
             earlier = sum(k.gathered * n for k, n in zip(self.kinds, before, strict=True))
             yield around.gathered(self.root, kind.gathered + earlier)
-        if around.reduces and any(after):  # the layer before is still being reduced
+        if around.reduces and any(after) and not self.setup.deferred:  # the layer before is still being reduced
             yield around.reducing(kind.gradient)
 
     def _places(self) -> Iterator[tuple[int, str, tuple[int, ...]]]:
@@ -223,6 +223,18 @@ class _Step:
                 if kind == index:
                     yield index, "last", before
 
+    def _root_waiting(self, table: int, tied: int) -> Iterator[Line]:
+        """The root before its gradients leave: its parameters, gradients of head and table [B], and one more of the table, the
+        sum of both if they are one matrix, or a rank's share of what DTensor made whole (torch/distributed/tensor/_ops/
+        _embedding_ops.py). The first layer's gradients are still being reduced."""
+        tp = self.setup.profile.degrees.tp
+        copies = (tp if tp > 1 else 1) + (1 if tied or tp > 1 else 0)
+        first = next((i for i, places in enumerate(self.sequence.places) if not sum(places[0])), None)
+        yield Around().gradients("embedding and head", self.head + table * copies, 1)
+        yield self.around.gathered(self.root)
+        if first is not None and not self.setup.deferred:
+            yield self.around.reducing(self.kinds[first].gradient)
+
     def embedding(self) -> Iterator[MomentForm]:
         """The embedding's dense gradient: the last thing the backward makes."""
         setup, entry, name = self.setup, self.entry, "gradient of the embedding"
@@ -236,7 +248,10 @@ class _Step:
         if self.around.reduces:  # the root's gradients are whole, and cast into the reduce-scatter buffer all at once
             whole = self.head + (0 if tied else int(entry.gradients))
             root = Around().gradients("embedding and head", whole, 1)
-            yield MomentForm.of(name, kept, (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            if not setup.deferred:  # else gradients of all layers, which stand throughout, have gone
+                yield MomentForm.of(name, kept, (*layers, root, *setup.buckets, self.around.reducing(whole)))
+            if self.around.root_waits:
+                yield MomentForm.of(name, kept, (*layers, *self._root_waiting(int(entry.gradients), tied), *setup.buckets))
             return
         lines = (*layers, Around().gradients("head", self.head, 1), *setup.buckets)
         for which, peak in enumerate(entry.peaks):

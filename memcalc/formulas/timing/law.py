@@ -60,7 +60,8 @@ class Sustained(NamedTuple):
 
     product: float = 1.0
     attention: float = 1.0
-    backward: float = 2.9  # of attention, over its forward
+    backward: float = 3.0  # of attention, over its forward
+    flash2: float = 1.0  # FlashAttention 2 over the kernel that the constants of attention are fitted to
     bandwidth: float = 0.82  # share that operations bound by memory reach
 
 
@@ -110,9 +111,14 @@ class TimeLaw:
         peaks = self.hardware.peaks
         return next((peaks[key] for key in OPERANDS[number_format].peak if key in peaks), max(peaks.values(), default=0.0))
 
-    def product(self, m: float, n: float, k: float, number_format: str = "bf16", *, quantise: bool = True) -> float:
-        """[m, k] × [k, n]: m rows of activations, a weight of n × k. Returns [s]."""
-        return product_seconds(self.product_rates(number_format), m, n, k, quantise=quantise)
+    def product(
+        self, m: float, n: float, k: float, number_format: str = "bf16", *, groups: int = 1, quantise: bool = True,
+        added: float = 0.0,
+    ) -> float:  # fmt: skip
+        """[m, k] × [k, n]: m rows of activations, a weight of n × k; `groups` of them at once, and `added` bytes besides.
+        Returns [s]."""
+        rates = self.product_rates(number_format)
+        return product_seconds(rates, m, n, k, groups=groups, quantise=quantise, added=added)
 
     def attention(
         self, shape: AttentionShape, batch: float, queries: float, number_format: str = "bf16", *, past: float = 0.0,

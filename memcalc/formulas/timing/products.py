@@ -22,23 +22,25 @@ class ProductRates(NamedTuple):
 
 
 @cached(65536)
-def product_seconds(rates: ProductRates, m: float, n: float, k: float, *, quantise: bool = True, added: float = 0.0) -> float:
+def product_seconds(
+    rates: ProductRates, m: float, n: float, k: float, *, groups: int = 1, quantise: bool = True, added: float = 0.0
+) -> float:  # fmt: skip
     """Time of one product of [m, k] by [k, n].
 
     start + smooth maximum(tiles, bytes) + quantiser      tiles: the least over tile shapes and splits of k of whole waves
     of 2 · tm · tn · (k / s + prologue) at the share of the peak that the tile reaches.
 
-    m, n, k [count]; `quantise`: activations are cast for this product alone, where the format needs it; `added` bytes [B]
-    are read and written beside operands and result. Returns [s].
+    m, n, k [count], in each of `groups` products that run at once; `quantise`: activations are cast for this product
+    alone, where the format needs it; `added` bytes [B] are read and written beside operands and result. Returns [s].
     """
     if min(m, n, k) <= 0:
         return 0.0
     c, f = rates.constants, rates.operands
-    moved = m * k * f.activation + n * k * f.weight + 2 * m * n + added
+    moved = groups * (m * k * f.activation + n * k * f.weight + 2 * m * n) + added
     reading = moved / (c.bandwidth * rates.bandwidth)
-    busy = smooth_maximum(_tiled(rates, m, n, k), reading, c.sharpness)
-    roof = max(2 * m * n * k / rates.flops, moved / rates.bandwidth)
-    casting = quantise_seconds(rates, m * k) if quantise and f.quantised else 0.0
+    busy = smooth_maximum(_tiled(rates, groups, m, n, k), reading, c.sharpness)
+    roof = max(2 * groups * m * n * k / rates.flops, moved / rates.bandwidth)
+    casting = quantise_seconds(rates, groups * m * k) if quantise and f.quantised else 0.0
     return c.start + max(busy, roof) + casting
 
 
@@ -49,12 +51,12 @@ def quantise_seconds(rates: ProductRates, elements: float) -> float:
     return c.quantise_start + elements * (2 + rates.operands.activation) / (share * rates.bandwidth)
 
 
-def _tiled(rates: ProductRates, m: float, n: float, k: float) -> float:
+def _tiled(rates: ProductRates, groups: int, m: float, n: float, k: float) -> float:
     c, s = rates.constants, rates.multiprocessors
     largest = 1 + 3 * c.small_tile / 256
     best = float("inf")
     for tm, tn in TILES:
-        tiles = ceil(m / tm) * ceil(n / tn)
+        tiles = groups * ceil(m / tm) * ceil(n / tn)
         slower = (1 + c.small_tile * (1 / tm + 1 / tn)) / largest
         for split in SPLITS:
             if split > 1 and k / split < LEAST_SPLIT:

@@ -36,7 +36,8 @@ from memcalc.sizing.explaining.shared import (
     verdict_keys,
     withheld,
 )
-from memcalc.sizing.serving import EFFICIENCY, SizedServing
+from memcalc.sizing.explaining.serving_time import RANGED, answers, time_key
+from memcalc.sizing.serving import BESIDE, SizedServing
 from memcalc.sizing.settings import settled
 from memcalc.specs.serving import Serving
 
@@ -49,7 +50,7 @@ UNITS = {"context": "tokens", "max_new_tokens": "tokens", "batch": "requests", "
 
 def said_of(a: SizedServing) -> dict[str, Any]:
     """What was said, before any default."""
-    return settled(*a.asked, Serving, also=("precision", *EFFICIENCY))
+    return settled(*a.asked, Serving, also=BESIDE)
 
 
 def run_key(a: SizedServing, key: Key) -> Explanation:
@@ -248,6 +249,9 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     if key.last == "max_batch":
         scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
         fitting = f"max(0, {left}) // each" if each else "no limit"
+        if run.slots:
+            return follows(key.path, key.value, "requests", f"min(1, {fitting}) * slots", room(a),
+                           inputs={**unit, "slots": run.slots})  # fmt: skip
         if scheduled is None:
             return follows(key.path, key.value, "requests", fitting, room(a), inputs=unit)
         formula = f"min({fitting}, scheduled // copies)" if each else "scheduled // copies"
@@ -371,7 +375,9 @@ def _share(a: SizedServing, name: str, value: float) -> Explanation:
 
 
 def speed_key(a: SizedServing, key: Key) -> Explanation:
-    """speed.*: figures of the roofline under the names that the document gives them."""
+    """speed.*: what the law answers, and figures of the roofline under the names that the document gives them."""
+    if answers(a, key):
+        return time_key(a, key)
     found = roofline_of(a)
     steps = key.steps[1:]
     plain: dict[str, tuple[str, str]] = {
@@ -440,8 +446,13 @@ ROWS: Table = {
     "per_gpu.kv_cache_reserved": lambda a, key: reserved(a, key.path),
     "per_gpu.peak": lambda a, key: sum_of(a, key.path, "weights", "kv_cache", "state", "activations"),
     "per_gpu.device": lambda a, key: device(a, key.path),
-    "host.weights": host,
+    "host.weights": lambda a, key: summed(
+        key.path, [of(a, entry) for entry in a.lines if entry.place == "host" and entry.component != "activations"]
+    ),
     "host.per_node": host,
+    "host.needed": host,
+    "host.*": lambda a, key: given(key.path, key.value, "what stands in host memory, beside --ram", "B"),
+    "gpus.*.*": lambda a, key: given(key.path, key.value, "of that GPU, as per_gpu.* of the one with the least room", "B"),
     **verdict_keys(needed, limit),
     "capacity.limit": lambda a, key: capacity_key(a, key.at("capacity.max_batch"))._replace(
         path=key.path, value=key.value, unit=""
@@ -455,6 +466,9 @@ ROWS: Table = {
     **{f"speed.{name}": speed_key for name in (
         "prompt", "context", "batch", "compute_bound_batch", "mfu", "mbu", "link_efficiency", *NAMES,
     )},
+    "speed.law.**": time_key,
+    "speed.load.*": time_key,
+    **{f"speed.{name}{end}": time_key for name in RANGED for end in ("", "_low", "_high")},
     "speed.prefill.*": speed_key,
     "speed.decode.*": speed_key,
     **line_keys("lines", lambda a: a.lines, of),

@@ -54,8 +54,9 @@ class Fsdp(NamedTuple):
         if shards == 1:
             return Around()
         keeps, away = self.kind == "grad-op", self.places(run).gradients != "gpu"
-        prefetches = run.engine_row.prefetches or run.recompute != "full"
-        return Around(not keeps, keeps, True, compute, gradient, shards, away, prefetches)
+        said = run.parallelism.backward_prefetch
+        prefetches = said == "pre" if said else run.engine_row.prefetches or run.recompute != "full"
+        return Around(not keeps, keeps, True, compute, gradient, shards, away, prefetches, root_waits=True)
 
     def unknown_layers(self, around: Around, elements: int) -> tuple[Line, ...]:
         return (around.gathered(elements),) if around.keeps else ()

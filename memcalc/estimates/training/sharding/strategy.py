@@ -70,6 +70,7 @@ class Around(NamedTuple):
     shards: int = 1
     away: bool = False  # reduced gradients go to host memory
     prefetches: bool = True  # the next layer's parameters arrive during the backward of one
+    root_waits: bool = False  # gradients of all that stands outside of layers leave together, when the backward is over
 
     def gathered(self, root: int, layer: int = 0, layers: int = 1) -> Line:
         """Whole parameters at one moment: those outside layers, and of so many layers so many elements each."""

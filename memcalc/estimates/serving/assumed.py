@@ -1,0 +1,23 @@
+"""What an estimate of serving takes for granted, in sentences."""
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.stored import AUDIO, UNBUFFERED, VISION
+from memcalc.caches import cached
+from memcalc.estimates.stored_weights import weight_assumptions
+from memcalc.formulas.serving_engines import ServingEngine
+from memcalc.specs.quantization import CHECKPOINT
+
+NO_ENGINE = "activations of the engine are not included: name one (--engine), or leave 5 to 10 % of the memory for them"
+
+
+@cached(1024)
+def assumptions(architecture: Architecture, row: ServingEngine, weights: str, eager: bool, windowed: bool) -> tuple[str, ...]:
+    out = [f"as {row.note} accounts for memory" if row.name else NO_ENGINE]
+    if windowed and row.window == "window":
+        out.append("sliding-window layers keep at most their window")
+    out += weight_assumptions(architecture, weights, engine=row.name)
+    if row.host_embedding and weights == CHECKPOINT and any(part.name in (VISION, AUDIO) for part in architecture.parts):
+        out.append(UNBUFFERED)
+    if row.graphs and not eager:
+        out.append("CUDA graphs come on top of the engine's share of the GPU")
+    return tuple(out)

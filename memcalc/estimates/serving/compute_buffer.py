@@ -1,0 +1,147 @@
+"""llama.cpp's compute buffer on one device: inputs of a physical batch, and the widest moment of the layers that it runs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.block import Block
+from memcalc.dtypes import number_format
+from memcalc.estimates.lines import Line, line
+from memcalc.estimates.placement import Stage
+from memcalc.estimates.serving.cache import CacheKind, Kept
+from memcalc.formulas import ggml
+from memcalc.specs.serving import Serving
+
+FLASH_MASK, MASK = 2, 4  # bytes of a mask's element
+NATIVE = ("apple",)  # generations whose kernels read a quantised cache as it is
+
+
+class BufferPart(NamedTuple):
+    """A formula of the buffer with its inputs."""
+
+    name: str
+    formula: Callable[..., int]
+    inputs: dict[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        return self.formula(**self.inputs)
+
+    def line(self, place: str = "gpu") -> Line:
+        return line("activations", self.name, "forward", self.formula, place, **self.inputs)
+
+
+class Graph(NamedTuple):
+    """What the buffer of a device depends on, beside its layers."""
+
+    tokens: int  # of a physical batch
+    rows: int  # of logits
+    copies: int = 1  # of inputs
+    fetched: int = 0  # bytes of the largest matrix in host memory that this device computes with
+    native: bool = False  # a quantised cache is read as it is
+
+
+def buffer_lines(architecture: Architecture, run: Serving, stage: Stage, cache: Kept, graph: Graph) -> tuple[Line, ...]:
+    """The larger of the head's end and of the inputs with the widest moment of a layer."""
+    moments = [list(moment) for moment in _moments(architecture, run, stage, cache, graph)]
+    size = {id(moment): sum(part.bytes for part in moment) for moment in moments}
+    widest = max(moments, key=lambda moment: size[id(moment)], default=[])
+    parts = [*inputs(architecture, run, cache, graph), *widest] if widest else []
+    if stage.last and architecture.predicted:
+        head = BufferPart("compute buffer: logits", ggml.head_bytes, {
+            "rows": graph.rows, "hidden": architecture.hidden, "vocabulary": architecture.predicted,
+        })  # fmt: skip
+        if head.bytes > sum(part.bytes for part in parts):
+            parts = [head]
+    return tuple(part.line() for part in parts)
+
+
+def host_lines(
+    architecture: Architecture, run: Serving, cache: Kept | None, graph: Graph, *, computes: bool
+) -> tuple[Line, ...]:  # fmt: skip
+    """The part in host memory: inputs where they are made, what the CPU computes, and the output."""
+    parts = list(inputs(architecture, run, cache, graph._replace(copies=1))) if cache else []
+    if computes:
+        parts.append(_embedded("compute buffer: hidden states", architecture, graph._replace(copies=1)))
+    if architecture.predicted:
+        parts.append(BufferPart("output buffer", ggml.output_bytes, {"rows": graph.rows, "vocabulary": architecture.predicted}))
+    return tuple(part.line("host") for part in parts)
+
+
+def inputs(architecture: Architecture, run: Serving, cache: Kept, graph: Graph) -> Iterator[BufferPart]:
+    """Masks, one for the layers of each window, and the batch as the first layer reads it."""
+    wide = run.engine_row.wide_mask or not run.flash
+    each = MASK + FLASH_MASK if wide and run.flash else MASK if wide else FLASH_MASK
+    for window, cells in masked(cache).items():
+        yield BufferPart(f"compute buffer: mask{f', window {window}' if window else ''}", ggml.mask_bytes, {
+            "cells": cells, "tokens": graph.tokens, "bytes_each": each, "copies": graph.copies,
+        })  # fmt: skip
+    yield _embedded("compute buffer: embedded tokens", architecture, graph)
+
+
+def _embedded(name: str, architecture: Architecture, graph: Graph) -> BufferPart:
+    inputs = {"tokens": graph.tokens, "hidden": architecture.hidden, "copies": graph.copies}
+    return BufferPart(name, ggml.embedded_bytes, inputs)
+
+
+def masked(cache: Kept) -> dict[int, int]:
+    """Cells that attention's masks cover, by window; 0: none."""
+    return {kind.held.cache.window or 0: cells_of(kind, cache) for kind in cache.layout.kinds}
+
+
+def cells_of(kind: CacheKind, cache: Kept) -> int:
+    """Cells of one stream of a kind of cache."""
+    return kind.growth.kept(cache.requests.stream) // kind.held.cache.every
+
+
+def _moments(
+    architecture: Architecture, run: Serving, stage: Stage, cache: Kept, graph: Graph
+) -> Iterator[Iterator[BufferPart]]:  # fmt: skip
+    for layer in stage.sequence.kinds:
+        for _, block in layer.blocks:
+            yield _moment(architecture, run, block, cache, graph)
+
+
+def _moment(architecture: Architecture, run: Serving, block: Block, cache: Kept, graph: Graph) -> Iterator[BufferPart]:
+    """The widest moment of a block."""
+    traits, shape = block.traits, {"tokens": graph.tokens, "hidden": architecture.hidden}
+    if traits.experts:
+        yield BufferPart("compute buffer: experts", ggml.experts_bytes, {
+            **shape, "feed_forward": max(traits.feed_forward, -(-traits.shared_feed_forward // max(1, traits.top_k))),
+            "top_k": traits.top_k, "copied": graph.fetched,
+        })  # fmt: skip
+    elif traits.feed_forward:
+        yield BufferPart("compute buffer: MLP", ggml.mlp_bytes, {**shape, "feed_forward": traits.feed_forward})
+    elif convolved := sum(tensor.shape[0] for tensor in block.state() if tensor.convolution):
+        inner = max((t.shape[0] * max(t.shape[1:]) for t in block.state() if not t.convolution), default=convolved)
+        yield BufferPart("compute buffer: recurrent layer", ggml.recurrent_bytes, {
+            **shape, "convolved": convolved, "inner": min(inner, convolved),
+        })  # fmt: skip
+    elif queries := _queries(block):
+        yield BufferPart("compute buffer: attention", ggml.attention_bytes, {**shape, "queries": queries})
+        yield from _of_cache(run, block, cache, graph)
+
+
+def _queries(block: Block) -> int:
+    """Values of a token's queries: of latent attention as they are after absorbing its up-projection."""
+    traits = block.traits
+    return traits.heads * (traits.kv_lora_rank + traits.rope_head_dim) if traits.kv_lora_rank else traits.query_size
+
+
+def _of_cache(run: Serving, block: Block, cache: Kept, graph: Graph) -> Iterator[BufferPart]:
+    """What attention needs beside for each cell of its cache: scores, or the cache in fp16."""
+    window = block.traits.window
+    kinds = [kind for kind in cache.layout.kinds if kind.held.cache.window == window and not kind.held.cache.indexes]
+    cells = max((cells_of(kind, cache) for kind in kinds), default=0)
+    if not cells:
+        return
+    if not run.flash:
+        yield BufferPart("compute buffer: scores", ggml.scores_bytes, {
+            "cells": cells, "tokens": graph.tokens, "heads": block.traits.heads,
+        })  # fmt: skip
+    elif run.engine_row.copies_cache and not graph.native:
+        formats = {kind.held.cache.name: kind.stored for kind in kinds}
+        width = {kind.held.cache.name: kind.width for kind in kinds}
+        values = sum(width[name] for name, stored in formats.items() if number_format(stored.name).bits_per_value < 16)
+        if values:
+            yield BufferPart("compute buffer: cache in fp16", ggml.copied_cache_bytes, {"cells": cells, "values": values})

@@ -1,0 +1,1 @@
+"""How long a training step takes: the same blocks as memory, in seconds."""

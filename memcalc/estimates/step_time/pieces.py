@@ -1,0 +1,129 @@
+"""Seconds of one layer, or of what comes before or after all layers, for one micro-batch on one rank."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from memcalc.autograd.tape import HeadsShape, MatrixShape, Work
+from memcalc.blocks.executed import Executed
+from memcalc.formulas.timing.attention import AttentionShape
+from memcalc.formulas.timing.constants import OPERANDS
+from memcalc.formulas.timing.law import TimeLaw
+
+HALF, FP32 = 2.0, 4.0  # bytes
+WIDE = ("logits", "router", "shared_gate")  # products that stay in 16 bits in recipes of fewer
+UNKNOWN = 0.4  # share of the peak that products of no known shape are given: chunked scans, convolutions
+
+
+class Micro(NamedTuple):
+    """One micro-batch on one rank, and how it is multiplied."""
+
+    tokens: float
+    sequences: float
+    length: float  # of a sequence, on all context-parallel ranks
+    cp: int
+    product: str  # format of products inside layers, a key of OPERANDS
+    wide: str  # of all others
+    flash2: bool  # attention is FlashAttention 2's, not the fastest kernel there is
+    accumulates: bool  # weights' gradients are added to fp32 ones by the product itself
+    quantised: float  # bytes of an element of frozen matrices that are expanded for each product; 0: none are
+    host: tuple[float, float]  # of each operation forward and backward, s
+    skew: float = 1.0
+
+
+class Seconds(NamedTuple):
+    """Of a piece. `chosen`: what recomputation by operation makes again; `attended`: attention's own share of the forward."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    chosen: float = 0.0
+    attended: float = 0.0
+    host_forward: float = 0.0
+    host_backward: float = 0.0
+
+    def __add__(self, other: "Seconds") -> "Seconds":  # type: ignore[override]
+        return Seconds(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def times(self, count: float) -> "Seconds":
+        return Seconds(*(a * count for a in self))
+
+
+def seconds_of(executed: Executed, micro: Micro, law: TimeLaw) -> Seconds:
+    """All operations of a piece one after the other on the device, and the host's time to launch them."""
+    stretch = executed.stretched
+    tokens = micro.tokens * stretch
+    products = [_product(path, shape, tokens, micro, law) for path, shape in executed.matrices]
+    attention = [_attention(work, micro, stretch, law) for work in executed.attentions]
+    pairs = micro.sequences * (micro.length * stretch) ** 2 / micro.cp
+    others = [_unknown(work, tokens, pairs, law) for work in executed.others]
+    forward_moved = law.moved(executed.forward.at(tokens, pairs, micro.length))
+    backward_moved = law.moved(executed.backward.at(tokens, pairs, micro.length))
+    timed = products + attention + others
+    return Seconds(
+        forward_moved + sum(ahead for ahead, _ in timed),
+        backward_moved + sum(back for _, back in timed),
+        forward_moved + sum(ahead for ahead, _ in products[1::2]) + sum(ahead for ahead, _ in others),
+        sum(ahead for ahead, _ in attention),
+        executed.forward_kernels * micro.host[0],
+        executed.backward_kernels * micro.host[1],
+    )
+
+
+def _product(path: str, shape: MatrixShape, tokens: float, micro: Micro, law: TimeLaw) -> tuple[float, float]:
+    """Forward; and backward, where input and weight have products of their own shapes."""
+    wide = path.rpartition("/")[2] in WIDE
+    used = micro.wide if wide or " lora " in path else micro.product
+    rows, n, k, groups = shape.rows * tokens / shape.groups, shape.outputs, shape.inputs, shape.groups
+    slower = law.sustained.product
+    casting = _casting(used, law)
+    weight = n * k * groups
+    ahead = slower * law.product(rows, n, k, used, groups=groups, quantise=False) + casting(rows * k * groups) + casting(weight)
+    back = 0.0
+    if shape.input_grad:
+        back += slower * law.product(rows, k, n, used, groups=groups, quantise=False) + casting(rows * n * groups)
+    if shape.weight_grad:
+        added = (2 * FP32 - HALF) * weight if micro.accumulates else 0.0
+        back += slower * law.product(n, k, rows, used, groups=groups, quantise=False, added=added)
+    if micro.quantised and not shape.weight_grad:
+        expanding = law.moved(weight * (micro.quantised + HALF))
+        ahead, back = ahead + expanding, back + expanding * shape.input_grad
+    return ahead, back
+
+
+def _casting(number_format: str, law: TimeLaw) -> Callable[[float], float]:
+    """Time of casting elements to few bits: read in 16, written twice, as rows and as columns (Transformer Engine's
+    cast_transpose; transformer_engine/common/transpose)."""
+    operands = OPERANDS[number_format]
+    if not operands.quantised:
+        return lambda elements: 0.0
+    return lambda elements: law.moved(elements * (HALF + 2 * operands.activation))
+
+
+def _attention(work: Work, micro: Micro, stretch: float, law: TimeLaw) -> tuple[float, float]:
+    shape = work.shape
+    assert isinstance(shape, HeadsShape)
+    length = micro.length * stretch
+    if not shape.fused:
+        return _unfused(shape, micro, length, law)
+    batch, seen, window = micro.sequences, length, work.window or 0
+    if work.chunked and window and window < length:  # aligned chunks are sequences of their own
+        batch, seen, window = batch * length / window, float(window), 0
+    heads = AttentionShape(
+        shape.heads, shape.kv_heads, shape.head_dim, shape.value_dim, window if window < seen else 0, work.causal
+    )
+    found = law.attention(heads, batch, seen, cached_bytes=0.0) * law.sustained.attention / micro.cp
+    ahead = found * (law.sustained.flash2 if micro.flash2 else 1.0)
+    return ahead, ahead * law.sustained.backward if shape.grad else 0.0
+
+
+def _unfused(shape: HeadsShape, micro: Micro, length: float, law: TimeLaw) -> tuple[float, float]:
+    """Two products over all pairs; what lies between them is among the bytes moved."""
+    groups = max(1, round(micro.sequences * shape.heads))
+    scores = law.product(length / micro.cp, length, shape.head_dim, micro.wide, groups=groups)
+    mixed = law.product(length / micro.cp, shape.value_dim, length, micro.wide, groups=groups)
+    ahead = (scores + mixed) * law.sustained.product
+    return ahead, 2 * ahead if shape.grad else 0.0
+
+
+def _unknown(work: Work, tokens: float, pairs: float, law: TimeLaw) -> tuple[float, float]:
+    rate = UNKNOWN * law.peak("bf16")
+    return work.forward.at(tokens, pairs) / rate, work.backward.at(tokens, pairs) / rate

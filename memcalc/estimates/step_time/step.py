@@ -1,0 +1,234 @@
+"""The time of a training step: every stage's layers in seconds, what their schedule hides, and what is left.
+
+Each micro-batch passes a stage's layers; parameters that are gathered and gradients that are reduced run beside them and
+cost what is longer; messages of tensor, context and expert parallelism wait. Host and device work at once: where launching
+takes longer than computing, the difference is `launch`. Stages follow `pipeline_seconds`.
+"""
+
+from typing import NamedTuple
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.executed import Executed, entry_executed, exit_executed, layer_executed
+from memcalc.caches import cached
+from memcalc.errors import Unsupported
+from memcalc.estimates.compute.flops import is_encoder_decoder, step_flops
+from memcalc.estimates.placement import depth_of, stage_counts
+from memcalc.estimates.step_time.messages import Axes, sent_by
+from memcalc.estimates.step_time.pieces import Micro, Seconds, seconds_of
+from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
+from memcalc.estimates.step_time.sharded import gathers, optimizer_seconds, replicated_seconds, trained_share
+from memcalc.estimates.training.estimate import distinct_ranks
+from memcalc.estimates.training.rank_key import RankKey
+from memcalc.estimates.training.ranks import Rank
+from memcalc.formulas.timing.law import TimeLaw
+from memcalc.formulas.timing.residuals import TimeSpread, spread_of
+from memcalc.specs.training import Training
+
+# What products inside layers are multiplied in, and the peak that utilisation is counted against, by precision.
+PRODUCTS = {"fp8-mixed": ("fp8", "fp8"), "nvfp4-mixed": ("nvfp4", "fp4"), "int8-mixed": ("int8", "int8"),
+            "fp32": ("fp32", "fp32")}  # fmt: skip
+# Host seconds of each operation, forward and backward, where kernels are launched one by one: Python walks through modules
+# forward, autograd's C++ backward. What is compiled is walked through by generated code.
+HOST = {"eager": (14e-6, 7e-6), "compiled": (7e-6, 7e-6), "te": (18e-6, 12e-6), "litgpt": (12e-6, 7e-6)}
+PARTS = ("forward", "backward", "recompute", "optimizer", "exposed_communication", "bubble", "launch")
+
+
+class StepTime(NamedTuple):
+    """Seconds of one optimizer step; `parts` in the order of PARTS add up to it."""
+
+    seconds: float
+    parts: tuple[float, ...]
+    tokens: float  # of all GPUs
+    gpus: int
+    model_flops: float  # of all GPUs; attention over unmasked pairs
+    hardware_flops: float  # with recomputation
+    peak: float  # dense FLOP/s of one GPU in the format of most products
+    peak_format: str
+    spread: TimeSpread
+    certainty: str
+
+    @property
+    def low(self) -> float:
+        return max(self.seconds * (1 + self.spread.low), self.roofline)
+
+    @property
+    def high(self) -> float:
+        return self.seconds * (1 + self.spread.high)
+
+    @property
+    def roofline(self) -> float:
+        """Below which no step can be: all FLOPs at the dense peak."""
+        return min(self.seconds, self.model_flops / (self.gpus * self.peak))
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def tokens_per_second_per_gpu(self) -> float:
+        return self.tokens / self.seconds / self.gpus
+
+    @property
+    def mfu(self) -> float:
+        return self.model_flops / (self.seconds * self.gpus * self.peak)
+
+    @property
+    def hfu(self) -> float:
+        return self.hardware_flops / (self.seconds * self.gpus * self.peak)
+
+
+class StageTime(NamedTuple):
+    """One micro-batch on one stage, by part [s]."""
+
+    forward: float
+    backward: float
+    recompute: float
+    communication: float
+    launch: float
+    last_backward: float  # the whole backward, behind which gradients are reduced
+
+    @property
+    def seconds(self) -> float:
+        return self.forward + self.backward + self.recompute + self.communication + self.launch
+
+
+def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTime:
+    """The time of a step. Raises Unsupported where a block's operations are not known, SpecError where setting and model
+    contradict each other."""
+    p = run.parallelism
+    ranks = distinct_ranks(RankKey(architecture, run))
+    counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
+    micro = _micro(run)
+    domain = law.hardware.domain
+    axes = Axes.of(p, domain)
+    stages = [_stage(rank, micro, axes, law, run) for rank in ranks]
+    slowest = max(stages, key=lambda stage: stage.seconds)
+    m = run.grad_accum
+    timed = tuple((stage.seconds, count) for stage, count in zip(stages, counts, strict=True))
+    busy = m * slowest.seconds
+    filled = pipeline_seconds(timed, m, p.chunks, IDLE[p.pipeline_schedule])
+    bubble = max(0.0, filled - busy)
+    ends = [_end(rank, stage, axes, law, m) for rank, stage in zip(ranks, stages, strict=True)]
+    stepping, exchanged = max(ends, key=sum)
+    passed = m * p.chunks * _handed_on(architecture, run, micro, axes, law) if p.pp > 1 else 0.0
+    communication = m * slowest.communication + exchanged + passed
+    parts = (
+        m * slowest.forward,
+        m * slowest.backward,
+        m * slowest.recompute,
+        stepping,
+        communication,
+        bubble,
+        m * slowest.launch,
+    )
+    flops, again = _flops(architecture, run, micro)
+    scale = m * p.data_parallel
+    used, peak_format = PRODUCTS.get(run.precision, ("bf16", "bf16"))
+    return StepTime(
+        sum(parts), parts, micro.tokens * p.cp * scale, p.gpus, flops * scale, (flops + again) * scale, law.peak(used),
+        peak_format, spread_of(run.engine_row.name, run.method, mixture=bool(_experts(architecture))), law.constants.certainty,
+    )  # fmt: skip
+
+
+def _micro(run: Training) -> Micro:
+    p = run.parallelism
+    packed = run.tokens_per_batch
+    length = float(run.seq_len)
+    sequences = packed / length if packed else float(run.rows)
+    used = PRODUCTS.get(run.precision, ("bf16", ""))[0]
+    wide = "fp32" if run.precision == "fp32" else "bf16"
+    quantised = run.base.bytes_per_block / run.base.block if run.method_row.quantised else 0.0
+    return Micro(
+        sequences * length / p.cp, sequences, length, p.cp, wide if run.adapts else used, wide, run.kernels_used != "te",
+        run.engine_row.fp32_gradients and not run.adapts, quantised, HOST.get(run.kernels_used, HOST["eager"]),
+    )  # fmt: skip
+
+
+def _stage(rank: Rank, micro: Micro, axes: Axes, law: TimeLaw, run: Training) -> StageTime:
+    """One micro-batch through a stage's layers, its entry and its exit."""
+    if rank.setup is None or rank.forms is None:
+        raise Unsupported(rank.approximation or "a bare parameter count has no layers to time")
+    setup, sequence, share = rank.setup, rank.setup.stage.sequence, trained_share(rank)
+    pieces: list[tuple[Executed, float, bool, int]] = []
+    if setup.stage.entry:
+        pieces.append((entry_executed(setup.stage.entry, setup.ends), 1, False, -1))
+    for index, (mark, count) in enumerate(zip(sequence.marks, sequence.counts, strict=True)):
+        made = layer_executed(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad)
+        pieces.append((made, count, mark.recomputed, index))
+    if setup.stage.exit:
+        pieces.append((exit_executed(setup.stage.exit, setup.ends, setup.hidden), 1, False, -1))
+    total, recompute, communication, forward_host, backward_host = Seconds(), 0.0, 0.0, 0.0, 0.0
+    for executed, times, recomputed, index in pieces:
+        one = seconds_of(executed, micro, law)
+        sent = sent_by(executed, micro.tokens, (one.attended, one.attended * law.sustained.backward), axes, law)
+        again = _again(one, run, recomputed=recomputed, by_operation=setup.by_operation and index >= 0)
+        if recomputed:
+            sent = sent._replace(backward=sent.backward + sent.forward)
+        around = gathers(rank, index, axes, law, share) if index >= 0 else None
+        waiting = sent.forward + sent.backward
+        if around:
+            waiting += max(0.0, around.forward - one.forward) + max(0.0, around.backward - one.backward - again)
+        total = total + one.times(times)
+        recompute += again * times
+        communication += waiting * times
+        forward_host += one.host_forward * times * (2 if recomputed else 1)
+        backward_host += one.host_backward * times
+    device = total.forward + total.backward + recompute + communication
+    launch = max(0.0, forward_host + backward_host - device)
+    return StageTime(total.forward, total.backward, recompute, communication, launch, total.backward + recompute)
+
+
+def _again(one: Seconds, run: Training, *, recomputed: bool, by_operation: bool) -> float:
+    """What the backward of a layer computes a second time."""
+    if recomputed:
+        return one.forward
+    if by_operation:
+        return one.chosen
+    if run.recompute == "selective" and "core_attn" in run.modules:
+        return one.attended
+    return 0.0
+
+
+def _end(rank: Rank, stage: StageTime, axes: Axes, law: TimeLaw, micro_batches: int) -> tuple[float, float]:
+    """Once a step: the optimizer, and what of the gradients' and parameters' traffic nothing hides. Gradients are reduced
+    behind the last micro-batch's backward, parameters are gathered behind the first one's forward."""
+    reduced, gathered = replicated_seconds(rank, axes, law)
+    overlaps = OVERLAP
+    exposed = max(reduced * (1 - overlaps), reduced - stage.last_backward) + max(
+        gathered * (1 - overlaps), gathered - stage.forward
+    )
+    return optimizer_seconds(rank, law), exposed
+
+
+OVERLAP = 0.9  # share of the traffic that buckets let run beside computing; the first and the last bucket wait
+
+
+def _handed_on(architecture: Architecture, run: Training, micro: Micro, axes: Axes, law: TimeLaw) -> float:
+    """Hidden states to the next stage and their gradients back, of one micro-batch, half hidden by the next one [s]."""
+    p = run.parallelism
+    size = micro.tokens * architecture.hidden * 2 / (p.tp if p.sequence_parallel else 1)
+    return law.sent(size, far=axes.pipeline_far)
+
+
+@cached(1024)
+def _experts(architecture: Architecture) -> int:
+    layers = (layer for part in architecture.parts for stack in part.stacks for layer in stack.layers)
+    return max((block.traits.experts for layer in layers for _, block in layer.blocks), default=0)
+
+
+def _flops(architecture: Architecture, run: Training, micro: Micro) -> tuple[float, float]:
+    """Model FLOPs of one micro-batch of one copy of the model, and those of recomputation."""
+    if is_encoder_decoder(architecture):
+        raise Unsupported("the time of encoder-decoder models is not modelled")
+    ahead, attention = _forward_flops(architecture, int(micro.length))
+    linear = ahead - attention
+    trained = 2 if run.adapts else 3  # frozen weights have no gradients
+    again = {"none": 0.0, "full": ahead / (run.recompute_every or 1), "selective": attention}[run.recompute]
+    return micro.sequences * (trained * linear + 3 * attention), micro.sequences * again
+
+
+@cached(1024)
+def _forward_flops(architecture: Architecture, length: int) -> tuple[float, float]:
+    """Of one sequence's forward over unmasked pairs, and attention's share of it."""
+    found = step_flops(architecture, 1, length, recompute="selective", causal=True)
+    return found.forward, found.recomputation
