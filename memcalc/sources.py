@@ -161,9 +161,6 @@ SOURCES: dict[str, Source] = {
         2009,
         "Communications of the ACM 52(4)",
     ),
-    "leviathan-2023": Source(
-        "Fast Inference from Transformers via Speculative Decoding", "Leviathan et al.", 2023, "arXiv 2211.17192"
-    ),
     "pope-2022": Source("Efficiently Scaling Transformer Inference", "Pope et al.", 2022, "arXiv 2211.05102"),
     "tensorrt-llm-performance": Source(
         "Performance of TensorRT-LLM",

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memcalc.caches import cached
 from memcalc.readers.catalogue import read_toml, shipped_folder
@@ -49,8 +49,6 @@ def timed_rows() -> tuple[TimedRow, ...]:
 
 
 def _row(raw: dict[str, str], sources: dict[str, str]) -> TimedRow:
-    counts = {name: int(raw[name]) for name in COUNTS}
-    requests = None if raw["concurrency"] == "max" else int(raw["concurrency"])
-    words = {name: raw[name] for name in ("id", "engine", "version", "model", "weights", "cache", "gpu", "quantity", "grade",
-                                          "unpredictable")}  # fmt: skip
-    return TimedRow(citation=sources[raw["source"]], concurrency=requests, value=float(raw["value"]), **counts, **words)
+    made: dict[str, Any] = {name: int(raw[name]) if name in COUNTS else raw[name] for name in raw if name != "source"}
+    made["concurrency"] = None if raw["concurrency"] == "max" else int(raw["concurrency"])
+    return TimedRow(**made | {"citation": sources[raw["source"]], "value": float(raw["value"])})

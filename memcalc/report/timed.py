@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memcalc.estimates.serving.timed import Asked, Timed
+from memcalc.estimates.serving.timed import Timed, TimedQuestion
 from memcalc.report.report import Column, Table
 
 RANGED = (("ttft_seconds", "ttft"), ("tpot_seconds", "tpot"), ("requests_per_second", "requests_per_second"))
@@ -12,7 +12,7 @@ PARTS = {
 }  # fmt: skip
 
 
-def timed_document(found: Timed | None, asked: Asked | None) -> dict[str, Any]:
+def timed_document(found: Timed | None, asked: TimedQuestion | None) -> dict[str, Any]:
     """Keys of the law, null without it; the seconds and rates of passes are in place of the roofline's."""
     out: dict[str, Any] = {f"{key}{end}": None for key, _ in RANGED for end in ("", "_low", "_high")}
     out |= dict.fromkeys(("law", "load"))
@@ -46,7 +46,7 @@ def timed_document(found: Timed | None, asked: Asked | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def timed_table(found: Timed, asked: Asked) -> Table:
+def timed_table(found: Timed, asked: TimedQuestion) -> Table:
     """What requests see, each with its range."""
     rows: list[tuple[Any, ...]] = [
         ("time to first token, ms", *_three(found, "ttft", 1000)),
@@ -57,7 +57,8 @@ def timed_table(found: Timed, asked: Asked) -> Table:
     if found.requests_per_second is not None:
         rows.append(("requests/s", *_three(found, "requests_per_second", 1)))
     loaded = f"under {asked.concurrency:,} requests in flight" if asked.concurrency else "unloaded"
-    return Table(f"Speed by the time law, {loaded}", (Column("deployment"), *(Column(name, "number") for name in ("expected", "low", "high"))), rows)
+    columns = (Column("deployment"), *(Column(name, "number") for name in ("expected", "low", "high")))
+    return Table(f"Speed by the time law, {loaded}", columns, rows)
 
 
 def parts_table(found: Timed) -> Table:
@@ -68,8 +69,11 @@ def parts_table(found: Timed) -> Table:
         for name, title in PARTS.items()
         if prefill[name] or decode[name]
     ]
-    rows.append(("waiting for the host", None, rounded(1000 * found.waiting)))
-    return Table("Where a rank's time goes", (Column("ms a pass"), Column("prefill", "number"), Column("decode", "number")), rows)
+    if found.waiting:
+        rows.append(("waiting for the host", 0, rounded(1000 * found.waiting)))
+    return Table(
+        "Where a rank's time goes", (Column("ms a pass"), Column("prefill", "number"), Column("decode", "number")), rows
+    )
 
 
 def _three(found: Timed, name: str, scale: float) -> tuple[float, float, float]:

@@ -294,16 +294,16 @@ def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> di
     out = dict(settings)
     if load.input_len is not None and load.output_len is not None:
         total = load.input_len + load.output_len
-        for name, value in (("context", total), ("max_new_tokens", load.output_len)):
-            if name not in said:
-                out[name] = value
+        lengths = {"context": total, "max_new_tokens": load.output_len}
+        out |= {name: value for name, value in lengths.items() if name not in said}
         if (said.get("context", total), said.get("max_new_tokens", load.output_len)) != (total, load.output_len):
             raise SpecError(f"{load.input_len} and {load.output_len} tokens are the context and the answer; "
                             "give lengths, or context and max_new_tokens", "input_len", "output_len")  # fmt: skip
     elif load.concurrency is not None and "max_new_tokens" not in said:
         raise SpecError("a load needs lengths: give input_len and output_len", "concurrency")
     if load.concurrency is not None and "batch" not in said:
-        tp, ep, dp = (value if isinstance(value := said.get(name), int) and value > 0 else 1 for name in ("tp", "ep", "dp"))
+        degrees = (said.get(name) for name in ("tp", "ep", "dp"))
+        tp, ep, dp = (degree if isinstance(degree, int) and degree > 0 else 1 for degree in degrees)
         out["batch"] = min(MAX_BATCH, -(-load.concurrency // (dp * max(1, ep // tp))))
     return out
 

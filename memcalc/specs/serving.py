@@ -19,7 +19,6 @@ from memcalc.specs.spec import (
     STATES,
     Flag,
     OneOf,
-    Spec,
     SpecError,
     rule,
     setting,

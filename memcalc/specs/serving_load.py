@@ -14,9 +14,7 @@ class ServingLoad(Spec):
         None, "Requests in flight on the whole deployment, each followed by another: speed under that load.", REQUESTS,
         otherwise="no load: --batch requests that are there",
     )  # fmt: skip
-    input_len: Length | None = setting(
-        None, "Tokens of each prompt.", REQUESTS, otherwise="--context less --max-new-tokens"
-    )
+    input_len: Length | None = setting(None, "Tokens of each prompt.", REQUESTS, otherwise="--context less --max-new-tokens")
     output_len: Length | None = setting(None, "Tokens of each answer.", REQUESTS, otherwise="--max-new-tokens")
     acceptance: Annotated[float, within(0.0, 1.0)] | None = setting(
         None, "Share of a draft's guesses that are right, each given that those before it are.", REQUESTS, kind="share",

@@ -35,7 +35,7 @@ class HostMemory(NamedTuple):
         return max(size / self.bandwidth, flops / self.flops)
 
 
-class Pass(NamedTuple):
+class StepWork(NamedTuple):
     """Tokens of one pass: prompts that are read, sequences that get one more token (or several, verified at once)."""
 
     prompts: float = 0.0
@@ -56,7 +56,7 @@ class Pass(NamedTuple):
         return self.prompts + self.sequences * self.queries
 
 
-class Parts(NamedTuple):
+class OperatorSeconds(NamedTuple):
     """Seconds of one rank in a pass, by what takes them."""
 
     products: float = 0.0
@@ -71,7 +71,7 @@ class Parts(NamedTuple):
         return sum(self)
 
 
-class Rank(NamedTuple):
+class ServingRank(NamedTuple):
     """One rank of a replica: what it runs, on what."""
 
     operators: Operators
@@ -92,10 +92,10 @@ class Rank(NamedTuple):
         """Tensor-parallel groups that share the experts, each with a batch of its own."""
         return max(1, self.ep // self.tp)
 
-    def parts(self, work: Pass) -> Parts:
+    def parts(self, work: StepWork) -> OperatorSeconds:
         """Device time of a pass through all layers."""
         o = self.operators
-        return Parts(
+        return OperatorSeconds(
             sum(layers * self._product(work.results if made.last else work.rows, made.outputs, made.inputs, made.role)
                 for made, layers in o.products),
             sum(layers * self._attention(made, work) for made, layers in o.attending),
@@ -128,7 +128,7 @@ class Rank(NamedTuple):
         vector = rates.constants.start + max(reading, vector_seconds(law, size) if self.rows_kernel else 0.0) + casting
         return max(vector, seconds) if self.rows_kernel else min(vector, seconds)
 
-    def _attention(self, made: Attending, work: Pass) -> float:
+    def _attention(self, made: Attending, work: StepWork) -> float:
         seconds = 0.0
         shape = AttentionShape(made.heads, made.kv_heads, made.head_dim, made.value_dim, made.window or 0)
         if work.prompts:
@@ -146,9 +146,9 @@ class Rank(NamedTuple):
             else:
                 many = shape._replace(heads=heads)
                 seconds += self.law.decode(many, work.sequences, context, self.cache, self.cache_bytes)
-        if made.index:
+        if made.index_width:
             read = work.prompts * (work.past + work.tokens / 2) + work.sequences * work.context
-            seconds += 2 * START + self.law.moved(read * made.index)
+            seconds += 2 * START + self.law.moved(read * made.index_width)
         return seconds
 
     def _experts(self, made: Grouped, rows: float) -> float:
@@ -164,7 +164,7 @@ class Rank(NamedTuple):
         there = self.host.seconds(rows, chosen * each * stored.itemsize, 2 * rows * made.top_k * each, here)
         return (1 - stored.on_host) * here + stored.on_host * there
 
-    def _scan(self, made: Scan, work: Pass) -> float:
+    def _scan(self, made: Scan, work: StepWork) -> float:
         """State read and written once a sequence and pass; the products of a chunked scan at the rate of small ones."""
         moved = 2 * made.state * (work.prompts + work.sequences)
         scanned = made.flops * work.prompts * work.tokens / (SCANNED * self.law.peak("bf16"))

@@ -63,8 +63,8 @@ def kernel_of(word: str, peaks: Mapping[str, float]) -> tuple[str, bool]:
 
 
 def expert_kernel(kernel: str, engine: str | None, peaks: Mapping[str, float]) -> str:
-    """Of routed experts. TensorRT-LLM's grouped products with one fp8 scale a tensor are on Hopper as fast as those with blocks:
-    its operators take 0.76 of the law for blocks, a third to a half of that for vLLM's with one scale."""
+    """Of routed experts. TensorRT-LLM's grouped products with one fp8 scale a tensor are on Hopper as fast as those with
+    blocks: its operators take 0.76 of the law for blocks, and a third to a half of the law for vLLM's with one scale."""
     return "fp8-block" if (kernel, engine) == ("fp8", "tensorrt-llm") and "fp4" not in peaks else kernel
 
 
@@ -86,5 +86,7 @@ def stored_roles(
     for role, words in sizes.items():
         total = sum(words.values())
         kernel, unpacked = kernel_of(max(words, key=lambda word: words[word]), peaks)
-        out[role] = Stored(kernel, total / max(1, elements.get(role, 0) or total / HALF), unpacked, host[role] / total if total else 0.0)
+        out[role] = Stored(
+            kernel, total / max(1, elements.get(role, 0) or total / HALF), unpacked, host[role] / total if total else 0.0
+        )
     return out

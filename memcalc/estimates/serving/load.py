@@ -8,7 +8,7 @@ decode, the share of steps that read prompts and the time of a token determine e
 from math import ceil
 from typing import NamedTuple
 
-from memcalc.estimates.serving.clock import Parts, Pass, Rank
+from memcalc.estimates.serving.clock import OperatorSeconds, ServingRank, StepWork
 from memcalc.formulas.serving_hosts import Host
 
 HALVINGS = 24
@@ -29,12 +29,12 @@ class Speculation(NamedTuple):
 class Server(NamedTuple):
     """One tensor-parallel group of a replica under its engine."""
 
-    rank: Rank
+    rank: ServingRank
     host: Host
     budget: int  # tokens of a step
     speculation: Speculation = Speculation(0, 1.0)
 
-    def seconds(self, work: Pass) -> float:
+    def seconds(self, work: StepWork) -> float:
         """One pass: the device, or the host that launches its kernels where that takes longer, and what the device waits."""
         device = self.rank.parts(work).seconds
         if work.prompts or work.sequences > self.host.graphs:
@@ -45,10 +45,10 @@ class Server(NamedTuple):
         """Time of a step that the device waits for the host."""
         return self.host.step + self.host.sequence * sequences
 
-    def decoding(self, sequences: float, context: float) -> Pass:
+    def decoding(self, sequences: float, context: float) -> StepWork:
         """The pass of a decode step: each stage of a pipeline works on a share of the sequences."""
         shares = min(self.rank.pp, max(1.0, sequences))
-        return Pass(sequences=sequences / shares, context=context, queries=1 + self.speculation.guesses)
+        return StepWork(sequences=sequences / shares, context=context, queries=1 + self.speculation.guesses)
 
     def decode(self, sequences: float, context: float) -> float:
         """A step in which so many sequences get a token, or what speculation yields; with a pipeline, a full round."""
@@ -73,24 +73,24 @@ class Server(NamedTuple):
         if together <= 1:
             return prompts * self.prefill(prompt, alone=False) / min(self.rank.pp, prompts)
         passes = ceil(prompts / together)
-        whole = passes * self.seconds(Pass(prompts / passes, prompt))
+        whole = passes * self.seconds(StepWork(prompts / passes, prompt))
         return whole * self._piped(passes)
 
-    def reading(self, prompt: float, *, alone: bool = True) -> list[Pass]:
+    def reading(self, prompt: float, *, alone: bool = True) -> list[StepWork]:
         """Passes that read a prompt alone: all of them, or some whose mean time is that of all."""
         passes = self.chunks(prompt, 0)
         tokens = prompt / passes
         numbers = range(passes) if passes <= 4 else (0, (passes - 1) / 2, passes - 1)
-        return [Pass(1, tokens, number * tokens, alone=alone) for number in numbers]
+        return [StepWork(1, tokens, number * tokens, alone=alone) for number in numbers]
 
     def chunks(self, prompt: float, beside: float) -> int:
         """Passes that a prompt is cut into, with so many tokens generated beside it."""
         return max(1, ceil(prompt / max(1.0, self.budget - beside)))
 
-    def parts(self, works: list[Pass]) -> Parts:
+    def parts(self, works: list[StepWork]) -> OperatorSeconds:
         """Mean device time of passes, by what takes it."""
         found = [self.rank.parts(work) for work in works]
-        return Parts(*(sum(column) / len(found) for column in zip(*found, strict=True)))
+        return OperatorSeconds(*(sum(column) / len(found) for column in zip(*found, strict=True)))
 
 
 class Load(NamedTuple):
@@ -129,7 +129,7 @@ def _steady(server: Server, sequences: float, prompt: float, answer: float) -> L
     passes = server.chunks(prompt, beside)
     waiting = arriving if server.host.mixed else here
     together = 1.0 if passes > 1 else min(max(1.0, waiting), max(1.0, (server.budget - beside) // prompt))
-    work = Pass(together, prompt / passes, prompt * (passes - 1) / (2 * passes))
+    work = StepWork(together, prompt / passes, prompt * (passes - 1) / (2 * passes))
     if server.host.mixed:
         work = work._replace(sequences=here, context=context, queries=1 + server.speculation.guesses)
     reading = server.seconds(work)

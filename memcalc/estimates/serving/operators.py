@@ -48,7 +48,7 @@ class Attending(NamedTuple):
     latent: int = 0  # width of the cached latent and its rotary key; 0: keys and values are cached by head
     rank: int = 0  # of that, the latent
     selected: int | None = None  # tokens that an indexer picks …
-    index: int = 0  # … by keys of this width a token
+    index_width: int = 0  # … by keys of so many numbers a token
     shared: bool = False  # an earlier layer's cache: read here, written there
 
 
@@ -145,7 +145,9 @@ def _products(weights: tuple[Weight, ...], tp: int, ep: int, etp: int) -> Iterat
     sides: dict[tuple[str, str, int, str], int] = {}
     for weight, shape in multiplied:
         where, found = _within(weight), of_shape(shape, weight)
-        mates = next((group for group in FUSED if leaf(weight.path) in group and {(where, n) for n in group[:2]} <= names), None)
+        mates = next(
+            (group for group in FUSED if leaf(weight.path) in group and {(where, n) for n in group[:2]} <= names), None
+        )
         key = (where, weight.role, found.inputs, mates[0] if mates else leaf(weight.path))
         sides[key] = sides.get(key, 0) + found.outputs * weight.tensors
     return (Product(role, outputs, inputs) for (_, role, inputs, _), outputs in sides.items())

@@ -78,7 +78,8 @@ class Roofline(NamedTuple):
 
 
 def roofline(
-    architecture: Architecture, *, tp: int = 1, pp: int = 1, ep: int = 1, dp: int = 1, weights_bytes_per_rank: Mapping[str, int],
+    architecture: Architecture, *, tp: int = 1, pp: int = 1, ep: int = 1, dp: int = 1,
+    weights_bytes_per_rank: Mapping[str, int],
     weights_format: str, kv_format: str, prompt: int, context: int, batch: int, accelerator: Accelerator,
     mfu: float | None = None, mbu: float | None = None, link_efficiency: float | None = None,
     compute_format: str | None = None,
@@ -107,7 +108,8 @@ def roofline(
     turns = _compute_bound_batch(machine, need, flops)
     own = (mfu is not None, mbu is not None, link_efficiency is not None)
     return Roofline(
-        prompt, context, batch, peak_format, prefill, _rate("prefill/tokens a second", prompt * machine.replicas * dp * pp, prefill) if prefill else None,
+        prompt, context, batch, peak_format, prefill,
+        _rate("prefill/tokens a second", prompt * machine.replicas * dp * pp, prefill) if prefill else None,
         decode, _rate("decode/tokens a second", batch * machine.replicas * dp, decode),
         _rate("decode/tokens a second and sequence", 1, decode),
         figure("decode/arithmetic intensity", "FLOP/B", formulas.arithmetic_intensity, flops=flops,

@@ -4,8 +4,8 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.placement import stages
-from memcalc.estimates.serving.clock import HostMemory, Rank
-from memcalc.estimates.serving.estimate import ServingEstimate
+from memcalc.estimates.serving.capacity import ServingEstimate
+from memcalc.estimates.serving.clock import HostMemory, ServingRank
 from memcalc.estimates.serving.kernels import Stored, expert_kernel, stored_roles
 from memcalc.estimates.serving.load import Server
 from memcalc.estimates.serving.operators import operators
@@ -37,11 +37,15 @@ def server(
     lines = [entry for entry in whole.lines if not entry.name.startswith("draft: ")]
     stored = stored_roles(lines, elements, leading_format(architecture, run.weights), law.hardware.peaks)
     stored.setdefault("head", stored.get("embedding", Stored("bf16"))._replace(on_host=0.0))
-    stored |= {role: each._replace(kernel=expert_kernel(each.kernel, run.engine, law.hardware.peaks)) for role, each in stored.items() if role == "experts"}
+    stored |= {
+        role: each._replace(kernel=expert_kernel(each.kernel, run.engine, law.hardware.peaks))
+        for role, each in stored.items()
+        if role == "experts"
+    }
     away = any(each.on_host for role, each in stored.items() if role != "embedding")
     cached = number_format(run.kv_dtype)
-    host = host_of(run.engine, eager=run.eager)
-    rank = Rank(
+    host = host_of(run.engine, run.engine_version, eager=run.eager)
+    rank = ServingRank(
         operators(architecture, run.tp, run.ep), law, run.engine or "", stored,
         "bf16-fp8" if cached.bits <= 8 else "bf16", cached.bits_per_value / 8, run.tp, run.pp, run.ep,
         HostMemory(host_bandwidth or HOST_BANDWIDTH, law.hardware.pcie, HOST_FLOPS) if away else None,

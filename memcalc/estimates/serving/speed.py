@@ -10,11 +10,12 @@ from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.serving.bytes_moved import stored_by_role
-from memcalc.estimates.serving.estimate import ServingEstimate, estimate
+from memcalc.estimates.serving.capacity import ServingEstimate
+from memcalc.estimates.serving.estimate import estimate
 from memcalc.estimates.serving.load import Server, Speculation
 from memcalc.estimates.serving.roofline import Roofline, roofline
 from memcalc.estimates.serving.server import server
-from memcalc.estimates.serving.timed import Asked, Timed, timed
+from memcalc.estimates.serving.timed import Timed, TimedQuestion, timed
 from memcalc.estimates.stored_weights import leading_format, leaves_towers_out
 from memcalc.formulas.speculation import tokens_of_a_pass
 from memcalc.formulas.timing.law import TimeLaw
@@ -30,7 +31,7 @@ class Speed(NamedTuple):
     reason: str = ""
     timed: Timed | None = None
     untimed: str = ""  # why the law says nothing
-    asked: Asked | None = None
+    asked: TimedQuestion | None = None
     law: TimeLaw | None = None
 
 
@@ -56,8 +57,7 @@ def speed(
     `mfu`, `mbu`, `link_efficiency`: shares of peak FLOP/s, memory and link bandwidth that it reaches: the roofline at those
     alone. `slots`: requests that a replica has memory for. Raises InputError for what is no share.
     """
-    shares = {"mfu": mfu, "mbu": mbu, "link_efficiency": link_efficiency}
-    given = any(share is not None for share in shares.values())
+    given = any(share is not None for share in (mfu, mbu, link_efficiency))
     away = run.overridden or (run.gpu_layers is not None and run.gpu_layers < depth_of(architecture))
     try:
         if leaves_towers_out(architecture, run.weights, run.engine_row.name):
@@ -72,7 +72,7 @@ def speed(
             architecture, tp=run.tp, pp=run.pp, ep=run.ep, dp=run.dp, weights_bytes_per_rank=stored_by_role(whole.lines),
             weights_format=leading_format(architecture, run.weights),
             kv_format=run.kv_dtype, prompt=run.prompt, context=run.context, batch=run.batch * run.copies, accelerator=gpu,
-            **shares,
+            mfu=mfu, mbu=mbu, link_efficiency=link_efficiency,
         )  # fmt: skip
     except Unsupported as error:
         return Speed(None, str(error))
@@ -82,9 +82,10 @@ def speed(
     shown = None if reason else roof
     if given or law is None:
         return Speed(shown, reason)
-    asked = Asked(run.prompt, run.context, run.max_new_tokens, run.batch * run.copies, run.dp, load.concurrency, slots)
+    asked = TimedQuestion(run.prompt, run.context, run.max_new_tokens, run.batch * run.copies, run.dp, load.concurrency, slots)
     try:
-        found = timed(_server(architecture, run, gpu, law, whole, load, draft), asked, kind="experts" if _routed(whole) else "dense")
+        made = _server(architecture, run, gpu, law, whole, load, draft)
+        found = timed(made, asked, kind="experts" if _routed(whole) else "dense")
     except Unsupported as error:
         return Speed(shown, reason, None, str(error))
     return Speed(shown, reason, found, "", asked, law)

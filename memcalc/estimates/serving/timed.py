@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from memcalc.estimates.serving.clock import Parts
+from memcalc.estimates.serving.clock import OperatorSeconds
 from memcalc.estimates.serving.load import Load, Server, under_load
 from memcalc.formulas.speed_residuals import SpeedRange, speed_range
 
 
-class Asked(NamedTuple):
+class TimedQuestion(NamedTuple):
     """What is to be timed, of one group of a replica."""
 
     prompt: int
@@ -23,10 +23,10 @@ class Timed(NamedTuple):
     """Seconds and rates of the whole deployment; `parts` are of a rank's device."""
 
     prefill: float
-    prefill_parts: Parts
+    prefill_parts: OperatorSeconds
     prefill_rate: float
     decode: float
-    decode_parts: Parts
+    decode_parts: OperatorSeconds
     decode_rate: float
     sequence_rate: float
     waiting: float  # s of a decode step that the device waits for the host
@@ -45,13 +45,14 @@ class Timed(NamedTuple):
         return value * (1 + found.low), value * (1 + found.high)
 
 
-def timed(server: Server, asked: Asked, *, kind: str) -> Timed:
+def timed(server: Server, asked: TimedQuestion, *, kind: str) -> Timed:
     """`kind`: dense or experts, whose rows the ranges rest on."""
     rank, context = server.rank, float(asked.context)
     groups = rank.groups * asked.replicas
     decode = server.decode(asked.sequences, context)
     reading = server.prefill(asked.prompt, alone=False)
     prefill = server.prefill(asked.prompt)
+    rate = asked.prompt * groups * (rank.pp if server.host.pipelined else 1) / reading
     each = server.speculation.tokens / decode
     load = batch = None
     ttft, tpot = prefill + server.waiting(1), 1 / each
@@ -66,7 +67,7 @@ def timed(server: Server, asked: Asked, *, kind: str) -> Timed:
     row = rank.engine
     names = ("ttft_load" if asked.concurrency is not None else "ttft", "tpot", "requests_per_second")
     return Timed(
-        prefill, server.parts(server.reading(asked.prompt)), asked.prompt * groups * (rank.pp if server.host.pipelined else 1) / reading,
+        prefill, server.parts(server.reading(asked.prompt)), rate,
         decode, server.parts([work]), asked.sequences * each * groups, each, server.waiting(work.sequences), ttft, tpot,
         load.requests_per_second * groups if load else None, batch, load, groups,
         server.speculation.guesses > 0,

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from memcalc.estimates.serving.timed import Asked, Timed
+from memcalc.estimates.serving.timed import Timed, TimedQuestion
 from memcalc.formulas.formula import ASSUMED
 from memcalc.formulas.timing.law import TimeLaw
 
 
-def timed_notes(found: Timed, asked: Asked, law: TimeLaw | None) -> Iterator[str]:
+def timed_notes(found: Timed, asked: TimedQuestion, law: TimeLaw | None) -> Iterator[str]:
     """What the numbers take for granted."""
-    yield "time: the sum of its operators by laws fitted to single operators, and what the engine's host adds; nothing fitted to runs"
+    yield "time: operators by laws that are fitted to single operators, and what the engine's host adds"
     if law:
         how = "assumed from" if law.constants.certainty == ASSUMED else "from"
         yield f"constants of the time law {how} {law.constants.source}"

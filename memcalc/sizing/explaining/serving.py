@@ -22,6 +22,7 @@ from memcalc.formulas.kv_cache import kv_cache_bytes
 from memcalc.formulas.roofline import LINK, MBU, MFU
 from memcalc.formulas.serving import file_bytes
 from memcalc.sizing.explaining.keys import Key, Make, Table
+from memcalc.sizing.explaining.serving_time import RANGED, answers, time_key
 from memcalc.sizing.explaining.shared import (
     ALWAYS,
     GPU,
@@ -36,7 +37,6 @@ from memcalc.sizing.explaining.shared import (
     verdict_keys,
     withheld,
 )
-from memcalc.sizing.explaining.serving_time import RANGED, answers, time_key
 from memcalc.sizing.serving import BESIDE, SizedServing
 from memcalc.sizing.settings import settled
 from memcalc.specs.serving import Serving

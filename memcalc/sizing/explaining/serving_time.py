@@ -1,7 +1,7 @@
 """Keys of speed.* that the time law answers: where each second goes, and what a load follows from."""
 
 from memcalc.estimates.explanation import Explanation, follows, given, summed
-from memcalc.estimates.serving.timed import Asked, Timed
+from memcalc.estimates.serving.timed import Timed, TimedQuestion
 from memcalc.formulas.formula import ASSUMED, ESTIMATE
 from memcalc.sizing.explaining.keys import Key
 from memcalc.sizing.serving import SizedServing
@@ -60,19 +60,23 @@ def time_key(a: SizedServing, key: Key) -> Explanation:
     return _pass(key, found, asked)
 
 
-def _seen(key: Key, base: str, found: Timed, asked: Asked) -> Explanation:
+def _seen(key: Key, base: str, found: Timed, asked: TimedQuestion) -> Explanation:
     unit = "1/s" if base == "requests_per_second" else "s"
     name = RANGED[base]
     if key.last != base:
         row, end = found.ranges[name], key.last.rpartition("_")[2]
-        share = given("share", getattr(row, end), f"of {row.rows} measured {row.quantity} (memcalc validate --kind serving-speed)",
+        share = given("share", getattr(row, end), f"of {row.rows} measured rows (memcalc validate --kind serving-speed)",
                       "share", ESTIMATE)  # fmt: skip
-        return follows(key.path, key.value, unit, "point * (1 + share)", given("point", getattr(found, name), base, unit), share)
-    how = f"the fixed point of {asked.concurrency:,} requests in flight" if asked.concurrency else "passes of an idle deployment"
+        return follows(
+            key.path, key.value, unit, "point * (1 + share)", given("point", getattr(found, name), base, unit), share
+        )
+    how = (
+        f"the fixed point of {asked.concurrency:,} requests in flight" if asked.concurrency else "passes of an idle deployment"
+    )
     return given(key.path, key.value, how, unit, ESTIMATE)
 
 
-def _pass(key: Key, found: Timed, asked: Asked) -> Explanation:
+def _pass(key: Key, found: Timed, asked: TimedQuestion) -> Explanation:
     match key.last:
         case "decode_seconds":
             parts = {**found.decode_parts._asdict(), "host": found.waiting}
