@@ -52,6 +52,7 @@ _HOMES = {
     "memcalc.sizing.comparing": "SizedComparison compare compare_files",
     "memcalc.estimates.comparison": "ComparedCase SideBySide",
     "memcalc.sizing.explaining.explain": "explain",
+    "memcalc.sizing.planning": "SizedPlan plan_training",
     "memcalc.sizing.scaling": "SizedScaling chinchilla",
     "memcalc.sizing.serving": "SizedServing size_serving",
     "memcalc.sizing.training": "SizedTraining size_training",

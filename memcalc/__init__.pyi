@@ -50,6 +50,8 @@ from memcalc.sizing.comparing import SizedComparison as SizedComparison
 from memcalc.sizing.comparing import compare as compare
 from memcalc.sizing.comparing import compare_files as compare_files
 from memcalc.sizing.explaining.explain import explain as explain
+from memcalc.sizing.planning import SizedPlan as SizedPlan
+from memcalc.sizing.planning import plan_training as plan_training
 from memcalc.sizing.scaling import SizedScaling as SizedScaling
 from memcalc.sizing.scaling import chinchilla as chinchilla
 from memcalc.sizing.serving import SizedServing as SizedServing
@@ -104,6 +106,7 @@ __all__ = [
     "SideBySide",
     "SizedBudget",
     "SizedComparison",
+    "SizedPlan",
     "SizedScaling",
     "SizedServing",
     "SizedTraining",
@@ -136,6 +139,7 @@ __all__ = [
     "number_format",
     "optimizer",
     "optimizers",
+    "plan_training",
     "read_config",
     "read_model",
     "runs",

@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "Memory per GPU of a training step.", SIZE),
     "infer": Command("infer", "Memory per GPU of serving, and how many requests fit.", SIZE),
     "bytes": Command("bytes_per_parameter", "Bytes per parameter, precision × optimizer (the rule of thumb).", SIZE),
+    "plan": Command("plan", "Which layout to run: all that fit, the fastest or cheapest first.", PLAN),
     "budget": Command("budget", "FLOPs, petaFLOP/s-days, GPU-hours, days, cost and energy of a training run.", PLAN),
     "runs": Command("runs", "Published training runs and what memcalc computes for them; with a NAME, one.", PLAN),
     "chinchilla": Command("chinchilla", "Compute-optimal parameters and tokens, under every published law.", PLAN),

@@ -16,12 +16,13 @@ from memcalc.readers.preset_index import index_texts
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Device
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.planning import PlanGoals
 from memcalc.specs.scaling import ScalingQuestion
 from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.spec import OneOf, Spec
 from memcalc.specs.training import Training
 
-SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion, Device, ServingQuestion)
+SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion, Device, ServingQuestion, PlanGoals)
 TARGET = Path(__file__).with_name("spec_options.py")
 SHORT = 40  # characters of choices that stand in place of the value; more are listed in the help
 FEW = 8  # numbers that are listed like names

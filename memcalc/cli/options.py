@@ -235,11 +235,11 @@ def _write_pair(name: str, meaning: str, column: int, indent: int, formatter: cl
         name = ""
 
 
-def spec_options(*specs: str) -> Callable[[F], F]:
-    """The options of a spec's fields, as memcalc.cli.generate wrote them down."""
+def spec_options(*specs: str, without: Sequence[str] = ()) -> Callable[[F], F]:
+    """The options of a spec's fields, as memcalc.cli.generate wrote them down; `without`: what a command has in its own way."""
     from memcalc.cli.spec_options import ROWS
 
-    rows = [row for spec in specs for row in ROWS[spec]]
+    rows = [row for spec in specs for row in ROWS[spec] if row[0] not in without]
 
     def decorate(function: F) -> F:
         for name, kind, metavar, meaning, group, choices in reversed(rows):
@@ -268,8 +268,8 @@ def details_option(function: F) -> F:
     )
 
 
-def output_options(field: str) -> Callable[[F], F]:
-    """--format, --get, --output: the same for every command; `field` is one that its document has."""
+def output_options(field: str, *more: str) -> Callable[[F], F]:
+    """--format, --get, --output: the same for every command; `field` is one that its document has, `more` further formats."""
     from memcalc.report.report import FORMATS
 
     def decorate(function: F) -> F:
@@ -279,7 +279,7 @@ def output_options(field: str) -> Callable[[F], F]:
                 "--get", multiple=True, metavar="PATH", help=f"Print one field of the JSON (repeatable), bare: {field}"
             ),
             click.option(
-                "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True,
+                "--format", "format_", type=click.Choice((*FORMATS, *more)), default="table", show_default=True,
                 help="How to print: a table for people, or one of the others for programs, sheets and pages.",
             ),
         ):  # fmt: skip

@@ -161,6 +161,19 @@ def for_loop_bytes(largest: int, shards: int) -> int:
     return largest // shards
 
 
+@formula("transformer-engine", "pytorch/optimizers/fused_adam.py, step: get_unscaled_state of every tensor of a group")
+def unscaled_state_bytes(elements: int, states: int) -> int:
+    """fp32 copies that Transformer Engine's FusedAdam makes of all states that it keeps in fewer bits.
+
+    elements × states × 4      elements [count] of one parameter group (routed experts have their own), states [count]: Adam's
+    averages and main parameters that are not fp32. Returns bytes [B].
+
+    >>> unscaled_state_bytes(elements=1_000_000, states=2)
+    8000000
+    """
+    return elements * states * 4
+
+
 @formula("pytorch-autograd", "ATen/native/cuda/ForeachReduceOp.cu, foreach_tensor_norm_cuda: an fp32 partial sum a chunk")
 def norm_buffer_bytes(tensors: int, largest: int, chunk: int) -> int:
     """What clip_grad_norm_ allocates while it sums squares: for every tensor as many partial sums as the largest has chunks.

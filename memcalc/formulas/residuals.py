@@ -21,13 +21,13 @@ class Quantiles(NamedTuple):
 
 
 QUANTILES: tuple[Quantiles, ...] = (
-    Quantiles("", "", 141, -0.0088, 0.1012),
+    Quantiles("", "", 141, -0.0115, 0.0714),
     Quantiles("accelerate", "full", 34, -0.0071, 0.0032),
     Quantiles("accelerate", "lora", 39, -0.0096, 0.0148),
     Quantiles("accelerate", "qlora", 15, 0.001, 0.008),
     Quantiles("litgpt", "lora", 12, -0.0037, 0.014),
     Quantiles("litgpt", "qlora", 16, 0.0386, 0.1873),
-    Quantiles("megatron", "full", 16, -0.0064, 0.1967),
+    Quantiles("megatron", "full", 16, -0.035, 0.0621),
 )
 
 

@@ -35,6 +35,11 @@ class MainStates(Spec):
         """Whether any of the formats is named."""
         return any(getattr(self, part) is not None for part in PARTS)
 
+    @property
+    def narrow_states(self) -> int:
+        """How many of Adam's averages and main parameters are in fewer bits than fp32; what bf16 lacks of fp32 is none."""
+        return sum(self.bytes_of(part) < 4 for part in PARTS[1:])
+
     def bytes_of(self, part: str) -> int:
         """Of one element of `part`."""
         return BYTES[getattr(self, part) or "fp32"]

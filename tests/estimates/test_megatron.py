@@ -162,6 +162,21 @@ def test_the_precision_aware_optimizer(settings, each):
     assert states == pytest.approx(each * step.trainable, rel=1e-6)
 
 
+STEPS = [  # transformer_engine/pytorch/optimizers/fused_adam.py, step: fp32 copies of a group's states that are not fp32
+    ("both averages", {"exp_avg_dtype": "bf16", "exp_avg_sq_dtype": "fp8"}, 8),
+    ("and main parameters", {"exp_avg_dtype": "bf16", "exp_avg_sq_dtype": "bf16", "main_params_dtype": "fp16"}, 12),
+    ("none", {"exp_avg_dtype": "fp32"}, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "each"), STEPS, ids=[case[0] for case in STEPS])
+def test_states_in_few_bits_are_fp32_at_the_step(name, settings, each):
+    """Routed experts are a group of their own, and the larger one here."""
+    step = found(MIXTURE, gpus=8, ep=8, zero=1, **settings).optimizer_step
+    experts = 4 * 3 * 512 * 1024 * 32 // 8
+    assert step.activations == each * experts
+
+
 def test_a_fraction_of_the_states_is_offloaded():
     """megatron/core/optimizer/cpu_offloading/hybrid_optimizer.py."""
     shared = {"gpus": 8, "zero": 1, "offload": ("optimizer",)}

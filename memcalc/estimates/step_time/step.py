@@ -130,6 +130,13 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
     )  # fmt: skip
 
 
+def micro_batch_seconds(architecture: Architecture, run: Training, law: TimeLaw) -> float:
+    """One micro-batch forward and backward through the slowest stage, without what a whole step does once [s]."""
+    ranks = distinct_ranks(RankKey(architecture, run))
+    micro, axes = _micro(run), Axes.of(run.parallelism, law.hardware.domain)
+    return max(_stage(rank, micro, axes, law, run).seconds for rank in ranks)
+
+
 def _micro(run: Training) -> Micro:
     p = run.parallelism
     packed = run.tokens_per_batch

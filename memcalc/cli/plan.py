@@ -1,0 +1,109 @@
+"""`memcalc plan train MODEL`."""
+
+from typing import Any
+
+import click
+
+from memcalc.cli.options import (
+    HARDWARE,
+    GroupedCommand,
+    GroupedOption,
+    output_options,
+    preset_option,
+    show_answer,
+    spec_options,
+)
+
+
+@click.group("plan", no_args_is_help=True)
+def plan_command() -> None:
+    """Which layout to run: all of them, those that fit, the fastest or cheapest first."""
+
+
+@plan_command.command("train", cls=GroupedCommand, no_args_is_help=True)
+@click.argument("model")
+@click.option(
+    "--gpu",
+    "gpu",
+    metavar="NAME",
+    cls=GroupedOption,
+    group=HARDWARE,
+    multiple=True,
+    required=True,
+    help="Accelerator, as in `memcalc gpus`; given again, they are compared.",
+)
+@click.option(
+    "--gpus",
+    metavar="N|A-B",
+    cls=GroupedOption,
+    group=HARDWARE,
+    help="How many: 64, 8-64 or 8,16,24.  [default: as few as do it]",
+)
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="KEY=A,B",
+    help="Values of a setting to try (repeatable). Degrees, sharding, micro-batch and recomputation are tried unless given.",
+)
+@spec_options("Device", "PlanGoals")
+@spec_options("Parallelism", "Training", without=("gpus", "grad_accum", "engine", "method"))
+@click.option(
+    "--engine",
+    metavar="NAME|any",
+    cls=GroupedOption,
+    group="Activations",
+    help="Whose layouts, as in `memcalc engines`; any: those that train this way.  [default: torch, or ZeRO's deepspeed]",
+)
+@click.option(
+    "--method",
+    metavar="WORD|any",
+    cls=GroupedOption,
+    group="Model states",
+    help="Which weights are trained, as in `memcalc train`; any: full, lora and qlora.  [default: full]",
+)
+@click.option("--require-sure-fit", is_flag=True, help="Only layouts that surely fit, with all of their range.")
+@preset_option
+@output_options("plan[0].command")
+@click.pass_context
+def plan_train_command(
+    ctx: click.Context, /, model: str, gpu: tuple[str, ...], gpus: str | None, vary: tuple[str, ...], require_sure_fit: bool,
+    presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
+) -> None:  # fmt: skip
+    """Every layout of a training run that the engine accepts, those that fit, the best first.
+
+    What is given stays; tensor, pipeline, context and expert parallelism, sharding, micro-batch and recomputation are tried.
+    Exit code 1 where nothing fits.
+
+    \b
+    memcalc plan train llama-3.1-8b --gpu h100 --gpus 8 --seq-len 8192
+    memcalc plan train llama-3.1-70b --gpu h100 --gpus 64-256 --engine megatron --tokens 1T --deadline 60
+    memcalc plan train qwen3-32b --gpu h100 --gpu a100 --method any
+    """
+    from memcalc.cli.compare import read_vary
+    from memcalc.sizing.planning import plan_training
+
+    asked = dict(read_vary(text, "train") for text in vary)
+    with _progress() as tick:
+        found = plan_training(
+            model, gpu, gpus, vary=asked, sure=require_sure_fit, presets=presets, tick=tick, **settings
+        )  # fmt: skip
+    show_answer(found, (), format_, get, output)
+    ctx.exit(0 if found.best else 1)
+
+
+class _progress:  # noqa: N801  (a context, as in contextlib)
+    """How many layouts were looked at, on a terminal; nothing elsewhere."""
+
+    def __enter__(self) -> Any:
+        import sys
+
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+        return self._tick
+
+    def _tick(self, done: int) -> None:
+        if self._shown:
+            click.echo(f"\r{done:,} layouts (Ctrl-C: with what was found) ", nl=False, err=True)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._shown:
+            click.echo("\r" + " " * 60 + "\r", nl=False, err=True)

@@ -1,0 +1,153 @@
+"""Plans: bounds that never exclude what fits, layouts that `train` agrees with, constraints that are named."""
+
+import random
+
+import pytest
+
+from memcalc import plan_training, size_training
+from memcalc.errors import MemcalcError
+from memcalc.estimates.planning.accepts import ENGINES
+from memcalc.estimates.planning.bounds import counted, least_seconds, least_states, state_bytes
+from memcalc.estimates.planning.plan import efficient
+from memcalc.estimates.planning.search import settings_of
+from memcalc.estimates.planning.space import Question, layouts, why_none
+from memcalc.estimates.step_time.step import micro_batch_seconds, step_time
+from memcalc.estimates.training.activations import shape
+from memcalc.estimates.training.estimate import estimate
+from memcalc.readers.timing import time_law
+from memcalc.sizing.subjects import as_accelerator, as_model
+from memcalc.sizing.training import training_run
+
+
+def question(model: str, engine: str, gpus: int, batch: int, **pinned: object) -> Question:
+    architecture = as_model(model).architecture
+    assert architecture
+    sizes = shape(architecture)
+    return Question(engine, gpus, 8, sizes.heads, sizes.layers, sizes.experts, 4096, batch, pinned, {})
+
+
+def some(asked: Question, count: int) -> list:
+    every = list(layouts(asked))
+    return random.Random(7).sample(every, min(count, len(every)))
+
+
+CASES = [("llama-3.1-8b", "torch", 16, 64), ("llama-3.1-8b", "megatron", 32, 128), ("qwen3-30b-a3b", "megatron", 16, 64),
+         ("llama-3.1-8b", "deepspeed", 8, 32), ("qwen3-30b-a3b", "torchtitan", 16, 32)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "engine", "gpus", "batch"), CASES)
+def test_bounds_are_never_above_what_they_bound(model: str, engine: str, gpus: int, batch: int) -> None:
+    """Else a search would throw away layouts that fit, or that are the fastest."""
+    architecture, accelerator = as_model(model).architecture, as_accelerator("h100")
+    assert architecture
+    assert accelerator
+    asked, law, looked = question(model, engine, gpus, batch), time_law(accelerator), 0
+    for layout in some(asked, 40):
+        place, accepts = layout.place, ENGINES[engine]
+        try:
+            run = training_run(architecture, None, seq_len=4096, **settings_of(layout))
+            needed = estimate(architecture, run).floor("device")
+            seconds = step_time(architecture, run, law).seconds
+        except MemcalcError:
+            continue
+        states = least_states(counted(architecture), state_bytes(run), place, accepts.shardings[place.sharding])
+        assert states <= needed
+        ranks = max(place.tp * place.cp, place.ep * place.etp)
+        if ranks % (place.tp * place.cp) == 0 and ranks % (place.ep * place.etp) == 0:
+            names = ("tp", "cp", "ep", "etp", "sequence_parallel", "cp_kind", "micro_batch", "recompute", "engine")
+            alone = {name: value for name, value in settings_of(layout).items() if name in names}
+            one = micro_batch_seconds(architecture, training_run(architecture, None, seq_len=4096, gpus=ranks, **alone), law)
+            assert least_seconds(one, place, layout.grad_accum) <= seconds * 1.0001
+        looked += 1
+    assert looked >= 15
+
+
+@pytest.mark.parametrize(("model", "engine", "gpus", "batch"), CASES)
+def test_every_layout_makes_the_same_global_batch_on_the_same_gpus(model: str, engine: str, gpus: int, batch: int) -> None:
+    for layout in some(question(model, engine, gpus, batch), 200):
+        assert layout.micro_batch * layout.grad_accum * layout.place.copies == batch
+        assert layout.place.gpus == gpus
+
+
+def test_a_listed_layout_has_the_figures_that_train_gives_it() -> None:
+    plan = plan_training("llama-3.1-8b", "h100", 8, seq_len=4096, global_batch=32).plan
+    assert len(plan.ranked) >= 3
+    for row in plan.ranked:
+        answer = size_training("llama-3.1-8b", "h100", **row.settings)
+        assert (answer.peak, answer.verdict) == (row.peak, row.fit.verdict)
+        assert answer.run.parallelism.gpus == 8
+
+
+def test_the_best_is_the_best_of_all_that_fit() -> None:
+    """Against every layout of a small space, looked at one by one."""
+    architecture, accelerator = as_model("llama-3.2-1b").architecture, as_accelerator("rtx-4090")
+    assert architecture
+    assert accelerator
+    law, found = time_law(accelerator), {}
+    asked = question("llama-3.2-1b", "torch", 4, 16)
+    for layout in layouts(asked):
+        try:
+            answer = size_training("llama-3.2-1b", "rtx-4090", seq_len=4096, **settings_of(layout))
+            if answer.fits:
+                found[layout] = step_time(architecture, answer.run, law).seconds
+        except MemcalcError:
+            continue
+    best = plan_training("llama-3.2-1b", "rtx-4090", 4, seq_len=4096, global_batch=16).plan.ranked[0]
+    assert min(found.values()) <= best.time.seconds <= 1.01 * min(found.values())
+
+
+def test_without_a_number_of_gpus_as_few_as_do_it() -> None:
+    plan = plan_training("llama-3.1-8b", "h100", seq_len=4096).plan
+    gpus = plan.ranked[0].settings["gpus"]
+    assert gpus > 1
+    assert not plan_training("llama-3.1-8b", "h100", gpus // 2, seq_len=4096).plan.ranked
+
+
+def test_goals_leave_out_what_does_not_keep_them() -> None:
+    every = plan_training("llama-3.1-8b", "h100", "8-32", seq_len=4096, tokens=10**11).plan.ranked
+    days = max(row.days for row in every if row.days)
+    quick = plan_training("llama-3.1-8b", "h100", "8-32", seq_len=4096, tokens=10**11, deadline=days / 2).plan
+    assert quick.ranked
+    assert all(row.days is not None and row.days <= days / 2 for row in quick.ranked)
+    late = plan_training("llama-3.1-8b", "h100", 8, seq_len=4096, tokens=10**11, deadline=0.01).plan
+    assert not late.ranked
+    assert "the fastest layout that fits takes" in late.note
+
+
+def test_settings_that_are_given_stay() -> None:
+    for row in plan_training("llama-3.1-8b", "h100", 16, tp=2, recompute="full", seq_len=4096).plan.ranked:
+        assert row.settings["tp"] == 2
+        assert row.settings["recompute"] == "full"
+
+
+def test_what_is_varied_is_tried() -> None:
+    plan = plan_training("llama-3.1-8b", "h100", 8, seq_len=4096, vary={"optimizer": ("adamw", "adamw-8bit")}).plan
+    assert {row.settings["optimizer"] for row in plan.ranked} == {"adamw", "adamw-8bit"}
+
+
+def test_nothing_fits_says_what_comes_nearest() -> None:
+    plan = plan_training("llama-3.1-70b", "rtx-4090", 2).plan
+    assert not plan.ranked
+    assert plan.nearest is not None
+    assert plan.nearest.fit.headroom < 0
+
+
+@pytest.mark.parametrize(
+    ("gpus", "batch", "pinned", "said"),
+    [
+        (13, 100, {}, "use 104"),
+        (12, 64, {"tp": 8}, "tp × pp × cp = 8 does not divide 12 GPUs: use 8"),
+    ],
+)
+def test_the_constraint_that_binds_is_named(gpus: int, batch: int, pinned: dict[str, int], said: str) -> None:
+    assert said in why_none(question("llama-3.1-8b", "torch", gpus, batch, **pinned))
+
+
+def test_more_gpus_never_make_a_plan_slower() -> None:
+    seconds = [plan_training("llama-3.1-8b", "h100", gpus, seq_len=4096, global_batch=64).plan.ranked[0].time.seconds
+               for gpus in (8, 16, 32)]  # fmt: skip
+    assert seconds == sorted(seconds, reverse=True)
+
+
+def test_efficient_offers() -> None:
+    assert efficient([(1, 1), (1, 1), (2, 0.5), (3, 0.7)]) == [True, True, True, False]
