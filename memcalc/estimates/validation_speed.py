@@ -27,6 +27,7 @@ class SpeedResidual(NamedTuple):
     gpu: str
     model: str
     kind: str  # dense or experts
+    release: str  # current: of the engine's releases that are described; older; not said; or another engine
     quantity: str
     grade: str
     measured: float
@@ -72,7 +73,7 @@ def speed_distribution(residuals: Iterable[SpeedResidual]) -> list[SpeedSpread]:
     """By quantity and kind of model, then by engine, GPU and model."""
     rows = list(residuals)
     out: list[SpeedSpread] = []
-    for by in ("kind", "engine", "gpu", "model"):
+    for by in ("kind", "release", "engine", "gpu", "model"):
         groups: dict[tuple[str, str], list[SpeedResidual]] = defaultdict(list)
         for row in rows:
             groups[row.quantity, getattr(row, by)].append(row)
@@ -102,6 +103,6 @@ def stored_ranges(residuals: Iterable[SpeedResidual]) -> list[SpeedRange]:
                 groups[key].append(ratio)
     return [
         SpeedRange(*key, len(ratios), *(round(percentile(ratios, percent), DIGITS) for percent in (10, 90)))
-        for key, ratios in sorted(groups.items())
+        for key, ratios in sorted(groups.items(), key=lambda group: (tuple(RANGED.values()).index(group[0][0]), group[0]))
         if len(ratios) >= MIN_ROWS or not (key[1] or key[2])
     ]

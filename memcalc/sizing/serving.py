@@ -181,8 +181,7 @@ class SizedServing(Answer, ServingEstimate):
 
         there, run = self.capacity_there, self.run
         most = there.max_batch * run.copies if there and there.max_batch is not None else None
-        groups = max(1, run.ep // run.tp)
-        slots = most / groups if most and self.load.concurrency is not None else None
+        slots = most if most and self.load.concurrency is not None else None  # of each group
         return speed(
             _served(self.model, "MODEL"), run, self.gpu, self.files, law=time_law(self.gpu), load=self.load, slots=slots,
             draft=self.small, **self.efficiency,

@@ -8,7 +8,7 @@ from memcalc.estimates.serving.speed import Speed
 from memcalc.estimates.serving.timed import Timed
 from memcalc.estimates.validation import Skipped
 from memcalc.estimates.validation_speed import SpeedResidual, SpeedValidation
-from memcalc.formulas.serving_engines import SERVING_ENGINES
+from memcalc.formulas.serving_engines import SERVING_ENGINES, numbers, release
 from memcalc.readers.timed import TimedRow, timed_rows
 from memcalc.sizing.serving import SizedServing, size_serving
 
@@ -42,8 +42,17 @@ def _residual(row: TimedRow) -> SpeedResidual:
     assert answer.model.architecture is not None
     kind = "experts" if any(line.group == "experts" for line in sized.lines) else "dense"
     roof = _by_roofline(row, speed, sized)
-    return SpeedResidual(row.id, row.engine, row.gpu, row.model, kind, row.quantity, row.grade, row.value,
+    return SpeedResidual(row.id, row.engine, row.gpu, row.model, kind, _release(row), row.quantity, row.grade, row.value,
                          _by_law(row, speed.timed, sized), roof)  # fmt: skip
+
+
+def _release(row: TimedRow) -> str:
+    """Whether memcalc describes the release that was measured."""
+    if row.engine not in SERVING_ENGINES:
+        return "another engine"
+    if not numbers(row.version):
+        return "not said"
+    return "current" if release(row.engine, row.version) else "older"
 
 
 def _sized(row: TimedRow) -> SizedServing:

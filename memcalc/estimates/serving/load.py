@@ -12,6 +12,9 @@ from memcalc.estimates.serving.clock import OperatorSeconds, ServingRank, StepWo
 from memcalc.formulas.serving_hosts import Host
 
 HALVINGS = 24
+# Of requests in flight, the share that starts together: benchmarks begin with all at once, and answers of like length end at
+# about one time. Half of a burst's prompts are read before one's own.
+TOGETHER = 0.4
 FULL = 0.95  # share of steps that read prompts from which a queue is no longer told from an endless one
 
 
@@ -102,6 +105,7 @@ class Load(NamedTuple):
     reading: float  # steps that read prompts, for each step
     chunk: float  # tokens of prompts in such a step
     requests_per_second: float
+    burst: float  # wait for a first token if all that run came together, s
 
 
 def under_load(server: Server, requests: float, prompt: float, answer: float, slots: float | None = None) -> Load:
@@ -111,12 +115,15 @@ def under_load(server: Server, requests: float, prompt: float, answer: float, sl
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         found = _steady(server, middle, prompt, answer)
-        if middle * (1 + found.ttft / (answer * found.tpot)) < running:
-            low = middle
-        else:
+        crowded = server.host.mixed and found.reading > 1  # more prompts than steps have room for: the others wait
+        if crowded or middle * (1 + found.ttft / (answer * found.tpot)) > running:
             high = middle
-    found = _steady(server, high, prompt, answer)
-    return found._replace(ttft=found.ttft + (requests - running) / found.requests_per_second)
+        else:
+            low = middle
+    found = _steady(server, low or high, prompt, answer)
+    waited = running / found.requests_per_second - answer * found.tpot  # Little's law
+    waiting = (requests - running) / found.requests_per_second
+    return found._replace(ttft=max(found.ttft + TOGETHER * found.burst, waited) + waiting)
 
 
 def _steady(server: Server, sequences: float, prompt: float, answer: float) -> Load:
@@ -138,9 +145,10 @@ def _steady(server: Server, sequences: float, prompt: float, answer: float) -> L
         reading += server.speculation.seconds(here, context)
         between = max(0.0, 1 - share) * step + share * reading
         busy = min(share, FULL)
-        queue = min(busy * own / (2 * (1 - busy)), here * own / (2 * together))
+        burst = here * own / (2 * together)
+        queue = min(busy * own / (2 * (1 - busy)), burst)
     else:  # prompts that came together are read first: a part of that is before a request's first token, the rest after it
         between = step + server.host.after * share * reading
-        queue = max(0.0, here / together - 1) * own / 2
+        burst, queue = 0.0, max(0.0, here / together - 1) * own / 2  # a burst already
     tpot = between / yielded
-    return Load(sequences, tpot, own + step / 2 + queue, share, together * work.tokens, sequences / (answer * tpot))
+    return Load(sequences, tpot, own + step / 2 + queue, share, together * work.tokens, sequences / (answer * tpot), burst)

@@ -44,7 +44,7 @@ def server(
     }
     away = any(each.on_host for role, each in stored.items() if role != "embedding")
     cached = number_format(run.kv_dtype)
-    host = host_of(run.engine, run.engine_version, eager=run.eager)
+    host = host_of(run.engine, eager=run.eager)
     rank = ServingRank(
         operators(architecture, run.tp, run.ep), law, run.engine or "", stored,
         "bf16-fp8" if cached.bits <= 8 else "bf16", cached.bits_per_value / 8, run.tp, run.pp, run.ep,
