@@ -83,6 +83,8 @@ def _same(name: str, expected: Any, value: Any) -> bool:
 def _word(name: str, value: Any) -> str:
     text = str(value).strip()
     plain = SAME.get(text.lower(), text.lower())
+    if name == "script":
+        return plain.rpartition("/")[2]
     if name == "optimizer":
         return str(meant("optimizer", plain, tuple(OPTIMIZERS)))
     if name == "attention":

@@ -4,15 +4,18 @@ import re
 from collections.abc import Sequence
 
 from memcalc.readers.launch.nodes import Entry
+from memcalc.readers.launch.shell.expand import split
 from memcalc.readers.launch.shell.run import Word
 
 OPTION = re.compile(r"--?[A-Za-z_][\w.@-]*")
 HYDRA = re.compile(r"[+~]{0,2}([A-Za-z_][\w.@/-]*)=(.*)$", re.DOTALL)
+SPACED = re.compile(r"--[A-Za-z][\w-]*\s+\S")  # an option and its value in one pair of quotes
 EMPTY = ("true",)
 
 
 def options(words: Sequence[Word], file: str) -> tuple[list[Entry], list[Word]]:
     """Entries in order, and positional words. An option without a value is "true"."""
+    words = [Word(text, word.line) for word in words for text in (split(word.text) if SPACED.match(word.text) else [word.text])]
     out: list[Entry] = []
     alone: list[Word] = []
     index = 0

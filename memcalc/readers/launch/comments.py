@@ -32,3 +32,17 @@ def hints_in(text: str, file: str, reading: Reading) -> list[str]:
         if gpu and "gpu_in_comment" not in reading.facts:
             reading.facts["gpu_in_comment"] = Fact(gpu[1].upper(), None, f"a comment, {file}:{number}")
     return out
+
+
+TRAINER = re.compile(r"\b(SFT|DPO|ORPO|KTO|GRPO|RLOO|PPO|Reward|CPO)Trainer\b|\btrl\s+(sft|dpo|kto|grpo|rloo|reward|orpo)\b")
+
+
+def named_in_comments(text: str, file: str, reading: Reading) -> None:
+    """The trainer of TRL that a comment names, where no key says which: keys of several are the same."""
+    if "algorithm" in reading.facts or ("max_steps" not in text and "per_device_train_batch_size" not in text):
+        return
+    for number, line in enumerate(text.splitlines()[:2000], 1):
+        _, mark, comment = line.partition("#")
+        if mark and (found := TRAINER.search(comment)):
+            reading.facts["algorithm"] = Fact((found[1] or found[2]).lower(), None, f"a comment, {file}:{number}")
+            return

@@ -62,7 +62,8 @@ FACTS: dict[str, FactRow] = {
             precision_aware_optimizer="Megatron's", optimizer_cpu_offload="Megatron's", param_offload="verl's",
             optimizer_offload="verl's", grad_offload="verl's", ref_param_offload="verl's", adam_offload="OpenRLHF's",
             offload_model="ms-swift's", offload_optimizer="ms-swift's", activation_offloading="of saved activations",
-            freeze_vit="the vision tower is not trained", ema="a moving average of weights"),
+            freeze_vit="the vision tower is not trained",
+            fake_quantised="weights pass a fake quantiser", ema="a moving average of weights"),
     **_rows("word", offload_to="where"),
     # --- sharding ---
     **_rows("word", strategy="zero-0..3, fsdp1, fsdp2, ddp …", fsdp="full, grad-op, hybrid, none",

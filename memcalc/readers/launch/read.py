@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from memcalc.errors import InputError, one_line
 from memcalc.readers.files import read_text
-from memcalc.readers.launch.comments import hints_in
+from memcalc.readers.launch.comments import hints_in, named_in_comments
 from memcalc.readers.launch.containers import container_jobs, is_container
+from memcalc.readers.launch.facts import Fact
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.json_text import read_json
 from memcalc.readers.launch.kinds.llama_server import OLLAMA
@@ -121,6 +122,7 @@ def _finished(jobs: list[Job], folder: str, text: str) -> list[Job]:
     out = []
     for job in jobs:
         joined = _joined(job, folder)
+        named_in_comments(text, joined.file, joined.reading)
         joined.kind.finish(joined.reading)
         hints = (*joined.hints, *hints_in(text, joined.file, joined.reading))
         out.append(joined._replace(hints=hints))
@@ -147,7 +149,8 @@ def _joined(job: Job, folder: str) -> Job:
             path = listed if isinstance(listed, str) else listed[0]
             found = _beside(path, folder)
             if found is None:
-                notes.append(f"{fact.place}: {one_line(path, 80)} is not here; what it says is not known (give it too)")
+                guessed = _from_name(reading, path, fact) if name == "deepspeed_file" else ""
+                notes.append(f"{fact.place}: {one_line(path, 80)} is not here; {guessed or UNREAD} (give it too)")
                 continue
             for other in parse(found, os.path.join(folder, path), folder)[:1]:
                 reading, more = join(reading, other.reading)
@@ -172,6 +175,26 @@ def join(one: Reading, other: Reading) -> tuple[Reading, list[str]]:
     if "strategy" in other.facts and facts["strategy"].value == "deepspeed":
         facts["strategy"] = other.facts["strategy"]
     return Reading(facts, [*one.imported, *other.imported]), notes
+
+
+UNREAD = "what it says is not known"
+STAGE = re.compile(r"(?:zero|stage|_z)_?([0-3])")
+
+
+def _from_name(reading: Reading, path: str, fact: Fact) -> str:
+    """The stage that the name of a DeepSpeed file speaks of, taken with a warning; empty where it speaks of none."""
+    name = os.path.basename(path).lower()
+    found = STAGE.search(name)
+    if not found or ("strategy" in reading.facts and reading.facts["strategy"].value != "deepspeed"):
+        return ""
+    why = f"the name of {one_line(path, 80)}"
+    reading.facts["strategy"] = Fact(f"zero-{found[1]}", fact.entry, why)
+    reading.facts["zero_stage"] = Fact(int(found[1]), fact.entry, why)
+    if "offload" in name:
+        both = found[1] == "3" and "params" not in name
+        moved = ["optimizer", "parameters"] if both else ["parameters"] if found[1] == "3" else ["optimizer"]
+        reading.facts.setdefault("offload", Fact(moved, fact.entry, why))
+    return f"ZeRO {found[1]} is taken, as its name says"
 
 
 def _same(one: object, other: object) -> bool:

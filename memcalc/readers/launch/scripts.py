@@ -110,6 +110,10 @@ def _job(
             reading = _under(reading, beside, path, kind.keys)
         elif not unresolved(path):
             notes.append(f"{name}: {path[:80]} is not here; what it says is not known (give it too)")
+    notes += [
+        f"{name}:{word.line}: {variable} is not set in the file; options that it holds are not known"
+        for word in alone if (variable := unresolved(word.text))
+    ]  # fmt: skip
     if any("$@" in line for line in source):
         notes.append(f'{name}: "$@" may override anything')
     label = f"slurm-{kind.name}" if batch.facts else kind.name

@@ -98,7 +98,8 @@ def _strategy(making: Making, gpus: int | None) -> None:
     elif isinstance(value("reduce_bucket"), int) and value("reduce_bucket") > 0:
         making.copy("reduce_bucket=reduce_bucket_size")
     if strategy == "zero-3":
-        making.copy("sub_group_size")
+        if isinstance(value("sub_group_size"), int) and value("sub_group_size") > 0:
+            making.copy("sub_group_size")
         if isinstance(value("hpz_partition"), int) and value("hpz_partition") > 1:
             making.copy("hpz_partition=hpz_partition_size")
     elif value("overlap_comm"):
@@ -178,6 +179,8 @@ def _method(making: Making, weights: str) -> None:
     if method == "lora" and (weights in ("nf4-dq", "nf4") or "gptq" in weights or named in ("gptq", "awq", "hqq")):
         method = "qlora"
         making.set("base_format", named or ("gptq" if "gptq" in weights else weights), "base_format", "model")
+    if value("fake_quantised") and method != "qat":
+        making.warn("fake quantisation beside adapters is not modelled", "fake_quantised")
     making.set("method", method, "method", "quantization_bit", "dora", "lora_rank", "lora_targets")
     if method == "qlora" and "base_format" not in making.settings:
         double = making.value("double_quant")
@@ -261,6 +264,8 @@ def _optimizer(making: Making) -> None:
 def _offloading(making: Making) -> None:
     named = making.value("offload")
     listed = [str(each) for each in named] if isinstance(named, list) else []
+    if "parameters" in listed and str(making.value("strategy") or "").startswith("fsdp"):
+        listed.append("optimizer")  # torch.distributed.fsdp: CPUOffload moves gradients, and the step runs on the host
     if making.value("activation_offloading"):
         listed.append("activations")
     if listed and making.value("recompute") == "full" and "activations" in listed and making.job.kind.name == "axolotl-yaml":

@@ -8,9 +8,9 @@ from memcalc.readers.launch.nodes import Value
 from memcalc.readers.launch.reading import Reading
 from memcalc.readers.launch.values import Read, word
 
-TYPES = {"no": "ddp", "multi_gpu": "ddp", "fsdp": "fsdp", "deepspeed": "deepspeed", "megatron_lm": "megatron",
+TYPES = {"no": "single", "multi_gpu": "ddp", "fsdp": "fsdp", "deepspeed": "deepspeed", "megatron_lm": "megatron",
     "multi_npu": "ddp",
-         "none": "ddp", "tp": "tp"}  # fmt: skip
+         "none": "single", "tp": "tp"}  # fmt: skip
 SHARDINGS = {"full_shard": "full", "1": "full", "shard_grad_op": "grad-op", "2": "grad-op", "no_shard": "none", "3": "none",
              "hybrid_shard": "hybrid", "4": "hybrid", "hybrid_shard_zero2": "hybrid", "5": "hybrid"}  # fmt: skip
 NUMBERED = {"1": "FULL_SHARD", "2": "SHARD_GRAD_OP", "3": "NO_SHARD", "4": "HYBRID_SHARD", "5": "HYBRID_SHARD_ZERO2"}

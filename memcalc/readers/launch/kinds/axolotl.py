@@ -1,5 +1,6 @@
 """axolotl's YAML (axolotl/utils/schemas)."""
 
+from memcalc.readers.launch.facts import Fact
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.kinds.accelerate import FSDP
 from memcalc.readers.launch.kinds.common import IDLE, PEFT, TRAINING_IDLE, checkpointing, half
@@ -91,7 +92,9 @@ KEYS: KeyTable = {
             "experts_implementation "
             "use_onebitllms attention_dropout raft* low_memory* special_tokens.* bnb_config_kwargs.* axolotl_* peft_* seed",
             IDLE),
-    "weight_decay": IDLE,
+    **alike("torchdistx_path gptq_model_v1 push_dataset_to_hub max_packed_sequence_len min_sample_len eot_tokens*", IDLE),
+    "gemma4_hybrid_attn_impl": Unmodelled("another attention in some layers"),
+    "fp8_enable_fsdp_float8_all_gather": Unmodelled("parameters gathered in fp8"),
     "unsloth_lora_*": Coded("kernels", {"true": "unsloth", "false": ""}),
 }  # fmt: skip
 GENERAL: KeyTable = {**PEFT, **{key: row for key, row in TRL_KEYS.items() if key not in ("loss_type",)}, **TRAINING_IDLE,
@@ -99,6 +102,11 @@ GENERAL: KeyTable = {**PEFT, **{key: row for key, row in TRL_KEYS.items() if key
 
 
 def _finish(out: Reading) -> None:
+    linear = [
+        row.entry for row in out.imported if row.entry.key == "lora_target_linear" and str(row.entry.value).lower() == "true"
+    ]
+    if linear:  # all of them, whatever else is listed
+        out.facts["lora_targets"] = Fact("all-linear", linear[-1])
     version = [row for row in out.imported if row.entry.key == "fsdp_version"]
     if version and out.says("strategy", "fsdp1"):
         out.facts["strategy"] = out.facts["strategy"]._replace(value=f"fsdp{version[-1].entry.value}")

@@ -62,6 +62,7 @@ KEYS: KeyTable = {
             "tool_format use_swanlab freeze_* use_audio* neat_* early_stopping_steps include_* tokenized_path "
             "average_tokens* llamaboard",
             IDLE),
+    **alike("max_samples use_reentrant_gc", IDLE),
     "use_mca": Unmodelled("Megatron in place of transformers"),
     "use_fp8": Unmodelled("fp8 by a library of its own"), "fp8": Unmodelled("fp8 by a library of its own"), "fp8_*": IDLE,
     **alike("use_hyper_parallel hyper_parallel_args* use_llama_pro", Unmodelled("another way of training")),

@@ -79,6 +79,9 @@ KEYS: KeyTable = {
     **alike("external_cuda_graph enable_cuda_graph cuda_graph_impl cuda_graph_scope", Unmodelled("CUDA graphs in training")),
     "rampup_batch_size": Ignored("the batch grows to the global one"), "ddp_bucket_size": IDLE,
     "clip_grad": "max_grad_norm",
+    **alike("fsdp_double_buffer use_nccl_ub megatron_fsdp_*", Unmodelled("buffers and formats of Megatron's FSDP")),
+    **alike("freeze_ViT freeze_LM", Unmodelled("what is frozen of a multimodal model")),
+    "use_bnb_optimizer": Unmodelled("bitsandbytes' optimizer in Megatron-DeepSpeed"),
     "fp8_param_gather": Unmodelled("parameters gathered in fp8"), "fp8_param": Unmodelled("parameters kept in fp8"),
     "fp8_recipe": IDLE, **alike("fp8_amax* fp8_margin fp8_interval fp8_wgrad first_last_layers_bf16 num_layers_at_*", IDLE),
     **alike("layernorm_zero_centered_gamma apply_layernorm_1p embed_layernorm norm_epsilon layernorm_epsilon rotary_* "

@@ -1,7 +1,7 @@
 """slime and miles: Megatron's arguments beside those of the rollout (slime/utils/arguments.py)."""
 
 from memcalc.readers.launch.kind import Kind, has
-from memcalc.readers.launch.kinds.common import world
+from memcalc.readers.launch.kinds.common import IDLE, world
 from memcalc.readers.launch.kinds.megatron import KEYS as MEGATRON_KEYS
 from memcalc.readers.launch.meanings import Ignored, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.reading import Reading
@@ -34,7 +34,8 @@ KEYS: KeyTable = {
             "policy_loss* reset_* qkv_format allgather_cp force_* use_train* use_opsm* normalize_* gamma lambd value_* "
             "recompute_loss* "
             "only_train* use_kl* use_distributed_post* true_on_policy* deterministic* opd_* env_* group_rm", SCORE),
-    "train_backend": "backend",
+    "train_backend": "backend", "lora_rank": "lora_rank", "lora_alpha": IDLE, "lora_dropout": "lora_dropout",
+    "target_modules": "lora_targets", "loss_type": IDLE,
 }  # fmt: skip
 KEYS = {**KEYS, "use_kl_loss": "kl_loss"}
 
@@ -44,6 +45,8 @@ def _finish(out: Reading) -> None:
     if "hf_checkpoint" in facts:
         out.follow("model", facts["hf_checkpoint"].value, "hf_checkpoint")
     world(out)
+    if "lora_rank" in facts:
+        out.follow("method", "lora", "lora_rank")
     out.default(WHY, n_samples=1, rollout_engine="sglang", nodes=1, recompute="none", optimizer="adam", precision="bf16")
     out.default("Megatron-LM's default", tp=1, pp=1)
     out.default(WHY, advantage_estimator="grpo")

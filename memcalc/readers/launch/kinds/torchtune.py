@@ -64,11 +64,11 @@ KEYS: KeyTable = {
     "optimizer_in_bwd": "optimizer_in_backward",
     "enable_activation_checkpointing": By(checkpointing),
     **alike("ac_mode ac_option", Unmodelled("which layers are recomputed")),
-    "enable_activation_offloading": offloading("activations"),
+    "enable_activation_offloading": "activation_offloading",
     "activation_offloading_use_streams": IDLE,
     "loss._component_": By(lambda value: {"loss": LOSSES.get(word(str(value)).rpartition(".")[2], word(str(value)))}),
     "loss.*": IDLE,
-    "fsdp_cpu_offload": offloading("parameters"),
+    "fsdp_cpu_offload": offloading("parameters"), "fsdp.cpu_offload": offloading("parameters"),
     "fsdp_reshard_after_forward": Coded("fsdp", {"true": "full", "false": "grad-op"}),
     "tensor_parallel_dim": "tp", "context_parallel_dim": "cp", "data_parallel_shard_dim": "shard_size",
     "data_parallel_replicate_dim": "replicas",
@@ -77,7 +77,7 @@ KEYS: KeyTable = {
     "compile": "compile", "compile.*": IDLE,
     "clip_grad_norm": "max_grad_norm",
     "enable_fp8_training": Coded("precision", {"true": "fp8-mixed", "false": ""}), "fp8_recipe_name": IDLE,
-    "quantizer._component_": Coded("method", {"*": "qat"}), "quantizer.*": IDLE,
+    "quantizer._component_": By(lambda value: {"fake_quantised": True} if "QAT" in str(value) else {}), "quantizer.*": IDLE,
     "teacher_model.*": Unmodelled("a teacher model"), "teacher_checkpointer.*": IDLE,
     **alike("checkpointer.* lr_scheduler.* metric_logger.* profiler.* device epochs max_steps_per_epoch cudnn_* "
             "save_adapter_weights_only enable_async_checkpointing tasks limit output_dir base kd_* inference.* "
@@ -101,8 +101,14 @@ def _finish(out: Reading) -> None:
         found = words(listed[-1].value)
         targets = [*(found if isinstance(found, list) else [found]), *(["mlp"] if both else [])]
         facts["lora_targets"] = facts["lora_targets"]._replace(value=targets, entry=listed[-1])
-    if out.says("quantization_bit", 4) and out.says("method", "lora"):
+    if out.says("dora", True) and out.says("method", "lora", "qlora"):
+        facts["method"] = facts["method"]._replace(value="qdora" if out.says("quantization_bit", 4) else "dora")
+    elif out.says("quantization_bit", 4) and out.says("method", "lora"):
         facts["method"] = facts["method"]._replace(value="qlora")
+    if out.says("fake_quantised", True) and out.says("method", "full"):
+        facts["method"] = facts["method"]._replace(value="qat", entry=facts["fake_quantised"].entry)
+    if out.says("activation_offloading", True):
+        out.follow("offload", ["activations"], "activation_offloading")
     if out.says("grpo_samples") or out.says("n_samples"):
         out.follow("algorithm", "grpo", "n_samples")
     if not out.says("recompute") and not out.says("method"):

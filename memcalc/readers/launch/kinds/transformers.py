@@ -2,7 +2,7 @@
 
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.kinds.accelerate import FSDP, finish_strategy
-from memcalc.readers.launch.kinds.common import IDLE, PEFT, TRAINING_IDLE, checkpointing, half, world
+from memcalc.readers.launch.kinds.common import IDLE, PEFT, TRAINING_IDLE, checkpointing, half, offloading, world
 from memcalc.readers.launch.meanings import By, Coded, Ignored, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.nodes import Value
 from memcalc.readers.launch.reading import Reading
@@ -67,7 +67,21 @@ KEYS: KeyTable = {
     "deepspeed": By(deepspeed),
     "deepspeed_config": "deepspeed_file",
     "zero_stage": By(lambda value: {"zero_stage": int(str(value)), "strategy": f"zero-{int(str(value))}"}),
-    "offload": IDLE,
+    "offload": offloading("optimizer"),  # DeepSpeed-Chat's flag
+    "deepspeed_stage": By(lambda value: {"zero_stage": int(str(value)), "strategy": f"zero-{int(str(value))}"}),
+    "zero_hpz_partition_size": "hpz_partition",
+    **alike("use_peft_lora use_lora", Coded("method", {"true": "lora", "false": ""})),
+    **alike("use_4bit_quantization use_4bit_qunatization use_qlora", Coded("quantization_bit", {"true": 4, "false": ""})),
+    **alike("use_8bit_quantization use_8bit_qunatization", Coded("quantization_bit", {"true": 8, "false": ""})),
+    **alike("use_unsloth_lora", Coded("kernels", {"true": "unsloth", "false": ""})),
+    **alike("compile_model", "compile"),
+    **alike("activation_memory_budget", Unmodelled("a memory budget for recomputation")),
+    **alike("lora_module_name only_optimize_lora", Unmodelled("DeepSpeed-Chat's own adapters")),
+    **alike("num_samples_per_prompt_rollout", "n_samples"), **alike("max_prompt_token_length", "prompt_len"),
+    **alike("use_reentrant use_slow_tokenizer with_tracking mixer_list* max_samples splits try_* average_tokens_* "
+            "packing_strategy "
+            "keep_last_* ephemeral_* oe_eval* eval_* hf_entity priority cluster budget workspace description image preemptible",
+            IDLE),
     "fsdp": By(fsdp),
     **{f"fsdp_config.{key}": row for key, row in FSDP.items()},
     "fsdp_config": "accelerate_file",

@@ -37,9 +37,7 @@ class Scope:
                 any_text = any_text or bool(pieces) or part.text == ""
             elif part.text[:1] in ("$", "`"):
                 found = self._expansion(part.text)
-                values = (
-                    found if isinstance(found, list) else split(found) if found and not self.quiet else [found] if found else []
-                )
+                values = self._unquoted(found)
                 leading = isinstance(found, str) and found[:1].isspace() and done[-1] != ""
                 if values and not leading:
                     done[-1] += values[0]
@@ -54,6 +52,12 @@ class Scope:
         if total > MAX_VALUE:
             return ["${…}"]
         return done if any_text else []
+
+    def _unquoted(self, found: str | list[str]) -> list[str]:
+        """An expansion without quotes is split into words, the items of an array too."""
+        if isinstance(found, list):
+            return [word for item in found for word in (split(item) if item.startswith("-") else [item])]
+        return [found] if found and self.quiet else split(found) if found else []
 
     def text(self, parts: tuple[Quoted, ...]) -> str:
         """One word of the text as one text: an assignment is not split."""

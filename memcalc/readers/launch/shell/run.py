@@ -14,6 +14,7 @@ MAX_STEPS = 20_000
 MAX_DEPTH = 12  # of calls, `bash -c` and sourced files
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[[^\]]*\])?(\+?)=")
 DECLARING = ("export", "declare", "local", "readonly", "typeset")
+CALLS = re.compile(r"-[a-z]*c")  # -c, -lc
 SHELLS = ("bash", "sh", "zsh", "eval")
 
 
@@ -250,6 +251,10 @@ class Runner:
             target = self.scope.text(command.target[-1].parts) if command.target else words[-1].text
             self.script.files[target] = text
             return True
+        if command.body is not None and name in ("sbatch", "bash", "sh", "ssh", "qsub"):
+            text = command.body.body if command.body.literal else self.scope.inside(command.body.body)
+            self.follow(text, command.body.line)
+            return None
         if self._nested(words):
             return None
         exported = {key: value for key, value in self.variables.items() if isinstance(value, str)}
@@ -263,15 +268,13 @@ class Runner:
             if shell == "eval" and index == 0:
                 self.follow(" ".join(each.text for each in words[1:]), words[1].line)
                 return True
-            if (
-                shell in SHELLS
-                and words[index + 1].text.startswith("-")
-                and "c" in words[index + 1].text
-                and index + 2 < len(words)
-            ):
+            last = index + 1
+            while last < len(words) and words[last].text.startswith("-") and not CALLS.fullmatch(words[last].text):
+                last += 1
+            if shell in SHELLS and last + 1 < len(words) and CALLS.fullmatch(words[last].text):
                 before = words[:index]
                 mark = len(self.script.commands)
-                self.follow(words[index + 2].text, words[index + 2].line)
+                self.follow(words[last + 1].text, words[last + 1].line)
                 self.script.commands[mark:] = [
                     found._replace(words=(*before, *found.words)) for found in self.script.commands[mark:]
                 ]
@@ -359,5 +362,5 @@ def decide(words: list[str]) -> bool | None:
             try:
                 return COMPARES[sign](int(left), int(right))
             except ValueError:
-                return False
+                return None  # a number that nobody set
     return None
