@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "runs": Command("runs", "Published training runs and what memcalc computes for them; with a NAME, one.", PLAN),
     "chinchilla": Command("chinchilla", "Compute-optimal parameters and tokens, under every published law.", PLAN),
     "optimal": Command("chinchilla", "The same as chinchilla."),
+    "import": Command("importing", "Launch files of other programs as a sizing file; every key accounted for.", AUTOMATE),
     "compare": Command("compare", "Settings side by side: --vary KEY=A,B, or sizing files.", PLAN),
     "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1.", AUTOMATE),
     "validate": Command("validate", "Predictions against published measurements, with the error of each.", TRUST),

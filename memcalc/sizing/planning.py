@@ -232,7 +232,7 @@ class _Ways:
     def settings(self, layout: TrainingLayout) -> Settings:
         """As `train` takes them: what was given, then what the layout says."""
         said = {name: value for name, value in self._asked.said.items() if name != "global_batch"}
-        return {**said, **settings_of(layout)}
+        return {"seq_len": self._asked.run.seq_len, **said, **settings_of(layout)}
 
     def run(self, layout: TrainingLayout, *, replicated: bool = False) -> Training:
         """Its spec, without the defaults that only a final answer needs; `replicated`: nothing is sharded."""
@@ -304,7 +304,9 @@ def _ranked(asked: _Asked, gpu: Accelerator, ways: _Ways, judged: Judged) -> Ran
     time_ = ways.time(answer.run)
     days, cost = _spent(asked.goals, gpu, answer.run, time_)
     fit = fit_of(answer)
-    return Ranked(0, gpu, ways.settings(judged.layout), ways.command(judged.layout), answer.peak, fit, time_, days, cost)
+    name = asked.name if isinstance(asked.name, str) else asked.model.name
+    settings, command = ways.settings(judged.layout), ways.command(judged.layout)
+    return Ranked(0, gpu, settings, command, name, answer.peak, fit, time_, days, cost, answer.run.parallelism.gpus_per_node)
 
 
 def _spent(goals: PlanGoals, gpu: Accelerator, run: Training, found: StepTime) -> tuple[float | None, float | None]:

@@ -20,9 +20,10 @@ from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
-from memcalc.sizing.doubts import Doubts, of_serving, unsaid
+from memcalc.sizing.doubts import Doubts, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
+from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
 from memcalc.specs.hardware import Accelerator, Device
