@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memcalc.estimates.serving.timed import Timed, TimedQuestion
+from memcalc.estimates.serving.timed import ServedTime, TimedQuestion
 from memcalc.report.report import Column, Table
 
 RANGED = (("ttft_seconds", "ttft"), ("tpot_seconds", "tpot"), ("requests_per_second", "requests_per_second"))
@@ -12,7 +12,7 @@ PARTS = {
 }  # fmt: skip
 
 
-def timed_document(found: Timed | None, asked: TimedQuestion | None) -> dict[str, Any]:
+def timed_document(found: ServedTime | None, asked: TimedQuestion | None) -> dict[str, Any]:
     """Keys of the law, null without it; the seconds and rates of passes are in place of the roofline's."""
     out: dict[str, Any] = {f"{key}{end}": None for key, _ in RANGED for end in ("", "_low", "_high")}
     out |= dict.fromkeys(("law", "load"))
@@ -46,7 +46,7 @@ def timed_document(found: Timed | None, asked: TimedQuestion | None) -> dict[str
     }  # fmt: skip
 
 
-def timed_table(found: Timed, asked: TimedQuestion) -> Table:
+def timed_table(found: ServedTime, asked: TimedQuestion) -> Table:
     """What requests see, each with its range."""
     rows: list[tuple[Any, ...]] = [
         ("time to first token, ms", *_three(found, "ttft", 1000)),
@@ -61,7 +61,7 @@ def timed_table(found: Timed, asked: TimedQuestion) -> Table:
     return Table(f"Speed by the time law, {loaded}", columns, rows)
 
 
-def parts_table(found: Timed) -> Table:
+def parts_table(found: ServedTime) -> Table:
     """Where the time of a prefill and of a decode step goes."""
     prefill, decode = found.prefill_parts._asdict(), found.decode_parts._asdict()
     rows = [
@@ -76,7 +76,7 @@ def parts_table(found: Timed) -> Table:
     )
 
 
-def _three(found: Timed, name: str, scale: float) -> tuple[float, float, float]:
+def _three(found: ServedTime, name: str, scale: float) -> tuple[float, float, float]:
     low, high = found.low_high(name)
     return rounded(scale * getattr(found, name)), rounded(scale * low), rounded(scale * high)
 

@@ -5,7 +5,7 @@ from typing import Any
 from memcalc.caches import cached
 from memcalc.errors import InputError
 from memcalc.estimates.serving.speed import Speed
-from memcalc.estimates.serving.timed import Timed
+from memcalc.estimates.serving.timed import ServedTime
 from memcalc.estimates.validation import Skipped
 from memcalc.estimates.validation_speed import SpeedResidual, SpeedValidation
 from memcalc.formulas.serving_engines import SERVING_ENGINES, numbers, release
@@ -77,7 +77,7 @@ def _sized(row: TimedRow) -> SizedServing:
     return size_serving(row.model, row.gpu, **settings)
 
 
-def _by_law(row: TimedRow, found: Timed, sized: SizedServing) -> float:
+def _by_law(row: TimedRow, found: ServedTime, sized: SizedServing) -> float:
     match row.quantity:
         case "tpot":
             return found.tpot

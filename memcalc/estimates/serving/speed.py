@@ -15,7 +15,7 @@ from memcalc.estimates.serving.estimate import estimate
 from memcalc.estimates.serving.load import Server, Speculation
 from memcalc.estimates.serving.roofline import Roofline, roofline
 from memcalc.estimates.serving.server import server
-from memcalc.estimates.serving.timed import Timed, TimedQuestion, timed
+from memcalc.estimates.serving.timed import ServedTime, TimedQuestion, timed
 from memcalc.estimates.stored_weights import leading_format, leaves_towers_out
 from memcalc.formulas.speculation import tokens_of_a_pass
 from memcalc.formulas.timing.law import TimeLaw
@@ -29,7 +29,7 @@ class Speed(NamedTuple):
 
     roofline: Roofline | None
     reason: str = ""
-    timed: Timed | None = None
+    timed: ServedTime | None = None
     untimed: str = ""  # why the law says nothing
     asked: TimedQuestion | None = None
     law: TimeLaw | None = None

@@ -19,7 +19,7 @@ class TimedQuestion(NamedTuple):
     slots: float | None = None  # requests that a group runs at once; None: as many as there are
 
 
-class Timed(NamedTuple):
+class ServedTime(NamedTuple):
     """Seconds and rates of the whole deployment; `parts` are of a rank's device."""
 
     prefill: float
@@ -45,7 +45,7 @@ class Timed(NamedTuple):
         return value * (1 + found.low), value * (1 + found.high)
 
 
-def timed(server: Server, asked: TimedQuestion, *, kind: str) -> Timed:
+def timed(server: Server, asked: TimedQuestion, *, kind: str) -> ServedTime:
     """`kind`: dense or experts, whose rows the ranges rest on."""
     rank, context = server.rank, float(asked.context)
     groups = rank.groups * asked.replicas
@@ -66,7 +66,7 @@ def timed(server: Server, asked: TimedQuestion, *, kind: str) -> Timed:
     work = server.decoding(asked.sequences, context)
     row = rank.engine
     names = ("ttft_load" if asked.concurrency is not None else "ttft", "tpot", "requests_per_second")
-    return Timed(
+    return ServedTime(
         prefill, server.parts(server.reading(asked.prompt)), rate,
         decode, server.parts([work]), asked.sequences * each * groups, each, server.waiting(work.sequences), ttft, tpot,
         load.requests_per_second * groups if load else None, batch, load, groups,

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from memcalc.estimates.serving.timed import Timed, TimedQuestion
+from memcalc.estimates.serving.timed import ServedTime, TimedQuestion
 from memcalc.formulas.formula import ASSUMED
 from memcalc.formulas.timing.law import TimeLaw
 
 
-def timed_notes(found: Timed, asked: TimedQuestion, law: TimeLaw | None) -> Iterator[str]:
+def timed_notes(found: ServedTime, asked: TimedQuestion, law: TimeLaw | None) -> Iterator[str]:
     """What the numbers take for granted."""
     yield "time: operators by laws that are fitted to single operators, and what the engine's host adds"
     if law:

@@ -1,7 +1,7 @@
 """Keys of speed.* that the time law answers: where each second goes, and what a load follows from."""
 
 from memcalc.estimates.explanation import Explanation, follows, given, summed
-from memcalc.estimates.serving.timed import Timed, TimedQuestion
+from memcalc.estimates.serving.timed import ServedTime, TimedQuestion
 from memcalc.formulas.formula import ASSUMED, ESTIMATE
 from memcalc.sizing.explaining.keys import Key
 from memcalc.sizing.serving import SizedServing
@@ -60,7 +60,7 @@ def time_key(a: SizedServing, key: Key) -> Explanation:
     return _pass(key, found, asked)
 
 
-def _seen(key: Key, base: str, found: Timed, asked: TimedQuestion) -> Explanation:
+def _seen(key: Key, base: str, found: ServedTime, asked: TimedQuestion) -> Explanation:
     unit = "1/s" if base == "requests_per_second" else "s"
     name = RANGED[base]
     if key.last != base:
@@ -76,7 +76,7 @@ def _seen(key: Key, base: str, found: Timed, asked: TimedQuestion) -> Explanatio
     return given(key.path, key.value, how, unit, ESTIMATE)
 
 
-def _pass(key: Key, found: Timed, asked: TimedQuestion) -> Explanation:
+def _pass(key: Key, found: ServedTime, asked: TimedQuestion) -> Explanation:
     match key.last:
         case "decode_seconds":
             parts = {**found.decode_parts._asdict(), "host": found.waiting}
