@@ -156,6 +156,7 @@ class MethodTraits(NamedTuple):
     accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
     expands: bool = True  # into a 16-bit copy; else inside the kernel
+    casts: bool = True  # quantised products take 16-bit inputs and give their result the input's type
     keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
     also: tuple[str, ...] = ()  # parts of which copies are trained all the same: embeddings, head, norms
@@ -175,6 +176,7 @@ class Adapters(NamedTuple):
     magnitude: bool = False  # DoRA's: a learned magnitude scales the normalised sum
     itemsize: int = FP32  # of the type they compute in: their own, or autocast's
     autocast: bool = False  # which casts them, and keeps the casts of one forward
+    narrow: bool = False  # what they add is cast to the result's type first (PEFT beside quantised matrices, without autocast)
     upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
     dropout: float = 0.0  # on their input
 

@@ -295,7 +295,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "base_format",
             "text",
-            "nf4-dq|nf4|fp4-dq|fp4|int8|gptq|awq|hqq",
+            "NAME",
             "How qlora stores frozen matrices.  [default: nf4-dq]",
             "Model states",
             (
@@ -307,6 +307,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("gptq", "GPTQ, 4 bits in groups of 128"),
                 ("awq", "AWQ, 4 bits in groups of 128"),
                 ("hqq", "HQQ, 4 bits in groups of 64 with 16-bit scale and zero point"),
+                ("fp8", "e4m3 with an fp32 scale for each block of 128 by 128 (DeepSeek's, transformers' FineGrainedFP8)"),
             ),
         ),
         (
@@ -1496,6 +1497,52 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         ),
     ),
     "ServingQuestion": (
+        (
+            "concurrency",
+            "count",
+            "",
+            (
+                "Requests in flight on the whole deployment, each followed by another: speed under that load.  "
+                "[default: no load: --batch requests that are there]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "input_len",
+            "count",
+            "",
+            "Tokens of each prompt.  [default: --context less --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "output_len",
+            "count",
+            "",
+            "Tokens of each answer.  [default: --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "acceptance",
+            "share",
+            "",
+            (
+                "Share of a draft's guesses that are right, each given that those before it are.  [default: none: "
+                "no speed with a draft]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "host_bandwidth",
+            "bandwidth",
+            "",
+            "Of host memory, for layers that stand there: 90GB/s.  [default: 80 GB/s, assumed]",
+            "Hardware",
+            (),
+        ),
         (
             "precision",
             "text",

@@ -43,6 +43,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
     autocast = amp and (full or run.upcast != "")
     fp32 = run.precision == "fp32" or (autocast and full) or run.upcast == "all"
+    own = run.method_row.quantised and not run.base.plain  # PEFT has adapter modules of their own for these matrices
     return Profile(
         kernels=KERNELS[run.kernels_used],
         attention=run.attention,
@@ -67,6 +68,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
+            casts=run.base.casts,
             keeps_inputs=run.method_row.quantised and run.base.keeps_input,
             update=update_of(run, FP32 if fp32 else HALF),
         ),
@@ -77,7 +79,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
             autocast=amp,
-            upcast=run.engine_row.peft and not (amp and run.method_row.quantised),
+            narrow=own and not amp,
+            upcast=run.engine_row.peft and not (own and amp),
             dropout=run.lora_dropout,
         ),
         keeps=Keeps(run.keep_output, run.use_cache),
