@@ -15,7 +15,7 @@ NOTES = (
 )
 
 
-def report(residuals: Sequence[TimeResidual], skipped: Sequence[Skipped], keep: Callable[[Any], bool]) -> Report:
+def time_report(residuals: Sequence[TimeResidual], skipped: Sequence[Skipped], keep: Callable[[Any], bool]) -> Report:
     """Scores by kind of run, and every row."""
     rows = [row for row in residuals if keep(row)]
     apart, fitted = scored(rows), scored(rows, fitted=True)

@@ -118,7 +118,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.kbit_prepare:
             return self.kbit_prepare.replace("none", "")
         habit = self.engine_row.kbit_prepare
-        return "" if habit == "none" or self._not_upcast(habit) else habit
+        return "" if habit == "none" or not self.base.kbit or self._not_upcast(habit) else habit
 
     @property
     def autocasts(self) -> bool:
@@ -286,7 +286,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
     @rule("base_format")
     def _check_base(self) -> None:
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
-        if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
+        if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq", "fp8"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
 
     @rule("method")

@@ -43,7 +43,8 @@ def _check_adapters(architecture: Architecture, run: Training) -> None:
         return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
     blocks = [block for layer in layers for _, block in layer.blocks]
-    if any(getattr(block, "transposed", False) or getattr(projections(block), "transposed", False) for block in blocks):
+    attention = any(isinstance(block, Attention) and block.projections.transposed for block in blocks)
+    if attention or any(isinstance(block, MLP) and block.transposed for block in blocks):
         raise SpecError(
             f"this model's matrices are Conv1D modules, beside which {run.method} is not modelled; lora is", "method"
         )
@@ -51,11 +52,6 @@ def _check_adapters(architecture: Architecture, run: Training) -> None:
         raise SpecError(
             f"the model has none of {run.method}'s usual matrices ({', '.join(row.targets)}); add lora_targets", "method"
         )
-
-
-def projections(block: object) -> object:
-    """An attention's projections; nothing of other blocks."""
-    return getattr(block, "projections", None)
 
 
 def _check_copies(architecture: Architecture, run: Training) -> None:

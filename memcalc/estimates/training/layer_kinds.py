@@ -200,7 +200,7 @@ def narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
     """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
     formats, sequence = setup.profile.formats, setup.stage.sequence
     recomputed = setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
-    wide = (formats.wide_stream or formats.upcast == "norms") and recomputed
+    wide = (formats.wide_stream or formats.kbit == "norms") and recomputed
     for term in terms:
         if wide and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
             narrow = Tensor("input", Size(token=setup.hidden * setup.profile.degrees.stream), formats.weights)
