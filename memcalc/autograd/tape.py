@@ -46,10 +46,13 @@ ZERO = Size()
 
 def sum_of(sizes: Iterable[Size]) -> Size:
     """Sizes added up."""
-    total = ZERO
+    token = pair = fixed = position = 0.0
     for size in sizes:
-        total = total + size
-    return total
+        token += size[0]
+        pair += size[1]
+        fixed += size[2]
+        position += size[3]
+    return Size(token, pair, fixed, position)
 
 
 class Tensor(NamedTuple):
@@ -136,6 +139,7 @@ class Message(NamedTuple):
     size: Size  # bytes of the whole buffer
     forward: tuple[str, ...]
     backward: tuple[str, ...]
+    copies: float = 1.0  # of each token in it
 
 
 class Work(NamedTuple):
@@ -222,15 +226,27 @@ class Tape:
         label = f"{self.path}/{name}" if self.path else name
         self.works.append(Work(label, forward, after, causal, window, chunked, shape))
 
-    def send(self, axis: str, size: Size, forward: tuple[str, ...], backward: tuple[str, ...]) -> None:
+    def send(
+        self, axis: str, size: Size, forward: tuple[str, ...], backward: tuple[str, ...], copies: float = 1.0
+    ) -> None:  # fmt: skip
         """Record what ranks send each other."""
-        self.messages.append(Message(axis, size, forward, backward))
+        self.messages.append(Message(axis, size, forward, backward, copies))
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     def saved(self) -> list[Var]:
         """Every distinct tensor that is kept for the backward pass, in the order it was saved."""
         return list(dict.fromkeys(var for node in self.nodes for var in node.saves if not var.discarded))
+
+    def history(self, made: Iterable[Var]) -> list[Var]:
+        """What the operations that made these tensors save, but for the tensors themselves."""
+        wanted, found = set(made), dict[Var, None]()
+        own = {_storage(var) for var in wanted}
+        for node in reversed(self.nodes):
+            if node.out in wanted:
+                wanted.update(node.inputs)
+                found.update(dict.fromkeys(var for var in node.saves if var not in own))
+        return list(found)
 
     def saved_bytes(self) -> Size:
         return sum_of(var.bytes for var in self.saved())

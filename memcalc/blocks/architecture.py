@@ -24,7 +24,8 @@ class Layer:
 
     `normalises_sum`: norms after a block take the sum with the residual (BERT, BART, OPT-350M), not what the block returns.
     `source`: it reads the encoder's tokens, of which there are Profile.source for each of the decoder's. `bridge`: no layer at
-    all but what stands between encoder and decoder: the encoder's exit, then the decoder's entry.
+    all but what stands between encoder and decoder: the encoder's exit, then the decoder's entry. `wiring`: how its blocks are
+    joined where they are not residual branches one after the other, a row of memcalc.blocks.wiring.WIRINGS.
     """
 
     blocks: Named
@@ -32,6 +33,17 @@ class Layer:
     normalises_sum: bool = False
     source: bool = False
     bridge: bool = False
+    wiring: str = ""
+
+    @cached_property
+    def streams(self) -> int:
+        """Residual streams side by side that it reads and writes."""
+        return max((block.streams for _, block in self.blocks), default=1)
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether later layers may read the keys and values of the last of its kind (Gemma 3n and 4)."""
+        return self.wiring in ("gemma3n", "gemma4")
 
     @cached_property
     def crosses(self) -> bool:

@@ -31,6 +31,8 @@ class Recorded(NamedTuple):
     exchange: Exchange | None = None  # the largest buffers of its context-parallel attention
     cached: tuple[Tensor, ...] = ()  # keys and values, as a cache holds them
     uncached: tuple[Tensor, ...] = ()  # those of them that nothing saves
+    handed: tuple[Tensor, ...] = ()  # keys and values that later layers may read
+    history: tuple[Tensor, ...] = ()  # what the operations that made them save
 
 
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
@@ -62,6 +64,8 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
     """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
     if any(block.outside_layers for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
+    if not layer.wiring and (names := [type(block).__name__ for _, block in layer.blocks if block.wired]):
+        raise Unsupported(f"training with {names[0]} blocks in layers of this kind is not modelled")
     tape, x, output = _onto_tape(layer, profile, hidden, input_grad)
     peaks = backward(tape, output, gradients=keep_gradients)
     saved = tuple(var.tensor for var in tape.saved())
@@ -71,6 +75,7 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
         return Recorded(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
     kept = tape.saved()
+    handed = [var for var in tape.cacheable if not var.outside] if layer.hands_on else []
     recorded = Recorded(
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         cached=tuple(var.tensor for var in tape.cacheable),
@@ -79,6 +84,8 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         repeating=_repeating(tape, x, output) if profile.adapters.rank else tuple(tape.passing),
         flows=output is None or output.grad,
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
+        handed=tuple(var.tensor for var in handed),
+        history=tuple(var.tensor for var in tape.history(handed)),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
 
@@ -109,9 +116,13 @@ def alive_in_layer(
 def _onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
     tape = Tape(update=profile.method.update)
-    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, input_grad, "input")
+    x = Var(Size(token=hidden * layer.streams * profile.degrees.stream), profile.formats.residual, input_grad, "input")
     if layer.bridge:
         return tape, x, _bridge(tape, layer, profile, hidden)
+    if layer.wiring:
+        from memcalc.blocks.wiring import WIRINGS
+
+        return tape, x, WIRINGS[layer.wiring](tape, profile, dict(layer.blocks), x)
     if layer.crosses:
         tape.source = Var(x.elements * profile.batch.source, x.each, True, "source", outside=True)
         tape.carried.append(tape.source)
@@ -251,7 +262,8 @@ def alive_in_exit(
 def _exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, Var | None, Size]:
     """The exit's tape, its result (None where it ends in a loss), and what the loss holds beside what is saved."""
     tape = Tape(update=profile.method.update)
-    x = Var(Size(token=hidden * profile.degrees.stream), profile.formats.residual, True, "input")
+    streams = max((block.streams for _, block in blocks), default=1)
+    x = Var(Size(token=hidden * streams * profile.degrees.stream), profile.formats.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
         tape.path = path

@@ -38,6 +38,14 @@ def render(
 
         return markdown.render(readable(report))
     report = readable(report)
+    if format_ == "html":
+        from memcalc.report import html
+
+        return html.render(report)
+    if format_ == "perfetto":
+        from memcalc.report import perfetto
+
+        return perfetto.render(report)
     if format_ == "svg":
         from memcalc.report import svg
 
@@ -113,6 +121,7 @@ def readable(report: Report) -> Report:
         heading=printable(report.heading),
         settings=printable(report.settings),
         verdict=printable(report.verdict),
+        timing=printable(report.timing),
         warnings=tuple(map(printable, report.warnings)),
         notes=tuple(map(printable, report.notes)),
         assumptions=tuple(map(printable, report.assumptions)),

@@ -1,7 +1,8 @@
 """The report of `memcalc train`."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
 from memcalc.estimates.suggestions import Advice
@@ -19,10 +20,14 @@ from memcalc.specs.pipeline import SETTINGS as PIPELINE
 from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes
 
+if TYPE_CHECKING:
+    from memcalc.estimates.step_time.horizon import Timed
+    from memcalc.report.stacked import Stacked
+
 
 def document(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None, solved: Sequence[Solved] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (), timed: "Timed | None" = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
     per_gpu: dict[str, Any] = dict(found.components)
@@ -69,10 +74,15 @@ def document(
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
         out |= suggestions_document(advice)
+    if timed and timed.step:
+        from memcalc.report.step_time import time_document
+
+        out["time"] = time_document(timed.step, timed.run)
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
-    out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
-    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)]
+    out["assumptions"] = [*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)]
+    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit),
+                       *_untimed(timed)]  # fmt: skip
     out["sources"] = cited(found.lines)
     return out
 
@@ -114,7 +124,9 @@ def run_document(run: Training) -> dict[str, Any]:
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
     out |= {name: value for name in ("optimizer_in_backward", "max_grad_norm", "ema") if (value := getattr(run, name))}
     if run.adapts:
-        out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
+        row = run.method_row
+        out |= {"lora_rank": run.lora_rank} if row.ranked else {}
+        out |= {"lora_targets": list(run.adapter_targets)} | ({"lora_dropout": run.lora_dropout} if row.dropout else {})
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
@@ -154,7 +166,7 @@ def batch_document(run: Training) -> dict[str, Any]:
 
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None, solved: Sequence[Solved] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (), timed: "Timed | None" = None,
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu)]
     if found.host_per_node or found.nvme_per_node:
@@ -167,17 +179,52 @@ def report(
     verdict, tone = verdict_of(found.needed, fit, nothing_helps(advice))
     verdict += solved_sentence(solved)
     return Report(
-        document(model, run, found, gpu, advice, fit, solved),
+        document(model, run, found, gpu, advice, fit, solved, timed),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
         tone,
         settings=settings(model, run),
-        warnings=(*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)),
-        details=(moments_table(found), *outside_tables(found)),
-        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu)))),
+        timing=_time_line(timed),
+        warnings=(
+            *(model.architecture.warnings if model.architecture else ()),
+            *outside_warnings(found, fit),
+            *_untimed(timed),
+        ),
+        pages=(partial(memory_timeline, found, fit),),
+        details=(moments_table(found), *outside_tables(found), *_time_tables(timed)),
+        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)))),
         more=more(small, cited(found.lines), "--moments", marked=True),
     )
+
+
+def _time_sentences(timed: "Timed | None") -> tuple[str, ...]:
+    if timed is None or timed.step is None:
+        return ()
+    from memcalc.report.step_time import time_sentences
+
+    return time_sentences(timed.step, timed.run, timed.source)
+
+
+def _time_line(timed: "Timed | None") -> str:
+    if timed is None or timed.step is None:
+        return ""
+    from memcalc.report.step_time import time_line
+
+    return time_line(timed.step, timed.run)
+
+
+def _time_tables(timed: "Timed | None") -> tuple[Table, ...]:
+    if timed is None or timed.step is None:
+        return ()
+    from memcalc.report.step_time import time_table
+
+    return (time_table(timed.step),)
+
+
+def _untimed(timed: "Timed | None") -> tuple[str, ...]:
+    """Why a step has no time, where one was asked for."""
+    return (f"no time of a step: {timed.reason}",) if timed and timed.reason else ()
 
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
@@ -194,6 +241,33 @@ def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     device = memory.add("on the device", found.device, 0)
     whose = f"Heaviest rank, pipeline stage {found.stage}" if found.run.parallelism.pp > 1 else ""
     return memory.table(whose, f"per GPU at the peak: {found.highest.name}", "of GPU" if gpu else "share", (peak, device))
+
+
+def memory_timeline(found: TrainingEstimate, fit: Fit | None) -> "Stacked":
+    """What is alive at each moment of the step, beside what a process can get."""
+    from memcalc.report.stacked import Stacked
+
+    parts = ("states", "activations", "gradients", "communication")
+    chronological = sorted(found.alive, key=lambda alive: turn(alive.moment.name))
+    rows = [
+        (alive.moment.name, (found.steady, alive.moment.activations, alive.moment.gradients, alive.moment.communication))
+        for alive in chronological
+    ]
+    return Stacked(
+        "What is allocated, moment by moment", [name for name, _ in rows], parts, [values for _, values in rows],
+        [format_bytes(alive.allocated) for alive in chronological], fit.limit if fit else None,
+        "the line is what a process can get; context, communicator and unused segments come on top" if fit else "",
+    )  # fmt: skip
+
+
+# The backward goes from the last layer to the first; what stands in no row keeps its place between these.
+TURNS = {"backward of the last layer": 1, "backward of the second-last layer": 2, "backward of the second layer": 4,
+         "backward of the first layer": 5, "gradient of the embedding": 6, "optimizer step": 9}  # fmt: skip
+
+
+def turn(name: str) -> int:
+    """When a moment comes, for a sort that is stable."""
+    return TURNS.get(name, 3 if name.startswith("backward") else 0)
 
 
 def moments_table(found: TrainingEstimate) -> Table:

@@ -118,7 +118,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.kbit_prepare:
             return self.kbit_prepare.replace("none", "")
         habit = self.engine_row.kbit_prepare
-        return "" if habit == "none" or self._not_upcast(habit) else habit
+        return "" if habit == "none" or not self.base.kbit or self._not_upcast(habit) else habit
 
     @property
     def autocasts(self) -> bool:
@@ -286,8 +286,21 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
     @rule("base_format")
     def _check_base(self) -> None:
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
-        if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
+        if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq", "fp8"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
+
+    @rule("method")
+    def _check_adapter(self) -> None:
+        row = self.method_row
+        if not row.adapters or row.adapter == "lora":
+            return
+        if not self.engine_row.leaf or self.kernels_used not in ("eager", "liger"):
+            raise SpecError(
+                f"{self.method} is PEFT's, around transformers: engine torch, accelerate or deepspeed, kernels eager or liger",
+                "method", "engine", "kernels",
+            )  # fmt: skip
+        if self.parallelism.tp > 1:
+            raise SpecError(f"{self.method} over tensor-parallel ranks is not modelled", "method", "tp")
 
     @rule("train_also")
     def _check_copies(self) -> None:

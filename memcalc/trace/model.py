@@ -76,6 +76,8 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     config = CONFIG_MAPPING[model_type].from_dict({**kept, "model_type": model_type})
     config.use_cache = False
     maker = getattr(transformers, _maker(model_type, values.get("architectures") or ()))
+    if type(config) not in maker._model_mapping:  # a language model that has its class together with a tower alone
+        maker = transformers.AutoModelForImageTextToText
     if type(config) not in maker._model_mapping:
         raise Unsupported(f"trace: transformers has no model of model_type {model_type!r:.40} with a loss that trace can step")
     if attention == "sdpa" and not maker._model_mapping[type(config)]._supports_sdpa:

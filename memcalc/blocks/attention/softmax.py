@@ -33,6 +33,7 @@ class Projections(NamedTuple):
     values_are_keys: bool = False  # Gemma 4's global layers have no value projection
     output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)
     gate: int = 0  # outputs of a matrix of its own that gates the result, a head or a number each (AFMoE, Laguna, LFM3)
+    gate_activation: str = "sigmoid"  # of that gate, or "softplus" (in fp32: Laguna)
     inputs: int = 0  # width that they read where it is not `hidden` (cross-attention, shared blocks)
     kv_inputs: int = 0  # that of keys and values where it is not `inputs`
     outputs: int = 0  # width of the result where it is not `hidden`
@@ -258,8 +259,6 @@ class Attention(Block, without=("state",)):
         """Record the block: projections, query-key norms, rotary embedding, attention, output projection."""
         for feature, present in (
             ("attention that picks blocks of keys", self.indexer),
-            ("attention that shares keys and values", self.shares_cache),
-            ("attention that a matrix of its own gates", self.projections.gate),
             ("attention whose result is normalised", self.norms.result_norm),
             ("learned numbers that are known by their shapes only", self.extras),
             (f"sinks and scores {self.softmax.scores}", self.softmax.sinks and self.softmax.scores in WIDE_SINKS),
@@ -267,6 +266,7 @@ class Attention(Block, without=("state",)):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")
         core, positions = self._core(p), self.positions
+        x = ops.gathered(t, p, x)
         query, key, value = self._project(t, p, core.shape, x)
         if self.broadcast:
             query = t.emit("flattened", [query], query.elements, query.each)
@@ -280,16 +280,30 @@ class Attention(Block, without=("state",)):
         heads, kv_heads = core.shape.heads, core.shape.kv_heads
         query, key, value = self._normed(t, p, (query, heads), (key, kv_heads), (value, kv_heads))
         if positions.rotary and not self.norms.norms_after_rotary:
-            query, key = positions.rotate(t, p, query, key, self.head_dim)
+            rotated = positions.rotate(t, p, query, key, self.head_dim)
+            query, key = (rotated[0], key) if self.shares_cache else rotated
         mixed = self._attend(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
+        if self.projections.gate:
+            mixed = self._gated(t, p, x, mixed, core.shape.heads)
         width, bias = self.outputs * p.degrees.stream, self.projections.output_bias
         if not bias and not self.output_dropout and fused_adapters.applies(p):
             return fused_adapters.projection(t, p, "output", mixed, self.outputs, core.shape.output_size)
         matrix = core.shape.output_size * self.outputs
         out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs, reduced=True)
         return ops.dropout(t, p, out, self.output_dropout)
+
+    def _gated(self, t: Tape, p: Profile, x: Var, mixed: Var, heads: int) -> Var:
+        """The result times a gate that a matrix of its own makes of the input, one number a head or for each of its own."""
+        width = heads * (self.projections.gate // self.heads)
+        gate = ops.linear(t, p, "gate", x, width, self.inputs * width)
+        if self.projections.gate_activation == "softplus":
+            wide = ops.cast(t, gate, FP32)
+            gate = ops.cast(t, t.emit("softplus", [wide], wide.elements, wide.each, [wide]), mixed.each)
+        else:
+            gate = ops.sigmoid(t, gate)
+        return ops.mul(t, mixed, gate) if width == mixed.elements.token else ops.weighted(t, mixed, gate)
 
     def _core(self, p: Profile) -> Core:
         """What the kernel sees of it on one rank."""
@@ -312,7 +326,8 @@ class Attention(Block, without=("state",)):
         made = self.projections
         gates = shape.heads * (made.output_gate // self.heads)
         widths = {"q": shape.query_size + gates, "k": shape.key_size, "v": shape.value_size}
-        x = ops.gathered(t, p, x)
+        if self.shares_cache:
+            return self._project_query(t, p, x, widths)
         merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
@@ -329,6 +344,15 @@ class Attention(Block, without=("state",)):
             out.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
                                   used=tokens))  # fmt: skip
         return out[0], out[1], out[-1]
+
+    def _project_query(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
+        """The query alone: keys and values are an earlier layer's, which counts them, and get a gradient from every reader."""
+        bias = self.projections.query_bias
+        query = ops.linear(t, p, "q", x, widths["q"], self.inputs * widths["q"], bias=bias, bias_size=widths["q"])
+        types = {"k": p.formats.residual, "v": p.formats.compute}
+        key, value = (Var(Size(token=widths[name]), types[name], True, f"shared {name}", outside=True) for name in types)
+        t.carried += [key, value]
+        return query, key, value
 
     def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """Views of one product; backward, each one's gradient is copied out."""

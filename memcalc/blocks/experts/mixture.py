@@ -108,19 +108,24 @@ class Experts(Block, without=("constants", "cache", "state")):
             out.append(Weight("down.bias", "experts", (self.experts, width), routed=True))
         return tuple(out)
 
-    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Record the block: router, experts and shared experts, in the order of the modeling file."""
+    def forward(self, t: Tape, p: Profile, x: Var, weights: Var | None = None) -> Var:
+        """Record the block: router, experts and shared experts, in the order of the modeling file. `weights`: of the chosen
+        experts, where the router read something else than they do (`choose`)."""
         self._refuse()
         shared = self._shared(t, p, x) if self.shared_first or p.kernels.merged else None
         if self.dense and not p.kernels.merged and p.degrees.ep == 1 and not p.load.capacity_factor:
             out = compute_all(t, p, self.router, self.expert, x)
         else:
-            weights = route(t, p, self.router, x)
+            weights = weights or self.choose(t, p, x)
             out = self._latent(t, p, x, weights) if self.latent else compute(t, p, self.router, self.expert, x, weights)
         shared = shared or self._shared(t, p, x)
         if shared is None:
             return out
         return ops.add(t, out, self._gated(t, p, x, shared) if self.shared_gate else shared)
+
+    def choose(self, t: Tape, p: Profile, x: Var) -> Var:
+        """The weights of the experts that the router chooses by x."""
+        return route(t, p, self.router, x)
 
     def _latent(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
         """The experts between a down- and an up-projection (modeling_nemotron_h.NemotronHMoE)."""

@@ -10,6 +10,7 @@ from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.ledger import Weight, linear
+from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 
@@ -26,6 +27,7 @@ class Routing(NamedTuple):
     wide_scores: bool = True  # scores are taken in fp32 even where logits are not
     wide_weights: bool = False  # the weights reach the experts in fp32
     in_place: bool = True  # the weights are normalised in place: what is divided is copied first
+    scaled: bool = False  # its input is normalised and scaled, each weight is multiplied by its expert's learned scale
     note: str = ""
 
 
@@ -43,6 +45,8 @@ ROUTINGS = {
     "sigmoid": Routing(
         "sigmoid", wide_product=True, corrected=True, wide_weights=True, note="deepseek_v3, glm4_moe, dots1, nemotron_h"
     ),
+    "sigmoid, corrected by a parameter": Routing("sigmoid", corrected=True, in_place=False, note="laguna, afmoe"),
+    "gemma4": Routing("softmax", wide_weights=True, scaled=True, note="gemma4"),
     "sigmoid-narrow": Routing("sigmoid", corrected=True, wide_weights=True, note="minimax_m2, minimax_m3_vl"),
 }
 
@@ -82,15 +86,36 @@ def route(t: Tape, p: Profile, router: Router, x: Var) -> Var:
     routing = ROUTINGS[router.routing]
     if routing.without_autocast:
         p = revised(p, autocast=False)
-    logits = _logits(t, p, router, x, routing)
+    choice = _choice(t, p, router)
+    logits = _logits(t, p, router, _scaled_input(t, p, router, x) if routing.scaled else x, routing)
     if routing.chosen_only:
         each = FP32 if routing.wide_scores else logits.each
         weights = _scores(t, p, routing, _choose(t, p, router, ops.cast(t, logits, each), "top-k"))
     else:
-        weights = _choose(t, p, router, _scores(t, p, routing, logits), "gather" if routing.corrected else "top-k")
+        weights = _choose(t, p, router, _scores(t, p, routing, logits), "gather" if routing.corrected else "top-k", choice)
         if router.normalised:
             weights = _normalised(t, router, weights, routing.in_place)
+    if routing.scaled:
+        weights = _by_expert(t, p, router, weights, choice)
     return weights if routing.wide_weights else ops.cast(t, weights, x.each if routing.without_autocast else p.formats.compute)
+
+
+def _scaled_input(t: Tape, p: Profile, router: Router, x: Var) -> Var:
+    """norm(x) times a learned vector and a constant (modeling_gemma4.Gemma4TextRouter)."""
+    x = Norm(router.hidden, "rms-fp32", affine=False).forward(t, p, x)
+    each, steps = max(x.each, p.formats.weights), [Step("input", x.bytes)]
+    if p.method.trained:
+        steps += [Step("temp", x.elements * each), Step("weight", Size(fixed=router.hidden * p.formats.weights))]
+    saves = [x] if p.method.trained else []
+    return ops.scale(t, t.emit("scaled", [x], x.elements, each, saves, steps, trained=p.method.trained))
+
+
+def _by_expert(t: Tape, p: Profile, router: Router, weights: Var, choice: Var) -> Var:
+    """Weights times a learned scale of their experts, which is gathered by the choice."""
+    trained, table = p.method.trained, Size(fixed=router.experts * p.formats.weights)
+    steps = [Step("temp", table), Step("weight", table)] if trained else []
+    scales = t.emit("scales", [], weights.elements, p.formats.weights, [choice], steps, trained=trained)
+    return ops.mul(t, weights, scales)
 
 
 def scattered_scores(t: Tape, p: Profile, router: Router, x: Var) -> Var:

@@ -3,7 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
-from memcalc.autograd.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, Keeps, MethodTraits, Profile
+from memcalc.autograd.profile import (
+    KERNELS,
+    LOSSES,
+    Adapters,
+    Batch,
+    Degrees,
+    ExpertLoad,
+    Formats,
+    Keeps,
+    MethodTraits,
+    Profile,
+)
 from memcalc.autograd.tape import FP32, HALF, Size, Tensor
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention.rotary import RotaryTable
@@ -26,12 +37,13 @@ TABLES, LEAF = "rotary tables and masks", "input leaf"  # lines of what all laye
 def profile_of(run: Training, architecture: Architecture) -> Profile:
     """The profile of one run: formats from the precision, kernels from the engine, degrees from the parallelism."""
     p = run.parallelism
-    adapters = adapter_names(architecture, run.lora_targets) if run.adapts else ()
+    adapters = adapter_names(architecture, run.adapter_targets) if run.adapts else ()
     compute = FP32 if run.precision == "fp32" else HALF
     amp, full = run.autocasts, not run.adapts
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
     autocast = amp and (full or run.upcast != "")
     fp32 = run.precision == "fp32" or (autocast and full) or run.upcast == "all"
+    own = run.method_row.quantised and not run.base.plain  # PEFT has adapter modules of their own for these matrices
     return Profile(
         kernels=KERNELS[run.kernels_used],
         attention=run.attention,
@@ -45,7 +57,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
             low=low_precision(run),
             wide_stream=architecture.wide_stream,
-            upcast=run.upcast,
+            kbit=run.upcast,
         ),
         method=MethodTraits(
             trained=full or run.mixes_units,
@@ -56,16 +68,19 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
+            casts=run.base.casts,
             keeps_inputs=run.method_row.quantised and run.base.keeps_input,
             update=update_of(run, FP32 if fp32 else HALF),
         ),
         adapters=Adapters(
             layers=adapters,
             rank=run.lora_rank if adapters else 0,
+            kind=run.method_row.adapter,
             magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
             autocast=amp,
-            upcast=run.engine_row.peft and not (amp and run.method_row.quantised),
+            narrow=own and not amp,
+            upcast=run.engine_row.peft and not (own and amp),
             dropout=run.lora_dropout,
         ),
         keeps=Keeps(run.keep_output, run.use_cache),
@@ -104,6 +119,7 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
         routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
         packed=run.tokens_per_batch is not None and run.attention != "flash",
+        head_tokens=min(LOSSES[run.loss_used].head_tokens, run.tokens // run.parallelism.cp),
         tiles=tiles_of(architecture, run),
     )
 
@@ -231,7 +247,7 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
     if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also:
         return 0
-    return 2 * architecture.hidden * (profile.formats.weights if profile.formats.upcast else profile.formats.residual)
+    return 2 * architecture.hidden * (profile.formats.weights if profile.formats.kbit else profile.formats.residual)
 
 
 @cached(256)

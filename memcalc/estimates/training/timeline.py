@@ -16,6 +16,8 @@ from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line
 from memcalc.estimates.training.evaluation import evaluation_forms
+from memcalc.estimates.training.handed_keys import handed_on
+from memcalc.estimates.training.handed_keys import terms as handed_terms
 from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.training.sharding import Around
@@ -55,6 +57,7 @@ class _Step:
             kinds = [kind._replace(kept=kind.kept.times(0)) for kind in kinds]
         self.kinds = kinds
         self.shared = term_of("", setup.shared)
+        self.handed = handed_on(setup)
         self.entry = record_entry(stage.entry, ends, keep_gradients=keep) if stage.entry else None
         self.exit = record_exit(stage.exit, ends, setup.hidden, keep_gradients=keep) if stage.exit else None
         self.head = int(self.exit.gradients) if self.exit and keep else 0
@@ -136,7 +139,7 @@ class _Step:
     def forward(self) -> Iterator[MomentForm]:
         """The end of the forward, and the loss."""
         setup, exit_ = self.setup, self.exit
-        layers = self.kept(self.sequence.counts)
+        layers = (*self.kept(self.sequence.counts), *handed_terms(self.handed))
         saved = (*layers, Term("", exit_.saved_bytes, 1, partial(saved_by, exit_))) if exit_ else layers
         # what ZeRO 3 and FSDP gather for the head is gone, or not counted yet, when the forward is over
         yield MomentForm.of("after forward", saved, self.standing() if self.around.keeps else setup.buckets)
@@ -166,7 +169,7 @@ class _Step:
         for index, name, before in self._places():
             kind = self.kinds[index]
             after = tuple(n - b - (i == index) for i, (n, b) in enumerate(zip(sequence.counts, before, strict=True)))
-            kept = self.kept(before, after, kind.own)
+            kept = (*self.kept(before, after, kind.own), *handed_terms(self.handed, after, index))
             lines = (*self.done(after), *self.setup.buckets, *self._traffic(index, before, after))
             base = MomentForm.of(f"backward of the {name} layer", kept, lines)
             recomputed = sequence.marks[index].recomputed

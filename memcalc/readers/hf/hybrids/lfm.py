@@ -92,6 +92,7 @@ def _gated_attention(c: Config, kind: str) -> Attention:
             gate=c.integer("num_attention_heads") if c.flag("use_attention_gate") else 0,
             rotary_dim=rotary_dim_of(c, head_dim(c), kind),
             rotary_wide=True,
+            rotary_tables="fp32",
         ),
     )
 

@@ -86,6 +86,8 @@ def _laguna_attention(c: Config, kind: str, heads: int, window: int | None) -> A
         query_bias=bias,
         output_bias=bias,
         gate=gate,
+        gate_activation="softplus",
+        rotary_joined=True,
         window=window if kind == "sliding_attention" else None,
         rotary_dim=rotary_dim_of(c, width, kind),
     )

@@ -143,7 +143,7 @@ def _gemma4_layer(c: Config, kind: str, shared: bool, wide: bool, sizes: tuple[i
     blocks = sandwich(norm, mixer, feed_forward).blocks
     if c.flag("enable_moe_block"):  # beside the dense feed-forward, from the same residual
         blocks = (*blocks[:-1], *_gemma4_experts(c, norm), blocks[-1])
-    return Layer((*blocks, *per_layer_input(c)))
+    return Layer((*blocks, *per_layer_input(c)), wiring="gemma4")
 
 
 def _gemma4_experts(c: Config, norm: Norm) -> Named:

@@ -37,7 +37,7 @@ def muse_spark(c: Config) -> Architecture:
 
 
 def glimmer_text(c: Config) -> Architecture:
-    norm, feed_forward = rms(c), mlp(c)
+    norm, feed_forward = rms(c, kind="rms-zero-centred"), mlp(c)
     return _decoder(c, windowed(_windows(c), lambda window: sandwich(norm, _attention(c, window), feed_forward)))
 
 

@@ -1,0 +1,88 @@
+"""Small models of families whose layers are wired in their own way, traced: `python benchmarks/tapes.py [NAME …]`.
+
+Each is a preset made small, in several settings; PyTorch counts a step of transformers' own modules under fake tensors
+(memcalc.trace). The figures are kept in tests/reference/tapes.json, which the tests compare memcalc's tapes with.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from memcalc.readers.models import read_config_values
+from memcalc.specs.training import Training
+
+FILE = Path(__file__).parents[1] / "tests" / "reference" / "tapes.json"
+MOMENTS = ("steady", "after_forward", "peak_forward_backward", "peak_optimizer_step")
+BF16, AMP, FP32, EAGER, AGAIN = (
+    {"precision": "bf16"}, {"precision": "bf16-amp"}, {"precision": "fp32", "attention": "eager"},
+    {"precision": "bf16", "attention": "eager"}, {"precision": "bf16", "recompute": "full"},
+)  # fmt: skip
+BATCH = {"micro_batch": 2, "seq_len": 512}
+
+# name → (preset, the config inside it that is the language model's, what is smaller, settings)
+SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = {
+    "gemma4 experts": (
+        "gemma-4-26b-a4b", "text_config",
+        {"num_hidden_layers": 4, "layer_types": ["sliding_attention"] * 2 + ["full_attention"] * 2, "hidden_size": 512,
+         "vocab_size": 512, "num_experts": 8, "vocab_size_per_layer_input": 512},
+        (BF16, AMP, EAGER, AGAIN),
+    ),
+    "gated attention": (
+        "laguna-xs.2", "",
+        {"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"], "mlp_layer_types": ["dense", "sparse"],
+         "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "num_experts": 8},
+        (BF16, AGAIN),
+    ),
+    "gated attention, by head": (
+        "lfm3-1.7b", "",
+        {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "sliding_attention", "conv"], "pad_token_id": 0,
+         "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512},
+        (BF16, FP32),
+    ),
+}  # fmt: skip
+
+
+def small(name: str) -> dict[str, Any]:
+    """The config of a row of SMALL."""
+    preset, inner, changes, _ = SMALL[name]
+    values = json.loads(json.dumps(read_config_values(preset)))
+    return _changed(values[inner] if inner else values, changes)
+
+
+def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in changes.items():
+        if value is None:
+            values.pop(key, None)
+        else:
+            values[key] = _changed(values[key], value) if isinstance(value, dict) and key in values else value
+    return values
+
+
+def rows(names: list[str]) -> Iterator[dict[str, Any]]:
+    """One row a model and setting, traced."""
+    from memcalc.trace.step import trace
+
+    for name in names:
+        values = small(name)
+        for setting in SMALL[name][3]:
+            run = Training(**{**BATCH, **setting})
+            found = trace(values, run)
+            traced = {moment: getattr(found, moment) for moment in MOMENTS}
+            yield {"name": name, "config": values, "settings": {**BATCH, **setting}, "traced": traced}
+            print(name, setting, traced, flush=True)
+
+
+def write(names: list[str]) -> None:
+    """Trace these anew; the rows of the others stay."""
+    kept = [row for row in json.loads(FILE.read_text("utf-8"))["rows"] if row["name"] not in names] if FILE.exists() else []
+    made = [*kept, *rows(names)]
+    order = list(SMALL)
+    lines = ",\n".join(json.dumps(row) for row in sorted(made, key=lambda row: order.index(row["name"])))
+    source = "a step of transformers 5.24's modules under PyTorch 2.13's fake tensors, benchmarks/tapes.py"
+    FILE.write_text(f'{{"source": {json.dumps(source)},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(sys.argv[1:] or list(SMALL))
