@@ -230,7 +230,9 @@ def _message(error: MemcalcError | click.ClickException) -> str:
 
 def _nothing_given(ctx: click.Context) -> str:
     """What a command without a word needs, rather than a page of options."""
-    needed = [param.make_metavar(ctx) for param in ctx.command.params if isinstance(param, click.Argument) and param.required]
+    instead = any(param.name == "launch" for param in ctx.command.params)  # --from may stand in place of a MODEL
+    arguments = (param for param in ctx.command.params if isinstance(param, click.Argument) and (param.required or instead))
+    needed = [param.make_metavar(ctx).strip("[]") for param in arguments]
     missing = f"{', '.join(needed)} is missing" if needed else "nothing to go on"
     return (
         f"{missing}; write {ctx.command_path} {' '.join(ctx.command.collect_usage_pieces(ctx))} (`{ctx.command_path} --help`)"

@@ -1506,6 +1506,52 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
     ),
     "ServingQuestion": (
         (
+            "concurrency",
+            "count",
+            "",
+            (
+                "Requests in flight on the whole deployment, each followed by another: speed under that load.  "
+                "[default: no load: --batch requests that are there]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "input_len",
+            "count",
+            "",
+            "Tokens of each prompt.  [default: --context less --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "output_len",
+            "count",
+            "",
+            "Tokens of each answer.  [default: --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "acceptance",
+            "share",
+            "",
+            (
+                "Share of a draft's guesses that are right, each given that those before it are.  [default: none: "
+                "no speed with a draft]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "host_bandwidth",
+            "bandwidth",
+            "",
+            "Of host memory, for layers that stand there: 90GB/s.  [default: 80 GB/s, assumed]",
+            "Hardware",
+            (),
+        ),
+        (
             "precision",
             "text",
             "fp32|fp16|bf16",

@@ -6,6 +6,8 @@ import click
 
 from memcalc.cli.options import GroupedCommand, details_option, output_options, show
 
+TIMES = ("serving-speed",)
+
 
 @click.command("validate", cls=GroupedCommand)
 @click.option(
@@ -17,8 +19,8 @@ from memcalc.cli.options import GroupedCommand, details_option, output_options, 
 @click.option(
     "--kind", metavar="NAME",
     help="Only values of this kind; of training: allocated, active, reserved, device; of serving: weights, weights_file, "
-    "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency.  "
-    "[default: all]",
+    "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency; "
+    "of seconds: serving-speed.  [default: all of memory]",
 )  # fmt: skip
 @details_option
 @output_options("distribution.0.median")
@@ -39,6 +41,7 @@ def validate_command(
     from memcalc.errors import InputError
     from memcalc.formulas.engines import ENGINES
     from memcalc.formulas.serving_engines import SERVING_ENGINES
+    from memcalc.readers.timed import timed_rows
     from memcalc.report.validation import report
     from memcalc.sizing.validation import validate
     from memcalc.specs.measured import KINDS
@@ -46,7 +49,8 @@ def validate_command(
     from memcalc.specs.served import QUANTITIES
     from memcalc.specs.spec import OneOf, SpecError
 
-    accepted_names = (GRADES, (*ENGINES, *SERVING_ENGINES), (*KINDS, *QUANTITIES))
+    measured = tuple(dict.fromkeys(row.engine for row in timed_rows())) if kind in TIMES else (*ENGINES, *SERVING_ENGINES)
+    accepted_names = (GRADES, measured, (*KINDS, *QUANTITIES, *TIMES))
     wanted = {"grade": grade, "engine": engine, "kind": kind}
     for (name, value), accepted in zip(wanted.items(), accepted_names, strict=True):
         if value is not None:
@@ -59,4 +63,12 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
-    show(report(*validate(), keep), format_, get, output, whole=details)
+    if kind in TIMES:
+        from memcalc.report.validation_speed import speed_report
+        from memcalc.sizing.validation_speed import validate_speed
+
+        wanted["kind"] = None  # which all rows are of
+        shown = speed_report(validate_speed(), keep)
+    else:
+        shown = report(*validate(), keep)
+    show(shown, format_, get, output, whole=details)

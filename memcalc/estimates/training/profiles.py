@@ -85,7 +85,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             dropout=run.lora_dropout,
         ),
         keeps=Keeps(run.keep_output, run.use_cache),
-        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel),
+        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
     )

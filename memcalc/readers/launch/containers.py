@@ -12,7 +12,7 @@ from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import Ignored, KeyTable, Unmodelled, meaning_of
 from memcalc.readers.launch.nodes import Entry, Listed, Mapped, Node, Scalar, at, entries, rows_at, tables_in, text_at
 from memcalc.readers.launch.reading import Reading, read_entries, take
-from memcalc.readers.launch.scripts import option_pattern
+from memcalc.readers.launch.scripts import lines_of_options
 from memcalc.readers.launch.values import count
 
 Scripts = Callable[[str, int], list[Job]]
@@ -102,13 +102,13 @@ def _gpu(product: str) -> str:
 def _at_line(reading: Reading, start: int, file: str, source: list[str]) -> Reading:
     """Options of a container's words, on the lines where these stand: the first behind the container's own."""
 
+    written = lines_of_options(source)
+
     def moved(entry: Entry) -> Entry:
-        value = entry.value if isinstance(entry.value, str) else ""
-        for sought in (option_pattern(entry.key), re.compile(re.escape(value or "\0"))):
-            for number in range(start, len(source) + 1):
-                if sought.search(source[number - 1]):
-                    return entry._replace(line=number, file=file)
-        return entry._replace(line=start, file=file)
+        line = next((number for number in written.get(entry.key, ()) if number >= start), 0)
+        if not line and isinstance(entry.value, str) and entry.value:  # what stands alone: MODEL
+            line = next((number for number, text in enumerate(source, 1) if number >= start and entry.value in text), 0)
+        return entry._replace(line=line or start, file=file)
 
     facts = {name: fact._replace(entry=moved(fact.entry)) if fact.entry else fact for name, fact in reading.facts.items()}
     return Reading(facts, [row._replace(entry=moved(row.entry)) for row in reading.imported])

@@ -23,11 +23,12 @@ STRUCTURED = (DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, VERL, AXOL
     VLLM,
               TRTLLM, MEGATRON)  # fmt: skip
 TITLES = ", ".join(dict.fromkeys(kind.title for kind in STRUCTURED))
-MODELFILE = re.compile(r"^\s*FROM\s+\S+", re.MULTILINE | re.IGNORECASE)
-PARAMETER = re.compile(r"^\s*(PARAMETER|TEMPLATE|SYSTEM|ADAPTER|MESSAGE|LICENSE)\b", re.MULTILINE | re.IGNORECASE)
-TOML = re.compile(r"^\s*\[[\w.]+\]\s*(#.*)?$", re.MULTILINE)
+MODELFILE = re.compile(r"^[ \t]*FROM\s+\S+", re.MULTILINE | re.IGNORECASE)
+PARAMETER = re.compile(r"^[ \t]*(PARAMETER|TEMPLATE|SYSTEM|ADAPTER|MESSAGE|LICENSE)\b", re.MULTILINE | re.IGNORECASE)
+TOML = re.compile(r"^[ \t]*\[[\w.]+\]\s*(#.*)?$", re.MULTILINE)
 SHELL = re.compile(
-    r"^#!.*sh\b|^#SBATCH|\\\s*$|^\s*(export|set|source|if|for)\s|^\s*[A-Za-z_]\w*=|^\s*(python3?|torchrun|accelerate|deepspeed|srun"
+    r"^#!.*sh\b|^#SBATCH|\\\s*$|^[ \t]*(export|set|source|if|for)\s|^[ \t]*[A-Za-z_]\w*=|"
+    r"^[ \t]*(python3?|torchrun|accelerate|deepspeed|srun"
     r"|vllm|trtllm-serve|llama-server|\./\S+|docker|swift|megatron|trl|tune|axolotl|llamafactory-cli|mpirun|ray|uv|sbatch|sglang)\s",
     re.MULTILINE,
 )
@@ -36,13 +37,13 @@ SHELL = re.compile(
 def structure(text: str) -> str:
     """json, toml, modelfile, shell or yaml."""
     head = text.lstrip("\ufeff \t\r\n")
-    if head.startswith("{"):
+    if head.startswith("{") and not head.startswith(("{{", "{%")):
         return "json"
     if (head.startswith("#!") and "sh" in head.partition("\n")[0]) or re.search(r"^#SBATCH", text, re.MULTILINE):
         return "shell"
     if MODELFILE.search(text) and (PARAMETER.search(text) or len(text) < 400) and "RUN " not in text:
         return "modelfile"
-    if TOML.search(text) and re.search(r"^\s*[\w.\"'-]+\s*=", text, re.MULTILINE) and not SHELL_ONLY.search(text):
+    if TOML.search(text) and re.search(r"^[ \t]*[\w.\"'-]+\s*=", text, re.MULTILINE) and not SHELL_ONLY.search(text):
         return "toml"
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     keyed = sum(bool(re.match(r"\s*(- )*['\"]?[\w./<-]+['\"]?\s*:(\s|$)|\s*- |---", line)) for line in lines)
@@ -51,7 +52,7 @@ def structure(text: str) -> str:
     return "shell" if SHELL.search(text) else "yaml"
 
 
-SHELL_ONLY = re.compile(r"^\s*(if \[|fi\b|done\b|export )|\$\{", re.MULTILINE)
+SHELL_ONLY = re.compile(r"^[ \t]*(if \[|fi\b|done\b|export )|\$\{", re.MULTILINE)
 
 
 def kind_of(keys: Collection[str]) -> Kind | None:

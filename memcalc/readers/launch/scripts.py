@@ -1,7 +1,7 @@
 """Shell scripts and command lines → jobs: the programs that they start, with launcher, variables and SLURM's lines."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memcalc.errors import InputError
@@ -88,17 +88,18 @@ def _job(
     kind = found.kind
     listed, alone = options(found.words, name)
     launcher, _ = options(found.launcher, name)
+    written = lines_of_options(source)
     reading = Reading(dict(batch.facts), list(batch.imported))
     for entry in _environment(command, kind.name, source, name):
         take(reading, entry, meaning_of(entry.key, VARIABLES, LLAMA_SERVER.keys[0], OLLAMA.keys[0]))
-    for entry in (_placed(entry, source) for entry in launcher):
+    for entry in (_placed(entry, source, written) for entry in launcher):
         take(reading, entry, meaning_of(entry.key, LAUNCHER_KEYS))
     _name(reading, found, command.line, name)
     notes = list(runner.script.notes)
     files = [word.text for word in alone if word.text.endswith((".yaml", ".yml", ".json", ".toml"))]
     if kind in POSITIONAL and alone and not any(folded(entry.key) in ("model", "model_path") for entry in listed):
         listed.insert(0, Entry("model", alone[0].text, alone[0].line, name))
-    for entry in (_placed(entry, source) for entry in listed):
+    for entry in (_placed(entry, source, written) for entry in listed):
         if folded(entry.key) in NAMING and isinstance(entry.value, str):
             files.append(entry.value)
         _take(reading, entry, kind)
@@ -164,23 +165,25 @@ def _under(reading: Reading, text: str, path: str, keys: tuple[KeyTable, ...]) -
     return Reading({**reading.facts, **beside}, [*reading.imported, *own.imported])
 
 
-def _placed(entry: Entry, source: list[str]) -> Entry:
-    """With the line on which an option really stands: one that a variable brought was written elsewhere."""
-    bare = entry.key
+def _placed(entry: Entry, source: list[str], written: Mapping[str, list[int]]) -> Entry:
+    """With the line on which an option really stands: one that a variable brought was written elsewhere, last."""
     here = source[entry.line - 1] if 0 < entry.line <= len(source) else ""
-    if bare in here:
+    if entry.key in here or entry.key not in written:
         return entry
-    pattern = option_pattern(bare)
-    for number in range(len(source), 0, -1):
-        line = source[number - 1]
-        if not line.lstrip().startswith("#") and pattern.search(line):
-            return entry._replace(line=number)
-    return entry
+    return entry._replace(line=written[entry.key][-1])
 
 
-def option_pattern(key: str) -> re.Pattern[str]:
-    """An option where it is written, with or without dashes before it."""
-    return re.compile(rf"(?<![\w-])-{{0,2}}{re.escape(key)}(?![\w-])")
+WRITTEN = re.compile(r"(?<![\w-])-{0,2}([A-Za-z_][\w.-]*)")
+
+
+def lines_of_options(source: Sequence[str]) -> dict[str, list[int]]:
+    """Where each word that could be an option is written, comments left out."""
+    found: dict[str, list[int]] = {}
+    for number, line in enumerate(source, 1):
+        if not line.lstrip().startswith("#"):
+            for word in WRITTEN.findall(line):
+                found.setdefault(word, []).append(number)
+    return found
 
 
 def _environment(command: Started, kind: str, source: list[str], name: str) -> list[Entry]:

@@ -13,7 +13,7 @@ from memcalc.readers.launch.nodes import MAX_DEPTH, MAX_ENTRIES, Listed, Mapped,
 EXTRA = "memcalc[yaml]"
 NULL = ("", "~", "null", "Null", "NULL")
 PLAIN_TAGS = ("tag:yaml.org,2002:",)
-TEMPLATE = re.compile(r"^\s*(\{\{|\{%)|:\s*\{\{", re.MULTILINE)  # Helm's and Jinja's: text until somebody renders it
+TEMPLATE = re.compile(r"^[ \t]*(\{\{|\{%)|:\s*\{\{", re.MULTILINE)  # Helm's and Jinja's: text until somebody renders it
 
 
 def read_yaml(text: str, place: str) -> list[Node]:

@@ -90,7 +90,8 @@ class Lexer:
             self.pending.append((found[2], operator == "<<-", bool(found[1]), len(self.tokens)))
             self.tokens.append(Token("<<", (), line))
             return
-        self.tokens.append(Token(operator, (), line))
+        if operator != "\n" or not self.tokens or self.tokens[-1].operator != "\n":  # empty lines are one
+            self.tokens.append(Token(operator, (), line))
         if operator == "\n" and self.pending:
             for marker, tabs, literal, index in self.pending:
                 body, start = self._document(marker, tabs)
