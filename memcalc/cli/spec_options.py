@@ -1227,7 +1227,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "mfu",
             "share",
             "",
-            "Model FLOPs utilisation of the dense peak.  [default: 0.4]",
+            (
+                "Model FLOPs utilisation of the dense peak.  [default: predicted of a layout, else by format: 0.4 "
+                "in 16 bits]"
+            ),
             "What is known",
             (),
         ),
@@ -1332,6 +1335,92 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("selective", "attention's scores are computed again"),
                 ("full", "every layer's forward runs again"),
             ),
+        ),
+        (
+            "method",
+            "text",
+            "WORD",
+            (
+                "What is trained: adapters' frozen matrices have no gradients. One of full, lora, qlora, dora, "
+                "vera, loha, lokr, ia3, oft, qat.  [default: full]"
+            ),
+            "How FLOPs are counted",
+            (),
+        ),
+        (
+            "tp",
+            "count",
+            "",
+            "Tensor parallel degree.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "pp",
+            "count",
+            "",
+            "Pipeline parallel degree.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "cp",
+            "count",
+            "",
+            "Context parallel degree.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "ep",
+            "count",
+            "",
+            "Expert parallel degree.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "zero",
+            "count",
+            "0|1|2|3",
+            "ZeRO stage.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "fsdp",
+            "text",
+            "full|grad-op|hybrid|none",
+            "FSDP.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "micro_batch",
+            "count",
+            "",
+            "Sequences a GPU takes at a time.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "global_batch",
+            "count",
+            "",
+            "Sequences of an optimizer step.",
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
+        ),
+        (
+            "engine",
+            "text",
+            "NAME",
+            (
+                "Whose kernels and habits. One of torch, accelerate, deepspeed, megatron, torchtitan, torchtune, "
+                "fsdp-qlora, litgpt."
+            ),
+            "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)",
+            (),
         ),
     ),
     "ScalingQuestion": (
