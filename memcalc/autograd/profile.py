@@ -190,6 +190,12 @@ class Degrees(NamedTuple):
     cp: int = 1
     cp_kind: str = "ring"  # ring, all-gather or all-to-all
     sequence_parallel: bool = False
+    whole_logits: bool = False  # tensor-parallel ranks gather the logits before the loss
+
+    @property
+    def splits_logits(self) -> bool:
+        """Whether the loss runs over a rank's share of the vocabulary."""
+        return self.tp > 1 and not self.whole_logits
 
     @property
     def stream(self) -> float:

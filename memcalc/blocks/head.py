@@ -63,8 +63,12 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
             return self._fused_loss(t, p, x)
         if LOSSES[p.loss].head_tokens:
             return self._loss_by_tiles(t, p, x, LOSSES[p.loss].head_words)
-        logits = t.result = self.forward(t, p, x)
+        logits = self.forward(t, p, x)
         t.path = "loss"
+        if p.degrees.whole_logits:
+            size = logits.elements * p.degrees.tp
+            logits = t.emit("logits, gathered", [logits], size, logits.each, (), [Step("input", logits.bytes)])
+        t.result = logits
         if p.loss == "chunked":
             return self._chunked_loss(t, logits)
         if p.loss == "compiled":
@@ -72,13 +76,13 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         row = LOSSES[p.loss]
         if p.loss not in ("full", "upcast"):
             return _older_loss(t, logits, row)
-        wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast or p.degrees.tp > 1 else logits.each)
+        wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast or p.degrees.splits_logits else logits.each)
         held = wide.bytes if wide is not logits else Size()
         if row.half_kept:
             held = held + logits.bytes
         else:
             t.result = wide
-        if p.degrees.tp > 1:
+        if p.degrees.splits_logits:
             return _loss_parallel(t, wide, held)
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         if log_softmax.grad:

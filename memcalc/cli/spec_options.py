@@ -335,6 +335,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+            "train_layers",
+            "count",
+            "",
+            "Train the last N layers alone (LLaMA-Factory's freeze_trainable_layers).  [default: all]",
+            "Model states",
+            (),
+        ),
+        (
             "freeze",
             "words",
             "WORDS",

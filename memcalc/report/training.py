@@ -131,7 +131,8 @@ def run_document(run: Training) -> dict[str, Any]:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
     out |= batch_document(run)
-    choices = ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
+    choices = ("train_layers", "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers",
+               "main_grads_dtype",
                "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
     if run.recompute_modules:

@@ -314,6 +314,19 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
             raise SpecError("Unsloth trains fp32 copies beside originals that it moves off the GPU, which is not modelled",
                             "train_also", "kernels")  # fmt: skip
 
+    @rule("train_layers")
+    def _check_layers(self) -> None:
+        if self.train_layers is None:
+            return
+        for name, wrong in (
+            ("method", self.method != "full"), ("pp", self.parallelism.pp > 1), ("images", bool(self.images)),
+            ("freeze", bool(self.freeze)), ("recompute", self.recompute == "selective"),
+            ("recompute_every", self.recompute_every is not None), ("recompute_layers", self.recompute_layers is not None),
+            ("recompute_method", self.recompute_method is not None), ("engine", self.engine_row.fp32_gradients),
+        ):  # fmt: skip
+            if wrong:
+                raise SpecError(f"the last layers alone are modelled under method full, without {name}", "train_layers", name)
+
     @rule("kbit_prepare")
     def _check_upcast(self) -> None:
         if (asked := self.kbit_prepare) and (reason := self._not_upcast(asked)):

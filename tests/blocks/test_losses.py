@@ -43,6 +43,15 @@ def test_bytes_per_logit_of_a_parallel_loss(loss: str, forward: int) -> None:
     assert max(peak.token for peak in found.peaks) / (V / 2) == pytest.approx(16, abs=0.2)
 
 
+def test_gathered_logits_are_whole_on_every_rank() -> None:
+    """transformers/distributed/tensor_parallel.py, colwise_gather_output: the loss is that of one GPU."""
+    one, two = (
+        record_exit((("head", Head(V, H)),), revised(Profile(), trained=False, tp=tp, whole_logits=tp > 1), H) for tp in (1, 2)
+    )
+    assert (two.saved_bytes, two.loss_held) == (one.saved_bytes, one.loss_held)
+    assert max(peak.token for peak in two.peaks) == max(peak.token for peak in one.peaks)
+
+
 # loss, bytes of fp32 tiles at once in the forward and in the backward, where nothing but they is made
 TILED = (
     ("chunked-head", 4 * 512 * V, "verl: logits, softmax, log-softmax, their product"),

@@ -73,9 +73,47 @@ def test_names_are_quoted_for_their_format() -> None:
     for engine, settings in (("torch", {"fsdp": "full"}), ("deepspeed", {"zero": 1}), ("torchtitan", {"fsdp": "full"})):
         found = {each.file: each.text for each in written(evil, {"engine": engine, "gpus": 2, **settings}, 8)}
         if "train.toml" in found:
-            assert tomllib.loads(found["train.toml"])["model"]["flavor"] == evil
+            assert tomllib.loads(found["train.toml"])["model"]["name"] == evil
         if engine != "torchtitan":
             assert "'a\"b\n[x]; rm -rf $HOME #'" in found["launch.sh"]
+
+
+LAYOUTS: list[dict[str, Any]] = [
+    {"engine": "torch", "gpus": 16, "fsdp": "full", "micro_batch": 2, "grad_accum": 4, "recompute": "full"},
+    {"engine": "torch", "gpus": 8, "fsdp": "grad-op", "micro_batch": 1, "grad_accum": 1},
+    {"engine": "torch", "gpus": 8, "fsdp": "full", "micro_batch": 2, "method": "qlora", "lora_rank": 32},
+    {"engine": "torch", "gpus": 16, "fsdp": "full", "tp": 2, "micro_batch": 2, "sequence_parallel": True},
+    {"engine": "accelerate", "gpus": 8, "fsdp": "hybrid", "micro_batch": 1, "grad_accum": 2},
+    {"engine": "deepspeed", "gpus": 16, "zero": 3, "micro_batch": 2, "grad_accum": 8, "offload": ("optimizer",)},
+    {"engine": "megatron", "gpus": 64, "tp": 4, "pp": 4, "cp": 2, "zero": 1, "micro_batch": 1, "grad_accum": 32,
+     "virtual_stages": 2, "sequence_parallel": True, "recompute": "selective"},
+    {"engine": "megatron", "gpus": 16, "ep": 8, "zero": 1, "micro_batch": 1, "grad_accum": 4, "recompute": "full"},
+    {"engine": "torchtitan", "gpus": 32, "fsdp": "full", "tp": 8, "micro_batch": 2, "grad_accum": 1},
+]  # fmt: skip
+READ = ("engine", "gpus", "tp", "pp", "cp", "ep", "zero", "fsdp", "micro_batch", "recompute", "virtual_stages", "method",
+        "offload", "lora_rank", "seq_len")  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", LAYOUTS, ids=lambda settings: f"{settings['engine']}-{settings['gpus']}")
+def test_what_is_written_is_read_back(memcalc: Run, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """By `memcalc import`, which has tables of its own for what each engine's keys mean."""
+    found = files(**settings)
+    if settings["engine"] == "torchtitan":
+        del found["launch.sh"]  # a line that starts torchtitan, and says nothing of the layout
+    found.pop("axolotl.yaml", None)  # the same layout for another program
+    for name, text in found.items():
+        (tmp_path / name).write_text(text)
+    read = memcalc("import", *(str(tmp_path / name) for name in found), "--format", "json").document["jobs"][0]["settings"]
+    for name in READ:
+        if name not in settings:
+            continue
+        said = list(settings[name]) if isinstance(settings[name], tuple) else settings[name]
+        if name == "engine" and settings["engine"] == "torch":
+            assert read.get(name, "torch") == "torch"
+        elif name == "gpus" and settings["engine"] == "torchtitan":
+            continue  # the launcher's line says it
+        else:
+            assert read.get(name) == said, name
 
 
 def test_global_batch_is_that_of_all_copies() -> None:

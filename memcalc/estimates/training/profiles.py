@@ -43,6 +43,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
     autocast = amp and (full or run.upcast != "")
     fp32 = run.precision == "fp32" or (autocast and full) or run.upcast == "all"
+    frozen = "embeddings" in run.freeze or run.train_layers is not None
     own = run.method_row.quantised and not run.base.plain  # PEFT has adapter modules of their own for these matrices
     return Profile(
         kernels=KERNELS[run.kernels_used],
@@ -61,8 +62,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         ),
         method=MethodTraits(
             trained=full or run.mixes_units,
-            frozen_embeddings="embeddings" in run.freeze,
-            leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
+            frozen_embeddings=frozen,
+            leaf=frozen and run.recompute == "full" and run.engine_row.leaf,
             fake_quantised=run.method_row.fake_quantised,
             also=run.train_also,
             accumulated=full and run.engine_row.fp32_gradients,
@@ -84,7 +85,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             dropout=run.lora_dropout,
         ),
         keeps=Keeps(run.keep_output, run.use_cache),
-        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel),
+        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
     )
@@ -129,6 +130,8 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     """
     if not stage.entry:
         return True
+    if run.train_layers:
+        return run.recompute == "full" and run.engine_row.leaf
     if run.adapts:
         return run.recompute == "full" or "embeddings" in run.train_also
     try:

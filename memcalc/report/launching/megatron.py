@@ -13,7 +13,7 @@ FLAGS = {
 
 
 def write(launch: Launch) -> tuple[Written, ...]:
-    out = [argument(word, launch.get(name)) for name, word in DEGREES.items() if launch.get(name, 1) > 1]
+    out = [argument("bf16"), *(argument(word, launch.get(name)) for name, word in DEGREES.items() if launch.get(name, 1) > 1)]
     if launch.get("virtual_stages", 1) > 1:
         out.append(argument("num-virtual-stages-per-pipeline-rank", launch.get("virtual_stages")))
     out += [argument(word) for name, word in FLAGS.items() if launch.get(name)]
@@ -23,7 +23,6 @@ def write(launch: Launch) -> tuple[Written, ...]:
         argument("micro-batch-size", launch.get("micro_batch", 1)),
         argument("global-batch-size", launch.global_batch),
         argument("seq-length", launch.get("seq_len", 4096)),
-        argument("bf16"),
     ]
     if launch.get("precision") == "fp8-mixed":
         out.append(argument("fp8-format", "hybrid"))
@@ -36,5 +35,5 @@ def write(launch: Launch) -> tuple[Written, ...]:
         if launch.get("recompute_modules"):
             out.append(f"--recompute-modules {' '.join(launch.get('recompute_modules'))}")
     head = f"# {launch.model}: its own arguments in $MODEL_ARGS, data in $DATA_ARGS\n"
-    first, rest = torchrun(launch, "pretrain_gpt.py", [*out, "$MODEL_ARGS $DATA_ARGS"]).split("\n", 1)
+    first, rest = torchrun(launch, "pretrain_gpt.py $MODEL_ARGS $DATA_ARGS", out).split("\n", 1)
     return (Written("launch.sh", f"{first}\n{head}{rest}"),)

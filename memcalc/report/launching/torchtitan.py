@@ -4,6 +4,7 @@ from typing import Any
 
 from memcalc.report.launching.launch import Launch, Written, toml, torchrun
 
+HEAD = "# model.name and model.flavor are as torchtitan calls the model\n"
 SCHEDULES = {"1f1b": "1F1B", "interleaved": "Interleaved1F1B", "gpipe": "GPipe", "zero-bubble": "ZBVZeroBubble"}
 
 
@@ -22,7 +23,7 @@ def write(launch: Launch) -> tuple[Written, ...]:
         parallelism["pipeline_parallel_microbatch_size"] = launch.get("micro_batch", 1)
     mode = launch.get("recompute", "none")
     tables = {
-        "model": {"flavor": launch.model},
+        "model": {"name": launch.model},
         "training": {
             "local_batch_size": launch.get("micro_batch", 1) * (launch.get("grad_accum", 1) if launch.get("pp", 1) > 1 else 1),
             "global_batch_size": launch.global_batch, "seq_len": launch.get("seq_len", 4096),
@@ -32,4 +33,4 @@ def write(launch: Launch) -> tuple[Written, ...]:
         "activation_checkpoint": {"mode": mode, **({"selective_ac_option": "op"} if mode == "selective" else {})},
     }  # fmt: skip
     run = torchrun(launch, "-m torchtitan.train", ["--job.config_file train.toml"])
-    return (Written("train.toml", toml(tables)), Written("launch.sh", run))
+    return (Written("train.toml", f"{HEAD}{toml(tables)}"), Written("launch.sh", run))
