@@ -1351,7 +1351,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "WORD",
             (
                 "What is trained: adapters' frozen matrices have no gradients. One of full, lora, qlora, dora, "
-                "vera, loha, lokr, ia3, oft, qat.  [default: full]"
+                "vera, loha, lokr, ia3, oft, prompt-tuning, qat.  [default: full]"
             ),
             "How FLOPs are counted",
             (),
