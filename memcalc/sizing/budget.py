@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
-from memcalc.estimates.compute.budget import BudgetEstimate, Predicted, estimate
+from memcalc.estimates.compute.budget import BudgetEstimate, PredictedSpeed, estimate
 from memcalc.estimates.compute.runs import Recomputed
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
@@ -78,7 +78,7 @@ def size_budget(
     return SizedBudget(**own, name=name, like=compared, model=known, asked=(budget, settings))
 
 
-def _predicted(budget: Budget, architecture: Architecture | None, gpu: Accelerator | None) -> Predicted | None:
+def _predicted(budget: Budget, architecture: Architecture | None, gpu: Accelerator | None) -> PredictedSpeed | None:
     """The speed of the layout that was said, by the time law."""
     if not budget.layout:
         return None
@@ -100,7 +100,7 @@ def _predicted(budget: Budget, architecture: Architecture | None, gpu: Accelerat
     except Unsupported as error:
         raise SpecError(str(error), *budget.layout) from None
     note = f"predicted of this layout: {found.tokens_per_second_per_gpu:,.0f} tokens/s and GPU, as `memcalc train` times it"
-    return Predicted(found.tokens_per_second_per_gpu, note)
+    return PredictedSpeed(found.tokens_per_second_per_gpu, note)
 
 
 def _of_model(model: AnyModel, said: dict[str, Any], presets: Sequence[str]) -> Model | None:

@@ -264,7 +264,7 @@ def estimate(
     architecture: Architecture | None = None,
     gpu: Accelerator | None = None,
     references: Sequence[Accelerator] = (),
-    predicted: "Predicted | None" = None,
+    predicted: "PredictedSpeed | None" = None,
 ) -> BudgetEstimate:
     """Solve a budget. `predicted`: the speed of its layout, where that is known. Raises SpecError where the givens contradict
     each other, and InputError where they are too few."""
@@ -299,7 +299,7 @@ def estimate(
     return found
 
 
-class Predicted(NamedTuple):
+class PredictedSpeed(NamedTuple):
     """The speed of a model in one layout, and where it comes from."""
 
     tokens_per_second_per_gpu: float
@@ -308,7 +308,7 @@ class Predicted(NamedTuple):
 
 def _utilisation(
     known: dict[str, Value], budget: Budget, gpu: Accelerator | None, architecture: Architecture | None,
-    predicted: Predicted | None,
+    predicted: PredictedSpeed | None,
 ) -> tuple[str, float]:  # fmt: skip
     """The utilisation to assume, and why: that of the layout, counted as this budget counts FLOPs, else a default."""
     if predicted and "per_token" in known and "peak" in known:
