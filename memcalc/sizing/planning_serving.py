@@ -128,7 +128,7 @@ def _ranked(
     except MemcalcError as error:
         why[str(error)] += 1
         return None
-    if timed is None:
+    if timed is None or timed.ttft is None:
         why[(answer.speed.untimed or answer.speed.reason) if answer.speed else "no speed"] += 1
         return None
     rate = timed.requests_per_second
