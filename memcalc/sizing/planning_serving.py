@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import MemcalcError, nearest
 from memcalc.estimates.planning.counts import gpu_counts, growing
-from memcalc.estimates.planning.serving import GGUF_ENGINES, RankedService, Served, ServicePlan, deployments, formats_of
+from memcalc.estimates.planning.serving import GGUF_ENGINES, Deployment, RankedService, ServicePlan, deployments, formats_of
 from memcalc.estimates.training.activations import shape
 from memcalc.formulas.energy import PRICES
 from memcalc.sizing.answer import Reported, fit_of
@@ -112,7 +112,7 @@ MOST = 64  # GPUs at which a search for the fewest gives up
 
 
 def _ranked(
-    model: AnyModel, name: str, gpu_name: AnyAccelerator, gpu: Accelerator, served: Served, presets: tuple[str, ...],
+    model: AnyModel, name: str, gpu_name: AnyAccelerator, gpu: Accelerator, served: Deployment, presets: tuple[str, ...],
     goals: ServingGoals, why: Counter[str],
 ) -> RankedService | None:  # fmt: skip
     """One deployment; None where it does not fit, or nobody knows how fast it is."""
@@ -219,8 +219,8 @@ def _here(
     return SizedServicePlan(plan, f"What {gpu.name} can run", goals, (order,))
 
 
-def _alone(said: Mapping[str, Any], word: str) -> Served:
-    return Served({**said, **({"weights": word} if word else {})}, 1, 1)
+def _alone(said: Mapping[str, Any], word: str) -> Deployment:
+    return Deployment({**said, **({"weights": word} if word else {})}, 1, 1)
 
 
 def _worth(
@@ -243,7 +243,7 @@ def _bytes_of(word: str, own: float) -> float:
 
 
 def _offloaded(
-    model: str, name: Any, gpu: Accelerator, served: Served, presets: tuple[str, ...], goals: ServingGoals, why: Counter[str],
+    model: str, name: Any, gpu: Accelerator, served: Deployment, presets: tuple[str, ...], goals: ServingGoals, why: Counter[str],
     ram: int,
 ) -> RankedService | None:  # fmt: skip
     """The same with as many layers on the GPU as fit, the others in host memory, if that has room for them."""
@@ -256,7 +256,7 @@ def _offloaded(
     if not layers or found.host > ram:
         why["more than the host's memory"] += 1
         return None
-    away = Served({**served.settings, "gpu_layers": layers}, 1, 1)
+    away = Deployment({**served.settings, "gpu_layers": layers}, 1, 1)
     row = _ranked(model, model, name, gpu, away, presets, goals, why)
     assert found.model.architecture is not None
     depth = shape(found.model.architecture).layers

@@ -15,7 +15,7 @@ GGUF_ENGINES = ("llama.cpp", "ollama", "lmstudio")
 LAYERED = GGUF_ENGINES  # put whole layers on each GPU in place of a share of every matrix
 
 
-class Served(NamedTuple):
+class Deployment(NamedTuple):
     """A layout of a deployment: settings as `infer` takes them, for each of so many copies."""
 
     settings: Settings
@@ -29,7 +29,7 @@ class RankedService(NamedTuple):
     rank: int
     model: str
     gpu: Accelerator
-    served: Served
+    served: Deployment
     command: str
     peak: int  # bytes
     fit: Fit
@@ -61,7 +61,7 @@ class ServicePlan(NamedTuple):
 def deployments(
     engine: str | None, gpus: int, gpus_per_node: int, heads: int, experts: int, pinned: Settings,
     free: Mapping[str, Sequence[Any]],
-) -> Iterator[Served]:  # fmt: skip
+) -> Iterator[Deployment]:  # fmt: skip
     """Every way to place copies of a model on so many GPUs."""
     weights = free.get("weights") or ((pinned["weights"],) if "weights" in pinned else formats_of(engine))
     layered = engine in LAYERED
@@ -81,7 +81,7 @@ def deployments(
             settings |= {name: value for name, value in (("tp", tp), ("pp", pp), ("ep", ep)) if value > 1}
             if word:
                 settings["weights"] = word
-            yield Served(settings, gpus // held, gpus)
+            yield Deployment(settings, gpus // held, gpus)
 
 
 def formats_of(engine: str | None) -> tuple[str, ...]:
