@@ -295,7 +295,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "base_format",
             "text",
-            "nf4-dq|nf4|fp4-dq|fp4|int8|gptq|awq|hqq",
+            "NAME",
             "How qlora stores frozen matrices.  [default: nf4-dq]",
             "Model states",
             (
@@ -307,6 +307,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("gptq", "GPTQ, 4 bits in groups of 128"),
                 ("awq", "AWQ, 4 bits in groups of 128"),
                 ("hqq", "HQQ, 4 bits in groups of 64 with 16-bit scale and zero point"),
+                ("fp8", "e4m3 with an fp32 scale for each block of 128 by 128 (DeepSeek's, transformers' FineGrainedFP8)"),
             ),
         ),
         (
@@ -332,6 +333,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("head", "the output head (lm_head)"),
                 ("norms", "all norms"),
             ),
+        ),
+        (
+            "train_layers",
+            "count",
+            "",
+            "Train the last N layers alone (LLaMA-Factory's freeze_trainable_layers).  [default: all]",
+            "Model states",
+            (),
         ),
         (
             "freeze",
@@ -756,6 +765,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)"),
                 ("chunked", "fp32 copy, log-softmax and gradient one chunk at a time"),
                 ("fused", "logits one chunk at a time, gradients made in the forward (Liger)"),
+                ("chunked-head", "the head over 512 tokens at a time, and again in the backward (verl's FusedLinearForPPO)"),
+                ("tiled-head", "the head over 1,024 tokens by 8,192 words at a time, and again in the backward (prime-rl)"),
                 ("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them"),
                 ("shifted", "as full, and the label shift copies the logits (transformers 4.46 to 4.49)"),
                 ("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)"),
@@ -1494,6 +1505,52 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         ),
     ),
     "ServingQuestion": (
+        (
+            "concurrency",
+            "count",
+            "",
+            (
+                "Requests in flight on the whole deployment, each followed by another: speed under that load.  "
+                "[default: no load: --batch requests that are there]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "input_len",
+            "count",
+            "",
+            "Tokens of each prompt.  [default: --context less --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "output_len",
+            "count",
+            "",
+            "Tokens of each answer.  [default: --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "acceptance",
+            "share",
+            "",
+            (
+                "Share of a draft's guesses that are right, each given that those before it are.  [default: none: "
+                "no speed with a draft]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "host_bandwidth",
+            "bandwidth",
+            "",
+            "Of host memory, for layers that stand there: 90GB/s.  [default: 80 GB/s, assumed]",
+            "Hardware",
+            (),
+        ),
         (
             "precision",
             "text",

@@ -9,6 +9,8 @@ from memcalc.cli.options import (
     explain_option,
     fit_code,
     fit_options,
+    from_files,
+    from_option,
     gpu_option,
     output_options,
     preset_option,
@@ -18,7 +20,8 @@ from memcalc.cli.options import (
 
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model")
+@click.argument("model", required=False)
+@from_option
 @gpu_option
 @spec_options("Device", "Parallelism", "Training", "Horizon")
 @fit_options
@@ -28,7 +31,8 @@ from memcalc.cli.options import (
 @output_options("per_gpu.peak", "perfetto")
 @click.pass_context
 def train_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, moments: bool,
+    ctx: click.Context, /, model: str | None, launch: tuple[str, ...], gpu: str | None,
+    require_fit: bool, require_sure_fit: bool, moments: bool,
     presets: tuple[str, ...],
     explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
@@ -45,7 +49,8 @@ def train_command(
     """
     from memcalc.sizing.training import size_training
 
+    found, model, gpu, settings = from_files("train", launch, model, gpu, settings)
     step = size_training(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(step, require_fit, require_sure_fit)
-    show_answer(step, explain, format_, get, output, whole=moments)
+    show_answer(step, explain, format_, get, output, whole=moments, found=found)
     ctx.exit(code)

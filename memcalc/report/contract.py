@@ -296,6 +296,34 @@ class ExplanationDocument(TypedDict):
     parts: "list[ExplanationDocument]"
 
 
+class ImportedDocument(TypedDict, total=False):
+    """One key of a launch file; it has one of `becomes`, `ignored` and `unknown`."""
+
+    file: str
+    line: int
+    key: str
+    value: str | list[str] | None
+    becomes: Annotated[str, Means("Options of memcalc, or facts where there is no option")]
+    ignored: Annotated[str, Means("Why it changes nothing")]
+    unknown: Annotated[str, Means("That it is not known, or matters and is not modelled")]
+
+
+class LaunchDocument(TypedDict, total=False):
+    """A run or a server that launch files describe."""
+
+    name: str
+    file: str
+    kind: str
+    command: Literal["train", "infer"]
+    model: Annotated[Any, Means("A name, a config of a model in numbers, or null")]
+    gpu: str | None
+    facts: dict[str, Any]
+    settings: dict[str, Any]
+    asks: Annotated[list[str], Means("What no file says")]
+    hints: list[str]
+    warnings: list[str]
+
+
 class Document(TypedDict, total=False):
     """What every command prints with --format json."""
 
@@ -318,6 +346,9 @@ class Document(TypedDict, total=False):
     save: list[OutsideDocument]
     compute: ComputeDocument
     optimal: Optimum
+    imported: Annotated[list[ImportedDocument], Means("With --from, and of import: what became of every key")]
+    jobs: list[LaunchDocument]
+    sizing: Annotated[str, Means("The sizing file that import prints")]
     laws: list[Optimum]
     lines: Annotated[list[LineDocument], Means("What each `per_gpu` component consists of")]
     explain: Annotated[list[ExplanationDocument], Means("With --explain: the tree behind each key that was asked for")]

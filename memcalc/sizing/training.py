@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
 TABLES = {"parallelism": Parallelism}
 BESIDE = (*Device.model_fields, *Horizon.model_fields)  # what is said that is no setting of the run
+UNSAID = Horizon.model_construct()  # nothing of it was said: nothing to validate, and no validator to build
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
 
 
@@ -94,7 +95,7 @@ class SizedTraining(Answer, TrainingEstimate):
     invocation: Invocation = Invocation("train", "MODEL", None, (), {})
     solved: tuple[Solved, ...] = ()
     asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
-    horizon: Horizon = Horizon()
+    horizon: Horizon = UNSAID
 
     @cached_property
     def timed(self) -> "Timed":
@@ -154,7 +155,7 @@ class SizedTraining(Answer, TrainingEstimate):
         from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        shown = report(self.model, self.run, self, self.gpu, advice, self.fit, self.solved, self.timed)
+        shown = report(self.model, self.run, self, self.gpu, advice, self.fit, self.solved, self.timed if self.gpu else None)
         return warned(shown, *self.doubts)
 
     def __repr__(self) -> str:

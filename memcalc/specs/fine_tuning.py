@@ -57,6 +57,9 @@ class FineTuning(Spec):
         (), "Trained beside adapters, as copies of their own (PEFT's modules_to_save).", STATES, metavar="WORDS",
         otherwise="nothing", choices=ALSO,
     )  # fmt: skip
+    train_layers: Annotated[int, within(1, 65536)] | None = setting(
+        None, "Train the last N layers alone (LLaMA-Factory's freeze_trainable_layers).", STATES, otherwise="all"
+    )
     freeze: Annotated[tuple[Annotated[str, OneOf(FREEZABLE)], ...], Field(strict=False)] = setting(
         (), "What is not trained.", STATES, metavar="WORDS", choices=FREEZING
     )

@@ -9,6 +9,7 @@ from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release, sglang_fraction
 from memcalc.specs.offloading import Offloading
+from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import (
     ENGINE_LIMITS,
     EXPERTS,
@@ -18,7 +19,6 @@ from memcalc.specs.spec import (
     STATES,
     Flag,
     OneOf,
-    Spec,
     SpecError,
     rule,
     setting,
@@ -260,7 +260,7 @@ class Serving(Offloading):
         return found.sequences_split if found.sequences_split and self.tp >= 4 else found.sequences
 
 
-class ServingQuestion(Spec):
+class ServingQuestion(ServingLoad):
     """What is asked beside a way of serving: a draft model, one format for all, shares of the peaks that are reached."""
 
     precision: Annotated[str, OneOf(PLAIN_FORMATS)] | None = setting(

@@ -150,7 +150,7 @@ class _Groups:
         """x Wᵀ for each expert's own W; the gradient of all experts' W comes first, then that of x."""
         t, p = self.t, self.p
         experts = -(-(self.router.experts if name == "down" else self.router.choices) // p.degrees.ep)
-        given, each = x.each, p.formats.compute if p.formats.upcast else p.formats.weights
+        given, each = x.each, p.formats.compute if p.formats.kbit else p.formats.weights
         x = ops.cast(t, x, each)
         shape = MatrixShape(self.n, outputs, inputs, experts, x.grad, p.method.trained)
         t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained, shape=shape)
@@ -159,7 +159,7 @@ class _Groups:
             steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.formats.weights)))
         saves = [x, self.ends] if p.method.trained else [self.ends]
         out = t.emit(name, [x], Size(token=self.n * outputs), each, saves, steps, trained=p.method.trained)
-        out = ops.cast(t, out, given) if p.formats.upcast else out
+        out = ops.cast(t, out, given) if p.formats.kbit else out
         return self._biased(out, experts * outputs) if self.expert.bias else out
 
     def _biased(self, out: Var, size: int) -> Var:
