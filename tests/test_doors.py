@@ -264,7 +264,6 @@ REFUSED = (
     (serve("llama-3.1-8b", precision="fp16", weights="fp8"), "say two formats"),
     (serve("gpt2", max_new_tokens=2000), "leave no prompt in a context of 1024"),
     (serve("7B"), "says nothing about keys and values"),
-    (serve("deepseek-v4-flash", engine="vllm"), "is not modelled yet; leave out --engine"),
 )
 
 
