@@ -79,8 +79,11 @@ def experts_workspace_bytes(tokens: int, feed_forward: int, hidden: int, top_k: 
     tokens × (top_k × (max(feed_forward, hidden) + max(2 × feed_forward, hidden)) + 3 × shared + 4 × hidden) × bytes_per_value
     feed_forward, shared: widths on this rank. Returns bytes [B].
     """
-    rows = top_k * (max(feed_forward, hidden) + max(2 * feed_forward, hidden))
-    return tokens * (rows + 3 * shared + 4 * hidden) * bytes_per_value
+    return (
+        tokens
+        * (top_k * (max(feed_forward, hidden) + max(2 * feed_forward, hidden)) + 3 * shared + 4 * hidden)
+        * bytes_per_value
+    )
 
 
 @formula(
