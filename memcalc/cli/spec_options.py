@@ -910,7 +910,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "override_tensor",
             "words",
             "PATTERN=DEVICE",
-            "llama.cpp: PATTERN=DEVICE, tensors whose name matches on CPU, CUDA0, CUDA1 …  [default: none]",
+            "llama.cpp: PATTERN=DEVICE, tensors whose name matches on CPU, CUDA0 or another GPU  [default: none]",
             "Engine",
             (),
         ),
@@ -988,7 +988,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
             "Engine",
             (
-                ("vllm", "vLLM 0.17 and later, V1"),
+                ("vllm", "vLLM 0.21 and later, V1"),
                 ("sglang", "SGLang 0.5"),
                 ("tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend"),
                 ("llama.cpp", "llama.cpp since June 2026"),
