@@ -243,8 +243,8 @@ def _bytes_of(word: str, own: float) -> float:
 
 
 def _offloaded(
-    model: str, name: Any, gpu: Accelerator, served: Deployment, presets: tuple[str, ...], goals: ServingGoals, why: Counter[str],
-    ram: int,
+    model: str, name: Any, gpu: Accelerator, served: Deployment, presets: tuple[str, ...], goals: ServingGoals,
+    why: Counter[str], ram: int,
 ) -> RankedService | None:  # fmt: skip
     """The same with as many layers on the GPU as fit, the others in host memory, if that has room for them."""
     try:
