@@ -13,8 +13,12 @@ SPEED_QUANTITIES = {
     "tpot": "s", "ttft": "s", "ttft_load": "s", "decode": "tokens/s", "prefill": "tokens/s", "batch": "tokens/s",
     "max_throughput": "tokens/s",
 }  # fmt: skip
-# Quantities whose errors stand for what a report gives: loads of requests, whole batches.
-RANGED = {"tpot": "tpot", "ttft": "ttft", "ttft_load": "ttft_load", "max_throughput": "requests_per_second"}
+# Quantities whose errors stand for those that a report gives: rates of single passes are times turned over.
+RANGED = {
+    "tpot": "tpot", "decode": "tpot", "ttft": "ttft", "prefill": "ttft", "ttft_load": "ttft_load",
+    "max_throughput": "requests_per_second",
+}  # fmt: skip
+TURNED = ("decode", "prefill")
 GRADES = ("A", "B")
 
 
@@ -98,7 +102,7 @@ def stored_ranges(residuals: Iterable[SpeedResidual]) -> list[SpeedRange]:
     groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in residuals:
         if row.grade in GRADES and (name := RANGED.get(row.quantity)):
-            ratio = row.measured / row.predicted - 1
+            ratio = (row.predicted / row.measured if row.quantity in TURNED else row.measured / row.predicted) - 1
             for key in ((name, "", ""), (name, row.engine, ""), (name, "", row.kind), (name, row.engine, row.kind)):
                 groups[key].append(ratio)
     return [

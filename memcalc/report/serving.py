@@ -62,7 +62,7 @@ def report(
         tone = tone if host.fits else "bad"
     document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
     if host:
-        document["host"] |= fit_document(host)
+        document["host"] = document.get("host", {"weights": 0, "per_node": 0}) | fit_document(host)
     if gpus:
         document["gpus"] = [_on_gpu(*one) for one in gpus]
         tables.insert(1, _gpus(gpus))

@@ -33,7 +33,7 @@ def timed_document(found: ServedTime | None, asked: TimedQuestion | None) -> dic
         "decode_tokens_per_second": found.decode_rate,
         "decode_tokens_per_second_per_sequence": found.sequence_rate,
         "law": {
-            "prefill": found.prefill_parts._asdict(),
+            "prefill": found.prefill_parts._asdict() if found.prefill_parts else None,
             "decode": found.decode_parts._asdict() | {"host": found.waiting},
         },
         "load": {
@@ -49,11 +49,12 @@ def timed_document(found: ServedTime | None, asked: TimedQuestion | None) -> dic
 def timed_table(found: ServedTime, asked: TimedQuestion) -> Table:
     """What requests see, each with its range."""
     rows: list[tuple[Any, ...]] = [
-        ("time to first token, ms", *_three(found, "ttft", 1000)),
         ("time per output token, ms", *_three(found, "tpot", 1000)),
-        (f"tokens/s, prefill of {asked.prompt:,} tokens", rounded(found.prefill_rate), None, None),
         (f"tokens/s, decode of {asked.sequences} × {asked.context:,} tokens", rounded(found.decode_rate), None, None),
     ]
+    if found.prefill_rate is not None:
+        rows.insert(0, ("time to first token, ms", *_three(found, "ttft", 1000)))
+        rows.insert(2, (f"tokens/s, prefill of {asked.prompt:,} tokens", rounded(found.prefill_rate), None, None))
     if found.requests_per_second is not None:
         rows.append(("requests/s", *_three(found, "requests_per_second", 1)))
     loaded = f"under {asked.concurrency:,} requests in flight" if asked.concurrency else "unloaded"
@@ -63,7 +64,8 @@ def timed_table(found: ServedTime, asked: TimedQuestion) -> Table:
 
 def parts_table(found: ServedTime) -> Table:
     """Where the time of a prefill and of a decode step goes."""
-    prefill, decode = found.prefill_parts._asdict(), found.decode_parts._asdict()
+    decode = found.decode_parts._asdict()
+    prefill = found.prefill_parts._asdict() if found.prefill_parts else dict.fromkeys(decode, 0.0)
     rows = [
         (title, rounded(1000 * prefill[name]), rounded(1000 * decode[name]))
         for name, title in PARTS.items()

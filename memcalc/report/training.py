@@ -126,12 +126,15 @@ def run_document(run: Training) -> dict[str, Any]:
     if run.adapts:
         row = run.method_row
         out |= {"lora_rank": run.lora_rank} if row.ranked else {}
-        out |= {"lora_targets": list(run.adapter_targets)} | ({"lora_dropout": run.lora_dropout} if row.dropout else {})
+        out |= {"virtual_tokens": run.virtual_tokens} if run.prompt else {}
+        out |= {"lora_targets": list(run.adapter_targets)} if row.targets else {}
+        out |= {"lora_dropout": run.lora_dropout} if row.dropout else {}
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
     out |= batch_document(run)
-    choices = ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
+    choices = ("train_layers", "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers",
+               "main_grads_dtype",
                "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
     if run.recompute_modules:

@@ -16,12 +16,14 @@ LONGEST_BATCH = 2048  # requests at most where the engine chose their number
 UNSAID = 64  # tokens of an answer where a row is of a prompt alone
 
 
-@cached(1)
-def validate_speed() -> SpeedValidation:
-    """Predict all rows of presets/speed."""
+@cached(4)
+def validate_speed(engine: str = "") -> SpeedValidation:
+    """Predict all rows of presets/speed, or those of one engine."""
     residuals: list[SpeedResidual] = []
     skipped: list[Skipped] = []
     for row in timed_rows():
+        if engine and row.engine != engine:
+            continue
         reason = row.unpredictable
         if not reason:
             try:
@@ -78,19 +80,19 @@ def _sized(row: TimedRow) -> SizedServing:
 
 
 def _by_law(row: TimedRow, found: ServedTime, sized: SizedServing) -> float:
+    if row.quantity == "tpot":
+        return found.tpot
+    if row.quantity == "decode":
+        return sized.run.batch * found.groups / found.tpot
+    if found.prefill is None or found.ttft is None or found.batch_seconds is None or found.requests_per_second is None:
+        raise InputError(f"{row.gpu} has no published dense 16-bit peak: no time of a prompt")
     match row.quantity:
-        case "tpot":
-            return found.tpot
         case "ttft" | "ttft_load":
             return found.ttft
         case "prefill":
             return row.prompt / found.prefill
-        case "decode":
-            return sized.run.batch * found.groups / found.tpot
         case "batch":
-            assert found.batch_seconds is not None
             return sized.run.batch * found.groups * row.answer / found.batch_seconds
-    assert found.requests_per_second is not None
     return found.requests_per_second * row.answer
 
 

@@ -36,6 +36,7 @@ class Server(NamedTuple):
     host: Host
     budget: int  # tokens of a step
     speculation: Speculation = Speculation(0, 1.0)
+    reads: bool = True  # what arithmetic takes is known, and so how long a prompt
 
     def seconds(self, work: StepWork) -> float:
         """One pass: the device, or the host that launches its kernels where that takes longer, and what the device waits."""

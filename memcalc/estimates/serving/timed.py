@@ -22,15 +22,15 @@ class TimedQuestion(NamedTuple):
 class ServedTime(NamedTuple):
     """Seconds and rates of the whole deployment; `parts` are of a rank's device."""
 
-    prefill: float
-    prefill_parts: OperatorSeconds
-    prefill_rate: float
+    prefill: float | None  # None, and all that follows from it: what arithmetic takes is not known
+    prefill_parts: OperatorSeconds | None
+    prefill_rate: float | None
     decode: float
     decode_parts: OperatorSeconds
     decode_rate: float
     sequence_rate: float
     waiting: float  # s of a decode step that the device waits for the host
-    ttft: float
+    ttft: float | None
     tpot: float
     requests_per_second: float | None
     batch_seconds: float | None  # from the first prompt of a group's requests, all there at once, to their last token
@@ -50,14 +50,17 @@ def timed(server: Server, asked: TimedQuestion, *, kind: str) -> ServedTime:
     rank, context = server.rank, float(asked.context)
     groups = rank.groups * asked.replicas
     decode = server.decode(asked.sequences, context)
-    reading = server.prefill(asked.prompt, alone=False)
-    prefill = server.prefill(asked.prompt)
-    rate = asked.prompt * groups * (rank.pp if server.host.pipelined else 1) / reading
     each = server.speculation.tokens / decode
-    load = batch = None
-    ttft, tpot = prefill + server.waiting(1), 1 / each
+    tpot = 1 / each
     if asked.answer is not None:
         tpot = server.decode(asked.sequences, asked.prompt + asked.answer / 2) / server.speculation.tokens
+    load = batch = prefill = parts = rate = ttft = None
+    if server.reads:
+        prefill, parts = server.prefill(asked.prompt), server.parts(server.reading(asked.prompt))
+        reading = server.prefill(asked.prompt, alone=False)
+        rate = asked.prompt * groups * (rank.pp if server.host.pipelined else 1) / reading
+        ttft = prefill + server.waiting(1)
+    if asked.answer is not None and server.reads:
         batch = server.prefill_all(asked.prompt, asked.sequences) + asked.answer * tpot
         requests = asked.sequences if asked.concurrency is None else max(1.0, asked.concurrency / groups)
         load = under_load(server, requests, asked.prompt, asked.answer, asked.slots)
@@ -67,7 +70,7 @@ def timed(server: Server, asked: TimedQuestion, *, kind: str) -> ServedTime:
     row = rank.engine
     names = ("ttft_load" if asked.concurrency is not None else "ttft", "tpot", "requests_per_second")
     return ServedTime(
-        prefill, server.parts(server.reading(asked.prompt)), rate,
+        prefill, parts, rate,
         decode, server.parts([work]), asked.sequences * each * groups, each, server.waiting(work.sequences), ttft, tpot,
         load.requests_per_second * groups if load else None, batch, load, groups,
         server.speculation.guesses > 0,

@@ -20,5 +20,7 @@ def timed_notes(found: ServedTime, asked: TimedQuestion, law: TimeLaw | None) ->
         yield "time to first token is that of an idle deployment; under --concurrency, requests wait for each other"
     else:
         yield "under load each request is followed by another; those that start together wait longer for their first token"
+    if found.prefill is None:
+        yield "no dense 16-bit peak is published: a step's arithmetic is left out, and how long prompts take is not known"
     if found.speculative:
         yield "every pass verifies all guesses, of which each is as likely right as the others"

@@ -124,9 +124,12 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
     flops, again = _flops(architecture, run, micro)
     scale = m * p.data_parallel
     used, peak_format = PRODUCTS.get(run.precision, ("bf16", "bf16"))
+    spread = spread_of(
+        adapts=run.adapts, mixture=bool(_experts(architecture)), few_bits=run.precision in PRODUCTS and used != "fp32"
+    )
     return StepTime(
         sum(parts), parts, micro.tokens * p.cp * scale, p.gpus, flops * scale, (flops + again) * scale, law.peak(used),
-        peak_format, spread_of(run.engine_row.name, run.method, mixture=bool(_experts(architecture))), law.constants.certainty,
+        peak_format, spread, law.constants.certainty,
     )  # fmt: skip
 
 

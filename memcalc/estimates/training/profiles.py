@@ -43,6 +43,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
     autocast = amp and (full or run.upcast != "")
     fp32 = run.precision == "fp32" or (autocast and full) or run.upcast == "all"
+    frozen = "embeddings" in run.freeze or run.train_layers is not None
     own = run.method_row.quantised and not run.base.plain  # PEFT has adapter modules of their own for these matrices
     return Profile(
         kernels=KERNELS[run.kernels_used],
@@ -61,9 +62,10 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         ),
         method=MethodTraits(
             trained=full or run.mixes_units,
-            frozen_embeddings="embeddings" in run.freeze,
-            leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
+            frozen_embeddings=frozen,
+            leaf=(frozen or run.prompt > 0) and run.recompute == "full" and run.engine_row.leaf,
             fake_quantised=run.method_row.fake_quantised,
+            prompt=run.prompt,
             also=run.train_also,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
@@ -78,7 +80,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             kind=run.method_row.adapter,
             magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
-            autocast=amp,
+            autocast=amp and bool(adapters),
             narrow=own and not amp,
             upcast=run.engine_row.peft and not (own and amp),
             dropout=run.lora_dropout,
@@ -129,8 +131,10 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     """
     if not stage.entry:
         return True
+    if run.train_layers:
+        return run.recompute == "full" and run.engine_row.leaf
     if run.adapts:
-        return run.recompute == "full" or "embeddings" in run.train_also
+        return run.recompute == "full" or "embeddings" in run.train_also or run.prompt > 0
     try:
         return "embeddings" not in run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
@@ -243,7 +247,7 @@ def _shared_biases(architecture: Architecture, profile: Profile) -> float:
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
-    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also:
+    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also or run.prompt:
         return 0
     return 2 * architecture.hidden * (profile.formats.weights if profile.formats.kbit else profile.formats.residual)
 

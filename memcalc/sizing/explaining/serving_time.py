@@ -81,7 +81,7 @@ def _pass(key: Key, found: ServedTime, asked: TimedQuestion) -> Explanation:
         case "decode_seconds":
             parts = {**found.decode_parts._asdict(), "host": found.waiting}
             return _of_parts(key, parts, found.decode, SPECULATED if found.speculative else "")
-        case "prefill_seconds":
+        case "prefill_seconds" if found.prefill is not None and found.prefill_parts:
             return _of_parts(key, found.prefill_parts._asdict(), found.prefill, "chunks of the prompt, stages and the host")
     rate = "tokens of all groups over the seconds of their passes"
     return given(key.path, key.value, rate, "1/s", ESTIMATE)
