@@ -253,7 +253,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
             )  # fmt: skip
 
     @rule("parallelism", "method", "precision")
-    def _check_frozen(self) -> None:
+    def _check_eight_bits(self) -> None:
         if not self.parallelism.quantized_frozen:
             return
         if not self.adapts or self.method_row.quantised:
