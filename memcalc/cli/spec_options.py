@@ -38,6 +38,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "quantized_frozen",
+            "flag",
+            "",
+            "ZeRO++: frozen weights in 8 bits (zero_quantized_nontrainable_weights).  [default: off]",
+            "Sharding",
+            (),
+        ),
+        (
             "hpz_partition_size",
             "count",
             "",
