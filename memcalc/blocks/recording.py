@@ -62,6 +62,8 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 @cached(1024)
 def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Recorded:
     """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
+    if layer.skipped:
+        return Recorded((), ZERO, NOTHING, (), 0.0, flows=input_grad)
     if any(block.outside_layers for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
     if not layer.wiring and (names := [type(block).__name__ for _, block in layer.blocks if block.wired]):
