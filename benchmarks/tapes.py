@@ -50,6 +50,10 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
                            "image_size": 28}},
         (BF16, AGAIN),
     ),
+    "images alone": (
+        "vit-base-patch16-224", "", {"num_hidden_layers": 3},
+        tuple({**setting, "micro_batch": 16, "seq_len": 197} for setting in (BF16, AMP, AGAIN)),
+    ),
 }  # fmt: skip
 
 

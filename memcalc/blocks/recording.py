@@ -8,6 +8,7 @@ from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import ZERO, Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.norm import Norm
 from memcalc.caches import cached
@@ -306,6 +307,10 @@ def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradient
 
 @cached(32)
 def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
+    if isinstance(blocks[0][1], Convolution) and not blocks[0][1].frames:
+        from memcalc.blocks.patches import with_pixels
+
+        return with_pixels(blocks, profile)
     tape = Tape(update=profile.method.update)
     x: Var | None = None
     for path, block in blocks:

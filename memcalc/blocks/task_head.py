@@ -43,13 +43,14 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
     labels: int
     bias: bool = True
     dropout: float = 0.0  # on its input
+    first: bool = False  # it scores the first token alone (ViT's class token)
 
     def weights(self) -> tuple[Weight, ...]:
         return linear("weight", "head", self.size, self.labels, bias=self.bias)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Scores, [tokens, labels] or [labels] of a pooled vector, in the compute type."""
-        if not x.elements.token:
+        if self.first or not x.elements.token:
             return _one_vector(t, p, x, self.size, self.labels)
         x = ops.dropout(t, p, x, self.dropout)
         width = self.labels * p.degrees.stream
@@ -62,7 +63,7 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
         wide = ops.cast(t, scores, FP32)
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         t.nodes[-1].saves = (log_softmax,)
-        labels = Var(Size(token=wide.elements.token / self.labels), INT64, False, "loss/labels")
+        labels = Var(Size(token=wide.elements.token / self.labels, fixed=wide.elements.fixed / self.labels), INT64, False, "loss/labels")
         t.emit("loss", [log_softmax], Size(fixed=1), FP32, [log_softmax, labels], [Step("input", log_softmax.bytes)])
         return scores.bytes + (wide.bytes if wide is not scores else Size())
 
