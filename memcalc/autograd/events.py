@@ -122,9 +122,13 @@ def forward_peaks(tape: Tape, x: Var | None, output: Var | None, held: Size = ZE
 def passing_peaks(tape: Tape, x: Var | None, output: Var | None, *, again: bool = False) -> tuple[Size, ...]:
     """Candidate peaks of a forward that a backward follows, above its input: what was saved so far, and what just runs.
 
-    `again`: as recomputation repeats it, which stops once the last tensor is saved (torch/utils/checkpoint.py, early_stop).
+    `again`: as recomputation repeats it, which stops once the last tensor is saved, a matrix that is multiplied with among
+    them (torch/utils/checkpoint.py, early_stop).
     """
-    until = max((i + (node.out in node.saves) for i, node in enumerate(tape.nodes) if node.saves), default=0) if again else None
+    until = None
+    if again:
+        saving = ((i, node) for i, node in enumerate(tape.nodes) if node.saves or node.out in tape.products)
+        until = max((i + (node.out in node.saves) for i, node in saving), default=0)
     alive: dict[int, Size] = {}
     live, found = ZERO, [ZERO]
     for event in _forward(tape, _Keys(x, output), set(tape.saved()), x, output, input_kept=True, until=until):

@@ -152,10 +152,11 @@ class MethodTraits(NamedTuple):
 
 
 class Adapters(NamedTuple):
-    """Low-rank adapters beside frozen matrices."""
+    """Adapters beside frozen matrices."""
 
     layers: tuple[str, ...] = ()  # linear layers that have them, by the last part of their path
     rank: int = 0
+    kind: str = "lora"
     magnitude: bool = False  # DoRA's: a learned magnitude scales the normalised sum
     itemsize: int = FP32  # of the type they compute in: their own, or autocast's
     autocast: bool = False  # which casts them, and keeps the casts of one forward

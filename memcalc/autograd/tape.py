@@ -46,10 +46,13 @@ ZERO = Size()
 
 def sum_of(sizes: Iterable[Size]) -> Size:
     """Sizes added up."""
-    total = ZERO
+    token = pair = fixed = position = 0.0
     for size in sizes:
-        total = total + size
-    return total
+        token += size[0]
+        pair += size[1]
+        fixed += size[2]
+        position += size[3]
+    return Size(token, pair, fixed, position)
 
 
 class Tensor(NamedTuple):

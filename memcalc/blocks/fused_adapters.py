@@ -18,7 +18,8 @@ def applies(p: Profile) -> bool:
     patch_peft_model). Elsewhere modules are as written, as in the libraries that carry copies of the norm, rotary embedding and
     loss alone (fms-acceleration's fused ops and kernels)."""
     adapters = p.adapters
-    return p.kernels.fused_adapters and set(adapters.layers) >= LAYERS and not (adapters.dropout or adapters.magnitude)
+    lora = p.kernels.fused_adapters and adapters.kind == "lora"
+    return lora and set(adapters.layers) >= LAYERS and not (adapters.dropout or adapters.magnitude)
 
 
 def mlp(t: Tape, p: Profile, x: Var, hidden: int, width: int) -> Var:

@@ -268,8 +268,8 @@ def details_option(function: F) -> F:
     )
 
 
-def output_options(field: str) -> Callable[[F], F]:
-    """--format, --get, --output: the same for every command; `field` is one that its document has."""
+def output_options(field: str, *more: str) -> Callable[[F], F]:
+    """--format, --get, --output: the same for every command; `field` is one that its document has, `more` further formats."""
     from memcalc.report.report import FORMATS
 
     def decorate(function: F) -> F:
@@ -279,7 +279,7 @@ def output_options(field: str) -> Callable[[F], F]:
                 "--get", multiple=True, metavar="PATH", help=f"Print one field of the JSON (repeatable), bare: {field}"
             ),
             click.option(
-                "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True,
+                "--format", "format_", type=click.Choice((*FORMATS, *more)), default="table", show_default=True,
                 help="How to print: a table for people, or one of the others for programs, sheets and pages.",
             ),
         ):  # fmt: skip

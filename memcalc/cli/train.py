@@ -25,7 +25,7 @@ from memcalc.cli.options import (
 @click.option("--moments", is_flag=True, help="Show every moment of the step, and all assumptions.")
 @preset_option
 @explain_option
-@output_options("per_gpu.peak")
+@output_options("per_gpu.peak", "perfetto")
 @click.pass_context
 def train_command(
     ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, moments: bool,

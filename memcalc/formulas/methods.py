@@ -10,8 +10,22 @@ class TrainingMethod(NamedTuple):
     note: str
     adapters: bool = False  # low-rank adapters are trained beside frozen weights; else the weights themselves
     quantised: bool = False  # frozen matrices are stored in 4 bits and dequantised for each product
+    adapter: str = "lora"  # kind of what is trained beside a matrix
+    targets: tuple[str, ...] = ("all-linear",)  # which matrices, unless told otherwise
+    ranked: bool = True  # whether the adapters have a rank
+    dropout: bool = True  # whether their input may be dropped
     magnitude: bool = False  # a learned magnitude scales each adapted output
     fake_quantised: bool = False  # weights and inputs of matrix products pass a fake quantiser
+
+    @property
+    def backward_share(self) -> float:
+        """Of the backward's two products a matrix, for the gradients of its input and its weight, the share that runs: a frozen
+        matrix has but the first (Hu et al. 2021; the adapters' own are small).
+
+        >>> METHODS["full"].backward_share, METHODS["lora"].backward_share
+        (1.0, 0.5)
+        """
+        return 0.5 if self.adapters else 1.0
 
 
 METHODS: dict[str, TrainingMethod] = {
@@ -21,10 +35,34 @@ METHODS: dict[str, TrainingMethod] = {
         TrainingMethod("lora", "low-rank adapters beside frozen weights (Hu et al. 2021)", adapters=True),
         TrainingMethod("qlora", "the same beside 4-bit matrices (Dettmers et al. 2023)", adapters=True, quantised=True),
         TrainingMethod("dora", "adapters with a learned magnitude (Liu et al. 2024)", adapters=True, magnitude=True),
+        TrainingMethod("vera", "vectors between shared frozen projections (Kopiczko et al. 2023)", True, adapter="vera"),
+        TrainingMethod(
+            "loha", "Hadamard products of two low-rank pairs (Hyeon-Woo et al. 2021)", True, adapter="loha", dropout=False
+        ),
+        TrainingMethod("lokr", "Kronecker products (Yeh et al. 2023)", True, adapter="lokr", dropout=False),
+        TrainingMethod(
+            "ia3",
+            "vectors that scale keys, values and a feed-forward's inner states (Liu et al. 2022)",
+            True,
+            adapter="ia3",
+            targets=("k", "v", "qkv", "down"),
+            ranked=False,
+            dropout=False,
+        ),
+        TrainingMethod(
+            "oft",
+            "orthogonal rotations of inputs, in blocks of 32 (Qiu et al. 2023)",
+            True,
+            adapter="oft",
+            ranked=False,
+            dropout=False,
+        ),
         TrainingMethod("qat", "all weights, through a fake quantiser (torchao)", fake_quantised=True),
     )
 }
 ADAPTING = tuple(row.name for row in METHODS.values() if row.adapters)
+RANKED = tuple(row.name for row in METHODS.values() if row.adapters and row.ranked)
+DROPPING = tuple(row.name for row in METHODS.values() if row.adapters and row.dropout)
 QUANTISED = tuple(row.name for row in METHODS.values() if row.quantised)
 
 

@@ -38,6 +38,14 @@ def render(
 
         return markdown.render(readable(report))
     report = readable(report)
+    if format_ == "html":
+        from memcalc.report import html
+
+        return html.render(report)
+    if format_ == "perfetto":
+        from memcalc.report import perfetto
+
+        return perfetto.render(report)
     if format_ == "svg":
         from memcalc.report import svg
 

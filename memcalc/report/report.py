@@ -7,9 +7,10 @@ if TYPE_CHECKING:
     from memcalc.estimates.explanation import Explanation
     from memcalc.report.heatmap import HeatMap
     from memcalc.report.plot import Plot
+    from memcalc.report.stacked import Stacked
 
 SCHEMA = "memcalc/1"
-FORMATS = ("table", "json", "csv", "markdown", "svg")
+FORMATS = ("table", "json", "csv", "markdown", "svg", "html")
 LEAST = 0.001  # share of a total below which a row that is part of it is left out on a screen
 
 
@@ -68,6 +69,7 @@ class Report(NamedTuple):
     tone: str = ""  # good, bad, near or "": the colour of the verdict, never its only sign
     notes: tuple[str, ...] = ()  # what should be read with the numbers
     pictures: tuple["Plot | HeatMap", ...] = ()
+    pages: tuple["Stacked", ...] = ()  # further pictures, for which only a page has room
     settings: str = ""  # below the heading
     warnings: tuple[str, ...] = ()
     details: tuple[Table, ...] = ()  # further tables, and

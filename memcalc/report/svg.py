@@ -12,6 +12,7 @@ from memcalc.report.heatmap import HeatMap
 from memcalc.report.layout import GAP, INDENT, Laid, LaidColumn, grid, wrapped
 from memcalc.report.plot import Plot
 from memcalc.report.report import EIGHTHS, Report, Table
+from memcalc.report.stacked import Stacked
 
 COLUMNS = 100
 CHARACTER, LINE, MARGIN, SIZE = 7.2, 18.0, 16.0, 12  # pixels of a character's width, a line, the border, and the type
@@ -19,6 +20,8 @@ PLOT_WIDTH, PLOT_HEIGHT, AXIS = 560.0, 220.0, 64.0
 FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace"
 INK, PALE, ACCENT = "#1b1f24", "#6a737d", "#2a6fb0"
 TONES = {"good": "#1a7f37", "near": "#9a6700", "bad": "#b42318", "": INK}
+OPACITIES = (1.0, 0.7, 0.45, 0.25, 0.12)  # of the parts of a bar
+THEMED = {INK: "ink", PALE: "pale", ACCENT: "accent", TONES["good"]: "good", TONES["bad"]: "bad", "#ffffff": "page"}
 BARS = re.compile(r"^█*[▏▎▍▌▋▊▉]?(│█*▶?)?$")
 # What XML 1.0 cannot hold, and what would turn text around: replaced by a mark.
 FORBIDDEN = re.compile("[^\\t\\n\\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
@@ -70,10 +73,7 @@ def render(report: Report) -> str:
         _table(page, table)
     for picture in report.pictures:
         page.down(LINE / 2)
-        if isinstance(picture, Plot):
-            _plot(page, picture)
-        else:
-            _heat_map(page, picture)
+        _picture(page, picture)
     page.down(LINE / 2)
     for note in filter(None, (*report.notes, report.more)):
         _paragraphs(page, note, colour=PALE)
@@ -89,6 +89,66 @@ def render(report: Report) -> str:
             "</svg>",
         )
     )
+
+
+def picture(drawn: Plot | HeatMap | Stacked) -> str:
+    """One picture for a page, in the page's own colours; its title stands beside it."""
+    page = _Page([], [MARGIN + SIZE])
+    _picture(page, drawn._replace(title=""))
+    width, height = COLUMNS * CHARACTER + 2 * MARGIN, page.y - SIZE + MARGIN
+    elements = "".join(page.elements)
+    for colour, name in THEMED.items():
+        elements = elements.replace(f'"{colour}"', f'"var(--{name})"')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" '
+        f'font-family={quoteattr(FONT)} font-size="{SIZE}"><title>{escape(_clean(drawn.title))}</title>{elements}</svg>'
+    )
+
+
+def _picture(page: _Page, drawn: Plot | HeatMap | Stacked) -> None:
+    if isinstance(drawn, Plot):
+        _plot(page, drawn)
+    elif isinstance(drawn, HeatMap):
+        _heat_map(page, drawn)
+    else:
+        _stacked(page, drawn)
+
+
+def _stacked(page: _Page, found: Stacked) -> None:
+    """Bars of parts, one below the other, and where they end."""
+    for line in wrapped(found.title, COLUMNS):
+        page.text(0, line, bold=True)
+        page.down(LINE)
+    first = max(map(cell_len, found.rows)) + GAP
+    last = max(map(cell_len, found.texts)) + GAP
+    left, width = MARGIN + first * CHARACTER, (COLUMNS - first - last) * CHARACTER
+    top = page.y - SIZE
+    for name, values, text in zip(found.rows, found.values, found.texts, strict=True):
+        page.text(0, name)
+        x = left
+        for number, value in enumerate(values):
+            wide = value / found.most * width
+            page.elements.append(
+                f'<rect x="{x:.1f}" y="{page.y - 11:g}" width="{wide:.1f}" height="14" '
+                f'fill="{ACCENT}" fill-opacity="{OPACITIES[number % len(OPACITIES)]}"/>'
+            )
+            x += wide
+        page.text(COLUMNS, text, ends=True)
+        page.down(LINE)
+    if found.limit:
+        edge = left + found.limit / found.most * width
+        page.elements.append(f'<path d="M{edge:.1f} {top:g}V{page.y - SIZE:g}" stroke="{TONES["bad"]}" stroke-width="1.5"/>')
+    page.down(LINE / 3)
+    column = 0
+    for number, part in enumerate(found.parts):
+        page.elements.append(
+            f'<rect x="{MARGIN + column * CHARACTER:.1f}" y="{page.y - 10:g}" width="11" height="11" fill="{ACCENT}" '
+            f'fill-opacity="{OPACITIES[number % len(OPACITIES)]}"/>'
+        )
+        page.text(column + 2, part, colour=PALE)
+        column += cell_len(part) + 5
+    page.down(LINE)
+    _paragraphs(page, found.legend, colour=PALE)
 
 
 def _paragraphs(page: _Page, said: str, *, colour: str = INK, bold: bool = False) -> None:

@@ -13,6 +13,7 @@ from memcalc.readers.models import Model
 from memcalc.report.memory import Memory
 from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, MARKS, SCHEMA, Column, Report, Table, more
+from memcalc.report.stacked import Stacked
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.pipeline import SETTINGS as PIPELINE
@@ -114,7 +115,9 @@ def run_document(run: Training) -> dict[str, Any]:
             "optimizer_impl": run.optimizer_impl_used}  # fmt: skip
     out |= {name: value for name in ("optimizer_in_backward", "max_grad_norm", "ema") if (value := getattr(run, name))}
     if run.adapts:
-        out |= {"lora_rank": run.lora_rank, "lora_targets": list(run.lora_targets), "lora_dropout": run.lora_dropout}
+        row = run.method_row
+        out |= {"lora_rank": run.lora_rank} if row.ranked else {}
+        out |= {"lora_targets": list(run.adapter_targets)} | ({"lora_dropout": run.lora_dropout} if row.dropout else {})
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
@@ -174,6 +177,7 @@ def report(
         tone,
         settings=settings(model, run),
         warnings=(*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)),
+        pages=(memory_timeline(found, fit),),
         details=(moments_table(found), *outside_tables(found)),
         assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu)))),
         more=more(small, cited(found.lines), "--moments", marked=True),
@@ -194,6 +198,31 @@ def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     device = memory.add("on the device", found.device, 0)
     whose = f"Heaviest rank, pipeline stage {found.stage}" if found.run.parallelism.pp > 1 else ""
     return memory.table(whose, f"per GPU at the peak: {found.highest.name}", "of GPU" if gpu else "share", (peak, device))
+
+
+def memory_timeline(found: TrainingEstimate, fit: Fit | None) -> Stacked:
+    """What is alive at each moment of the step, beside what a process can get."""
+    parts = ("states", "activations", "gradients", "communication")
+    chronological = sorted(found.alive, key=lambda alive: turn(alive.moment.name))
+    rows = [
+        (alive.moment.name, (found.steady, alive.moment.activations, alive.moment.gradients, alive.moment.communication))
+        for alive in chronological
+    ]
+    return Stacked(
+        "What is allocated, moment by moment", [name for name, _ in rows], parts, [values for _, values in rows],
+        [format_bytes(alive.allocated) for alive in chronological], fit.limit if fit else None,
+        "the line is what a process can get; context, communicator and unused segments come on top" if fit else "",
+    )  # fmt: skip
+
+
+# The backward goes from the last layer to the first; what stands in no row keeps its place between these.
+TURNS = {"backward of the last layer": 1, "backward of the second-last layer": 2, "backward of the second layer": 4,
+         "backward of the first layer": 5, "gradient of the embedding": 6, "optimizer step": 9}  # fmt: skip
+
+
+def turn(name: str) -> int:
+    """When a moment comes, for a sort that is stable."""
+    return TURNS.get(name, 3 if name.startswith("backward") else 0)
 
 
 def moments_table(found: TrainingEstimate) -> Table:

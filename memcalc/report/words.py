@@ -18,7 +18,7 @@ NAMES = {
     "final_dropout": "last dropout", "convolution1": "first convolution", "convolution2": "second convolution",
     "input": "inputs", "other": "other weights", "adapters": "adapters", "bridge": "encoder's result",
     "dense": "all but routed experts", "experts": "routed experts", "frozen": "frozen weights",
-    "copies": "trained copies", "norm copies": "trained copies of norms",
+    "shared projections": "shared frozen projections", "copies": "trained copies", "norm copies": "trained copies of norms",
     "upcast": "frozen weights in fp32", "nf4": "frozen 4-bit matrices",
     "quantised": "frozen quantised matrices",
     "rule of thumb": "rule of thumb", "layers": "layers", "logits": "logits", "keys and values": "keys and values",

@@ -8,7 +8,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
-from memcalc.formulas.methods import ADAPTING, QUANTISED
+from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED
 from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.residuals import beyond_range
 from memcalc.formulas.verdict import Fit, needed_bytes
@@ -59,8 +59,12 @@ def _either(names: tuple[str, ...]) -> str:
 
 
 NEEDS = (
-    Need(("lora_rank", "lora_targets", "lora_dropout"), lambda said: said.get("method") in ADAPTING,
+    Need(("lora_targets",), lambda said: said.get("method") in ADAPTING,
          f"belongs to adapters; add method {_either(ADAPTING)}"),
+    Need(("lora_rank",), lambda said: said.get("method") in RANKED,
+         f"is the rank of adapters that have one; add method {_either(RANKED)}"),
+    Need(("lora_dropout",), lambda said: said.get("method") in DROPPING,
+         f"belongs to adapters that drop their input; add method {_either(DROPPING)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
     Need(("train_also",), lambda said: said.get("method") in ADAPTING,

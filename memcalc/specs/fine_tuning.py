@@ -42,9 +42,7 @@ class FineTuning(Spec):
         "full", "Which weights are trained, and beside what.", STATES, metavar="WORD",
         choices={row.name: row.note for row in METHODS.values()},
     )  # fmt: skip
-    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(
-        16, "Rank of the adapters of lora, qlora and dora.", STATES, kind="largest"
-    )
+    lora_rank: Annotated[int, within(1, MAX_RANK)] = setting(16, "Rank of the adapters.", STATES, kind="largest")
     lora_targets: Annotated[tuple[str, ...], Field(strict=False)] = setting(
         ("all-linear",), "Which matrices they adapt: all-linear, or some of q,k,v,output,gate,up,down.", STATES, metavar="WORDS"
     )
@@ -76,6 +74,11 @@ class FineTuning(Spec):
     def adapts(self) -> bool:
         """Whether adapters are trained beside frozen weights."""
         return self.method_row.adapters
+
+    @property
+    def adapter_targets(self) -> tuple[str, ...]:
+        """The matrices that adapters stand on, in the user's words or as the method has it."""
+        return self.lora_targets if "lora_targets" in self.model_fields_set else self.method_row.targets
 
     @property
     def frozen_parts(self) -> frozenset[str]:

@@ -289,6 +289,19 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
 
+    @rule("method")
+    def _check_adapter(self) -> None:
+        row = self.method_row
+        if not row.adapters or row.adapter == "lora":
+            return
+        if not self.engine_row.leaf or self.kernels_used not in ("eager", "liger"):
+            raise SpecError(
+                f"{self.method} is PEFT's, around transformers: engine torch, accelerate or deepspeed, kernels eager or liger",
+                "method", "engine", "kernels",
+            )  # fmt: skip
+        if self.parallelism.tp > 1:
+            raise SpecError(f"{self.method} over tensor-parallel ranks is not modelled", "method", "tp")
+
     @rule("train_also")
     def _check_copies(self) -> None:
         if not self.train_also:

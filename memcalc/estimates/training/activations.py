@@ -160,7 +160,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     tower = _tower(architecture, run, profile, keep=not standing) if stage.entry else None
     input_grad = feeds_gradient(run, stage, profile) or bool(tower and tower.flows)
     return Setup(
-        replace(stage, sequence=stage.sequence.marked(recomputed(run), input_grad=input_grad)),
+        _marked(stage, recomputed(run), input_grad),
         profile,
         architecture.hidden,
         run.recompute == "selective" and run.engine_row.by_operation,
@@ -189,6 +189,12 @@ def _tower(architecture: Architecture, run: Training, profile: Profile, *, keep:
     from memcalc.estimates.training.towers import tower_step
 
     return tower_step(architecture, run, profile, keep=keep)
+
+
+@cached(1024)
+def _marked(stage: Stage, pattern: Pattern, input_grad: bool) -> Stage:
+    """A stage whose layers are told apart by whether they are recomputed: one for all runs, so that they share its forms."""
+    return replace(stage, sequence=stage.sequence.marked(pattern, input_grad=input_grad))
 
 
 def recomputed(run: Training) -> Pattern:

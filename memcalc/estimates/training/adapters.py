@@ -1,5 +1,7 @@
 """What fine-tuning methods train and what they freeze: full with frozen embeddings, LoRA, QLoRA."""
 
+from memcalc.autograd.adapter_shapes import shapes
+from memcalc.autograd.adapters import FEED_FORWARD
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.ledger import Shape
 from memcalc.caches import cached
@@ -39,22 +41,21 @@ def adapter_names(architecture: Architecture, targets: tuple[str, ...]) -> tuple
 
 
 @cached(256)
-def adapters(base: Tensors, targets: tuple[str, ...], rank: int, magnitude: bool = False) -> Tensors:
-    """The low-rank pairs that PEFT adds: A [rank, inputs] and B [outputs, rank] for each targeted matrix of this rank.
+def adapters(base: Tensors, targets: tuple[str, ...], rank: int, magnitude: bool = False, kind: str = "lora") -> Tensors:
+    """What PEFT adds beside each targeted matrix of this rank: of LoRA A [rank, inputs] and B [outputs, rank].
 
     "all-linear" targets every linear layer inside the layers but the routed experts, which transformers keeps as stacked
     parameters, and the router (peft/tuners/tuners_utils.py). `magnitude`: DoRA's vector [outputs] beside each pair.
     """
     wanted = {TARGET_NAMES.get(target, target) for target in targets}
     pairs = (
-        Held(f"{entry.path}/lora_{part}", "adapter", shape, entry.copies, False, True)
+        Held(f"{entry.path}/{part}", "adapter", shape, entry.copies, False, True)
         for entry in base.held
         if entry.layered and not entry.routed and _is_linear(entry.path, entry.role, entry.shape)
         if "all-linear" in wanted or _name(entry.path) in wanted
         for part, shape in (
-            ("A", (rank, entry.shape[1])),
-            ("B", (entry.shape[0], rank)),
-            *((("magnitude", (entry.shape[0],)),) if magnitude else ()),
+            *shapes(kind, entry.shape[1], entry.shape[0], rank, _name(entry.path) in FEED_FORWARD),
+            *((("lora_magnitude", (entry.shape[0],)),) if magnitude else ()),
         )
     )
     return Tensors(tuple(pairs))
@@ -72,6 +73,19 @@ def check_targets(architecture: Architecture, targets: tuple[str, ...]) -> None:
                 f"the model has no linear layer named {target!r:.40} (all-linear, {known}){nearest(name, names)}",
                 "lora_targets",
             )
+
+
+@cached(256)
+def shared_elements(base: Tensors, targets: tuple[str, ...], rank: int) -> int:
+    """Elements of the two frozen projections that all of VeRA's matrices share, as wide as the widest of them
+    (peft/tuners/vera/model.py, _find_dim)."""
+    wanted = {TARGET_NAMES.get(target, target) for target in targets}
+    shapes_of = [
+        entry.shape for entry in base.held
+        if entry.layered and not entry.routed and _is_linear(entry.path, entry.role, entry.shape)
+        if "all-linear" in wanted or _name(entry.path) in wanted
+    ]  # fmt: skip
+    return rank * (max(shape[0] for shape in shapes_of) + max(shape[1] for shape in shapes_of)) if shapes_of else 0
 
 
 def _is_linear(path: str, role: str, shape: Shape) -> bool:

@@ -203,7 +203,7 @@ def flops_of(found: TrainingEstimate) -> tuple[float, float]:
     layers = max(1, shape(found.architecture).layers // run.parallelism.pp)
     often = min(1.0, (run.first_layers or layers) / layers) / (run.recompute_every or 1)
     again = flops.recomputation * often if run.recompute != "none" else 0.0
-    return (flops.forward + flops.backward * (0.5 if run.adapts else 1.0)) / run.seq_len, again / run.seq_len
+    return (flops.forward + flops.backward * run.method_row.backward_share) / run.seq_len, again / run.seq_len
 
 
 def more_flops(before: TrainingEstimate, after: TrainingEstimate) -> float:

@@ -9,6 +9,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
+from memcalc.estimates.training.adapters import adapter_names
 from memcalc.estimates.training.context_parallel import SENTENCES, check_context
 from memcalc.estimates.training.evaluation import COLLECTING
 from memcalc.estimates.training.images import check_images, seen_by, vision_of
@@ -29,9 +30,32 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     for word in run.freeze:
         if (parts := FROZEN_PARTS.get(word)) and not names.intersection(parts):
             raise SpecError(f"the model has no part for {word} (its parts: {', '.join(sorted(names))})", "freeze")
+    _check_adapters(architecture, run)
     _check_copies(architecture, run)
     check_routing(architecture, run)
     check_context(architecture, run)
+
+
+def _check_adapters(architecture: Architecture, run: Training) -> None:
+    """Raises SpecError for adapters that a model's matrices cannot have."""
+    row = run.method_row
+    if not row.adapters or row.adapter == "lora":
+        return
+    layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
+    blocks = [block for layer in layers for _, block in layer.blocks]
+    if any(getattr(block, "transposed", False) or getattr(projections(block), "transposed", False) for block in blocks):
+        raise SpecError(
+            f"this model's matrices are Conv1D modules, beside which {run.method} is not modelled; lora is", "method"
+        )
+    if not adapter_names(architecture, run.adapter_targets):
+        raise SpecError(
+            f"the model has none of {run.method}'s usual matrices ({', '.join(row.targets)}); add lora_targets", "method"
+        )
+
+
+def projections(block: object) -> object:
+    """An attention's projections; nothing of other blocks."""
+    return getattr(block, "projections", None)
 
 
 def _check_copies(architecture: Architecture, run: Training) -> None:
@@ -51,6 +75,8 @@ MODULES_OF = {"mla_up_proj": "latent attention", "moe": "experts", "moe_act": "e
 
 def _check_modules(architecture: Architecture, run: Training) -> None:
     """Raises SpecError for parts that no layer of the model has (megatron/core/transformer/transformer_config.py)."""
+    if not run.recompute_modules:
+        return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
     traits = [block.traits for layer in layers for _, block in layer.blocks]
     there = {
@@ -74,6 +100,8 @@ def check_batches(architecture: Architecture, run: Training) -> None:
         raise SpecError(what, "pp")
     if run.eval_batch and run.parallelism.pp > 1:
         raise SpecError("an evaluation over pipeline stages is not modelled", "eval_batch", "pp")
+    if not (run.tiled_mlp or run.use_cache):
+        return
     blocks = [b for part in main_parts(architecture) for s in part.stacks for layer in s.layers for _, b in layer.blocks]
     if run.tiled_mlp and not any(isinstance(block, MLP) for block in blocks):
         raise SpecError("no layer of this model has a dense feed-forward to be tiled", "tiled_mlp")
@@ -148,6 +176,9 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
         yield f"recomputed alone: {', '.join(run.recompute_modules)} (Megatron's recompute_modules)"
     if run.first_layers:
         yield f"the first {run.first_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
+    if run.adapts and run.method_row.targets != ("all-linear",):
+        targets = ", ".join(run.adapter_targets)
+        yield f"{run.method} on {targets} where the model has them (PEFT's own choice differs by family)"
     if run.train_also:
         yield (
             f"trained beside the adapters: copies of {', '.join(run.train_also)} in their originals' type, which stay "

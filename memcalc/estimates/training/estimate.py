@@ -431,7 +431,7 @@ def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
     architecture, run = shared.architecture, shared.run
     p, sizes = run.parallelism, shape(architecture)
     p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
-    if run.adapts:
+    if run.adapts and "lora_targets" in run.model_fields_set:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))

@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
+from memcalc.autograd.adapter_shapes import shapes
 from memcalc.autograd.profile import Adapters, Profile
 from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
+from memcalc.blocks.architecture import Layer
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.linears import leaf
 from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
+from memcalc.caches import cached
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.training.adapters import QUANTISED_ROLES
 from memcalc.estimates.training.moments import Term
+from memcalc.estimates.training.sequence import LayerMark
 from memcalc.estimates.training.sharding import Around
 
 
@@ -116,27 +121,38 @@ def saved_by(recorded: Recorded | RecordedExit) -> tuple[Tensor, ...]:
 
 def layer_kind(setup: Setup, index: int) -> LayerKind:
     sequence = setup.stage.sequence
-    recorded, mark = recorded_kind(setup, index), sequence.marks[index]
-    gradient, added = int(recorded.gradients), ZERO
-    bridge = sequence.kinds[index].bridge
-    if bridge and setup.tied and reads_tokens(sequence.kinds[index].blocks):
-        added = Size(fixed=setup.tied)  # summed with the head's gradient of the same matrix at once
-        gradient -= setup.tied
-    kept = _kept(recorded, mark.recomputed, setup.by_operation, bridge)
-    again = not bridge and (mark.recomputed or setup.by_operation)
+    mark = sequence.marks[index]
+    layer = sequence.layers[mark.layer]
+    tied = setup.tied if layer.bridge else 0
+    return _layer_kind(layer, setup.profile, setup.hidden, mark, gathered_elements(setup, index), tied,
+                       keep_gradients=setup.keeps_gradients, by_operation=setup.by_operation)  # fmt: skip
+
+
+@cached(1024)
+def _layer_kind(
+    layer: Layer, profile: Profile, hidden: int, mark: LayerMark, gathered: int, tied: int, *, keep_gradients: bool,
+    by_operation: bool,
+) -> LayerKind:  # fmt: skip
+    """Whatever the sharding, the stage and the number of GPUs: runs that differ in these share it."""
+    recorded = record(layer, profile, hidden, input_grad=mark.input_grad, keep_gradients=keep_gradients)
+    gradient, added, bridge = int(recorded.gradients), ZERO, layer.bridge
+    if bridge and tied and reads_tokens(layer.blocks):
+        added = Size(fixed=tied)  # summed with the head's gradient of the same matrix at once
+        gradient -= tied
+    kept = _kept(recorded, mark.recomputed, by_operation, bridge)
+    again = not bridge and (mark.recomputed or by_operation)
     own = (recorded.input,) if again and recorded.input not in recorded.saved else ()  # which holds it where a norm saves it
-    alive = partial(alive_in_layer, sequence.layers[mark.layer], setup.profile, setup.hidden,
-                    input_grad=mark.input_grad, keep_gradients=setup.keeps_gradients)  # fmt: skip
+    alive = partial(alive_in_layer, layer, profile, hidden, input_grad=mark.input_grad, keep_gradients=keep_gradients)
     working, nothing = "layer in its backward/", (NOTHING_CACHED, NOTHING_CACHED)
     return LayerKind(
         term_of("layers/", kept),
         term_of(working, own),
         tuple(Term(working, peak + added, 1, partial(_with, alive, which, added)) for which, peak in enumerate(recorded.peaks)),
         gradient,
-        gathered_elements(setup, index),
+        gathered,
         tuple(Term.one("layer in its forward/buffers", size) for size in recorded.passing),
         tuple(Term.one("layer in its forward again/buffers", size) for size in recorded.repeating),
-        _cache(recorded, keeps_all=not (mark.recomputed or setup.by_operation)) if setup.profile.keeps.cache else nothing,
+        _cache(recorded, keeps_all=not (mark.recomputed or by_operation)) if profile.keeps.cache else nothing,
         term_of("layers of one checkpoint/", recorded.saved),
     )
 
@@ -214,4 +230,11 @@ def _cast(weight: Weight, adapters: Adapters) -> int:
     if not adapters.rank:
         return weight.parameters
     adapted = leaf(weight.path) in adapters.layers and not weight.routed and len(weight.shape) == 2
-    return adapters.rank * sum(weight.shape) * weight.tensors if adapted else 0
+    if not adapted or adapters.kind not in MULTIPLIED:
+        return 0
+    outputs, inputs = weight.shape
+    made = shapes(adapters.kind, inputs, outputs, adapters.rank)
+    return weight.tensors * sum(prod(shape) for part, shape in made if part not in WHOLE)
+
+
+MULTIPLIED, WHOLE = ("lora", "loha", "lokr"), ("lokr_w1", "lokr_w2")  # whose parts are operands of matrix products; but these

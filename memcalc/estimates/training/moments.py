@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
+from memcalc.autograd.tape import ZERO, Size, Tensor
 from memcalc.estimates.lines import Line
 
 
@@ -43,7 +43,7 @@ class Term(NamedTuple):
         return cls(prefix + slash, size, 1, lambda: (Tensor(name, size),))
 
     def times(self, copies: float) -> "Term":
-        return self._replace(copies=copies)
+        return Term(self.path, self.size, copies, self.tensors)
 
 
 class MomentForm(NamedTuple):
@@ -84,7 +84,13 @@ class MomentForm(NamedTuple):
 
 def total(terms: Iterable[Term]) -> Size:
     """The sum of terms as one linear form."""
-    return sum_of(term.size if term.copies == 1 else term.size * term.copies for term in terms)
+    token = pair = fixed = position = 0.0
+    for _, size, copies, _ in terms:
+        token += size[0] * copies
+        pair += size[1] * copies
+        fixed += size[2] * copies
+        position += size[3] * copies
+    return Size(token, pair, fixed, position)
 
 
 def that_can_be_highest(forms: list[MomentForm]) -> tuple[MomentForm, ...]:

@@ -26,7 +26,7 @@ TABLES, LEAF = "rotary tables and masks", "input leaf"  # lines of what all laye
 def profile_of(run: Training, architecture: Architecture) -> Profile:
     """The profile of one run: formats from the precision, kernels from the engine, degrees from the parallelism."""
     p = run.parallelism
-    adapters = adapter_names(architecture, run.lora_targets) if run.adapts else ()
+    adapters = adapter_names(architecture, run.adapter_targets) if run.adapts else ()
     compute = FP32 if run.precision == "fp32" else HALF
     amp, full = run.autocasts, not run.adapts
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
@@ -62,6 +62,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         adapters=Adapters(
             layers=adapters,
             rank=run.lora_rank if adapters else 0,
+            kind=run.method_row.adapter,
             magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
             autocast=amp,

@@ -7,7 +7,16 @@ from typing import NamedTuple
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
-from memcalc.estimates.training.adapters import adapters, embeddings, part_of, quantised, trained_copies, upcast, without
+from memcalc.estimates.training.adapters import (
+    adapters,
+    embeddings,
+    part_of,
+    quantised,
+    shared_elements,
+    trained_copies,
+    upcast,
+    without,
+)
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
 from memcalc.estimates.training.sharding.strategy import whole
 from memcalc.formulas import model_states
@@ -85,7 +94,13 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             continue
         low, rest = quantised(held) if run.method_row.quantised else (None, held)
         trained = (
-            adapters(without(held, run.frozen_parts), run.lora_targets, run.lora_rank, run.method_row.magnitude)
+            adapters(
+                without(held, run.frozen_parts),
+                run.adapter_targets,
+                run.lora_rank,
+                run.method_row.magnitude,
+                run.method_row.adapter,
+            )
             if name == "dense"
             else None
         )
@@ -232,6 +247,10 @@ def _offloaded_share(whole: Line, fraction: float) -> Iterator[Line]:
 
 def buffer_lines(setting: StateSetting, stage: Stage) -> Iterator[Line]:
     """Constants beside the parameters, where the library's own modules run (engines that PyTorch traces)."""
+    run = setting.run
+    if run.adapts and run.method_row.adapter == "vera":
+        elements = shared_elements(without(stage.dense, run.frozen_parts), run.adapter_targets, run.lora_rank)
+        yield line("parameters", "shared projections", ALWAYS, model_states.whole_bytes, elements=elements, bytes_each=4)
     if not setting.run.engine_row.traced:
         return
     each = setting.compute if setting.run.adapts else setting.weights
@@ -297,17 +316,21 @@ def _host_copies(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
 def _host_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
     """States that the library itself keeps in host memory."""
     assert group.trained
-    row = optimizer(setting.run.optimizer)
-    sizes = tuple(
-        LineTensor(f"{role} {list(shape)}", (), 0, size, copies)
-        for shape, role, copies in setting.strategy.state_shapes(group.trained, group.shards)
-        if (size := host_bytes(row, shape, parameter_bytes=setting.states, role=role))
-    )
-    if sizes:
+    if sizes := _host_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states):
         made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}/on the host", ALWAYS,
                     model_states.shaped_state_bytes, "host", state_bytes=sum(part.bytes * part.copies for part in sizes),
                     tensors=sum(part.copies for part in sizes))  # fmt: skip
         yield made._replace(parts=sizes)
+
+
+@cached(4096)
+def _host_sizes(held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int) -> tuple[LineTensor, ...]:
+    row = optimizer(name)
+    return tuple(
+        LineTensor(f"{role} {list(shape)}", (), 0, size, copies)
+        for shape, role, copies in strategy.state_shapes(held, shards)
+        if (size := host_bytes(row, shape, parameter_bytes=bytes_each, role=role))
+    )
 
 
 def step_copies(setting: StateSetting, groups: Sequence[ShardGroup]) -> tuple[Line, ...]:

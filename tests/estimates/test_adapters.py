@@ -1,0 +1,132 @@
+"""Adapters other than LoRA's: what they learn, beside PEFT's own count; what a step with them keeps, beside traces."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from memcalc.autograd.adapter_shapes import shapes
+from memcalc.estimates.training.estimate import TrainingEstimate, estimate
+from memcalc.readers.hf import read_config
+from memcalc.specs.spec import SpecError
+from memcalc.specs.training import Training
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 6, "num_attention_heads": 16,
+    "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 1024, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+LLAMA_8B = {**LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256}  # fmt: skip
+QWEN = {**LLAMA, "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True}  # fmt: skip
+
+
+def sized(values: dict[str, Any], method: str, **settings: Any) -> TrainingEstimate:
+    base = {"precision": "bf16", "engine": "accelerate", "micro_batch": 2, "seq_len": 512}
+    return estimate(read_config(values), Training(method=method, **{**base, **settings}))
+
+
+# PEFT 0.21.2, get_peft_model on the meta device: trained parameters at rank 16 on all linear layers of the decoder layers; IA3
+# on k_proj, v_proj and down_proj; OFT in blocks of 32
+COUNTS = (
+    (LLAMA_8B, {"lora": 41_943_040, "vera": 1_379_840, "loha": 83_886_080, "lokr": 1_605_632, "ia3": 524_288,
+                "oft": 19_300_352}),
+    (QWEN, {"lora": 8_798_208, "vera": 306_816, "loha": 17_596_416, "lokr": 375_552, "oft": 3_809_280}),
+    (LLAMA, {"vera": 71_328, "loha": 4_227_072, "lokr": 101_376, "ia3": 27_648, "oft": 952_320}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "method", "trained"), [(values, method, n) for values, found in COUNTS for method, n in found.items()]
+)
+def test_what_is_learned(values: dict[str, Any], method: str, trained: int) -> None:
+    found = sized(values, method)
+    assert found.trainable == trained
+    adapters = next(entry for entry in found.lines if entry.name == "dense/adapters")
+    assert adapters.bytes == 4 * trained  # autocast_adapter_dtype
+
+
+def test_shared_projections() -> None:
+    """VeRA's A [16, widest input] and B [widest output, 16], once for the model, in fp32 (peft/tuners/vera/model.py)."""
+    found = next(entry for entry in sized(LLAMA_8B, "vera").lines if entry.name == "shared projections")
+    assert found.bytes == 4 * 16 * (14336 + 14336)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs", "rank", "expected"),
+    [
+        ("lokr", 4864, 896, 16, {"lokr_w1": (28, 64), "lokr_w2_a": (32, 16), "lokr_w2_b": (16, 76)}),
+        ("lokr", 1024, 1024, 16, {"lokr_w1": (32, 32), "lokr_w2": (32, 32)}),  # 16 is not below 32 / 2
+        ("oft", 100, 10, 1, {"oft_R": (4, 300)}),  # the divisor nearest to 32 is 25
+        ("ia3", 8, 4, 1, {"ia3_l": (4, 1)}),
+    ],
+)
+def test_shapes(kind: str, inputs: int, outputs: int, rank: int, expected: dict[str, tuple[int, ...]]) -> None:
+    assert dict(shapes(kind, inputs, outputs, rank)) == expected
+
+
+# A step of LLAMA with PEFT 0.21.2, transformers 5.24 and PyTorch 2.13 under fake tensors: method, precision, recomputation,
+# bytes above the steady state after the forward and at the peak of forward and backward
+TRACED = (
+    ("vera", "bf16", "none", 529734656, 569523712),
+    ("vera", "bf16", "full", 21128192, 148466176),
+    ("vera", "bf16-amp", "none", 387783680, 429538816),
+    ("vera", "bf16-amp", "full", 21128192, 126790144),
+    ("loha", "bf16", "none", 847867904, 902709248),
+    ("loha", "bf16", "full", 21128192, 221210112),
+    ("loha", "bf16-amp", "none", 492400640, 545144832),
+    ("loha", "bf16-amp", "full", 21128192, 159344128),
+    ("lokr", "bf16", "none", 847993856, 881536000),
+    ("lokr", "bf16", "full", 21128192, 196327424),
+    ("lokr", "bf16-amp", "none", 542839808, 588967936),
+    ("lokr", "bf16-amp", "full", 21128192, 153332736),
+    ("ia3", "bf16", "none", 344638464, 388682752),
+    ("ia3", "bf16", "full", 21128192, 121872384),
+    ("ia3", "bf16-amp", "none", 344638464, 388682752),
+    ("ia3", "bf16-amp", "full", 21128192, 121872384),
+    ("oft", "bf16", "none", 520297472, 562231296),
+    ("oft", "bf16", "full", 21128192, 147019776),
+    ("oft", "bf16-amp", "none", 390732800, 449968128),
+    ("oft", "bf16-amp", "full", 21128192, 142694400),
+)
+OFT = 0.025  # einsum's own layouts, of which not every copy is followed
+
+
+@pytest.mark.parametrize(("method", "precision", "recompute", "kept", "peak"), TRACED)
+def test_a_step(method: str, precision: str, recompute: str, kept: int, peak: int) -> None:
+    found = sized(LLAMA, method, precision=precision, recompute=recompute)
+    assert found.after_forward - found.steady == pytest.approx(kept, rel=0.002)
+    assert found.peak_forward_backward == pytest.approx(found.steady + peak, rel=OFT if method == "oft" else 0.004)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"method": "vera", "engine": "torchtune"}, "vera is PEFT's"),
+        ({"method": "ia3", "kernels": "unsloth"}, "ia3 is PEFT's"),
+        ({"method": "oft", "parallelism": {"gpus": 2, "tp": 2}}, "tensor-parallel ranks"),
+    ],
+)
+def test_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        Training(**settings)
+
+
+def test_conv1d_has_other_orders() -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 768, "n_layer": 3, "n_head": 12, "vocab_size": 4096, "n_positions": 1024}
+    with pytest.raises(SpecError, match="Conv1D"):
+        sized(gpt2, "loha")
+    assert sized(gpt2, "lora").trainable > 0
+
+
+@pytest.mark.parametrize("method", ["vera", "loha", "lokr", "ia3", "oft"])
+def test_on_the_command_line(memcalc: Callable[..., Any], method: str) -> None:
+    result = memcalc(f"train llama-3.2-1b --method {method} --recompute full --gpu l4 --format json")
+    assert (result.code, result.document["run"]["method"]) == (0, method)
+    assert memcalc(f"train llama-3.2-1b --method {method} --explain peak").code == 0
+
+
+def test_options_without_effect_are_refused(memcalc: Callable[..., Any]) -> None:
+    assert "the rank of adapters that have one" in memcalc("train llama-3.2-1b --method ia3 --lora-rank 8").err
+    assert "drop their input" in memcalc("train llama-3.2-1b --method oft --lora-dropout 0.1").err
