@@ -63,7 +63,9 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
         wide = ops.cast(t, scores, FP32)
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         t.nodes[-1].saves = (log_softmax,)
-        labels = Var(Size(token=wide.elements.token / self.labels, fixed=wide.elements.fixed / self.labels), INT64, False, "loss/labels")
+        labels = Var(
+            Size(token=wide.elements.token / self.labels, fixed=wide.elements.fixed / self.labels), INT64, False, "loss/labels"
+        )
         t.emit("loss", [log_softmax], Size(fixed=1), FP32, [log_softmax, labels], [Step("input", log_softmax.bytes)])
         return scores.bytes + (wide.bytes if wide is not scores else Size())
 
