@@ -53,6 +53,7 @@ OUTSIDE = {
     "torch": {"trace"},
     "transformers": {"trace"},
     "huggingface_hub": {"readers"},
+    "yaml": {"readers"},
 }
 
 # Calls that touch the outside world, and the packages or modules that may make them.

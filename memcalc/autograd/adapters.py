@@ -57,7 +57,7 @@ def _lora(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     high = _low_rank(t, p, f"{name} lora B", low, outputs, b_weight, low)
     # the functions' frames hold their input, and what it was cast to, until they return
     high = t.emit("scaled", [high, wide, x], outputs, each, (), [Step("input", high.bytes)])
-    if p.method.quantised and not p.adapters.autocast:  # peft/tuners/lora/bnb.py: cast before it is added
+    if p.adapters.narrow:  # peft/tuners/lora/bnb.py: cast before it is added
         high = cast(t, high, base.each)
     if p.adapters.magnitude:
         base, high = _scaled_by_magnitude(t, name, base, high, inputs, outputs)

@@ -42,7 +42,8 @@ def linear(
     if p.method.fake_quantised and trained:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
-    if p.formats.autocast or (quantised and p.formats.upcast):  # bitsandbytes casts its input, whoever multiplies
+    casts = p.method.casts and p.formats.kbit if quantised else p.formats.autocast
+    if casts:  # bitsandbytes' Linear4bit casts its input, whoever multiplies
         x_used = cast(t, x, p.formats.compute)
         inputs = [x_used]
     low = LOW[p.formats.low] if p.formats.low and trained and name != "logits" else None
@@ -65,17 +66,17 @@ def linear(
     elif trained and not p.method.accumulated:
         steps.append(Step("weight", w * p.formats.weights))
     if quantised:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
-        steps += [Step("temp", w * p.formats.compute)] if p.method.expands else []
+        steps += [Step("temp", w * x_used.each)] if p.method.expands else []
         saves += [x_used] if p.kernels.keeps_quantised_inputs or p.method.keeps_inputs else []
     steps.append(Step("input", x_used.bytes, 0))
-    each = output or (p.formats.compute if quantised else p.formats.product)
+    each = output or (x_used.each if quantised else p.formats.product)
     out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=learns)
     t.products.append(out)
     if reduced and p.degrees.tp > 1:
         sp = p.degrees.sequence_parallel
         whole = out.bytes * (1 / p.degrees.stream)
         t.send("tp", whole, ("reduce-scatter",) if sp else ("all-reduce",), ("all-gather",) if sp and out.grad else ())
-    out = cast(t, out, x.each) if quantised and p.formats.upcast else out  # and casts its result back
+    out = cast(t, out, x.each) if quantised and p.formats.kbit else out  # and casts its result back
     return adapters.after(t, p, name, given, out)
 
 

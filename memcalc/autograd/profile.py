@@ -61,6 +61,8 @@ class Loss(NamedTuple):
     log_softmax: bool = True  # kept; else the gradient is written over the logits
     output_kept: bool = False  # the logits that the model returned live through the backward
     chunks: bool = False  # the gradient exists one chunk at a time
+    head_tokens: int = 0  # tokens that the head is applied to at a time, again in the backward: logits are never whole
+    head_words: int = 0  # words of the vocabulary at a time, 0: all
 
 
 LOSSES: dict[str, Loss] = {
@@ -70,6 +72,19 @@ LOSSES: dict[str, Loss] = {
         Loss("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)", half_kept=False),
         Loss("chunked", "fp32 copy, log-softmax and gradient one chunk at a time", chunks=True),
         Loss("fused", "logits one chunk at a time, gradients made in the forward (Liger)", chunks=True),
+        Loss(
+            "chunked-head",
+            "the head over 512 tokens at a time, and again in the backward (verl's FusedLinearForPPO)",
+            chunks=True,
+            head_tokens=512,
+        ),
+        Loss(
+            "tiled-head",
+            "the head over 1,024 tokens by 8,192 words at a time, and again in the backward (prime-rl)",
+            chunks=True,
+            head_tokens=1024,
+            head_words=8192,
+        ),
         Loss("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them", False),
         Loss("shifted", "as full, and the label shift copies the logits (transformers 4.46 to 4.49)", shifted=True),
         Loss("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)", half_kept=False, shifted=True),
@@ -113,22 +128,22 @@ class Formats(NamedTuple):
     saved_input: int = 0  # of a matrix product's saved input where it differs from compute (fp8)
     low: str = ""  # what linear layers multiply in: a key of LOW
     wide_stream: bool = False  # the residual stream is fp32 without autocast too (Mamba's residual_in_fp32)
-    upcast: str = ""  # what is fp32 beside quantised matrices: "all" else, or "norms" alone
+    kbit: str = ""  # what is fp32 beside quantised matrices: "all" else, or "norms" alone
 
     @property
     def residual(self) -> int:
         """Bytes of the residual stream's elements: fp32 under autocast, from the embedding, or from fp32 norms."""
-        return FP32 if self.autocast or self.wide_stream or self.upcast else self.compute
+        return FP32 if self.autocast or self.wide_stream or self.kbit else self.compute
 
     @property
     def product(self) -> int:
         """Bytes of an element of a product with what is not quantised."""
-        return self.weights if self.upcast and not self.autocast else self.compute
+        return self.weights if self.kbit and not self.autocast else self.compute
 
     @property
     def norms(self) -> int:
         """Bytes of an element of what norms learn."""
-        return FP32 if self.upcast else self.weights
+        return FP32 if self.kbit else self.weights
 
 
 class MethodTraits(NamedTuple):
@@ -141,8 +156,10 @@ class MethodTraits(NamedTuple):
     accumulated: bool = False  # matrix products add weights' gradients to main gradients themselves
     quantised: bool = False  # frozen matrices are dequantised for each product
     expands: bool = True  # into a 16-bit copy; else inside the kernel
+    casts: bool = True  # quantised products take 16-bit inputs and give their result the input's type
     keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+    prompt: int = 0  # virtual tokens before each sequence, which alone are trained
     also: tuple[str, ...] = ()  # parts of which copies are trained all the same: embeddings, head, norms
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 
@@ -160,6 +177,7 @@ class Adapters(NamedTuple):
     magnitude: bool = False  # DoRA's: a learned magnitude scales the normalised sum
     itemsize: int = FP32  # of the type they compute in: their own, or autocast's
     autocast: bool = False  # which casts them, and keeps the casts of one forward
+    narrow: bool = False  # what they add is cast to the result's type first (PEFT beside quantised matrices, without autocast)
     upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
     dropout: float = 0.0  # on their input
 
@@ -173,6 +191,12 @@ class Degrees(NamedTuple):
     cp: int = 1
     cp_kind: str = "ring"  # ring, all-gather or all-to-all
     sequence_parallel: bool = False
+    whole_logits: bool = False  # tensor-parallel ranks gather the logits before the loss
+
+    @property
+    def splits_logits(self) -> bool:
+        """Whether the loss runs over a rank's share of the vocabulary."""
+        return self.tp > 1 and not self.whole_logits
 
     @property
     def stream(self) -> float:
@@ -198,6 +222,7 @@ class Batch(NamedTuple):
     routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
     packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
     one_by_one: bool = False  # sequences of a row are attended to one by one, their results joined (Qwen2-VL's tower)
+    head_tokens: int = 0  # that the head is applied to at a time, where it runs over chunks
     tiles: int = 0  # that a feed-forward's tokens are cut into, 0: it runs over all at once
 
     def padding(self, chunk: int) -> float:

@@ -139,6 +139,7 @@ class Message(NamedTuple):
     size: Size  # bytes of the whole buffer
     forward: tuple[str, ...]
     backward: tuple[str, ...]
+    copies: float = 1.0  # of each token in it
 
 
 class Work(NamedTuple):
@@ -225,9 +226,11 @@ class Tape:
         label = f"{self.path}/{name}" if self.path else name
         self.works.append(Work(label, forward, after, causal, window, chunked, shape))
 
-    def send(self, axis: str, size: Size, forward: tuple[str, ...], backward: tuple[str, ...]) -> None:
+    def send(
+        self, axis: str, size: Size, forward: tuple[str, ...], backward: tuple[str, ...], copies: float = 1.0
+    ) -> None:  # fmt: skip
         """Record what ranks send each other."""
-        self.messages.append(Message(axis, size, forward, backward))
+        self.messages.append(Message(axis, size, forward, backward, copies))
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 

@@ -61,8 +61,14 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         """
         if p.loss == "fused":
             return self._fused_loss(t, p, x)
-        logits = t.result = self.forward(t, p, x)
+        if LOSSES[p.loss].head_tokens:
+            return self._loss_by_tiles(t, p, x, LOSSES[p.loss].head_words)
+        logits = self.forward(t, p, x)
         t.path = "loss"
+        if p.degrees.whole_logits:
+            size = logits.elements * p.degrees.tp
+            logits = t.emit("logits, gathered", [logits], size, logits.each, (), [Step("input", logits.bytes)])
+        t.result = logits
         if p.loss == "chunked":
             return self._chunked_loss(t, logits)
         if p.loss == "compiled":
@@ -70,13 +76,13 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         row = LOSSES[p.loss]
         if p.loss not in ("full", "upcast"):
             return _older_loss(t, logits, row)
-        wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast or p.degrees.tp > 1 else logits.each)
+        wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast or p.degrees.splits_logits else logits.each)
         held = wide.bytes if wide is not logits else Size()
         if row.half_kept:
             held = held + logits.bytes
         else:
             t.result = wide
-        if p.degrees.tp > 1:
+        if p.degrees.splits_logits:
             return _loss_parallel(t, wide, held)
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         if log_softmax.grad:
@@ -89,6 +95,28 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         chunk = logits.elements * (FP32 / CHUNKS)
         steps = [Step("temp", chunk), Step("temp", chunk), Step("temp", chunk), Step("input", logits.bytes * (1 / CHUNKS))]
         return _loss_node(t, logits, chunk + chunk, steps)
+
+    def _loss_by_tiles(self, t: Tape, p: Profile, x: Var, words: int) -> Size:
+        """Logits of so many tokens and words at a time, in fp32, made again in the backward: kept are the hidden states. Both
+        gradients are summed tile by tile (verl/utils/experimental/torch_functional.py, FusedLinearForPPOFunction; prime-rl's
+        trainer/models/layers/lm_head.py, _SequenceChunkedLogProbEntropyFn)."""
+        width, trained = -(-self.vocabulary // p.degrees.tp), self._trained(p)
+        words, weight = min(words or width, width), self.size * width
+        t.multiply("logits", Size(token=2 * weight), 1 + x.grad + trained,
+                   shape=MatrixShape(1.0, width, self.size, 1, x.grad, trained))  # fmt: skip
+        used = ops.cast(t, x, p.formats.compute)
+        tile = p.batch.head_tokens * words * FP32
+        # logits, probabilities, labels as vectors, their difference, the gradient; then three of them, the 16-bit gradient
+        # and the tile's part of the weight's gradient
+        product = words * self.size * p.formats.compute if trained else 0
+        beside = max(5 * tile, 3 * tile + p.batch.head_tokens * words * p.formats.compute + product)
+        steps = [Step("input", used.bytes)]
+        if trained:
+            steps.append(Step("weight", Size(fixed=weight * p.formats.weights)))
+        steps.append(Step("temp", Size(fixed=beside)))
+        labels = Var(Size(token=1), INT64, False, f"{t.path}/labels")
+        t.emit("loss", [used], Size(fixed=1), FP32, [used, labels], steps, trained=trained)
+        return Size(fixed=4 * tile)
 
     def _fused_loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "runs": Command("runs", "Published training runs and what memcalc computes for them; with a NAME, one.", PLAN),
     "chinchilla": Command("chinchilla", "Compute-optimal parameters and tokens, under every published law.", PLAN),
     "optimal": Command("chinchilla", "The same as chinchilla."),
+    "import": Command("importing", "Launch files of other programs as a sizing file; every key accounted for.", AUTOMATE),
     "compare": Command("compare", "Settings side by side: --vary KEY=A,B, or sizing files.", PLAN),
     "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1.", AUTOMATE),
     "validate": Command("validate", "Predictions against published measurements, with the error of each.", TRUST),
@@ -229,7 +230,9 @@ def _message(error: MemcalcError | click.ClickException) -> str:
 
 def _nothing_given(ctx: click.Context) -> str:
     """What a command without a word needs, rather than a page of options."""
-    needed = [param.make_metavar(ctx) for param in ctx.command.params if isinstance(param, click.Argument) and param.required]
+    instead = any(param.name == "launch" for param in ctx.command.params)  # --from may stand in place of a MODEL
+    arguments = (param for param in ctx.command.params if isinstance(param, click.Argument) and (param.required or instead))
+    needed = [param.make_metavar(ctx).strip("[]") for param in arguments]
     missing = f"{', '.join(needed)} is missing" if needed else "nothing to go on"
     return (
         f"{missing}; write {ctx.command_path} {' '.join(ctx.command.collect_usage_pieces(ctx))} (`{ctx.command_path} --help`)"

@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 from memcalc.readers.preset_index import index_texts
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Device
+from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
 from memcalc.specs.scaling import ScalingQuestion
@@ -22,7 +23,9 @@ from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.spec import OneOf, Spec
 from memcalc.specs.training import Training
 
-SPECS: tuple[type[Spec], ...] = (Parallelism, Training, Serving, Budget, ScalingQuestion, Device, ServingQuestion, PlanGoals)
+SPECS: tuple[type[Spec], ...] = (
+    Parallelism, Training, Serving, Budget, ScalingQuestion, Device, Horizon, ServingQuestion, PlanGoals,
+)  # fmt: skip
 TARGET = Path(__file__).with_name("spec_options.py")
 SHORT = 40  # characters of choices that stand in place of the value; more are listed in the help
 FEW = 8  # numbers that are listed like names

@@ -10,6 +10,8 @@ from memcalc.cli.options import (
     explain_option,
     fit_code,
     fit_options,
+    from_files,
+    from_option,
     gpu_option,
     output_options,
     preset_option,
@@ -19,7 +21,8 @@ from memcalc.cli.options import (
 
 
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model")
+@click.argument("model", required=False)
+@from_option
 @gpu_option
 @spec_options("Device", "Serving", "ServingQuestion")
 @fit_options
@@ -29,7 +32,8 @@ from memcalc.cli.options import (
 @output_options("capacity.max_context")
 @click.pass_context
 def infer_command(
-    ctx: click.Context, /, model: str, gpu: str | None, require_fit: bool, require_sure_fit: bool, details: bool,
+    ctx: click.Context, /, model: str | None, launch: tuple[str, ...], gpu: str | None,
+    require_fit: bool, require_sure_fit: bool, details: bool,
     presets: tuple[str, ...],
     explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
@@ -41,7 +45,8 @@ def infer_command(
     """
     from memcalc.sizing.serving import size_serving
 
+    found, model, gpu, settings = from_files("infer", launch, model, gpu, settings)
     served = size_serving(model, gpu, sure=require_sure_fit, presets=presets, **settings)
     code = fit_code(served, require_fit, require_sure_fit)
-    show_answer(served, explain, format_, get, output, whole=details)
+    show_answer(served, explain, format_, get, output, whole=details, found=found)
     ctx.exit(code)

@@ -343,11 +343,41 @@ def gpu_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def from_option(function: F) -> F:
+    """--from FILE, repeatable."""
+    return click.option(
+        "--from", "launch", multiple=True, metavar="FILE|'COMMAND LINE'", cls=GroupedOption,
+        help="Settings from launch files of other programs (repeatable); options win.  [default: none]",
+    )(function)  # fmt: skip
+
+
+def from_files(
+    command: str, launch: tuple[str, ...], model: str | None, gpu: str | None, settings: dict[str, Any]
+) -> tuple[Any, Any, str | None, dict[str, Any]]:
+    """What launch files say under what was typed: where it was read (None without files), MODEL, GPU and settings."""
+    if not launch:
+        if model is None:
+            raise click.UsageError(
+                f"MODEL is missing; write memcalc {command} MODEL [OPTIONS], or --from FILE (`memcalc {command} --help`)"
+            )
+        return None, model, gpu, settings
+    from memcalc.sizing.importing import asked_from
+
+    asked = asked_from(command, launch, model, gpu, settings)
+    return asked.found, asked.model, asked.gpu, asked.settings
+
+
 def show_answer(
-    answer: Any, explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, *, whole: bool = False
+    answer: Any, explain: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, *, whole: bool = False,
+    found: Any = None,
 ) -> None:  # fmt: skip
-    """Render an answer's report, or the trees behind some of its numbers."""
-    show(_explained(answer, explain), format_, get, output, whole=whole)
+    """Render an answer's report, or the trees behind some of its numbers; `found`: the launch files that it began with."""
+    report = _explained(answer, explain)
+    if found is not None:
+        from memcalc.sizing.import_report import with_account
+
+        report = with_account(report, found)
+    show(report, format_, get, output, whole=whole)
 
 
 def _explained(answer: Any, explain: tuple[str, ...]) -> Any:

@@ -265,6 +265,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("lokr", "Kronecker products (Yeh et al. 2023)"),
                 ("ia3", "vectors that scale keys, values and a feed-forward's inner states (Liu et al. 2022)"),
                 ("oft", "orthogonal rotations of inputs, in blocks of 32 (Qiu et al. 2023)"),
+                ("prompt-tuning", "virtual tokens before each sequence (Lester et al. 2021)"),
                 ("qat", "all weights, through a fake quantiser (torchao)"),
             ),
         ),
@@ -293,9 +294,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "virtual_tokens",
+            "count",
+            "",
+            "Tokens that prompt tuning puts before each sequence.  [default: 20]",
+            "Model states",
+            (),
+        ),
+        (
             "base_format",
             "text",
-            "nf4-dq|nf4|fp4-dq|fp4|int8|gptq|awq|hqq",
+            "NAME",
             "How qlora stores frozen matrices.  [default: nf4-dq]",
             "Model states",
             (
@@ -307,6 +316,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("gptq", "GPTQ, 4 bits in groups of 128"),
                 ("awq", "AWQ, 4 bits in groups of 128"),
                 ("hqq", "HQQ, 4 bits in groups of 64 with 16-bit scale and zero point"),
+                ("fp8", "e4m3 with an fp32 scale for each block of 128 by 128 (DeepSeek's, transformers' FineGrainedFP8)"),
             ),
         ),
         (
@@ -332,6 +342,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("head", "the output head (lm_head)"),
                 ("norms", "all norms"),
             ),
+        ),
+        (
+            "train_layers",
+            "count",
+            "",
+            "Train the last N layers alone (LLaMA-Factory's freeze_trainable_layers).  [default: all]",
+            "Model states",
+            (),
         ),
         (
             "freeze",
@@ -756,6 +774,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("upcast", "as full, of fp32 logits that the model returns (torchtitan until October 2024)"),
                 ("chunked", "fp32 copy, log-softmax and gradient one chunk at a time"),
                 ("fused", "logits one chunk at a time, gradients made in the forward (Liger)"),
+                ("chunked-head", "the head over 512 tokens at a time, and again in the backward (verl's FusedLinearForPPO)"),
+                ("tiled-head", "the head over 1,024 tokens by 8,192 words at a time, and again in the backward (prime-rl)"),
                 ("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them"),
                 ("shifted", "as full, and the label shift copies the logits (transformers 4.46 to 4.49)"),
                 ("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)"),
@@ -890,7 +910,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "override_tensor",
             "words",
             "PATTERN=DEVICE",
-            "llama.cpp: PATTERN=DEVICE, tensors whose name matches on CPU, CUDA0, CUDA1 …  [default: none]",
+            "llama.cpp: PATTERN=DEVICE, tensors whose name matches on CPU, CUDA0 or another GPU  [default: none]",
             "Engine",
             (),
         ),
@@ -968,7 +988,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
             "Engine",
             (
-                ("vllm", "vLLM 0.17 and later, V1"),
+                ("vllm", "vLLM 0.21 and later, V1"),
                 ("sglang", "SGLang 0.5"),
                 ("tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend"),
                 ("llama.cpp", "llama.cpp since June 2026"),
@@ -1451,7 +1471,95 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
     ),
+    "Horizon": (
+        (
+            "tokens",
+            "count",
+            "",
+            "Training tokens: days and money of them.",
+            "Days and money",
+            (),
+        ),
+        (
+            "dataset_samples",
+            "count",
+            "",
+            "Sequences of the dataset, in place of tokens.",
+            "Days and money",
+            (),
+        ),
+        (
+            "epochs",
+            "number",
+            "",
+            "Passes over the dataset.  [default: 1]",
+            "Days and money",
+            (),
+        ),
+        (
+            "price",
+            "number",
+            "",
+            "USD a GPU-hour.  [default: the middle of a dated range]",
+            "Days and money",
+            (),
+        ),
+        (
+            "network",
+            "bandwidth",
+            "",
+            "Between nodes, a GPU's share of the cards, one way: 50GB/s.  [default: what such machines have]",
+            "Hardware",
+            (),
+        ),
+    ),
     "ServingQuestion": (
+        (
+            "concurrency",
+            "count",
+            "",
+            (
+                "Requests in flight on the whole deployment, each followed by another: speed under that load.  "
+                "[default: no load: --batch requests that are there]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "input_len",
+            "count",
+            "",
+            "Tokens of each prompt.  [default: --context less --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "output_len",
+            "count",
+            "",
+            "Tokens of each answer.  [default: --max-new-tokens]",
+            "Requests",
+            (),
+        ),
+        (
+            "acceptance",
+            "share",
+            "",
+            (
+                "Share of a draft's guesses that are right, each given that those before it are.  [default: none: "
+                "no speed with a draft]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "host_bandwidth",
+            "bandwidth",
+            "",
+            "Of host memory, for layers that stand there: 90GB/s.  [default: 80 GB/s, assumed]",
+            "Hardware",
+            (),
+        ),
         (
             "precision",
             "text",

@@ -6,6 +6,9 @@ import click
 
 from memcalc.cli.options import GroupedCommand, details_option, output_options, show
 
+TIME = "time"  # of a training step
+TIMES = ("serving-speed", TIME)  # kinds of seconds
+
 
 @click.command("validate", cls=GroupedCommand)
 @click.option(
@@ -17,8 +20,8 @@ from memcalc.cli.options import GroupedCommand, details_option, output_options, 
 @click.option(
     "--kind", metavar="NAME",
     help="Only values of this kind; of training: allocated, active, reserved, device; of serving: weights, weights_file, "
-    "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency.  "
-    "[default: all]",
+    "parameters, activations, kv_cache, kv_cache_window, compute_buffer, kv_tokens_of_memory, kv_tokens, max_concurrency; "
+    "of seconds: serving-speed, time (of a training step).  [default: all of memory]",
 )  # fmt: skip
 @details_option
 @output_options("distribution.0.median")
@@ -39,14 +42,18 @@ def validate_command(
     from memcalc.errors import InputError
     from memcalc.formulas.engines import ENGINES
     from memcalc.formulas.serving_engines import SERVING_ENGINES
+    from memcalc.readers.timed import timed_rows
     from memcalc.report.validation import report
-    from memcalc.sizing.validation import validate
+    from memcalc.report.validation_time import time_report
+    from memcalc.sizing.validation import validate, validate_time
     from memcalc.specs.measured import KINDS
     from memcalc.specs.published import GRADES
     from memcalc.specs.served import QUANTITIES
     from memcalc.specs.spec import OneOf, SpecError
 
-    accepted_names = (GRADES, (*ENGINES, *SERVING_ENGINES), (*KINDS, *QUANTITIES))
+    served = kind in TIMES and kind != TIME
+    measured = tuple(dict.fromkeys(row.engine for row in timed_rows())) if served else (*ENGINES, *SERVING_ENGINES)
+    accepted_names = (GRADES, measured, (*KINDS, *QUANTITIES, *TIMES))
     wanted = {"grade": grade, "engine": engine, "kind": kind}
     for (name, value), accepted in zip(wanted.items(), accepted_names, strict=True):
         if value is not None:
@@ -59,4 +66,15 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
-    show(report(*validate(), keep), format_, get, output, whole=details)
+    if kind in TIMES:
+        wanted["kind"] = None  # which all rows are of
+    if kind == TIME:
+        shown = time_report(*validate_time(), keep)
+    elif kind in TIMES:
+        from memcalc.report.validation_speed import speed_report
+        from memcalc.sizing.validation_speed import validate_speed
+
+        shown = speed_report(validate_speed(), keep)
+    else:
+        shown = report(*validate(), keep)
+    show(shown, format_, get, output, whole=details)

@@ -1,6 +1,7 @@
 """Which weights one rank holds once tensor, pipeline and expert parallelism have placed them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -140,6 +141,17 @@ def stages(
     for stage in all_stages(architecture, tp, pp, ep, etp, split):
         seen.setdefault((stage.held, stage.last), stage)
     return tuple(seen.values())
+
+
+@cached(256)
+def last_layers(architecture: Architecture, stage: Stage, degrees: tuple[int, int, int], count: int) -> Stage:
+    """A stage that is the whole model, of which the last layers alone are trained."""
+    depth = depth_of(architecture)
+    earlier, later = stages_of(architecture, [depth - count, count], degrees)
+    held = [entry._replace(frozen=True) for entry in earlier.held]
+    held += [entry if entry.layered else entry._replace(frozen=True) for entry in later.held if not entry.tied_copy]
+    return replace(stage, dense=Tensors(tuple(entry for entry in held if not entry.routed)),
+                   routed=Tensors(tuple(entry for entry in held if entry.routed)))  # fmt: skip
 
 
 @cached(1024)

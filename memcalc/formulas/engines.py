@@ -19,6 +19,7 @@ class Engine(NamedTuple):
     leaf: bool = False  # transformers' checkpointing makes the embedded tokens a leaf (enable_input_require_grads)
     kbit_prepare: str = "none"  # what its users' recipe casts to fp32 beside quantised matrices, a word of --kbit-prepare
     by_operation: bool = False  # selective recomputation keeps results by operation; else it recomputes attention's core
+    gathers_logits: bool = False  # under tensor parallelism every rank has the logits of the whole vocabulary
     defers: bool = False  # gradients of a step's micro-batches stay whole until the last one (FSDP's no_sync)
     mixes_units: bool = False  # FSDP1's flat parameters hold adapters and the frozen weights of their layer (use_orig_params)
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
@@ -31,8 +32,12 @@ ENGINES: dict[str, Engine] = {
         Engine(
             "accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP1",
             holds_inputs=True, prefetches=False, traced=False, leaf=True, defers=True, kbit_prepare="all",
+            gathers_logits=True,  # transformers/distributed/tensor_parallel.py, colwise_gather_output
         ),
-        Engine("deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True),
+        Engine(
+            "deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True,
+            gathers_logits=True,  # deepspeed/module_inject/layers.py, LmHeadLinearAllreduce
+        ),
         Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),
         Engine(
             "torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True,

@@ -57,12 +57,22 @@ METHODS: dict[str, TrainingMethod] = {
             ranked=False,
             dropout=False,
         ),
+        TrainingMethod(
+            "prompt-tuning",
+            "virtual tokens before each sequence (Lester et al. 2021)",
+            True,
+            adapter="prompt",
+            targets=(),
+            ranked=False,
+            dropout=False,
+        ),
         TrainingMethod("qat", "all weights, through a fake quantiser (torchao)", fake_quantised=True),
     )
 }
 ADAPTING = tuple(row.name for row in METHODS.values() if row.adapters)
 RANKED = tuple(row.name for row in METHODS.values() if row.adapters and row.ranked)
 DROPPING = tuple(row.name for row in METHODS.values() if row.adapters and row.dropout)
+TARGETING = tuple(row.name for row in METHODS.values() if row.adapters and row.targets)
 QUANTISED = tuple(row.name for row in METHODS.values() if row.quantised)
 
 
@@ -76,6 +86,9 @@ class BaseFormat(NamedTuple):
     source: str
     expands: bool = True  # the input's gradient needs the matrix in 16 bit, which is made for a moment
     keeps_input: bool = False  # the product holds its input though the matrix has no gradient
+    casts: bool = True  # its module casts the input to 16 bits and the result back; else it computes in the input's type
+    kbit: bool = False  # transformers says it is loaded in 4 or 8 bits, which recipes ask before k-bit preparation
+    plain: bool = False  # PEFT's adapters beside it are those of any linear layer; else they cast under no autocast alone
     upcasts: bool = True  # PEFT's prepare_model_for_kbit_training casts the rest to fp32 (peft/utils/other.py)
 
 
@@ -83,13 +96,15 @@ _BNB = "bitsandbytes 0.50 autograd/_functions.py, MatMul4Bit"
 BASES: dict[str, BaseFormat] = {
     row.name: row
     for row in (
-        BaseFormat("nf4-dq", "4-bit NormalFloat, its scales quantised again", 256 * 64, 256 * (32 + 1) + 4, _BNB),
-        BaseFormat("nf4", "4-bit NormalFloat with fp32 scales", 64, 32 + 4, _BNB),
-        BaseFormat("fp4-dq", "4-bit float, its scales quantised again", 256 * 64, 256 * (32 + 1) + 4, _BNB),
-        BaseFormat("fp4", "4-bit float with fp32 scales", 64, 32 + 4, _BNB),
+        BaseFormat("nf4-dq", "4-bit NormalFloat, its scales quantised again", 256 * 64, 256 * (32 + 1) + 4, _BNB,
+                   kbit=True),
+        BaseFormat("nf4", "4-bit NormalFloat with fp32 scales", 64, 32 + 4, _BNB, kbit=True),
+        BaseFormat("fp4-dq", "4-bit float, its scales quantised again", 256 * 64, 256 * (32 + 1) + 4, _BNB, kbit=True),
+        BaseFormat("fp4", "4-bit float with fp32 scales", 64, 32 + 4, _BNB, kbit=True),
         BaseFormat(
             "int8", "LLM.int8: one byte a value (and a scale a row, not counted)", 1, 1,
             "bitsandbytes 0.50 autograd/_functions.py, MatMul8bitLt: ctx.tensors holds A", keeps_input=True,
+            casts=False, kbit=True,
         ),
         BaseFormat(
             "gptq", "GPTQ, 4 bits in groups of 128", 256, 2 * (64 + 2) + 1,
@@ -104,6 +119,11 @@ BASES: dict[str, BaseFormat] = {
             "hqq", "HQQ, 4 bits in groups of 64 with 16-bit scale and zero point", 64, 32 + 4,
             "hqq core/quantize.py, HQQMatmulNoCacheMul.backward; transformers HqqConfig (nbits=4, group_size=64)",
             upcasts=False,
+        ),
+        BaseFormat(
+            "fp8", "e4m3 with an fp32 scale for each block of 128 by 128 (DeepSeek's, transformers' FineGrainedFP8)", 128 * 128,
+            128 * 128 + 4, "transformers 5.24 integrations/finegrained_fp8.py, FP8LinearFunction.backward: dequantises",
+            casts=False, plain=True,
         ),
     )
 }  # fmt: skip

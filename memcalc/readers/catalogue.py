@@ -157,7 +157,11 @@ def shipped_folder(kind: str) -> str:
 
 def read_toml(path: str) -> dict[str, Any]:
     """A bounded UTF-8 TOML file, or one line that says what is wrong with it."""
-    text = read_text(path, MAX_PRESET_BYTES)
+    return parse_toml(read_text(path, MAX_PRESET_BYTES), path)
+
+
+def parse_toml(text: str, path: str) -> dict[str, Any]:
+    """The tables of a TOML text; `path` names it in errors."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.count(".") > MAX_DOTS:
             raise InputError(f"line {number} has more than {MAX_DOTS} dots; break it up", place=path)

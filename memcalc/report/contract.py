@@ -118,6 +118,38 @@ class Gpu(TypedDict, total=False):
     headroom: Annotated[int, Means("limit − needed")]
 
 
+class TimeParts(TypedDict):
+    """Seconds that add up to a step."""
+
+    forward: float
+    backward: float
+    recompute: float
+    optimizer: float
+    exposed_communication: Annotated[float, Means("Messages that nothing hides, and what hidden ones take from computing")]
+    bubble: Annotated[float, Means("Waiting for other pipeline stages")]
+    launch: Annotated[float, Means("Where the host takes longer to launch kernels than the device to run them")]
+
+
+class TimeDocument(TypedDict, total=False):
+    """A training step in seconds; with --gpu."""
+
+    step_seconds: float
+    step_seconds_low: Annotated[float, Means("Where published runs lie; the range contains the point")]
+    step_seconds_high: float
+    tokens_per_second: float
+    tokens_per_second_per_gpu: float
+    tokens_per_step: Annotated[float, Means("Of all GPUs, an optimizer step")]
+    mfu: Annotated[float, Means("Model FLOPs, attention over unmasked pairs, of the dense peak in `peak_format`")]
+    hfu: Annotated[float, Means("The same with recomputation")]
+    peak_format: str
+    certainty: Literal["estimate", "assumed"]
+    parts: TimeParts
+    tokens: Annotated[int, Means("With --tokens or --dataset-samples: of the whole run")]
+    days: float
+    gpu_hours: float
+    cost_usd: Annotated[float | None, Means("At --price, or the middle of a dated range; null where there is neither")]
+
+
 class SuggestionDocument(TypedDict, total=False):
     """A change with which it fits."""
 
@@ -264,6 +296,34 @@ class ExplanationDocument(TypedDict):
     parts: "list[ExplanationDocument]"
 
 
+class ImportedDocument(TypedDict, total=False):
+    """One key of a launch file; it has one of `becomes`, `ignored` and `unknown`."""
+
+    file: str
+    line: int
+    key: str
+    value: str | list[str] | None
+    becomes: Annotated[str, Means("Options of memcalc, or facts where there is no option")]
+    ignored: Annotated[str, Means("Why it changes nothing")]
+    unknown: Annotated[str, Means("That it is not known, or matters and is not modelled")]
+
+
+class LaunchDocument(TypedDict, total=False):
+    """A run or a server that launch files describe."""
+
+    name: str
+    file: str
+    kind: str
+    command: Literal["train", "infer"]
+    model: Annotated[Any, Means("A name, a config of a model in numbers, or null")]
+    gpu: str | None
+    facts: dict[str, Any]
+    settings: dict[str, Any]
+    asks: Annotated[list[str], Means("What no file says")]
+    hints: list[str]
+    warnings: list[str]
+
+
 class Document(TypedDict, total=False):
     """What every command prints with --format json."""
 
@@ -275,6 +335,7 @@ class Document(TypedDict, total=False):
     capacity: Capacity | None
     speed: Speed | None
     gpu: Gpu
+    time: TimeDocument
     suggestions: Annotated[list[SuggestionDocument], Means("What would make it fit, or surely fit where it is tight")]
     nearest_miss: Annotated[SuggestionDocument, Means("Where nothing does: what comes nearest")]
     solved: list[SolvedDocument]
@@ -285,6 +346,9 @@ class Document(TypedDict, total=False):
     save: list[OutsideDocument]
     compute: ComputeDocument
     optimal: Optimum
+    imported: Annotated[list[ImportedDocument], Means("With --from, and of import: what became of every key")]
+    jobs: list[LaunchDocument]
+    sizing: Annotated[str, Means("The sizing file that import prints")]
     laws: list[Optimum]
     lines: Annotated[list[LineDocument], Means("What each `per_gpu` component consists of")]
     explain: Annotated[list[ExplanationDocument], Means("With --explain: the tree behind each key that was asked for")]

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.cells import cell_len
-
 SHADES = "░▒▓█"
 GAP = 2
 
@@ -36,6 +34,8 @@ class HeatMap(NamedTuple):
         a  ░░ 1  ▓▓ 2
         b  ██ 3     —
         """
+        from rich.cells import cell_len
+
         cells = [
             [f"{_shade(self.heat(i, j))} {text}" for j, text in enumerate(line)] for i, line in enumerate(self.texts)
         ]  # fmt: skip

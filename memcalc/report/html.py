@@ -65,7 +65,7 @@ def _body(report: Report) -> Iterator[str]:
     else:
         for table in report.tables:
             yield from _table(table.on_screen())
-    for each in (*report.pictures, *report.pages):
+    for each in (*report.pictures, *(made() for made in report.pages)):
         yield f'<section><h2>{escape(each.title)}</h2><div class="wide">{picture(each)}</div></section>'
     yield from _list(report.notes)
     small = [table for table in report.tables if table.small]

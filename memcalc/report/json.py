@@ -8,6 +8,7 @@ from memcalc.errors import InputError, nearest, printable
 from memcalc.report.report import Report
 
 KEYS = re.compile(r"[^.\[\]]+")
+FILES = frozenset(("launch", "sizing"))  # keys whose text is a file of several lines
 OF_A_GPU = ("gpu", "capacity", "speed", "suggestions")  # what an estimate says only where a GPU is named
 
 
@@ -33,6 +34,8 @@ def field(document: dict[str, Any], path: str) -> str:
             raise InputError(f"no field {path!r:.80}{nearest(key, known)}{shown}", place="--get")
         value = value[int(key)] if isinstance(value, list) else value[key]
         walked = f"{walked}.{key}" if walked else key
+    if isinstance(value, str) and FILES.intersection(KEYS.findall(path)):
+        return "\n".join(printable(line, longest=len(line)) for line in value.rstrip("\n").split("\n"))
     if isinstance(value, str):
         return printable(value, longest=len(value))
     return json.dumps(value, allow_nan=False)

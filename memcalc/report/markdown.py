@@ -12,6 +12,8 @@ def render(report: Report) -> str:
         parts.append(_escape(report.settings))
     if report.verdict:
         parts.append(f"**{_escape(report.verdict)}**")
+    if report.timing:
+        parts.append(_escape(report.timing))
     parts += [f"**warning:** {_escape(warning)}" for warning in report.warnings]
     parts += [_table(table.on_screen()) for table in report.tables]
     parts += [f"```text\n{plot.title}\n{plot.drawn(WIDTH)}\n{plot.legend}\n```" for plot in report.pictures]

@@ -121,6 +121,7 @@ def readable(report: Report) -> Report:
         heading=printable(report.heading),
         settings=printable(report.settings),
         verdict=printable(report.verdict),
+        timing=printable(report.timing),
         warnings=tuple(map(printable, report.warnings)),
         notes=tuple(map(printable, report.notes)),
         assumptions=tuple(map(printable, report.assumptions)),

@@ -5,6 +5,8 @@ from typing import Any
 from memcalc.estimates.planning.plan import Offer, Ranked, TrainingPlan
 from memcalc.estimates.step_time.step import PARTS
 from memcalc.readers.models import Model
+from memcalc.report.launching import written
+from memcalc.report.launching.launch import toml
 from memcalc.report.model import model_document, titled
 from memcalc.report.plot import Plot, PlotMark
 from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table
@@ -101,8 +103,25 @@ def ranked_document(row: Ranked) -> dict[str, Any]:
         "per_gpu": {"peak": row.peak, "needed": row.fit.needed.bytes, "needed_high": row.fit.needed.high},
         "gpu": {"verdict": row.fit.verdict, "limit": row.fit.limit, "headroom": row.fit.headroom},
         "time": time_document(row),
+        "launch": {each.file: each.text for each in written(row.model, row.settings, row.gpus_per_node)},
+        "sizing": sizing_text(row),
         "lost": row.lost or None,
     }
+
+
+def sizing_text(row: Ranked) -> str:
+    """A sizing file for `check`: this layout must not end in "no"."""
+    from memcalc.specs.parallelism import Parallelism
+
+    said = {name: value for name, value in row.settings.items() if value is not None}
+    return toml(
+        {
+            "": {"model": row.model, "gpu": row.gpu.id},
+            "training": {name: value for name, value in said.items() if name not in Parallelism.model_fields},
+            "training.parallelism": {name: value for name, value in said.items() if name in Parallelism.model_fields},
+            "limits": {"verdict": "tight"},
+        }
+    )
 
 
 def time_document(row: Ranked) -> dict[str, Any]:
@@ -178,7 +197,7 @@ def _notes(plan: TrainingPlan, assumptions: tuple[str, ...]) -> tuple[str, ...]:
         most = plan.why.most_common(3)
         return (*(f"{count:,} × {why}" for why, count in most), *assumptions)
     how = f"the first: {plan.ranked[0].command}"
-    return (how, *assumptions, "every command, peak and time: --format json (plan[].command)")
+    return (how, *assumptions, "every command, launch file and sizing file: --format json (plan[].command, launch, sizing)")
 
 
 def _days(days: float | None) -> str:

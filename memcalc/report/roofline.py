@@ -1,4 +1,4 @@
-"""The speed of serving as part of a report: speed.* of the JSON contract, and two tables."""
+"""The roofline of serving as part of a report: its keys of speed.*, and two tables."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from memcalc.estimates.serving.roofline import Roofline
 from memcalc.report.report import Column, Table
 
 
-def speed_document(found: Roofline | None, reason: str = "") -> dict[str, Any]:
-    """speed.*: what cannot be known is null, and `reasons` says why. Without a roofline, `reason` alone."""
+def roofline_document(found: Roofline | None, reason: str) -> dict[str, Any]:
+    """speed.* of the bound; without one, `reason` alone."""
     if found is None:
         return {**dict.fromkeys(("bound", *_KEYS)), "reasons": [reason]}
     prefill, rate = found.prefill, found.prefill_tokens_per_second
@@ -56,7 +56,7 @@ def _pass(found: Pass) -> dict[str, Any]:
     }
 
 
-def speed_table(found: Roofline) -> Table:
+def roofline_table(found: Roofline) -> Table:
     """Each pass by resource, and the tokens a second that follow."""
     compute, memory, _ = found.efficiencies
     title = f"Speed, a bound at {compute.value:.0%} of the peak and {memory.value:.0%} of the memory bandwidth"

@@ -13,7 +13,7 @@ from memcalc.readers.models import Model
 from memcalc.report.memory import Memory
 from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, SCHEMA, Column, Quantity, Report, Table, more
-from memcalc.report.roofline import decode_table, speed_document, speed_table
+from memcalc.report.speed import speed_assumptions, speed_details, speed_document, speed_sentences, speed_tables
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.report.training import (
     gpu_document,
@@ -47,12 +47,10 @@ def report(
         tables.insert(1, suggestions_table(advice, fit.verdict))
     assumptions = found.assumptions
     details: tuple[Table, ...] = ()
-    if speed and speed.roofline:
-        tables.append(speed_table(speed.roofline))
-        details = (decode_table(speed.roofline),)
-        assumptions += (*speed.roofline.reasons, *speed.roofline.assumptions)
-    elif speed:
-        assumptions += (f"no speed: {speed.reason}",)
+    if speed:
+        tables += speed_tables(speed)
+        details = speed_details(speed)
+        assumptions += (*speed_sentences(speed),)
     assumptions = tuple(dict.fromkeys((*assumptions, *limit_sentences(gpu))))
     hint = queue_sentence(run, capacity) or (nothing_helps(advice) if fit and not fit.fits else "")
     verdict, tone = verdict_of(found.needed, fit, hint)
@@ -64,7 +62,7 @@ def report(
         tone = tone if host.fits else "bad"
     document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
     if host:
-        document["host"] |= fit_document(host)
+        document["host"] = document.get("host", {"weights": 0, "per_node": 0}) | fit_document(host)
     if gpus:
         document["gpus"] = [_on_gpu(*one) for one in gpus]
         tables.insert(1, _gpus(gpus))
@@ -236,13 +234,13 @@ def _document(
     figures: tuple[Figure, ...] = ()
     if speed:
         figures = speed.roofline.figures if speed.roofline else ()
-        out["speed"] = speed_document(speed.roofline, speed.reason) | {"lines": [entry.document() for entry in figures]}
+        out["speed"] = speed_document(speed) | {"lines": [entry.document() for entry in figures]}
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [
         *found.assumptions,
         *limit_sentences(gpu),
-        *(speed.roofline.assumptions if speed and speed.roofline else ()),
+        *(speed_assumptions(speed) if speed else ()),
     ]
     out["warnings"] = list(model.architecture.warnings if model.architecture else ())
     out["sources"] = cited((*found.lines, *figures))

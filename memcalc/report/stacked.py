@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.cells import cell_len
-
 FILLS = "█▓▒░╳"
 
 
@@ -32,6 +30,8 @@ class Stacked(NamedTuple):
         bb  ██████|█ 8
         █ x  ▓ y
         """
+        from rich.cells import cell_len
+
         first, last = max(map(cell_len, self.rows)), max(map(cell_len, self.texts))
         width = max(8, columns - first - last - 3)
         lines = []

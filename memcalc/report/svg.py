@@ -61,6 +61,8 @@ def render(report: Report) -> str:
     if report.verdict:
         page.down(LINE / 3)
         _paragraphs(page, report.verdict, colour=TONES[report.tone], bold=True)
+    if report.timing:
+        _paragraphs(page, report.timing)
     for warning in report.warnings:
         _paragraphs(page, f"warning: {warning}")
     for tree in report.trees:

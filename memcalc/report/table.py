@@ -57,6 +57,7 @@ def _print(console: Console, report: Report, *, ascii_only: bool) -> None:
     if report.heading and report.verdict:
         say.gap()
     say.lines(report.verdict, f"bold {TONES[report.tone]}")
+    say.lines(report.timing, indent=2)
     for warning in report.warnings:
         say.lines(f"warning: {warning}", indent=2)
     for tree in report.trees:

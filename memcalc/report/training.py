@@ -1,7 +1,8 @@
 """The report of `memcalc train`."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from memcalc.estimates.lines import COMPONENTS, by_path, cited, documents, weakest
 from memcalc.estimates.suggestions import Advice
@@ -13,17 +14,20 @@ from memcalc.readers.models import Model
 from memcalc.report.memory import Memory
 from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, MARKS, SCHEMA, Column, Report, Table, more
-from memcalc.report.stacked import Stacked
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.pipeline import SETTINGS as PIPELINE
 from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes
 
+if TYPE_CHECKING:
+    from memcalc.estimates.step_time.horizon import Timed
+    from memcalc.report.stacked import Stacked
+
 
 def document(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None, solved: Sequence[Solved] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (), timed: "Timed | None" = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
     per_gpu: dict[str, Any] = dict(found.components)
@@ -70,10 +74,15 @@ def document(
     if gpu and fit:
         out["gpu"] = gpu_document(gpu, fit)
         out |= suggestions_document(advice)
+    if timed and timed.step:
+        from memcalc.report.step_time import time_document
+
+        out["time"] = time_document(timed.step, timed.run)
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
-    out["assumptions"] = [*found.assumptions, *limit_sentences(gpu)]
-    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)]
+    out["assumptions"] = [*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)]
+    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit),
+                       *_untimed(timed)]  # fmt: skip
     out["sources"] = cited(found.lines)
     return out
 
@@ -117,12 +126,15 @@ def run_document(run: Training) -> dict[str, Any]:
     if run.adapts:
         row = run.method_row
         out |= {"lora_rank": run.lora_rank} if row.ranked else {}
-        out |= {"lora_targets": list(run.adapter_targets)} | ({"lora_dropout": run.lora_dropout} if row.dropout else {})
+        out |= {"virtual_tokens": run.virtual_tokens} if run.prompt else {}
+        out |= {"lora_targets": list(run.adapter_targets)} if row.targets else {}
+        out |= {"lora_dropout": run.lora_dropout} if row.dropout else {}
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
     out |= batch_document(run)
-    choices = ("recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers", "main_grads_dtype",
+    choices = ("train_layers", "recompute_every", "recompute_layers", "recompute_method", "recompute_num_layers",
+               "main_grads_dtype",
                "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "capacity_factor")  # fmt: skip
     out |= {name: value for name in choices if (value := getattr(run, name)) is not None}
     if run.recompute_modules:
@@ -157,7 +169,7 @@ def batch_document(run: Training) -> dict[str, Any]:
 
 def report(
     model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
-    fit: Fit | None, solved: Sequence[Solved] = (),
+    fit: Fit | None, solved: Sequence[Solved] = (), timed: "Timed | None" = None,
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu)]
     if found.host_per_node or found.nvme_per_node:
@@ -170,18 +182,52 @@ def report(
     verdict, tone = verdict_of(found.needed, fit, nothing_helps(advice))
     verdict += solved_sentence(solved)
     return Report(
-        document(model, run, found, gpu, advice, fit, solved),
+        document(model, run, found, gpu, advice, fit, solved, timed),
         tuple(tables),
         heading(model, run, gpu),
         verdict,
         tone,
         settings=settings(model, run),
-        warnings=(*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)),
-        pages=(memory_timeline(found, fit),),
-        details=(moments_table(found), *outside_tables(found)),
-        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu)))),
+        timing=_time_line(timed),
+        warnings=(
+            *(model.architecture.warnings if model.architecture else ()),
+            *outside_warnings(found, fit),
+            *_untimed(timed),
+        ),
+        pages=(partial(memory_timeline, found, fit),),
+        details=(moments_table(found), *outside_tables(found), *_time_tables(timed)),
+        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)))),
         more=more(small, cited(found.lines), "--moments", marked=True),
     )
+
+
+def _time_sentences(timed: "Timed | None") -> tuple[str, ...]:
+    if timed is None or timed.step is None:
+        return ()
+    from memcalc.report.step_time import time_sentences
+
+    return time_sentences(timed.step, timed.run, timed.source)
+
+
+def _time_line(timed: "Timed | None") -> str:
+    if timed is None or timed.step is None:
+        return ""
+    from memcalc.report.step_time import time_line
+
+    return time_line(timed.step, timed.run)
+
+
+def _time_tables(timed: "Timed | None") -> tuple[Table, ...]:
+    if timed is None or timed.step is None:
+        return ()
+    from memcalc.report.step_time import time_table
+
+    return (time_table(timed.step),)
+
+
+def _untimed(timed: "Timed | None") -> tuple[str, ...]:
+    """Why a step has no time, where one was asked for."""
+    return (f"no time of a step: {timed.reason}",) if timed and timed.reason else ()
 
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
@@ -200,8 +246,10 @@ def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
     return memory.table(whose, f"per GPU at the peak: {found.highest.name}", "of GPU" if gpu else "share", (peak, device))
 
 
-def memory_timeline(found: TrainingEstimate, fit: Fit | None) -> Stacked:
+def memory_timeline(found: TrainingEstimate, fit: Fit | None) -> "Stacked":
     """What is alive at each moment of the step, beside what a process can get."""
+    from memcalc.report.stacked import Stacked
+
     parts = ("states", "activations", "gradients", "communication")
     chronological = sorted(found.alive, key=lambda alive: turn(alive.moment.name))
     rows = [

@@ -184,7 +184,10 @@ def _engines(asked: Any, said: Settings, free: Mapping[str, Any]) -> tuple[str, 
     for name in names:
         if name not in ENGINES:
             raise SpecError(f"{name!r:.40} is none of {', '.join(ENGINES)}, any{nearest(str(name), ENGINES)}", "engine")
-    return names
+    able = tuple(name for name in names if any(ENGINES[name].trains(method in ADAPTING) for method in methods))
+    if not able:
+        raise SpecError(f"{', '.join(names)} does not train by {', '.join(methods)}", "engine", "method")
+    return able
 
 
 def _searched(asked: _Asked, gpu: Accelerator, gpus: int) -> _Searched:
@@ -194,7 +197,7 @@ def _searched(asked: _Asked, gpu: Accelerator, gpus: int) -> _Searched:
     pinned = {name: value for name, value in asked.said.items() if name != "global_batch"}
     questions = [
         Question(engine, gpus, asked.run.parallelism.gpus_per_node, sizes.heads, sizes.layers, sizes.experts,
-                 asked.run.seq_len, global_batch, pinned, asked.free)
+                 asked.run.seq_len, global_batch, pinned, _free(asked.free, engine))
         for engine in asked.engines
     ]  # fmt: skip
     ways = _Ways(asked, gpu)
@@ -205,6 +208,12 @@ def _searched(asked: _Asked, gpu: Accelerator, gpus: int) -> _Searched:
     missed = _ranked(asked, gpu, ways, found.nearest) if found.nearest else None
     why = "" if found.candidates else "; ".join(dict.fromkeys(why_none(question) for question in questions))
     return _Searched(gpu, gpus, global_batch, found, kept, beyond, missed, why)
+
+
+def _free(free: Mapping[str, tuple[Any, ...]], engine: str) -> dict[str, tuple[Any, ...]]:
+    """What is tried under an engine: of several methods those by which it trains."""
+    methods = tuple(method for method in free.get("method", ()) if ENGINES[engine].trains(method in ADAPTING))
+    return {**free, "method": methods} if methods else dict(free)
 
 
 def _batch(run: Training, gpus: int) -> int:
@@ -232,7 +241,7 @@ class _Ways:
     def settings(self, layout: TrainingLayout) -> Settings:
         """As `train` takes them: what was given, then what the layout says."""
         said = {name: value for name, value in self._asked.said.items() if name != "global_batch"}
-        return {**said, **settings_of(layout)}
+        return {"seq_len": self._asked.run.seq_len, **said, **settings_of(layout)}
 
     def run(self, layout: TrainingLayout, *, replicated: bool = False) -> Training:
         """Its spec, without the defaults that only a final answer needs; `replicated`: nothing is sharded."""
@@ -304,7 +313,9 @@ def _ranked(asked: _Asked, gpu: Accelerator, ways: _Ways, judged: Judged) -> Ran
     time_ = ways.time(answer.run)
     days, cost = _spent(asked.goals, gpu, answer.run, time_)
     fit = fit_of(answer)
-    return Ranked(0, gpu, ways.settings(judged.layout), ways.command(judged.layout), answer.peak, fit, time_, days, cost)
+    name = asked.name if isinstance(asked.name, str) else asked.model.name
+    settings, command = ways.settings(judged.layout), ways.command(judged.layout)
+    return Ranked(0, gpu, settings, command, name, answer.peak, fit, time_, days, cost, answer.run.parallelism.gpus_per_node)
 
 
 def _spent(goals: PlanGoals, gpu: Accelerator, run: Training, found: StepTime) -> tuple[float | None, float | None]:

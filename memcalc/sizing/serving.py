@@ -20,14 +20,16 @@ from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
 from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
-from memcalc.sizing.doubts import Doubts, of_serving, unsaid
+from memcalc.sizing.doubts import Doubts, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
+from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving, ServingQuestion
+from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import SpecError
 from memcalc.specs.words import meant
 
@@ -59,6 +61,7 @@ class SizedServing(Answer, ServingEstimate):
     machine: tuple[Accelerator, ...]  # its GPUs, where they differ; `gpu` is the one with the least room
     ram: int | None  # host memory [B]
     efficiency: dict[str, float]  # those of EFFICIENCY that were given
+    load: ServingLoad
     asked: tuple[Serving | None, Settings]  # what was said, before any default
     invocation: Invocation
     draft: AnyModel | None
@@ -114,8 +117,10 @@ class SizedServing(Answer, ServingEstimate):
         """Why no roofline of one GPU holds; empty where one does."""
         if len(set(self.machine)) > 1:
             return "the speed of GPUs that differ is not modelled"
-        if self.run.overridden or self.run.cache_on_host:
-            return "the speed of experts, tensors or a cache in host memory is not modelled"
+        if self.run.cache_on_host:
+            return "the speed of a cache in host memory is not modelled"
+        if self.run.overridden and self.run.pp > 1:
+            return "the speed of several GPUs beside experts or tensors in host memory is not modelled"
         if self.run.split_mode == "row" and self.run.pp > 1:
             return "the speed of matrices whose rows are on several GPUs is not modelled"
         return ""
@@ -151,7 +156,7 @@ class SizedServing(Answer, ServingEstimate):
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)
         gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
-        others = (*Device.model_fields, *EFFICIENCY, "draft", "ram")
+        others = (*Device.model_fields, *EFFICIENCY, *ServingLoad.model_fields, "draft", "ram")
         settings = {name: value for name, value in changed.settings.items() if name not in others}
         architecture = _served(self.model, "MODEL")
         if len(self.machine) > 1 and changed.gpu is self.invocation.gpu:
@@ -173,7 +178,15 @@ class SizedServing(Answer, ServingEstimate):
             return None
         if self.placed:
             return Speed(None, self.placed)
-        return speed(_served(self.model, "MODEL"), self.run, self.gpu, self.files, **self.efficiency)
+        from memcalc.readers.timing import time_law
+
+        there, run = self.capacity_there, self.run
+        most = there.max_batch * run.copies if there and there.max_batch is not None else None
+        slots = most if most and self.load.concurrency is not None else None  # of each group
+        return speed(
+            _served(self.model, "MODEL"), run, self.gpu, self.files, law=time_law(self.gpu), load=self.load, slots=slots,
+            draft=self.small, **self.efficiency,
+        )  # fmt: skip
 
     def report_with(self, advice: Advice) -> "Report":
         from memcalc.report.report import warned
@@ -219,10 +232,11 @@ def size_serving(
     >>> size_serving("gpt-oss-20b", "l4", engine="vllm").fits
     True
     """
-    said = settled(run, settings, Serving, also=(*BESIDE, *Device.model_fields))
+    said = settled(run, settings, Serving, also=(*BESIDE, *Device.model_fields, *ServingLoad.model_fields))
     if draft is not None:
         said["draft"] = draft if isinstance(draft, str) else "MODEL"
-    device = taken(settings, Device)
+    device, load = taken(settings, Device), taken(settings, ServingLoad)
+    settings = _with_load(settings, run, load)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     ram = settings.pop("ram", None)
     if ram is not None:
@@ -238,6 +252,8 @@ def size_serving(
         settings["pp"] = settings.get("pp") or len(machine)
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
+    if load.acceptance is not None and small is None:
+        raise SpecError("is that of a draft model's guesses; name one with draft", "acceptance")
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
     if settings.get("n_cpu_moe") == AUTO:
         settings["n_cpu_moe"] = MAX
@@ -250,6 +266,7 @@ def size_serving(
         cards = _cards(machine, device.reserved) if len(machine) > 1 else ()
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files, cards))
         out.model, out.files, out.efficiency, out.others = found, files, shares, device.reserved
+        out.load = load
         out.gpu, out.machine, out.ram = machine[out.card] if len(machine) > 1 else accelerator, machine, ram
         out.asked, out.solved, out.small = (run, settings | value), solved, small
         out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
@@ -268,6 +285,26 @@ def size_serving(
         out = sized(solved, **{key: found_value})
     if shares:
         _ = out.speed  # refuses what is no share
+    return out
+
+
+def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> dict[str, Any]:
+    """Lengths and requests in flight are those of each sequence and of a batch, where nothing else was said of these."""
+    said = settled(run, settings, Serving, also=("draft", *BESIDE))
+    out = dict(settings)
+    if load.input_len is not None and load.output_len is not None:
+        total = load.input_len + load.output_len
+        lengths = {"context": total, "max_new_tokens": load.output_len}
+        out |= {name: value for name, value in lengths.items() if name not in said}
+        if (said.get("context", total), said.get("max_new_tokens", load.output_len)) != (total, load.output_len):
+            raise SpecError(f"{load.input_len} and {load.output_len} tokens are the context and the answer; "
+                            "give lengths, or context and max_new_tokens", "input_len", "output_len")  # fmt: skip
+    elif load.concurrency is not None and "max_new_tokens" not in said:
+        raise SpecError("a load needs lengths: give input_len and output_len", "concurrency")
+    if load.concurrency is not None and "batch" not in said:
+        degrees = (said.get(name) for name in ("tp", "ep", "dp"))
+        tp, ep, dp = (degree if isinstance(degree, int) and degree > 0 else 1 for degree in degrees)
+        out["batch"] = min(MAX_BATCH, -(-load.concurrency // (dp * max(1, ep // tp))))
     return out
 
 

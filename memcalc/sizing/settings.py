@@ -72,7 +72,8 @@ S = TypeVar("S", bound=Spec)
 def taken(settings: MutableMapping[str, Any], spec: type[S]) -> S:
     """The spec whose fields stand among other settings, which are left without them."""
     values = {name: settings.pop(name) for name in spec.model_fields if name in settings}
-    return spec(**{name: value for name, value in values.items() if value is not None})
+    said = {name: value for name, value in values.items() if value is not None}
+    return spec(**said) if said else spec.model_construct()  # of nothing: no validator need be built
 
 
 def check_needs(said: Settings, needs: Iterable[Need]) -> None:

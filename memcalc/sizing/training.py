@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
-from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED
+from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED, TARGETING
 from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.residuals import beyond_range
 from memcalc.formulas.verdict import Fit, needed_bytes
@@ -23,16 +24,21 @@ from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as
 from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS, OBJECTIVES
 from memcalc.specs.fine_tuning import MAX_RANK
 from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
+    from memcalc.estimates.step_time.horizon import Timed
+    from memcalc.estimates.step_time.step import StepTime
     from memcalc.report.report import Report
 
 COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
 TABLES = {"parallelism": Parallelism}
+BESIDE = (*Device.model_fields, *Horizon.model_fields)  # what is said that is no setting of the run
+UNSAID = Horizon.model_construct()  # nothing of it was said: nothing to validate, and no validator to build
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
 
 
@@ -59,8 +65,10 @@ def _either(names: tuple[str, ...]) -> str:
 
 
 NEEDS = (
-    Need(("lora_targets",), lambda said: said.get("method") in ADAPTING,
-         f"belongs to adapters; add method {_either(ADAPTING)}"),
+    Need(("lora_targets",), lambda said: said.get("method") in TARGETING,
+         f"belongs to adapters; add method {_either(TARGETING)}"),
+    Need(("virtual_tokens",), lambda said: said.get("method") == "prompt-tuning",
+         "is how many tokens prompt tuning adds; add method prompt-tuning"),
     Need(("lora_rank",), lambda said: said.get("method") in RANKED,
          f"is the rank of adapters that have one; add method {_either(RANKED)}"),
     Need(("lora_dropout",), lambda said: said.get("method") in DROPPING,
@@ -89,6 +97,19 @@ class SizedTraining(Answer, TrainingEstimate):
     invocation: Invocation = Invocation("train", "MODEL", None, (), {})
     solved: tuple[Solved, ...] = ()
     asked: tuple[Training | None, Settings] = (None, {})  # what was said, before any default
+    horizon: Horizon = UNSAID
+
+    @cached_property
+    def timed(self) -> "Timed":
+        """The step in seconds, or why it is not known."""
+        from memcalc.sizing.step_time import timed
+
+        return timed(self.architecture, self.run, self.gpu, self.horizon)
+
+    @property
+    def time(self) -> "StepTime | None":
+        """The step in seconds, where an accelerator was named and all of its operations are known."""
+        return self.timed.step
 
     @property
     def doubts(self) -> Doubts:
@@ -124,7 +145,7 @@ class SizedTraining(Answer, TrainingEstimate):
     def _changed(self, changes: Settings) -> Subject:
         changed = self.invocation.with_changes(changes)
         gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
-        settings = {name: value for name, value in changed.settings.items() if name not in Device.model_fields}
+        settings = {name: value for name, value in changed.settings.items() if name not in BESIDE}
         return Subject(training_run(self.architecture, None, **settings), gpu, self.architecture)
 
     def _sized(self, changes: Settings) -> "SizedTraining":
@@ -136,7 +157,7 @@ class SizedTraining(Answer, TrainingEstimate):
         from memcalc.report.report import warned
         from memcalc.report.training import report
 
-        shown = report(self.model, self.run, self, self.gpu, advice, self.fit, self.solved)
+        shown = report(self.model, self.run, self, self.gpu, advice, self.fit, self.solved, self.timed if self.gpu else None)
         return warned(shown, *self.doubts)
 
     def __repr__(self) -> str:
@@ -175,7 +196,8 @@ def size_training(
 ) -> SizedTraining:
     """Memory per GPU of one training step. `settings` are the fields of Training and Parallelism, and go before those of `run`.
 
-    Beside them the fields of Device: what others hold on the accelerator, and figures in place of the catalogue's. One of
+    Beside them the fields of Device: what others hold on the accelerator, and figures in place of the catalogue's; and those of
+    Horizon, by which a step's time becomes days and money. One of
     SOLVABLE may be "max": the largest value that fits, with all of its range where `sure`.
 
     >>> step = size_training("llama-3.1-8b", "h100", gpus=8, zero=3, recompute="full")
@@ -184,12 +206,14 @@ def size_training(
     >>> size_training("gpt2", "rtx-4090", micro_batch="max").solved
     (Solved(key='micro_batch', value=19, limited_by='memory'),)
     """
-    said = settled(run, settings, Training, TABLES, also=Device.model_fields)
-    device = taken(settings, Device)
+    said = settled(run, settings, Training, TABLES, also=BESIDE)
+    device, horizon = taken(settings, Device), taken(settings, Horizon)
     found = _under(as_model(model, presets), said)
     accelerator = as_accelerator(gpu, presets, device)
     key = asked_for(settings, SOLVABLE)
     memory = accelerator.limit - device.reserved if accelerator else None
+    if accelerator is None and horizon.model_fields_set:
+        raise SpecError("is of a time, which an accelerator has; add a gpu", *horizon.model_fields_set, "gpu")
 
     def sized(*solved: Solved, **value: int) -> SizedTraining:
         spec = training_run(found.architecture, run, **settings | value)
@@ -197,6 +221,7 @@ def size_training(
         own = {each.name: getattr(estimated, each.name) for each in fields(estimated)}
         return SizedTraining(
             **own, model=found, gpu=accelerator, others=device.reserved, solved=solved, asked=(run, settings | value),
+            horizon=horizon,
             invocation=Invocation("train", model, gpu, tuple(presets), said | value),
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ One record is one device as software sees it (one of the two GCDs of an MI250X, 
 
 from typing import Annotated, Any
 
-from pydantic import Field, Strict
+from pydantic import Field
 
 from memcalc.errors import InputError, nearest
 from memcalc.formulas.allocatable import UNIFIED, reserve_bytes, unified_share
@@ -33,8 +33,8 @@ LIMITS = {
 }
 
 
-Whole = Annotated[int, Strict()]
-Number = Annotated[float, Strict()]
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
 
 
 class Accelerator(Spec):

@@ -9,6 +9,7 @@ from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release, sglang_fraction
 from memcalc.specs.offloading import Offloading
+from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import (
     ENGINE_LIMITS,
     EXPERTS,
@@ -18,7 +19,6 @@ from memcalc.specs.spec import (
     STATES,
     Flag,
     OneOf,
-    Spec,
     SpecError,
     rule,
     setting,
@@ -43,6 +43,14 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
     ("max_sequences", None, "bounds the sequences of a step", lambda row: row.schedules and row.sequences is not None),
 )
+
+
+# What a block of the cache may be: vllm/v1/attention/backends/flash_attn.py, get_supported_kernel_block_sizes; TensorRT-LLM's
+# KvCacheManager asserts a power of two.
+BLOCKS: dict[str, Callable[[int], str]] = {
+    "vllm": lambda size: "blocks of a multiple of 16 tokens" if size % 16 else "",
+    "tensorrt-llm": lambda size: "blocks of a power of two of tokens" if size & (size - 1) else "",
+}
 
 
 class Serving(Offloading):
@@ -173,6 +181,8 @@ class Serving(Offloading):
         if self.engine_row.host_embedding and max(self.tp, self.ep) > 1:
             raise SpecError(f"{self.engine} puts whole layers on several GPUs: give --pp", "tp", "ep")
         self.check_offloading(self.pp)
+        if self.block_size and (wants := BLOCKS.get(self.engine or "")) and (why := wants(self.block_size)):
+            raise SpecError(f"{self.engine} takes {why}, not {self.block_size}", "block_size")
         if self.slots is not None and self.batch * self.copies > 1:
             raise SpecError("slots share the context, requests of a batch have one each; give one of the two", "slots", "batch")
 
@@ -250,7 +260,7 @@ class Serving(Offloading):
         return found.sequences_split if found.sequences_split and self.tp >= 4 else found.sequences
 
 
-class ServingQuestion(Spec):
+class ServingQuestion(ServingLoad):
     """What is asked beside a way of serving: a draft model, one format for all, shares of the peaks that are reached."""
 
     precision: Annotated[str, OneOf(PLAIN_FORMATS)] | None = setting(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from memcalc.caches import cached, cached_property
@@ -71,7 +71,7 @@ def within(low: float, high: float) -> Any:
     return Field(ge=low, le=high, strict=True)
 
 
-Flag = Annotated[bool, Strict()]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 # Subjects under which help lists the options that specs declare.

@@ -118,7 +118,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.kbit_prepare:
             return self.kbit_prepare.replace("none", "")
         habit = self.engine_row.kbit_prepare
-        return "" if habit == "none" or self._not_upcast(habit) else habit
+        return "" if habit == "none" or not self.base.kbit or self._not_upcast(habit) else habit
 
     @property
     def autocasts(self) -> bool:
@@ -286,7 +286,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
     @rule("base_format")
     def _check_base(self) -> None:
         sharded = self.parallelism.zero == 3 or self.parallelism.fsdp not in (None, "none")
-        if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq"):
+        if self.method_row.quantised and sharded and self.base_format in ("int8", "hqq", "awq", "fp8"):
             raise SpecError(f"{self.base_format} matrices cannot be sharded; nf4, fp4 and gptq can", "base_format")
 
     @rule("method")
@@ -313,6 +313,41 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.kernels_used == "unsloth":
             raise SpecError("Unsloth trains fp32 copies beside originals that it moves off the GPU, which is not modelled",
                             "train_also", "kernels")  # fmt: skip
+
+    @cached_property
+    def row_length(self) -> int:
+        """Tokens of a row at its longest, virtual ones among them, which memory must hold."""
+        return super().row_length + self.prompt
+
+    @property
+    def prompt(self) -> int:
+        """Virtual tokens before each sequence."""
+        return self.virtual_tokens if self.method_row.adapter == "prompt" and self.adapts else 0
+
+    @rule("method")
+    def _check_prompt(self) -> None:
+        if not self.prompt:
+            return
+        for name, wrong in (
+            ("tokens_per_batch", self.tokens_per_batch is not None), ("train_also", bool(self.train_also)),
+            ("pp", self.parallelism.pp > 1), ("cp", self.parallelism.cp > 1), ("images", bool(self.images)),
+            ("sequence_parallel", self.parallelism.sequence_parallel), ("objective", self.objective == "embed"),
+        ):  # fmt: skip
+            if wrong:
+                raise SpecError(f"prompt tuning is modelled without {name}", "method", name)
+
+    @rule("train_layers")
+    def _check_layers(self) -> None:
+        if self.train_layers is None:
+            return
+        for name, wrong in (
+            ("method", self.method != "full"), ("pp", self.parallelism.pp > 1), ("images", bool(self.images)),
+            ("freeze", bool(self.freeze)), ("recompute", self.recompute == "selective"),
+            ("recompute_every", self.recompute_every is not None), ("recompute_layers", self.recompute_layers is not None),
+            ("recompute_method", self.recompute_method is not None), ("engine", self.engine_row.fp32_gradients),
+        ):  # fmt: skip
+            if wrong:
+                raise SpecError(f"the last layers alone are modelled under method full, without {name}", "train_layers", name)
 
     @rule("kbit_prepare")
     def _check_upcast(self) -> None:

@@ -34,7 +34,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
     "method": {"fullfinetuning": "full", "fullparameter": "full",
                "rslora": "lora", "pissa": "lora", "qpissa": "qlora"},  # other scales and first values of the same tensors
-    "base_format": {"bnbnf4": "nf4", "bnbfp4": "fp4", "llmint8": "int8", "bnb8bit": "int8", "bnbint8": "int8"},
+    "base_format": {"bnbnf4": "nf4", "bnbfp4": "fp4", "llmint8": "int8", "bnb8bit": "int8", "bnbint8": "int8",
+                    "finegrainedfp8": "fp8", "float8": "fp8", "e4m3": "fp8"},
     "train_also": {"embedding": "embeddings", "embedtokens": "embeddings", "wte": "embeddings", "lmhead": "head",
                    "norm": "norms"},
     "kbit_prepare": {"peft": "all", "on": "all", "preparemodelforkbittraining": "all", "off": "none"},
@@ -54,6 +55,18 @@ HINTS: Mapping[tuple[str, str], str] = {
     ("precision", "fp8"): "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)",
     ("precision", "fp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
     ("precision", "nvfp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
+    ("method", "prefixtuning"): (
+        "prefix tuning (keys and values of virtual tokens in every layer) is not modelled; prompt-tuning is"
+    ),
+    ("method", "ptuning"): "p-tuning's encoder is not modelled; prompt-tuning is",
+    ("method", "boft"): "butterflies of rotations are not modelled; oft is",
+    ("method", "freeze"): "the last N layers alone are --train-layers N under method full",
+    ("base_format", "mxfp4"): (
+        "transformers trains no MXFP4 (quantizer_mxfp4.py, is_trainable): it is dequantised to bf16 first "
+        "(Mxfp4Config(dequantize=True)), which is --method lora"
+    ),
+    ("base_format", "gguf"): "transformers trains no GGUF (quantizer_gguf.py, is_trainable)",
+    ("base_format", "nvfp4"): "the same library's adapters stand on no NVFP4; nf4, fp4, int8 or fp8",
     ("precision", "int4"): "training has --method qlora (4-bit frozen weights) and --method qat; infer has --weights int4",
 }  # fmt: skip
 

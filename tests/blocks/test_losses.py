@@ -43,6 +43,37 @@ def test_bytes_per_logit_of_a_parallel_loss(loss: str, forward: int) -> None:
     assert max(peak.token for peak in found.peaks) / (V / 2) == pytest.approx(16, abs=0.2)
 
 
+def test_gathered_logits_are_whole_on_every_rank() -> None:
+    """transformers/distributed/tensor_parallel.py, colwise_gather_output: the loss is that of one GPU."""
+    one, two = (
+        record_exit((("head", Head(V, H)),), revised(Profile(), trained=False, tp=tp, whole_logits=tp > 1), H) for tp in (1, 2)
+    )
+    assert (two.saved_bytes, two.loss_held) == (one.saved_bytes, one.loss_held)
+    assert max(peak.token for peak in two.peaks) == max(peak.token for peak in one.peaks)
+
+
+# loss, bytes of fp32 tiles at once in the forward and in the backward, where nothing but they is made
+TILED = (
+    ("chunked-head", 4 * 512 * V, "verl: logits, softmax, log-softmax, their product"),
+    ("tiled-head", 4 * 1024 * 8192, "prime-rl: upcast, scaled, exponentials, their product with the logits"),
+)
+
+
+@pytest.mark.parametrize(("loss", "elements", "which"), TILED, ids=[row[0] for row in TILED])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_head_over_chunks(loss: str, elements: int, which: str, trained: bool) -> None:
+    """No tensor of tokens × vocabulary: kept are the hidden states; in the backward both gradients and five fp32 tiles, or what
+    the product for the weight's gradient takes beside three (verl/utils/experimental/torch_functional.py)."""
+    tokens = LOSSES[loss].head_tokens
+    profile = revised(Profile(), loss=loss, trained=trained, head_tokens=tokens)
+    found = record_exit((("head", Head(V, H)),), profile, H)
+    assert found.saved_bytes.token == 2 * H + 8
+    assert found.loss_held.token <= 2 * H
+    assert found.loss_held.fixed == 4 * elements, which
+    highest = max(peak.fixed for peak in found.peaks)
+    assert highest == 5 * elements + (2 * V * H if trained else 0)
+
+
 def test_every_loss_is_played() -> None:
     for loss in LOSSES:
         assert record_exit((("head", Head(V, H)),), revised(Profile(), loss=loss), H).peaks, loss

@@ -45,8 +45,9 @@ def test_numbers_of_gpus_are_drawn(memcalc: Run) -> None:
 
 def test_any_engine_and_method(memcalc: Run) -> None:
     document = memcalc(*PLAN, "--gpus", "8", "--engine", "any", "--method", "any", "--top", "40", "--format", "json").document
-    assert {row["settings"]["engine"] for row in document["plan"]} >= {"torch", "megatron"}
+    assert {row["settings"]["engine"] for row in document["plan"]} >= {"torchtitan", "megatron"}
     assert {row["settings"].get("method", "full") for row in document["plan"]} >= {"full", "lora"}
+    assert all(row["settings"]["method"] == "full" for row in document["plan"] if row["settings"]["engine"] == "megatron")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,7 @@ def test_any_engine_and_method(memcalc: Run) -> None:
         (("--gpus", "many"), "many"),
         (("--gpus", "8", "--deadline", "3"), "of how many tokens?"),
         (("--gpus", "8", "--engine", "megatrom"), "did you mean megatron?"),
+        (("--gpus", "8", "--engine", "megatron", "--method", "lora"), "does not train by lora"),
         (("--gpus", "8", "--vary", "foo=1"), "no setting 'foo'"),
         (("--gpus", "8", "--tp", "2", "--vary", "tp=1,2"), "tp is varied"),
     ],

@@ -23,6 +23,7 @@ BITS = {
     "gptq": 4.15625,
     "awq": 4.15625,
     "hqq": 4.5,
+    "fp8": 8 + 32 / 128**2,
 }  # a value, scales and zero points included
 
 
@@ -53,7 +54,33 @@ def test_gptq_expands_inside_its_kernel() -> None:
     assert made["gptq"] < made["nf4"]
 
 
-@pytest.mark.parametrize("name", ["int8", "awq", "hqq"])
+def test_fp8_dequantises_for_the_gradient_alone() -> None:
+    """transformers 5.24 integrations/finegrained_fp8.py: FP8LinearFunction saves the weight, not the input; its backward makes
+    one 16-bit matrix."""
+    found = {
+        name: sized(base_format=name, recompute="full", seq_len=64, kbit_prepare="none") for name in ("fp8", "nf4", "gptq")
+    }
+    made = {name: one.peak_forward_backward - one.steady for name, one in found.items()}
+    assert made["fp8"] == pytest.approx(made["nf4"], rel=0.02)
+    assert made["fp8"] > made["gptq"]
+
+
+def test_8_bit_products_compute_in_the_type_they_are_given() -> None:
+    """bitsandbytes 0.50 MatMul8bitLt: ctx.tensors holds A as it came, fp32 after k-bit preparation; CB.to(ctx.dtype_A)."""
+    wide, narrow = (sized(base_format="int8", engine="accelerate", kbit_prepare=which) for which in ("all", "none"))
+    kept = [found.after_forward - found.steady for found in (wide, narrow)]
+    assert kept[0] > 1.8 * kept[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("mxfp4", "trains no MXFP4"), ("gguf", "trains no GGUF"), ("nf5", "did you mean nf4")]
+)
+def test_what_cannot_be_trained_says_why(word: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        Training(method="qlora", base_format=word)
+
+
+@pytest.mark.parametrize("name", ["int8", "awq", "hqq", "fp8"])
 def test_what_cannot_be_sharded_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match="cannot be sharded"):
         Training(method="qlora", base_format=name, parallelism={"gpus": 2, "fsdp": "full"})

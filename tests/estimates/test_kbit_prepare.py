@@ -80,7 +80,9 @@ def test_measured(sequences: int, measured: int) -> None:
         ({"engine": "accelerate"}, "all"),
         ({"engine": "accelerate", "precision": "bf16-mixed"}, "all"),
         ({"engine": "accelerate", "base_format": "int8"}, "all"),
-        ({"engine": "accelerate", "base_format": "awq"}, "all"),  # not among PEFT's exceptions
+        ({"engine": "accelerate", "base_format": "awq", "kbit_prepare": "all"}, "all"),  # not among PEFT's exceptions
+        ({"engine": "accelerate", "base_format": "awq"}, ""),  # TRL asks is_loaded_in_4bit and is_loaded_in_8bit
+        ({"engine": "accelerate", "base_format": "fp8"}, ""),
         ({"engine": "accelerate", "base_format": "gptq"}, ""),  # is_gptq_quantized
         ({"engine": "accelerate", "base_format": "hqq"}, ""),
         ({"engine": "accelerate", "parallelism": {"gpus": 2, "fsdp": "full"}}, ""),  # TRL: is_sharded_qlora

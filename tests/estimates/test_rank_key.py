@@ -68,6 +68,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "lora_targets": {"method": "lora", "lora_targets": ("q",)},
     "lora_dropout": {"method": "lora", "lora_dropout": 0.1},
     "base_format": {"method": "qlora", "base_format": "nf4"},
+    "virtual_tokens": {"method": "prompt-tuning", "virtual_tokens": 64},
+    "train_layers": {"train_layers": 2},
     "train_also": {"method": "lora", "train_also": ("head",)},
     "kbit_prepare": {"method": "qlora", "kbit_prepare": "all"},
     "offload": {"parallelism": {"gpus": 8, "zero": 3}, "offload": ("optimizer",)},

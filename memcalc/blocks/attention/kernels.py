@@ -216,7 +216,7 @@ def repeated(t: Tape, core: Core, key: Var, value: Var) -> tuple[Var, Var, Core]
 def narrowed(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:
     """Autocast hands the fused kernels 16-bit tensors, and so does what calls flash-attention
     (transformers/modeling_flash_attention_utils.py, fa_peft_integration_check)."""
-    if not (p.formats.autocast or (p.formats.upcast and p.attention == "flash")):
+    if not (p.formats.autocast or (p.formats.kbit and p.attention == "flash")):
         return query, key, value
     return ops.cast(t, query, p.formats.compute), ops.cast(t, key, p.formats.compute), ops.cast(t, value, p.formats.compute)
 

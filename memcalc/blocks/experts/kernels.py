@@ -65,7 +65,7 @@ def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights
     if p.kernels.merged:
         return _dispatched(t, p, router, expert, x, weights)
     n, width = rows(p, router), -(-expert.intermediate // p.degrees.etp)
-    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad)
+    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad, router.top_k)
     sorted_rows = _permuted(t, x, Size(token=n * expert.hidden), "token of each row", n)
     sorted_weights = _permuted(t, weights, Size(token=n), "order", n)
     ends = Var(Size(fixed=-(-router.experts // p.degrees.ep)), INT32, False, f"{t.path}/ends")
@@ -86,7 +86,7 @@ def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, wei
     local = -(-router.experts // p.degrees.ep)
     moved = [name for name, needed in (("sent", p.degrees.ep > 1), ("sorted by expert", local > 1)) if needed]
     wide, order = Size(token=n * expert.hidden), Var(Size(token=n), INT32, False, f"{t.path}/token of each row")
-    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad)
+    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad, router.top_k)
     sent = t.emit("permuted", [x], wide, x.each, [order])
     arrived = t.emit("weights permuted", [weights], Size(token=n), weights.each, [order], [Step("input", weights.bytes)])
     for name in moved:
@@ -104,10 +104,10 @@ def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, wei
     return t.emit("restored", [out], x.elements, x.each, [order])
 
 
-def _exchange_rows(t: Tape, p: Profile, size: float, grad: bool) -> None:
+def _exchange_rows(t: Tape, p: Profile, size: float, grad: bool, copies: int) -> None:
     """Rows travel to the ranks of their experts and back, their gradients likewise."""
     if p.degrees.ep > 1:
-        t.send("ep", Size(token=size), ("all-to-all",) * 2, ("all-to-all",) * 2 if grad else ())
+        t.send("ep", Size(token=size), ("all-to-all",) * 2, ("all-to-all",) * 2 if grad else (), copies)
 
 
 def compute_all(t: Tape, p: Profile, router: Router, expert: Expert, x: Var) -> Var:
@@ -150,7 +150,7 @@ class _Groups:
         """x Wᵀ for each expert's own W; the gradient of all experts' W comes first, then that of x."""
         t, p = self.t, self.p
         experts = -(-(self.router.experts if name == "down" else self.router.choices) // p.degrees.ep)
-        given, each = x.each, p.formats.compute if p.formats.upcast else p.formats.weights
+        given, each = x.each, p.formats.compute if p.formats.kbit else p.formats.weights
         x = ops.cast(t, x, each)
         shape = MatrixShape(self.n, outputs, inputs, experts, x.grad, p.method.trained)
         t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained, shape=shape)
@@ -159,7 +159,7 @@ class _Groups:
             steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.formats.weights)))
         saves = [x, self.ends] if p.method.trained else [self.ends]
         out = t.emit(name, [x], Size(token=self.n * outputs), each, saves, steps, trained=p.method.trained)
-        out = ops.cast(t, out, given) if p.formats.upcast else out
+        out = ops.cast(t, out, given) if p.formats.kbit else out
         return self._biased(out, experts * outputs) if self.expert.bias else out
 
     def _biased(self, out: Var, size: int) -> Var:

@@ -28,6 +28,11 @@ def whole_inputs(held: Held) -> int:
     return _matrices(held.weight.shape if held.weight else held.shape, leaf(held.path), held.weight).inputs
 
 
+def of_shape(shape: Shape, weight: Weight) -> Matrices:
+    """The matrices of a weight in this shape, whole or a rank's part."""
+    return _matrices(shape, leaf(weight.path), weight)
+
+
 def _matrices(shape: Shape, name: str, weight: Weight | None) -> Matrices:
     if len(shape) < 2:
         return Matrices(1, 1, shape[0] if shape else 1)

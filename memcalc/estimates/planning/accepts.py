@@ -22,6 +22,10 @@ class Accepts(NamedTuple):
     adapters: bool = True  # trains adapters
     source: str = ""
 
+    def trains(self, adapters: bool) -> bool:
+        """Whether the engine trains adapters, or all weights."""
+        return self.adapters if adapters else self.full
+
 
 ENGINES: dict[str, Accepts] = {
     "torch": Accepts(

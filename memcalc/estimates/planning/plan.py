@@ -16,11 +16,13 @@ class Ranked(NamedTuple):
     gpu: Accelerator
     settings: Settings
     command: str
+    model: str  # as it was named
     peak: int  # bytes
     fit: Fit
     time: StepTime
     days: float | None = None
     cost: float | None = None  # USD
+    gpus_per_node: int = 8
     lost: str = ""  # what it loses against the first
 
 

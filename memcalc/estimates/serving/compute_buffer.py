@@ -113,7 +113,7 @@ def _moment(architecture: Architecture, run: Serving, block: Block, cache: Kept,
     elif traits.feed_forward:
         yield BufferPart("compute buffer: MLP", ggml.mlp_bytes, {**shape, "feed_forward": traits.feed_forward})
     elif convolved := sum(tensor.shape[0] for tensor in block.state() if tensor.convolution):
-        inner = max((t.shape[0] * max(t.shape[1:]) for t in block.state() if not t.convolution), default=convolved)
+        inner = max((t.shape[0] * max(t.shape[1:], default=1) for t in block.state() if not t.convolution), default=convolved)
         yield BufferPart("compute buffer: recurrent layer", ggml.recurrent_bytes, {
             **shape, "convolved": convolved, "inner": min(inner, convolved),
         })  # fmt: skip

@@ -78,13 +78,15 @@ class Roofline(NamedTuple):
 
 
 def roofline(
-    architecture: Architecture, *, tp: int = 1, pp: int = 1, ep: int = 1, weights_bytes_per_rank: Mapping[str, int],
+    architecture: Architecture, *, tp: int = 1, pp: int = 1, ep: int = 1, dp: int = 1,
+    weights_bytes_per_rank: Mapping[str, int],
     weights_format: str, kv_format: str, prompt: int, context: int, batch: int, accelerator: Accelerator,
     mfu: float | None = None, mbu: float | None = None, link_efficiency: float | None = None,
     compute_format: str | None = None,
 ) -> Roofline:  # fmt: skip
-    """The speed of `batch` sequences on one tensor-parallel group, prompts of `prompt` tokens, decode at `context` tokens.
+    """The speed of `batch` sequences on each tensor-parallel group, prompts of `prompt` tokens, decode at `context` tokens.
 
+    Tokens a second are those of all groups of all `dp` replicas; the stages of a pipeline read a prompt each.
     `weights_bytes_per_rank`: stored bytes [B] by role on one rank if all layers stood on one pipeline stage.
     `compute_format`: the peak that products run at, where it is not the one of COMPUTE. Efficiencies are shares of 1.
     Degrees are those that specs.serving and estimates.serving accept.
@@ -106,8 +108,9 @@ def roofline(
     turns = _compute_bound_batch(machine, need, flops)
     own = (mfu is not None, mbu is not None, link_efficiency is not None)
     return Roofline(
-        prompt, context, batch, peak_format, prefill, _rate("prefill/tokens a second", prompt, prefill) if prefill else None,
-        decode, _rate("decode/tokens a second", batch * machine.replicas, decode),
+        prompt, context, batch, peak_format, prefill,
+        _rate("prefill/tokens a second", prompt * machine.replicas * dp * pp, prefill) if prefill else None,
+        decode, _rate("decode/tokens a second", batch * machine.replicas * dp, decode),
         _rate("decode/tokens a second and sequence", 1, decode),
         figure("decode/arithmetic intensity", "FLOP/B", formulas.arithmetic_intensity, flops=flops,
                sequences=decode.moved.inputs["sequences"], ranks=tp, bytes_moved=decode.moved.value),

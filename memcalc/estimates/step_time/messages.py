@@ -52,7 +52,7 @@ def sent_by(executed: Executed, tokens: float, attention: tuple[float, float], a
     rings = [0.0, 0.0]
     for message in executed.messages:
         axis: Axis = getattr(axes, message.axis)
-        size = message.size.at(tokens, 0)
+        size = message.size.at(tokens, 0) * _crossing(message.copies, axis)
         for kind in message.forward:
             if kind == "ring":
                 rings[0] += _ring(axis, size, law)
@@ -64,6 +64,13 @@ def sent_by(executed: Executed, tokens: float, attention: tuple[float, float], a
             else:
                 backward += law.collective(kind, axis.ranks, size, inside=axis.inside)
     return Sent(forward + max(0.0, rings[0] - attention[0]), backward + max(0.0, rings[1] - attention[1]))
+
+
+def _crossing(copies: float, axis: Axis) -> float:
+    """Share of a token's copies that cross to other nodes: one for each node that has some of its experts, which hands it on
+    (DeepEP and Megatron's hybrid dispatcher; the nodes of independent, even choices)."""
+    nodes = axis.ranks / axis.inside
+    return 1.0 if nodes <= 1 or copies <= 1 else nodes * (1 - (1 - 1 / nodes) ** copies) / copies
 
 
 def _ring(axis: Axis, size: float, law: TimeLaw) -> float:

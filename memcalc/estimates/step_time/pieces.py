@@ -27,7 +27,8 @@ class Micro(NamedTuple):
     accumulates: bool  # weights' gradients are added to fp32 ones by the product itself
     quantised: float  # bytes of an element of frozen matrices that are expanded for each product; 0: none are
     host: tuple[float, float]  # of each operation forward and backward, s
-    skew: float = 1.0
+    weight_casts: float  # of a weight to few bits for each micro-batch: once a step where the engine keeps the cast
+    native: bool  # products are PyTorch's own, not those of Transformer Engine
 
 
 class Seconds(NamedTuple):
@@ -73,10 +74,12 @@ def _product(path: str, shape: MatrixShape, tokens: float, micro: Micro, law: Ti
     wide = path.rpartition("/")[2] in WIDE
     used = micro.wide if wide or " lora " in path else micro.product
     rows, n, k, groups = shape.rows * tokens / shape.groups, shape.outputs, shape.inputs, shape.groups
-    slower = law.sustained.product
+    slower = law.sustained.low if OPERANDS[used].quantised else law.sustained.product
+    slower *= law.sustained.native if micro.native else 1.0
     casting = _casting(used, law)
     weight = n * k * groups
-    ahead = slower * law.product(rows, n, k, used, groups=groups, quantise=False) + casting(rows * k * groups) + casting(weight)
+    ahead = slower * law.product(rows, n, k, used, groups=groups, quantise=False)
+    ahead += casting(rows * k * groups) + casting(weight) * micro.weight_casts
     back = 0.0
     if shape.input_grad:
         back += slower * law.product(rows, k, n, used, groups=groups, quantise=False) + casting(rows * n * groups)

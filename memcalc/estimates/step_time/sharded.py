@@ -10,6 +10,7 @@ from memcalc.formulas.timing.law import TimeLaw
 
 HALF = 2
 PASSES = {"fused": 1.0, "foreach": 2.5, "for-loop": 2.5, "own": 1.5}  # over all states, by how the step is run
+CONTENTION = 0.2  # slowdown of computing while messages pass: 19 % on average in Lee et al. 2025 (arXiv 2507.03114)
 HOST_BANDWIDTH = 200e9  # B/s of a node's memory that all of its ranks share: eight channels of DDR5 on two sockets, assumed
 NVME = 6e9  # B/s of a node's disks, assumed
 ADAM_PASSES = 7  # fp32 values read and written for each parameter by an Adam step on the host
@@ -20,6 +21,13 @@ class Gathers(NamedTuple):
 
     forward: float = 0.0
     backward: float = 0.0
+    copies: float = 0.0  # out of the buffers that are gathered into, and into those that are reduced
+
+
+def exposed(traffic: float, computing: float) -> float:
+    """What traffic adds to the computing beside it [s]: what outlasts it, and what it takes from it meanwhile, since its
+    kernels use multiprocessors and memory too."""
+    return max(0.0, traffic - computing) + CONTENTION * min(traffic, computing)
 
 
 def sharded_parameters(rank: Rank) -> tuple[bool, bool]:
@@ -49,7 +57,11 @@ def gathers(rank: Rank, index: int, axes: Axes, law: TimeLaw, trained_share: flo
         reducing = law.collective("reduce-scatter", ranks, size, inside=inside)
     if "parameters" in setting.run.offload:
         gathering += elements / ranks * setting.compute / law.hardware.pcie
-    return Gathers(gathering, (gathering if back else 0.0) + reducing)
+    times = (1 + back) * ahead
+    copied = law.moved(elements * setting.compute * 2 * times)  # torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py
+    if trained_share > 0:
+        copied += law.moved(elements * trained_share * (setting.compute + setting.gradients))
+    return Gathers(gathering, (gathering if back else 0.0) + reducing, copied)
 
 
 def trained_share(rank: Rank) -> float:

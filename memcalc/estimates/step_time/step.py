@@ -16,7 +16,7 @@ from memcalc.estimates.placement import depth_of, stage_counts
 from memcalc.estimates.step_time.messages import Axes, sent_by
 from memcalc.estimates.step_time.pieces import Micro, Seconds, seconds_of
 from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
-from memcalc.estimates.step_time.sharded import gathers, optimizer_seconds, replicated_seconds, trained_share
+from memcalc.estimates.step_time.sharded import exposed, gathers, optimizer_seconds, replicated_seconds, trained_share
 from memcalc.estimates.training.estimate import distinct_ranks
 from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.ranks import Rank
@@ -124,9 +124,12 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
     flops, again = _flops(architecture, run, micro)
     scale = m * p.data_parallel
     used, peak_format = PRODUCTS.get(run.precision, ("bf16", "bf16"))
+    spread = spread_of(
+        adapts=run.adapts, mixture=bool(_experts(architecture)), few_bits=run.precision in PRODUCTS and used != "fp32"
+    )
     return StepTime(
         sum(parts), parts, micro.tokens * p.cp * scale, p.gpus, flops * scale, (flops + again) * scale, law.peak(used),
-        peak_format, spread_of(run.engine_row.name, run.method, mixture=bool(_experts(architecture))), law.constants.certainty,
+        peak_format, spread, law.constants.certainty,
     )  # fmt: skip
 
 
@@ -146,8 +149,10 @@ def _micro(run: Training) -> Micro:
     wide = "fp32" if run.precision == "fp32" else "bf16"
     quantised = run.base.bytes_per_block / run.base.block if run.method_row.quantised else 0.0
     return Micro(
-        sequences * length / p.cp, sequences, length, p.cp, wide if run.adapts else used, wide, run.kernels_used != "te",
+        sequences * length / p.cp, sequences, length, p.cp,
+        wide if run.adapts and run.kernels_used != "te" else used, wide, run.kernels_used != "te",
         run.engine_row.fp32_gradients and not run.adapts, quantised, HOST.get(run.kernels_used, HOST["eager"]),
+        1 / run.grad_accum if run.kernels_used == "te" else 1.0, run.kernels_used != "te",
     )  # fmt: skip
 
 
@@ -156,11 +161,14 @@ def _stage(rank: Rank, micro: Micro, axes: Axes, law: TimeLaw, run: Training) ->
     if rank.setup is None or rank.forms is None:
         raise Unsupported(rank.approximation or "a bare parameter count has no layers to time")
     setup, sequence, share = rank.setup, rank.setup.stage.sequence, trained_share(rank)
+    profile = setup.profile
+    if run.kernels_used == "te" and run.adapts:  # adapters are linear layers of Megatron's own, in 16 bits
+        profile = profile._replace(adapters=profile.adapters._replace(itemsize=2, upcast=False))
     pieces: list[tuple[Executed, float, bool, int]] = []
     if setup.stage.entry:
         pieces.append((entry_executed(setup.stage.entry, setup.ends), 1, False, -1))
     for index, (mark, count) in enumerate(zip(sequence.marks, sequence.counts, strict=True)):
-        made = layer_executed(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad)
+        made = layer_executed(sequence.layers[mark.layer], profile, setup.hidden, input_grad=mark.input_grad)
         pieces.append((made, count, mark.recomputed, index))
     if setup.stage.exit:
         pieces.append((exit_executed(setup.stage.exit, setup.ends, setup.hidden), 1, False, -1))
@@ -174,7 +182,7 @@ def _stage(rank: Rank, micro: Micro, axes: Axes, law: TimeLaw, run: Training) ->
         around = gathers(rank, index, axes, law, share) if index >= 0 else None
         waiting = sent.forward + sent.backward
         if around:
-            waiting += max(0.0, around.forward - one.forward) + max(0.0, around.backward - one.backward - again)
+            waiting += around.copies + exposed(around.forward, one.forward) + exposed(around.backward, one.backward + again)
         total = total + one.times(times)
         recompute += again * times
         communication += waiting * times
@@ -200,14 +208,7 @@ def _end(rank: Rank, stage: StageTime, axes: Axes, law: TimeLaw, micro_batches: 
     """Once a step: the optimizer, and what of the gradients' and parameters' traffic nothing hides. Gradients are reduced
     behind the last micro-batch's backward, parameters are gathered behind the first one's forward."""
     reduced, gathered = replicated_seconds(rank, axes, law)
-    overlaps = OVERLAP
-    exposed = max(reduced * (1 - overlaps), reduced - stage.last_backward) + max(
-        gathered * (1 - overlaps), gathered - stage.forward
-    )
-    return optimizer_seconds(rank, law), exposed
-
-
-OVERLAP = 0.9  # share of the traffic that buckets let run beside computing; the first and the last bucket wait
+    return optimizer_seconds(rank, law), exposed(reduced, stage.last_backward) + exposed(gathered, stage.forward)
 
 
 def _handed_on(architecture: Architecture, run: Training, micro: Micro, axes: Axes, law: TimeLaw) -> float:

@@ -150,7 +150,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     """One rank's step in the timeline's terms."""
     run, p = setting.run, setting.run.parallelism
     profile = profile_of(run, architecture)
-    trained = profile.method.trained and not run.adapts and not profile.method.frozen_embeddings
+    trained = profile.method.trained and not run.adapts and not profile.method.frozen_embeddings and not run.train_layers
     tied = architecture.tied and bool(stage.entry) and bool(stage.exit) and trained
     vocabulary = ceil_div(architecture.predicted, p.tp)
     width = next((block.size for _, block in stage.exit if isinstance(block, Head)), architecture.hidden)
@@ -160,7 +160,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
     tower = _tower(architecture, run, profile, keep=not standing) if stage.entry else None
     input_grad = feeds_gradient(run, stage, profile) or bool(tower and tower.flows)
     return Setup(
-        _marked(stage, recomputed(run), input_grad),
+        _marked(stage, recomputed(run), input_grad, stage.layers - run.train_layers if run.train_layers else 0),
         profile,
         architecture.hidden,
         run.recompute == "selective" and run.engine_row.by_operation,
@@ -179,6 +179,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         tower,
         run.defers_gradients,
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
+        last_layers=run.train_layers is not None,
     )
 
 
@@ -192,9 +193,9 @@ def _tower(architecture: Architecture, run: Training, profile: Profile, *, keep:
 
 
 @cached(1024)
-def _marked(stage: Stage, pattern: Pattern, input_grad: bool) -> Stage:
+def _marked(stage: Stage, pattern: Pattern, input_grad: bool, frozen: int) -> Stage:
     """A stage whose layers are told apart by whether they are recomputed: one for all runs, so that they share its forms."""
-    return replace(stage, sequence=stage.sequence.marked(pattern, input_grad=input_grad))
+    return replace(stage, sequence=stage.sequence.marked(pattern, input_grad=input_grad, frozen=frozen))
 
 
 def recomputed(run: Training) -> Pattern:

@@ -23,7 +23,7 @@ SMALLER_PRECISION = {
     "fp32": ("bf16-mixed", "bf16"), "bf16-mixed": ("bf16",), "bf16-amp": ("bf16-mixed", "bf16"), "fp16-mixed": ("bf16",),
     "fp16-amp": ("fp16-mixed", "bf16"), "fp8-mixed": ("bf16",), "nvfp4-mixed": ("bf16",),
 }  # fmt: skip
-CHUNKED = ("chunked", "fused")  # losses that never hold all logits in fp32
+CHUNKED = ("chunked", "fused", "chunked-head", "tiled-head")  # losses that never hold all logits in fp32
 
 
 class Habits(NamedTuple):

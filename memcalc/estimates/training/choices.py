@@ -30,6 +30,9 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     for word in run.freeze:
         if (parts := FROZEN_PARTS.get(word)) and not names.intersection(parts):
             raise SpecError(f"the model has no part for {word} (its parts: {', '.join(sorted(names))})", "freeze")
+    if (count := run.train_layers) and (count >= deepest or len(main_parts(architecture)) > 1):
+        said = f"{count} of {deepest}" if count >= deepest else "of one stack alone, not of an encoder with a decoder"
+        raise SpecError(f"says how many of the layers are trained, fewer than all: {said}", "train_layers")
     _check_adapters(architecture, run)
     _check_copies(architecture, run)
     check_routing(architecture, run)
@@ -39,11 +42,14 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
 def _check_adapters(architecture: Architecture, run: Training) -> None:
     """Raises SpecError for adapters that a model's matrices cannot have."""
     row = run.method_row
-    if not row.adapters or row.adapter == "lora":
+    if run.prompt and len(main_parts(architecture)) > 1:
+        raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", "method")
+    if not row.adapters or row.adapter in ("lora", "prompt"):
         return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
     blocks = [block for layer in layers for _, block in layer.blocks]
-    if any(getattr(block, "transposed", False) or getattr(projections(block), "transposed", False) for block in blocks):
+    attention = any(isinstance(block, Attention) and block.projections.transposed for block in blocks)
+    if attention or any(isinstance(block, MLP) and block.transposed for block in blocks):
         raise SpecError(
             f"this model's matrices are Conv1D modules, beside which {run.method} is not modelled; lora is", "method"
         )
@@ -51,11 +57,6 @@ def _check_adapters(architecture: Architecture, run: Training) -> None:
         raise SpecError(
             f"the model has none of {run.method}'s usual matrices ({', '.join(row.targets)}); add lora_targets", "method"
         )
-
-
-def projections(block: object) -> object:
-    """An attention's projections; nothing of other blocks."""
-    return getattr(block, "projections", None)
 
 
 def _check_copies(architecture: Architecture, run: Training) -> None:
@@ -113,7 +114,15 @@ def check_batches(architecture: Architecture, run: Training) -> None:
 
 def check_countable(run: Training) -> None:
     """Raises SpecError for what a bare parameter count says nothing about."""
-    for name in ("recompute_every", "recompute_layers", "recompute_method", "recompute_modules", "freeze", "capacity_factor"):
+    for name in (
+        "recompute_every",
+        "recompute_layers",
+        "recompute_method",
+        "recompute_modules",
+        "freeze",
+        "train_layers",
+        "capacity_factor",
+    ):
         if getattr(run, name):
             raise SpecError("needs an architecture; a parameter count knows neither layers nor embeddings nor experts", name)
 
@@ -167,6 +176,22 @@ def image_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
         yield "sound is left out: the audio tower's weights are counted, what it keeps of recordings is not modelled"
 
 
+def _what_is_trained(run: Training) -> Iterator[str]:
+    """What is trained where it is neither everything nor adapters on the usual matrices."""
+    if run.prompt:
+        yield f"{run.prompt} virtual tokens before each sequence, whose embeddings alone are trained"
+    if run.train_layers:
+        yield f"trained: the last {run.train_layers} layers, not embeddings, final norm and head"
+    if run.adapts and run.method_row.targets not in ((), ("all-linear",)):
+        targets = ", ".join(run.adapter_targets)
+        yield f"{run.method} on {targets} where the model has them (PEFT's own choice differs by family)"
+    if run.train_also:
+        yield (
+            f"trained beside the adapters: copies of {', '.join(run.train_also)} in their originals' type, which stay "
+            f"(PEFT's modules_to_save)"
+        )
+
+
 def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
     """What was taken for granted about each choice, one sentence each."""
     p, names = run.parallelism, {part.name for part in architecture.parts}
@@ -178,20 +203,13 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
         yield f"recomputed alone: {', '.join(run.recompute_modules)} (Megatron's recompute_modules)"
     if run.first_layers:
         yield f"the first {run.first_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
-    if run.adapts and run.method_row.targets != ("all-linear",):
-        targets = ", ".join(run.adapter_targets)
-        yield f"{run.method} on {targets} where the model has them (PEFT's own choice differs by family)"
-    if run.train_also:
-        yield (
-            f"trained beside the adapters: copies of {', '.join(run.train_also)} in their originals' type, which stay "
-            f"(PEFT's modules_to_save)"
-        )
+    yield from _what_is_trained(run)
     if run.frozen_parts:
         yield f"frozen: nothing of {' and '.join(sorted(run.frozen_parts & names))} is trained"
     if "embeddings" in run.freeze:
         tied = ", a tied head with them," if architecture.tied else ""
         yield f"frozen: what is looked up by token and position{tied} has neither gradient nor optimizer states"
-    if "embeddings" in run.freeze and run.recompute == "full":
+    if ("embeddings" in run.freeze or run.train_layers) and run.recompute == "full":
         how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
         yield f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same"
     yield from batch_sentences(run)

@@ -9,7 +9,7 @@ from memcalc.caches import cached
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, stages
+from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, last_layers, stages
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
@@ -436,4 +436,6 @@ def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
     check_choices(architecture, run, max(stage.layers for stage in found))
+    if run.train_layers:
+        found = (last_layers(architecture, found[0], (p.tp, p.ep, p.etp), run.train_layers),)
     return tuple(rank_of(architecture, setting, stage) for stage in found)

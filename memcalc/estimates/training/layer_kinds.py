@@ -68,6 +68,7 @@ class Setup(NamedTuple):
     tower: TowerStep | None = None  # images beside the language model
     deferred: bool = False  # whole gradients of earlier micro-batches stand, though a strategy shards them
     accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
+    last_layers: bool = False  # nothing but the last layers is trained
 
     @property
     def keeps_gradients(self) -> bool:
@@ -80,11 +81,17 @@ class Setup(NamedTuple):
         """Whether a gradient leaves whole; a sharded one is reduced first, a layer at a time."""
         return self.leaves and not self.around.reduces
 
+    def profile_of(self, mark: LayerMark) -> Profile:
+        """Of a kind of layer: nothing of it is trained where later layers alone are."""
+        if mark.trained:
+            return self.profile
+        return self.profile._replace(method=self.profile.method._replace(trained=False))
+
     @property
     def ends(self) -> Profile:
         """Of what stands outside the layers: frozen where adapters are trained, whatever layers do; a tied matrix is updated
         when both parts of its gradient are there."""
-        if self.profile.adapters.layers and self.profile.method.trained:
+        if (self.profile.adapters.layers or self.last_layers) and self.profile.method.trained:
             return self.profile._replace(method=self.profile.method._replace(trained=False))
         if not (self.uses_up and self.tied):
             return self.profile
@@ -112,7 +119,8 @@ def recorded_kind(setup: Setup, index: int) -> Recorded:
     """One layer of the stage's kind number `index`."""
     sequence, keep = setup.stage.sequence, setup.keeps_gradients
     mark = sequence.marks[index]
-    return record(sequence.layers[mark.layer], setup.profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
+    profile = setup.profile_of(mark)
+    return record(sequence.layers[mark.layer], profile, setup.hidden, input_grad=mark.input_grad, keep_gradients=keep)
 
 
 def saved_by(recorded: Recorded | RecordedExit) -> tuple[Tensor, ...]:
@@ -124,8 +132,8 @@ def layer_kind(setup: Setup, index: int) -> LayerKind:
     mark = sequence.marks[index]
     layer = sequence.layers[mark.layer]
     tied = setup.tied if layer.bridge else 0
-    return _layer_kind(layer, setup.profile, setup.hidden, mark, gathered_elements(setup, index), tied,
-                       keep_gradients=setup.keeps_gradients, by_operation=setup.by_operation)  # fmt: skip
+    return _layer_kind(layer, setup.profile_of(mark), setup.hidden, mark, gathered_elements(setup, index), tied,
+                       keep_gradients=setup.keeps_gradients, by_operation=setup.by_operation and mark.trained)  # fmt: skip
 
 
 @cached(1024)
@@ -200,7 +208,7 @@ def narrowed(setup: Setup, terms: list[Term]) -> Iterator[Term]:
     """Where the residual stream is wide, what the embedding hands to the first recomputed layer is not yet."""
     formats, sequence = setup.profile.formats, setup.stage.sequence
     recomputed = setup.stage.entry and sequence.marks and sequence.marks[0].recomputed and not setup.offload
-    wide = (formats.wide_stream or formats.upcast == "norms") and recomputed
+    wide = (formats.wide_stream or formats.kbit == "norms") and recomputed
     for term in terms:
         if wide and term.copies >= 1 and any(tensor.label == "input" for tensor in term.tensors()[:1]):
             narrow = Tensor("input", Size(token=setup.hidden * setup.profile.degrees.stream), formats.weights)
@@ -220,7 +228,7 @@ def cast_cache(setup: Setup, *, all_layers: bool = False) -> int:
     matrices = sum(
         sum(_cast(w, profile.adapters) for w in layer.weights if len(w.shape) >= 2) * n
         for layer, n, mark in zip(sequence.kinds, sequence.counts, sequence.marks, strict=True)
-        if all_layers or (mark.recomputed and not layer.bridge)
+        if mark.trained and (all_layers or (mark.recomputed and not layer.bridge))
     )
     return matrices * profile.formats.compute // profile.degrees.tp
 

@@ -3,7 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
-from memcalc.autograd.profile import KERNELS, Adapters, Batch, Degrees, ExpertLoad, Formats, Keeps, MethodTraits, Profile
+from memcalc.autograd.profile import (
+    KERNELS,
+    LOSSES,
+    Adapters,
+    Batch,
+    Degrees,
+    ExpertLoad,
+    Formats,
+    Keeps,
+    MethodTraits,
+    Profile,
+)
 from memcalc.autograd.tape import FP32, HALF, Size, Tensor
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention.rotary import RotaryTable
@@ -32,6 +43,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
     autocast = amp and (full or run.upcast != "")
     fp32 = run.precision == "fp32" or (autocast and full) or run.upcast == "all"
+    frozen = "embeddings" in run.freeze or run.train_layers is not None
+    own = run.method_row.quantised and not run.base.plain  # PEFT has adapter modules of their own for these matrices
     return Profile(
         kernels=KERNELS[run.kernels_used],
         attention=run.attention,
@@ -45,17 +58,19 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
             low=low_precision(run),
             wide_stream=architecture.wide_stream,
-            upcast=run.upcast,
+            kbit=run.upcast,
         ),
         method=MethodTraits(
             trained=full or run.mixes_units,
-            frozen_embeddings="embeddings" in run.freeze,
-            leaf=run.recompute == "full" and run.engine_row.leaf and "embeddings" in run.freeze,
+            frozen_embeddings=frozen,
+            leaf=(frozen or run.prompt > 0) and run.recompute == "full" and run.engine_row.leaf,
             fake_quantised=run.method_row.fake_quantised,
+            prompt=run.prompt,
             also=run.train_also,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
+            casts=run.base.casts,
             keeps_inputs=run.method_row.quantised and run.base.keeps_input,
             update=update_of(run, FP32 if fp32 else HALF),
         ),
@@ -65,12 +80,13 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             kind=run.method_row.adapter,
             magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
-            autocast=amp,
-            upcast=run.engine_row.peft and not (amp and run.method_row.quantised),
+            autocast=amp and bool(adapters),
+            narrow=own and not amp,
+            upcast=run.engine_row.peft and not (own and amp),
             dropout=run.lora_dropout,
         ),
         keeps=Keeps(run.keep_output, run.use_cache),
-        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel),
+        degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
     )
@@ -103,6 +119,7 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
         routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
         packed=run.tokens_per_batch is not None and run.attention != "flash",
+        head_tokens=min(LOSSES[run.loss_used].head_tokens, run.tokens // run.parallelism.cp),
         tiles=tiles_of(architecture, run),
     )
 
@@ -114,8 +131,10 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     """
     if not stage.entry:
         return True
+    if run.train_layers:
+        return run.recompute == "full" and run.engine_row.leaf
     if run.adapts:
-        return run.recompute == "full" or "embeddings" in run.train_also
+        return run.recompute == "full" or "embeddings" in run.train_also or run.prompt > 0
     try:
         return "embeddings" not in run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
@@ -228,9 +247,9 @@ def _shared_biases(architecture: Architecture, profile: Profile) -> float:
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
-    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also:
+    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also or run.prompt:
         return 0
-    return 2 * architecture.hidden * (profile.formats.weights if profile.formats.upcast else profile.formats.residual)
+    return 2 * architecture.hidden * (profile.formats.weights if profile.formats.kbit else profile.formats.residual)
 
 
 @cached(256)

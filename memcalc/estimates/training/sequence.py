@@ -49,6 +49,7 @@ class LayerMark(NamedTuple):
     layer: int  # index into `layers`
     recomputed: bool
     input_grad: bool
+    trained: bool = True
 
 
 class Sequence(NamedTuple):
@@ -79,16 +80,18 @@ class Sequence(NamedTuple):
         """Of one layer of each kind, as placed."""
         return tuple(self.sizes[mark.layer] for mark in self.marks)
 
-    def marked(self, pattern: Pattern = NOTHING, *, input_grad: bool = True) -> "Sequence":
-        """The same layers, told apart by whether they are recomputed; without `input_grad` no gradient flows out of the first.
+    def marked(self, pattern: Pattern = NOTHING, *, input_grad: bool = True, frozen: int = 0) -> "Sequence":
+        """The same layers, told apart by whether they are recomputed; without `input_grad` no gradient flows out of the first
+        that is trained. The first `frozen` layers are not; checkpoints hold their inputs all the same.
 
         Costs as much as there are runs of equal layers, not as there are layers.
         """
         totals: dict[LayerMark, int] = {}
         seen: dict[LayerMark, list[dict[LayerMark, int]]] = {}
         start = 0
-        for layer, count, fed in self._pieces(input_grad):
-            end, pair = start + count, [LayerMark(layer, again, fed) for again in (False, True)]
+        for layer, count, fed in self._pieces(input_grad, frozen):
+            end, trained = start + count, start >= frozen
+            pair = [LayerMark(layer, again, fed, trained) for again in (False, True)]
             for position in pattern.corners(start, end):
                 mark = pair[pattern.at(position)]
                 seen.setdefault(mark, []).append(_plus(totals, pair, pattern, start, position))
@@ -107,14 +110,19 @@ class Sequence(NamedTuple):
             start += count
         return tuple(found[mark] for mark in self.marks)
 
-    def _pieces(self, input_grad: bool) -> Iterator[tuple[int, int, bool]]:
-        """Runs as (layer, how many, whether their inputs need gradients)."""
-        for number, (layer, count) in enumerate(self.runs):
-            alone = number == 0 and not input_grad
+    def _pieces(self, input_grad: bool, frozen: int = 0) -> Iterator[tuple[int, int, bool]]:
+        """Runs as (layer, how many, whether their inputs need gradients); of the first `frozen` all do or none."""
+        position = 0
+        for layer, count in self.runs:
+            cold = max(0, min(count, frozen - position))
+            if cold:
+                yield layer, cold, input_grad
+            alone = position + cold == frozen and count > cold and not input_grad
             if alone:
                 yield layer, 1, False
-            if count > alone:
-                yield layer, count - alone, True
+            if count > cold + alone:
+                yield layer, count - cold - alone, True
+            position += count
 
 
 def _plus(

@@ -11,6 +11,7 @@ from memcalc.estimates.training.adapters import (
     adapters,
     embeddings,
     part_of,
+    prompt,
     quantised,
     shared_elements,
     trained_copies,
@@ -94,7 +95,9 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             continue
         low, rest = quantised(held) if run.method_row.quantised else (None, held)
         trained = (
-            adapters(
+            prompt(held, run.prompt)
+            if run.prompt and name == "dense"
+            else adapters(
                 without(held, run.frozen_parts),
                 run.adapter_targets,
                 run.lora_rank,

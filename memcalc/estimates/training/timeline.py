@@ -208,6 +208,8 @@ class _Step:
             yield from self._ends_of_chunks()
             return
         for index, places in enumerate(self.sequence.places):
+            if not (self.sequence.marks[index].trained or self.sequence.marks[index].input_grad):
+                continue  # no gradient comes so far
             yield index, "first", places[0]
             yield index, "last", places[-1]
             if len(places) > 2 and (self.around.gathers or self.around.reduces):

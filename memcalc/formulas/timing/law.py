@@ -59,8 +59,10 @@ class Sustained(NamedTuple):
     with power and heat. A factor of the machine."""
 
     product: float = 1.0
+    low: float = 1.0  # of products in 8 bits and fewer
     attention: float = 1.0
     backward: float = 3.0  # of attention, over its forward
+    native: float = 1.0  # products called from PyTorch, over those of the engine that the constants are fitted to
     flash2: float = 1.0  # FlashAttention 2 over the kernel that the constants of attention are fitted to
     bandwidth: float = 0.82  # share that operations bound by memory reach
 

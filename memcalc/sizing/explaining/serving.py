@@ -22,6 +22,7 @@ from memcalc.formulas.kv_cache import kv_cache_bytes
 from memcalc.formulas.roofline import LINK, MBU, MFU
 from memcalc.formulas.serving import file_bytes
 from memcalc.sizing.explaining.keys import Key, Make, Table
+from memcalc.sizing.explaining.serving_time import RANGED, answers, time_key
 from memcalc.sizing.explaining.shared import (
     ALWAYS,
     GPU,
@@ -374,7 +375,9 @@ def _share(a: SizedServing, name: str, value: float) -> Explanation:
 
 
 def speed_key(a: SizedServing, key: Key) -> Explanation:
-    """speed.*: figures of the roofline under the names that the document gives them."""
+    """speed.*: what the law answers, and figures of the roofline under the names that the document gives them."""
+    if answers(a, key):
+        return time_key(a, key)
     found = roofline_of(a)
     steps = key.steps[1:]
     plain: dict[str, tuple[str, str]] = {
@@ -463,6 +466,9 @@ ROWS: Table = {
     **{f"speed.{name}": speed_key for name in (
         "prompt", "context", "batch", "compute_bound_batch", "mfu", "mbu", "link_efficiency", *NAMES,
     )},
+    "speed.law.**": time_key,
+    "speed.load.*": time_key,
+    **{f"speed.{name}{end}": time_key for name in RANGED for end in ("", "_low", "_high")},
     "speed.prefill.*": speed_key,
     "speed.decode.*": speed_key,
     **line_keys("lines", lambda a: a.lines, of),

@@ -28,6 +28,7 @@ from memcalc.sizing.explaining.shared import (
     verdict_keys,
     withheld,
 )
+from memcalc.sizing.explaining.step_time import ROWS as STEP_TIME
 from memcalc.sizing.settings import settled
 from memcalc.sizing.training import TABLES, SizedTraining
 from memcalc.specs.training import Training
@@ -310,6 +311,7 @@ ROWS: Table = {
     "peak.moment": peak_moment,
     **line_keys("peak.lines", lambda a: a.at_peak.lines, of),
     **line_keys("lines", lambda a: a.lines, of),
+    **STEP_TIME,
     "ranks.*.stage": stated("number of the pipeline stage"),
     "ranks.*.*": rank_peak,
     **verdict_keys(device, limit),

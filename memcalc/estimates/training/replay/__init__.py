@@ -16,7 +16,7 @@ def replayed(
 
     Raises OutOfMemory.
     """
-    if rank.setup is None or not isinstance(found, Filled):
+    if rank.setup is None or not isinstance(found, Filled) or run.train_layers:
         return None
     how = glance_at if glance else replay
     try:

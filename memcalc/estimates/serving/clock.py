@@ -1,0 +1,194 @@
+"""How long each operator of a served pass takes on one rank: the laws of operators, fed with the ledger's shapes."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from memcalc.estimates.serving.kernels import GGUF, HALF, Stored
+from memcalc.estimates.serving.operators import Attending, Grouped, Operators, Scan
+from memcalc.formulas.formula import ASSUMED
+from memcalc.formulas.timing.attention import AttentionShape
+from memcalc.formulas.timing.experts import ExpertShape
+from memcalc.formulas.timing.law import TimeLaw
+from memcalc.formulas.timing.llama_cpp import VECTOR_ROWS, gguf_seconds, vector_seconds
+from memcalc.formulas.timing.products import product_seconds, quantise_seconds
+
+START = 1.5e-6  # s, of a kernel that moves little, inside a graph: a half to two thirds of a small product's (2.0 to 2.5 µs)
+OFFLOADED_ROWS = 32
+PLAIN = Stored("bf16")
+SCANNED = 0.25  # share of the peak that a chunked scan's small products reach
+
+
+class HostMemory(NamedTuple):
+    """What multiplies with weights in host memory: the CPU for few rows, the GPU over its bus for many."""
+
+    bandwidth: float  # B/s
+    bus: float  # B/s
+    flops: float  # of the CPU, FLOP/s
+
+    def seconds(self, rows: float, size: float, flops: float, on_gpu: float) -> float:
+        """One product, or a layer's experts, of `size` bytes of weights.
+
+        llama.cpp copies weights to the GPU for batches of 32 rows and more (ggml-cuda.cu, GGML_OP_OFFLOAD_MIN_BATCH).
+        """
+        if rows >= OFFLOADED_ROWS:
+            return on_gpu + size / self.bus
+        return max(size / self.bandwidth, flops / self.flops)
+
+
+class StepWork(NamedTuple):
+    """Tokens of one pass: prompts that are read, sequences that get one more token (or several, verified at once)."""
+
+    prompts: float = 0.0
+    tokens: float = 0.0  # of each prompt in this pass
+    past: float = 0.0  # of each prompt before it
+    sequences: float = 0.0
+    context: float = 0.0  # of each of them before it
+    queries: int = 1  # tokens of each sequence
+    alone: bool = False  # the groups that share the experts have nothing to do meanwhile
+
+    @property
+    def rows(self) -> float:
+        return self.prompts * self.tokens + self.sequences * self.queries
+
+    @property
+    def results(self) -> float:
+        """Rows whose logits are made."""
+        return self.prompts + self.sequences * self.queries
+
+
+class OperatorSeconds(NamedTuple):
+    """Seconds of one rank in a pass, by what takes them."""
+
+    products: float = 0.0
+    attention: float = 0.0
+    experts: float = 0.0
+    recurrence: float = 0.0
+    elementwise: float = 0.0
+    messages: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return sum(self)
+
+
+class ServingRank(NamedTuple):
+    """One rank of a replica: what it runs, on what."""
+
+    operators: Operators
+    law: TimeLaw
+    engine: str
+    stored: Mapping[str, Stored]  # role → how
+    cache: str  # format of attention's products and of the cache, a key of the law
+    cache_bytes: float  # of an element
+    tp: int
+    pp: int
+    ep: int
+    host: HostMemory | None = None  # where layers in host memory are computed
+    rows_kernel: bool = False  # few rows are multiplied by llama.cpp's kernels for vectors
+    gap: float = 0.0  # s between a layer's kernels, beside what they take
+
+    @property
+    def groups(self) -> int:
+        """Tensor-parallel groups that share the experts, each with a batch of its own."""
+        return max(1, self.ep // self.tp)
+
+    def parts(self, work: StepWork) -> OperatorSeconds:
+        """Device time of a pass through all layers."""
+        o = self.operators
+        return OperatorSeconds(
+            sum(layers * self._product(work.results if made.last else work.rows, made.outputs, made.inputs, made.role)
+                for made, layers in o.products),
+            sum(layers * self._attention(made, work) for made, layers in o.attending),
+            sum(layers * self._experts(made, work.rows * (1 if work.alone else self.groups)) for made, layers in o.grouped),
+            sum(layers * self._scan(made, work) for made, layers in o.scans),
+            o.kernels * START + o.layers * self.gap + self.law.moved(HALF * o.elements * work.rows),
+            self._messages(work.rows),
+        )  # fmt: skip
+
+    def _product(self, rows: float, outputs: int, inputs: int, role: str) -> float:
+        stored = self.stored.get(role, PLAIN)
+        here = self._on_gpu(rows, outputs, inputs, stored)
+        if not stored.on_host or self.host is None:
+            return here
+        size = outputs * inputs * stored.itemsize
+        return (1 - stored.on_host) * here + stored.on_host * self.host.seconds(rows, size, 2 * rows * outputs * inputs, here)
+
+    def _on_gpu(self, rows: float, outputs: int, inputs: int, stored: Stored) -> float:
+        law, size = self.law, outputs * inputs * stored.itemsize
+        if stored.kernel == GGUF:
+            return gguf_seconds(law, rows, outputs, inputs, stored.itemsize)
+        unpacking = outputs * inputs * (stored.itemsize + HALF) if stored.unpacked else 0.0
+        rates = law.product_rates(stored.kernel)
+        seconds = product_seconds(rates, rows, outputs, inputs, added=unpacking)
+        if rows > VECTOR_ROWS or (law.constants.certainty != ASSUMED and not self.rows_kernel):
+            return seconds
+        # a few rows fill no tile: on GPUs whose peak is low for their bandwidth, tiles of tables measured elsewhere would
+        casting = quantise_seconds(rates, rows * inputs) if rates.operands.quantised else 0.0
+        reading = (size + unpacking) / (min(1.0, rates.constants.bandwidth) * law.hardware.bandwidth)
+        vector = rates.constants.start + max(reading, vector_seconds(law, size) if self.rows_kernel else 0.0) + casting
+        return max(vector, seconds) if self.rows_kernel else min(vector, seconds)
+
+    def _attention(self, made: Attending, work: StepWork) -> float:
+        seconds = 0.0
+        shape = AttentionShape(made.heads, made.kv_heads, made.head_dim, made.value_dim, made.window or 0)
+        if work.prompts:
+            seen = shape._replace(window=min(made.window or made.selected, made.selected)) if made.selected else shape
+            seconds += self.law.attention(
+                seen, work.prompts, work.tokens, self.cache, past=work.past, cached_bytes=self.cache_bytes,
+                latent=bool(made.latent),
+            )  # fmt: skip
+        if work.sequences:
+            heads, context = made.heads * work.queries, min(work.context, made.selected or work.context)
+            if made.latent:
+                seconds += self.law.latent_decode(
+                    heads, made.rank, made.latent - made.rank, work.sequences, context, self.cache, self.cache_bytes
+                )
+            else:
+                many = shape._replace(heads=heads)
+                seconds += self.law.decode(many, work.sequences, context, self.cache, self.cache_bytes)
+        if made.index_width:
+            read = work.prompts * (work.past + work.tokens / 2) + work.sequences * work.context
+            seconds += 2 * START + self.law.moved(read * made.index_width)
+        return seconds
+
+    def _experts(self, made: Grouped, rows: float) -> float:
+        ranks = max(1, round(made.experts / made.here))
+        shape = ExpertShape(made.hidden, made.inner, made.experts, made.top_k, 1, ranks, 3 if made.gated else 2)
+        stored = self.stored.get("experts", PLAIN)
+        kernel = "mxfp4-weights" if stored.kernel == GGUF else stored.kernel
+        here = self.law.experts(shape, rows, kernel)
+        if not stored.on_host or self.host is None:
+            return here
+        chosen = made.here * (1 - (1 - made.top_k / made.experts) ** rows)
+        each = shape.matrices * made.hidden * made.inner
+        there = self.host.seconds(rows, chosen * each * stored.itemsize, 2 * rows * made.top_k * each, here)
+        return (1 - stored.on_host) * here + stored.on_host * there
+
+    def _scan(self, made: Scan, work: StepWork) -> float:
+        """State read and written once a sequence and pass; the products of a chunked scan at the rate of small ones."""
+        moved = 2 * made.state * (work.prompts + work.sequences)
+        scanned = made.flops * work.prompts * work.tokens / (SCANNED * self.law.peak("bf16"))
+        return 2 * START + max(self.law.moved(moved), scanned)
+
+    def _messages(self, rows: float) -> float:
+        o, size = self.operators, HALF * rows * self.operators.hidden
+        seconds = 0.0
+        if self.tp > 1 and o.all_reduces:
+            seconds += o.all_reduces * self._all_reduce(size)
+        if o.routed_copies:
+            layers = sum(count for _, count in o.grouped)
+            copies = min(o.routed_copies / layers, self.ep)
+            seconds += 2 * layers * self._collective("all-to-all", self.ep, size * copies / self.tp)
+        if self.pp > 1:
+            seconds += (self.pp - 1) * self.law.sent(size / self.tp, far=self.tp * self.pp > self.law.hardware.domain)
+        return seconds
+
+    def _all_reduce(self, size: float) -> float:
+        """The engine's own inside a node, NCCL's where that is faster or ranks are apart."""
+        plain = self._collective("all-reduce", self.tp, size)
+        if self.tp > self.law.hardware.domain:
+            return plain
+        return min(plain, self.law.engine_all_reduce(self.engine, self.tp, size))
+
+    def _collective(self, kind: str, ranks: int, size: float) -> float:
+        return self.law.collective(kind, ranks, size, inside=min(ranks, self.law.hardware.domain))

@@ -1,0 +1,86 @@
+"""How far measured serving speed lies from the time law, as quantiles: what `_low` and `_high` of speed.* rest on.
+
+Made from presets/speed by `memcalc validate --kind serving-speed --get speed.quantiles`; a test holds that this table is what
+the command computes now. Rows are measurements of grades A and B.
+"""
+
+from typing import NamedTuple
+
+
+class SpeedRange(NamedTuple):
+    """10th and 90th percentile of measured / predicted - 1 of a quantity. Empty names: all engines, all kinds of model."""
+
+    quantity: str
+    engine: str
+    kind: str  # dense or experts
+    rows: int
+    low: float
+    high: float
+
+
+# The first row of a quantity holds all of its rows.
+RANGES: tuple[SpeedRange, ...] = (
+    SpeedRange("tpot", "", "", 1637, -0.227, 0.324),
+    SpeedRange("tpot", "", "dense", 651, -0.1358, 0.4354),
+    SpeedRange("tpot", "", "experts", 986, -0.2738, 0.2516),
+    SpeedRange("tpot", "autoawq", "", 22, 0.2796, 1.2723),
+    SpeedRange("tpot", "autoawq", "dense", 15, 0.1765, 1.3275),
+    SpeedRange("tpot", "exllamav2", "", 15, -0.032, 0.2722),
+    SpeedRange("tpot", "exllamav2", "dense", 15, -0.032, 0.2722),
+    SpeedRange("tpot", "llama.cpp", "", 171, -0.145, 0.3325),
+    SpeedRange("tpot", "llama.cpp", "dense", 128, -0.1195, 0.3361),
+    SpeedRange("tpot", "llama.cpp", "experts", 43, -0.1665, 0.3229),
+    SpeedRange("tpot", "mlc-llm", "", 12, 0.0693, 0.378),
+    SpeedRange("tpot", "mlc-llm", "dense", 12, 0.0693, 0.378),
+    SpeedRange("tpot", "sglang", "", 369, -0.2031, 0.3209),
+    SpeedRange("tpot", "sglang", "dense", 85, -0.0686, 0.4437),
+    SpeedRange("tpot", "sglang", "experts", 284, -0.2275, 0.2832),
+    SpeedRange("tpot", "tensorrt-llm", "", 604, -0.2917, 0.2515),
+    SpeedRange("tpot", "tensorrt-llm", "dense", 284, -0.1187, 0.3352),
+    SpeedRange("tpot", "tensorrt-llm", "experts", 320, -0.3523, 0.1382),
+    SpeedRange("tpot", "transformers", "", 25, -0.2717, 1.4571),
+    SpeedRange("tpot", "transformers", "dense", 24, -0.2773, 1.2462),
+    SpeedRange("tpot", "vllm", "", 417, -0.203, 0.3156),
+    SpeedRange("tpot", "vllm", "dense", 86, -0.5611, 0.8691),
+    SpeedRange("tpot", "vllm", "experts", 331, -0.1786, 0.2019),
+    SpeedRange("ttft", "", "", 124, -0.4008, 3.2782),
+    SpeedRange("ttft", "", "dense", 108, -0.4192, 1.7506),
+    SpeedRange("ttft", "", "experts", 16, -0.0114, 5.2118),
+    SpeedRange("ttft", "autoawq", "", 20, 0.1344, 8.1789),
+    SpeedRange("ttft", "autoawq", "dense", 13, 0.6799, 9.4942),
+    SpeedRange("ttft", "llama.cpp", "", 63, -0.5333, 0.7171),
+    SpeedRange("ttft", "llama.cpp", "dense", 62, -0.5335, 0.5476),
+    SpeedRange("ttft", "tensorrt-llm", "", 24, -0.115, 0.6373),
+    SpeedRange("ttft", "tensorrt-llm", "dense", 22, -0.122, 0.2993),
+    SpeedRange("ttft", "vllm", "", 13, 0.0108, 3.7966),
+    SpeedRange("ttft", "vllm", "dense", 11, 0.0111, 4.1967),
+    SpeedRange("ttft_load", "", "", 1291, -0.6732, 1.342),
+    SpeedRange("ttft_load", "", "dense", 378, -0.6874, 1.1845),
+    SpeedRange("ttft_load", "", "experts", 913, -0.6581, 1.4396),
+    SpeedRange("ttft_load", "sglang", "", 345, -0.6377, 2.6195),
+    SpeedRange("ttft_load", "sglang", "dense", 71, -0.7391, 0.5624),
+    SpeedRange("ttft_load", "sglang", "experts", 274, -0.6001, 3.0468),
+    SpeedRange("ttft_load", "tensorrt-llm", "", 568, -0.6189, 1.4958),
+    SpeedRange("ttft_load", "tensorrt-llm", "dense", 250, -0.6333, 1.6983),
+    SpeedRange("ttft_load", "tensorrt-llm", "experts", 318, -0.5673, 1.4706),
+    SpeedRange("ttft_load", "vllm", "", 378, -0.7881, 0.3161),
+    SpeedRange("ttft_load", "vllm", "dense", 57, -0.889, 0.0415),
+    SpeedRange("ttft_load", "vllm", "experts", 321, -0.7747, 0.3853),
+    SpeedRange("requests_per_second", "", "", 195, -0.2545, 0.9734),
+    SpeedRange("requests_per_second", "", "dense", 92, -0.0805, 0.3068),
+    SpeedRange("requests_per_second", "", "experts", 103, -0.2823, 1.7204),
+    SpeedRange("requests_per_second", "tensorrt-llm", "", 195, -0.2545, 0.9734),
+    SpeedRange("requests_per_second", "tensorrt-llm", "dense", 92, -0.0805, 0.3068),
+    SpeedRange("requests_per_second", "tensorrt-llm", "experts", 103, -0.2823, 1.7204),
+)
+
+
+def speed_range(quantity: str, engine: str, kind: str) -> SpeedRange:
+    """The range for an engine and a kind of model, from the engine's rows where these two have too few, else from all.
+
+    The prediction itself is never outside.
+    """
+    wanted = ((engine, kind), (engine, ""), ("", kind), ("", ""))
+    rows = {(row.engine, row.kind): row for row in RANGES if row.quantity == quantity}
+    row = next(rows[key] for key in wanted if key in rows)
+    return row._replace(low=max(-0.95, min(row.low, 0.0)), high=max(row.high, 0.0))

@@ -1,0 +1,101 @@
+"""Entries of a file, through a reader's table, become facts; no entry is dropped."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from memcalc.errors import one_line
+from memcalc.readers.launch.facts import FACTS, Fact, Facts
+from memcalc.readers.launch.meanings import By, Coded, Ignored, Imported, KeyTable, Meaning, Unmodelled, meaning_of
+from memcalc.readers.launch.nodes import Entry, Value
+from memcalc.readers.launch.values import NOTHING, Read, Unreadable, read, unresolved
+
+
+class Reading(NamedTuple):
+    """Facts of one launch, and what became of every key."""
+
+    facts: Facts
+    imported: list[Imported]
+
+    def default(self, why: str, **values: Read) -> None:
+        """What a tool does where its file says nothing."""
+        for name, value in values.items():
+            self.facts.setdefault(name, Fact(value, None, why))
+
+    def default_optimizer(self, why: str) -> None:
+        """transformers' optimizer, and how its step runs, where no file names one."""
+        if "optimizer" not in self.facts:
+            self.default(why, optimizer="adamw_torch_fused", optimizer_impl="fused")
+
+    def says(self, name: str, *values: Read) -> bool:
+        """Whether a fact is there with one of these values; with none named, whether it is there."""
+        return name in self.facts and (not values or self.facts[name].value in values)
+
+    def follow(self, name: str, value: Read, *from_: str) -> None:
+        """A fact that follows from others."""
+        if name not in self.facts:
+            because = ", ".join(f"{each} ({self.facts[each].place})" for each in from_ if each in self.facts)
+            self.facts[name] = Fact(value, None, f"from {because}" if because else "as always there")
+
+
+ADDING = ("offload", "freeze")  # facts that several keys add to
+
+
+def read_entries(entries: Iterable[Entry], *tables: KeyTable) -> Reading:
+    """Each entry by the first table that has its key; the last of two entries wins, as it does in every tool."""
+    out = Reading({}, [])
+    for entry in entries:
+        take(out, entry, meaning_of(entry.key, *tables))
+    return out
+
+
+def take(out: Reading, entry: Entry, meaning: Meaning | None) -> None:
+    """One entry, in the meaning that a table gives it."""
+    if meaning is None:
+        out.imported.append(Imported(entry, unknown="a key that is not known"))
+        return
+    if isinstance(meaning, Ignored):
+        out.imported.append(Imported(entry, ignored=meaning.why))
+        return
+    if isinstance(meaning, Unmodelled):
+        idle = isinstance(entry.value, str | None) and (entry.value or "").strip().lower() in meaning.harmless
+        out.imported.append(
+            Imported(entry, ignored="is off") if idle else Imported(entry, unknown=f"not modelled: {meaning.why}", matters=True)
+        )
+        return
+    if missing := unresolved(entry.value):
+        what = f"{missing} is not set in the file"
+        out.imported.append(Imported(entry, unknown=what, matters=True))
+        return
+    try:
+        found = _facts(entry.value, meaning)
+    except Unreadable as error:
+        out.imported.append(Imported(entry, unknown=f"{one_line(str(entry.value), 60)} {error}", matters=True))
+        return
+    if not found:
+        out.imported.append(Imported(entry, ignored="says nothing"))
+        return
+    for name, value in found.items():
+        old = out.facts.get(name)
+        if name in ADDING and old and isinstance(old.value, list) and isinstance(value, list):
+            value = [*dict.fromkeys((*old.value, *value))]
+        out.facts[name] = Fact(value, entry)
+    out.imported.append(Imported(entry, tuple(found)))
+
+
+def _facts(value: Value, meaning: "str | Coded | By") -> Mapping[str, Read]:
+    """What a value says, in our words; nothing where it is null."""
+    if isinstance(meaning, By):
+        nothing = isinstance(value, str | None) and (value or "").strip().lower() in NOTHING
+        return {} if nothing else meaning.facts(value)
+    if isinstance(value, str | None) and (value or "").strip().lower() in NOTHING:
+        empty = isinstance(meaning, Coded) and (value or "").lower() in meaning.words
+        if not empty and not (isinstance(meaning, str) and FACTS[meaning].kind == "word" and value):
+            return {}
+    if isinstance(meaning, Coded):
+        key = " ".join(value) if isinstance(value, list) else value or ""
+        plain = key.strip().strip("'\"").lower().replace("-", "_")
+        for word in (plain, "*"):
+            if word in meaning.words:
+                return {} if meaning.words[word] == "" else {meaning.fact: meaning.words[word]}
+        raise Unreadable(f"is not one of {', '.join(meaning.words)}")
+    return {meaning: read(FACTS[meaning].kind, value)}

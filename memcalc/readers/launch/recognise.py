@@ -1,0 +1,65 @@
+"""What kind of launch file a text is, from what it holds; names of files say nothing."""
+
+import re
+from collections.abc import Collection
+
+from memcalc.readers.launch.kind import Kind
+from memcalc.readers.launch.kinds.accelerate import ACCELERATE
+from memcalc.readers.launch.kinds.axolotl import AXOLOTL
+from memcalc.readers.launch.kinds.deepspeed import DEEPSPEED
+from memcalc.readers.launch.kinds.llamafactory import LLAMAFACTORY
+from memcalc.readers.launch.kinds.megatron import BRIDGE, MEGATRON
+from memcalc.readers.launch.kinds.nanotron import NANOTRON
+from memcalc.readers.launch.kinds.torchtitan import TORCHTITAN
+from memcalc.readers.launch.kinds.torchtune import TORCHTUNE
+from memcalc.readers.launch.kinds.transformers import TRANSFORMERS, TRL
+from memcalc.readers.launch.kinds.trtllm import TRTLLM
+from memcalc.readers.launch.kinds.verl import VERL
+from memcalc.readers.launch.kinds.vllm import VLLM
+from memcalc.readers.launch.meanings import folded
+from memcalc.readers.launch.nodes import Entry
+
+STRUCTURED = (DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, VERL, AXOLOTL, LLAMAFACTORY, TRL, TRANSFORMERS, BRIDGE,
+    VLLM,
+              TRTLLM, MEGATRON)  # fmt: skip
+TITLES = ", ".join(dict.fromkeys(kind.title for kind in STRUCTURED))
+MODELFILE = re.compile(r"^[ \t]*FROM\s+\S+", re.MULTILINE | re.IGNORECASE)
+PARAMETER = re.compile(r"^[ \t]*(PARAMETER|TEMPLATE|SYSTEM|ADAPTER|MESSAGE|LICENSE)\b", re.MULTILINE | re.IGNORECASE)
+TOML = re.compile(r"^[ \t]*\[[\w.]+\]\s*(#.*)?$", re.MULTILINE)
+SHELL = re.compile(
+    r"^#!.*sh\b|^#SBATCH|\\\s*$|^[ \t]*(export|set|source|if|for)\s|^[ \t]*[A-Za-z_]\w*=|"
+    r"^[ \t]*(python3?|torchrun|accelerate|deepspeed|srun"
+    r"|vllm|trtllm-serve|llama-server|\./\S+|docker|swift|megatron|trl|tune|axolotl|llamafactory-cli|mpirun|ray|uv|sbatch|sglang)\s",
+    re.MULTILINE,
+)
+
+
+def structure(text: str) -> str:
+    """json, toml, modelfile, shell or yaml."""
+    head = text.lstrip("\ufeff \t\r\n")
+    if head.startswith("{") and not head.startswith(("{{", "{%")):
+        return "json"
+    if (head.startswith("#!") and "sh" in head.partition("\n")[0]) or re.search(r"^#SBATCH", text, re.MULTILINE):
+        return "shell"
+    if MODELFILE.search(text) and (PARAMETER.search(text) or len(text) < 400) and "RUN " not in text:
+        return "modelfile"
+    if TOML.search(text) and re.search(r"^[ \t]*[\w.\"'-]+\s*=", text, re.MULTILINE) and not SHELL_ONLY.search(text):
+        return "toml"
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    keyed = sum(bool(re.match(r"\s*(- )*['\"]?[\w./<-]+['\"]?\s*:(\s|$)|\s*- |---", line)) for line in lines)
+    if lines and keyed >= 0.5 * len(lines) and re.match(r"\s*(---|- |%YAML|\{\{|[\"']?[\w./-]+[\"']?\s*:)", lines[0]):
+        return "yaml"
+    return "shell" if SHELL.search(text) else "yaml"
+
+
+SHELL_ONLY = re.compile(r"^[ \t]*(if \[|fi\b|done\b|export )|\$\{", re.MULTILINE)
+
+
+def kind_of(keys: Collection[str]) -> Kind | None:
+    """The kind that has these keys (dotted paths)."""
+    plain = {folded(key) for key in keys}
+    return next((kind for kind in STRUCTURED if kind.is_one(plain)), None)
+
+
+def keys_of(entries: Collection[Entry]) -> list[str]:
+    return [entry.key for entry in entries]

@@ -1,0 +1,123 @@
+"""A server's facts → fields of Serving."""
+
+from memcalc.formulas.serving_engines import release
+from memcalc.readers.launch.settings import Making
+
+PLAIN = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "float32": "fp32", "float": "fp32"}
+# a server's --quantization → how memcalc's --weights calls it, where that is another word; "": the checkpoint's own
+QUANTIZED = {"awq": "awq", "awq_marlin": "awq", "gptq": "gptq-int4-g128", "gptq_marlin": "gptq-int4-g128", "fp8": "fp8",
+             "bitsandbytes": "nf4-dq", "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4"}  # fmt: skip
+CACHES = {
+    "fp8_e4m3": "fp8-e4m3",
+    "fp8_e5m2": "fp8-e5m2",
+    "fp8": "fp8",
+    "bfloat16": "bf16",
+    "f16": "fp16",
+    "bf16": "bf16",
+    "float16": "fp16",
+}
+
+
+ALL_LAYERS = 99  # what people write for all of them
+
+
+def serving(making: Making, weights: str = "") -> None:
+    """All of them."""
+    value = making.value
+    engine = str(value("engine") or "")
+    making.set("engine", engine, "engine", "script")
+    version = str(value("engine_version") or "")
+    if version and release(engine, version):
+        making.copy("engine_version")
+    elif version:
+        making.warn(f"{engine} {version} is older than what is described; the newest is taken", "engine_version")
+    for name in ("tp", "pp", "ep"):
+        if isinstance(value(name), int) and value(name) > 1:
+            making.copy(name)
+    dp = value("dp") if not value("dp_attention") else 1
+    if isinstance(dp, int) and dp > 1:
+        making.copy("dp")
+    if value("dp_attention"):
+        making.warn("attention by data-parallel ranks inside one engine is not modelled", "dp_attention")
+    if value("expert_parallel"):
+        making.set("ep", (value("tp") or 1) * (value("dp") or 1), "expert_parallel", "tp", "dp")
+    _memory(making, engine)
+    if engine == "llama.cpp":
+        _llama(making)
+    elif isinstance(value("context"), int) and value("context") > 0:
+        making.copy("context")
+    _formats(making, weights)
+    _beside(making)
+
+
+def _beside(making: Making) -> None:
+    """Drafts, adapters, and what is not modelled."""
+    value = making.value
+    if value("draft"):
+        making.copy("draft")
+        making.copy("draft_tokens")
+    elif value("speculative"):
+        making.warn("speculative decoding without a draft model is not modelled", "speculative")
+    if isinstance(value("lora_adapters"), int) and value("lora_adapters") > 0:
+        making.copy("lora_adapters", "lora_rank")
+    if (value("cpu_offload_gb") or 0) > 0:
+        making.warn("weights in host memory are not modelled for this engine", "cpu_offload_gb")
+    for name in ("max_total_tokens", "cuda_graph_max_bs", "max_graph_size"):
+        if value(name):
+            making.warn(f"{name.replace('_', ' ')} is not modelled; the engine's own is counted", name)
+
+
+def _memory(making: Making, engine: str) -> None:
+    for name in ("gpu_memory_utilization", "mem_fraction_static", "kv_free_fraction"):  # each engine's share of what it counts
+        share = making.value(name)
+        if isinstance(share, (int, float)) and 0 < share <= 1:
+            making.set("gpu_memory_utilization", float(share), name)
+    if engine in ("vllm", "sglang", "tensorrt-llm"):
+        if engine != "sglang":
+            making.copy("max_sequences")
+        elif making.value("max_sequences"):
+            making.warn("a bound on running requests is not modelled for SGLang", "max_sequences")
+        making.copy("max_batched_tokens", "block_size", "kv_cache_memory")
+        if making.value("eager"):
+            making.copy("eager")
+
+
+def _llama(making: Making) -> None:
+    value = making.value
+    if isinstance(value("context"), int) and value("context") > 0:
+        making.copy("context")
+    if (value("sequences") or 1) > 1:
+        making.copy("sequences=slots")  # they share the context
+        if value("unified"):
+            making.copy("unified")
+    making.copy("ubatch=max_batched_tokens", "cpu_moe_layers=n_cpu_moe", "kv_dtype_k=cache_type_k", "kv_dtype_v=cache_type_v")
+    layers = value("gpu_layers")
+    if isinstance(layers, int) and layers < ALL_LAYERS:
+        making.copy("gpu_layers")
+    if value("override_tensor"):
+        making.set("override_tensor", tuple(str(value("override_tensor")).replace(" ", ",").split(",")), "override_tensor")
+    if value("tensor_split"):
+        parts = str(value("tensor_split")).replace("/", ",").split(",")
+        making.set("tensor_split", tuple(float(part) for part in parts if part.replace(".", "", 1).isdigit()), "tensor_split")
+        making.set("pp", len(parts), "tensor_split")
+    if value("split_mode") == "row":
+        making.copy("split_mode")
+    if value("cache_on_host"):
+        making.copy("cache_on_host")
+    if value("flash") is not None:
+        making.set("flash_attention", "on" if value("flash") else "off", "flash")
+
+
+def _formats(making: Making, weights: str) -> None:
+    value = making.value
+    dtype = PLAIN.get(str(value("dtype") or "").lower(), "")
+    named = str(value("quantization") or "").lower()
+    if weights:
+        making.set("weights", weights, "model", "quantization")
+    elif named:
+        making.set("weights", QUANTIZED.get(named, named), "quantization")
+    elif dtype:
+        making.set("weights", dtype, "dtype")
+    cache = str(value("kv_dtype") or "").lower()
+    if cache and cache != "auto":
+        making.set("kv_dtype", CACHES.get(cache, cache), "kv_dtype")

@@ -1,0 +1,54 @@
+"""Published measurements of serving speed: presets/speed, one CSV a collection, and the citations of their sources."""
+
+import csv
+import os
+from typing import Any, NamedTuple
+
+from memcalc.caches import cached
+from memcalc.readers.catalogue import read_toml, shipped_folder
+
+
+class TimedRow(NamedTuple):
+    """One measured number. `value`: seconds, or tokens a second of the deployment."""
+
+    id: str
+    citation: str
+    engine: str
+    version: str
+    model: str
+    weights: str
+    cache: str
+    gpu: str
+    tp: int
+    pp: int
+    ep: int
+    dp: int
+    prompt: int
+    answer: int
+    concurrency: int | None  # None: as many as there is room for
+    quantity: str
+    value: float
+    grade: str
+    unpredictable: str
+
+
+COUNTS = ("tp", "pp", "ep", "dp", "prompt", "answer")
+
+
+@cached(1)
+def timed_rows() -> tuple[TimedRow, ...]:
+    """Every row that comes with memcalc, file by file."""
+    folder = shipped_folder("speed")
+    sources = {name: table["citation"] for name, table in read_toml(os.path.join(folder, "sources.toml")).items()}
+    out = []
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".csv"):
+            with open(os.path.join(folder, name), encoding="utf-8", newline="") as file:
+                out += [_row(raw, sources) for raw in csv.DictReader(file)]
+    return tuple(out)
+
+
+def _row(raw: dict[str, str], sources: dict[str, str]) -> TimedRow:
+    made: dict[str, Any] = {name: int(raw[name]) if name in COUNTS else raw[name] for name in raw if name != "source"}
+    made["concurrency"] = None if raw["concurrency"] == "max" else int(raw["concurrency"])
+    return TimedRow(**made | {"citation": sources[raw["source"]], "value": float(raw["value"])})

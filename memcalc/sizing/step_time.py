@@ -1,0 +1,28 @@
+"""The time of a sized training: the law of its accelerator, and days and money where they were asked for."""
+
+from memcalc.blocks.architecture import Architecture
+from memcalc.errors import Unsupported
+from memcalc.estimates.step_time.horizon import Timed, whole
+from memcalc.estimates.step_time.step import step_time
+from memcalc.readers.timing import time_law
+from memcalc.specs.hardware import Accelerator
+from memcalc.specs.horizon import Horizon
+from memcalc.specs.training import Training
+
+
+def timed(architecture: Architecture | None, run: Training, gpu: Accelerator | None, horizon: Horizon) -> Timed:
+    """Time a step on an accelerator."""
+    if gpu is None:
+        return Timed()
+    if architecture is None:
+        return Timed(reason="a parameter count has no layers to time")
+    if not gpu.bandwidth or not gpu.peak:
+        return Timed(reason=f"the bandwidth or the dense peak of {gpu.name} is not known; give gpu_bandwidth and gpu_flops")
+    law = time_law(gpu, horizon.network)
+    try:
+        step = step_time(architecture, run, law)
+    except Unsupported as error:
+        return Timed(reason=str(error))
+    tokens = horizon.tokens_of(run.seq_len)
+    found = whole(step, tokens, gpu.id, horizon.price) if tokens else None
+    return Timed(step, found, "", law.constants.source)
