@@ -101,7 +101,10 @@ def _one_vector(t: Tape, p: Profile, x: Var, inputs: int, outputs: int, *, copie
     """W x of one vector a sequence: keeps x, all of it where the vector is a view of the hidden states."""
     kept = Var(Size(fixed=inputs), p.formats.compute, False, "vector") if copied or p.formats.autocast else x
     steps = [Step("weight", Size(fixed=(inputs + 1) * outputs * p.formats.weights))] if p.method.trained else []
+    saves = [kept] if p.method.trained else []
+    if p.formats.autocast and p.formats.weights != p.formats.compute and x.grad:
+        saves.append(Var(Size(fixed=inputs * outputs), p.formats.compute, False, f"{t.path}/weight cast"))
     return t.emit(
-        "weight", [x], Size(fixed=outputs), p.formats.compute, [kept] if p.method.trained else [],
+        "weight", [x], Size(fixed=outputs), p.formats.compute, saves,
         [*steps, Step("input", x.bytes)], trained=p.method.trained,
     )  # fmt: skip
