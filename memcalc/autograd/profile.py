@@ -159,6 +159,7 @@ class MethodTraits(NamedTuple):
     casts: bool = True  # quantised products take 16-bit inputs and give their result the input's type
     keeps_inputs: bool = False  # quantised products hold their inputs (LLM.int8)
     dropout: bool = True  # training mode: dropouts with p > 0 keep masks
+    prompt: int = 0  # virtual tokens before each sequence, which alone are trained
     also: tuple[str, ...] = ()  # parts of which copies are trained all the same: embeddings, head, norms
     update: float = 0.0  # bytes that a step inside the backward makes for each byte of the gradient in hand
 

@@ -2,7 +2,7 @@
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import INT64, Node, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, INT64, Node, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Buffer, Weight, linear, whole
 from memcalc.errors import Unsupported
@@ -51,9 +51,13 @@ class Embedding(Block, without=("cache", "state", "traits")):
         ids = Var(Size(token=1), INT64, False, f"{t.path}/ids")
         vocabulary = -(-self.vocabulary // p.degrees.tp)
         x = self._lookup(t, "tokens", ids, vocabulary * self.size, p, learned=p.method.trains("embeddings"))
-        if p.method.leaf and p.method.frozen_embeddings:
+        if p.method.leaf:
             x.grad = True  # transformers, enable_input_require_grads: who accumulates its gradient keeps it
             t.nodes.append(Node("leaf", x, (), (x,), ()))
+        if p.method.prompt:  # peft/peft_model.py, PeftModelForCausalLM.forward: joined with the embedded tokens
+            learned = Size(fixed=p.method.prompt * self.size * FP32)
+            x = t.emit("prompt and tokens", [x], x.elements, x.each, (),
+                       [Step("weight", learned), Step("input", x.bytes)], trained=True)  # fmt: skip
         if self.scaled:
             x = ops.scale(t, x)
         width = self.position_size or self.size

@@ -57,12 +57,22 @@ METHODS: dict[str, TrainingMethod] = {
             ranked=False,
             dropout=False,
         ),
+        TrainingMethod(
+            "prompt-tuning",
+            "virtual tokens before each sequence (Lester et al. 2021)",
+            True,
+            adapter="prompt",
+            targets=(),
+            ranked=False,
+            dropout=False,
+        ),
         TrainingMethod("qat", "all weights, through a fake quantiser (torchao)", fake_quantised=True),
     )
 }
 ADAPTING = tuple(row.name for row in METHODS.values() if row.adapters)
 RANKED = tuple(row.name for row in METHODS.values() if row.adapters and row.ranked)
 DROPPING = tuple(row.name for row in METHODS.values() if row.adapters and row.dropout)
+TARGETING = tuple(row.name for row in METHODS.values() if row.adapters and row.targets)
 QUANTISED = tuple(row.name for row in METHODS.values() if row.quantised)
 
 

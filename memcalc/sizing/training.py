@@ -9,7 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
-from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED
+from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED, TARGETING
 from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.residuals import beyond_range
 from memcalc.formulas.verdict import Fit, needed_bytes
@@ -65,8 +65,10 @@ def _either(names: tuple[str, ...]) -> str:
 
 
 NEEDS = (
-    Need(("lora_targets",), lambda said: said.get("method") in ADAPTING,
-         f"belongs to adapters; add method {_either(ADAPTING)}"),
+    Need(("lora_targets",), lambda said: said.get("method") in TARGETING,
+         f"belongs to adapters; add method {_either(TARGETING)}"),
+    Need(("virtual_tokens",), lambda said: said.get("method") == "prompt-tuning",
+         "is how many tokens prompt tuning adds; add method prompt-tuning"),
     Need(("lora_rank",), lambda said: said.get("method") in RANKED,
          f"is the rank of adapters that have one; add method {_either(RANKED)}"),
     Need(("lora_dropout",), lambda said: said.get("method") in DROPPING,

@@ -47,6 +47,9 @@ class FineTuning(Spec):
         ("all-linear",), "Which matrices they adapt: all-linear, or some of q,k,v,output,gate,up,down.", STATES, metavar="WORDS"
     )
     lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
+    virtual_tokens: Annotated[int, within(1, 65536)] = setting(
+        20, "Tokens that prompt tuning puts before each sequence.", STATES
+    )
     base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}
     )

@@ -252,6 +252,15 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
                 f"(freeze vision)", "freeze", "method",
             )  # fmt: skip
 
+    @rule("parallelism", "method", "precision")
+    def _check_eight_bits(self) -> None:
+        if not self.parallelism.quantized_frozen:
+            return
+        if not self.adapts or self.method_row.quantised:
+            raise SpecError("is for the frozen weights beside adapters; add method lora", "quantized_frozen", "method")
+        if self.precision not in ("fp16", "fp16-mixed"):  # runtime/engine.py, quantize_dstensor
+            raise SpecError("DeepSpeed quantises fp16 weights alone; add precision fp16-mixed", "quantized_frozen", "precision")
+
     @rule("optimizer")
     def _check_sharding(self) -> None:
         zero = self.parallelism.zero or 0
@@ -313,6 +322,28 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.kernels_used == "unsloth":
             raise SpecError("Unsloth trains fp32 copies beside originals that it moves off the GPU, which is not modelled",
                             "train_also", "kernels")  # fmt: skip
+
+    @cached_property
+    def row_length(self) -> int:
+        """Tokens of a row at its longest, virtual ones among them, which memory must hold."""
+        return super().row_length + self.prompt
+
+    @property
+    def prompt(self) -> int:
+        """Virtual tokens before each sequence."""
+        return self.virtual_tokens if self.method_row.adapter == "prompt" and self.adapts else 0
+
+    @rule("method")
+    def _check_prompt(self) -> None:
+        if not self.prompt:
+            return
+        for name, wrong in (
+            ("tokens_per_batch", self.tokens_per_batch is not None), ("train_also", bool(self.train_also)),
+            ("pp", self.parallelism.pp > 1), ("cp", self.parallelism.cp > 1), ("images", bool(self.images)),
+            ("sequence_parallel", self.parallelism.sequence_parallel), ("objective", self.objective == "embed"),
+        ):  # fmt: skip
+            if wrong:
+                raise SpecError(f"prompt tuning is modelled without {name}", "method", name)
 
     @rule("train_layers")
     def _check_layers(self) -> None:

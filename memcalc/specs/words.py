@@ -55,6 +55,12 @@ HINTS: Mapping[tuple[str, str], str] = {
     ("precision", "fp8"): "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)",
     ("precision", "fp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
     ("precision", "nvfp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
+    ("method", "prefixtuning"): (
+        "prefix tuning (keys and values of virtual tokens in every layer) is not modelled; prompt-tuning is"
+    ),
+    ("method", "ptuning"): "p-tuning's encoder is not modelled; prompt-tuning is",
+    ("method", "boft"): "butterflies of rotations are not modelled; oft is",
+    ("method", "freeze"): "the last N layers alone are --train-layers N under method full",
     ("base_format", "mxfp4"): (
         "transformers trains no MXFP4 (quantizer_mxfp4.py, is_trainable): it is dequantised to bf16 first "
         "(Mxfp4Config(dequantize=True)), which is --method lora"

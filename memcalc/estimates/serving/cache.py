@@ -6,7 +6,6 @@ from typing import NamedTuple
 from memcalc.blocks.mixers.state import StateTensor
 from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
-from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Growth, Requests
@@ -84,6 +83,7 @@ class Layout(NamedTuple):
     demand: Demand  # without what an encoder's tokens take
     per_token: int  # bytes of one sequence's token before any window is full
     full_per_token: int  # the part of it in layers without a window
+    unpaged: bool = False  # the engine has pages for it that are not modelled
 
     @property
     def padded(self) -> bool:
@@ -147,9 +147,7 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
     fixed_states = [_state(setting, entry, tensor) for entry in recurrent for tensor in entry.tensors]
     per_token = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds)
     full = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds if not kind.held.cache.window)
-    if setting.engine_row.grouped and (kinds or recurrent):
-        if fixed:
-            raise Unsupported(f"how engine {setting.engine} pages {fixed[0].name} is not modelled yet; leave out --engine")
+    if setting.engine_row.grouped and (kinds or recurrent) and not fixed:
         demand, kinds = _paged(setting, kinds, recurrent)
     else:
         kinds = [kind._replace(growth=kind.growth._replace(rate=kind.bytes_of(kind.growth.granule) * kind.held.layers))
@@ -160,7 +158,8 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
         demand = Demand(1, each, rates)
     own = tuple(kind for kind in kinds if kind.held.cache.source is None)
     sources = tuple(kind for kind in kinds if kind.held.cache.source is not None)
-    return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full)
+    unpaged = setting.engine_row.grouped and bool(fixed)
+    return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full, unpaged)
 
 
 def _apart(setting: CacheSetting, held: LayerCache) -> Iterator[LayerCache]:
@@ -197,7 +196,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
         cap = ceil_div(WINDOWS[row.window](cache.window * run.pool, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = number_format(cache.format or run.kv_dtype)
-    if cache.indexes and row.index_format:
+    if cache.indexes and row.index_format and held.latent:  # MiniMax M3's index keys are in the cache's format
         stored = number_format(row.index_format)
     if row.expands and cache.expanded:
         cache = cache._replace(heads=cache.expanded)

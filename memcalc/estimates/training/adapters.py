@@ -76,6 +76,13 @@ def check_targets(architecture: Architecture, targets: tuple[str, ...]) -> None:
 
 
 @cached(256)
+def prompt(base: Tensors, tokens: int) -> Tensors:
+    """The embeddings of so many virtual tokens (peft/tuners/prompt_tuning/model.py), as wide as the table of tokens."""
+    width = next((entry.shape[-1] for entry in base.held if entry.role == "embedding"), 0)
+    return Tensors((Held("prompt", "adapter", (tokens, width), 1, False, False),) if width else ())
+
+
+@cached(256)
 def shared_elements(base: Tensors, targets: tuple[str, ...], rank: int) -> int:
     """Elements of the two frozen projections that all of VeRA's matrices share, as wide as the widest of them
     (peft/tuners/vera/model.py, _find_dim)."""

@@ -42,7 +42,9 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
 def _check_adapters(architecture: Architecture, run: Training) -> None:
     """Raises SpecError for adapters that a model's matrices cannot have."""
     row = run.method_row
-    if not row.adapters or row.adapter == "lora":
+    if run.prompt and len(main_parts(architecture)) > 1:
+        raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", "method")
+    if not row.adapters or row.adapter in ("lora", "prompt"):
         return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
     blocks = [block for layer in layers for _, block in layer.blocks]
@@ -169,6 +171,22 @@ def image_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
         yield "sound is left out: the audio tower's weights are counted, what it keeps of recordings is not modelled"
 
 
+def _what_is_trained(run: Training) -> Iterator[str]:
+    """What is trained where it is neither everything nor adapters on the usual matrices."""
+    if run.prompt:
+        yield f"{run.prompt} virtual tokens before each sequence, whose embeddings alone are trained"
+    if run.train_layers:
+        yield f"trained: the last {run.train_layers} layers, not embeddings, final norm and head"
+    if run.adapts and run.method_row.targets not in ((), ("all-linear",)):
+        targets = ", ".join(run.adapter_targets)
+        yield f"{run.method} on {targets} where the model has them (PEFT's own choice differs by family)"
+    if run.train_also:
+        yield (
+            f"trained beside the adapters: copies of {', '.join(run.train_also)} in their originals' type, which stay "
+            f"(PEFT's modules_to_save)"
+        )
+
+
 def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]:
     """What was taken for granted about each choice, one sentence each."""
     p, names = run.parallelism, {part.name for part in architecture.parts}
@@ -180,16 +198,7 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
         yield f"recomputed alone: {', '.join(run.recompute_modules)} (Megatron's recompute_modules)"
     if run.first_layers:
         yield f"the first {run.first_layers} layers of each pipeline stage are recomputed whole (Megatron's block)"
-    if run.train_layers:
-        yield f"trained: the last {run.train_layers} layers, not embeddings, final norm and head"
-    if run.adapts and run.method_row.targets != ("all-linear",):
-        targets = ", ".join(run.adapter_targets)
-        yield f"{run.method} on {targets} where the model has them (PEFT's own choice differs by family)"
-    if run.train_also:
-        yield (
-            f"trained beside the adapters: copies of {', '.join(run.train_also)} in their originals' type, which stay "
-            f"(PEFT's modules_to_save)"
-        )
+    yield from _what_is_trained(run)
     if run.frozen_parts:
         yield f"frozen: nothing of {' and '.join(sorted(run.frozen_parts & names))} is trained"
     if "embeddings" in run.freeze:

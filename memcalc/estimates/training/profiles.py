@@ -63,8 +63,9 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         method=MethodTraits(
             trained=full or run.mixes_units,
             frozen_embeddings=frozen,
-            leaf=frozen and run.recompute == "full" and run.engine_row.leaf,
+            leaf=(frozen or run.prompt > 0) and run.recompute == "full" and run.engine_row.leaf,
             fake_quantised=run.method_row.fake_quantised,
+            prompt=run.prompt,
             also=run.train_also,
             accumulated=full and run.engine_row.fp32_gradients,
             quantised=run.method_row.quantised,
@@ -79,7 +80,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             kind=run.method_row.adapter,
             magnitude=run.method_row.magnitude,
             itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
-            autocast=amp,
+            autocast=amp and bool(adapters),
             narrow=own and not amp,
             upcast=run.engine_row.peft and not (own and amp),
             dropout=run.lora_dropout,
@@ -133,7 +134,7 @@ def feeds_gradient(run: Training, stage: Stage, profile: Profile) -> bool:
     if run.train_layers:
         return run.recompute == "full" and run.engine_row.leaf
     if run.adapts:
-        return run.recompute == "full" or "embeddings" in run.train_also
+        return run.recompute == "full" or "embeddings" in run.train_also or run.prompt > 0
     try:
         return "embeddings" not in run.freeze or record_entry(stage.entry, profile).flows
     except Unsupported:  # the textbook's formula does not ask
@@ -246,7 +247,7 @@ def _shared_biases(architecture: Architecture, profile: Profile) -> float:
 def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> int:
     """PEFT with recomputation makes the embedding's output a leaf (enable_input_require_grads); it and its gradient, of the
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
-    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also:
+    if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also or run.prompt:
         return 0
     return 2 * architecture.hidden * (profile.formats.weights if profile.formats.kbit else profile.formats.residual)
 

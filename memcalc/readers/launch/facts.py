@@ -118,7 +118,11 @@ FACTS: dict[str, FactRow] = {
     **_rows("word", kv_dtype="of the cache", kv_dtype_k="of keys", kv_dtype_v="of values", load_format="of weights"),
     **_rows("flag", expert_parallel="experts over all ranks", eager="without CUDA graphs", dp_attention="SGLang's, TRT-LLM's",
             prefix_caching="of common beginnings", speculative="a draft of some kind"),
-    **_rows("text", override_tensor="llama.cpp's placement"),
+    **_rows("text", override_tensor="llama.cpp's placement", tensor_split="llama.cpp's shares of devices"),
+    **_rows("word", split_mode="llama.cpp's: layer, row, none", backward_prefetch="FSDP1's: pre, post, none"),
+    **_rows("flag", cache_on_host="llama.cpp's", unified="llama.cpp's one pool for all slots",
+            upcast_norms="norms are kept in fp32"),
+    **_rows("count", train_layers="the last layers that are trained alone"),
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A server's facts → fields of Serving."""
 
+from memcalc.formulas.serving_engines import release
 from memcalc.readers.launch.settings import Making
 
 PLAIN = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "float32": "fp32", "float": "fp32"}
@@ -17,11 +18,19 @@ CACHES = {
 }
 
 
+ALL_LAYERS = 99  # what people write for all of them
+
+
 def serving(making: Making, weights: str = "") -> None:
     """All of them."""
     value = making.value
     engine = str(value("engine") or "")
-    making.set("engine", engine, "engine", "script", "engine_version")
+    making.set("engine", engine, "engine", "script")
+    version = str(value("engine_version") or "")
+    if version and release(engine, version):
+        making.copy("engine_version")
+    elif version:
+        making.warn(f"{engine} {version} is older than what is described; the newest is taken", "engine_version")
     for name in ("tp", "pp", "ep"):
         if isinstance(value(name), int) and value(name) > 1:
             making.copy(name)
@@ -53,9 +62,6 @@ def _beside(making: Making) -> None:
         making.copy("lora_adapters", "lora_rank")
     if (value("cpu_offload_gb") or 0) > 0:
         making.warn("weights in host memory are not modelled for this engine", "cpu_offload_gb")
-    for name in ("override_tensor", "cpu_moe_layers"):
-        if value(name):
-            making.warn("experts in host memory are not modelled", name)
     for name in ("max_total_tokens", "cuda_graph_max_bs", "max_graph_size"):
         if value(name):
             making.warn(f"{name.replace('_', ' ')} is not modelled; the engine's own is counted", name)
@@ -78,14 +84,28 @@ def _memory(making: Making, engine: str) -> None:
 
 def _llama(making: Making) -> None:
     value = making.value
-    slots = value("sequences") or 1
     if isinstance(value("context"), int) and value("context") > 0:
-        making.set("context", value("context") // slots, "context", "sequences")
-    if slots > 1:
-        making.set("batch", slots, "sequences")
-    making.copy("gpu_layers", "ubatch=max_batched_tokens")
-    if isinstance(value("gpu_layers"), int) and value("gpu_layers") > 1000:
-        making.settings.pop("gpu_layers")
+        making.copy("context")
+    if (value("sequences") or 1) > 1:
+        making.copy("sequences=slots")  # they share the context
+        if value("unified"):
+            making.copy("unified")
+    making.copy("ubatch=max_batched_tokens", "cpu_moe_layers=n_cpu_moe", "kv_dtype_k=cache_type_k", "kv_dtype_v=cache_type_v")
+    layers = value("gpu_layers")
+    if isinstance(layers, int) and layers < ALL_LAYERS:
+        making.copy("gpu_layers")
+    if value("override_tensor"):
+        making.set("override_tensor", tuple(str(value("override_tensor")).replace(" ", ",").split(",")), "override_tensor")
+    if value("tensor_split"):
+        parts = str(value("tensor_split")).replace("/", ",").split(",")
+        making.set("tensor_split", tuple(float(part) for part in parts if part.replace(".", "", 1).isdigit()), "tensor_split")
+        making.set("pp", len(parts), "tensor_split")
+    if value("split_mode") == "row":
+        making.copy("split_mode")
+    if value("cache_on_host"):
+        making.copy("cache_on_host")
+    if value("flash") is not None:
+        making.set("flash_attention", "on" if value("flash") else "off", "flash")
 
 
 def _formats(making: Making, weights: str) -> None:
@@ -99,11 +119,5 @@ def _formats(making: Making, weights: str) -> None:
     elif dtype:
         making.set("weights", dtype, "dtype")
     cache = str(value("kv_dtype") or "").lower()
-    if value("kv_dtype_k"):
-        cache = str(value("kv_dtype_k")).lower()
-        if value("kv_dtype_v") != value("kv_dtype_k"):
-            making.warn(
-                "keys and values of different formats are not modelled; the keys' is taken for both", "kv_dtype_k", "kv_dtype_v"
-            )
     if cache and cache != "auto":
-        making.set("kv_dtype", CACHES.get(cache, cache), "kv_dtype", "kv_dtype_k", "kv_dtype_v")
+        making.set("kv_dtype", CACHES.get(cache, cache), "kv_dtype")

@@ -88,10 +88,17 @@ def _strategy(making: Making, gpus: int | None) -> None:
         shards, copies = value("shard_size"), value("replicas") or 1
         if isinstance(shards, int) and shards > 0 and copies > 1:
             making.set("shard_size", shards * (value("cp") or 1), "shard_size", "replicas")
+        if strategy == "fsdp1":
+            making.copy("backward_prefetch")
     elif strategy == "ddp" and gpus and gpus > 1:
         making.set("ddp", True, "strategy")
-    if not strategy.startswith("zero-") or strategy == "zero-0":
-        return
+    if strategy.startswith("zero-") and strategy != "zero-0":
+        _buckets(making, strategy)
+
+
+def _buckets(making: Making, strategy: str) -> None:
+    """Sizes that DeepSpeed's JSON says."""
+    value = making.value
     bucket = making.facts.get("reduce_bucket")
     if bucket and bucket.value == "auto":
         making.set("auto_buckets", True, "reduce_bucket")
@@ -179,6 +186,12 @@ def _method(making: Making, weights: str) -> None:
     if method == "lora" and (weights in ("nf4-dq", "nf4") or "gptq" in weights or named in ("gptq", "awq", "hqq")):
         method = "qlora"
         making.set("base_format", named or ("gptq" if "gptq" in weights else weights), "base_format", "model")
+    if method == "freeze":
+        method = "full"
+        if isinstance(value("train_layers"), int) and value("train_layers") > 0:
+            making.copy("train_layers")
+        else:
+            making.warn("training of the first layers alone is not modelled", "train_layers")
     if value("fake_quantised") and method != "qat":
         making.warn("fake quantisation beside adapters is not modelled", "fake_quantised")
     making.set("method", method, "method", "quantization_bit", "dora", "lora_rank", "lora_targets")
@@ -190,12 +203,27 @@ def _method(making: Making, weights: str) -> None:
     if method in ("lora", "qlora", "dora"):
         making.copy("lora_rank", "lora_dropout")
         _targets(making)
-        if value("modules_to_save"):
-            making.warn("modules that are trained and stored whole beside adapters are not modelled", "modules_to_save")
+        _also(making)
+        if value("upcast_norms"):
+            making.set("kbit_prepare", "norms", "upcast_norms")
     if value("freeze"):
         frozen = value("freeze")
         if method in ("full", "qat"):
             making.set("freeze", tuple(frozen if isinstance(frozen, list) else [frozen]), "freeze", "freeze_vit")
+
+
+ALSO = {"embed_tokens": "embeddings", "lm_head": "head", "norm": "norms", "norms": "norms"}
+
+
+def _also(making: Making) -> None:
+    """PEFT's modules_to_save."""
+    named = making.value("modules_to_save")
+    listed = named if isinstance(named, list) else [named] if named else []
+    strange = [str(each) for each in listed if str(each) not in ALSO]
+    if strange:
+        making.warn(f"{', '.join(strange)[:80]} beside adapters is not modelled", "modules_to_save")
+    if known := [ALSO[str(each)] for each in listed if str(each) in ALSO]:
+        making.set("train_also", tuple(dict.fromkeys(known)), "modules_to_save")
 
 
 def _targets(making: Making) -> None:

@@ -44,12 +44,15 @@ def _fsdp(prefix: str) -> dict[str, Meaning]:
         f"{prefix}offload_params": offloading("parameters"),
         f"{prefix}activation_checkpointing": Coded("recompute", FULL),
         f"{prefix}activation_cpu_offload": offloading("activations"),
+        f"{prefix}backward_prefetch": Coded(
+            "backward_prefetch", {"backward_pre": "pre", "backward_post": "post", "no_prefetch": "none", "null": ""}
+        ),
         f"{prefix}min_num_params": Unmodelled("units by size in place of layers"),
         f"{prefix}auto_wrap_policy": Coded(
             "strategy", {"transformer_based_wrap": "", "size_based_wrap": "", "no_wrap": "", "*": ""}
         ),
         **alike(
-            f"{prefix}transformer_layer_cls_to_wrap {prefix}backward_prefetch* {prefix}forward_prefetch "
+            f"{prefix}transformer_layer_cls_to_wrap {prefix}backward_prefetch_policy {prefix}forward_prefetch "
             f"{prefix}use_orig_params "
             f"{prefix}sync_module_states {prefix}state_dict_type {prefix}final_state_dict_type "
             f"{prefix}cpu_ram_efficient_loading "

@@ -39,6 +39,8 @@ def _context(value: Value) -> dict[str, Read]:
     return {"context": found}
 
 
+EVERY_LAYER = 100_000  # of --cpu-moe, which keeps the experts of all of them
+
 KEYS: KeyTable = {
     **alike("m model LLAMA_ARG_MODEL", "model_file"), **alike("hf hfr hf_repo LLAMA_ARG_HF_REPO", "model"),
     **alike("hff hf_file LLAMA_ARG_HF_FILE", "model_file"), **alike("mu model_url", "model_file"),
@@ -52,11 +54,11 @@ KEYS: KeyTable = {
     **alike("ngld gpu_layers_draft ctkd ctvd cd ctx_size_draft", Unmodelled("settings of the draft model")),
     **alike("mm mmproj mmproj_url LLAMA_ARG_MMPROJ", Unmodelled("a projector beside the model")),
     **alike("ot override_tensor", "override_tensor"), **alike("ncmoe n_cpu_moe LLAMA_ARG_N_CPU_MOE", "cpu_moe_layers"),
-    **alike("cmoe cpu_moe", Unmodelled("experts in host memory", ())),
-    **alike("ts tensor_split sm split_mode mg main_gpu", Unmodelled("how devices share the layers")),
-    **alike("nkvo no_kv_offload", Unmodelled("a cache in host memory", ())),
+    **alike("cmoe cpu_moe", Coded("cpu_moe_layers", {"true": EVERY_LAYER, "": EVERY_LAYER, "false": ""})),
+    **alike("ts tensor_split", "tensor_split"), **alike("sm split_mode", "split_mode"),
+    **alike("mg main_gpu", IDLE), **alike("nkvo no_kv_offload", Coded("cache_on_host", FLAG)),
     **alike("swa_full", Unmodelled("whole caches of sliding layers", ())),
-    **alike("kvu kv_unified", Unmodelled("one cache for all slots", ())), **alike("fit fitt fit_target fitc", IDLE),
+    **alike("kvu kv_unified", Coded("unified", FLAG)), **alike("fit fitt fit_target fitc", IDLE),
     **alike("lora lora_scaled", Unmodelled("adapters beside the model", ())),
     **alike("cram cache_ram no_mmap mlock mmap dio", IDLE),
     **alike("rope_* yarn_*", Unmodelled("a stretched context")),

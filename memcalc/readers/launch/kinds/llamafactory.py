@@ -28,7 +28,8 @@ KEYS: KeyTable = {
     "enable_liger_kernel": Coded("kernels", {"true": "liger", "false": ""}),
     "flash_attn": Coded("attention", {"auto": "", "disabled": "eager", "sdpa": "sdpa", "fa2": "fa2", "fa3": "fa3"}),
     "packing": "packing", "neat_packing": "packing",
-    **alike("upcast_layernorm upcast_lmhead_output", Unmodelled("parts of the model in fp32")),
+    "upcast_layernorm": "upcast_norms",
+    **alike("upcast_lmhead_output", Unmodelled("parts of the model in fp32")),
     "use_galore": Coded("optimizer", {"true": "galore", "false": ""}),
     "use_apollo": Coded("optimizer", {"true": "apollo", "false": ""}),
     "use_adam_mini": Coded("optimizer", {"true": "adam-mini", "false": ""}),
@@ -36,7 +37,8 @@ KEYS: KeyTable = {
     "use_badam": Coded("optimizer", {"true": "badam", "false": ""}),
     **alike("galore_rank apollo_rank", Unmodelled("the rank of a projected optimizer")),
     **alike("galore_* apollo_* badam_*", IDLE),
-    **alike("freeze_trainable_layers freeze_trainable_modules freeze_extra_modules", Unmodelled("which layers are trained")),
+    "freeze_trainable_layers": "train_layers",
+    **alike("freeze_trainable_modules freeze_extra_modules", Unmodelled("which layers are trained")),
     "freeze_vision_tower": Coded("freeze", {"true": ["vision"], "false": ""}),
     "freeze_multi_modal_projector": Coded("freeze", {"true": ["projector"], "false": ""}),
     "freeze_language_model": Unmodelled("a frozen language model beside trained towers"),
@@ -84,6 +86,8 @@ def _finish(out: Reading) -> None:
         chosen = str(preference[-1].entry.value).lower() if preference else ""
         if chosen in ("orpo", "simpo"):
             facts["algorithm"] = facts["algorithm"]._replace(value=chosen, entry=preference[-1].entry)
+    if out.says("method", "freeze"):
+        out.default(WHY, train_layers=2)
     if not out.says("method", "full", "freeze", "oft"):
         out.default(WHY, lora_rank=8, lora_targets="all", lora_dropout=0.0)
         if out.says("quantization_bit"):

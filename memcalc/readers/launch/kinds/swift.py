@@ -1,7 +1,7 @@
 """ms-swift's options (swift pt|sft|rlhf, megatron pt|sft|rlhf)."""
 
 from memcalc.readers.launch.kind import Kind
-from memcalc.readers.launch.kinds.common import IDLE
+from memcalc.readers.launch.kinds.common import IDLE, world
 from memcalc.readers.launch.kinds.megatron import KEYS as MEGATRON_KEYS
 from memcalc.readers.launch.kinds.megatron import accumulation
 from memcalc.readers.launch.kinds.transformers import KEYS as HF_KEYS
@@ -57,6 +57,7 @@ def _finish(out: Reading) -> None:
     if command.endswith("rlhf"):
         out.default("ms-swift's default", algorithm="dpo")
     megatron = command.startswith("megatron")
+    world(out)
     if not out.says("method"):
         out.default(WHY, method="full" if megatron and "lora_rank" not in facts else "lora")
     if out.says("freeze_vit", True) and "freeze" not in facts:
