@@ -71,6 +71,21 @@ def forward_bytes(tokens: int, feed_forward: int, hidden: int, bytes_per_value: 
     return tokens * (3 * feed_forward + 4 * hidden) * bytes_per_value
 
 
+@formula("vllm", "model_executor/layers/fused_moe/fused_moe.py, TritonExperts.workspace_shapes", ESTIMATE)
+def experts_workspace_bytes(tokens: int, feed_forward: int, hidden: int, top_k: int, shared: int, bytes_per_value: int) -> int:
+    """The widest moment of fused experts: two workspaces with a row for each token and expert, the shared expert's gate, up and
+    product, the residual stream with its norms.
+
+    tokens × (top_k × (max(feed_forward, hidden) + max(2 × feed_forward, hidden)) + 3 × shared + 4 × hidden) × bytes_per_value
+    feed_forward, shared: widths on this rank. Returns bytes [B].
+    """
+    return (
+        tokens
+        * (top_k * (max(feed_forward, hidden) + max(2 * feed_forward, hidden)) + 3 * shared + 4 * hidden)
+        * bytes_per_value
+    )
+
+
 @formula(
     "vllm", "v1/worker/gpu_model_runner.py: intermediate_tensors, hidden states and residual of the stage before", ESTIMATE
 )
@@ -130,6 +145,31 @@ def outside_bytes(outside: int) -> int:
     outside [B]. Returns bytes [B].
     """
     return outside
+
+
+@formula("measured-serving", "CUDA graphs of vLLM 0.19 on an H100: 26 logs, 8 to 80 layers, 51 sizes captured", ESTIMATE)
+def captured_bytes(sizes: int, layers: int) -> int:
+    """CUDA graphs of every captured size: a part for each, and one for each of its layers.
+
+    sizes × (8 + 0.3 × layers) MiB      Returns bytes [B].
+
+    >>> round(captured_bytes(51, 32) / 2**30, 2)  # Llama 3.1 8B: 0.84 GiB estimated, 0.91 taken
+    0.88
+    """
+    return round(sizes * (8 + 0.3 * layers) * 2**20)
+
+
+def captured_sizes(sequences: int, tokens: int) -> int:
+    """Batches for which vLLM captures graphs by default: vllm/config/vllm.py, _set_cudagraph_sizes.
+
+    1, 2, 4, then by 8 below 256 and by 16 above, up to min(2 × sequences, 512, tokens of a pass). Returns a number [count].
+
+    >>> captured_sizes(1024, 8192), captured_sizes(1, 2048)
+    (51, 2)
+    """
+    most = min(2 * sequences, 512, tokens)
+    small = sum(size <= most for size in (1, 2, 4))
+    return small + len(range(8, min(most + 1, 256), 8)) + len(range(256, most + 1, 16))
 
 
 @formula("measured-serving", "CUDA graphs of vLLM 0.19 on an H100: 0.5 to 1.9 GiB", ASSUMED)

@@ -36,6 +36,7 @@ class ServingEngine(NamedTuple):
     expands: bool = False  # caches keys and values that are broadcast to all query heads as it has them then (Falcon 40B)
     host_embedding: bool = False  # the token embedding stays in host memory
     graphs: bool = False  # captures CUDA graphs
+    graphs_inside: bool = False  # their estimate is a part of the share, and comes on top of it otherwise
     sampler: Literal["", "vllm", "sorted", "logits"] = ""  # what sampling allocates
     since: str = ""  # the first release that the row describes
     all_logits: bool = False  # llama.cpp: the compute buffer has a row of logits for every token of a physical batch
@@ -53,6 +54,14 @@ LARGE = 70 * 2**30  # bytes of GPU memory from which vLLM's larger defaults hold
 
 PLAIN = ServingEngine("", "no engine: weights, the tokens' cache and states, and what a CUDA process holds")
 
+VLLM = ServingEngine(
+    "vllm", "vLLM 0.21 and later, V1", since="0.21", block=16, pooled=True, window="batched", grouped=True, shares=True,
+    batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True, index_format="fp8-g128",
+    convolution_columns=-1, graphs=True, sampler="vllm", starts_with_share=True, block_of_state=True,
+    utilization=0.92, graphs_inside=True,  # vllm/config/cache.py; vllm/v1/worker/gpu_worker.py, since pull 38284
+    whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
+)  # fmt: skip
+
 LLAMA_CPP = ServingEngine(
     "llama.cpp", "llama.cpp since June 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
     batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",
@@ -64,13 +73,8 @@ LLAMA_CPP = ServingEngine(
 RELEASES: dict[str, ServingEngine] = {
     row.key: row
     for row in (
-        ServingEngine(
-            "vllm", "vLLM 0.17 and later, V1", since="0.17", block=16, pooled=True, window="batched", grouped=True, shares=True,
-            batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True,
-            index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="vllm",
-            starts_with_share=True, block_of_state=True,
-            whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
-        ),
+        VLLM,
+        VLLM._replace(note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False),
         ServingEngine(
             "sglang", "SGLang 0.5", since="0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
             batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,

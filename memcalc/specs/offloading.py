@@ -27,7 +27,7 @@ class Offloading(Spec):
         kind="fewest", otherwise="none",
     )  # fmt: skip
     override_tensor: Annotated[tuple[str, ...], Field(strict=False)] = setting(
-        (), "llama.cpp: PATTERN=DEVICE, tensors whose name matches on CPU, CUDA0, CUDA1 …", ENGINE_LIMITS,
+        (), "llama.cpp: PATTERN=DEVICE, tensors whose name matches on CPU, CUDA0 or another GPU", ENGINE_LIMITS,
         metavar="PATTERN=DEVICE",
     )  # fmt: skip
     tensor_split: Parts = setting(

@@ -45,6 +45,14 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
 )
 
 
+# What a block of the cache may be: vllm/v1/attention/backends/flash_attn.py, get_supported_kernel_block_sizes; TensorRT-LLM's
+# KvCacheManager asserts a power of two.
+BLOCKS: dict[str, Callable[[int], str]] = {
+    "vllm": lambda size: "blocks of a multiple of 16 tokens" if size % 16 else "",
+    "tensorrt-llm": lambda size: "blocks of a power of two of tokens" if size & (size - 1) else "",
+}
+
+
 class Serving(Offloading):
     """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
@@ -173,6 +181,8 @@ class Serving(Offloading):
         if self.engine_row.host_embedding and max(self.tp, self.ep) > 1:
             raise SpecError(f"{self.engine} puts whole layers on several GPUs: give --pp", "tp", "ep")
         self.check_offloading(self.pp)
+        if self.block_size and (wants := BLOCKS.get(self.engine or "")) and (why := wants(self.block_size)):
+            raise SpecError(f"{self.engine} takes {why}, not {self.block_size}", "block_size")
         if self.slots is not None and self.batch * self.copies > 1:
             raise SpecError("slots share the context, requests of a batch have one each; give one of the two", "slots", "batch")
 
@@ -256,7 +266,10 @@ class ServingQuestion(ServingLoad):
     precision: Annotated[str, OneOf(PLAIN_FORMATS)] | None = setting(
         None, "One format for weights and cache.", STATES, otherwise="--weights and --kv-dtype"
     )
-    draft: str | None = setting(None, "Draft model of speculative decoding.", STATES, metavar="MODEL", otherwise="none")
+    draft: str | None = setting(
+        None, "Draft model of speculative decoding; mtp: the model's own prediction layers.", STATES, metavar="MODEL",
+        otherwise="none",
+    )  # fmt: skip
     ram: Annotated[int, within(2**20, 10**15)] | None = setting(
         None, "Host memory, for a verdict of its own on what stands there: 64GiB.", HARDWARE, kind="bytes",
         otherwise="none: nothing is judged",

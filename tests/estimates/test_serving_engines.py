@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.prediction import prediction_layers
+from memcalc.errors import Unsupported
 from memcalc.estimates.serving.capacity import ServingEstimate
 from memcalc.estimates.serving.estimate import estimate
+from memcalc.estimates.serving.llama_cpp import OneGpu
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model
 from memcalc.specs.serving import Serving
@@ -79,7 +82,7 @@ LOGS = (
 def test_vllm_logs(log: Logged) -> None:
     """Weights within 1 %; tokens and concurrency of the cache's logged memory within 0.3 %; end to end within 3.5 %."""
     run = Serving(
-        **{"engine": "vllm", "context": 8192, "max_batched_tokens": 8192, "gpu_memory_utilization": 0.95} | log.settings
+        **{"engine": "vllm@0.19", "context": 8192, "max_batched_tokens": 8192, "gpu_memory_utilization": 0.95} | log.settings
     )
     found = estimate(preset(log.model), run, "sm_90", H100)
     assert found.weights / GIB == pytest.approx(log.weights, rel=0.01)
@@ -102,6 +105,47 @@ def test_vllm_activation_peaks(name: str, logged: float) -> None:
     assert found.activations / GIB == pytest.approx(logged, abs=0.021)
 
 
+# model, settings, GiB of graphs as logged after capture: vLLM 0.19 on H100s; few sizes: 0.09 (5 sizes up to 16)
+GRAPHS = (("llama-3.1-8b", {}, 0.91), ("phi-2", {"context": 2048}, 0.76), ("qwen2.5-72b", {"tp": 2}, 1.61),
+          ("gemma-2-27b", {}, 1.23), ("llama-3.1-8b", {"pp": 4}, 0.51))  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings", "logged"), GRAPHS)
+def test_vllm_graphs_by_captured_sizes(name: str, settings: dict[str, Any], logged: float) -> None:
+    found = served(name, engine="vllm", **settings)
+    (graphs,) = [entry.bytes for entry in found.lines if entry.name == "CUDA graphs"]
+    assert graphs / GIB == pytest.approx(logged, rel=0.2)
+    few = served(name, engine="vllm", max_sequences=1, **settings)
+    assert next(entry.bytes for entry in few.lines if entry.name == "CUDA graphs") < graphs / 20
+
+
+def test_releases_divide_the_share_differently() -> None:
+    """vLLM 0.21 (pull 38284): 0.92 of the GPU by default, graphs inside; before that 0.9, graphs on top."""
+    old, new = (served("llama-3.1-8b", engine="vllm", engine_version=version) for version in ("0.19", "0.25"))
+    (graphs,) = [entry.bytes for entry in new.lines if entry.name == "CUDA graphs"]
+    assert new.room(H100) - old.room(H100) == pytest.approx(0.02 * H100 - graphs, abs=2)
+    assert served("llama-3.1-8b", engine="vllm").room(H100) == new.room(H100)
+
+
+# model, settings, GiB that the experts' workspaces take: vllm fused_moe.py, TritonExperts.workspace_shapes
+WORKSPACES = (
+    ("qwen3-30b-a3b", {}, 8 * (2048 + 2048) + 4 * 2048), ("mixtral-8x7b", {}, 2 * (14336 + 28672) + 4 * 4096),
+    ("mixtral-8x7b", {"tp": 2}, 2 * (7168 + 14336) + 4 * 4096),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings", "values"), WORKSPACES)
+def test_vllm_experts_have_two_workspaces(name: str, settings: dict[str, Any], values: int) -> None:
+    found = served(name, engine="vllm", max_batched_tokens=8192, max_sequences=1, **settings)
+    (line,) = [entry for entry in found.lines if entry.name == "workspaces of the experts"]
+    assert line.bytes == 8192 * values * 2
+
+
+def test_index_keys_are_in_the_caches_format_but_deepseeks() -> None:
+    """MiniMax M3, tp 8: 60 × 512 B of keys and values, 57 × 256 B of index keys a token (vllm-project/vllm issue 51494)."""
+    assert served("minimax-m3", engine="vllm", weights="nvfp4", tp=8).kv_cache_per_token == 60 * 512 + 57 * 256
+
+
 # A hybrid's block is as long as its states are large. Kimi Linear: 960 tokens, vllm-project/vllm issue 28228 (tp 2, bf16);
 # Qwen3.5's successors of the same shape: 1568, siderolabs/talos issue 1995 (tp 2, fp8 cache).
 HYBRID_BLOCKS = (("kimi-linear-48b-a3b", {"tp": 2}, 960),)
@@ -111,6 +155,100 @@ HYBRID_BLOCKS = (("kimi-linear-48b-a3b", {"tp": 2}, 960),)
 def test_vllm_aligns_blocks_to_states(name: str, settings: dict[str, Any], block: int) -> None:
     found = served(name, engine="vllm", **settings)
     assert {kind.granule for kind in found.demand.growth} == {block}
+
+
+# --- llama.cpp: what stands where -------------------------------------------------------------------------------------
+
+
+def by_device(**settings: Any) -> tuple[int, int]:
+    """Bytes of routed experts of Qwen3 30B-A3B on the GPU and in host memory."""
+    found = served("qwen3-30b-a3b", engine="llama.cpp", weights="Q4_K_M", context=4096, **settings)
+    experts = [entry for entry in found.lines if entry.group == "experts"]
+    gpu, host = (sum(entry.bytes for entry in experts if entry.place == place) for place in ("gpu", "host"))
+    return gpu, host
+
+
+def test_experts_stand_where_one_puts_them() -> None:
+    """Whatever moves them, all are somewhere; --n-cpu-moe is the pattern that llama.cpp makes of it."""
+    whole, _ = by_device()
+    assert by_device(n_cpu_moe=48) == by_device(override_tensor=("exps=CPU",)) == (0, whole)
+    assert by_device(n_cpu_moe=10) == by_device(override_tensor=("blk[.][0-9][.]ffn_.*_exps=CPU",))
+    gpu, host = by_device(override_tensor=("ffn_(up|gate)_exps=CPU",))
+    assert gpu + host == whole
+    assert host > 1.5 * gpu  # down is in more bits
+
+
+SPLITS = (((3.0, 1.0), (61, 19)), ((1.0, 1.0), (41, 39)), ((0.0, 1.0), (0, 80)))
+
+
+@pytest.mark.parametrize(("parts", "layers"), SPLITS)
+def test_layers_go_to_cards_by_their_parts(parts: tuple[float, ...], layers: tuple[int, ...]) -> None:
+    """The head is the 81st layer of Llama 70B; everything is on some card."""
+    one = served("llama-3.1-70b", engine="llama.cpp", weights="Q4_K_M", context=4096)
+    found = served("llama-3.1-70b", engine="llama.cpp", weights="Q4_K_M", context=4096, pp=2, tensor_split=parts)
+    assert tuple(card.layers for card in found.cards) == layers
+    row = served(
+        "llama-3.1-70b", engine="llama.cpp", weights="Q4_K_M", context=4096, pp=2, tensor_split=parts, split_mode="row"
+    )
+    assert row.weights == pytest.approx(one.weights * max(parts) / sum(parts), rel=0.01)
+
+
+def test_cards_that_differ_share_by_their_memory() -> None:
+    run = Serving(engine="llama.cpp", weights="Q4_K_M", context=4096, pp=2)
+    cards = (OneGpu("sm_120", 32 * GIB), OneGpu("sm_86", 12 * GIB))
+    found = estimate(preset("llama-3.1-70b"), run, cards=cards)
+    assert [card.layers for card in found.cards] == [59, 21]
+    with pytest.raises(Unsupported, match=r"llama\.cpp alone"):
+        estimate(preset("llama-3.1-70b"), Serving(engine="vllm", pp=2), cards=cards)
+
+
+def test_slots_divide_what_a_batch_multiplies() -> None:
+    """A pool of all slots: sliding layers keep window × slots + physical batch, recurrent ones a state for each."""
+    shape = {"engine": "llama.cpp", "kv_dtype": "fp16"}
+    asked = {**shape, "context": 16384}
+    assert served("llama-3.1-8b", **asked, slots=4).cache == served("llama-3.1-8b", **shape, context=4096, batch=4).cache
+    assert served("llama-3.1-8b", **asked, slots=4, unified=True).cache == served("llama-3.1-8b", **asked).cache
+    pool, alone = (served("gemma-3-27b", **asked, **slots) for slots in ({"slots": 4, "unified": True}, {}))
+    assert pool.cache - alone.cache == 52 * 3 * 1024 * 2 * 16 * 128 * 2
+    state = [served("qwen3.6-27b", **asked, **slots).state for slots in ({}, {"slots": 4}, {"slots": 4, "unified": True})]
+    assert state[1:] == [4 * state[0]] * 2
+
+
+def test_keys_and_values_in_formats_of_their_own() -> None:
+    asked = {"engine": "llama.cpp", "context": 4096}
+    whole = served("llama-3.1-8b", **asked, kv_dtype="fp16").cache
+    assert served("llama-3.1-8b", **asked, kv_dtype="fp16", cache_type_v="q8_0").cache == whole // 2 + whole // 2 * 17 // 32
+
+
+def test_a_draft_has_weights_cache_and_a_buffer() -> None:
+    asked = {"engine": "llama.cpp", "weights": "Q4_K_M", "context": 8192, "kv_dtype": "fp16"}
+    run = Serving(**asked, draft_tokens=4)
+    found = estimate(preset("llama-3.1-8b"), run, draft=preset("llama-3.2-1b"))
+    alone, small = (served(name, **asked) for name in ("llama-3.1-8b", "llama-3.2-1b"))
+    assert (found.weights, found.cache) == (alone.weights + small.weights, alone.cache + small.cache)
+    assert found.activations == alone.activations + small.activations
+
+
+def drafted(name: str, **settings: Any) -> ServingEstimate:
+    draft = prediction_layers(preset(name))
+    return estimate(preset(name), Serving(**settings, draft_tokens=2), "sm_90", H100, draft)
+
+
+def test_prediction_layers_are_one_more_layer_and_a_matrix() -> None:
+    """DeepSeek-V3's module without its shared embedding and head: 11.5 billion parameters (README of the checkpoint: 11.5B)."""
+    head = prediction_layers(preset("deepseek-v3"))
+    layer = preset("deepseek-v3").layers_by_run()["language/layers"][-1][0]
+    assert head.parameters == layer + 2 * 7168 * 7168 + 3 * 7168
+    assert head.parameters == pytest.approx(11.5e9, rel=0.02)
+    with pytest.raises(Unsupported, match="announces no multi-token-prediction"):
+        prediction_layers(preset("llama-3.1-8b"))
+
+
+def test_a_recurrent_state_for_each_guess() -> None:
+    """Qwen3.6 27B, two guesses: 448.88 MiB in place of a third (TheTom/llama-cpp-turboquant issue 308: 2 rs_seq)."""
+    asked = {"engine": "llama.cpp", "weights": "Q4_K_M", "context": 4096}
+    assert drafted("qwen3.6-27b", **asked).state / MIB == pytest.approx(448.88, abs=0.01)
+    assert drafted("qwen3.6-27b", **asked).kv_cache == served("qwen3.6-27b", **asked).kv_cache * 17 // 16
 
 
 # --- llama.cpp: its cache buffers ---------------------------------------------------------------------------------------
@@ -226,6 +364,19 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"engine": "vllm", "gpu_layers": 3}, "gpu_layers: needs an engine that puts layers where one says: llama.cpp"),
     ({"engine": "llama.cpp", "tp": 2}, "llama.cpp puts whole layers on several GPUs"),
     ({"engine": "vlm"}, "engine: 'vlm' is not one of .*did you mean vllm"),
+    ({"engine": "vllm", "block_size": 24}, "block_size: vllm takes blocks of a multiple of 16 tokens, not 24"),
+    ({"engine": "tensorrt-llm", "block_size": 48}, "blocks of a power of two"),
+    ({"engine": "vllm@0.9"}, "engine_version: vllm '0.9' is not described: 0.17 and later are"),
+    ({"engine": "vllm@0.19", "engine_version": "0.21"}, "give one"),
+    ({"engine": "llama.cpp", "tensor_split": (1, 2)}, "divides layers over several GPUs"),
+    ({"engine": "llama.cpp", "pp": 3, "tensor_split": (1, 2)}, "2 parts for 3 GPUs"),
+    ({"engine": "llama.cpp", "split_mode": "row"}, "over several GPUs"),
+    ({"engine": "llama.cpp", "slots": 2, "batch": 2}, "slots share the context"),
+    ({"engine": "llama.cpp", "unified": True}, "give slots"),
+    ({"engine": "llama.cpp", "override_tensor": ("exps",)}, "is not PATTERN=DEVICE"),
+    ({"engine": "llama.cpp", "override_tensor": ("(a+)+b=CPU",)}, "none of them of a group"),
+    ({"engine": "llama.cpp", "override_tensor": ("[=CPU",)}, "no.* regular expression"),
+    ({"engine": "llama.cpp", "flash_attention": "off", "cache_type_v": "q8_0"}, "with flash attention alone"),
     ({"samples": 2}, "max_new_tokens: several answers"),
     ({"max_new_tokens": 4096}, "leave no prompt"),
     ({"engine": "vllm", "shared_prefix": 4096}, "must be shorter than the prompt"),

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from memcalc.blocks.mixers.state import StateTensor
 from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
-from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Growth, Requests
@@ -69,6 +68,7 @@ class CacheSetting(NamedTuple):
     value_dtype: str  # of keys and values alike: kv_dtype
     pool: int  # slots that share one pool of cells
     row: str = ""  # of RELEASES
+    guesses: int = 0  # tokens that a draft guesses: a recurrent state is kept for each, to go back to
 
     @property
     def engine_row(self) -> ServingEngine:
@@ -84,6 +84,7 @@ class Layout(NamedTuple):
     demand: Demand  # without what an encoder's tokens take
     per_token: int  # bytes of one sequence's token before any window is full
     full_per_token: int  # the part of it in layers without a window
+    unpaged: bool = False  # the engine has pages for it that are not modelled
 
     @property
     def padded(self) -> bool:
@@ -108,7 +109,7 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
     setting = CacheSetting(run.engine, run.key_format, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory),
                            run.value_format, run.slots or 1 if run.unified else 1,
-                           run.engine_row.key if run.engine else "")  # fmt: skip
+                           run.engine_row.key if run.engine else "", run.draft_tokens or 0)  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
     pieces, demand = requests.pieces(run.batch), layout.demand
@@ -147,9 +148,7 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
     fixed_states = [_state(setting, entry, tensor) for entry in recurrent for tensor in entry.tensors]
     per_token = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds)
     full = sum(kind.bytes_of(1) * kind.held.layers for kind in kinds if not kind.held.cache.window)
-    if setting.engine_row.grouped and (kinds or recurrent):
-        if fixed:
-            raise Unsupported(f"how engine {setting.engine} pages {fixed[0].name} is not modelled yet; leave out --engine")
+    if setting.engine_row.grouped and (kinds or recurrent) and not fixed:
         demand, kinds = _paged(setting, kinds, recurrent)
     else:
         kinds = [kind._replace(growth=kind.growth._replace(rate=kind.bytes_of(kind.growth.granule) * kind.held.layers))
@@ -160,7 +159,8 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
         demand = Demand(1, each, rates)
     own = tuple(kind for kind in kinds if kind.held.cache.source is None)
     sources = tuple(kind for kind in kinds if kind.held.cache.source is not None)
-    return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full)
+    unpaged = setting.engine_row.grouped and bool(fixed)
+    return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full, unpaged)
 
 
 def _apart(setting: CacheSetting, held: LayerCache) -> Iterator[LayerCache]:
@@ -197,7 +197,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
         cap = ceil_div(WINDOWS[row.window](cache.window * run.pool, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = number_format(cache.format or run.kv_dtype)
-    if cache.indexes and row.index_format:
+    if cache.indexes and row.index_format and held.latent:  # MiniMax M3's index keys are in the cache's format
         stored = number_format(row.index_format)
     if row.expands and cache.expanded:
         cache = cache._replace(heads=cache.expanded)
@@ -211,6 +211,8 @@ def _fixed(run: CacheSetting, held: LayerCache) -> Fixed:
 
 def _state(run: CacheSetting, held: LayerState, tensor: StateTensor) -> Fixed:
     width = state_values(tensor, run.tp, run.engine_row.convolution_columns)
+    if run.engine_row.host_embedding:  # src/llama-memory-recurrent.cpp, n_rs_seq
+        width *= 1 + run.guesses
     return Fixed(f"{held.path}/{tensor.path}", _state_format(run, tensor.dtype), width, held.layers)
 
 
@@ -246,7 +248,7 @@ def _paged(run: CacheSetting, kinds: list[CacheKind], states: list[LayerState]) 
     size = max(sizes) if max(sizes) < 1.5 * min(sizes) else min(sizes)
     kinds = [kind._replace(growth=kind.growth._replace(rate=ceil_div(kind.held.layers, size))) for kind in kinds]
     growth = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
-    blocks = RECURRENT_BLOCKS if kinds else 1
+    blocks = (RECURRENT_BLOCKS if kinds else 1) + run.guesses  # MambaSpec.num_speculative_blocks
     fixed = sum(blocks * ceil_div(held.layers, size) for held in states)
     return Demand(page * size, fixed, growth), kinds
 

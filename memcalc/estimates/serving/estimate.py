@@ -21,7 +21,8 @@ from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
 
 # Overhead that comes on top of the share an engine is given.
-BESIDE = (context_bytes, communicators_bytes, formulas.graphs_bytes)
+GRAPHS = (formulas.graphs_bytes, formulas.captured_bytes)
+BESIDE = (context_bytes, communicators_bytes, *GRAPHS)
 
 
 def estimate(
@@ -38,7 +39,7 @@ def estimate(
     `generation` and `memory` [B] are the GPU's: engines' defaults depend on them. `draft` guesses tokens beside the model.
     `files`: the tensors of the checkpoint, for weights as they are stored there. `cards`: the GPUs, where they differ.
     """
-    _check(architecture, run.tp, run.pp, run.ep)
+    _check(architecture, run.tp, run.pp, run.ep, run.engine if run.engine_row.pooled else None)
     if architecture.as_stored:
         _check_stored(architecture, run)
     if (draft is None) != (run.draft_tokens is None):
@@ -81,27 +82,37 @@ def _on_stage(
     cache = kept(run, stage, memory, small)
     lines += cache.lines
     lines += forward_lines(architecture, run, stage, memory, generation)
-    lines += _overhead(run, generation)
+    lines += _overhead(run, generation, stage, memory)
     layout = cache.layout
     demand = cache.demand
     if run.engine_row.whole_prompt:
         demand = demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     sums = totals(lines, COMPONENTS)["gpu"]
-    beside = sum(entry.bytes for entry in lines if entry.formula in BESIDE)
+    inside = GRAPHS if run.engine_row.graphs_inside else ()
+    beside = sum(entry.bytes for entry in lines if entry.formula in BESIDE and entry.formula not in inside)
     return ServingEstimate(
         cards=(), run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=layout.per_token,
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
-        assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
+        assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed, layout.unpaged),
         stage=stage,
     )  # fmt: skip
 
 
-def _overhead(run: Serving, generation: str) -> tuple[Line, ...]:
+def _overhead(run: Serving, generation: str, stage: Stage, memory: int) -> tuple[Line, ...]:
     row = run.engine_row
     if not row.sampler:
         return overhead_lines(generation, run.ranks > 1)
-    return _profiled(generation, run.ranks > 1, run.ranks > run.pp, row.graphs and not run.eager)
+    graphs = row.graphs and not run.eager
+    found = _profiled(generation, run.ranks > 1, run.ranks > run.pp, graphs and row.sampler != "vllm")
+    if not graphs or row.sampler != "vllm":
+        return found
+    return *found, _captured(stage.layers, formulas.captured_sizes(run.step_sequences(memory), run.batched_tokens(memory)))
+
+
+@cached(256)
+def _captured(layers: int, sizes: int) -> Line:
+    return line("overhead", "CUDA graphs", "always", formulas.captured_bytes, sizes=sizes, layers=layers)
 
 
 @cached(64)
@@ -131,9 +142,10 @@ def _check_stored(architecture: Architecture, run: Serving) -> None:
 
 
 @cached(1024)
-def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
-    """Whether these degrees divide the model."""
+def _check(architecture: Architecture, tp: int, pp: int, ep: int, engine: str | None) -> None:
+    """Whether these degrees divide the model; engines also want key-value heads and ranks to divide each other."""
     heads = layers = experts = 0
+    kv_heads = {0}
     for part in architecture.parts:
         for stack in part.stacks:
             layers = max(layers, stack.depth)
@@ -141,9 +153,15 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int) -> None:
                 for _, block in layer.blocks:
                     if part.name in ("language", "encoder", "decoder"):
                         heads = heads or block.traits.heads
+                        kv_heads.add(block.traits.kv_heads)
                     experts = experts or block.traits.experts
     if heads and heads % tp:
         raise SpecError(f"tensor parallelism {tp} does not divide {heads} attention heads", "tp")
+    uneven = [kv for kv in sorted(kv_heads) if kv and max(kv, tp) % min(kv, tp)]
+    if engine and uneven:  # vllm/model_executor/models/llama.py, LlamaAttention; sglang/srt/models/llama.py
+        raise SpecError(
+            f"{engine} refuses {uneven[0]} key-value heads on {tp} ranks: one must be a multiple of the other", "tp"
+        )
     if pp > max(layers, 1):
         raise SpecError(f"{pp} pipeline stages for {layers} layers", "pp")
     if ep > 1 and (not experts or experts % ep):

@@ -8,10 +8,10 @@ from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
-from memcalc.estimates.serving.mixers import widest
+from memcalc.estimates.serving.mixers import widest, widest_experts
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.overhead import overhead
-from memcalc.formulas.serving_engines import SERVING_ENGINES
+from memcalc.formulas.serving_engines import RELEASES
 from memcalc.specs.serving import Serving
 
 SAMPLERS: dict[str, Callable[..., int]] = {
@@ -25,15 +25,22 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
     """The larger of a layer's widest moment and sampling; none without an engine."""
     if not run.engine:
         return ()
-    moment = ForwardPass(run.engine, run.batched_tokens(memory), run.step_sequences(memory), run.compute_format, run.tp, run.ep,
-                    run.pp > 1)  # fmt: skip
+    moment = ForwardPass(
+        run.engine_row.key,
+        run.batched_tokens(memory),
+        run.step_sequences(memory),
+        run.compute_format,
+        run.tp,
+        run.ep,
+        run.pp > 1,
+    )
     return _lines(architecture, stage, moment, generation)
 
 
 class ForwardPass(NamedTuple):
     """What a forward pass depends on."""
 
-    engine: str
+    row: str  # of RELEASES
     tokens: int  # of the pass
     rows: int  # sequences whose logits are made
     compute_format: str
@@ -49,6 +56,12 @@ def _lines(architecture: Architecture, stage: Stage, run: ForwardPass, generatio
     hidden, vocabulary = architecture.hidden, architecture.predicted
     layer = line("activations", "widest layer", "forward", formulas.forward_bytes, tokens=run.tokens,
                  feed_forward=feed_forward, hidden=hidden, bytes_per_value=size)  # fmt: skip
+    wide, top_k, shared = widest_experts(stage, run.tp, run.ep)
+    if top_k and RELEASES[run.row].sampler == "vllm":
+        experts = line("activations", "workspaces of the experts", "forward", formulas.experts_workspace_bytes,
+                       tokens=run.tokens, feed_forward=wide, hidden=hidden, top_k=top_k, shared=shared,
+                       bytes_per_value=size)  # fmt: skip
+        layer = max(experts, layer, key=lambda entry: entry.bytes)
     sampling = list(_sampling(run, hidden, vocabulary, size)) if stage.last else []
     lines = max([layer], sampling, key=lambda lines: sum(entry.bytes for entry in lines))
     if run.staged:
@@ -78,7 +91,7 @@ def passes(architecture: Architecture, run: Serving, stage: Stage) -> tuple[tupl
 
 def _sampling(run: ForwardPass, hidden: int, vocabulary: int, size: int) -> Iterator[Line]:
     """The head's logits and what choosing tokens from them takes, while the last hidden states are alive."""
-    kind = SERVING_ENGINES[run.engine].sampler
+    kind = RELEASES[run.row].sampler
     if not kind or not vocabulary:
         return
     yield line("activations", "last hidden states", "sampling", formulas.hidden_states_bytes, tokens=run.tokens,

@@ -20,6 +20,7 @@ class LayerCache(NamedTuple):
     layers: int
     chunked: bool  # the window is an aligned chunk, not a sliding one
     values: int = 0  # of its width, those of values beside keys
+    latent: bool = False  # beside latent or compressed attention
 
     @property
     def group(self) -> str:
@@ -41,14 +42,16 @@ class LayerState(NamedTuple):
 @cached(256)
 def caches(stage: Stage) -> tuple[LayerCache, ...]:
     """Every distinct cache of a stage, with the number of its layers that keep it."""
-    counted: dict[tuple[str, Cache, bool, int], int] = {}
+    counted: dict[tuple[str, Cache, bool, int, bool], int] = {}
     for path, block, count in _mixers(stage):
         for cache in block.cache():
-            values = block.traits.value_dim or block.traits.head_dim if cache.heads and not cache.indexes else 0
-            key = (path, cache, block.traits.chunked, values if values < cache.width else 0)
+            traits = block.traits
+            values = traits.value_dim or traits.head_dim if cache.heads and not cache.indexes else 0
+            latent = bool(traits.kv_lora_rank or traits.compressed)
+            key = (path, cache, traits.chunked, values if values < cache.width else 0, latent)
             counted[key] = counted.get(key, 0) + count
-    return tuple(LayerCache(path, cache, count, chunked, values)
-                 for (path, cache, chunked, values), count in counted.items())  # fmt: skip
+    return tuple(LayerCache(path, cache, count, chunked, values, latent)
+                 for (path, cache, chunked, values, latent), count in counted.items())  # fmt: skip
 
 
 @cached(256)
@@ -75,6 +78,15 @@ def _mixers(stage: Stage) -> Iterator[tuple[str, Block, int]]:
     for layer, count in zip(stage.sequence.kinds, stage.sequence.counts, strict=True):
         for path, block in layer.blocks:
             yield path, block, count
+
+
+@cached(256)
+def widest_experts(stage: Stage, tp: int, ep: int) -> tuple[int, int, int]:
+    """Of the widest layer: a routed expert's inner width on a rank, how many a token meets, the shared expert's width."""
+    etp = max(1, tp // ep)
+    found = [block.traits for layer in stage.sequence.kinds for _, block in layer.blocks if block.traits.experts]
+    widths = [(-(-t.feed_forward // etp), t.top_k, -(-t.shared_feed_forward // tp)) for t in found]
+    return max(widths, key=lambda one: one[0] * one[1] + one[2], default=(0, 0, 0))
 
 
 @cached(256)

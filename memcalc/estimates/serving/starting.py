@@ -16,7 +16,15 @@ def refusals(found: ServingEstimate, memory: int, withheld: int = 0) -> Iterator
             f"{format_bytes(memory * share)}, {format_bytes(free)} are free; "
             f"give --gpu-memory-utilization {int(100 * free / memory) / 100:g}"
         )
-    blocks = found.room(memory, withheld) // found.demand.unit
+    room = found.room(memory, withheld)
+    if row.block_of_state and 0 < room < found.per_sequence:  # vllm/v1/core/kv_cache_utils.py, _check_enough_kv_cache_memory
+        longest = found.capacity(memory, withheld).max_context or 0
+        yield (
+            f"{name} refuses to start where the cache is too small for one request: {run.context:,} tokens take "
+            f"{format_bytes(found.per_sequence)}, {format_bytes(room)} are there"
+            + (f"; the longest that fits is --context {longest}" if longest and run.batch == 1 else "")
+        )
+    blocks = room // found.demand.unit
     if row.block_of_state and found.state and 0 < blocks < (sequences := run.step_sequences(memory)):
         yield (
             f"{name} refuses to start (since 2026) where a step has more sequences than there are blocks for their states: "
