@@ -1669,7 +1669,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "draft",
             "text",
             "MODEL",
-            "Draft model of speculative decoding.  [default: none]",
+            "Draft model of speculative decoding; mtp: the model's own prediction layers.  [default: none]",
             "Model states",
             (),
         ),
