@@ -136,8 +136,10 @@ TRAIN: Spellings = {
            "stage3-param-persistence-threshold",
            Instead("two layers and what is outside layers are counted as gathered; other limits are not modelled")),
     "contiguous-gradients": Instead("DeepSpeed's default, contiguous gradients, is what is modelled; leave it out"),
-    **_all("zero-quantized-weights zero-quantized-gradients zero-quantized-nontrainable-weights",
-           Instead("ZeRO++'s quantised traffic is not modelled; --hpz-partition-size is")),
+    "zero-quantized-nontrainable-weights": Set("quantized-frozen"),
+    **_all("zero-quantized-weights zero-quantized-gradients",
+           Instead("what travels quantised stays in 16 bits, and the traffic's own buffers are not modelled; "
+                   "--hpz-partition-size and --quantized-frozen are")),
     "deepspeed": Instead("name what the file says: --zero STAGE, --offload, --engine deepspeed"),
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ CP_KINDS = tuple(CP)  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
 
 OF_STAGES = {  # settings of DeepSpeed, and the stages that read them
     "reduce_bucket_size": (1, 2, 3), "auto_buckets": (1, 2, 3), "overlap_comm": (1, 2), "sub_group_size": (3,),
-    "hpz_partition_size": (3,),
+    "hpz_partition_size": (3,), "quantized_frozen": (3,),
 }  # fmt: skip
 
 
@@ -139,6 +139,8 @@ class Parallelism(Pipeline, FsdpSettings, ZeroSettings):
             if name in said and getattr(self, name) not in (None, False) and self.zero not in stages:
                 wanted = " or ".join(map(str, stages))
                 raise SpecError(f"is one of DeepSpeed's settings; add zero {wanted}", name, "zero")
+        if self.quantized_frozen and self.hpz_partition_size:
+            raise SpecError("with a second copy (hpZ) is not modelled", "quantized_frozen", "hpz_partition_size")
         if self.auto_buckets and self.reduce_bucket_size is None:
             raise SpecError("hidden² of which model? give its reduce_bucket_size", "auto_buckets", "reduce_bucket_size")
         if self.fsdp == "none" and self.shard_size not in (None, 1):

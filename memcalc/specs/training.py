@@ -252,6 +252,15 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
                 f"(freeze vision)", "freeze", "method",
             )  # fmt: skip
 
+    @rule("parallelism", "method", "precision")
+    def _check_eight_bits(self) -> None:
+        if not self.parallelism.quantized_frozen:
+            return
+        if not self.adapts or self.method_row.quantised:
+            raise SpecError("is for the frozen weights beside adapters; add method lora", "quantized_frozen", "method")
+        if self.precision not in ("fp16", "fp16-mixed"):  # runtime/engine.py, quantize_dstensor
+            raise SpecError("DeepSpeed quantises fp16 weights alone; add precision fp16-mixed", "quantized_frozen", "precision")
+
     @rule("optimizer")
     def _check_sharding(self) -> None:
         zero = self.parallelism.zero or 0

@@ -19,6 +19,7 @@ class ZeroSettings(Spec):
         None, "ZeRO 3: elements of a rank's parameters that are updated together.", SHARDING, otherwise="1e9"
     )
     overlap_comm: Flag = setting(False, "ZeRO 1, 2: a second bucket, to reduce beside the backward.", SHARDING)
+    quantized_frozen: Flag = setting(False, "ZeRO++: frozen weights in 8 bits (zero_quantized_nontrainable_weights).", SHARDING)
     hpz_partition_size: Annotated[int, within(1, 1024)] | None = setting(
         None, "ZeRO++: ranks that share a second copy of the parameters (hpZ).", SHARDING, otherwise="no second copy"
     )

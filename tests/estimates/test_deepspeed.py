@@ -69,6 +69,29 @@ def test_auto_is_what_transformers_fills_in():
     assert step.run.parallelism.bucket_elements == 2048**2
 
 
+def test_frozen_weights_in_8_bits():
+    """runtime/engine.py, quantize_nontrainable_params: tensors of more than 500,000 values, with a scale for each 8,000."""
+    run = {"method": "lora", "precision": "fp16-mixed"}
+    plain, low = (found(run=run, gpus=8, zero=3, quantized_frozen=quantized) for quantized in (False, True))
+    matrices = 1_235_814_400 - 33 * 2048
+    assert plain.steady - low.steady == pytest.approx(matrices / 8 * (1 - 4 / 8000), rel=1e-4)
+    gathered = [max(e.bytes for e in step.lines if e.name == "gathered parameters") for step in (plain, low)]
+    assert gathered[0] == gathered[1]  # in 16 bits
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ({"precision": "fp16-mixed"}, "add method lora"),
+        ({"method": "lora"}, "fp16 weights alone"),
+        ({"method": "qlora", "precision": "fp16-mixed"}, "beside adapters"),
+    ],
+)
+def test_what_frozen_weights_in_8_bits_need(run, words):
+    with pytest.raises(SpecError, match=words):
+        found(run=run, gpus=8, zero=3, quantized_frozen=True)
+
+
 def test_a_second_copy_and_groups_of_ranks():
     """partition_parameters.py, ds_secondary_tensor; mics.py."""
     plain, copied, grouped = (

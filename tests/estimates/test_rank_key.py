@@ -100,6 +100,7 @@ OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
     "auto_buckets": {"gpus": 8, "zero": 2, "auto_buckets": True, "reduce_bucket_size": 4096**2},
     "sub_group_size": {"gpus": 8, "zero": 3, "sub_group_size": 10**8},
     "overlap_comm": {"gpus": 8, "zero": 2, "overlap_comm": True},
+    "quantized_frozen": {"gpus": 8, "zero": 3, "quantized_frozen": True},
     "hpz_partition_size": {"gpus": 8, "zero": 3, "hpz_partition_size": 4},
     "backward_prefetch": {"gpus": 8, "fsdp": "full", "backward_prefetch": "none"},
     "sync_each_batch": {"gpus": 8, "fsdp": "full", "sync_each_batch": True},
@@ -116,7 +117,11 @@ BASE: list[dict[str, Any]] = [
     *({"parallelism": {"gpus": 8, **more}, "grad_accum": 16} for more in (
         {}, {"pp": 4}, {"pp": 2}, {"cp": 2}, {"tp": 2}, {"ep": 2}, {"fsdp": "hybrid"}, {"fsdp": "full"})),
 ]  # fmt: skip
-CHANGED = [*OTHER.items(), *((name, {"parallelism": p, "grad_accum": 16}) for name, p in OTHER_PARALLELISM.items())]
+BESIDE = {"quantized_frozen": {"method": "lora", "precision": "fp16-mixed"}}  # what a field needs of the run
+CHANGED = [
+    *OTHER.items(),
+    *((name, {"parallelism": p, "grad_accum": 16, **BESIDE.get(name, {})}) for name, p in OTHER_PARALLELISM.items()),
+]
 
 
 def _model(name: str = "mixtral-8x7b") -> Architecture:

@@ -179,6 +179,11 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
     if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
         for name, held, each in _frozen(setting, group.frozen):
             cut = cut_parameters(held, group.shards)
+            if name == IN_8_BITS:
+                out.append(line("parameters", f"{group.name}/{name}", ALWAYS, model_states.block_format_bytes, at.parameters,
+                                elements=held.elements("flat", group.shards), block=GROUP_8_BITS,
+                                bytes_per_block=GROUP_8_BITS + 4))  # fmt: skip
+                continue
             out.append(cut.line("parameters", f"{group.name}/{name}", ALWAYS, at.parameters, each))
     if group.quantised:
         out.append(_quantised_parameters(setting, group))
@@ -232,8 +237,18 @@ def _frozen(setting: StateSetting, held: Tensors) -> Iterator[tuple[str, Tensors
     wide, rest = upcast(held, setting.run.upcast)
     if wide:
         yield "upcast", wide, 4
-    if rest:
+    if rest and setting.run.parallelism.quantized_frozen:
+        large = tuple(entry for entry in rest.held if prod(entry.shape) > NOT_QUANTISED)
+        rest = Tensors(tuple(entry for entry in rest.held if entry not in large))
+        yield IN_8_BITS, Tensors(large), 1
+    if rest and rest.held:
         yield "frozen", rest, setting.compute if setting.run.adapts else setting.weights
+
+
+IN_8_BITS = "frozen in 8 bits"
+# deepspeed/runtime/engine.py, quantize_nontrainable_params; zero/partition_parameters.py, CUDAQuantizer: values of a group,
+# which has an fp32 scale
+NOT_QUANTISED, GROUP_8_BITS = 500_000, 8_000
 
 
 def _offloaded_share(whole: Line, fraction: float) -> Iterator[Line]:
