@@ -53,6 +53,7 @@ _HOMES = {
     "memcalc.estimates.comparison": "ComparedCase SideBySide",
     "memcalc.sizing.explaining.explain": "explain",
     "memcalc.sizing.planning": "SizedPlan plan_training",
+    "memcalc.sizing.planning_serving": "SizedServicePlan plan_serving",
     "memcalc.sizing.scaling": "SizedScaling chinchilla",
     "memcalc.sizing.serving": "SizedServing size_serving",
     "memcalc.sizing.training": "SizedTraining size_training",

@@ -52,6 +52,8 @@ from memcalc.sizing.comparing import compare_files as compare_files
 from memcalc.sizing.explaining.explain import explain as explain
 from memcalc.sizing.planning import SizedPlan as SizedPlan
 from memcalc.sizing.planning import plan_training as plan_training
+from memcalc.sizing.planning_serving import SizedServicePlan as SizedServicePlan
+from memcalc.sizing.planning_serving import plan_serving as plan_serving
 from memcalc.sizing.scaling import SizedScaling as SizedScaling
 from memcalc.sizing.scaling import chinchilla as chinchilla
 from memcalc.sizing.serving import SizedServing as SizedServing
@@ -108,6 +110,7 @@ __all__ = [
     "SizedComparison",
     "SizedPlan",
     "SizedScaling",
+    "SizedServicePlan",
     "SizedServing",
     "SizedTraining",
     "SpecError",
@@ -139,6 +142,7 @@ __all__ = [
     "number_format",
     "optimizer",
     "optimizers",
+    "plan_serving",
     "plan_training",
     "read_config",
     "read_model",

@@ -17,14 +17,14 @@ from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Device
 from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
-from memcalc.specs.planning import PlanGoals
+from memcalc.specs.planning import PlanGoals, ServingGoals
 from memcalc.specs.scaling import ScalingQuestion
 from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.spec import OneOf, Spec
 from memcalc.specs.training import Training
 
 SPECS: tuple[type[Spec], ...] = (
-    Parallelism, Training, Serving, Budget, ScalingQuestion, Device, Horizon, ServingQuestion, PlanGoals,
+    Parallelism, Training, Serving, Budget, ScalingQuestion, Device, Horizon, ServingQuestion, PlanGoals, ServingGoals,
 )  # fmt: skip
 TARGET = Path(__file__).with_name("spec_options.py")
 SHORT = 40  # characters of choices that stand in place of the value; more are listed in the help

@@ -1,4 +1,4 @@
-"""`memcalc plan train MODEL`."""
+"""`memcalc plan train MODEL` and `memcalc plan infer [MODEL]`."""
 
 from typing import Any
 
@@ -107,3 +107,55 @@ class _progress:  # noqa: N801  (a context, as in contextlib)
     def __exit__(self, *_: Any) -> None:
         if self._shown:
             click.echo("\r" + " " * 60 + "\r", nl=False, err=True)
+
+
+@plan_command.command("infer", cls=GroupedCommand, no_args_is_help=True)
+@click.argument("model", required=False)
+@click.option(
+    "--gpu",
+    "gpu",
+    metavar="NAME",
+    cls=GroupedOption,
+    group=HARDWARE,
+    multiple=True,
+    required=True,
+    help="Accelerator, as in `memcalc gpus`; given again, they are compared.",
+)
+@click.option(
+    "--gpus",
+    metavar="N|A-B",
+    cls=GroupedOption,
+    group=HARDWARE,
+    help="How many: 8, 1-8 or 1,2,4.  [default: as few as do it]",
+)
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="KEY=A,B",
+    help="Values of a setting to try (repeatable). Tensor and pipeline parallelism and weights are tried unless given.",
+)
+@spec_options("ServingGoals", "Device", "Serving", "ServingQuestion")
+@preset_option
+@output_options("plan[0].command")
+@click.pass_context
+def plan_infer_command(
+    ctx: click.Context, /, model: str | None, gpu: tuple[str, ...], gpus: str | None, vary: tuple[str, ...],
+    presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
+) -> None:  # fmt: skip
+    """Where to serve MODEL and in which format, the cheapest or fastest first; without MODEL, what one GPU can run.
+
+    Exit code 1 where nothing fits and keeps the goals.
+
+    \b
+    memcalc plan infer llama-3.1-70b --gpu h100 --gpus 1-8 --engine vllm --concurrency 64 --input-len 2000 --output-len 500
+    memcalc plan infer qwen3-32b --gpu l40s --gpu h100 --engine vllm --context 16k --tpot 0.05
+    memcalc plan infer --gpu rtx-4090 --ram 64GiB --context 16k
+    """
+    from memcalc.cli.compare import read_vary
+    from memcalc.sizing.planning_serving import plan_serving
+
+    asked = dict(read_vary(text, "infer") for text in vary)
+    given = {name: value for name, value in settings.items() if value is not None}
+    found = plan_serving(model, gpu, gpus, vary=asked, presets=presets, **given)
+    show_answer(found, (), format_, get, output)
+    ctx.exit(0 if found.best else 1)

@@ -60,6 +60,31 @@ class Default(NamedTuple):
 
 
 MFU = Default(0.30, 0.40, 0.50, "40 % of the dense peak: large runs report 30 to 50 % (PaLM 46 %, Llama 3 38 to 43 %)")
+# By the format whose peak counts, and of mixtures of experts, whose products are small and whose messages are many: quarters
+# and medians of the runs in presets/measured/step-times.json, attention over unmasked pairs.
+LOW_MFU = {
+    ("fp8", False): Default(0.18, 0.30, 0.37, "30 % of the dense fp8 peak: published runs have 36 % on H100, 25 % on GB200"),
+    ("fp4", False): Default(0.05, 0.21, 0.27, "21 % of the dense fp4 peak: published runs, most of Blackwell in NVFP4"),
+    ("16 bit", True): Default(
+        0.18, 0.22, 0.28, "22 % of the dense peak: published runs of mixtures of experts have 18 to 28 %"
+    ),
+    ("fp8", True): Default(0.13, 0.16, 0.21, "16 % of the dense fp8 peak: published runs of mixtures of experts"),
+    ("fp4", True): Default(0.05, 0.05, 0.23, "5 % of the dense fp4 peak: published runs of mixtures of experts"),
+}
+
+
+def default_mfu(peak_format: str, *, mixture: bool) -> Default:
+    """The utilisation to assume, of the peak in that format.
+
+    >>> default_mfu("bf16", mixture=False).value, default_mfu("fp8", mixture=True).value
+    (0.4, 0.16)
+    """
+    bits = (
+        "fp4" if peak_format in ("fp4", "fp6", "int4") else "fp8" if peak_format in ("fp8", "fp8_acc16", "int8") else "16 bit"
+    )
+    return LOW_MFU.get((bits, mixture), MFU)
+
+
 PUE = Default(1.1, 1.2, 1.54, "PUE 1.2: hyperscale sites report 1.1, the world's average is 1.54 (Uptime Institute 2025)")
 GRID = Default(
     0.056, 0.475, 0.713,

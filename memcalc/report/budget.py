@@ -145,10 +145,10 @@ def _answer(found: BudgetEstimate) -> Table:
 
     add("params", "parameters (active)", found.parameters, "", format_count(found.parameters or 0))
     add("tokens", "tokens", found.tokens, "", format_count(found.tokens or 0))
-    add("flops", "model FLOPs", found.flops, "FLOP", format_flops(found.flops))
-    if found.hardware_flops > found.flops:
+    add("flops", "model FLOPs", found.flops, "FLOP", format_flops(found.flops or 0))
+    if found.flops and found.hardware_flops and found.hardware_flops > found.flops:
         add("", "with recomputation", found.hardware_flops, "FLOP", format_flops(found.hardware_flops))
-    add("pf_days", "petaFLOP/s-days", found.pf_days, "PF-day", f"{_short(found.pf_days):,}")
+    add("pf_days", "petaFLOP/s-days", found.pf_days, "PF-day", f"{_short(found.pf_days or 0):,}")
     add("gpu_hours", "GPU-hours", found.gpu_hours, "h", f"{_short(found.gpu_hours or 0):,}")
     add("gpus", "GPUs", found.gpus, "", f"{found.gpus or 0:,}")
     add("days", "wall clock", found.days, "days", format_duration((found.days or 0) * 86_400))
@@ -237,7 +237,10 @@ def _heading(name: str, found: BudgetEstimate) -> str:
 
 
 def _verdict(found: BudgetEstimate) -> tuple[str, str]:
-    said = f"{format_flops(found.flops)} = {_short(found.pf_days):,} petaFLOP/s-days"
+    if found.flops is None or found.pf_days is None:
+        said = f"{_short(found.gpu_hours or 0):,} GPU-hours"
+    else:
+        said = f"{format_flops(found.flops)} = {_short(found.pf_days):,} petaFLOP/s-days"
     if found.days is not None and found.gpus:
         said += f"; {format_duration(found.days * 86_400)} on {counted(found.gpus, 'GPU')}"
     if found.over_ceiling:

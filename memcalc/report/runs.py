@@ -30,7 +30,7 @@ def _row(each: Recomputed) -> tuple[Any, ...]:
     run, flops = each.run, each.comparison("flops")
     return (
         run.name, run.used_parameters, run.tokens, run.hardware, flops.computed, float(f"{each.found.pf_days:.4g}"),
-        None if flops.published is None else each.found.flops / flops.published, run.hours,
+        None if flops.published is None else (each.found.flops or 0.0) / flops.published, run.hours,
         each.comparison("mfu").computed, run.mfu,
     )  # fmt: skip
 

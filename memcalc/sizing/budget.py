@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
-from memcalc.estimates.compute.budget import BudgetEstimate, estimate
+from memcalc.estimates.compute.budget import BudgetEstimate, PredictedSpeed, estimate
 from memcalc.estimates.compute.runs import Recomputed
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model
@@ -13,6 +14,7 @@ from memcalc.sizing.answer import Reported
 from memcalc.sizing.settings import Settings, settled
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.budget import Budget
+from memcalc.specs.hardware import Accelerator
 from memcalc.specs.spec import SpecError
 from memcalc.units import format_flops
 
@@ -37,7 +39,7 @@ class SizedBudget(Reported, BudgetEstimate):
         return report(self.name, self, self.like)
 
     def __repr__(self) -> str:
-        return f"<budget of {self.name or 'a model':.60}: {format_flops(self.flops)}, {self.pf_days:,.4g} PF-days>"
+        return f"<budget of {self.name or 'a model':.60}: {format_flops(self.flops or 0)}, {self.pf_days or 0:,.4g} PF-days>"
 
 
 def size_budget(
@@ -67,9 +69,38 @@ def size_budget(
         name = known.name if known else ""
     device = as_accelerator(gpu, presets)
     references = [reference for each in REFERENCES if (reference := as_accelerator(each))]
-    found = estimate(Budget(**said), architecture=known.architecture if known else None, gpu=device, references=references)
+    asked = Budget(**said)
+    architecture = known.architecture if known else None
+    found = estimate(
+        asked, architecture=architecture, gpu=device, references=references, predicted=_predicted(asked, architecture, device)
+    )
     own = {field.name: getattr(found, field.name) for field in fields(found)}
     return SizedBudget(**own, name=name, like=compared, model=known, asked=(budget, settings))
+
+
+def _predicted(budget: Budget, architecture: Architecture | None, gpu: Accelerator | None) -> PredictedSpeed | None:
+    """The speed of the layout that was said, by the time law."""
+    if not budget.layout:
+        return None
+    if architecture is None or gpu is None or budget.gpus is None:
+        raise SpecError("is of a layout, whose speed a MODEL on gpus of a gpu has", *budget.layout)
+    from memcalc.errors import Unsupported
+    from memcalc.estimates.step_time.step import step_time
+    from memcalc.readers.timing import time_law
+    from memcalc.sizing.training import training_run
+
+    few = {"fp8": "fp8-mixed", "fp4": "nvfp4-mixed", "int8": "int8-mixed", "fp32": "fp32"}
+    settings: dict[str, Any] = {**budget.layout, "gpus": budget.gpus, "method": budget.method, "recompute": budget.recompute}
+    settings["precision"] = few.get(budget.precision or "", "bf16-mixed")
+    if budget.seq_len:
+        settings["seq_len"] = budget.seq_len
+    run = training_run(architecture, None, **settings)
+    try:
+        found = step_time(architecture, run, time_law(gpu))
+    except Unsupported as error:
+        raise SpecError(str(error), *budget.layout) from None
+    note = f"predicted of this layout: {found.tokens_per_second_per_gpu:,.0f} tokens/s and GPU, as `memcalc train` times it"
+    return PredictedSpeed(found.tokens_per_second_per_gpu, note)
 
 
 def _of_model(model: AnyModel, said: dict[str, Any], presets: Sequence[str]) -> Model | None:

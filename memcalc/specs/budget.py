@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from memcalc.formulas.engines import ENGINES
+from memcalc.formulas.methods import METHODS
 from memcalc.specs.hardware import PEAKS
 from memcalc.specs.parallelism import MAX_GPUS
 from memcalc.specs.spec import OneOf, Spec, SpecError, rule, setting, within
@@ -26,6 +28,7 @@ RECOMPUTE = tuple(RECOMPUTED)
 SOLVABLE = ("params", "tokens", "flops", "pf_days", "gpus", "days", "gpu_hours", "mfu", "hfu", "price")
 
 
+LAYOUT = "How it is laid out (of a MODEL on --gpus of a --gpu: predicts the utilisation)"
 KNOWN, PRICES, COUNTED = "What is known", "Energy and money", "How FLOPs are counted"
 
 
@@ -40,7 +43,11 @@ class Budget(Spec):
     days: Annotated[float, within(1e-9, 1e6)] | None = setting(None, "Wall clock: 30, 36h, '2 weeks'.", KNOWN, kind="days")
     gpu_hours: Annotated[float, within(1e-9, 1e13)] | None = setting(None, "Hours of all accelerators together.", KNOWN)
     mfu: Annotated[float, within(0.0001, 1.0)] | None = setting(
-        None, "Model FLOPs utilisation of the dense peak.", KNOWN, kind="share", otherwise="0.4"
+        None,
+        "Model FLOPs utilisation of the dense peak.",
+        KNOWN,
+        kind="share",
+        otherwise="predicted of a layout, else by format: 0.4 in 16 bits",
     )
     hfu: Annotated[float, within(0.0001, 1.0)] | None = setting(
         None, "Hardware FLOPs utilisation, recomputation included.", KNOWN, kind="share"
@@ -73,6 +80,25 @@ class Budget(Spec):
     recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(
         "none", "Activation recomputation: HFU above MFU.", COUNTED, choices=RECOMPUTED
     )
+
+    method: Annotated[str, OneOf(tuple(METHODS))] = setting(
+        "full", "What is trained: adapters' frozen matrices have no gradients.", COUNTED, metavar="WORD"
+    )  # fmt: skip
+    tp: Annotated[int, within(1, MAX_GPUS)] | None = setting(None, "Tensor parallel degree.", LAYOUT)
+    pp: Annotated[int, within(1, MAX_GPUS)] | None = setting(None, "Pipeline parallel degree.", LAYOUT)
+    cp: Annotated[int, within(1, MAX_GPUS)] | None = setting(None, "Context parallel degree.", LAYOUT)
+    ep: Annotated[int, within(1, MAX_GPUS)] | None = setting(None, "Expert parallel degree.", LAYOUT)
+    zero: Annotated[int, within(0, 3)] | None = setting(None, "ZeRO stage.", LAYOUT)
+    fsdp: Annotated[str, OneOf(("full", "grad-op", "hybrid", "none"))] | None = setting(None, "FSDP.", LAYOUT)
+    micro_batch: Annotated[int, within(1, 2**24)] | None = setting(None, "Sequences a GPU takes at a time.", LAYOUT)
+    global_batch: Annotated[int, within(1, 2**40)] | None = setting(None, "Sequences of an optimizer step.", LAYOUT)
+    engine: Annotated[str, OneOf(tuple(ENGINES))] | None = setting(None, "Whose kernels and habits.", LAYOUT, metavar="NAME")
+
+    @property
+    def layout(self) -> dict[str, int | str]:
+        """What was said of the layout, in the words of training."""
+        names = ("tp", "pp", "cp", "ep", "zero", "fsdp", "micro_batch", "global_batch", "engine")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @rule()
     def _check(self) -> None:

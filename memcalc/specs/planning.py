@@ -31,3 +31,24 @@ class PlanGoals(Spec):
         for name in ("deadline", "budget"):
             if getattr(self, name) is not None and self.tokens is None:
                 raise SpecError("of how many tokens? add tokens", name, "tokens")
+
+
+SERVED_BY = {"money": "the fewest USD a token (GPU time where no price is known)", "speed": "the most tokens a second"}
+
+
+class ServingGoals(Spec):
+    """What a deployment must reach, and how many layouts to show."""
+
+    ttft: Annotated[float, within(1e-6, 1e6)] | None = setting(
+        None, "Seconds to the first token, at most.", GOALS, otherwise="any"
+    )
+    tpot: Annotated[float, within(1e-6, 1e6)] | None = setting(
+        None, "Seconds a further token takes, at most.", GOALS, otherwise="any"
+    )
+    price: Annotated[float, within(1e-6, 1e6)] | None = setting(
+        None, "USD a GPU-hour.", GOALS, otherwise="a dated list's usual one"
+    )
+    rank: Annotated[str, OneOf(tuple(SERVED_BY))] | None = setting(
+        None, "What is best.", GOALS, otherwise="money", choices=SERVED_BY
+    )
+    top: Annotated[int, within(1, 200)] = setting(8, "Layouts or models to list.", GOALS)

@@ -124,7 +124,7 @@ REFUSED = [  # words, what the line says
     ("--params 7B --tokens 1T --gpu a100 --gpu-hours 10", "more than the dense peak"),
     ("--gpu a100 --gpu-hours 1000 --price 2 --cost 100", "more than the ceiling"),
     ("--params 7B", "not enough to go on"),
-    ("--gpus 8 --days 10", "--gpu for these hours"),
+    ("--gpu-hours 240", "--gpu for these hours"),
     ("--params 1B --cost 1000", "--price"),
     ("--flops 1e22 --flops-by palm", "give a MODEL"),
     ("mamba-2.8b --tokens 1T --flops-by palm", "does not apply"),

@@ -160,7 +160,6 @@ INSUFFICIENT = [
     ({}, None, ("MODEL", "--tokens", "--flops")),
     ({"params": 7 * 10**9}, None, ("--tokens", "--flops")),
     ({"tokens": 10**12}, None, ("--params",)),
-    ({"gpus": 8, "days": 10.0}, None, ("--gpu for",)),
     ({"gpus": 8}, "a100", ("--days",)),
     ({"mfu": 0.4}, "a100", ("--gpu-hours",)),
 ]

@@ -11,7 +11,8 @@ from memcalc.estimates.compute.levels import SEQ_LEN, Level, levels
 from memcalc.estimates.compute.relations import TOLERANCE, Relation, Value, solve
 from memcalc.estimates.lines import Figure, figure
 from memcalc.formulas import compute, energy
-from memcalc.formulas.energy import GRID, MFU, PRICES, PUE, Price
+from memcalc.formulas.energy import GRID, MFU, PRICES, PUE, Price, default_mfu
+from memcalc.formulas.methods import METHODS
 from memcalc.frozen import dataclass
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator
@@ -41,6 +42,7 @@ class BudgetEstimate:
     levels: tuple[Level, ...]
     references: tuple[Accelerator, ...] = ()
     price: Price | None = None  # the default range, where none was given
+    mfu_note: str = MFU.note  # where an utilisation that nobody gave comes from
 
     def _number(self, name: str) -> float | None:
         value = self.values.get(name)
@@ -56,18 +58,18 @@ class BudgetEstimate:
         return _whole(self._number("tokens"))
 
     @property
-    def flops(self) -> float:
-        """Model FLOPs, by the level that was asked for."""
-        return self.values["flops"].number
+    def flops(self) -> float | None:
+        """Model FLOPs, by the level that was asked for; None where hours, days and GPUs alone are known."""
+        return self._number("flops")
 
     @property
-    def hardware_flops(self) -> float:
+    def hardware_flops(self) -> float | None:
         """With recomputation."""
-        return self.flops * self.values["overhead"].number
+        return None if self.flops is None else self.flops * self.values["overhead"].number
 
     @property
-    def pf_days(self) -> float:
-        return self.values["pf_days"].number
+    def pf_days(self) -> float | None:
+        return self._number("pf_days")
 
     @property
     def gpu_hours(self) -> float | None:
@@ -154,6 +156,8 @@ class BudgetEstimate:
     @property
     def equivalents(self) -> tuple[Equivalent, ...]:
         used = MFU.value if self.mfu is None else self.mfu
+        if self.flops is None:
+            return ()
         return tuple(
             Equivalent(gpu.name, self.flops / (dense_peak(gpu) * 86_400), self.flops / (dense_peak(gpu) * 86_400 * used))
             for gpu in self.references
@@ -163,10 +167,16 @@ class BudgetEstimate:
     def figures(self) -> tuple[Figure, ...]:
         """Every number with its formula, in the order of the report."""
         out = []
-        if self.tokens and self.parameters and (made := self.level.figure(self.tokens)):
+        if (
+            self.tokens
+            and self.parameters
+            and not METHODS[self.budget.method].adapters
+            and (made := self.level.figure(self.tokens))
+        ):
             out.append(made)
-        out.append(figure("pf_days", "petaFLOP/s-day", compute.petaflop_days, flops=self.flops))
-        if self.gpu_hours and self.peak and self.mfu:
+        if self.flops is not None:
+            out.append(figure("pf_days", "petaFLOP/s-day", compute.petaflop_days, flops=self.flops))
+        if self.flops is not None and self.gpu_hours and self.peak and self.mfu:
             out.append(
                 figure("gpu_hours", "h", compute.accelerator_hours, flops=self.flops, peak=self.peak, utilisation=self.mfu)
             )
@@ -195,13 +205,15 @@ class BudgetEstimate:
     def assumptions(self) -> tuple[str, ...]:
         """What was taken for granted, one sentence each."""
         level = self.level
-        out = [f"FLOPs: {level.title}, {level.counts}"]
+        out = [f"FLOPs: {level.title}, {level.counts}"] if self.flops is not None else []
+        if METHODS[self.budget.method].adapters:
+            out.append(f"{self.budget.method}: frozen matrices have no gradients, which saves a third of their FLOPs")
         if self.budget.flops_by != "6ND":
             out.append(f"sequences of {self.seq_len} tokens")
         if self.architecture is not None and self.architecture.active_parameters != self.architecture.parameters:
             out.append("N is the active parameters: of the routed experts, those that a token passes")
         if self.values.get("mfu", Value(0)).assumed and "mfu" not in self.budget.given:
-            out.append(f"MFU {MFU.note}")
+            out.append(f"MFU {self.mfu_note}")
         if self.gpu and self.peak:
             out.append(f"peak: {self.peak / 1e12:g} TFLOP/s, dense {self.peak_format} of {self.gpu.name}")
         if self.budget.recompute == "none" and self.values["overhead"].assumed:
@@ -252,8 +264,10 @@ def estimate(
     architecture: Architecture | None = None,
     gpu: Accelerator | None = None,
     references: Sequence[Accelerator] = (),
+    predicted: "PredictedSpeed | None" = None,
 ) -> BudgetEstimate:
-    """Solve a budget. Raises SpecError where the givens contradict each other, and InputError where they are too few."""
+    """Solve a budget. `predicted`: the speed of its layout, where that is known. Raises SpecError where the givens contradict
+    each other, and InputError where they are too few."""
     if architecture is not None:
         _check_parameters(architecture, budget)
     elif budget.flops_by != "6ND":
@@ -267,19 +281,57 @@ def estimate(
     counted = levels(architecture, known["params"].number if "params" in known else 0, seq_len, budget.recompute)
     rule = _rule(counted, budget, known, architecture)
     _overhead(known, budget, architecture, seq_len)
-    values, price = _solved(budget, known, (*rule, *RELATIONS), gpu)
-    if "flops" not in values:
+    relations = (*rule, *RELATIONS)
+    if METHODS[budget.method].adapters:
+        known["trained_share"] = Value(_trained_share(architecture, seq_len, budget.flops_by), ("method",))
+        relations = (*rule, ADAPTED, *RELATIONS[1:])
+    note, share = _utilisation(known, budget, gpu, architecture, predicted)
+    values, price = _solved(budget, known, relations, gpu, share)
+    if "flops" not in values and not {"gpu_hours", "gpus", "days"} <= values.keys():
         raise InputError(_missing(values, gpu))
     values.setdefault("overhead", Value(1.0, (), True))
     _check_shares(values)
     if architecture is None and "params" in values:
         counted = levels(None, values["params"].number, seq_len, budget.recompute)
-    found = BudgetEstimate(budget, architecture, gpu, seq_len, values, counted, tuple(references), price)
+    found = BudgetEstimate(budget, architecture, gpu, seq_len, values, counted, tuple(references), price, note)
     _check_ceiling(found)
     _check_whole(found)
     return found
 
 
+class PredictedSpeed(NamedTuple):
+    """The speed of a model in one layout, and where it comes from."""
+
+    tokens_per_second_per_gpu: float
+    note: str
+
+
+def _utilisation(
+    known: dict[str, Value], budget: Budget, gpu: Accelerator | None, architecture: Architecture | None,
+    predicted: PredictedSpeed | None,
+) -> tuple[str, float]:  # fmt: skip
+    """The utilisation to assume, and why: that of the layout, counted as this budget counts FLOPs, else a default."""
+    if predicted and "per_token" in known and "peak" in known:
+        share = known["trained_share"].number if "trained_share" in known else 1.0
+        return predicted.note, known["per_token"].number * share * predicted.tokens_per_second_per_gpu / known["peak"].number
+    mixture = architecture is not None and architecture.active_parameters < 0.9 * architecture.parameters
+    found = default_mfu(peak_format(gpu, budget.precision) if gpu else "bf16", mixture=mixture)
+    return found.note, found.value
+
+
+def _trained_share(architecture: Architecture | None, seq_len: int, flops_by: str) -> float:
+    """FLOPs with frozen matrices over those without: of three passes of each product one is the gradient of its weight."""
+    if architecture is None or flops_by == "6ND":
+        return 2 / 3
+    found = step_flops(architecture, 1, seq_len, recompute="selective", causal=flops_by.endswith("causal"))
+    attention = found.recomputation
+    return (2 * (found.forward - attention) + 3 * attention) / (3 * found.forward)
+
+
+ADAPTED = Relation(
+    "FLOPs = FLOPs a token × tokens × share of what is computed beside frozen matrices", "flops",
+    ("per_token", "tokens", "trained_share"),
+)  # fmt: skip
 RELATIONS = (
     Relation("FLOPs = FLOPs a token × tokens", "flops", ("per_token", "tokens")),
     Relation("FLOPs = PF-days × 8.64e19", "flops", ("pf_days",), float(PF_DAY)),
@@ -330,7 +382,7 @@ def _overhead(known: dict[str, Value], budget: Budget, architecture: Architectur
 
 
 def _solved(
-    budget: Budget, known: dict[str, Value], relations: Sequence[Relation], gpu: Accelerator | None
+    budget: Budget, known: dict[str, Value], relations: Sequence[Relation], gpu: Accelerator | None, mfu: float
 ) -> tuple[dict[str, Value], Price | None]:
     """What is given decides first; a default utilisation comes in where it must, and a cost ceiling buys hours last."""
     values = solve(relations, known)
@@ -338,11 +390,11 @@ def _solved(
     if "price" not in values and gpu is not None and (price := PRICES.get(gpu.id)):
         values["price"] = Value(price.usual, (), True)
     if "gpu_hours" not in values and "flops" in values and "peak" in values and "mfu" not in values:
-        values = solve(relations, values | {"mfu": Value(MFU.value, (), True)})
+        values = solve(relations, values | {"mfu": Value(mfu, (), True)})
     if "gpu_hours" not in values and budget.cost is not None:
         values = solve(relations, values | {"gpu_hours": _bought(budget.cost, values)})
     if "flops" not in values and "gpu_hours" in values and "peak" in values:
-        values = solve(relations, values | {"mfu": Value(MFU.value, (), True)})
+        values = solve(relations, values | {"mfu": Value(mfu, (), True)})
     return values, price
 
 

@@ -43,7 +43,7 @@ def recompute(run: TrainingRun, gpu: Accelerator | None) -> Recomputed:
         attention = palm_training_flops(run.used_parameters, run.tokens, run.layers, run.heads, run.head_dim, run.seq_len)
     hours = None
     if run.mfu and found.peak:
-        hours = accelerator_hours(found.flops, found.peak, run.mfu)
+        hours = accelerator_hours(found.flops or 0.0, found.peak, run.mfu)
     rows = (
         Comparison("flops", run.flops, found.flops, "6·N·D"),
         Comparison("gpu_hours", run.hours, hours, "6·N·D at the published MFU"),

@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 from memcalc.autograd.tape import HeadsShape, MatrixShape, Work
 from memcalc.blocks.executed import Executed
+from memcalc.caches import cached
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
 
 HALF, FP32 = 2.0, 4.0  # bytes
 WIDE = ("logits", "router", "shared_gate")  # products that stay in 16 bits in recipes of fewer
+RING_STEP = 30e-6  # s: a kernel of its own for each rank's keys and values, and the correction that merges its result, assumed
 UNKNOWN = 0.4  # share of the peak that products of no known shape are given: chunked scans, convolutions
 
 
@@ -48,6 +50,7 @@ class Seconds(NamedTuple):
         return Seconds(*(a * count for a in self))
 
 
+@cached(8192)
 def seconds_of(executed: Executed, micro: Micro, law: TimeLaw) -> Seconds:
     """All operations of a piece one after the other on the device, and the host's time to launch them."""
     stretch = executed.stretched
@@ -114,6 +117,7 @@ def _attention(work: Work, micro: Micro, stretch: float, law: TimeLaw) -> tuple[
         shape.heads, shape.kv_heads, shape.head_dim, shape.value_dim, window if window < seen else 0, work.causal
     )
     found = law.attention(heads, batch, seen, cached_bytes=0.0) * law.sustained.attention / micro.cp
+    found += (micro.cp - 1) * RING_STEP
     ahead = found * (law.sustained.flash2 if micro.flash2 else 1.0)
     return ahead, ahead * law.sustained.backward if shape.grad else 0.0
 

@@ -35,7 +35,7 @@ PATHS = {name: f"compute.{key}" for key, name in KEYS.items()}
 UNITS = {
     "flops": "FLOP", "pf_days": "petaFLOP/s-days", "params": "parameters", "tokens": "tokens", "gpu_hours": "h",
     "gpus": "GPUs", "days": "days", "mfu": "share", "hfu": "share", "price": "USD/h", "peak": "FLOP/s",
-    "per_token": "FLOP", "overhead": "",
+    "per_token": "FLOP", "overhead": "", "trained_share": "share",
 }  # fmt: skip
 
 # --- what was solved --------------------------------------------------------------------------------------------------
@@ -56,7 +56,11 @@ def solved(a: SizedBudget, name: str, path: str = "") -> Explanation:
         cost = given("given.cost", a.budget.cost, who(a, "cost"), "USD")
         return follows(path, value.number, unit, "given.cost / compute.price_per_gpu_hour", cost, solved(a, "price"))
     if name == "mfu" and value.assumed:
-        return given(path, value.number, MFU.note, unit, ASSUMED)
+        return given(path, value.number, a.mfu_note, unit, ASSUMED)
+    if name == "trained_share":
+        return given(
+            path, value.number, f"of three passes of each product, {a.budget.method} leaves out the weight's gradient", unit
+        )
     if name == "per_token":
         return per_token(a, a.level, path)
     if name == "overhead":

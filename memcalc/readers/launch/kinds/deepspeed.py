@@ -42,7 +42,7 @@ def _positive(name: str) -> Callable[[Value], dict[str, Read]]:
 
 Z = "zero_optimization."
 KEYS: KeyTable = {
-    f"{Z}stage": By(_stage),
+    f"{Z}stage": By(_stage, "zero_stage"),
     "bf16.enabled": _half("bf16"), "bfloat16.enabled": _half("bf16"), "fp16.enabled": _half("fp16"),
     **alike("fp16.* amp.enabled amp.opt_level bf16.immediate_grad_update bf16.check_grad_overflow", Ignored("of the loss "
             "scale")),
