@@ -230,3 +230,11 @@ def test_every_quantity_has_a_range_of_all_rows() -> None:
         whole = next(row for row in RANGES if row.quantity == quantity)
         assert (whole.engine, whole.kind) == ("", "")
         assert speed_range(quantity, "no engine", "dense").quantity == quantity
+
+
+def test_more_arithmetic_a_second_is_never_slower() -> None:
+    settings: dict[str, Any] = {"engine": "vllm", **LENGTHS, "concurrency": 32}
+    slow, fast = (found("llama-3.1-8b", "h100", gpu_flops=peak, **settings) for peak in (4e14, 8e14))
+    for key in ("prefill_seconds", "decode_seconds", "tpot_seconds", "ttft_seconds"):
+        assert fast[key] <= slow[key]
+    assert fast["requests_per_second"] >= slow["requests_per_second"]

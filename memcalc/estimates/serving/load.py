@@ -68,8 +68,8 @@ class Server(NamedTuple):
 
     def _piped(self, passes: int) -> float:
         """The part of their sum that passes take which follow each other through the stages of a pipeline."""
-        stages = self.rank.pp
-        return (passes + stages - 1) / (passes * stages) if self.host.pipelined else 1.0
+        stages, following = self.rank.pp, min(passes, self.host.follow)
+        return (following + stages - 1) / (following * stages)
 
     def prefill_all(self, prompt: float, prompts: float) -> float:
         """Reading so many prompts, as many in a pass as its budget allows; each stage of a pipeline reads others."""

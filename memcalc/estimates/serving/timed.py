@@ -57,8 +57,8 @@ def timed(server: Server, asked: TimedQuestion, *, kind: str) -> ServedTime:
     load = batch = prefill = parts = rate = ttft = None
     if server.reads:
         prefill, parts = server.prefill(asked.prompt), server.parts(server.reading(asked.prompt))
-        reading = server.prefill(asked.prompt, alone=False)
-        rate = asked.prompt * groups * (rank.pp if server.host.pipelined else 1) / reading
+        reading = server.prefill_all(asked.prompt, rank.pp) / rank.pp
+        rate = asked.prompt * groups / reading
         ttft = prefill + server.waiting(1)
     if asked.answer is not None and server.reads:
         batch = server.prefill_all(asked.prompt, asked.sequences) + asked.answer * tpot
