@@ -62,7 +62,7 @@ def read_sizing(path: str, text: str | None = None, wanted: str = "") -> list[Na
             problems += found if isinstance(found, list) else ()
             named += () if isinstance(found, list) else (found,)
     if problems:
-        raise Several(same_once(problems))
+        raise Several(sorted(same_once(problems), key=lambda problem: problem.line))
     return named
 
 
