@@ -21,7 +21,7 @@ class Verified(NamedTuple):
         return self.predicted / self.measured - 1
 
 
-class Setting(NamedTuple):
+class LogSetting(NamedTuple):
     """How the run was read, and where from: a line of the log, what the user said, or assumed."""
 
     name: str
@@ -36,7 +36,7 @@ class LogVerification(NamedTuple):
     program: str
     command: str
     rows: tuple[Verified, ...]
-    settings: tuple[Setting, ...]
+    settings: tuple[LogSetting, ...]
     assumptions: tuple[str, ...]
 
     @property

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError
-from memcalc.estimates.verifying import UNITS, LogVerification, Setting, Verified
+from memcalc.estimates.verifying import UNITS, LogSetting, LogVerification, Verified
 from memcalc.readers.logs.patterns import TRAINING
-from memcalc.readers.logs.read import LogReading, Read, read_log
+from memcalc.readers.logs.read import LogLine, LogReading, read_log
 from memcalc.sizing.answer import Reported
 from memcalc.sizing.invocation import Invocation
 from memcalc.sizing.subjects import AnyAccelerator
@@ -104,16 +104,16 @@ def _trained(
     found = size_training(model, gpu, presets=presets, **settings)
     rows = tuple(_row(name, each, TRAINED, found) for name, each in read.measured.items())
     command = str(Invocation("train", model, gpu, tuple(presets), settings))
-    sources = tuple(Setting(name, value, "--set") for name, value in settings.items())
+    sources = tuple(LogSetting(name, value, "--set") for name, value in settings.items())
     return LogVerification(path, program, command, rows, sources, tuple(found.assumptions))
 
 
-def _row(name: str, read: Read, by: Mapping[str, Callable[[Any], float | None]], found: Any) -> Verified:
+def _row(name: str, read: LogLine, by: Mapping[str, Callable[[Any], float | None]], found: Any) -> Verified:
     predicted = by[name](found) if name in by else None
     return Verified(name, UNITS.get(name, "B"), float(read.value), predicted, read.line, read.text)
 
 
-def _name(read: Read | None) -> str | None:
+def _name(read: LogLine | None) -> str | None:
     """The model's name, of a path its last part."""
     if read is None:
         return None
@@ -121,24 +121,24 @@ def _name(read: Read | None) -> str | None:
     return os.path.basename(text) if text.startswith(("/", "~", ".")) else text
 
 
-def _settings(program: str, read: LogReading, said: dict[str, Any]) -> tuple[dict[str, Any], tuple[Setting, ...]]:
+def _settings(program: str, read: LogReading, said: dict[str, Any]) -> tuple[dict[str, Any], tuple[LogSetting, ...]]:
     """How it was run: what the user says, else what the log does."""
     out: dict[str, Any] = {"engine": program}
-    sources = [Setting("engine", program, "the log's own lines")]
+    sources = [LogSetting("engine", program, "the log's own lines")]
     for name, each in read.settings.items():
         if name == "version":
             out["engine"] = f"{program}@{each.value}"
-            sources[0] = Setting("engine", out["engine"], f"line {each.line}")
+            sources[0] = LogSetting("engine", out["engine"], f"line {each.line}")
             continue
         if name in ("model", "quantization"):
             continue
         value = NUMBERS[name](float(str(each.value))) if name in NUMBERS else True if each.value == "true" else each.value
         out[name] = value
-        sources.append(Setting(name, value, f"line {each.line}"))
+        sources.append(LogSetting(name, value, f"line {each.line}"))
     if quantised := read.settings.get("quantization"):
         word = QUANTISED.get(str(quantised.value), "checkpoint")
         out["weights"] = word
-        sources.append(Setting("weights", word, f"line {quantised.line}"))
+        sources.append(LogSetting("weights", word, f"line {quantised.line}"))
     out |= said
-    sources += [Setting(name, value, "--set") for name, value in said.items()]
+    sources += [LogSetting(name, value, "--set") for name, value in said.items()]
     return out, tuple(sources)

@@ -15,7 +15,7 @@ WORDS = ("KV", "memory", "buffer", "weight", "engine", "args", "Args", "n_ctx", 
          "Graph", "graph", "MiB", "GiB", "max_", "K (")  # fmt: skip
 
 
-class Read(NamedTuple):
+class LogLine(NamedTuple):
     """A number or a word of the log, and the line that says it."""
 
     value: float | str
@@ -27,16 +27,16 @@ class LogReading(NamedTuple):
     """What a log says. `programs`: whose lines were met, the most first."""
 
     programs: tuple[str, ...]
-    measured: dict[str, Read]  # bytes, tokens or requests
-    settings: dict[str, Read]
+    measured: dict[str, LogLine]  # bytes, tokens or requests
+    settings: dict[str, LogLine]
     lines: int
 
 
 def read_log(path: str, tick: Callable[[int], None] = lambda lines: None) -> LogReading:
     """Raises InputError where there is no such file, or none of its lines speaks of memory."""
-    measured: dict[str, list[Read]] = {}
+    measured: dict[str, list[LogLine]] = {}
     rules: dict[str, Measures] = {}
-    settings: dict[str, Read] = {}
+    settings: dict[str, LogLine] = {}
     met: dict[str, int] = {}
     number = 0
     for number, text in enumerate(_lines(path), 1):
@@ -48,7 +48,7 @@ def read_log(path: str, tick: Callable[[int], None] = lambda lines: None) -> Log
             if found := row.pattern.search(text):
                 groups = found.groupdict()
                 value = float(groups["number"].replace(",", "")) * UNITS[groups.get("unit", row.unit).lower()]
-                measured.setdefault(row.quantity, []).append(Read(value, number, text))
+                measured.setdefault(row.quantity, []).append(LogLine(value, number, text))
                 rules[row.quantity] = row
                 met[row.program] = met.get(row.program, 0) + 1
         for rule in SET:
@@ -57,7 +57,7 @@ def read_log(path: str, tick: Callable[[int], None] = lambda lines: None) -> Log
                 if rule.program == LLAMA and rule.setting == "weights":
                     word = FILE_TYPES.get(said[1], said[1])
                 if word is not None:
-                    settings[rule.setting] = Read(word, number, text)
+                    settings[rule.setting] = LogLine(word, number, text)
                 met[rule.program] = met.get(rule.program, 0) + 1
     if not measured:
         raise InputError(
@@ -69,7 +69,7 @@ def read_log(path: str, tick: Callable[[int], None] = lambda lines: None) -> Log
     return LogReading(programs, {name: _one(rules[name], values) for name, values in measured.items()}, settings, number)
 
 
-def _one(rule: Measures, values: list[Read]) -> Read:
+def _one(rule: Measures, values: list[LogLine]) -> LogLine:
     """Of several lines that measure the same."""
     if rule.each == "largest":
         return max(values, key=lambda read: read.value)
