@@ -57,7 +57,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "backward_prefetch",
             "text",
             "pre|post|none",
-            "FSDP: when the backward gathers the next layer.  [default: pre, or what the engine gets]",
+            "FSDP: when the backward gathers the next layer.  [default: pre, but for FSDP1's recomputed layers]",
             "Sharding",
             (
                 ("pre", "gathers the next layer while one is in its backward"),
