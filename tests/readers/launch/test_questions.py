@@ -125,3 +125,28 @@ def test_several_servers_are_chosen_by_name(tmp_path: Path) -> None:
         asked_from("infer", [str(path)], None, None, {})
     with pytest.raises(MemcalcError, match="holds a, b, not 'c'"):
         launched(f"{path}#c")
+
+
+# manifests that hold no command line, settings that must come of them (KServe's documentation)
+MANIFESTS = (
+    ("apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nspec:\n  predictor:\n    minReplicas: 2\n"
+     "    model:\n      modelFormat: {name: huggingface}\n      storageUri: hf://org/m\n"
+     "      args: [--max-model-len=4096, -tp, '2']\n"
+     "      resources: {limits: {nvidia.com/gpu: '2'}}\n",
+     {"model": "org/m", "context": 4096, "tp": 2, "gpus_in_pod": 2, "replicas": 2}),
+    ("apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: a}\nspec:\n  predictor:\n    model:\n"
+     "      args: [--model_name=x, --model_id=org/m]\n", {"model": "org/m"}),
+    ("apiVersion: serving.kserve.io/v1alpha1\nkind: LLMInferenceService\nmetadata: {name: a}\nspec:\n  model: {uri: 'hf://org/m'}\n"
+     "  parallelism: {tensor: 4, data: 2}\n", {"model": "org/m", "tp": 4, "dp": 2}),
+    ("apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      containers:\n      - name: t\n"
+     "        env: [{name: BS, value: '3'}]\n        command: [torchrun, --nproc_per_node=4, t.py, --model_name_or_path, m,\n"
+     "          --per_device_train_batch_size, $(BS)]\n", {"model": "m", "micro_batch": 3, "gpus": 4}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), MANIFESTS)
+def test_manifests(text: str, wanted: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "manifest.yaml"
+    path.write_text(text, encoding="utf-8")
+    facts = launched(str(path))[0].job.reading.facts
+    assert {name: facts[name].value if name in facts else None for name in wanted} == wanted
