@@ -41,6 +41,19 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512},
         (BF16, FP32),
     ),
+    "cross-attention to images": (
+        "llama-3.2-11b-vision", "",
+        {"text_config": {"num_hidden_layers": 4, "cross_attention_layers": [1], "hidden_size": 512, "intermediate_size": 1024,
+                         "vocab_size": 512, "pad_token_id": 0},
+         "vision_config": {"num_hidden_layers": 1, "num_global_layers": 1, "hidden_size": 64, "intermediate_size": 64,
+                           "attention_heads": 2, "vision_output_dim": 128, "intermediate_layers_indices": [0],
+                           "image_size": 28}},
+        (BF16, AGAIN),
+    ),
+    "images alone": (
+        "vit-base-patch16-224", "", {"num_hidden_layers": 3},
+        tuple({**setting, "micro_batch": 16, "seq_len": 197} for setting in (BF16, AMP, AGAIN)),
+    ),
 }  # fmt: skip
 
 

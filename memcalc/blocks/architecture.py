@@ -47,8 +47,13 @@ class Layer:
 
     @cached_property
     def crosses(self) -> bool:
-        """Whether it attends to what another stack made."""
-        return any(block.traits.cross for _, block in self.blocks)
+        """Whether it attends to what another stack made, for every sequence."""
+        return any(block.traits.cross for _, block in self.blocks) and not self.skipped
+
+    @cached_property
+    def skipped(self) -> bool:
+        """Whether it reads images alone, so that sequences without any pass it by (modeling_mllama.MllamaTextModel)."""
+        return any(block.sees for _, block in self.blocks)
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:

@@ -52,6 +52,7 @@ class Block:
     begins = False  # its forward takes no input: it makes the stream from tokens or from a recording
     scores = False  # the last block, whose `loss` is the cross-entropy of what it predicts
     outside_layers = False  # training through it is modelled before and after the layers alone
+    sees = False  # it reads what a tower makes of images, and nothing else
     wired = False  # training through it is modelled in layers that have a wiring
     streams = 1  # residual streams side by side that it reads
 

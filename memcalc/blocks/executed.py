@@ -5,7 +5,6 @@ backward reads the gradient that arrives and what was saved, and writes what it 
 """
 
 from collections import Counter
-from typing import NamedTuple
 
 from memcalc.autograd.operations import WEIGHT_CAST
 from memcalc.autograd.profile import Profile
@@ -13,12 +12,14 @@ from memcalc.autograd.tape import HeadsShape, MatrixShape, Message, Node, Size, 
 from memcalc.blocks.architecture import Layer, Named
 from memcalc.blocks.recording import _entry_onto_tape, _exit_onto_tape, _onto_tape
 from memcalc.caches import cached
+from memcalc.frozen import dataclass
 
 ATTENTION = ("attention", "attention core")  # nodes that are one attention kernel
 
 
-class Executed(NamedTuple):
-    """One layer, or what comes before or after all layers."""
+@dataclass(frozen=True, eq=False)
+class Executed:
+    """One layer, or what comes before or after all layers. Compared by identity, so that caches keyed by it stay cheap."""
 
     matrices: tuple[tuple[str, MatrixShape], ...]  # by path
     attentions: tuple[Work, ...]  # with the heads' shape

@@ -34,6 +34,14 @@ def onto_entry(blocks: Named, p: Profile) -> tuple[Tape, Var, Var]:
     return t, pixels, x
 
 
+def with_pixels(blocks: Named, p: Profile) -> tuple[Tape, Var]:
+    """The tape of a model that reads images alone, whose batch stays as it came, and the first layer's input."""
+    t, pixels, x = onto_entry(blocks, p)
+    t.update = p.method.update
+    t.nodes[0].saves = tuple(dict.fromkeys((*t.nodes[0].saves, pixels)))
+    return t, x
+
+
 def _embedded(t: Tape, p: Profile, block: object) -> tuple[Var, Var]:
     """Patches that do not overlap, each through one matrix."""
     if isinstance(block, Convolution) and not block.stride:

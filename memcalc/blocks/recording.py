@@ -8,6 +8,7 @@ from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import ZERO, Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
+from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.norm import Norm
 from memcalc.caches import cached
@@ -62,6 +63,8 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 @cached(1024)
 def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Recorded:
     """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
+    if layer.skipped:
+        return Recorded((), ZERO, NOTHING, (), 0.0, flows=input_grad)
     if any(block.outside_layers for _, block in layer.blocks):
         raise Unsupported("training with projections inside layers is not modelled")
     if not layer.wiring and (names := [type(block).__name__ for _, block in layer.blocks if block.wired]):
@@ -304,6 +307,10 @@ def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradient
 
 @cached(32)
 def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
+    if isinstance(blocks[0][1], Convolution) and not blocks[0][1].frames:
+        from memcalc.blocks.patches import with_pixels
+
+        return with_pixels(blocks, profile)
     tape = Tape(update=profile.method.update)
     x: Var | None = None
     for path, block in blocks:

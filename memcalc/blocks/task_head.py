@@ -43,13 +43,14 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
     labels: int
     bias: bool = True
     dropout: float = 0.0  # on its input
+    first: bool = False  # it scores the first token alone (ViT's class token)
 
     def weights(self) -> tuple[Weight, ...]:
         return linear("weight", "head", self.size, self.labels, bias=self.bias)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Scores, [tokens, labels] or [labels] of a pooled vector, in the compute type."""
-        if not x.elements.token:
+        if self.first or not x.elements.token:
             return _one_vector(t, p, x, self.size, self.labels)
         x = ops.dropout(t, p, x, self.dropout)
         width = self.labels * p.degrees.stream
@@ -62,7 +63,9 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
         wide = ops.cast(t, scores, FP32)
         log_softmax = t.emit("log-softmax", [wide], wide.elements, wide.each)
         t.nodes[-1].saves = (log_softmax,)
-        labels = Var(Size(token=wide.elements.token / self.labels), INT64, False, "loss/labels")
+        labels = Var(
+            Size(token=wide.elements.token / self.labels, fixed=wide.elements.fixed / self.labels), INT64, False, "loss/labels"
+        )
         t.emit("loss", [log_softmax], Size(fixed=1), FP32, [log_softmax, labels], [Step("input", log_softmax.bytes)])
         return scores.bytes + (wide.bytes if wide is not scores else Size())
 
@@ -98,7 +101,10 @@ def _one_vector(t: Tape, p: Profile, x: Var, inputs: int, outputs: int, *, copie
     """W x of one vector a sequence: keeps x, all of it where the vector is a view of the hidden states."""
     kept = Var(Size(fixed=inputs), p.formats.compute, False, "vector") if copied or p.formats.autocast else x
     steps = [Step("weight", Size(fixed=(inputs + 1) * outputs * p.formats.weights))] if p.method.trained else []
+    saves = [kept] if p.method.trained else []
+    if p.formats.autocast and p.formats.weights != p.formats.compute and x.grad:
+        saves.append(Var(Size(fixed=inputs * outputs), p.formats.compute, False, f"{t.path}/weight cast"))
     return t.emit(
-        "weight", [x], Size(fixed=outputs), p.formats.compute, [kept] if p.method.trained else [],
+        "weight", [x], Size(fixed=outputs), p.formats.compute, saves,
         [*steps, Step("input", x.bytes)], trained=p.method.trained,
     )  # fmt: skip

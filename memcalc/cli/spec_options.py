@@ -57,7 +57,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "backward_prefetch",
             "text",
             "pre|post|none",
-            "FSDP: when the backward gathers the next layer.  [default: pre, or what the engine gets]",
+            "FSDP: when the backward gathers the next layer.  [default: pre, but for FSDP1's recomputed layers]",
             "Sharding",
             (
                 ("pre", "gathers the next layer while one is in its backward"),
@@ -1669,7 +1669,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "draft",
             "text",
             "MODEL",
-            "Draft model of speculative decoding.  [default: none]",
+            "Draft model of speculative decoding; mtp: the model's own prediction layers.  [default: none]",
             "Model states",
             (),
         ),

@@ -179,6 +179,7 @@ def all_stages(
     return stages_of(architecture, layers, (tp, ep, etp), len(layers) // pp)
 
 
+@cached(256)
 def depth_of(architecture: Architecture) -> int:
     """Layers that a pipeline divides."""
     return sum(stack.depth for part in main_parts(architecture) for stack in part.stacks)

@@ -112,7 +112,7 @@ def _scenario(
     if isinstance(question.model, str):
         out.append(_line("model", question.model, place))
     elif question.model:
-        out += [_comment(f"save as {CONFIG}: {json.dumps(question.model)}"), _line("model", CONFIG, place)]
+        out += [f"# save as {CONFIG}: {json.dumps(question.model)}", _line("model", CONFIG, place)]
     else:
         out.append('# model = "…"')
     out.append(

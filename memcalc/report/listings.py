@@ -117,16 +117,21 @@ def engines_report(name: str | None, text: str | None) -> Report:
     """Training and serving engines, each with its defaults and habits; one that does both has a row in either table."""
     from memcalc.errors import InputError, nearest
     from memcalc.formulas.engines import ENGINES
-    from memcalc.formulas.serving_engines import SERVING_ENGINES
+    from memcalc.formulas.serving_engines import RELEASES, SERVING_ENGINES, release
 
     known = (*ENGINES, *SERVING_ENGINES)
+    name, _, version = (name or "").partition("@")
     if name and name not in known:
         raise InputError(f"unknown engine {name!r:.40}{nearest(name, known)} (engines: {', '.join(known)})")
     wanted = (text or "").lower()
-    training = [row for row in ENGINES.values() if name in (None, row.name) and wanted in f"{row.name} {row.note}".lower()]
-    serving = [
-        row for row in SERVING_ENGINES.values() if name in (None, row.name) and wanted in f"{row.name} {row.note}".lower()
-    ]
+    training = [row for row in ENGINES.values() if name in ("", row.name) and wanted in f"{row.name} {row.note}".lower()]
+    rows_of = RELEASES if not name else SERVING_ENGINES
+    serving = [row for row in rows_of.values() if name in ("", row.name) and wanted in f"{row.name} {row.note}".lower()]
+    if version:
+        found = release(name, version) if name in SERVING_ENGINES else None
+        if found is None:
+            raise InputError(f"no release {version!r:.40} of {name} is described; `memcalc engines` lists those that are")
+        training, serving = [], [found]
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "command": "engines",
@@ -147,7 +152,8 @@ def engines_report(name: str | None, text: str | None) -> Report:
             "Serving: --engine of infer",
             (Column("engine"), Column("GPU share", "percent"), Column("block", "number"), Column("tokens a pass", "number"),
              Column("sequences", "number"), Column("what it is")),
-            [(row.name, row.utilization, row.block, row.batched_tokens, row.sequences, row.note) for row in serving],
+            [(row.name if row is SERVING_ENGINES[row.name] else row.key, row.utilization, row.block, row.batched_tokens,
+              row.sequences, row.note) for row in serving],
         ),
     )  # fmt: skip
     count = f"{len(training)} training and {counted(len(serving), 'serving engine')}"

@@ -89,13 +89,13 @@ def asked_from(command: str, files: Sequence[str], model: Any, gpu: str | None, 
     given = {name: value for name, value in said.items() if value is not None and value != ()}
     settings = merged({name: setting.value for name, setting in found.question.settings.items()}, given)
     _check_objective(found, settings)
-    missing = [name for name in found.question.asks if name in ASKED and not _said(name, model, settings)]
+    missing = [name for name in found.question.asks if not _said(name, model, settings)]
     if model is None and found.question.model is None:
         raise InputError("no file names the model; give MODEL", place=found.job.file)
     if missing:
         raise InputError(
             f"no file says {' and '.join(name.replace('_', ' ') for name in missing)}; "
-            f"add {' '.join(ASKED[name] for name in missing)}",
+            f"add {' '.join(ASKED.get(name, option_of(name)) for name in missing)}",
             place=found.job.file,
         )
     return FromFiles(model if model is not None else found.question.model, gpu or found.question.gpu, settings, found)
@@ -108,6 +108,10 @@ class FromFiles(NamedTuple):
     gpu: str | None
     settings: dict[str, Any]
     found: LaunchedJob
+
+
+def option_of(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 def _said(name: str, model: Any, settings: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.prediction import prediction_layers
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.placement import depth_of
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
 BESIDE = ("precision", "ram", *EFFICIENCY)  # settings beside those of Serving
 SOLVABLE = ("batch", "context", "gpu_layers")  # may be "max"
+MTP = "mtp"  # a draft: the model's own prediction layers
 AUTO = "auto"  # of n_cpu_moe: as few as it takes
 DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
@@ -245,7 +247,7 @@ def size_serving(
     files = stored_tensors(found)
     found = checked(found, files)._replace(stored=found.stored)
     architecture = _served(found, "MODEL")
-    small = None if draft is None else _served(as_model(draft, presets), "--draft")
+    small = None if draft is None else _draft(architecture, draft, presets)
     machine = as_machine(gpu, presets, device)
     accelerator = machine[0] if machine else None
     if len(machine) > 1:
@@ -318,6 +320,13 @@ def _choices(key: str, architecture: Architecture, said: Settings, run: Serving,
         return Choices(depth + (key == "gpu_layers"), "layers", 0)
     low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
     return Choices(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
+
+
+def _draft(architecture: Architecture, draft: AnyModel, presets: Sequence[str]) -> Architecture:
+    """A draft model, or the model's own prediction layers."""
+    if isinstance(draft, str) and draft.strip().lower() == MTP:
+        return prediction_layers(architecture)
+    return _served(as_model(draft, presets), "--draft")
 
 
 def _cards(machine: Sequence[Accelerator], reserved: int) -> tuple[OneGpu, ...]:

@@ -15,7 +15,8 @@ class FsdpSettings(Spec):
     """When parameters come and gradients go."""
 
     backward_prefetch: Annotated[str, OneOf(tuple(PREFETCHES))] | None = setting(
-        None, "FSDP: when the backward gathers the next layer.", SHARDING, otherwise="pre, or what the engine gets",
+        None, "FSDP: when the backward gathers the next layer.", SHARDING,
+        otherwise="pre, but for FSDP1's recomputed layers",
         choices=PREFETCHES,
     )  # fmt: skip
     sync_each_batch: Flag = setting(

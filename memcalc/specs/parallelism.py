@@ -184,8 +184,8 @@ class Parallelism(Pipeline, FsdpSettings, ZeroSettings):
     @rule("backward_prefetch", "sync_each_batch")
     def _check_fsdp(self) -> None:
         said = next((name for name in ("backward_prefetch", "sync_each_batch") if getattr(self, name)), None)
-        if said and not self.shards_by_fsdp:
-            raise SpecError("is one of FSDP's settings; add fsdp full, grad-op or hybrid over several GPUs", said, "fsdp")
+        if said and self.fsdp in (None, "none"):
+            raise SpecError("is one of FSDP's settings; add fsdp full, grad-op or hybrid", said, "fsdp")
         if self.backward_prefetch and self.fsdp == "grad-op":
             raise SpecError("grad-op gathers nothing in the backward; leave it out", "backward_prefetch", "fsdp")
 

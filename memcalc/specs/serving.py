@@ -266,7 +266,10 @@ class ServingQuestion(ServingLoad):
     precision: Annotated[str, OneOf(PLAIN_FORMATS)] | None = setting(
         None, "One format for weights and cache.", STATES, otherwise="--weights and --kv-dtype"
     )
-    draft: str | None = setting(None, "Draft model of speculative decoding.", STATES, metavar="MODEL", otherwise="none")
+    draft: str | None = setting(
+        None, "Draft model of speculative decoding; mtp: the model's own prediction layers.", STATES, metavar="MODEL",
+        otherwise="none",
+    )  # fmt: skip
     ram: Annotated[int, within(2**20, 10**15)] | None = setting(
         None, "Host memory, for a verdict of its own on what stands there: 64GiB.", HARDWARE, kind="bytes",
         otherwise="none: nothing is judged",

@@ -116,6 +116,9 @@ def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
     """A batch: token ids that are their own labels; recordings as what the processor makes of them."""
     config, sequences = model.config, run.micro_batch
     ids = torch.randint(0, 2, (sequences, run.seq_len))
+    if model.main_input_name == "pixel_values":
+        pixels = torch.zeros(sequences, config.num_channels, config.image_size, config.image_size)
+        return {"pixel_values": pixels, "labels": ids[:, 0]}
     if model.main_input_name == "input_features":
         size = (sequences, config.num_mel_bins, 2 * config.max_source_positions)
         return {"input_features": torch.zeros(size, dtype=model.dtype), "labels": ids}

@@ -60,7 +60,7 @@ def test_prefetching_in_the_backward() -> None:
 @pytest.mark.parametrize(("settings", "words"), [
     ({"gpus": 8, "zero": 3, "backward_prefetch": "none"}, "FSDP's settings"),
     ({"gpus": 8, "sync_each_batch": True}, "FSDP's settings"),
-    ({"gpus": 1, "fsdp": "full", "sync_each_batch": True}, "over several GPUs"),
+    ({"gpus": 8, "fsdp": "none", "sync_each_batch": True}, "FSDP's settings"),
     ({"gpus": 8, "fsdp": "grad-op", "backward_prefetch": "pre"}, "gathers nothing in the backward"),
 ], ids=str)  # fmt: skip
 def test_what_they_need(settings: dict[str, Any], words: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.prediction import prediction_layers
 from memcalc.errors import Unsupported
 from memcalc.estimates.serving.capacity import ServingEstimate
 from memcalc.estimates.serving.estimate import estimate
@@ -226,6 +227,28 @@ def test_a_draft_has_weights_cache_and_a_buffer() -> None:
     alone, small = (served(name, **asked) for name in ("llama-3.1-8b", "llama-3.2-1b"))
     assert (found.weights, found.cache) == (alone.weights + small.weights, alone.cache + small.cache)
     assert found.activations == alone.activations + small.activations
+
+
+def drafted(name: str, **settings: Any) -> ServingEstimate:
+    draft = prediction_layers(preset(name))
+    return estimate(preset(name), Serving(**settings, draft_tokens=2), "sm_90", H100, draft)
+
+
+def test_prediction_layers_are_one_more_layer_and_a_matrix() -> None:
+    """DeepSeek-V3's module without its shared embedding and head: 11.5 billion parameters (README of the checkpoint: 11.5B)."""
+    head = prediction_layers(preset("deepseek-v3"))
+    layer = preset("deepseek-v3").layers_by_run()["language/layers"][-1][0]
+    assert head.parameters == layer + 2 * 7168 * 7168 + 3 * 7168
+    assert head.parameters == pytest.approx(11.5e9, rel=0.02)
+    with pytest.raises(Unsupported, match="announces no multi-token-prediction"):
+        prediction_layers(preset("llama-3.1-8b"))
+
+
+def test_a_recurrent_state_for_each_guess() -> None:
+    """Qwen3.6 27B, two guesses: 448.88 MiB in place of a third (TheTom/llama-cpp-turboquant issue 308: 2 rs_seq)."""
+    asked = {"engine": "llama.cpp", "weights": "Q4_K_M", "context": 4096}
+    assert drafted("qwen3.6-27b", **asked).state / MIB == pytest.approx(448.88, abs=0.01)
+    assert drafted("qwen3.6-27b", **asked).kv_cache == served("qwen3.6-27b", **asked).kv_cache * 17 // 16
 
 
 # --- llama.cpp: its cache buffers ---------------------------------------------------------------------------------------

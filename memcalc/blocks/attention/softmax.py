@@ -119,6 +119,10 @@ class Attention(Block, without=("state",)):
     indexer: "BlockIndexer | None" = None  # picks the blocks of keys that are read (MiniMax M3)
 
     @property
+    def sees(self) -> bool:  # type: ignore[override]
+        return self.images
+
+    @property
     def heads(self) -> int:
         return self.shape.heads
 

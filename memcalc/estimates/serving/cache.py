@@ -68,6 +68,7 @@ class CacheSetting(NamedTuple):
     value_dtype: str  # of keys and values alike: kv_dtype
     pool: int  # slots that share one pool of cells
     row: str = ""  # of RELEASES
+    guesses: int = 0  # tokens that a draft guesses: a recurrent state is kept for each, to go back to
 
     @property
     def engine_row(self) -> ServingEngine:
@@ -108,7 +109,7 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
     setting = CacheSetting(run.engine, run.key_format, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory),
                            run.value_format, run.slots or 1 if run.unified else 1,
-                           run.engine_row.key if run.engine else "")  # fmt: skip
+                           run.engine_row.key if run.engine else "", run.draft_tokens or 0)  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
     pieces, demand = requests.pieces(run.batch), layout.demand
@@ -210,6 +211,8 @@ def _fixed(run: CacheSetting, held: LayerCache) -> Fixed:
 
 def _state(run: CacheSetting, held: LayerState, tensor: StateTensor) -> Fixed:
     width = state_values(tensor, run.tp, run.engine_row.convolution_columns)
+    if run.engine_row.host_embedding:  # src/llama-memory-recurrent.cpp, n_rs_seq
+        width *= 1 + run.guesses
     return Fixed(f"{held.path}/{tensor.path}", _state_format(run, tensor.dtype), width, held.layers)
 
 
@@ -245,7 +248,7 @@ def _paged(run: CacheSetting, kinds: list[CacheKind], states: list[LayerState]) 
     size = max(sizes) if max(sizes) < 1.5 * min(sizes) else min(sizes)
     kinds = [kind._replace(growth=kind.growth._replace(rate=ceil_div(kind.held.layers, size))) for kind in kinds]
     growth = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
-    blocks = RECURRENT_BLOCKS if kinds else 1
+    blocks = (RECURRENT_BLOCKS if kinds else 1) + run.guesses  # MambaSpec.num_speculative_blocks
     fixed = sum(blocks * ceil_div(held.layers, size) for held in states)
     return Demand(page * size, fixed, growth), kinds
 

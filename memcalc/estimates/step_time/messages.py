@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from memcalc.blocks.executed import Executed
+from memcalc.caches import cached
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.specs.parallelism import Parallelism
 
@@ -46,6 +47,7 @@ class Sent(NamedTuple):
     backward: float = 0.0
 
 
+@cached(8192)
 def sent_by(executed: Executed, tokens: float, attention: tuple[float, float], axes: Axes, law: TimeLaw) -> Sent:
     """What a piece sends. `attention`: seconds of attention forward and backward, behind which a ring hides."""
     forward = backward = 0.0

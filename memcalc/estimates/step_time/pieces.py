@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from memcalc.autograd.tape import HeadsShape, MatrixShape, Work
 from memcalc.blocks.executed import Executed
+from memcalc.caches import cached
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
@@ -49,6 +50,7 @@ class Seconds(NamedTuple):
         return Seconds(*(a * count for a in self))
 
 
+@cached(8192)
 def seconds_of(executed: Executed, micro: Micro, law: TimeLaw) -> Seconds:
     """All operations of a piece one after the other on the device, and the host's time to launch them."""
     stretch = executed.stretched

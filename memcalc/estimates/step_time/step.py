@@ -5,6 +5,7 @@ cost what is longer; messages of tensor, context and expert parallelism wait. Ho
 takes longer than computing, the difference is `launch`. Stages follow `pipeline_seconds`.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
@@ -16,7 +17,7 @@ from memcalc.estimates.placement import depth_of, stage_counts
 from memcalc.estimates.step_time.messages import Axes, sent_by
 from memcalc.estimates.step_time.pieces import Micro, Seconds, seconds_of
 from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
-from memcalc.estimates.step_time.sharded import exposed, gathers, optimizer_seconds, replicated_seconds, trained_share
+from memcalc.estimates.step_time.sharded import Gathers, exposed, gathers, optimizer_seconds, replicated_seconds, trained_share
 from memcalc.estimates.training.estimate import distinct_ranks
 from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.ranks import Rank
@@ -92,23 +93,52 @@ class StageTime(NamedTuple):
         return self.forward + self.backward + self.recompute + self.communication + self.launch
 
 
+class PlannedPiece(NamedTuple):
+    """A kind of layer, or what stands before or after all layers, on one stage."""
+
+    executed: Executed
+    times: int
+    recomputed: bool
+    layered: bool
+    gathers: Gathers
+
+
+class PlannedStage(NamedTuple):
+    """All of a stage that depends neither on batch nor on length."""
+
+    pieces: tuple[PlannedPiece, ...]
+    times: int  # such stages there are
+    by_operation: bool
+    optimizer: float  # s
+    reduced: float  # seconds of gradients, once a step
+    gathered: float  # and of parameters
+
+
+class Planned(NamedTuple):
+    """A layout on one accelerator, before batch and length are known."""
+
+    stages: tuple[PlannedStage, ...]
+    axes: Axes
+
+
 def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTime:
     """The time of a step. Raises Unsupported where a block's operations are not known, SpecError where setting and model
     contradict each other."""
     p = run.parallelism
-    ranks = distinct_ranks(RankKey(architecture, run))
-    counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
-    micro = _micro(run)
-    domain = law.hardware.domain
-    axes = Axes.of(p, domain)
-    stages = [_stage(rank, micro, axes, law, run) for rank in ranks]
+    if run.images:
+        raise Unsupported("the time of images beside text is not modelled")
+    if run.objective == "embed" and (run.passage_len or run.cached_batch):
+        raise Unsupported("the time of passages of another length, or cached in parts, is not modelled")
+    planned = _planned(RankKey(architecture, run), law)
+    axes, micro = planned.axes, _micro(run)
+    stages = [_stage(stage, micro, axes, law, run) for stage in planned.stages]
     slowest = max(stages, key=lambda stage: stage.seconds)
     m = run.grad_accum
-    timed = tuple((stage.seconds, count) for stage, count in zip(stages, counts, strict=True))
+    timed = tuple((stage.seconds, plan.times) for stage, plan in zip(stages, planned.stages, strict=True))
     busy = m * slowest.seconds
     filled = pipeline_seconds(timed, m, p.chunks, IDLE[p.pipeline_schedule])
     bubble = max(0.0, filled - busy)
-    ends = [_end(rank, stage, axes, law, m) for rank, stage in zip(ranks, stages, strict=True)]
+    ends = [_end(plan, stage) for plan, stage in zip(planned.stages, stages, strict=True)]
     stepping, exchanged = max(ends, key=sum)
     passed = m * p.chunks * _handed_on(architecture, run, micro, axes, law) if p.pp > 1 else 0.0
     communication = m * slowest.communication + exchanged + passed
@@ -135,9 +165,8 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
 
 def micro_batch_seconds(architecture: Architecture, run: Training, law: TimeLaw) -> float:
     """One micro-batch forward and backward through the slowest stage, without what a whole step does once [s]."""
-    ranks = distinct_ranks(RankKey(architecture, run))
-    micro, axes = _micro(run), Axes.of(run.parallelism, law.hardware.domain)
-    return max(_stage(rank, micro, axes, law, run).seconds for rank in ranks)
+    planned, micro = _planned(RankKey(architecture, run), law), _micro(run)
+    return max(_stage(stage, micro, planned.axes, law, run).seconds for stage in planned.stages)
 
 
 def _micro(run: Training) -> Micro:
@@ -156,41 +185,54 @@ def _micro(run: Training) -> Micro:
     )  # fmt: skip
 
 
-def _stage(rank: Rank, micro: Micro, axes: Axes, law: TimeLaw, run: Training) -> StageTime:
-    """One micro-batch through a stage's layers, its entry and its exit."""
-    if rank.setup is None or rank.forms is None:
-        raise Unsupported(rank.approximation or "a bare parameter count has no layers to time")
-    setup, sequence, share = rank.setup, rank.setup.stage.sequence, trained_share(rank)
-    profile = setup.profile
+@cached(2048)
+def _planned(shared: RankKey, law: TimeLaw) -> Planned:
+    """What runs on every distinct stage, and what it gathers and reduces."""
+    architecture, run = shared.architecture, shared.run
+    p = run.parallelism
+    axes = Axes.of(p, law.hardware.domain)
+    counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
+    stages = []
+    for rank, count in zip(distinct_ranks(shared), counts, strict=True):
+        if rank.setup is None or rank.forms is None:
+            raise Unsupported(rank.approximation or "a bare parameter count has no layers to time")
+        reduced, gathered = replicated_seconds(rank, axes, law)
+        pieces = tuple(_pieces(rank, run, axes, law))
+        stages.append(PlannedStage(pieces, count, rank.setup.by_operation, optimizer_seconds(rank, law), reduced, gathered))
+    return Planned(tuple(stages), axes)
+
+
+def _pieces(rank: Rank, run: Training, axes: Axes, law: TimeLaw) -> Iterator[PlannedPiece]:
+    setup = rank.setup
+    assert setup is not None
+    sequence, share, profile = setup.stage.sequence, trained_share(rank), setup.profile
     if run.kernels_used == "te" and run.adapts:  # adapters are linear layers of Megatron's own, in 16 bits
         profile = profile._replace(adapters=profile.adapters._replace(itemsize=2, upcast=False))
-    pieces: list[tuple[Executed, float, bool, int]] = []
     if setup.stage.entry:
-        pieces.append((entry_executed(setup.stage.entry, setup.ends), 1, False, -1))
+        yield PlannedPiece(entry_executed(setup.stage.entry, setup.ends), 1, False, False, Gathers())
     for index, (mark, count) in enumerate(zip(sequence.marks, sequence.counts, strict=True)):
         made = layer_executed(sequence.layers[mark.layer], profile, setup.hidden, input_grad=mark.input_grad)
-        pieces.append((made, count, mark.recomputed, index))
+        yield PlannedPiece(made, count, mark.recomputed, True, gathers(rank, index, axes, law, share))
     if setup.stage.exit:
-        pieces.append((exit_executed(setup.stage.exit, setup.ends, setup.hidden), 1, False, -1))
-    total, recompute, communication, forward_host, backward_host = Seconds(), 0.0, 0.0, 0.0, 0.0
-    for executed, times, recomputed, index in pieces:
+        yield PlannedPiece(exit_executed(setup.stage.exit, setup.ends, setup.hidden), 1, False, False, Gathers())
+
+
+def _stage(plan: PlannedStage, micro: Micro, axes: Axes, law: TimeLaw, run: Training) -> StageTime:
+    """One micro-batch through a stage's layers, its entry and its exit."""
+    forward = backward = recompute = communication = host = 0.0
+    for executed, count, recomputed, layered, around in plan.pieces:
         one = seconds_of(executed, micro, law)
         sent = sent_by(executed, micro.tokens, (one.attended, one.attended * law.sustained.backward), axes, law)
-        again = _again(one, run, recomputed=recomputed, by_operation=setup.by_operation and index >= 0)
-        if recomputed:
-            sent = sent._replace(backward=sent.backward + sent.forward)
-        around = gathers(rank, index, axes, law, share) if index >= 0 else None
-        waiting = sent.forward + sent.backward
-        if around:
-            waiting += around.copies + exposed(around.forward, one.forward) + exposed(around.backward, one.backward + again)
-        total = total + one.times(times)
-        recompute += again * times
-        communication += waiting * times
-        forward_host += one.host_forward * times * (2 if recomputed else 1)
-        backward_host += one.host_backward * times
-    device = total.forward + total.backward + recompute + communication
-    launch = max(0.0, forward_host + backward_host - device)
-    return StageTime(total.forward, total.backward, recompute, communication, launch, total.backward + recompute)
+        again = _again(one, run, recomputed=recomputed, by_operation=plan.by_operation and layered)
+        waiting = sent.forward * (2 if recomputed else 1) + sent.backward + around.copies
+        waiting += exposed(around.forward, one.forward) + exposed(around.backward, one.backward + again)
+        forward += one.forward * count
+        backward += one.backward * count
+        recompute += again * count
+        communication += waiting * count
+        host += (one.host_forward * (2 if recomputed else 1) + one.host_backward) * count
+    launch = max(0.0, host - forward - backward - recompute - communication)
+    return StageTime(forward, backward, recompute, communication, launch, backward + recompute)
 
 
 def _again(one: Seconds, run: Training, *, recomputed: bool, by_operation: bool) -> float:
@@ -204,11 +246,10 @@ def _again(one: Seconds, run: Training, *, recomputed: bool, by_operation: bool)
     return 0.0
 
 
-def _end(rank: Rank, stage: StageTime, axes: Axes, law: TimeLaw, micro_batches: int) -> tuple[float, float]:
+def _end(plan: PlannedStage, stage: StageTime) -> tuple[float, float]:
     """Once a step: the optimizer, and what of the gradients' and parameters' traffic nothing hides. Gradients are reduced
     behind the last micro-batch's backward, parameters are gathered behind the first one's forward."""
-    reduced, gathered = replicated_seconds(rank, axes, law)
-    return optimizer_seconds(rank, law), exposed(reduced, stage.last_backward) + exposed(gathered, stage.forward)
+    return plan.optimizer, exposed(plan.reduced, stage.last_backward) + exposed(plan.gathered, stage.forward)
 
 
 def _handed_on(architecture: Architecture, run: Training, micro: Micro, axes: Axes, law: TimeLaw) -> float:

@@ -96,6 +96,11 @@ def check_batches(architecture: Architecture, run: Training) -> None:
     for name in ("tokens_per_batch", "eval_batch", "use_cache"):
         if parts and getattr(run, name):
             raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", name)
+    if parts and run.parallelism.pp > 1:
+        what = (
+            "an encoder with a decoder is not split into stages: every stage of the decoder would need the encoder's result too"
+        )
+        raise SpecError(what, "pp")
     if run.eval_batch and run.parallelism.pp > 1:
         raise SpecError("an evaluation over pipeline stages is not modelled", "eval_batch", "pp")
     if not (run.tiled_mlp or run.use_cache):

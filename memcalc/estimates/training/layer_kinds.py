@@ -10,7 +10,6 @@ from memcalc.autograd.profile import Adapters, Profile
 from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
 from memcalc.blocks.architecture import Layer
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.linears import leaf
 from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line
@@ -237,7 +236,7 @@ def _cast(weight: Weight, adapters: Adapters) -> int:
     """Elements that autocast casts of a matrix: its own, or those of the pair beside it."""
     if not adapters.rank:
         return weight.parameters
-    adapted = leaf(weight.path) in adapters.layers and not weight.routed and len(weight.shape) == 2
+    adapted = weight.path.rpartition("/")[2] in adapters.layers and not weight.routed and len(weight.shape) == 2
     if not adapted or adapters.kind not in MULTIPLIED:
         return 0
     outputs, inputs = weight.shape

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import COMPONENTS, Line, totals
-from memcalc.estimates.placement import Stage, main_parts
+from memcalc.estimates.placement import Stage
 from memcalc.estimates.training.activations import Evaluated, evaluate, setup_of, textbook, textbook_gathered
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.moments import Moment
@@ -20,11 +20,10 @@ from memcalc.estimates.training.states import (
     buffer_lines,
     gradient_lines,
     make_groups,
-    optimizer_lines,
     setting_of,
     state_lines,
-    step_copies,
 )
+from memcalc.estimates.training.step_lines import optimizer_lines, step_copies
 from memcalc.estimates.training.timeline import Forms, forms
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
@@ -60,8 +59,6 @@ def rank_of(architecture: Architecture, setting: StateSetting, stage: Stage) -> 
     groups = make_groups(setting, stage)
     setup = setup_of(architecture, setting, stage, groups)
     try:
-        if setting.run.parallelism.pp > 1 and len(main_parts(architecture)) > 1:
-            raise Unsupported("training with an encoder and a decoder on different pipeline stages is not modelled")
         recorded = forms(setup)
     except Unsupported as error:
         if names := [name for name in RECORDED if getattr(setting.run, name)]:

@@ -19,6 +19,7 @@ class By(NamedTuple):
     """Several facts, or one that takes a small rule to read."""
 
     facts: Callable[[Value], Mapping[str, Read]]
+    says: str = ""  # the fact that it is about
 
 
 class Ignored(NamedTuple):
@@ -71,3 +72,4 @@ class Imported(NamedTuple):
     ignored: str = ""
     unknown: str = ""
     matters: bool = False  # of what is not known: whether it changes what memcalc counts
+    about: str = ""  # the fact that it would have said

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from memcalc.readers.launch.facts import Fact, Facts
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.serving_settings import serving
-from memcalc.readers.launch.settings import Making, Setting
+from memcalc.readers.launch.settings import FIELDS, Making, Setting
 from memcalc.readers.launch.training_settings import training
 
 
@@ -107,9 +107,23 @@ def question_of(job: Job) -> LaunchQuestion:
         f"{name.replace('_', ' ')} {_shown(fact)}: {fact.why}" for name, fact in making.facts.items()
         if fact.entry is None and "default" in fact.why
     )  # fmt: skip
-    asks = tuple(dict.fromkeys(making.asks))
+    asks = tuple(dict.fromkeys((*making.asks, *_open(making))))
     named = gpu if isinstance(gpu, str) else None
     return LaunchQuestion(job.kind.task, model, named, making.settings, asks, tuple(making.warnings), facts, assumed, weights)
+
+
+def _open(making: Making) -> list[str]:
+    """Settings that a file leaves to a variable that it does not set, or to a value that cannot be read."""
+    from memcalc.specs.parallelism import Parallelism
+    from memcalc.specs.serving import Serving
+    from memcalc.specs.training import Training
+
+    fields = (
+        {**Serving.model_fields} if making.job.kind.task == "infer" else {**Training.model_fields, **Parallelism.model_fields}
+    )
+    named = [FIELDS.get(row.about, row.about) for row in making.job.reading.imported
+             if row.about and row.about not in making.facts]  # fmt: skip
+    return [name for name in named if name in fields and name not in making.settings]
 
 
 def _shown(fact: Fact) -> str:

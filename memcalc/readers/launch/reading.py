@@ -18,13 +18,20 @@ class Reading(NamedTuple):
 
     def default(self, why: str, **values: Read) -> None:
         """What a tool does where its file says nothing."""
+        left_open = {row.about for row in self.imported}  # said, by a variable that nobody sets: no default of anybody's
         for name, value in values.items():
-            self.facts.setdefault(name, Fact(value, None, why))
+            if name not in left_open:
+                self.facts.setdefault(name, Fact(value, None, why))
 
     def default_optimizer(self, why: str) -> None:
         """transformers' optimizer, and how its step runs, where no file names one."""
         if "optimizer" not in self.facts:
             self.default(why, optimizer="adamw_torch_fused", optimizer_impl="fused")
+
+    def stage(self) -> None:
+        """The strategy that a ZeRO stage is."""
+        if "zero_stage" in self.facts:
+            self.follow("strategy", f"zero-{self.facts['zero_stage'].value}", "zero_stage")
 
     def says(self, name: str, *values: Read) -> bool:
         """Whether a fact is there with one of these values; with none named, whether it is there."""
@@ -33,7 +40,8 @@ class Reading(NamedTuple):
     def follow(self, name: str, value: Read, *from_: str) -> None:
         """A fact that follows from others."""
         if name not in self.facts:
-            because = ", ".join(f"{each} ({self.facts[each].place})" for each in from_ if each in self.facts)
+            known = {each: self.facts[each].entry for each in from_ if each in self.facts}
+            because = ", ".join(f"{each} ({entry.place})" if entry else each for each, entry in known.items())
             self.facts[name] = Fact(value, None, f"from {because}" if because else "as always there")
 
 
@@ -64,12 +72,14 @@ def take(out: Reading, entry: Entry, meaning: Meaning | None) -> None:
         return
     if missing := unresolved(entry.value):
         what = f"{missing} is not set in the file"
-        out.imported.append(Imported(entry, unknown=what, matters=True))
+        out.imported.append(Imported(entry, unknown=what, matters=True, about=_about(meaning)))
         return
     try:
         found = _facts(entry.value, meaning)
-    except Unreadable as error:
-        out.imported.append(Imported(entry, unknown=f"{one_line(str(entry.value), 60)} {error}", matters=True))
+    except ValueError as error:
+        why = error if isinstance(error, Unreadable) else "is no number"
+        what = f"{one_line(str(entry.value), 60)} {why}"
+        out.imported.append(Imported(entry, unknown=what, matters=True, about=_about(meaning)))
         return
     if not found:
         out.imported.append(Imported(entry, ignored="says nothing"))
@@ -80,6 +90,11 @@ def take(out: Reading, entry: Entry, meaning: Meaning | None) -> None:
             value = [*dict.fromkeys((*old.value, *value))]
         out.facts[name] = Fact(value, entry)
     out.imported.append(Imported(entry, tuple(found)))
+
+
+def _about(meaning: "str | Coded | By") -> str:
+    """The fact that a key says, whatever its value."""
+    return meaning if isinstance(meaning, str) else meaning.fact if isinstance(meaning, Coded) else meaning.says
 
 
 def _facts(value: Value, meaning: "str | Coded | By") -> Mapping[str, Read]:

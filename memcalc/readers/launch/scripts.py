@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memcalc.errors import InputError
+from memcalc.errors import InputError, one_line
 from memcalc.readers.launch.arguments import options
 from memcalc.readers.launch.facts import Fact
 from memcalc.readers.launch.job import Job
@@ -110,7 +110,7 @@ def _job(
         if beside is not None:
             reading = _under(reading, beside, path, kind.keys)
         elif not unresolved(path):
-            notes.append(f"{name}: {path[:80]} is not here; what it says is not known (give it too)")
+            notes.append(f"{name}: {one_line(path, 80)} is not here; what it says is not known (give it too)")
     notes += [
         f"{name}:{word.line}: {variable} is not set in the file; options that it holds are not known"
         for word in alone if (variable := unresolved(word.text))

@@ -8,6 +8,17 @@ ASKED = {"model": "MODEL", "gpus": "--gpus", "micro_batch": "--micro-batch", "se
          "optimizer": "--optimizer"}  # fmt: skip
 
 
+# Facts that are settings by another name: what to ask for where a file leaves them open
+FIELDS = {"processes": "gpus", "nodes": "gpus", "gpus_per_node": "gpus", "chunked_prefill": "max_batched_tokens",
+    "sequences": "slots",
+          "mem_fraction_static": "gpu_memory_utilization", "kv_free_fraction": "gpu_memory_utilization",
+          "ubatch": "max_batched_tokens",
+          "max_batch": "max_sequences", "zero_stage": "zero", "strategy": "zero", "quantization": "weights", "dtype": "weights",
+          "global_batch": "grad_accum", "kv_dtype_k": "cache_type_k", "kv_dtype_v": "cache_type_v",
+          "cpu_moe_layers": "n_cpu_moe",
+          "model_dtype": "precision", "quantization_bit": "method"}  # fmt: skip
+
+
 class Setting(NamedTuple):
     """A field of a spec, its value, and the facts that say so."""
 

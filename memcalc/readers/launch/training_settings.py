@@ -88,7 +88,7 @@ def _strategy(making: Making, gpus: int | None) -> None:
         shards, copies = value("shard_size"), value("replicas") or 1
         if isinstance(shards, int) and shards > 0 and copies > 1:
             making.set("shard_size", shards * (value("cp") or 1), "shard_size", "replicas")
-        if strategy == "fsdp1":
+        if strategy == "fsdp1" and value("fsdp") != "grad-op":  # which gathers nothing in the backward
             making.copy("backward_prefetch")
     elif strategy == "ddp" and gpus and gpus > 1:
         making.set("ddp", True, "strategy")

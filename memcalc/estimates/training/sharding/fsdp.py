@@ -54,8 +54,8 @@ class Fsdp(NamedTuple):
         if shards == 1:
             return Around()
         keeps, away = self.kind == "grad-op", self.places(run).gradients != "gpu"
-        said = run.parallelism.backward_prefetch
-        prefetches = said == "pre" if said else run.engine_row.prefetches or run.recompute != "full"
+        prefetches = run.engine_row.prefetches or run.recompute != "full"
+        prefetches = prefetches and run.parallelism.backward_prefetch in (None, "pre")
         return Around(not keeps, keeps, True, compute, gradient, shards, away, prefetches, root_waits=True)
 
     def unknown_layers(self, around: Around, elements: int) -> tuple[Line, ...]:

@@ -37,7 +37,7 @@ def vit(c: Config) -> Architecture:
     exit_blocks: Named = (("final_norm", norm),)
     warnings: tuple[str, ...] = ()
     if kind in ("", "ImageClassification"):
-        exit_blocks += (("classifier", classifier(hidden, label_count(c))),)
+        exit_blocks += (("classifier", replace(classifier(hidden, label_count(c)), first=True)),)
     elif kind == "Model":
         pooled = Pooler(hidden, c.integer("pooler_output_size", hidden))
         exit_blocks += (("pooler", pooled),)

@@ -68,7 +68,7 @@ def lora_targets(value: Value) -> Mapping[str, Read]:
 PEFT: KeyTable = {
     **alike("lora_r lora_rank lora_dim r", "lora_rank"),
     **alike("lora_dropout", "lora_dropout"),
-    **alike("lora_target_modules target_modules lora_target lora_modules", By(lora_targets)),
+    **alike("lora_target_modules target_modules lora_target lora_modules", By(lora_targets, "lora_targets")),
     **alike("modules_to_save lora_modules_to_save additional_target", "modules_to_save"),
     **alike("use_dora peft_use_dora", "dora"),
     **alike("load_in_4bit", Coded("quantization_bit", {"true": 4, "false": "", "1": 4, "0": "", "yes": 4, "no": ""})),
@@ -106,7 +106,7 @@ def half(name: str) -> By:
             return {"precision": "auto" if text == "auto" else f"pure-{name}"}
         return {"precision": name} if flag(text) else {}
 
-    return By(read)
+    return By(read, "precision")
 
 
 def offloading(what: str) -> By:

@@ -42,7 +42,7 @@ def _positive(name: str) -> Callable[[Value], dict[str, Read]]:
 
 Z = "zero_optimization."
 KEYS: KeyTable = {
-    f"{Z}stage": By(_stage),
+    f"{Z}stage": By(_stage, "zero_stage"),
     "bf16.enabled": _half("bf16"), "bfloat16.enabled": _half("bf16"), "fp16.enabled": _half("fp16"),
     **alike("fp16.* amp.enabled amp.opt_level bf16.immediate_grad_update bf16.check_grad_overflow", Ignored("of the loss "
             "scale")),
@@ -75,13 +75,14 @@ KEYS: KeyTable = {
             f"{Z}load_from_fp32_weights "
             f"{Z}stage3_gather_16bit_weights_on_model_save {Z}stage3_gather_fp16_weights_on_model_save "
             f"{Z}gather_16bit_weights_on_model_save {Z}ignore_unused_parameters {Z}elastic_checkpoint {Z}legacy_stage1 "
-            f"{Z}zero_quantized_nontrainable_weights {Z}offload_*.nvme_path {Z}offload_*.buffer_* {Z}offload_*.max_in_cpu "
+            f"{Z}offload_*.nvme_path {Z}offload_*.buffer_* {Z}offload_*.max_in_cpu "
             f"{Z}memory_efficient_linear {Z}cpu_offload_use_pin_memory {Z}log_trace_cache_warnings {Z}param_names* "
             f"{Z}leaf_module* "
             f"{Z}use_multi_rank_bucket_allreduce {Z}allgather_sequential {Z}reduce_scatter_* "
             f"{Z}use_all_reduce_for_fetch_params",
             Ignored("changes no byte on the GPU that memcalc counts")),
     f"{Z}cpu_offload_params": By(lambda value: {"offload": ["parameters"], "offload_to": "cpu"} if flag(str(value)) else {}),
+    f"{Z}zero_quantized_nontrainable_weights": Unmodelled("frozen weights in 8 bits (add quantized_frozen)"),
     **alike(f"{Z}zero_quantized_weights {Z}zero_quantized_gradients", Unmodelled("ZeRO++'s quantised traffic")),
     **alike(f"{Z}offload_optimizer.super_offload* {Z}zenflow* {Z}offload_optimizer.zenflow*", Unmodelled("how the step on "
             "the host runs")),

@@ -44,8 +44,9 @@ EVERY_LAYER = 100_000  # of --cpu-moe, which keeps the experts of all of them
 KEYS: KeyTable = {
     **alike("m model LLAMA_ARG_MODEL", "model_file"), **alike("hf hfr hf_repo LLAMA_ARG_HF_REPO", "model"),
     **alike("hff hf_file LLAMA_ARG_HF_FILE", "model_file"), **alike("mu model_url", "model_file"),
-    **alike("c ctx_size LLAMA_ARG_CTX_SIZE", By(_context)), **alike("np parallel LLAMA_ARG_N_PARALLEL", By(_sequences)),
-    **alike("ngl gpu_layers n_gpu_layers LLAMA_ARG_N_GPU_LAYERS", By(_layers)),
+    **alike("c ctx_size LLAMA_ARG_CTX_SIZE", By(_context, "context")),
+    **alike("np parallel LLAMA_ARG_N_PARALLEL", By(_sequences, "sequences")),
+    **alike("ngl gpu_layers n_gpu_layers LLAMA_ARG_N_GPU_LAYERS", By(_layers, "gpu_layers")),
     **alike("ctk cache_type_k LLAMA_ARG_CACHE_TYPE_K", "kv_dtype_k"),
     **alike("ctv cache_type_v LLAMA_ARG_CACHE_TYPE_V", "kv_dtype_v"),
     **alike("b batch_size LLAMA_ARG_BATCH", "batch_tokens"), **alike("ub ubatch_size LLAMA_ARG_UBATCH", "ubatch"),
@@ -86,8 +87,8 @@ LLAMA_SERVER = Kind("llama.cpp", "llama-server", (KEYS,), has(any_=("ngl", "n_gp
 
 # ollama's Modelfile and variables (docs/modelfile.mdx, envconfig/config.go)
 OLLAMA_KEYS: KeyTable = {
-    "FROM": "model", "num_ctx": "context", "num_gpu": By(_layers), "num_batch": "ubatch",
-    "OLLAMA_NUM_PARALLEL": By(_sequences), "OLLAMA_CONTEXT_LENGTH": "context", "OLLAMA_KV_CACHE_TYPE": "kv_dtype",
+    "FROM": "model", "num_ctx": "context", "num_gpu": By(_layers, "gpu_layers"), "num_batch": "ubatch",
+    "OLLAMA_NUM_PARALLEL": By(_sequences, "sequences"), "OLLAMA_CONTEXT_LENGTH": "context", "OLLAMA_KV_CACHE_TYPE": "kv_dtype",
     "OLLAMA_FLASH_ATTENTION": Coded("flash", FLAG), "ADAPTER": Unmodelled("an adapter beside the model"),
     **alike("OLLAMA_* TEMPLATE SYSTEM LICENSE MESSAGE REQUIRES RENDERER PARSER temperature top_p top_k min_p seed stop "
             "num_predict repeat_* "

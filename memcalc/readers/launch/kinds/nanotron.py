@@ -10,9 +10,11 @@ KEYS: KeyTable = {
     f"{M}hidden_size": "hidden", f"{M}intermediate_size": "ffn", f"{M}num_hidden_layers": "layers",
     f"{M}num_attention_heads": "heads", f"{M}num_key_value_heads": "kv_heads", f"{M}vocab_size": "vocab",
     f"{M}tie_word_embeddings": "tied", f"{M}max_position_embeddings": "positions",
+    f"{M}moe_num_experts": "experts", f"{M}num_local_experts": "experts", f"{M}moe_top_k": "topk",
+    f"{M}num_experts_per_tok": "topk",
     f"{M}moe_config.num_experts": "experts", f"{M}moe_config.top_k": "topk",
     f"{M}moe_config.moe_intermediate_size": "expert_ffn",
-    f"{M}moe_config.shared_expert_intermediate_size": "shared_ffn", f"{M}moe_config.*": Unmodelled("nanotron's experts"),
+    f"{M}moe_config.shared_expert_intermediate_size": "shared_ffn", f"{M}moe*": Unmodelled("nanotron's experts"),
     f"{M}head_dim": "head_dim",
     f"{M}*": IDLE,
     "model.dtype": "precision", "model.make_vocab_size_divisible_by": "vocab_multiple", "model.*": IDLE,
@@ -37,7 +39,7 @@ def _finish(out: Reading) -> None:
     for size in sizes:
         product *= size if isinstance(size, int) else 1
     out.follow("gpus", product, "dp", "tp", "pp", "cp", "ep")
-    out.follow("strategy", f"zero-{out.facts['zero_stage'].value}", "zero_stage")
+    out.stage()
     batch = [out.facts[name].value for name in ("micro_batch", "grad_accum", "dp") if name in out.facts]
     if len(batch) == 3 and all(isinstance(value, int) for value in batch):
         out.follow("global_batch", batch[0] * batch[1] * batch[2], "micro_batch", "grad_accum", "dp")  # type: ignore[operator]

@@ -77,7 +77,7 @@ def _finish(out: Reading) -> None:
         out.follow("algorithm", "ppo" if estimator == "gae" else estimator, "script", "advantage_estimator")
         out.default(WHY, rollout_engine="vllm")
     out.default(WHY, zero_stage=2, recompute="none", packing=False, adam_offload=False, micro_batch=1)
-    out.follow("strategy", f"zero-{facts['zero_stage'].value}", "zero_stage")
+    out.stage()
     out.default("no adapter is named", method="lora" if "lora_rank" in facts else "full")
 
     def devices(role: str) -> int:

@@ -50,7 +50,8 @@ def _finish(out: Reading) -> None:
     out.default(WHY, n_samples=1, rollout_engine="sglang", nodes=1, recompute="none", optimizer="adam", precision="bf16")
     out.default("Megatron-LM's default", tp=1, pp=1)
     out.default(WHY, advantage_estimator="grpo")
-    out.follow("algorithm", facts["advantage_estimator"].value, "advantage_estimator")
+    if "advantage_estimator" in facts:
+        out.follow("algorithm", facts["advantage_estimator"].value, "advantage_estimator")
     if out.says("kl_loss", True):
         out.follow("reference", "frozen", "kl_loss")
 

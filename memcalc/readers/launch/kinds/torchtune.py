@@ -46,7 +46,7 @@ def _optimizer(value: Value) -> dict[str, Read]:
 
 
 KEYS: KeyTable = {
-    "model._component_": By(_component),
+    "model._component_": By(_component, "method"),
     "model.lora_rank": "lora_rank", "model.lora_dropout": "lora_dropout",
     "model.lora_attn_modules": By(lambda value: {"lora_targets": words(value)}),
     "model.apply_lora_to_mlp": Coded("lora_targets", {"true": "mlp", "false": ""}),
@@ -62,7 +62,7 @@ KEYS: KeyTable = {
     "optimizer._component_": By(_optimizer), "optimizer.fused": Coded("optimizer_impl", {"true": "fused", "false": ""}),
     "optimizer.*": Ignored("of the schedule of learning"),
     "optimizer_in_bwd": "optimizer_in_backward",
-    "enable_activation_checkpointing": By(checkpointing),
+    "enable_activation_checkpointing": By(checkpointing, "recompute"),
     **alike("ac_mode ac_option", Unmodelled("which layers are recomputed")),
     "enable_activation_offloading": "activation_offloading",
     "activation_offloading_use_streams": IDLE,

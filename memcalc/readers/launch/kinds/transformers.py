@@ -60,10 +60,10 @@ KEYS: KeyTable = {
     **alike("per_device_train_batch_size per_device_batch_size per_gpu_train_batch_size", "micro_batch"),
     "per_device_eval_batch_size": "eval_batch",
     "gradient_accumulation_steps": "grad_accum",
-    **alike("gradient_checkpointing use_gradient_checkpointing activation_checkpointing", By(checkpointing)),
+    **alike("gradient_checkpointing use_gradient_checkpointing activation_checkpointing", By(checkpointing, "recompute")),
     "bf16": half("bf16"), "fp16": half("fp16"),
     **alike("torch_dtype dtype", "model_dtype"),
-    **alike("optim optimizer", By(optim)),
+    **alike("optim optimizer", By(optim, "optimizer")),
     "deepspeed": By(deepspeed),
     "deepspeed_config": "deepspeed_file",
     "zero_stage": By(lambda value: {"zero_stage": int(str(value)), "strategy": f"zero-{int(str(value))}"}),
@@ -199,7 +199,7 @@ def _trl(out: Reading) -> None:
     }
     out.default_optimizer("TRL's default")
     out.default("TRL's default", **fields)
-    if out.facts["algorithm"].value in ("sft", "dpo", "kto", "reward", "rm", "orpo"):
+    if out.says("algorithm", "sft", "dpo", "kto", "reward", "rm", "orpo"):
         out.default("TRL's default", seq_len=1024)
     if out.says("method", "lora", "qlora", "dora"):
         out.default("TRL's default", lora_rank=16, lora_dropout=0.05)

@@ -40,11 +40,12 @@ def off(name: str) -> Coded:
 
 
 KEYS: KeyTable = {
-    **alike("model model_tag", "model"),
+    **alike("model model_tag model_id", "model"), "model_name": IDLE,
     **alike("tensor_parallel_size tp", "tp"), **alike("pipeline_parallel_size pp", "pp"),
     **alike("data_parallel_size dp", "dp"),
     **alike("enable_expert_parallel ep", Coded("expert_parallel", ON)),
-    "max_model_len": By(_context), "gpu_memory_utilization": "gpu_memory_utilization", "max_num_seqs": "max_sequences",
+    "max_model_len": By(_context, "context"), "gpu_memory_utilization": "gpu_memory_utilization",
+    "max_num_seqs": "max_sequences",
     "max_num_batched_tokens": "max_batched_tokens", "kv_cache_dtype": "kv_dtype", "dtype": "dtype",
     "quantization": "quantization",
     "q": "quantization", "load_format": Coded("load_format", {"auto": "", "*": ""}), "kv_cache_memory_bytes": "kv_cache_memory",

@@ -94,7 +94,7 @@ class Scope:
                 if end > at + 1:
                     found = self._expansion(raw)
                     whole = raw == text
-                    if isinstance(found, list) and (whole or "@" in raw):
+                    if isinstance(found, list) and "@" in raw:
                         if not found and whole:
                             return []
                         out[-1] += found[0] if found else ""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from memcalc.errors import InputError, MemcalcError
+from memcalc.errors import InputError, MemcalcError, one_line
 from memcalc.readers.launch.shell.expand import Scope, Variables, split
 from memcalc.readers.launch.shell.lexer import Lexer, Token
 from memcalc.readers.launch.shell.syntax import Branches, Cases, Function, Group, Loop, Parser, Simple, Statement
@@ -298,7 +298,7 @@ class Runner:
         text = self.opened(path)
         if text is None:
             self.script.notes.append(
-                f"{self.place}: {path[:80]} is read by the script and is not here; what it sets is not known"
+                f"{self.place}: {one_line(path, 80)} is read by the script and is not here; what it sets is not known"
             )
             return
         try:

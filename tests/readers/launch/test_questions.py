@@ -1,0 +1,152 @@
+"""What facts come to in memcalc's settings: precision, sharding, batches; what is asked for; and that options win."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memcalc.errors import MemcalcError
+from memcalc.sizing.import_report import imported
+from memcalc.sizing.importing import asked_from, launched, merged
+
+HF = "torchrun --nproc_per_node 2 t.py --model_name_or_path m --per_device_train_batch_size 1 --max_seq_length 512"
+MEGATRON = ("torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 4 --hidden-size 512 --num-attention-heads 8 "
+            "--vocab-size 1000 --seq-length 512 --micro-batch-size 1")  # fmt: skip
+# command line, settings that must come of it. transformers training_args.py and trainer.py, accelerate accelerator.py (FSDP
+# keeps fp32 shards), PEFT (adapters in fp32), torch.distributed.fsdp, Megatron-LM arguments.py, vLLM arg_utils.py
+SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (f"{HF} --bf16", {"precision": "bf16-amp", "gpus": 2, "optimizer": "adamw", "optimizer_impl": "fused"}),
+    (f"{HF} --bf16 --torch_dtype bfloat16", {"precision": "bf16"}),
+    (f"{HF} --bf16 --deepspeed zero3_offload", {"precision": "bf16-mixed", "zero": 3, "offload": ("optimizer", "parameters")}),
+    (f"{HF} --fp16 --fsdp 'full_shard auto_wrap offload'", {"precision": "fp16-mixed", "fsdp": "full",
+                                                           "offload": ("parameters", "optimizer")}),
+    (f"{HF} --bf16 --torch_dtype bfloat16 --lora_r 8", {"method": "lora", "lora_rank": 8, "lora_targets": ("q", "v"),
+                                                       "precision": "bf16-mixed"}),
+    (f"{HF} --bf16 --lora_r 8 --load_in_4bit --lora_target_modules q_proj o_proj", {"method": "qlora", "base_format": "nf4",
+                                                                                   "lora_targets": ("q", "output")}),
+    (f"{HF} --lora_r 8 --load_in_8bit", {"method": "qlora", "base_format": "int8"}),
+    (f"{HF} --lora_r 8 --modules_to_save lm_head", {"train_also": ("head",)}),
+    (f"{HF} --optim adamw_torch", {"optimizer": "adamw", "optimizer_impl": "foreach"}),
+    (f"{HF} --optim paged_adamw_32bit", {"optimizer": "paged-adamw"}),
+    (f"{MEGATRON} --bf16 --tensor-model-parallel-size 2 --sequence-parallel --use-distributed-optimizer --global-batch-size 16",
+     {"precision": "bf16-mixed", "tp": 2, "sequence_parallel": True, "zero": 1, "grad_accum": 4, "engine": "megatron"}),
+    (f"{MEGATRON} --pipeline-model-parallel-size 2 --num-layers-per-virtual-pipeline-stage 1",
+     {"pp": 2, "virtual_stages": 2, "pipeline_schedule": "interleaved"}),
+    (f"{MEGATRON} --bf16 --recompute-granularity full --recompute-method block --recompute-num-layers 2",
+     {"recompute": "full", "recompute_method": "block", "recompute_num_layers": 2}),
+    ("vllm serve m -tp 2 --max-model-len 32k --kv-cache-dtype fp8", {"tp": 2, "context": 32000, "kv_dtype": "fp8",
+                                                                     "engine": "vllm"}),
+    ("vllm serve org/m-AWQ --enforce-eager", {"weights": "awq", "eager": True}),
+    ("vllm serve m -tp 2 -dp 4 --enable-expert-parallel", {"tp": 2, "dp": 4, "ep": 8}),
+    ("vllm serve m --enable-lora", {"lora_adapters": 1, "lora_rank": 16}),
+    ("python -m sglang.launch_server --model m --tp 4 --mem-fraction-static 0.8", {"tp": 4, "gpu_memory_utilization": 0.8}),
+    ("llama-server -m m.gguf -c 8192 -np 4 -ngl 20 -ctk q8_0 -ctv q4_0", {"context": 8192, "slots": 4, "gpu_layers": 20,
+                                                                         "cache_type_k": "q8_0", "cache_type_v": "q4_0"}),
+    ("docker run --gpus all -p 8000:8000 vllm/vllm-openai:v0.21.0 --model m --max-model-len 4096", {"context": 4096}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "wanted"), SETTINGS, ids=lambda value: value[-60:] if isinstance(value, str) else "")
+def test_settings(line: str, wanted: dict[str, Any]) -> None:
+    settings = {name: setting.value for name, setting in launched(line)[0].question.settings.items()}
+    assert {name: settings.get(name) for name in wanted} == wanted
+
+
+# command line, the setting that must be asked for
+OPEN = (
+    ("vllm serve m --max-model-len $LEN", "context"),
+    ("vllm serve m --tensor-parallel-size $TP", "tp"),
+    ("vllm serve m --max-num-seqs many", "max_sequences"),
+    ("torchrun --nproc_per_node $N t.py --model_name_or_path m --per_device_train_batch_size 1 --max_seq_length 9", "gpus"),
+    (
+        "torchrun --nproc_per_node 2 t.py --model_name_or_path m --per_device_train_batch_size $B --max_seq_length 9",
+        "micro_batch",
+    ),
+    ("vllm serve $MODEL --max-model-len 9", "model"),
+)
+
+
+@pytest.mark.parametrize(("line", "setting"), OPEN)
+def test_what_a_variable_leaves_open_is_asked_for(line: str, setting: str) -> None:
+    found = launched(line)[0]
+    assert setting in found.question.asks
+    with pytest.raises(MemcalcError, match=r"no file (says|names)"):
+        asked_from(found.question.command, [line], None, None, {})
+    said = {} if setting == "model" else {setting: 8}
+    assert asked_from(found.question.command, [line], "m", None, said).model == "m"
+
+
+# settings of files, what was said, what is left of both
+MERGED: tuple[tuple[dict[str, Any], dict[str, Any], dict[str, Any]], ...] = (
+    ({"micro_batch": 4}, {"micro_batch": 2}, {"micro_batch": 2}),
+    ({"zero": 3, "sub_group_size": 9}, {"fsdp": "full"}, {"fsdp": "full"}),
+    ({"fsdp": "full", "shard_size": 4}, {"ddp": True}, {"ddp": True}),
+    ({"method": "qlora", "lora_rank": 8, "base_format": "nf4"}, {"method": "full"}, {"method": "full"}),
+    ({"recompute": "full", "recompute_method": "block"}, {"recompute": "none"}, {"recompute": "none"}),
+    ({"micro_batch": 2, "grad_accum": 4}, {"tokens_per_batch": 4096}, {"grad_accum": 4, "tokens_per_batch": 4096}),
+    ({"pp": 2, "virtual_stages": 2}, {"pp": 1}, {"pp": 1}),
+    ({"optimizer": "adamw", "optimizer_impl": "fused"}, {"optimizer": "adafactor"}, {"optimizer": "adafactor"}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "said", "wanted"), MERGED)
+def test_options_win(files: dict[str, Any], said: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert merged(files, said) == wanted
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "kto", "grpo", "orpo"])
+def test_an_objective_that_is_not_modelled_is_refused_by_name(algorithm: str) -> None:
+    line = f"trl {algorithm} --model_name_or_path Qwen/Qwen3-0.6B --bf16"
+    found = launched(line)[0]
+    assert found.job.reading.facts["algorithm"].value == algorithm
+    with pytest.raises(MemcalcError, match=f"{algorithm} is imported with all its facts, but"):
+        asked_from("train", [line], None, None, {"gpus": 1, "seq_len": 512})
+
+
+def test_keys_that_matter_and_are_not_modelled_are_warnings_with_their_place(tmp_path: Path) -> None:
+    script = tmp_path / "serve.sh"
+    script.write_text(
+        "#!/bin/sh\nvllm serve m \\\n  --cpu-offload-gb 4 \\\n  --enable-eplb --nobody-knows 3\n", encoding="utf-8"
+    )
+    warnings = imported([str(script)]).document["warnings"]
+    assert any("serve.sh:3: weights in host memory" in line for line in warnings), warnings
+    assert any("serve.sh:4: enable-eplb" in line and "not modelled" in line for line in warnings), warnings
+    assert any("not known: nobody-knows" in line and "serve.sh:4" in line for line in warnings), warnings
+
+
+def test_several_servers_are_chosen_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "compose.yml"
+    path.write_text("services:\n  a: {image: vllm/vllm-openai, command: --model m -tp 2}\n"
+                    "  b: {image: vllm/vllm-openai, command: --model n -tp 4}\n", encoding="utf-8")  # fmt: skip
+    assert [found.job.name for found in launched(str(path))] == ["a", "b"]
+    assert asked_from("infer", [f"{path}#b"], None, None, {}).settings["tp"] == 4
+    assert asked_from("infer", [f"{path}#1"], None, None, {}).settings["tp"] == 2
+    with pytest.raises(MemcalcError, match="holds 2: a, b; choose one with --from FILE#NAME"):
+        asked_from("infer", [str(path)], None, None, {})
+    with pytest.raises(MemcalcError, match="holds a, b, not 'c'"):
+        launched(f"{path}#c")
+
+
+# manifests that hold no command line, settings that must come of them (KServe's documentation)
+MANIFESTS = (
+    ("apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nspec:\n  predictor:\n    minReplicas: 2\n"
+     "    model:\n      modelFormat: {name: huggingface}\n      storageUri: hf://org/m\n"
+     "      args: [--max-model-len=4096, -tp, '2']\n"
+     "      resources: {limits: {nvidia.com/gpu: '2'}}\n",
+     {"model": "org/m", "context": 4096, "tp": 2, "gpus_in_pod": 2, "replicas": 2}),
+    ("apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: a}\nspec:\n  predictor:\n    model:\n"
+     "      args: [--model_name=x, --model_id=org/m]\n", {"model": "org/m"}),
+    ("apiVersion: serving.kserve.io/v1alpha1\nkind: LLMInferenceService\nmetadata: {name: a}\nspec:\n  model: {uri: 'hf://org/m'}\n"
+     "  parallelism: {tensor: 4, data: 2}\n", {"model": "org/m", "tp": 4, "dp": 2}),
+    ("apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      containers:\n      - name: t\n"
+     "        env: [{name: BS, value: '3'}]\n        command: [torchrun, --nproc_per_node=4, t.py, --model_name_or_path, m,\n"
+     "          --per_device_train_batch_size, $(BS)]\n", {"model": "m", "micro_batch": 3, "gpus": 4}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), MANIFESTS)
+def test_manifests(text: str, wanted: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "manifest.yaml"
+    path.write_text(text, encoding="utf-8")
+    facts = launched(str(path))[0].job.reading.facts
+    assert {name: facts[name].value if name in facts else None for name in wanted} == wanted
