@@ -30,7 +30,7 @@ class Check(NamedTuple):
         return 1 - self.value / self.allowed if self.allowed else -1.0
 
 
-class Setting(NamedTuple):
+class RemedySetting(NamedTuple):
     """A setting of the file with which, among others, all limits would hold: its line, or that of its table if it is new."""
 
     setting: str
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
     checks: tuple[Check, ...]
     remedy: str = ""  # settings of the file with which all limits would hold
     guessed: str = ""  # why the model may not be the one that is meant
-    changes: tuple[Setting, ...] = ()  # the remedy, setting by setting
+    changes: tuple[RemedySetting, ...] = ()  # the remedy, setting by setting
     line: int = 0  # of the file, where the scenario stands
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from memcalc.errors import InputError, Problem, Several, one_line
 from memcalc.readers.catalogue import MAX_PRESET_BYTES, parse_toml
 from memcalc.readers.files import read_text
-from memcalc.readers.toml_lines import Places, lines_of
+from memcalc.readers.toml_lines import SettingPlaces, lines_of
 from memcalc.specs.sizing import Scenario
 from memcalc.specs.spec import SpecError
 from memcalc.units import parse_bandwidth, parse_count, parse_memory, parse_speed
@@ -37,16 +37,16 @@ class Named(NamedTuple):
     file: str
     name: str
     scenario: Scenario
-    places: Places = Places()
+    places: SettingPlaces = SettingPlaces()
 
 
-class Written(NamedTuple):
+class WrittenScenario(NamedTuple):
     """A scenario as its file spells it."""
 
     name: str
     key: str
     values: dict[str, Any]
-    places: Places
+    places: SettingPlaces
 
 
 def read_sizing(path: str, text: str | None = None, wanted: str = "") -> list[Named]:
@@ -71,49 +71,49 @@ def same_once(problems: Iterable[Problem]) -> list[Problem]:
     return list({(found.file, found.line, found.what): found for found in reversed(list(problems))}.values())[::-1]
 
 
-def _written(values: dict[str, Any], lines: Mapping[str, int], path: str) -> list[Written]:
+def _written(values: dict[str, Any], lines: Mapping[str, int], path: str) -> list[WrittenScenario]:
     """The scenarios of a file before they are read, at most MAX_SCENARIOS of them."""
     scenarios = values.pop("scenario", None)
     if scenarios is None:
-        return _bounded(_matrix("", "", values, Places(lines, shared=values), path), path)
+        return _bounded(_matrix("", "", values, SettingPlaces(lines, shared=values), path), path)
     if not isinstance(scenarios, dict) or not all(isinstance(entry, dict) for entry in scenarios.values()):
         raise InputError("scenario: must be tables, [scenario.NAME]", place=path)
     if not 1 <= len(scenarios) <= MAX_SCENARIOS:
         raise InputError(f"scenario: between 1 and {MAX_SCENARIOS} are accepted, not {len(scenarios)}", place=path)
-    out: list[Written] = []
+    out: list[WrittenScenario] = []
     for name, own in scenarios.items():
         key = f"scenario.{name}"
-        out += _matrix(name, key, _merged(values, own), Places(lines, key, own, values), path)
+        out += _matrix(name, key, _merged(values, own), SettingPlaces(lines, key, own, values), path)
         _bounded(out, path)
     return out
 
 
-def _bounded(found: list[Written], path: str) -> list[Written]:
+def _bounded(found: list[WrittenScenario], path: str) -> list[WrittenScenario]:
     if len(found) > MAX_SCENARIOS:
         raise InputError(f"more than {MAX_SCENARIOS} scenarios; models × gpus is too much", place=path)
     return found
 
 
-def _matrix(name: str, key: str, values: dict[str, Any], places: Places, path: str) -> list[Written]:
+def _matrix(name: str, key: str, values: dict[str, Any], places: SettingPlaces, path: str) -> list[WrittenScenario]:
     """Each of `models` on each of `gpus`, as scenarios of their own named after both."""
     axes: dict[str, list[str]] = {}
     for several, one in MATRIX.items():
         if several in values:
             axes[one] = _axis(values, several, one, places, path)
     if not axes:
-        return [Written(name or "default", key, values, places)]
+        return [WrittenScenario(name or "default", key, values, places)]
     if (count := prod(map(len, axes.values()))) > MAX_SCENARIOS:
         raise Problem(
             f"models × gpus are {count:,} scenarios; at most {MAX_SCENARIOS} are accepted", path, places.line("models")
         )
     rest = {name: value for name, value in values.items() if name not in MATRIX}
     return [
-        Written(" / ".join(filter(None, (name, *cell))), key, {**rest, **dict(zip(axes, cell, strict=True))}, places)
+        WrittenScenario(" / ".join(filter(None, (name, *cell))), key, {**rest, **dict(zip(axes, cell, strict=True))}, places)
         for cell in product(*axes.values())
     ]
 
 
-def _axis(values: Mapping[str, Any], several: str, one: str, places: Places, path: str) -> list[str]:
+def _axis(values: Mapping[str, Any], several: str, one: str, places: SettingPlaces, path: str) -> list[str]:
     found = values[several]
     line = places.line(several)
     if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
@@ -123,7 +123,7 @@ def _axis(values: Mapping[str, Any], several: str, one: str, places: Places, pat
     return list(dict.fromkeys(found))
 
 
-def _named(path: str, written: Written) -> Named | list[Problem]:
+def _named(path: str, written: WrittenScenario) -> Named | list[Problem]:
     """The scenario, or all that is wrong with it."""
     shown = one_line(written.key)
     try:
@@ -140,14 +140,14 @@ def said(error: SpecError) -> tuple[tuple[str, ...], str]:
     return error.fields, f"{', '.join(error.fields)}: {error.message}" if error.fields else error.message
 
 
-def _problem(path: str, scenario: str, places: Places, keys: Sequence[str], message: str) -> Problem:
+def _problem(path: str, scenario: str, places: SettingPlaces, keys: Sequence[str], message: str) -> Problem:
     return Problem(one_line(message, 2000), path, line_of(places, keys), scenario)
 
 
 TABLES = ("training.", "training.parallelism.", "serving.", "limits.", "")  # where a setting that names no table may stand
 
 
-def line_of(places: Places, keys: Iterable[str]) -> int:
+def line_of(places: SettingPlaces, keys: Iterable[str]) -> int:
     """Of the first of some settings that the file says, as errors name them: with their tables or without; else where the
     first would stand."""
     keys = [each for key in keys for each in (key, *(several for several, one in MATRIX.items() if one == key))]

@@ -35,7 +35,7 @@ def _plain(dotted: str) -> str:
     return ".".join(part.strip().strip("\"'") for part in dotted.split("."))
 
 
-class Places(NamedTuple):
+class SettingPlaces(NamedTuple):
     """Where the settings of a scenario stand: its own below `section`, the others shared at the top of the file."""
 
     lines: Mapping[str, int] = {}

@@ -7,11 +7,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError, MemcalcError, Problem, Several
-from memcalc.estimates.checking import Outcome, Setting, compared, excess
+from memcalc.estimates.checking import Outcome, RemedySetting, compared, excess
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.readers.sizing import Named, line_of, read_sizing, same_once
-from memcalc.readers.toml_lines import Places
+from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import as_accelerator, as_model
@@ -30,7 +30,7 @@ MAX_REMEDIES = 10  # scenarios for which what would make them pass is looked for
 PARTS = 10**9
 UNBOUNDED = 2**24  # sequences, where nothing limits them
 UNBOUNDED_TOKENS = 10**15
-NOWHERE = Places()
+NOWHERE = SettingPlaces()
 
 
 def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = "") -> list[Outcome]:
@@ -69,7 +69,7 @@ def examined(
 
 
 def size_scenario(
-    scenario: Scenario, file: str = "", name: str = "", presets: Sequence[str] = (), places: Places = NOWHERE
+    scenario: Scenario, file: str = "", name: str = "", presets: Sequence[str] = (), places: SettingPlaces = NOWHERE
 ) -> "SizedTraining | SizedServing":
     """A scenario as the command line would size it. Raises InputError naming the file and the scenario."""
     with _placed(file, name, places):
@@ -77,7 +77,7 @@ def size_scenario(
 
 
 @contextmanager
-def _placed(file: str, name: str, places: Places) -> Iterator[None]:
+def _placed(file: str, name: str, places: SettingPlaces) -> Iterator[None]:
     """What is wrong is said with the file, its line and the scenario."""
     try:
         yield
@@ -190,8 +190,8 @@ def _check_known(scenario: Scenario, answer: "SizedTraining | SizedServing", val
 
 
 def _remedy(
-    scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", outcome: Outcome, places: Places
-) -> tuple[Setting, ...]:
+    scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", outcome: Outcome, places: SettingPlaces
+) -> tuple[RemedySetting, ...]:
     """The cheapest change with which all limits hold, as settings of the file; none where none is found."""
 
     def wanted(changed: Any, fit: Fit) -> Fit:
@@ -210,12 +210,12 @@ def _parts(share: float) -> Fit:
     return Fit(Needed(parts, parts, parts), PARTS)
 
 
-def _setting(table: str, name: str, value: Any, file: str, places: Places) -> Setting:
+def _setting(table: str, name: str, value: Any, file: str, places: SettingPlaces) -> RemedySetting:
     """One setting as the sizing file spells it, and where it stands there."""
     if name in Parallelism.model_fields and table == "training":
         table += ".parallelism"
     key = name if name == "gpu" else f"{table}.{name}"
-    return Setting(key, value, places.line(key) if file else 0, not places.says(key))
+    return RemedySetting(key, value, places.line(key) if file else 0, not places.says(key))
 
 
 def _asked(scenario: Scenario) -> dict[str, Any]:
