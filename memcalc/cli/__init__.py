@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "import": Command("importing", "Launch files of other programs as a sizing file; every key accounted for.", AUTOMATE),
     "compare": Command("compare", "Settings side by side: --vary KEY=A,B, or sizing files.", PLAN),
     "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1.", AUTOMATE),
+    "verify": Command("verify", "An engine's log beside the prediction, line by line.", TRUST),
     "validate": Command("validate", "Predictions against published measurements, with the error of each.", TRUST),
     "trace": Command("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch]).", TRUST),
     "inspect": Command(
