@@ -25,11 +25,11 @@ class InputError(MemcalcError):
 
 
 class Problem(InputError):
-    """Something is wrong in one line of a file. `what` is the message without its place."""
+    """Something is wrong in a line of a file (0: with all of it). `what` is the message without its place."""
 
     def __init__(self, what: str, file: str, line: int, scenario: str = "") -> None:
         self.what, self.file, self.line, self.scenario = what, file, line, scenario
-        super().__init__(what, place=f"{file}:{line}" + f": {scenario}" * bool(scenario))
+        super().__init__(what, place=file + f":{line}" * bool(line) + f": {scenario}" * bool(scenario))
 
 
 class Several(InputError):

@@ -3,15 +3,17 @@
 import click
 
 from memcalc.cli.options import GroupedCommand, output_options, preset_option, show
+from memcalc.errors import Several
 
 DEFAULT_FILE = "memcalc.toml"
+REVIEW = ("github", "sarif", "junit")  # formats that show what is wrong with a file, too
 
 
 @click.command("check", cls=GroupedCommand)
 @click.argument("files", nargs=-1)
 @click.option("--filter", "wanted", metavar="TEXT", default="", help="Only scenarios whose name holds TEXT.  [default: all]")
 @preset_option
-@output_options("ok")
+@output_options("ok", *REVIEW)
 @click.pass_context
 def check_command(
     ctx: click.Context,
@@ -28,9 +30,12 @@ def check_command(
     Without FILE, memcalc.toml of the current folder. `memcalc schema` prints what such a file may hold.
     """
     from memcalc.report.checking import report
-    from memcalc.sizing.checking import check
+    from memcalc.sizing.checking import examined
 
-    outcomes = check(*(files or (DEFAULT_FILE,)), presets=presets, wanted=wanted)
-    show(report(outcomes), format_, get, output)
+    outcomes, problems = examined(*(files or (DEFAULT_FILE,)), presets=presets, wanted=wanted)
+    if not problems or (format_ in REVIEW and not get):
+        show(report(outcomes, problems), format_, get, output)
+    if problems:
+        raise Several(problems)
     if not all(outcome.holds for outcome in outcomes):
         ctx.exit(1)

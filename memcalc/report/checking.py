@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+from memcalc.errors import Problem
 from memcalc.estimates.checking import Outcome, shown
 from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table
 from memcalc.units import counted
 
+MARKER = "memcalc check"
 
-def report(outcomes: Sequence[Outcome]) -> Report:
-    holds = all(outcome.holds for outcome in outcomes)
+
+def report(outcomes: Sequence[Outcome], problems: Sequence[Problem] = ()) -> Report:
+    """`problems`: what is wrong with the files of further scenarios."""
+    holds = all(outcome.holds for outcome in outcomes) and not problems
     document = {
         "schema": SCHEMA,
         "command": "check",
@@ -21,6 +25,7 @@ def report(outcomes: Sequence[Outcome]) -> Report:
              "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],
+        "errors": [{"file": p.file, "line": p.line, "scenario": p.scenario, "message": p.what} for p in problems],
     }  # fmt: skip
     files = list(dict.fromkeys(o.file for o in outcomes))
     tables = tuple(_table(file if len(files) > 1 else "", [o for o in outcomes if o.file == file]) for file in files)
@@ -31,7 +36,14 @@ def report(outcomes: Sequence[Outcome]) -> Report:
     verdict = f"OK: {limits}, all hold" if holds else failed
     notes = tuple(f"{o.name} would pass with {o.remedy}{_where(o)}" for o in outcomes if o.remedy)
     return Report(
-        document, tables, files[0] if len(files) == 1 else "", verdict, "good" if holds else "bad", notes, warnings=guesses
+        document,
+        tables,
+        files[0] if len(files) == 1 else "",
+        verdict,
+        "good" if holds else "bad",
+        notes,
+        warnings=guesses,
+        marker=MARKER,
     )
 
 

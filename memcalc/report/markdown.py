@@ -7,7 +7,8 @@ ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "[": "\\[", "]": "\\]", "&": 
 
 
 def render(report: Report) -> str:
-    parts = [f"### {_escape(report.heading)}"] if report.heading else []
+    parts = [f"<!-- {report.marker} -->"] if report.marker else []
+    parts += [f"### {_escape(report.heading)}"] if report.heading else []
     if report.settings:
         parts.append(_escape(report.settings))
     if report.verdict:

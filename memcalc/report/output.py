@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from memcalc.errors import Unwritable, printable
 from memcalc.report.report import Report, Table
 
+OWN = ("perfetto", "github", "sarif", "junit")  # formats of one command, each a module of its own
 SIMPLER = {"×": "x", "—": "-", "≈": "~", "→": ">", "≥": ">", "≤": "<", "…": ".", "·": ".", "−": "-", "’": "'"}  # one for one
 
 
@@ -42,10 +43,11 @@ def render(
         from memcalc.report import html
 
         return html.render(report)
-    if format_ == "perfetto":
-        from memcalc.report import perfetto
+    if format_ in OWN:
+        from importlib import import_module
 
-        return perfetto.render(report)
+        text: str = import_module(f"memcalc.report.{format_}").render(report)
+        return text
     if format_ == "svg":
         from memcalc.report import svg
 

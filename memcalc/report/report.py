@@ -76,6 +76,7 @@ class Report(NamedTuple):
     details: tuple[Table, ...] = ()  # further tables, and
     assumptions: tuple[str, ...] = ()  # small print, on a screen only where `whole` asks for them
     more: str = ""  # how to get those: one line in their place
+    marker: str = ""  # hidden in Markdown: a comment that holds it is this report's earlier one
     trees: "tuple[Explanation, ...]" = ()  # shown in place of the tables where trees can be drawn
 
     @property

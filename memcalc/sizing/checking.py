@@ -1,6 +1,7 @@
 """Scenarios against their limits: each is sized as the command line would, then compared."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -56,6 +57,10 @@ def examined(
             )
         except Several as error:
             problems += error.problems
+        except Problem as error:
+            problems.append(error)
+        except InputError as error:
+            problems.append(_of_file(error, "stdin" if given == "-" else str(given)))
     if wanted and not named and not problems:
         raise InputError(f"no scenario's name holds {wanted!r:.60}", place="--filter")
     out: list[Outcome] = []
@@ -66,6 +71,13 @@ def examined(
         except Problem as error:
             problems.append(error)
     return out, same_once(problems)
+
+
+def _of_file(error: InputError, file: str) -> Problem:
+    """What is wrong with a whole file, at the line that a syntax error names."""
+    message = str(error).removeprefix(f"{file}: ")
+    line = re.search(r"\(at line (\d+), column \d+\)", message)
+    return Problem(message, file, int(line[1]) if line else 0)
 
 
 def size_scenario(

@@ -240,5 +240,5 @@ def test_all_errors_of_all_files_at_once(memcalc, sizing, tmp_path):
     other.write_text(LIMITED.replace("kv_tokens", "kv_tokns").replace("step_seconds", "step_s"), encoding="utf-8")
     found = memcalc("check", sizing(SIZING.replace("llama-3.1-8b", "llama-9")), str(other))
     assert found.code == 2
-    assert [line.partition("toml:")[2].partition(":")[0] for line in found.err.splitlines()] == ["11", "6", "2"]
+    assert [line.partition("toml:")[2].partition(":")[0] for line in found.err.splitlines()] == ["6", "11", "2"]
     assert not found.out
