@@ -226,8 +226,10 @@ def _time_tables(timed: "Timed | None") -> tuple[Table, ...]:
 
 
 def _untimed(timed: "Timed | None") -> tuple[str, ...]:
-    """Why a step has no time, where one was asked for."""
-    return (f"no time of a step: {timed.reason}",) if timed and timed.reason else ()
+    """Why a step has no time, where one was asked for, or what is not in it."""
+    if timed and timed.reason:
+        return (f"no time of a step: {timed.reason}",)
+    return (timed.left_out,) if timed and timed.left_out else ()
 
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:

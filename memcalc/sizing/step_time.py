@@ -9,6 +9,8 @@ from memcalc.specs.hardware import Accelerator
 from memcalc.specs.horizon import Horizon
 from memcalc.specs.training import Training
 
+DECOMPOSING = ("shampoo", "soap", "galore", "q-galore", "apollo", "dion")
+
 
 def timed(architecture: Architecture | None, run: Training, gpu: Accelerator | None, horizon: Horizon) -> Timed:
     """Time a step on an accelerator."""
@@ -25,4 +27,6 @@ def timed(architecture: Architecture | None, run: Training, gpu: Accelerator | N
         return Timed(reason=str(error))
     tokens = horizon.tokens_of(run.seq_len)
     found = whole(step, tokens, gpu.id, horizon.price) if tokens else None
-    return Timed(step, found, "", law.constants.source)
+    projected = run.optimizer.startswith(DECOMPOSING)
+    left_out = f"the decompositions inside {run.optimizer}'s step are not in its time" if projected else ""
+    return Timed(step, found, "", law.constants.source, left_out)

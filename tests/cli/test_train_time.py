@@ -59,6 +59,32 @@ def test_what_cannot_be_timed_says_why(memcalc: Run) -> None:
     assert any("no time of a step: a parameter count has no layers" in warning for warning in found["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("llava-1.5-7b", "--images", "1"), "images beside text"),
+        (("t5-base",), "encoder-decoder"),
+    ],
+)
+def test_what_is_not_modelled_has_no_time(memcalc: Run, arguments: tuple[str, ...], why: str) -> None:
+    found = document(memcalc, "train", *arguments, "--gpu", "h100")
+    assert "time" not in found
+    assert any(why in warning for warning in found["warnings"])
+
+
+def test_what_a_step_leaves_out_is_said(memcalc: Run) -> None:
+    found = document(memcalc, "train", "llama-3.2-1b", "--optimizer", "soap", "--gpu", "h100")
+    assert any("decompositions inside soap" in warning for warning in found["warnings"])
+
+
+def test_muon_multiplies_matrices(memcalc: Run) -> None:
+    adamw, muon = (
+        document(memcalc, "train", "llama-3.2-1b", "--optimizer", name, "--gpu", "h100")["time"]["parts"]["optimizer"]
+        for name in ("adamw", "muon")
+    )
+    assert muon > 2 * adamw
+
+
 def test_a_card_of_ones_own(memcalc: Run) -> None:
     said = ("train", "llama-3.2-1b", "--gpu-memory", "24GB")
     assert "time" not in document(memcalc, *said)

@@ -29,6 +29,7 @@ class Timed(NamedTuple):
     run: Whole | None = None
     reason: str = ""
     source: str = ""  # of the law's constants
+    left_out: str = ""  # what of the step is not in its time
 
 
 def whole(step: StepTime, tokens: int, gpu: str, price: float | None) -> Whole:

@@ -1,5 +1,6 @@
 """Traffic of what is sharded or replicated over data-parallel ranks, what hides it, the optimizer's step, and offload."""
 
+from math import prod
 from typing import NamedTuple
 
 from memcalc.estimates.step_time.messages import Axes
@@ -109,9 +110,10 @@ def optimizer_seconds(rank: Rank, law: TimeLaw) -> float:
     clipping = 3 * gradients if run.max_grad_norm else 0
     if run.steps_in_backward:
         gradients = 0
+    products = _newton_schulz(rank, law) if run.optimizer.startswith("muon") else 0.0
     states = sums["gpu"]["optimizer_states"]
     moved = gradients + 2 * (states + trained * rank.setting.weights)
-    on_gpu = law.moved(moved * PASSES.get(run.optimizer_impl_used, 1.5) + clipping)
+    on_gpu = law.moved(moved * PASSES.get(run.optimizer_impl_used, 1.5) + clipping) + products
     if optimizer(run.optimizer).paged:
         on_gpu += 2 * sums["host"]["optimizer_states"] / law.hardware.pcie
     if "optimizer" not in run.offload:
@@ -122,3 +124,17 @@ def optimizer_seconds(rank: Rank, law: TimeLaw) -> float:
     travelled = trained * share * (rank.setting.compute + HALF) / law.hardware.pcie
     swapped = 2 * sums["nvme"]["optimizer_states"] * on_node / NVME if run.offload_to == "nvme" else 0.0
     return on_gpu * (1 - share) + stepped + travelled + swapped
+
+
+def _newton_schulz(rank: Rank, law: TimeLaw) -> float:
+    """Muon's five iterations of X ← aX + (bA + cA²)X, A = XXᵀ, of each matrix [m, n], m ≤ n: 4 m² n + 2 m³ FLOP each [s];
+    sharded ranks share the matrices out (Jordan et al. 2024, Muon; Liu et al. 2025, distributed Muon)."""
+    seconds = 0.0
+    for group in rank.groups:
+        for held in group.trained.held if group.trained else ():
+            if held.layered and len(held.shape) >= 2:
+                m, n = sorted(held.shape[-2:])
+                one = 2 * law.product(m, m, n) + law.product(m, n, m)
+                matrices = held.copies * prod(held.shape[:-2])
+                seconds += 5 * one * law.sustained.product * matrices / group.shards
+    return seconds

@@ -125,6 +125,10 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
     """The time of a step. Raises Unsupported where a block's operations are not known, SpecError where setting and model
     contradict each other."""
     p = run.parallelism
+    if run.images:
+        raise Unsupported("the time of images beside text is not modelled")
+    if run.objective == "embed" and (run.passage_len or run.cached_batch):
+        raise Unsupported("the time of passages of another length, or cached in parts, is not modelled")
     planned = _planned(RankKey(architecture, run), law)
     axes, micro = planned.axes, _micro(run)
     stages = [_stage(stage, micro, axes, law, run) for stage in planned.stages]

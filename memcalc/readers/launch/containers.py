@@ -61,6 +61,7 @@ def _manifest(node: Node, file: str, scripts: Scripts, source: list[str]) -> Ite
     """Containers wherever a manifest keeps them; of a leader and its workers the leader speaks."""
     kind, name = text_at(node, "kind"), text_at(node, "metadata", "name")
     found = [(table, container) for table in tables_in(node) for container in rows_at(table, "containers")]
+    found += [(table, container) for table, container in _served(node) if not found]
     done = 0
     for table, container in found:
         command = _command(container)
@@ -93,6 +94,26 @@ def _manifest(node: Node, file: str, scripts: Scripts, source: list[str]) -> Ite
         if reading.says("manifest_kind") and kind in ("Deployment", "LeaderWorkerSet", "StatefulSet"):
             reading.default("Kubernetes' default", replicas=1)
         yield job._replace(name=name or job.name, label="k8s-manifest", reading=reading, file=file)
+
+
+def _served(node: Node) -> list[tuple[Mapped, Node]]:
+    """KServe's own way: a model with arguments (InferenceService), or by address with degrees (LLMInferenceService); vLLM runs
+    both (kserve/python/huggingfaceserver; kserve/pkg/apis/serving/v1alpha1/llm_inference_service_types.go).
+    """
+    found = at(node, "spec", "predictor", "model")
+    if isinstance(found, Mapped):
+        address = text_at(found, "storageUri").removeprefix("hf://")
+        words = ["vllm", "serve", *([address] if address else [])]
+        items = {**found.items, "command": Listed([Scalar(word, found.line) for word in words], found.line)}
+        return [(found, Mapped(items, found.lines, found.line))]
+    address = text_at(node, "spec", "model", "uri").removeprefix("hf://")
+    table = at(node, "spec")
+    if not address or not isinstance(table, Mapped):
+        return []
+    degrees = [(f"--{name}-parallel-size", text_at(table, "parallelism", name)) for name in ("tensor", "pipeline", "data")]
+    words = ["vllm", "serve", address, *(word for option, size in degrees if size for word in (option, size))]
+    command: dict[str, Node] = {"command": Listed([Scalar(word, table.line) for word in words], table.line)}
+    return [(table, Mapped(command, {}, table.line))]
 
 
 def _gpu(product: str) -> str:

@@ -146,7 +146,7 @@ def _joined(job: Job, folder: str) -> Job:
         for name, fact in named:
             reading.facts[name] = fact._replace(why="read" if fact.entry is None else fact.entry.place)
             listed = words(str(fact.value))
-            path = listed if isinstance(listed, str) else listed[0]
+            path = listed if isinstance(listed, str) else (listed or [""])[0]
             found = _beside(path, folder)
             if found is None:
                 guessed = _from_name(reading, path, fact) if name == "deepspeed_file" else ""

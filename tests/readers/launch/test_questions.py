@@ -125,3 +125,51 @@ def test_several_servers_are_chosen_by_name(tmp_path: Path) -> None:
         asked_from("infer", [str(path)], None, None, {})
     with pytest.raises(MemcalcError, match="holds a, b, not 'c'"):
         launched(f"{path}#c")
+
+
+# manifests that hold no command line, settings that must come of them (KServe's documentation)
+MANIFESTS = (
+    ("apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nspec:\n  predictor:\n    minReplicas: 2\n"
+     "    model:\n      modelFormat: {name: huggingface}\n      storageUri: hf://org/m\n"
+     "      args: [--max-model-len=4096, -tp, '2']\n"
+     "      resources: {limits: {nvidia.com/gpu: '2'}}\n",
+     {"model": "org/m", "context": 4096, "tp": 2, "gpus_in_pod": 2, "replicas": 2}),
+    ("apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: a}\nspec:\n  predictor:\n    model:\n"
+     "      args: [--model_name=x, --model_id=org/m]\n", {"model": "org/m"}),
+    ("apiVersion: serving.kserve.io/v1alpha1\nkind: LLMInferenceService\nmetadata: {name: a}\nspec:\n  model: {uri: 'hf://org/m'}\n"
+     "  parallelism: {tensor: 4, data: 2}\n", {"model": "org/m", "tp": 4, "dp": 2}),
+    ("apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      containers:\n      - name: t\n"
+     "        env: [{name: BS, value: '3'}]\n        command: [torchrun, --nproc_per_node=4, t.py, --model_name_or_path, m,\n"
+     "          --per_device_train_batch_size, $(BS)]\n", {"model": "m", "micro_batch": 3, "gpus": 4}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), MANIFESTS)
+def test_manifests(text: str, wanted: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "manifest.yaml"
+    path.write_text(text, encoding="utf-8")
+    facts = launched(str(path))[0].job.reading.facts
+    assert {name: facts[name].value if name in facts else None for name in wanted} == wanted
+
+
+def test_a_program_is_known_by_the_file_that_it_reads(tmp_path: Path) -> None:
+    """accelerate launch --config_file A run.py --config B: neither its name nor its options say what it is."""
+    (tmp_path / "a.yaml").write_text(
+        "distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\nnum_processes: 8\n", encoding="utf-8"
+    )
+    (tmp_path / "b.yaml").write_text("model_name_or_path: m\nper_device_train_batch_size: 2\nmax_length: 512\npacking: true\n",
+                                     encoding="utf-8")  # fmt: skip
+    script = tmp_path / "run.sh"
+    script.write_text("accelerate launch --config_file a.yaml run.py --config b.yaml --learning_rate 1e-5\n", encoding="utf-8")
+    settings = launched(str(script))[0].question.settings
+    assert {name: settings[name].value for name in ("gpus", "fsdp", "micro_batch", "seq_len", "recompute")} == {
+        "gpus": 8, "fsdp": "full", "micro_batch": 2, "seq_len": 512, "recompute": "full",
+    }  # fmt: skip
+
+
+def test_words_behind_a_number_stand_alone() -> None:
+    """tune run --nproc_per_node 2 RECIPE key=value."""
+    found = launched(
+        "python -m torch.distributed.run --nproc_per_node 2 t.py --per_device_train_batch_size 3 --model_name_or_path m"
+    )
+    assert found[0].question.settings["gpus"].value == 2

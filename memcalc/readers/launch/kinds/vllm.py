@@ -40,7 +40,7 @@ def off(name: str) -> Coded:
 
 
 KEYS: KeyTable = {
-    **alike("model model_tag", "model"),
+    **alike("model model_tag model_id", "model"), "model_name": IDLE,
     **alike("tensor_parallel_size tp", "tp"), **alike("pipeline_parallel_size pp", "pp"),
     **alike("data_parallel_size dp", "dp"),
     **alike("enable_expert_parallel ep", Coded("expert_parallel", ON)),
