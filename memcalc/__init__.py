@@ -58,6 +58,7 @@ _HOMES = {
     "memcalc.sizing.serving": "SizedServing size_serving",
     "memcalc.sizing.training": "SizedTraining size_training",
     "memcalc.sizing.validation": "Validated validate",
+    "memcalc.sizing.verifying": "SizedLog verify",
 }
 _PUBLIC = {
     name: (module, attribute or name)

@@ -62,6 +62,8 @@ from memcalc.sizing.training import SizedTraining as SizedTraining
 from memcalc.sizing.training import size_training as size_training
 from memcalc.sizing.validation import Validated as Validated
 from memcalc.sizing.validation import validate as validate
+from memcalc.sizing.verifying import SizedLog as SizedLog
+from memcalc.sizing.verifying import verify as verify
 from memcalc.specs.budget import Budget as Budget
 from memcalc.specs.hardware import Accelerator as Accelerator
 from memcalc.specs.measured import Measured as Measured
@@ -108,6 +110,7 @@ __all__ = [
     "SideBySide",
     "SizedBudget",
     "SizedComparison",
+    "SizedLog",
     "SizedPlan",
     "SizedScaling",
     "SizedServicePlan",
@@ -153,4 +156,5 @@ __all__ = [
     "size_training",
     "training_run",
     "validate",
+    "verify",
 ]

@@ -2,6 +2,7 @@
 
 MemcalcError
 ├── InputError      a value, an option or a file is wrong: say where, what was found, what is accepted
+├── Several         of a file, all that is wrong with it: one line each
 ├── Unwritable      the answer cannot be written where it should go
 └── Unsupported     well-formed, but not modelled yet: a refusal is better than a wrong number
 
@@ -21,6 +22,22 @@ class InputError(MemcalcError):
 
     def __init__(self, message: str, *, place: str = "") -> None:
         super().__init__(f"{place}: {message}" if place else message)
+
+
+class Problem(InputError):
+    """Something is wrong in one line of a file. `what` is the message without its place."""
+
+    def __init__(self, what: str, file: str, line: int, scenario: str = "") -> None:
+        self.what, self.file, self.line, self.scenario = what, file, line, scenario
+        super().__init__(what, place=f"{file}:{line}" + f": {scenario}" * bool(scenario))
+
+
+class Several(InputError):
+    """All that is wrong with some files; each is a line of its own."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 class Unwritable(MemcalcError):

@@ -4,7 +4,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from memcalc import __version__
-from memcalc.errors import MemcalcError, Unwritable, printable
+from memcalc.errors import MemcalcError, Problem, Several, Unwritable, printable
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h: an error of ours
 LONGEST_LINE = 1900  # characters of a message
@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "import": Command("importing", "Launch files of other programs as a sizing file; every key accounted for.", AUTOMATE),
     "compare": Command("compare", "Settings side by side: --vary KEY=A,B, or sizing files.", PLAN),
     "check": Command("check", "CI gate: sizing files with limits; exit 0 or 1.", AUTOMATE),
+    "verify": Command("verify", "An engine's log beside the prediction, line by line.", TRUST),
     "validate": Command("validate", "Predictions against published measurements, with the error of each.", TRUST),
     "trace": Command("trace", "memcalc's figures beside PyTorch's own for one step (needs memcalc[torch]).", TRUST),
     "inspect": Command(
@@ -145,6 +146,8 @@ def main(args: list[str] | None = None) -> None:
         code = cli.main(args=args, prog_name="memcalc", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         _help(error)
+    except Several as error:
+        fail_with(error.problems)
     except (MemcalcError, click.ClickException) as error:
         fail(_message(error))
     except click.Abort:
@@ -188,8 +191,26 @@ def _help(error: click.exceptions.NoArgsIsHelpError) -> NoReturn:
     sys.exit(2)
 
 
+MOST_PROBLEMS = 50  # lines; more are counted
+
+
+def fail_with(problems: Sequence[Problem]) -> NoReturn:
+    """A line for each that is wrong with a file, and the exit code."""
+    for problem in problems[: MOST_PROBLEMS - 1]:
+        _say(str(problem))
+    left = problems[MOST_PROBLEMS - 1 :]
+    if left:
+        _say(str(left[0]) if len(left) == 1 else f"{len(left)} more")
+    sys.exit(2)
+
+
 def fail(message: str, code: int = 2) -> NoReturn:
     """One line on stderr, where there is one, and the exit code."""
+    _say(message)
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
     line = printable(" ".join(message.split()))
     if len(line) > LONGEST_LINE:
         line = f"{line[:LONGEST_LINE]}…"
@@ -201,7 +222,6 @@ def fail(message: str, code: int = 2) -> NoReturn:
         sys.stderr.write(f"memcalc: {line.encode('ascii', 'backslashreplace').decode()}\n")
     except (OSError, ValueError):  # closed, or full: the exit code says it
         silence("stderr")
-    sys.exit(code)
 
 
 def silence(stream: str) -> None:

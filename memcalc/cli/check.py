@@ -9,6 +9,7 @@ DEFAULT_FILE = "memcalc.toml"
 
 @click.command("check", cls=GroupedCommand)
 @click.argument("files", nargs=-1)
+@click.option("--filter", "wanted", metavar="TEXT", default="", help="Only scenarios whose name holds TEXT.  [default: all]")
 @preset_option
 @output_options("ok")
 @click.pass_context
@@ -16,6 +17,7 @@ def check_command(
     ctx: click.Context,
     /,
     files: tuple[str, ...],
+    wanted: str,
     presets: tuple[str, ...],
     format_: str,
     get: tuple[str, ...],
@@ -28,7 +30,7 @@ def check_command(
     from memcalc.report.checking import report
     from memcalc.sizing.checking import check
 
-    outcomes = check(*(files or (DEFAULT_FILE,)), presets=presets)
+    outcomes = check(*(files or (DEFAULT_FILE,)), presets=presets, wanted=wanted)
     show(report(outcomes), format_, get, output)
     if not all(outcome.holds for outcome in outcomes):
         ctx.exit(1)

@@ -80,33 +80,16 @@ def plan_train_command(
     memcalc plan train qwen3-32b --gpu h100 --gpu a100 --method any
     """
     from memcalc.cli.compare import read_vary
+    from memcalc.cli.progress import Progress
     from memcalc.sizing.planning import plan_training
 
     asked = dict(read_vary(text, "train") for text in vary)
-    with _progress() as tick:
+    with Progress("layouts (Ctrl-C: with what was found)") as tick:
         found = plan_training(
             model, gpu, gpus, vary=asked, sure=require_sure_fit, presets=presets, tick=tick, **settings
         )  # fmt: skip
     show_answer(found, (), format_, get, output)
     ctx.exit(0 if found.best else 1)
-
-
-class _progress:  # noqa: N801  (a context, as in contextlib)
-    """How many layouts were looked at, on a terminal; nothing elsewhere."""
-
-    def __enter__(self) -> Any:
-        import sys
-
-        self._shown = sys.stderr is not None and sys.stderr.isatty()
-        return self._tick
-
-    def _tick(self, done: int) -> None:
-        if self._shown:
-            click.echo(f"\r{done:,} layouts (Ctrl-C: with what was found) ", nl=False, err=True)
-
-    def __exit__(self, *_: Any) -> None:
-        if self._shown:
-            click.echo("\r" + " " * 60 + "\r", nl=False, err=True)
 
 
 @plan_command.command("infer", cls=GroupedCommand, no_args_is_help=True)

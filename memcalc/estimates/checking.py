@@ -1,5 +1,6 @@
 """Limited quantities against their limits: what each comes to, and whether it holds."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,15 +18,28 @@ class Check(NamedTuple):
     allowed: float | str
     unit: str
     holds: bool
+    line: int = 0  # of the file, where the limit stands; 0 without a file
 
     @property
     def margin(self) -> float | None:
         """How much of the allowance is left; below zero when it is exceeded; None for a verdict, which has none."""
         if isinstance(self.value, str) or isinstance(self.allowed, str):
             return None
-        if self.limit == "min_sequences":
+        if self.limit in AT_LEAST:
             return self.value / self.allowed - 1
         return 1 - self.value / self.allowed if self.allowed else -1.0
+
+
+class RemedySetting(NamedTuple):
+    """A setting of the file with which, among others, all limits would hold: its line, or that of its table if it is new."""
+
+    setting: str
+    value: Any
+    line: int
+    new: bool
+
+    def __str__(self) -> str:
+        return f"{self.setting} = {json.dumps(self.value)}"
 
 
 class Outcome(NamedTuple):
@@ -36,6 +50,8 @@ class Outcome(NamedTuple):
     checks: tuple[Check, ...]
     remedy: str = ""  # settings of the file with which all limits would hold
     guessed: str = ""  # why the model may not be the one that is meant
+    changes: tuple[RemedySetting, ...] = ()  # the remedy, setting by setting
+    line: int = 0  # of the file, where the scenario stands
 
     @property
     def holds(self) -> bool:
@@ -59,7 +75,7 @@ def _excess(check: Check, fit: Fit | None) -> float:
     if isinstance(check.value, str) or isinstance(check.allowed, str):
         worst = 0.0 if fit is None else (fit.needed.high if check.allowed == "fits" else fit.needed.bytes) / max(1, fit.limit)
         return min(worst, 1.0) if check.holds else max(worst, 1.001)
-    if check.limit == "min_sequences":
+    if check.limit in AT_LEAST:
         return check.allowed / max(check.value, 1e-3)
     return check.value / check.allowed if check.allowed else float(not check.holds) * 1e9
 
@@ -83,11 +99,12 @@ def _rank(value: Any) -> float:
     return VERDICTS.index(value) if value in VERDICTS else value
 
 
-AT_LEAST = ("min_sequences", "verdict")  # limits from below
+AT_LEAST = ("min_sequences", "kv_tokens", "verdict")  # limits from below
 UNITS = {
     "verdict": "",
     "device_memory": "B", "memory_utilization": "share", "host_memory": "B", "pf_days": "PF-days", "gpu_hours": "h",
-    "days": "d", "cost_usd": "USD", "energy_kwh": "kWh", "min_sequences": "sequences",
+    "days": "d", "cost_usd": "USD", "energy_kwh": "kWh", "min_sequences": "sequences", "kv_tokens": "tokens",
+    "step_seconds": "s", "ttft_seconds": "s", "tpot_seconds": "s",
 }  # fmt: skip
 
 

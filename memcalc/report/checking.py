@@ -15,8 +15,9 @@ def report(outcomes: Sequence[Outcome]) -> Report:
         "command": "check",
         "ok": holds,
         "scenarios": [
-            {"file": o.file, "name": o.name, "ok": o.holds,
-             "remedy": o.remedy or None, "guessed": o.guessed or None,
+            {"file": o.file, "line": o.line, "name": o.name, "ok": o.holds,
+             "remedy": o.remedy or None, "changes": [change._asdict() for change in o.changes],
+             "guessed": o.guessed or None,
              "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],
@@ -28,7 +29,7 @@ def report(outcomes: Sequence[Outcome]) -> Report:
     guesses = tuple(f"{o.name}: not answered for a guess: {o.guessed}" for o in outcomes if o.guessed)
     failed = f"EXCEEDED: {exceeded} of {limits}" if exceeded or not guesses else "NOT ANSWERED: a model is guessed"
     verdict = f"OK: {limits}, all hold" if holds else failed
-    notes = tuple(f"{o.name} would pass with {o.remedy}" for o in outcomes if o.remedy)
+    notes = tuple(f"{o.name} would pass with {o.remedy}{_where(o)}" for o in outcomes if o.remedy)
     return Report(
         document, tables, files[0] if len(files) == 1 else "", verdict, "good" if holds else "bad", notes, warnings=guesses
     )
@@ -45,6 +46,12 @@ def _table(title: str, outcomes: Sequence[Outcome]) -> Table:
     columns = (Column("scenario"), Column("limit"), Column("comes to", "quantity"), Column("allowed", "quantity"),
                Column("margin", "percent"), Column("verdict"))  # fmt: skip
     return Table(title, columns, rows, frozenset(index for index, row in enumerate(rows) if row[5] != "ok"))
+
+
+def _where(outcome: Outcome) -> str:
+    """Which lines of the file that changes."""
+    lines = dict.fromkeys(f"{outcome.file}:{change.line}" for change in outcome.changes if change.line)
+    return f" ({', '.join(lines)})" if lines else ""
 
 
 def _quantity(value: float | str, unit: str) -> Quantity:

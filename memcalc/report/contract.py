@@ -164,8 +164,20 @@ class SuggestionDocument(TypedDict, total=False):
 
 
 class Speed(TypedDict, total=False):
-    """Seconds, tokens a second and FLOP a byte, all bounds at the stated efficiencies; what cannot be known is null."""
+    """Seconds, tokens a second and FLOP a byte: of the time law, or bounds at the efficiencies that were given; what cannot be
+    known is null. `law`: seconds of a prefill and of a decode step by operator; `load`: what --concurrency came to."""
 
+    ttft_seconds: float | None
+    ttft_seconds_low: float | None
+    ttft_seconds_high: float | None
+    tpot_seconds: float | None
+    tpot_seconds_low: float | None
+    tpot_seconds_high: float | None
+    requests_per_second: float | None
+    requests_per_second_low: float | None
+    requests_per_second_high: float | None
+    law: dict[str, dict[str, float] | None] | None
+    load: dict[str, float | None] | None
     prefill_seconds: float | None
     prefill_tokens_per_second: float | None
     prefill_bound: str | None

@@ -22,8 +22,14 @@ def sizing_schema() -> dict[str, Any]:
     from memcalc.specs.sizing import Scenario
 
     schema = schema_of(Scenario)
-    named = {"type": "object", "additionalProperties": {"type": "object", "properties": dict(schema["properties"])}}
-    properties = {**schema["properties"], "scenario": named}
+    several = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    keys = {
+        **schema["properties"],
+        "models": {**several, "description": "In place of model: a scenario of each."},
+        "gpus": {**several, "description": "In place of gpu: a scenario of each, with each of the models."},
+    }
+    named = {"type": "object", "additionalProperties": {"type": "object", "properties": keys}}
+    properties = {**keys, "scenario": named}
     return {**schema, "title": "memcalc sizing file", "properties": properties, "required": []}
 
 

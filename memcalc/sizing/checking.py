@@ -1,15 +1,17 @@
 """Scenarios against their limits: each is sized as the command line would, then compared."""
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from memcalc.errors import InputError, MemcalcError
-from memcalc.estimates.checking import Outcome, compared, excess
+from memcalc.errors import InputError, MemcalcError, Problem, Several
+from memcalc.estimates.checking import Outcome, RemedySetting, compared, excess
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
-from memcalc.readers.sizing import Named, read_sizing
+from memcalc.readers.sizing import Named, line_of, read_sizing, same_once
+from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import as_accelerator, as_model
@@ -17,7 +19,7 @@ from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import ServingQuestion
 from memcalc.specs.sizing import Scenario
-from memcalc.specs.spec import Spec
+from memcalc.specs.spec import Spec, SpecError
 
 if TYPE_CHECKING:
     from memcalc.sizing.serving import SizedServing
@@ -27,49 +29,95 @@ Values = dict[str, float | str]
 MAX_REMEDIES = 10  # scenarios for which what would make them pass is looked for
 PARTS = 10**9
 UNBOUNDED = 2**24  # sequences, where nothing limits them
+UNBOUNDED_TOKENS = 10**15
+NOWHERE = SettingPlaces()
 
 
-def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = ()) -> list[Outcome]:
-    """Sizing files, or scenarios, against their limits. Raises MemcalcError where one cannot be sized."""
+def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = "") -> list[Outcome]:
+    """Sizing files, or scenarios, against their limits; of files those scenarios whose names hold `wanted`.
+
+    Raises Several, with all that is wrong with files; MemcalcError where a scenario cannot be sized."""
+    outcomes, problems = examined(*scenarios, presets=presets, wanted=wanted)
+    if problems:
+        raise Several(problems)
+    return outcomes
+
+
+def examined(
+    *scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = ""
+) -> tuple[list[Outcome], list[Problem]]:
+    """What scenarios come to, and all that is wrong with the files of others."""
     named: list[Named] = []
+    problems: list[Problem] = []
     for given in scenarios:
-        named += [Named("", "scenario", given)] if isinstance(given, Scenario) else read_sizing(os.fspath(given))
+        try:
+            named += (
+                [Named("", "scenario", given)] if isinstance(given, Scenario) else read_sizing(os.fspath(given), None, wanted)
+            )
+        except Several as error:
+            problems += error.problems
+    if wanted and not named and not problems:
+        raise InputError(f"no scenario's name holds {wanted!r:.60}", place="--filter")
     out: list[Outcome] = []
-    for file, name, scenario in named:
+    for each in named:
         advised = sum(bool(outcome.remedy) for outcome in out) < MAX_REMEDIES
-        out.append(_outcome(scenario, file, name, presets, advised))
-    return out
+        try:
+            out.append(_outcome(each, presets, advised))
+        except Problem as error:
+            problems.append(error)
+    return out, same_once(problems)
 
 
 def size_scenario(
-    scenario: Scenario, file: str = "", name: str = "", presets: Sequence[str] = ()
+    scenario: Scenario, file: str = "", name: str = "", presets: Sequence[str] = (), places: SettingPlaces = NOWHERE
 ) -> "SizedTraining | SizedServing":
     """A scenario as the command line would size it. Raises InputError naming the file and the scenario."""
-    try:
+    with _placed(file, name, places):
         return _sized(scenario, *_subjects(scenario, file, presets))
+
+
+@contextmanager
+def _placed(file: str, name: str, places: SettingPlaces) -> Iterator[None]:
+    """What is wrong is said with the file, its line and the scenario."""
+    try:
+        yield
+    except Problem:
+        raise
     except MemcalcError as error:
-        raise InputError(str(error), place=f"{file}: {name}" if file else "") from None
+        if not file:
+            raise InputError(str(error)) from None
+        keys = error.fields if isinstance(error, SpecError) else (str(error).partition(":")[0],)
+        raise Problem(str(error), file, line_of(places, keys), name if places.section else "") from None
 
 
 def _subjects(scenario: Scenario, file: str, presets: Sequence[str]) -> tuple[Model, Accelerator | None]:
     """Model and accelerator; a path to a model may start where the file is."""
     beside = os.path.join(os.path.dirname(file), scenario.model)
-    model = as_model(beside if os.path.exists(beside) else scenario.model, presets)
-    return model, as_accelerator(scenario.gpu, presets)
-
-
-def _outcome(scenario: Scenario, file: str, name: str, presets: Sequence[str], advised: bool) -> Outcome:
-    model, gpu = _subjects(scenario, file, presets)
     try:
+        model = as_model(beside if os.path.exists(beside) else scenario.model, presets)
+    except MemcalcError as error:
+        raise InputError(str(error), place="model") from None
+    try:
+        return model, as_accelerator(scenario.gpu, presets)
+    except MemcalcError as error:
+        raise InputError(str(error), place="gpu") from None
+
+
+def _outcome(each: Named, presets: Sequence[str], advised: bool) -> Outcome:
+    file, name, scenario, places = each
+    with _placed(file, name, places):
+        model, gpu = _subjects(scenario, file, presets)
         answer = _sized(scenario, model, gpu)
-        outcome = Outcome(
-            file, name, compared(scenario.limits, _values(scenario, model, answer, fit_of(answer))), guessed=answer.guessed
-        )
+        values = _values(scenario, model, answer, fit_of(answer))
+        _check_known(scenario, answer, values)
+        checks = compared(scenario.limits, values)
+        if file:
+            checks = tuple(check._replace(line=places.line(f"limits.{check.limit}")) for check in checks)
+        outcome = Outcome(file, name, checks, guessed=answer.guessed, line=places.line("") if file else 0)
         if outcome.within or not advised:
             return outcome
-        return outcome._replace(remedy=_remedy(scenario, model, answer, outcome))
-    except MemcalcError as error:
-        raise InputError(str(error), place=f"{file}: {name}" if file else "") from None
+        changes = _remedy(scenario, model, answer, outcome, places)
+        return outcome._replace(remedy=", ".join(map(str, changes)), changes=changes)
 
 
 def _sized(scenario: Scenario, model: Model, gpu: Accelerator | None) -> "SizedTraining | SizedServing":
@@ -97,38 +145,77 @@ def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServ
         device = fit.needed.bytes
         values |= {"device_memory": device, "host_memory": answer.host_per_node}
         computed = _computed(scenario, model, answer.gpu, answer.run.parallelism.gpus, answer.run.recompute)
+        values |= _step_time(scenario, answer)
     else:
         device = answer.device
-        sequences = answer.capacity_there.max_batch if answer.capacity_there else None
+        there = answer.capacity_there
+        sequences, tokens = (there.max_batch, there.kv_tokens) if there else (None, None)
         values |= {"device_memory": answer.device_there, "host_memory": answer.host}
         values["min_sequences"] = UNBOUNDED if sequences is None else sequences
+        values["kv_tokens"] = UNBOUNDED_TOKENS if tokens is None else tokens
+        values |= _speed(scenario, answer)
         computed = _computed(scenario, model, answer.gpu)
     return values | {"memory_utilization": device / answer.gpu.usable} | computed
 
 
-def _remedy(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", outcome: Outcome) -> str:
-    """The cheapest change with which all limits hold, as settings of the file; empty where none is found."""
+def _step_time(scenario: Scenario, answer: "SizedTraining") -> Values:
+    """Where it is limited; without end where it is not known."""
+    if scenario.limits.step_seconds is None:
+        return {}
+    return {"step_seconds": inf if answer.time is None else answer.time.seconds}
+
+
+def _speed(scenario: Scenario, answer: "SizedServing") -> Values:
+    """Where it is limited; without end where it is not known."""
+    if scenario.limits.ttft_seconds is None and scenario.limits.tpot_seconds is None:
+        return {}
+    timed = answer.speed.timed if answer.speed else None
+    return {
+        "ttft_seconds": inf if timed is None or timed.ttft is None else timed.ttft,
+        "tpot_seconds": inf if timed is None or timed.tpot is None else timed.tpot,
+    }
+
+
+def _check_known(scenario: Scenario, answer: "SizedTraining | SizedServing", values: Values) -> None:
+    """What is limited must be known."""
+    from memcalc.sizing.training import SizedTraining
+
+    for name, value in values.items():
+        if value == inf and getattr(scenario.limits, name) is not None:
+            if isinstance(answer, SizedTraining):
+                reason = answer.timed.reason
+            else:
+                reason = (answer.speed.untimed or answer.speed.reason) if answer.speed else ""
+            raise InputError(reason or "is not known of this run", place=f"limits.{name}")
+
+
+def _remedy(
+    scenario: Scenario, model: Model, answer: "SizedTraining | SizedServing", outcome: Outcome, places: SettingPlaces
+) -> tuple[RemedySetting, ...]:
+    """The cheapest change with which all limits hold, as settings of the file; none where none is found."""
 
     def wanted(changed: Any, fit: Fit) -> Fit:
         return _parts(excess(compared(scenario.limits, _values(scenario, model, changed, fit)), fit))
 
     found = answer.search(_parts(excess(outcome.checks, answer.fit)), wanted, enough=1).run()
     table = "training" if scenario.training else "serving"
-    return ", ".join(_setting(table, name, value) for name, value in found[0].changes.items()) if found else ""
+    return (
+        tuple(_setting(table, name, value, outcome.file, places) for name, value in found[0].changes.items()) if found else ()
+    )
 
 
 def _parts(share: float) -> Fit:
     """A share of what is allowed, in parts of a billion."""
-    parts = -int(-share * PARTS // 1)
+    parts = -int(-min(share, PARTS) * PARTS // 1)
     return Fit(Needed(parts, parts, parts), PARTS)
 
 
-def _setting(table: str, name: str, value: Any) -> str:
-    """One setting as the sizing file spells it."""
+def _setting(table: str, name: str, value: Any, file: str, places: SettingPlaces) -> RemedySetting:
+    """One setting as the sizing file spells it, and where it stands there."""
     if name in Parallelism.model_fields and table == "training":
         table += ".parallelism"
-    place = "" if name == "gpu" else f"{table}."
-    return f"{place}{name} = {json.dumps(value)}"
+    key = name if name == "gpu" else f"{table}.{name}"
+    return RemedySetting(key, value, places.line(key) if file else 0, not places.says(key))
 
 
 def _asked(scenario: Scenario) -> dict[str, Any]:

@@ -88,8 +88,9 @@ def compare_files(
     shown = tuple(columns or COLUMNS["check"])
     several = len({each.file for each in named}) > 1
     cases = []
-    for file, name, scenario in named:
-        answer = size_scenario(scenario, file, name, presets)
+    for each in named:
+        file, name = each.file, each.name
+        answer = size_scenario(each.scenario, file, name, presets, each.places)
         title = f"{os.path.basename(file)}: {name}" if several else name
         cases.append(ComparedCase(title, {}, "", _values(answer, shown)))
     return SizedComparison(SideBySide("check", shown, {}, tuple(cases)))

@@ -10,6 +10,9 @@ from memcalc.specs.spec import OneOf, Spec, SpecError, rule, setting, within
 from memcalc.specs.training import Training
 
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank", "batch", "context")
+Seconds = Annotated[float, within(1e-9, 1e9)]
+OF_TRAINING = ("step_seconds",)
+OF_SERVING = ("min_sequences", "kv_tokens", "ttft_seconds", "tpot_seconds")
 
 
 class Limits(Spec):
@@ -25,6 +28,12 @@ class Limits(Spec):
     cost_usd: Annotated[float, within(0.0, 1e15)] | None = setting(None, "USD.")
     energy_kwh: Annotated[float, within(0.0, 1e15)] | None = setting(None, "kWh.")
     min_sequences: Annotated[int, within(1, 2**24)] | None = setting(None, "Served at once, at the full context.")
+    kv_tokens: Annotated[int, within(1, 10**15)] | None = setting(
+        None, "Tokens of cache that there must be room for, at least."
+    )
+    step_seconds: Seconds | None = setting(None, "An optimizer step of training.")
+    ttft_seconds: Seconds | None = setting(None, "To the first token of an answer.")
+    tpot_seconds: Seconds | None = setting(None, "Between two tokens of an answer.")
 
 
 class Compute(Spec):
@@ -63,7 +72,9 @@ class Scenario(Device, ServingQuestion):
         asked = [name for name in needs if getattr(self.limits, name) is not None]
         if asked and self.compute is None:
             raise SpecError(f"a limit on {', '.join(asked)} needs a [compute] table with tokens", "limits", "compute")
-        if self.limits.min_sequences is not None and self.serving is None:
-            raise SpecError("min_sequences is a limit of serving", "limits", "serving")
+        for table, names in (("serving", OF_SERVING), ("training", OF_TRAINING)):
+            given = [name for name in names if getattr(self.limits, name) is not None]
+            if given and getattr(self, table) is None:
+                raise SpecError(f"{' and '.join(given)} is a limit of {table}", f"limits.{given[0]}")
         if all(getattr(self.limits, name) is None for name in Limits.model_fields):
             raise SpecError("no limit is given, so there is nothing to check", "limits")

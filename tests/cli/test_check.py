@@ -185,3 +185,60 @@ def test_what_goes_beside_serving_stands_in_the_file(memcalc, tmp_path, keys, op
     assert found == memcalc(*typed, "--format", "json").document["per_gpu"]["device"]
     file.write_text(file.read_text().replace('[serving]\nengine = "vllm"\ncontext = 4096', "[training]"))
     assert "a setting of serving" in memcalc("check", str(file)).err
+
+
+LIMITED = """
+model = "llama-3.1-8b"
+gpus = ["h100", "a100"]
+serving = { context = 8192, batch = 8 }
+[limits]
+kv_tokens = 300_000
+ttft_seconds = 0.3
+tpot_seconds = 0.03
+[scenario.step]
+training = { seq_len = 1024, parallelism = { gpus = 8, fsdp = "full" } }
+limits = { step_seconds = 0.2 }
+[scenario.serve]
+"""
+
+
+def test_limits_on_time_and_tokens_are_what_train_and_infer_say(memcalc, sizing):
+    found = memcalc("check", sizing(LIMITED), "--format", "json", "--filter", "h100")
+    step, serve = found.document["scenarios"]
+    trained = memcalc("train", "llama-3.1-8b", "--gpus", "8", "--fsdp", "full", "--seq-len", "1024", "--gpu", "h100",
+                      "--format", "json").document  # fmt: skip
+    served = memcalc("infer", "llama-3.1-8b", "--context", "8192", "--batch", "8", "--gpu", "h100", "--format", "json").document
+    assert [check["value"] for check in step["checks"]] == [trained["time"]["step_seconds"]]
+    assert {check["limit"]: check["value"] for check in serve["checks"]} == {
+        "kv_tokens": served["capacity"]["kv_tokens"],
+        "ttft_seconds": served["speed"]["ttft_seconds"],
+        "tpot_seconds": served["speed"]["tpot_seconds"],
+    }
+    assert [check["line"] for check in serve["checks"]] == [6, 7, 8]
+
+
+def test_what_to_change_stands_with_its_line(memcalc, sizing):
+    """The setting that the remedy names is in that line, and with it the scenario passes."""
+    found = memcalc("check", sizing(), "--format", "json")
+    (long,) = (each for each in found.document["scenarios"] if each["name"] == "long")
+    assert long["changes"]
+    for change in long["changes"]:
+        line = SIZING.splitlines()[change["line"] - 1]
+        name = change["setting"].rpartition(".")[2]
+        assert line.startswith("[") if change["new"] else name in line
+
+
+def test_a_limit_that_is_not_known_is_refused_with_its_reason_and_line(memcalc, sizing):
+    text = LIMITED.replace("llama-3.1-8b", "8B").replace("seq_len = 1024, ", "")
+    found = memcalc("check", sizing(text), "--filter", "step / h100")
+    assert (found.code, ":11: scenario.step" in found.err or ":11: step" in found.err) == (2, True)
+    assert "limits.step_seconds: " in found.err
+
+
+def test_all_errors_of_all_files_at_once(memcalc, sizing, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text(LIMITED.replace("kv_tokens", "kv_tokns").replace("step_seconds", "step_s"), encoding="utf-8")
+    found = memcalc("check", sizing(SIZING.replace("llama-3.1-8b", "llama-9")), str(other))
+    assert found.code == 2
+    assert [line.partition("toml:")[2].partition(":")[0] for line in found.err.splitlines()] == ["11", "6", "2"]
+    assert not found.out

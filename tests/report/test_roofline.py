@@ -8,11 +8,13 @@ import pytest
 from memcalc.estimates.serving import estimate as serving
 from memcalc.estimates.serving.bytes_moved import stored_by_role
 from memcalc.estimates.serving.roofline import Roofline, roofline
+from memcalc.estimates.serving.speed import Speed as Answered
 from memcalc.readers.catalogue import accelerator
 from memcalc.readers.models import read_model_preset
 from memcalc.report.contract import Speed
 from memcalc.report.report import cell
-from memcalc.report.roofline import decode_table, speed_document, speed_table
+from memcalc.report.roofline import decode_table, roofline_table
+from memcalc.report.speed import speed_document
 from memcalc.specs.serving import Serving
 
 
@@ -29,7 +31,7 @@ FOUND = (speed("llama-3.1-8b", "h100"), speed("llama-3.1-70b", "a100", tp=4), sp
 
 @pytest.mark.parametrize("found", FOUND)
 def test_the_document_keeps_the_contract(found: Roofline) -> None:
-    document = json.loads(json.dumps(speed_document(found), allow_nan=False))
+    document = json.loads(json.dumps(speed_document(Answered(found)), allow_nan=False))
     assert Speed.__annotations__.keys() <= document.keys()
     assert document["bound"] == found.bound == "memory"
     assert document["decode_seconds"] == found.decode.seconds.value
@@ -40,7 +42,7 @@ def test_the_document_keeps_the_contract(found: Roofline) -> None:
 
 
 def test_a_refusal_keeps_the_contract() -> None:
-    document = speed_document(None, "the speed of cross-attention is not modelled")
+    document = speed_document(Answered(None, "the speed of cross-attention is not modelled"))
     assert document.pop("reasons") == ["the speed of cross-attention is not modelled"]
     assert set(document.values()) == {None}
     assert document.keys() <= Speed.__annotations__.keys()
@@ -48,7 +50,7 @@ def test_a_refusal_keeps_the_contract() -> None:
 
 @pytest.mark.parametrize("found", FOUND)
 def test_tables_read_well(found: Roofline) -> None:
-    passes, facts = speed_table(found), decode_table(found)
+    passes, facts = roofline_table(found), decode_table(found)
     assert [row[0].split(",")[0] for row in passes.rows] == ["prefill", "decode step"][found.prefill is None :]
     for table in (passes, facts):
         for row in table.rows:

@@ -20,11 +20,10 @@ from memcalc.estimates.training.states import (
     buffer_lines,
     gradient_lines,
     make_groups,
-    optimizer_lines,
     setting_of,
     state_lines,
-    step_copies,
 )
+from memcalc.estimates.training.step_lines import optimizer_lines, step_copies
 from memcalc.estimates.training.timeline import Forms, forms
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training

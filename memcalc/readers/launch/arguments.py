@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from memcalc.readers.launch.nodes import Entry
 from memcalc.readers.launch.shell.expand import split
 from memcalc.readers.launch.shell.run import Word
+from memcalc.readers.launch.values import NUMBER
 
 OPTION = re.compile(r"--?[A-Za-z_][\w.@-]*")
 HYDRA = re.compile(r"[+~]{0,2}([A-Za-z_][\w.@/-]*)=(.*)$", re.DOTALL)
@@ -25,7 +26,9 @@ def options(words: Sequence[Word], file: str) -> tuple[list[Entry], list[Word]]:
         key, equals, value = word.text.partition("=")
         if OPTION.fullmatch(key):
             values = [value] if equals else []
-            while not equals and index < len(words) and not _begins(words[index].text):
+            while (
+                not equals and index < len(words) and not _begins(words[index].text) and not _enough(values, words[index].text)
+            ):
                 values.append(words[index].text)
                 index += 1
             name = key.lstrip("-")
@@ -35,6 +38,12 @@ def options(words: Sequence[Word], file: str) -> tuple[list[Entry], list[Word]]:
         elif word.text not in ("--", "\\"):
             alone.append(word)
     return out, alone
+
+
+def _enough(values: Sequence[str], text: str) -> bool:
+    """Whether a word stands alone behind an option's value: a number takes no words after it, and key=value is an item "
+    "itself."""
+    return bool(values) and (bool(HYDRA.match(text)) or (bool(NUMBER.match(values[0])) and not NUMBER.match(text)))
 
 
 def _begins(text: str) -> bool:

@@ -111,11 +111,11 @@ def find(words: Sequence[Word]) -> FoundProgram | None:
     known = next((kind for kind in BY_OPTIONS if kind.is_one(keys)), None)
     if known is None or len(keys) < 2:
         return None
-    at = _script(texts)
+    at = script_at(texts)
     return FoundProgram(known, words[:at], words[at + 1 :] if at else words, texts[at] if at else "")
 
 
-def _script(texts: Sequence[str]) -> int:
+def script_at(texts: Sequence[str]) -> int:
     """Where the script stands: the first .py behind the last launcher, or what follows -m; 0 where there is none."""
     last = max((at for at, text in enumerate(texts) if LAUNCHERS.match(text)), default=-1)
     for at in range(last + 1, len(texts)):

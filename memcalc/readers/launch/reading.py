@@ -42,7 +42,7 @@ class Reading(NamedTuple):
         if name not in self.facts:
             known = {each: self.facts[each].entry for each in from_ if each in self.facts}
             because = ", ".join(f"{each} ({entry.place})" if entry else each for each, entry in known.items())
-            self.facts[name] = Fact(value, None, f"from {because}" if because else "as always there")
+            self.facts[name] = Fact(value, None, f"from {because}" if because else "as its keys say")
 
 
 ADDING = ("offload", "freeze")  # facts that several keys add to

@@ -10,6 +10,7 @@ from memcalc.readers.launch.kinds.deepspeed import DEEPSPEED
 from memcalc.readers.launch.kinds.llamafactory import LLAMAFACTORY
 from memcalc.readers.launch.kinds.megatron import BRIDGE, MEGATRON
 from memcalc.readers.launch.kinds.nanotron import NANOTRON
+from memcalc.readers.launch.kinds.nemo_rl import NEMO_RL
 from memcalc.readers.launch.kinds.torchtitan import TORCHTITAN
 from memcalc.readers.launch.kinds.torchtune import TORCHTUNE
 from memcalc.readers.launch.kinds.transformers import TRANSFORMERS, TRL
@@ -19,7 +20,8 @@ from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import folded
 from memcalc.readers.launch.nodes import Entry
 
-STRUCTURED = (DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, VERL, AXOLOTL, LLAMAFACTORY, TRL, TRANSFORMERS, BRIDGE,
+STRUCTURED = (NEMO_RL, DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, VERL, AXOLOTL, LLAMAFACTORY, TRL, TRANSFORMERS,
+    BRIDGE,
     VLLM,
               TRTLLM, MEGATRON)  # fmt: skip
 TITLES = ", ".join(dict.fromkeys(kind.title for kind in STRUCTURED))

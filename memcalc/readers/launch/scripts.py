@@ -4,12 +4,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memcalc.errors import InputError, one_line
+from memcalc.errors import InputError, MemcalcError, one_line
 from memcalc.readers.launch.arguments import options
 from memcalc.readers.launch.facts import Fact
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.kind import Kind
+from memcalc.readers.launch.kinds.accelerate import ACCELERATE
 from memcalc.readers.launch.kinds.common import IDLE
+from memcalc.readers.launch.kinds.deepspeed import DEEPSPEED
 from memcalc.readers.launch.kinds.llama_server import LLAMA_SERVER, OLLAMA
 from memcalc.readers.launch.kinds.megatron import MEGATRON
 from memcalc.readers.launch.kinds.sglang import SGLANG
@@ -19,8 +21,9 @@ from memcalc.readers.launch.kinds.trtllm import TRTLLM
 from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import Ignored, KeyTable, Unmodelled, folded, meaning_of
 from memcalc.readers.launch.nodes import Entry
-from memcalc.readers.launch.programs import LAUNCHER_KEYS, FoundProgram, find
+from memcalc.readers.launch.programs import LAUNCHER_KEYS, FoundProgram, find, script_at
 from memcalc.readers.launch.reading import Reading, read_entries, take
+from memcalc.readers.launch.recognise import kind_of
 from memcalc.readers.launch.shell.run import Runner, Started
 from memcalc.readers.launch.values import unresolved
 
@@ -35,6 +38,7 @@ VARIABLES: KeyTable = {
     "MAX_PIXELS": Unmodelled("how large images may be"),
 }  # fmt: skip
 OPTION_OF = {"llama.cpp": "LLAMA_ARG_"}
+PARTS = (ACCELERATE, DEEPSPEED)  # kinds that belong to a run
 POSITIONAL = (VLLM, SGLANG, TRTLLM)
 
 
@@ -52,7 +56,7 @@ def script_jobs(
     jobs = []
     seen: set[tuple[str, ...]] = set()
     for command in runner.script.commands:
-        found = find(command.words)
+        found = find(command.words) or _by_its_file(command, runner)
         words = tuple(word.text for word in command.words)
         if found and words not in seen:
             seen.add(words)
@@ -100,9 +104,15 @@ def _job(
     if kind in POSITIONAL and alone and not any(folded(entry.key) in ("model", "model_path") for entry in listed):
         listed.insert(0, Entry("model", alone[0].text, alone[0].line, name))
     for entry in (_placed(entry, source, written) for entry in listed):
-        if folded(entry.key) in NAMING and isinstance(entry.value, str):
+        if (
+            folded(entry.key) in NAMING
+            and isinstance(entry.value, str)
+            and meaning_of(entry.key, *kind.keys) != "accelerate_file"
+        ):
             files.append(entry.value)
-        _take(reading, entry, kind)
+            take(reading, entry, Ignored("its settings are read, where it is here"))
+        else:
+            _take(reading, entry, kind)
     reading.facts.pop("config_file", None)
     for path in files:
         beside = runner.script.files.get(path)
@@ -125,17 +135,24 @@ def _job(
     return Job(short, name, kind, label + suffix, reading, tuple(dict.fromkeys(notes)))
 
 
-NAMING = ("config", "config_file", "extra_llm_api_options")  # options that name a file of the program's own settings
+NAMING = (
+    "config",
+    "config_file",
+    "job.config_file",
+    "extra_llm_api_options",
+)  # options that name a file of the program's own settings
 
 
 def _name(reading: Reading, found: FoundProgram, line: int, file: str) -> None:
     """The program's name is a fact, and of some it says the objective."""
+    if not found.name:
+        return
     fact = Fact(found.name, Entry("", found.name, line, file))
     if found.kind in (SWIFT, TRL):
         reading.facts["command"] = fact
         if found.kind is TRL:
             reading.facts["algorithm"] = fact._replace(value=found.name.split()[-1])
-    elif found.name:
+    else:
         reading.facts["script"] = fact
 
 
@@ -152,15 +169,40 @@ def _take(reading: Reading, entry: Entry, kind: Kind) -> None:
         take(reading, entry, meaning)
 
 
-def _under(reading: Reading, text: str, path: str, keys: tuple[KeyTable, ...]) -> Reading:
-    """A YAML or JSON that a command names, or writes: its keys in the command's own table, behind the command's words."""
+def _entries(text: str, path: str) -> list[Entry]:
+    """The keys of a YAML, JSON or TOML; of several documents the first."""
     from memcalc.readers.launch.json_text import read_json
     from memcalc.readers.launch.nodes import entries
+    from memcalc.readers.launch.toml_text import read_toml_text
     from memcalc.readers.launch.yaml_text import read_yaml
 
+    if path.endswith(".toml"):
+        return [*entries(read_toml_text(text, path), path)]
     documents = [read_json(text, path)] if text.lstrip().startswith("{") else read_yaml(text, path)
-    listed = [entry for node in documents[:1] for entry in entries(node, path)]
-    own = read_entries(listed, *keys)
+    return [entry for node in documents[:1] for entry in entries(node, path)]
+
+
+def _by_its_file(command: Started, runner: Runner) -> FoundProgram | None:
+    """A program whose options say little, and which reads a file of a known kind: run_sft.py --config recipe.yaml."""
+    for at, word in enumerate(command.words):
+        path = word.text.partition("=")[2] if word.text.startswith("--") else word.text
+        if not path.endswith((".yaml", ".yml", ".json", ".toml")):
+            continue
+        text = runner.script.files.get(path)
+        text = runner.opened(path) if text is None else text
+        try:
+            kind = kind_of([entry.key for entry in _entries(text, path)]) if text else None
+        except MemcalcError:
+            continue
+        if kind is not None and kind not in PARTS:
+            script = script_at([each.text for each in command.words[:at]])
+            return FoundProgram(kind, command.words[:script], command.words[script + 1 if script else 0 :], "")
+    return None
+
+
+def _under(reading: Reading, text: str, path: str, keys: tuple[KeyTable, ...]) -> Reading:
+    """A YAML or JSON that a command names, or writes: its keys in the command's own table, behind the command's words."""
+    own = read_entries(_entries(text, path), *keys)
     beside = {name: fact for name, fact in own.facts.items() if name not in reading.facts}
     return Reading({**reading.facts, **beside}, [*reading.imported, *own.imported])
 

@@ -150,3 +150,26 @@ def test_manifests(text: str, wanted: dict[str, Any], tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     facts = launched(str(path))[0].job.reading.facts
     assert {name: facts[name].value if name in facts else None for name in wanted} == wanted
+
+
+def test_a_program_is_known_by_the_file_that_it_reads(tmp_path: Path) -> None:
+    """accelerate launch --config_file A run.py --config B: neither its name nor its options say what it is."""
+    (tmp_path / "a.yaml").write_text(
+        "distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\nnum_processes: 8\n", encoding="utf-8"
+    )
+    (tmp_path / "b.yaml").write_text("model_name_or_path: m\nper_device_train_batch_size: 2\nmax_length: 512\npacking: true\n",
+                                     encoding="utf-8")  # fmt: skip
+    script = tmp_path / "run.sh"
+    script.write_text("accelerate launch --config_file a.yaml run.py --config b.yaml --learning_rate 1e-5\n", encoding="utf-8")
+    settings = launched(str(script))[0].question.settings
+    assert {name: settings[name].value for name in ("gpus", "fsdp", "micro_batch", "seq_len", "recompute")} == {
+        "gpus": 8, "fsdp": "full", "micro_batch": 2, "seq_len": 512, "recompute": "full",
+    }  # fmt: skip
+
+
+def test_words_behind_a_number_stand_alone() -> None:
+    """tune run --nproc_per_node 2 RECIPE key=value."""
+    found = launched(
+        "python -m torch.distributed.run --nproc_per_node 2 t.py --per_device_train_batch_size 3 --model_name_or_path m"
+    )
+    assert found[0].question.settings["gpus"].value == 2

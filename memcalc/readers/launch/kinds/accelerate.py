@@ -124,7 +124,7 @@ def finish_strategy(out: Reading) -> None:
         stage = facts["zero_stage"].value if "zero_stage" in facts else 2
         facts["strategy"] = facts["strategy"]._replace(value=f"zero-{stage}")
     if out.says("strategy", "fsdp1", "fsdp2"):
-        out.default("accelerate's default", fsdp="full", recompute="none")
+        out.default("accelerate's default", fsdp="full")
     if out.says("strategy", "fsdp2") and "fsdp" in facts and facts["fsdp"].value == "full":
         out.default("accelerate's default", reshard_after_forward=True)
 
@@ -134,6 +134,8 @@ def _finish(out: Reading) -> None:
     if version and out.says("strategy", "ddp", "fsdp"):
         out.facts["strategy"] = out.facts["strategy"]._replace(value=f"fsdp{version[-1].entry.value}")
     finish_strategy(out)
+    if out.says("strategy", "fsdp1", "fsdp2"):
+        out.default("accelerate's default", recompute="none")
     out.default("accelerate's default", precision="no", offload=[])
     out.default("accelerate's default", nodes=1)
     world(out)

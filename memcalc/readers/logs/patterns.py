@@ -1,0 +1,111 @@
+"""The lines that say something: per program a pattern, what it measures or sets, and in which unit. A new line is one row.
+
+vLLM: v1/worker/gpu_worker.py, gpu_model_runner.py, core/kv_cache_utils.py. SGLang: srt/model_executor. llama.cpp:
+src/llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp. Megatron-LM: megatron/training/utils.py, report_memory. torchtitan:
+torchtitan/components/metrics.py. torch: torch/cuda/memory.py, memory_summary.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+UNITS: Mapping[str, float] = {
+    "gib": 2**30, "mib": 2**20, "kib": 2**10, "gb": 2**30, "mb": 2**20, "": 1,  # these programs write GB for 2^30
+}  # fmt: skip
+
+
+class Measures(NamedTuple):
+    """A line with a number; the pattern's groups are the number and, where it varies, its unit."""
+
+    program: str
+    quantity: str
+    pattern: re.Pattern[str]
+    unit: str = ""
+    each: str = "last"  # of several such lines: the last, the largest, or the largest sum of a device
+
+
+class Sets(NamedTuple):
+    """A line that says how the program was run; the group is the value."""
+
+    program: str
+    setting: str  # of Serving; model and version are no settings
+    pattern: re.Pattern[str]
+    words: Mapping[str, str | None] = {}  # their word → ours; None: say nothing
+
+
+DEVICE = r"\b(?P<device>(?:CUDA|ROCm|Vulkan|MTL|Metal)\d*)"
+N, UNIT = r"([\d,]+(?:\.\d+)?)", "GiB|MiB|KiB|GB|MB"
+
+
+def _re(text: str) -> re.Pattern[str]:
+    return re.compile(
+        text.replace("<D>", DEVICE).replace("<N>", f"(?P<number>{N[1:-1]})").replace("<U>", rf"\s*(?P<unit>{UNIT})")
+    )
+
+
+VLLM, SGLANG, LLAMA, MEGATRON, TITAN, TORCH, SMI = (
+    "vllm", "sglang", "llama.cpp", "megatron", "torchtitan", "torch", "nvidia-smi",
+)  # fmt: skip
+MEASURED = (
+    Measures(VLLM, "weights", _re(r"(?:Model loading|Loading model weights) took (?:memory )?<N><U>")),
+    Measures(VLLM, "weights", _re(r"model weights take <N><U>")),
+    Measures(VLLM, "activations", _re(r"PyTorch activation peak memory takes <N><U>")),
+    Measures(VLLM, "cache", _re(r"Available KV cache memory: <N><U>")),
+    Measures(VLLM, "cache", _re(r"memory reserved for KV Cache is <N><U>")),
+    Measures(VLLM, "kv_tokens", _re(r"GPU KV cache size: <N> tokens")),
+    Measures(VLLM, "max_concurrency", _re(r"Maximum concurrency for [\d,]+ tokens per request: <N>x")),
+    Measures(VLLM, "graphs", _re(r"Graph capturing finished in .*? took <N><U>")),
+    Measures(SGLANG, "weights", _re(r"Load weight end\..*?mem usage=<N><U>")),
+    Measures(SGLANG, "kv_tokens", _re(r"KV Cache is allocated\..*?#tokens: <N>")),
+    Measures(SGLANG, "kv_tokens", _re(r"max_total_num_tokens=<N>")),
+    Measures(SGLANG, "graphs", _re(r"Capture cuda graph end\..*?mem usage=<N><U>")),
+    Measures(LLAMA, "weights", _re(r"<D>(?:_Mapped)? (?:model )?buffer size =\s*<N><U>"), each="device"),
+    Measures(LLAMA, "kv_cache", _re(r"<D> (?:KV|RS) buffer size =\s*<N><U>"), each="device"),
+    Measures(LLAMA, "compute_buffer", _re(r"<D> compute buffer size =\s*<N><U>"), each="largest"),
+    Measures(MEGATRON, "peak", _re(r"memory \(MB\).*?\| max allocated: <N>"), "MB", "largest"),
+    Measures(MEGATRON, "reserved", _re(r"memory \(MB\).*?\| max reserved: <N>"), "MB", "largest"),
+    Measures(TITAN, "reserved", _re(r"step:.*?memory:\s*<N><U>\("), each="largest"),
+    Measures(TORCH, "peak", _re(r"\|\s*Allocated memory\s*\|[^|]*\|\s*<N><U>\s*\|"), each="largest"),
+    Measures(TORCH, "reserved", _re(r"\|\s*GPU reserved memory\s*\|[^|]*\|\s*<N><U>\s*\|"), each="largest"),
+    Measures(SMI, "device", _re(r"\|\s*<N><U> /\s*\d+MiB\s*\|"), each="largest"),
+)  # fmt: skip
+DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "auto": None}
+CACHES = {"auto": None, "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "fp8": "fp8", "f16": "fp16", "bfloat16": "bf16"}
+NOTHING = {"None": None, "null": None}
+
+
+def _argument(name: str, value: str = r"([^,)}\s]+)") -> re.Pattern[str]:
+    """name=value or 'name': value, as Python prints settings."""
+    return re.compile(rf"[\s({{,]'?{name}'?(?:=|: )'?{value.rstrip(')')}" + (")" if value.endswith(")") else ""))
+
+
+SET = (
+    Sets(VLLM, "version", re.compile(r"(?:LLM engine \(v|API server version )(\d+\.\d+)")),
+    Sets(VLLM, "model", re.compile(r"LLM engine .*?with config: model='([^']+)'")),
+    Sets(VLLM, "model", re.compile(r"non-default args: .*?'model': '([^']+)'")),
+    Sets(VLLM, "context", _argument("max_seq_len")), Sets(VLLM, "context", _argument("max_model_len"), NOTHING),
+    Sets(VLLM, "tp", _argument("tensor_parallel_size")), Sets(VLLM, "pp", _argument("pipeline_parallel_size")),
+    Sets(VLLM, "dp", _argument("data_parallel_size")),
+    Sets(VLLM, "kv_dtype", _argument("kv_cache_dtype", r"([\w.]+)"), CACHES),
+    Sets(VLLM, "weights", _argument("dtype", r"(?:torch\.)?(\w+)"), DTYPES),
+    Sets(VLLM, "gpu_memory_utilization", _argument("gpu_memory_utilization")),
+    Sets(VLLM, "max_batched_tokens", _argument("max_num_batched_tokens"), NOTHING),
+    Sets(VLLM, "max_sequences", _argument("max_num_seqs"), NOTHING),
+    Sets(VLLM, "eager", _argument("enforce_eager"), {"True": "true", "False": None}),
+    Sets(VLLM, "quantization", _argument("quantization", r"([\w-]+)"), NOTHING),
+    Sets(SGLANG, "model", re.compile(r"ServerArgs\(model_path='([^']+)'")),
+    Sets(SGLANG, "context", _argument("context_length"), NOTHING), Sets(SGLANG, "tp", _argument("tp_size")),
+    Sets(SGLANG, "pp", _argument("pp_size")), Sets(SGLANG, "gpu_memory_utilization", _argument("mem_fraction_static"), NOTHING),
+    Sets(SGLANG, "kv_dtype", _argument("kv_cache_dtype", r"([\w.]+)"), CACHES),
+    Sets(SGLANG, "quantization", _argument("quantization", r"([\w-]+)"), NOTHING),
+    Sets(LLAMA, "model", re.compile(r"general\.name\s+(?:str\s+)?= (.+?)\s*$")),
+    Sets(LLAMA, "weights", re.compile(r"file type\s+= (\S+(?: - \w+)?)")),
+    Sets(LLAMA, "context", re.compile(r"\bn_ctx\s+= (\d+)")),
+    Sets(LLAMA, "gpu_layers", re.compile(r"offloaded (\d+)/\d+ layers")),
+    Sets(LLAMA, "kv_dtype", re.compile(r"K \((\w+)\):"), CACHES),
+)  # fmt: skip
+# llama.cpp's name of a file's type → ours
+FILE_TYPES = {"Q4_K - Medium": "Q4_K_M", "Q4_K - Small": "Q4_K_S", "Q5_K - Medium": "Q5_K_M", "Q5_K - Small": "Q5_K_S",
+              "Q3_K - Medium": "Q3_K_M", "Q3_K - Small": "Q3_K_S", "Q3_K - Large": "Q3_K_L",
+              "Q2_K - Medium": "Q2_K"}  # fmt: skip
+TRAINING = (MEGATRON, TITAN, TORCH, SMI)

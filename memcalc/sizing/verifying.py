@@ -1,0 +1,144 @@
+"""`memcalc verify`: an engine's log, or a training loop's, beside what is predicted of the same run."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from memcalc.errors import InputError
+from memcalc.estimates.verifying import UNITS, LogSetting, LogVerification, Verified
+from memcalc.readers.logs.patterns import TRAINING
+from memcalc.readers.logs.read import LogLine, LogReading, read_log
+from memcalc.sizing.answer import Reported
+from memcalc.sizing.invocation import Invocation
+from memcalc.sizing.subjects import AnyAccelerator
+from memcalc.specs.spec import SpecError
+
+if TYPE_CHECKING:
+    from memcalc.report.report import Report
+    from memcalc.sizing.serving import SizedServing
+    from memcalc.sizing.training import SizedTraining
+
+# What predicts each quantity of a log: of serving, and of training.
+SERVING: Mapping[str, Callable[["SizedServing"], float | None]] = {
+    "weights": lambda found: found.weights,
+    "activations": lambda found: found.activations,
+    "compute_buffer": lambda found: found.activations,
+    "kv_cache": lambda found: found.kv_cache + found.state,
+    "cache": lambda found: found.capacity_there.memory if found.capacity_there else None,
+    "kv_tokens": lambda found: found.capacity_there.kv_tokens if found.capacity_there else None,
+    "max_concurrency": lambda found: found.capacity_there.max_concurrency if found.capacity_there else None,
+    "device": lambda found: found.device_there,
+}
+TRAINED: Mapping[str, Callable[["SizedTraining"], float | None]] = {
+    "peak": lambda found: found.peak, "reserved": lambda found: found.reserved, "device": lambda found: found.device,
+}  # fmt: skip
+NUMBERS = {"context": int, "tp": int, "pp": int, "dp": int, "max_batched_tokens": int, "max_sequences": int, "gpu_layers": int,
+           "gpu_memory_utilization": float}  # fmt: skip
+QUANTISED = {"fp8": "fp8", "awq": "int4-g128", "awq_marlin": "int4-g128", "gptq": "gptq-int4-g128",
+             "gptq_marlin": "gptq-int4-g128"}  # fmt: skip
+
+
+class SizedLog(Reported):
+    """A log beside its prediction, as the command line shows it."""
+
+    def __init__(self, found: LogVerification) -> None:
+        self.found = found
+
+    @property
+    def rows(self) -> tuple[Verified, ...]:
+        return self.found.rows
+
+    def report(self) -> "Report":
+        from memcalc.report.verifying import report
+
+        return report(self.found)
+
+
+def verify(
+    log: str | os.PathLike[str],
+    model: str | None = None,
+    gpu: AnyAccelerator = None,
+    *,
+    tick: Callable[[int], None] = lambda lines: None,
+    presets: Sequence[str] = (),
+    **settings: Any,
+) -> SizedLog:
+    """Every number of a log that memcalc predicts, beside the prediction. `model`, `gpu` and `settings` (of `size_serving`,
+    or of `size_training` for a training log) go before what the log says. Raises InputError where the log says too little."""
+    path = os.fspath(log)
+    read = read_log(path, tick)
+    program = read.programs[0]
+    if program in TRAINING and all(quantity in TRAINED for quantity in read.measured):
+        return SizedLog(_trained(path, program, read, model, gpu, presets, settings))
+    return SizedLog(_served(path, program, read, model, gpu, presets, settings))
+
+
+def _served(
+    path: str, program: str, read: LogReading, model: str | None, gpu: AnyAccelerator, presets: Sequence[str],
+    settings: dict[str, Any],
+) -> LogVerification:  # fmt: skip
+    from memcalc.sizing.serving import size_serving
+
+    named = model or _name(read.settings.get("model"))
+    if named is None:
+        raise InputError("no line says which model it was; give MODEL", place=path)
+    if gpu is None:
+        raise SpecError("a log does not say what it ran on; add a gpu", "gpu")
+    said, sources = _settings(program, read, settings)
+    found = size_serving(named, gpu, presets=presets, **said)
+    rows = tuple(_row(name, each, SERVING, found) for name, each in read.measured.items())
+    command = str(Invocation("infer", named, gpu, tuple(presets), said))
+    return LogVerification(path, program, command, rows, sources, tuple(found.document.get("assumptions", ())))
+
+
+def _trained(
+    path: str, program: str, read: LogReading, model: str | None, gpu: AnyAccelerator, presets: Sequence[str],
+    settings: dict[str, Any],
+) -> LogVerification:  # fmt: skip
+    from memcalc.sizing.training import size_training
+
+    if model is None:
+        raise InputError("a training log does not say how it was run; give MODEL, and its settings by --set", place=path)
+    if program in ("megatron", "torchtitan"):
+        settings.setdefault("engine", program)
+    found = size_training(model, gpu, presets=presets, **settings)
+    rows = tuple(_row(name, each, TRAINED, found) for name, each in read.measured.items())
+    command = str(Invocation("train", model, gpu, tuple(presets), settings))
+    sources = tuple(LogSetting(name, value, "--set") for name, value in settings.items())
+    return LogVerification(path, program, command, rows, sources, tuple(found.assumptions))
+
+
+def _row(name: str, read: LogLine, by: Mapping[str, Callable[[Any], float | None]], found: Any) -> Verified:
+    predicted = by[name](found) if name in by else None
+    return Verified(name, UNITS.get(name, "B"), float(read.value), predicted, read.line, read.text)
+
+
+def _name(read: LogLine | None) -> str | None:
+    """The model's name, of a path its last part."""
+    if read is None:
+        return None
+    text = str(read.value).rstrip("/")
+    return os.path.basename(text) if text.startswith(("/", "~", ".")) else text
+
+
+def _settings(program: str, read: LogReading, said: dict[str, Any]) -> tuple[dict[str, Any], tuple[LogSetting, ...]]:
+    """How it was run: what the user says, else what the log does."""
+    out: dict[str, Any] = {"engine": program}
+    sources = [LogSetting("engine", program, "the log's own lines")]
+    for name, each in read.settings.items():
+        if name == "version":
+            out["engine"] = f"{program}@{each.value}"
+            sources[0] = LogSetting("engine", out["engine"], f"line {each.line}")
+            continue
+        if name in ("model", "quantization"):
+            continue
+        value = NUMBERS[name](float(str(each.value))) if name in NUMBERS else True if each.value == "true" else each.value
+        out[name] = value
+        sources.append(LogSetting(name, value, f"line {each.line}"))
+    if quantised := read.settings.get("quantization"):
+        word = QUANTISED.get(str(quantised.value), "checkpoint")
+        out["weights"] = word
+        sources.append(LogSetting("weights", word, f"line {quantised.line}"))
+    out |= said
+    sources += [LogSetting(name, value, "--set") for name, value in said.items()]
+    return out, tuple(sources)
