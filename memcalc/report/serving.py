@@ -56,10 +56,7 @@ def report(
     verdict, tone = verdict_of(found.needed, fit, hint)
     verdict += solved_sentence(solved)
     if host:
-        verdict += f"; host memory: {format_bytes(host.needed.bytes)} needed of {format_bytes(host.limit)}" + (
-            "" if host.fits else ", which does not fit"
-        )
-        tone = tone if host.fits else "bad"
+        verdict, tone = _with_host(verdict, tone, host)
     document = _document(model, run, found, gpu, capacity, speed, fit, withheld) | solved_document(solved)
     if host:
         document["host"] = document.get("host", {"weights": 0, "per_node": 0}) | fit_document(host)
@@ -82,6 +79,14 @@ def report(
         assumptions=(CERTAINTY, *assumptions),
         more=more(assumptions, document["sources"], "--details", marked=True),
     )
+
+
+def _with_host(verdict: str, tone: str, host: Fit) -> tuple[str, str]:
+    """The GPU's verdict with host memory's: the worse comes first."""
+    said = f"{format_bytes(host.needed.bytes)} needed of {format_bytes(host.limit)}"
+    if host.fits:
+        return f"{verdict}; host memory: {said}", tone
+    return f"DOES NOT FIT in host memory: {said}, over by {format_bytes(-host.headroom)}; on the GPU: {verdict}", "bad"
 
 
 def fit_document(fit: Fit) -> dict[str, Any]:

@@ -240,9 +240,7 @@ def size_serving(
     device, load = taken(settings, Device), taken(settings, ServingLoad)
     settings = _with_load(settings, run, load)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
-    ram = settings.pop("ram", None)
-    if ram is not None:
-        ServingQuestion(ram=ram)
+    ram = _ram(run, settings)
     found = as_model(model, presets)
     files = stored_tensors(found)
     found = checked(found, files)._replace(stored=found.stored)
@@ -320,6 +318,17 @@ def _choices(key: str, architecture: Architecture, said: Settings, run: Serving,
         return Choices(depth + (key == "gpu_layers"), "layers", 0)
     low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
     return Choices(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
+
+
+def _ram(run: Serving | None, settings: dict[str, Any]) -> int | None:
+    """Host memory, taken out of the settings [B]; refused where what stands there is not counted."""
+    ram: int | None = settings.pop("ram", None)
+    if ram is None:
+        return None
+    ServingQuestion(ram=ram)
+    if not _engine(settled(run, settings, Serving, also=BESIDE)).host_embedding:
+        raise SpecError("host memory is counted of llama.cpp alone: --engine llama.cpp", "ram")
+    return ram
 
 
 def _draft(architecture: Architecture, draft: AnyModel, presets: Sequence[str]) -> Architecture:

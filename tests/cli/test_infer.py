@@ -191,3 +191,22 @@ def test_tensor_parallelism_divides_a_files_matrices(memcalc: Run, gguf: str) ->
     """Halves of all matrices, norms whole."""
     found = memcalc(f"infer {gguf} --context 64 --tp 2 --get per_gpu.weights")
     assert int(found.out) == TABLE + 4 * (LAYER - 512) // 2 + 4 * 512 + NORM
+
+
+def test_host_memory_has_a_verdict_of_its_own(memcalc: Run) -> None:
+    """What stands in host memory beside --ram: the worse of both verdicts counts and is said first."""
+    line = "infer qwen3-30b-a3b --engine llama.cpp --weights Q4_K_M --context 32k --gpu rtx-3060-12 -ot exps=CPU --require-fit"
+    fits, short = memcalc(f"{line} --ram 64GiB --format json"), memcalc(f"{line} --ram 16GiB --format json")
+    assert (fits.code, short.code) == (0, 1)
+    assert short.document["gpu"]["verdict"] == "fits"
+    host = short.document["host"]
+    assert host["verdict"] == "no"
+    assert host["needed"] == host["per_node"] == host["limit"] - host["headroom"]
+    assert "DOES NOT FIT in host memory" in memcalc(f"{line} --ram 16GiB").out
+    assert "llama.cpp alone" in memcalc("infer qwen3-8b --engine vllm --ram 1GiB --gpu h100").err
+    few = memcalc("infer qwen3-30b-a3b --engine llama.cpp --weights Q4_K_M --context 32k --gpu rtx-3060-12 --n-cpu-moe auto "
+                  "--format json").document  # fmt: skip
+    assert few["gpu"]["fits"]
+    one = few["run"]["n_cpu_moe"] - 1
+    assert memcalc(f"infer qwen3-30b-a3b --engine llama.cpp --weights Q4_K_M --context 32k --gpu rtx-3060-12 --n-cpu-moe {one} "
+                   "--get gpu.fits").out == "false\n"  # fmt: skip

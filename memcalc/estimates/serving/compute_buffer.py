@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Block
+from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
@@ -94,32 +95,55 @@ def cells_of(kind: CacheKind, cache: Kept) -> int:
     return kind.growth.kept(cache.requests.stream) // kind.held.cache.every
 
 
+class Widest(NamedTuple):
+    """A block's widest moment: its formula with the widths of it, and what it attends to."""
+
+    name: str
+    formula: Callable[..., int]
+    widths: tuple[tuple[str, int], ...]
+    heads: int = 0  # of attention
+    window: int | None = None
+
+
 def _moments(
     architecture: Architecture, run: Serving, stage: Stage, cache: Kept, graph: Graph
 ) -> Iterator[Iterator[BufferPart]]:  # fmt: skip
-    for layer in stage.sequence.kinds:
-        for _, block in layer.blocks:
-            yield _moment(architecture, run, block, cache, graph)
+    for widest in _widest(stage):
+        yield _moment(architecture, run, widest, cache, graph)
 
 
-def _moment(architecture: Architecture, run: Serving, block: Block, cache: Kept, graph: Graph) -> Iterator[BufferPart]:
-    """The widest moment of a block."""
-    traits, shape = block.traits, {"tokens": graph.tokens, "hidden": architecture.hidden}
+def _moment(
+    architecture: Architecture, run: Serving, widest: Widest, cache: Kept, graph: Graph
+) -> Iterator[BufferPart]:  # fmt: skip
+    shape: dict[str, Any] = {"tokens": graph.tokens, "hidden": architecture.hidden, **dict(widest.widths)}
+    if widest.formula is ggml.experts_bytes:
+        shape["copied"] = graph.fetched
+    yield BufferPart(f"compute buffer: {widest.name}", widest.formula, shape)
+    if widest.heads:
+        yield from _of_cache(run, widest, cache, graph)
+
+
+@cached(1024)
+def _widest(stage: Stage) -> tuple[Widest, ...]:
+    """The distinct moments of a stage's blocks."""
+    found = (_of_block(block) for layer in stage.sequence.kinds for _, block in layer.blocks)
+    return tuple(dict.fromkeys(one for one in found if one))
+
+
+def _of_block(block: Block) -> Widest | None:
+    traits = block.traits
     if traits.experts:
-        yield BufferPart("compute buffer: experts", ggml.experts_bytes, {
-            **shape, "feed_forward": max(traits.feed_forward, -(-traits.shared_feed_forward // max(1, traits.top_k))),
-            "top_k": traits.top_k, "copied": graph.fetched,
-        })  # fmt: skip
-    elif traits.feed_forward:
-        yield BufferPart("compute buffer: MLP", ggml.mlp_bytes, {**shape, "feed_forward": traits.feed_forward})
-    elif convolved := sum(tensor.shape[0] for tensor in block.state() if tensor.convolution):
-        inner = max((t.shape[0] * max(t.shape[1:], default=1) for t in block.state() if not t.convolution), default=convolved)
-        yield BufferPart("compute buffer: recurrent layer", ggml.recurrent_bytes, {
-            **shape, "convolved": convolved, "inner": min(inner, convolved),
-        })  # fmt: skip
-    elif queries := _queries(block):
-        yield BufferPart("compute buffer: attention", ggml.attention_bytes, {**shape, "queries": queries})
-        yield from _of_cache(run, block, cache, graph)
+        width = max(traits.feed_forward, -(-traits.shared_feed_forward // max(1, traits.top_k)))
+        return Widest("experts", ggml.experts_bytes, (("feed_forward", width), ("top_k", traits.top_k)))
+    if traits.feed_forward:
+        return Widest("MLP", ggml.mlp_bytes, (("feed_forward", traits.feed_forward),))
+    if convolved := sum(tensor.shape[0] for tensor in block.state() if tensor.convolution):
+        inner = max((t.shape[0] * max(t.shape[1:]) for t in block.state() if not t.convolution), default=convolved)
+        widths = (("convolved", convolved), ("inner", min(inner, convolved)))
+        return Widest("recurrent layer", ggml.recurrent_bytes, widths)
+    if queries := _queries(block):
+        return Widest("attention", ggml.attention_bytes, (("queries", queries),), traits.heads, traits.window)
+    return None
 
 
 def _queries(block: Block) -> int:
@@ -128,16 +152,16 @@ def _queries(block: Block) -> int:
     return traits.heads * (traits.kv_lora_rank + traits.rope_head_dim) if traits.kv_lora_rank else traits.query_size
 
 
-def _of_cache(run: Serving, block: Block, cache: Kept, graph: Graph) -> Iterator[BufferPart]:
+def _of_cache(run: Serving, widest: Widest, cache: Kept, graph: Graph) -> Iterator[BufferPart]:
     """What attention needs beside for each cell of its cache: scores, or the cache in fp16."""
-    window = block.traits.window
+    window = widest.window
     kinds = [kind for kind in cache.layout.kinds if kind.held.cache.window == window and not kind.held.cache.indexes]
     cells = max((cells_of(kind, cache) for kind in kinds), default=0)
     if not cells:
         return
     if not run.flash:
         yield BufferPart("compute buffer: scores", ggml.scores_bytes, {
-            "cells": cells, "tokens": graph.tokens, "heads": block.traits.heads,
+            "cells": cells, "tokens": graph.tokens, "heads": widest.heads,
         })  # fmt: skip
     elif run.engine_row.copies_cache and not graph.native:
         formats = {kind.held.cache.name: kind.stored for kind in kinds}

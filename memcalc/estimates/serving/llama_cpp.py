@@ -111,6 +111,22 @@ def _stored(
     architecture: Architecture, run: Serving, layers: Layers, moves: Moves, files: StoredTensors | None
 ) -> dict[int, tuple[Line, ...]]:
     """Weights by device, as lines; those in host memory say so."""
+    if files is None and not run.lora_adapters:
+        return _stored_alone(architecture, run.weights, run.engine_row.name, layers, moves)
+    return _stored_anew(architecture, run, layers, moves, files)
+
+
+@cached(1024)
+def _stored_alone(
+    architecture: Architecture, weights: str, engine: str, layers: Layers, moves: Moves
+) -> dict[int, tuple[Line, ...]]:
+    """The same of a model without files, whatever else is asked; not to be changed."""
+    return _stored_anew(architecture, Serving(engine=engine, weights=weights), layers, moves, None)
+
+
+def _stored_anew(
+    architecture: Architecture, run: Serving, layers: Layers, moves: Moves, files: StoredTensors | None
+) -> dict[int, tuple[Line, ...]]:
     found: dict[int, list[Line]] = {number: [] for number in range(HOST, len(layers.counts) - 1)}
     if files and files.tensors and run.weights == CHECKPOINT:
         rest, moved = files_by_device(files, moves)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from memcalc.readers.launch.shell.run import Runner, decide
+from memcalc.readers.launch.shell.conditions import decide
+from memcalc.readers.launch.shell.run import Runner
 
 FILES = {"models/small.sh": "ARGS=(--layers 2)\n"}
 # script, the words of the last program that it starts; bash 5 gives the same, except where "as people mean it" is said

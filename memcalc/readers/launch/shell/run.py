@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from memcalc.errors import InputError, MemcalcError, one_line
+from memcalc.readers.launch.shell.conditions import decide
 from memcalc.readers.launch.shell.expand import Scope, Variables, split
 from memcalc.readers.launch.shell.lexer import Lexer, Token
 from memcalc.readers.launch.shell.syntax import Branches, Cases, Function, Group, Loop, Parser, Simple, Statement
@@ -331,36 +332,3 @@ class Runner:
         if counted and re.search(r"wc -[lw]|NF|print NF", stripped) and isinstance(self.variables.get(counted[1]), str):
             return str(len([part for part in str(self.variables[counted[1]]).split(",") if part]))
         return None
-
-
-COMPARES: dict[str, Callable[[int, int], bool]] = {
-    "-eq": lambda a, b: a == b, "-ne": lambda a, b: a != b, "-gt": lambda a, b: a > b, "-ge": lambda a, b: a >= b,
-    "-lt": lambda a, b: a < b, "-le": lambda a, b: a <= b,
-}  # fmt: skip
-
-
-def decide(words: list[str]) -> bool | None:
-    """A test of texts and numbers; None for one of files.
-
-    >>> decide(["a", "==", "b"]), decide(["-z", ""]), decide(["8", "-gt", "4"]), decide(["-f", "x"])
-    (False, True, True, None)
-    """
-    if words[:1] == ["!"]:
-        found = decide(words[1:])
-        return None if found is None else not found
-    if len(words) == 1:
-        return bool(words[0])
-    if len(words) == 2:
-        return {"-z": not words[1], "-n": bool(words[1])}.get(words[0])
-    if len(words) == 3:
-        left, sign, right = words
-        if sign in ("=", "=="):
-            return fnmatch.fnmatchcase(left, right)
-        if sign == "!=":
-            return not fnmatch.fnmatchcase(left, right)
-        if sign in COMPARES:
-            try:
-                return COMPARES[sign](int(left), int(right))
-            except ValueError:
-                return None  # a number that nobody set
-    return None
