@@ -47,4 +47,5 @@ def _remedy(scenario: Mapping[str, Any]) -> str:
 
 
 def _printable(finding: Finding) -> Finding:
-    return Finding(*(printable(part) if isinstance(part, str) else part for part in finding))
+    rule, file, line, scenario, message = finding
+    return Finding(rule, printable(file), line, printable(scenario), printable(message))
