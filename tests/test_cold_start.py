@@ -69,7 +69,7 @@ PLAIN = {
 }  # fmt: skip
 # question, what else it needs
 QUESTIONS = (
-    (TRAIN, {"recording"}),
+    (TRAIN, {"recording", "counting", "executed"}),
     (INFER, {"recording", "counting", "linears", "stored", "mixers", "mixers.state"}),
     (("budget", "MODEL", "--tokens", "1T", "--gpu", "h100"), {"counting"}),
 )

@@ -236,7 +236,7 @@ def test_no_door_sizes_a_model_beyond_what_it_reaches(tmp_path: Path) -> None:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 REFUSED = (
-    (train("llama-3.1-8b", lora_rank=8), "belongs to adapters; add method lora, qlora or dora"),
+    (train("llama-3.1-8b", lora_rank=8), "is the rank of adapters that have one; add method lora, qlora, dora"),
     (train("llama-3.1-8b", lora_targets=("q",)), "belongs to adapters"),
     (train("llama-3.1-8b", lora_dropout=0.1), "belongs to adapters"),
     (train("llama-3.1-8b", method="lora", base_format="nf4"), "add method qlora"),

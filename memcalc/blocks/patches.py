@@ -38,7 +38,8 @@ def with_pixels(blocks: Named, p: Profile) -> tuple[Tape, Var]:
     """The tape of a model that reads images alone, whose batch stays as it came, and the first layer's input."""
     t, pixels, x = onto_entry(blocks, p)
     t.update = p.method.update
-    t.nodes[0].saves = tuple(dict.fromkeys((*t.nodes[0].saves, pixels)))
+    if t.nodes:  # none behind frozen patches: they record nothing
+        t.nodes[0].saves = tuple(dict.fromkeys((*t.nodes[0].saves, pixels)))
     return t, x
 
 

@@ -8,7 +8,6 @@ from memcalc.autograd.operations import add, cast
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import ZERO, Exchange, Size, Step, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
-from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.norm import Norm
 from memcalc.caches import cached
@@ -307,7 +306,7 @@ def alive_in_entry(blocks: Named, profile: Profile, which: int, *, keep_gradient
 
 @cached(32)
 def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
-    if isinstance(blocks[0][1], Convolution) and not blocks[0][1].frames:
+    if not isinstance(blocks[0][1], Embedding) and _reads_pixels(blocks[0][1]):
         from memcalc.blocks.patches import with_pixels
 
         return with_pixels(blocks, profile)
@@ -318,6 +317,13 @@ def _entry_onto_tape(blocks: Named, profile: Profile) -> tuple[Tape, Var]:
         x = _embed(block, tape, profile) if x is None else _forward(block, tape, profile, x)
     assert x is not None
     return tape, x
+
+
+def _reads_pixels(block: object) -> bool:
+    """Whether a model begins with an image. A model of text does not import how."""
+    from memcalc.blocks.convolution import Convolution
+
+    return isinstance(block, Convolution) and not block.frames
 
 
 def _gradients(tape: Tape) -> float:

@@ -184,7 +184,7 @@ INFER: Spellings = {
     **_all("num-speculative-tokens speculative-num-draft-tokens draft-max", "draft-tokens"),
     "max-loras": "lora-adapters",
     **_all("max-lora-rank lora-r", "lora-rank"),
-    **_all("max-tokens n-predict max-output-len output-len n", "max-new-tokens"),
+    **_all("max-tokens n-predict max-output-len n", "max-new-tokens"),
     **_all("num-beams beam-width", "beams"),
     **_all("num-return-sequences best-of", "samples"),
     **_all("gpus num-gpus n-gpus", GPUS),

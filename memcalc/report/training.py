@@ -81,8 +81,7 @@ def document(
     out["lines"] = documents(found.lines)
     out["certainty"] = weakest(found.lines)
     out["assumptions"] = [*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)]
-    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit),
-                       *_untimed(timed)]  # fmt: skip
+    out["warnings"] = [*(model.architecture.warnings if model.architecture else ()), *outside_warnings(found, fit)]  # fmt: skip
     out["sources"] = cited(found.lines)
     return out
 
@@ -192,21 +191,25 @@ def report(
         warnings=(
             *(model.architecture.warnings if model.architecture else ()),
             *outside_warnings(found, fit),
-            *_untimed(timed),
         ),
         pages=(partial(memory_timeline, found, fit),),
         details=(moments_table(found), *outside_tables(found), *_time_tables(timed)),
-        assumptions=(CERTAINTY, *(small := (*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed)))),
+        assumptions=(
+            CERTAINTY,
+            *(small := (*found.assumptions, *limit_sentences(gpu), *_time_sentences(timed))),
+        ),
         more=more(small, cited(found.lines), "--moments", marked=True),
     )
 
 
 def _time_sentences(timed: "Timed | None") -> tuple[str, ...]:
+    """What a step's time takes for granted, what is not in it, or why there is none."""
     if timed is None or timed.step is None:
-        return ()
+        return (f"no time of a step: {timed.reason}",) if timed and timed.reason else ()
     from memcalc.report.step_time import time_sentences
 
-    return time_sentences(timed.step, timed.run, timed.source)
+    left_out = (timed.left_out,) if timed.left_out else ()
+    return (*time_sentences(timed.step, timed.run, timed.source), *left_out)
 
 
 def _time_line(timed: "Timed | None") -> str:
@@ -223,13 +226,6 @@ def _time_tables(timed: "Timed | None") -> tuple[Table, ...]:
     from memcalc.report.step_time import time_table
 
     return (time_table(timed.step),)
-
-
-def _untimed(timed: "Timed | None") -> tuple[str, ...]:
-    """Why a step has no time, where one was asked for, or what is not in it."""
-    if timed and timed.reason:
-        return (f"no time of a step: {timed.reason}",)
-    return (timed.left_out,) if timed and timed.left_out else ()
 
 
 def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:

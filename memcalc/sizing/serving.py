@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.prediction import prediction_layers
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
 from memcalc.estimates.placement import depth_of
@@ -334,6 +333,8 @@ def _ram(run: Serving | None, settings: dict[str, Any]) -> int | None:
 def _draft(architecture: Architecture, draft: AnyModel, presets: Sequence[str]) -> Architecture:
     """A draft model, or the model's own prediction layers."""
     if isinstance(draft, str) and draft.strip().lower() == MTP:
+        from memcalc.blocks.prediction import prediction_layers
+
         return prediction_layers(architecture)
     return _served(as_model(draft, presets), "--draft")
 

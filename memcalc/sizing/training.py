@@ -9,6 +9,7 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
+from memcalc.formulas.engines import ENGINES
 from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED, TARGETING
 from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.residuals import beyond_range
@@ -64,6 +65,12 @@ def _either(names: tuple[str, ...]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
+def _defers(said: Settings) -> bool:
+    """Whether an engine waits for the last micro-batch before it reduces gradients."""
+    row = ENGINES.get(str(said.get("engine")))
+    return row is not None and row.defers and (said.get("grad_accum", 1) != 1 or "global_batch" in said)
+
+
 NEEDS = (
     Need(("lora_targets",), lambda said: said.get("method") in TARGETING,
          f"belongs to adapters; add method {_either(TARGETING)}"),
@@ -81,6 +88,8 @@ NEEDS = (
          f"is about what stands beside quantised matrices; add method {_either(QUANTISED)}"),
     Need(("offload_to",), lambda said: bool(said.get("offload")),
          "says where to; add offload optimizer, parameters or activations"),
+    Need(("sync_each_batch",), _defers,
+         "keeps no gradients whole here that it could reduce earlier; it is for engine accelerate with grad_accum above 1"),
     Need(("pipeline_schedule",), _above_one("pp"), "orders pipeline stages; add pp"),
     Need(("cp_kind",), _above_one("cp"), "says how context-parallel ranks exchange keys and values; add cp"),
     Need(("expert_imbalance",), _above_one("ep"), "is about ranks that hold different experts; add ep"),

@@ -15,6 +15,7 @@ Run = Callable[..., Any]
 
 # A value of every option that differs from its default.
 VALUES: dict[str, object] = {
+    "backward_prefetch": "post",
     "gpus": 8, "gpus_per_node": 4, "zero": 2, "fsdp": "full", "shard_size": 2, "tp": 2, "pp": 2, "cp": 2,
     "cp_kind": "all-gather", "ep": 2, "etp": 2, "pipeline_schedule": "gpipe", "precision": "fp32", "optimizer": "sgd",
     "micro_batch": 3, "grad_accum": 4,

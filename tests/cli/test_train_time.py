@@ -56,7 +56,7 @@ def test_without_a_gpu_there_is_no_time(memcalc: Run) -> None:
 def test_what_cannot_be_timed_says_why(memcalc: Run) -> None:
     found = document(memcalc, "train", "7B", "--gpu", "h100")
     assert "time" not in found
-    assert any("no time of a step: a parameter count has no layers" in warning for warning in found["warnings"])
+    assert any("no time of a step: a parameter count has no layers" in sentence for sentence in found["assumptions"])
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_what_cannot_be_timed_says_why(memcalc: Run) -> None:
 def test_what_is_not_modelled_has_no_time(memcalc: Run, arguments: tuple[str, ...], why: str) -> None:
     found = document(memcalc, "train", *arguments, "--gpu", "h100")
     assert "time" not in found
-    assert any(why in warning for warning in found["warnings"])
+    assert any(why in sentence for sentence in found["assumptions"])
 
 
 def test_what_a_step_leaves_out_is_said(memcalc: Run) -> None:
     found = document(memcalc, "train", "llama-3.2-1b", "--optimizer", "soap", "--gpu", "h100")
-    assert any("decompositions inside soap" in warning for warning in found["warnings"])
+    assert any("decompositions inside soap" in sentence for sentence in found["assumptions"])
 
 
 def test_muon_multiplies_matrices(memcalc: Run) -> None:
