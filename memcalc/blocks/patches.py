@@ -5,7 +5,7 @@ from math import prod
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, Node, Size, Step, Tape, Var
 from memcalc.blocks.architecture import Named
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.norm import Norm
@@ -38,8 +38,7 @@ def with_pixels(blocks: Named, p: Profile) -> tuple[Tape, Var]:
     """The tape of a model that reads images alone, whose batch stays as it came, and the first layer's input."""
     t, pixels, x = onto_entry(blocks, p)
     t.update = p.method.update
-    if t.nodes:  # none behind frozen patches: they record nothing
-        t.nodes[0].saves = tuple(dict.fromkeys((*t.nodes[0].saves, pixels)))
+    t.nodes.insert(0, Node("batch", pixels, (), (pixels,), ()))  # of which the backward, run last, has nothing to do
     return t, x
 
 

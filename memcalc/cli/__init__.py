@@ -54,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "optimizers": Command("listings", "Optimizers and the states they keep.", LOOK_UP),
     "engines": Command("listings", "Training and serving engines and their defaults.", LOOK_UP),
     "schema": Command("schema", "JSON Schema of the sizing file and of the JSON output.", AUTOMATE),
+    "completion": Command("completion", "The script with which bash, zsh or fish completes commands and values.", AUTOMATE),
     "help": Command("help", "What a command does, and its options.", LOOK_UP),
 }
 
@@ -122,7 +123,7 @@ class LazyGroup(click.Group):
 LISTED = " (a list; with a NAME, one in full)"
 ONWARD = [
     ("memcalc COMMAND --help", "all options of a command, also as `memcalc help COMMAND`"),
-    ('eval "$(_MEMCALC_COMPLETE=bash_source memcalc)"', "completion in this shell; zsh_source and fish_source are there too"),
+    ('eval "$(memcalc completion bash)"', "completion in this shell; zsh and fish are there too"),
     (DOCUMENTATION, "tutorial, how-to, reference, explanation (README.md says what is where)"),
 ]
 

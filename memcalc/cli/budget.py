@@ -7,6 +7,7 @@ import click
 from memcalc.cli.options import (
     GroupedCommand,
     GroupedOption,
+    ModelArgument,
     details_option,
     explain_option,
     gpu_option,
@@ -18,7 +19,7 @@ from memcalc.cli.options import (
 
 
 @click.command("budget", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model", required=False)
+@click.argument("model", required=False, cls=ModelArgument)
 @gpu_option
 @spec_options("Budget")
 @click.option(

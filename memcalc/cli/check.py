@@ -12,6 +12,18 @@ REVIEW = ("github", "sarif", "junit")  # formats that show what is wrong with a 
 @click.command("check", cls=GroupedCommand)
 @click.argument("files", nargs=-1)
 @click.option("--filter", "wanted", metavar="TEXT", default="", help="Only scenarios whose name holds TEXT.  [default: all]")
+@click.option(
+    "--baseline",
+    metavar="FILE|GIT-REF",
+    help="Show the difference to another file, or to the files at a commit.  [default: none]",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(("exceeded", "worse")),
+    default="exceeded",
+    show_default=True,
+    help="What exit code 1 means: a limit is exceeded, or a scenario is worse than the baseline.",
+)
 @preset_option
 @output_options("ok", *REVIEW)
 @click.pass_context
@@ -20,6 +32,8 @@ def check_command(
     /,
     files: tuple[str, ...],
     wanted: str,
+    baseline: str | None,
+    fail_on: str,
     presets: tuple[str, ...],
     format_: str,
     get: tuple[str, ...],
@@ -32,10 +46,20 @@ def check_command(
     from memcalc.report.checking import report
     from memcalc.sizing.checking import examined
 
-    outcomes, problems = examined(*(files or (DEFAULT_FILE,)), presets=presets, wanted=wanted)
+    if fail_on == "worse" and baseline is None:
+        raise click.UsageError("--fail-on worse: worse than what? add --baseline FILE or a commit of git")
+    asked = files or (DEFAULT_FILE,)
+    outcomes, problems = examined(*asked, presets=presets, wanted=wanted)
+    shown, failed = report(outcomes, problems), not all(outcome.holds for outcome in outcomes)
+    if baseline is not None and not problems:
+        from memcalc.report.baseline import with_baseline
+        from memcalc.sizing.baseline import changes_since
+
+        changes = changes_since(baseline, asked, outcomes, presets, wanted)
+        shown = with_baseline(shown, baseline, changes)
+        failed = any(change.worse for change in changes) if fail_on == "worse" else failed
     if not problems or (format_ in REVIEW and not get):
-        show(report(outcomes, problems), format_, get, output)
+        show(shown, format_, get, output)
     if problems:
         raise Several(problems)
-    if not all(outcome.holds for outcome in outcomes):
-        ctx.exit(1)
+    ctx.exit(int(failed))

@@ -7,6 +7,7 @@ import click
 from memcalc.cli.options import (
     TYPES,
     GroupedCommand,
+    ModelArgument,
     gpu_option,
     output_options,
     preset_option,
@@ -58,7 +59,7 @@ def _varying(command: str) -> Any:
     """The command that compares settings of another."""
 
     @click.command(command, cls=GroupedCommand, no_args_is_help=True)
-    @click.argument("model")
+    @click.argument("model", cls=ModelArgument)
     @gpu_option
     @spec_options(*OF[command])
     @_comparing

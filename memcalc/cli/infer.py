@@ -6,6 +6,7 @@ import click
 
 from memcalc.cli.options import (
     GroupedCommand,
+    ModelArgument,
     details_option,
     explain_option,
     fit_code,
@@ -21,7 +22,7 @@ from memcalc.cli.options import (
 
 
 @click.command("infer", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model", required=False)
+@click.argument("model", required=False, cls=ModelArgument)
 @from_option
 @gpu_option
 @spec_options("Device", "Serving", "ServingQuestion")

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from memcalc.errors import InputError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -184,12 +187,26 @@ class GroupedOption(click.Option):
         super().__init__(*names, **attributes)
         self.group, self.choices = group, choices
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        from memcalc.cli.completing import words
+
+        return words(ctx, self, incomplete) or super().shell_complete(ctx, incomplete)
+
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Without the word that takes a flag back (--no-ddp): every flag has one."""
         taken_back, self.secondary_opts = self.secondary_opts, []
         record = super().get_help_record(ctx)
         self.secondary_opts = taken_back
         return record
+
+
+class ModelArgument(click.Argument):
+    """MODEL, which a shell completes to presets and files."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        from memcalc.cli.completing import models
+
+        return models(ctx, self, incomplete)
 
 
 class GroupedCommand(click.Command):

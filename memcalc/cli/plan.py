@@ -8,6 +8,7 @@ from memcalc.cli.options import (
     HARDWARE,
     GroupedCommand,
     GroupedOption,
+    ModelArgument,
     output_options,
     preset_option,
     show_answer,
@@ -21,7 +22,7 @@ def plan_command() -> None:
 
 
 @plan_command.command("train", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model")
+@click.argument("model", cls=ModelArgument)
 @click.option(
     "--gpu",
     "gpu",
@@ -93,7 +94,7 @@ def plan_train_command(
 
 
 @plan_command.command("infer", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model", required=False)
+@click.argument("model", required=False, cls=ModelArgument)
 @click.option(
     "--gpu",
     "gpu",

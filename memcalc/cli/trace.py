@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, WORDS, GroupedCommand, output_options, preset_option, show
+from memcalc.cli.options import COUNT, WORDS, GroupedCommand, ModelArgument, output_options, preset_option, show
 
 LAYERS = 2  # two layers show everything that depth repeats
 
 
 @click.command("trace", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model")
+@click.argument("model", cls=ModelArgument)
 @click.option("--layers", type=click.IntRange(min=1), default=LAYERS, show_default=True, help="Trace the first N layers.")
 @click.option("--precision", type=click.Choice(("fp32", "bf16", "bf16-amp")), default="bf16", show_default=True,
               help="Number formats of the step, as in `memcalc train`.")  # fmt: skip

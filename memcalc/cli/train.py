@@ -6,6 +6,7 @@ import click
 
 from memcalc.cli.options import (
     GroupedCommand,
+    ModelArgument,
     explain_option,
     fit_code,
     fit_options,
@@ -20,7 +21,7 @@ from memcalc.cli.options import (
 
 
 @click.command("train", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model", required=False)
+@click.argument("model", required=False, cls=ModelArgument)
 @from_option
 @gpu_option
 @spec_options("Device", "Parallelism", "Training", "Horizon")

@@ -4,12 +4,20 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import GroupedCommand, details_option, gpu_option, output_options, preset_option, show_answer
+from memcalc.cli.options import (
+    GroupedCommand,
+    ModelArgument,
+    details_option,
+    gpu_option,
+    output_options,
+    preset_option,
+    show_answer,
+)
 
 
 @click.command("verify", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("log")
-@click.argument("model", required=False)
+@click.argument("model", required=False, cls=ModelArgument)
 @gpu_option
 @click.option(
     "--set",

@@ -52,6 +52,7 @@ class Outcome(NamedTuple):
     guessed: str = ""  # why the model may not be the one that is meant
     changes: tuple[RemedySetting, ...] = ()  # the remedy, setting by setting
     line: int = 0  # of the file, where the scenario stands
+    values: Mapping[str, float | str] = {}  # all that could be limited, where it is known
 
     @property
     def holds(self) -> bool:

@@ -169,8 +169,9 @@ class Search:
             tried = None if place in kept else self._try(state.without(place))
             if tried is not None and (best is None or tried.least < best.least):
                 state, best = state.without(place), tried
-                if again := self._reaching(state, _next(self.fit.verdict)):
-                    self.found.append(self._lean(state, kept, again.fit.verdict))
+                better = reversed(VERDICTS[VERDICTS.index(self.fit.verdict) + 1 :])
+                if target := next((verdict for verdict in better if self._reaching(state, verdict)), None):
+                    self.found.append(self._lean(state, kept, target))
 
     def _lean(self, state: _State, kept: tuple[int, ...], target: Verdict) -> Tried:
         """The same without what is not needed for the verdict, the costliest lever first; else with its weaker options."""

@@ -21,7 +21,7 @@ def report(outcomes: Sequence[Outcome], problems: Sequence[Problem] = ()) -> Rep
         "scenarios": [
             {"file": o.file, "line": o.line, "name": o.name, "ok": o.holds,
              "remedy": o.remedy or None, "changes": [change._asdict() for change in o.changes],
-             "guessed": o.guessed or None,
+             "guessed": o.guessed or None, "values": dict(o.values),
              "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],

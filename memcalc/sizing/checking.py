@@ -63,14 +63,21 @@ def examined(
             problems.append(_of_file(error, "stdin" if given == "-" else str(given)))
     if wanted and not named and not problems:
         raise InputError(f"no scenario's name holds {wanted!r:.60}", place="--filter")
+    out, wrong = judged(named, presets)
+    return out, same_once([*problems, *wrong])
+
+
+def judged(named: Sequence[Named], presets: Sequence[str], remedies: int = MAX_REMEDIES) -> tuple[list[Outcome], list[Problem]]:
+    """What scenarios come to; for as many as `remedies` of those that fail, what would make them pass."""
     out: list[Outcome] = []
+    problems: list[Problem] = []
     for each in named:
-        advised = sum(bool(outcome.remedy) for outcome in out) < MAX_REMEDIES
+        advised = sum(bool(outcome.remedy) for outcome in out) < remedies
         try:
             out.append(_outcome(each, presets, advised))
         except Problem as error:
             problems.append(error)
-    return out, same_once(problems)
+    return out, problems
 
 
 def _of_file(error: InputError, file: str) -> Problem:
@@ -122,10 +129,11 @@ def _outcome(each: Named, presets: Sequence[str], advised: bool) -> Outcome:
         answer = _sized(scenario, model, gpu)
         values = _values(scenario, model, answer, fit_of(answer))
         _check_known(scenario, answer, values)
+        known = {name: value for name, value in values.items() if value != inf}
         checks = compared(scenario.limits, values)
         if file:
             checks = tuple(check._replace(line=places.line(f"limits.{check.limit}")) for check in checks)
-        outcome = Outcome(file, name, checks, guessed=answer.guessed, line=places.line("") if file else 0)
+        outcome = Outcome(file, name, checks, guessed=answer.guessed, line=places.line("") if file else 0, values=known)
         if outcome.within or not advised:
             return outcome
         changes = _remedy(scenario, model, answer, outcome, places)

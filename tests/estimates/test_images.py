@@ -75,3 +75,14 @@ REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
 def test_what_is_refused(model: str, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         step(model, **settings)
+
+
+FROZEN_ENTRY: tuple[dict[str, Any], ...] = ({"method": "lora"}, {"method": "vera"}, {"train_layers": 2})
+
+
+@pytest.mark.parametrize("said", FROZEN_ENTRY, ids=str)
+def test_a_batch_of_images_stays_where_nothing_before_the_layers_is_trained(said: dict[str, Any]) -> None:
+    """196 patches and a class token of 16 · 16 · 3 values in fp32 each: held by the training loop, not by autograd."""
+    sized = step("vit-base-patch16-224", seq_len=197, micro_batch=64, recompute="none", **said)
+    held = [line for line in sized.lines if "pixels" in line.name]
+    assert [line.bytes for line in held] == [64 * 197 * 768 * 4], [(line.name, line.bytes) for line in sized.lines]

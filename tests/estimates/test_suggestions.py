@@ -104,6 +104,7 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("llama-3.1-405b", "rtx-3060-12", {}),
     ("deepseek-v3", "h100-sxm-80", {"gpus": 8}),
     ("mixtral-8x7b", "h100-sxm-80", {"gpus": 8, "micro_batch": 64}),
+    ("kimi-linear-48b-a3b", "h100-sxm-80", {"gpus": 8}),  # what fits by its own word, with a part that the last judge refused
 )
 
 
