@@ -1,33 +1,28 @@
 """Plans: every layout that an engine accepts, those that fit, and the fastest or cheapest of these."""
 
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memcalc.blocks.architecture import Architecture
 from memcalc.errors import nearest
 from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, ENGINES, Settings
-from memcalc.estimates.planning.bounds import StateBytes, counted, least_seconds, state_bytes
+from memcalc.estimates.planning.bounds import counted
 from memcalc.estimates.planning.counts import gpu_counts, growing
 from memcalc.estimates.planning.plan import Offer, Ranked, TrainingPlan, efficient
-from memcalc.estimates.planning.search import Found, Judged, search, settings_of
-from memcalc.estimates.planning.space import SPACE, Question, TrainingLayout, why_none
-from memcalc.estimates.step_time.step import PARTS, StepTime, micro_batch_seconds, step_time
+from memcalc.estimates.planning.search import Found, Judged, search
+from memcalc.estimates.planning.space import SPACE, Question, why_none
+from memcalc.estimates.step_time.step import PARTS, StepTime
 from memcalc.estimates.training.activations import shape
-from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.energy import PRICES
 from memcalc.formulas.methods import ADAPTING, METHODS
-from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
-from memcalc.readers.timing import time_law
 from memcalc.sizing.answer import Reported, fit_of
-from memcalc.sizing.invocation import Invocation
+from memcalc.sizing.planning_layouts import LAID_OUT, LayoutWays, PlanQuestion, Tick
 from memcalc.sizing.settings import settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.sizing.training import TABLES, SizedTraining, size_training, training_run
+from memcalc.sizing.training import TABLES, training_run
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
@@ -42,7 +37,6 @@ ANY = "any"
 TOKENS_AT_ONCE = 4 * 2**20  # of a global batch that nobody gave, at most: what large pre-training runs use
 SEQUENCES_A_GPU = 4  # and so many sequences a GPU
 DAY = 86_400
-Tick = Callable[[int], None]
 
 
 class SizedPlan(Reported):
@@ -59,24 +53,6 @@ class SizedPlan(Reported):
         from memcalc.report.planning import report
 
         return report(self.model, self.plan, self.assumptions)
-
-
-class _Asked(NamedTuple):
-    """A plan's question, read."""
-
-    model: Model
-    architecture: Architecture
-    said: dict[str, Any]  # settings that were given
-    free: dict[str, tuple[Any, ...]]
-    engines: tuple[str, ...]
-    run: Training  # with the settings that were given, on one GPU
-    goals: PlanGoals
-    presets: tuple[str, ...]
-    device: Device
-    name: AnyModel
-    names: dict[str, str]  # of accelerators, as they were given
-    sure: bool
-    tick: Tick
 
 
 def plan_training(
@@ -129,7 +105,7 @@ class _Searched(NamedTuple):
     why: str  # where there was no layout at all
 
 
-def _on(asked: _Asked, gpu: Accelerator, gpus: int | str | None) -> Iterable[_Searched]:
+def _on(asked: PlanQuestion, gpu: Accelerator, gpus: int | str | None) -> Iterable[_Searched]:
     """Searches on one accelerator: on each number of GPUs, or on more and more until something fits and keeps the goals."""
     if gpus is not None:
         return [_searched(asked, gpu, count) for count in gpu_counts(gpus, asked.run.parallelism.gpus_per_node)]
@@ -144,7 +120,7 @@ def _on(asked: _Asked, gpu: Accelerator, gpus: int | str | None) -> Iterable[_Se
 def _asked(
     model: AnyModel, vary: Mapping[str, Sequence[Any]], settings: dict[str, Any], goals: PlanGoals, device: Device,
     presets: tuple[str, ...], sure: bool, tick: Tick,
-) -> _Asked:  # fmt: skip
+) -> PlanQuestion:  # fmt: skip
     found = as_model(model, presets)
     if found.architecture is None:
         raise SpecError("a parameter count has no layers to divide; name a model or give its config.json", "MODEL")
@@ -162,12 +138,7 @@ def _asked(
     base = {name: value for name, value in said.items() if name not in SPACE and name not in LAID_OUT}
     first = {name: values[0] for name, values in free.items() if name not in SPACE and name not in LAID_OUT}
     run = training_run(found.architecture, None, **(base | first))
-    return _Asked(found, found.architecture, said, free, engines, run, goals, presets, device, model, {}, sure, tick)
-
-
-# What a layout says beside the axes of the space.
-LAID_OUT = ("gpus", "shard_size", "sequence_parallel", "cp_kind", "pipeline_schedule", "virtual_stages", "first_stage_layers",
-            "last_stage_layers", "count_embedding", "count_loss", "pipeline_layout", "global_batch")  # fmt: skip
+    return PlanQuestion(found, found.architecture, said, free, engines, run, goals, presets, device, model, {}, sure, tick)
 
 
 def _engines(asked: Any, said: Settings, free: Mapping[str, Any]) -> tuple[str, ...]:
@@ -190,7 +161,7 @@ def _engines(asked: Any, said: Settings, free: Mapping[str, Any]) -> tuple[str, 
     return able
 
 
-def _searched(asked: _Asked, gpu: Accelerator, gpus: int) -> _Searched:
+def _searched(asked: PlanQuestion, gpu: Accelerator, gpus: int) -> _Searched:
     """Every layout on so many accelerators."""
     global_batch = asked.said.get("global_batch") or _batch(asked.run, gpus)
     sizes = shape(asked.architecture)
@@ -200,7 +171,7 @@ def _searched(asked: _Asked, gpu: Accelerator, gpus: int) -> _Searched:
                  asked.run.seq_len, global_batch, pinned, _free(asked.free, engine))
         for engine in asked.engines
     ]  # fmt: skip
-    ways = _Ways(asked, gpu)
+    ways = LayoutWays(asked, gpu)
     found = search(questions, ways, counted(asked.architecture), asked.goals.top, asked.tick)
     ranked = [_ranked(asked, gpu, ways, judged) for judged in found.best]
     kept = tuple(row for row in ranked if _keeps(row, asked.goals))
@@ -222,93 +193,7 @@ def _batch(run: Training, gpus: int) -> int:
     return int(2 ** (most.bit_length() - 1))
 
 
-class _Ways:
-    """How the search finds out about a layout of this question on one accelerator."""
-
-    def __init__(self, asked: _Asked, gpu: Accelerator) -> None:
-        self._asked, self._gpu, self.sure = asked, gpu, asked.sure
-        self.limit = gpu.limit - asked.device.reserved
-        self._device = {name: getattr(asked.device, name) for name in asked.device.model_fields_set}
-        self._kept = {name: value for name, value in asked.said.items() if name in Parallelism.model_fields}
-        own = (name for name in asked.said if name in Training.model_fields and name not in LAID_OUT)
-        self._base = {"seq_len": asked.run.seq_len, **{name: asked.said[name] for name in own}}
-        self._law = time_law(gpu)
-        self._parallelism: dict[Any, Parallelism] = {}
-        self._states: dict[Any, StateBytes] = {}
-        self._micro: dict[Any, float] = {}
-        self._answers: dict[TrainingLayout, SizedTraining] = {}
-
-    def settings(self, layout: TrainingLayout) -> Settings:
-        """As `train` takes them: what was given, then what the layout says."""
-        said = {name: value for name, value in self._asked.said.items() if name != "global_batch"}
-        return {"seq_len": self._asked.run.seq_len, **said, **settings_of(layout)}
-
-    def run(self, layout: TrainingLayout, *, replicated: bool = False) -> Training:
-        """Its spec, without the defaults that only a final answer needs; `replicated`: nothing is sharded."""
-        own = settings_of(layout)
-        if replicated:
-            own = {name: value for name, value in own.items() if name not in ("zero", "fsdp")}
-        degrees = {name: own.pop(name) for name in list(own) if name in Parallelism.model_fields}
-        key = (layout.place, replicated)
-        if (parallelism := self._parallelism.get(key)) is None:
-            kept = {} if replicated else self._kept
-            parallelism = self._parallelism[key] = Parallelism(**{**kept, **degrees})
-        return Training(parallelism=parallelism, **{**self._base, **own})
-
-    def states(self, layout: TrainingLayout) -> StateBytes:
-        """What an element takes; the same for all layouts of an engine and a way to shard."""
-        key = (layout.place.engine, layout.place.sharding, layout.others)
-        if (found := self._states.get(key)) is None:
-            found = self._states[key] = state_bytes(self.run(layout))
-        return found
-
-    def least_seconds(self, layout: TrainingLayout) -> float:
-        """From one micro-batch through all layers, which all layouts of equal degrees share."""
-        key = (layout.degrees, layout.micro_batch, layout.others_recomputed)
-        if (found := self._micro.get(key)) is None:
-            found = self._micro[key] = self._micro_batch(layout)
-        return least_seconds(found, layout.place, layout.grad_accum)
-
-    def _micro_batch(self, layout: TrainingLayout) -> float:
-        place = layout.place
-        gpus = math.lcm(place.tp * place.cp, place.ep * place.etp)
-        alone = place._replace(gpus=gpus, pp=1, chunks=1, ends=False, sharding=0)
-        run = self.run(layout._replace(place=alone, grad_accum=1), replicated=True)
-        return micro_batch_seconds(self._asked.architecture, run, self._law)
-
-    def seconds(self, run: Training) -> float:
-        return self.time(run).seconds
-
-    def time(self, run: Training) -> StepTime:
-        """Of a step."""
-        return step_time(self._asked.architecture, run, self._law)
-
-    def fit(self, layout: TrainingLayout, run: Training) -> Fit:
-        """As if nothing were lost to fragmentation."""
-        floor = estimate(self._asked.architecture, run, self._gpu.architecture, self.limit).floor("device")
-        return Fit(Needed(floor, floor, floor), self.limit)
-
-    def last_word(self, layout: TrainingLayout) -> Fit:
-        """As `train` says."""
-        return fit_of(self.sized(layout))
-
-    def sized(self, layout: TrainingLayout) -> SizedTraining:
-        """As `train` does it."""
-        if (found := self._answers.get(layout)) is None:
-            found = self._answers[layout] = self._size(layout)
-        return found
-
-    def _size(self, layout: TrainingLayout) -> SizedTraining:
-        said = {**self.settings(layout), **self._device}
-        return size_training(self._asked.model, self._gpu, presets=self._asked.presets, **said)
-
-    def command(self, layout: TrainingLayout) -> str:
-        """That asks for this layout alone."""
-        gpu = self._asked.names.get(self._gpu.id, self._gpu)
-        return str(Invocation("train", self._asked.name, gpu, self._asked.presets, {**self.settings(layout), **self._device}))
-
-
-def _ranked(asked: _Asked, gpu: Accelerator, ways: _Ways, judged: Judged) -> Ranked:
+def _ranked(asked: PlanQuestion, gpu: Accelerator, ways: LayoutWays, judged: Judged) -> Ranked:
     answer = ways.sized(judged.layout)
     time_ = ways.time(answer.run)
     days, cost = _spent(asked.goals, gpu, answer.run, time_)
@@ -334,17 +219,17 @@ def _keeps(row: Ranked, goals: PlanGoals) -> bool:
     return not (late or dear)
 
 
-def _plan(asked: _Asked, searched: Sequence[_Searched], seconds: float) -> TrainingPlan:
+def _plan(asked: PlanQuestion, searched: Sequence[_Searched], seconds: float) -> TrainingPlan:
     """All searches as one plan: the best of each number of GPUs and accelerator, and of all of them the best first."""
     rows = [row for each in searched for row in each.ranked]
     by_money = asked.goals.rank == "money" or (asked.goals.rank is None and len(searched) > 1)
     if by_money or len(searched) > 1:  # else the search has put them into order
-        rows.sort(key=_money if by_money else _per_token)
+        rows.sort(key=partial(_money, asked.goals) if by_money else _per_token)
     ranked = tuple(
         row._replace(rank=place + 1, lost=_lost(row.time, rows[0].time)) for place, row in enumerate(rows[: asked.goals.top])
     )
     best = [min(each.ranked, key=_per_token) for each in searched if each.ranked]
-    worth = efficient([(_per_token(row), _money(row)) for row in best])
+    worth = efficient([(_per_token(row), _money(asked.goals, row)) for row in best])
     offers = tuple(
         Offer(row.gpu.name, row.settings["gpus"], row.time.seconds, row.time.tokens_per_second, row.days, row.cost, good)
         for row, good in zip(best, worth, strict=True)
@@ -362,9 +247,9 @@ def _per_token(row: Ranked) -> float:
     return 1 / float(row.time.tokens_per_second)
 
 
-def _money(row: Ranked) -> float:
+def _money(goals: PlanGoals, row: Ranked) -> float:
     """USD where a price is known, else GPU time: of a token."""
-    price = PRICES[row.gpu.id].usual if row.gpu.id in PRICES else 1.0
+    price = goals.price or (PRICES[row.gpu.id].usual if row.gpu.id in PRICES else 1.0)
     return float(row.settings["gpus"] * price / row.time.tokens_per_second)
 
 
@@ -382,7 +267,7 @@ def _lost(found: StepTime, best: StepTime) -> str:
 SAME = 5e-4
 
 
-def _note(asked: _Asked, searched: Sequence[_Searched]) -> str:
+def _note(asked: PlanQuestion, searched: Sequence[_Searched]) -> str:
     """Which constraint binds where nothing is left."""
     late = [row for each in searched for row in each.beyond]
     if late:
@@ -395,7 +280,7 @@ def _note(asked: _Asked, searched: Sequence[_Searched]) -> str:
     return "; ".join(reasons)
 
 
-def _assumptions(asked: _Asked, searched: Sequence[_Searched]) -> tuple[str, ...]:
+def _assumptions(asked: PlanQuestion, searched: Sequence[_Searched]) -> tuple[str, ...]:
     """What was taken for granted."""
     out = []
     if "global_batch" not in asked.said and searched:
