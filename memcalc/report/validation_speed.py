@@ -18,7 +18,7 @@ NOTES = (
     "roofline: the longest of compute, memory and link at its default shares, prompts added to the steps that they interrupt",
     "tpot, ttft_load: closed loop of the stated requests in flight; decode, prefill, ttft: alone; batch: a batch from start to "
     "end; max_throughput: as many requests as memcalc finds room for",
-    "constants of operators were fitted to operators; a few of engines (memcalc/formulas/serving_hosts.py, llama.cpp's kernels) "
+    "constants of operators were fitted to operators; a few of engines (memcalc/formulas/serving_hosts.py, llama.cpp) "
     "were chosen with these rows in view, so the scores are somewhat optimistic",
 )
 
