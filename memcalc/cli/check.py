@@ -24,6 +24,7 @@ REVIEW = ("github", "sarif", "junit")  # formats that show what is wrong with a 
     show_default=True,
     help="What exit code 1 means: a limit is exceeded, or a scenario is worse than the baseline.",
 )
+@click.option("--gpu", metavar="NAME", help="Accelerator of launch files, which name none.  [default: none]")
 @preset_option
 @output_options("ok", *REVIEW)
 @click.pass_context
@@ -34,14 +35,18 @@ def check_command(
     wanted: str,
     baseline: str | None,
     fail_on: str,
+    gpu: str | None,
     presets: tuple[str, ...],
     format_: str,
     get: tuple[str, ...],
     output: str | None,
 ) -> None:
-    """Check sizing files against their limits: exit code 0 when all hold, 1 when one is exceeded, 2 when a file is wrong.
+    """Check sizing files, or launch files, against their limits.
 
-    Without FILE, memcalc.toml of the current folder. `memcalc schema` prints what such a file may hold.
+    Exit code 0 when all hold, 1 when one is exceeded, 2 when a file is wrong.
+
+    A launch file (as of `memcalc import`) has no limits of its own: it must fit, tight at the worst, on --gpu. Without
+    FILE, memcalc.toml of the current folder. `memcalc schema` prints what such a file may hold.
     """
     from memcalc.report.checking import report
     from memcalc.sizing.checking import examined
@@ -49,7 +54,7 @@ def check_command(
     if fail_on == "worse" and baseline is None:
         raise click.UsageError("--fail-on worse: worse than what? add --baseline FILE or a commit of git")
     asked = files or (DEFAULT_FILE,)
-    outcomes, problems = examined(*asked, presets=presets, wanted=wanted)
+    outcomes, problems = examined(*asked, presets=presets, wanted=wanted, gpu=gpu)
     shown, failed = report(outcomes, problems), not all(outcome.holds for outcome in outcomes)
     if baseline is not None and not problems:
         from memcalc.report.baseline import with_baseline

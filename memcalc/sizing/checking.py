@@ -45,16 +45,15 @@ def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] 
 
 
 def examined(
-    *scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = ""
+    *scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = "", gpu: str | None = None
 ) -> tuple[list[Outcome], list[Problem]]:
-    """What scenarios come to, and all that is wrong with the files of others."""
+    """What scenarios come to, and all that is wrong with the files of others. `gpu`: the accelerator of launch files, which
+    name none; their runs and servers must fit, tight at the worst."""
     named: list[Named] = []
     problems: list[Problem] = []
     for given in scenarios:
         try:
-            named += (
-                [Named("", "scenario", given)] if isinstance(given, Scenario) else read_sizing(os.fspath(given), None, wanted)
-            )
+            named += [Named("", "scenario", given)] if isinstance(given, Scenario) else _read(os.fspath(given), wanted, gpu)
         except Several as error:
             problems += error.problems
         except Problem as error:
@@ -65,6 +64,13 @@ def examined(
         raise InputError(f"no scenario's name holds {wanted!r:.60}", place="--filter")
     out, wrong = judged(named, presets)
     return out, same_once([*problems, *wrong])
+
+
+def _read(path: str, wanted: str, gpu: str | None) -> list[Named]:
+    """The scenarios of a sizing file, or the runs and servers of a launch file."""
+    from memcalc.sizing.checking_launch import is_sizing, launch_scenarios
+
+    return read_sizing(path, None, wanted) if is_sizing(path) else launch_scenarios(path, gpu, wanted)
 
 
 def judged(named: Sequence[Named], presets: Sequence[str], remedies: int = MAX_REMEDIES) -> tuple[list[Outcome], list[Problem]]:

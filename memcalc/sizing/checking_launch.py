@@ -1,0 +1,100 @@
+"""Launch files as scenarios of `check`: each run or server of a file must fit, tight at the worst."""
+
+import os
+import tomllib
+from typing import Any
+
+from memcalc.errors import InputError, MemcalcError, Problem, Several
+from memcalc.readers.sizing import Named
+from memcalc.readers.toml_lines import SettingPlaces
+from memcalc.sizing.importing import LaunchedJob, asked_from, launched
+from memcalc.sizing.training import training_run
+from memcalc.specs.hardware import Device
+from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.serving import Serving, ServingQuestion
+from memcalc.specs.sizing import Limits, Scenario
+from memcalc.specs.spec import SpecError
+
+LONGEST = 4 * 2**20  # bytes of a TOML file that may be one of sizing
+HELD = Limits(verdict="tight")  # launch files name no limits of their own
+
+
+def is_sizing(path: str) -> bool:
+    """Whether a file is one of sizing, or too broken to tell: TOML whose `model` is no table."""
+    if path == "-":
+        return True
+    if not path.lower().endswith(".toml") or "#" in path:
+        return not os.path.exists(path) and "#" not in path
+    try:
+        with_keys = tomllib.loads(_text(path))
+    except (OSError, ValueError):
+        return True  # said by the reader of sizing files, with its line
+    return not isinstance(with_keys.get("model"), dict)
+
+
+def _text(path: str) -> str:
+    from memcalc.readers.files import read_text
+
+    return read_text(path, LONGEST)
+
+
+def launch_scenarios(path: str, gpu: str | None, wanted: str = "") -> list[Named]:
+    """The runs and servers of one launch file whose names hold `wanted`. Raises Several, with all that is wrong with them."""
+    named: list[Named] = []
+    problems: list[Problem] = []
+    for job in launched(path):
+        if wanted.lower() not in job.job.name.lower():
+            continue
+        try:
+            named.append(_named(job, path, gpu))
+        except MemcalcError as error:
+            message = str(error).removeprefix(f"{job.job.file}: ")
+            problems.append(Problem(message, job.job.file, _line(job, error), job.job.name))
+    if problems:
+        raise Several(problems)
+    return named
+
+
+def _line(job: LaunchedJob, error: MemcalcError) -> int:
+    """Of the setting that is wrong; 0 where no line says it."""
+    lines = _lines(job)
+    fields = error.fields if isinstance(error, SpecError) else ()
+    return next((lines[name] for name in fields if name in lines), 0)
+
+
+def _lines(job: LaunchedJob) -> dict[str, int]:
+    """Setting → the line of the job's own file that says it."""
+    facts = job.job.reading.facts
+    return {
+        name: fact.entry.line
+        for name, setting in job.question.settings.items()
+        for fact in (facts[each] for each in setting.facts if each in facts)
+        if fact.entry and fact.entry.file == job.job.file
+    }
+
+
+def _named(job: LaunchedJob, path: str, gpu: str | None) -> Named:
+    which = path if len(launched(path)) == 1 else f"{path}#{job.job.name}"
+    asked = asked_from(job.question.command, [which], None, gpu, {})
+    if not isinstance(asked.model, str):
+        raise InputError("gives the model in numbers; write its config.json and a sizing file (`memcalc import`)")
+    if asked.gpu is None:
+        raise InputError("a launch file names no accelerator; add --gpu")
+    said = dict(asked.settings)
+    beside = {name: said.pop(name) for name in (*Device.model_fields,) if name in said}
+    lines = _lines(job)
+    if job.question.command == "train":
+        from memcalc.sizing.subjects import as_model
+
+        own: dict[str, Any] = {"training": training_run(as_model(asked.model).architecture, None, **said)}
+        table = "training"
+        written: dict[str, Any] = {"parallelism": {name: said.pop(name) for name in Parallelism.model_fields if name in said}}
+    else:
+        table = "serving"
+        question = {name: said.pop(name) for name in ServingQuestion.model_fields if name in said}
+        own, written = {"serving": Serving(**said), **question}, {}
+    scenario = Scenario(model=asked.model, gpu=asked.gpu, limits=HELD, **own, **beside)
+    at = {f"{table}.{name}": line for name, line in lines.items()}
+    at |= {f"{table}.parallelism.{name}": line for name, line in lines.items()}
+    places = SettingPlaces(at, "", {table: {**said, **written}})
+    return Named(job.job.file, job.job.name, scenario, places)
