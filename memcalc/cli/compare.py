@@ -39,7 +39,7 @@ def compare_command() -> None:
     \b
     memcalc compare train llama-3.1-8b --gpus 8 --gpu h100 --vary zero=1,2 --vary recompute=none,full
     memcalc compare infer llama-3.1-8b --gpu l4 --vary weights=bf16,int8 --column capacity.max_context
-    memcalc compare memcalc.toml other.toml
+    memcalc compare examples/memcalc.toml
     """
 
 

@@ -10,10 +10,13 @@ from memcalc.cli.options import GroupedCommand
 def completion_command(shell: str) -> None:
     """Print the script with which SHELL completes memcalc's commands, options and values.
 
+    It belongs into ~/.local/share/bash-completion/completions/memcalc (bash), _memcalc in a folder of $fpath (zsh), or
+    ~/.config/fish/completions/memcalc.fish (fish).
+
     \b
-    memcalc completion bash > ~/.local/share/bash-completion/completions/memcalc
-    memcalc completion zsh > ~/.zfunc/_memcalc
-    memcalc completion fish > ~/.config/fish/completions/memcalc.fish
+    memcalc completion bash
+    memcalc completion zsh
+    memcalc completion fish
     """
     from click.shell_completion import ShellComplete, get_completion_class
 

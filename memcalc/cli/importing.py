@@ -19,7 +19,7 @@ def import_command(files: tuple[str, ...], gpu: str | None, format_: str, get: t
     files of one run are joined; FILE#NAME is one of several servers. Nothing is executed. YAML needs memcalc[yaml].
 
     \b
-    memcalc import train.sh ds_zero3.json --gpu h100 > memcalc.toml
+    memcalc import examples/launch/train.sh --gpu h100
     memcalc import 'vllm serve Qwen/Qwen3-8B --max-model-len 16k' --gpu l40s
     """
     from memcalc.report.output import write

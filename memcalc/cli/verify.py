@@ -39,8 +39,8 @@ def verify_command(
     nvidia-smi give MODEL and settings.
 
     \b
-    memcalc verify vllm.log --gpu h100
-    memcalc verify megatron.log llama-3.1-8b --gpu h100 --set gpus=8 --set tp=2 --set zero=1
+    memcalc verify examples/logs/vllm.log --gpu h100
+    memcalc verify examples/logs/megatron.log llama-3.1-8b --set gpus=8 --set tp=2 --set zero=1
     """
     from memcalc.cli.progress import Progress
     from memcalc.sizing.verifying import verify

@@ -34,7 +34,7 @@ def seconds(value: float) -> str:
     """Three digits, in the unit that reads best.
 
     >>> seconds(0.0123), seconds(1.5), seconds(7300)
-    ('12.3 ms', '1.5 s', '122 min')
+    ('12.3 ms', '1.5 s', '2.03 h')
     """
     return f"{value * 1e3:.3g} ms" if value < 0.1 else format_duration(value)
 

@@ -257,7 +257,7 @@ def test_where_nothing_fits_the_answer_is_of_the_smallest() -> None:
         (memcalc.size_training, {"gpu": "h100", "micro_batch": "max", "seq_len": "max"}, "one setting at a time"),
         (memcalc.size_training, {"gpu": "h100", "grad_accum": "max"}, "micro_batch, seq_len, lora_rank"),
         (memcalc.size_serving, {"gpu": "h100", "batch": "max", "context": "max"}, "one setting at a time"),
-        (memcalc.size_training, {"gpu": "h100", "lora_rank": "max"}, "belongs to adapters"),
+        (memcalc.size_training, {"gpu": "h100", "lora_rank": "max"}, "is the rank of adapters"),
     ],
 )  # fmt: skip
 def test_questions_that_are_refused(size: Any, settings: dict[str, Any], words: str) -> None:

@@ -76,7 +76,8 @@ def test_weights_and_memory_are_those_of_llama_cpp(row: Row, tmp_path: Path, wei
     for held, logged in ((run.kv_cache, row["cache"]), (run.state, row["state"])):
         assert held / MEBI == pytest.approx(sum(map(float, logged)), abs=0.005 * max(1, len(logged)))
     copied = model.architecture.tied and next(t.bytes for t in model.stored.tensors if t.name == "token_embd.weight")
-    assert run.weights + run.host == (model.stored.bytes or 0) + copied
+    on_host = sum(line.bytes for line in run.lines if line.component == "weights" and line.place == "host")
+    assert run.weights + on_host == (model.stored.bytes or 0) + copied
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def _of_block(block: Block) -> Widest | None:
     if traits.feed_forward:
         return Widest("MLP", ggml.mlp_bytes, (("feed_forward", traits.feed_forward),))
     if convolved := sum(tensor.shape[0] for tensor in block.state() if tensor.convolution):
-        inner = max((t.shape[0] * max(t.shape[1:]) for t in block.state() if not t.convolution), default=convolved)
+        inner = max((t.shape[0] * max(t.shape[1:], default=1) for t in block.state() if not t.convolution), default=convolved)
         widths = (("convolved", convolved), ("inner", min(inner, convolved)))
         return Widest("recurrent layer", ggml.recurrent_bytes, widths)
     if queries := _queries(block):
