@@ -414,7 +414,9 @@ def test_every_option_says_what_it_does(name: str) -> None:
 def test_help_of_get_names_a_field_that_exists(command: Command, memcalc: Run) -> None:
     """Of one row of a listing, or of a refused question, there may be another."""
     name, named = command.arguments[0], [word for word in command.arguments[1:2] if not word.startswith("-")]
-    said = re.search(r"bare: +(\S+)", " ".join(memcalc(name, "--help").out.split()))
+    said = re.search(
+        r"bare: +(\S+)", " ".join(memcalc(name, *([GROUPS[name]] if name in GROUPS else []), "--help").out.split())
+    )
     assert said, name
     if name in ("gpus", "models", "engines", "runs", "inspect") and named:
         return
