@@ -18,7 +18,7 @@ def regular_file(path: str) -> Iterator[BinaryIO]:
     """An open file, if it is one; what cannot be opened or read is one clear line."""
     try:
         if not os.path.isfile(path):
-            raise InputError("is a folder, not a file" if os.path.isdir(path) else "no such file", place=one_line(path))
+            raise InputError("is a folder, not a file" if os.path.isdir(path) else "no such file", place=one_line(path) or "''")
         with open(path, "rb") as file:
             yield file
     except OSError as error:

@@ -55,6 +55,8 @@ def test_any_engine_and_method(memcalc: Run) -> None:
     [
         (("--gpus", "0"), "gpus"),
         (("--gpus", "16-8"), "ends below its start"),
+        (("--gpus", ""), "--gpus: '' is not a count"),
+        (("--gpus", "0x8"), "--gpus: '0x8' is not a count"),
         (("--gpus", "many"), "many"),
         (("--gpus", "8", "--deadline", "3"), "of how many tokens?"),
         (("--gpus", "8", "--engine", "megatrom"), "did you mean megatron?"),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from memcalc.errors import InputError
 from memcalc.specs.parallelism import MAX_GPUS
 from memcalc.specs.spec import SpecError
 from memcalc.units import parse_count
@@ -20,11 +21,11 @@ def gpu_counts(text: int | str, gpus_per_node: int) -> tuple[int, ...]:
     if isinstance(text, int):
         return (_count(text),)
     if found := re.fullmatch(r"\s*([^-,]+)-([^-,]+)\s*", text):
-        low, high = (_count(parse_count(word.strip())) for word in found.groups())
+        low, high = (_count(word) for word in found.groups())
         if low > high:
             raise SpecError(f"{text!r:.40} ends below its start; write {high}-{low}", "gpus")
         return _range(low, high, gpus_per_node)
-    return tuple(sorted({_count(parse_count(word.strip())) for word in text.split(",")}))
+    return tuple(sorted({_count(word) for word in text.split(",")}))
 
 
 def _range(low: int, high: int, gpus_per_node: int) -> tuple[int, ...]:
@@ -47,7 +48,11 @@ def growing() -> Iterator[int]:
         count *= 2
 
 
-def _count(number: int) -> int:
+def _count(said: int | str) -> int:
+    try:
+        number = said if isinstance(said, int) else parse_count(said.strip())
+    except InputError as error:
+        raise SpecError(str(error), "gpus") from error
     if not 1 <= number <= MAX_GPUS:
         raise SpecError(f"{number:,} is out of range; between 1 and {MAX_GPUS:,} are accepted", "gpus")
     return number

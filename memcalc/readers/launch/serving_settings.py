@@ -44,8 +44,8 @@ def serving(making: Making, weights: str = "") -> None:
     _memory(making, engine)
     if engine == "llama.cpp":
         _llama(making)
-    elif isinstance(value("context"), int) and value("context") > 0:
-        making.copy("context")
+    else:
+        _context(making)
     _formats(making, weights)
     _beside(making)
 
@@ -67,11 +67,22 @@ def _beside(making: Making) -> None:
             making.warn(f"{name.replace('_', ' ')} is not modelled; the engine's own is counted", name)
 
 
+def _context(making: Making) -> None:
+    """Tokens of a sequence; 0 leaves them to the model (llama.cpp's -c 0)."""
+    tokens = making.value("context")
+    if isinstance(tokens, int) and tokens > 0:
+        making.copy("context")
+    elif tokens:
+        making.warn(f"{tokens!s:.40} is no number of tokens; the model's own context is taken", "context")
+
+
 def _memory(making: Making, engine: str) -> None:
     for name in ("gpu_memory_utilization", "mem_fraction_static", "kv_free_fraction"):  # each engine's share of what it counts
         share = making.value(name)
         if isinstance(share, (int, float)) and 0 < share <= 1:
             making.set("gpu_memory_utilization", float(share), name)
+        elif share is not None:
+            making.warn(f"{share!s:.40} is no share of the device's memory, above 0 and at most 1; the engine's own is taken", name)
     if engine in ("vllm", "sglang", "tensorrt-llm"):
         if engine != "sglang":
             making.copy("max_sequences")
@@ -84,8 +95,7 @@ def _memory(making: Making, engine: str) -> None:
 
 def _llama(making: Making) -> None:
     value = making.value
-    if isinstance(value("context"), int) and value("context") > 0:
-        making.copy("context")
+    _context(making)
     if (value("sequences") or 1) > 1:
         making.copy("sequences=slots")  # they share the context
         if value("unified"):

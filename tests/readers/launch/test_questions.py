@@ -52,6 +52,26 @@ def test_settings(line: str, wanted: dict[str, Any]) -> None:
     assert {name: settings.get(name) for name in wanted} == wanted
 
 
+# command line, what is said of a value that its engine would not take; the setting is not made
+BEYOND = (
+    ("vllm serve m --max-model-len -5", "context", "command line:1: -5 is no number of tokens"),
+    ("llama-server -m m.gguf -c -4", "context", "command line:1: -4 is no number of tokens"),
+    ("vllm serve m --gpu-memory-utilization 7", "gpu_memory_utilization", "command line:1: 7 is no share"),
+    ("python -m sglang.launch_server --model m --mem-fraction-static 0", "gpu_memory_utilization", "command line:1: 0 is no share"),
+)
+
+
+@pytest.mark.parametrize(("line", "setting", "said"), BEYOND)
+def test_a_value_that_cannot_be_is_named_with_its_place(line: str, setting: str, said: str) -> None:
+    question = launched(line)[0].question
+    assert setting not in question.settings
+    assert any(warning.startswith(said) for warning in question.warnings), question.warnings
+
+
+def test_no_tokens_is_the_models_own_context() -> None:
+    assert not launched("llama-server -m m.gguf -c 0")[0].question.warnings
+
+
 # command line, the setting that must be asked for
 OPEN = (
     ("vllm serve m --max-model-len $LEN", "context"),
