@@ -82,7 +82,9 @@ def _memory(making: Making, engine: str) -> None:
         if isinstance(share, (int, float)) and 0 < share <= 1:
             making.set("gpu_memory_utilization", float(share), name)
         elif share is not None:
-            making.warn(f"{share!s:.40} is no share of the device's memory, above 0 and at most 1; the engine's own is taken", name)
+            making.warn(
+                f"{share!s:.40} is no share of the device's memory, above 0 and at most 1; the engine's own is taken", name
+            )
     if engine in ("vllm", "sglang", "tensorrt-llm"):
         if engine != "sglang":
             making.copy("max_sequences")

@@ -57,7 +57,11 @@ BEYOND = (
     ("vllm serve m --max-model-len -5", "context", "command line:1: -5 is no number of tokens"),
     ("llama-server -m m.gguf -c -4", "context", "command line:1: -4 is no number of tokens"),
     ("vllm serve m --gpu-memory-utilization 7", "gpu_memory_utilization", "command line:1: 7 is no share"),
-    ("python -m sglang.launch_server --model m --mem-fraction-static 0", "gpu_memory_utilization", "command line:1: 0 is no share"),
+    (
+        "python -m sglang.launch_server --model m --mem-fraction-static 0",
+        "gpu_memory_utilization",
+        "command line:1: 0 is no share",
+    ),
 )
 
 
