@@ -60,7 +60,7 @@ def check_command(
         from memcalc.report.baseline import with_baseline
         from memcalc.sizing.baseline import changes_since
 
-        changes = changes_since(baseline, asked, outcomes, presets, wanted)
+        changes = changes_since(baseline, asked, outcomes, presets, wanted, gpu)
         shown = with_baseline(shown, baseline, changes)
         failed = any(change.worse for change in changes) if fail_on == "worse" else failed
     if not problems or (format_ in REVIEW and not get):

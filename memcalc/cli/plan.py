@@ -1,11 +1,13 @@
 """`memcalc plan train MODEL` and `memcalc plan infer [MODEL]`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from memcalc.cli.options import (
     HARDWARE,
+    F,
     GroupedCommand,
     GroupedOption,
     ModelArgument,
@@ -16,6 +18,31 @@ from memcalc.cli.options import (
 )
 
 
+def _places(tried: str) -> Callable[[F], F]:
+    """--gpu, --gpus and --vary; `tried`: what is varied unless it is given."""
+    options = (
+        click.option(
+            "--gpu", "gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE, multiple=True, required=True,
+            help="Accelerator, as in `memcalc gpus`; given again, they are compared.",
+        ),
+        click.option(
+            "--gpus", metavar="N|A-B", cls=GroupedOption, group=HARDWARE,
+            help="How many: 64, 8-64 or 8,16,24.  [default: as few as do it]",
+        ),
+        click.option(
+            "--vary", multiple=True, metavar="KEY=A,B",
+            help=f"Values of a setting to try (repeatable). {tried} are tried unless given.",
+        ),
+    )  # fmt: skip
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 @click.group("plan", no_args_is_help=True)
 def plan_command() -> None:
     """Which layout to run: all of them, those that fit, the fastest or cheapest first."""
@@ -23,29 +50,7 @@ def plan_command() -> None:
 
 @plan_command.command("train", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model", cls=ModelArgument)
-@click.option(
-    "--gpu",
-    "gpu",
-    metavar="NAME",
-    cls=GroupedOption,
-    group=HARDWARE,
-    multiple=True,
-    required=True,
-    help="Accelerator, as in `memcalc gpus`; given again, they are compared.",
-)
-@click.option(
-    "--gpus",
-    metavar="N|A-B",
-    cls=GroupedOption,
-    group=HARDWARE,
-    help="How many: 64, 8-64 or 8,16,24.  [default: as few as do it]",
-)
-@click.option(
-    "--vary",
-    multiple=True,
-    metavar="KEY=A,B",
-    help="Values of a setting to try (repeatable). Degrees, sharding, micro-batch and recomputation are tried unless given.",
-)
+@_places("Degrees, sharding, micro-batch and recomputation")
 @spec_options("Device", "PlanGoals")
 @spec_options("Parallelism", "Training", without=("gpus", "grad_accum", "engine", "method"))
 @click.option(
@@ -95,29 +100,7 @@ def plan_train_command(
 
 @plan_command.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model", required=False, cls=ModelArgument)
-@click.option(
-    "--gpu",
-    "gpu",
-    metavar="NAME",
-    cls=GroupedOption,
-    group=HARDWARE,
-    multiple=True,
-    required=True,
-    help="Accelerator, as in `memcalc gpus`; given again, they are compared.",
-)
-@click.option(
-    "--gpus",
-    metavar="N|A-B",
-    cls=GroupedOption,
-    group=HARDWARE,
-    help="How many: 8, 1-8 or 1,2,4.  [default: as few as do it]",
-)
-@click.option(
-    "--vary",
-    multiple=True,
-    metavar="KEY=A,B",
-    help="Values of a setting to try (repeatable). Tensor and pipeline parallelism and weights are tried unless given.",
-)
+@_places("Tensor and pipeline parallelism and weights")
 @spec_options("ServingGoals", "Device", "Serving", "ServingQuestion")
 @preset_option
 @output_options("plan[0].command")

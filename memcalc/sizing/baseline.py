@@ -10,16 +10,22 @@ from memcalc.readers.catalogue import MAX_PRESET_BYTES
 from memcalc.readers.files import decoded
 from memcalc.readers.git_text import text_at
 from memcalc.readers.sizing import Named, read_sizing
-from memcalc.sizing.checking import judged
+from memcalc.sizing.checking import judged, read_scenarios
+from memcalc.sizing.checking_launch import is_sizing
 
 
 def changes_since(
-    baseline: str, files: Sequence[str], outcomes: Sequence[Outcome], presets: Sequence[str] = (), wanted: str = ""
+    baseline: str,
+    files: Sequence[str],
+    outcomes: Sequence[Outcome],
+    presets: Sequence[str] = (),
+    wanted: str = "",
+    gpu: str | None = None,
 ) -> list[ScenarioChange]:
     """What differs from `baseline`: a file, whose scenarios are matched by name, else a commit at which `files` are read;
     models that stand beside them are those of today. Raises Several for what is wrong there."""
     other = os.path.exists(baseline)
-    named = read_sizing(baseline, None, wanted) if other else _at(baseline, files, wanted)
+    named = read_scenarios(baseline, wanted, gpu) if other else _at(baseline, files, wanted)
     before, problems = judged(named, presets, remedies=0)
     if problems:
         raise Several(problems)
@@ -32,6 +38,10 @@ def _at(ref: str, files: Sequence[str], wanted: str) -> list[Named]:
     for file in files:
         if file == "-":
             raise InputError("standard input is in no commit; give a FILE to compare with", place="--baseline")
+        if not is_sizing(file):
+            raise InputError(
+                f"{file} is a launch file, which names others beside it; give a FILE to compare with", place="--baseline"
+            )
         data = text_at(ref, file, MAX_PRESET_BYTES)
         if data is not None:
             out += read_sizing(file, decoded(data, f"{file} at {ref}", MAX_PRESET_BYTES), wanted)

@@ -34,11 +34,13 @@ UNBOUNDED_TOKENS = 10**15
 NOWHERE = SettingPlaces()
 
 
-def check(*scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = "") -> list[Outcome]:
-    """Sizing files, or scenarios, against their limits; of files those scenarios whose names hold `wanted`.
+def check(
+    *scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = "", gpu: str | None = None
+) -> list[Outcome]:
+    """Sizing files, launch files (on `gpu`), or scenarios, against their limits; of files those whose names hold `wanted`.
 
     Raises Several, with all that is wrong with files; MemcalcError where a scenario cannot be sized."""
-    outcomes, problems = examined(*scenarios, presets=presets, wanted=wanted)
+    outcomes, problems = examined(*scenarios, presets=presets, wanted=wanted, gpu=gpu)
     if problems:
         raise Several(problems)
     return outcomes
@@ -53,7 +55,9 @@ def examined(
     problems: list[Problem] = []
     for given in scenarios:
         try:
-            named += [Named("", "scenario", given)] if isinstance(given, Scenario) else _read(os.fspath(given), wanted, gpu)
+            named += (
+                [Named("", "scenario", given)] if isinstance(given, Scenario) else read_scenarios(os.fspath(given), wanted, gpu)
+            )
         except Several as error:
             problems += error.problems
         except Problem as error:
@@ -66,7 +70,7 @@ def examined(
     return out, same_once([*problems, *wrong])
 
 
-def _read(path: str, wanted: str, gpu: str | None) -> list[Named]:
+def read_scenarios(path: str, wanted: str, gpu: str | None) -> list[Named]:
     """The scenarios of a sizing file, or the runs and servers of a launch file."""
     from memcalc.sizing.checking_launch import is_sizing, launch_scenarios
 

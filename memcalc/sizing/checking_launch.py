@@ -42,11 +42,12 @@ def launch_scenarios(path: str, gpu: str | None, wanted: str = "") -> list[Named
     """The runs and servers of one launch file whose names hold `wanted`. Raises Several, with all that is wrong with them."""
     named: list[Named] = []
     problems: list[Problem] = []
-    for job in launched(path):
+    jobs = launched(path)
+    for job in jobs:
         if wanted.lower() not in job.job.name.lower():
             continue
         try:
-            named.append(_named(job, path, gpu))
+            named.append(_named(job, path if len(jobs) == 1 else f"{path}#{job.job.name}", gpu))
         except MemcalcError as error:
             message = str(error).removeprefix(f"{job.job.file}: ")
             problems.append(Problem(message, job.job.file, _line(job, error), job.job.name))
@@ -73,8 +74,7 @@ def _lines(job: LaunchedJob) -> dict[str, int]:
     }
 
 
-def _named(job: LaunchedJob, path: str, gpu: str | None) -> Named:
-    which = path if len(launched(path)) == 1 else f"{path}#{job.job.name}"
+def _named(job: LaunchedJob, which: str, gpu: str | None) -> Named:
     asked = asked_from(job.question.command, [which], None, gpu, {})
     if not isinstance(asked.model, str):
         raise InputError("gives the model in numbers; write its config.json and a sizing file (`memcalc import`)")

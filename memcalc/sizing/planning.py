@@ -86,6 +86,9 @@ def plan_training(
     )
     if not accelerators or None in accelerators:
         raise SpecError("a plan needs a gpu to run on", "gpu")
+    unpriced = [each.name for each in accelerators if each and each.id not in PRICES]
+    if goals.budget is not None and goals.price is None and unpriced:
+        raise SpecError(f"no price of {', '.join(unpriced)} is known; add price", "budget", "price")
     found = [each for accelerator in accelerators if accelerator for each in _on(asked, accelerator, gpus)]
     return SizedPlan(
         asked.model, _plan(asked, found, time.perf_counter() - began), asked.run, goals, _assumptions(asked, found)
@@ -134,11 +137,27 @@ def _asked(
             raise SpecError(f"no setting {name!r:.60}{nearest(name, Training.model_fields)}", "vary")
         if name in said:
             raise SpecError(f"{name} is varied; leave it out, or add its value there", name, "vary")
+        if name in ONE:
+            raise SpecError(f"{name}: {ONE[name]}", "vary")
+    if laid := next((name for name in SPLITS if name in said), None):
+        raise SpecError("a plan shares the layers over stages itself; ask train for this one", laid)
     engines = _engines(engine or free.pop("engine", None), said, free)
     base = {name: value for name, value in said.items() if name not in SPACE and name not in LAID_OUT}
     first = {name: values[0] for name, values in free.items() if name not in SPACE and name not in LAID_OUT}
     run = training_run(found.architecture, None, **(base | first))
     return PlanQuestion(found, found.architecture, said, free, engines, run, goals, presets, device, model, {}, sure, tick)
+
+
+# What layouts of one plan have in common, and how it is said.
+ONE = {
+    "gpus": "several numbers of GPUs are gpus 8,16", "global_batch": "layouts are compared over one; give it as such",
+    **dict.fromkeys(("seq_len", "seq_len_max", "tokens_per_batch"), "layouts are compared over the same sequences; give one"),
+    **dict.fromkeys(
+        (name for name in LAID_OUT if name not in ("gpus", "global_batch", "virtual_stages")),
+        "follows from the layout; give it as such to have it in all of them",
+    ),
+}  # fmt: skip
+SPLITS = ("pipeline_layout", "first_stage_layers", "last_stage_layers")
 
 
 def _engines(asked: Any, said: Settings, free: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from memcalc.estimates.planning.accepts import Settings
 from memcalc.estimates.planning.bounds import StateBytes, least_seconds, state_bytes
 from memcalc.estimates.planning.search import settings_of
 from memcalc.estimates.planning.space import TrainingLayout
+from memcalc.estimates.step_time.schedule import IDLE
 from memcalc.estimates.step_time.step import StepTime, micro_batch_seconds, step_time
 from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.verdict import Fit, Needed
@@ -28,6 +29,8 @@ Tick = Callable[[int], None]
 # What a layout says beside the axes of the space.
 LAID_OUT = ("gpus", "shard_size", "sequence_parallel", "cp_kind", "pipeline_schedule", "virtual_stages", "first_stage_layers",
             "last_stage_layers", "count_embedding", "count_loss", "pipeline_layout", "global_batch")  # fmt: skip
+# Of these, what goes before the layout's own where it was given.
+GIVEN = ("shard_size", "sequence_parallel", "cp_kind", "pipeline_schedule", "count_embedding", "count_loss")
 
 
 class PlanQuestion(NamedTuple):
@@ -54,6 +57,9 @@ class LayoutWays:
     def __init__(self, asked: PlanQuestion, gpu: Accelerator) -> None:
         self._asked, self._gpu, self.sure = asked, gpu, asked.sure
         self.limit = gpu.limit - asked.device.reserved
+        self.inside = asked.said.get("shard_size") or asked.run.parallelism.gpus_per_node
+        self._idle = IDLE[asked.said.get("pipeline_schedule", "1f1b")]
+        self._given = {name: asked.said[name] for name in GIVEN if name in asked.said}
         self._device = {name: getattr(asked.device, name) for name in asked.device.model_fields_set}
         self._kept = {name: value for name, value in asked.said.items() if name in Parallelism.model_fields}
         own = (name for name in asked.said if name in Training.model_fields and name not in LAID_OUT)
@@ -67,15 +73,21 @@ class LayoutWays:
     def settings(self, layout: TrainingLayout) -> Settings:
         """As `train` takes them: what was given, then what the layout says."""
         said = {name: value for name, value in self._asked.said.items() if name != "global_batch"}
-        return {"seq_len": self._asked.run.seq_len, **said, **settings_of(layout)}
+        return {"seq_len": self._asked.run.seq_len, **said, **self._laid(layout)}
+
+    def _laid(self, layout: TrainingLayout) -> Settings:
+        """What a layout says, where nothing else was given."""
+        return {**settings_of(layout), **self._given}
 
     def run(self, layout: TrainingLayout, *, replicated: bool = False) -> Training:
         """Its spec, without the defaults that only a final answer needs; `replicated`: nothing is sharded."""
-        own = settings_of(layout)
+        own = self._laid(layout)
         if replicated:
-            own = {name: value for name, value in own.items() if name not in ("zero", "fsdp")}
+            own = {
+                name: value for name, value in own.items() if name not in ("zero", "fsdp", "shard_size", "pipeline_schedule")
+            }
         degrees = {name: own.pop(name) for name in list(own) if name in Parallelism.model_fields}
-        key = (layout.place, replicated)
+        key = (layout.place, layout.others, replicated)
         if (parallelism := self._parallelism.get(key)) is None:
             kept = {} if replicated else self._kept
             parallelism = self._parallelism[key] = Parallelism(**{**kept, **degrees})
@@ -93,7 +105,7 @@ class LayoutWays:
         key = (layout.degrees, layout.micro_batch, layout.others_recomputed)
         if (found := self._micro.get(key)) is None:
             found = self._micro[key] = self._micro_batch(layout)
-        return least_seconds(found, layout.place, layout.grad_accum)
+        return least_seconds(found, layout.place, layout.grad_accum, self._idle)
 
     def _micro_batch(self, layout: TrainingLayout) -> float:
         place = layout.place

@@ -83,6 +83,7 @@ def plan_serving(
     found = as_model(model, presets)
     if found.architecture is None:
         raise SpecError("a parameter count has no layers to divide; name a model or give its config.json", "MODEL")
+    taken(dict(said), ServingQuestion)  # values that are none are refused before anything is tried
     plain = {name: value for name, value in said.items() if name in Serving.model_fields}
     settled(None, plain, Serving)  # names that are none are refused before anything is tried
     sizes, engine = shape(found.architecture), said.get("engine")

@@ -48,6 +48,12 @@ def test_what_a_launch_file_lacks_is_said_with_its_name(memcalc: Run, tmp_path: 
     assert "train.toml" in memcalc("check", str(titan), "--gpu", "h100").err  # how many GPUs, no line says
 
 
+def test_a_launch_file_beside_another_and_beside_a_commit(memcalc: Run) -> None:
+    file = str(EXAMPLES / "train.sh")
+    assert memcalc("check", file, "--gpu", "h100", "--baseline", file).code == 0
+    assert "is a launch file" in memcalc("check", file, "--gpu", "h100", "--baseline", "HEAD").err
+
+
 def test_an_exceeded_launch_file_names_the_line_to_change(memcalc: Run) -> None:
     found = memcalc("check", str(EXAMPLES / "train.sh"), "--gpu", "rtx-3060", "--format", "github")
     assert found.code == 1

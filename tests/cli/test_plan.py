@@ -61,6 +61,10 @@ def test_any_engine_and_method(memcalc: Run) -> None:
         (("--gpus", "8", "--deadline", "3"), "of how many tokens?"),
         (("--gpus", "8", "--engine", "megatrom"), "did you mean megatron?"),
         (("--gpus", "8", "--engine", "megatron", "--method", "lora"), "does not train by lora"),
+        (("--gpus", "8", "--vary", "gpus=8,16"), "several numbers of GPUs are gpus 8,16"),
+        (("--gpus", "8", "--vary", "global_batch=32,64"), "give it as such"),
+        (("--gpus", "8", "--vary", "cp_kind=ring,all-gather"), "follows from the layout"),
+        (("--gpus", "8", "--pp", "2", "--pipeline-layout", "Et|tL"), "shares the layers over stages itself"),
         (("--gpus", "8", "--vary", "foo=1"), "no setting 'foo'"),
         (("--gpus", "8", "--tp", "2", "--vary", "tp=1,2"), "tp is varied"),
     ],
@@ -70,6 +74,18 @@ def test_a_wrong_question_is_one_line(memcalc: Run, words: tuple[str, ...], said
     assert found.code == 2
     assert said in found.err
     assert len(found.err.splitlines()) == 1
+
+
+def test_a_way_to_shard_that_the_engine_has_not_is_named(memcalc: Run) -> None:
+    found = memcalc(*PLAN, "--gpus", "8", "--engine", "torchtitan", "--fsdp", "grad-op")
+    assert found.code == 1
+    assert "shards by one of ddp, fsdp full, fsdp hybrid, not by fsdp grad-op" in " ".join(found.out.split())
+
+
+def test_a_ceiling_needs_a_price(memcalc: Run) -> None:
+    words = ("plan", "train", "gpt2", "--gpu", "rtx-a5000", "--gpus", "1", "--tokens", "1B", "--budget", "5")
+    assert "no price of NVIDIA RTX A5000 is known" in memcalc(*words).err
+    assert memcalc(*words, "--price", "0.3").code in (0, 1)
 
 
 def test_a_bare_count_has_no_layers_to_divide(memcalc: Run) -> None:

@@ -45,6 +45,18 @@ def test_copies_share_the_load(memcalc: Run) -> None:
         assert service["tokens_per_second"] == pytest.approx(service["requests_per_second"] * 200)
 
 
+def test_data_parallel_copies_are_gpus_too(memcalc: Run) -> None:
+    for row in rows(memcalc, *PLAN, "--gpus", "4", "--dp", "2"):
+        settings, service = row["settings"], row["service"]
+        assert service["replicas"] * 2 * settings.get("tp", 1) * settings.get("pp", 1) == service["gpus"] == 4
+
+
+def test_expert_parallelism_is_tried_as_said(memcalc: Run) -> None:
+    words = ("plan", "infer", "qwen3-30b-a3b", "--gpu", "h100", "--gpus", "2", "--tp", "2", "--engine", "vllm", "--weights",
+             "bf16", "--context", "4096")  # fmt: skip
+    assert {row["settings"].get("ep", 1) for row in rows(memcalc, *words, "--vary", "ep=2")} == {2}
+
+
 def test_goals_are_kept(memcalc: Run) -> None:
     every = rows(memcalc, *PLAN, "--gpus", "1-8", "--top", "100")
     limit = sorted(row["service"]["tpot_seconds"] for row in every)[len(every) // 2]
@@ -84,6 +96,7 @@ def test_what_one_gpu_can_run(memcalc: Run) -> None:
         (("plan", "infer", "gpt2", "--gpu", "h100", "--vary", "foo=1"), "no setting 'foo'"),
         (("plan", "infer", "--gpu", "h100", "--gpu", "l4"), "without a MODEL"),
         (("plan", "infer", "gpt2", "--gpu", "h100", "--gpus", "9-2"), "ends below its start"),
+        (("plan", "infer", "gpt2", "--gpu", "h100", "--concurrency", "99999999"), "--concurrency"),
         (("plan", "infer", "gpt2"), "--gpu"),
     ],
 )

@@ -50,7 +50,7 @@ def test_bounds_are_never_above_what_they_bound(model: str, engine: str, gpus: i
             seconds = step_time(architecture, run, law).seconds
         except MemcalcError:
             continue
-        states = least_states(counted(architecture), state_bytes(run), place, accepts.shardings[place.sharding])
+        states = least_states(counted(architecture), state_bytes(run), place, accepts.shardings[place.sharding], 8)
         assert states <= needed
         ranks = max(place.tp * place.cp, place.ep * place.etp)
         if ranks % (place.tp * place.cp) == 0 and ranks % (place.ep * place.etp) == 0:
@@ -151,3 +151,52 @@ def test_more_gpus_never_make_a_plan_slower() -> None:
 
 def test_efficient_offers() -> None:
     assert efficient([(1, 1), (1, 1), (2, 0.5), (3, 0.7)]) == [True, True, True, False]
+
+
+SETTINGS = [
+    {"freeze": ("embeddings",)}, {"train_layers": 4}, {"optimizer": "adamw-8bit"}, {"method": "qlora"}, {"precision": "bf16"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_states_bound_whatever_is_trained(settings: dict[str, object]) -> None:
+    architecture = as_model("llama-3.1-8b").architecture
+    assert architecture
+    for layout in some(question("llama-3.1-8b", "torch", 8, 32), 12):
+        try:
+            run = training_run(architecture, None, seq_len=4096, **settings_of(layout), **settings)
+            needed = estimate(architecture, run).floor("device")
+        except MemcalcError:
+            continue
+        sharding = ENGINES["torch"].shardings[layout.place.sharding]
+        assert least_states(counted(architecture), state_bytes(run), layout.place, sharding, 8) <= needed
+
+
+@pytest.mark.parametrize(("gpus_per_node", "shard_size"), [(32, None), (4, None), (8, 16)])
+def test_hybrid_sharding_over_other_nodes_is_not_thrown_away(gpus_per_node: int, shard_size: int | None) -> None:
+    """Its states are cut over a node, however large: a bound for nodes of eight would be too high."""
+    size = {} if shard_size is None else {"shard_size": shard_size}
+    plan = plan_training("llama-3.1-70b", "h200", 64, seq_len=4096, fsdp="hybrid", gpus_per_node=gpus_per_node, tp=1, cp=1,
+                         recompute="full", optimizer="adamw-8bit", **size).plan  # fmt: skip
+    fits = size_training("llama-3.1-70b", "h200", gpus=64, seq_len=4096, fsdp="hybrid", gpus_per_node=gpus_per_node,
+                         recompute="full", optimizer="adamw-8bit", **size).fits  # fmt: skip
+    assert bool(plan.ranked) == fits
+
+
+def test_a_zero_bubble_pipeline_is_bounded_by_its_own_bubble() -> None:
+    given = {"engine": "megatron", "pp": 4, "pipeline_schedule": "zero-bubble", "global_batch": 32, "seq_len": 4096}
+    plan = plan_training("llama-3.1-8b", "h100", 16, **given).plan
+    assert plan.ranked
+    assert all(row.settings["pipeline_schedule"] == "zero-bubble" for row in plan.ranked)
+    assert all("virtual_stages" not in row.settings for row in plan.ranked)
+
+
+def test_what_is_given_goes_before_the_layouts_own() -> None:
+    rows = plan_training("llama-3.1-8b", "h100", 8, tp=2, sequence_parallel=False, seq_len=4096).plan.ranked
+    assert rows
+    assert not any(row.settings["sequence_parallel"] for row in rows)
+
+
+def test_passes_a_step_are_tried_as_said() -> None:
+    rows = plan_training("llama-3.1-8b", "h100", 8, seq_len=4096, global_batch=64, vary={"grad_accum": (2, 4)}).plan.ranked
+    assert {row.settings["grad_accum"] for row in rows} <= {2, 4}

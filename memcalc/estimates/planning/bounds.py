@@ -29,10 +29,10 @@ class Count(NamedTuple):
 
 @cached(64)
 def counted(architecture: Architecture) -> Count:
-    """Of the whole model."""
+    """Of the whole model, but for what no gradient ever reaches."""
     (stage,) = all_stages(architecture, 1, 1, 1, 1, ())
-    routed = stage.routed.elements()
-    return Count(stage.dense.elements() + routed, routed)
+    dense, routed = (held.by_training[0].elements() for held in (stage.dense, stage.routed))
+    return Count(dense + routed, routed)
 
 
 def state_bytes(run: Training) -> StateBytes:
@@ -43,23 +43,25 @@ def state_bytes(run: Training) -> StateBytes:
         base = run.base
         return StateBytes(base.bytes_per_block / base.block if run.method_row.quantised else 2, 0, 0)
     setting = make_setting(run)
+    if run.freeze or run.train_layers is not None:  # of what is frozen the weights alone, and those in 16 bits
+        return StateBytes(min(2, setting.weights), 0, 0)
     gradients = 0 if run.gradients_leave else setting.gradients
     row = optimizer(run.optimizer)
     states = 0.0 if row.paged else elementwise_bytes_per_parameter(row, setting.states) or 0.0
     return StateBytes(setting.weights, gradients, setting.master + states)
 
 
-def least_states(count: Count, each: StateBytes, place: Division, sharding: Settings) -> float:
+def least_states(count: Count, each: StateBytes, place: Division, sharding: Settings, inside: int) -> float:
     """Bytes of model states on the heaviest rank, or less: the mean over pipeline stages, nothing padded or replicated.
 
     Σ over dense and routed elements of elements / ranks that hold different ones × (weights + gradients + states, each divided
-    by the ranks that share it)
+    by the ranks that share it); `inside`: ranks that a hybrid sharding cuts over, at most.
     """
     level = shards_of(sharding)
     cuts_weights = level == 3 or (level == 2 and "fsdp" in sharding)  # between steps
     ranks = place.copies * place.cp
     if sharding.get("fsdp") == "hybrid":
-        ranks = min(ranks, 8)
+        ranks = min(ranks, inside)
     dense_ranks, routed_ranks = place.tp * place.pp, place.ep * place.etp * place.pp
     routed_shards = max(1, place.gpus // routed_ranks) if ranks == place.copies * place.cp else ranks
     out = 0.0
@@ -74,14 +76,12 @@ def least_states(count: Count, each: StateBytes, place: Division, sharding: Sett
     return out
 
 
-def least_seconds(micro_batch: float, place: Division, micro_batches: int) -> float:
+def least_seconds(micro_batch: float, place: Division, micro_batches: int, idle: float = 1.0) -> float:
     """A step's time, or less: all layers shared evenly over the stages, and the time that these wait for each other.
 
-    m · Σ / pp + (Σ − Σ / pp) / chunks      Σ = micro_batch [s] through all layers, on ranks that hold no parameters of others;
-    m micro-batches. A stage is never faster than their mean, nor is traffic between copies below nothing.
+    m · Σ / pp + idle · (Σ − Σ / pp) / chunks      Σ = micro_batch [s] through all layers, on ranks that hold no parameters of
+    others; m micro-batches; `idle`: share of the bubble that the schedule leaves (estimates.step_time.schedule.IDLE). The
+    slowest stage is never faster than their mean, nor does traffic between copies take less than nothing.
     """
     stage = micro_batch / place.pp
-    return micro_batches * stage + (micro_batch - stage) * (FILLED if place.pp > 1 else 0) / place.chunks
-
-
-FILLED = 1.0  # of the bubble, under the schedules that plans have (1F1B, interleaved)
+    return micro_batches * stage + (micro_batch - stage) * idle / place.chunks

@@ -44,6 +44,7 @@ class Ways(Protocol):
     """How a search finds out about a layout; whatever it asks may raise MemcalcError, where a rule refuses the layout."""
 
     limit: int  # bytes
+    inside: int  # ranks that a hybrid sharding cuts over, at most
     sure: bool  # what is tight is not enough
 
     def states(self, layout: TrainingLayout) -> StateBytes:
@@ -107,7 +108,9 @@ class _Walk:
         if (found := self._states.get(key)) is None:
             accepts = ENGINES[layout.place.engine]
             sharding = accepts.shardings[layout.place.sharding]
-            found = self._states[key] = least_states(count, self._ways.states(layout), layout.place, sharding)
+            found = self._states[key] = least_states(
+                count, self._ways.states(layout), layout.place, sharding, self._ways.inside
+            )
         return found
 
     def enough(self, seconds: float) -> bool:

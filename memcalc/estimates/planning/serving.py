@@ -70,18 +70,24 @@ def deployments(
     degrees = product(_degrees("tp", gpus, gpus_per_node, pinned, free, not layered and bool(heads)),
                       _degrees("pp", gpus, gpus, pinned, free, True))  # fmt: skip
     for tp, pp in degrees:
-        held = tp * pp
+        held = tp * pp * int(pinned.get("dp", 1))
         if held > gpus or gpus % held or (heads and heads % tp and "tp" not in pinned):
             continue
         if not layered and pp > 1 and tp < gpus_per_node and "pp" not in pinned and "pp" not in free:
             continue  # stages between nodes, shares of matrices inside them
-        splits = {1, tp} if experts and tp > 1 and not layered and "ep" not in pinned else {pinned.get("ep", 1)}
+        splits = _expert_splits(tp, experts and not layered, pinned, free)
         for ep, word, *rest in product(sorted(splits), weights, *others):
             settings: Settings = {**pinned, **dict(rest)}
             settings |= {name: value for name, value in (("tp", tp), ("pp", pp), ("ep", ep)) if value > 1}
             if word:
                 settings["weights"] = word
             yield Deployment(settings, gpus // held, gpus)
+
+
+def _expert_splits(tp: int, possible: object, pinned: Settings, free: Mapping[str, Sequence[Any]]) -> set[int]:
+    if "ep" in pinned:
+        return {int(pinned["ep"])}
+    return set(free.get("ep", (1, tp) if possible and tp > 1 else (1,)))
 
 
 def formats_of(engine: str | None) -> tuple[str, ...]:

@@ -162,10 +162,10 @@ def places(asked: Question) -> Iterator[Division]:
 def micro_batches(asked: Question, place: Division) -> list[int]:
     """Sequences at a time, with which whole micro-batches make a global batch; interleaved ones go round all stages."""
     each = asked.global_batch // place.copies
-    fixed = asked.pinned.get("grad_accum")
+    fixed = _values(asked, "grad_accum", ())
     found = [size for size in _values(asked, "micro_batch", _divisors(each)) if each % size == 0]
     if fixed:
-        found = [size for size in found if each // size == fixed]
+        found = [size for size in found if each // size in fixed]
     if place.chunks > 1:  # megatron/training/arguments.py: micro-batches are a multiple of the stages
         found = [size for size in found if (each // size) % place.pp == 0]
     return found
@@ -236,6 +236,8 @@ def _stages(asked: Question, pp: int) -> list[tuple[int, bool]]:
         usual = _values(asked, "virtual_stages", ())
     else:
         usual = list(CHUNKS) if pp > 1 and ENGINES[asked.engine].chunks else [1]
+    if schedule := asked.pinned.get("pipeline_schedule"):  # chunks belong to the interleaved one
+        usual = [chunks for chunks in usual if (chunks > 1) == (schedule == "interleaved" and pp > 1)]
     return [(chunks, ends) for ends, layers in _splits(asked, pp) for chunks in usual if layers % chunks == 0]
 
 
@@ -253,6 +255,10 @@ def why_none(asked: Question) -> str:
     """Which constraint leaves no layout at all."""
     gpus, batch = asked.gpus, asked.global_batch
     said = {name: asked.pinned[name] for name in (*DEGREES, "virtual_stages") if asked.pinned.get(name, 1) != 1}
+    if not any(_agrees(asked, sharding) for sharding in ENGINES[asked.engine].shardings):
+        asked_for = ", ".join(f"{name} {asked.pinned[name]}" for name in OF_SHARDING if name in asked.pinned)
+        ways = ", ".join(_way(each) for each in ENGINES[asked.engine].shardings)
+        return f"a plan for {asked.engine} shards by one of {ways}, not by {asked_for or 'what is varied'}"
     product_ = 1
     for name in ("tp", "pp", "cp"):
         product_ *= said.get(name, 1)
@@ -268,6 +274,11 @@ def why_none(asked: Question) -> str:
         f"{gpus:,} GPUs are {least:,} data-parallel ranks or more under {asked.engine}, over which a global batch of "
         f"{batch:,} does not divide: use {near[0]:,}"
     )
+
+
+def _way(sharding: Settings) -> str:
+    """ddp, or fsdp full."""
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in sharding.items())
 
 
 def _many(gpus: int) -> int:
