@@ -83,7 +83,7 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         cached=tuple(var.tensor for var in tape.cacheable),
         uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
         passing=(*tape.passing, *(_passing(tape, x, output) if profile.adapters.rank else ())),
-        repeating=_repeating(tape, x, output) if profile.adapters.rank else tuple(tape.passing),
+        repeating=_repeating(tape, x, output) if profile.adapters.rank or layer.wiring else tuple(tape.passing),
         flows=output is None or output.grad,
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
         handed=tuple(var.tensor for var in handed),
@@ -193,7 +193,7 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
             _drop(tape, profile.modules, branch, since, first)
         x = add(tape, x, y)
         if x.grad and profile.adapters.rank:  # the layer's variable holds what the block was given until it returns
-            tape.nodes[-1].inputs = (*tape.nodes[-1].inputs, given)
+            tape.hold(given)
         if closing:
             tape.path = closing[0]
             x = _forward(closing[1], tape, profile, x)

@@ -29,6 +29,7 @@ class Projections(NamedTuple):
     value_bias: bool | None = None  # default: as query_bias
     output_bias: bool = False
     fused: bool = False  # one query-key-value matrix
+    clamped: bool = False  # whose result is clamped (DBRX)
     transposed: bool = False
     values_are_keys: bool = False  # Gemma 4's global layers have no value projection
     output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)
@@ -360,8 +361,11 @@ class Attention(Block, without=("state",)):
 
     def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """Views of one product; backward, each one's gradient is copied out."""
-        total, bias = sum(widths.values()), any(self.projections.biases)
+        made, total = self.projections, sum(widths.values())
+        bias = any(made.biases)
         qkv = ops.linear(t, p, "qkv", x, total, self.inputs * total, bias=bias, bias_size=total)
+        if made.clamped:
+            qkv = t.emit("clamped", [qkv], qkv.elements, qkv.each, [qkv])
         if p.kernels.fused_qkv:
             qkv = ops.padded_adapters(t, p, x, qkv, widths)
         parts = []
