@@ -19,7 +19,7 @@ from memcalc.estimates.lines import Line
 from memcalc.estimates.serving import estimate as serving
 from memcalc.estimates.training import estimate as training
 from memcalc.formulas.formula import CARDS, CERTAINTY_ORDER, ceil_div, expression, with_values
-from memcalc.formulas.optimizers import OPTIMIZERS
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.sources import SOURCES
 from memcalc.specs.parallelism import Parallelism
