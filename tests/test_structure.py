@@ -156,14 +156,14 @@ def test_only_the_borders_touch_the_outside(module: Module) -> None:
 
 
 # Its classes are the definitions of the published JSON Schema, named after what each is the document of.
-DOCUMENTS = "memcalc.report.contract"
+DOCUMENTS = ("memcalc.report.contract", "memcalc.report.contract_memory")
 
 
 def test_a_class_name_says_one_thing() -> None:
     """Whoever reads a name, or searches for it, finds one class."""
     homes: dict[str, list[str]] = {}
     for module in MODULES:
-        if module.name != DOCUMENTS:
+        if module.name not in DOCUMENTS:
             for node in ast.walk(module.tree):
                 if isinstance(node, ast.ClassDef):
                     homes.setdefault(node.name, []).append(f"{module.name}:{node.lineno}")
