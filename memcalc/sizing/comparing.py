@@ -76,13 +76,12 @@ def compare(
 
 
 def compare_files(
-    files: Sequence[str | os.PathLike[str]], *, columns: Sequence[str] = (), presets: Sequence[str] = ()
+    files: Sequence[str | os.PathLike[str]], *, columns: Sequence[str] = (), presets: Sequence[str] = (), gpu: str | None = None
 ) -> SizedComparison:
-    """Every scenario of some sizing files side by side."""
-    from memcalc.readers.sizing import read_sizing
-    from memcalc.sizing.checking import size_scenario
+    """Every scenario of some sizing files, every run and server of launch files (on `gpu`), side by side."""
+    from memcalc.sizing.checking import read_scenarios, size_scenario
 
-    named = [each for file in files for each in read_sizing(os.fspath(file))]
+    named = [each for file in files for each in read_scenarios(os.fspath(file), "", gpu)]
     if len(named) > MAX_CASES:
         raise InputError(f"{len(named)} scenarios; at most {MAX_CASES} are compared", place="compare")
     shown = tuple(columns or COLUMNS["check"])
