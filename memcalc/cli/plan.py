@@ -93,7 +93,8 @@ def plan_command() -> None:
 @click.pass_context
 def plan_train_command(
     ctx: click.Context, /, model: str | None, launch: tuple[str, ...], gpu: tuple[str, ...], gpus: str | None,
-    vary: tuple[str, ...], require_sure_fit: bool, presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
+    vary: tuple[str, ...], require_sure_fit: bool, presets: tuple[str, ...], format_: str, get: tuple[str, ...],
+    output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Every layout of a training run that the engine accepts, those that fit, the best first.
 
@@ -129,7 +130,8 @@ def plan_train_command(
 @click.pass_context
 def plan_infer_command(
     ctx: click.Context, /, model: str | None, launch: tuple[str, ...], gpu: tuple[str, ...], gpus: str | None,
-    vary: tuple[str, ...], presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
+    vary: tuple[str, ...], presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None,
+    **settings: Any,
 ) -> None:  # fmt: skip
     """Where to serve MODEL and in which format, the cheapest or fastest first; without MODEL, what one GPU can run.
 

@@ -56,16 +56,17 @@ def _subject(plan: TrainingPlan) -> str:
 def _verdict(plan: TrainingPlan) -> tuple[str, str]:
     looked = f"{counted(plan.candidates, 'layout')} in {plan.seconds:.1f} s"
     if plan.ranked:
-        best = plan.ranked[0]
+        best, common = plan.ranked[0], alike([row.settings for row in plan.ranked])
         spent = "".join(f", {text}" for text in (_days(best.days), _usd(best.cost)) if text)
         return (
-            f"{layout_words(best.settings, alike=alike([row.settings for row in plan.ranked]))}: {format_duration(best.time.seconds)} a step, "
+            f"{layout_words(best.settings, alike=common)}: {format_duration(best.time.seconds)} a step, "
             f"{best.time.tokens_per_second:,.0f} tokens/s{spent} (best of {looked})"
         ), "good" if best.fit.verdict == "fits" else "near"
     if plan.nearest:
         near = plan.nearest
         return (
-            f"no layout fits (of {looked}); nearest: {layout_words(near.settings, alike=alike([near.settings]))}, {format_bytes(near.fit.needed.bytes)} "
+            f"no layout fits (of {looked}); nearest: {layout_words(near.settings, alike=alike([near.settings]))}, "
+            f"{format_bytes(near.fit.needed.bytes)} "
             f"needed, {format_bytes(-near.fit.headroom)} too much"
         ), "bad"
     return f"no layout: {plan.note}" if plan.note else "no layout", "bad"

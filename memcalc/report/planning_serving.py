@@ -28,7 +28,8 @@ def report(plan: ServicePlan, heading: str, assumptions: tuple[str, ...]) -> Rep
             document, (), heading, f"nothing that fits and keeps the goals (of {looked})", "bad", (*most, *assumptions)
         )
     best = plan.ranked[0]
-    verdict = f"{best.model}, {_words(best, alike([row.served.settings for row in plan.ranked]))}: {best.tokens_per_second:,.0f} tokens/s (best of {looked})"
+    common = alike([row.served.settings for row in plan.ranked])
+    verdict = f"{best.model}, {_words(best, common)}: {best.tokens_per_second:,.0f} tokens/s (best of {looked})"
     notes = (
         f"the first: {best.command}",
         *assumptions,

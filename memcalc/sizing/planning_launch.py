@@ -41,7 +41,12 @@ def planned_from(
 
 
 def varied_from(
-    command: str, files: Sequence[str], model: Any, gpu: str | None, said: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]
+    command: str,
+    files: Sequence[str],
+    model: Any,
+    gpu: str | None,
+    said: Mapping[str, Any],
+    varied: Mapping[str, Sequence[Any]],
 ) -> FromFiles:
     """MODEL, GPU and settings of a comparison: those of the files, without what is varied and what says the same."""
     first = {name: values[0] for name, values in varied.items() if name not in ("model", "gpu") and values}
@@ -64,7 +69,7 @@ def _rivals(names: Sequence[str]) -> set[str]:
 
 
 def _global_batch(settings: Mapping[str, Any]) -> int | None:
-    """Sequences of an optimizer step, as files say or as micro-batch, accumulation and GPUs come to; None: they leave it open."""
+    """Sequences of an optimizer step that files say, or that their micro-batch, accumulation and GPUs come to; None: open."""
     if settings.get("global_batch"):
         return int(settings["global_batch"])
     if settings.get("micro_batch") is None or settings.get("gpus") is None:

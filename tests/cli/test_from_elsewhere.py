@@ -1,4 +1,4 @@
-"""`--from FILE` of `plan` and `compare`: the same run that `train|infer --from` sizes, options win, its layout is sought or varied."""
+"""`--from FILE` of `plan` and `compare`: the run that `train|infer --from` sizes; its layout is sought or varied, options win."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,9 @@ SERVER = str(EXAMPLES / "docker-compose.yml") + "#chat"  # tp 2
 
 
 def test_a_case_of_a_comparison_is_what_from_says_with_that_option(memcalc: Run) -> None:
-    document = memcalc("compare", "train", "--from", SCRIPT, "--gpu", "h100", "--vary", "zero=1,2,3", "--format", "json").document
+    document = memcalc(
+        "compare", "train", "--from", SCRIPT, "--gpu", "h100", "--vary", "zero=1,2,3", "--format", "json"
+    ).document
     for case in document["cases"]:
         zero = str(case["settings"]["zero"])
         alone = memcalc("train", "--from", SCRIPT, "--gpu", "h100", "--zero", zero, "--get", "per_gpu.peak").out.strip()
@@ -26,14 +28,15 @@ def test_what_says_the_same_in_other_words_gives_way(memcalc: Run) -> None:
     document = memcalc(
         "compare", "train", "--from", SCRIPT, "--gpu", "h100", "--vary", "fsdp=full,grad-op", "--format", "json"
     ).document
-    assert [case["refused"] if "refused" in case else None for case in document["cases"]] in ([None, None], ["", ""])
+    assert not any(case.get("refused") for case in document["cases"])
     assert all("--zero" not in case["command"] for case in document["cases"])
 
 
 @pytest.mark.parametrize(("file", "command"), [(SCRIPT, "train"), (SERVER, "infer")])
 def test_a_comparison_is_of_what_the_file_starts(memcalc: Run, file: str, command: str) -> None:
     found = memcalc("compare", "--from", file, "--gpu", "h100", "--vary", "tp=1,2", "--format", "json")
-    assert found.code == 0 and {case["command"].split()[1] for case in found.document["cases"]} == {command}
+    assert found.code == 0
+    assert {case["command"].split()[1] for case in found.document["cases"]} == {command}
 
 
 def test_models_are_compared_in_a_files_setting(memcalc: Run) -> None:
@@ -65,7 +68,9 @@ def test_a_plan_keeps_the_run_and_seeks_the_layout(memcalc: Run, gpus: int) -> N
 def test_an_option_of_the_layout_stays(memcalc: Run) -> None:
     plan = memcalc("plan", "train", "--from", SCRIPT, "--gpu", "h100", "--zero", "3", "--format", "json").document["plan"]
     assert {row["settings"]["zero"] for row in plan} == {3}
-    plan = memcalc("plan", "train", "--from", SCRIPT, "--gpu", "h100", "--vary", "zero=2,3", "--format", "json").document["plan"]
+    plan = memcalc("plan", "train", "--from", SCRIPT, "--gpu", "h100", "--vary", "zero=2,3", "--format", "json").document[
+        "plan"
+    ]
     assert {row["settings"]["zero"] for row in plan} <= {2, 3}
 
 
@@ -93,4 +98,6 @@ def test_a_server_is_planned_on_as_many_gpus(memcalc: Run) -> None:
 )
 def test_what_is_wrong_is_said_in_one_line(memcalc: Run, words: tuple[str, ...], said: str) -> None:
     found = memcalc(*words)
-    assert found.code == 2 and said in found.err and found.err.count("\n") == 1
+    assert found.code == 2
+    assert said in found.err
+    assert found.err.count("\n") == 1
