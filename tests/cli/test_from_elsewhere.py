@@ -1,4 +1,4 @@
-"""`--from FILE` of `plan` and `compare`: the run that `train|infer --from` sizes; its layout is sought or varied, options win."""
+"""`--from FILE` of `plan` and `compare`: the run that `train|infer --from` sizes; its layout is sought or varied."""
 
 from collections.abc import Callable
 from pathlib import Path
