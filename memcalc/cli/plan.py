@@ -111,10 +111,10 @@ def plan_train_command(
     from memcalc.sizing.planning import plan_training
 
     asked = dict(read_vary(text, "train") for text in vary)
-    files, model, gpu, gpus, settings = _begun("train", launch, model, gpu, gpus, settings, asked)
+    files, model, gpu, count, settings = _begun("train", launch, model, gpu, gpus, settings, asked)
     with Progress("layouts (Ctrl-C: with what was found)") as tick:
         found = plan_training(
-            model, gpu, gpus, vary=asked, sure=require_sure_fit, presets=presets, tick=tick, **settings
+            model, gpu, count, vary=asked, sure=require_sure_fit, presets=presets, tick=tick, **settings
         )  # fmt: skip
     show_answer(found, (), format_, get, output, found=files)
     ctx.exit(0 if found.best else 1)
@@ -146,8 +146,8 @@ def plan_infer_command(
     from memcalc.sizing.planning_serving import plan_serving
 
     asked = dict(read_vary(text, "infer") for text in vary)
-    files, model, gpu, gpus, settings = _begun("infer", launch, model, gpu, gpus, settings, asked)
+    files, model, gpu, count, settings = _begun("infer", launch, model, gpu, gpus, settings, asked)
     given = {name: value for name, value in settings.items() if value is not None}
-    found = plan_serving(model, gpu, gpus, vary=asked, presets=presets, **given)
+    found = plan_serving(model, gpu, count, vary=asked, presets=presets, **given)
     show_answer(found, (), format_, get, output, found=files)
     ctx.exit(0 if found.best else 1)
