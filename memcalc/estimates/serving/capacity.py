@@ -7,6 +7,7 @@ from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Requests
 from memcalc.formulas.residuals import served_range
 from memcalc.formulas.verdict import Needed, needed_bytes
+from memcalc.specs.quantization import spread
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
 
@@ -90,7 +91,11 @@ class ServingEstimate(NamedTuple):
     def needed(self) -> Needed:
         """What these requests need on a GPU (with a pool of a given size: that), and how far engines' logs lie from it."""
         pool = self.run.kv_cache_memory or 0
-        return needed_bytes(self.fixed + max(self.cache, pool), *served_range(self.run.engine or ""), of=self.fixed)
+        found = needed_bytes(self.fixed + max(self.cache, pool), *served_range(self.run.engine_row.kin), of=self.fixed)
+        low, high = spread(self.run.weights)
+        if not low and not high:
+            return found
+        return found._replace(low=found.low + round(self.weights * low), high=found.high + round(self.weights * high))
 
     def limit_in(self, memory: int, others: int = 0) -> int:
         """What the engine can get on a GPU of `memory` bytes: all that is free, or what its share of the GPU comes to.
