@@ -373,15 +373,20 @@ def from_files(
 ) -> tuple[Any, Any, str | None, dict[str, Any]]:
     """What launch files say under what was typed: where it was read (None without files), MODEL, GPU and settings."""
     if not launch:
-        if model is None:
-            raise click.UsageError(
-                f"MODEL is missing; write memcalc {command} MODEL [OPTIONS], or --from FILE (`memcalc {command} --help`)"
-            )
+        check_model(command, model)
         return None, model, gpu, settings
     from memcalc.sizing.importing import asked_from
 
     asked = asked_from(command, launch, model, gpu, settings)
     return asked.found, asked.model, asked.gpu, asked.settings
+
+
+def check_model(command: str, model: str | None) -> None:
+    """Refuse a question without MODEL, where no launch file names one."""
+    if model is None:
+        raise click.UsageError(
+            f"MODEL is missing; write memcalc {command} MODEL [OPTIONS], or --from FILE (`memcalc {command} --help`)"
+        )
 
 
 def show_answer(
