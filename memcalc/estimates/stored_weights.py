@@ -73,8 +73,8 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
             least, most = min(stored.published, key=_bits), max(stored.published, key=_bits)
             spread = "" if least == most else f" ({least[1]:g} of {least[0]} to {most[1]:g} of {most[0]})"
             yield (
-                f"{stored.name} is taken for {stored.bits:g} bits per parameter, the median of {len(stored.published)} published "
-                f"files{spread}: the file itself says its own"
+                f"{stored.name} is taken for {stored.bits:g} bits per parameter, the median of {len(stored.published)} "
+                f"published files{spread}: the file itself says its own"
             )
         else:
             yield f"tensor types of {stored.name} by llama.cpp's own rules; vectors, norms and routers stay fp32"

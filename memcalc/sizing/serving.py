@@ -22,8 +22,8 @@ from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, unsaid
 from memcalc.sizing.invocation import Invocation, advise
-from memcalc.sizing.local_defaults import with_local_defaults
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
+from memcalc.sizing.local_defaults import with_local_defaults
 from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
@@ -386,7 +386,9 @@ def serving_run(
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     row = _engine(said)
     if row.makers and (wrong := [gpu for gpu in gpus if gpu.vendor not in row.makers]):
-        raise SpecError(f"{row.name} runs on accelerators of {' and '.join(row.makers)} alone, not on {wrong[0].name}", "engine")
+        raise SpecError(
+            f"{row.name} runs on accelerators of {' and '.join(row.makers)} alone, not on {wrong[0].name}", "engine"
+        )
     all_gpus = tuple(gpus) * (said["pp"] if len(gpus) == 1 and isinstance(said.get("pp"), int) else 1)
     with_local_defaults(said, row, architecture, files, all_gpus, reserved)
     if architecture.context:

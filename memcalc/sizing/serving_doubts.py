@@ -49,7 +49,9 @@ def of_serving(
         assumptions.append(
             f"context is not given: {run.context:,} tokens, as {run.engine} takes them on such GPUs"
             if run.engine_row.tiers and run.context != architecture.context
-            else taken_length("context", run.context, architecture.context, run.engine if run.engine_row.whole_context else None)
+            else taken_length(
+                "context", run.context, architecture.context, run.engine if run.engine_row.whole_context else None
+            )
         )
     if architecture.context and reach and reach > max(architecture.context, run.context):
         assumptions.append(

@@ -128,8 +128,8 @@ def dynamic(name: str, word: str) -> Mixture:
     """One of Unsloth's dynamic mixtures, whose types are chosen tensor by tensor for each model anew."""
     if name not in PUBLISHED:
         raise InputError(
-            f"{word[:40]!r}: no sizes of this mixture of Unsloth's were read{nearest(name, PUBLISHED)}; give the file as MODEL: its header "
-            "says them (memcalc infer FILE.gguf, or hf://org/name/FILE.gguf)"
+            f"{word[:40]!r}: no sizes of this mixture of Unsloth's were read{nearest(name, PUBLISHED)}; "
+            "give the file as MODEL: its header says them (memcalc infer FILE.gguf, or hf://org/name/FILE.gguf)"
         )
     return Mixture(name, PUBLISHED[name].format, PUBLISHED[name].bits)
 
@@ -195,7 +195,14 @@ def check_weights(word: str) -> None:
 def weight_words() -> list[str]:
     """Every word that `--weights` accepts, except group sizes that no table lists."""
     schemes = [name for row in SCHEMES for name in (row.name, *row.aliases)]
-    return [CHECKPOINT, *schemes, *MIXTURES, *_FILE_ALIASES, *PUBLISHED, *(name for row in FORMATS for name in (row.name, *row.aliases))]
+    return [
+        CHECKPOINT,
+        *schemes,
+        *MIXTURES,
+        *_FILE_ALIASES,
+        *PUBLISHED,
+        *(name for row in FORMATS for name in (row.name, *row.aliases)),
+    ]
 
 
 def _of_format(row: NumberFormat) -> Scheme:

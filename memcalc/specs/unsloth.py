@@ -3,7 +3,8 @@ so a name alone stands for the median, and its range is said.
 
 Sizes as unsloth's repositories on the Hugging Face hub list them (decimal GB, or bytes), over the parameters in the file:
 DeepSeek V3.1, R1, R1-0528, V3-0324 671.03e9; GLM-4.6 356.8e9 (with its prediction layer); GLM-5.3-Flash 320.8e9 (half its BF16
-file's bytes); MiniMax M2.1 and M2.5 228.69e9; Qwen3.8 27B 26.9e9 (with its prediction layer 27.3e9), Qwen3.5 9B 8.95e9 and 0.8B 0.75e9, Qwen3 4B 4.02e9 (text, the tower is a file of its own).
+file's bytes); MiniMax M2.1 and M2.5 228.69e9; Qwen3.8 27B 26.9e9 (with its prediction layer 27.3e9); Qwen3.5 9B 8.95e9 and 0.8B
+0.75e9; Qwen3 4B 4.02e9. Of text alone: a tower is a file of its own.
 Not counted: models with tables of n-grams or of layers, which are not quantised like the rest.
 """
 

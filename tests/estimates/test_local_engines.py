@@ -73,8 +73,8 @@ def test_what_is_free_is_left_free() -> None:
 
 
 def test_lm_studio() -> None:
-    """4,096 tokens for four requests, lmstudio.ai/docs; sliding layers keep the whole context, as its log says (issue 900 of its
-    bug tracker: 131,072 cells in all 24 layers of gpt-oss 20B, 3,072 MiB each kind)."""
+    """4,096 tokens for four requests, lmstudio.ai/docs; sliding layers keep the whole context, as its log says (issue 900 of
+    its bug tracker: 131,072 cells in all 24 layers of gpt-oss 20B, 3,072 MiB each kind)."""
     found = size_serving("gpt-oss-20b", "rtx-4090", engine="lmstudio")
     assert (found.run.context, found.run.slots, found.run.unified) == (4096, 4, True)
     logged = size_serving("gpt-oss-20b", "rtx-4090", engine="lmstudio", context=131072, slots=1)
@@ -89,7 +89,9 @@ def test_kin_of_llama_cpp_load_gguf(name: str) -> None:
     own, kin = (size_serving("qwen3-8b", "rtx-4090", engine=word, **settings) for word in ("llama.cpp", name))
     assert (own.weights, own.cache, own.activations) == (kin.weights, kin.cache, kin.activations)
     assert own.needed == kin.needed
-    assert own.speed and kin.speed and own.speed.roofline == kin.speed.roofline
+    assert own.speed
+    assert kin.speed
+    assert own.speed.roofline == kin.speed.roofline
 
 
 # --- Unsloth's mixtures by name -----------------------------------------------------------------------------------------
@@ -99,7 +101,8 @@ def test_kin_of_llama_cpp_load_gguf(name: str) -> None:
 def test_unsloth_by_name(name: str) -> None:
     """The bytes are the median's, the range is that of the files, and the sentence says both."""
     stored = stored_as(name)
-    assert isinstance(stored, Mixture) and stored_as(name.lower().replace("-", "_")) == stored
+    assert isinstance(stored, Mixture)
+    assert stored_as(name.lower().replace("-", "_")) == stored
     bits = [each for _, each in stored.published]
     assert min(bits) <= stored.bits <= max(bits)
     found = size_serving("glm-4.6", engine="llama.cpp", weights=name, context=4096)
@@ -112,7 +115,7 @@ def test_unsloth_by_name(name: str) -> None:
 
 
 def test_unsloth_unknown_names_are_refused() -> None:
-    with pytest.raises(SpecError, match="UD-Q9_K_XL.*did you mean UD-"):
+    with pytest.raises(SpecError, match=r"UD-Q9_K_XL.*did you mean UD-"):
         size_serving("qwen3-8b", weights="UD-Q9_K_XL")
 
 
@@ -121,4 +124,5 @@ def test_unsloth_mixtures_are_ordered() -> None:
     order = ["UD-IQ1_S", "UD-IQ2_XXS", "UD-Q2_K_XL", "UD-IQ3_XXS", "UD-Q3_K_XL", "UD-IQ4_XS", "UD-Q4_K_XL", "UD-Q5_K_XL",
              "UD-Q6_K_XL", "UD-Q8_K_XL"]  # fmt: skip
     bits = [stored.bits for word in order if isinstance(stored := stored_as(word), Mixture)]
-    assert len(bits) == len(order) and bits == sorted(bits)
+    assert len(bits) == len(order)
+    assert bits == sorted(bits)
