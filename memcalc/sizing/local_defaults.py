@@ -11,6 +11,7 @@ from memcalc.formulas.ollama import batched_tokens, default_context, predicted_b
 from memcalc.formulas.serving_engines import ServingEngine
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 CUDA = "sm_"
 
@@ -19,7 +20,12 @@ def with_local_defaults(
     said: dict[str, Any], row: ServingEngine, architecture: Architecture, files: StoredTensors | None,
     gpus: Sequence[Accelerator], reserved: int = 0,
 ) -> None:  # fmt: skip
-    """Adds to what was said. `gpus`: all that share the model; `reserved` [B]: what others hold on each."""
+    """Adds to what was said. `gpus`: one of each kind; `reserved` [B]: what others hold on each. Refuses GPUs that the engine
+    does not run on."""
+    if row.makers and (wrong := [gpu for gpu in gpus if gpu.vendor not in row.makers]):
+        raise SpecError(f"{row.name} runs on accelerators of {' and '.join(row.makers)} alone, not on {wrong[0].name}", "engine")
+    if len(gpus) == 1 and isinstance(said.get("pp"), int):
+        gpus = (*gpus,) * min(max(1, said["pp"]), 65536)
     if row.slots and not {"slots", "batch", "samples", "beams"} & said.keys():
         said |= {"slots": row.slots, "unified": True}
     if row.tiers and "context" not in said:

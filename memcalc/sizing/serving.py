@@ -385,12 +385,7 @@ def serving_run(
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
     row = _engine(said)
-    if row.makers and (wrong := [gpu for gpu in gpus if gpu.vendor not in row.makers]):
-        raise SpecError(
-            f"{row.name} runs on accelerators of {' and '.join(row.makers)} alone, not on {wrong[0].name}", "engine"
-        )
-    all_gpus = tuple(gpus) * (said["pp"] if len(gpus) == 1 and isinstance(said.get("pp"), int) else 1)
-    with_local_defaults(said, row, architecture, files, all_gpus, reserved)
+    with_local_defaults(said, row, architecture, files, gpus, reserved)
     if architecture.context:
         whole = row.whole_context
         said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
