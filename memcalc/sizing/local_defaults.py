@@ -23,7 +23,9 @@ def with_local_defaults(
     """Adds to what was said. `gpus`: one of each kind; `reserved` [B]: what others hold on each. Refuses GPUs that the engine
     does not run on."""
     if row.makers and (wrong := [gpu for gpu in gpus if gpu.vendor not in row.makers]):
-        raise SpecError(f"{row.name} runs on accelerators of {' and '.join(row.makers)} alone, not on {wrong[0].name}", "engine")
+        raise SpecError(
+            f"{row.name} runs on accelerators of {' and '.join(row.makers)} alone, not on {wrong[0].name}", "engine"
+        )
     if len(gpus) == 1 and isinstance(said.get("pp"), int):
         gpus = (*gpus,) * min(max(1, said["pp"]), 65536)
     if row.slots and not {"slots", "batch", "samples", "beams"} & said.keys():
