@@ -50,13 +50,27 @@ class ServingEngine(NamedTuple):
     request_table: bool = False  # a row for each request that may run, with the place of each of its tokens
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
+    like: str = ""  # another engine, which it starts or is built on: its kernels, formats and ranges hold
+    margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
+    makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
+    tiers: tuple[tuple[int, int], ...] = ()  # bytes of all GPUs, and the context that it takes from there on by default
+    slots: int = 0  # requests that share its context by default, in one pool of cells
+    whole_windows: bool = False  # sliding layers keep the whole context
+    sized_steps: bool = False  # ollama: tokens of a pass by context and by what is free (memcalc.formulas.ollama)
 
     @property
     def key(self) -> str:
         """One row of RELEASES: vllm@0.21."""
         return f"{self.name}@{self.since}"
 
+    @property
+    def kin(self) -> str:
+        """The engine whose kernels and formats these are."""
+        return self.like or self.name
 
+
+# ollama server/routes.go, Serve: by the memory of all GPUs, with a little less than 48 and 24 GiB
+OLLAMA_TIERS = ((47 * 2**30, 262_144), (23 * 2**30, 32_768), (0, 4096))
 LARGE = 70 * 2**30  # bytes of GPU memory from which vLLM's larger defaults hold
 
 PLAIN = ServingEngine("", "no engine: weights, the tokens' cache and states, and what a CUDA process holds")
@@ -74,6 +88,12 @@ LLAMA_CPP = ServingEngine(
     batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",
     whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
     copies_cache=True,  # pull 23907; masks in fp16: pull 23764; logits of one token a sequence: pull 23861
+    margin=2**30,  # common/common.h: fit_params_target
+)  # fmt: skip
+
+OLLAMA = LLAMA_CPP._replace(
+    name="ollama", like="llama.cpp", since="0.30", note="ollama 0.30 and later, which starts llama-server",
+    whole_context=False, tiers=OLLAMA_TIERS, sized_steps=True,
 )  # fmt: skip
 
 # srt/configs/model_config.py, is_hybrid_swa_model: whose sliding layers have a pool of their own; others keep every token
@@ -120,6 +140,17 @@ RELEASES: dict[str, ServingEngine] = {
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            margin=0,
+        ),
+        OLLAMA,
+        OLLAMA._replace(  # runner/ollamarunner, runner/llamarunner, with a llama.cpp of early 2026 and before
+            note="ollama 0.15.5 to 0.24, with runners of its own", since="0.15.5", all_logits=True, wide_mask=True,
+            copies_cache=False, margin=0, sized_steps=False,
+        ),
+        LLAMA_CPP._replace(
+            name="lmstudio", like="llama.cpp", since="0.4", note="LM Studio 0.4, its llama.cpp runtime", whole_context=False,
+            margin=0, tiers=((0, 4096),), slots=4,  # lmstudio.ai/docs/app/advanced/parallel-requests
+            whole_windows=True,  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,

@@ -226,7 +226,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
     row, cache = run.engine_row, held.cache
     granule = (run.block_size or row.block) * cache.every
     cap, extra = None, 0
-    if cache.window:
+    if cache.window and not row.whole_windows:
         cap = ceil_div(WINDOWS[row.window](cache.window * run.pool, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = number_format(cache.format or run.kv_dtype)

@@ -8,6 +8,7 @@ from memcalc.estimates.serving.demand import Demand, Requests
 from memcalc.formulas.residuals import served_range
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts
 from memcalc.formulas.verdict import Needed, needed_bytes
+from memcalc.specs.quantization import spread
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
 
@@ -92,7 +93,11 @@ class ServingEstimate(NamedTuple):
     def needed(self) -> Needed:
         """What these requests need on a GPU (with a pool of a given size: that), and how far engines' logs lie from it."""
         pool = self.run.kv_cache_memory or 0
-        return needed_bytes(self.fixed + max(self.cache, pool), *served_range(self.run.engine or ""), of=self.fixed)
+        found = needed_bytes(self.fixed + max(self.cache, pool), *served_range(self.run.engine_row.kin), of=self.fixed)
+        low, high = spread(self.run.weights)
+        if not low and not high:
+            return found
+        return found._replace(low=found.low + round(self.weights * low), high=found.high + round(self.weights * high))
 
     def share(self, memory: int) -> float:
         """The part of a GPU of `memory` bytes that the engine may take."""

@@ -70,7 +70,7 @@ def _cache(place: int, s: Subject) -> Settings | None:
 
 
 def _format(name: str, table: dict[str, tuple[str, ...]], place: int, s: Subject) -> Settings | None:
-    words = table[s.run.engine or ""]
+    words = table[s.run.engine_row.kin]
     if place >= len(words) or words[place] == getattr(s.run, name):
         return None
     if words[place] == "fp8" and s.gpu and s.gpu.architecture not in EIGHT_BIT_FLOATS:

@@ -113,7 +113,7 @@ def _stored(
 ) -> dict[int, tuple[Line, ...]]:
     """Weights by device, as lines; those in host memory say so."""
     if files is None and not run.lora_adapters:
-        return _stored_alone(architecture, run.weights, run.engine_row.name, layers, moves)
+        return _stored_alone(architecture, run.weights, run.engine_row.kin, layers, moves)
     return _stored_anew(architecture, run, layers, moves, files)
 
 
@@ -198,7 +198,7 @@ def _largest(
     """
     if files and files.tensors and run.weights == CHECKPOINT:
         return max((tensor.bytes for tensor in files.tensors if _on_host(tensor, layers.counts[0], moves)), default=0)
-    return _largest_of(architecture, run.weights, run.engine_row.name, layers, moves)
+    return _largest_of(architecture, run.weights, run.engine_row.kin, layers, moves)
 
 
 def _on_host(tensor: StoredTensor, first: int, moves: Moves) -> bool:

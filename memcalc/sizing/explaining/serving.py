@@ -89,7 +89,7 @@ def _weights(a: SizedServing, entry: Line) -> Iterator[Explanation]:
         return
     run, architecture = a.run, a.model.architecture
     assert architecture
-    items = tensors_by_line(a.stage, architecture, run.weights, engine=run.engine_row.name,
+    items = tensors_by_line(a.stage, architecture, run.weights, engine=run.engine_row.kin,
                             host_embedding=run.engine_row.host_embedding)  # fmt: skip
     found = items.get((entry.place, entry.name), [])
     counted = sum(number for _, number in found)
