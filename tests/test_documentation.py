@@ -127,7 +127,7 @@ def test_every_package_has_its_floor() -> None:
 
 def test_the_reference_names_everything() -> None:
     from memcalc.formulas.formula import CARDS
-    from memcalc.formulas.optimizers import OPTIMIZERS
+    from memcalc.formulas.optimizer_table import OPTIMIZERS
 
     options = GENERATED["docs/reference/commands.md"]
     assert all(f"\n## {name}\n" in options for name in COMMANDS)
