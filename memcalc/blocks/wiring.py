@@ -8,7 +8,7 @@ from typing import Any
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import Tape, Var
+from memcalc.autograd.tape import Size, Step, Tape, Var
 
 Blocks = Mapping[str, Any]
 Wiring = Callable[[Tape, Profile, Blocks, Var], Var]
@@ -41,4 +41,21 @@ def _gemma4(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return ops.scale(t, x, "layer's constant")
 
 
-WIRINGS: dict[str, Wiring] = {"gemma4": _gemma4}
+def _scaled(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """What each branch returns times a learned vector (CaiT's LayerScale; modeling_internvl.InternVLVisionLayer)."""
+    x = ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "input_norm", "attention"), "attention_scale"))
+    return ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "post_attention_norm", "mlp"), "mlp_scale"))
+
+
+def _by_vector(t: Tape, p: Profile, blocks: Blocks, x: Var, name: str) -> Var:
+    """x · w: keeps x; its backward makes a full product before summing it to w's gradient."""
+    t.path = name
+    size = sum(weight.parameters for weight in blocks[name].weights())
+    each, trained = max(x.each, p.formats.weights), p.method.trained
+    steps = [Step("input", x.elements * each, 0)]
+    if trained:
+        steps += [Step("temp", x.elements * each), Step("weight", Size(fixed=size * p.formats.weights))]
+    return t.emit("scaled", [x], x.elements, each, [x] if trained else [], steps, trained=trained)
+
+
+WIRINGS: dict[str, Wiring] = {"gemma4": _gemma4, "scaled": _scaled}
