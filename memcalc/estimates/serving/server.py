@@ -13,7 +13,6 @@ from memcalc.formulas.serving_hosts import host_of
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.specs.serving import Serving
 
-LLAMA_CPP = "llama.cpp"
 SIXTEEN_BIT = ("bf16", "fp16")
 UNBOUNDED = 2**31
 ENDLESS = 1e18  # FLOP/s
@@ -42,19 +41,19 @@ def server(
     stored = stored_roles(lines, elements, leading_format(architecture, run.weights), law.hardware.peaks)
     stored.setdefault("head", stored.get("embedding", Stored("bf16"))._replace(on_host=0.0))
     stored |= {
-        role: each._replace(kernel=expert_kernel(each.kernel, run.engine, law.hardware.peaks))
+        role: each._replace(kernel=expert_kernel(each.kernel, run.engine_row.kin, law.hardware.peaks))
         for role, each in stored.items()
         if role == "experts"
     }
     away = any(each.on_host for role, each in stored.items() if role != "embedding")
     kept = [number_format(word) for word in (run.key_format, run.value_format)]
     narrow = all(row.bits <= 8 for row in kept)
-    host = host_of(run.engine, eager=run.eager)
+    host = host_of(run.engine_row.kin, eager=run.eager)
     rank = ServingRank(
-        operators(architecture, run.tp, run.ep), law, run.engine or "", stored,
+        operators(architecture, run.tp, run.ep), law, run.engine_row.kin, stored,
         "bf16-fp8" if narrow else "bf16", sum(row.bits_per_value for row in kept) / 16, run.tp, run.pp, run.ep,
         HostMemory(host_bandwidth or HOST_BANDWIDTH, law.hardware.pcie, HOST_FLOPS) if away else None,
-        run.engine == LLAMA_CPP, host.gap,
+        run.engine_row.host_embedding, host.gap,
     )  # fmt: skip
     budget = UNBOUNDED if run.engine_row.whole_prompt or not run.engine else run.batched_tokens(memory)
     return Server(rank, host, budget, reads=peaked)

@@ -64,7 +64,8 @@ def _on_tower(profile: Profile, run: Training, part: str, *, split: bool = False
     frozen = part in run.frozen_parts
     method = profile.method._replace(trained=profile.method.trained and not frozen, frozen_embeddings=False)
     return profile._replace(
-        method=method, adapters=Adapters() if frozen else profile.adapters, keeps=Keeps(), batch=Batch(one_by_one=split, packed=padded),
+        method=method, adapters=Adapters() if frozen else profile.adapters, keeps=Keeps(),
+        batch=Batch(one_by_one=split, packed=padded),
         formats=profile.formats._replace(wide_stream=False),
         degrees=profile.degrees._replace(cp=1, sequence_parallel=False),
     )  # fmt: skip
@@ -103,7 +104,8 @@ class Recorder:
     def step(self, stretch: Stretch) -> TowerStep:
         entry = self._saved(self.entry, self.embedded)
         masks = (Tensor("mask between images", Size(pair=1), self.embedded.each),) if self.mask else ()
-        tables = masks + tuple(Tensor("rotary/cos and sin", Size(token=2 * dims), 4) for dims in sorted(self.tables) if self.flows)
+        dims = sorted(self.tables) if self.flows else ()
+        tables = masks + tuple(Tensor("rotary/cos and sin", Size(token=2 * size), 4) for size in dims)
         layers = [
             (made, times, (made.input,) if self.again and made.flows else made.saved if not self.again else ())
             for _, made, times in self.layers

@@ -108,7 +108,9 @@ _IDEFICS3 = Joint(projectors.idefics3, vision="idefics3_vision", fixed=True, ima
 _QIANFAN = Joint(projectors.internvl, "qwen3", "qianfan_ocr_vision", fixed=True, images=image_rules.internvl)
 _MINICPM = Joint(projectors.minicpm, "qwen3_5_text", "minicpm_vision", fixed=True)
 _GOT = Joint(projectors.got_ocr2, "qwen2", "got_ocr2_vision", fixed=True, no_text=_GOT_TEXT, tied=True)
-_COHERE = Joint(projectors.cohere, text="cohere2", vision="siglip_vision_model", no_vision=_COHERE2_VISION, tied=True, images=image_rules.cohere)
+_COHERE = Joint(
+    projectors.cohere, "cohere2", "siglip_vision_model", no_vision=_COHERE2_VISION, tied=True, images=image_rules.cohere
+)
 _AYA = _COHERE._replace(projector=partial(projectors.cohere, normed=True), no_vision={**_ONEVISION, "num_attention_heads": 14})
 _PALIGEMMA = Joint(
     projectors.linear,
