@@ -10,7 +10,7 @@ Sides = tuple[int, int]  # height and width, in pixels
 class Pieces(NamedTuple):
     """So many images of one size, which the tower sees one by one."""
 
-    count: int
+    number: int
     sides: Sides
 
 
@@ -48,7 +48,7 @@ class Bounded(NamedTuple):
     models/qwen2_vl/image_processing_qwen2_vl.py and models/glm4v/image_processing_glm4v.py, smart_resize).
 
     >>> Bounded(3136, 12845056).pieces(1080, 1920, (28, 28))
-    (Pieces(count=1, sides=(1092, 1932)),)
+    (Pieces(number=1, sides=(1092, 1932)),)
     """
 
     least: int
@@ -70,7 +70,7 @@ class Capped(NamedTuple):
     models/pixtral/image_processing_pixtral.py, get_resize_output_image_size).
 
     >>> Capped(1540).pieces(1080, 1920, (28, 28))
-    (Pieces(count=1, sides=(868, 1540)),)
+    (Pieces(number=1, sides=(868, 1540)),)
     """
 
     longest: int
@@ -86,7 +86,7 @@ class Budgeted(NamedTuple):
     a square is filled (transformers models/kimi_k25/image_processing_kimi_k25.py, navit_resize).
 
     >>> Budgeted(14, 16384, 512).pieces(1080, 1920, (28, 28))
-    (Pieces(count=1, sides=(1092, 1932)),)
+    (Pieces(number=1, sides=(1092, 1932)),)
     """
 
     patch: int
@@ -107,7 +107,7 @@ class Filled(NamedTuple):
     get_aspect_ratio_preserving_size).
 
     >>> Filled(280).pieces(1080, 1920, (48, 48))
-    (Pieces(count=1, sides=(576, 1056)),)
+    (Pieces(number=1, sides=(576, 1056)),)
     """
 
     tokens: int
@@ -126,7 +126,7 @@ class Split(NamedTuple):
     (transformers models/idefics3/image_processing_idefics3.py, resize, resize_for_vision_encoder, split_images).
 
     >>> Split(384, 1536).pieces(1080, 1920, (28, 28))
-    (Pieces(count=13, sides=(384, 384)),)
+    (Pieces(number=13, sides=(384, 384)),)
     """
 
     tile: int
@@ -146,7 +146,7 @@ class Gridded(NamedTuple):
     (transformers models/got_ocr2/image_processing_got_ocr2.py, get_optimal_tiled_canvas and crop_image_to_patches).
 
     >>> Gridded(448, 1, 12).pieces(1080, 1920, (28, 28))
-    (Pieces(count=9, sides=(448, 448)),)
+    (Pieces(number=9, sides=(448, 448)),)
     """
 
     tile: int
@@ -202,11 +202,11 @@ class ImageRule(NamedTuple):
         """
         square = self.patch[0] * self.merge, self.patch[1] * self.merge
         patches = tokens = pairs = 0
-        for count, sides in self.sizing.pieces(height, width, square):
+        for number, sides in self.sizing.pieces(height, width, square):
             rows, columns = sides[0] // self.patch[0], sides[1] // self.patch[1]
             own = self.padded or rows * columns + self.extra
-            patches, pairs = patches + count * own, pairs + count * own**2
-            tokens += count * (self.tokens or rows // self.merge * (columns // self.merge + self.row_ends))
+            patches, pairs = patches + number * own, pairs + number * own**2
+            tokens += number * (self.tokens or rows // self.merge * (columns // self.merge + self.row_ends))
         return Seen(patches, tokens, pairs if pairs != patches**2 else 0)
 
     def of_tokens(self, tokens: int) -> Seen:

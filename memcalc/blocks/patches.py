@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
@@ -96,12 +97,12 @@ CHAINED = {"norm", "linear", "merge", "up", "down"}  # names of blocks of which 
 def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
     """Squares of patches through a convolution, then a gated feed-forward behind a norm and GELU
     (modeling_glm4v.Glm4vVisionPatchMerger)."""
-    block, share = dict(blocks), 1.0
+    block: dict[str, Any] = dict(blocks)
     made = block["downsample"]
     t.path, squares = "downsample", prod(made.kernel)
     x = t.emit("squares", [x], x.elements, x.each)
     matrix = made.inputs * squares * made.outputs
-    share /= squares
+    share = 1 / squares
     x = ops.linear(t, p, "weight", x, made.outputs * share, matrix, bias=made.bias, bias_size=made.outputs)
     widths = {name: block[name].outputs * share for name in ("linear", "gate", "up", "down")}
 

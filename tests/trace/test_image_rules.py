@@ -34,7 +34,9 @@ def functions(family: str, *names: str) -> list[Function]:
 
 def idefics3(height: int, width: int) -> int:
     """resize, resize_for_vision_encoder and split_images, one after the other, of sizes alone."""
-    whole, below = functions("idefics3", "_resize_output_size_rescale_to_max_len", "_resize_output_size_scale_below_upper_bound")
+    whole, below = functions(
+        "idefics3", "_resize_output_size_rescale_to_max_len", "_resize_output_size_scale_below_upper_bound"
+    )
     height, width = below(*whole(height, width, max_len=1536), max_len=4096)
     ratio = width / height
     if width >= height:
@@ -65,5 +67,5 @@ def test_tiles_of_images() -> None:
     _, canvas = functions("got_ocr2", "get_all_supported_aspect_ratios", "get_optimal_tiled_canvas")
     for height, width in SIZES:
         tiles = math.prod(canvas((height, width), (448, 448), 1, 12))
-        assert Gridded(448, 1, 12).pieces(height, width, (28, 28))[0].count == (tiles + 1 if tiles > 1 else 1)
-        assert Split(384, 1536).pieces(height, width, (28, 28))[0].count == idefics3(height, width)
+        assert Gridded(448, 1, 12).pieces(height, width, (28, 28))[0].number == (tiles + 1 if tiles > 1 else 1)
+        assert Split(384, 1536).pieces(height, width, (28, 28))[0].number == idefics3(height, width)

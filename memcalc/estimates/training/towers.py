@@ -95,7 +95,12 @@ class Recorder:
         beside = _on_tower(profile, run, projector.name)
         between = tuple((path, block) for path, block in (*projector.entry, *projector.exit) if not path.startswith("audio/"))
         self.projector, self.results = onto_projector(
-            () if rule.idle is not None else tower.exit, between, beside, self.hidden, share=pooled, placed=bool(rule.padded),
+            () if rule.idle is not None else tower.exit,
+            between,
+            beside,
+            self.hidden,
+            share=pooled,
+            placed=bool(rule.padded),
             flows=flows,
         )
         self.tables = {table.dims for layer, _ in _layers(tower, 0) for _, block in layer.blocks if (table := block.table)}
