@@ -33,7 +33,7 @@ class Sizing(Protocol):
         """What the tower sees of height × width pixels. `square`: pixels of what becomes one token of the language model."""
 
 
-class Fixed(NamedTuple):
+class OneSize(NamedTuple):
     """Any image is resized to one size."""
 
     sides: Sides
@@ -102,11 +102,11 @@ class Budgeted(NamedTuple):
         return (Pieces(1, (high, wide)),)
 
 
-class Filled(NamedTuple):
+class Enlarged(NamedTuple):
     """Enlarged or reduced to as many whole squares as `tokens` allow (transformers models/gemma4/image_processing_gemma4.py,
     get_aspect_ratio_preserving_size).
 
-    >>> Filled(280).pieces(1080, 1920, (48, 48))
+    >>> Enlarged(280).pieces(1080, 1920, (48, 48))
     (Pieces(number=1, sides=(576, 1056)),)
     """
 
@@ -121,11 +121,11 @@ class Filled(NamedTuple):
         return (Pieces(1, (high * square[0], wide * square[1])),)
 
 
-class Split(NamedTuple):
+class TilesOfLongest(NamedTuple):
     """The longest side is made `longest` pixels, the image is cut into tiles, and the whole in a tile's size follows
     (transformers models/idefics3/image_processing_idefics3.py, resize, resize_for_vision_encoder, split_images).
 
-    >>> Split(384, 1536).pieces(1080, 1920, (28, 28))
+    >>> TilesOfLongest(384, 1536).pieces(1080, 1920, (28, 28))
     (Pieces(number=13, sides=(384, 384)),)
     """
 
@@ -141,11 +141,11 @@ class Split(NamedTuple):
         return (Pieces(tiles + 1 if tiles > 1 else 1, (self.tile, self.tile)),)
 
 
-class Gridded(NamedTuple):
+class NearestGrid(NamedTuple):
     """Cut into the grid of `least` to `most` tiles whose shape is nearest, and the whole in a tile's size when it has several
     (transformers models/got_ocr2/image_processing_got_ocr2.py, get_optimal_tiled_canvas and crop_image_to_patches).
 
-    >>> Gridded(448, 1, 12).pieces(1080, 1920, (28, 28))
+    >>> NearestGrid(448, 1, 12).pieces(1080, 1920, (28, 28))
     (Pieces(number=9, sides=(448, 448)),)
     """
 
@@ -188,11 +188,11 @@ class ImageRule(NamedTuple):
 
     @property
     def fixed(self) -> bool:
-        return isinstance(self.sizing, Fixed)
+        return isinstance(self.sizing, OneSize)
 
     @property
     def tiled(self) -> bool:
-        return isinstance(self.sizing, (Split, Gridded))
+        return isinstance(self.sizing, (TilesOfLongest, NearestGrid))
 
     def seen(self, height: int = 1, width: int = 1) -> Seen:
         """An image of so many pixels.
@@ -215,7 +215,7 @@ class ImageRule(NamedTuple):
         if self.fixed:
             return self.seen()._replace(tokens=tokens)
         if self.tiled:
-            tile = self._replace(sizing=Fixed(pieces[0].sides)).seen()
+            tile = self._replace(sizing=OneSize(pieces[0].sides)).seen()
             count = ceil(tokens / tile.tokens)
             return Seen(count * tile.patches, tokens, count * tile.attended)
         return Seen(self.padded or tokens * self.merge**2 + self.extra, tokens)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from memcalc import size_training
-from memcalc.blocks.images import Bounded, Budgeted, Capped, Filled, Fixed, Gridded, ImageRule, Seen, Split
+from memcalc.blocks.images import Bounded, Budgeted, Capped, Enlarged, OneSize, NearestGrid, ImageRule, Seen, TilesOfLongest
 from memcalc.specs.spec import SpecError
 
 QWEN2 = ImageRule((14, 14), Bounded(4 * 28 * 28, 16384 * 28 * 28), 2)
@@ -14,20 +14,20 @@ SIZES = (
     (QWEN2, 1080, 1920, Seen(10764, 2691)),
     (QWEN2, 28, 28, Seen(16, 4)),
     (QWEN2, 10000, 10000, Seen(64516, 16129)),
-    (ImageRule((14, 14), Fixed((336, 336)), extra=1), 1080, 1920, Seen(577, 576)),
-    (ImageRule((14, 14), Fixed((896, 896)), tokens=256), 0, 0, Seen(4096, 256)),
+    (ImageRule((14, 14), OneSize((336, 336)), extra=1), 1080, 1920, Seen(577, 576)),
+    (ImageRule((14, 14), OneSize((896, 896)), tokens=256), 0, 0, Seen(4096, 256)),
     # Mistral Small 3.1: 31 × 55 squares and a break after each row; Gemma 4: padded; SmolVLM and InternVL: tiles of their own
     (ImageRule((14, 14), Capped(1540), 2, row_ends=1, joined=True), 1080, 1920, Seen(6820, 1736)),
-    (ImageRule((16, 16), Filled(280), 3, padded=2520), 1080, 1920, Seen(2520, 264)),
+    (ImageRule((16, 16), Enlarged(280), 3, padded=2520), 1080, 1920, Seen(2520, 264)),
     (ImageRule((14, 14), Budgeted(14, 16384, 512), 2), 1080, 1920, Seen(10764, 2691)),
-    (ImageRule((16, 16), Split(512, 2048), 4), 1080, 1920, Seen(13 * 1024, 13 * 64, 13 * 1024**2)),
-    (ImageRule((14, 14), Gridded(448, 1, 12), 2, extra=1), 1080, 1920, Seen(9 * 1025, 9 * 256, 9 * 1025**2)),
-    (ImageRule((14, 14), Gridded(448, 1, 12), 2, extra=1), 448, 448, Seen(1025, 256)),
+    (ImageRule((16, 16), TilesOfLongest(512, 2048), 4), 1080, 1920, Seen(13 * 1024, 13 * 64, 13 * 1024**2)),
+    (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 1080, 1920, Seen(9 * 1025, 9 * 256, 9 * 1025**2)),
+    (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 448, 448, Seen(1025, 256)),
 )
 
 
 def test_tokens_of_tiles_are_whole_tiles_for_the_tower() -> None:
-    rule = ImageRule((14, 14), Gridded(448, 1, 12), 2, extra=1)
+    rule = ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1)
     assert rule.of_tokens(300) == Seen(2 * 1025, 300, 2 * 1025**2)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memcalc.blocks.images import Bounded, Budgeted, Capped, Filled, Gridded, Split
+from memcalc.blocks.images import Bounded, Budgeted, Capped, Enlarged, NearestGrid, TilesOfLongest
 
 Function = Callable[..., Any]
 SIZES = [(random.Random(seed).randint(30, 4000), random.Random(-1 - seed).randint(30, 4000)) for seed in range(200)]
@@ -57,7 +57,7 @@ def test_sizes_of_images() -> None:
     for height, width in SIZES:
         of = (height, width)
         assert Budgeted(14, 16384, 512).pieces(*of, (28, 28))[0].sides == kimi(*of, 14, 2, 16384, 512)[1]
-        assert Filled(280).pieces(*of, (48, 48))[0].sides == gemma4(*of, 16, 2520, 3)
+        assert Enlarged(280).pieces(*of, (48, 48))[0].sides == gemma4(*of, 16, 2520, 3)
         assert Bounded(6272, 5880000).pieces(*of, (28, 28))[0].sides == glm(2, *of, 2, 28, 12544, 28 * 28 * 15000)
         assert Capped(1540).pieces(*of, (28, 28))[0].sides == pixtral(of, 1540, 28)
 
@@ -67,5 +67,5 @@ def test_tiles_of_images() -> None:
     _, canvas = functions("got_ocr2", "get_all_supported_aspect_ratios", "get_optimal_tiled_canvas")
     for height, width in SIZES:
         tiles = math.prod(canvas((height, width), (448, 448), 1, 12))
-        assert Gridded(448, 1, 12).pieces(height, width, (28, 28))[0].number == (tiles + 1 if tiles > 1 else 1)
-        assert Split(384, 1536).pieces(height, width, (28, 28))[0].number == idefics3(height, width)
+        assert NearestGrid(448, 1, 12).pieces(height, width, (28, 28))[0].number == (tiles + 1 if tiles > 1 else 1)
+        assert TilesOfLongest(384, 1536).pieces(height, width, (28, 28))[0].number == idefics3(height, width)

@@ -9,7 +9,7 @@ from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.images import Filled, ImageRule
+from memcalc.blocks.images import Enlarged, ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.per_layer_embedding import PerLayerEmbedding, PerLayerInput
@@ -199,7 +199,7 @@ def _gemma4_vision(c: Config, pooled: int) -> Part:
     layer = sandwich(rms(c, kind=GEMMA4_NORM), mixer, mlp(c))
     return Part(
         "vision",
-        images=ImageRule((patch, patch), Filled(280), pooled, padded=280 * pooled**2),
+        images=ImageRule((patch, patch), Enlarged(280), pooled, padded=280 * pooled**2),
         entry=(
             ("patches", Convolution(3, hidden, (patch, patch), flattened=True)),
             ("positions", table("other", (2, c.integer("position_embedding_size"), hidden))),

@@ -6,7 +6,7 @@ Each takes the outer config and the tower, and gives the family's rule; None whe
 from collections.abc import Callable
 
 from memcalc.blocks.architecture import Part
-from memcalc.blocks.images import Fixed, Gridded, ImageRule, Split
+from memcalc.blocks.images import OneSize, NearestGrid, ImageRule, TilesOfLongest
 from memcalc.readers.hf.config import Config
 
 Rule = Callable[[Config, Part], ImageRule | None]
@@ -22,27 +22,27 @@ def split(c: Config, tower: Part) -> ImageRule | None:
     size.longest_edge = 4 × max_image_size.longest_edge)."""
     side = _square(tower)
     rule = tower.images
-    return rule._replace(sizing=Split(side, 4 * side), merge=c.integer("scale_factor")) if rule and side else None
+    return rule._replace(sizing=TilesOfLongest(side, 4 * side), merge=c.integer("scale_factor")) if rule and side else None
 
 
 def internvl(c: Config, tower: Part) -> ImageRule | None:
     """One to twelve tiles and the whole (InternVL 2.5 and later: preprocessor_config.json)."""
     side, rule = _square(tower), tower.images
     merge = round(1 / c.number("downsample_ratio"))
-    return rule._replace(sizing=Gridded(side, 1, 12), merge=merge) if rule and side else None
+    return rule._replace(sizing=NearestGrid(side, 1, 12), merge=merge) if rule and side else None
 
 
 def cohere(c: Config, tower: Part) -> ImageRule | None:
     """The same of Aya Vision and Command A Vision (models/cohere2_vision/image_processing_cohere2_vision.py)."""
     side, rule = _square(tower), tower.images
     merge = c.integer("downsample_factor")
-    return rule._replace(sizing=Gridded(side, 1, 12), merge=merge, idle=_idle(c)) if rule and side else None
+    return rule._replace(sizing=NearestGrid(side, 1, 12), merge=merge, idle=_idle(c)) if rule and side else None
 
 
 def _square(tower: Part) -> int:
     """The side of the images that a tower of squares reads, else 0."""
     sizing = tower.images.sizing if tower.images else None
-    return sizing.sides[0] if isinstance(sizing, Fixed) and sizing.sides[0] == sizing.sides[1] else 0
+    return sizing.sides[0] if isinstance(sizing, OneSize) and sizing.sides[0] == sizing.sides[1] else 0
 
 
 def _idle(c: Config) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.block import Block
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.images import Fixed, ImageRule
+from memcalc.blocks.images import OneSize, ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
@@ -180,7 +180,7 @@ def internvl(c: Config) -> Part:
         entry += (("positions", table("position", (count + 1, hidden))),)
     return Part(
         "vision",
-        images=ImageRule(pair(c, "patch_size"), Fixed(pair(c, "image_size")), extra=1),
+        images=ImageRule(pair(c, "patch_size"), OneSize(pair(c, "image_size")), extra=1),
         entry=entry,
         stacks=(Stack.uniform(scaled_layer(Norm(hidden, NORMS[kind]), attention, plain_mlp(c)), c.layers()),),
         exit=() if c.flag("use_mean_pooling") else (("final_norm", Norm(hidden, "layer")),),
