@@ -40,7 +40,7 @@ PLAIN_HOST = Host(note="no engine: the device alone")
 
 
 def host_of(engine: str | None, *, eager: bool = False) -> Host:
-    """The row of an engine; `eager`: without CUDA graphs, as vLLM's --enforce-eager.
+    """The row of an engine (or of what it is built on); `eager`: without CUDA graphs, as vLLM's --enforce-eager.
 
     >>> host_of("vllm", eager=True).graphs, host_of(None).layer
     (0, 0.0)

@@ -218,7 +218,9 @@ def per_layer_embedding(c: Config) -> Named:
 
 def per_layer_input(c: Config) -> Named:
     size = c.integer("hidden_size_per_layer_input", low=0)
-    return (("per_layer_input", PerLayerInput(c.integer("hidden_size"), size, c.text("hidden_act"))),) if size else ()
+    if not size:
+        return ()
+    return (("per_layer_input", PerLayerInput(c.integer("hidden_size"), size, c.layers(), c.text("hidden_act"))),)
 
 
 def capped_head(c: Config) -> Head:
