@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from memcalc import size_training
-from memcalc.blocks.images import Bounded, Budgeted, Capped, Enlarged, OneSize, NearestGrid, ImageRule, Seen, TilesOfLongest
+from memcalc.blocks.images import Bounded, Budgeted, Capped, Enlarged, ImageRule, NearestGrid, OneSize, Seen, TilesOfLongest
 from memcalc.specs.spec import SpecError
 
 QWEN2 = ImageRule((14, 14), Bounded(4 * 28 * 28, 16384 * 28 * 28), 2)

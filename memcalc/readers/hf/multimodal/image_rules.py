@@ -6,7 +6,7 @@ Each takes the outer config and the tower, and gives the family's rule; None whe
 from collections.abc import Callable
 
 from memcalc.blocks.architecture import Part
-from memcalc.blocks.images import OneSize, NearestGrid, ImageRule, TilesOfLongest
+from memcalc.blocks.images import ImageRule, NearestGrid, OneSize, TilesOfLongest
 from memcalc.readers.hf.config import Config
 
 Rule = Callable[[Config, Part], ImageRule | None]
