@@ -10,7 +10,7 @@ from memcalc.autograd.operations import WEIGHT_CAST
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import HeadsShape, MatrixShape, Message, Node, Size, Tape, Work, sum_of
 from memcalc.blocks.architecture import Layer, Named
-from memcalc.blocks.recording import _entry_onto_tape, _exit_onto_tape, _onto_tape
+from memcalc.blocks.forwards import entry_onto_tape, exit_onto_tape, layer_onto_tape
 from memcalc.caches import cached
 from memcalc.frozen import dataclass
 
@@ -35,20 +35,20 @@ class Executed:
 @cached(1024)
 def layer_executed(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True) -> Executed:
     """One layer under one profile. Raises Unsupported for a block that cannot record."""
-    tape, _, _ = _onto_tape(layer, profile, hidden, input_grad)
+    tape, _, _ = layer_onto_tape(layer, profile, hidden, input_grad)
     return _executed(tape, profile, profile.batch.source if layer.source else 1.0)
 
 
 @cached(1024)
 def entry_executed(blocks: Named, profile: Profile) -> Executed:
     """The embedding and what follows it before the first layer."""
-    return _executed(_entry_onto_tape(blocks, profile)[0], profile)
+    return _executed(entry_onto_tape(blocks, profile)[0], profile)
 
 
 @cached(1024)
 def exit_executed(blocks: Named, profile: Profile, hidden: int) -> Executed:
     """Final norm, head and loss."""
-    return _executed(_exit_onto_tape(blocks, profile, hidden)[0], profile)
+    return _executed(exit_onto_tape(blocks, profile, hidden)[0], profile)
 
 
 def _executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:

@@ -9,7 +9,8 @@ from memcalc.autograd.profile import KERNELS, LOSSES
 from memcalc.caches import cached_property
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.optimizer_steps import choices, implementation
-from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
+from memcalc.formulas.optimizer_table import OPTIMIZERS
+from memcalc.formulas.optimizers import optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
 from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast

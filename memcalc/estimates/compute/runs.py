@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from memcalc.estimates.compute.budget import BudgetEstimate, estimate
+from memcalc.estimates.compute.budget import estimate
+from memcalc.estimates.compute.budget_estimate import BudgetEstimate
 from memcalc.formulas.compute import accelerator_hours, palm_training_flops
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator

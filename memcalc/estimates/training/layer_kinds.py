@@ -9,8 +9,9 @@ from memcalc.autograd.adapter_shapes import shapes
 from memcalc.autograd.profile import Adapters, Profile
 from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
 from memcalc.blocks.architecture import Layer
+from memcalc.blocks.forwards import reads_tokens
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
+from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, record
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage

@@ -11,7 +11,8 @@ from functools import partial
 from typing import NamedTuple
 
 from memcalc.autograd.tape import Size, Tensor, sum_of
-from memcalc.blocks.recording import alive_in_entry, alive_in_exit, reads_tokens, record_entry, record_exit
+from memcalc.blocks.forwards import reads_tokens
+from memcalc.blocks.recording import alive_in_entry, alive_in_exit, record_entry, record_exit
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line

@@ -24,6 +24,7 @@ from memcalc.formulas.timing.constants import (
     CollectiveConstants,
     DecodeConstants,
     ExpertConstants,
+    GgufConstants,
     ProductConstants,
 )
 from memcalc.formulas.timing.experts import ExpertRates, ExpertShape, experts_seconds
@@ -89,6 +90,7 @@ class Constants(NamedTuple):
     engine_all_reduce: Mapping[str, CollectiveConstants]
     network: Mapping[str, CollectiveConstants]  # between nodes
     sustained: Sustained = Sustained()
+    ggml: GgufConstants = GgufConstants()
 
 
 @dataclass(frozen=True, eq=False)

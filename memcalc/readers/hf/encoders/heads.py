@@ -111,3 +111,13 @@ def _scores(blocks: Named, width: int) -> Named:
     """The last of some blocks, reading another width."""
     name, last = blocks[-1]
     return ((name, replace(last, size=width)),)  # type: ignore[type-var]
+
+
+def bert_heads(c: Config, *, pooler: bool = True) -> Heads:
+    tied = tied_of(c)
+    dropped = "roberta" in c.text("model_type", "")
+    return usual(c, masked_lm(c, tied=tied), tied=tied, pooler=pooler, dropped=dropped)
+
+
+def tied_of(c: Config) -> bool:
+    return c.flag("tie_word_embeddings")
