@@ -17,11 +17,13 @@ from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
 from memcalc.formulas.sglang import pool_remainder_bytes
 from memcalc.specs.serving import Serving
 
+MORE = 2**40  # than any sequence has
 # Tokens that a layer with a window keeps: (window, whether it is an aligned chunk, tokens of a forward pass) → tokens.
 WINDOWS: dict[str, Callable[[int, bool, int], int]] = {
     "window": lambda window, chunked, batched: window,
     "last": lambda window, chunked, batched: max(1, window - 1),  # transformers' DynamicSlidingWindowLayer
     "batched": lambda window, chunked, batched: window + batched - (not chunked),  # vLLM's kv_cache_interface.py
+    "whole": lambda window, chunked, batched: MORE,
     "padded": lambda window, chunked, batched: window + batched,  # llama-kv-cache-iswa.cpp
 }
 BLOCK_STEP, LATENT_STEP = 16, 64  # tokens to whose multiples vLLM rounds the block of a hybrid with recurrent layers
