@@ -59,8 +59,10 @@ def test_heads_stay_in_16_bits_beside_quantised_weights() -> None:
 
 
 # engine → what it refuses, what it takes
-REFUSED = (("vllm", "medusa"), ("vllm@0.19", "dflash"), ("sglang", "medusa"), ("sglang", "suffix"),
-           ("sglang@0.5.9", "dflash"), ("tensorrt-llm", "eagle"), ("tensorrt-llm", "medusa"), ("llama.cpp", "eagle3"), ("transformers", "eagle"))  # fmt: skip
+REFUSED = (
+    ("vllm", "medusa"), ("vllm@0.19", "dflash"), ("sglang", "medusa"), ("sglang", "suffix"), ("sglang@0.5.9", "dflash"),
+    ("tensorrt-llm", "eagle"), ("tensorrt-llm", "medusa"), ("llama.cpp", "eagle3"), ("transformers", "eagle"),
+)  # fmt: skip
 TAKEN = (("vllm@0.25", "medusa"), ("vllm", "dflash"), ("sglang", "dflash"), ("sglang", "eagle2"), ("tensorrt-llm", "eagle3"),
          ("llama.cpp", "ngram"), ("transformers", "ngram"), (None, "medusa"))  # fmt: skip
 
