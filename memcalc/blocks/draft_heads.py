@@ -25,7 +25,7 @@ FLASH_LAYERS = 5  # of published DFlash heads, and depths whose hidden states th
 MEDUSA_HEADS, MEDUSA_BLOCKS = 5, 1  # vllm/transformers_utils/configs/medusa.py
 
 
-class Sizes(NamedTuple):
+class HeadSizes(NamedTuple):
     """What a head's config says beside its layers; 0: as published heads have it."""
 
     vocabulary: int = 0
@@ -34,15 +34,15 @@ class Sizes(NamedTuple):
     blocks: int = 0
 
 
-PUBLISHED = Sizes()
+PUBLISHED = HeadSizes()
 
 
-def eagle(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: Sizes) -> Architecture:
+def eagle(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: HeadSizes) -> Architecture:
     joined = Plain(linear("join", "projector", own + model.hidden, own))
     return _head(model, own, (("fc", joined),), layers, ())
 
 
-def eagle3(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: Sizes) -> Architecture:
+def eagle3(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: HeadSizes) -> Architecture:
     """Its first layer's queries, keys and values read the embedding too."""
     entry = Plain(
         (*linear("join", "projector", (sizes.depths or DEPTHS) * model.hidden, own), Weight("hidden_norm", "norm", (own,)))
@@ -55,26 +55,28 @@ def eagle3(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: Size
     return _head(model, own, (("fc", entry), ("embedded", beside)), layers, last)
 
 
-def dflash(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: Sizes) -> Architecture:
+def dflash(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: HeadSizes) -> Architecture:
     depth = sum(stack.depth for stack in layers)
     norms = (Weight(f"{name}_norm", "norm", (own,)) for name in ("hidden", "final"))
     entry = Plain((*linear("join", "projector", (sizes.depths or depth) * model.hidden, own), *norms))
     return _head(model, own, (("fc", entry),), layers, ())
 
 
-def medusa(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: Sizes) -> Architecture:
+def medusa(model: Architecture, layers: tuple[Stack, ...], own: int, sizes: HeadSizes) -> Architecture:
     heads, blocks = sizes.heads or MEDUSA_HEADS, sizes.blocks or MEDUSA_BLOCKS
     residual = [w for n in range(heads * blocks) for w in linear(f"{n}", "projector", own, own, bias=True)]
     last = tuple((f"head{n}", Head(sizes.vocabulary or model.predicted, own)) for n in range(heads))
     return _head(model, own, (("blocks", Plain(tuple(residual))),), (), last)
 
 
-Builder = Callable[[Architecture, tuple[Stack, ...], int, Sizes], Architecture]
+Builder = Callable[[Architecture, tuple[Stack, ...], int, HeadSizes], Architecture]
 BUILDERS: dict[str, Builder] = {"eagle": eagle, "eagle3": eagle3, "dflash": dflash, "medusa": medusa}
 
 
 @cached(256)
-def draft_head(method: str, model: Architecture, drafted: Architecture | None = None, sizes: Sizes = PUBLISHED) -> Architecture:
+def draft_head(
+    method: str, model: Architecture, drafted: Architecture | None = None, sizes: HeadSizes = PUBLISHED
+) -> Architecture:
     """The head of a method for a model: with the layers of `drafted`, its config, or as published heads have them."""
     if drafted:
         stacks = tuple(stack for part in drafted.parts if part.name == "language" for stack in part.stacks)

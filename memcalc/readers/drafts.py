@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.draft_heads import BUILDERS, Sizes, draft_head
+from memcalc.blocks.draft_heads import BUILDERS, HeadSizes, draft_head
 from memcalc.errors import InputError
 from memcalc.formulas.drafts import METHODS, DraftMethod, draft_method
 from memcalc.readers.hf import read_config
@@ -54,7 +54,7 @@ def read_head(values: Mapping[str, Any], method: str, model: Architecture, place
     layers = flash.get("target_layer_ids") if isinstance(flash, Mapping) else None
     if isinstance(eagle, Mapping):
         layers = eagle.get("eagle_aux_hidden_state_layer_ids")
-    sizes = Sizes(
+    sizes = HeadSizes(
         _count(values, place, "draft_vocab_size", "truncated_vocab_size") or _whole(values, method, place),
         len(layers)
         if isinstance(layers, Sequence) and 0 < len(layers) < MOST
