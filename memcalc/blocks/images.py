@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from math import ceil, floor, sqrt
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 
 class Seen(NamedTuple):
