@@ -126,6 +126,9 @@ SOURCES: dict[str, Source] = {
         2026,
         "src/llama-quant.cpp, commit 007dbbf: llama_tensor_get_type_impl, tensor_type_fallback",
     ),
+    "unsloth": Source(
+        "Unsloth's dynamic GGUF files", "Unsloth", 2026, "sizes of files on the Hugging Face hub, unsloth/*-GGUF"
+    ),
     "auto-gptq": Source(
         "AutoGPTQ", "AutoGPTQ contributors", 2024, "auto_gptq/nn_modules/qlinear: qweight, qzeros, scales, g_idx"
     ),

@@ -69,12 +69,24 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
         return
     stored = stored_as(weights, engine)
     if isinstance(stored, Mixture):
-        yield f"tensor types of {stored.name} by llama.cpp's own rules; vectors, norms and routers stay fp32"
+        if stored.published:
+            least, most = min(stored.published, key=_bits), max(stored.published, key=_bits)
+            spread = "" if least == most else f" ({least[1]:g} of {least[0]} to {most[1]:g} of {most[0]})"
+            yield (
+                f"{stored.name} is taken for {stored.bits:g} bits per parameter, the median of {len(stored.published)} "
+                f"published files{spread}: the file itself says its own"
+            )
+        else:
+            yield f"tensor types of {stored.name} by llama.cpp's own rules; vectors, norms and routers stay fp32"
         if len(_main_names(architecture)) < len(architecture.parts):
             yield "vision and audio towers are a file of their own (mmproj), not counted here"
     elif not stored.plain:
         only = "only the routed experts are quantised; " if stored.reach == "experts" and _has_experts(architecture) else ""
         yield f"{only}embeddings, norms, routers and the head stay {rest}"
+
+
+def _bits(published: tuple[str, float]) -> float:
+    return published[1]
 
 
 def leaves_towers_out(architecture: Architecture, weights: str, engine: str = "") -> bool:
@@ -105,11 +117,11 @@ class Tally:
     """Sums of equal formulas by line, in the order in which they first come."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, str, Callable[..., int], str, tuple[tuple[str, int], ...]], int] = {}
+        self._sums: dict[tuple[str, str, str, Callable[..., int], str, tuple[tuple[str, float], ...]], int] = {}
 
     def add(
         self, held: Held, place: str, role: str, remark: str, formula: Callable[..., int], counted: str, number: int,
-        **inputs: int,
+        **inputs: float,
     ) -> None:  # fmt: skip
         """So many more of what the formula counts, of weights of a role; the remark says in which form."""
         key = (place, role, remark, formula, counted, tuple(inputs.items()))
@@ -185,7 +197,7 @@ class ItemisedTally(Tally):
 
     def add(
         self, held: Held, place: str, role: str, remark: str, formula: Callable[..., int], counted: str, number: int,
-        **inputs: int,
+        **inputs: float,
     ) -> None:  # fmt: skip
         super().add(held, place, role, remark, formula, counted, number, **inputs)
         self.items.setdefault((place, _name(role, remark)), []).append((held, number))
@@ -236,6 +248,9 @@ def _from_mixture(tally: Tally, stage: Stage, architecture: Architecture, mixtur
         if not (held.tied_copy or held.path.partition("/")[0] in kept):
             continue
         table = host_embedding and held.role == "embedding" and not held.tied_copy
+        if mixture.bits:
+            _average(tally, held, mixture, table, copied=table and architecture.tied and stage.last)
+            continue
         for found in typed(held, spans_of(held, spans), architecture, mixture):
             row = number_format(found.format)
             blocks = ceil_div(found.inputs, row.block_size) * found.rows * found.copies
@@ -245,6 +260,15 @@ def _from_mixture(tally: Tally, stage: Stage, architecture: Architecture, mixtur
             for place, role, remark in places:
                 stored = f"{remark}, {found.format}" if remark else found.format
                 tally.add(held, place, role, stored, formulas.ggml_bytes, "blocks", blocks, bytes_per_block=row.block_bytes)
+
+
+def _average(tally: Tally, held: Held, mixture: Mixture, table: bool, *, copied: bool) -> None:
+    """A tensor of a mixture of which bits per parameter are all that is known."""
+    places = [("host" if table else "gpu", held.role, mixture.format)]
+    if copied:
+        places.append(("gpu", "head", f"the tied table's copy, {mixture.format}"))
+    for place, role, remark in places:
+        tally.add(held, place, role, remark, formulas.average_bytes, "elements", held.elements, bits=mixture.bits)
 
 
 def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, engine: str) -> None:

@@ -16,13 +16,14 @@ from memcalc.estimates.serving.starting import refusals
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.formulas.bisection import Solved, largest
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
-from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine
+from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine, release
 from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, unsaid
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
+from memcalc.sizing.local_defaults import with_local_defaults
 from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
@@ -162,7 +163,9 @@ class SizedServing(Answer, ServingEstimate):
         architecture = _served(self.model, "MODEL")
         if len(self.machine) > 1 and changed.gpu is self.invocation.gpu:
             settings["pp"] = len(self.machine)
-        run = serving_run(architecture, None, self.files, guesses=self.draft is not None, **settings)
+        gpus = self.machine if len(self.machine) > 1 else (gpu,) if gpu else ()
+        run = serving_run(architecture, None, self.files, guesses=self.draft is not None, gpus=gpus, reserved=self.others,
+                          **settings)  # fmt: skip
         return Subject(run, gpu, architecture, ("context",) if unsaid("context", None, settings) else ())
 
     def _sized(self, changes: Settings) -> "SizedServing":
@@ -259,7 +262,8 @@ def size_serving(
     key = asked_for(settings, (*SOLVABLE, "n_cpu_moe"))
 
     def sized(*solved: Solved, **value: int) -> SizedServing:
-        spec = serving_run(architecture, run, files, guesses=small is not None, **settings | value)
+        spec = serving_run(architecture, run, files, guesses=small is not None, gpus=machine, reserved=device.reserved,
+                           **settings | value)  # fmt: skip
         if len(machine) > 1 and spec.pp != len(machine):
             raise SpecError(f"{spec.pp} GPUs for a machine of {len(machine)}; leave pp out", "pp")
         cards = _cards(machine, device.reserved) if len(machine) > 1 else ()
@@ -310,7 +314,8 @@ def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> di
 def _choices(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Choices:
     """What a setting may be, given what was said of the others; `run` has their defaults."""
     if key == "batch":
-        scheduled = run.step_sequences(memory) // run.copies if run.engine_row.sequences and run.engine_row.schedules else None
+        most = run.scheduled(memory)
+        scheduled = most and most // run.copies
         return Choices(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
     if key in ("gpu_layers", "n_cpu_moe"):
         depth = depth_of(architecture)
@@ -350,9 +355,12 @@ def serving_run(
     files: StoredTensors | None = None,
     *,
     guesses: bool = False,
+    gpus: Sequence[Accelerator] = (),
+    reserved: int = 0,
     **settings: Any,
 ) -> Serving:
-    """What was said about serving as a spec, with the defaults of the model, of its `files` and of a draft that `guesses`."""
+    """What was said about serving as a spec, with the defaults of the model, of its `files`, of a draft that `guesses`, and of
+    the engine on these `gpus`, on each of which others hold `reserved` bytes."""
     said = settled(run, settings, Serving, also=BESIDE)
     check_needs(said, NEEDS)
     quantization = architecture.quantization
@@ -375,17 +383,22 @@ def serving_run(
         said.setdefault("kv_dtype", quantization.kv_format)
     if _engine(said).host_embedding:
         said.setdefault("kv_dtype", "fp16")  # common/common.h: cache_type_k and cache_type_v
-    if architecture.context:
-        whole = _engine(said).whole_context
-        said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
     if guesses:
         said.setdefault("draft_tokens", DRAFT_TOKENS)
+    row = _engine(said)
+    with_local_defaults(said, row, architecture, files, gpus, reserved)
+    if architecture.context:
+        whole = row.whole_context
+        said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
     return Serving(**said)
 
 
 def _engine(said: Settings) -> ServingEngine:
-    """The engine's row; what is no engine is the spec's to refuse."""
-    return SERVING_ENGINES.get(str(said.get("engine") or "").partition("@")[0], PLAIN_ENGINE)
+    """The engine's row, of the release that was named; what is no engine is the spec's to refuse."""
+    name, _, version = str(said.get("engine") or "").partition("@")
+    if name not in SERVING_ENGINES:
+        return PLAIN_ENGINE
+    return release(name, version or said.get("engine_version")) or SERVING_ENGINES[name]
 
 
 def _served(model: Model, place: str) -> Architecture:

@@ -11,7 +11,7 @@ SERVING = (
           "transformers dequantises GGUF files when it loads them: memory will be that of --weights bf16 or fp32"),
     Doubt(lambda run: run.engine in ("vllm", "sglang") and _gguf(run),
           "GGUF files are experimental in this engine: it loads a few families of models, from a single file"),
-    Doubt(lambda run: run.engine == "llama.cpp" and run.weights != CHECKPOINT and not _gguf(run),
+    Doubt(lambda run: run.engine_row.host_embedding and run.weights != CHECKPOINT and not _gguf(run),
           "llama.cpp loads GGUF files alone: name their type (Q4_K_M, Q8_0, BF16)"),
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
 
 
 def _gguf(run: Serving) -> bool:
-    return run.weights != CHECKPOINT and isinstance(stored_as(run.weights, run.engine or ""), Mixture)
+    return run.weights != CHECKPOINT and isinstance(stored_as(run.weights, run.engine_row.kin), Mixture)
 
 
 def of_serving(
@@ -47,7 +47,11 @@ def of_serving(
         assumptions.append(f"the checkpoint is float32 and served in {run.weights}, {whose}: --weights names another")
     if not length_given:
         assumptions.append(
-            taken_length("context", run.context, architecture.context, run.engine if run.engine_row.whole_context else None)
+            f"context is not given: {run.context:,} tokens, as {run.engine} takes them on such GPUs"
+            if run.engine_row.tiers and run.context != architecture.context
+            else taken_length(
+                "context", run.context, architecture.context, run.engine if run.engine_row.whole_context else None
+            )
         )
     if architecture.context and reach and reach > max(architecture.context, run.context):
         assumptions.append(

@@ -11,6 +11,7 @@ from memcalc.caches import cached
 from memcalc.dtypes import FORMATS, NumberFormat, number_format
 from memcalc.errors import InputError, nearest
 from memcalc.frozen import NamedTuple
+from memcalc.specs.unsloth import PUBLISHED
 
 CHECKPOINT = "checkpoint"  # the word for: as the model's own quantization_config says
 
@@ -44,10 +45,18 @@ class Scheme(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """A file type of llama-quantize: most tensors are in `format`."""
+    """A file type of llama-quantize: most tensors are in `format`. Of a mixture whose rules nobody publishes `published` has
+    the bits per parameter of files, by model: any other is taken for their median."""
 
     name: str
     format: str
+    published: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def bits(self) -> float:
+        """Bits per parameter, where that is all that is known; else 0."""
+        found = sorted(bits for _, bits in self.published)
+        return (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2 if found else 0.0
 
     @property
     def stored(self) -> NumberFormat:
@@ -116,23 +125,14 @@ LOOSE: dict[str, str] = {
 }  # fmt: skip
 
 
-# Sizes of Unsloth's dynamic mixtures as its repositories on the Hugging Face hub list them: file type → (model, decimal GB).
-UNSLOTH: dict[str, tuple[tuple[str, int], ...]] = {
-    "UD_IQ2_XXS": (("DeepSeek-V3-0324", 219),),
-    "UD_Q2_K_XL": (("DeepSeek-V3.1", 256), ("DeepSeek-R1", 227)),
-    "UD_Q4_K_XL": (("DeepSeek-V3-0324", 405), ("MiniMax-M2.1", 131)),
-    "UD_Q5_K_XL": (("DeepSeek-V3.1", 485),),
-}
-
-
-def _dynamic(word: str) -> InputError:
-    """Why a mixture of Unsloth's is no way to store any model: its types are chosen tensor by tensor, for each model anew."""
-    listed = UNSLOTH.get(word.strip().upper().replace("-", "_"), ())
-    known = f" (published: {', '.join(f'{size} GB of {model}' for model, size in listed)})" if listed else ""
-    return InputError(
-        f"{word[:40]!r} names a mixture that Unsloth chooses for each model anew, so its size cannot be told by name{known}; "
-        "give the file as MODEL: its header says it exactly (memcalc infer FILE.gguf, or hf://org/name/FILE.gguf)"
-    )
+def dynamic(name: str, word: str) -> Mixture:
+    """One of Unsloth's dynamic mixtures, whose types are chosen tensor by tensor for each model anew."""
+    if name not in PUBLISHED:
+        raise InputError(
+            f"{word[:40]!r}: no sizes of this mixture of Unsloth's were read{nearest(name, PUBLISHED)}; "
+            "give the file as MODEL: its header says them (memcalc infer FILE.gguf, or hf://org/name/FILE.gguf)"
+        )
+    return Mixture(name, PUBLISHED[name].format, PUBLISHED[name].bits)
 
 
 @cached(512)
@@ -146,7 +146,7 @@ def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     """
     upper = word.strip().upper().replace("-", "_")
     if upper.startswith("UD_"):
-        raise _dynamic(word)
+        return dynamic(upper.replace("UD_", "UD-"), word)
     if found := MIXTURES.get(_FILE_ALIASES.get(upper, upper)):
         return found
     if scheme := _BY_NAME.get(word.strip().lower().replace("_", "-")):
@@ -167,6 +167,21 @@ def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
     return _repacked(_of_format(row), engine)
 
 
+def spread(word: str) -> tuple[float, float]:
+    """How far a file may lie from what a word stands for: shares of the weights, low and high.
+
+    >>> spread("Q4_K_M"), spread("UD-Q4_K_XL")[0] < -0.09
+    ((0.0, 0.0), True)
+    """
+    if word.strip().lower() == CHECKPOINT:
+        return 0.0, 0.0
+    stored = stored_as(word)
+    if not isinstance(stored, Mixture) or not stored.bits:
+        return 0.0, 0.0
+    found = [bits for _, bits in stored.published]
+    return min(found) / stored.bits - 1, max(found) / stored.bits - 1
+
+
 def _repacked(scheme: Scheme, engine: str) -> Scheme:
     other = REPACKED.get((engine, scheme.name))
     return _BY_NAME[other] if other else scheme
@@ -181,7 +196,14 @@ def check_weights(word: str) -> None:
 def weight_words() -> list[str]:
     """Every word that `--weights` accepts, except group sizes that no table lists."""
     schemes = [name for row in SCHEMES for name in (row.name, *row.aliases)]
-    return [CHECKPOINT, *schemes, *MIXTURES, *_FILE_ALIASES, *(name for row in FORMATS for name in (row.name, *row.aliases))]
+    return [
+        CHECKPOINT,
+        *schemes,
+        *MIXTURES,
+        *_FILE_ALIASES,
+        *PUBLISHED,
+        *(name for row in FORMATS for name in (row.name, *row.aliases)),
+    ]
 
 
 def _of_format(row: NumberFormat) -> Scheme:

@@ -30,7 +30,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "pipeline_schedule": {"interleaved1f1b": "interleaved"},
     "engine": {
         "megatronlm": "megatron", "megatroncore": "megatron", "pytorch": "torch", "trainer": "accelerate",
-        "llamaserver": "llama.cpp", "trtllm": "tensorrt-llm", "huggingface": "transformers",
+        "llamaserver": "llama.cpp", "llamacpp": "llama.cpp", "mlxlm": "mlx", "exllama": "exllamav3", "exl3": "exllamav3",
+        "tabbyapi": "exllamav3", "ktransformer": "ktransformers", "trtllm": "tensorrt-llm", "huggingface": "transformers",
     },
     "method": {"fullfinetuning": "full", "fullparameter": "full",
                "rslora": "lora", "pissa": "lora", "qpissa": "qlora"},  # other scales and first values of the same tensors

@@ -19,7 +19,7 @@ def assumptions(
         out.append("sliding-window layers keep at most their window")
     if unpaged:
         out.append(f"how {row.name} pages compressed entries differs between releases: counted without what pages leave empty")
-    out += weight_assumptions(architecture, weights, engine=row.name)
+    out += weight_assumptions(architecture, weights, engine=row.kin)
     if row.host_embedding and weights == CHECKPOINT and any(part.name in (VISION, AUDIO) for part in architecture.parts):
         out.append(UNBUFFERED)
     if row.graphs and not eager:

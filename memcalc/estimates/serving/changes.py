@@ -2,7 +2,9 @@
 
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.serving.capacity import ServingEstimate
+from memcalc.estimates.serving.sglang import facts
 from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject, each, larger_accelerators
+from memcalc.formulas.sglang import NO_FACTS, ShareFacts
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
 
@@ -38,7 +40,11 @@ def _utilization(s: Subject) -> Settings | None:
     run: Serving = s.run
     if s.gpu is None or not run.engine_row.pooled or run.kv_cache_memory is not None:
         return None
-    return {"gpu_memory_utilization": UTILIZATION} if run.utilization(s.gpu.allocatable) < UTILIZATION else None
+    return {"gpu_memory_utilization": UTILIZATION} if run.utilization(s.gpu.allocatable, _facts(s)) < UTILIZATION else None
+
+
+def _facts(s: Subject) -> ShareFacts:
+    return facts(s.architecture, s.gpu.architecture if s.gpu else "") if s.architecture else NO_FACTS
 
 
 def _step(s: Subject) -> Settings | None:
@@ -64,7 +70,7 @@ def _cache(place: int, s: Subject) -> Settings | None:
 
 
 def _format(name: str, table: dict[str, tuple[str, ...]], place: int, s: Subject) -> Settings | None:
-    words = table[s.run.engine or ""]
+    words = table[s.run.engine_row.kin]
     if place >= len(words) or words[place] == getattr(s.run, name):
         return None
     if words[place] == "fp8" and s.gpu and s.gpu.architecture not in EIGHT_BIT_FLOATS:

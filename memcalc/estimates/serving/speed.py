@@ -59,7 +59,7 @@ def speed(
     given = any(share is not None for share in (mfu, mbu, link_efficiency))
     away = run.overridden or (run.gpu_layers is not None and run.gpu_layers < depth_of(architecture))
     try:
-        if leaves_towers_out(architecture, run.weights, run.engine_row.name):
+        if leaves_towers_out(architecture, run.weights, run.engine_row.kin):
             raise Unsupported("the speed of a GGUF file that leaves the model's image or sound towers out is not modelled")
         if run.draft_tokens and (load.acceptance is None or given):
             raise Unsupported("the speed of speculative decoding depends on how many guesses are right: give --acceptance")

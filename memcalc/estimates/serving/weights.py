@@ -30,7 +30,7 @@ def weight_lines(
     if files and files.tensors and run.weights == CHECKPOINT:
         stored = file_lines(files, stage, row.host_embedding and not whole, architecture.tied)
     else:
-        stored = stored_weights(stage, architecture, run.weights, engine=row.name,
+        stored = stored_weights(stage, architecture, run.weights, engine=row.kin,
                                 host_embedding=row.host_embedding and not whole)  # fmt: skip
     tables = rotary_tables(architecture) if row.rotary_table else ()
     absorbed = row.absorbs and number_format(leading_format(architecture, run.weights)).bits_per_value < 16
