@@ -12,6 +12,8 @@ from memcalc.sizing.training import training_run
 
 
 class Validated(NamedTuple):
+    """Published measurements of memory beside what was predicted, of training and of serving."""
+
     training: Validation
     serving: ServingValidation
 

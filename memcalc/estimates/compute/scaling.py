@@ -74,6 +74,8 @@ class Curves(NamedTuple):
 
 
 class ScalingAnswer(NamedTuple):
+    """The optima under the laws that were asked for, and what they say of a model, of serving and of repeated data."""
+
     flops: int | None  # the budget; None where it differs by law
     optima: tuple[LawOptimum, ...]
     chosen: LawOptimum
