@@ -16,7 +16,7 @@ class ServingEngine(NamedTuple):
         "total"  # of the GPU, of what its context leaves, of what all but the cache leaves
     )
     pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
-    window: Literal["window", "last", "batched", "padded"] = "window"  # what a sliding layer keeps: a row of WINDOWS
+    window: Literal["window", "last", "batched", "padded", "ring"] = "window"  # what a sliding layer keeps: a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
     batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
@@ -47,6 +47,9 @@ class ServingEngine(NamedTuple):
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
     tiers: tuple[tuple[int, int], ...] = ()  # bytes of all GPUs, and the context that it takes from there on by default
+    table_on_host: bool = False  # a token table on its own in host memory, whatever else is
+    experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
+    state_slots: bool = False  # states and windows of all sequences of a step from the start, used or not
     slots: int = 0  # requests that share its context by default, in one pool of cells
     whole_windows: bool = False  # sliding layers keep the whole context
     sized_steps: bool = False  # ollama: tokens of a pass by context and by what is free (memcalc.formulas.ollama)
@@ -76,6 +79,13 @@ VLLM = ServingEngine(
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
 )  # fmt: skip
 
+SGLANG = ServingEngine(
+    "sglang", "SGLang 0.5", since="0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
+    batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,
+    index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
+    whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
+)  # fmt: skip
+
 LLAMA_CPP = ServingEngine(
     "llama.cpp", "llama.cpp since June 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
     batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",
@@ -95,12 +105,7 @@ RELEASES: dict[str, ServingEngine] = {
     for row in (
         VLLM,
         VLLM._replace(note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False),
-        ServingEngine(
-            "sglang", "SGLang 0.5", since="0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
-            batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,
-            index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
-            whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
-        ),
+        SGLANG,
         ServingEngine(
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
@@ -122,6 +127,19 @@ RELEASES: dict[str, ServingEngine] = {
             name="lmstudio", like="llama.cpp", since="0.4", note="LM Studio 0.4, its llama.cpp runtime", whole_context=False,
             margin=0, tiers=((0, 4096),), slots=4,  # lmstudio.ai/docs/app/advanced/parallel-requests
             whole_windows=True,  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
+        ),
+        ServingEngine(  # pip: mlx-lm; whole prompts in chunks of --prefill-step-size
+            "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="batched",
+            batched_tokens=2048, batched_tokens_small=2048, convolution_columns=-1, makers=("Apple",),
+        ),
+        ServingEngine(  # Cache(max_batch_size=16); Generator(max_chunk_size=2048)
+            "exllamav3", "ExLlamaV3 1.4", since="1.4", block=256, utilization=1.0, window="ring", batched_tokens=2048,
+            batched_tokens_small=2048, sequences=16, convolution_columns=-1, state_slots=True, table_on_host=True,
+            makers=("NVIDIA",),
+        ),
+        SGLANG._replace(
+            name="ktransformers", like="sglang", note="KTransformers: kt-kernel in SGLang 0.5", experts_on_host=True,
+            makers=("NVIDIA", "AMD"),
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,
@@ -186,7 +204,7 @@ def defaults(row: ServingEngine, memory: int) -> Defaults:
     2048
     """
     small = Defaults(LARGE, row.batched_tokens_small, row.sequences_small or row.sequences)
-    steps = STEPS.get(row.name, (small, Defaults(inf, row.batched_tokens, row.sequences)))
+    steps = STEPS.get(row.kin, (small, Defaults(inf, row.batched_tokens, row.sequences)))
     return next(step for step in steps if (memory or 80 * GIBI) < step.below)
 
 
