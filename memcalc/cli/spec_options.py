@@ -997,7 +997,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "Engine",
             (
                 ("vllm", "vLLM 0.21 and later, V1"),
-                ("sglang", "SGLang 0.5"),
+                ("sglang", "SGLang 0.5.20 and later"),
                 ("tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend"),
                 ("llama.cpp", "llama.cpp since June 2026"),
                 ("ollama", "ollama 0.30 and later, which starts llama-server"),

@@ -60,6 +60,18 @@ def reserve_bytes(memory: int, generation: str = "") -> int:
     return min(memory // 4, fixed + int(memory * share))
 
 
+def total_bytes(allocatable: int, generation: str = "") -> int:
+    """The memory of a card, as nvidia-smi counts it, of which a process can get so much.
+
+    (allocatable + fixed) / (1 − share)      allocatable [B]. Returns bytes [B].
+
+    >>> total_bytes(81559 * 2**20 - reserve_bytes(81559 * 2**20, "sm_90"), "sm_90") // 2**20
+    81558
+    """
+    fixed, share = RESERVES.get(generation, UNREAD)
+    return int((allocatable + fixed) / (1 - share))
+
+
 def unified_share(memory: int, generation: str) -> float:
     """The share of `memory` bytes, which GPU and system share, that a process can get on the GPU; 1 where it is the GPU's own.
 

@@ -314,7 +314,8 @@ def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> di
 def _choices(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Choices:
     """What a setting may be, given what was said of the others; `run` has their defaults."""
     if key == "batch":
-        scheduled = run.step_sequences(memory) // run.copies if run.engine_row.sequences and run.engine_row.schedules else None
+        most = run.scheduled(memory)
+        scheduled = most and most // run.copies
         return Choices(MAX_BATCH, "bound").at_most(scheduled, "max_sequences")
     if key in ("gpu_layers", "n_cpu_moe"):
         depth = depth_of(architecture)

@@ -7,7 +7,9 @@ from pydantic import field_validator, model_validator
 
 from memcalc.caches import cached_property
 from memcalc.errors import InputError
-from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release, sglang_fraction
+from memcalc.formulas.allocatable import total_bytes
+from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release
+from memcalc.formulas.sglang import NO_FACTS, ShareFacts, StaticReserve, prefill_graphs_mib, static_share
 from memcalc.specs.offloading import Offloading
 from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import (
@@ -41,7 +43,7 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
         for name, field in Offloading.model_fields.items()
     ),
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
-    ("max_sequences", None, "bounds the sequences of a step", lambda row: row.schedules and row.sequences is not None),
+    ("max_sequences", None, "bounds the sequences of a step", lambda row: row.sequences is not None),
 )
 
 
@@ -246,14 +248,36 @@ class Serving(Offloading):
         """Sequences whose logits one step holds."""
         return self.max_sequences or self._default_sequences(memory) or self.batch * self.copies
 
-    def utilization(self, memory: int) -> float:
+    def scheduled(self, memory: int) -> int | None:
+        """Sequences that run at once at most; None: as many as there is memory for."""
+        row = self.engine_row
+        return self.step_sequences(memory) if row.sequences and (row.schedules or self.max_sequences) else None
+
+    def largest_graph(self, memory: int) -> int:
+        """The largest batch that SGLang captures a decode graph for; 0 without graphs."""
+        most = self._default_sequences(memory) or 0
+        return 0 if self.eager else min(most, self.max_sequences or most)
+
+    def prefill_graphs(self, memory: int, facts: ShareFacts = NO_FACTS) -> int:
+        """MiB that SGLang sets apart for graphs of prefill passes; 0 where it captures none."""
+        kind = self.engine_row.prefill_graphs
+        compiled = kind == "compiled" and not (self.draft_tokens or self.pp > 1 or self.lora_adapters)
+        if self.eager or facts.tower or not (compiled or kind == "segments"):
+            return 0
+        return prefill_graphs_mib(self.batched_tokens(memory), facts.latent)
+
+    def utilization(self, memory: int, facts: ShareFacts = NO_FACTS) -> float:
         """The share of a GPU of `memory` bytes that the engine may take."""
         if self.gpu_memory_utilization is not None:
             return self.gpu_memory_utilization
         row = self.engine_row
         if row.utilization is not None:
             return row.utilization
-        return sglang_fraction(memory, self.batched_tokens(memory), self._default_sequences(memory) or 0, self.ranks)
+        need = StaticReserve(
+            self.batched_tokens(memory), self.largest_graph(memory), self.ranks, self.prefill_graphs(memory, facts),
+            draft=row.draft_reserve[1] if self.draft_tokens else 0,
+        )  # fmt: skip
+        return static_share(need, total_bytes(memory, facts.generation), facts.tower)
 
     def _default_sequences(self, memory: int) -> int | None:
         found = defaults(self.engine_row, memory)

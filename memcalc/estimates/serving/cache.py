@@ -8,12 +8,13 @@ from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
-from memcalc.estimates.serving.demand import Demand, Growth, Requests
+from memcalc.estimates.serving.demand import Demand, Growth, Pool, Requests
 from memcalc.estimates.serving.mixers import LayerCache, LayerState, caches, state_values, states
 from memcalc.formulas import kv_cache
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
+from memcalc.formulas.sglang import pool_remainder_bytes
 from memcalc.specs.serving import Serving
 
 # Tokens that a layer with a window keeps: (window, whether it is an aligned chunk, tokens of a forward pass) → tokens.
@@ -69,6 +70,7 @@ class CacheSetting(NamedTuple):
     pool: int  # slots that share one pool of cells
     row: str = ""  # of RELEASES
     guesses: int = 0  # tokens that a draft guesses: a recurrent state is kept for each, to go back to
+    windows: bool = True  # whether the engine keeps less than all tokens of this model's sliding layers
 
     @property
     def engine_row(self) -> ServingEngine:
@@ -105,11 +107,13 @@ class Kept(NamedTuple):
     demand: Demand
 
 
-def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) -> Kept:
+def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None, model_type: str = "") -> Kept:
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
+    windowed = run.engine_row.windowed_models
     setting = CacheSetting(run.engine, run.key_format, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory),
                            run.value_format, run.slots or 1 if run.unified else 1,
-                           run.engine_row.key if run.engine else "", run.draft_tokens or 0)  # fmt: skip
+                           run.engine_row.key if run.engine else "", run.draft_tokens or 0,
+                           windowed is None or model_type in windowed)  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
     pieces, demand = requests.pieces(run.batch), layout.demand
@@ -129,7 +133,12 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
             lines.append(_line("state", held.name, held.stored, width, sequences, held.layers))
         unused = (held.values(None) - width) * held.layers
         demand = demand._replace(fixed=demand.fixed - held.stored.bytes_for(unused))
-    if layout.padded:
+    if demand.pools:
+        pools = demand.unit * (requests.base(demand) + run.batch * requests.each(demand))
+        rest = line("kv_cache", "rest of the pools of fixed shares", "always", pool_remainder_bytes, pools=pools,
+                    used=sum(entry.bytes for entry in lines))  # fmt: skip
+        lines += [rest] if rest.bytes else []
+    elif layout.padded:
         blocks = requests.base(demand) + run.batch * requests.each(demand)
         padding = line("kv_cache", "padding of pages", "always", page_padding_bytes, blocks=blocks,
                        block_bytes=demand.unit, used=sum(entry.bytes for entry in lines))  # fmt: skip
@@ -140,6 +149,8 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None) ->
 @cached(1024)
 def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
     held, recurrent = list(caches(stage)), list(states(stage))
+    if not setting.windows:
+        held = [entry._replace(cache=entry.cache._replace(window=None)) for entry in held]
     if draft:
         held += [entry._replace(path=f"draft/{entry.path}") for entry in caches(draft)]
         recurrent += [entry._replace(path=f"draft/{entry.path}") for entry in states(draft)]
@@ -156,11 +167,33 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
         rates = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
         each = sum(entry.stored.bytes_for(entry.values(None) * entry.layers) for entry in (*fixed, *fixed_states))
         each *= setting.pool
-        demand = Demand(1, each, rates)
+        pools = _pools(setting, kinds, each)
+        demand = Demand(1, 0, (), pools=pools) if pools else Demand(1, each, rates)
     own = tuple(kind for kind in kinds if kind.held.cache.source is None)
     sources = tuple(kind for kind in kinds if kind.held.cache.source is not None)
     unpaged = setting.engine_row.grouped and bool(fixed)
     return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full, unpaged)
+
+
+def _pools(setting: CacheSetting, kinds: list[CacheKind], state: int) -> tuple[Pool, ...]:
+    """Pools of fixed shares, the one of layers that keep all tokens first; none where all layers share one.
+
+    `state`: bytes of one sequence's recurrent states.
+    """
+    row = setting.engine_row
+    growing = tuple(kind.growth for kind in kinds)
+    full, sliding = (tuple(g for g in growing if (g.cap is None) == whole) for whole in (True, False))
+    if row.state_share and state and full:
+        part, whole = row.state_share
+        return Pool(whole - part, whole, 0, growing), Pool(part, whole, row.state_slots * state, ())
+    if row.window_share and full and sliding:
+        part, whole = row.window_share
+        rates = [kind.growth.rate // kind.growth.granule for kind in kinds]
+        whole_rate = sum(rate for rate, kind in zip(rates, kinds, strict=True) if kind.growth.cap is None) * whole
+        window_rate = sum(rate for rate, kind in zip(rates, kinds, strict=True) if kind.growth.cap is not None) * part
+        both = whole_rate + window_rate
+        return Pool(whole_rate, both, 0, full), Pool(window_rate, both, 0, sliding)
+    return ()
 
 
 def _apart(setting: CacheSetting, held: LayerCache) -> Iterator[LayerCache]:

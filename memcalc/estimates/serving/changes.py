@@ -2,7 +2,9 @@
 
 from memcalc.estimates.placement import depth_of
 from memcalc.estimates.serving.capacity import ServingEstimate
+from memcalc.estimates.serving.sglang import facts
 from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject, each, larger_accelerators
+from memcalc.formulas.sglang import NO_FACTS, ShareFacts
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
 
@@ -38,7 +40,11 @@ def _utilization(s: Subject) -> Settings | None:
     run: Serving = s.run
     if s.gpu is None or not run.engine_row.pooled or run.kv_cache_memory is not None:
         return None
-    return {"gpu_memory_utilization": UTILIZATION} if run.utilization(s.gpu.allocatable) < UTILIZATION else None
+    return {"gpu_memory_utilization": UTILIZATION} if run.utilization(s.gpu.allocatable, _facts(s)) < UTILIZATION else None
+
+
+def _facts(s: Subject) -> ShareFacts:
+    return facts(s.architecture, s.gpu.architecture if s.gpu else "") if s.architecture else NO_FACTS
 
 
 def _step(s: Subject) -> Settings | None:

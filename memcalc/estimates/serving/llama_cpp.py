@@ -29,6 +29,7 @@ from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import tensors_by_line
 from memcalc.formulas.ggml import COPIES, rows_bytes
 from memcalc.formulas.serving import file_bytes
+from memcalc.formulas.sglang import NO_FACTS
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 
@@ -99,7 +100,7 @@ def _ranks(
             cards=(), run=run, lines=(*lines, *host), **sums, host=sum(entry.bytes for entry in host),
             kv_cache_per_token=each, full_per_token=full, requests=cache.requests, demand=demand, beside=0,
             assumptions=assumptions(architecture, row, run.weights, run.eager, cache.layout.windowed),
-            stage=stage, card=number,
+            stage=stage, card=number, facts=NO_FACTS,
         )  # fmt: skip
 
 

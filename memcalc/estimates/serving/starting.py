@@ -9,7 +9,7 @@ from memcalc.units import format_bytes
 def refusals(found: ServingEstimate, memory: int, withheld: int = 0) -> Iterator[str]:
     """Sentences for a GPU of `memory` bytes, of which `withheld` cannot be had."""
     run, row = found.run, found.run.engine_row
-    name, share = row.name, run.utilization(memory)
+    name, share = row.name, found.share(memory)
     if row.starts_with_share and run.kv_cache_memory is None and (free := memory - withheld) < int(memory * share):
         yield (
             f"{name} refuses to start where less is free than its share: {share:.0%} of the GPU are "

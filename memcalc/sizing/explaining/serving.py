@@ -67,7 +67,7 @@ def run_key(a: SizedServing, key: Key) -> Explanation:
 def utilization(a: SizedServing, path: str) -> Explanation:
     """The share of the GPU that the engine may take."""
     assert a.gpu
-    row, share = a.run.engine_row, a.run.utilization(a.gpu.allocatable)
+    row, share = a.run.engine_row, a.share(a.gpu.allocatable)
     said = said_of(a)
     of_engine = f"default of {row.note}" if row.name else "default of --gpu-memory-utilization"
     return setting(path, share, "gpu_memory_utilization", said, "share", of_engine)
@@ -192,7 +192,7 @@ FREE = "(gpu.allocatable - withheld - beside)"
 ROOM = {
     "total": f"min(int({TAKEN}) - {COUNTED}, {FREE} - {COUNTED})",
     "free": f"min(int(({FREE} - {COUNTED}) * run.gpu_memory_utilization), {FREE} - {COUNTED})",
-    "loaded": f"min(int({FREE} * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
+    "loaded": f"min(int(({FREE} + late) * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
 }  # fmt: skip
 
 
@@ -209,6 +209,7 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bo
         utilization(a, "run.gpu_memory_utilization"),
         *(of_component(a, name) for name in ("weights", "activations", "overhead")),
         given("growing", a.growing, "activations that every request adds to", "B"),
+        given("late", a.late, "graphs and tables, taken after the cache", "B"),
         given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
     )
     value = a.room_or_missing(a.gpu.allocatable, a.withheld)
@@ -243,7 +244,7 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
         divided = "/" if run.engine_row.pooled else "//"
         return follows(key.path, key.value, "requests", f"max(0, {left}) {divided} each", room(a), inputs=unit)
     if key.last == "max_batch":
-        scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
+        scheduled = run.scheduled(memory)
         fitting = f"max(0, {left}) // each" if each else "no limit"
         if run.slots:
             return follows(key.path, key.value, "requests", f"min(1, {fitting}) * slots", room(a),
@@ -259,15 +260,13 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
 
 def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
     """Tokens of cache, as the engine's log counts them: by what a token takes in all layers."""
-    formula, numbers = "capacity.kv_cache_memory // full", {"full": a.full_per_token}
-    sliding = a.kv_cache_per_token - a.full_per_token
-    if sliding:
-        numbers["sliding"] = sliding
-        formula = "capacity.kv_cache_memory // (full + sliding)"
-        if a.run.engine_row.share_of == "loaded":
-            formula = "capacity.kv_cache_memory * 5 // (full * 5 + sliding * 4)"
-    elif a.run.engine_row.share_of == "loaded":
-        formula = "capacity.kv_cache_memory * 5 // (full * 5)"
+    if a.demand.pools:
+        first = a.demand.pools[0]
+        rate, granule = sum(kind.rate for kind in first.growth), min(kind.granule for kind in first.growth)
+        numbers = {"part": first.part, "whole": first.whole, "rate": rate, "granule": granule, "unit": a.demand.unit}
+        formula = "capacity.kv_cache_memory // unit * part // (whole * rate) * granule"
+    else:
+        numbers, formula = {"token": a.kv_cache_per_token}, "capacity.kv_cache_memory // token"
     return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, inputs=numbers)
 
 
