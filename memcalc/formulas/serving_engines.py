@@ -16,7 +16,7 @@ class ServingEngine(NamedTuple):
         "total"  # of the GPU, of what its context leaves, of what all but the cache leaves
     )
     pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
-    window: Literal["window", "last", "batched", "padded", "ring"] = "window"  # what a sliding layer keeps: a row of WINDOWS
+    window: Literal["window", "last", "batched", "padded", "ring", "rotating"] = "window"  # what a sliding layer keeps: a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
     batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
@@ -65,6 +65,11 @@ class ServingEngine(NamedTuple):
     def key(self) -> str:
         """One row of RELEASES: vllm@0.21."""
         return f"{self.name}@{self.since}"
+
+    @property
+    def uses_host(self) -> bool:
+        """Whether what stands in host memory is counted."""
+        return self.host_embedding or self.table_on_host or self.experts_on_host
 
     @property
     def kin(self) -> str:
@@ -163,7 +168,7 @@ RELEASES: dict[str, ServingEngine] = {
             whole_windows=True,  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
         ),
         ServingEngine(  # pip: mlx-lm; whole prompts in chunks of --prefill-step-size
-            "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="batched",
+            "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="rotating",
             batched_tokens=2048, batched_tokens_small=2048, convolution_columns=-1, makers=("Apple",),
         ),
         ServingEngine(  # Cache(max_batch_size=16); Generator(max_chunk_size=2048)

@@ -22,6 +22,8 @@ WINDOWS: dict[str, Callable[[int, bool, int], int]] = {
     "window": lambda window, chunked, batched: window,
     "last": lambda window, chunked, batched: max(1, window - 1),  # transformers' DynamicSlidingWindowLayer
     "batched": lambda window, chunked, batched: window + batched - (not chunked),  # vLLM's kv_cache_interface.py
+    "rotating": lambda window, chunked, batched: window + batched - 1,  # mlx-lm models/cache.py, RotatingKVCache
+    "ring": lambda window, chunked, batched: window + 2 * 256,  # exllamav3 modules/sliding_attn.py, kv_state_size
     "padded": lambda window, chunked, batched: window + batched,  # llama-kv-cache-iswa.cpp
 }
 BLOCK_STEP, LATENT_STEP = 16, 64  # tokens to whose multiples vLLM rounds the block of a hybrid with recurrent layers
@@ -116,10 +118,14 @@ def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None, mo
                            windowed is None or model_type in windowed)  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
+    if run.engine_row.slot_states:  # all of them from the start
+        sequences = max(sequences, run.step_sequences(memory))
     pieces, demand = requests.pieces(run.batch), layout.demand
     lines = []
     for kind in layout.kinds:
         tokens = sum(count * kind.growth.kept(length) for length, count in pieces) // kind.held.cache.every
+        if run.engine_row.slot_states and kind.growth.cap:
+            tokens = sequences * kind.growth.cap * kind.growth.granule
         made = _line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers)
         lines.append(made.within(kind.held.group))
     for kind in layout.sources:
