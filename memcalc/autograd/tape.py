@@ -232,6 +232,11 @@ class Tape:
         """Record what ranks send each other."""
         self.messages.append(Message(axis, size, forward, backward, copies))
 
+    def hold(self, *variables: Var) -> None:
+        """Python's variables hold these until the last operation is through."""
+        if self.nodes:
+            self.nodes[-1].inputs = (*self.nodes[-1].inputs, *variables)
+
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     def saved(self) -> list[Var]:

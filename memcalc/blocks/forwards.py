@@ -94,7 +94,7 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
             _drop(tape, profile.modules, branch, since, first)
         x = add(tape, x, y)
         if x.grad and profile.adapters.rank:  # the layer's variable holds what the block was given until it returns
-            tape.nodes[-1].inputs = (*tape.nodes[-1].inputs, given)
+            tape.hold(given)
         if closing:
             tape.path = closing[0]
             x = _forward(closing[1], tape, profile, x)

@@ -57,7 +57,7 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         cached=tuple(var.tensor for var in tape.cacheable),
         uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
         passing=(*tape.passing, *(_passing(tape, x, output) if profile.adapters.rank else ())),
-        repeating=_repeating(tape, x, output) if profile.adapters.rank else tuple(tape.passing),
+        repeating=_repeating(tape, x, output) if profile.adapters.rank or layer.wiring else tuple(tape.passing),
         flows=output is None or output.grad,
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
         handed=tuple(var.tensor for var in handed),

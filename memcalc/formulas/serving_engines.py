@@ -16,7 +16,7 @@ class ServingEngine(NamedTuple):
         "total"  # of the GPU, of what its context leaves, of what all but the cache leaves
     )
     pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
-    window: Literal["window", "last", "batched", "padded", "ring", "rotating"] = "window"  # what a sliding layer keeps: a row of WINDOWS
+    window: Literal["window", "last", "batched", "padded", "ring", "rotating", "whole"] = "window"  # a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
     batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
@@ -58,7 +58,6 @@ class ServingEngine(NamedTuple):
     experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
     slot_states: bool = False  # states and windows of all sequences of a step from the start, used or not
     slots: int = 0  # requests that share its context by default, in one pool of cells
-    whole_windows: bool = False  # sliding layers keep the whole context
     sized_steps: bool = False  # ollama: tokens of a pass by context and by what is free (memcalc.formulas.ollama)
 
     @property
@@ -157,6 +156,11 @@ RELEASES: dict[str, ServingEngine] = {
             note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
             margin=0,
         ),
+        LLAMA_CPP._replace(
+            note="llama.cpp of 2024", since="2024", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            window="whole",  # layers with a window have a cache of their own since pull 13194
+            margin=0,
+        ),
         OLLAMA,
         OLLAMA._replace(  # runner/ollamarunner, runner/llamarunner, with a llama.cpp of early 2026 and before
             note="ollama 0.15.5 to 0.24, with runners of its own", since="0.15.5", all_logits=True, wide_mask=True,
@@ -165,7 +169,7 @@ RELEASES: dict[str, ServingEngine] = {
         LLAMA_CPP._replace(
             name="lmstudio", like="llama.cpp", since="0.4", note="LM Studio 0.4, its llama.cpp runtime", whole_context=False,
             margin=0, tiers=((0, 4096),), slots=4,  # lmstudio.ai/docs/app/advanced/parallel-requests
-            whole_windows=True,  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
+            window="whole",  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
         ),
         ServingEngine(  # pip: mlx-lm; whole prompts in chunks of --prefill-step-size
             "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="rotating",

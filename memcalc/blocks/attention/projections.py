@@ -13,6 +13,7 @@ class Projections(NamedTuple):
     value_bias: bool | None = None  # default: as query_bias
     output_bias: bool = False
     fused: bool = False  # one query-key-value matrix
+    clamped: bool = False  # whose result is clamped (DBRX)
     transposed: bool = False
     values_are_keys: bool = False  # Gemma 4's global layers have no value projection
     output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)

@@ -290,8 +290,11 @@ class Attention(Block, without=("state",)):
 
     def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """Views of one product; backward, each one's gradient is copied out."""
-        total, bias = sum(widths.values()), any(self.projections.biases)
+        made, total = self.projections, sum(widths.values())
+        bias = any(made.biases)
         qkv = ops.linear(t, p, "qkv", x, total, self.inputs * total, bias=bias, bias_size=total)
+        if made.clamped:
+            qkv = t.emit("clamped", [qkv], qkv.elements, qkv.each, [qkv])
         if p.kernels.fused_qkv:
             qkv = ops.padded_adapters(t, p, x, qkv, widths)
         parts = []

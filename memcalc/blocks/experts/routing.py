@@ -33,6 +33,7 @@ class Routing(NamedTuple):
 
 ROUTINGS = {
     "softmax": Routing("softmax", note="qwen2_moe, qwen3_moe, qwen3_next, olmoe, jamba"),
+    "softmax-16": Routing("softmax", wide_scores=False, wide_weights=True, in_place=False, note="dbrx"),
     "softmax-fp32": Routing("softmax", wide_weights=True, note="mixtral, minimax"),
     "softmax-wide": Routing("softmax", wide_product=True, wide_weights=True, note="deepseek_v2"),
     "softmax-chosen": Routing("softmax", chosen_only=True, note="granitemoe, granitemoehybrid"),

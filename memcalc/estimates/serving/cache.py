@@ -17,6 +17,7 @@ from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
 from memcalc.formulas.sglang import pool_remainder_bytes
 from memcalc.specs.serving import Serving
 
+MORE = 2**40  # than any sequence has
 # Tokens that a layer with a window keeps: (window, whether it is an aligned chunk, tokens of a forward pass) → tokens.
 WINDOWS: dict[str, Callable[[int, bool, int], int]] = {
     "window": lambda window, chunked, batched: window,
@@ -24,6 +25,7 @@ WINDOWS: dict[str, Callable[[int, bool, int], int]] = {
     "batched": lambda window, chunked, batched: window + batched - (not chunked),  # vLLM's kv_cache_interface.py
     "rotating": lambda window, chunked, batched: window + batched - 1,  # mlx-lm models/cache.py, RotatingKVCache
     "ring": lambda window, chunked, batched: window + 2 * 256,  # exllamav3 modules/sliding_attn.py, kv_state_size
+    "whole": lambda window, chunked, batched: MORE,
     "padded": lambda window, chunked, batched: window + batched,  # llama-kv-cache-iswa.cpp
 }
 BLOCK_STEP, LATENT_STEP = 16, 64  # tokens to whose multiples vLLM rounds the block of a hybrid with recurrent layers
@@ -232,7 +234,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
     row, cache = run.engine_row, held.cache
     granule = (run.block_size or row.block) * cache.every
     cap, extra = None, 0
-    if cache.window and not row.whole_windows:
+    if cache.window:
         cap = ceil_div(WINDOWS[row.window](cache.window * run.pool, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = number_format(cache.format or run.kv_dtype)

@@ -94,6 +94,16 @@ class CollectiveConstants(NamedTuple):
     exponent: float = 0.5
 
 
+class GgufConstants(NamedTuple):
+    """Of llama.cpp: products with blocks of a GGUF file, and what lies between products."""
+
+    unpacked: float = 0.76e12  # FLOP/s of a multiprocessor, many rows at once
+    read: float = 9.5e9  # B/s of a multiprocessor, few rows: A100 0.9 to 1.1 TB/s of its 2, Llama 3 8B by llama-bench
+    gap: float = 35e-6  # s between a layer's kernels, some 20: Llama 3 8B on one GPU, llama-bench
+    share: float = 0.6  # of the 16-bit peak, where multiprocessors are not known
+    spilled: float = 1.0  # share of what lies between products that its L2 does not hold
+
+
 def smooth_maximum(a: float, b: float, sharpness: float) -> float:
     """(aᵖ + bᵖ)^(1/p): two resources that overlap in part; the larger alone as p grows, their sum at 1.
 

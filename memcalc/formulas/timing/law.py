@@ -18,6 +18,7 @@ from memcalc.formulas.timing.constants import (
     CollectiveConstants,
     DecodeConstants,
     ExpertConstants,
+    GgufConstants,
     ProductConstants,
 )
 from memcalc.formulas.timing.experts import ExpertRates, ExpertShape, experts_seconds
@@ -82,6 +83,7 @@ class Constants(NamedTuple):
     engine_all_reduce: Mapping[str, CollectiveConstants]
     network: Mapping[str, CollectiveConstants]  # between nodes
     sustained: Sustained = Sustained()
+    ggml: GgufConstants = GgufConstants()
 
 
 @dataclass(frozen=True, eq=False)
