@@ -32,7 +32,7 @@ class NumberFormat(NamedTuple):
 
     @property
     def bits_per_value(self) -> float:
-        """Bits of memory for one value, scales included; exact, since every block size is a power of two (EXL3's bits have two digits).
+        """Bits of memory for one value, scales included; exact, as every block size is a power of two, but EXL3's.
 
         >>> number_format("nf4").bits_per_value, number_format("nf4-dq").bits_per_value
         (4.5, 4.126953125)

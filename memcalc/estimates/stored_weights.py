@@ -87,7 +87,7 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
     elif stored.reach == "modules":
         yield f"linear layers, token tables and the head are quantised where their rows are whole groups; the rest stays {rest}"
     elif stored.head:
-        yield f"bits per weight are the average of the layers; the head has {stored.head}, embeddings, norms and routers stay {rest}"
+        yield f"bits per weight are the layers' average; the head has {stored.head}, embeddings, norms and routers stay {rest}"
     elif not stored.plain:
         only = "only the routed experts are quantised; " if stored.reach == "experts" and _has_experts(architecture) else ""
         yield f"{only}embeddings, norms, routers and the head stay {rest}"

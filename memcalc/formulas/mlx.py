@@ -11,7 +11,9 @@ from memcalc.formulas.formula import ESTIMATE, formula
 FUSED = (64, 72, 80, 96, 128)
 
 
-@formula("mlx", "fast.cpp, scaled_dot_product_attention: scores in the model's format, written over by mask and softmax", ESTIMATE)
+@formula(
+    "mlx", "fast.cpp, scaled_dot_product_attention: scores in the model's format, written over by mask and softmax", ESTIMATE
+)
 def mlx_scores_bytes(tokens: int, cells: int, heads: int, hidden: int, queries: int, bytes_each: int) -> int:
     """Attention scores of a chunk where no kernel fuses them, with their mask, the queries, outputs and the residual.
 

@@ -90,13 +90,6 @@ VLLM = ServingEngine(
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
 )  # fmt: skip
 
-SGLANG = ServingEngine(
-    "sglang", "SGLang 0.5", since="0.5", utilization=None, share_of="loaded", pooled=True, shares=True,
-    batched_tokens_small=2048, sequences=256, sequences_small=24, schedules=False, absorbs=True, rotary_table=True,
-    index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
-    whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
-)  # fmt: skip
-
 LLAMA_CPP = ServingEngine(
     "llama.cpp", "llama.cpp since June 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
     batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",

@@ -163,8 +163,8 @@ def growth(model: str, **settings: Any) -> float:
 
 
 def test_mlx_scores_of_wide_heads() -> None:
-    """About 86 KB of peak for a token of context were reported of heads of 256 (16 heads, 20 KB of cache a token, chunks of 2,048):
-    no kernel fuses a prompt's attention there, so a chunk's scores are in memory."""
+    """About 86 KB of peak a token of context were reported of heads of 256 (16 heads, 20 KB of cache a token, chunks of 2,048
+    tokens): no kernel fuses a prompt's attention there, so a chunk's scores are in memory."""
     cache = 10 * 2 * 2 * 256 * 2
     found = growth("qwen3.5-35b-a3b")
     assert found == pytest.approx(86_000, rel=0.03)
@@ -214,7 +214,7 @@ def test_mlx_checkpoints(key: str) -> None:
 
 
 def test_exl3_weights() -> None:
-    """Trellis codes, a 16-bit scale for each input and output; a head of 6 bits, of a tied table too; the table in host memory."""
+    """Trellis codes, a 16-bit scale for each input and output; a head of 6 bits, of a tied table too; the table on the host."""
     found = size_serving("llama-3.2-1b", engine="exllamav3", weights="exl3-4.25bpw")
     sizes = {(entry.place, entry.name): entry.bytes for entry in found.lines if entry.component == "weights"}
     table = 128256 * 2048
@@ -259,7 +259,7 @@ def test_exl3_checkpoints() -> None:
 
 
 def test_ktransformers() -> None:
-    """DeepSeek V3.2 on an L20 with one expert of each layer on the GPU, 40,000 tokens: about 27 GB there and 350 GB of host memory
+    """DeepSeek V3.2 on an L20 with one expert of each layer on the GPU, 40,000 tokens: about 27 GB there and 350 GB on the host
     with 4-bit experts (doc/en/kt-kernel/deepseek-v3.2-sglang-tutorial.md)."""
     found = size_serving("deepseek-v3.2", "l20", engine="ktransformers", weights="fp8-block128", host_experts="int4-channel",
                          gpu_experts=1, context=40000, max_batched_tokens=4096)  # fmt: skip
@@ -269,6 +269,7 @@ def test_ktransformers() -> None:
 
 def test_ktransformers_divides_experts() -> None:
     """What leaves the GPU stands in host memory; tensor parallelism divides the GPUs' part alone."""
+
     def sizes(**settings: Any) -> tuple[int, int]:
         found = size_serving("qwen3-30b-a3b", "rtx-4090", engine="ktransformers", context=4096, **settings)
         return sum(entry.bytes for entry in found.lines if entry.group == "experts" and entry.place == "gpu"), found.host

@@ -71,7 +71,7 @@ def _mlx_attention(run: Serving, block: Block, shape: dict[str, Any]) -> Iterato
 def exllamav3_lines(architecture: Architecture, run: Serving, stage: Stage, memory: int) -> tuple[Line, ...]:
     """A layer's widest moment, the largest matrix in fp16, logits."""
     tokens = min(run.batched_tokens(memory), run.context)
-    shape = {"tokens": tokens, "feed_forward": widest(stage, run.tp, run.ep), "hidden": architecture.hidden}
+    shape: dict[str, Any] = {"tokens": tokens, "feed_forward": widest(stage, run.tp, run.ep), "hidden": architecture.hidden}
     out = [line("activations", "widest layer", "forward", formulas.forward_bytes, bytes_per_value=2, **shape)]
     inputs, outputs = _largest(stage)
     packed = run.weights.startswith("exl3") or number_format_of(run.weights).startswith("exl3")

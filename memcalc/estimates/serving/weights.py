@@ -46,7 +46,7 @@ def weight_lines(
 
 
 def _experts_moved(architecture: Architecture, run: Serving, lines: tuple[Line, ...]) -> Iterator[Line]:
-    """Routed experts in host memory, but for some of each layer: on the GPUs a rank's part of them, in host memory all others."""
+    """Routed experts in host memory, but for some of each layer: on a GPU its rank's part of those, on the host all others."""
     experts = max((block.traits.experts for block in blocks_of(architecture)), default=0)
     if not experts:
         raise Unsupported(f"{run.engine} keeps routed experts in host memory, and {architecture.name or 'the model'} has none")
