@@ -996,7 +996,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
             "Engine",
             (
-                ("vllm", "vLLM 0.21 and later, V1"),
+                ("vllm", "vLLM 0.33, V1"),
                 ("sglang", "SGLang 0.5.20 and later"),
                 ("tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend"),
                 ("llama.cpp", "llama.cpp since June 2026"),
@@ -1202,9 +1202,29 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "draft_tokens",
             "count",
             "",
-            "Tokens that a draft model guesses in a step.  [default: 4 with --draft]",
+            "Tokens that a draft guesses in a step.  [default: 4 with --draft; Medusa 5, DFlash 15]",
             "Model states",
             (),
+        ),
+        (
+            "draft_method",
+            "text",
+            "METHOD",
+            (
+                "How a draft guesses, where its config does not say so.  [default: as --draft says, or a model of "
+                "its own]"
+            ),
+            "Model states",
+            (
+                ("model", "a smaller model with a cache of its own"),
+                ("mtp", "the model's own prediction layers"),
+                ("eagle", "EAGLE 1 and 2: a layer behind a matrix that joins hidden state and embedding"),
+                ("eagle3", "EAGLE 3: a layer that reads hidden states of three depths and the embedding, a head of its own"),
+                ("dflash", "DFlash: layers that guess a block at once from hidden states of several depths"),
+                ("medusa", "Medusa: a residual block and a head for each token guessed"),
+                ("ngram", "looked up in the prompt: no weights, no cache"),
+                ("suffix", "looked up in earlier answers: no weights, no cache"),
+            ),
         ),
     ),
     "Budget": (
@@ -1693,7 +1713,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "draft",
             "text",
             "MODEL",
-            "Draft model of speculative decoding; mtp: the model's own prediction layers.  [default: none]",
+            (
+                "What guesses tokens: a model, a head's config.json, or mtp, eagle, eagle3, dflash, medusa, ngram, "
+                "suffix.  [default: none]"
+            ),
             "Model states",
             (),
         ),

@@ -48,6 +48,7 @@ class ServingEngine(NamedTuple):
     state_share: tuple[int, int] | None = None  # of its cache, a pool for recurrent states
     state_slots: int = 1  # of that pool, for one running sequence
     request_table: bool = False  # a row for each request that may run, with the place of each of its tokens
+    drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
     like: str = ""  # another engine, which it starts or is built on: its kernels, formats and ranges hold
@@ -83,11 +84,12 @@ LARGE = 70 * 2**30  # bytes of GPU memory from which vLLM's larger defaults hold
 PLAIN = ServingEngine("", "no engine: weights, the tokens' cache and states, and what a CUDA process holds")
 
 VLLM = ServingEngine(
-    "vllm", "vLLM 0.21 and later, V1", since="0.21", block=16, pooled=True, window="batched", grouped=True, shares=True,
+    "vllm", "vLLM 0.33, V1", since="0.33", block=16, pooled=True, window="batched", grouped=True, shares=True,
     batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True, index_format="fp8-g128",
     convolution_columns=-1, graphs=True, sampler="vllm", starts_with_share=True, block_of_state=True,
     utilization=0.92, graphs_inside=True,  # vllm/config/cache.py; vllm/v1/worker/gpu_worker.py, since pull 38284
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
+    drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
 )  # fmt: skip
 
 LLAMA_CPP = ServingEngine(
@@ -118,6 +120,7 @@ _SGLANG = ServingEngine(
     windowed_models=_WINDOWED_NOW, window_share=(4, 5),  # --swa-full-tokens-ratio 0.8
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments",
+    drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
 )  # fmt: skip
 # Changes: srt/server_args.py of 0.5.9, 0.5.10, 0.5.13, 0.5.14 and 0.5.19; srt/arg_groups/memory_hook.py of 0.5.23.
 _SGLANG_EARLIER = _SGLANG._replace(batched_tokens_small=2048, sequences_small=24)
@@ -125,9 +128,11 @@ SGLANG = (
     _SGLANG,
     _SGLANG_EARLIER._replace(note="SGLang 0.5.14 to 0.5.19", since="0.5.14"),
     _SGLANG_EARLIER._replace(note="SGLang 0.5.10 to 0.5.13", since="0.5.10", windowed_models=_WINDOWED, state_slots=3,
-                             prefill_graphs="compiled", draft_reserve=(4096, 6144)),
+                             prefill_graphs="compiled", draft_reserve=(4096, 6144),
+                             drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
     _SGLANG_EARLIER._replace(note="SGLang 0.5 to 0.5.9", since="0.5", windowed_models=_WINDOWED, state_slots=3,
-                             prefill_graphs="", draft_reserve=(2048, 6144)),
+                             prefill_graphs="", draft_reserve=(2048, 6144),
+                             drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
 )  # fmt: skip
 
 # Newest first; of an engine's rows the first is the one that its name alone means.
@@ -135,11 +140,16 @@ RELEASES: dict[str, ServingEngine] = {
     row.key: row
     for row in (
         VLLM,
-        VLLM._replace(note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False),
+        VLLM._replace(note="vLLM 0.21 to 0.32, V1", since="0.21", drafts=(*VLLM.drafts, "medusa")),
+        VLLM._replace(
+            note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False,
+            drafts=("model", "mtp", "eagle", "eagle3", "medusa", "ngram", "suffix"),
+        ),
         *SGLANG,
         ServingEngine(
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
+            drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
         ),
         LLAMA_CPP,
         LLAMA_CPP._replace(
@@ -179,7 +189,7 @@ RELEASES: dict[str, ServingEngine] = {
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,
-            expands=True, sampler="sorted",
+            expands=True, sampler="sorted", drafts=("model", "ngram"),  # generation/candidate_generator.py
         ),
     )
 }  # fmt: skip

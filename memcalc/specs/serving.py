@@ -8,6 +8,7 @@ from pydantic import field_validator, model_validator
 from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.allocatable import total_bytes
+from memcalc.formulas.drafts import METHODS
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts, StaticReserve, prefill_graphs_mib, static_share
 from memcalc.specs.offloading import Offloading
@@ -124,8 +125,12 @@ class Serving(Offloading):
         otherwise="--weights",
     )  # fmt: skip
     draft_tokens: Annotated[int, within(1, 1024)] | None = setting(
-        None, "Tokens that a draft model guesses in a step.", STATES, otherwise="4 with --draft"
+        None, "Tokens that a draft guesses in a step.", STATES, otherwise="4 with --draft; Medusa 5, DFlash 15"
     )
+    draft_method: Annotated[str, OneOf(tuple(METHODS))] | None = setting(
+        None, "How a draft guesses, where its config does not say so.", STATES, metavar="METHOD",
+        otherwise="as --draft says, or a model of its own", choices={row.name: row.note for row in METHODS.values()},
+    )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -191,6 +196,10 @@ class Serving(Offloading):
                 raise SpecError(f"needs an engine that {what}: {able}", name)
         if self.engine_row.host_embedding and max(self.tp, self.ep) > 1:
             raise SpecError(f"{self.engine} puts whole layers on several GPUs: give --pp", "tp", "ep")
+        row, method = self.engine_row, self.draft_method
+        if method and row.name and method not in row.drafts:
+            able = ", ".join(one.key for one in RELEASES.values() if method in one.drafts)
+            raise SpecError(f"{row.note} guesses with {', '.join(row.drafts)}; {method} is of {able}", "draft_method")
         self.check_offloading(self.pp)
         if self.engine_row.experts_on_host and (self.pp > 1 or self.ep > 1):
             raise SpecError(f"how {self.engine} divides experts in host memory over stages is not known; give tp", "pp", "ep")
@@ -286,9 +295,14 @@ class Serving(Offloading):
             return row.utilization
         need = StaticReserve(
             self.batched_tokens(memory), self.largest_graph(memory), self.ranks, self.prefill_graphs(memory, facts),
-            draft=row.draft_reserve[1] if self.draft_tokens else 0,
+            draft=self._draft_reserve(row),
         )  # fmt: skip
         return static_share(need, total_bytes(memory, facts.generation), facts.tower)
+
+    def _draft_reserve(self, row: ServingEngine) -> int:
+        """MiB that SGLang's share leaves for a draft."""
+        method = METHODS[self.draft_method or "model"]
+        return row.draft_reserve[0 if method.head else 1] if self.draft_tokens and method.weights else 0
 
     def _default_sequences(self, memory: int) -> int | None:
         found = defaults(self.engine_row, memory)
@@ -302,8 +316,8 @@ class ServingQuestion(ServingLoad):
         None, "One format for weights and cache.", STATES, otherwise="--weights and --kv-dtype"
     )
     draft: str | None = setting(
-        None, "Draft model of speculative decoding; mtp: the model's own prediction layers.", STATES, metavar="MODEL",
-        otherwise="none",
+        None, "What guesses tokens: a model, a head's config.json, or mtp, eagle, eagle3, dflash, medusa, ngram, suffix.",
+        STATES, metavar="MODEL", otherwise="none",
     )  # fmt: skip
     ram: Annotated[int, within(2**20, 10**15)] | None = setting(
         None, "Host memory, for a verdict of its own on what stands there: 64GiB.", HARDWARE, kind="bytes",
