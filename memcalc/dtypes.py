@@ -7,10 +7,11 @@ row: a scale for each tensor or output channel, the channel order of GPTQ; nor a
 
 import re
 from math import gcd
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memcalc.caches import cached
 from memcalc.errors import InputError, nearest
+from memcalc.frozen import NamedTuple
 
 
 class NumberFormat(NamedTuple):

@@ -1,6 +1,6 @@
 """The bibliography: every paper, library and data sheet that a number or a formula cites, under one key."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class Source(NamedTuple):

@@ -4,9 +4,8 @@ What a block saves depends on who wrote its kernels. A profile is one row of fac
 the tape; KERNELS is the table of implementations.
 """
 
-from typing import NamedTuple
-
 from memcalc.autograd.tape import FP32, HALF
+from memcalc.frozen import NamedTuple
 
 
 class Kernels(NamedTuple):

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from memcalc import __version__
 from memcalc.errors import MemcalcError, Problem, Several, Unwritable, printable
+from memcalc.frozen import NamedTuple
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h: an error of ours
 LONGEST_LINE = 1900  # characters of a message

@@ -1,6 +1,6 @@
 """Defaults of the libraries that shard model states: bucket sizes, prefetch, alignment."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class Engine(NamedTuple):

@@ -2,7 +2,9 @@
 
 import re
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from memcalc.frozen import NamedTuple
 
 
 class ServingEngine(NamedTuple):

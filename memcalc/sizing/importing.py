@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import InputError, Unsupported, nearest
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.question import LaunchQuestion, question_of
 from memcalc.readers.launch.read import combine, read_launch

@@ -5,11 +5,12 @@ file of llama.cpp that gives each kind of tensor its own format (memcalc.estimat
 """
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memcalc.caches import cached
 from memcalc.dtypes import FORMATS, NumberFormat, number_format
 from memcalc.errors import InputError, nearest
+from memcalc.frozen import NamedTuple
 from memcalc.specs.unsloth import PUBLISHED
 
 CHECKPOINT = "checkpoint"  # the word for: as the model's own quantization_config says

@@ -4,10 +4,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import MemcalcError, Unsupported
 from memcalc.estimates.training.activations import recomputed
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 from memcalc.trace.allocations import Allocation, Allocations, watching
 from memcalc.trace.cuda_like import cuda_functions, cuda_like

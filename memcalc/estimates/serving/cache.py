@@ -1,7 +1,6 @@
 """The cache as an engine keeps it: how many tokens of each kind of layer, in which format, in units of what."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.mixers.state import StateTensor
 from memcalc.caches import cached
@@ -15,6 +14,7 @@ from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
 from memcalc.formulas.sglang import pool_remainder_bytes
+from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 
 MORE = 2**40  # than any sequence has

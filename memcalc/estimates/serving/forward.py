@@ -1,7 +1,7 @@
 """What a forward pass and sampling allocate, beside weights and cache."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
@@ -13,6 +13,7 @@ from memcalc.estimates.serving.mixers import widest, widest_experts
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.overhead import overhead
 from memcalc.formulas.serving_engines import RELEASES
+from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 
 SAMPLERS: dict[str, Callable[..., int]] = {

@@ -1,10 +1,9 @@
 """Messages of a step: between tensor-, context- and expert-parallel ranks inside layers, and of what is sharded."""
 
-from typing import NamedTuple
-
 from memcalc.blocks.executed import Executed
 from memcalc.caches import cached
 from memcalc.formulas.timing.law import TimeLaw
+from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import Parallelism
 
 

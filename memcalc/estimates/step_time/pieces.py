@@ -1,7 +1,6 @@
 """Seconds of one layer, or of what comes before or after all layers, for one micro-batch on one rank."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from memcalc.autograd.tape import HeadsShape, MatrixShape, Work
 from memcalc.blocks.executed import Executed
@@ -9,6 +8,7 @@ from memcalc.caches import cached
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
+from memcalc.frozen import NamedTuple
 
 HALF, FP32 = 2.0, 4.0  # bytes
 WIDE = ("logits", "router", "shared_gate")  # products that stay in 16 bits in recipes of fewer

@@ -1,13 +1,13 @@
 """Traffic of what is sharded or replicated over data-parallel ranks, what hides it, the optimizer's step, and offload."""
 
 from math import prod
-from typing import NamedTuple
 
 from memcalc.estimates.step_time.messages import Axes
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
 from memcalc.formulas.optimizers import optimizer
 from memcalc.formulas.timing.law import TimeLaw
+from memcalc.frozen import NamedTuple
 
 HALF = 2
 PASSES = {"fused": 1.0, "foreach": 2.5, "for-loop": 2.5, "own": 1.5}  # over all states, by how the step is run

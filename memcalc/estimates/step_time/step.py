@@ -6,7 +6,6 @@ takes longer than computing, the difference is `launch`. Stages follow `pipeline
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.executed import Executed, entry_executed, exit_executed, layer_executed
@@ -23,6 +22,7 @@ from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.ranks import Rank
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.residuals import TimeSpread, spread_of
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
 # What products inside layers are multiplied in, and the peak that utilisation is counted against, by precision.

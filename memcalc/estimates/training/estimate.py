@@ -1,7 +1,7 @@
 """Memory per GPU of a training step: model states exactly, activations from the ledger, the peak from the timeline."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
@@ -26,7 +26,7 @@ from memcalc.formulas.overhead import reserved_bytes
 from memcalc.formulas.precision import precision
 from memcalc.formulas.residuals import MIN_ROWS, Range, beyond_range, bound_bytes, measured_range
 from memcalc.formulas.verdict import Needed, needed_bytes
-from memcalc.frozen import dataclass
+from memcalc.frozen import NamedTuple, dataclass
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 from memcalc.units import format_bytes

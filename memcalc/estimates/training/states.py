@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import NamedTuple
 
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, LineTensor, line
@@ -23,6 +22,7 @@ from memcalc.estimates.training.sharding.strategy import whole
 from memcalc.formulas import model_states
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, host_bytes, optimizer, paged_bytes, state_bytes
 from memcalc.formulas.precision import BYTES, Precision, precision
+from memcalc.frozen import NamedTuple
 from memcalc.specs.fine_tuning import MIXED
 from memcalc.specs.training import Training
 

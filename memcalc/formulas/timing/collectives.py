@@ -1,8 +1,7 @@
 """Messages between GPUs: a start, a step for each further GPU, and bytes at the rate of the slowest link on the way."""
 
-from typing import NamedTuple
-
 from memcalc.formulas.timing.constants import CollectiveConstants
+from memcalc.frozen import NamedTuple
 
 # Times the bytes that each GPU's link carries: 2 (n - 1) / n for an all-reduce, (n - 1) / n for the others, where bytes are
 # the whole buffer (of an all-gather its result, of a reduce-scatter its input). NCCL, doc/PERFORMANCE.md.

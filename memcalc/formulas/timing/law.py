@@ -1,7 +1,7 @@
 """The time law of one accelerator: every operator, on its memory, its links and its host."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from memcalc.formulas.timing.attention import (
     AttentionRates,
@@ -23,7 +23,7 @@ from memcalc.formulas.timing.constants import (
 )
 from memcalc.formulas.timing.experts import ExpertRates, ExpertShape, experts_seconds
 from memcalc.formulas.timing.products import ProductRates, product_seconds
-from memcalc.frozen import dataclass
+from memcalc.frozen import NamedTuple, dataclass
 
 R = TypeVar("R")
 

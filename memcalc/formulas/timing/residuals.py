@@ -4,7 +4,7 @@ Made from presets/measured/step-times.json by `memcalc validate --kind time --ge
 the command computes now. Rows of grades A and B whose group no factor was set from; each group counts once.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class TimeSpread(NamedTuple):

@@ -5,9 +5,10 @@ those of transformers' quantization_config classes and of the libraries' own fil
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import one_line
+from memcalc.frozen import NamedTuple
 
 MAX_ENTRIES = 100_000
 EVERYTHING = ("Linear",)  # the class that config_groups target

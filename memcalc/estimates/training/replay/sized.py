@@ -1,10 +1,10 @@
 """A piece's events with batch and length filled in."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from memcalc.autograd.events import OUTPUT, Event, Piece
 from memcalc.estimates.training.itemised import Sizes
+from memcalc.frozen import NamedTuple
 
 LEAVES = -1  # in place of bytes
 Sequence = tuple[tuple[int, int], ...]  # (key, bytes or LEAVES)
