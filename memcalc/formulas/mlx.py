@@ -51,11 +51,7 @@ def mlx_experts_bytes(tokens: int, hidden: int, feed_forward: int, top_k: int, s
     tokens × (2 × hidden + shared + top_k × max(3 × feed_forward, 2 × feed_forward + hidden, 2 × hidden)) × bytes_each
     shared: the shared expert's width. Returns bytes [B].
     """
-    return (
-        tokens
-        * (2 * hidden + shared + top_k * max(3 * feed_forward, 2 * feed_forward + hidden, 2 * hidden))
-        * bytes_each
-    )
+    return tokens * (2 * hidden + shared + top_k * max(3 * feed_forward, 2 * feed_forward + hidden, 2 * hidden)) * bytes_each
 
 
 @formula("mlx", "models/gated_delta.py, ssm.py: the convolution's inputs and outputs, queries, keys, values, gates", ESTIMATE)
