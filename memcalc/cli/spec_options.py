@@ -1002,6 +1002,9 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("llama.cpp", "llama.cpp since June 2026"),
                 ("ollama", "ollama 0.30 and later, which starts llama-server"),
                 ("lmstudio", "LM Studio 0.4, its llama.cpp runtime"),
+                ("mlx", "mlx-lm 0.32, on Apple's GPUs"),
+                ("exllamav3", "ExLlamaV3 1.4"),
+                ("ktransformers", "KTransformers: kt-kernel in SGLang"),
                 ("transformers", "transformers 5, dynamic cache"),
             ),
         ),
@@ -1173,6 +1176,25 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "count",
             "",
             "Rank of those adapters.  [default: 16]",
+            "Model states",
+            (),
+        ),
+        (
+            "gpu_experts",
+            "count",
+            "",
+            "KTransformers: experts of each layer on the GPUs, the others in host memory.  [default: 0]",
+            "Engine",
+            (),
+        ),
+        (
+            "host_experts",
+            "text",
+            "FORMAT",
+            (
+                "KTransformers: how the experts in host memory are stored (--kt-method): int4-channel.  [default: "
+                "--weights]"
+            ),
             "Model states",
             (),
         ),
