@@ -91,9 +91,7 @@ def _inside_chains(tape: Tape, products: set[str]) -> frozenset[int]:
     readers = Counter(id(var) for node in tape.nodes for var in node.inputs)
     fused = {id(var) for node in pointwise for var in node.inputs}
     kept = {id(var) for node in tape.nodes for var in node.saves}
-    return frozenset(
-        id(node.out) for node in pointwise if readers[id(node.out)] == 1 and id(node.out) in fused - kept
-    )
+    return frozenset(id(node.out) for node in pointwise if readers[id(node.out)] == 1 and id(node.out) in fused - kept)
 
 
 def _backward(node: Node) -> tuple[Size, int]:

@@ -302,6 +302,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "adapter_dtype",
+            "text",
+            "fp32|half",
+            "Number format of LoRA's matrices.  [default: the engine's]",
+            "Model states",
+            (
+                ("fp32", "fp32 beside 16-bit frozen weights, as PEFT keeps them (autocast_adapter_dtype)"),
+                ("half", "the frozen weights' own 16 bits (autocast_adapter_dtype=False; PEFT before 0.11)"),
+            ),
+        ),
+        (
             "virtual_tokens",
             "count",
             "",
@@ -809,13 +820,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "attention",
             "text",
-            "eager|sdpa|flash",
+            "eager|sdpa|flash|flash3",
             "Attention kernel.  [default: sdpa]",
             "Activations",
             (
                 ("eager", "writes out the scores of every pair of tokens"),
                 ("sdpa", "PyTorch's scaled_dot_product_attention"),
                 ("flash", "FlashAttention: no scores are kept"),
+                ("flash3", "the same by FlashAttention 3 or later: faster on Hopper and Blackwell"),
             ),
         ),
         (

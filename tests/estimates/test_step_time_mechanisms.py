@@ -95,9 +95,7 @@ def test_adapters_in_half_precision(architecture: Callable[[str], Architecture],
     said = {"method": "lora", "recompute": "full"}
     assert timed(**said, adapter_dtype="half").seconds < timed(**said, adapter_dtype="fp32").seconds
     assert timed(**said, adapter_dtype="fp32") == timed(**said)
-    wide, narrow = (
-        estimate(architecture(LLAMA), training(**said, adapter_dtype=name)).peak for name in ("fp32", "half")
-    )
+    wide, narrow = (estimate(architecture(LLAMA), training(**said, adapter_dtype=name)).peak for name in ("fp32", "half"))
     assert narrow < wide
 
 
