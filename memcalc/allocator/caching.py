@@ -8,7 +8,6 @@ Addresses are in the order of segments: the driver's own choice is not known.
 """
 
 from bisect import bisect_left, insort
-from typing import NamedTuple
 
 from memcalc.allocator.settings import (
     DEFAULT,
@@ -21,6 +20,7 @@ from memcalc.allocator.settings import (
 )
 from memcalc.errors import MemcalcError
 from memcalc.formulas.formula import ceil_div
+from memcalc.frozen import NamedTuple
 
 ADDRESS = 64  # bits: a block's key is its size, then its address
 

@@ -1,13 +1,15 @@
-"""`memcalc compare train|infer MODEL --vary …` and `memcalc compare FILE…`."""
+"""`memcalc compare train|infer MODEL --vary …`, the same with --from FILE, and `memcalc compare FILE…`."""
 
 from typing import Any
 
 import click
 
+from memcalc.cli.amounts import TYPES
 from memcalc.cli.options import (
-    TYPES,
     GroupedCommand,
     ModelArgument,
+    check_model,
+    from_option,
     gpu_option,
     output_options,
     preset_option,
@@ -20,12 +22,18 @@ OUTPUT_FIELD = "cases[0].values"
 
 
 class CompareGroup(click.Group):
-    """`train` and `infer` are commands of their own; a MODEL alone is trained; without --vary there are sizing files."""
+    """`train` and `infer` are commands of their own; a MODEL alone is trained, launch files are what they start; without
+    --vary there are sizing files."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].partition("=")[0] == "--from":
+            args = [_command_of(args), *args]
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in self.commands:
             varies = any(word == "--vary" or word.startswith("--vary=") for word in args)
-            args = ["train" if varies else "files", *args]
+            args = [_command_of(args) if varies else "files", *args]
         from memcalc.cli.aliases import translated
 
         name, command, rest = super().resolve_command(ctx, args)
@@ -39,8 +47,20 @@ def compare_command() -> None:
     \b
     memcalc compare train llama-3.1-8b --gpus 8 --gpu h100 --vary zero=1,2 --vary recompute=none,full
     memcalc compare infer llama-3.1-8b --gpu l4 --vary weights=bf16,int8 --column capacity.max_context
+    memcalc compare --from examples/launch/train.sh --gpu h100 --vary zero=1,2,3
     memcalc compare examples/memcalc.toml
     """
+
+
+def _command_of(args: list[str]) -> str:
+    """What launch files among words of a command line start: a run, or a server."""
+    files = [word.partition("=")[2] for word in args if word.startswith("--from=")]
+    files += [args[place + 1] for place, word in enumerate(args[:-1]) if word == "--from"]
+    if not files:
+        return "train"
+    from memcalc.sizing.importing import launched
+
+    return launched(*files)[0].question.command
 
 
 def _comparing(function: Any) -> Any:
@@ -59,21 +79,29 @@ def _varying(command: str) -> Any:
     """The command that compares settings of another."""
 
     @click.command(command, cls=GroupedCommand, no_args_is_help=True)
-    @click.argument("model", cls=ModelArgument)
+    @click.argument("model", required=False, cls=ModelArgument)
+    @from_option
     @gpu_option
     @spec_options(*OF[command])
     @_comparing
     @preset_option
     @output_options(OUTPUT_FIELD)
     def varying(
-        model: str, gpu: str | None, vary: tuple[str, ...], columns: tuple[str, ...], presets: tuple[str, ...], format_: str,
-        get: tuple[str, ...], output: str | None, **settings: Any,
+        model: str | None, launch: tuple[str, ...], gpu: str | None, vary: tuple[str, ...], columns: tuple[str, ...],
+        presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
     ) -> None:  # fmt: skip
         from memcalc.sizing.comparing import compare
 
         asked = dict(read_vary(text, command) for text in vary)
-        found = compare(command, model, gpu, vary=asked, columns=columns, presets=presets, **settings)
-        show_answer(found, (), format_, get, output)
+        files, which = None, model
+        if launch:
+            from memcalc.sizing.planning_launch import varied_from
+
+            which, gpu, settings, files = varied_from(command, launch, model, gpu, settings, asked)
+        elif "model" not in asked:
+            check_model(f"compare {command}", model)
+        found = compare(command, which, gpu, vary=asked, columns=columns, presets=presets, **settings)
+        show_answer(found, (), format_, get, output, found=files)
 
     varying.help = f"Settings of `memcalc {command}` side by side."
     return varying
@@ -85,17 +113,18 @@ for name in OF:
 
 @compare_command.command("files", hidden=True, cls=GroupedCommand)
 @click.argument("files", nargs=-1, required=True)
+@gpu_option
 @click.option("--column", "columns", multiple=True, metavar="KEY", help="A key of the JSON to show (repeatable).")
 @preset_option
 @output_options(OUTPUT_FIELD)
 def files_command(
-    files: tuple[str, ...], columns: tuple[str, ...], presets: tuple[str, ...], format_: str, get: tuple[str, ...],
-    output: str | None,
+    files: tuple[str, ...], gpu: str | None, columns: tuple[str, ...], presets: tuple[str, ...], format_: str,
+    get: tuple[str, ...], output: str | None,
 ) -> None:  # fmt: skip
-    """The scenarios of sizing files side by side."""
+    """The scenarios of sizing files, and what launch files start on --gpu, side by side."""
     from memcalc.sizing.comparing import compare_files
 
-    show_answer(compare_files(files, columns=columns, presets=presets), (), format_, get, output)
+    show_answer(compare_files(files, columns=columns, presets=presets, gpu=gpu), (), format_, get, output)
 
 
 def read_vary(text: str, command: str) -> tuple[str, tuple[Any, ...]]:

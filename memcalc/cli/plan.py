@@ -11,6 +11,8 @@ from memcalc.cli.options import (
     GroupedCommand,
     GroupedOption,
     ModelArgument,
+    check_model,
+    from_option,
     output_options,
     preset_option,
     show_answer,
@@ -22,8 +24,8 @@ def _places(tried: str) -> Callable[[F], F]:
     """--gpu, --gpus and --vary; `tried`: what is varied unless it is given."""
     options = (
         click.option(
-            "--gpu", "gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE, multiple=True, required=True,
-            help="Accelerator, as in `memcalc gpus`; given again, they are compared.",
+            "--gpu", "gpu", metavar="NAME", cls=GroupedOption, group=HARDWARE, multiple=True,
+            help="Accelerator, as in `memcalc gpus`; given again, they are compared.  [required, unless --from names it]",
         ),
         click.option(
             "--gpus", metavar="N|A-B", cls=GroupedOption, group=HARDWARE,
@@ -43,13 +45,31 @@ def _places(tried: str) -> Callable[[F], F]:
     return decorate
 
 
+def _begun(
+    command: str, launch: tuple[str, ...], model: str | None, gpu: tuple[str, ...], gpus: str | None, settings: dict[str, Any],
+    vary: dict[str, Any],
+) -> tuple[Any, Any, tuple[str, ...], str | int | None, dict[str, Any]]:  # fmt: skip
+    """Launch files (None without), MODEL, accelerators, their number and settings: what the files say under what was typed."""
+    if not launch:
+        if command == "train":
+            check_model("plan train", model)
+        return None, model, gpu, gpus, settings
+    from memcalc.sizing.planning_launch import planned_from
+
+    asked = planned_from(command, launch, model, gpu[0] if gpu else None, {**settings, "gpus": gpus}, tuple(vary))
+    own = dict(asked.settings)
+    named = gpu or ((asked.gpu,) if asked.gpu else ())
+    return asked.found, asked.model, named, own.pop("gpus", None), own
+
+
 @click.group("plan", no_args_is_help=True)
 def plan_command() -> None:
     """Which layout to run: all of them, those that fit, the fastest or cheapest first."""
 
 
 @plan_command.command("train", cls=GroupedCommand, no_args_is_help=True)
-@click.argument("model", cls=ModelArgument)
+@click.argument("model", required=False, cls=ModelArgument)
+@from_option
 @_places("Degrees, sharding, micro-batch and recomputation")
 @spec_options("Device", "PlanGoals")
 @spec_options("Parallelism", "Training", without=("gpus", "grad_accum", "engine", "method"))
@@ -72,8 +92,9 @@ def plan_command() -> None:
 @output_options("plan[0].command")
 @click.pass_context
 def plan_train_command(
-    ctx: click.Context, /, model: str, gpu: tuple[str, ...], gpus: str | None, vary: tuple[str, ...], require_sure_fit: bool,
-    presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
+    ctx: click.Context, /, model: str | None, launch: tuple[str, ...], gpu: tuple[str, ...], gpus: str | None,
+    vary: tuple[str, ...], require_sure_fit: bool, presets: tuple[str, ...], format_: str, get: tuple[str, ...],
+    output: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Every layout of a training run that the engine accepts, those that fit, the best first.
 
@@ -90,24 +111,27 @@ def plan_train_command(
     from memcalc.sizing.planning import plan_training
 
     asked = dict(read_vary(text, "train") for text in vary)
+    files, model, gpu, count, settings = _begun("train", launch, model, gpu, gpus, settings, asked)
     with Progress("layouts (Ctrl-C: with what was found)") as tick:
         found = plan_training(
-            model, gpu, gpus, vary=asked, sure=require_sure_fit, presets=presets, tick=tick, **settings
+            model, gpu, count, vary=asked, sure=require_sure_fit, presets=presets, tick=tick, **settings
         )  # fmt: skip
-    show_answer(found, (), format_, get, output)
+    show_answer(found, (), format_, get, output, found=files)
     ctx.exit(0 if found.best else 1)
 
 
 @plan_command.command("infer", cls=GroupedCommand, no_args_is_help=True)
 @click.argument("model", required=False, cls=ModelArgument)
+@from_option
 @_places("Tensor and pipeline parallelism and weights")
 @spec_options("ServingGoals", "Device", "Serving", "ServingQuestion")
 @preset_option
 @output_options("plan[0].command")
 @click.pass_context
 def plan_infer_command(
-    ctx: click.Context, /, model: str | None, gpu: tuple[str, ...], gpus: str | None, vary: tuple[str, ...],
-    presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None, **settings: Any,
+    ctx: click.Context, /, model: str | None, launch: tuple[str, ...], gpu: tuple[str, ...], gpus: str | None,
+    vary: tuple[str, ...], presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None,
+    **settings: Any,
 ) -> None:  # fmt: skip
     """Where to serve MODEL and in which format, the cheapest or fastest first; without MODEL, what one GPU can run.
 
@@ -122,7 +146,8 @@ def plan_infer_command(
     from memcalc.sizing.planning_serving import plan_serving
 
     asked = dict(read_vary(text, "infer") for text in vary)
+    files, model, gpu, count, settings = _begun("infer", launch, model, gpu, gpus, settings, asked)
     given = {name: value for name, value in settings.items() if value is not None}
-    found = plan_serving(model, gpu, gpus, vary=asked, presets=presets, **given)
-    show_answer(found, (), format_, get, output)
+    found = plan_serving(model, gpu, count, vary=asked, presets=presets, **given)
+    show_answer(found, (), format_, get, output, found=files)
     ctx.exit(0 if found.best else 1)

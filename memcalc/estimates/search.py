@@ -6,11 +6,12 @@ cheapest to the costliest, each at its strongest, until it fits; what it fits wi
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import MemcalcError
 from memcalc.estimates.suggestions import ENOUGH, Changes, Ladder, Lever, Settings, Subject
 from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
+from memcalc.frozen import NamedTuple
 
 MAX_SUGGESTIONS = 5
 MAX_TIGHT = 2  # of them, where others surely fit

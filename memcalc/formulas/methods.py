@@ -1,6 +1,6 @@
 """Training methods: what each trains, beside what, and how frozen weights are kept. A method is one row."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class TrainingMethod(NamedTuple):

@@ -1,5 +1,6 @@
 """The report of `memcalc plan train`: layouts, the best first, and what they are worth over numbers of GPUs."""
 
+from collections.abc import Container, Sequence
 from typing import Any
 
 from memcalc.estimates.planning.plan import Offer, Ranked, TrainingPlan
@@ -55,23 +56,34 @@ def _subject(plan: TrainingPlan) -> str:
 def _verdict(plan: TrainingPlan) -> tuple[str, str]:
     looked = f"{counted(plan.candidates, 'layout')} in {plan.seconds:.1f} s"
     if plan.ranked:
-        best = plan.ranked[0]
+        best, common = plan.ranked[0], alike([row.settings for row in plan.ranked])
         spent = "".join(f", {text}" for text in (_days(best.days), _usd(best.cost)) if text)
         return (
-            f"{layout_words(best.settings)}: {format_duration(best.time.seconds)} a step, "
+            f"{layout_words(best.settings, alike=common)}: {format_duration(best.time.seconds)} a step, "
             f"{best.time.tokens_per_second:,.0f} tokens/s{spent} (best of {looked})"
         ), "good" if best.fit.verdict == "fits" else "near"
     if plan.nearest:
         near = plan.nearest
         return (
-            f"no layout fits (of {looked}); nearest: {layout_words(near.settings)}, {format_bytes(near.fit.needed.bytes)} "
+            f"no layout fits (of {looked}); nearest: {layout_words(near.settings, alike=alike([near.settings]))}, "
+            f"{format_bytes(near.fit.needed.bytes)} "
             f"needed, {format_bytes(-near.fit.headroom)} too much"
         ), "bad"
     return f"no layout: {plan.note}" if plan.note else "no layout", "bad"
 
 
-def layout_words(settings: dict[str, Any], *, engine: bool = True) -> str:
-    """A layout in words; `engine`: its name too.
+def alike(layouts: Sequence[dict[str, Any]]) -> set[str]:
+    """Settings that all layouts have in common: they are the run's, not a layout's.
+
+    >>> sorted(alike([{"tp": 1, "optimizer": "adamw"}, {"tp": 2, "optimizer": "adamw"}]))
+    ['optimizer']
+    """
+    first, *others = layouts
+    return {name for name, value in first.items() if all(other.get(name) == value for other in others)}
+
+
+def layout_words(settings: dict[str, Any], *, engine: bool = True, alike: Container[str] = ()) -> str:
+    """A layout in words; `engine`: its name too; `alike`: what needs no word but where it is one of a layout's own.
 
     >>> layout_words({"engine": "torch", "gpus": 8, "tp": 2, "fsdp": "full", "micro_batch": 4, "grad_accum": 2})
     'torch, tp 2, FSDP full, micro-batch 4 × 2'
@@ -79,17 +91,21 @@ def layout_words(settings: dict[str, Any], *, engine: bool = True) -> str:
     parts = []
     for name in (*WORDS, *(name for name in settings if name not in WORDS and name not in UNSAID)):
         value = settings.get(name)
-        if value is None or value is False or value == ():
+        if value is None or value is False or value == () or (name in alike and name not in WORDS):
             continue
         if name == "engine":
             parts += [str(value)] * engine
         elif name == "micro_batch":
             parts.append(f"micro-batch {value} × {settings.get('grad_accum', 1)}")
         else:
-            parts.append(SAID.get(name, name.replace("_", " ")) + ("" if value is True else f" {value}"))
+            parts.append(SAID.get(name, name.replace("_", " ")) + ("" if value is True else f" {_shown(value)}"))
     if not any(name in settings for name in ("zero", "fsdp")) and settings.get("gpus", 1) > 1:
         parts.insert(1 if engine and "engine" in settings else 0, "DDP")
     return ", ".join(parts)
+
+
+def _shown(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def ranked_document(row: Ranked) -> dict[str, Any]:
@@ -145,9 +161,10 @@ def _table(plan: TrainingPlan) -> Table:
         columns += [Column("days", "quantity"), Column("USD", "quantity", spare=2)]
     columns += [Column("needed", "bytes"), Column("verdict"), Column("against the first", spare=3)]
     engines = len({row.settings.get("engine") for row in plan.ranked}) > 1
+    common = alike([row.settings for row in plan.ranked])
     rows = []
     for row in plan.ranked:
-        cells: list[Any] = [row.rank, layout_words(row.settings, engine=engines)]
+        cells: list[Any] = [row.rank, layout_words(row.settings, engine=engines, alike=common)]
         cells += [f"{row.settings['gpus']:,} × {row.gpu.name}"] * several
         cells += [Quantity(row.time.seconds, "s", format_duration(row.time.seconds)),
                   round(row.time.tokens_per_second_per_gpu), row.time.mfu]  # fmt: skip

@@ -1,9 +1,11 @@
 """The report of `memcalc plan infer`: deployments, or the models that a machine can run, the best first."""
 
 import shlex
+from collections.abc import Container
 from typing import Any
 
 from memcalc.estimates.planning.serving import GGUF_ENGINES, RankedService, ServicePlan
+from memcalc.report.planning import alike
 from memcalc.report.report import SCHEMA, Column, Quantity, Report, Table
 from memcalc.units import counted
 
@@ -26,7 +28,8 @@ def report(plan: ServicePlan, heading: str, assumptions: tuple[str, ...]) -> Rep
             document, (), heading, f"nothing that fits and keeps the goals (of {looked})", "bad", (*most, *assumptions)
         )
     best = plan.ranked[0]
-    verdict = f"{best.model}, {_words(best)}: {best.tokens_per_second:,.0f} tokens/s (best of {looked})"
+    common = alike([row.served.settings for row in plan.ranked])
+    verdict = f"{best.model}, {_words(best, common)}: {best.tokens_per_second:,.0f} tokens/s (best of {looked})"
     notes = (
         f"the first: {best.command}",
         *assumptions,
@@ -56,15 +59,16 @@ def _document(row: RankedService) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _words(row: RankedService) -> str:
-    """A deployment in words."""
+def _words(row: RankedService, unsaid: Container[str] = ()) -> str:
+    """A deployment in words, without those of some settings."""
     settings = row.served.settings
     parts = [f"{row.served.replicas} copies"] if row.served.replicas > 1 else []
     parts += [f"{name} {settings[name]}" for name in ("tp", "pp", "ep") if settings.get(name, 1) > 1]
     parts.append(f"weights {settings.get('weights', 'as stored')}")
     if row.offloaded:
         parts.append(f"{row.offloaded} layers in host memory")
-    parts += [f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if name not in UNSAID]
+    parts += [f"{name.replace('_', ' ')} {value}" for name, value in settings.items()
+              if name not in UNSAID and name not in unsaid]  # fmt: skip
     return ", ".join(parts)
 
 
@@ -77,9 +81,10 @@ def _table(plan: ServicePlan) -> Table:
     columns += [Column("first token", "quantity"), Column("a token", "quantity"), Column("tokens/s", "number")]
     columns += [Column("USD / M tokens", "quantity", spare=1)] * priced
     columns += [Column("needed", "bytes"), Column("verdict")]
+    common = alike([row.served.settings for row in plan.ranked])
     rows = []
     for row in plan.ranked:
-        cells: list[Any] = [row.rank, *([row.model, row.parameters] * models), _words(row)]
+        cells: list[Any] = [row.rank, *([row.model, row.parameters] * models), _words(row, common)]
         cells += [f"{row.served.gpus} × {row.gpu.name}"] * places
         cells += [_milliseconds(row.ttft), _milliseconds(row.tpot), round(row.tokens_per_second)]
         usd = row.usd_per_m_output_tokens

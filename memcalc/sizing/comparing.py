@@ -45,7 +45,7 @@ class SizedComparison(Reported):
 
 def compare(
     command: str,
-    model: AnyModel,
+    model: AnyModel | None,
     gpu: AnyAccelerator = None,
     *,
     vary: Values,
@@ -55,13 +55,16 @@ def compare(
 ) -> SizedComparison:
     """`train` or `infer` with every combination of the values of `vary` (a setting, model or gpu → its values).
 
-    `columns`: keys of the JSON to show. A combination that is refused says why; all of them refused is an error.
+    `model`: None where it is varied. `columns`: keys of the JSON to show. A combination that is refused says why; all of them
+    refused is an error.
 
     >>> found = compare("train", "gpt2", "rtx-4090", vary={"micro_batch": (1, 64)}, columns=("gpu.verdict",))
     >>> [case.values["gpu.verdict"] for case in found.cases]
     ['fits', 'no']
     """
     asked = _checked(vary, settings)
+    if model is None and "model" not in asked:
+        raise SpecError("none is given, and none is varied", "MODEL")
     cases, first = [], None
     for values in product(*asked.values()):
         changed = dict(zip(asked, values, strict=True))
@@ -76,13 +79,12 @@ def compare(
 
 
 def compare_files(
-    files: Sequence[str | os.PathLike[str]], *, columns: Sequence[str] = (), presets: Sequence[str] = ()
+    files: Sequence[str | os.PathLike[str]], *, columns: Sequence[str] = (), presets: Sequence[str] = (), gpu: str | None = None
 ) -> SizedComparison:
-    """Every scenario of some sizing files side by side."""
-    from memcalc.readers.sizing import read_sizing
-    from memcalc.sizing.checking import size_scenario
+    """Every scenario of some sizing files, every run and server of launch files (on `gpu`), side by side."""
+    from memcalc.sizing.checking import read_scenarios, size_scenario
 
-    named = [each for file in files for each in read_sizing(os.fspath(file))]
+    named = [each for file in files for each in read_scenarios(os.fspath(file), "", gpu)]
     if len(named) > MAX_CASES:
         raise InputError(f"{len(named)} scenarios; at most {MAX_CASES} are compared", place="compare")
     shown = tuple(columns or COLUMNS["check"])

@@ -1,10 +1,11 @@
 """Launch files as questions of memcalc: which run or server is meant, its settings, and what became of every key."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from memcalc.errors import InputError, Unsupported, nearest
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.question import LaunchQuestion, question_of
 from memcalc.readers.launch.read import combine, read_launch
@@ -24,7 +25,7 @@ RIVALS: tuple[frozenset[str], ...] = (
     frozenset(("slots", "batch", "unified")),
     frozenset(("kv_dtype", "cache_type_k", "cache_type_v")),
 )  # fmt: skip
-OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "base_format", "train_also", "kbit_prepare")
+OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "adapter_dtype", "base_format", "train_also", "kbit_prepare")
 OF_DEGREE = {"pp": ("pipeline_schedule", "virtual_stages", "first_stage_layers", "last_stage_layers", "pipeline_layout"),
     "cp": ("cp_kind",),
              "tp": ("sequence_parallel",)}  # fmt: skip
@@ -75,8 +76,13 @@ def _joined(groups: Sequence[list[Job]]) -> list[Job]:
     )
 
 
-def asked_from(command: str, files: Sequence[str], model: Any, gpu: str | None, said: Mapping[str, Any]) -> "FromFiles":
-    """MODEL, GPU and settings for `command` of launch files and of what was said beside them, which wins."""
+def asked_from(
+    command: str, files: Sequence[str], model: Any, gpu: str | None, said: Mapping[str, Any], *, unasked: Collection[str] = ()
+) -> "FromFiles":
+    """MODEL, GPU and settings for `command` of launch files and of what was said beside them, which wins.
+
+    `unasked`: settings that may be missing.
+    """
     jobs = launched(*files)
     fitting = [found for found in jobs if found.question.command == command]
     if not fitting:
@@ -89,7 +95,7 @@ def asked_from(command: str, files: Sequence[str], model: Any, gpu: str | None, 
     given = {name: value for name, value in said.items() if value is not None and value != ()}
     settings = merged({name: setting.value for name, setting in found.question.settings.items()}, given)
     _check_objective(found, settings)
-    missing = [name for name in found.question.asks if not _said(name, model, settings)]
+    missing = [name for name in found.question.asks if name not in unasked and not _said(name, model, settings)]
     if model is None and found.question.model is None:
         raise InputError("no file names the model; give MODEL", place=found.job.file)
     if missing:

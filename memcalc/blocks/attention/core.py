@@ -1,9 +1,8 @@
 """What the kernels of softmax attention know of it: its heads, which pairs are masked, how scores become probabilities."""
 
-from typing import NamedTuple
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32
+from memcalc.frozen import NamedTuple
 
 # Eager attention's scores: (type they are made in, type of their softmax); 0 is that of queries and keys.
 SHIFTED = "less their maximum"

@@ -9,7 +9,6 @@ All take (tape, profile, core, query, key, value) and give the result, heads × 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.context_parallel import exchanged
@@ -17,6 +16,7 @@ from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import SCORES, Core
 from memcalc.blocks.values import revised
+from memcalc.frozen import NamedTuple
 
 FLASH_MAX_HEAD = 256  # wider heads fall back (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)
 BLOCK = 512  # bytes; two philox scalars take an allocator block each

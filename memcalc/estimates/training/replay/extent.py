@@ -1,7 +1,5 @@
 """How many steps of how many layers are replayed, and how often: equal questions are asked once."""
 
-from typing import NamedTuple
-
 from memcalc.allocator.caching import OutOfMemory
 from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
@@ -9,6 +7,7 @@ from memcalc.estimates.training.activations import Filled
 from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.steps import Steps
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
 STEPS = 4  # at most: the first makes the optimizer's states, the second finds their places taken, few ask for more

@@ -1,7 +1,6 @@
 """A piece's events with batch and length filled in."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from memcalc.autograd.events import OUTPUT, Event, Piece
 from memcalc.autograd.profile import Profile
@@ -10,6 +9,7 @@ from memcalc.blocks.architecture import Layer
 from memcalc.blocks.recording import layer_piece
 from memcalc.caches import cached
 from memcalc.estimates.training.itemised import Sizes
+from memcalc.frozen import NamedTuple
 
 LEAVES = -1  # in place of bytes
 Sequence = tuple[tuple[int, int], ...]  # (key, bytes or LEAVES)

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from math import ceil
-from typing import NamedTuple
 
 from memcalc.allocator.caching import CachedBlock, CachingAllocator
 from memcalc.allocator.settings import DEFAULT, SMALL, AllocatorSettings
@@ -28,6 +27,7 @@ from memcalc.estimates.training.replay.standing import (
 )
 from memcalc.estimates.training.replay.traffic import DELAY, traffic_of
 from memcalc.estimates.training.sequence import LayerMark
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
 
