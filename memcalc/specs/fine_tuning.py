@@ -48,7 +48,7 @@ class FineTuning(Spec):
     )
     lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
     virtual_tokens: Annotated[int, within(1, 65536)] = setting(
-        20, "Tokens that prompt tuning puts before each sequence.", STATES
+        20, "Virtual tokens that prompt or prefix tuning trains.", STATES
     )
     base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}
