@@ -147,6 +147,7 @@ class Quantization(NamedTuple):
     stored: tuple[tuple[tuple[str, bool], tuple[StoredAs, ...]], ...] = ()
     kv_format: str = ""  # of the cache, where the checkpoint asks for one
     problem: str = ""  # why the stored sizes are not known
+    tied_head: str = ""  # the scheme of the head's own matrix, where the token table is tied and stays as it is
 
 
 UNQUANTISED = Quantization()

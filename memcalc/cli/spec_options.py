@@ -302,6 +302,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "adapter_dtype",
+            "text",
+            "fp32|half",
+            "Number format of LoRA's matrices.  [default: the engine's]",
+            "Model states",
+            (
+                ("fp32", "fp32 beside 16-bit frozen weights, as PEFT keeps them (autocast_adapter_dtype)"),
+                ("half", "the frozen weights' own 16 bits (autocast_adapter_dtype=False; PEFT before 0.11)"),
+            ),
+        ),
+        (
             "virtual_tokens",
             "count",
             "",
@@ -809,13 +820,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "attention",
             "text",
-            "eager|sdpa|flash",
+            "eager|sdpa|flash|flash3",
             "Attention kernel.  [default: sdpa]",
             "Activations",
             (
                 ("eager", "writes out the scores of every pair of tokens"),
                 ("sdpa", "PyTorch's scaled_dot_product_attention"),
                 ("flash", "FlashAttention: no scores are kept"),
+                ("flash3", "the same by FlashAttention 3 or later: faster on Hopper and Blackwell"),
             ),
         ),
         (
@@ -1002,6 +1014,9 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("llama.cpp", "llama.cpp since June 2026"),
                 ("ollama", "ollama 0.30 and later, which starts llama-server"),
                 ("lmstudio", "LM Studio 0.4, its llama.cpp runtime"),
+                ("mlx", "mlx-lm 0.32, on Apple's GPUs"),
+                ("exllamav3", "ExLlamaV3 1.4"),
+                ("ktransformers", "KTransformers: kt-kernel in SGLang"),
                 ("transformers", "transformers 5, dynamic cache"),
             ),
         ),
@@ -1173,6 +1188,25 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "count",
             "",
             "Rank of those adapters.  [default: 16]",
+            "Model states",
+            (),
+        ),
+        (
+            "gpu_experts",
+            "count",
+            "",
+            "KTransformers: experts of each layer on the GPUs, the others in host memory.  [default: 0]",
+            "Engine",
+            (),
+        ),
+        (
+            "host_experts",
+            "text",
+            "FORMAT",
+            (
+                "KTransformers: how the experts in host memory are stored (--kt-method): int4-channel.  [default: "
+                "--weights]"
+            ),
             "Model states",
             (),
         ),

@@ -80,6 +80,8 @@ NEEDS = (
          f"is the rank of adapters that have one; add method {_either(RANKED)}"),
     Need(("lora_dropout",), lambda said: said.get("method") in DROPPING,
          f"belongs to adapters that drop their input; add method {_either(DROPPING)}"),
+    Need(("adapter_dtype",), lambda said: said.get("method") in DROPPING,
+         f"is the format of LoRA's matrices; add method {_either(DROPPING)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
     Need(("train_also",), lambda said: said.get("method") in ADAPTING,

@@ -17,9 +17,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
     "backward_prefetch": {"backwardpre": "pre", "backwardpost": "post", "noprefetch": "none"},  # BackwardPrefetch; accelerate
     # transformers attn_implementation; LLaMA-Factory flash_attn
-    "attention": dict.fromkeys(
-        ("flashattention", "flashattention2", "flashattention3", "flashattn", "flashattn2", "fa2", "fa3"), "flash"
-    ),
+    "attention": dict.fromkeys(("flashattention", "flashattention2", "flashattn", "flashattn2", "fa2"), "flash")
+    | dict.fromkeys(("flashattention3", "flashattn3", "flashattention4", "flashattn4", "fa3", "fa4"), "flash3"),
+    "adapter_dtype": {"bf16": "half", "fp16": "half", "float32": "fp32"},
     # torch dtypes; Lightning's precision plugins
     "precision": {
         "float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16", "torchfloat32": "fp32",

@@ -264,7 +264,7 @@ class Attention(Block, without=("state",)):
         widths = {"q": shape.query_size + gates, "k": shape.key_size, "v": shape.value_size}
         if self.shares_cache:
             return self._project_query(t, p, x, widths)
-        merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
+        merged = p.kernels.merged and p.adapters.merges("qkv") and not (self.cross or made.values_are_keys)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
         if not self.cross and not made.values_are_keys and fused_adapters.applies(p):

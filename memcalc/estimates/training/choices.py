@@ -145,7 +145,9 @@ def batch_sentences(run: Training) -> Iterator[str]:
     """What was taken for granted about batches and what is kept of them."""
     if run.tokens_per_batch:
         mask = (
-            "flash attention needs no mask" if run.attention == "flash" else f"{run.attention} needs a mask over the whole row"
+            "flash attention needs no mask"
+            if run.attention_used == "flash"
+            else f"{run.attention} needs a mask over the whole row"
         )
         yield f"packed: one row of {run.tokens_per_batch:,} tokens without padding; {mask}"
     if run.objective == "embed":

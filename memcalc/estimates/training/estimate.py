@@ -360,10 +360,11 @@ class TrainingEstimate:
             out.append(f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}")
         if self._pages:
             out.append(PAGED)
-        if run.adapts and run.engine_row.peft:
+        if run.adapts and run.fp32_adapters:
             out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
         elif run.adapts:
-            out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
+            whose = "" if run.adapter_dtype else f", as in {run.engine_row.name}"
+            out.append(f"adapters, their gradients and states have the precision's own format{whose}")
         out.append(range_sentence(self.measured_range))
         out.append(
             f"reserved: {self._reserved_is}; device: reserved, context and communicator; {beyond_sentence(self.beyond_range)}"

@@ -68,7 +68,7 @@ def make_setting(run: Training) -> StateSetting:
 def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
-    if not run.adapts:
+    if not run.adapts or run.engine_row.fp32_gradients:  # Megatron's optimizer treats adapters as any parameter
         if run.engine_row.fp32_gradients and run.precision != "fp16-mixed":  # Megatron's main gradients
             sizes["gradients"] = run.bytes_of("main_grads_dtype")
         if run.grad_accum_dtype:
@@ -77,7 +77,7 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
             sizes["master"] = 2
         return sizes
     # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
-    each = 4 if run.engine_row.peft else sizes["weights"]
+    each = 4 if run.fp32_adapters else sizes["weights"]
     return {"weights": each, "gradients": each, "master": 0, "states": each}
 
 
