@@ -143,8 +143,8 @@ SMALL = {
 @pytest.mark.parametrize(("attention", "micro_batch", "length", "kept", "peak"), PREFIXED)
 def test_prefix_tuning(attention: str, micro_batch: int, length: int, kept: int, peak: int) -> None:
     run = Training(
-        method="prefix-tuning", virtual_tokens=32, precision="bf16", attention=attention, micro_batch=micro_batch, seq_len=length,
-        engine="accelerate",
+        method="prefix-tuning", virtual_tokens=32, precision="bf16", attention=attention, micro_batch=micro_batch,
+        seq_len=length, engine="accelerate",
     )  # fmt: skip
     found = estimate(read_config(SMALL), run)
     assert found.after_forward - found.steady == pytest.approx(kept, rel=0.005)

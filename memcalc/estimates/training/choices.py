@@ -66,10 +66,12 @@ def _check_prefix(layers: list[Layer]) -> None:
     """Raises SpecError where not every layer has keys and values of one width, as PEFT gives them to all layers."""
     mixers = [[block for _, block in layer.blocks if block.traits.heads] for layer in layers]
     own = [block for found in mixers for block in found if isinstance(block, Attention) and block.causal]
-    widths = {(block.shape.key_size, block.shape.value_size) for block in own if not block.shares_cache}
+    own = [block for block in own if not block.shares_cache]
+    widths = {(block.shape.key_size, block.shape.value_size) for block in own}
     if any(len(found) != 1 for found in mixers) or len(own) != len(layers) or len(widths) != 1:
         raise SpecError(
-            "prefix tuning is modelled for decoders whose layers all have softmax attention, with as many key-value heads", "method"
+            "prefix tuning is modelled for decoders whose layers all have softmax attention, with as many key-value heads",
+            "method",
         )
 
 
