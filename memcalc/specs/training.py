@@ -370,7 +370,6 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         for name, wrong in (
             ("tokens_per_batch", self.tokens_per_batch is not None), ("train_also", bool(self.train_also)),
             ("pp", self.parallelism.pp > 1), ("cp", self.parallelism.cp > 1), ("images", bool(self.images)),
-            ("tp", bool(self.prefix) and self.parallelism.tp > 1),
             ("sequence_parallel", self.parallelism.sequence_parallel), ("objective", self.objective == "embed"),
         ):  # fmt: skip
             if wrong:

@@ -130,7 +130,7 @@ def test_on_the_command_line(memcalc: Callable[..., Any], method: str) -> None:
     assert memcalc(f"train llama-3.2-1b --method {method} --explain peak").code == 0
 
 
-# Activations in 16 bit with 32 virtual tokens: (attention, sequences, length) → after the forward, peak. PyTorch's own count with
+# Activations in 16 bit with 32 virtual tokens: (attention, sequences, length) → after the forward, peak. PyTorch's count with
 # DynamicCache made as PeftModel.get_prompt (PEFT 0.21.2) makes it, torch 2.13, transformers 5.24.
 PREFIXED = (("sdpa", 2, 512, 264_707_072, 283_569_152), ("sdpa", 4, 1024, 1_080_564_736, 1_156_013_056),
             ("eager", 2, 512, 563_676_160, 582_538_240))  # fmt: skip
@@ -161,7 +161,7 @@ def test_prefixes_are_keys_and_values_of_every_layer(memcalc: Callable[..., Any]
         ("llama-3.2-1b --recompute full", "does not work with recomputation"),
         ("deepseek-v3", "softmax attention"),
         ("gemma-3n-e2b", "softmax attention"),
-        ("llama-3.2-1b --gpus 2 --tp 2", "without tp"),
+        ("llama-3.2-1b --gpus 2 --tp 2", "tensor-parallel ranks"),
     ):
         assert why in memcalc(f"train {refused} --method prefix-tuning").err
 
