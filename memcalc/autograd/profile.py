@@ -237,6 +237,7 @@ class Batch(NamedTuple):
     packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
     one_by_one: bool = False  # sequences of a row are attended to one by one, their results joined (Qwen2-VL's tower)
     head_tokens: int = 0  # that the head is applied to at a time, where it runs over chunks
+    prefix: float = 0.0  # virtual tokens' keys and values, which alone are trained, for each token of a sequence
     tiles: int = 0  # that a feed-forward's tokens are cut into, 0: it runs over all at once
 
     def padding(self, chunk: int) -> float:

@@ -355,17 +355,25 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         """Virtual tokens before each sequence."""
         return self.virtual_tokens if self.method_row.adapter == "prompt" and self.adapts else 0
 
+    @property
+    def prefix(self) -> int:
+        """Virtual tokens of which every layer has keys and values."""
+        return self.virtual_tokens if self.method_row.adapter == "prefix" else 0
+
     @rule("method")
     def _check_prompt(self) -> None:
-        if not self.prompt:
+        if not (self.prompt or self.prefix):
             return
+        if self.prefix and self.recompute != "none":
+            raise SpecError("prefix tuning does not work with recomputation (peft/peft_model.py, _setup_prompt_encoder)",
+                            "method", "recompute")  # fmt: skip
         for name, wrong in (
             ("tokens_per_batch", self.tokens_per_batch is not None), ("train_also", bool(self.train_also)),
             ("pp", self.parallelism.pp > 1), ("cp", self.parallelism.cp > 1), ("images", bool(self.images)),
             ("sequence_parallel", self.parallelism.sequence_parallel), ("objective", self.objective == "embed"),
         ):  # fmt: skip
             if wrong:
-                raise SpecError(f"prompt tuning is modelled without {name}", "method", name)
+                raise SpecError(f"{self.method} is modelled without {name}", "method", name)
 
     @rule("train_layers")
     def _check_layers(self) -> None:

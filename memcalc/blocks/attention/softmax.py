@@ -216,6 +216,8 @@ class Attention(Block, without=("state",)):
         if positions.rotary and not self.norms.norms_after_rotary:
             rotated = positions.rotate(t, p, query, key, self.head_dim)
             query, key = (rotated[0], key) if self.shares_cache else rotated
+        if p.batch.prefix:
+            key, value = _behind_prefix(t, p, key), _behind_prefix(t, p, value)
         mixed = self._attend(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
@@ -242,7 +244,7 @@ class Attention(Block, without=("state",)):
     def _core(self, p: Profile) -> Core:
         """What the kernel sees of it on one rank."""
         shape = self.shape.on_rank(p.degrees.tp)
-        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined)
+        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined, p.batch.prefix)
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         if self.positions.relative.layer:
@@ -315,6 +317,13 @@ class Attention(Block, without=("state",)):
     def _norm_groups(self, norm: Norm, heads: int) -> float:
         """A norm over each head makes one statistic a head; one over the whole projection makes one a token."""
         return heads if norm.size == self.head_dim else 1
+
+
+def _behind_prefix(t: Tape, p: Profile, x: Var) -> Var:
+    """Keys or values after those of virtual tokens, whose gradient is a part of the whole one (peft/peft_model.py, get_prompt;
+    transformers cache_utils.DynamicLayer.update)."""
+    longer = x.elements * (1 + p.batch.prefix)
+    return t.emit("behind prefix", [x], longer, x.each, (), [Step("share")], trained=True)
 
 
 def attention_of(hidden: int, heads: int, kv_heads: int, head_dim: int, **traits: Any) -> Attention:
