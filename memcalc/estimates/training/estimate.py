@@ -13,7 +13,6 @@ from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, last_
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
-from memcalc.estimates.training.context_parallel import exchange_line
 from memcalc.estimates.training.lifecycle import Outside, save, start
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
@@ -150,6 +149,8 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
+        from memcalc.estimates.training.context_parallel import exchange_line
+
         return exchange_line(self.run, setup, self.run.tokens // p.cp)
 
     @property
