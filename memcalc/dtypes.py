@@ -7,10 +7,11 @@ row: a scale for each tensor or output channel, the channel order of GPTQ; nor a
 
 import re
 from math import gcd
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memcalc.caches import cached
 from memcalc.errors import InputError, nearest
+from memcalc.frozen import NamedTuple
 
 
 class NumberFormat(NamedTuple):
@@ -32,7 +33,7 @@ class NumberFormat(NamedTuple):
 
     @property
     def bits_per_value(self) -> float:
-        """Bits of memory for one value, scales included; exact, since every block size is a power of two.
+        """Bits of memory for one value, scales included; exact, as every block size is a power of two, but EXL3's.
 
         >>> number_format("nf4").bits_per_value, number_format("nf4-dq").bits_per_value
         (4.5, 4.126953125)
@@ -71,7 +72,7 @@ def number_format(name: str) -> NumberFormat:
     >>> number_format("torch.bfloat16").name, number_format("F8_E4M3").name, number_format("Q4_K").name
     ('bf16', 'fp8-e4m3', 'q4_k')
     """
-    row = _BY_SPELLING.get(_folded(name)) or _grouped(_folded(name))
+    row = _BY_SPELLING.get(_folded(name)) or _grouped(_folded(name)) or _averaged(_folded(name))
     if row is None:
         known = [spelling for row in FORMATS for spelling in (row.name, *row.aliases)]
         raise InputError(f"{name[:40]!r} is no number format; `memcalc formats` lists those known{nearest(name[:40], known)}")
@@ -91,6 +92,8 @@ def _grouped(name: str) -> NumberFormat | None:
     >>> [number_format(name).bits_per_value for name in ("int4-g32", "gptq-int4-g64", "awq-int4-g128", "int3-g128")]
     [4.5, 4.3125, 4.15625, 3.125]
     """
+    if named := _MLX.fullmatch(name):
+        name = f"mlx-int{named[1]}-g{named[2] or 64}"
     match = _GROUPED.fullmatch(name)
     if match is None:
         return None
@@ -103,6 +106,23 @@ def _grouped(name: str) -> NumberFormat | None:
     size = groups * (group * bits // 8 + 2) + groups * zero_bits // 8
     described = f"int{bits}, a 16-bit scale{what.format(bits=bits)} for {group}"
     return NumberFormat(name, "block", bits, groups * group, size, described, source)
+
+
+@cached(64)
+def _averaged(name: str) -> NumberFormat | None:
+    """Codes without scales of which so many bits stand for a value: EXL3, whose bits differ from matrix to matrix.
+
+    >>> number_format("exl3-4.25bpw").bits_per_value
+    4.25
+    """
+    match = _BITS_PER_WEIGHT.fullmatch(name)
+    if match is None:
+        return None
+    bits = float(match[1])
+    if not 1 <= bits <= 8:
+        raise InputError(f"{name!r}: EXL3 has 1 to 8 bits per weight, not {match[1]}")
+    described = f"trellis codes, {bits:g} bits per weight on average"
+    return NumberFormat(f"exl3-{bits:g}bpw", "block", int(bits), 800, round(100 * bits), described, _EXL3)
 
 
 def _float(
@@ -158,6 +178,8 @@ _FP8_BLOCK = "DeepSeek-V3 README_WEIGHTS.md: e4m3, weight_block_size [128, 128],
 _FP8_G128 = "DeepSeek-V3.2 inference/kernel.py act_quant: e4m3, an fp32 scale for each 128 values of a row"
 _HQQ = "mobiusml/hqq hqq/core/quantize.py: scale and zero of a group in the compute dtype"
 _VLLM_CACHE = "vLLM 0.33, v1/attention/backends: a token's slot of a head, or of all heads where they share a latent"
+_MLX_SOURCE = "mlx mlx/ops.cpp, affine_quantize: packed codes, scales and biases of a group in the weights' format"
+_EXL3 = "exllamav3 modules/quant/exl3.py: trellis int16 [inputs / 16, outputs / 16, 16 × bits], suh and svh float16"
 _LLAMA_CPP = "ggml-org/llama.cpp ggml/src/ggml-common.h, commit 01243c5"
 
 FORMATS: tuple[NumberFormat, ...] = (
@@ -296,12 +318,15 @@ FORMATS: tuple[NumberFormat, ...] = (
     _ggml("iq4_xs", 4, 256, 136, "fp16 scale, 6 B of 6-bit scales, 128 B of indices into a table of 16"),
 )  # fmt: skip
 
-_GROUPED = re.compile(r"(?:(gptq|awq|hqq)-)?int([2-8])-g([0-9]{1,6})")
+_GROUPED = re.compile(r"(?:(gptq|awq|hqq|mlx)-)?int([2-8])-g([0-9]{1,6})")
+_MLX = re.compile(r"mlx-([2-8])-?bits?(?:-g([0-9]{1,6}))?")
+_BITS_PER_WEIGHT = re.compile(r"(?:exl3-)?([0-9](?:\.[0-9]{1,2})?)-?bpw(?:-exl3)?")
 _ZERO_POINTS: dict[str, tuple[int | None, str, str]] = {  # bits of a zero point (None: those of a code), words, source
     "": (0, "", _W4A16),
     "gptq": (None, " and an int{bits} zero point", _GPTQ),
     "awq": (None, " and an int{bits} zero point", _AWQ),
     "hqq": (16, " and a 16-bit zero point", _HQQ),
+    "mlx": (16, " and a 16-bit bias", _MLX_SOURCE),
 }
 
 _BY_SPELLING = {_folded(spelling): row for row in FORMATS for spelling in (row.name, *row.aliases)}

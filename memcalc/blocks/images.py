@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from math import ceil, floor, sqrt
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from memcalc.frozen import NamedTuple
 
 Sides = tuple[int, int]  # height and width, in pixels
 

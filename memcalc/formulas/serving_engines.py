@@ -2,7 +2,9 @@
 
 import re
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from memcalc.frozen import NamedTuple
 
 
 class ServingEngine(NamedTuple):
@@ -16,7 +18,7 @@ class ServingEngine(NamedTuple):
         "total"  # of the GPU, of what its context leaves, of what all but the cache leaves
     )
     pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
-    window: Literal["window", "last", "batched", "padded", "whole"] = "window"  # what a sliding layer keeps: a row of WINDOWS
+    window: Literal["window", "last", "batched", "padded", "ring", "rotating", "whole"] = "window"  # a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
     batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
@@ -57,14 +59,21 @@ class ServingEngine(NamedTuple):
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
     tiers: tuple[tuple[int, int], ...] = ()  # bytes of all GPUs, and the context that it takes from there on by default
+    table_on_host: bool = False  # a token table on its own in host memory, whatever else is
+    experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
+    slot_states: bool = False  # states and windows of all sequences of a step from the start, used or not
     slots: int = 0  # requests that share its context by default, in one pool of cells
-    whole_windows: bool = False  # sliding layers keep the whole context
     sized_steps: bool = False  # ollama: tokens of a pass by context and by what is free (memcalc.formulas.ollama)
 
     @property
     def key(self) -> str:
         """One row of RELEASES: vllm@0.21."""
         return f"{self.name}@{self.since}"
+
+    @property
+    def uses_host(self) -> bool:
+        """Whether what stands in host memory is counted."""
+        return self.host_embedding or self.table_on_host or self.experts_on_host
 
     @property
     def kin(self) -> str:
@@ -163,6 +172,11 @@ RELEASES: dict[str, ServingEngine] = {
             note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
             margin=0,
         ),
+        LLAMA_CPP._replace(
+            note="llama.cpp of 2024", since="2024", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            window="whole",  # layers with a window have a cache of their own since pull 13194
+            margin=0,
+        ),
         OLLAMA,
         OLLAMA._replace(  # runner/ollamarunner, runner/llamarunner, with a llama.cpp of early 2026 and before
             note="ollama 0.15.5 to 0.24, with runners of its own", since="0.15.5", all_logits=True, wide_mask=True,
@@ -171,11 +185,20 @@ RELEASES: dict[str, ServingEngine] = {
         LLAMA_CPP._replace(
             name="lmstudio", like="llama.cpp", since="0.4", note="LM Studio 0.4, its llama.cpp runtime", whole_context=False,
             margin=0, tiers=((0, 4096),), slots=4,  # lmstudio.ai/docs/app/advanced/parallel-requests
-            whole_windows=True,  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
+            window="whole",  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
         ),
-        LLAMA_CPP._replace(
-            note="llama.cpp of 2024", since="2024", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
-            window="whole",  # layers with a window have a cache of their own since pull 13194
+        ServingEngine(  # pip: mlx-lm; whole prompts in chunks of --prefill-step-size
+            "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="rotating",
+            batched_tokens=2048, batched_tokens_small=2048, convolution_columns=-1, makers=("Apple",),
+        ),
+        ServingEngine(  # Cache(max_batch_size=16); Generator(max_chunk_size=2048)
+            "exllamav3", "ExLlamaV3 1.4", since="1.4", block=256, utilization=1.0, window="ring", batched_tokens=2048,
+            batched_tokens_small=2048, sequences=16, convolution_columns=-1, slot_states=True, table_on_host=True,
+            makers=("NVIDIA",),
+        ),
+        _SGLANG._replace(
+            name="ktransformers", like="sglang", note="KTransformers: kt-kernel in SGLang", experts_on_host=True,
+            makers=("NVIDIA", "AMD"),
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,
@@ -248,5 +271,5 @@ def defaults(row: ServingEngine, memory: int) -> Defaults:
     2048
     """
     small = Defaults(LARGE, row.batched_tokens_small, row.sequences_small or row.sequences)
-    steps = STEPS.get(row.key) or STEPS.get(row.name, (small, Defaults(inf, row.batched_tokens, row.sequences)))
+    steps = STEPS.get(row.key) or STEPS.get(row.kin, (small, Defaults(inf, row.batched_tokens, row.sequences)))
     return next(step for step in steps if (memory or 80 * GIBI) < step.below)

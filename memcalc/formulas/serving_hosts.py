@@ -1,6 +1,6 @@
 """What serving engines' hosts add to a step, and how they schedule prompts: a row an engine, a few measured constants each."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class Host(NamedTuple):

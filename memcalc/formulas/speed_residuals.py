@@ -4,7 +4,7 @@ Made from presets/speed by `memcalc validate --kind serving-speed --get speed.qu
 the command computes now. Rows are measurements of grades A and B.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class SpeedRange(NamedTuple):

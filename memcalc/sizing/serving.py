@@ -116,6 +116,8 @@ class SizedServing(Answer, ServingEstimate):
         """Why no roofline of one GPU holds; empty where one does."""
         if len(set(self.machine)) > 1:
             return "the speed of GPUs that differ is not modelled"
+        if self.run.engine_row.experts_on_host:
+            return "the speed of experts that the CPU computes with kernels of its own (kt-kernel) is not modelled"
         if self.run.cache_on_host:
             return "the speed of a cache in host memory is not modelled"
         if self.run.overridden and self.run.pp > 1:
@@ -329,8 +331,9 @@ def _ram(run: Serving | None, settings: dict[str, Any]) -> int | None:
     if ram is None:
         return None
     ServingQuestion(ram=ram)
-    if not _engine(settled(run, settings, Serving, also=BESIDE)).host_embedding:
-        raise SpecError("host memory is counted of llama.cpp alone: --engine llama.cpp", "ram")
+    if not _engine(settled(run, settings, Serving, also=BESIDE)).uses_host:
+        able = ", ".join(row.name for row in SERVING_ENGINES.values() if row.uses_host)
+        raise SpecError(f"host memory is counted of engines that use it: {able}", "ram")
     return ram
 
 

@@ -43,6 +43,8 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
         (name, field.default, "puts layers where one says", lambda row: row.host_embedding)
         for name, field in Offloading.model_fields.items()
     ),
+    ("gpu_experts", 0, "keeps experts in host memory", lambda row: row.experts_on_host),
+    ("host_experts", None, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
     ("max_sequences", None, "bounds the sequences of a step", lambda row: row.sequences is not None),
 )
@@ -115,6 +117,13 @@ class Serving(Offloading):
     eager: Flag = setting(False, "Without CUDA graphs, and the memory that they take.", ENGINE_LIMITS)
     lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", STATES)
     lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters.", STATES)
+    gpu_experts: Annotated[int, within(0, 100_000)] = setting(
+        0, "KTransformers: experts of each layer on the GPUs, the others in host memory.", ENGINE_LIMITS
+    )
+    host_experts: str | None = setting(
+        None, "KTransformers: how the experts in host memory are stored (--kt-method): int4-channel.", STATES, metavar="FORMAT",
+        otherwise="--weights",
+    )  # fmt: skip
     draft_tokens: Annotated[int, within(1, 1024)] | None = setting(
         None, "Tokens that a draft guesses in a step.", STATES, otherwise="4 with --draft; Medusa 5, DFlash 15"
     )
@@ -153,9 +162,9 @@ class Serving(Offloading):
         from memcalc.dtypes import number_format
         from memcalc.specs.quantization import check_weights
 
-        for name, check in (("weights", check_weights), ("kv_dtype", number_format)):
+        for name, check in (("weights", check_weights), ("kv_dtype", number_format), ("host_experts", check_weights)):
             try:
-                check(getattr(self, name))
+                check(getattr(self, name) or "bf16")
             except InputError as error:
                 raise SpecError(str(error), name) from None
         if max(self.ep, self.tp) % min(self.ep, self.tp):
@@ -193,6 +202,8 @@ class Serving(Offloading):
             able = ", ".join(one.key for one in RELEASES.values() if method in one.drafts)
             raise SpecError(f"{row.note} guesses with {', '.join(row.drafts)}; {method} is of {able}", "draft_method")
         self.check_offloading(self.pp)
+        if self.engine_row.experts_on_host and (self.pp > 1 or self.ep > 1):
+            raise SpecError(f"how {self.engine} divides experts in host memory over stages is not known; give tp", "pp", "ep")
         if self.block_size and (wants := BLOCKS.get(self.engine or "")) and (why := wants(self.block_size)):
             raise SpecError(f"{self.engine} takes {why}, not {self.block_size}", "block_size")
         if self.slots is not None and self.batch * self.copies > 1:

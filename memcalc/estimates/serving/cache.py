@@ -1,7 +1,6 @@
 """The cache as an engine keeps it: how many tokens of each kind of layer, in which format, in units of what."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.mixers.state import StateTensor
 from memcalc.caches import cached
@@ -16,6 +15,7 @@ from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
 from memcalc.formulas.sglang import pool_remainder_bytes
+from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
 
@@ -25,6 +25,8 @@ WINDOWS: dict[str, Callable[[int, bool, int], int]] = {
     "window": lambda window, chunked, batched: window,
     "last": lambda window, chunked, batched: max(1, window - 1),  # transformers' DynamicSlidingWindowLayer
     "batched": lambda window, chunked, batched: window + batched - (not chunked),  # vLLM's kv_cache_interface.py
+    "rotating": lambda window, chunked, batched: window + batched - 1,  # mlx-lm models/cache.py, RotatingKVCache
+    "ring": lambda window, chunked, batched: window + 2 * 256,  # exllamav3 modules/sliding_attn.py, kv_state_size
     "whole": lambda window, chunked, batched: MORE,
     "padded": lambda window, chunked, batched: window + batched,  # llama-kv-cache-iswa.cpp
 }
@@ -124,10 +126,14 @@ def kept(
                            generation in SCALED_LATENTS, windowed is None or model_type in windowed)  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
+    if run.engine_row.slot_states:  # all of them from the start
+        sequences = max(sequences, run.step_sequences(memory))
     pieces, demand = requests.pieces(run.batch), layout.demand
     lines = []
     for kind in layout.kinds:
         tokens = sum(count * kind.growth.kept(length) for length, count in pieces) // kind.held.cache.every
+        if run.engine_row.slot_states and kind.growth.cap:
+            tokens = sequences * kind.growth.cap * kind.growth.granule
         made = _line("kv_cache", kind.held.name, kind.stored, kind.width, tokens, kind.held.layers)
         lines.append(made.within(kind.held.group))
     for kind in layout.sources:
@@ -266,7 +272,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
     row, cache = run.engine_row, held.cache
     granule = (run.block_size or row.block) * cache.every
     cap, extra = None, 0
-    if cache.window and not row.whole_windows:
+    if cache.window:
         cap = ceil_div(WINDOWS[row.window](cache.window * run.pool, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
     stored = _stored(run, held)

@@ -1,7 +1,6 @@
 """How long each operator of a served pass takes on one rank: the laws of operators, fed with the ledger's shapes."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from memcalc.estimates.serving.kernels import GGUF, HALF, Stored
 from memcalc.estimates.serving.operators import Attending, Grouped, Operators, Scan
@@ -19,6 +18,7 @@ from memcalc.formulas.timing.llama_cpp import (
     vector_seconds,
 )
 from memcalc.formulas.timing.products import product_seconds, quantise_seconds
+from memcalc.frozen import NamedTuple
 
 START = 1.5e-6  # s, of a kernel that moves little, inside a graph: a half to two thirds of a small product's (2.0 to 2.5 µs)
 OFFLOADED_ROWS = 32

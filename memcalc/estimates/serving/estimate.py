@@ -96,11 +96,12 @@ def _on_stage(
     if run.engine_row.whole_prompt:
         demand = demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     sums = totals(lines, COMPONENTS)["gpu"]
+    host = sum(entry.bytes for entry in lines if entry.place == "host")
     inside = GRAPHS if run.engine_row.graphs_inside else ()
     beside = sum(entry.bytes for entry in lines if entry.formula in BESIDE and entry.formula not in inside)
     late = sum(entry.bytes for entry in lines if entry.formula in LATE and entry.formula not in inside)
     found = ServingEstimate(
-        cards=(), run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=layout.per_token,
+        cards=(), run=run, lines=tuple(lines), **sums, host=host, kv_cache_per_token=layout.per_token,
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
         assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed, layout.unpaged),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import partial
 from math import prod
-from typing import NamedTuple
 
 from memcalc.autograd.adapter_shapes import shapes
 from memcalc.autograd.profile import Adapters, Profile
@@ -19,6 +18,7 @@ from memcalc.estimates.training.adapters import QUANTISED_ROLES
 from memcalc.estimates.training.moments import Term
 from memcalc.estimates.training.sequence import LayerMark
 from memcalc.estimates.training.sharding import Around
+from memcalc.frozen import NamedTuple
 
 
 class Evaluation(NamedTuple):

@@ -8,7 +8,6 @@ numbers. This is the only place that adds: whoever wants to know what a moment c
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 from memcalc.autograd.tape import Size, Tensor, sum_of
 from memcalc.blocks.forwards import reads_tokens
@@ -22,6 +21,7 @@ from memcalc.estimates.training.handed_keys import terms as handed_terms
 from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.training.sharding import Around
+from memcalc.frozen import NamedTuple
 
 
 class Forms(NamedTuple):

@@ -5,7 +5,6 @@ backward is over, for autograd runs the tower's before that of the token embeddi
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.autograd.backward import backward
 from memcalc.autograd.profile import Adapters, Batch, Keeps, Profile
@@ -19,6 +18,7 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.training.images import seen_by
 from memcalc.estimates.training.layer_kinds import TowerMoment, TowerStep, term_of
 from memcalc.estimates.training.moments import Term
+from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 

@@ -4,7 +4,7 @@ Shares are of the data sheet's dense peak or bandwidth, starts are seconds. They
 (`benchmarks/fit_operators.py`), stand in `presets/timing/`, and a time below the roofline is never given, whatever they say.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class OperandFormat(NamedTuple):

@@ -5,13 +5,12 @@ Products of blocks are bound by what a multiprocessor unpacks, wherever its tens
 reaches, for a few rows and for many, stands with the accelerator (`presets/timing/`, `[ggml]`).
 """
 
-from typing import NamedTuple
-
 from memcalc.formulas.serving_engines import numbers
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import smooth_maximum
 from memcalc.formulas.timing.experts import ExpertShape
 from memcalc.formulas.timing.law import TimeLaw
+from memcalc.frozen import NamedTuple
 
 VECTOR_ROWS = 8  # ggml-cuda/mmvq.cuh: MMVQ_MAX_BATCH_SIZE
 ACC16 = "fp16_acc16"  # cuBLAS is asked for CUBLAS_COMPUTE_16F (ggml-cuda.cu, ggml_cuda_op_mul_mat_cublas)

@@ -7,9 +7,10 @@ transformers src/transformers/models/<family>/.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Part
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.multimodal import image_rules, projectors
 from memcalc.readers.hf.multimodal.nested import (
