@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memcalc.errors import MemcalcError
-from memcalc.formulas.optimizers import OPTIMIZERS
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.sizing.importing import LaunchedJob, launched
 from memcalc.specs.words import meant
 

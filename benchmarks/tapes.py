@@ -54,6 +54,20 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
         "vit-base-patch16-224", "", {"num_hidden_layers": 3},
         tuple({**setting, "micro_batch": 16, "seq_len": 197} for setting in (BF16, AMP, AGAIN)),
     ),
+    "alternating updates": (
+        "gemma-3n-e2b", "text_config",
+        {"num_hidden_layers": 5, "num_kv_shared_layers": 2, "hidden_size": 512, "intermediate_size": [1024] * 5,
+         "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+         "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0, 0.0], "vocab_size": 512, "vocab_size_per_layer_input": 512,
+         "hidden_size_per_layer_input": 64, "num_attention_heads": 4, "head_dim": 64, "pad_token_id": 0},
+        (BF16, AMP, EAGER, AGAIN),
+    ),
+    "experts one after the other": (
+        "dbrx", "",
+        {"n_layers": 3, "d_model": 512, "n_heads": 8, "vocab_size": 512, "attn_config": {"rope_theta": 10000.0, "clip_qkv": 8},
+         "ffn_config": {"ffn_hidden_size": 1024, "hidden_size": 512}},
+        (BF16, AMP, EAGER, AGAIN),
+    ),
 }  # fmt: skip
 
 

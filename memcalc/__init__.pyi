@@ -11,8 +11,8 @@ from memcalc.estimates.checking import Check as Check
 from memcalc.estimates.checking import Outcome as Outcome
 from memcalc.estimates.comparison import ComparedCase as ComparedCase
 from memcalc.estimates.comparison import SideBySide as SideBySide
-from memcalc.estimates.compute.budget import BudgetEstimate as BudgetEstimate
 from memcalc.estimates.compute.budget import estimate as estimate_budget
+from memcalc.estimates.compute.budget_estimate import BudgetEstimate as BudgetEstimate
 from memcalc.estimates.compute.scaling import ScalingAnswer as ScalingAnswer
 from memcalc.estimates.compute.scaling import estimate as estimate_scaling
 from memcalc.estimates.explanation import Explanation as Explanation
@@ -24,7 +24,7 @@ from memcalc.estimates.training.estimate import TrainingEstimate as TrainingEsti
 from memcalc.estimates.training.estimate import estimate as estimate_training
 from memcalc.estimates.training.estimate import estimate_parameters as estimate_parameters
 from memcalc.formulas.engines import Engine as Engine
-from memcalc.formulas.optimizers import Optimizer as Optimizer
+from memcalc.formulas.optimizer_states import Optimizer as Optimizer
 from memcalc.formulas.optimizers import optimizer as optimizer
 from memcalc.formulas.scaling_laws import Law as Law
 from memcalc.formulas.scaling_laws import law as law

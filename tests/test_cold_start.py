@@ -64,13 +64,14 @@ def test_imports(words: tuple[str, ...], unwanted: tuple[str, ...], why: str, fo
 
 # What a decoder of plain attention and plain feed-forwards is made of; every other block belongs to models that have one.
 PLAIN = {
-    "architecture", "attention", "attention.core", "attention.kernels", "attention.rotary", "attention.softmax", "block",
-    "embedding", "fused_adapters", "head", "images", "ledger", "mlp", "norm", "task_head", "tiles", "values",
+    "architecture", "attention", "attention.core", "attention.kernels", "attention.positions", "attention.projections",
+    "attention.rotary", "attention.softmax", "block", "embedding", "fused_adapters", "head", "images", "ledger", "mlp", "norm",
+    "task_head", "tiles", "values",
 }  # fmt: skip
 # question, what else it needs
 QUESTIONS = (
-    (TRAIN, {"recording", "counting", "executed"}),
-    (INFER, {"recording", "counting", "linears", "stored", "mixers", "mixers.state"}),
+    (TRAIN, {"recording", "forwards", "counting", "executed"}),
+    (INFER, {"recording", "forwards", "counting", "linears", "stored", "mixers", "mixers.state"}),
     (("budget", "MODEL", "--tokens", "1T", "--gpu", "h100"), {"counting"}),
 )
 

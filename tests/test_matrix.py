@@ -12,7 +12,7 @@ import memcalc as api
 from memcalc.errors import MemcalcError
 from memcalc.formulas.engines import ENGINES
 from memcalc.formulas.methods import METHODS
-from memcalc.formulas.optimizers import OPTIMIZERS
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.serving_engines import SERVING_ENGINES
 from memcalc.readers.catalogue import preset_names
 from memcalc.specs.quantization import weight_words

@@ -19,7 +19,7 @@ from memcalc.estimates.lines import Line
 from memcalc.estimates.serving import estimate as serving
 from memcalc.estimates.training import estimate as training
 from memcalc.formulas.formula import CARDS, CERTAINTY_ORDER, ceil_div, expression, with_values
-from memcalc.formulas.optimizers import OPTIMIZERS
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.sources import SOURCES
 from memcalc.specs.parallelism import Parallelism
@@ -156,14 +156,14 @@ def test_only_the_borders_touch_the_outside(module: Module) -> None:
 
 
 # Its classes are the definitions of the published JSON Schema, named after what each is the document of.
-DOCUMENTS = "memcalc.report.contract"
+DOCUMENTS = ("memcalc.report.contract", "memcalc.report.contract_memory")
 
 
 def test_a_class_name_says_one_thing() -> None:
     """Whoever reads a name, or searches for it, finds one class."""
     homes: dict[str, list[str]] = {}
     for module in MODULES:
-        if module.name != DOCUMENTS:
+        if module.name not in DOCUMENTS:
             for node in ast.walk(module.tree):
                 if isinstance(node, ast.ClassDef):
                     homes.setdefault(node.name, []).append(f"{module.name}:{node.lineno}")

@@ -11,7 +11,8 @@ traces under fake tensors.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 
@@ -231,6 +232,11 @@ class Tape:
     ) -> None:  # fmt: skip
         """Record what ranks send each other."""
         self.messages.append(Message(axis, size, forward, backward, copies))
+
+    def hold(self, *variables: Var) -> None:
+        """Python's variables hold these until the last operation is through."""
+        if self.nodes:
+            self.nodes[-1].inputs = (*self.nodes[-1].inputs, *variables)
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from memcalc.autograd.operations import WEIGHT_CAST
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import HeadsShape, MatrixShape, Message, Node, Size, Tape, Work, sum_of
 from memcalc.blocks.architecture import Layer, Named
-from memcalc.blocks.recording import _entry_onto_tape, _exit_onto_tape, _onto_tape
+from memcalc.blocks.forwards import entry_onto_tape, exit_onto_tape, layer_onto_tape
 from memcalc.caches import cached
 from memcalc.frozen import dataclass
 
@@ -35,20 +35,20 @@ class Executed:
 @cached(1024)
 def layer_executed(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True) -> Executed:
     """One layer under one profile. Raises Unsupported for a block that cannot record."""
-    tape, _, _ = _onto_tape(layer, profile, hidden, input_grad)
+    tape, _, _ = layer_onto_tape(layer, profile, hidden, input_grad)
     return _executed(tape, profile, profile.batch.source if layer.source else 1.0)
 
 
 @cached(1024)
 def entry_executed(blocks: Named, profile: Profile) -> Executed:
     """The embedding and what follows it before the first layer."""
-    return _executed(_entry_onto_tape(blocks, profile)[0], profile)
+    return _executed(entry_onto_tape(blocks, profile)[0], profile)
 
 
 @cached(1024)
 def exit_executed(blocks: Named, profile: Profile, hidden: int) -> Executed:
     """Final norm, head and loss."""
-    return _executed(_exit_onto_tape(blocks, profile, hidden)[0], profile)
+    return _executed(exit_onto_tape(blocks, profile, hidden)[0], profile)
 
 
 def _executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:
@@ -58,14 +58,17 @@ def _executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:
     products = {work.name for work in tape.works} | {work.name.replace("experts ", "") for work in tape.works}
     forward, backward = Size(), Size()
     kernels = after = 0
+    inside = _inside_chains(tape, products) if profile.kernels.fused_chains else frozenset()
     for node in tape.nodes:
         if node.out.label in products or node.name in ATTENTION:
             kernels += 1
             after += sum(step.kind in ("weight", "input", "over") for step in node.steps)
             continue
         if (node.out.whole is None and node.steps != ()) or (node.out.whole is None and not node.out.grad):
-            forward = forward + _read(node) + node.out.bytes
-            kernels += 1
+            forward = forward + _read(node, inside)
+            if id(node.out) not in inside:
+                forward = forward + node.out.bytes
+                kernels += 1
         moved, launched = _backward(node)
         backward, after = backward + moved, after + launched
     backward = backward + _summed(tape)
@@ -74,11 +77,21 @@ def _executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:
     )  # fmt: skip
 
 
-def _read(node: Node) -> Size:
+def _read(node: Node, inside: frozenset[int]) -> Size:
     """What its forward reads; a cast of a weight reads the weight."""
     if node.name.endswith(WEIGHT_CAST):
         return sum_of(step.bytes for step in node.steps)
-    return sum_of({id(var): var.bytes for var in node.inputs}.values())
+    return sum_of({id(var): var.bytes for var in node.inputs if id(var) not in inside}.values())
+
+
+def _inside_chains(tape: Tape, products: set[str]) -> frozenset[int]:
+    """Tensors that exist inside one fused kernel alone: made by a pointwise operation, read by one other, kept by none
+    (torch/_inductor/scheduler.py, vertical fusion)."""
+    pointwise = [node for node in tape.nodes if node.out.label not in products and node.name not in ATTENTION]
+    readers = Counter(id(var) for node in tape.nodes for var in node.inputs)
+    fused = {id(var) for node in pointwise for var in node.inputs}
+    kept = {id(var) for node in tape.nodes for var in node.saves}
+    return frozenset(id(node.out) for node in pointwise if readers[id(node.out)] == 1 and id(node.out) in fused - kept)
 
 
 def _backward(node: Node) -> tuple[Size, int]:

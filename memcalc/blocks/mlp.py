@@ -32,6 +32,7 @@ class MLP(Block, without=("constants", "cache", "state")):
     inner_dropout: float = 0.0  # before the down projection
     dropout: float = 0.0  # after it
     role: str = "mlp"
+    cuts: bool = False  # what the gate has below so many deviations above its mean becomes 0 (Gemma 3n)
     norm: Norm | None = None  # before the down projection (BitNet)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
@@ -84,7 +85,7 @@ class MLP(Block, without=("constants", "cache", "state")):
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         matrix = self.hidden * width
-        if self.fused or (p.kernels.merged and not p.adapters.layers):
+        if self.fused or (p.kernels.merged and p.adapters.merges("gate_up")):
             both = ops.linear(t, p, "gate_up", x, 2 * width, 2 * matrix, bias=self.bias, bias_size=2 * width)
             if p.kernels.merged:
                 return t.emit("product", [both], Size(token=width), both.each, [both])
@@ -95,6 +96,7 @@ class MLP(Block, without=("constants", "cache", "state")):
         if p.kernels.fused_activation:
             up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)
             return t.emit("product", [gate, up], gate.elements, gate.each, [gate, up])
+        gate = _above_cutoff(t, p, gate) if self.cuts else gate
         acted = ops.activation(t, p, gate, self.activation)
         up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)
         return ops.mul(t, acted, up)
@@ -106,3 +108,15 @@ class MLP(Block, without=("constants", "cache", "state")):
         gate.whole = up.whole = both
         acted = ops.activation(t, p, gate, self.activation)
         return ops.mul(t, acted, up)
+
+
+def _above_cutoff(t: Tape, p: Profile, x: Var) -> Var:
+    """relu(x − mean − std × a constant), both over a token's values (modeling_gemma3n.Gemma3nTextMLP._gaussian_topk)."""
+    one, spread = Size(token=p.degrees.stream), Step("input", x.bytes)
+    mean = t.emit("mean", [x], one, x.each, (), [Step("temp", x.bytes), spread])
+    deviation = t.emit("deviation", [x], one, x.each, [x], [Step("temp", x.bytes), spread])
+    if deviation.grad:
+        t.nodes[-1].saves = (x, deviation)
+    cutoff = ops.add(t, mean, ops.scale(t, deviation))
+    steps = [Step("share"), Step("temp", x.bytes), Step("input", cutoff.bytes, 1)]
+    return ops.activation(t, p, t.emit("less cutoff", [x, cutoff], x.elements, x.each, (), steps), "relu")

@@ -8,7 +8,8 @@ from typing import Any
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import Tape, Var
+from memcalc.autograd.tape import Size, Step, Tape, Var
+from memcalc.blocks.altup import one_of
 
 Blocks = Mapping[str, Any]
 Wiring = Callable[[Tape, Profile, Blocks, Var], Var]
@@ -41,4 +42,44 @@ def _gemma4(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return ops.scale(t, x, "layer's constant")
 
 
-WIRINGS: dict[str, Wiring] = {"gemma4": _gemma4}
+def _scaled(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """What each branch returns times a learned vector (CaiT's LayerScale; modeling_internvl.InternVLVisionLayer)."""
+    x = ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "input_norm", "attention"), "attention_scale"))
+    return ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "post_attention_norm", "mlp"), "mlp_scale"))
+
+
+def _by_vector(t: Tape, p: Profile, blocks: Blocks, x: Var, name: str) -> Var:
+    """x · w: keeps x; its backward makes a full product before summing it to w's gradient."""
+    t.path = name
+    size = sum(weight.parameters for weight in blocks[name].weights())
+    each, trained = max(x.each, p.formats.weights), p.method.trained
+    steps = [Step("input", x.elements * each, 0)]
+    if trained:
+        steps += [Step("temp", x.elements * each), Step("weight", Size(fixed=size * p.formats.weights))]
+    return t.emit("scaled", [x], x.elements, each, [x] if trained else [], steps, trained=trained)
+
+
+def _gemma3n(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """All streams are predicted, one of them passes the layer beside a low-rank residual, all are corrected, and those but the
+    first get the layer's vectors (modeling_gemma3n.Gemma3nTextDecoderLayer)."""
+    altup = blocks["altup"]
+    t.path = "altup"
+    predictions = altup.forward(t, p, x)
+    active = one_of(t, predictions, altup.streams)
+    normed = through(t, p, blocks, active, "input_norm")
+    laurel = through(t, p, blocks, normed, "laurel")
+    attention = through(t, p, blocks, normed, "attention", "post_attention_norm")
+    gated = ops.add(t, active, attention)
+    y = ops.scale(t, ops.add(t, gated, laurel))
+    inner = through(t, p, blocks, y, "pre_mlp_norm", "mlp")
+    outer = through(t, p, blocks, inner, "post_mlp_norm")
+    z = ops.add(t, y, outer)
+    t.path = "altup"
+    corrected = altup.correct(t, p, predictions, z)
+    vectors = through(t, p, blocks, altup.scaled(t, p, corrected), "per_layer_input")
+    x = altup.rest_plus(t, corrected, vectors)
+    t.hold(predictions, laurel, attention, gated, y, inner, outer, z)
+    return x
+
+
+WIRINGS: dict[str, Wiring] = {"gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled}

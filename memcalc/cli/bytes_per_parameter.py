@@ -2,7 +2,8 @@
 
 import click
 
-from memcalc.cli.options import COUNT, GroupedCommand, GroupedOption, choices_of, explain_option, output_options, show_answer
+from memcalc.cli.amounts import COUNT
+from memcalc.cli.options import GroupedCommand, GroupedOption, choices_of, explain_option, output_options, show_answer
 
 
 @click.command("bytes", cls=GroupedCommand)

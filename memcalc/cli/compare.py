@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
+from memcalc.cli.amounts import TYPES
 from memcalc.cli.options import (
-    TYPES,
     GroupedCommand,
     ModelArgument,
     check_model,

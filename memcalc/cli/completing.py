@@ -45,7 +45,7 @@ def _gpus() -> Iterable[str]:
 
 
 def _optimizers() -> Iterable[str]:
-    from memcalc.formulas.optimizers import OPTIMIZERS
+    from memcalc.formulas.optimizer_table import OPTIMIZERS
 
     return OPTIMIZERS
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from memcalc.cli.options import COUNT, WORDS, GroupedCommand, ModelArgument, output_options, preset_option, show
+from memcalc.cli.amounts import COUNT, WORDS
+from memcalc.cli.options import GroupedCommand, ModelArgument, output_options, preset_option, show
 
 LAYERS = 2  # two layers show everything that depth repeats
 

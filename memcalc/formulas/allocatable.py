@@ -1,6 +1,6 @@
 """How much of its memory an accelerator gives to a process: less what the driver keeps, or what the system takes."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class Reserve(NamedTuple):
@@ -58,6 +58,18 @@ def reserve_bytes(memory: int, generation: str = "") -> int:
     """
     fixed, share = RESERVES.get(generation, UNREAD)
     return min(memory // 4, fixed + int(memory * share))
+
+
+def total_bytes(allocatable: int, generation: str = "") -> int:
+    """The memory of a card, as nvidia-smi counts it, of which a process can get so much.
+
+    (allocatable + fixed) / (1 − share)      allocatable [B]. Returns bytes [B].
+
+    >>> total_bytes(81559 * 2**20 - reserve_bytes(81559 * 2**20, "sm_90"), "sm_90") // 2**20
+    81558
+    """
+    fixed, share = RESERVES.get(generation, UNREAD)
+    return int((allocatable + fixed) / (1 - share))
 
 
 def unified_share(memory: int, generation: str) -> float:

@@ -4,7 +4,7 @@ Made from presets/speed by `memcalc validate --kind serving-speed --get speed.qu
 the command computes now. Rows are measurements of grades A and B.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class SpeedRange(NamedTuple):
@@ -20,16 +20,16 @@ class SpeedRange(NamedTuple):
 
 # The first row of a quantity holds all of its rows.
 RANGES: tuple[SpeedRange, ...] = (
-    SpeedRange("tpot", "", "", 1637, -0.227, 0.324),
-    SpeedRange("tpot", "", "dense", 651, -0.1358, 0.4354),
-    SpeedRange("tpot", "", "experts", 986, -0.2738, 0.2516),
+    SpeedRange("tpot", "", "", 1637, -0.2296, 0.311),
+    SpeedRange("tpot", "", "dense", 651, -0.1406, 0.4181),
+    SpeedRange("tpot", "", "experts", 986, -0.2804, 0.2375),
     SpeedRange("tpot", "autoawq", "", 22, 0.2796, 1.2723),
     SpeedRange("tpot", "autoawq", "dense", 15, 0.1765, 1.3275),
     SpeedRange("tpot", "exllamav2", "", 15, -0.032, 0.2722),
     SpeedRange("tpot", "exllamav2", "dense", 15, -0.032, 0.2722),
-    SpeedRange("tpot", "llama.cpp", "", 171, -0.145, 0.3325),
-    SpeedRange("tpot", "llama.cpp", "dense", 128, -0.1195, 0.3361),
-    SpeedRange("tpot", "llama.cpp", "experts", 43, -0.1665, 0.3229),
+    SpeedRange("tpot", "llama.cpp", "", 171, -0.2283, 0.2299),
+    SpeedRange("tpot", "llama.cpp", "dense", 128, -0.1601, 0.2383),
+    SpeedRange("tpot", "llama.cpp", "experts", 43, -0.3416, 0.1874),
     SpeedRange("tpot", "mlc-llm", "", 12, 0.0693, 0.378),
     SpeedRange("tpot", "mlc-llm", "dense", 12, 0.0693, 0.378),
     SpeedRange("tpot", "sglang", "", 369, -0.2031, 0.3209),
@@ -43,13 +43,14 @@ RANGES: tuple[SpeedRange, ...] = (
     SpeedRange("tpot", "vllm", "", 417, -0.203, 0.3156),
     SpeedRange("tpot", "vllm", "dense", 86, -0.5611, 0.8691),
     SpeedRange("tpot", "vllm", "experts", 331, -0.1786, 0.2019),
-    SpeedRange("ttft", "", "", 124, -0.0984, 3.2782),
-    SpeedRange("ttft", "", "dense", 108, -0.1054, 1.9447),
-    SpeedRange("ttft", "", "experts", 16, -0.0114, 5.2118),
+    SpeedRange("ttft", "", "", 169, -0.2292, 1.3671),
+    SpeedRange("ttft", "", "dense", 132, -0.1692, 1.279),
+    SpeedRange("ttft", "", "experts", 37, -0.3605, 2.8029),
     SpeedRange("ttft", "autoawq", "", 20, 0.1344, 8.1789),
     SpeedRange("ttft", "autoawq", "dense", 13, 0.6799, 9.4942),
-    SpeedRange("ttft", "llama.cpp", "", 63, -0.1158, 1.0959),
-    SpeedRange("ttft", "llama.cpp", "dense", 62, -0.116, 1.029),
+    SpeedRange("ttft", "llama.cpp", "", 108, -0.2884, 0.3393),
+    SpeedRange("ttft", "llama.cpp", "dense", 86, -0.2116, 0.3771),
+    SpeedRange("ttft", "llama.cpp", "experts", 22, -0.3724, 0.0723),
     SpeedRange("ttft", "tensorrt-llm", "", 24, -0.115, 0.6373),
     SpeedRange("ttft", "tensorrt-llm", "dense", 22, -0.122, 0.2993),
     SpeedRange("ttft", "vllm", "", 13, 0.0108, 3.7966),
@@ -64,7 +65,7 @@ RANGES: tuple[SpeedRange, ...] = (
     SpeedRange("ttft_load", "tensorrt-llm", "dense", 250, -0.6333, 1.6983),
     SpeedRange("ttft_load", "tensorrt-llm", "experts", 318, -0.5673, 1.4706),
     SpeedRange("ttft_load", "vllm", "", 378, -0.7881, 0.3161),
-    SpeedRange("ttft_load", "vllm", "dense", 57, -0.889, 0.0415),
+    SpeedRange("ttft_load", "vllm", "dense", 57, -0.889, 0.0454),
     SpeedRange("ttft_load", "vllm", "experts", 321, -0.7747, 0.3853),
     SpeedRange("requests_per_second", "", "", 195, -0.2545, 0.9734),
     SpeedRange("requests_per_second", "", "dense", 92, -0.0805, 0.3068),

@@ -1,6 +1,6 @@
 """Bytes of weights as engines and files keep them: packed values, and what stands beside them."""
 
-from memcalc.formulas.formula import ceil_div, formula
+from memcalc.formulas.formula import ESTIMATE, ceil_div, formula
 
 
 @formula("model-config", "shapes as the configuration says, bytes of a value as the number format has them")
@@ -46,6 +46,18 @@ def ggml_bytes(blocks: int, bytes_per_block: int) -> int:
     blocks × bytes_per_block      blocks [count], bytes_per_block [B]. Returns bytes [B].
     """
     return blocks * bytes_per_block
+
+
+@formula("unsloth", "sizes of published files over their parameters", ESTIMATE)
+def average_bytes(elements: int, bits: float) -> int:
+    """Tensors of a mixture of which an average is all that is known.
+
+    round(elements × bits / 8)      elements [count], bits of each. Returns bytes [B].
+
+    >>> average_bytes(elements=1000, bits=4.98)
+    622
+    """
+    return round(elements * bits / 8)
 
 
 @formula("dettmers-2023", "section 3; bitsandbytes functional.py: blocks of 64 values run through a whole matrix")

@@ -33,7 +33,7 @@ def formats() -> list[str]:
 
 def optimizers() -> list[str]:
     """Names of optimizers."""
-    from memcalc.formulas.optimizers import OPTIMIZERS
+    from memcalc.formulas.optimizer_table import OPTIMIZERS
 
     return list(OPTIMIZERS)
 

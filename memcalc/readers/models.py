@@ -4,10 +4,11 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError, MemcalcError
+from memcalc.frozen import NamedTuple
 from memcalc.readers.catalogue import Ambiguous, UnknownPreset, find_preset, read_preset, read_toml
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config

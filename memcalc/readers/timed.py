@@ -2,9 +2,10 @@
 
 import csv
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.caches import cached
+from memcalc.frozen import NamedTuple
 from memcalc.readers.catalogue import read_toml, shipped_folder
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memcalc.estimates.compute.budget import BudgetEstimate
+from memcalc.estimates.compute.budget_estimate import BudgetEstimate
 from memcalc.estimates.compute.flops import by_block, decode_flops, prefill_flops, step_flops
 from memcalc.estimates.compute.runs import Recomputed
 from memcalc.estimates.lines import cited

@@ -89,7 +89,8 @@ def formats_report(name: str | None, text: str | None) -> Report:
 
 
 def optimizers_report(name: str | None, text: str | None) -> Report:
-    from memcalc.formulas.optimizers import OPTIMIZERS, elementwise_bytes_per_parameter, optimizer, state_bytes
+    from memcalc.formulas.optimizer_table import OPTIMIZERS
+    from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer, state_bytes
 
     entries = []
     for row in (optimizer(name),) if name else OPTIMIZERS.values():

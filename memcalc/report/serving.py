@@ -41,7 +41,7 @@ def report(
     host: Fit | None = None, gpus: Sequence[tuple[Accelerator | None, OnGpu, Fit | None]] = (),
 ) -> Report:  # fmt: skip
     capacity = found.capacity(gpu.allocatable, withheld) if gpu else None
-    share = run.utilization(gpu.allocatable) if gpu else 1.0
+    share = found.share(gpu.allocatable) if gpu else 1.0
     tables = [_memory(run, found, gpu, withheld), _cache(run, found, capacity, share)]
     if fit and advice.suggestions:
         tables.insert(1, suggestions_table(advice, fit.verdict))
@@ -219,11 +219,11 @@ def _document(
             **needed_document(found.needed),
         },
     }
-    if found.host or run.engine_row.host_embedding:
+    if found.host or run.engine_row.uses_host:
         standing = sum(entry.bytes for entry in found.lines if entry.place == "host" and entry.component != "activations")
         out["host"] = {"weights": standing, "per_node": found.host}
     if gpu and capacity and fit:
-        out["run"]["gpu_memory_utilization"] = run.utilization(gpu.allocatable)
+        out["run"]["gpu_memory_utilization"] = found.share(gpu.allocatable)
         out["gpu"] = gpu_document(gpu, fit)
         out["capacity"] = {
             "kv_cache_memory": capacity.memory,

@@ -7,7 +7,7 @@ from memcalc.estimates.training.estimate import TrainingEstimate
 from memcalc.readers.models import Model
 from memcalc.report.model import model_document
 from memcalc.report.report import SCHEMA, Column, Report, Table
-from memcalc.report.training import run_document
+from memcalc.report.run import run_document
 from memcalc.specs.training import Training
 from memcalc.trace.blocks import EMBEDDING, HEAD, RESULT, TABLES, by_block
 from memcalc.trace.step import Traced

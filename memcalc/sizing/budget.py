@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
-from memcalc.estimates.compute.budget import BudgetEstimate, PredictedSpeed, estimate
+from memcalc.estimates.compute.budget import PredictedSpeed, estimate
+from memcalc.estimates.compute.budget_estimate import BudgetEstimate
 from memcalc.estimates.compute.runs import Recomputed
 from memcalc.frozen import dataclass
 from memcalc.readers.models import Model

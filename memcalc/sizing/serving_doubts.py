@@ -11,7 +11,11 @@ SERVING = (
           "transformers dequantises GGUF files when it loads them: memory will be that of --weights bf16 or fp32"),
     Doubt(lambda run: run.engine in ("vllm", "sglang") and _gguf(run),
           "GGUF files are experimental in this engine: it loads a few families of models, from a single file"),
-    Doubt(lambda run: run.engine == "llama.cpp" and run.weights != CHECKPOINT and not _gguf(run),
+    Doubt(lambda run: run.engine == "mlx" and not _loads(run, "mlx-", "mx", "nvfp4"),
+          "mlx-lm loads 16 bits and formats of its own alone: name one (mlx-4bit, mlx-8bit)"),
+    Doubt(lambda run: run.engine == "exllamav3" and not _loads(run, "exl3-"),
+          "ExLlamaV3 loads 16 bits and EXL3 alone: name its bits (exl3-4.0bpw)"),
+    Doubt(lambda run: run.engine_row.host_embedding and run.weights != CHECKPOINT and not _gguf(run),
           "llama.cpp loads GGUF files alone: name their type (Q4_K_M, Q8_0, BF16)"),
 )  # fmt: skip
 
@@ -26,8 +30,13 @@ ELSEWHERE: dict[tuple[str, str], str] = {
 }  # fmt: skip
 
 
+def _loads(run: Serving, *names: str) -> bool:
+    """Whether weights are in 16 bits, in a format of one of these names, or as the checkpoint has them."""
+    return run.weights in (CHECKPOINT, "bf16", "fp16") or stored_as(run.weights).name.startswith(names)
+
+
 def _gguf(run: Serving) -> bool:
-    return run.weights != CHECKPOINT and isinstance(stored_as(run.weights, run.engine or ""), Mixture)
+    return run.weights != CHECKPOINT and isinstance(stored_as(run.weights, run.engine_row.kin), Mixture)
 
 
 def of_serving(
@@ -47,7 +56,11 @@ def of_serving(
         assumptions.append(f"the checkpoint is float32 and served in {run.weights}, {whose}: --weights names another")
     if not length_given:
         assumptions.append(
-            taken_length("context", run.context, architecture.context, run.engine if run.engine_row.whole_context else None)
+            f"context is not given: {run.context:,} tokens, as {run.engine} takes them on such GPUs"
+            if run.engine_row.tiers and run.context != architecture.context
+            else taken_length(
+                "context", run.context, architecture.context, run.engine if run.engine_row.whole_context else None
+            )
         )
     if architecture.context and reach and reach > max(architecture.context, run.context):
         assumptions.append(

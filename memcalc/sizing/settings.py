@@ -1,10 +1,11 @@
 """What was said, however it was said, as one flat mapping; and what a setting needs beside it."""
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from memcalc.caches import cached
 from memcalc.errors import nearest
+from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import Spec, SpecError, choices
 from memcalc.specs.words import meant
 

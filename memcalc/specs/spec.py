@@ -7,13 +7,14 @@ come the command-line option, the key of the sizing file, the JSON Schema and th
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
-from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from memcalc.caches import cached, cached_property
 from memcalc.errors import InputError, nearest, one_line
+from memcalc.frozen import NamedTuple
 
 
 class SpecError(InputError, ValueError):

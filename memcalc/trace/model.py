@@ -1,10 +1,12 @@
 """A model without weights from the values of a config.json, and hooks that keep a book's `module` right while it runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import Unsupported
+from memcalc.frozen import NamedTuple
 from memcalc.trace.allocations import Allocations
+from memcalc.trace.spread import spread_evenly
 
 # Keys that say how a checkpoint was stored or where code is to be fetched, not what the model is
 NOT_THE_MODEL = ("quantization_config", "torch_dtype", "dtype", "auto_map", "_name_or_path")
@@ -83,7 +85,9 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     if attention == "sdpa" and not maker._model_mapping[type(config)]._supports_sdpa:
         raise Unsupported(f"trace: transformers has no sdpa attention for {model_type!r:.40}; add --attention eager")
     with torch.device("meta"):
-        return maker.from_config(config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention)
+        model = maker.from_config(config, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=attention)
+    spread_evenly(model)
+    return model
 
 
 # What a model of this class, or of this model_type, is made by; else as a causal language model

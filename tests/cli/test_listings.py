@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from memcalc.dtypes import FORMATS
-from memcalc.formulas.optimizers import OPTIMIZERS
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.readers.catalogue import preset_names
 

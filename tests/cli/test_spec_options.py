@@ -4,8 +4,8 @@ import click
 import pytest
 
 from memcalc.cli import cli
+from memcalc.cli.amounts import TYPES
 from memcalc.cli.generate import SPECS, TARGET, _type, rows, text
-from memcalc.cli.options import TYPES
 from memcalc.specs.spec import OneOf
 
 OF_COMMANDS = {"train": ("Parallelism", "Training"), "infer": ("Serving",), "budget": ("Budget",),

@@ -9,8 +9,9 @@ import pytest
 from memcalc.cli import cli
 from memcalc.cli.aliases import COMMON, SPELLINGS, Instead, Set, With
 from memcalc.cli.spec_options import ROWS
-from memcalc.formulas.optimizers import OPTIMIZERS, optimizer, squashed
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.optimizers import SPELLINGS as OPTIMIZER_SPELLINGS
+from memcalc.formulas.optimizers import optimizer, squashed
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import choices

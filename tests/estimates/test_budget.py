@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcalc.errors import InputError, MemcalcError
-from memcalc.estimates.compute.budget import BudgetEstimate, estimate
+from memcalc.estimates.compute.budget import estimate
+from memcalc.estimates.compute.budget_estimate import BudgetEstimate
 from memcalc.estimates.compute.relations import Relation, Value, solve
 from memcalc.estimates.compute.runs import recompute
 from memcalc.formulas.formula import ceil_div, expression, with_values

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from memcalc.formulas.optimizer_steps import STEP_TEMPORARIES, UNTRACED, choices, implementation, step_temporaries
-from memcalc.formulas.optimizers import OPTIMIZERS, optimizer
+from memcalc.formulas.optimizer_table import OPTIMIZERS
+from memcalc.formulas.optimizers import optimizer
 from memcalc.trace.allocations import Allocations, watching
 
 SIDE = 1024

@@ -6,11 +6,9 @@ from math import prod
 import pytest
 
 from memcalc.errors import InputError
+from memcalc.formulas.optimizer_states import FORMAT_BYTES, RULES, SCOPES
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.optimizers import (
-    FORMAT_BYTES,
-    OPTIMIZERS,
-    RULES,
-    SCOPES,
     bytes_of,
     elementwise_bytes_per_parameter,
     optimizer,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from memcalc.errors import InputError
 from memcalc.formulas.methods import METHODS
-from memcalc.formulas.optimizers import OPTIMIZERS
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.precision import PRECISION_NAMES
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator

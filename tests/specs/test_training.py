@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from memcalc.formulas.optimizers import OPTIMIZERS
+from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training

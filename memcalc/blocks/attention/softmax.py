@@ -1,15 +1,17 @@
 """Softmax attention with multi-head, grouped or multi-query keys and values."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks import fused_adapters
-from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Relative, Softmax
+from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
-from memcalc.blocks.attention.rotary import RotaryTable, rotate
+from memcalc.blocks.attention.positions import Positions
+from memcalc.blocks.attention.projections import HeadNorms, Projections
+from memcalc.blocks.attention.rotary import RotaryTable
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
@@ -19,78 +21,6 @@ from memcalc.frozen import dataclass
 
 if TYPE_CHECKING:  # the few models that have one import it
     from memcalc.blocks.attention.block_indexer import BlockIndexer
-
-
-class Projections(NamedTuple):
-    """The matrices around the kernel."""
-
-    query_bias: bool = False
-    key_bias: bool | None = None  # default: as query_bias
-    value_bias: bool | None = None  # default: as query_bias
-    output_bias: bool = False
-    fused: bool = False  # one query-key-value matrix
-    transposed: bool = False
-    values_are_keys: bool = False  # Gemma 4's global layers have no value projection
-    output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)
-    gate: int = 0  # outputs of a matrix of its own that gates the result, a head or a number each (AFMoE, Laguna, LFM3)
-    gate_activation: str = "sigmoid"  # of that gate, or "softplus" (in fp32: Laguna)
-    inputs: int = 0  # width that they read where it is not `hidden` (cross-attention, shared blocks)
-    kv_inputs: int = 0  # that of keys and values where it is not `inputs`
-    outputs: int = 0  # width of the result where it is not `hidden`
-
-    @property
-    def biases(self) -> tuple[bool, bool, bool]:
-        """Of query, key and value."""
-        key, value = (self.query_bias if bias is None else bias for bias in (self.key_bias, self.value_bias))
-        return self.query_bias, key, value
-
-
-class HeadNorms(NamedTuple):
-    """Norms of what is projected."""
-
-    query_norm: Norm | None = None
-    key_norm: Norm | None = None
-    value_norm: Norm | None = None
-    norms_after_rotary: bool = False  # those of query and key come after the rotation (HunYuan, Llama 4)
-    result_norm: Norm | None = None  # over all heads, before the output projection (BitNet)
-
-
-class Positions(NamedTuple):
-    """How a query knows where its keys stand."""
-
-    rotary: bool = True
-    rotary_dim: int | None = None  # rotated dimensions of each head (None: all; Phi, GPT-NeoX, GLM: a part)
-    rotary_wide: bool = False  # rotated in fp32 and cast back (Cohere, OLMo 1, Ernie)
-    rotary_tables: str = ""  # fp32, complex (pairs of it; Llama 4), halves (gpt-oss), copied (in each layer), copied fp32
-    rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
-    alibi: str = ""  # a linear bias on the scores instead: whose way of adding it, a row of ALIBI
-    relative: Relative = Relative()  # T5: a learned bias, made in the first layer of a stack for all others
-
-    @property
-    def joined(self) -> bool:
-        """Each head is put together anew from a rotated and an unrotated part."""
-        return self.rotary and bool(self.rotary_dim or self.rotary_joined)
-
-    def table(self, head_dim: int) -> RotaryTable | None:
-        """cos and sin that all layers of this kind share."""
-        if not self.rotary or "copied" in self.rotary_tables:
-            return None
-        dims = self.rotary_dim or head_dim
-        halved = self.rotary_tables in ("complex", "halves")
-        return RotaryTable(dims // 2 if halved else dims, FP32 if self.rotary_tables in ("fp32", "complex") else 0)
-
-    def own_tables(self, t: Tape, p: Profile, head_dim: int) -> list[Var]:
-        """cos and sin of a layer that lays them out anew; one pair for all sequences of a batch."""
-        if "copied" not in self.rotary_tables:
-            return []
-        itemsize = FP32 if "fp32" in self.rotary_tables else p.formats.residual
-        size = Size(position=self.rotary_dim or head_dim)
-        return [Var(size, itemsize, False, f"{t.path}/{name}") for name in ("cos", "sin")]
-
-    def rotate(self, t: Tape, p: Profile, query: Var, key: Var, head_dim: int) -> tuple[Var, Var]:
-        tables, share = self.own_tables(t, p, head_dim), 1.0 if self.rotary_dim is None else self.rotary_dim / head_dim
-        query = rotate(t, p, query, share, wide=self.rotary_wide, tables=tables)
-        return query, rotate(t, p, key, share, wide=self.rotary_wide, tables=tables)
 
 
 @dataclass(frozen=True)
@@ -286,6 +216,8 @@ class Attention(Block, without=("state",)):
         if positions.rotary and not self.norms.norms_after_rotary:
             rotated = positions.rotate(t, p, query, key, self.head_dim)
             query, key = (rotated[0], key) if self.shares_cache else rotated
+        if p.batch.prefix:
+            key, value = _behind_prefix(t, p, key), _behind_prefix(t, p, value)
         mixed = self._attend(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
@@ -312,7 +244,7 @@ class Attention(Block, without=("state",)):
     def _core(self, p: Profile) -> Core:
         """What the kernel sees of it on one rank."""
         shape = self.shape.on_rank(p.degrees.tp)
-        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined)
+        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined, p.batch.prefix)
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         if self.positions.relative.layer:
@@ -332,7 +264,7 @@ class Attention(Block, without=("state",)):
         widths = {"q": shape.query_size + gates, "k": shape.key_size, "v": shape.value_size}
         if self.shares_cache:
             return self._project_query(t, p, x, widths)
-        merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
+        merged = p.kernels.merged and p.adapters.merges("qkv") and not (self.cross or made.values_are_keys)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
         if not self.cross and not made.values_are_keys and fused_adapters.applies(p):
@@ -360,8 +292,11 @@ class Attention(Block, without=("state",)):
 
     def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """Views of one product; backward, each one's gradient is copied out."""
-        total, bias = sum(widths.values()), any(self.projections.biases)
+        made, total = self.projections, sum(widths.values())
+        bias = any(made.biases)
         qkv = ops.linear(t, p, "qkv", x, total, self.inputs * total, bias=bias, bias_size=total)
+        if made.clamped:
+            qkv = t.emit("clamped", [qkv], qkv.elements, qkv.each, [qkv])
         if p.kernels.fused_qkv:
             qkv = ops.padded_adapters(t, p, x, qkv, widths)
         parts = []
@@ -382,6 +317,13 @@ class Attention(Block, without=("state",)):
     def _norm_groups(self, norm: Norm, heads: int) -> float:
         """A norm over each head makes one statistic a head; one over the whole projection makes one a token."""
         return heads if norm.size == self.head_dim else 1
+
+
+def _behind_prefix(t: Tape, p: Profile, x: Var) -> Var:
+    """Keys or values after those of virtual tokens, whose gradient is a part of the whole one (peft/peft_model.py, get_prompt;
+    transformers cache_utils.DynamicLayer.update)."""
+    longer = x.elements * (1 + p.batch.prefix)
+    return t.emit("behind prefix", [x], longer, x.each, (), [Step("share")], trained=True)
 
 
 def attention_of(hidden: int, heads: int, kv_heads: int, head_dim: int, **traits: Any) -> Attention:

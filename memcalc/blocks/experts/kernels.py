@@ -7,12 +7,12 @@ Autocast does not know the grouped product: it runs in the parameters' type.
 """
 
 from math import ceil
-from typing import NamedTuple
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.experts.routing import Router, scattered_scores
+from memcalc.frozen import NamedTuple
 
 INT32 = 4  # bytes; where each expert's rows end
 
@@ -134,8 +134,11 @@ def _batched(t: Tape, p: Profile, router: Router, name: str, x: Var, outputs: fl
 
 
 def _permuted(t: Tape, x: Var, elements: Size, index: str, n: float) -> Var:
+    return permuted(t, x, elements, Var(Size(token=n), INT64, False, f"{t.path}/{index}"))
+
+
+def permuted(t: Tape, x: Var, elements: Size, kept: Var) -> Var:
     """x[index]: keeps the index; its backward adds into zeros, out of place."""
-    kept = Var(Size(token=n), INT64, False, f"{t.path}/{index}")
     return t.emit("permuted", [x], elements, x.each, [kept], [Step("temp", x.bytes), Step("input", x.bytes)])
 
 

@@ -117,7 +117,7 @@ class Experts(Block, without=("constants", "cache", "state")):
             out = compute_all(t, p, self.router, self.expert, x)
         else:
             weights = weights or self.choose(t, p, x)
-            out = self._latent(t, p, x, weights) if self.latent else compute(t, p, self.router, self.expert, x, weights)
+            out = self._chosen(t, p, x, weights)
         shared = shared or self._shared(t, p, x)
         if shared is None:
             return out
@@ -126,6 +126,17 @@ class Experts(Block, without=("constants", "cache", "state")):
     def choose(self, t: Tape, p: Profile, x: Var) -> Var:
         """The weights of the experts that the router chooses by x."""
         return route(t, p, self.router, x)
+
+    def _chosen(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
+        if self.latent:
+            return self._latent(t, p, x, weights)
+        if self.flat and not p.kernels.merged:
+            if p.degrees.ep > 1 or p.load.capacity_factor:
+                raise Unsupported("expert parallelism of experts that are computed one after the other (DBRX) is not modelled")
+            from memcalc.blocks.experts.loop import compute_in_turn
+
+            return compute_in_turn(t, p, self.router, self.expert, x, weights)
+        return compute(t, p, self.router, self.expert, x, weights)
 
     def _latent(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
         """The experts between a down- and an up-projection (modeling_nemotron_h.NemotronHMoE)."""
@@ -150,8 +161,6 @@ class Experts(Block, without=("constants", "cache", "state")):
         return ops.weighted(t, shared, gate)
 
     def _refuse(self) -> None:
-        if self.flat:
-            raise Unsupported("training with experts that are computed one after the other (DBRX) is not modelled")
         if self.identity_experts:
             raise Unsupported("training with experts that return their input (LongCat) is not modelled")
         if self.router.hashed:

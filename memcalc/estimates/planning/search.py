@@ -5,13 +5,14 @@ Memory grows with the micro-batch: what a place needs with one size it needs wit
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from memcalc.errors import MemcalcError
 from memcalc.estimates.planning.accepts import ENGINES, Settings
 from memcalc.estimates.planning.bounds import Count, StateBytes, least_states
 from memcalc.estimates.planning.space import Question, TrainingLayout, layouts
 from memcalc.formulas.verdict import Fit
+from memcalc.frozen import NamedTuple
 
 STATES, MEMORY, SLOWER = "states alone are larger than the GPU", "does not fit", "slower"
 INTERRUPTED = "interrupted"

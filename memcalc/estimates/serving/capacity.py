@@ -1,17 +1,17 @@
 """What the heaviest rank of a served model holds, and how much more it could."""
 
-from typing import NamedTuple
-
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Requests
 from memcalc.formulas.residuals import served_range
+from memcalc.formulas.sglang import NO_FACTS, ShareFacts
 from memcalc.formulas.verdict import Needed, needed_bytes
+from memcalc.frozen import NamedTuple
+from memcalc.specs.quantization import spread
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes
 
 COMPONENTS = ("weights", "kv_cache", "state", "activations", "overhead")
-WINDOW_SHARE = (4, 5)  # SGLang's swa_full_tokens_ratio: tokens for which sliding layers have room, of the others'
 
 
 class OnGpu(NamedTuple):
@@ -54,6 +54,8 @@ class ServingEstimate(NamedTuple):
     stage: Stage  # the heaviest pipeline stage
     card: int = 0  # which of the GPUs, where layers are put on each
     cards: tuple[OnGpu, ...] = ()  # all of them, where they are several of one machine
+    facts: ShareFacts = NO_FACTS  # of the model, that an engine's share of the GPU depends on
+    late: int = 0  # the part of `beside` that is taken after the cache, out of what the share leaves
 
     def __repr__(self) -> str:
         return f"<serving: {format_bytes(self.peak)} at the peak, {format_bytes(self.device)} on the device>"
@@ -90,7 +92,15 @@ class ServingEstimate(NamedTuple):
     def needed(self) -> Needed:
         """What these requests need on a GPU (with a pool of a given size: that), and how far engines' logs lie from it."""
         pool = self.run.kv_cache_memory or 0
-        return needed_bytes(self.fixed + max(self.cache, pool), *served_range(self.run.engine or ""), of=self.fixed)
+        found = needed_bytes(self.fixed + max(self.cache, pool), *served_range(self.run.engine_row.kin), of=self.fixed)
+        low, high = spread(self.run.weights)
+        if not low and not high:
+            return found
+        return found._replace(low=found.low + round(self.weights * low), high=found.high + round(self.weights * high))
+
+    def share(self, memory: int) -> float:
+        """The part of a GPU of `memory` bytes that the engine may take."""
+        return self.run.utilization(memory, self.facts)
 
     def limit_in(self, memory: int, others: int = 0) -> int:
         """What the engine can get on a GPU of `memory` bytes: all that is free, or what its share of the GPU comes to.
@@ -101,7 +111,7 @@ class ServingEstimate(NamedTuple):
         if pool is not None and pool >= self.cache:
             return memory - others
         if pool is None and not self.run.engine_row.pooled:
-            return min(int(memory * self.run.utilization(memory)), memory - others)
+            return min(int(memory * self.share(memory)), memory - others)
         return min(self.fixed + self.room_or_missing(memory, others), memory - others)
 
     def headroom_in(self, memory: int, others: int = 0) -> int:
@@ -114,7 +124,7 @@ class ServingEstimate(NamedTuple):
 
     def room_or_missing(self, memory: int, others: int = 0) -> int:
         """The same, below zero what is missing beside any cache."""
-        run, share = self.run, self.run.utilization(memory)
+        run, share = self.run, self.share(memory)
         if run.kv_cache_memory is not None:
             return run.kv_cache_memory
         counted = self.weights + self.activations - self.growing + self.overhead - self.beside
@@ -123,7 +133,7 @@ class ServingEstimate(NamedTuple):
             case "free":
                 room = int((free - counted) * share)
             case "loaded":
-                room = int(free * share) - self.weights
+                room = int((free + self.late) * share) - self.weights
             case "total":
                 room = int(memory * share) - counted
         return min(room, free - counted)  # what an engine adds beside its share must be there too
@@ -140,7 +150,7 @@ class ServingEstimate(NamedTuple):
         each = requests.each(demand)
         fitting = max(0, left) // each if each else None
         batch, limit = fitting, "cache" if each else "nothing"
-        scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
+        scheduled = run.scheduled(memory)
         if run.slots:
             batch = (1 if fitting is None else min(1, fitting)) * run.slots
             limit = "max_sequences" if batch else limit
@@ -156,7 +166,6 @@ class ServingEstimate(NamedTuple):
         """Tokens of cache, as the engine's log counts them."""
         if self.run.engine_row.grouped and concurrency is not None:
             return int(concurrency * self.run.context)  # vLLM: get_kv_cache_capacity
-        numerator, denominator = WINDOW_SHARE if self.run.engine_row.share_of == "loaded" else (1, 1)
-        sliding = self.kv_cache_per_token - self.full_per_token
-        rate = self.full_per_token * denominator + sliding * numerator
-        return room * denominator // rate if rate else None
+        if self.demand.pools:
+            return self.demand.tokens_in(room // self.demand.unit)
+        return room // self.kv_cache_per_token if self.kv_cache_per_token else None

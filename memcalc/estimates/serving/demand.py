@@ -1,6 +1,6 @@
 """What requests take of a cache, in the units that an engine hands out, and how many tokens or requests so many units hold."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 LONGEST = 2**31 - 1  # tokens: the longest context that is looked for
 
@@ -25,14 +25,32 @@ class Growth(NamedTuple):
         return (min(granules, self.cap or granules) + self.extra) * self.granule
 
 
+class Pool(NamedTuple):
+    """A fixed share of the cache, `part` of `whole`, that some layers draw from: units of a sequence, and of its tokens."""
+
+    part: int
+    whole: int
+    fixed: int
+    growth: tuple[Growth, ...]
+
+    def of(self, tokens: int) -> int:
+        """Units of the whole cache for which the pool's share holds these tokens."""
+        used = self.fixed + sum(kind.rate * (kind.kept(tokens) // kind.granule) for kind in self.growth)
+        return -(-used * self.whole // self.part)
+
+
 class Demand(NamedTuple):
-    """What one sequence takes: `fixed` units whatever its length, and what grows. A unit is `unit` bytes."""
+    """What one sequence takes: `fixed` units whatever its length, and what grows. A unit is `unit` bytes.
+
+    Of several `pools` the fullest decides; nothing grows beside them.
+    """
 
     unit: int
     fixed: int
     growth: tuple[Growth, ...]
     passes: tuple[tuple[int, int], ...] = ()  # moments of an own forward pass: units a token of the prompt, and at once
     answer: int = 0  # tokens that are not the prompt's
+    pools: tuple[Pool, ...] = ()
 
     def of(self, tokens: int) -> int:
         """Units that the tokens of one sequence take, its fixed part left out."""
@@ -40,6 +58,8 @@ class Demand(NamedTuple):
 
     def cache_of(self, tokens: int) -> int:
         """The part of it that stays."""
+        if self.pools:
+            return max(pool.of(tokens) for pool in self.pools) if tokens > 0 else 0
         return sum(kind.rate * (kind.kept(tokens) // kind.granule) for kind in self.growth)
 
     def pass_of(self, tokens: int) -> int:
@@ -48,6 +68,14 @@ class Demand(NamedTuple):
         if tokens <= 0:
             return 0
         return max((rate * prompt + once for rate, once in self.passes), default=0)
+
+    def tokens_in(self, units: int) -> int | None:
+        """Tokens that layers which keep all of them have room for, in the first of several pools; None without pools."""
+        if not self.pools:
+            return None
+        first = self.pools[0]
+        rate, granule = sum(kind.rate for kind in first.growth), min(kind.granule for kind in first.growth)
+        return units * first.part // (first.whole * rate) * granule
 
     def within(self, units: int) -> int | None:
         """The longest sequence whose tokens take at most so many units; None when there is no longest.

@@ -6,11 +6,11 @@ unpacks to 16 bits in memory first.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError
 from memcalc.estimates.lines import Line
+from memcalc.frozen import NamedTuple
 
 GGUF, UNPACKED = "gguf", "unpacked"
 HALF = 2  # bytes of a 16-bit value

@@ -1,7 +1,6 @@
 """llama.cpp: whole layers on each GPU, the rest in host memory, experts and tensors where one puts them."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.linears import leaf
@@ -29,6 +28,8 @@ from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import tensors_by_line
 from memcalc.formulas.ggml import COPIES, rows_bytes
 from memcalc.formulas.serving import file_bytes
+from memcalc.formulas.sglang import NO_FACTS
+from memcalc.frozen import NamedTuple
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 
@@ -99,7 +100,7 @@ def _ranks(
             cards=(), run=run, lines=(*lines, *host), **sums, host=sum(entry.bytes for entry in host),
             kv_cache_per_token=each, full_per_token=full, requests=cache.requests, demand=demand, beside=0,
             assumptions=assumptions(architecture, row, run.weights, run.eager, cache.layout.windowed),
-            stage=stage, card=number,
+            stage=stage, card=number, facts=NO_FACTS,
         )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def _stored(
 ) -> dict[int, tuple[Line, ...]]:
     """Weights by device, as lines; those in host memory say so."""
     if files is None and not run.lora_adapters:
-        return _stored_alone(architecture, run.weights, run.engine_row.name, layers, moves)
+        return _stored_alone(architecture, run.weights, run.engine_row.kin, layers, moves)
     return _stored_anew(architecture, run, layers, moves, files)
 
 
@@ -197,7 +198,7 @@ def _largest(
     """
     if files and files.tensors and run.weights == CHECKPOINT:
         return max((tensor.bytes for tensor in files.tensors if _on_host(tensor, layers.counts[0], moves)), default=0)
-    return _largest_of(architecture, run.weights, run.engine_row.name, layers, moves)
+    return _largest_of(architecture, run.weights, run.engine_row.kin, layers, moves)
 
 
 def _on_host(tensor: StoredTensor, first: int, moves: Moves) -> bool:

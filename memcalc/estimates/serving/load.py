@@ -6,10 +6,10 @@ decode, the share of steps that read prompts and the time of a token determine e
 """
 
 from math import ceil
-from typing import NamedTuple
 
 from memcalc.estimates.serving.clock import OperatorSeconds, ServingRank, StepWork
 from memcalc.formulas.serving_hosts import Host
+from memcalc.frozen import NamedTuple
 
 HALVINGS = 24
 # Of requests in flight, the share that starts together: benchmarks begin with all at once, and answers of like length end at

@@ -9,12 +9,18 @@ from memcalc.units import format_bytes
 def refusals(found: ServingEstimate, memory: int, withheld: int = 0) -> Iterator[str]:
     """Sentences for a GPU of `memory` bytes, of which `withheld` cannot be had."""
     run, row = found.run, found.run.engine_row
-    name, share = row.name, run.utilization(memory)
+    name, share = row.name, found.share(memory)
     if row.starts_with_share and run.kv_cache_memory is None and (free := memory - withheld) < int(memory * share):
         yield (
             f"{name} refuses to start where less is free than its share: {share:.0%} of the GPU are "
             f"{format_bytes(memory * share)}, {format_bytes(free)} are free; "
             f"give --gpu-memory-utilization {int(100 * free / memory) / 100:g}"
+        )
+    left = found.headroom_in(memory, withheld)
+    if row.margin and run.gpu_layers is None and not run.overridden and 0 <= left < row.margin:
+        yield (
+            f"{name} leaves {format_bytes(row.margin)} of a GPU free and moves layers to host memory for that; "
+            f"{format_bytes(left)} would be: --fit off (LLAMA_ARG_FIT) keeps them, --gpu-layers says how many stay"
         )
     room = found.room(memory, withheld)
     if row.block_of_state and 0 < room < found.per_sequence:  # vllm/v1/core/kv_cache_utils.py, _check_enough_kv_cache_memory

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from memcalc.autograd.profile import Profile
 from memcalc.blocks.architecture import Architecture
@@ -20,6 +20,7 @@ from memcalc.estimates.training.states import ShardGroup, StateSetting, around_l
 from memcalc.estimates.training.timeline import Forms
 from memcalc.formulas import activations
 from memcalc.formulas.formula import ceil_div
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
 PHASE = "forward and backward"

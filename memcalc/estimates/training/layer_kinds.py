@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from functools import partial
 from math import prod
-from typing import NamedTuple
 
 from memcalc.autograd.adapter_shapes import shapes
 from memcalc.autograd.profile import Adapters, Profile
 from memcalc.autograd.tape import ZERO, Size, Tensor, sum_of
 from memcalc.blocks.architecture import Layer
+from memcalc.blocks.forwards import reads_tokens
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, reads_tokens, record
+from memcalc.blocks.recording import Recorded, RecordedExit, alive_in_layer, record
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage
@@ -18,6 +18,7 @@ from memcalc.estimates.training.adapters import QUANTISED_ROLES
 from memcalc.estimates.training.moments import Term
 from memcalc.estimates.training.sequence import LayerMark
 from memcalc.estimates.training.sharding import Around
+from memcalc.frozen import NamedTuple
 
 
 class Evaluation(NamedTuple):

@@ -8,12 +8,12 @@ runtime/engine.py (_zero3_consolidated_16bit_state_dict: module by module onto r
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.training.ranks import Rank
 from memcalc.formulas.model_states import gathered_bytes, outside_bytes
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
 READS_ON_HOST = ("torch", "accelerate", "deepspeed", "fsdp-qlora")  # engines around transformers

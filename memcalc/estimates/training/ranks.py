@@ -1,7 +1,6 @@
 """One pipeline stage's rank: its states and buffers as lines, its step as moments, whatever the batch and the length."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import Unsupported
@@ -25,6 +24,7 @@ from memcalc.estimates.training.states import (
 )
 from memcalc.estimates.training.step_lines import optimizer_lines, step_copies
 from memcalc.estimates.training.timeline import Forms, forms
+from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 

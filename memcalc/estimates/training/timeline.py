@@ -8,10 +8,10 @@ numbers. This is the only place that adds: whoever wants to know what a moment c
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 from memcalc.autograd.tape import Size, Tensor, sum_of
-from memcalc.blocks.recording import alive_in_entry, alive_in_exit, reads_tokens, record_entry, record_exit
+from memcalc.blocks.forwards import reads_tokens
+from memcalc.blocks.recording import alive_in_entry, alive_in_exit, record_entry, record_exit
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line
@@ -21,6 +21,7 @@ from memcalc.estimates.training.handed_keys import terms as handed_terms
 from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.training.sharding import Around
+from memcalc.frozen import NamedTuple
 
 
 class Forms(NamedTuple):

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.config import MAX_LAYERS, Family
 
 # A module in this package → the model types in its FAMILIES table, each in one module.
@@ -54,7 +55,7 @@ BY_MODULE = {
     ),
     "encoders.bert_line": (
         "bert roberta xlm-roberta distilbert megatron-bert xlm-roberta-xl roberta-prelayernorm ernie layoutlm tapas "
-        "luke roc_bert longformer big_bird mra yoso nystromformer roformer electra albert rembert mpnet xmod esm"
+        "luke roc_bert roformer electra albert rembert mpnet xmod esm"
     ),
     "encoders.characters": "canine",
     "encoders.conformer_text": "canary cohere_asr parakeet_ctc",
@@ -62,6 +63,7 @@ BY_MODULE = {
     "encoders.dia": "dia",
     "encoders.documents": "lilt markuplm bros layoutlmv3 visual_bert",
     "encoders.encoder_decoder": "encoder-decoder vision-encoder-decoder speech-encoder-decoder",
+    "encoders.long_attention": "longformer big_bird mra yoso nystromformer",
     "encoders.other_encoders": "xlm flaubert fnet squeezebert convbert mobilebert funnel",
     "encoders.privacy_filter": "openai_privacy_filter",
     "encoders.retrieval": "dpr splinter",

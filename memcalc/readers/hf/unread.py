@@ -55,8 +55,11 @@ UNUSED: Mapping[str, frozenset[str]] = {
             "max_length num_beams prompt_length prompt_mid_dim relative_max_distance vocab_size"
         ),
         "encoders.bert_line": (
-            "block_per_row block_size hash_code_len mask_token_id max_num_columns max_num_rows num_hash num_landmarks "
-            "num_random_blocks projection_dim segment_means_seq_len"
+            "mask_token_id max_num_columns max_num_rows projection_dim"
+        ),
+        "encoders.long_attention": (
+            "block_per_row block_size hash_code_len num_hash num_landmarks num_random_blocks projection_dim "
+            "segment_means_seq_len"
         ),
         "encoders.characters": "local_transformer_stride max_position_embeddings vocab_size",
         "encoders.documents": "dim_bbox dim_bbox_sinusoid_emb_1d max_rel_2d_pos max_rel_pos subs_pad_id tag_pad_id",

@@ -1,8 +1,8 @@
 """What a kind of launch file is: how it is recognised, its keys, and what its tool does where a key is absent."""
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.meanings import KeyTable
 from memcalc.readers.launch.reading import Reading
 

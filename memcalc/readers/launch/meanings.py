@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.doubts import sounds_of_memory
 from memcalc.readers.launch.nodes import Entry, Value
 from memcalc.readers.launch.values import Read

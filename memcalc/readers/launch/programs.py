@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.kind import Kind
 from memcalc.readers.launch.kinds.accelerate import KEYS as ACCELERATE_KEYS
 from memcalc.readers.launch.kinds.axolotl import AXOLOTL

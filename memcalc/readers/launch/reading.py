@@ -1,9 +1,9 @@
 """Entries of a file, through a reader's table, become facts; no entry is dropped."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from memcalc.errors import one_line
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.doubts import IDLE as OFF
 from memcalc.readers.launch.facts import FACTS, Fact, Facts
 from memcalc.readers.launch.meanings import By, Coded, Doubtful, Ignored, Imported, KeyTable, Meaning, Unmodelled, meaning_of

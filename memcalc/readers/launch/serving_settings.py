@@ -1,6 +1,6 @@
 """A server's facts → fields of Serving."""
 
-from memcalc.formulas.serving_engines import release
+from memcalc.formulas.serving_engines import SERVING_ENGINES, release
 from memcalc.readers.launch.settings import Making
 
 PLAIN = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "float32": "fp32", "float": "fp32"}
@@ -42,8 +42,8 @@ def serving(making: Making, weights: str = "") -> None:
     if value("expert_parallel"):
         making.set("ep", (value("tp") or 1) * (value("dp") or 1), "expert_parallel", "tp", "dp")
     _memory(making, engine)
-    if engine == "llama.cpp":
-        _llama(making)
+    if engine in SERVING_ENGINES and SERVING_ENGINES[engine].host_embedding:
+        _llama(making, "slots" if engine == "llama.cpp" else "batch")  # ollama gives each of them the whole context
     else:
         _context(making)
     _formats(making, weights)
@@ -95,11 +95,11 @@ def _memory(making: Making, engine: str) -> None:
             making.copy("eager")
 
 
-def _llama(making: Making) -> None:
+def _llama(making: Making, sequences: str) -> None:
     value = making.value
     _context(making)
     if (value("sequences") or 1) > 1:
-        making.copy("sequences=slots")  # they share the context
+        making.copy(f"sequences={sequences}")  # llama-server's slots share the context
         if value("unified"):
             making.copy("unified")
     making.copy("ubatch=max_batched_tokens", "cpu_moe_layers=n_cpu_moe", "kv_dtype_k=cache_type_k", "kv_dtype_v=cache_type_v")

@@ -8,27 +8,23 @@ from memcalc.estimates.explanation import (
     Explanation,
     follows,
     given,
-    of_figure,
     of_formula,
     of_line,
     summed,
 )
-from memcalc.estimates.lines import Figure, Line
+from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Held
-from memcalc.estimates.serving.roofline import Roofline
 from memcalc.estimates.stored_weights import tensors_by_line
-from memcalc.formulas.formula import ASSUMED
 from memcalc.formulas.kv_cache import kv_cache_bytes
-from memcalc.formulas.roofline import LINK, MBU, MFU
 from memcalc.formulas.serving import file_bytes
 from memcalc.sizing.explaining.keys import Key, Make, Table
-from memcalc.sizing.explaining.serving_time import RANGED, answers, time_key
+from memcalc.sizing.explaining.serving_roofline import NAMES, bound_key, speed_key, speed_line
+from memcalc.sizing.explaining.serving_time import RANGED, time_key
 from memcalc.sizing.explaining.shared import (
     ALWAYS,
     GPU,
     SUGGESTED,
     allocatable,
-    gpu_fact,
     line_keys,
     model_key,
     option,
@@ -71,7 +67,7 @@ def run_key(a: SizedServing, key: Key) -> Explanation:
 def utilization(a: SizedServing, path: str) -> Explanation:
     """The share of the GPU that the engine may take."""
     assert a.gpu
-    row, share = a.run.engine_row, a.run.utilization(a.gpu.allocatable)
+    row, share = a.run.engine_row, a.share(a.gpu.allocatable)
     said = said_of(a)
     of_engine = f"default of {row.note}" if row.name else "default of --gpu-memory-utilization"
     return setting(path, share, "gpu_memory_utilization", said, "share", of_engine)
@@ -93,7 +89,7 @@ def _weights(a: SizedServing, entry: Line) -> Iterator[Explanation]:
         return
     run, architecture = a.run, a.model.architecture
     assert architecture
-    items = tensors_by_line(a.stage, architecture, run.weights, engine=run.engine_row.name,
+    items = tensors_by_line(a.stage, architecture, run.weights, engine=run.engine_row.kin,
                             host_embedding=run.engine_row.host_embedding)  # fmt: skip
     found = items.get((entry.place, entry.name), [])
     counted = sum(number for _, number in found)
@@ -196,7 +192,7 @@ FREE = "(gpu.allocatable - withheld - beside)"
 ROOM = {
     "total": f"min(int({TAKEN}) - {COUNTED}, {FREE} - {COUNTED})",
     "free": f"min(int(({FREE} - {COUNTED}) * run.gpu_memory_utilization), {FREE} - {COUNTED})",
-    "loaded": f"min(int({FREE} * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
+    "loaded": f"min(int(({FREE} + late) * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
 }  # fmt: skip
 
 
@@ -213,6 +209,7 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bo
         utilization(a, "run.gpu_memory_utilization"),
         *(of_component(a, name) for name in ("weights", "activations", "overhead")),
         given("growing", a.growing, "activations that every request adds to", "B"),
+        given("late", a.late, "graphs and tables, taken after the cache", "B"),
         given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
     )
     value = a.room_or_missing(a.gpu.allocatable, a.withheld)
@@ -247,7 +244,7 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
         divided = "/" if run.engine_row.pooled else "//"
         return follows(key.path, key.value, "requests", f"max(0, {left}) {divided} each", room(a), inputs=unit)
     if key.last == "max_batch":
-        scheduled = run.step_sequences(memory) if run.engine_row.sequences and run.engine_row.schedules else None
+        scheduled = run.scheduled(memory)
         fitting = f"max(0, {left}) // each" if each else "no limit"
         if run.slots:
             return follows(key.path, key.value, "requests", f"min(1, {fitting}) * slots", room(a),
@@ -263,15 +260,13 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
 
 def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
     """Tokens of cache, as the engine's log counts them: by what a token takes in all layers."""
-    formula, numbers = "capacity.kv_cache_memory // full", {"full": a.full_per_token}
-    sliding = a.kv_cache_per_token - a.full_per_token
-    if sliding:
-        numbers["sliding"] = sliding
-        formula = "capacity.kv_cache_memory // (full + sliding)"
-        if a.run.engine_row.share_of == "loaded":
-            formula = "capacity.kv_cache_memory * 5 // (full * 5 + sliding * 4)"
-    elif a.run.engine_row.share_of == "loaded":
-        formula = "capacity.kv_cache_memory * 5 // (full * 5)"
+    if a.demand.pools:
+        first = a.demand.pools[0]
+        rate, granule = sum(kind.rate for kind in first.growth), min(kind.granule for kind in first.growth)
+        numbers = {"part": first.part, "whole": first.whole, "rate": rate, "granule": granule, "unit": a.demand.unit}
+        formula = "capacity.kv_cache_memory // unit * part // (whole * rate) * granule"
+    else:
+        numbers, formula = {"token": a.kv_cache_per_token}, "capacity.kv_cache_memory // token"
     return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, inputs=numbers)
 
 
@@ -306,135 +301,6 @@ def limit(a: SizedServing, path: str) -> Explanation:
         return follows(path, value, "B", f"min(int({TAKEN}), {free})", *there, share)
     fixed = sum_of(a, "fixed", "weights", "activations", "overhead")
     return follows(path, value, "B", f"min(fixed + room, {free})", *there, fixed, room(a, "room", missing=True))
-
-
-# --- speed ------------------------------------------------------------------------------------------------------------
-
-# Inputs of a figure that are figures of the same pass, and those of the whole roofline.
-OF_PASS = {"seconds": "seconds", "compute": "compute", "memory": "memory", "link": "link", "bytes_moved": "bytes moved"}
-SHARES = {"mfu": ("efficiency/compute", MFU), "mbu": ("efficiency/memory", MBU), "efficiency": ("efficiency/link", LINK)}
-SHARE_OPTIONS = {"mfu": "mfu", "mbu": "mbu", "efficiency": "link_efficiency"}
-COUNTS = {
-    "flops": "2 FLOP a multiply-add of every block (memcalc budget MODEL --explain flops.architecture.decode_per_token)",
-    "cache": "keys and values of one sequence",
-    "state": "recurrent states of one sequence",
-    "tokens": "tokens of the pass",
-    "sequences": "sequences that a pipeline stage works on at once",
-    "ranks": "GPUs that share a layer: --tp, or --ep for experts",
-    "per_sequence": "bytes that each sequence adds to a step: its cache, and its state read and written",
-}
-
-
-def roofline_of(a: SizedServing) -> Roofline:
-    """What speed.* comes from; its keys are null where there is none."""
-    found = a.speed.roofline if a.speed else None
-    assert found is not None
-    return found
-
-
-def of_speed(a: SizedServing, found: Roofline, entry: Figure, path: str = "") -> Explanation:
-    """A figure with the figures that it is made of."""
-    parts = [_input(a, found, entry, name, value) for name, value in entry.inputs.items()]
-    return of_figure(entry, path, *parts)
-
-
-def _input(a: SizedServing, found: Roofline, entry: Figure, name: str, value: Any) -> Explanation:
-    prefix = entry.path.partition("/")[0]
-    by_path = {figure.path: figure for figure in found.figures}
-    if name in SHARES:
-        return _share(a, name, value)
-    inner = by_path.get(f"{prefix}/{OF_PASS.get(name, '')}")
-    if inner and inner.value == value and inner is not entry:
-        return of_speed(a, found, inner).named(name)
-    if name == "bytes_sent":
-        sent = (found.prefill if prefix == "prefill" and found.prefill else found.decode).sent
-        return summed(name, [of_figure(figure) for figure in sent])
-    if name == "weights":
-        experts = [of_figure(figure) for figure in found.figures if figure.path.startswith(f"{prefix}/experts read")]
-        if sum(part.value for part in experts) <= value and prefix in ("prefill", "decode") and "bytes moved" in entry.path:
-            rest = value - sum(part.value for part in experts)
-            read = given(
-                "weights of every pass", rest, "stored bytes on a rank, without look-up tables and routed experts", "B"
-            )
-            return summed(name, [read, *experts])
-    assert a.gpu
-    if name == "peak" and found.compute_format:
-        return gpu_fact(a.gpu, name, value, f"peak.{found.compute_format}", "FLOP/s")
-    if name == "bandwidth":
-        field = "bandwidth" if not entry.path.endswith("/link") else "scale_up_bandwidth"
-        field = "pcie_bandwidth" if field != "bandwidth" and not a.gpu.scale_up_bandwidth else field
-        return gpu_fact(a.gpu, name, value, field, "B/s")
-    return given(name, value, COUNTS.get(name, f"of the model and its layout, for {entry.path}"))
-
-
-def _share(a: SizedServing, name: str, value: float) -> Explanation:
-    word, (_, default) = SHARE_OPTIONS[name], SHARES[name]
-    if word in a.efficiency:
-        return given(name, value, f"given by {option(word)}", "share")
-    return given(name, value, default.note, "share", ASSUMED)
-
-
-def speed_key(a: SizedServing, key: Key) -> Explanation:
-    """speed.*: what the law answers, and figures of the roofline under the names that the document gives them."""
-    if answers(a, key):
-        return time_key(a, key)
-    found = roofline_of(a)
-    steps = key.steps[1:]
-    plain: dict[str, tuple[str, str]] = {
-        "prompt": ("tokens", "--context less --max-new-tokens"),
-        "context": ("tokens", "--context: decode at the full context"),
-        "batch": ("sequences", "--batch, times --samples and --beams"),
-        "compute_bound_batch": ("sequences", "the fewest sequences whose decode step computes longer than it reads"),
-    }
-    if steps[0] in plain and len(steps) == 1:
-        unit, source = plain[steps[0]]
-        if steps[0] == "compute_bound_batch" and found.crossing:
-            crossing = of_speed(a, found, found.crossing)
-            return follows(key.path, key.value, unit, f"{source}: beyond {crossing.path}", crossing)
-        return given(key.path, key.value, source, unit)
-    if steps[-1] == "bytes_sent":
-        sent = (found.prefill if steps[0] == "prefill" and found.prefill else found.decode).sent
-        return summed(key.path, [of_figure(entry) for entry in sent])
-    shares = {"mfu": "mfu", "mbu": "mbu", "link_efficiency": "efficiency"}
-    if steps[0] in shares:
-        return _share(a, shares[steps[0]], key.value).named(key.path)
-    return of_speed(a, found, _figure(found, steps), key.path)
-
-
-NAMES = {
-    "prefill_seconds": "prefill/seconds",
-    "prefill_tokens_per_second": "prefill/tokens a second",
-    "decode_seconds": "decode/seconds",
-    "decode_tokens_per_second": "decode/tokens a second",
-    "decode_tokens_per_second_per_sequence": "decode/tokens a second and sequence",
-    "arithmetic_intensity": "decode/arithmetic intensity",
-    "ridge_point": "ridge point",
-    "compute_seconds": "compute",
-    "memory_seconds": "memory",
-    "link_seconds": "link",
-    "seconds_without_overlap": "seconds without overlap",
-    "bytes_moved": "bytes moved",
-}
-
-
-def _figure(found: Roofline, steps: tuple[str, ...]) -> Figure:
-    path = "/".join(NAMES.get(step, step) for step in steps)
-    return next(entry for entry in found.figures if entry.path == path)
-
-
-def bound_key(a: SizedServing, key: Key) -> Explanation:
-    """What bounds a pass: the longest of its three times."""
-    found = roofline_of(a)
-    entry = found.prefill if key.last == "prefill_bound" and found.prefill else found.decode
-    return of_speed(a, found, entry.seconds, key.path)._replace(value=key.value, unit="")
-
-
-def speed_line(a: SizedServing, key: Key) -> Explanation:
-    found = roofline_of(a)
-    whole = of_speed(a, found, found.figures[key.number()])
-    if key.last == "value":
-        return whole.named(key.path)
-    return next(part for part in whole.parts if part.path == key.last).named(key.path)
 
 
 ROWS: Table = {

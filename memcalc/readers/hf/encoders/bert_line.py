@@ -4,15 +4,13 @@ from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.mlp import MLP
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.reused import Reused
 from memcalc.blocks.task_head import Pooler
-from memcalc.blocks.values import revised
-from memcalc.readers.hf.common import layer_norm, mlp, windowed
+from memcalc.readers.hf.common import layer_norm, mlp
 from memcalc.readers.hf.config import Config, Family
-from memcalc.readers.hf.encoders.heads import Heads, dense_weights, masked_lm, pooled_always, under, usual
+from memcalc.readers.hf.encoders.heads import bert_heads, dense_weights, masked_lm, pooled_always, tied_of, under, usual
 from memcalc.readers.hf.encoders.layers import (
     BERT_SIZES,
     UNRECORDED,
@@ -29,16 +27,16 @@ from memcalc.readers.hf.tasks import classifier, label_count
 
 def bert(c: Config) -> Architecture:
     """BERT and RoBERTa: they differ in the names of their head classes only."""
-    return under(c, body(c), _bert_heads(c))
+    return under(c, body(c), bert_heads(c))
 
 
 def megatron(c: Config) -> Architecture:
     """Norms before each block and one at the end, none on the embeddings (Megatron-BERT, XLM-RoBERTa-XL)."""
-    return under(c, body(c, pre=True, entry=embedded(c, norm=False)), _bert_heads(c))
+    return under(c, body(c, pre=True, entry=embedded(c, norm=False)), bert_heads(c))
 
 
 def roberta_prelayernorm(c: Config) -> Architecture:
-    return under(c, body(c, pre=True), _bert_heads(c))
+    return under(c, body(c, pre=True), bert_heads(c))
 
 
 def distilbert(c: Config) -> Architecture:
@@ -50,20 +48,20 @@ def distilbert(c: Config) -> Architecture:
         feed_forward=mlp(c, gated=False, bias=True, intermediate=c.integer("hidden_dim"), dropout=c.number("dropout")),
         entry=embedded(c, segments=0),
     )
-    return under(c, part, usual(c, masked_lm(c, tied=_tied(c), doubled=False), tied=_tied(c), pooler=False))
+    return under(c, part, usual(c, masked_lm(c, tied=tied_of(c), doubled=False), tied=tied_of(c), pooler=False))
 
 
 def ernie(c: Config) -> Architecture:
     kinds = ("tasks", c.integer("task_type_vocab_size"), c.integer("hidden_size"))
     beside: Named = (("task", tables(kinds)),) if c.flag("use_task_id") else ()
-    return under(c, body(c, beside=beside), _bert_heads(c))
+    return under(c, body(c, beside=beside), bert_heads(c))
 
 
 def layoutlm(c: Config) -> Architecture:
     """Tables of the four sides of a token's box; every class keeps the pooler."""
     hidden, rows = c.integer("hidden_size"), c.integer("max_2d_position_embeddings")
     boxes = tables(*((side, rows, hidden) for side in ("x", "y", "height", "width")))
-    heads = _bert_heads(c)
+    heads = bert_heads(c)
     read = ("SequenceClassification",)
     return under(c, body(c, beside=(("boxes", boxes),)), pooled_always(heads, hidden, *read))
 
@@ -77,7 +75,7 @@ def tapas(c: Config) -> Architecture:
     if labels := c.integer("num_aggregation_labels", low=0):
         answers += (("aggregation", classifier(hidden, labels)),)
     part = body(c, entry=embedded(c, segments=0), beside=(("segments", segments),))
-    return under(c, part, _bert_heads(c).but(QuestionAnswering=answers))
+    return under(c, part, bert_heads(c).but(QuestionAnswering=answers))
 
 
 def luke(c: Config) -> Architecture:
@@ -92,7 +90,7 @@ def luke(c: Config) -> Architecture:
         beside += (("entity_projection", Projection(width, hidden)),)
     queries = [dense_weights(hidden, hidden, "attention") for _ in range(3)] if c.flag("use_entity_aware_attention") else []
     within = tuple(zip(("word_to_entity", "entity_to_word", "entity_to_entity"), queries, strict=False))
-    tied = _tied(c)
+    tied = tied_of(c)
     entity_head: Named = (
         ("unread_pooler", dense_weights(hidden, hidden)),
         ("entity_transform", Projection(hidden, width, bias=True, activation=c.text("hidden_act"), role="head")),
@@ -123,53 +121,8 @@ def roc_bert(c: Config) -> Architecture:
             width += c.integer(f"{kind}_embed_dim")
     mapped: Named = (("map_inputs", Projection(width, hidden, bias=True)),) if c.flag("concat_input") else ()
     beside: Named = (("characters", tables(*named)), *mapped)
-    heads = _bert_heads(c)
+    heads = bert_heads(c)
     return under(c, body(c, beside=beside), heads.but(PreTraining=heads.masked + heads.kinds["Model"]))
-
-
-def longformer(c: Config) -> Architecture:
-    """Attention in a window, and projections of their own for the tokens that see all."""
-    hidden, depth, attention = c.integer("hidden_size"), c.layers(), self_attention(c)
-    listed = isinstance(c.raw("attention_window"), list)
-    windows = c.entries("attention_window", length=depth, of=int) if listed else [c.integer("attention_window")] * depth
-    within = tuple((name, dense_weights(hidden, hidden, "attention")) for name in ("global_q", "global_k", "global_v"))
-    mixers = windowed(windows, lambda window: revised(attention, window=window + 1))  # half of it on either side
-    return under(c, body(c, attention=mixers, within=within), _bert_heads(c))
-
-
-def big_bird(c: Config) -> Architecture:
-    """Block-sparse attention, unless the config asks for the original; every class but one keeps the pooler."""
-    hidden = c.integer("hidden_size")
-    full = c.text("attention_type") == "original_full"
-    part = body(c, attention=self_attention(c, bias=c.flag("use_bias")), within=() if full else UNRECORDED)
-    heads = _bert_heads(c)
-    spans: Named = (
-        (
-            "mlp",
-            MLP(hidden, c.integer("intermediate_size"), gated=False, bias=True, activation=c.text("hidden_act"), role="head"),
-        ),
-        ("mlp_norm", layer_norm(c)),
-        ("classifier", classifier(hidden, 2)),
-    )
-    heads = pooled_always(heads.but(QuestionAnswering=spans), hidden, "QuestionAnswering", "MultipleChoice", "PreTraining",
-                          "NextSentencePrediction")  # fmt: skip
-    return under(c, part, heads)
-
-
-def approximated(c: Config) -> Architecture:
-    """Softmax approximated (MRA, YOSO, Nyströmformer): the positions are shifted by two, there is no pooler.
-
-    They know neither decoders nor cross-attention, whatever the config says.
-    """
-    c = c.reread(is_decoder=False, add_cross_attention=False)
-    heads, window = c.integer("num_attention_heads"), _window(c)
-    part = body(
-        c,
-        entry=embedded(c, position=c.integer("max_position_embeddings") + 2),
-        within=(("convolution", Plain((Weight("weight", "attention", (heads, 1, window, 1)),))),) if window else UNRECORDED,
-    )
-    made = _bert_heads(c, pooler=False)
-    return under(c, part, made.but(QuestionAnswering=(("classifier", classifier(c.integer("hidden_size"), 2)),)))
 
 
 def roformer(c: Config) -> Architecture:
@@ -183,7 +136,7 @@ def roformer(c: Config) -> Architecture:
         entry=embedded(c, width=width, position=0),
         beside=(("sines", Plain((Weight("positions", "position", shape, frozen=True),))),),
     )
-    heads = usual(c, masked_lm(c, tied=_tied(c), width=width), tied=_tied(c), pooler=False)
+    heads = usual(c, masked_lm(c, tied=tied_of(c), width=width), tied=tied_of(c), pooler=False)
     spans: Named = (("classifier", classifier(hidden, 2)),)
     return under(c, part, heads.but(MultipleChoice=summarised(c), QuestionAnswering=spans))
 
@@ -198,7 +151,9 @@ def summarised(c: Config, *, projected: bool = False) -> Named:
 def electra(c: Config) -> Architecture:
     """A narrow embedding; the discriminator scores each token as real or replaced."""
     hidden, width = c.integer("hidden_size"), _width(c)
-    heads = usual(c, masked_lm(c, tied=_tied(c), width=width, doubled=False, activation="gelu"), tied=_tied(c), pooler=False)
+    heads = usual(
+        c, masked_lm(c, tied=tied_of(c), width=width, doubled=False, activation="gelu"), tied=tied_of(c), pooler=False
+    )
     found: Named = (
         ("head_transform", Projection(hidden, hidden, bias=True, activation=c.text("hidden_act"), role="head")),
         ("classifier", classifier(hidden, 1)),
@@ -220,7 +175,7 @@ def albert(c: Config) -> Architecture:
         sequence += [layer if group != seen else again] * inner
         seen = group
     part = Part("encoder", embedded(c, width=_width(c), projected=True), (Stack.of(sequence),))
-    heads = usual(c, masked_lm(c, tied=_tied(c), width=_width(c)), tied=_tied(c))
+    heads = usual(c, masked_lm(c, tied=tied_of(c), width=_width(c)), tied=tied_of(c))
     order: Named = (*heads.kinds["Model"], ("order", classifier(hidden, label_count(c))))
     return under(c, part, heads.but(PreTraining=heads.masked + order))
 
@@ -236,7 +191,7 @@ def mpnet(c: Config) -> Architecture:
     """One learned bias by distance for all layers; no segments."""
     buckets = (c.integer("relative_attention_num_buckets"), c.integer("num_attention_heads"))
     bias: Named = (("relative_bias", Plain((Weight("bias", "attention", buckets),))),)
-    return under(c, body(c, entry=embedded(c, segments=0), beside=bias, within=UNRECORDED), _bert_heads(c))
+    return under(c, body(c, entry=embedded(c, segments=0), beside=bias, within=UNRECORDED), bert_heads(c))
 
 
 def xmod(c: Config) -> Architecture:
@@ -247,7 +202,7 @@ def xmod(c: Config) -> Architecture:
     for language in c.entries("languages", of=str):
         both = (*dense_weights(hidden, narrow, "other").tensors, *dense_weights(narrow, hidden, "other").tensors)
         within += ((f"adapter {language}", Plain(both)),)
-    return under(c, body(c, pre=c.flag("pre_norm"), within=within or UNRECORDED), _bert_heads(c))
+    return under(c, body(c, pre=c.flag("pre_norm"), within=within or UNRECORDED), bert_heads(c))
 
 
 def esm(c: Config) -> Architecture:
@@ -263,28 +218,13 @@ def esm(c: Config) -> Architecture:
         beside=(("contacts", Plain(contacts.weights())),),
         feed_forward=mlp(c, gated=False, bias=True, activation="gelu", dropout=c.number("hidden_dropout_prob")),
     )
-    tied = _tied(c)
+    tied = tied_of(c)
     return under(c, part, usual(c, masked_lm(c, tied=tied, doubled=False, activation="gelu"), tied=tied))
-
-
-def _bert_heads(c: Config, *, pooler: bool = True) -> Heads:
-    tied = _tied(c)
-    dropped = "roberta" in c.text("model_type", "")
-    return usual(c, masked_lm(c, tied=tied), tied=tied, pooler=pooler, dropped=dropped)
-
-
-def _tied(c: Config) -> bool:
-    return c.flag("tie_word_embeddings")
 
 
 def _width(c: Config) -> int:
     """Of the embedding; a null means that of the layers."""
     return c.integer("embedding_size", c.integer("hidden_size")) if c.has("embedding_size") else c.integer("hidden_size")
-
-
-def _window(c: Config) -> int:
-    """Of a convolution over the values; a null means none."""
-    return c.integer("conv_kernel_size") if c.has("conv_kernel_size") else 0
 
 
 _DISTILBERT = {
@@ -329,18 +269,6 @@ FAMILIES = {
             enable_pronunciation=True, enable_shape=True, pronunciation_embed_dim=768, pronunciation_vocab_size=910,
             shape_embed_dim=512, shape_vocab_size=24858, concat_input=True,
         ),
-    ),
-    "longformer": Family(longformer, bert_but(attention_window=512)),
-    "big_bird": Family(
-        big_bird,
-        bert_but(
-            vocab_size=50358, hidden_act="gelu_new", max_position_embeddings=4096, attention_type="block_sparse", use_bias=True
-        ),
-    ),
-    "mra": Family(approximated, bert_but(vocab_size=50265, type_vocab_size=1)),
-    "yoso": Family(approximated, bert_but(vocab_size=50265, max_position_embeddings=4096, type_vocab_size=1)),
-    "nystromformer": Family(
-        approximated, bert_but(vocab_size=30000, hidden_act="gelu_new", max_position_embeddings=510, conv_kernel_size=65)
     ),
     "roformer": Family(roformer, bert_but(vocab_size=50000, max_position_embeddings=1536)),
     "electra": Family(electra, bert_but(embedding_size=128, hidden_size=256, num_attention_heads=4, intermediate_size=1024)),

@@ -14,7 +14,8 @@ CROSSING = (
     "roberta-prelayernorm", "roc_bert", "xlm-roberta-xl",
 )  # fmt: skip
 READING = ("trocr", "bart", "mbart", "pegasus", "blenderbot")  # decoders that read an encoder whatever their config says
-TEXT = tuple(name for name in (*BY_MODULE["encoders.bert_line"].split(), *KIN) if MODULES[name] == "encoders.bert_line")
+LINES = ("encoders.bert_line", "encoders.long_attention")
+TEXT = tuple(name for name in (*(name for line in LINES for name in BY_MODULE[line].split()), *KIN) if MODULES[name] in LINES)
 
 
 def encoder_decoder(c: Config, encoders: tuple[str, ...], decoders: tuple[str, ...]) -> Architecture:

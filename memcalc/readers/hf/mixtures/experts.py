@@ -187,9 +187,12 @@ def dbrx(c: Config) -> Architecture:
         fused=True,
         dropout=attn.number("attn_pdrop", 0.0),
         output_dropout=dropout,
+        clamped=True,
     )
     activation = ffn.sub("ffn_act_fn", {}).text("name", "silu")
-    feed_forward = experts(ffn, "ffn_hidden_size", hidden=c.integer("hidden_size"), activation=activation, flat=True)
+    feed_forward = experts(
+        ffn, "ffn_hidden_size", hidden=c.integer("hidden_size"), activation=activation, flat=True, routing="softmax-16"
+    )
     embedding = Embedding(c.integer("vocab_size"), c.integer("hidden_size"), dropout=c.number("emb_pdrop", 0.0))
     return decoder(c, pre_norm(norm, mixer, feed_forward), norm, embedding=embedding)
 

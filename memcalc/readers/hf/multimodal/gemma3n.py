@@ -14,7 +14,14 @@ from memcalc.readers.hf.common import biased_attention, decoder, mlp, rms, sandw
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
 from memcalc.readers.hf.multimodal.audio import GEMMA3N_AUDIO, gemma3n_audio
-from memcalc.readers.hf.multimodal.gemma import KINDS, capped_head, normed_heads, per_layer_embedding, per_layer_input
+from memcalc.readers.hf.multimodal.gemma import (
+    GEMMA4_NORM,
+    KINDS,
+    capped_head,
+    normed_heads,
+    per_layer_embedding,
+    per_layer_input,
+)
 from memcalc.readers.hf.multimodal.mobilenet import NAME, mobilenet_v5_300m
 from memcalc.readers.hf.multimodal.nested import joined, read_language, tied_outside
 
@@ -41,29 +48,34 @@ def gemma3n_text(c: Config) -> Architecture:
     kinds = layer_kinds(c, [KINDS[(i + 1) % 5 == 0] for i in range(depth)], KINDS)
     first_shared = depth - c.integer("num_kv_shared_layers", low=0)
     shared = [i >= first_shared > 0 for i in range(depth)]
-    layers = windowed(list(zip(kinds, shared, _intermediates(c), strict=True)), lambda kind: _layer(c, *kind))
+    layers = windowed(list(zip(kinds, shared, _intermediates(c), _sparsities(c), strict=True)), lambda kind: _layer(c, *kind))
     return decoder(
         c,
         layers,
-        rms(c),
+        None,
         embedding=Embedding(c.integer("vocab_size"), hidden, scaled=True),
         head=capped_head(c),
         after_embedding=(*per_layer_embedding(c), ("altup_projections", AltUpProjections(hidden, streams))),
-        before_head=(("altup_unembed_projections", AltUpProjections(hidden, streams)),),
+        before_head=(
+            ("altup_unembed_projections", AltUpProjections(hidden, streams, back=True)),
+            ("final_norm", rms(c, kind=GEMMA4_NORM)),
+        ),
     )
 
 
-def _layer(c: Config, kind: str, shared: bool, intermediate: int) -> Layer:
+def _layer(c: Config, kind: str, shared: bool, intermediate: int, sparsity: float) -> Layer:
     hidden = c.integer("hidden_size")
     window = c.integer("sliding_window") if kind == "sliding_attention" else None
-    mixer = normed_heads(c, biased_attention(c, window=window), shared=shared)
+    mixer = normed_heads(c, biased_attention(c, window=window), shared=shared, kind=GEMMA4_NORM)
+    feed_forward = mlp(c, intermediate=intermediate, cuts=sparsity > 0)
     return Layer(
         (
             ("altup", AltUp(hidden, c.integer("altup_num_inputs"))),
             ("laurel", Laurel(hidden, c.integer("laurel_rank"))),
-            *sandwich(rms(c), mixer, mlp(c, intermediate=intermediate)).blocks,
+            *sandwich(rms(c, kind=GEMMA4_NORM), mixer, feed_forward).blocks,
             *per_layer_input(c),
-        )
+        ),
+        wiring="gemma3n",
     )
 
 
@@ -75,6 +87,18 @@ def _intermediates(c: Config) -> list[int]:
     if not all(0 < size <= MAX_SIZE for size in sizes):
         raise c.error("intermediate_size", "must hold positive sizes")
     return sizes
+
+
+def _sparsities(c: Config) -> list[float]:
+    """The share of the feed-forward's gate that each layer sets to zero: by default 0.95 in the first ten of more."""
+    depth = c.layers()
+    if c.raw("activation_sparsity_pattern") is None:
+        sparse = 10 if depth > 10 else 0
+        return [0.95] * sparse + [0.0] * (depth - sparse)
+    shares = c.entries("activation_sparsity_pattern", length=depth)
+    if not all(isinstance(share, (int, float)) and 0 <= share < 1 for share in shares):
+        raise c.error("activation_sparsity_pattern", "must hold shares from 0 to less than 1")
+    return [float(share) for share in shares]
 
 
 def _embedder(c: Config, name: str, outputs: int) -> Named:

@@ -101,8 +101,8 @@ OLLAMA_KEYS: KeyTable = {
 
 
 def _ollama(out: Reading) -> None:
-    out.default("what it runs on", engine="llama.cpp")
-    out.default("ollama's default", context=4096, sequences=1)
+    out.default("what it is", engine="ollama")
+    out.default("ollama's default", sequences=1)
 
 
 OLLAMA = Kind("ollama-modelfile", "ollama", (OLLAMA_KEYS,), has("FROM"), _ollama, "infer")

@@ -3,9 +3,9 @@
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from memcalc.errors import InputError, MemcalcError, one_line
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.shell.conditions import decide
 from memcalc.readers.launch.shell.evaluate import read_into, substituted
 from memcalc.readers.launch.shell.expand import Scope, Variables

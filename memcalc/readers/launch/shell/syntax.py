@@ -1,8 +1,9 @@
 """Tokens → statements: simple commands, if, for, while, case, functions and groups."""
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from memcalc.errors import InputError
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.shell.lexer import Token
 
 MAX_NESTING = 40
