@@ -14,7 +14,7 @@ from memcalc.autograd.tape import FP32, MatrixShape, Size, Step, Tape, Var
 
 def before(t: Tape, p: Profile, name: str, x: Var) -> Var:
     """The input of an adapted matrix, where its adapter changes that."""
-    if name not in p.adapters.layers:
+    if not p.adapters.on(name):
         return x
     if p.adapters.kind == "oft":
         return _rotated(t, p, name, x)
@@ -23,7 +23,7 @@ def before(t: Tape, p: Profile, name: str, x: Var) -> Var:
 
 def after(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     """The result of an adapted matrix: its product with x, and what its adapter makes of that."""
-    if name not in p.adapters.layers:
+    if not p.adapters.on(name):
         return base
     kind = p.adapters.kind
     if kind in DELTAS:

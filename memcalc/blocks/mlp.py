@@ -85,7 +85,7 @@ class MLP(Block, without=("constants", "cache", "state")):
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         matrix = self.hidden * width
-        if self.fused or (p.kernels.merged and not p.adapters.layers):
+        if self.fused or (p.kernels.merged and p.adapters.merges("gate_up")):
             both = ops.linear(t, p, "gate_up", x, 2 * width, 2 * matrix, bias=self.bias, bias_size=2 * width)
             if p.kernels.merged:
                 return t.emit("product", [both], Size(token=width), both.each, [both])

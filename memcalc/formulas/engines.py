@@ -38,7 +38,10 @@ ENGINES: dict[str, Engine] = {
             "deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True,
             gathers_logits=True,  # deepspeed/module_inject/layers.py, LmHeadLinearAllreduce
         ),
-        Engine("megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients"),
+        Engine(
+            "megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients",
+            peft=False,  # Megatron-Bridge peft/utils.py, ParallelLinearAdapter: linear layers of Megatron's own
+        ),
         Engine(
             "torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True,
             expandable=True,  # run_train.sh, since October 2024

@@ -72,7 +72,7 @@ def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var)
     key, value, core = repeated(t, core, key, value)
     out = fused_kernel(t, core, *narrowed(t, p, query, key, value))
     if core.mask.applied(p) and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
-        mask = Var(Size(pair=1), out.each, False, f"{t.path}/mask")
+        mask = Var(Size(pair=1 + core.prefix), out.each, False, f"{t.path}/mask")
         t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
     return out
 
@@ -198,7 +198,7 @@ def multiply(t: Tape, core: Core, query: Var, keys: float = 1, again: int = 0) -
 
 def keys_per_query(core: Core, query: Var, key: Var) -> float:
     """Keys for each query of a sequence: cross-attention, whose heads are not grouped, may read a longer one."""
-    return key.elements.token / query.elements.token if core.cross else 1.0
+    return key.elements.token / query.elements.token if core.cross else 1 + core.prefix
 
 
 def repeated(t: Tape, core: Core, key: Var, value: Var) -> tuple[Var, Var, Core]:

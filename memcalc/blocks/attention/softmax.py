@@ -216,6 +216,8 @@ class Attention(Block, without=("state",)):
         if positions.rotary and not self.norms.norms_after_rotary:
             rotated = positions.rotate(t, p, query, key, self.head_dim)
             query, key = (rotated[0], key) if self.shares_cache else rotated
+        if p.batch.prefix:
+            key, value = _behind_prefix(t, p, key), _behind_prefix(t, p, value)
         mixed = self._attend(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
@@ -242,7 +244,7 @@ class Attention(Block, without=("state",)):
     def _core(self, p: Profile) -> Core:
         """What the kernel sees of it on one rank."""
         shape = self.shape.on_rank(p.degrees.tp)
-        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined)
+        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined, p.batch.prefix)
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         if self.positions.relative.layer:
@@ -262,7 +264,7 @@ class Attention(Block, without=("state",)):
         widths = {"q": shape.query_size + gates, "k": shape.key_size, "v": shape.value_size}
         if self.shares_cache:
             return self._project_query(t, p, x, widths)
-        merged = p.kernels.merged and not (self.cross or made.values_are_keys or p.adapters.layers)
+        merged = p.kernels.merged and p.adapters.merges("qkv") and not (self.cross or made.values_are_keys)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
         if not self.cross and not made.values_are_keys and fused_adapters.applies(p):
@@ -315,6 +317,13 @@ class Attention(Block, without=("state",)):
     def _norm_groups(self, norm: Norm, heads: int) -> float:
         """A norm over each head makes one statistic a head; one over the whole projection makes one a token."""
         return heads if norm.size == self.head_dim else 1
+
+
+def _behind_prefix(t: Tape, p: Profile, x: Var) -> Var:
+    """Keys or values after those of virtual tokens, whose gradient is a part of the whole one (peft/peft_model.py, get_prompt;
+    transformers cache_utils.DynamicLayer.update)."""
+    longer = x.elements * (1 + p.batch.prefix)
+    return t.emit("behind prefix", [x], longer, x.each, (), [Step("share")], trained=True)
 
 
 def attention_of(hidden: int, heads: int, kv_heads: int, head_dim: int, **traits: Any) -> Attention:

@@ -8,6 +8,7 @@ from memcalc.estimates.training.ranks import Rank
 from memcalc.formulas.optimizers import optimizer
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.frozen import NamedTuple
+from memcalc.specs.training import Training
 
 HALF = 2
 PASSES = {"fused": 1.0, "foreach": 2.5, "for-loop": 2.5, "own": 1.5}  # over all states, by how the step is run
@@ -23,6 +24,16 @@ class Gathers(NamedTuple):
     forward: float = 0.0
     backward: float = 0.0
     copies: float = 0.0  # out of the buffers that are gathered into, and into those that are reduced
+
+    def times(self, share: float) -> "Gathers":
+        return Gathers(*(seconds * share for seconds in self))
+
+
+def gathers_share(run: Training) -> float:
+    """Of how many of a step's micro-batches layers gather and reduce: torchtitan's stages gather once and reduce once
+    (torchtitan/distributed/fsdp.py, get_fsdp_reshard_after_forward_policy; torch/distributed/pipelining/stage.py,
+    backward_maybe_with_nosync)."""
+    return 1 / run.grad_accum if run.parallelism.pp > 1 and run.engine_row.name == "torchtitan" else 1.0
 
 
 def exposed(traffic: float, computing: float) -> float:

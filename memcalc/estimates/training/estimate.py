@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from memcalc.allocator.caching import OutOfMemory
     from memcalc.estimates.training.replay import Replayed
 
-SHALLOW = 48  # layers that are soon replayed
+SHALLOW = 6  # layers that are soon replayed
 BESIDE = {  # what k-bit preparation makes of the other parameters
     "": "embeddings, norms and head stay 16 bit",
     "all": "prepare_model_for_kbit_training casts embeddings, norms and head to fp32, and the residual stream with them",
@@ -200,7 +200,7 @@ class TrainingEstimate:
     def _replay(self, limit: int | None, *, glance: bool = False) -> "Replayed | None":
         from memcalc.estimates.training.replay import replayed
 
-        return replayed(self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
+        return replayed(self.architecture, self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
 
     @cached_property
     def start(self) -> tuple[Outside, ...]:
@@ -360,10 +360,11 @@ class TrainingEstimate:
             out.append(f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}")
         if self._pages:
             out.append(PAGED)
-        if run.adapts and run.engine_row.peft:
+        if run.adapts and run.fp32_adapters:
             out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
         elif run.adapts:
-            out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
+            whose = "" if run.adapter_dtype else f", as in {run.engine_row.name}"
+            out.append(f"adapters, their gradients and states have the precision's own format{whose}")
         out.append(range_sentence(self.measured_range))
         out.append(
             f"reserved: {self._reserved_is}; device: reserved, context and communicator; {beyond_sentence(self.beyond_range)}"

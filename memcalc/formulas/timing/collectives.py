@@ -48,13 +48,25 @@ def network_seconds(near: Link, far: Link, collective: str, ranks: int, inside: 
     nodes = -(-ranks // inside)
     outside = far.of(collective)
     passes = PASSES[collective]
-    if collective == "all-to-all":  # pairs in different nodes: each GPU's share leaves over its own card
-        away = size * (ranks - inside) / ranks / (outside.link * far.bandwidth)
-        return collective_seconds(near, collective, inside, size * inside / ranks) + outside.start + away
+    if collective == "all-to-all":
+        return all_to_all_seconds(near, far, ranks, inside, size * inside / ranks, size)
     slowest = min(
         near.of(collective).link * near.bandwidth if inside > 1 else float("inf"), outside.link * far.bandwidth * inside
     )
     return outside.start + outside.step * (nodes - 2) + passes * (ranks - 1) / ranks * size / slowest
+
+
+def all_to_all_seconds(near: Link, far: Link, ranks: int, inside: int, near_size: float, far_size: float) -> float:
+    """An all-to-all of which `near_size` passes between the ranks of a node, and of `far_size`, spread evenly over all ranks,
+    what is for other nodes leaves over each GPU's own card.
+
+    ranks, inside [count], near_size, far_size [B]. Returns [s].
+    """
+    within = collective_seconds(near, "all-to-all", inside, near_size)
+    if inside >= ranks:
+        return within
+    outside = far.of("all-to-all")
+    return within + outside.start + far_size * (ranks - inside) / ranks / (outside.link * far.bandwidth)
 
 
 def point_to_point_seconds(link: Link, size: float) -> float:

@@ -12,7 +12,13 @@ from memcalc.formulas.timing.attention import (
     decode_seconds,
     latent_decode_seconds,
 )
-from memcalc.formulas.timing.collectives import Link, collective_seconds, network_seconds, point_to_point_seconds
+from memcalc.formulas.timing.collectives import (
+    Link,
+    all_to_all_seconds,
+    collective_seconds,
+    network_seconds,
+    point_to_point_seconds,
+)
 from memcalc.formulas.timing.constants import (
     OPERANDS,
     AttentionConstants,
@@ -64,6 +70,7 @@ class Sustained(NamedTuple):
     low: float = 1.0  # of products in 8 bits and fewer
     attention: float = 1.0
     backward: float = 3.0  # of attention, over its forward
+    grouped: float = 1.0  # of products of many experts at once, forward and for their input's gradient, over one as large
     native: float = 1.0  # products called from PyTorch, over those of the engine that the constants are fitted to
     flash2: float = 1.0  # FlashAttention 2 over the kernel that the constants of attention are fitted to
     bandwidth: float = 0.82  # share that operations bound by memory reach
@@ -175,6 +182,10 @@ class TimeLaw:
         if inside is None or inside >= ranks:
             return collective_seconds(self.near, kind, ranks, size)
         return network_seconds(self.near, self.far, kind, ranks, inside, size)
+
+    def all_to_all(self, ranks: int, inside: int, near: float, far: float) -> float:
+        """An all-to-all that moves other sizes [B] inside nodes than between them. Returns [s]."""
+        return all_to_all_seconds(self.near, self.far, ranks, inside, near, far)
 
     def engine_all_reduce(self, engine: str, ranks: int, size: float) -> float:
         """A serving engine's own all-reduce inside a node; NCCL's where it has none. Returns [s]."""
