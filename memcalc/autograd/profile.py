@@ -237,6 +237,7 @@ class Batch(NamedTuple):
     packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
     one_by_one: bool = False  # sequences of a row are attended to one by one, their results joined (Qwen2-VL's tower)
     head_tokens: int = 0  # that the head is applied to at a time, where it runs over chunks
+    prefix: float = 0.0  # virtual tokens' keys and values, which alone are trained, for each token of a sequence
     tiles: int = 0  # that a feed-forward's tokens are cut into, 0: it runs over all at once
 
     def padding(self, chunk: int) -> float:
@@ -249,6 +250,9 @@ class Keeps(NamedTuple):
 
     output: bool = False  # the loop holds the model's output through the backward
     cache: bool = False  # the output has keys and values of all layers
+
+
+FUSED = frozenset({"q", "k", "v", "output", "gate", "up", "down"})  # what Unsloth adapts unless told otherwise
 
 
 class Profile(NamedTuple):
@@ -266,3 +270,13 @@ class Profile(NamedTuple):
     load: ExpertLoad = ExpertLoad()
     batch: Batch = Batch()
     keeps: Keeps = Keeps()
+
+    @property
+    def fuses_adapters(self) -> bool:
+        """Whether layers run in Unsloth's functions: all of their matrices adapted, none of the adapters with dropout
+        (unsloth/models/llama.py, patch_peft_model). Elsewhere modules are as written, as in the libraries that carry copies of
+        the norm, rotary embedding and loss alone (fms-acceleration's fused ops and kernels)."""
+        adapters = self.adapters
+        if not self.kernels.fused_adapters or adapters.kind != "lora":
+            return False
+        return set(adapters.layers) >= FUSED and not (adapters.dropout or adapters.magnitude)

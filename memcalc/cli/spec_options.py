@@ -274,6 +274,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("ia3", "vectors that scale keys, values and a feed-forward's inner states (Liu et al. 2022)"),
                 ("oft", "orthogonal rotations of inputs, in blocks of 32 (Qiu et al. 2023)"),
                 ("prompt-tuning", "virtual tokens before each sequence (Lester et al. 2021)"),
+                ("prefix-tuning", "keys and values of virtual tokens in every layer (Li and Liang 2021)"),
                 ("qat", "all weights, through a fake quantiser (torchao)"),
             ),
         ),
@@ -316,7 +317,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "virtual_tokens",
             "count",
             "",
-            "Tokens that prompt tuning puts before each sequence.  [default: 20]",
+            "Virtual tokens that prompt or prefix tuning trains.  [default: 20]",
             "Model states",
             (),
         ),
@@ -1415,7 +1416,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "WORD",
             (
                 "What is trained: adapters' frozen matrices have no gradients. One of full, lora, qlora, dora, "
-                "vera, loha, lokr, ia3, oft, prompt-tuning, qat.  [default: full]"
+                "vera, loha, lokr, ia3, oft, prompt-tuning, prefix-tuning, qat.  [default: full]"
             ),
             "How FLOPs are counted",
             (),

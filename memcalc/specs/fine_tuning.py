@@ -56,7 +56,7 @@ class FineTuning(Spec):
         None, "Number format of LoRA's matrices.", STATES, otherwise="the engine's", choices=ADAPTER_FORMATS
     )
     virtual_tokens: Annotated[int, within(1, 65536)] = setting(
-        20, "Tokens that prompt tuning puts before each sequence.", STATES
+        20, "Virtual tokens that prompt or prefix tuning trains.", STATES
     )
     base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}

@@ -56,10 +56,7 @@ HINTS: Mapping[tuple[str, str], str] = {
     ("precision", "fp8"): "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)",
     ("precision", "fp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
     ("precision", "nvfp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
-    ("method", "prefixtuning"): (
-        "prefix tuning (keys and values of virtual tokens in every layer) is not modelled; prompt-tuning is"
-    ),
-    ("method", "ptuning"): "p-tuning's encoder is not modelled; prompt-tuning is",
+    ("method", "ptuning"): "p-tuning's encoder is not modelled; prompt-tuning and prefix-tuning are",
     ("method", "boft"): "butterflies of rotations are not modelled; oft is",
     ("method", "freeze"): "the last N layers alone are --train-layers N under method full",
     ("base_format", "mxfp4"): (

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from memcalc.allocator.caching import OutOfMemory
     from memcalc.estimates.training.replay import Replayed
 
-SHALLOW = 48  # layers that are soon replayed
+SHALLOW = 6  # layers that are soon replayed
 BESIDE = {  # what k-bit preparation makes of the other parameters
     "": "embeddings, norms and head stay 16 bit",
     "all": "prepare_model_for_kbit_training casts embeddings, norms and head to fp32, and the residual stream with them",
@@ -149,6 +149,7 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
+
         return exchange_line(self.run, setup, self.run.tokens // p.cp)
 
     @property
@@ -199,7 +200,7 @@ class TrainingEstimate:
     def _replay(self, limit: int | None, *, glance: bool = False) -> "Replayed | None":
         from memcalc.estimates.training.replay import replayed
 
-        return replayed(self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
+        return replayed(self.architecture, self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
 
     @cached_property
     def start(self) -> tuple[Outside, ...]:

@@ -85,7 +85,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             upcast=run.fp32_adapters and not (own and amp),
             dropout=run.lora_dropout,
         ),
-        keeps=Keeps(run.keep_output, run.use_cache),
+        keeps=Keeps(run.keep_output, run.use_cache or run.prefix > 0),
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
@@ -121,6 +121,7 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
         packed=run.tokens_per_batch is not None and run.attention_used != "flash",
         head_tokens=min(LOSSES[run.loss_used].head_tokens, run.tokens // run.parallelism.cp),
         tiles=tiles_of(architecture, run),
+        prefix=run.prefix / run.row_length,
     )
 
 

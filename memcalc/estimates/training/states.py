@@ -10,6 +10,7 @@ from memcalc.estimates.training.adapters import (
     adapters,
     embeddings,
     part_of,
+    prefix,
     prompt,
     quantised,
     shared_elements,
@@ -93,23 +94,21 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             out.append(ShardGroup(name, shards, frozen, None, trained))
             continue
         low, rest = quantised(held) if run.method_row.quantised else (None, held)
-        trained = (
-            prompt(held, run.prompt)
-            if run.prompt and name == "dense"
-            else adapters(
-                without(held, run.frozen_parts),
-                run.adapter_targets,
-                run.lora_rank,
-                run.method_row.magnitude,
-                run.method_row.adapter,
-            )
-            if name == "dense"
-            else None
-        )
+        trained = _beside(run, stage, held) if name == "dense" else None
         out.append(ShardGroup(name, shards, rest, low, trained))
         if name == "dense" and run.train_also:
             out += _copies(setting, held, shards, stage.last)
     return out
+
+
+def _beside(run: Training, stage: Stage, held: Tensors) -> Tensors:
+    """What is trained beside these frozen weights."""
+    if run.prompt:
+        return prompt(held, run.prompt)
+    if run.prefix:
+        return prefix(stage.sequence.kinds, stage.sequence.counts, run.prefix)
+    row = run.method_row
+    return adapters(without(held, run.frozen_parts), run.adapter_targets, run.lora_rank, row.magnitude, row.adapter)
 
 
 def _copies(setting: StateSetting, held: Tensors, shards: int, last: bool) -> Iterator[ShardGroup]:
