@@ -26,7 +26,9 @@ def main() -> None:
         start = time.process_time()
         plan = plan_training(model, gpu, gpus, **settings).plan
         taken = time.process_time() - start
-        print(f"{model:18} {gpus:7,} {plan.candidates:8,} {plan.estimated:12,} {taken:6.2f} {taken / plan.candidates * 5e4:10.2f}")
+        print(
+            f"{model:18} {gpus:7,} {plan.candidates:8,} {plan.estimated:12,} {taken:6.2f} {taken / plan.candidates * 5e4:10.2f}"
+        )
 
 
 if __name__ == "__main__":

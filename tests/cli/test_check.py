@@ -262,7 +262,9 @@ cost_usd = 1e9
 """
 
 
-@pytest.mark.parametrize("more", ["", 'training.method = "lora"', 'training.precision = "fp8-mixed"', "training.parallelism.tp = 8"])
+@pytest.mark.parametrize(
+    "more", ["", 'training.method = "lora"', 'training.precision = "fp8-mixed"', "training.parallelism.tp = 8"]
+)
 def test_days_and_money_are_those_of_the_predicted_step(memcalc, sizing, more):
     from memcalc.sizing.checking import read_scenarios
 
