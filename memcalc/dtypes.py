@@ -7,10 +7,11 @@ row: a scale for each tensor or output channel, the channel order of GPTQ; nor a
 
 import re
 from math import gcd
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memcalc.caches import cached
 from memcalc.errors import InputError, nearest
+from memcalc.frozen import NamedTuple
 
 
 class NumberFormat(NamedTuple):
@@ -32,7 +33,7 @@ class NumberFormat(NamedTuple):
 
     @property
     def bits_per_value(self) -> float:
-        """Bits of memory for one value, scales included; exact, since every block size is a power of two.
+        """Bits of memory for one value, scales included; exact, as every block size is a power of two, but EXL3's.
 
         >>> number_format("nf4").bits_per_value, number_format("nf4-dq").bits_per_value
         (4.5, 4.126953125)
@@ -71,7 +72,7 @@ def number_format(name: str) -> NumberFormat:
     >>> number_format("torch.bfloat16").name, number_format("F8_E4M3").name, number_format("Q4_K").name
     ('bf16', 'fp8-e4m3', 'q4_k')
     """
-    row = _BY_SPELLING.get(_folded(name)) or _grouped(_folded(name))
+    row = _BY_SPELLING.get(_folded(name)) or _grouped(_folded(name)) or _averaged(_folded(name))
     if row is None:
         known = [spelling for row in FORMATS for spelling in (row.name, *row.aliases)]
         raise InputError(f"{name[:40]!r} is no number format; `memcalc formats` lists those known{nearest(name[:40], known)}")
@@ -91,6 +92,8 @@ def _grouped(name: str) -> NumberFormat | None:
     >>> [number_format(name).bits_per_value for name in ("int4-g32", "gptq-int4-g64", "awq-int4-g128", "int3-g128")]
     [4.5, 4.3125, 4.15625, 3.125]
     """
+    if named := _MLX.fullmatch(name):
+        name = f"mlx-int{named[1]}-g{named[2] or 64}"
     match = _GROUPED.fullmatch(name)
     if match is None:
         return None
@@ -103,6 +106,23 @@ def _grouped(name: str) -> NumberFormat | None:
     size = groups * (group * bits // 8 + 2) + groups * zero_bits // 8
     described = f"int{bits}, a 16-bit scale{what.format(bits=bits)} for {group}"
     return NumberFormat(name, "block", bits, groups * group, size, described, source)
+
+
+@cached(64)
+def _averaged(name: str) -> NumberFormat | None:
+    """Codes without scales of which so many bits stand for a value: EXL3, whose bits differ from matrix to matrix.
+
+    >>> number_format("exl3-4.25bpw").bits_per_value
+    4.25
+    """
+    match = _BITS_PER_WEIGHT.fullmatch(name)
+    if match is None:
+        return None
+    bits = float(match[1])
+    if not 1 <= bits <= 8:
+        raise InputError(f"{name!r}: EXL3 has 1 to 8 bits per weight, not {match[1]}")
+    described = f"trellis codes, {bits:g} bits per weight on average"
+    return NumberFormat(f"exl3-{bits:g}bpw", "block", int(bits), 800, round(100 * bits), described, _EXL3)
 
 
 def _float(
@@ -157,6 +177,9 @@ _FP8_ROW = "vLLM logs, Llama-3.1-8B in fp8: 8.49 GiB, a byte for each linear wei
 _FP8_BLOCK = "DeepSeek-V3 README_WEIGHTS.md: e4m3, weight_block_size [128, 128], weight_scale_inv float32"
 _FP8_G128 = "DeepSeek-V3.2 inference/kernel.py act_quant: e4m3, an fp32 scale for each 128 values of a row"
 _HQQ = "mobiusml/hqq hqq/core/quantize.py: scale and zero of a group in the compute dtype"
+_VLLM_CACHE = "vLLM 0.33, v1/attention/backends: a token's slot of a head, or of all heads where they share a latent"
+_MLX_SOURCE = "mlx mlx/ops.cpp, affine_quantize: packed codes, scales and biases of a group in the weights' format"
+_EXL3 = "exllamav3 modules/quant/exl3.py: trellis int16 [inputs / 16, outputs / 16, 16 × bits], suh and svh float16"
 _LLAMA_CPP = "ggml-org/llama.cpp ggml/src/ggml-common.h, commit 01243c5"
 
 FORMATS: tuple[NumberFormat, ...] = (
@@ -170,7 +193,7 @@ FORMATS: tuple[NumberFormat, ...] = (
     _float("bf16", 8, 7, "the upper half of an fp32: its range, fewer digits", _BFLOAT16, ("bfloat16", "bfloat")),
     _float(
         "fp8-e4m3", 4, 3, "8-bit float for weights, activations and caches; no infinities", _OFP8,
-        ("fp8", "float8", "float8-e4m3fn", "float8-e4m3", "f8-e4m3", "f8-e4m3fn", "e4m3", "e4m3fn", "fp8-e4m3fn"),
+        ("fp8", "fp8-inc", "float8", "float8-e4m3fn", "float8-e4m3", "f8-e4m3", "f8-e4m3fn", "e4m3", "e4m3fn", "fp8-e4m3fn"),
         highest=448.0,
     ),
     _float("fp8-e5m2", 5, 2, "8-bit float for gradients", _OFP8, ("float8-e5m2", "f8-e5m2", "e5m2")),
@@ -249,7 +272,21 @@ FORMATS: tuple[NumberFormat, ...] = (
     ),
     NumberFormat(
         "nvfp4", "block", 4, 16, 8 + 1, "e2m1, an e4m3 scale for 16; beside it an fp32 scale for the tensor", _NVFP4,
-        (), 2, 1,
+        ("nvfp4-4over6", "fp4-mx-block16"), 2, 1,
+    ),
+    *(
+        NumberFormat(name, "block", bits, size, length, f"cache: {what}", _VLLM_CACHE)
+        for name, bits, size, length, what in (
+            ("int8-per-token-head", 8, 256, 264, "int8, an fp32 scale for the keys and one for the values of a head (of 128)"),
+            ("fp8-per-token-head", 8, 256, 264, "e4m3, an fp32 scale for the keys and one for the values of a head (of 128)"),
+            ("int4-per-token-head", 4, 256, 136, "int4, an fp32 scale for the keys and one for the values of a head (of 128)"),
+            ("turboquant-k8v4", 4, 256, 196, "fp8 keys, 4-bit values with scale and zero, of a head of 128"),
+            ("turboquant-4bit-nc", 4, 256, 134, "4-bit keys with a norm, 4-bit values with scale and zero, of a head of 128"),
+            ("turboquant-k3v4-nc", 3, 256, 118, "3-bit keys with a norm, 4-bit values with scale and zero, of a head of 128"),
+            ("turboquant-3bit-nc", 3, 256, 102, "3-bit keys with a norm, 3-bit values with scale and zero, of a head of 128"),
+            ("fp8-ds-mla", 8, 576, 656, "a latent of 512 in e4m3 with an fp32 scale for 128, 64 rotated values in bf16"),
+            ("nvfp4-ds-mla", 4, 576, 352, "a latent of 512 in e2m1 with an e4m3 scale for 16, 64 rotated values in e4m3"),
+        )
     ),
     _ggml("nvfp4_gguf", 4, 64, 36, "4 e4m3 scales (1 for 16), 32 B of e2m1"),
     _ggml("q1_0", 1, 128, 18, "fp16 scale, 16 B of signs"),
@@ -281,12 +318,15 @@ FORMATS: tuple[NumberFormat, ...] = (
     _ggml("iq4_xs", 4, 256, 136, "fp16 scale, 6 B of 6-bit scales, 128 B of indices into a table of 16"),
 )  # fmt: skip
 
-_GROUPED = re.compile(r"(?:(gptq|awq|hqq)-)?int([2-8])-g([0-9]{1,6})")
+_GROUPED = re.compile(r"(?:(gptq|awq|hqq|mlx)-)?int([2-8])-g([0-9]{1,6})")
+_MLX = re.compile(r"mlx-([2-8])-?bits?(?:-g([0-9]{1,6}))?")
+_BITS_PER_WEIGHT = re.compile(r"(?:exl3-)?([0-9](?:\.[0-9]{1,2})?)-?bpw(?:-exl3)?")
 _ZERO_POINTS: dict[str, tuple[int | None, str, str]] = {  # bits of a zero point (None: those of a code), words, source
     "": (0, "", _W4A16),
     "gptq": (None, " and an int{bits} zero point", _GPTQ),
     "awq": (None, " and an int{bits} zero point", _AWQ),
     "hqq": (16, " and a 16-bit zero point", _HQQ),
+    "mlx": (16, " and a 16-bit bias", _MLX_SOURCE),
 }
 
 _BY_SPELLING = {_folded(spelling): row for row in FORMATS for spelling in (row.name, *row.aliases)}

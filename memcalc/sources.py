@@ -1,6 +1,6 @@
 """The bibliography: every paper, library and data sheet that a number or a formula cites, under one key."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class Source(NamedTuple):
@@ -126,6 +126,8 @@ SOURCES: dict[str, Source] = {
         2026,
         "src/llama-quant.cpp, commit 007dbbf: llama_tensor_get_type_impl, tensor_type_fallback",
     ),
+    "mlx": Source("MLX and mlx-lm", "Apple", 2026, "ml-explore/mlx, ml-explore/mlx-lm 0.32"),
+    "exllamav3": Source("ExLlamaV3", "turboderp", 2026, "turboderp-org/exllamav3 1.4"),
     "unsloth": Source(
         "Unsloth's dynamic GGUF files", "Unsloth", 2026, "sizes of files on the Hugging Face hub, unsloth/*-GGUF"
     ),

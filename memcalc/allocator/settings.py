@@ -1,8 +1,7 @@
 """Constants and settings of PyTorch's caching allocator (c10/core/AllocatorConfig.h and .cpp, PyTorch 2.13)."""
 
-from typing import NamedTuple
-
 from memcalc.formulas.formula import ceil_div
+from memcalc.frozen import NamedTuple
 
 KIB, MIB = 2**10, 2**20
 MIN_BLOCK = 512  # kMinBlockSize: every request is rounded up to it

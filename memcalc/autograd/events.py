@@ -5,11 +5,11 @@ Every tensor is a key. Four of them pass the piece's borders: its input and its 
 
 from collections.abc import Container
 from itertools import count
-from typing import NamedTuple
 
 from memcalc.autograd.backward import Backward, GradientBuffer, that_can_be_highest
 from memcalc.autograd.operations import WEIGHT_CAST
 from memcalc.autograd.tape import ZERO, Node, Size, Tape, Var
+from memcalc.frozen import NamedTuple
 
 INPUT, OUTPUT, OUTPUT_GRADIENT, INPUT_GRADIENT = range(4)  # keys of what passes the borders
 FIRST = 4  # key of the first tensor inside

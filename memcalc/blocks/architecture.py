@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import field
 from functools import cached_property
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from memcalc.blocks.block import Block
-from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
-from memcalc.frozen import dataclass
+from memcalc.frozen import NamedTuple, dataclass
+
+if TYPE_CHECKING:  # models of text have none
+    from memcalc.blocks.images import ImageRule
 
 Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the order they run
 
@@ -113,7 +115,7 @@ class Part:
     stacks: tuple[Stack, ...] = ()
     exit: Named = ()
     tokens: int = 0
-    images: ImageRule | None = None
+    images: "ImageRule | None" = None
 
 
 class CountedWeight(NamedTuple):
@@ -148,6 +150,7 @@ class Quantization(NamedTuple):
     stored: tuple[tuple[tuple[str, bool], tuple[StoredAs, ...]], ...] = ()
     kv_format: str = ""  # of the cache, where the checkpoint asks for one
     problem: str = ""  # why the stored sizes are not known
+    tied_head: str = ""  # the scheme of the head's own matrix, where the token table is tied and stays as it is
 
 
 UNQUANTISED = Quantization()

@@ -4,7 +4,9 @@ Its FLOPs follow from what it records on a tape, the bytes it moves from its wei
 of it must say (`without`): one that neither answers nor says so is refused when it is defined.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from memcalc.frozen import NamedTuple
 
 if TYPE_CHECKING:
     from memcalc.autograd.tape import Size, Var

@@ -1,7 +1,6 @@
 """What a block multiplies for each token, in training and in generation, read from its tape or, failing that, its weights."""
 
 from math import prod
-from typing import NamedTuple
 
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Tape, Var, Work
@@ -9,6 +8,7 @@ from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
+from memcalc.frozen import NamedTuple
 
 # What mixers call the products that only exist because they take many tokens at once.
 RECURRENT = ("contraction", "matrix product", "solution", "scan", "blocks", "loop")

@@ -6,7 +6,8 @@ state) is arithmetic on these.
 """
 
 from math import prod
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 Shape = tuple[int, ...]
 

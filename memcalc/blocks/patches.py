@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
@@ -66,12 +67,13 @@ def _with_table(t: Tape, p: Profile, block: Plain, x: Var) -> Var:
 
 
 def onto_projector(
-    exit_: Named, between: Named, p: Profile, hidden: int, *, share: float, flows: bool
+    exit_: Named, between: Named, p: Profile, hidden: int, *, share: float, flows: bool, placed: bool = False
 ) -> tuple[Tape, list[Var]]:
     """The tape of what follows a tower's layers, and the embeddings that the language model reads.
 
     `between` may be several chains, each named before a slash, that read the same (Qwen3-VL's deep stack). `share`: tokens that
-    the language model reads for each of the tower's, where they are pooled and not merged.
+    the language model reads for each of the tower's, where they are pooled and not merged; `placed`: by a matrix product with
+    where each patch belongs, in fp32.
     """
     t = Tape()
     x = Var(Size(token=hidden), p.formats.residual, flows, "input")
@@ -80,7 +82,7 @@ def onto_projector(
         if not isinstance(block, Norm):
             raise Unsupported(f"{type(block).__name__} after a tower's layers is not modelled")
         x = block.forward(t, p, x)
-    return t, [_chain(t, p, chain, x, share) for chain in _chains(between)]
+    return t, [_chain(t, p, chain, x, share, placed) for chain in _chains(between)]
 
 
 def _chains(between: Named) -> Iterator[Named]:
@@ -92,11 +94,46 @@ def _chains(between: Named) -> Iterator[Named]:
 CHAINED = {"norm", "linear", "merge", "up", "down"}  # names of blocks of which each reads what the one before made
 
 
-def _chain(t: Tape, p: Profile, blocks: Named, x: Var, share: float) -> Var:
-    if share != 1 and not any(isinstance(block, Projection) and block.merge > 1 for _, block in blocks):
-        t.path = "pooled"
+def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
+    """Squares of patches through a convolution, then a gated feed-forward behind a norm and GELU
+    (modeling_glm4v.Glm4vVisionPatchMerger)."""
+    block: dict[str, Any] = dict(blocks)
+    made = block["downsample"]
+    t.path, squares = "downsample", prod(made.kernel)
+    x = t.emit("squares", [x], x.elements, x.each)
+    matrix = made.inputs * squares * made.outputs
+    share = 1 / squares
+    x = ops.linear(t, p, "weight", x, made.outputs * share, matrix, bias=made.bias, bias_size=made.outputs)
+    widths = {name: block[name].outputs * share for name in ("linear", "gate", "up", "down")}
+
+    def product(name: str, x: Var) -> Var:
+        t.path = name
+        return ops.linear(t, p, "weight", x, widths[name], block[name].inputs * block[name].outputs)
+
+    x = product("linear", x)
+    t.path = "norm"
+    x = ops.activation(t, p, block["norm"].forward(t, p, x, share), "gelu")
+    gate = ops.activation(t, p, product("gate", x), block["gate"].activation)
+    return product("down", ops.mul(t, gate, product("up", x)))
+
+
+def _pooled(t: Tape, x: Var, share: float, placed: bool) -> Var:
+    """Squares of patches averaged: laid out anew (Gemma 3), or by their places (modeling_gemma4.Gemma4VisionPooler)."""
+    t.path = "pooled"
+    if not placed:
         x = ops.scale(t, x, "contiguous")
-        x = t.emit("pooled", [x], x.elements * share, x.each, [x], [Step("input", x.bytes)])
+        return t.emit("pooled", [x], x.elements * share, x.each, [x], [Step("input", x.bytes)])
+    each, x = x.each, ops.cast(t, ops.scale(t, x, "emptied"), FP32)
+    places = Var(Size(pair=share), FP32, False, "pooled/places")
+    x = ops.cast(t, t.emit("pooled", [x], x.elements * share, FP32, [places], [Step("input", x.bytes)]), each)
+    return ops.cast(t, ops.scale(t, ops.cast(t, x, FP32)), each)
+
+
+def _chain(t: Tape, p: Profile, blocks: Named, x: Var, share: float, placed: bool) -> Var:
+    if blocks[0][0] == "downsample":
+        return _downsampled(t, p, blocks, x)
+    if share != 1 and not any(isinstance(block, Projection) and block.merge > 1 for _, block in blocks):
+        x = _pooled(t, x, share, placed)
     else:
         share = 1.0
     for path, block in blocks:

@@ -1,7 +1,5 @@
 """Layers, entry and exit of a model recorded onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
 
-from typing import NamedTuple
-
 from memcalc.autograd.backward import alive, arriving, backward
 from memcalc.autograd.events import Piece, forward_peaks, passing_peaks, piece
 from memcalc.autograd.profile import Profile
@@ -10,6 +8,7 @@ from memcalc.blocks.architecture import Layer, Named
 from memcalc.blocks.forwards import entry_onto_tape, exit_onto_tape, layer_onto_tape
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
+from memcalc.frozen import NamedTuple
 
 NOTHING = Tensor("", Size())
 

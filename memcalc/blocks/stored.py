@@ -6,10 +6,10 @@ The counterpart of an Architecture: that one says which weights a model has, thi
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.ledger import ROLES, Shape
-from memcalc.frozen import dataclass
+from memcalc.frozen import NamedTuple, dataclass
 
 LANGUAGE, VISION, AUDIO, PROJECTOR, PREDICTION = "language", "vision", "audio", "projector", "prediction"
 UNBUFFERED = "the compute buffer of the image or sound tower (mmproj) is not modelled: leave room for it"

@@ -8,7 +8,7 @@ from typing import Any
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import Tape, Var
+from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.altup import one_of
 
 Blocks = Mapping[str, Any]
@@ -42,6 +42,23 @@ def _gemma4(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return ops.scale(t, x, "layer's constant")
 
 
+def _scaled(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """What each branch returns times a learned vector (CaiT's LayerScale; modeling_internvl.InternVLVisionLayer)."""
+    x = ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "input_norm", "attention"), "attention_scale"))
+    return ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "post_attention_norm", "mlp"), "mlp_scale"))
+
+
+def _by_vector(t: Tape, p: Profile, blocks: Blocks, x: Var, name: str) -> Var:
+    """x · w: keeps x; its backward makes a full product before summing it to w's gradient."""
+    t.path = name
+    size = sum(weight.parameters for weight in blocks[name].weights())
+    each, trained = max(x.each, p.formats.weights), p.method.trained
+    steps = [Step("input", x.elements * each, 0)]
+    if trained:
+        steps += [Step("temp", x.elements * each), Step("weight", Size(fixed=size * p.formats.weights))]
+    return t.emit("scaled", [x], x.elements, each, [x] if trained else [], steps, trained=trained)
+
+
 def _gemma3n(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     """All streams are predicted, one of them passes the layer beside a low-rank residual, all are corrected, and those but the
     first get the layer's vectors (modeling_gemma3n.Gemma3nTextDecoderLayer)."""
@@ -65,4 +82,4 @@ def _gemma3n(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return x
 
 
-WIRINGS: dict[str, Wiring] = {"gemma3n": _gemma3n, "gemma4": _gemma4}
+WIRINGS: dict[str, Wiring] = {"gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled}

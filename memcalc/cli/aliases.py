@@ -5,9 +5,10 @@ vLLM, SGLang, TensorRT-LLM and llama.cpp for `infer`. Underscores, capitals and 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import click
+
+from memcalc.frozen import NamedTuple
 
 
 class Set(NamedTuple):

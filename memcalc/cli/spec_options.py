@@ -274,6 +274,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("ia3", "vectors that scale keys, values and a feed-forward's inner states (Liu et al. 2022)"),
                 ("oft", "orthogonal rotations of inputs, in blocks of 32 (Qiu et al. 2023)"),
                 ("prompt-tuning", "virtual tokens before each sequence (Lester et al. 2021)"),
+                ("prefix-tuning", "keys and values of virtual tokens in every layer (Li and Liang 2021)"),
                 ("qat", "all weights, through a fake quantiser (torchao)"),
             ),
         ),
@@ -302,10 +303,21 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "adapter_dtype",
+            "text",
+            "fp32|half",
+            "Number format of LoRA's matrices.  [default: the engine's]",
+            "Model states",
+            (
+                ("fp32", "fp32 beside 16-bit frozen weights, as PEFT keeps them (autocast_adapter_dtype)"),
+                ("half", "the frozen weights' own 16 bits (autocast_adapter_dtype=False; PEFT before 0.11)"),
+            ),
+        ),
+        (
             "virtual_tokens",
             "count",
             "",
-            "Tokens that prompt tuning puts before each sequence.  [default: 20]",
+            "Virtual tokens that prompt or prefix tuning trains.  [default: 20]",
             "Model states",
             (),
         ),
@@ -809,13 +821,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "attention",
             "text",
-            "eager|sdpa|flash",
+            "eager|sdpa|flash|flash3",
             "Attention kernel.  [default: sdpa]",
             "Activations",
             (
                 ("eager", "writes out the scores of every pair of tokens"),
                 ("sdpa", "PyTorch's scaled_dot_product_attention"),
                 ("flash", "FlashAttention: no scores are kept"),
+                ("flash3", "the same by FlashAttention 3 or later: faster on Hopper and Blackwell"),
             ),
         ),
         (
@@ -996,12 +1009,15 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
             "Engine",
             (
-                ("vllm", "vLLM 0.21 and later, V1"),
+                ("vllm", "vLLM 0.33, V1"),
                 ("sglang", "SGLang 0.5.20 and later"),
                 ("tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend"),
                 ("llama.cpp", "llama.cpp since June 2026"),
                 ("ollama", "ollama 0.30 and later, which starts llama-server"),
                 ("lmstudio", "LM Studio 0.4, its llama.cpp runtime"),
+                ("mlx", "mlx-lm 0.32, on Apple's GPUs"),
+                ("exllamav3", "ExLlamaV3 1.4"),
+                ("ktransformers", "KTransformers: kt-kernel in SGLang"),
                 ("transformers", "transformers 5, dynamic cache"),
             ),
         ),
@@ -1177,12 +1193,51 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "gpu_experts",
+            "count",
+            "",
+            "KTransformers: experts of each layer on the GPUs, the others in host memory.  [default: 0]",
+            "Engine",
+            (),
+        ),
+        (
+            "host_experts",
+            "text",
+            "FORMAT",
+            (
+                "KTransformers: how the experts in host memory are stored (--kt-method): int4-channel.  [default: "
+                "--weights]"
+            ),
+            "Model states",
+            (),
+        ),
+        (
             "draft_tokens",
             "count",
             "",
-            "Tokens that a draft model guesses in a step.  [default: 4 with --draft]",
+            "Tokens that a draft guesses in a step.  [default: 4 with --draft; Medusa 5, DFlash 15]",
             "Model states",
             (),
+        ),
+        (
+            "draft_method",
+            "text",
+            "METHOD",
+            (
+                "How a draft guesses, where its config does not say so.  [default: as --draft says, or a model of "
+                "its own]"
+            ),
+            "Model states",
+            (
+                ("model", "a smaller model with a cache of its own"),
+                ("mtp", "the model's own prediction layers"),
+                ("eagle", "EAGLE 1 and 2: a layer behind a matrix that joins hidden state and embedding"),
+                ("eagle3", "EAGLE 3: a layer that reads hidden states of three depths and the embedding, a head of its own"),
+                ("dflash", "DFlash: layers that guess a block at once from hidden states of several depths"),
+                ("medusa", "Medusa: a residual block and a head for each token guessed"),
+                ("ngram", "looked up in the prompt: no weights, no cache"),
+                ("suffix", "looked up in earlier answers: no weights, no cache"),
+            ),
         ),
     ),
     "Budget": (
@@ -1361,7 +1416,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "WORD",
             (
                 "What is trained: adapters' frozen matrices have no gradients. One of full, lora, qlora, dora, "
-                "vera, loha, lokr, ia3, oft, prompt-tuning, qat.  [default: full]"
+                "vera, loha, lokr, ia3, oft, prompt-tuning, prefix-tuning, qat.  [default: full]"
             ),
             "How FLOPs are counted",
             (),
@@ -1671,7 +1726,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "draft",
             "text",
             "MODEL",
-            "Draft model of speculative decoding; mtp: the model's own prediction layers.  [default: none]",
+            (
+                "What guesses tokens: a model, a head's config.json, or mtp, eagle, eagle3, dflash, medusa, ngram, "
+                "suffix.  [default: none]"
+            ),
             "Model states",
             (),
         ),

@@ -1,10 +1,10 @@
 """Scenarios beside what they came to before: what differs, and whether it is worse."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from memcalc.estimates.checking import Outcome
 from memcalc.formulas.verdict import VERDICTS
+from memcalc.frozen import NamedTuple
 
 COMPARED = ("device_memory", "days", "cost_usd")  # less is better; and the verdict
 TOLERANCE = 1e-9  # of the value: what is no more than rounding is no change

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import InputError
 from memcalc.formulas.verdict import VERDICTS, Fit
+from memcalc.frozen import NamedTuple
 from memcalc.specs.sizing import Limits
 from memcalc.units import format_bytes
 

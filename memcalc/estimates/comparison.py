@@ -1,6 +1,8 @@
 """Answers side by side: the same figures of several settings, the first of which the others are compared with."""
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from memcalc.frozen import NamedTuple
 
 
 class ComparedCase(NamedTuple):

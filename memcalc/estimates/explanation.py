@@ -7,11 +7,12 @@ time: trees are made of the lines and figures that estimates hold.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.estimates.lines import Figure, Line, LineTensor
 from memcalc.estimates.placement import SHARDING, Held, Tensors
 from memcalc.formulas.formula import CARDS, CERTAINTY_ORDER, EXACT, expression
+from memcalc.frozen import NamedTuple
 
 MOST_PARTS = 80  # of one node; what is beyond stands there as one part with its sum
 MOST_NAMED = 6  # parts that a sum names one by one

@@ -7,7 +7,6 @@ visited. File types that need an importance matrix are taken to have one, the ot
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Stack
 from memcalc.blocks.linears import NOT_LINEAR, leaf
@@ -16,6 +15,7 @@ from memcalc.dtypes import number_format
 from memcalc.estimates.compute.matrices import matrices, whole_inputs
 from memcalc.estimates.layer_spans import Span, earlier
 from memcalc.estimates.placement import Held, main_parts
+from memcalc.frozen import NamedTuple
 from memcalc.specs.quantization import Mixture
 
 Rule = tuple[tuple[str, str], ...]  # (format, the layers that have it unless an earlier entry does); the rest: the file's own

@@ -1,11 +1,11 @@
 """Which layers of a stack stand on a pipeline stage, for rules that depend on a layer's number."""
 
 from itertools import accumulate
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Stack
 from memcalc.caches import cached
 from memcalc.estimates.placement import Held, Stage, main_parts
+from memcalc.frozen import NamedTuple
 
 Place = tuple[str, str, int]  # part, path of the stack, kind of layer
 

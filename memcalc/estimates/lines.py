@@ -1,9 +1,10 @@
 """The lines of an estimate: each is one formula with its inputs, so a total is only ever made by adding."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.formulas.formula import CARDS, CERTAINTY_ORDER, expression, with_values
+from memcalc.frozen import NamedTuple
 
 PLACES = ("gpu", "host", "nvme")
 COMPONENTS = ("parameters", "gradients", "optimizer_states", "activations", "communication", "overhead")

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from math import prod
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
 from memcalc.blocks.ledger import Buffer, Shape, Weight
 from memcalc.caches import cached
 from memcalc.estimates.training.sequence import NO_LAYERS, Sequence
-from memcalc.frozen import dataclass
+from memcalc.frozen import NamedTuple, dataclass
 
 
 class Held(NamedTuple):

@@ -1,13 +1,13 @@
 """Bytes per parameter of every precision × optimizer, from the same tables as the full estimate."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError, nearest
 from memcalc.formulas.bytes_per_parameter import BytesPerParameter, activation_bytes_per_parameter
 from memcalc.formulas.optimizers import optimizer, state_bytes
 from memcalc.formulas.precision import PRECISION_NAMES, precision
+from memcalc.frozen import NamedTuple
 
 COMMON_OPTIMIZERS = ("adamw", "adamw-8bit", "adafactor", "lion", "muon", "sgd-momentum", "sgd")
 USUAL = (("fp32", "bf16-mixed"), ("adamw", "adamw-8bit", "adafactor", "sgd"))  # precisions and optimizers asked about first

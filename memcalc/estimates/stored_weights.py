@@ -53,6 +53,10 @@ def _counted(
         rest = stored.stored if stored.plain else _rest(architecture)
         experts_only = stored.reach == "experts" and _has_experts(architecture)
         for held in stage.held:
+            if stored.head and (head := _as_head(held, architecture, stage.last)):
+                tally.scheme(head, head.copies, _scheme(engine, stored.head))
+                if head is held:
+                    continue
             if stored.plain or not _reached(held, stored, architecture, experts_only):
                 tally.plain(held, held.elements, _beside(held, stored, rest), own=stored.plain)
             else:
@@ -80,6 +84,10 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
             yield f"tensor types of {stored.name} by llama.cpp's own rules; vectors, norms and routers stay fp32"
         if len(_main_names(architecture)) < len(architecture.parts):
             yield "vision and audio towers are a file of their own (mmproj), not counted here"
+    elif stored.reach == "modules":
+        yield f"linear layers, token tables and the head are quantised where their rows are whole groups; the rest stays {rest}"
+    elif stored.head:
+        yield f"bits per weight are the layers' average; the head has {stored.head}, embeddings, norms and routers stay {rest}"
     elif not stored.plain:
         only = "only the routed experts are quantised; " if stored.reach == "experts" and _has_experts(architecture) else ""
         yield f"{only}embeddings, norms, routers and the head stay {rest}"
@@ -170,7 +178,8 @@ class Tally:
             bytes_per_block=row.block_bytes,
         )
         if scheme.scales:
-            scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE)}
+            scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE),
+                      "ends": outputs + inputs * (2 if leaf(held.path) == "gate_up" else 1)}  # fmt: skip
             number = scales[scheme.scales] * count
             self.add(
                 held, "gpu", role, f"{name}, scales", formulas.scale_bytes, "scales", number, bytes_each=scheme.scale_bytes
@@ -223,9 +232,27 @@ def _reached(held: Held, scheme: Scheme, architecture: Architecture, experts_onl
     """Whether a scheme quantises these tensors."""
     if scheme.reach == "everywhere" and held.role == "projector":
         return len(held.shape) == 2
+    if scheme.reach == "modules":
+        return _is_module(held, scheme.group) and held.path.partition("/")[0] in _main_names(architecture)
     if not (held.layered and is_linear(held.path, held.role, held.shape)) or (experts_only and not held.routed):
         return False
     return scheme.reach == "everywhere" or held.path.partition("/")[0] in _main_names(architecture)
+
+
+def _is_module(held: Held, group: int) -> bool:
+    """Whether a tensor is the matrix of a linear layer, of the head, or a token table, and its rows are whole groups."""
+    linear = held.layered and is_linear(held.path, held.role, held.shape)
+    table = held.role in ("embedding", "head") and len(held.shape) == 2
+    return (linear or table) and matrices(held).inputs % group == 0
+
+
+def _as_head(held: Held, architecture: Architecture, last: bool) -> Held | None:
+    """The head's matrix: itself, or what stands for it where the table is tied."""
+    if held.role == "head" and len(held.shape) == 2:
+        return held
+    if not architecture.tied or not last or len(held.shape) != 2:
+        return None
+    return held._replace(role="head") if held.tied_copy or (held.role == "embedding" and not held.layered) else None
 
 
 @cached(256)
@@ -288,6 +315,9 @@ def _from_checkpoint(tally: Tally, stage: Stage, architecture: Architecture, eng
             if layers:
                 tally.scheme(held, layers * each, _scheme(engine, word))
                 left -= layers * each
+        head = _as_head(held, architecture, stage.last) if quantization.tied_head else None
+        if head and head is not held:
+            tally.scheme(head, head.copies, _scheme(engine, quantization.tied_head))
         if left:
             kept = _beside(held, swizzled, rest) if swizzled else rest
             tally.plain(held, held.elements // held.copies * left, kept, own=not quantization.method)

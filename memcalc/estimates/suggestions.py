@@ -3,10 +3,11 @@
 import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.formulas.verdict import Verdict
+from memcalc.frozen import NamedTuple
 from memcalc.specs.hardware import Accelerator
 
 Settings = dict[str, Any]

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median, quantiles
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.methods import ADAPTING
 from memcalc.formulas.residuals import ADAPTERS, FULL, MIN_ROWS, UNREPLAYED, Quantiles
 from memcalc.formulas.verdict import Verdict, verdict
+from memcalc.frozen import NamedTuple
 from memcalc.specs.measured import KINDS, Measured
 
 GRADES_USED = ("A", "B")

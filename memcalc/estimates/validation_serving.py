@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.lines import WINDOWED
@@ -10,6 +9,7 @@ from memcalc.estimates.serving.capacity import Capacity, ServingEstimate
 from memcalc.estimates.serving.estimate import estimate
 from memcalc.estimates.validation import DIGITS, Skipped, Spread, percentile, spread
 from memcalc.formulas.residuals import MIN_ROWS, Quantiles
+from memcalc.frozen import NamedTuple
 from memcalc.specs.served import Served
 
 

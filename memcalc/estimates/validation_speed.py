@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from memcalc.estimates.validation import DIGITS, Skipped, Spread, percentile, spread
 from memcalc.formulas.residuals import MIN_ROWS
 from memcalc.formulas.speed_residuals import SpeedRange
+from memcalc.frozen import NamedTuple
 
 # What is compared, and its unit.
 SPEED_QUANTITIES = {

@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import NamedTuple
 
 from memcalc.estimates.validation import GRADES_USED, percentile
+from memcalc.frozen import NamedTuple
 
 KINDS = {
     "dense": "dense, 16 bit",

@@ -1,7 +1,8 @@
 """A log's numbers beside the prediction: how far each is off, and what was taken for granted."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 
 class Verified(NamedTuple):

@@ -1,6 +1,6 @@
 """How much of its memory an accelerator gives to a process: less what the driver keeps, or what the system takes."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class Reserve(NamedTuple):

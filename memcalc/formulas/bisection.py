@@ -1,7 +1,8 @@
 """The largest whole number for which something holds."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 
 class Solved(NamedTuple):

@@ -1,8 +1,7 @@
 """The rule of thumb: bytes per parameter by precision and optimizer."""
 
-from typing import NamedTuple
-
 from memcalc.formulas.formula import ESTIMATE, formula
+from memcalc.frozen import NamedTuple
 
 
 class BytesPerParameter(NamedTuple):

@@ -1,8 +1,7 @@
 """Energy, carbon and money of accelerator-hours, and the dated defaults behind them."""
 
-from typing import NamedTuple
-
 from memcalc.formulas.formula import ASSUMED, EXACT, formula
+from memcalc.frozen import NamedTuple
 
 
 @formula("touvron-2023", "table 15: the thermal design power of the GPU", ASSUMED)

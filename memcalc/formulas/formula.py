@@ -9,9 +9,10 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from memcalc.caches import cached
+from memcalc.frozen import NamedTuple
 
 P = ParamSpec("P")
 R = TypeVar("R")

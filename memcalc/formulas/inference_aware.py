@@ -1,10 +1,9 @@
 """The model that costs least over its life: a smaller one, trained for longer, when it will serve many tokens."""
 
-from typing import NamedTuple
-
 from memcalc.formulas.compute_optimal import bisect, parametric_parameters
 from memcalc.formulas.formula import ESTIMATE, formula
 from memcalc.formulas.law_forms import Parametric
+from memcalc.frozen import NamedTuple
 
 
 @formula("sardana-2024", "equation 1", ESTIMATE)

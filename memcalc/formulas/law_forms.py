@@ -7,7 +7,7 @@ the loss of any N and D.
 from collections.abc import Sequence
 from itertools import pairwise
 from math import log
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from memcalc.formulas.compute import dense_training_flops
 from memcalc.formulas.compute_optimal import (
@@ -19,7 +19,7 @@ from memcalc.formulas.compute_optimal import (
     parametric_tokens,
     power_law,
 )
-from memcalc.frozen import dataclass
+from memcalc.frozen import NamedTuple, dataclass
 from memcalc.units import PF_DAY
 
 

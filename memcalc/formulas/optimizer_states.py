@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from memcalc.frozen import NamedTuple
 
 Shape = tuple[int, ...]
 

@@ -6,10 +6,10 @@ bitsandbytes, Transformer Engine and torch's fused ones make nothing.
 """
 
 from math import prod
-from typing import NamedTuple
 
 from memcalc.formulas.optimizer_states import Optimizer, Shape
 from memcalc.formulas.optimizers import bytes_of, states_of
+from memcalc.frozen import NamedTuple
 
 FP32, HALF = 4, 2
 

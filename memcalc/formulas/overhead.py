@@ -1,8 +1,7 @@
 """What a GPU holds beside the tensors: context, communicators, the workspace of matrix products; by GPU generation."""
 
-from typing import NamedTuple
-
 from memcalc.formulas.formula import ASSUMED, ESTIMATE, ceil_div, formula
+from memcalc.frozen import NamedTuple
 
 ALLOCATOR_SEGMENT = 2 * 2**20  # the caching allocator asks the driver in multiples of 2 MiB
 

@@ -4,7 +4,7 @@
 engines differ in where the fp32 copy lives, so the rows name the engine.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 BYTES = {"": 0, "fp32": 4, "fp16": 2, "bf16": 2}  # of the formats that appear below
 

@@ -5,7 +5,7 @@ computes now. Rows are measurements of grades A and B: of allocated
 (or active) memory, and for `BEYOND` of reserved memory and of the whole device.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 MIN_ROWS = 8  # fewer say little about a tenth
 

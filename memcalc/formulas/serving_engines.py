@@ -2,7 +2,9 @@
 
 import re
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from memcalc.frozen import NamedTuple
 
 
 class ServingEngine(NamedTuple):
@@ -16,7 +18,7 @@ class ServingEngine(NamedTuple):
         "total"  # of the GPU, of what its context leaves, of what all but the cache leaves
     )
     pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
-    window: Literal["window", "last", "batched", "padded"] = "window"  # what a sliding layer keeps: a row of WINDOWS
+    window: Literal["window", "last", "batched", "padded", "ring", "rotating", "whole"] = "window"  # a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
     batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
@@ -48,20 +50,30 @@ class ServingEngine(NamedTuple):
     state_share: tuple[int, int] | None = None  # of its cache, a pool for recurrent states
     state_slots: int = 1  # of that pool, for one running sequence
     request_table: bool = False  # a row for each request that may run, with the place of each of its tokens
+    sparse_fp8: str = ""  # of latents that an indexer picks from, where the cache is fp8; "": plain
+    caches: tuple[str, ...] = ()  # formats that it takes beside 32- and 16-bit floats; (): any
+    drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
     like: str = ""  # another engine, which it starts or is built on: its kernels, formats and ranges hold
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
     tiers: tuple[tuple[int, int], ...] = ()  # bytes of all GPUs, and the context that it takes from there on by default
+    table_on_host: bool = False  # a token table on its own in host memory, whatever else is
+    experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
+    slot_states: bool = False  # states and windows of all sequences of a step from the start, used or not
     slots: int = 0  # requests that share its context by default, in one pool of cells
-    whole_windows: bool = False  # sliding layers keep the whole context
     sized_steps: bool = False  # ollama: tokens of a pass by context and by what is free (memcalc.formulas.ollama)
 
     @property
     def key(self) -> str:
         """One row of RELEASES: vllm@0.21."""
         return f"{self.name}@{self.since}"
+
+    @property
+    def uses_host(self) -> bool:
+        """Whether what stands in host memory is counted."""
+        return self.host_embedding or self.table_on_host or self.experts_on_host
 
     @property
     def kin(self) -> str:
@@ -75,12 +87,20 @@ LARGE = 70 * 2**30  # bytes of GPU memory from which vLLM's larger defaults hold
 
 PLAIN = ServingEngine("", "no engine: weights, the tokens' cache and states, and what a CUDA process holds")
 
+_FP8 = ("fp8-e4m3", "fp8-e5m2")
+_SLOTTED = (
+    *_FP8, "fp8-ds-mla", "nvfp4", "int8-per-token-head", "fp8-per-token-head", "int4-per-token-head", "turboquant-k8v4",
+    "turboquant-4bit-nc", "turboquant-k3v4-nc", "turboquant-3bit-nc",
+)  # fmt: skip
+
 VLLM = ServingEngine(
-    "vllm", "vLLM 0.21 and later, V1", since="0.21", block=16, pooled=True, window="batched", grouped=True, shares=True,
+    "vllm", "vLLM 0.33, V1", since="0.33", block=16, pooled=True, window="batched", grouped=True, shares=True,
     batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True, index_format="fp8-g128",
     convolution_columns=-1, graphs=True, sampler="vllm", starts_with_share=True, block_of_state=True,
     utilization=0.92, graphs_inside=True,  # vllm/config/cache.py; vllm/v1/worker/gpu_worker.py, since pull 38284
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
+    drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
+    sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
 )  # fmt: skip
 
 LLAMA_CPP = ServingEngine(
@@ -111,6 +131,8 @@ _SGLANG = ServingEngine(
     windowed_models=_WINDOWED_NOW, window_share=(4, 5),  # --swa-full-tokens-ratio 0.8
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments",
+    drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
+    sparse_fp8="fp8-ds-mla", caches=(*_FP8, "mxfp8", "nvfp4"),  # srt/arg_groups/fields/model.py, kv_cache_dtype
 )  # fmt: skip
 # Changes: srt/server_args.py of 0.5.9, 0.5.10, 0.5.13, 0.5.14 and 0.5.19; srt/arg_groups/memory_hook.py of 0.5.23.
 _SGLANG_EARLIER = _SGLANG._replace(batched_tokens_small=2048, sequences_small=24)
@@ -118,9 +140,11 @@ SGLANG = (
     _SGLANG,
     _SGLANG_EARLIER._replace(note="SGLang 0.5.14 to 0.5.19", since="0.5.14"),
     _SGLANG_EARLIER._replace(note="SGLang 0.5.10 to 0.5.13", since="0.5.10", windowed_models=_WINDOWED, state_slots=3,
-                             prefill_graphs="compiled", draft_reserve=(4096, 6144)),
+                             prefill_graphs="compiled", draft_reserve=(4096, 6144),
+                             drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
     _SGLANG_EARLIER._replace(note="SGLang 0.5 to 0.5.9", since="0.5", windowed_models=_WINDOWED, state_slots=3,
-                             prefill_graphs="", draft_reserve=(2048, 6144)),
+                             prefill_graphs="", draft_reserve=(2048, 6144),
+                             drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
 )  # fmt: skip
 
 # Newest first; of an engine's rows the first is the one that its name alone means.
@@ -128,11 +152,17 @@ RELEASES: dict[str, ServingEngine] = {
     row.key: row
     for row in (
         VLLM,
-        VLLM._replace(note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False),
+        VLLM._replace(note="vLLM 0.21 to 0.32, V1", since="0.21", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED),
+        VLLM._replace(
+            note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False,
+            drafts=("model", "mtp", "eagle", "eagle3", "medusa", "ngram", "suffix"), caches=(*_FP8, "fp8-ds-mla"),
+        ),
         *SGLANG,
         ServingEngine(
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
+            drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
+            caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
         ),
         LLAMA_CPP,
         LLAMA_CPP._replace(
@@ -140,6 +170,11 @@ RELEASES: dict[str, ServingEngine] = {
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            margin=0,
+        ),
+        LLAMA_CPP._replace(
+            note="llama.cpp of 2024", since="2024", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            window="whole",  # layers with a window have a cache of their own since pull 13194
             margin=0,
         ),
         OLLAMA,
@@ -150,11 +185,24 @@ RELEASES: dict[str, ServingEngine] = {
         LLAMA_CPP._replace(
             name="lmstudio", like="llama.cpp", since="0.4", note="LM Studio 0.4, its llama.cpp runtime", whole_context=False,
             margin=0, tiers=((0, 4096),), slots=4,  # lmstudio.ai/docs/app/advanced/parallel-requests
-            whole_windows=True,  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
+            window="whole",  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
+        ),
+        ServingEngine(  # pip: mlx-lm; whole prompts in chunks of --prefill-step-size
+            "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="rotating",
+            batched_tokens=2048, batched_tokens_small=2048, convolution_columns=-1, makers=("Apple",),
+        ),
+        ServingEngine(  # Cache(max_batch_size=16); Generator(max_chunk_size=2048)
+            "exllamav3", "ExLlamaV3 1.4", since="1.4", block=256, utilization=1.0, window="ring", batched_tokens=2048,
+            batched_tokens_small=2048, sequences=16, convolution_columns=-1, slot_states=True, table_on_host=True,
+            makers=("NVIDIA",),
+        ),
+        _SGLANG._replace(
+            name="ktransformers", like="sglang", note="KTransformers: kt-kernel in SGLang", experts_on_host=True,
+            makers=("NVIDIA", "AMD"),
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,
-            expands=True, sampler="sorted",
+            expands=True, sampler="sorted", drafts=("model", "ngram"),  # generation/candidate_generator.py
         ),
     )
 }  # fmt: skip
@@ -223,5 +271,5 @@ def defaults(row: ServingEngine, memory: int) -> Defaults:
     2048
     """
     small = Defaults(LARGE, row.batched_tokens_small, row.sequences_small or row.sequences)
-    steps = STEPS.get(row.key) or STEPS.get(row.name, (small, Defaults(inf, row.batched_tokens, row.sequences)))
+    steps = STEPS.get(row.key) or STEPS.get(row.kin, (small, Defaults(inf, row.batched_tokens, row.sequences)))
     return next(step for step in steps if (memory or 80 * GIBI) < step.below)

@@ -1,6 +1,6 @@
 """What serving engines' hosts add to a step, and how they schedule prompts: a row an engine, a few measured constants each."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class Host(NamedTuple):
@@ -10,7 +10,6 @@ class Host(NamedTuple):
     mixed: bool = True  # prompts are read in the steps that generate tokens too; else in steps of their own, before those
     after: float = 1.0  # of the prompts read while a request is there, the share that falls between its tokens
     graphs: int = 512  # sequences of the largest step that a CUDA graph replays
-    gap: float = 0.0  # between a layer's kernels, on the device
     follow: int = 2**31  # chunks of a prompt that follow each other through the stages of a pipeline, before all wait
     layer: float = 0.0  # launching a layer's kernels where no graph does
     step: float = 0.0  # scheduling and sampling, while the device waits
@@ -31,9 +30,8 @@ HOSTS: dict[str, Host] = {
              note="managers/scheduler.py, get_next_batch_to_run: prompts that wait go before the running batch"),
         Host("tensorrt-llm", graphs=2048, layer=250e-6, sequence=5e-6,
              note="in-flight batching; context steps of the PyTorch backend replay no CUDA graph"),
-        Host("llama.cpp", graphs=1, gap=35e-6, follow=4,
-             note="server-context.cpp, update_slots: tokens and prompts in one batch; 35 µs a layer between some 20 kernels, "
-             "Llama 3 8B on one GPU (llama-bench); --batch-size is four times --ubatch-size"),
+        Host("llama.cpp", graphs=1, follow=4,
+             note="server-context.cpp, update_slots: one batch of tokens and prompts; --batch-size is 4 × --ubatch-size"),
         Host("transformers", mixed=False, graphs=0, layer=700e-6,
              note="eager Python: 0.7 ms a layer, Qwen2.5 and Qwen3 at batch 1 (QwenLM speed benchmarks)"),
     )

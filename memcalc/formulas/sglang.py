@@ -1,9 +1,8 @@
 """SGLang's own arithmetic of memory: what its share of the GPU leaves for everything else, which graphs it captures, and the
 rows of its table of requests (sglang/srt/server_args.py; since 0.5.20 srt/arg_groups/memory_hook.py, cuda_graph_hook.py)."""
 
-from typing import NamedTuple
-
 from memcalc.formulas.formula import ESTIMATE, formula
+from memcalc.frozen import NamedTuple
 
 MEBI, GIBI = 2**20, 2**30
 LEAST_TOKENS = 2048  # of a pass, that activations are reserved for

@@ -1,6 +1,8 @@
 """Whether it fits: what is needed, with the range that it may come to, against what a process can get."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from memcalc.frozen import NamedTuple
 
 Verdict = Literal["no", "tight", "fits"]
 VERDICTS: tuple[Verdict, ...] = ("no", "tight", "fits")  # from worst to best

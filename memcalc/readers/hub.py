@@ -11,12 +11,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 from memcalc import __version__
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import InputError, nearest, one_line
+from memcalc.frozen import NamedTuple
 from memcalc.readers.files import MAX_CONFIG_BYTES, decoded, parse_json_object
 from memcalc.readers.weights import (
     INDEX,

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
+from memcalc.frozen import NamedTuple
 from memcalc.readers.catalogue import accelerator, read_toml, shipped_folder
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import InputError, Problem, Several, one_line
+from memcalc.frozen import NamedTuple
 from memcalc.readers.catalogue import MAX_PRESET_BYTES, parse_toml
 from memcalc.readers.files import read_text
 from memcalc.readers.toml_lines import SettingPlaces, lines_of

@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.frozen import NamedTuple
 from memcalc.readers.catalogue import accelerator, shipped_folder
 from memcalc.readers.files import read_text
 from memcalc.readers.hf import read_config

@@ -13,6 +13,7 @@ from memcalc.formulas.timing.constants import (
     CollectiveConstants,
     DecodeConstants,
     ExpertConstants,
+    GgufConstants,
     ProductConstants,
 )
 from memcalc.formulas.timing.law import Constants, Hardware, Sustained, TimeLaw
@@ -32,14 +33,20 @@ def time_law(gpu: Accelerator, network: float | None = None) -> TimeLaw:
     """The law of an accelerator. `network`: B/s one way between nodes, of each GPU; else what such machines usually have."""
     raw = _raw(gpu.timing)
     made = {kind: {key: _made(kind, key, values) for key, values in raw.get(kind, {}).items()} for kind in KINDS}
+    engines = {
+        engine: {kind: {key: _made(kind, key, values) for key, values in rows.items()} for kind, rows in own.items()}
+        for engine, own in raw.get("engine", {}).items()
+    }
     sustained = Sustained(**{key: float(value) for key, value in raw.get("sustained", {}).items()})
     pcie = gpu.pcie_bandwidth or PCIE
     hardware = Hardware(
         gpu.peak, gpu.bandwidth or 0.0, gpu.multiprocessors or 1, gpu.scale_up_bandwidth or pcie, pcie,
         network or raw.get("network_bandwidth", NETWORK), raw.get("domain", 8),
     )  # fmt: skip
+    gguf = GgufConstants(**_scaled("ggml", "", raw.get("ggml", {})))
     certainty = ESTIMATE if gpu.id in raw.get("fitted_on", ()) else ASSUMED
-    return TimeLaw.of(gpu.name, hardware, Constants(raw["source"], certainty, **made, sustained=sustained))
+    constants = Constants(raw["source"], certainty, **made, sustained=sustained, ggml=gguf, engines=engines)
+    return TimeLaw.of(gpu.name, hardware, constants)
 
 
 @cached(64)
@@ -57,6 +64,10 @@ def _raw(name: str) -> dict[str, Any]:
 
 
 def _made(kind: str, key: str, values: Mapping[str, float]) -> Any:
+    return KINDS[kind](**_scaled(kind, key, values))
+
+
+def _scaled(kind: str, key: str, values: Mapping[str, float]) -> dict[str, float]:
     """Constants with their times in seconds: keys end in `_us` where the file has microseconds, in `_t` where it has 10¹²."""
     scaled = {}
     for name, value in values.items():
@@ -68,4 +79,4 @@ def _made(kind: str, key: str, values: Mapping[str, float]) -> Any:
             scaled[name.removesuffix("_t")] = value * 1e12
         else:
             scaled[name] = float(value)
-    return KINDS[kind](**scaled)
+    return scaled

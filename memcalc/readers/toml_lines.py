@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from memcalc.frozen import NamedTuple
 
 HEADER = re.compile(r"\s*\[\[?\s*([^\[\]#]+?)\s*\]\]?\s*(?:#.*)?$")
 PART = r"(?:[\w-]+|\"[^\"\n]*\"|'[^'\n]*')"

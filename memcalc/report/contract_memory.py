@@ -1,8 +1,10 @@
 """The JSON contract of what is held: components, lines, moments, the GPU and its verdict."""
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from typing_extensions import TypedDict
+
+from memcalc.frozen import NamedTuple
 
 
 class Means(NamedTuple):

@@ -1,10 +1,11 @@
 """What is wrong with sizing files, as tools of code review take it: a message at a line of a file."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import Unsupported, printable
 from memcalc.estimates.checking import shown
+from memcalc.frozen import NamedTuple
 from memcalc.report.report import Report
 
 

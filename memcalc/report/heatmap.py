@@ -1,7 +1,8 @@
 """A heat map: one figure over two settings, as shades of characters or as coloured fields."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 SHADES = "░▒▓█"
 GAP = 2

@@ -4,10 +4,10 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from rich.cells import cell_len
 
+from memcalc.frozen import NamedTuple
 from memcalc.report.report import Column, Table, cell
 
 GAP = 2  # characters between two columns, as rich draws them

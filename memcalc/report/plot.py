@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil, floor, log10
-from typing import NamedTuple
 
+from memcalc.frozen import NamedTuple
 from memcalc.units import format_count
 
 WIDTH, HEIGHT = 66, 13  # characters inside the axes, at most

@@ -1,7 +1,9 @@
 """What every command hands to a renderer: one document for machines, a few tables for people."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from memcalc.frozen import NamedTuple
 
 if TYPE_CHECKING:
     from memcalc.estimates.explanation import Explanation

@@ -219,7 +219,7 @@ def _document(
             **needed_document(found.needed),
         },
     }
-    if found.host or run.engine_row.host_embedding:
+    if found.host or run.engine_row.uses_host:
         standing = sum(entry.bytes for entry in found.lines if entry.place == "host" and entry.component != "activations")
         out["host"] = {"weights": standing, "per_node": found.host}
     if gpu and capacity and fit:

@@ -1,7 +1,8 @@
 """Stacked bars: what each row consists of, part by part, under one limit; the memory of a step, moment by moment."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 FILLS = "█▓▒░╳"
 

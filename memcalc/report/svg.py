@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from rich.cells import cell_len
 
+from memcalc.frozen import NamedTuple
 from memcalc.report.explanation import drawn_tree
 from memcalc.report.heatmap import HeatMap
 from memcalc.report.layout import GAP, INDENT, Laid, LaidColumn, grid, wrapped

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from memcalc.estimates.lines import Line
+from memcalc.frozen import NamedTuple
 from memcalc.units import counted
 
 # What blocks and roles are called where their names are not yet words.

@@ -4,9 +4,9 @@ What cannot be answered is refused elsewhere; here stands what is answered, but 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import Spec
 from memcalc.specs.training import Training
 

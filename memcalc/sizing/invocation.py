@@ -3,10 +3,11 @@
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from memcalc.caches import cached
 from memcalc.estimates.suggestions import Advice, Suggestion, flags, option_words
+from memcalc.frozen import NamedTuple
 from memcalc.readers.models import Model
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel
 from memcalc.specs.hardware import Accelerator, Device

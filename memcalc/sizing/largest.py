@@ -1,9 +1,10 @@
 """The inverse question: the largest value of one setting, written `max`, that fits into the accelerator."""
 
 from collections.abc import Callable, MutableMapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.formulas.bisection import Solved, largest
+from memcalc.frozen import NamedTuple
 from memcalc.sizing.answer import Answer
 from memcalc.specs.spec import SpecError
 

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import nearest
 from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, ENGINES, Settings
@@ -17,6 +17,7 @@ from memcalc.estimates.step_time.step import PARTS, StepTime
 from memcalc.estimates.training.activations import shape
 from memcalc.formulas.energy import PRICES
 from memcalc.formulas.methods import ADAPTING, METHODS
+from memcalc.frozen import NamedTuple
 from memcalc.readers.models import Model
 from memcalc.sizing.answer import Reported, fit_of
 from memcalc.sizing.planning_layouts import LAID_OUT, LayoutWays, PlanQuestion, Tick

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.planning.accepts import Settings
@@ -13,6 +13,7 @@ from memcalc.estimates.step_time.schedule import IDLE
 from memcalc.estimates.step_time.step import StepTime, micro_batch_seconds, step_time
 from memcalc.estimates.training.estimate import estimate
 from memcalc.formulas.verdict import Fit, Needed
+from memcalc.frozen import NamedTuple
 from memcalc.readers.models import Model
 from memcalc.readers.timing import time_law
 from memcalc.sizing.answer import fit_of

@@ -1,9 +1,10 @@
 """Bytes per parameter of training, by the rule of thumb."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from memcalc.estimates.rule_of_thumb import RuleOfThumb, rows, stored_only, usual_and_others
+from memcalc.frozen import NamedTuple
 from memcalc.sizing.answer import Reported
 
 if TYPE_CHECKING:

@@ -15,12 +15,15 @@ from memcalc.estimates.serving.speed import Speed, speed
 from memcalc.estimates.serving.starting import refusals
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.formulas.bisection import Solved, largest
+from memcalc.formulas.drafts import DraftMethod
 from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
 from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine, release
 from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, unsaid
+from memcalc.sizing.drafts import as_draft
+from memcalc.sizing.format_defaults import with_formats
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
 from memcalc.sizing.local_defaults import with_local_defaults
@@ -28,11 +31,9 @@ from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
 from memcalc.specs.hardware import Accelerator, Device
-from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving, ServingQuestion
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving, ServingQuestion
 from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import SpecError
-from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
@@ -41,13 +42,8 @@ if TYPE_CHECKING:
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
 BESIDE = ("precision", "ram", *EFFICIENCY)  # settings beside those of Serving
 SOLVABLE = ("batch", "context", "gpu_layers")  # may be "max"
-MTP = "mtp"  # a draft: the model's own prediction layers
 AUTO = "auto"  # of n_cpu_moe: as few as it takes
-DRAFT_TOKENS = 4  # guessed a step where a draft model is named and nothing is said
 
-# What engines make of a float32 checkpoint where no format is named: vllm/config/model.py, _resolve_auto_dtype; sglang/srt/
-# configs/model_config.py, _get_and_verify_dtype; transformers/modeling_utils.py, _get_dtype ("auto", which 5.0 defaults to).
-FLOAT32 = {"vllm": "bf16", "sglang": "fp16", "transformers": "fp32"}
 DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
 
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
@@ -67,6 +63,7 @@ class SizedServing(Answer, ServingEstimate):
     asked: tuple[Serving | None, Settings]  # what was said, before any default
     invocation: Invocation
     draft: AnyModel | None
+    guess: DraftMethod | None  # how it guesses
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
@@ -119,6 +116,8 @@ class SizedServing(Answer, ServingEstimate):
         """Why no roofline of one GPU holds; empty where one does."""
         if len(set(self.machine)) > 1:
             return "the speed of GPUs that differ is not modelled"
+        if self.run.engine_row.experts_on_host:
+            return "the speed of experts that the CPU computes with kernels of its own (kt-kernel) is not modelled"
         if self.run.cache_on_host:
             return "the speed of a cache in host memory is not modelled"
         if self.run.overridden and self.run.pp > 1:
@@ -159,12 +158,12 @@ class SizedServing(Answer, ServingEstimate):
         changed = self.invocation.with_changes(changes)
         gpu = self.gpu if changed.gpu is self.invocation.gpu else as_accelerator(changed.gpu, changed.presets)
         others = (*Device.model_fields, *EFFICIENCY, *ServingLoad.model_fields, "draft", "ram")
-        settings = {name: value for name, value in changed.settings.items() if name not in others}
+        settings = {name: value for name, value in changed.settings.items() if name not in (*others, "draft_method")}
         architecture = _served(self.model, "MODEL")
         if len(self.machine) > 1 and changed.gpu is self.invocation.gpu:
             settings["pp"] = len(self.machine)
         gpus = self.machine if len(self.machine) > 1 else (gpu,) if gpu else ()
-        run = serving_run(architecture, None, self.files, guesses=self.draft is not None, gpus=gpus, reserved=self.others,
+        run = serving_run(architecture, None, self.files, draft=self.guess, gpus=gpus, reserved=self.others,
                           **settings)  # fmt: skip
         return Subject(run, gpu, architecture, ("context",) if unsaid("context", None, settings) else ())
 
@@ -247,14 +246,15 @@ def size_serving(
     files = stored_tensors(found)
     found = checked(found, files)._replace(stored=found.stored)
     architecture = _served(found, "MODEL")
-    small = None if draft is None else _draft(architecture, draft, presets)
+    guess = as_draft(architecture, draft, settings.pop("draft_method", None) or (run.draft_method if run else None), presets)
+    small = guess.architecture if guess else None
     machine = as_machine(gpu, presets, device)
     accelerator = machine[0] if machine else None
     if len(machine) > 1:
         settings["pp"] = settings.get("pp") or len(machine)
     if accelerator is None and shares:
         raise SpecError("needs a gpu whose speed it is a share of", *EFFICIENCY)
-    if load.acceptance is not None and small is None:
+    if load.acceptance is not None and guess is None:
         raise SpecError("is that of a draft model's guesses; name one with draft", "acceptance")
     generation, memory = (accelerator.architecture, accelerator.allocatable) if accelerator else ("", 0)
     if settings.get("n_cpu_moe") == AUTO:
@@ -262,7 +262,7 @@ def size_serving(
     key = asked_for(settings, (*SOLVABLE, "n_cpu_moe"))
 
     def sized(*solved: Solved, **value: int) -> SizedServing:
-        spec = serving_run(architecture, run, files, guesses=small is not None, gpus=machine, reserved=device.reserved,
+        spec = serving_run(architecture, run, files, draft=guess and guess.method, gpus=machine, reserved=device.reserved,
                            **settings | value)  # fmt: skip
         if len(machine) > 1 and spec.pp != len(machine):
             raise SpecError(f"{spec.pp} GPUs for a machine of {len(machine)}; leave pp out", "pp")
@@ -273,6 +273,7 @@ def size_serving(
         out.gpu, out.machine, out.ram = machine[out.card] if len(machine) > 1 else accelerator, machine, ram
         out.asked, out.solved, out.small = (run, settings | value), solved, small
         out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
+        out.guess = guess.method if guess else None
         return out
 
     if key is None:
@@ -330,18 +331,10 @@ def _ram(run: Serving | None, settings: dict[str, Any]) -> int | None:
     if ram is None:
         return None
     ServingQuestion(ram=ram)
-    if not _engine(settled(run, settings, Serving, also=BESIDE)).host_embedding:
-        raise SpecError("host memory is counted of llama.cpp alone: --engine llama.cpp", "ram")
+    if not _engine(settled(run, settings, Serving, also=BESIDE)).uses_host:
+        able = ", ".join(row.name for row in SERVING_ENGINES.values() if row.uses_host)
+        raise SpecError(f"host memory is counted of engines that use it: {able}", "ram")
     return ram
-
-
-def _draft(architecture: Architecture, draft: AnyModel, presets: Sequence[str]) -> Architecture:
-    """A draft model, or the model's own prediction layers."""
-    if isinstance(draft, str) and draft.strip().lower() == MTP:
-        from memcalc.blocks.prediction import prediction_layers
-
-        return prediction_layers(architecture)
-    return _served(as_model(draft, presets), "--draft")
 
 
 def _cards(machine: Sequence[Accelerator], reserved: int) -> tuple[OneGpu, ...]:
@@ -354,37 +347,19 @@ def serving_run(
     run: Serving | None = None,
     files: StoredTensors | None = None,
     *,
-    guesses: bool = False,
+    draft: DraftMethod | None = None,
     gpus: Sequence[Accelerator] = (),
     reserved: int = 0,
     **settings: Any,
 ) -> Serving:
-    """What was said about serving as a spec, with the defaults of the model, of its `files`, of a draft that `guesses`, and of
+    """What was said about serving as a spec, with the defaults of the model, of its `files`, of a `draft`, and of
     the engine on these `gpus`, on each of which others hold `reserved` bytes."""
     said = settled(run, settings, Serving, also=BESIDE)
     check_needs(said, NEEDS)
-    quantization = architecture.quantization
-    if (precision := said.pop("precision", None)) is not None:
-        precision = meant("precision", precision, PLAIN_FORMATS)
-        if said.setdefault("weights", precision) != precision:
-            raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
-        if precision not in PLAIN_FORMATS:
-            raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN_FORMATS)} (other formats: --weights)", "precision")
-        said.setdefault("kv_dtype", precision)
-    elif architecture.dtype == "float32" and not quantization.method and said.get("engine") in FLOAT32:
-        said.setdefault("weights", FLOAT32[said["engine"]])
-        if said["weights"] in PLAIN_FORMATS:
-            said.setdefault("kv_dtype", said["weights"])
-    elif files or quantization.method:
-        if "weights" not in said and quantization.problem and not files:
-            raise Unsupported(quantization.problem)
-        said.setdefault("weights", CHECKPOINT)
-    if quantization.kv_format:
-        said.setdefault("kv_dtype", quantization.kv_format)
-    if _engine(said).host_embedding:
-        said.setdefault("kv_dtype", "fp16")  # common/common.h: cache_type_k and cache_type_v
-    if guesses:
-        said.setdefault("draft_tokens", DRAFT_TOKENS)
+    with_formats(said, _engine(said), architecture, files, gpus[0].architecture if gpus else "")
+    if draft:
+        said.setdefault("draft_tokens", draft.guesses)
+        said["draft_method"] = draft.name
     row = _engine(said)
     with_local_defaults(said, row, architecture, files, gpus, reserved)
     if architecture.context:

@@ -11,6 +11,10 @@ SERVING = (
           "transformers dequantises GGUF files when it loads them: memory will be that of --weights bf16 or fp32"),
     Doubt(lambda run: run.engine in ("vllm", "sglang") and _gguf(run),
           "GGUF files are experimental in this engine: it loads a few families of models, from a single file"),
+    Doubt(lambda run: run.engine == "mlx" and not _loads(run, "mlx-", "mx", "nvfp4"),
+          "mlx-lm loads 16 bits and formats of its own alone: name one (mlx-4bit, mlx-8bit)"),
+    Doubt(lambda run: run.engine == "exllamav3" and not _loads(run, "exl3-"),
+          "ExLlamaV3 loads 16 bits and EXL3 alone: name its bits (exl3-4.0bpw)"),
     Doubt(lambda run: run.engine_row.host_embedding and run.weights != CHECKPOINT and not _gguf(run),
           "llama.cpp loads GGUF files alone: name their type (Q4_K_M, Q8_0, BF16)"),
 )  # fmt: skip
@@ -24,6 +28,11 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("vllm", "Apple"): PLUGIN, ("sglang", "Apple"): METAL,
     **{("tensorrt-llm", maker): "does not run there" for maker in ("AMD", "Apple", "AWS", "Google", "Huawei", "Intel")},
 }  # fmt: skip
+
+
+def _loads(run: Serving, *names: str) -> bool:
+    """Whether weights are in 16 bits, in a format of one of these names, or as the checkpoint has them."""
+    return run.weights in (CHECKPOINT, "bf16", "fp16") or stored_as(run.weights).name.startswith(names)
 
 
 def _gguf(run: Serving) -> bool:

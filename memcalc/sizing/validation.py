@@ -1,18 +1,19 @@
 """Every published measurement beside what memcalc says of that run, sized as any other."""
 
-from typing import NamedTuple
-
 from memcalc.caches import cached
 from memcalc.estimates.validation import Skipped, Validation
 from memcalc.estimates.validation import validate as validate_training
 from memcalc.estimates.validation_serving import ServingValidation, validate_serving
 from memcalc.estimates.validation_time import TimeResidual
+from memcalc.frozen import NamedTuple
 from memcalc.readers.measured import cases, served_cases
 from memcalc.sizing.serving import serving_run
 from memcalc.sizing.training import training_run
 
 
 class Validated(NamedTuple):
+    """Published measurements of memory beside what was predicted, of training and of serving."""
+
     training: Validation
     serving: ServingValidation
 

@@ -9,6 +9,7 @@ from memcalc.estimates.serving.timed import ServedTime
 from memcalc.estimates.validation import Skipped
 from memcalc.estimates.validation_speed import SpeedResidual, SpeedValidation
 from memcalc.formulas.serving_engines import SERVING_ENGINES, numbers, release
+from memcalc.formulas.timing.llama_cpp import kernels_of
 from memcalc.readers.timed import TimedRow, timed_rows
 from memcalc.sizing.serving import SizedServing, size_serving
 
@@ -64,8 +65,12 @@ def _sized(row: TimedRow) -> SizedServing:
         "engine": engine, "weights": row.weights, "kv_dtype": row.cache, "tp": row.tp, "pp": row.pp, "ep": row.ep, "dp": row.dp,
         "context": prompt + output, "max_new_tokens": output,
     }  # fmt: skip
-    if engine == "llama.cpp" and row.tp > 1:
-        settings |= {"tp": 1, "pp": row.tp * row.pp}
+    if engine == "llama.cpp":
+        settings["flash_attention"] = "on" if kernels_of(row.version).flash else "off"
+        if row.tp > 1:
+            settings |= {"tp": 1, "pp": row.tp * row.pp}
+    if engine and numbers(row.version) and release(engine, row.version):
+        settings["engine_version"] = row.version
     groups = row.dp * max(1, row.ep // row.tp)
     if row.quantity in ("tpot", "ttft_load") and row.concurrency and (row.concurrency > 1 or row.quantity == "ttft_load"):
         settings["concurrency"] = row.concurrency
@@ -75,7 +80,7 @@ def _sized(row: TimedRow) -> SizedServing:
         there = size_serving(row.model, row.gpu, **settings).capacity_there
         if there is None or not there.max_batch:
             raise InputError("nothing fits, by memcalc's count")
-        settings["concurrency"] = min(LONGEST_BATCH, there.max_batch) * groups
+        settings["concurrency"] = min(min(LONGEST_BATCH, there.max_batch) * groups, row.requests or LONGEST_BATCH * groups)
     return size_serving(row.model, row.gpu, **settings)
 
 
@@ -93,7 +98,11 @@ def _by_law(row: TimedRow, found: ServedTime, sized: SizedServing) -> float:
             return row.prompt / found.prefill
         case "batch":
             return sized.run.batch * found.groups * row.answer / found.batch_seconds
-    return found.requests_per_second * row.answer
+    rate = found.requests_per_second
+    if row.requests:  # all sent at once: those in flight at the end end like a batch
+        at_once = sized.run.batch * found.groups
+        rate = row.requests / (max(0, row.requests - at_once) / rate + found.batch_seconds)
+    return rate * row.answer
 
 
 def _by_roofline(row: TimedRow, speed: Speed, sized: SizedServing) -> float | None:

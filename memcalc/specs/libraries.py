@@ -5,8 +5,8 @@ each model's own forward; Transformer Engine pytorch/triton/cross_entropy.py.
 """
 
 import re
-from typing import NamedTuple
 
+from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import SpecError
 
 

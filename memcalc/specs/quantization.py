@@ -5,11 +5,12 @@ file of llama.cpp that gives each kind of tensor its own format (memcalc.estimat
 """
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memcalc.caches import cached
 from memcalc.dtypes import FORMATS, NumberFormat, number_format
 from memcalc.errors import InputError, nearest
+from memcalc.frozen import NamedTuple
 from memcalc.specs.unsloth import PUBLISHED
 
 CHECKPOINT = "checkpoint"  # the word for: as the model's own quantization_config says
@@ -21,15 +22,17 @@ class Scheme(NamedTuple):
     name: str
     format: str  # a row of memcalc.dtypes
     group: int = 1  # values in a row that share a scale: rows are padded to whole groups; 0: blocks run through rows
-    scales: Literal["", "tensor", "channel", "tile"] = ""  # beside the format's own: one a matrix, output channel, 128 × 128
+    # beside the format's own: one a matrix, output channel, 128 × 128, or one for each input and for each output
+    scales: Literal["", "tensor", "channel", "tile", "ends"] = ""
     scale_bytes: int = 4
     ordered: bool = False  # GPTQ's g_idx: an int32 for each input channel
     hidden_multiple: int = 1  # kernels that pad the experts' matrices: the model's width to a multiple of this,
     width_multiple: int = 1  # and the experts' own width
     swizzled: int = 0  # a second copy of the scales, for outputs padded to a multiple of this; biases in fp32
     # linears: of the language model's layers · experts: the same, but only the routed experts where there are any ·
-    # everywhere: those of every part, and the projectors
-    reach: Literal["linears", "experts", "everywhere"] = "linears"
+    # everywhere: those of every part, and the projectors · modules: the linears, token tables and the head
+    reach: Literal["linears", "experts", "everywhere", "modules"] = "linears"
+    head: str = ""  # the scheme of the head, of a tied table's copy too; "": it stays in 16 bits
     source: str = ""
     aliases: tuple[str, ...] = ()
 
@@ -73,6 +76,9 @@ _TRITON = "vLLM quantization/mxfp4.py: _swizzle_mxfp4 beside the loaded weight_s
 _MARLIN = "vLLM quantization/mxfp4.py, create_weights: the Marlin backend rounds hidden up to 256, intermediate to 128"
 _NV = "vLLM quantization/modelopt.py: weight_scale e4m3 for 16, weight_scale_2 float32 for each matrix"
 _GPTQ = "AutoGPTQ qlinear_cuda.py: qweight, qzeros, scales and g_idx, an int32 for each input"
+_MLX_LM = "mlx-lm utils.py, quantize_model: every module with to_quantized whose rows are whole groups"
+_EXL3_BESIDE = "exllamav3 conversion/convert_model.py: --head_bits 6; modules/quant/exl3.py: suh, svh"
+HEAD_BITS = "exl3-6bpw"
 _EETQ = "transformers integrations/eetq.py: int8 weight, weight_scales float16 for each output"
 
 SCHEMES: tuple[Scheme, ...] = (
@@ -87,6 +93,8 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme("mxfp4", "mxfp4", 32, reach="experts", source=_MX),
     Scheme("mxfp4-triton", "mxfp4", 32, swizzled=256, reach="experts", source=_TRITON),
     Scheme("mxfp4-marlin", "mxfp4", 32, hidden_multiple=256, width_multiple=128, reach="experts", source=_MARLIN),
+    *(Scheme(f"mlx-{bits}bit", f"mlx-int{bits}-g64", 64, reach="modules", source=_MLX_LM, aliases=(f"mlx-int{bits}-g64",))
+      for bits in (2, 3, 4, 5, 6, 8)),
     Scheme("nvfp4", "nvfp4", 16, scales="tensor", source=_NV, aliases=("w4a4", "nvfp4a16")),
 )  # fmt: skip
 
@@ -118,6 +126,7 @@ LOOSE: dict[str, str] = {
     **dict.fromkeys(("4bit", "4-bit", "bnb-4bit"), _FOUR_BITS),
     **dict.fromkeys(("8bit", "8-bit", "bnb-8bit"), _EIGHT_BITS),
     "q2": "Q2_K", "q3": "Q3_K_M", "q4": "Q4_K_M", "q5": "Q5_K_M", "q6": "Q6_K", "q8": "Q8_0",
+    **dict.fromkeys(("exl3", "exl2"), "the bits per weight of an EXL3 model, such as exl3-4.0bpw"), "mlx": "mlx-4bit",
     "gguf": "the file's type, such as Q4_K_M", "awq": "awq-int4-g128", "gptq": "gptq-int4-g128",
     **dict.fromkeys(("bnb", "bitsandbytes"), "nf4 (4 bits) or bnb-int8"),
     "auto": f"{CHECKPOINT} (as the model's own config says) or bf16",
@@ -211,6 +220,11 @@ def _of_format(row: NumberFormat) -> Scheme:
         return named
     match = re.search(r"-g(\d+)$", row.name)
     group = int(match[1]) if match else row.block_size
+    if row.name.startswith("mlx"):
+        return Scheme(row.name, row.name, group, reach="modules", source=row.source)
+    if row.name.startswith("exl3"):
+        head = "" if row.name == HEAD_BITS else HEAD_BITS
+        return Scheme(row.name, row.name, scales="ends", scale_bytes=2, head=head, source=_EXL3_BESIDE)
     return Scheme(row.name, row.name, group, ordered=row.name.startswith("gptq"), source=row.source)
 
 

@@ -8,6 +8,7 @@ from pydantic import field_validator, model_validator
 from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.allocatable import total_bytes
+from memcalc.formulas.drafts import METHODS
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts, StaticReserve, prefill_graphs_mib, static_share
 from memcalc.specs.offloading import Offloading
@@ -42,6 +43,8 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
         (name, field.default, "puts layers where one says", lambda row: row.host_embedding)
         for name, field in Offloading.model_fields.items()
     ),
+    ("gpu_experts", 0, "keeps experts in host memory", lambda row: row.experts_on_host),
+    ("host_experts", None, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
     ("max_sequences", None, "bounds the sequences of a step", lambda row: row.sequences is not None),
 )
@@ -114,9 +117,20 @@ class Serving(Offloading):
     eager: Flag = setting(False, "Without CUDA graphs, and the memory that they take.", ENGINE_LIMITS)
     lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", STATES)
     lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters.", STATES)
-    draft_tokens: Annotated[int, within(1, 1024)] | None = setting(
-        None, "Tokens that a draft model guesses in a step.", STATES, otherwise="4 with --draft"
+    gpu_experts: Annotated[int, within(0, 100_000)] = setting(
+        0, "KTransformers: experts of each layer on the GPUs, the others in host memory.", ENGINE_LIMITS
     )
+    host_experts: str | None = setting(
+        None, "KTransformers: how the experts in host memory are stored (--kt-method): int4-channel.", STATES, metavar="FORMAT",
+        otherwise="--weights",
+    )  # fmt: skip
+    draft_tokens: Annotated[int, within(1, 1024)] | None = setting(
+        None, "Tokens that a draft guesses in a step.", STATES, otherwise="4 with --draft; Medusa 5, DFlash 15"
+    )
+    draft_method: Annotated[str, OneOf(tuple(METHODS))] | None = setting(
+        None, "How a draft guesses, where its config does not say so.", STATES, metavar="METHOD",
+        otherwise="as --draft says, or a model of its own", choices={row.name: row.note for row in METHODS.values()},
+    )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -148,9 +162,9 @@ class Serving(Offloading):
         from memcalc.dtypes import number_format
         from memcalc.specs.quantization import check_weights
 
-        for name, check in (("weights", check_weights), ("kv_dtype", number_format)):
+        for name, check in (("weights", check_weights), ("kv_dtype", number_format), ("host_experts", check_weights)):
             try:
-                check(getattr(self, name))
+                check(getattr(self, name) or "bf16")
             except InputError as error:
                 raise SpecError(str(error), name) from None
         if max(self.ep, self.tp) % min(self.ep, self.tp):
@@ -182,11 +196,26 @@ class Serving(Offloading):
                 raise SpecError(f"needs an engine that {what}: {able}", name)
         if self.engine_row.host_embedding and max(self.tp, self.ep) > 1:
             raise SpecError(f"{self.engine} puts whole layers on several GPUs: give --pp", "tp", "ep")
+        row, method = self.engine_row, self.draft_method
+        self._check_cache(row)
+        if method and row.name and method not in row.drafts:
+            able = ", ".join(one.key for one in RELEASES.values() if method in one.drafts)
+            raise SpecError(f"{row.note} guesses with {', '.join(row.drafts)}; {method} is of {able}", "draft_method")
         self.check_offloading(self.pp)
+        if self.engine_row.experts_on_host and (self.pp > 1 or self.ep > 1):
+            raise SpecError(f"how {self.engine} divides experts in host memory over stages is not known; give tp", "pp", "ep")
         if self.block_size and (wants := BLOCKS.get(self.engine or "")) and (why := wants(self.block_size)):
             raise SpecError(f"{self.engine} takes {why}, not {self.block_size}", "block_size")
         if self.slots is not None and self.batch * self.copies > 1:
             raise SpecError("slots share the context, requests of a batch have one each; give one of the two", "slots", "batch")
+
+    def _check_cache(self, row: ServingEngine) -> None:
+        from memcalc.dtypes import number_format
+
+        name = number_format(self.kv_dtype).name
+        if row.caches and name not in (*PLAIN_FORMATS, *row.caches):
+            takes = ", ".join((*PLAIN_FORMATS, *row.caches))
+            raise SpecError(f"{row.note} keeps its cache in {takes}, not in {name}", "kv_dtype")
 
     def _check_version(self) -> None:
         if self.engine_version is None:
@@ -275,9 +304,14 @@ class Serving(Offloading):
             return row.utilization
         need = StaticReserve(
             self.batched_tokens(memory), self.largest_graph(memory), self.ranks, self.prefill_graphs(memory, facts),
-            draft=row.draft_reserve[1] if self.draft_tokens else 0,
+            draft=self._draft_reserve(row),
         )  # fmt: skip
         return static_share(need, total_bytes(memory, facts.generation), facts.tower)
+
+    def _draft_reserve(self, row: ServingEngine) -> int:
+        """MiB that SGLang's share leaves for a draft."""
+        method = METHODS[self.draft_method or "model"]
+        return row.draft_reserve[0 if method.head else 1] if self.draft_tokens and method.weights else 0
 
     def _default_sequences(self, memory: int) -> int | None:
         found = defaults(self.engine_row, memory)
@@ -291,8 +325,8 @@ class ServingQuestion(ServingLoad):
         None, "One format for weights and cache.", STATES, otherwise="--weights and --kv-dtype"
     )
     draft: str | None = setting(
-        None, "Draft model of speculative decoding; mtp: the model's own prediction layers.", STATES, metavar="MODEL",
-        otherwise="none",
+        None, "What guesses tokens: a model, a head's config.json, or mtp, eagle, eagle3, dflash, medusa, ngram, suffix.",
+        STATES, metavar="MODEL", otherwise="none",
     )  # fmt: skip
     ram: Annotated[int, within(2**20, 10**15)] | None = setting(
         None, "Host memory, for a verdict of its own on what stands there: 64GiB.", HARDWARE, kind="bytes",

@@ -8,7 +8,7 @@ file's bytes); MiniMax M2.1 and M2.5 228.69e9; Qwen3.8 27B 26.9e9 (with its pred
 Not counted: models with tables of n-grams or of layers, which are not quantised like the rest.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class DynamicMixture(NamedTuple):

@@ -7,9 +7,10 @@ would get it back. Views share their storage and cost nothing.
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.formulas.formula import ceil_div
+from memcalc.frozen import NamedTuple
 
 GRANULE = 512  # bytes; CUDACachingAllocator.h, kMinBlockSize: every allocation is rounded up to it
 

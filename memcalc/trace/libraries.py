@@ -1,8 +1,9 @@
 """The optional libraries, or one sentence that says how to get them."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import Unsupported
+from memcalc.frozen import NamedTuple
 
 INSTALL = "python3 -m pip install 'memcalc[torch]'"
 

@@ -1,9 +1,10 @@
 """A model without weights from the values of a config.json, and hooks that keep a book's `module` right while it runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import Unsupported
+from memcalc.frozen import NamedTuple
 from memcalc.trace.allocations import Allocations
 from memcalc.trace.spread import spread_evenly
 

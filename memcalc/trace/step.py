@@ -4,10 +4,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import MemcalcError, Unsupported
 from memcalc.estimates.training.activations import recomputed
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 from memcalc.trace.allocations import Allocation, Allocations, watching
 from memcalc.trace.cuda_like import cuda_functions, cuda_like
@@ -63,7 +64,7 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
 
     kernels: Counter[str] = Counter()
     book = Allocations()
-    model = build(values, half=run.precision == "bf16", attention=run.attention)
+    model = build(values, half=run.precision == "bf16", attention=run.attention_used)
     with FakeTensorMode(allow_non_fake_inputs=True), cuda_like(kernels), torch.device("cpu"):
         model.to_empty(device="cpu")
         model.tie_weights()

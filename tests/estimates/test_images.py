@@ -5,18 +5,30 @@ from typing import Any
 import pytest
 
 from memcalc import size_training
-from memcalc.blocks.images import ImageRule, Seen
+from memcalc.blocks.images import Bounded, Budgeted, Capped, Enlarged, ImageRule, NearestGrid, OneSize, Seen, TilesOfLongest
 from memcalc.specs.spec import SpecError
 
-QWEN2 = ImageRule((14, 14), 2, least=4 * 28 * 28, most=16384 * 28 * 28)
+QWEN2 = ImageRule((14, 14), Bounded(4 * 28 * 28, 16384 * 28 * 28), 2)
 # What transformers' smart_resize and the processors make of them: (rule, height, width) → patches, tokens.
 SIZES = (
     (QWEN2, 1080, 1920, Seen(10764, 2691)),
     (QWEN2, 28, 28, Seen(16, 4)),
     (QWEN2, 10000, 10000, Seen(64516, 16129)),
-    (ImageRule((14, 14), size=(336, 336), extra=1), 1080, 1920, Seen(577, 576)),
-    (ImageRule((14, 14), size=(896, 896), tokens=256), 0, 0, Seen(4096, 256)),
+    (ImageRule((14, 14), OneSize((336, 336)), extra=1), 1080, 1920, Seen(577, 576)),
+    (ImageRule((14, 14), OneSize((896, 896)), tokens=256), 0, 0, Seen(4096, 256)),
+    # Mistral Small 3.1: 31 × 55 squares and a break after each row; Gemma 4: padded; SmolVLM and InternVL: tiles of their own
+    (ImageRule((14, 14), Capped(1540), 2, row_ends=1, joined=True), 1080, 1920, Seen(6820, 1736)),
+    (ImageRule((16, 16), Enlarged(280), 3, padded=2520), 1080, 1920, Seen(2520, 264)),
+    (ImageRule((14, 14), Budgeted(14, 16384, 512), 2), 1080, 1920, Seen(10764, 2691)),
+    (ImageRule((16, 16), TilesOfLongest(512, 2048), 4), 1080, 1920, Seen(13 * 1024, 13 * 64, 13 * 1024**2)),
+    (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 1080, 1920, Seen(9 * 1025, 9 * 256, 9 * 1025**2)),
+    (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 448, 448, Seen(1025, 256)),
 )
+
+
+def test_tokens_of_tiles_are_whole_tiles_for_the_tower() -> None:
+    rule = ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1)
+    assert rule.of_tokens(300) == Seen(2 * 1025, 300, 2 * 1025**2)
 
 
 @pytest.mark.parametrize(("rule", "height", "width", "seen"), SIZES, ids=lambda value: str(value)[:40])
@@ -86,3 +98,26 @@ def test_a_batch_of_images_stays_where_nothing_before_the_layers_is_trained(said
     sized = step("vit-base-patch16-224", seq_len=197, micro_batch=64, recompute="none", **said)
     held = [line for line in sized.lines if "pixels" in line.name]
     assert [line.bytes for line in held] == [64 * 197 * 768 * 4], [(line.name, line.bytes) for line in sized.lines]
+
+
+MODELS = ("mistral-small-3.1-24b", "gemma-4-31b", "glm-4.1v-9b", "kimi-k2.5", "lightonocr-1b")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_families_that_read_images_of_any_size(model: str) -> None:
+    settings: dict[str, Any] = {"method": "lora", "recompute": "full", "seq_len": 8192, "precision": "bf16"}
+    text, seeing = size_training(model, **settings), size_training(model, **settings, images=1, image_size="1024x768")
+    assert seeing.peak > text.peak
+    assert any(line.startswith("images: 1 in each sequence") for line in seeing.assumptions)
+
+
+def test_images_of_one_sequence_share_a_mask_that_grows_with_the_micro_batch() -> None:
+    def kept(micro_batch: int, attention: str) -> int:
+        settings: dict[str, Any] = {"images": 2, "image_size": "1540x1540", "micro_batch": micro_batch, "seq_len": 8192}
+        found: Any = step("mistral-small-3.1-24b", method="lora", attention=attention, **settings)
+        return int(found.after_forward)
+
+    patches = 2 * (1540 // 14) ** 2
+    one, two = (kept(batch, "sdpa") - kept(batch, "flash") for batch in (1, 2))
+    assert one == pytest.approx(2 * patches**2, rel=0.02)
+    assert two == pytest.approx(4 * one, rel=0.02)

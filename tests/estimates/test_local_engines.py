@@ -5,12 +5,20 @@ from typing import Any
 import pytest
 
 from memcalc import size_serving
+from memcalc.dtypes import number_format
+from memcalc.errors import Unsupported
+from memcalc.estimates.serving.estimate import estimate
 from memcalc.formulas.serving_engines import RELEASES
+from memcalc.readers.hf import read_config
 from memcalc.specs.quantization import Mixture, stored_as
+from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
 from memcalc.specs.unsloth import PUBLISHED
 
 MIB, GIB = 2**20, 2**30
+QWEN = {"model_type": "qwen2", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "vocab_size": 1024,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+        "max_position_embeddings": 4096, "architectures": ["Qwen2ForCausalLM"]}  # fmt: skip
 
 
 # --- ollama: server/routes.go (Serve), server/sched.go (automaticGenerationBatch) of 0.33 ------------------------------
@@ -126,3 +134,156 @@ def test_unsloth_mixtures_are_ordered() -> None:
     bits = [stored.bits for word in order if isinstance(stored := stored_as(word), Mixture)]
     assert len(bits) == len(order)
     assert bits == sorted(bits)
+
+
+# --- mlx-lm -------------------------------------------------------------------------------------------------------------
+
+# Bytes of published files (model.safetensors of mlx-community on the Hugging Face hub), of text models
+MLX_FILES = (("llama-3.2-1b", "mlx-4bit", 695_283_921), ("llama-3.1-8b", "mlx-4bit", 4_517_000_000),
+             ("llama-3.1-8b", "mlx-8bit", 8_532_000_000))  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "weights", "published"), MLX_FILES)
+def test_mlx_files(model: str, weights: str, published: int) -> None:
+    assert size_serving(model, engine="mlx", weights=weights).weights == pytest.approx(published, rel=1e-3)
+
+
+def test_mlx_words() -> None:
+    """4-bit codes with a 16-bit scale and bias for 64 of them; the same under every spelling."""
+    assert number_format("mlx-4bit").bits_per_value == 4.5
+    assert number_format("mlx-8bit-g32").bits_per_value == 9
+    assert stored_as("mlx-4-bit") == stored_as("mlx-int4-g64") != stored_as("mlx-4bit-g32")
+
+
+def growth(model: str, **settings: Any) -> float:
+    """Bytes that a token of context more takes, far from the smallest contexts."""
+    near, far = (size_serving(model, "m4-max", engine="mlx", weights="mlx-4bit", context=context, **settings)
+                 for context in (2**16, 2**17))  # fmt: skip
+    return (far.peak - near.peak) / 2**16
+
+
+def test_mlx_scores_of_wide_heads() -> None:
+    """About 86 KB of peak a token of context were reported of heads of 256 (16 heads, 20 KB of cache a token, chunks of 2,048
+    tokens): no kernel fuses a prompt's attention there, so a chunk's scores are in memory."""
+    cache = 10 * 2 * 2 * 256 * 2
+    found = growth("qwen3.5-35b-a3b")
+    assert found == pytest.approx(86_000, rel=0.03)
+    assert found - cache == 2048 * (16 * 2 + 1)
+    assert growth("qwen3.5-35b-a3b", max_batched_tokens=512) - cache == 512 * (16 * 2 + 1)
+
+
+def test_mlx_fused_heads_grow_by_their_cache() -> None:
+    """Heads of 128 have a kernel: the cache alone, and one layer's keys or values while they grow."""
+    per_token = 36 * 2 * 8 * 128 * 2
+    assert per_token <= growth("qwen3-8b") <= per_token + 8 * 128 * 2
+
+
+def test_mlx_quantised_cache_has_scores() -> None:
+    """mlx-lm models/base.py, quantized_scaled_dot_product_attention: no kernel for it; windows are not quantised at all."""
+    assert growth("qwen3-8b", kv_dtype="mlx-8bit") == pytest.approx(36 * 2 * 8 * 128 * 8.5 / 8 + 2048 * (32 * 2 + 1), rel=1e-3)
+    with pytest.raises(Unsupported, match="sliding window"):
+        size_serving("gemma-3-4b", engine="mlx", kv_dtype="mlx-8bit", context=4096)
+
+
+def test_mlx_windows_hold_a_chunk_more() -> None:
+    """RotatingKVCache: the window and a chunk of the prompt, less one token."""
+    long = size_serving("gemma-3-4b", "m4", engine="mlx", context=32768)
+    kept = {entry.name: entry.inputs["tokens"] for entry in long.lines if entry.component == "kv_cache"}
+    assert sorted(kept.values()) == [1024 + 2048, 32768]
+
+
+def test_mlx_is_apples() -> None:
+    with pytest.raises(SpecError, match="Apple alone, not on NVIDIA H100"):
+        size_serving("qwen3-8b", "h100", engine="mlx")
+
+
+@pytest.mark.parametrize("key", ["quantization", "quantization_config"])
+def test_mlx_checkpoints(key: str) -> None:
+    """A config of mlx-lm names no method: group size and bits, and other settings by path."""
+    config = dict(QWEN, **{key: {"group_size": 64, "bits": 4, "lm_head": {"group_size": 64, "bits": 8},
+                                 "model.layers.1.mlp.down_proj": False}})  # fmt: skip
+    read = read_config(config, "config.json")
+    assert read.quantization.method == "mlx"
+    lines = {entry.name: entry.bytes for entry in estimate(read, Serving(engine="mlx", weights="checkpoint")).lines}
+    assert lines["embedding, mlx-4bit"] == 1024 * 256 * 9 // 16
+    assert lines["head, mlx-8bit"] == 1024 * 256 * 17 // 16
+    assert lines["mlp, bf16"] == 512 * 256 * 2
+
+
+# --- ExLlamaV3 ----------------------------------------------------------------------------------------------------------
+
+
+def test_exl3_weights() -> None:
+    """Trellis codes, a 16-bit scale for each input and output; a head of 6 bits, of a tied table too; the table on the host."""
+    found = size_serving("llama-3.2-1b", engine="exllamav3", weights="exl3-4.25bpw")
+    sizes = {(entry.place, entry.name): entry.bytes for entry in found.lines if entry.component == "weights"}
+    table = 128256 * 2048
+    assert sizes["host", "embedding, bf16"] == found.host == table * 2
+    assert sizes["gpu", "head, exl3-6bpw"] == pytest.approx(table * 6 / 8, rel=1e-5)
+    assert sizes["gpu", "mlp, exl3-4.25bpw"] == pytest.approx(16 * 3 * 2048 * 8192 * 4.25 / 8, rel=1e-4)
+    assert sizes["gpu", "mlp, exl3-4.25bpw, scales"] == 16 * 3 * (2048 + 8192) * 2
+
+
+def test_exl3_cache_and_windows() -> None:
+    """Pages of 256 tokens; a 16-bit scale for 32 values; rings of windows for 16 sequences from the start."""
+    plain, narrow = (size_serving("llama-3.2-1b", engine="exllamav3", context=1000, kv_dtype=word).kv_cache
+                     for word in ("fp16", "int6-g32"))  # fmt: skip
+    assert plain == 1024 * 16 * 2 * 8 * 64 * 2
+    assert narrow == plain * 6.5 / 16
+    found = size_serving("gpt-oss-20b", engine="exllamav3", weights="exl3-4bpw", context=4096)
+    kept = {entry.name: entry.inputs["tokens"] for entry in found.lines if entry.component == "kv_cache"}
+    assert sorted(kept.values()) == [4096, 16 * (128 // 256 + 1 + 2) * 256]
+    fewer = size_serving("gpt-oss-20b", engine="exllamav3", weights="exl3-4bpw", context=4096, max_sequences=1)
+    assert fewer.kv_cache < found.kv_cache
+
+
+def test_exl3_makes_a_matrix_again() -> None:
+    found = size_serving("llama-3.1-70b", engine="exllamav3", weights="exl3-4bpw", context=4096)
+    (matrix,) = [entry.bytes for entry in found.lines if entry.name == "the largest matrix in fp16"]
+    assert matrix == 8192 * 28672 * 2
+    plain = size_serving("llama-3.1-70b", engine="exllamav3", context=4096)
+    assert not [entry for entry in plain.lines if entry.name == "the largest matrix in fp16"]
+
+
+def test_exl3_checkpoints() -> None:
+    config = dict(QWEN, tie_word_embeddings=True, quantization_config={"quant_method": "exl3", "bits": 3.5, "head_bits": 6})
+    read = read_config(config, "config.json")
+    lines = {entry.name: entry.bytes for entry in estimate(read, Serving(engine="exllamav3", weights="checkpoint")).lines}
+    assert lines["head, exl3-6bpw"] == -(-1024 * 256 // 800) * 600
+    assert lines["mlp, exl3-3.5bpw"] == 2 * 3 * -(-512 * 256 // 800) * 350
+    broken = read_config(dict(QWEN, quantization_config={"quant_method": "exl3", "bits": "four"}), "config.json")
+    assert "bits must be a number" in broken.quantization.problem
+
+
+# --- KTransformers ------------------------------------------------------------------------------------------------------
+
+
+def test_ktransformers() -> None:
+    """DeepSeek V3.2 on an L20 with one expert of each layer on the GPU, 40,000 tokens: about 27 GB there and 350 GB on the host
+    with 4-bit experts (doc/en/kt-kernel/deepseek-v3.2-sglang-tutorial.md)."""
+    found = size_serving("deepseek-v3.2", "l20", engine="ktransformers", weights="fp8-block128", host_experts="int4-channel",
+                         gpu_experts=1, context=40000, max_batched_tokens=4096)  # fmt: skip
+    assert found.needed.bytes == pytest.approx(27 * GIB, rel=0.1)
+    assert found.host == pytest.approx(350e9, rel=0.1)
+
+
+def test_ktransformers_divides_experts() -> None:
+    """What leaves the GPU stands in host memory; tensor parallelism divides the GPUs' part alone."""
+
+    def sizes(**settings: Any) -> tuple[int, int]:
+        found = size_serving("qwen3-30b-a3b", "rtx-4090", engine="ktransformers", context=4096, **settings)
+        return sum(entry.bytes for entry in found.lines if entry.group == "experts" and entry.place == "gpu"), found.host
+
+    whole = sizes()[1]
+    assert sizes() == (0, whole)
+    assert whole == 48 * 128 * 3 * 2048 * 768 * 2
+    assert sizes(gpu_experts=32) == (whole // 4, whole * 3 // 4)
+    assert sizes(gpu_experts=32, tp=2) == (whole // 8, whole * 3 // 4)
+    assert sizes(gpu_experts=128) == (whole, 0)
+    for wrong, message in ((129, "129 of 128"), (-1, "gpu_experts")):
+        with pytest.raises(SpecError, match=message):
+            sizes(gpu_experts=wrong)
+    with pytest.raises(Unsupported, match="has none"):
+        size_serving("qwen3-8b", "rtx-4090", engine="ktransformers")
+    with pytest.raises(SpecError, match="give tp"):
+        size_serving("qwen3-30b-a3b", "rtx-4090", engine="ktransformers", pp=2)

@@ -1,7 +1,7 @@
 """Vision towers with their projectors: what PyTorch keeps of images, on small towers of each kind (marked torch)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,6 +18,10 @@ TEXT: dict[str, Any] = {
 }  # fmt: skip
 QWEN = {"depth": 4, "hidden_size": 640, "out_hidden_size": 640, "num_heads": 16, "intermediate_size": 1728}
 VIT = {"intermediate_size": 2152, "num_hidden_layers": 4, "num_attention_heads": 8, "image_size": 224, "patch_size": 14}
+TOWER = {
+    "hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 4, "num_attention_heads": 10, "image_size": 256,
+    "patch_size": 16,
+}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_vl": {**TEXT, "vision_config": {"depth": 4, "embed_dim": 640, "hidden_size": 640, "num_heads": 16}},
     "qwen2_5_vl": {**TEXT, "vision_config": {**QWEN, "fullatt_block_indexes": [3]}},
@@ -114,3 +118,174 @@ def test_what_a_tower_keeps(kind: str) -> None:
     # Qwen3-VL's mergers of earlier layers are counted as if all stood at the tower's end; of this small LLaVA the forward,
     # with a last layer that nobody reads, is the highest
     assert highest == pytest.approx(peak, rel={"qwen3_vl": 0.08, "llava": 0.02}.get(kind, 0.01)), "backward"
+
+
+Made = tuple[Any, Callable[[Any], Any], tuple[int, ...]]  # the modules, how they are called, the shape of the pixels
+
+
+def _mistral3(config: Any) -> Made:
+    import torch
+    from transformers.models.mistral3.modeling_mistral3 import Mistral3MultiModalProjector
+    from transformers.models.pixtral.modeling_pixtral import PixtralVisionModel
+
+    tower = PixtralVisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    projector, sizes = Mistral3MultiModalProjector(config), torch.tensor([[256, 256], [256, 256]])
+    pair = torch.nn.ModuleList([tower, projector])
+    seen = lambda x: projector(tower(x, image_sizes=sizes).last_hidden_state.squeeze(0), sizes)  # noqa: E731
+    return pair, seen, (2, 3, 256, 256)
+
+
+def _smolvlm(config: Any) -> Made:
+    import torch
+    from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMVisionTransformer
+
+    tower = SmolVLMVisionTransformer._from_config(config.vision_config, attn_implementation="sdpa")
+    projector, whole = SmolVLMConnector(config), torch.ones(2, 16, 16, dtype=torch.bool)
+    pair = torch.nn.ModuleList([tower, projector])
+    return pair, lambda x: projector(tower(pixel_values=x, patch_attention_mask=whole).last_hidden_state), (2, 3, 256, 256)
+
+
+def _internvl(config: Any) -> Made:
+    import torch
+    from transformers.models.internvl.modeling_internvl import InternVLModel
+
+    model = InternVLModel._from_config(config, attn_implementation="sdpa")
+    pair = torch.nn.ModuleList([model.vision_tower, model.multi_modal_projector])
+    return pair, lambda x: model.get_image_features(x).pooler_output, (2, 3, 256, 256)
+
+
+def _aya(config: Any) -> Made:
+    import torch
+    from transformers import SiglipVisionModel
+    from transformers.models.aya_vision.modeling_aya_vision import AyaVisionMultiModalProjector
+
+    tower = SiglipVisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    projector = AyaVisionMultiModalProjector(config)
+    pair = torch.nn.ModuleList([tower, projector])
+    return pair, lambda x: projector(tower(x, output_hidden_states=True).hidden_states[-1]), (2, 3, 256, 256)
+
+
+def _kimi(config: Any) -> Made:
+    import torch
+    from transformers.models.kimi_k25.modeling_kimi_k25 import Kimi_K25MultimodalProjection, Kimi_K25VisionModel
+
+    tower = Kimi_K25VisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    projector, grid = Kimi_K25MultimodalProjection(config), torch.tensor([[1, 16, 16], [1, 16, 16]])
+    pair = torch.nn.ModuleList([tower, projector])
+    return pair, lambda x: projector(tower(x, grid_thw=grid).pooler_output), (512, 3, 16, 16)
+
+
+def _glm4v(config: Any) -> Made:
+    import torch
+    from transformers.models.glm4v.modeling_glm4v import Glm4vVisionModel
+
+    tower = Glm4vVisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    grid = torch.tensor([[1, 16, 16], [1, 16, 16]])
+    return tower, lambda x: tower(x, grid_thw=grid).pooler_output, (512, 3 * 2 * 16 * 16)
+
+
+def _gemma4(config: Any) -> Made:
+    """Two images of 48 × 48 patches, padded to 2,520."""
+    import torch
+    from transformers.models.gemma4.modeling_gemma4 import Gemma4MultimodalEmbedder, Gemma4VisionModel
+
+    tower = Gemma4VisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    projector, side = Gemma4MultimodalEmbedder(config.vision_config, config.text_config), torch.arange(48)
+    there = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(1, 2304, 2).repeat(2, 1, 1)
+    places = torch.cat([there, torch.full((2, 216, 2), -1)], 1)
+    pair = torch.nn.ModuleList([tower, projector])
+    return pair, lambda x: projector(tower(x, pixel_position_ids=places).last_hidden_state), (2, 2520, 768)
+
+
+class Traced(NamedTuple):
+    """A tower, what it sees of each of two images, and how far off of what is kept the tape may be."""
+
+    make: Callable[[Any], Made]
+    config: dict[str, Any]
+    seen: Seen
+    pairs: int = 0  # of all images; 0: as `seen` says
+    off: float = 0.004
+
+
+def _text(kind: str) -> dict[str, Any]:
+    return {**TEXT, "model_type": kind}
+
+
+# Of these small towers GLM's fp32 copies of learned positions and Kimi's fp32 frames weigh more than of those in use.
+OTHERS = {
+    "mistral3": Traced(
+        _mistral3, {"text_config": _text("mistral"), "vision_config": {**TOWER, "head_dim": 64, "model_type": "pixtral"}},
+        Seen(256, 64), pairs=512 * 512,
+    ),
+    "smolvlm": Traced(
+        _smolvlm, {"text_config": _text("llama"), "vision_config": {**TOWER, "model_type": "smolvlm_vision"}}, Seen(256, 64)
+    ),
+    "internvl": Traced(
+        _internvl,
+        {
+            "text_config": _text("qwen2"),
+            "vision_config": {**TOWER, "image_size": [256, 256], "patch_size": [16, 16], "model_type": "internvl_vision"},
+        },
+        Seen(257, 64),
+    ),
+    "aya_vision": Traced(
+        _aya,
+        {
+            "text_config": _text("cohere2"),
+            "vision_config": {**TOWER, "vision_use_head": False, "model_type": "siglip_vision_model"},
+        },
+        Seen(256, 64),
+    ),
+    "kimi_k25": Traced(
+        _kimi, {"text_config": {}, "vision_config": {**TOWER, "model_type": "kimi_k25_vision"}, "projection_hidden_size": 640},
+        Seen(256, 64), off=0.035,
+    ),
+    "glm4v": Traced(
+        _glm4v,
+        {
+            "text_config": _text("glm4v_text"),
+            "vision_config": {**TOWER, "out_hidden_size": 640, "depth": 4, "num_heads": 10},
+        },
+        Seen(256, 64), off=0.015,
+    ),
+    "gemma4": Traced(
+        _gemma4,
+        {"text_config": _text("gemma4_text"), "vision_config": {**TOWER, "num_key_value_heads": 10, "head_dim": 64}},
+        Seen(2520, 256), off=0.008,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_other_towers_keep(kind: str) -> None:
+    import torch
+    from transformers import AutoConfig
+
+    case = OTHERS[kind]
+    values = {"model_type": kind, **case.config}
+    model, seen, shape = case.make(AutoConfig.for_model(**values))
+    model.to(torch.bfloat16).train()
+    book, pixels = Allocations(), torch.zeros(*shape, dtype=torch.bfloat16)
+    for tensor in (*model.parameters(), *model.buffers(), pixels):
+        book.see(tensor)
+    with watching(book):
+        before = book.live
+        out = seen(pixels)
+        kept = book.live - before
+        book.restart_peak()
+        out.sum().backward()
+        peak = book.peak - before
+    run, architecture = Training(precision="bf16"), read_config(values)
+    parts = {part.name: part for part in architecture.parts}
+    profile = profile_of(run, architecture)
+    made = Recorder(parts["vision"], parts["projector"], run, profile, case.seen, keep=True).step(Stretch(1, 1))
+    tokens, pairs = 2 * case.seen.patches, case.pairs or 2 * case.seen.attended
+
+    def total(terms: Any) -> float:
+        return sum(term.size.at(tokens, pairs) * term.copies for term in terms) - pixels.numel() * (4 + 2)
+
+    assert total(made.kept) == pytest.approx(kept, rel=case.off), "kept"
+    highest = max(total(moment.terms) + moment.gradients for moment in made.moments)
+    assert highest == pytest.approx(peak, rel=max(0.01, case.off)), "backward"

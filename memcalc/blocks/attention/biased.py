@@ -5,13 +5,13 @@ nothing a layer; a mask or bias that the backward reads again is one tensor that
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, ZERO, Size, Tape, Var
 from memcalc.blocks.attention.core import Core
 from memcalc.blocks.attention.kernels import contiguous, efficient, multiply
+from memcalc.frozen import NamedTuple
 
 
 class Alibi(NamedTuple):

@@ -1,11 +1,10 @@
 """How softmax attention knows where keys stand."""
 
-from typing import NamedTuple
-
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Tape, Var
 from memcalc.blocks.attention.core import Relative
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
+from memcalc.frozen import NamedTuple
 
 
 class Positions(NamedTuple):

@@ -1,8 +1,7 @@
 """What stands around the kernel of softmax attention: the matrices that make queries, keys and values, and their norms."""
 
-from typing import NamedTuple
-
 from memcalc.blocks.norm import Norm
+from memcalc.frozen import NamedTuple
 
 
 class Projections(NamedTuple):

@@ -1,11 +1,11 @@
 """Rotary position embeddings (Su et al. 2021) on the tape."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Step, Tape, Var
+from memcalc.frozen import NamedTuple
 
 
 class RotaryTable(NamedTuple):

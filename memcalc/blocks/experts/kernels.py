@@ -7,12 +7,12 @@ Autocast does not know the grouped product: it runs in the parameters' type.
 """
 
 from math import ceil
-from typing import NamedTuple
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.experts.routing import Router, scattered_scores
+from memcalc.frozen import NamedTuple
 
 INT32 = 4  # bytes; where each expert's rows end
 

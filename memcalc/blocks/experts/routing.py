@@ -4,8 +4,6 @@ ROUTINGS is the table of what is known: which scores, in which type, taken befor
 beside the experts themselves, but wide models with hundreds of experts keep a few fp32 scores for each of them.
 """
 
-from typing import NamedTuple
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
@@ -13,6 +11,7 @@ from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
+from memcalc.frozen import NamedTuple
 
 
 class Routing(NamedTuple):

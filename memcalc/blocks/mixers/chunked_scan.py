@@ -4,12 +4,11 @@ Within a chunk tokens mix through chunk × chunk matrices for each head, between
 All of it is fp32, contractions copy what they multiply, and every intermediate is kept. mamba_ssm's kernels keep far less.
 """
 
-from typing import NamedTuple
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 from memcalc.blocks.mixers import operations as mixer
+from memcalc.frozen import NamedTuple
 
 
 class ChunkedScan(NamedTuple):

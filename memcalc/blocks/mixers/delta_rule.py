@@ -4,12 +4,11 @@ Within a chunk everything is done at once through small triangular systems, chun
 a loop carries the memory. All of it is fp32, and every intermediate is kept. The fla kernels keep far less.
 """
 
-from typing import NamedTuple
-
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 from memcalc.blocks.mixers import operations as mixer
+from memcalc.frozen import NamedTuple
 
 
 class DeltaRule(NamedTuple):

@@ -4,9 +4,8 @@ Two tensors a layer: the last inputs of its causal convolution and the recurrenc
 weights, so tensor parallelism cuts them the same way.
 """
 
-from typing import NamedTuple
-
 from memcalc.blocks.ledger import Shape, Split, Weight
+from memcalc.frozen import NamedTuple
 
 Sections = tuple[tuple[int, int], ...]  # (indivisible pieces, width of each), as in ledger.Split
 

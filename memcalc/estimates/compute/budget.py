@@ -1,7 +1,6 @@
 """A compute budget: from any sufficient part of model, data, hardware, time and money, all the rest."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
@@ -11,6 +10,7 @@ from memcalc.estimates.compute.levels import SEQ_LEN, Level, levels
 from memcalc.estimates.compute.relations import Relation, Value, solve
 from memcalc.formulas.energy import PRICES, Price, default_mfu
 from memcalc.formulas.methods import METHODS
+from memcalc.frozen import NamedTuple
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.spec import SpecError

@@ -1,7 +1,6 @@
 """What follows from a budget: FLOPs, hours, money and energy, each number with its formula."""
 
 from functools import cached_property
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.compute.flops import estimated_blocks
@@ -11,7 +10,7 @@ from memcalc.estimates.lines import Figure, figure
 from memcalc.formulas import compute, energy
 from memcalc.formulas.energy import GRID, MFU, PUE, Price
 from memcalc.formulas.methods import METHODS
-from memcalc.frozen import dataclass
+from memcalc.frozen import NamedTuple, dataclass
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator
 

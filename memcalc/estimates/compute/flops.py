@@ -6,7 +6,7 @@ Fused attention makes its scores again in the backward, 2.5 times the forward: h
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.autograd.profile import MethodTraits, Profile
 from memcalc.autograd.tape import Size, Work, sum_of
@@ -16,6 +16,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.norm import Norm
 from memcalc.caches import cached
 from memcalc.formulas.compute import block_flops
+from memcalc.frozen import NamedTuple
 
 TEXT_PARTS = ("language", "encoder", "decoder")
 PROFILE = Profile(attention="eager", method=MethodTraits(dropout=False))

@@ -1,13 +1,14 @@
 """One run's FLOPs at three levels: the rule of thumb, the model's own ledger, and published formulas beside them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
 from memcalc.estimates.compute.flops import entries, is_encoder_decoder, step_flops
 from memcalc.estimates.lines import Figure, figure
 from memcalc.formulas import compute
+from memcalc.frozen import NamedTuple
 
 SEQ_LEN = 2048  # tokens, where neither the user nor the model's context says otherwise
 

@@ -1,11 +1,11 @@
 """Tensors on one rank as matrices: how many, outputs, inputs."""
 
 from math import prod
-from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape, Weight
 from memcalc.blocks.linears import leaf
 from memcalc.estimates.placement import Held
+from memcalc.frozen import NamedTuple
 
 _COLUMN, _ROW = ("q", "k", "v", "qkv", "gate", "up", "gate_up"), ("output", "down")
 

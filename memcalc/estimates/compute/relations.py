@@ -5,8 +5,8 @@ Every relation is a product of powers ±1 that equals a constant, so one unknown
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple
 
+from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import SpecError
 from memcalc.units import format_count
 

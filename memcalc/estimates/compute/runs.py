@@ -1,11 +1,12 @@
 """Published training runs recomputed: what memcalc makes of their parameters and tokens, beside what they report."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.estimates.compute.budget import estimate
 from memcalc.estimates.compute.budget_estimate import BudgetEstimate
 from memcalc.formulas.compute import accelerator_hours, palm_training_flops
+from memcalc.frozen import NamedTuple
 from memcalc.specs.budget import Budget
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.runs import TrainingRun

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
 
 from memcalc.formulas.compute import dense_training_flops
 from memcalc.formulas.granular_experts import GranularExperts
@@ -10,6 +9,7 @@ from memcalc.formulas.inference_aware import Lifetime, inference_aware, lifetime
 from memcalc.formulas.law_forms import Parametric, Point
 from memcalc.formulas.repeated_data import TOKEN_DECAY, Repeated, effective_amount
 from memcalc.formulas.scaling_laws import DEFAULT, Law, data_limited, law
+from memcalc.frozen import NamedTuple
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.scaling import ScalingQuestion, check_flops
 from memcalc.specs.spec import SpecError
@@ -74,6 +74,8 @@ class Curves(NamedTuple):
 
 
 class ScalingAnswer(NamedTuple):
+    """The optima under the laws that were asked for, and what they say of a model, of serving and of repeated data."""
+
     flops: int | None  # the budget; None where it differs by law
     optima: tuple[LawOptimum, ...]
     chosen: LawOptimum

@@ -1,6 +1,8 @@
 """What each training engine can be told about a layout: ways to shard, axes to divide a model along. An engine is one row."""
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from memcalc.frozen import NamedTuple
 
 Settings = dict[str, Any]
 DDP: Settings = {"ddp": True}

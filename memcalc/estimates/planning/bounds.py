@@ -1,7 +1,5 @@
 """What a layout needs at the least: model states alone, shared as evenly as arithmetic allows; and the time of its layers."""
 
-from typing import NamedTuple
-
 from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
 from memcalc.estimates.placement import all_stages
@@ -9,6 +7,7 @@ from memcalc.estimates.planning.accepts import Settings, shards_of
 from memcalc.estimates.planning.space import Division
 from memcalc.estimates.training.states import make_setting
 from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, optimizer
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
 

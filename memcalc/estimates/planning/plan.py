@@ -1,11 +1,11 @@
 """A plan: layouts in the order of what was asked for, over numbers of GPUs and accelerators, and which of them are worth it."""
 
 from collections import Counter
-from typing import NamedTuple
 
 from memcalc.estimates.planning.accepts import Settings
 from memcalc.estimates.step_time.step import StepTime
 from memcalc.formulas.verdict import Fit
+from memcalc.frozen import NamedTuple
 from memcalc.specs.hardware import Accelerator
 
 

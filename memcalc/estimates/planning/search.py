@@ -5,13 +5,14 @@ Memory grows with the micro-batch: what a place needs with one size it needs wit
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from memcalc.errors import MemcalcError
 from memcalc.estimates.planning.accepts import ENGINES, Settings
 from memcalc.estimates.planning.bounds import Count, StateBytes, least_states
 from memcalc.estimates.planning.space import Question, TrainingLayout, layouts
 from memcalc.formulas.verdict import Fit
+from memcalc.frozen import NamedTuple
 
 STATES, MEMORY, SLOWER = "states alone are larger than the GPU", "does not fit", "slower"
 INTERRUPTED = "interrupted"
@@ -245,13 +246,12 @@ def _nearest(lean: list[tuple[float, int, TrainingLayout]], ways: Ways, walk: _W
         for each in (layout, whole):
             try:
                 run = ways.run(each)
-                fit = ways.last_word(each)
-                judged = Judged(each, ways.seconds(run), fit)
+                judged = Judged(each, ways.seconds(run), ways.fit(each, run))
             except MemcalcError:
                 continue
-            if walk.leanest is None or fit.headroom > walk.leanest.fit.headroom:
+            if walk.leanest is None or judged.fit.headroom > walk.leanest.fit.headroom:
                 walk.leanest = judged
-    return walk.leanest
+    return walk.leanest and walk.leanest._replace(fit=ways.last_word(walk.leanest.layout))
 
 
 def settings_of(layout: TrainingLayout) -> Settings:

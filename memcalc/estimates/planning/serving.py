@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.estimates.planning.accepts import Settings
 from memcalc.formulas.verdict import Fit
+from memcalc.frozen import NamedTuple
 from memcalc.specs.hardware import Accelerator
 
 # Formats that are tried where none was given, the finest first, by what the engine loads.

@@ -6,10 +6,11 @@ A layout is a few plain numbers; a spec is only made of those that are looked at
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import InputError
 from memcalc.estimates.planning.accepts import DDP, DEGREES, ENGINES, HYBRID, Accepts, Settings
+from memcalc.frozen import NamedTuple
 
 MAX_CANDIDATES = 400_000
 LEAST_CONTEXT = 1024  # tokens of a sequence that a context-parallel rank keeps: below, rings wait for messages

@@ -22,6 +22,10 @@ def assumptions(
     out += weight_assumptions(architecture, weights, engine=row.kin)
     if row.host_embedding and weights == CHECKPOINT and any(part.name in (VISION, AUDIO) for part in architecture.parts):
         out.append(UNBUFFERED)
+    if row.experts_on_host:
+        out.append("prompts that are read layer by layer (--kt-gpu-prefill-token-threshold) take one layer's experts more")
+    if row.kin == "mlx":
+        out.append("buffers that MLX keeps for reuse are not counted: it gives them back at its limit")
     if row.graphs and not eager:
         where = "are estimated inside" if row.graphs_inside else "come on top of"
         out.append(f"CUDA graphs {where} the engine's share of the GPU")

@@ -7,7 +7,6 @@ distinct layers of a model, so depth costs nothing.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Block
@@ -20,6 +19,7 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.compute.flops import is_encoder_decoder
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage, stages
+from memcalc.frozen import NamedTuple
 
 LOOKED_UP = ("tokens", "positions", "segments", "table")  # weights of which a token needs one row
 

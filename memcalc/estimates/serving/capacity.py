@@ -1,13 +1,12 @@
 """What the heaviest rank of a served model holds, and how much more it could."""
 
-from typing import NamedTuple
-
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Requests
 from memcalc.formulas.residuals import served_range
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts
 from memcalc.formulas.verdict import Needed, needed_bytes
+from memcalc.frozen import NamedTuple
 from memcalc.specs.quantization import spread
 from memcalc.specs.serving import Serving
 from memcalc.units import format_bytes

@@ -16,6 +16,8 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "tensorrt-llm": ("bf16", "fp8", "int4-g128"),
     "llama.cpp": ("bf16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"),
     "transformers": ("bf16", "bnb-int8", "nf4"),
+    "mlx": ("bf16", "mlx-8bit", "mlx-6bit", "mlx-5bit", "mlx-4bit", "mlx-3bit"),
+    "exllamav3": ("bf16", "exl3-8bpw", "exl3-6bpw", "exl3-5bpw", "exl3-4bpw", "exl3-3bpw", "exl3-2.5bpw"),
 }
 CACHES: dict[str, tuple[str, ...]] = {
     "": ("bf16", "fp8"),
@@ -24,6 +26,8 @@ CACHES: dict[str, tuple[str, ...]] = {
     "tensorrt-llm": ("bf16", "fp8"),
     "llama.cpp": ("fp16", "q8_0", "q4_0"),
     "transformers": ("bf16",),
+    "mlx": ("bf16", "mlx-8bit", "mlx-4bit"),
+    "exllamav3": ("bf16", "int8-g32", "int6-g32", "int4-g32"),
 }
 EIGHT_BIT_FLOATS = ("sm_89", "sm_90", "sm_100", "sm_103", "sm_120", "sm_121", "gfx942", "gfx950", "gfx1201")  # compute in fp8
 PARTS = ((3, 4), (1, 2), (3, 8), (1, 4), (3, 16), (1, 8), (1, 16), (1, 32), (1, 64))  # of what was asked

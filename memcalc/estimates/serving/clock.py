@@ -1,7 +1,6 @@
 """How long each operator of a served pass takes on one rank: the laws of operators, fed with the ledger's shapes."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from memcalc.estimates.serving.kernels import GGUF, HALF, Stored
 from memcalc.estimates.serving.operators import Attending, Grouped, Operators, Scan
@@ -9,8 +8,17 @@ from memcalc.formulas.formula import ASSUMED
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.experts import ExpertShape
 from memcalc.formulas.timing.law import TimeLaw
-from memcalc.formulas.timing.llama_cpp import VECTOR_ROWS, gguf_seconds, vector_seconds
+from memcalc.formulas.timing.llama_cpp import (
+    VECTOR_ROWS,
+    GgmlKernels,
+    gguf_experts_seconds,
+    gguf_seconds,
+    half_seconds,
+    scored_seconds,
+    vector_seconds,
+)
 from memcalc.formulas.timing.products import product_seconds, quantise_seconds
+from memcalc.frozen import NamedTuple
 
 START = 1.5e-6  # s, of a kernel that moves little, inside a graph: a half to two thirds of a small product's (2.0 to 2.5 µs)
 OFFLOADED_ROWS = 32
@@ -44,7 +52,7 @@ class StepWork(NamedTuple):
     sequences: float = 0.0
     context: float = 0.0  # of each of them before it
     queries: int = 1  # tokens of each sequence
-    alone: bool = False  # the groups that share the experts have nothing to do meanwhile
+    others: float | None = None  # rows of all other groups that share the experts; None: as many each as this one's
 
     @property
     def rows(self) -> float:
@@ -79,18 +87,29 @@ class ServingRank(NamedTuple):
     engine: str
     stored: Mapping[str, Stored]  # role → how
     cache: str  # format of attention's products and of the cache, a key of the law
+    prompts: str  # the same over prompts
     cache_bytes: float  # of an element
     tp: int
     pp: int
     ep: int
     host: HostMemory | None = None  # where layers in host memory are computed
-    rows_kernel: bool = False  # few rows are multiplied by llama.cpp's kernels for vectors
+    ggml: GgmlKernels | None = None  # llama.cpp's
+    scored: bool = False  # attention over prompts keeps its scores in memory
     gap: float = 0.0  # s between a layer's kernels, beside what they take
 
     @property
     def groups(self) -> int:
         """Tensor-parallel groups that share the experts, each with a batch of its own."""
         return max(1, self.ep // self.tp)
+
+    @property
+    def passes(self) -> float:
+        """Bytes between products, for each that fused kernels in 16 bits move."""
+        return self.ggml.passes * self.law.constants.ggml.spilled if self.ggml else 1.0
+
+    def entering(self, work: StepWork) -> float:
+        """Rows of all groups that share the experts."""
+        return work.rows * self.groups if work.others is None else work.rows + work.others
 
     def parts(self, work: StepWork) -> OperatorSeconds:
         """Device time of a pass through all layers."""
@@ -99,9 +118,9 @@ class ServingRank(NamedTuple):
             sum(layers * self._product(work.results if made.last else work.rows, made.outputs, made.inputs, made.role)
                 for made, layers in o.products),
             sum(layers * self._attention(made, work) for made, layers in o.attending),
-            sum(layers * self._experts(made, work.rows * (1 if work.alone else self.groups)) for made, layers in o.grouped),
+            sum(layers * self._experts(made, self.entering(work)) for made, layers in o.grouped),
             sum(layers * self._scan(made, work) for made, layers in o.scans),
-            o.kernels * START + o.layers * self.gap + self.law.moved(HALF * o.elements * work.rows),
+            o.kernels * START + o.layers * self.gap + self.law.moved(HALF * o.elements * work.rows * self.passes),
             self._messages(work.rows),
         )  # fmt: skip
 
@@ -116,27 +135,32 @@ class ServingRank(NamedTuple):
     def _on_gpu(self, rows: float, outputs: int, inputs: int, stored: Stored) -> float:
         law, size = self.law, outputs * inputs * stored.itemsize
         if stored.kernel == GGUF:
-            return gguf_seconds(law, rows, outputs, inputs, stored.itemsize)
+            return gguf_seconds(law, rows, outputs, inputs, stored.itemsize, blocks=self.ggml is None or self.ggml.blocks)
+        if self.ggml and rows > VECTOR_ROWS and stored.kernel == "bf16":
+            return half_seconds(law, rows, outputs, inputs)
         unpacking = outputs * inputs * (stored.itemsize + HALF) if stored.unpacked else 0.0
         rates = law.product_rates(stored.kernel)
         seconds = product_seconds(rates, rows, outputs, inputs, added=unpacking)
-        if rows > VECTOR_ROWS or (law.constants.certainty != ASSUMED and not self.rows_kernel):
+        if rows > VECTOR_ROWS or (law.constants.certainty != ASSUMED and not self.ggml):
             return seconds
         # a few rows fill no tile: on GPUs whose peak is low for their bandwidth, tiles of tables measured elsewhere would
         casting = quantise_seconds(rates, rows * inputs) if rates.operands.quantised else 0.0
         reading = (size + unpacking) / (min(1.0, rates.constants.bandwidth) * law.hardware.bandwidth)
-        vector = rates.constants.start + max(reading, vector_seconds(law, size) if self.rows_kernel else 0.0) + casting
-        return max(vector, seconds) if self.rows_kernel else min(vector, seconds)
+        vector = rates.constants.start + max(reading, vector_seconds(law, size) if self.ggml else 0.0) + casting
+        return max(vector, seconds) if self.ggml else min(vector, seconds)
 
     def _attention(self, made: Attending, work: StepWork) -> float:
         seconds = 0.0
         shape = AttentionShape(made.heads, made.kv_heads, made.head_dim, made.value_dim, made.window or 0)
         if work.prompts:
             seen = shape._replace(window=min(made.window or made.selected, made.selected)) if made.selected else shape
-            seconds += self.law.attention(
-                seen, work.prompts, work.tokens, self.cache, past=work.past, cached_bytes=self.cache_bytes,
-                latent=bool(made.latent),
-            )  # fmt: skip
+            if self.scored and not made.latent:
+                seconds += scored_seconds(self.law, shape, work.prompts, work.tokens, work.past)
+            else:
+                seconds += self.law.attention(
+                    seen, work.prompts, work.tokens, self.cache if made.latent else self.prompts, past=work.past,
+                    cached_bytes=self.cache_bytes, latent=bool(made.latent),
+                )  # fmt: skip
         if work.sequences:
             heads, context = made.heads * work.queries, min(work.context, made.selected or work.context)
             if made.latent:
@@ -155,8 +179,10 @@ class ServingRank(NamedTuple):
         ranks = max(1, round(made.experts / made.here))
         shape = ExpertShape(made.hidden, made.inner, made.experts, made.top_k, 1, ranks, 3 if made.gated else 2)
         stored = self.stored.get("experts", PLAIN)
-        kernel = "mxfp4-weights" if stored.kernel == GGUF else stored.kernel
-        here = self.law.experts(shape, rows, kernel)
+        if stored.kernel == GGUF:
+            here = gguf_experts_seconds(self.law, rows, shape, stored.itemsize)
+        else:
+            here = self.law.experts(shape, rows, stored.kernel)
         if not stored.on_host or self.host is None:
             return here
         chosen = made.here * (1 - (1 - made.top_k / made.experts) ** rows)

@@ -1,7 +1,7 @@
 """llama.cpp's compute buffer on one device: inputs of a physical batch, and the widest moment of the layers that it runs."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Block
@@ -11,6 +11,7 @@ from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.cache import CacheKind, Kept
 from memcalc.formulas import ggml
+from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 
 FLASH_MASK, MASK = 2, 4  # bytes of a mask's element

@@ -1,6 +1,6 @@
 """What requests take of a cache, in the units that an engine hands out, and how many tokens or requests so many units hold."""
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 LONGEST = 2**31 - 1  # tokens: the longest context that is looked for
 

@@ -8,13 +8,13 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensor, StoredTensors
 from memcalc.caches import cached
 from memcalc.estimates.gguf_names import tensor_names
 from memcalc.estimates.placement import Held, Stage, depth_of, stages_of
+from memcalc.frozen import NamedTuple
 from memcalc.specs.offloading import pattern_and_device
 from memcalc.specs.spec import SpecError
 

@@ -11,12 +11,14 @@ from memcalc.estimates.placement import Stage, all_stages, stages
 from memcalc.estimates.serving.assumed import assumptions
 from memcalc.estimates.serving.cache import kept
 from memcalc.estimates.serving.capacity import COMPONENTS, ServingEstimate
+from memcalc.estimates.serving.drafts import draft_lines
 from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.llama_cpp import OneGpu, llama_cpp
 from memcalc.estimates.serving.sglang import facts, graph_lines, request_table
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.formulas import serving as formulas
 from memcalc.formulas import sglang
+from memcalc.formulas.drafts import METHODS
 from memcalc.formulas.overhead import communicators_bytes, context_bytes
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts
 from memcalc.specs.quantization import CHECKPOINT, Mixture, stored_as
@@ -46,8 +48,9 @@ def estimate(
     _check(architecture, run.tp, run.pp, run.ep, run.engine if run.engine_row.pooled else None)
     if architecture.as_stored:
         _check_stored(architecture, run)
-    if (draft is None) != (run.draft_tokens is None):
-        raise SpecError("a draft model and the number of tokens that it guesses go together", "draft_tokens")
+    method = METHODS[run.draft_method or "model"]
+    if (draft is None) != (run.draft_tokens is None or not method.weights):
+        raise SpecError("a draft and the number of tokens that it guesses go together", "draft_tokens")
     if draft and run.pp > 1 and not run.engine_row.host_embedding:
         raise Unsupported("a draft model beside pipeline stages is not modelled yet")
     stored = None if run.weights == CHECKPOINT else stored_as(run.weights)
@@ -82,8 +85,8 @@ def _on_stage(
     small = None
     if draft:
         (small,) = stages(draft, run.tp, 1, 1, run.tp)
-        lines += [entry._replace(name=f"draft: {entry.name}") for entry in weight_lines(draft, run, small)]
-    cache = kept(run, stage, memory, small, architecture.model_type)
+        lines += draft_lines(draft, run, small, memory, tuple(lines))
+    cache = kept(run, stage, memory, small, architecture.model_type, generation)
     lines += cache.lines
     lines += forward_lines(architecture, run, stage, memory, generation)
     known = facts(architecture, generation) if run.engine_row.request_table else NO_FACTS
@@ -93,11 +96,12 @@ def _on_stage(
     if run.engine_row.whole_prompt:
         demand = demand._replace(passes=passes(architecture, run, stage), answer=run.context - run.prompt)
     sums = totals(lines, COMPONENTS)["gpu"]
+    host = sum(entry.bytes for entry in lines if entry.place == "host")
     inside = GRAPHS if run.engine_row.graphs_inside else ()
     beside = sum(entry.bytes for entry in lines if entry.formula in BESIDE and entry.formula not in inside)
     late = sum(entry.bytes for entry in lines if entry.formula in LATE and entry.formula not in inside)
     found = ServingEstimate(
-        cards=(), run=run, lines=tuple(lines), **sums, host=0, kv_cache_per_token=layout.per_token,
+        cards=(), run=run, lines=tuple(lines), **sums, host=host, kv_cache_per_token=layout.per_token,
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
         assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed, layout.unpaged),

@@ -1,7 +1,6 @@
 """What a model takes whoever serves it: its checkpoint's bytes, and the cache of one token and of one sequence in bf16."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
@@ -11,6 +10,7 @@ from memcalc.estimates.placement import Stage, stages
 from memcalc.estimates.serving.mixers import caches, state_values, states
 from memcalc.estimates.stored_weights import stored_weights
 from memcalc.formulas.kv_cache import kv_cache_bytes
+from memcalc.frozen import NamedTuple
 from memcalc.specs.quantization import CHECKPOINT
 
 CACHE_FORMAT = "bf16"

@@ -1,17 +1,19 @@
 """What a forward pass and sampling allocate, beside weights and cache."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
+from memcalc.estimates.serving.local import LINES
 from memcalc.estimates.serving.mixers import widest, widest_experts
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.overhead import overhead
 from memcalc.formulas.serving_engines import RELEASES
+from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 
 SAMPLERS: dict[str, Callable[..., int]] = {
@@ -25,6 +27,8 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
     """The larger of a layer's widest moment and sampling; none without an engine."""
     if not run.engine:
         return ()
+    if own := LINES.get(run.engine_row.kin):
+        return own(architecture, run, stage, memory)
     moment = ForwardPass(
         run.engine_row.key,
         run.batched_tokens(memory),

@@ -6,11 +6,11 @@ unpacks to 16 bits in memory first.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError
 from memcalc.estimates.lines import Line
+from memcalc.frozen import NamedTuple
 
 GGUF, UNPACKED = "gguf", "unpacked"
 HALF = 2  # bytes of a 16-bit value
@@ -60,12 +60,6 @@ def kernel_of(word: str, peaks: Mapping[str, float]) -> tuple[str, bool]:
         name = "int4" if row.bits <= 4 else "eetq"
     rows = KERNELS.get(name, KERNELS.get(row.name, (("", "bf16"),)))
     return next(kernel for peak, kernel in rows if not peak or peak in peaks), False
-
-
-def expert_kernel(kernel: str, engine: str | None, peaks: Mapping[str, float]) -> str:
-    """Of routed experts. TensorRT-LLM's grouped products with one fp8 scale a tensor are on Hopper as fast as those with
-    blocks: its operators take 0.76 of the law for blocks, and a third to a half of the law for vLLM's with one scale."""
-    return "fp8-block" if (kernel, engine) == ("fp8", "tensorrt-llm") and "fp4" not in peaks else kernel
 
 
 def stored_roles(

@@ -1,7 +1,6 @@
 """llama.cpp: whole layers on each GPU, the rest in host memory, experts and tensors where one puts them."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.linears import leaf
@@ -30,6 +29,7 @@ from memcalc.estimates.stored_weights import tensors_by_line
 from memcalc.formulas.ggml import COPIES, rows_bytes
 from memcalc.formulas.serving import file_bytes
 from memcalc.formulas.sglang import NO_FACTS
+from memcalc.frozen import NamedTuple
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
 
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Cache
@@ -10,6 +9,7 @@ from memcalc.blocks.mixers.state import StateTensor
 from memcalc.caches import cached
 from memcalc.estimates.lines import WINDOWED
 from memcalc.estimates.placement import Stage
+from memcalc.frozen import NamedTuple
 
 
 class LayerCache(NamedTuple):

@@ -7,7 +7,6 @@ matrices that read the same input side by side, so query, key and value are one 
 from collections import Counter
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Block
@@ -21,6 +20,7 @@ from memcalc.dtypes import number_format
 from memcalc.estimates.compute.flops import PROFILE
 from memcalc.estimates.compute.matrices import of_shape
 from memcalc.estimates.placement import stages
+from memcalc.frozen import NamedTuple
 
 # Matrices that engines fuse where one block has several (vllm/model_executor/layers/linear.py: QKVParallelLinear,
 # MergedColumnParallelLinear; deepseek_v2.py: fused_qkv_a_proj).

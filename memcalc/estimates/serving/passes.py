@@ -1,10 +1,9 @@
 """One pass through a model that serves, a prefill or a decode step: the time that computing, memory and link each take."""
 
-from typing import NamedTuple
-
 from memcalc.estimates.lines import Figure, figure
 from memcalc.estimates.serving.bytes_moved import Traffic
 from memcalc.formulas import roofline as formulas
+from memcalc.frozen import NamedTuple
 
 
 class Pass(NamedTuple):

@@ -6,7 +6,6 @@ read at a time; a decode step makes one token for each of `batch` sequences at t
 
 from collections.abc import Mapping
 from math import ceil
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.dtypes import number_format
@@ -19,6 +18,7 @@ from memcalc.estimates.serving.roofline_notes import assumptions, reasons
 from memcalc.formulas import roofline as formulas
 from memcalc.formulas.energy import Default
 from memcalc.formulas.roofline import LINK, MBU, MFU
+from memcalc.frozen import NamedTuple
 from memcalc.specs.hardware import Accelerator
 
 # Peaks that products run at, the best first, by the number format of the weights. Scaled 8-bit integers and floats multiply

@@ -5,17 +5,21 @@ from memcalc.dtypes import number_format
 from memcalc.estimates.placement import stages
 from memcalc.estimates.serving.capacity import ServingEstimate
 from memcalc.estimates.serving.clock import HostMemory, ServingRank
-from memcalc.estimates.serving.kernels import Stored, expert_kernel, stored_roles
+from memcalc.estimates.serving.kernels import Stored, stored_roles
 from memcalc.estimates.serving.load import Server
 from memcalc.estimates.serving.operators import operators
 from memcalc.estimates.stored_weights import leading_format
 from memcalc.formulas.serving_hosts import host_of
 from memcalc.formulas.timing.law import TimeLaw
+from memcalc.formulas.timing.llama_cpp import kernels_of
 from memcalc.specs.serving import Serving
 
+LLAMA_CPP = "llama.cpp"
+TENSORRT_LLM = "tensorrt-llm"  # multiplies prompts in fp8 over such a cache: thop/attentionOp.cpp, mFP8ContextFMHA
 SIXTEEN_BIT = ("bf16", "fp16")
 UNBOUNDED = 2**31
 ENDLESS = 1e18  # FLOP/s
+UNPUBLISHED = 2  # times what llama.cpp's blocks reach: the 16-bit peak where none is published
 # Of the machine around the GPUs, where nobody says: two channels of DDR5-5600, 89.6 GB/s, of which a CPU reads nine tenths;
 # and what sixteen cores multiply in 16 and 8 bits.
 HOST_BANDWIDTH, HOST_FLOPS = 80e9, 1e12
@@ -28,9 +32,15 @@ def server(
     """`whole`: the estimate of this run as if all layers stood on one pipeline stage.
 
     Where no dense 16-bit peak is published, arithmetic takes no time: enough for a step of few sequences, but for no prompt.
+    llama.cpp's is known from what its own kernels reach.
     """
+    law = law.of_engine(run.engine_row.kin)
+    ggml = run.engine_row.host_embedding  # llama.cpp and its kin
     peaked = any(name in law.hardware.peaks for name in SIXTEEN_BIT)
-    if not peaked:
+    if not peaked and ggml and law.hardware.multiprocessors > 1:
+        reached = law.hardware.multiprocessors * law.constants.ggml.unpacked
+        law, peaked = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": UNPUBLISHED * reached}), law.constants), True
+    elif not peaked:
         law = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": ENDLESS}), law.constants)
     etp = max(1, run.tp // run.ep)
     (stage, *_) = stages(architecture, run.tp, 1, run.ep, etp)
@@ -40,20 +50,18 @@ def server(
     lines = [entry for entry in whole.lines if not entry.name.startswith("draft: ")]
     stored = stored_roles(lines, elements, leading_format(architecture, run.weights), law.hardware.peaks)
     stored.setdefault("head", stored.get("embedding", Stored("bf16"))._replace(on_host=0.0))
-    stored |= {
-        role: each._replace(kernel=expert_kernel(each.kernel, run.engine_row.kin, law.hardware.peaks))
-        for role, each in stored.items()
-        if role == "experts"
-    }
     away = any(each.on_host for role, each in stored.items() if role != "embedding")
     kept = [number_format(word) for word in (run.key_format, run.value_format)]
     narrow = all(row.bits <= 8 for row in kept)
+    cache = "bf16-fp8" if narrow else "bf16"
     host = host_of(run.engine_row.kin, eager=run.eager)
     rank = ServingRank(
         operators(architecture, run.tp, run.ep), law, run.engine_row.kin, stored,
-        "bf16-fp8" if narrow else "bf16", sum(row.bits_per_value for row in kept) / 16, run.tp, run.pp, run.ep,
+        cache, "fp8" if narrow and run.engine_row.kin == TENSORRT_LLM else cache,
+        sum(row.bits_per_value for row in kept) / 16, run.tp, run.pp, run.ep,
         HostMemory(host_bandwidth or HOST_BANDWIDTH, law.hardware.pcie, HOST_FLOPS) if away else None,
-        run.engine_row.host_embedding, host.gap,
+        kernels_of(run.engine_version if run.engine == LLAMA_CPP else None) if ggml else None, ggml and not run.flash,
+        law.constants.ggml.gap if ggml else 0.0,
     )  # fmt: skip
     budget = UNBOUNDED if run.engine_row.whole_prompt or not run.engine else run.batched_tokens(memory)
     return Server(rank, host, budget, reads=peaked)

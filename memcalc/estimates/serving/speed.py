@@ -3,8 +3,6 @@
 Where shares of the peaks are given, the roofline at those shares alone.
 """
 
-from typing import NamedTuple
-
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import Unsupported
@@ -19,6 +17,7 @@ from memcalc.estimates.serving.timed import ServedTime, TimedQuestion, timed
 from memcalc.estimates.stored_weights import leading_format, leaves_towers_out
 from memcalc.formulas.speculation import tokens_of_a_pass
 from memcalc.formulas.timing.law import TimeLaw
+from memcalc.frozen import NamedTuple
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.specs.serving_load import ServingLoad

@@ -1,10 +1,9 @@
 """How fast a model is served by the time law: one prompt and one step, and what requests see, alone or under a load."""
 
-from typing import NamedTuple
-
 from memcalc.estimates.serving.clock import OperatorSeconds
 from memcalc.estimates.serving.load import Load, Server, under_load
 from memcalc.formulas.speed_residuals import SpeedRange, speed_range
+from memcalc.frozen import NamedTuple
 
 
 class TimedQuestion(NamedTuple):

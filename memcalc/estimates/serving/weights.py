@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.block import Traits
+from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.stored import StoredTensors
 from memcalc.caches import cached
 from memcalc.dtypes import number_format
+from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
-from memcalc.estimates.placement import Stage
+from memcalc.estimates.placement import Stage, stages
 from memcalc.estimates.serving.files import file_lines
 from memcalc.estimates.stored_weights import leading_format, stored_weights
-from memcalc.formulas.serving import absorbed_bytes, adapter_bytes, rotary_table_bytes
+from memcalc.formulas.serving import absorbed_bytes, adapter_bytes, file_bytes, rotary_table_bytes
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 ADAPTED_ROLES = ("attention", "mlp")
 
@@ -32,11 +34,43 @@ def weight_lines(
     else:
         stored = stored_weights(stage, architecture, run.weights, engine=row.kin,
                                 host_embedding=row.host_embedding and not whole)  # fmt: skip
+    if row.table_on_host and not whole:
+        stored = tuple(entry._replace(place="host") if entry.group == "embedding" else entry for entry in stored)
+    if row.experts_on_host and not whole:
+        stored = tuple(_experts_moved(architecture, run, stored))
     tables = rotary_tables(architecture) if row.rotary_table else ()
     absorbed = row.absorbs and number_format(leading_format(architecture, run.weights)).bits_per_value < 16
     if not (tables or absorbed or run.lora_adapters):
         return stored
     return stored + _beside(stage, run.compute_format, tables, absorbed, run.lora_adapters, run.lora_rank)
+
+
+def _experts_moved(architecture: Architecture, run: Serving, lines: tuple[Line, ...]) -> Iterator[Line]:
+    """Routed experts in host memory, but for some of each layer: on a GPU its rank's part of those, on the host all others."""
+    experts = max((block.traits.experts for block in blocks_of(architecture)), default=0)
+    if not experts:
+        raise Unsupported(f"{run.engine} keeps routed experts in host memory, and {architecture.name or 'the model'} has none")
+    if run.gpu_experts > experts:
+        raise SpecError(f"{run.gpu_experts} of {experts} experts", "gpu_experts")
+    (whole,) = stages(architecture, 1, 1, 1, 1)
+    everything = stored_weights(whole, architecture, run.host_experts or run.weights, engine=run.engine_row.kin)
+    for entry in lines:
+        if entry.group != "experts":
+            yield entry
+        elif run.gpu_experts:
+            yield line("weights", entry.name, "always", file_bytes, stored=entry.bytes, held=run.gpu_experts,
+                       whole=experts).within("experts")  # fmt: skip
+    for entry in everything:
+        if entry.group == "experts" and run.gpu_experts < experts:
+            yield line("weights", entry.name, "always", file_bytes, "host", stored=entry.bytes,
+                       held=experts - run.gpu_experts, whole=experts).within("experts")  # fmt: skip
+
+
+@cached(256)
+def blocks_of(architecture: Architecture) -> tuple[Block, ...]:
+    """The distinct blocks of a model's layers."""
+    (whole,) = stages(architecture, 1, 1, 1, 1)
+    return tuple({block: None for layer in whole.sequence.kinds for _, block in layer.blocks})
 
 
 @cached(1024)

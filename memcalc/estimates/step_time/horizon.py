@@ -1,9 +1,8 @@
 """From a step's time to days and money of a whole run."""
 
-from typing import NamedTuple
-
 from memcalc.estimates.step_time.step import StepTime
 from memcalc.formulas.energy import PRICES, Price
+from memcalc.frozen import NamedTuple
 
 DAY, HOUR = 86_400, 3_600  # s
 

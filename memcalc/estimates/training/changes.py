@@ -1,11 +1,11 @@
 """What one can change about a training run so that it needs less memory, cheapest first, and what each change costs."""
 
 from functools import partial
-from typing import NamedTuple
 
 from memcalc.estimates.suggestions import Changes, Ladder, Lever, Settings, Subject, each, larger_accelerators
 from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import TrainingEstimate
+from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import MAX_GPUS
 from memcalc.specs.training import OFFLOADABLE, Training
 from memcalc.units import counted, format_bytes, format_count

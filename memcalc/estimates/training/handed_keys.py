@@ -5,11 +5,11 @@ shared_kv_states). When that layer runs again in its backward it puts the new on
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Layer
 from memcalc.estimates.training.layer_kinds import Setup, recorded_kind, term_of
 from memcalc.estimates.training.moments import Term
+from memcalc.frozen import NamedTuple
 
 
 class Handed(NamedTuple):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 from memcalc.autograd.tape import Size, Tensor
 from memcalc.estimates.lines import Line, LineTensor, line
@@ -10,6 +9,7 @@ from memcalc.estimates.training.moments import MomentForm
 from memcalc.estimates.training.profiles import LEAF, TABLES
 from memcalc.estimates.training.states import STEP
 from memcalc.formulas.activations import rounded_tensor_bytes, tensor_bytes
+from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
 

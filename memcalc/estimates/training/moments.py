@@ -1,10 +1,10 @@
 """Moments of a step: each is a sum of terms, known before batch and length are, and which of them can be the peak."""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from memcalc.autograd.tape import ZERO, Size, Tensor
 from memcalc.estimates.lines import Line
+from memcalc.frozen import NamedTuple
 
 
 class Moment(NamedTuple):

@@ -47,6 +47,6 @@ def key_of(architecture: Architecture, run: Training) -> tuple[object, ...]:
         accumulated > 1,
         in_flight,
         batch_of(architecture, run),
-        run.row_length if run.images else 0,
+        (run.row_length, run.micro_batch) if run.images else (),
         run.cached_batch is not None,
     )

@@ -1,9 +1,9 @@
 """The layers of a pipeline stage in order: every kind of layer once, how many there are, and where its layers stand."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Layer
+from memcalc.frozen import NamedTuple
 
 Vector = tuple[int, ...]  # a number of layers for every kind
 

@@ -8,7 +8,6 @@ numbers. This is the only place that adds: whoever wants to know what a moment c
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 from memcalc.autograd.tape import Size, Tensor, sum_of
 from memcalc.blocks.forwards import reads_tokens
@@ -16,12 +15,12 @@ from memcalc.blocks.recording import alive_in_entry, alive_in_exit, record_entry
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line
-from memcalc.estimates.training.evaluation import evaluation_forms
 from memcalc.estimates.training.handed_keys import handed_on
 from memcalc.estimates.training.handed_keys import terms as handed_terms
 from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.training.sharding import Around
+from memcalc.frozen import NamedTuple
 
 
 class Forms(NamedTuple):
@@ -161,6 +160,8 @@ class _Step:
     def evaluation(self) -> Iterator[MomentForm]:
         """The moments of an evaluation between steps, where there is one."""
         if self.setup.evaluation:
+            from memcalc.estimates.training.evaluation import evaluation_forms
+
             flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
             yield from evaluation_forms(self.setup, self.setup.evaluation, tuple(self.standing(flying)))
 

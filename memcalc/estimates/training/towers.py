@@ -5,7 +5,6 @@ backward is over, for autograd runs the tower's before that of the token embeddi
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from memcalc.autograd.backward import backward
 from memcalc.autograd.profile import Adapters, Batch, Keeps, Profile
@@ -19,10 +18,12 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.training.images import seen_by
 from memcalc.estimates.training.layer_kinds import TowerMoment, TowerStep, term_of
 from memcalc.estimates.training.moments import Term
+from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 PATH = "vision/"
+BESIDE = ("language", "vision", "projector", "spectrogram", "waveform")  # the last two belong to sound, which images pass by
 
 
 class Stretch(NamedTuple):
@@ -45,9 +46,12 @@ def tower_step(architecture: Architecture, run: Training, profile: Profile, *, k
         return None
     assert run.images
     here = run.row_length // run.parallelism.cp
-    stretch = Stretch(run.images * seen.patches / here, run.images * seen.patches**2 / (here * run.row_length))
     parts = {part.name: part for part in architecture.parts}
-    if strange := set(parts) - {"language", "vision", "projector"}:
+    rule = parts["vision"].images
+    assert rule is not None
+    pairs = run.images * seen.attended if not rule.joined else run.micro_batch * (run.images * seen.patches) ** 2
+    stretch = Stretch(run.images * seen.patches / here, pairs / (here * run.row_length))
+    if strange := {name for name in parts if name not in BESIDE and not name.startswith(("audio", "talker"))}:
         raise SpecError(f"through {', '.join(sorted(strange))} are not modelled", "images")
     try:
         return Recorder(parts["vision"], parts["projector"], run, profile, seen, keep=keep).step(stretch)
@@ -55,12 +59,13 @@ def tower_step(architecture: Architecture, run: Training, profile: Profile, *, k
         raise SpecError(str(error), "images") from None
 
 
-def _on_tower(profile: Profile, run: Training, part: str, *, split: bool) -> Profile:
+def _on_tower(profile: Profile, run: Training, part: str, *, split: bool = False, padded: bool = False) -> Profile:
     """How a part beside the language model is executed: by itself on every rank, without adapters where it is frozen."""
     frozen = part in run.frozen_parts
     method = profile.method._replace(trained=profile.method.trained and not frozen, frozen_embeddings=False)
     return profile._replace(
-        method=method, adapters=Adapters() if frozen else profile.adapters, keeps=Keeps(), batch=Batch(one_by_one=split),
+        method=method, adapters=Adapters() if frozen else profile.adapters, keeps=Keeps(),
+        batch=Batch(one_by_one=split, packed=padded),
         formats=profile.formats._replace(wide_stream=False),
         degrees=profile.degrees._replace(cp=1, sequence_parallel=False),
     )  # fmt: skip
@@ -73,27 +78,39 @@ class Recorder:
         assert tower.images is not None
         rule = tower.images
         self.again, self.keep = run.recompute == "full", keep
-        p = _on_tower(profile, run, tower.name, split=not rule.fixed)
+        split = not (rule.fixed or rule.joined or rule.tiled or rule.padded)
+        p = _on_tower(profile, run, tower.name, split=split, padded=bool(rule.padded))
         self.entry, self.pixels, x = onto_entry(tower.entry, p)
+        # the additive mask between the images of one sequence, made once (modeling_pixtral.generate_block_attention_mask)
+        self.mask = rule.joined and p.attention != "flash"
         self.embedded = x
         self.hidden = next(block.size for layer, _ in _layers(tower, 0) for _, block in layer.blocks if isinstance(block, Norm))
         flows, self.layers = x.grad, []
-        for layer, count in _layers(tower, rule.idle):
+        for layer, count in _layers(tower, rule.idle or 0):
             for times in (1, count - 1) if count > 1 and not flows else (count,):
                 made = record(layer, p, self.hidden, input_grad=flows, keep_gradients=keep)
                 self.layers.append((layer, made, times))
                 flows = made.flows
-        pooled = seen.tokens / (seen.patches - rule.extra) if rule.tokens else 1.0
-        beside = _on_tower(profile, run, projector.name, split=False)
+        pooled = seen.tokens / (seen.patches - rule.extra) if rule.tokens or rule.padded else 1.0
+        beside = _on_tower(profile, run, projector.name)
+        between = tuple((path, block) for path, block in (*projector.entry, *projector.exit) if not path.startswith("audio/"))
         self.projector, self.results = onto_projector(
-            () if rule.idle else tower.exit, (*projector.entry, *projector.exit), beside, self.hidden, share=pooled, flows=flows
+            () if rule.idle is not None else tower.exit,
+            between,
+            beside,
+            self.hidden,
+            share=pooled,
+            placed=bool(rule.padded),
+            flows=flows,
         )
         self.tables = {table.dims for layer, _ in _layers(tower, 0) for _, block in layer.blocks if (table := block.table)}
         self.flows = any(var.grad for var in self.results)
 
     def step(self, stretch: Stretch) -> TowerStep:
         entry = self._saved(self.entry, self.embedded)
-        tables = tuple(Tensor("rotary/cos and sin", Size(token=2 * dims), 4) for dims in sorted(self.tables) if self.flows)
+        masks = (Tensor("mask between images", Size(pair=1), self.embedded.each),) if self.mask else ()
+        dims = sorted(self.tables) if self.flows else ()
+        tables = masks + tuple(Tensor("rotary/cos and sin", Size(token=2 * size), 4) for size in dims)
         layers = [
             (made, times, (made.input,) if self.again and made.flows else made.saved if not self.again else ())
             for _, made, times in self.layers

@@ -1,10 +1,10 @@
 """Attention: over a prompt, and of one new token to its cache."""
 
 from math import ceil, sqrt
-from typing import NamedTuple
 
 from memcalc.caches import cached
 from memcalc.formulas.timing.constants import AttentionConstants, DecodeConstants, smooth_maximum
+from memcalc.frozen import NamedTuple
 
 BLOCK = 128  # queries that a multiprocessor takes at once
 GROUP = 64  # rows that the query heads of a key head are padded to

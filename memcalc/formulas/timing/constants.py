@@ -4,7 +4,7 @@ Shares are of the data sheet's dense peak or bandwidth, starts are seconds. They
 (`benchmarks/fit_operators.py`), stand in `presets/timing/`, and a time below the roofline is never given, whatever they say.
 """
 
-from typing import NamedTuple
+from memcalc.frozen import NamedTuple
 
 
 class OperandFormat(NamedTuple):
@@ -92,6 +92,17 @@ class CollectiveConstants(NamedTuple):
     step: float  # for each GPU beyond two
     ramp: float = 0.0  # slower protocols of middle sizes: ramp × (seconds of the bytes / 1 µs) ^ exponent, s
     exponent: float = 0.5
+    crowding: float = 0.0  # ranks beyond two on one bus: times (2 / ranks) ^ crowding of the share
+
+
+class GgufConstants(NamedTuple):
+    """Of llama.cpp: products with blocks of a GGUF file, and what lies between products."""
+
+    unpacked: float = 0.76e12  # FLOP/s of a multiprocessor, many rows at once
+    read: float = 9.5e9  # B/s of a multiprocessor, few rows: A100 0.9 to 1.1 TB/s of its 2, Llama 3 8B by llama-bench
+    gap: float = 35e-6  # s between a layer's kernels, some 20: Llama 3 8B on one GPU, llama-bench
+    share: float = 0.6  # of the 16-bit peak, where multiprocessors are not known
+    spilled: float = 1.0  # share of what lies between products that its L2 does not hold
 
 
 def smooth_maximum(a: float, b: float, sharpness: float) -> float:

@@ -1,10 +1,10 @@
 """Routed experts of one layer on one rank: grouped products over as many rows as each expert got."""
 
 from math import ceil, exp
-from typing import NamedTuple
 
 from memcalc.caches import cached
 from memcalc.formulas.timing.constants import ExpertConstants, OperandFormat, smooth_maximum
+from memcalc.frozen import NamedTuple
 
 TILES = (16, 32, 64, 128)  # rows
 

@@ -1,32 +1,136 @@
-"""llama.cpp's own kernels: products of a few rows, and of many, with blocks of a GGUF file as they are.
+"""llama.cpp's own kernels: products of a few rows, and of many, with blocks of a GGUF file as they are or unpacked first;
+attention that keeps its scores in memory; and what lies between products, in fp32 and less fused than elsewhere.
 
-Both are bound by what a multiprocessor unpacks, wherever its tensor cores or its memory could do more. The two constants are
-the medians of published llama-bench tables of Llama 3 8B over GPUs of four generations; 70B, not used, lies within a fifth.
+Products of blocks are bound by what a multiprocessor unpacks, wherever its tensor cores or its memory could do more; what it
+reaches, for a few rows and for many, stands with the accelerator (`presets/timing/`, `[ggml]`).
 """
 
+from memcalc.formulas.serving_engines import numbers
+from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import smooth_maximum
+from memcalc.formulas.timing.experts import ExpertShape
 from memcalc.formulas.timing.law import TimeLaw
+from memcalc.frozen import NamedTuple
 
 VECTOR_ROWS = 8  # ggml-cuda/mmvq.cuh: MMVQ_MAX_BATCH_SIZE
-READ = 9.5e9  # B/s that a multiprocessor's share of a matrix-vector product reads: A100 0.9 to 1.1 TB/s of its 2
-UNPACKED = 0.72e12  # FLOP/s of a multiprocessor, ggml-cuda/mmq.cuh: 0.60 to 0.84 on Ampere and Ada, 0.71 on GB10
+ACC16 = "fp16_acc16"  # cuBLAS is asked for CUBLAS_COMPUTE_16F (ggml-cuda.cu, ggml_cuda_op_mul_mat_cublas)
+CUBLAS = 0.45  # share of that rate, of 512 rows and matrices not laid side by side: 0.42 to 0.47 on A100, RTX 3090, 4090, L40S
+# A score without flash attention: written in fp16, cast to fp32, read and written by the softmax, cast to fp16 and read
+# (ggml-cuda.cu, ggml_cuda_mul_mat_batched_cublas; softmax.cu).
+SCORE_BYTES = 2 + 2 + 4 + 4 + 4 + 4 + 2 + 2
+# s, of a product of many rows: quantising them, waves that end unevenly and the fix-up of stream-k. What micro-batches of 64 to
+# 512 rows take beyond computing and reading: 16 µs on RTX 4090, 20 to 29 on RTX 3090 (ggml-org/llama.cpp pulls 7860, 8062).
+TILED = 20e-6
+ROUTING = 6  # kernels that choose experts and gather and scatter their rows
+CELLS = 256  # to whose multiples attention reads the cache (llama-context.cpp: GGML_PAD(n_kv, 256))
+
+
+class GgmlKernels(NamedTuple):
+    """How releases since one compute."""
+
+    since: str
+    blocks: bool = True  # many rows multiply GGUF's blocks in int8; else weights are unpacked to fp16 for cuBLAS
+    passes: float = 4.0  # bytes between products, for each that fused 16-bit kernels would move
+    flash: bool = True  # llama-bench and the server keep no scores where nobody says
+
+
+# fp32 in place of 16 bits doubles the bytes; norm, weight and residual in kernels of their own, SiLU and its product apart, and
+# casts before and after cuBLAS make up the rest: counted over a Llama layer, 36 bytes of a hidden value and 21 of a
+# feed-forward one since norms and gates are fused, 45 and 29 before, 49 and 38 with cuBLAS's casts; fused 16-bit kernels 8, 6.
+KERNELS = (
+    GgmlKernels("2025.9"),  # pull 15434: flash attention where it can
+    GgmlKernels("2025.7", flash=False),  # pulls 14366, 14553, 14158: norms and gates fused
+    GgmlKernels("2024.7", passes=5.0, flash=False),  # pull 8075: mmq.cu by default
+    GgmlKernels("", blocks=False, passes=6.0, flash=False),
+)
+
+
+def kernels_of(version: str | None) -> GgmlKernels:
+    """Of a release by year and month; of the newest where there is none, or a word without a date.
+
+    >>> kernels_of("2024.5").blocks, kernels_of("2025").flash, kernels_of(None).flash
+    (False, False, True)
+    """
+    if not numbers(version or ""):
+        return KERNELS[0]
+    assert version
+    return next(row for row in KERNELS if numbers(row.since) <= numbers(version))
 
 
 def vector_seconds(law: TimeLaw, size: float) -> float:
     """Time of reading `size` bytes of weights for a few rows. Returns [s]; 0 where multiprocessors are not known."""
     s = law.hardware.multiprocessors
-    return size / (READ * s) if s > 1 else 0.0
+    return size / (law.constants.ggml.read * s) if s > 1 else 0.0
 
 
-def gguf_seconds(law: TimeLaw, rows: float, outputs: int, inputs: int, itemsize: float) -> float:
+def half_seconds(law: TimeLaw, rows: float, outputs: int, inputs: int) -> float:
+    """Time of a product in fp16 by cuBLAS, which accumulates in fp16: GeForce cards do that at twice their rate.
+
+    rows, outputs, inputs [count]. Returns [s].
+    """
+    peak = law.hardware.peaks.get(ACC16) or law.peak("bf16")
+    rates = law.product_rates("bf16")
+    reading = (rows * inputs + outputs * inputs + rows * outputs) * 2 / (min(1.0, rates.constants.bandwidth) * rates.bandwidth)
+    computing = 2 * rows * outputs * inputs / (CUBLAS * peak) if peak else 0.0
+    return rates.constants.start + smooth_maximum(computing, reading, 3.0)
+
+
+def gguf_seconds(law: TimeLaw, rows: float, outputs: int, inputs: int, itemsize: float, *, blocks: bool = True) -> float:
     """Time of a product with GGUF's blocks.
 
     start + smooth maximum(2 · rows · outputs · inputs / (FLOP/s of all multiprocessors), bytes / bandwidth)
+    or, where releases do not multiply in `blocks`, of a product in fp16 after its weights were unpacked in memory.
     rows, outputs, inputs [count], itemsize [B] of a weight. Returns [s].
     """
-    rates, s = law.product_rates("bf16"), law.hardware.multiprocessors
-    flops, size = 2 * rows * outputs * inputs, outputs * inputs * itemsize + 2 * rows * (inputs + outputs)
+    rates = law.product_rates("bf16")
+    weights, bandwidth = outputs * inputs * itemsize, min(1.0, rates.constants.bandwidth) * rates.bandwidth
+    if not blocks and rows > VECTOR_ROWS:
+        return (weights + 2 * outputs * inputs) / bandwidth + half_seconds(law, rows, outputs, inputs)
+    flops, size = 2 * rows * outputs * inputs, weights + 2 * rows * (inputs + outputs)
+    rate = unpacked_rate(law)
+    computing = flops / rate if rate else 0.0
+    few = rows <= VECTOR_ROWS
+    reading = max(size / bandwidth, vector_seconds(law, weights)) if few else size / bandwidth
+    return rates.constants.start + (0.0 if few else TILED) + smooth_maximum(computing, reading, 3.0)
+
+
+def gguf_experts_seconds(law: TimeLaw, rows: float, shape: ExpertShape, itemsize: float) -> float:
+    """Time of a layer's routed experts in GGUF's blocks: sorting, and two grouped products over the rows of each expert.
+
+    rows [count] that enter the layer, itemsize [B] of a weight. Returns [s].
+    """
+    if rows <= 0:
+        return 0.0
+    rates, start = law.product_rates("bf16"), law.product_rates("bf16").constants.start
+    each = shape.matrices * shape.hidden * shape.inner
+    active = shape.experts * (1 - (1 - shape.top_k / shape.experts) ** rows)
+    weights, routed = active * each * itemsize, rows * shape.top_k
+    between = 4.0 * routed * (2 * shape.hidden + 2 * shape.matrices * shape.inner)  # fp32
+    reading = (weights + between) / (min(1.0, rates.constants.bandwidth) * rates.bandwidth)
+    rate = unpacked_rate(law)
+    computing = 2 * routed * each / rate if rate else 0.0
+    if few := rows <= VECTOR_ROWS:
+        reading = max(reading, vector_seconds(law, weights))
+    return ROUTING * start + (0.0 if few else shape.matrices * TILED) + smooth_maximum(computing, reading, 3.0)
+
+
+def unpacked_rate(law: TimeLaw) -> float:
+    """FLOP/s that products with GGUF's blocks reach; 0 where nothing is known of the accelerator's arithmetic."""
+    s, found = law.hardware.multiprocessors, law.constants.ggml
     peak = law.peak("int8")
-    computing = flops / min(peak, UNPACKED * s if s > 1 else peak / 2) if peak else 0.0
-    reading = max(size / (min(1.0, rates.constants.bandwidth) * rates.bandwidth), vector_seconds(law, size))
-    return rates.constants.start + smooth_maximum(computing, reading, 3.0)
+    by_unit = found.unpacked * s if s > 1 else found.share * law.peak("bf16")
+    return min(peak, by_unit) if peak else by_unit
+
+
+def scored_seconds(law: TimeLaw, shape: AttentionShape, batch: float, queries: float, past: float) -> float:
+    """Time of attention that keeps its scores in memory: every cell of the cache is scored, those masked too.
+
+    batch, queries of each sequence, past [count] tokens before them. Returns [s].
+    """
+    cells = -(-(queries + past) // CELLS) * CELLS
+    pairs = batch * shape.heads * queries * cells
+    peak = law.hardware.peaks.get(ACC16, law.peak("bf16"))
+    computing = pairs * shape.flops / (law.product_rates("bf16").constants.peak * peak) if peak else 0.0
+    return (
+        4 * law.product_rates("bf16").constants.start + computing + law.moved(law.constants.ggml.spilled * SCORE_BYTES * pairs)
+    )

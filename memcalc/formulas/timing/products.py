@@ -1,10 +1,10 @@
 """A matrix product of m × n × k: the best tile and split of k, reading beside computing, and casting its activations."""
 
 from math import ceil
-from typing import NamedTuple
 
 from memcalc.caches import cached
 from memcalc.formulas.timing.constants import OperandFormat, ProductConstants, smooth_maximum
+from memcalc.frozen import NamedTuple
 
 TILES = ((256, 128), (128, 256), (128, 128), (64, 256), (64, 128), (128, 64), (64, 64))
 SPLITS = (1, 2, 4, 8, 16)

@@ -2,15 +2,16 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
+from memcalc.frozen import NamedTuple
 
 MAX_LAYERS = 10_000
 MAX_SIZE = 2**31 - 1  # no dimension of a real model comes near
 REQUIRED: Any = object()
-QUANTIZATION_KEYS = ("quantization_config", "compression_config")
+QUANTIZATION_KEYS = ("quantization_config", "compression_config", "quantization")  # the last: mlx-lm
 
 # Other spellings of the same key (the attribute_map of transformers' configuration classes).
 ALIASES: dict[str, tuple[str, ...]] = {

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.config import MAX_LAYERS, Family
 
 # A module in this package → the model types in its FAMILIES table, each in one module.

@@ -18,6 +18,8 @@ from memcalc.specs.quantization import stored_as
 
 INSTEAD = "name a format or scheme with --weights"
 MAIN = ("language", "encoder", "decoder")
+MLX = "mlx"  # whose settings name no method
+TABLES = ("embed_tokens", "wte", "word_embeddings", "embeddings")
 
 
 def read_quantization(values: Mapping[str, Any], architecture: Architecture, place: str) -> Quantization:
@@ -28,7 +30,8 @@ def read_quantization(values: Mapping[str, Any], architecture: Architecture, pla
     if not isinstance(found, Mapping):
         shown = one_line(repr(found), 40)
         return Quantization("unnamed", problem=f"{place}: quantization_config: must be an object, not {shown}; {INSTEAD}")
-    method = str(found.get("quant_method") or found.get("quant_algo") or "unnamed").lower()
+    unnamed = MLX if {"group_size", "bits"} <= found.keys() else "unnamed"
+    method = str(found.get("quant_method") or found.get("quant_algo") or unnamed).lower()
     shown = one_line(method, 40)
     try:
         reader = METHODS.get(method)
@@ -41,7 +44,7 @@ def read_quantization(values: Mapping[str, Any], architecture: Architecture, pla
     except (NotModelled, InputError) as error:
         problem = f"{place}: quantization_config: {error}; {INSTEAD}"
         return Quantization(shown, kv_format=cache_format(found), problem=problem)
-    return Quantization(shown, stored, plan.kv_format or cache_format(found))
+    return Quantization(shown, stored, plan.kv_format or cache_format(found), tied_head=plan.tied_head)
 
 
 def _find(values: Mapping[str, Any]) -> Any:
@@ -66,7 +69,7 @@ def _stored(architecture: Architecture, plan: Plan) -> Iterator[tuple[tuple[str,
         if key in seen or not _reached(counted, plan, towers) or (routed and not counted.weight.routed):
             continue
         seen.add(key)
-        depth, names = 1, HEAD
+        depth, names = 1, TABLES if counted.weight.role == "embedding" else HEAD
         if counted.layered:
             stack, _, within = counted.path.partition("/")
             depth, names = depths[f"{counted.part}/{stack}"], module_names(within, counted.weight.routed)
@@ -84,6 +87,8 @@ def _reached(counted: CountedWeight, plan: Plan, towers: bool) -> bool:
     """Whether a method may quantise a weight. `towers`: the other parts of the model as well, which it spares whole when its
     list of exceptions names one of their modules."""
     weight = counted.weight
+    if plan.tables and weight.role == "embedding" and counted.part in MAIN and len(weight.shape) == 2:
+        return True
     if not counted.layered:
         targeted = any(name in HEAD for group in plan.groups for name in group.targets or ())
         return (weight.role == "head" and len(weight.shape) == 2 and (plan.head or targeted)) or (

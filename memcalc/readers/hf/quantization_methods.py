@@ -5,9 +5,10 @@ those of transformers' quantization_config classes and of the libraries' own fil
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import one_line
+from memcalc.frozen import NamedTuple
 
 MAX_ENTRIES = 100_000
 EVERYTHING = ("Linear",)  # the class that config_groups target
@@ -27,6 +28,8 @@ class Plan(NamedTuple):
     experts_only: bool = False
     everywhere: bool = False  # in the other parts of the model too
     head: bool = False
+    tables: bool = False  # token embeddings too
+    tied_head: str = ""  # of a table's copy for the head
 
 
 class NotModelled(Exception):
@@ -199,11 +202,47 @@ def _eetq(q: Values, _: Values) -> Plan:
     return Plan((ModuleGroup("eetq"),), _names(q, "modules_to_not_convert"))
 
 
+MLX_MODES = {"mxfp4": "mxfp4", "mxfp8": "mxfp8", "nvfp4": "nvfp4"}
+
+
+def _mlx(q: Values, _: Values) -> Plan:
+    """mlx-lm utils.py, quantize_model: one setting for all modules, and others by their path (false: left alone)."""
+    groups = [ModuleGroup(_mlx_word(q))]
+    plain = []
+    for path, settings in q.items():
+        name = str(path).replace("switch_mlp", "experts")
+        if settings is False:
+            plain.append(name)
+        elif isinstance(settings, Mapping):
+            groups.append(ModuleGroup(_mlx_word(settings), (name,)))
+    return Plan(tuple(groups), tuple(plain), head=True, tables=True)
+
+
+def _mlx_word(q: Values) -> str:
+    mode = q.get("mode", "affine")
+    if mode == "affine":
+        return f"mlx-int{_whole(q, 'bits', 4)}-g{_whole(q, 'group_size', 64)}"
+    if mode not in MLX_MODES:
+        raise NotModelled(f"mode {mode!r:.40} is not modelled, affine and {', '.join(MLX_MODES)} are")
+    return MLX_MODES[str(mode)]
+
+
+def _exl3(q: Values, _: Values) -> Plan:
+    """exllamav3 conversion/compile.py: bits per weight on average, and those of the head."""
+    bits, head = q.get("bits"), _whole(q, "head_bits", 6)
+    if isinstance(bits, bool) or not isinstance(bits, (int, float)) or not 1 <= bits <= 8:
+        raise NotModelled(f"bits must be a number from 1 to 8, not {bits!r:.40}")
+    word = f"exl3-{head}bpw" if head < 16 else ""
+    named = (ModuleGroup(word, ("lm_head", "head")),) if word else ()
+    return Plan((ModuleGroup(f"exl3-{round(bits, 2):g}bpw"), *named), head=bool(word), tied_head=word)
+
+
 METHODS: dict[str, Callable[[Values, Values], Plan]] = {
     "fp8": _fp8, "fbgemm_fp8": _fbgemm, "gptq": _gptq, "gptq_marlin": _gptq, "gptqmodel": _gptq, "auto-round": _gptq,
     "auto_round": _gptq, "intel/auto-round": _gptq, "awq": _awq, "awq_marlin": _awq, "bitsandbytes": _bitsandbytes,
     "mxfp4": _mxfp4, "compressed-tensors": _compressed, "compressed_tensors": _compressed, "modelopt": _modelopt,
     "modelopt_fp4": _modelopt, "quark": _quark, "torchao": _torchao, "hqq": _hqq, "eetq": _eetq,
+    "mlx": _mlx, "exl3": _exl3,
 }  # fmt: skip
 
 

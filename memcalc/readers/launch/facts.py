@@ -1,7 +1,6 @@
 """The one table of what launch files say, in our own words: every reader's keys lead here, settings are made from here."""
 
-from typing import NamedTuple
-
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.nodes import Entry
 from memcalc.readers.launch.values import Read
 

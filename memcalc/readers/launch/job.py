@@ -1,7 +1,6 @@
 """One training run or server that a file describes."""
 
-from typing import NamedTuple
-
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.kind import Kind
 from memcalc.readers.launch.reading import Reading
 

@@ -1,8 +1,8 @@
 """What a kind of launch file is: how it is recognised, its keys, and what its tool does where a key is absent."""
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.meanings import KeyTable
 from memcalc.readers.launch.reading import Reading
 
@@ -16,6 +16,7 @@ class Kind(NamedTuple):
     is_one: Callable[[Collection[str]], bool]  # of the keys of a file, or the options of a command line
     finish: Callable[[Reading], None]
     task: str = "train"
+    switch: str = ""  # the key that switches the table off in which it stands
 
 
 def has(*all_: str, any_: Collection[str] = ()) -> Callable[[Collection[str]], bool]:

@@ -1,9 +1,10 @@
 """What a structured file holds, with the line of every value. Values are text as written; `null` is None."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from memcalc.errors import InputError
+from memcalc.frozen import NamedTuple
 
 MAX_ENTRIES = 20_000  # of one file, all aliases expanded
 MAX_DEPTH = 64

@@ -1,7 +1,8 @@
 """A job → the question that it asks of memcalc: its command, MODEL and settings."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.facts import Fact, Facts
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.serving_settings import serving

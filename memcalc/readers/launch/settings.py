@@ -1,7 +1,8 @@
 """Facts → settings of memcalc, each with the facts that it is made of; what cannot be made of them is told or asked for."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.job import Job
 
 ASKED = {"model": "MODEL", "gpus": "--gpus", "micro_batch": "--micro-batch", "seq_len": "--seq-len", "precision": "--precision",

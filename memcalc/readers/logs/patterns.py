@@ -7,7 +7,8 @@ torchtitan/components/metrics.py. torch: torch/cuda/memory.py, memory_summary.
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from memcalc.frozen import NamedTuple
 
 UNITS: Mapping[str, float] = {
     "gib": 2**30, "mib": 2**20, "kib": 2**10, "gb": 2**30, "mb": 2**20, "": 1,  # these programs write GB for 2^30

@@ -3,9 +3,9 @@
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from memcalc.errors import InputError
+from memcalc.frozen import NamedTuple
 from memcalc.readers.logs.patterns import FILE_TYPES, LLAMA, MEASURED, SET, UNITS, Measures
 
 MAX_BYTES = 256 * 2**20

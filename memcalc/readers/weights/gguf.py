@@ -8,11 +8,12 @@ import os
 from collections.abc import Mapping
 from math import prod
 from struct import calcsize, unpack
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.stored import StoredTensor
 from memcalc.dtypes import number_format
 from memcalc.errors import one_line
+from memcalc.frozen import NamedTuple
 from memcalc.readers.weights.source import MAX_TENSORS, OpenFile
 
 MAGIC = b"GGUF"

@@ -5,10 +5,11 @@ an `attn_q.bias` biased projections. Keys: ggml docs/gguf.md; what each family w
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.stored import StoredTensors
 from memcalc.errors import InputError, Unsupported, nearest
+from memcalc.frozen import NamedTuple
 from memcalc.readers.weights import gguf_recurrent
 from memcalc.readers.weights.gguf_facts import Facts
 

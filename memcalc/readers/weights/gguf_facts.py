@@ -1,9 +1,10 @@
 """What a GGUF file says about its model, as the rows of families ask for it."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import InputError
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.config import MAX_LAYERS
 
 

@@ -4,10 +4,10 @@ Source: src/llama-hparams.cpp (n_embd_k_gqa, n_embd_r, n_embd_s), src/llama-mode
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from memcalc.blocks.ledger import Cache, whole
 from memcalc.blocks.mixers.state import StateTensor, convolution_state
+from memcalc.frozen import NamedTuple
 from memcalc.readers.weights.hyperparameters import Hyperparameters
 from memcalc.readers.weights.llama_cpp import Keeping
 

@@ -5,8 +5,8 @@ state; src/llama-hparams.cpp: how large they are; src/llama-kv-cache*.cpp and ll
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
+from memcalc.frozen import NamedTuple
 from memcalc.readers.weights.hyperparameters import Hyperparameters
 
 Which = Callable[[Hyperparameters], tuple[bool, ...]]  # a truth for each layer

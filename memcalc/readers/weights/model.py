@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Quantization
 from memcalc.blocks.stored import UNBUFFERED, StoredTensors
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError, MemcalcError, one_line
+from memcalc.frozen import NamedTuple
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
 from memcalc.readers.weights import quantization, read_weights, read_with_towers, weights_in

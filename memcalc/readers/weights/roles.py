@@ -5,10 +5,10 @@ is found in a name decides, so the more telling word stands first.
 """
 
 import re
-from typing import NamedTuple
 
 from memcalc.blocks.stored import AUDIO, LANGUAGE, PREDICTION, PROJECTOR, VISION
 from memcalc.caches import cached
+from memcalc.frozen import NamedTuple
 
 
 class Place(NamedTuple):

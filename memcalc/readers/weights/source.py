@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from memcalc.errors import InputError
+from memcalc.frozen import NamedTuple
 from memcalc.readers.files import regular_file
 
 MAX_TENSORS = 500_000  # in one file; the largest published shards hold some ten thousand

@@ -1,8 +1,9 @@
 """A layout as the engine that runs it wants to be told: launch arguments and configuration files. An engine is one module."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from memcalc.frozen import NamedTuple
 from memcalc.report.launching import accelerate, axolotl, deepspeed, megatron, torchtitan
 from memcalc.report.launching.launch import Launch, Written
 

@@ -3,7 +3,9 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from memcalc.frozen import NamedTuple
 
 
 class Written(NamedTuple):

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.errors import InputError, nearest
 from memcalc.estimates.explanation import Explanation, given
+from memcalc.frozen import NamedTuple
 
 ALIASES = {"peak": ("per_gpu.peak",), "verdict": ("gpu.verdict", "gpu.fits")}  # the first that a document has
 HEADS = ("bytes", "value", "allocated", "peak", "total", "parameters")  # what an entry of a list is about

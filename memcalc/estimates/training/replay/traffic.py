@@ -1,10 +1,9 @@
 """What sharding adds to a step's allocations: parameters gathered around a layer, gradients on their way into shards."""
 
-from typing import NamedTuple
-
 from memcalc.allocator.caching import CachedBlock
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.replay.device import COMPUTE, GATHER, REDUCE, RankDevice
+from memcalc.frozen import NamedTuple
 
 
 class Unit(NamedTuple):

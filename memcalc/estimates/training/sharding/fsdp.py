@@ -2,13 +2,13 @@
 inside groups of ranks and replicates between them; a sharding factor of 1 replicates."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape
 from memcalc.estimates.lines import Line
 from memcalc.estimates.placement import Tensors
 from memcalc.estimates.training.sharding.replicated import ddp_buckets
 from memcalc.estimates.training.sharding.strategy import Around, Cutter, Places, by_rows, offloaded, tensor_shapes
+from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 

@@ -1,13 +1,13 @@
 """One GPU, model parallelism alone, or DDP: every data-parallel rank keeps all states."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Tensors
 from memcalc.estimates.training.sharding.strategy import Around, Cutter, Places, offloaded, tensor_shapes, whole
 from memcalc.formulas import model_states
+from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 

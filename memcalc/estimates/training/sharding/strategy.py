@@ -4,13 +4,14 @@ A new strategy is one more file beside this one, and a line in `strategy_of`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from memcalc.blocks.ledger import Shape
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Tensors
 from memcalc.formulas import model_states
 from memcalc.formulas.engines import DEEPSPEED
+from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 

@@ -1,7 +1,6 @@
 """DeepSpeed's ZeRO: stage 1 cuts optimizer states, 2 also gradients, 3 also parameters (Rajbhandari et al. 2020)."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from memcalc.blocks.ledger import Shape
 from memcalc.estimates.lines import Line, line
@@ -20,6 +19,7 @@ from memcalc.estimates.training.sharding.strategy import (
 from memcalc.formulas import model_states
 from memcalc.formulas.engines import DEEPSPEED
 from memcalc.formulas.formula import ceil_div
+from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.training import Training
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.block import Block
@@ -12,6 +12,7 @@ from memcalc.blocks.experts.mixture import experts_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.plain import Plain
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture, layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.heads import dense_weights

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.head import Head
@@ -10,6 +9,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.task_head import Pooler
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture, layer_norm
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.tasks import classification, classifier, task, uncounted

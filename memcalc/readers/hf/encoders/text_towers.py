@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.projection import Projection
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture, layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.multimodal.vision import encoder_layer

@@ -6,12 +6,13 @@ Structures follow transformers src/transformers/models/<family>/.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import attention, decoder, mlp, pre_norm, rms, sliding_window
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.multimodal import speech

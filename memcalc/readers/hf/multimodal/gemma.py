@@ -9,6 +9,7 @@ from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
+from memcalc.blocks.images import Enlarged, ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.per_layer_embedding import PerLayerEmbedding, PerLayerInput
@@ -18,7 +19,6 @@ from memcalc.readers.hf.common import (
     attention,
     biased_attention,
     decoder,
-    head_norms,
     mlp,
     optional_number,
     rms,
@@ -63,13 +63,19 @@ def gemma4_towers(c: Config, language: Language) -> tuple[Part, ...]:
     projections: Named = ()
     if c.has("vision_config"):
         vision = c.sub("vision_config", _GEMMA4_VISION)
-        towers.append(_gemma4_vision(vision))
-        projections += (("vision", Projection(vision.integer("hidden_size"), language.hidden)),)
+        towers.append(_gemma4_vision(vision, vision.integer("pooling_kernel_size")))
+        projections += _normed_projection("vision", vision.integer("hidden_size"), language)
     if c.has("audio_config"):
         audio = c.sub("audio_config", GEMMA4_AUDIO)
         towers.append(gemma4_audio(audio))
-        projections += (("audio", Projection(audio.integer("output_proj_dims"), language.hidden)),)
+        projections += _normed_projection("audio", audio.integer("output_proj_dims"), language)
     return (*towers, *((Part("projector", entry=projections),) if projections else ()))
+
+
+def _normed_projection(name: str, inputs: int, language: Language) -> Named:
+    """A norm without weights and one matrix (modeling_gemma4.Gemma4MultimodalEmbedder)."""
+    norm = Norm(inputs, GEMMA4_NORM, affine=False)
+    return ((f"{name}/norm", norm), (f"{name}/linear", Projection(inputs, language.hidden)))
 
 
 def gemma4_unified(c: Config) -> Architecture:
@@ -186,12 +192,14 @@ def sizes_by_layer(c: Config, kinds: list[str]) -> list[tuple[int, int]]:
     return sizes
 
 
-def _gemma4_vision(c: Config) -> Part:
+def _gemma4_vision(c: Config, pooled: int) -> Part:
+    """Of every image as many patches as the largest would have, most of them empty (image_processing_gemma4.py, padded)."""
     hidden, patch = c.integer("hidden_size"), c.integer("patch_size")
-    mixer = head_norms(c, attention(c, causal=False))
-    layer = sandwich(rms(c), revised(mixer, value_norm=Norm(mixer.head_dim, affine=False)), mlp(c))
+    mixer = normed_heads(c, attention(c, causal=False), shared=False, kind=GEMMA4_NORM)
+    layer = sandwich(rms(c, kind=GEMMA4_NORM), mixer, mlp(c))
     return Part(
         "vision",
+        images=ImageRule((patch, patch), Enlarged(280), pooled, padded=280 * pooled**2),
         entry=(
             ("patches", Convolution(3, hidden, (patch, patch), flattened=True)),
             ("positions", table("other", (2, c.integer("position_embedding_size"), hidden))),
@@ -252,6 +260,7 @@ _GEMMA4_VISION: Mapping[str, Any] = {
     "head_dim": 64,
     "hidden_act": "gelu_pytorch_tanh",
     "patch_size": 16,
+    "pooling_kernel_size": 3,
     "position_embedding_size": 10240,
 }
 _UNIFIED_VISION: Mapping[str, Any] = {

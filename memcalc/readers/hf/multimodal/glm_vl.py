@@ -5,6 +5,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.images import Bounded, ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
@@ -50,6 +51,7 @@ def glm_ocr(c: Config) -> Architecture:
     inner = vision.integer("out_hidden_size") * vision.integer("in_channels")
     tower = Part(
         "vision",
+        images=_images(vision),
         entry=(("patches", video_patches(vision, hidden, bias=True)),),
         stacks=(Stack.uniform(pre_norm(norm, attention, feed_forward), vision.layers("depth"), "blocks"),),
         exit=(("final_norm", norm),),
@@ -67,6 +69,7 @@ def glm4v_parts(vision: Config) -> tuple[Part, Part]:
     feed_forward = MLP(hidden, vision.integer("out_hidden_size"), activation=vision.text("hidden_act"))
     tower = Part(
         "vision",
+        images=_images(vision),
         entry=(
             ("patches", video_patches(vision, hidden, bias=True)),
             ("input_norm", norm),
@@ -76,6 +79,12 @@ def glm4v_parts(vision: Config) -> tuple[Part, Part]:
         exit=(("final_norm", norm),),
     )
     return tower, Part("projector", entry=_merger(vision, vision.integer("intermediate_size")))
+
+
+def _images(vision: Config) -> ImageRule:
+    """An image is two equal frames, of which both count (models/glm4v/image_processing_glm4v.py, smart_resize)."""
+    patch, merge = vision.integer("patch_size"), vision.integer("spatial_merge_size")
+    return ImageRule((patch, patch), Bounded(112 * 112 // 2, 28 * 28 * 15000 // 2), merge)
 
 
 def _merger(vision: Config, inner: int) -> Named:

@@ -7,11 +7,12 @@ transformers src/transformers/models/<family>/.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Part
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.config import Config, Family
-from memcalc.readers.hf.multimodal import projectors
+from memcalc.readers.hf.multimodal import image_rules, projectors
 from memcalc.readers.hf.multimodal.nested import (
     NOTHING,
     Language,
@@ -39,7 +40,7 @@ class Joint(NamedTuple):
     resampler: Callable[[Config, Language], Part] | None = None  # layers between projector and language model
     always: bool | None = None  # tied, or not, whatever the config says
     inner_ties: bool = False  # a tie_word_embeddings of the text_config counts as well
-    resized: bool = False  # an image is resized to the tower's size, whole; others cut tiles
+    images: image_rules.Rule | None = None  # how an image becomes tokens; None: not known
 
 
 def image_text(joint: Joint, c: Config) -> Architecture:
@@ -49,18 +50,12 @@ def image_text(joint: Joint, c: Config) -> Architecture:
     tied = tied if joint.always is None else joint.always
     language = read_language(c, kind, absent, tied=tied)
     part, vision = tower(c, "vision_config", joint.vision, joint.no_vision, fixed=joint.fixed)
-    rule = part.images._replace(idle=_idle(c)) if joint.resized and part.images else None
+    rule = joint.images(c, part) if joint.images else None
     seeing = tuple(replace(part, name=name, images=rule) for name in joint.towers)
     between: tuple[Part, ...] = (Part("projector", entry=joint.projector(c, vision, language)),)
     if joint.resampler:
         between += (joint.resampler(c, language),)
     return joined(c, language, (*seeing, *between), warnings=assumed_tied(c) if joint.tied else ())
-
-
-def _idle(c: Config) -> int:
-    """Layers of the tower after the one whose output is taken; -1 takes the last one's."""
-    layer = c.raw("vision_feature_layer")
-    return -1 - layer if isinstance(layer, int) and -100 < layer < 0 else 0
 
 
 LLAVA_VISION: Mapping[str, Any] = {
@@ -110,11 +105,13 @@ _PROJECTOR: Mapping[str, Any] = {"projector_hidden_act": "gelu", "multimodal_pro
 _NEXT = Joint(projectors.llava_next, no_vision=LLAVA_VISION)
 _IDEFICS2 = Joint(projectors.idefics2, "mistral", "idefics2_vision", fixed=True, resampler=projectors.idefics2_resampler)
 _VIDEO = Joint(projectors.llava, no_vision={**LLAVA_VISION, "image_size": 224}, towers=("vision", "video"))
-_IDEFICS3 = Joint(projectors.idefics3, vision="idefics3_vision", fixed=True)
-_QIANFAN = Joint(projectors.internvl, "qwen3", "qianfan_ocr_vision", fixed=True)
+_IDEFICS3 = Joint(projectors.idefics3, vision="idefics3_vision", fixed=True, images=image_rules.split)
+_QIANFAN = Joint(projectors.internvl, "qwen3", "qianfan_ocr_vision", fixed=True, images=image_rules.internvl)
 _MINICPM = Joint(projectors.minicpm, "qwen3_5_text", "minicpm_vision", fixed=True)
 _GOT = Joint(projectors.got_ocr2, "qwen2", "got_ocr2_vision", fixed=True, no_text=_GOT_TEXT, tied=True)
-_COHERE = Joint(projectors.cohere, text="cohere2", vision="siglip_vision_model", no_vision=_COHERE2_VISION, tied=True)
+_COHERE = Joint(
+    projectors.cohere, "cohere2", "siglip_vision_model", no_vision=_COHERE2_VISION, tied=True, images=image_rules.cohere
+)
 _AYA = _COHERE._replace(projector=partial(projectors.cohere, normed=True), no_vision={**_ONEVISION, "num_attention_heads": 14})
 _PALIGEMMA = Joint(
     projectors.linear,
@@ -123,7 +120,7 @@ _PALIGEMMA = Joint(
     no_text=_PALIGEMMA_TEXT,
     no_vision=_PALIGEMMA_VISION,
     tied=True,
-    resized=True,
+    images=image_rules.of_tower,
 )
 _PADDLEOCR = Joint(projectors.merged, "paddleocr_vl_text", "paddleocr_vl_vision", fixed=True, tied=True, inner_ties=True)
 _COSMOS3 = Joint(
@@ -141,7 +138,7 @@ FAMILIES = {
     for name, joint, defaults in (
         (
             "llava",
-            Joint(projectors.llava, no_vision=LLAVA_VISION, inner_ties=True, resized=True),
+            Joint(projectors.llava, no_vision=LLAVA_VISION, inner_ties=True, images=image_rules.of_tower),
             {**_PROJECTOR, "vision_feature_layer": -2},
         ),
         ("llava_next", _NEXT, _PROJECTOR),
@@ -159,7 +156,7 @@ FAMILIES = {
         ),
         (
             "internvl",
-            Joint(projectors.internvl, text="qwen2", vision="internvl_vision", fixed=True, tied=True),
+            Joint(projectors.internvl, "qwen2", "internvl_vision", fixed=True, tied=True, images=image_rules.internvl),
             {**_PROJECTOR, "downsample_ratio": 0.5},
         ),
         ("idefics2", _IDEFICS2, {}),
@@ -214,6 +211,6 @@ FAMILIES = {
             },
         ),
         ("cohere2_vision", _COHERE, {"downsample_factor": 2, "alignment_intermediate_size": 36864}),
-        ("aya_vision", _AYA, {"downsample_factor": 2}),
+        ("aya_vision", _AYA, {"downsample_factor": 2, "vision_feature_layer": -1}),
     )
 }

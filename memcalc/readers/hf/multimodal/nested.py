@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Part
 from memcalc.errors import Unsupported
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture
 from memcalc.readers.hf.config import Config
 from memcalc.readers.hf.families import MODULES, family

@@ -7,6 +7,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.images import Budgeted, ImageRule
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import architecture, rms
@@ -33,7 +34,13 @@ def mistral3(c: Config, kind: str = "mistral", no_text: Mapping[str, Any] = NO_D
     absent = NO_DEFAULTS if c.has("text_config") else no_text or _MISTRAL3_TEXT
     language = read_language(c, text_type(c, kind), absent, tied=tied_outside(c, True))
     vision, config = tower(c, "vision_config", "pixtral", _MISTRAL3_VISION)
-    return joined(c, language, (vision, _merged_projector(c, config, language)), warnings=assumed_tied(c))
+    return joined(c, language, (_merging(c, vision), _merged_projector(c, config, language)), warnings=assumed_tied(c))
+
+
+def _merging(c: Config, vision: Part) -> Part:
+    """The tower, of whose patches squares become one token."""
+    rule = vision.images
+    return replace(vision, images=rule._replace(merge=c.integer("spatial_merge_size"))) if rule else vision
 
 
 def _merged_projector(c: Config, vision: Config, language: Language) -> Part:
@@ -49,7 +56,7 @@ def mistral_large4(c: Config) -> Architecture:
     """The same merger before a sparse decoder of its own."""
     language = read_language(c, "mistral_large4_text", _LARGE4_TEXT, tied=tied_outside(c, False))
     vision = c.sub("vision_config", PIXTRAL if c.has("vision_config") else {**PIXTRAL, **_LARGE4_VISION})
-    return joined(c, language, (pixtral(vision), _merged_projector(c, vision, language)))
+    return joined(c, language, (_merging(c, pixtral(vision)), _merged_projector(c, vision, language)))
 
 
 def llama4(c: Config) -> Architecture:
@@ -116,16 +123,18 @@ def _deepseek(c: Config, *, tied: bool) -> Language:
 def _moonvit(vision: Config, language: Language, grid: tuple[int, int], normed: int, *, fused: bool) -> tuple[Part, Part]:
     """A ViT of any image size, its learned grid of positions stretched to fit; then a merger of 2 × 2 patches."""
     hidden, norm = vision.integer("hidden_size"), Norm(vision.integer("hidden_size"), "layer", epsilon=1e-5)
+    patch, merge = pair(vision, "patch_size"), pair(vision, "merge_kernel_size")
     seeing = Part(
         "vision",
+        images=ImageRule(patch, Budgeted(patch[0], 16384, 512), merge[0]) if merge[0] == merge[1] else None,
         entry=(
-            ("patches", Convolution(3, hidden, pair(vision, "patch_size"), bias=True)),
+            ("patches", Convolution(3, hidden, patch, bias=True)),
             ("positions", table("position", (*grid, hidden))),
         ),
         stacks=(Stack.uniform(encoder_layer(vision, norm, rotary=True, fused=fused), vision.layers()),),
         exit=(("final_norm", norm),),
     )
-    height, width = pair(vision, "merge_kernel_size")
+    height, width = merge
     merged = hidden * height * width
     projector = Part(
         "projector",

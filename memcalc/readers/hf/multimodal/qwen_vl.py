@@ -6,7 +6,7 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
-from memcalc.blocks.images import ImageRule
+from memcalc.blocks.images import Bounded, ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
@@ -78,7 +78,7 @@ def _images(vision: Config, least: int) -> ImageRule:
     """At least `least` and at most 16,384 tokens of merged patches (the models' preprocessor_config.json)."""
     patch, merge = vision.integer("patch_size"), vision.integer("spatial_merge_size")
     square = (patch * merge) ** 2
-    return ImageRule((patch, patch), merge, least=least * square, most=16384 * square)
+    return ImageRule((patch, patch), Bounded(least * square, 16384 * square), merge)
 
 
 def exaone4_5(c: Config) -> Architecture:

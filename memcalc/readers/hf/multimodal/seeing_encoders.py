@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.families import family

@@ -5,7 +5,7 @@ Each reads its own nested config and gives one Part; its defaults are the whole 
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import attention_of
@@ -16,6 +16,7 @@ from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import attention, pre_norm, rms, sliding_window
 from memcalc.readers.hf.config import Config
 

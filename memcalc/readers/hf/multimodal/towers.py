@@ -8,6 +8,7 @@ from typing import Any
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.block import Block
 from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.images import ImageRule, OneSize
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
@@ -179,6 +180,7 @@ def internvl(c: Config) -> Part:
         entry += (("positions", table("position", (count + 1, hidden))),)
     return Part(
         "vision",
+        images=ImageRule(pair(c, "patch_size"), OneSize(pair(c, "image_size")), extra=1),
         entry=entry,
         stacks=(Stack.uniform(scaled_layer(Norm(hidden, NORMS[kind]), attention, plain_mlp(c)), c.layers()),),
         exit=() if c.flag("use_mean_pooling") else (("final_norm", Norm(hidden, "layer")),),
@@ -196,7 +198,8 @@ def scaled_layer(norm: Norm, attention: Block, feed_forward: Block) -> Layer:
             ("post_attention_norm", norm),
             ("mlp", feed_forward),
             ("mlp_scale", scale),
-        )
+        ),
+        wiring="scaled",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.images import ImageRule
+from memcalc.blocks.images import Capped, ImageRule, OneSize
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
@@ -27,7 +27,7 @@ def siglip(c: Config) -> Part:
     layer = encoder_layer(c, norm)
     return Part(
         "vision",
-        images=ImageRule(pair(c, "patch_size"), size=pair(c, "image_size")),
+        images=ImageRule(pair(c, "patch_size"), OneSize(pair(c, "image_size"))),
         entry=(("patches", convolution), ("positions", table("position", (count, hidden)))),
         stacks=(Stack.uniform(layer, c.layers()),),
         exit=(("final_norm", norm), *(siglip_pooling(c, norm) if c.flag("vision_use_head") else ())),
@@ -49,7 +49,7 @@ def clip(c: Config) -> Part:
     count, convolution = patches(c)
     return Part(
         "vision",
-        images=ImageRule(pair(c, "patch_size"), size=pair(c, "image_size"), extra=1),
+        images=ImageRule(pair(c, "patch_size"), OneSize(pair(c, "image_size")), extra=1),
         entry=(
             ("patches", convolution),
             ("class", table("other", (hidden,))),
@@ -70,6 +70,7 @@ def pixtral(c: Config) -> Part:
     layer = pre_norm(norm, full_attention(c, bias=False, rotary=True), feed_forward)
     return Part(
         "vision",
+        images=ImageRule(pair(c, "patch_size"), Capped(max(pair(c, "image_size"))), row_ends=1, joined=True),
         entry=(("patches", convolution), ("input_norm", norm)),
         stacks=(Stack.uniform(layer, c.layers()),),
     )

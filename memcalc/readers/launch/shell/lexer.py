@@ -1,9 +1,9 @@
 """Shell text → words and operators with their lines. Nothing is expanded here."""
 
 import re
-from typing import NamedTuple
 
 from memcalc.errors import InputError
+from memcalc.frozen import NamedTuple
 
 MAX_TOKENS = 60_000
 OPERATORS = ("&&", "||", ";;", ">>", "<<<", "<<-", "<<", "&>", ">&", "(", ")", ";", "&", "|", ">", "<", "\n")

@@ -1,0 +1,55 @@
+"""How tokens are guessed beside a model that serves, method by method; what a head is made of is memcalc.blocks.draft_heads."""
+
+from typing import NamedTuple
+
+from memcalc.formulas.formula import EXACT, formula
+
+
+class DraftMethod(NamedTuple):
+    """`guesses`: tokens a step where nobody says. `head`: it reads the model's hidden states, as no model of its own does."""
+
+    name: str
+    note: str
+    guesses: int = 4
+    head: bool = True
+    weights: bool = True
+
+
+METHODS: dict[str, DraftMethod] = {
+    row.name: row
+    for row in (
+        DraftMethod("model", "a smaller model with a cache of its own", head=False),
+        DraftMethod("mtp", "the model's own prediction layers"),
+        DraftMethod("eagle", "EAGLE 1 and 2: a layer behind a matrix that joins hidden state and embedding"),
+        DraftMethod("eagle3", "EAGLE 3: a layer that reads hidden states of three depths and the embedding, a head of its own"),
+        DraftMethod("dflash", "DFlash: layers that guess a block at once from hidden states of several depths", guesses=15),
+        DraftMethod("medusa", "Medusa: a residual block and a head for each token guessed", guesses=5),
+        DraftMethod("ngram", "looked up in the prompt: no weights, no cache", head=False, weights=False),
+        DraftMethod("suffix", "looked up in earlier answers: no weights, no cache", head=False, weights=False),
+    )
+}  # fmt: skip
+SPELLINGS = {"eagle2": "eagle", "eagle1": "eagle", "eagle-3": "eagle3", "eagle-2": "eagle", "n-gram": "ngram", "nextn": "mtp",
+             "prompt-lookup": "ngram", "lookup": "ngram"}  # fmt: skip
+
+
+def draft_method(word: str) -> DraftMethod | None:
+    """The method that a word names; None: it names a model.
+
+    >>> draft_method("EAGLE3").name, draft_method("eagle2").name, draft_method("qwen3-0.6b")
+    ('eagle3', 'eagle', None)
+    """
+    folded = word.strip().lower().replace("_", "-")
+    found = METHODS.get(SPELLINGS.get(folded, folded))
+    return None if found is None or found.name == "model" else found
+
+
+@formula("vllm", "v1/spec_decode/llm_base_proposer.py: hidden states, ids, positions and a range, as long as a pass", EXACT)
+def draft_buffers_bytes(tokens: int, hidden: int, bytes_per_value: int) -> int:
+    """What a draft is fed from: hidden states of a whole pass, token ids and a range in int32, positions in int64.
+
+    tokens × (hidden × bytes_per_value + 4 + 4 + 8)      Returns bytes [B].
+
+    >>> draft_buffers_bytes(8192, 4096, 2) // 2**20
+    64
+    """
+    return tokens * (hidden * bytes_per_value + 4 + 4 + 8)

@@ -1,0 +1,77 @@
+"""llama.cpp's kernels: bounds, and published micro-batches that no constant of the table was fitted to."""
+
+from itertools import pairwise
+
+import pytest
+
+from memcalc import size_serving
+from memcalc.formulas.timing.attention import AttentionShape
+from memcalc.formulas.timing.experts import ExpertShape
+from memcalc.formulas.timing.llama_cpp import (
+    KERNELS,
+    gguf_experts_seconds,
+    gguf_seconds,
+    half_seconds,
+    kernels_of,
+    scored_seconds,
+)
+from memcalc.readers.catalogue import accelerator
+from memcalc.readers.timing import time_law
+
+
+@pytest.mark.parametrize(
+    ("version", "blocks", "flash"),
+    [
+        ("2024-05", False, False),
+        ("2024.7", True, False),
+        ("2025.6", True, False),
+        ("2025-10", True, True),
+        ("b6918", True, True),
+        (None, True, True),
+    ],
+)
+def test_kernels_of_a_release(version: str | None, blocks: bool, flash: bool) -> None:
+    """ggml-org/llama.cpp pulls 8075 (June 2024) and 15434 (August 2025)."""
+    found = kernels_of(version)
+    assert (found.blocks, found.flash) == (blocks, flash)
+
+
+@pytest.mark.parametrize("gpu", ["rtx-4090", "rtx-3090", "a100-sxm4-80", "m3-max", "rx-7900xtx", "v100-sxm2-32"])
+def test_no_kernel_beats_the_memory_and_more_rows_take_longer(gpu: str) -> None:
+    law = time_law(accelerator(gpu))
+    for blocks in (True, False):
+        times = [gguf_seconds(law, rows, 4096, 4096, 0.6, blocks=blocks) for rows in (1, 8, 9, 64, 512, 4096)]
+        assert all(one <= two for one, two in pairwise(times))
+        assert times[0] >= 0.6 * 4096 * 4096 / law.hardware.bandwidth
+    shape = ExpertShape(2048, 768, 128, 8)
+    times = [gguf_experts_seconds(law, rows, shape, 0.6) for rows in (1, 8, 9, 64, 512)]
+    assert all(one <= two for one, two in pairwise(times))
+    assert half_seconds(law, 512, 4096, 4096) >= 2 * 4096 * 4096 / law.hardware.bandwidth
+    assert gguf_experts_seconds(law, 0, shape, 0.6) == 0.0
+
+
+def test_scores_in_memory_take_longer_with_what_was_before() -> None:
+    law, shape = time_law(accelerator("rtx-4090")), AttentionShape(32, 8, 128, 128)
+    times = [scored_seconds(law, shape, 1, 512, past) for past in (0, 512, 4096)]
+    assert times[0] < times[1] < times[2]
+    assert times[2] > law.attention(shape, 1, 512, past=4096)
+
+
+# Tokens a second, llama 8B of 2,048 tokens in micro-batches of 512, with flash attention: ggml-org/llama.cpp pull 22298 (2026).
+PROMPTS = [("rtx-4090", "Q3_K_S", "2026", 10603)]
+
+
+@pytest.mark.parametrize(("gpu", "weights", "version", "measured"), PROMPTS)
+def test_prompts_of_a_release_that_nothing_was_fitted_to(gpu: str, weights: str, version: str, measured: float) -> None:
+    settings = {"engine": "llama.cpp", "engine_version": version, "weights": weights, "context": 2112, "max_new_tokens": 64}
+    speed = size_serving("llama-3-8b", gpu, **settings).to_dict()["speed"]
+    assert 2048 / speed["prefill_seconds"] == pytest.approx(measured, rel=0.25)
+
+
+def test_older_kernels_are_never_faster() -> None:
+    settings = {"engine": "llama.cpp", "weights": "Q4_K_M", "context": 4160, "max_new_tokens": 64}
+    times = []
+    for row in KERNELS:
+        made = settings | {"engine_version": row.since or "2024", "flash_attention": "on" if row.flash else "off"}
+        times.append(size_serving("llama-3-8b", "rtx-4090", **made).to_dict()["speed"]["prefill_seconds"])
+    assert all(new <= old for new, old in pairwise(times))
