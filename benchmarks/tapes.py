@@ -71,8 +71,8 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
     "delta rule by channel": (
         "kimi-linear-48b-a3b", "",
         {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "pad_token_id": 0,
-         "num_experts": 8, "num_experts_per_token": 2, "moe_intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4,
-         "kv_lora_rank": 128, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
+         "num_experts": 8, "num_experts_per_token": 2, "moe_intermediate_size": 256, "num_attention_heads": 4,
+         "num_key_value_heads": 4, "kv_lora_rank": 128, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
          "linear_attn_config": {"num_heads": 4, "head_dim": 64, "full_attn_layers": [3], "kda_layers": [1, 2]}},
         (BF16, AMP, FP32, AGAIN),
     ),
