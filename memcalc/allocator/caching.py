@@ -16,7 +16,6 @@ from memcalc.allocator.settings import (
     SMALL,
     SMALL_SEGMENT,
     AllocatorSettings,
-    rounded,
     segment_bytes,
 )
 from memcalc.errors import MemcalcError
@@ -111,19 +110,29 @@ class CachingAllocator:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def allocate(self, size: int, stream: int = 0) -> CachedBlock:
-        """A block for so many bytes."""
-        size = rounded(size)
-        pool = self.pools.get((size <= SMALL, stream)) or self._new_pool(size, stream)
+        """A block for so many bytes. The steps of default settings are written out here, as calls cost more than they do."""
+        size = -(-size // MIN_BLOCK) * MIN_BLOCK or MIN_BLOCK  # rounded(size)
+        small = size <= SMALL
+        pool = self.pools.get((small, stream)) or self._new_pool(size, stream)
         pool.requests += 1
-        block = self._cached(pool, size) or self._fresh(pool, size)
-        if (rest := block.size - size) >= MIN_BLOCK and self._splits(pool, size, rest):
+        least: float = MIN_BLOCK if small else SMALL + 1  # that becomes a block of its own
+        if self.plain:
+            keys = pool.keys
+            where = bisect_left(keys, size << ADDRESS)
+            block = pool.at.pop(keys.pop(where)) if where < len(keys) else self._fresh(pool, size)
+        else:
+            block = self._cached(pool, size) or self._fresh(pool, size)
+            least = self._least(pool, size)
+        if (rest := block.size - size) >= least:
             following = block.following
             remaining = CachedBlock(block.address + size, rest, pool)
-            remaining.previous, remaining.following = block, following
-            if following:
+            remaining.previous, remaining.following, remaining.born = block, following, pool.requests
+            if following is not None:
                 following.previous = remaining
             block.following, block.size = remaining, size
-            pool.add(remaining)
+            key = rest << ADDRESS | remaining.address
+            insort(pool.keys, key)
+            pool.at[key] = remaining
             if pool.end is block:
                 pool.end = remaining
         block.holders = 1
@@ -137,9 +146,11 @@ class CachingAllocator:
         self.allocated -= block.size
         block.holders = 0
         pool = block.pool
+        keys, at = pool.keys, pool.at
         before, after = block.previous, block.following
         if before is not None and not before.holders:
-            pool.remove(before)
+            key = before.size << ADDRESS | before.address
+            del keys[bisect_left(keys, key)], at[key]
             before.size += block.size
             before.following = after
             if after is not None:
@@ -148,14 +159,18 @@ class CachingAllocator:
                 pool.end = before
             block = before
         if after is not None and not after.holders:
-            pool.remove(after)
+            key = after.size << ADDRESS | after.address
+            del keys[bisect_left(keys, key)], at[key]
             block.size += after.size
-            block.following = after.following
-            if after.following is not None:
-                after.following.previous = block
+            further = block.following = after.following
+            if further is not None:
+                further.previous = block
             if pool.end is after:
                 pool.end = block
-        pool.add(block)
+        block.born = pool.requests
+        key = block.size << ADDRESS | block.address
+        insort(keys, key)
+        at[key] = block
 
     def retire(self, block: CachedBlock) -> None:
         """A block that another stream used is freed: it counts no longer, and waits for that stream (`reuse`)."""
@@ -181,20 +196,19 @@ class CachingAllocator:
         where = bisect_left(keys, size << ADDRESS)
         if where == len(keys):
             return None
-        if not self.plain:
+        block = pool.at[keys[where]]
+        if block is pool.end and where + 1 < len(keys):  # it can grow, so any other that holds it fits better
+            where += 1
             block = pool.at[keys[where]]
-            if block is pool.end and where + 1 < len(keys):  # it can grow, so any other that holds it fits better
-                where += 1
-                block = pool.at[keys[where]]
-            if size < self.max_split <= block.size or (size >= self.max_split and block.size >= size + LARGE_SEGMENT):
-                return None
+        if size < self.max_split <= block.size or (size >= self.max_split and block.size >= size + LARGE_SEGMENT):
+            return None
         return pool.at.pop(keys.pop(where))
 
-    def _splits(self, pool: BlockPool, size: int, rest: int) -> bool:
-        """Whether what a request leaves of a block becomes a block of its own (should_split)."""
+    def _least(self, pool: BlockPool, size: int) -> float:
+        """Bytes that a request must leave of a block so that these become a block of their own (should_split)."""
         if pool.small or self.settings.expandable_segments:
-            return rest >= MIN_BLOCK
-        return size < self.max_split and rest > SMALL
+            return MIN_BLOCK
+        return SMALL + 1 if size < self.max_split else float("inf")
 
     # --- from the driver ----------------------------------------------------------------------------------------------
 

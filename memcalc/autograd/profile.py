@@ -22,6 +22,7 @@ class Kernels(NamedTuple):
     native_gelu: bool = False  # gelu's tanh form is PyTorch's own kernel, not written out
     merged: bool = False  # query, key and value, gate and up: one product each; attention lays its inputs out anew
     gathers_again: bool = False  # sequence parallelism keeps a rank's share of what it gathers, and gathers it again
+    fused_chains: bool = False  # what one pointwise operation alone reads of another is never written
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
     quantised_head: bool = False  # the head is quantised too, which transformers leaves out (get_keys_to_not_convert)
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
@@ -31,7 +32,8 @@ KERNELS: dict[str, Kernels] = {
     row.name: row
     for row in (
         Kernels("eager", "Hugging Face modules as written: norms upcast, every intermediate kept"),
-        Kernels("compiled", "torch.compile: pointwise chains fuse, their inputs are kept", True, True, True, "compiled"),
+        Kernels("compiled", "torch.compile: pointwise chains fuse, their inputs are kept", True, True, True, "compiled",
+                fused_chains=True),
         Kernels("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused", True, True, True, "fused"),
         Kernels(
             "te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits",
@@ -167,6 +169,10 @@ class MethodTraits(NamedTuple):
         return self.trained or part in self.also
 
 
+# Matrices that libraries merge into one product, by the product's name.
+MERGED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}
+
+
 class Adapters(NamedTuple):
     """Adapters beside frozen matrices."""
 
@@ -179,6 +185,15 @@ class Adapters(NamedTuple):
     narrow: bool = False  # what they add is cast to the result's type first (PEFT beside quantised matrices, without autocast)
     upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
     dropout: float = 0.0  # on their input
+
+    def on(self, name: str) -> bool:
+        """Whether a product has one: a merged product where all of its matrices do."""
+        return name in self.layers or all(part in self.layers for part in MERGED.get(name, (name,)))
+
+    def merges(self, name: str) -> bool:
+        """Whether matrices can be one product: where all or none of them are adapted (Megatron-Bridge peft/lora.py has one pair
+        on linear_qkv and one on linear_fc1; its canonical_lora.py, for some of them, a pair on each)."""
+        return len({part in self.layers for part in MERGED[name]}) == 1
 
 
 class Degrees(NamedTuple):
@@ -222,6 +237,7 @@ class Batch(NamedTuple):
     packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
     one_by_one: bool = False  # sequences of a row are attended to one by one, their results joined (Qwen2-VL's tower)
     head_tokens: int = 0  # that the head is applied to at a time, where it runs over chunks
+    prefix: float = 0.0  # virtual tokens' keys and values, which alone are trained, for each token of a sequence
     tiles: int = 0  # that a feed-forward's tokens are cut into, 0: it runs over all at once
 
     def padding(self, chunk: int) -> float:
@@ -234,6 +250,9 @@ class Keeps(NamedTuple):
 
     output: bool = False  # the loop holds the model's output through the backward
     cache: bool = False  # the output has keys and values of all layers
+
+
+FUSED = frozenset({"q", "k", "v", "output", "gate", "up", "down"})  # what Unsloth adapts unless told otherwise
 
 
 class Profile(NamedTuple):
@@ -251,3 +270,13 @@ class Profile(NamedTuple):
     load: ExpertLoad = ExpertLoad()
     batch: Batch = Batch()
     keeps: Keeps = Keeps()
+
+    @property
+    def fuses_adapters(self) -> bool:
+        """Whether layers run in Unsloth's functions: all of their matrices adapted, none of the adapters with dropout
+        (unsloth/models/llama.py, patch_peft_model). Elsewhere modules are as written, as in the libraries that carry copies of
+        the norm, rotary embedding and loss alone (fms-acceleration's fused ops and kernels)."""
+        adapters = self.adapters
+        if not self.kernels.fused_adapters or adapters.kind != "lora":
+            return False
+        return set(adapters.layers) >= FUSED and not (adapters.dropout or adapters.magnitude)

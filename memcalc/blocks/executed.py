@@ -58,14 +58,17 @@ def _executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:
     products = {work.name for work in tape.works} | {work.name.replace("experts ", "") for work in tape.works}
     forward, backward = Size(), Size()
     kernels = after = 0
+    inside = _inside_chains(tape, products) if profile.kernels.fused_chains else frozenset()
     for node in tape.nodes:
         if node.out.label in products or node.name in ATTENTION:
             kernels += 1
             after += sum(step.kind in ("weight", "input", "over") for step in node.steps)
             continue
         if (node.out.whole is None and node.steps != ()) or (node.out.whole is None and not node.out.grad):
-            forward = forward + _read(node) + node.out.bytes
-            kernels += 1
+            forward = forward + _read(node, inside)
+            if id(node.out) not in inside:
+                forward = forward + node.out.bytes
+                kernels += 1
         moved, launched = _backward(node)
         backward, after = backward + moved, after + launched
     backward = backward + _summed(tape)
@@ -74,11 +77,21 @@ def _executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:
     )  # fmt: skip
 
 
-def _read(node: Node) -> Size:
+def _read(node: Node, inside: frozenset[int]) -> Size:
     """What its forward reads; a cast of a weight reads the weight."""
     if node.name.endswith(WEIGHT_CAST):
         return sum_of(step.bytes for step in node.steps)
-    return sum_of({id(var): var.bytes for var in node.inputs}.values())
+    return sum_of({id(var): var.bytes for var in node.inputs if id(var) not in inside}.values())
+
+
+def _inside_chains(tape: Tape, products: set[str]) -> frozenset[int]:
+    """Tensors that exist inside one fused kernel alone: made by a pointwise operation, read by one other, kept by none
+    (torch/_inductor/scheduler.py, vertical fusion)."""
+    pointwise = [node for node in tape.nodes if node.out.label not in products and node.name not in ATTENTION]
+    readers = Counter(id(var) for node in tape.nodes for var in node.inputs)
+    fused = {id(var) for node in pointwise for var in node.inputs}
+    kept = {id(var) for node in tape.nodes for var in node.saves}
+    return frozenset(id(node.out) for node in pointwise if readers[id(node.out)] == 1 and id(node.out) in fused - kept)
 
 
 def _backward(node: Node) -> tuple[Size, int]:

@@ -274,6 +274,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("ia3", "vectors that scale keys, values and a feed-forward's inner states (Liu et al. 2022)"),
                 ("oft", "orthogonal rotations of inputs, in blocks of 32 (Qiu et al. 2023)"),
                 ("prompt-tuning", "virtual tokens before each sequence (Lester et al. 2021)"),
+                ("prefix-tuning", "keys and values of virtual tokens in every layer (Li and Liang 2021)"),
                 ("qat", "all weights, through a fake quantiser (torchao)"),
             ),
         ),
@@ -302,10 +303,21 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "adapter_dtype",
+            "text",
+            "fp32|half",
+            "Number format of LoRA's matrices.  [default: the engine's]",
+            "Model states",
+            (
+                ("fp32", "fp32 beside 16-bit frozen weights, as PEFT keeps them (autocast_adapter_dtype)"),
+                ("half", "the frozen weights' own 16 bits (autocast_adapter_dtype=False; PEFT before 0.11)"),
+            ),
+        ),
+        (
             "virtual_tokens",
             "count",
             "",
-            "Tokens that prompt tuning puts before each sequence.  [default: 20]",
+            "Virtual tokens that prompt or prefix tuning trains.  [default: 20]",
             "Model states",
             (),
         ),
@@ -809,13 +821,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "attention",
             "text",
-            "eager|sdpa|flash",
+            "eager|sdpa|flash|flash3",
             "Attention kernel.  [default: sdpa]",
             "Activations",
             (
                 ("eager", "writes out the scores of every pair of tokens"),
                 ("sdpa", "PyTorch's scaled_dot_product_attention"),
                 ("flash", "FlashAttention: no scores are kept"),
+                ("flash3", "the same by FlashAttention 3 or later: faster on Hopper and Blackwell"),
             ),
         ),
         (
@@ -1403,7 +1416,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "WORD",
             (
                 "What is trained: adapters' frozen matrices have no gradients. One of full, lora, qlora, dora, "
-                "vera, loha, lokr, ia3, oft, prompt-tuning, qat.  [default: full]"
+                "vera, loha, lokr, ia3, oft, prompt-tuning, prefix-tuning, qat.  [default: full]"
             ),
             "How FLOPs are counted",
             (),

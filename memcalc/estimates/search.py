@@ -10,7 +10,7 @@ from typing import Any
 
 from memcalc.errors import MemcalcError
 from memcalc.estimates.suggestions import ENOUGH, Changes, Ladder, Lever, Settings, Subject
-from memcalc.formulas.verdict import VERDICTS, Fit, Verdict
+from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.frozen import NamedTuple
 
 MAX_SUGGESTIONS = 5
@@ -83,7 +83,7 @@ class Search:
         self._least = judges[0](size({})).needed.bytes
         self._changed: dict[Chosen, _Made | None] = {(): _Made({}, start, {})}
         self._tried: dict[_State, Tried | None] = {}
-        self._settled_parts: dict[Chosen, tuple[int, Verdict]] = {}  # what each was said to need, and what the last judge found
+        self._settled_parts: dict[Chosen, tuple[int, Fit]] = {}  # what each was said to need, and what the last judge found
         self._seen: set[_State] = set()  # in this walk
         self.found: list[Tried] = []
         self.nearest: Tried | None = None
@@ -198,12 +198,16 @@ class Search:
         return None
 
     def _believed(self, tried: Tried, target: Verdict) -> bool:
-        """Whether it need not be as bad as a part of it that was before the last judge: it says to need less."""
-        return not any(
-            VERDICTS.index(verdict) < VERDICTS.index(target) and tried.fit.needed.bytes > SAME * said
-            for part, (said, verdict) in self._settled_parts.items()
-            if set(part) <= set(tried.cost)
-        )
+        """Whether it need not be as bad as a part of it that was before the last judge: it says to need less, and would need
+        little enough were it as much more than it says."""
+        wanted, said = VERDICTS.index(target), tried.fit.needed
+        for part, (before, found) in self._settled_parts.items():
+            if VERDICTS.index(found.verdict) < wanted and set(part) <= set(tried.cost):
+                more = found.needed.bytes / before
+                needed = Needed(*(round(bytes_ * more) for bytes_ in said))
+                if said.bytes > SAME * before or VERDICTS.index(Fit(needed, found.limit).verdict) < wanted:
+                    return False
+        return True
 
     def _settled(self, tried: Tried) -> Tried:
         """The same before the last judge."""
@@ -216,7 +220,7 @@ class Search:
         said, judge = tried.fit.needed.bytes, self._judges[tried.judges]
         tried = tried._replace(fit=judge(tried.answer), judges=tried.judges + 1)
         if tried.judges == len(self._judges) > 1:
-            self._settled_parts[tried.cost] = said, tried.fit.verdict
+            self._settled_parts[tried.cost] = said, tried.fit
         self._tried[self._state(tried.cost)] = tried
         return tried
 

@@ -66,6 +66,15 @@ METHODS: dict[str, TrainingMethod] = {
             ranked=False,
             dropout=False,
         ),
+        TrainingMethod(
+            "prefix-tuning",
+            "keys and values of virtual tokens in every layer (Li and Liang 2021)",
+            True,
+            adapter="prefix",
+            targets=(),
+            ranked=False,
+            dropout=False,
+        ),
         TrainingMethod("qat", "all weights, through a fake quantiser (torchao)", fake_quantised=True),
     )
 }
@@ -73,6 +82,7 @@ ADAPTING = tuple(row.name for row in METHODS.values() if row.adapters)
 RANKED = tuple(row.name for row in METHODS.values() if row.adapters and row.ranked)
 DROPPING = tuple(row.name for row in METHODS.values() if row.adapters and row.dropout)
 TARGETING = tuple(row.name for row in METHODS.values() if row.adapters and row.targets)
+VIRTUAL = tuple(row.name for row in METHODS.values() if row.adapter in ("prompt", "prefix"))
 QUANTISED = tuple(row.name for row in METHODS.values() if row.quantised)
 
 

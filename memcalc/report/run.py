@@ -18,9 +18,10 @@ def run_document(run: Training) -> dict[str, Any]:
     if run.adapts:
         row = run.method_row
         out |= {"lora_rank": run.lora_rank} if row.ranked else {}
-        out |= {"virtual_tokens": run.virtual_tokens} if run.prompt else {}
+        out |= {"virtual_tokens": run.virtual_tokens} if run.prompt or run.prefix else {}
         out |= {"lora_targets": list(run.adapter_targets)} if row.targets else {}
         out |= {"lora_dropout": run.lora_dropout} if row.dropout else {}
+        out |= {"adapter_dtype": run.adapter_dtype} if run.adapter_dtype else {}
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}
@@ -64,7 +65,7 @@ def settings(model: Model, run: Training) -> str:
     p = run.parallelism
     degrees = [f"{name} {getattr(p, name)}" for name in ("tp", "pp", "cp", "ep", "etp") if getattr(p, name) > 1]
     tokens = batch_words(run) if model.architecture else ""
-    method = "" if not run.adapts else f"{run.method} rank {run.lora_rank}"
+    method = "" if not run.adapts else f"{run.method} rank {run.lora_rank}" if run.method_row.ranked else run.method
     recompute = "" if run.recompute == "none" else f"recompute {run.recompute}"
     parts = [p.strategy, *degrees, run.precision, run.optimizer, method, recompute, tokens, run.engine_row.name]
     return ", ".join(part for part in parts if part)

@@ -31,6 +31,11 @@ UPCASTS = {
     "none": "nothing",
 }
 KBIT_PREPARATIONS = tuple(UPCASTS)
+ADAPTER_FORMATS = {
+    "fp32": "fp32 beside 16-bit frozen weights, as PEFT keeps them (autocast_adapter_dtype)",
+    "half": "the frozen weights' own 16 bits (autocast_adapter_dtype=False; PEFT before 0.11)",
+}
+ADAPTER_DTYPES = tuple(ADAPTER_FORMATS)
 MIXED = ("bf16-mixed", "fp16-mixed")
 MAX_RANK = 65536
 
@@ -47,8 +52,11 @@ class FineTuning(Spec):
         ("all-linear",), "Which matrices they adapt: all-linear, or some of q,k,v,output,gate,up,down.", STATES, metavar="WORDS"
     )
     lora_dropout: Annotated[float, within(0.0, 0.999)] = setting(0.0, "Dropout on the adapters' input.", STATES)
+    adapter_dtype: Annotated[str, OneOf(ADAPTER_DTYPES)] | None = setting(
+        None, "Number format of LoRA's matrices.", STATES, otherwise="the engine's", choices=ADAPTER_FORMATS
+    )
     virtual_tokens: Annotated[int, within(1, 65536)] = setting(
-        20, "Tokens that prompt tuning puts before each sequence.", STATES
+        20, "Virtual tokens that prompt or prefix tuning trains.", STATES
     )
     base_format: Annotated[str, OneOf(BASE_FORMATS)] = setting(
         "nf4-dq", "How qlora stores frozen matrices.", STATES, choices={row.name: row.note for row in BASES.values()}

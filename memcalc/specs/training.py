@@ -14,7 +14,6 @@ from memcalc.formulas.optimizers import optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
 from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast
-from memcalc.specs.libraries import loss_of
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.recomputing import Recomputation
@@ -32,6 +31,7 @@ ATTENTION_KERNELS = {
     "eager": "writes out the scores of every pair of tokens",
     "sdpa": "PyTorch's scaled_dot_product_attention",
     "flash": "FlashAttention: no scores are kept",
+    "flash3": "the same by FlashAttention 3 or later: faster on Hopper and Blackwell",
 }
 ATTENTION = tuple(ATTENTION_KERNELS)
 KERNEL_NAMES = tuple(KERNELS)
@@ -127,13 +127,30 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         return self.precision.endswith("-amp") or (self.upcast != "" and self.precision in MIXED)
 
     @property
+    def attention_used(self) -> str:
+        """The kind of attention kernel, whatever its version."""
+        return "flash" if self.attention == "flash3" else self.attention
+
+    @property
+    def fp32_adapters(self) -> bool:
+        """Whether LoRA's matrices are fp32 whatever the precision."""
+        return self.engine_row.peft if self.adapter_dtype is None else self.adapter_dtype == "fp32"
+
+    @property
     def kernels_used(self) -> str:
         return self.kernels or self.engine_row.kernels
 
     @property
     def loss_used(self) -> str:
-        named = loss_of(self.library, self.kernels_used) if self.library else None
-        return self.loss or named or KERNELS[self.kernels_used].loss or self.engine_row.loss
+        return self.loss or self._loss_of_library() or KERNELS[self.kernels_used].loss or self.engine_row.loss
+
+    def _loss_of_library(self) -> str | None:
+        """Raises SpecError where the library's version is not known."""
+        if self.library is None:
+            return None
+        from memcalc.specs.libraries import loss_of
+
+        return loss_of(self.library, self.kernels_used)
 
     @property
     def optimizer_impl_used(self) -> str:
@@ -312,6 +329,16 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         if self.parallelism.tp > 1:
             raise SpecError(f"{self.method} over tensor-parallel ranks is not modelled", "method", "tp")
 
+    @rule("adapter_dtype")
+    def _check_adapter_dtype(self) -> None:
+        if self.adapter_dtype is None:
+            return
+        if self.method_row.adapter != "lora" or not self.adapts:
+            raise SpecError("is about LoRA's matrices; add method lora, qlora or dora", "adapter_dtype", "method")
+        if self.adapter_dtype == "fp32" and not self.engine_row.peft:
+            raise SpecError(f"{self.engine_row.name} has adapters of its own, in the precision's format; leave it out",
+                            "adapter_dtype", "engine")  # fmt: skip
+
     @rule("train_also")
     def _check_copies(self) -> None:
         if not self.train_also:
@@ -334,17 +361,25 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         """Virtual tokens before each sequence."""
         return self.virtual_tokens if self.method_row.adapter == "prompt" and self.adapts else 0
 
+    @property
+    def prefix(self) -> int:
+        """Virtual tokens of which every layer has keys and values."""
+        return self.virtual_tokens if self.method_row.adapter == "prefix" else 0
+
     @rule("method")
     def _check_prompt(self) -> None:
-        if not self.prompt:
+        if not (self.prompt or self.prefix):
             return
+        if self.prefix and self.recompute != "none":
+            raise SpecError("prefix tuning does not work with recomputation (peft/peft_model.py, _setup_prompt_encoder)",
+                            "method", "recompute")  # fmt: skip
         for name, wrong in (
             ("tokens_per_batch", self.tokens_per_batch is not None), ("train_also", bool(self.train_also)),
             ("pp", self.parallelism.pp > 1), ("cp", self.parallelism.cp > 1), ("images", bool(self.images)),
             ("sequence_parallel", self.parallelism.sequence_parallel), ("objective", self.objective == "embed"),
         ):  # fmt: skip
             if wrong:
-                raise SpecError(f"prompt tuning is modelled without {name}", "method", name)
+                raise SpecError(f"{self.method} is modelled without {name}", "method", name)
 
     @rule("train_layers")
     def _check_layers(self) -> None:
@@ -374,7 +409,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
             return
         if self.engine_row.loss != "full":
             raise SpecError(f"{self.engine_row.name} has a loss of its own; leave it out", "library", "engine")
-        loss_of(self.library, self.kernels_used)
+        self._loss_of_library()
 
     @rule("optimizer", "optimizer_impl", "optimizer_in_backward", "offload")
     def _check_step(self) -> None:

@@ -17,9 +17,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
     "backward_prefetch": {"backwardpre": "pre", "backwardpost": "post", "noprefetch": "none"},  # BackwardPrefetch; accelerate
     # transformers attn_implementation; LLaMA-Factory flash_attn
-    "attention": dict.fromkeys(
-        ("flashattention", "flashattention2", "flashattention3", "flashattn", "flashattn2", "fa2", "fa3"), "flash"
-    ),
+    "attention": dict.fromkeys(("flashattention", "flashattention2", "flashattn", "flashattn2", "fa2"), "flash")
+    | dict.fromkeys(("flashattention3", "flashattn3", "flashattention4", "flashattn4", "fa3", "fa4"), "flash3"),
+    "adapter_dtype": {"bf16": "half", "fp16": "half", "float32": "fp32"},
     # torch dtypes; Lightning's precision plugins
     "precision": {
         "float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16", "torchfloat32": "fp32",
@@ -56,10 +56,7 @@ HINTS: Mapping[tuple[str, str], str] = {
     ("precision", "fp8"): "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)",
     ("precision", "fp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
     ("precision", "nvfp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
-    ("method", "prefixtuning"): (
-        "prefix tuning (keys and values of virtual tokens in every layer) is not modelled; prompt-tuning is"
-    ),
-    ("method", "ptuning"): "p-tuning's encoder is not modelled; prompt-tuning is",
+    ("method", "ptuning"): "p-tuning's encoder is not modelled; prompt-tuning and prefix-tuning are",
     ("method", "boft"): "butterflies of rotations are not modelled; oft is",
     ("method", "freeze"): "the last N layers alone are --train-layers N under method full",
     ("base_format", "mxfp4"): (

@@ -64,7 +64,7 @@ def _trace(values: Mapping[str, Any], run: Training) -> Traced:
 
     kernels: Counter[str] = Counter()
     book = Allocations()
-    model = build(values, half=run.precision == "bf16", attention=run.attention)
+    model = build(values, half=run.precision == "bf16", attention=run.attention_used)
     with FakeTensorMode(allow_non_fake_inputs=True), cuda_like(kernels), torch.device("cpu"):
         model.to_empty(device="cpu")
         model.tie_weights()

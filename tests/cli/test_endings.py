@@ -100,3 +100,14 @@ def test_a_table_in_a_file_does_not_depend_on_the_terminal(tmp_path: Any) -> Non
         words = [*PROGRAM.split(), "bytes", "--output", str(tmp_path / encoding)]
         subprocess.run(words, env={**os.environ, "PYTHONIOENCODING": encoding}, check=True)
     assert (tmp_path / "ascii").read_bytes() == (tmp_path / "utf-8").read_bytes()
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["alone", "profiled"])
+def test_a_profiler_sees_the_end(watched: bool) -> None:
+    """Alone, a process ends without taking itself apart; what it wrote is written, also into a pipe."""
+    watch = "sys.setprofile(lambda *_: None); " if watched else ""
+    code = f"import atexit, sys; atexit.register(print, 'ended'); {watch}from memcalc.__main__ import start; start()"
+    words = [sys.executable, "-c", code, "bytes", "--format", "json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("{")
+    assert done.stdout.endswith("}\nended\n" if watched else "}\n")

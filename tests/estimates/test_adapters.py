@@ -130,6 +130,42 @@ def test_on_the_command_line(memcalc: Callable[..., Any], method: str) -> None:
     assert memcalc(f"train llama-3.2-1b --method {method} --explain peak").code == 0
 
 
+# Activations in 16 bit with 32 virtual tokens: (attention, sequences, length) → after the forward, peak. PyTorch's count with
+# DynamicCache made as PeftModel.get_prompt (PEFT 0.21.2) makes it, torch 2.13, transformers 5.24.
+PREFIXED = (("sdpa", 2, 512, 264_707_072, 283_569_152), ("sdpa", 4, 1024, 1_080_564_736, 1_156_013_056),
+            ("eager", 2, 512, 563_676_160, 582_538_240))  # fmt: skip
+SMALL = {
+    "model_type": "llama", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 6, "num_attention_heads": 16,
+    "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 1024, "max_position_embeddings": 4096, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("attention", "micro_batch", "length", "kept", "peak"), PREFIXED)
+def test_prefix_tuning(attention: str, micro_batch: int, length: int, kept: int, peak: int) -> None:
+    run = Training(
+        method="prefix-tuning", virtual_tokens=32, precision="bf16", attention=attention, micro_batch=micro_batch,
+        seq_len=length, engine="accelerate",
+    )  # fmt: skip
+    found = estimate(read_config(SMALL), run)
+    assert found.after_forward - found.steady == pytest.approx(kept, rel=0.005)
+    assert found.peak_forward_backward - found.steady == pytest.approx(peak, rel=0.005)
+
+
+def test_prefixes_are_keys_and_values_of_every_layer(memcalc: Callable[..., Any]) -> None:
+    """peft/tuners/prefix_tuning/model.py: one fp32 table, num_virtual_tokens × num_layers * 2 * token_dim."""
+    assert sized(LLAMA_8B, "prefix-tuning", virtual_tokens=20).trainable == 20 * 32 * 2 * 1024
+    result = memcalc("train llama-3.2-1b --method prefix-tuning --virtual-tokens 8 --gpu l4 --format json")
+    assert result.document["run"]["virtual_tokens"] == 8
+    assert memcalc("train llama-3.2-1b --method prefix-tuning --explain peak").code == 0
+    for refused, why in (
+        ("llama-3.2-1b --recompute full", "does not work with recomputation"),
+        ("deepseek-v3", "softmax attention"),
+        ("gemma-3n-e2b", "softmax attention"),
+        ("llama-3.2-1b --gpus 2 --tp 2", "tensor-parallel ranks"),
+    ):
+        assert why in memcalc(f"train {refused} --method prefix-tuning").err
+
+
 def test_virtual_tokens(memcalc: Callable[..., Any]) -> None:
     """peft/tuners/prompt_tuning/model.py: one fp32 embedding a virtual token; the sequence is so much longer."""
     found = sized(LLAMA_8B, "prompt-tuning", virtual_tokens=20)
@@ -137,7 +173,7 @@ def test_virtual_tokens(memcalc: Callable[..., Any]) -> None:
     longer = sized(LLAMA_8B, "prompt-tuning", virtual_tokens=532)
     assert longer.run.tokens == 2 * (512 + 532)
     assert longer.after_forward > 1.9 * (found.after_forward - found.steady) + found.steady
-    assert "prompt tuning adds; add method prompt-tuning" in memcalc("train llama-3.2-1b --virtual-tokens 8").err
+    assert "add method prompt-tuning or prefix-tuning" in memcalc("train llama-3.2-1b --virtual-tokens 8").err
     assert "add method lora" in memcalc("train llama-3.2-1b --method prompt-tuning --lora-targets q").err
     result = memcalc("train llama-3.2-1b --method prompt-tuning --virtual-tokens 8 --gpu l4 --format json")
     assert result.document["run"]["virtual_tokens"] == 8

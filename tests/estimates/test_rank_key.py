@@ -67,6 +67,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "lora_rank": {"method": "lora", "lora_rank": 64},
     "lora_targets": {"method": "lora", "lora_targets": ("q",)},
     "lora_dropout": {"method": "lora", "lora_dropout": 0.1},
+    "adapter_dtype": {"method": "lora", "adapter_dtype": "half"},
     "base_format": {"method": "qlora", "base_format": "nf4"},
     "virtual_tokens": {"method": "prompt-tuning", "virtual_tokens": 64},
     "train_layers": {"train_layers": 2},

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import clear_caches
 from memcalc.estimates.training.activations import Filled
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
-from memcalc.estimates.training.replay import replay, steps
+from memcalc.estimates.training.replay import RankSteps, extent, replay, steps
 from memcalc.estimates.validation import GRADES_USED, HELD, Residual, percentile
 from memcalc.formulas.methods import ADAPTING
 from memcalc.readers.hf import read_config
@@ -92,7 +93,7 @@ def test_deep_models_are_extrapolated(
 ) -> None:
     run, architecture = run_of(settings, degrees), llama(num_hidden_layers=64)
     whole = estimate(architecture, run).replayed
-    monkeypatch.setattr(steps, "DEPTH", 48)
+    monkeypatch.setattr(extent, "DEPTH", 48)
     found = estimate(architecture, run).replayed
     assert whole
     assert found
@@ -206,6 +207,27 @@ def test_the_range_foretells_a_source_that_it_was_not_made_from(readings: list[R
     assert inside / total >= 0.7
 
 
+def test_what_does_not_reach_the_limit_is_replayed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps on larger GPUs, or asked again, cost nothing more; a limit that is reached has a replay of its own."""
+    clear_caches()
+    replays: list[int | None] = []
+    original = extent._replayed
+
+    def counted(found: steps.Steps, most: int) -> extent.Replayed:
+        replays.append(found.device.allocator.limit)
+        return original(found, most)
+
+    monkeypatch.setattr(extent, "_replayed", counted)
+    run, architecture = run_of({"recompute": "full"}, SHARDED), llama()
+    free = estimate(architecture, run).device
+    assert [estimate(architecture, run, "", memory).device for memory in (2 * free, 4 * free)] == [free, free]
+    assert replays == [None]
+    estimate(architecture, run, "", free - 2**27).device  # noqa: B018
+    assert len(replays) == 2
+    estimate(architecture, run.replace(seq_len=1024)).device  # noqa: B018
+    assert len(replays) == 3
+
+
 def test_the_replay_is_quick() -> None:
     """Eighty layers, sharded, recomputed: in allocations, of which a second holds about 200,000."""
     architecture = read_model("llama-3.1-70b").architecture
@@ -222,7 +244,7 @@ def test_the_replay_is_quick() -> None:
 
     steps.Steps.step = counted  # type: ignore[method-assign]
     try:
-        replay(found.run, found.rank, found.evaluated)
+        replay(RankSteps(architecture, found.run, found.rank, found.evaluated))
     finally:
         steps.Steps.step = original  # type: ignore[method-assign]
     assert sum(pools[-2:]) < 100_000

@@ -71,7 +71,7 @@ class Mask(NamedTuple):
 
     def applied(self, p: Profile) -> bool:
         """A mask beyond the causal one, which kernels know without it."""
-        return self.masked or p.batch.packed or (self.window is not None and p.batch.masked)
+        return self.masked or p.batch.packed or p.batch.prefix > 0 or (self.window is not None and p.batch.masked)
 
 
 class Softmax(NamedTuple):
@@ -97,6 +97,7 @@ class Core(NamedTuple):
     cross: bool = False  # keys and values come from the encoder
     by_head: bool = False  # query, key and value are copied into the kernel's layout (Whisper)
     joined: bool = False  # queries are made of a rotated and an unrotated part, whose layout the result takes over
+    prefix: float = 0.0  # keys before a sequence's own, for each token of it
 
 
 FIRST, LATER = "first", "later"  # in a stack: the layer that makes T5's bias, and those that read it

@@ -11,7 +11,6 @@ All take (tape, profile, core, query, key, value) and give the result, heads × 
 from collections.abc import Callable
 
 from memcalc.autograd import operations as ops
-from memcalc.autograd.context_parallel import exchanged
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import SCORES, Core
@@ -27,6 +26,10 @@ Kernel = Callable[[Tape, Profile, Core, Var, Var, Var], Var]
 def attend(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     """The attention result, with the keys and values of all context-parallel ranks."""
     t.cacheable += [key, value] if core.mask.causal else []
+    if p.degrees.cp == 1:
+        return _run(t, p, core, query, key, value)
+    from memcalc.autograd.context_parallel import exchanged
+
     return exchanged(t, p, lambda q, k, v: _run(t, p, core, q, k, v), query, key, value)
 
 
@@ -72,7 +75,7 @@ def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var)
     key, value, core = repeated(t, core, key, value)
     out = fused_kernel(t, core, *narrowed(t, p, query, key, value))
     if core.mask.applied(p) and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
-        mask = Var(Size(pair=1), out.each, False, f"{t.path}/mask")
+        mask = Var(Size(pair=1 + core.prefix), out.each, False, f"{t.path}/mask")
         t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
     return out
 
@@ -198,7 +201,7 @@ def multiply(t: Tape, core: Core, query: Var, keys: float = 1, again: int = 0) -
 
 def keys_per_query(core: Core, query: Var, key: Var) -> float:
     """Keys for each query of a sequence: cross-attention, whose heads are not grouped, may read a longer one."""
-    return key.elements.token / query.elements.token if core.cross else 1.0
+    return key.elements.token / query.elements.token if core.cross else 1 + core.prefix
 
 
 def repeated(t: Tape, core: Core, key: Var, value: Var) -> tuple[Var, Var, Core]:

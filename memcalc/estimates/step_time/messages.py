@@ -47,31 +47,42 @@ class Sent(NamedTuple):
 
 
 @cached(8192)
-def sent_by(executed: Executed, tokens: float, attention: tuple[float, float], axes: Axes, law: TimeLaw) -> Sent:
-    """What a piece sends. `attention`: seconds of attention forward and backward, behind which a ring hides."""
-    forward = backward = 0.0
-    rings = [0.0, 0.0]
+def sent_by(
+    executed: Executed, tokens: float, attention: tuple[float, float], axes: Axes, law: TimeLaw, narrowed: float = 1.0
+) -> Sent:
+    """What a piece sends. `attention`: seconds of attention forward and backward, behind which a ring hides. `narrowed`: the
+    share of 16 bits in which tensor-parallel ranks gather operands of products in few bits (Transformer Engine,
+    pytorch/distributed.py, gather_along_first_dim with a quantizer; torchtitan, Float8ColwiseParallel)."""
+    passed, rings = [0.0, 0.0], [0.0, 0.0]  # forward, backward
     for message in executed.messages:
         axis: Axis = getattr(axes, message.axis)
-        size = message.size.at(tokens, 0) * _crossing(message.copies, axis)
-        for kind in message.forward:
-            if kind == "ring":
-                rings[0] += _ring(axis, size, law)
-            else:
-                forward += law.collective(kind, axis.ranks, size, inside=axis.inside)
-        for kind in message.backward:
-            if kind == "ring":
-                rings[1] += _ring(axis, size, law)
-            else:
-                backward += law.collective(kind, axis.ranks, size, inside=axis.inside)
-    return Sent(forward + max(0.0, rings[0] - attention[0]), backward + max(0.0, rings[1] - attention[1]))
+        size = message.size.at(tokens, 0)
+        gathered = {"all-gather": narrowed} if message.axis == "tp" else {}
+        for way, kinds in enumerate((message.forward, message.backward)):
+            for kind in kinds:
+                if kind == "ring":
+                    rings[way] += _ring(axis, size, law)
+                elif kind == "all-to-all" and message.copies > 1:
+                    passed[way] += _dispatched(message.copies, axis, size, law)
+                else:
+                    passed[way] += law.collective(kind, axis.ranks, size * gathered.get(kind, 1.0), inside=axis.inside)
+    return Sent(*(sent + max(0.0, ring - behind) for sent, ring, behind in zip(passed, rings, attention, strict=True)))
 
 
-def _crossing(copies: float, axis: Axis) -> float:
-    """Share of a token's copies that cross to other nodes: one for each node that has some of its experts, which hands it on
-    (DeepEP and Megatron's hybrid dispatcher; the nodes of independent, even choices)."""
-    nodes = axis.ranks / axis.inside
-    return 1.0 if nodes <= 1 or copies <= 1 else nodes * (1 - (1 - 1 / nodes) ** copies) / copies
+def _dispatched(copies: float, axis: Axis, size: float, law: TimeLaw) -> float:
+    """A token goes once to each node that has some of its experts, and there once to each rank that has (DeepEP and
+    Megatron-LM's flexible dispatcher); `size` is that of a copy for each expert [B]. Returns [s]."""
+    near, far = (size * _distinct(axis.ranks / ranks, copies) / copies for ranks in (1, axis.inside))
+    return law.all_to_all(axis.ranks, axis.inside, near, far)
+
+
+def _distinct(places: float, copies: float) -> float:
+    """Of so many places, how many so many independent, even choices hit.
+
+    >>> _distinct(1, 8), round(_distinct(8, 8), 2)
+    (1, 5.25)
+    """
+    return places * (1 - (1 - 1 / places) ** copies) if places > 1 else 1
 
 
 def _ring(axis: Axis, size: float, law: TimeLaw) -> float:

@@ -1,7 +1,5 @@
 """Seconds of one layer, or of what comes before or after all layers, for one micro-batch on one rank."""
 
-from collections.abc import Callable
-
 from memcalc.autograd.tape import HeadsShape, MatrixShape, Work
 from memcalc.blocks.executed import Executed
 from memcalc.caches import cached
@@ -29,7 +27,7 @@ class Micro(NamedTuple):
     accumulates: bool  # weights' gradients are added to fp32 ones by the product itself
     quantised: float  # bytes of an element of frozen matrices that are expanded for each product; 0: none are
     host: tuple[float, float]  # of each operation forward and backward, s
-    weight_casts: float  # of a weight to few bits for each micro-batch: once a step where the engine keeps the cast
+    weight_casts: float  # of a weight to few bits for each pass over it: once a step where the engine keeps the cast
     native: bool  # products are PyTorch's own, not those of Transformer Engine
 
 
@@ -79,13 +77,13 @@ def _product(path: str, shape: MatrixShape, tokens: float, micro: Micro, law: Ti
     rows, n, k, groups = shape.rows * tokens / shape.groups, shape.outputs, shape.inputs, shape.groups
     slower = law.sustained.low if OPERANDS[used].quantised else law.sustained.product
     slower *= law.sustained.native if micro.native else 1.0
-    casting = _casting(used, law)
     weight = n * k * groups
-    ahead = slower * law.product(rows, n, k, used, groups=groups, quantise=False)
-    ahead += casting(rows * k * groups) + casting(weight) * micro.weight_casts
-    back = 0.0
+    casts = _casts(used, rows * k * groups, weight, rows * n * groups, shape, micro)
+    along = slower * (law.sustained.grouped if groups > 1 else 1.0)
+    ahead = along * law.product(rows, n, k, used, groups=groups, quantise=False) + law.moved(casts[0])
+    back = law.moved(casts[1])
     if shape.input_grad:
-        back += slower * law.product(rows, k, n, used, groups=groups, quantise=False) + casting(rows * n * groups)
+        back += along * law.product(rows, k, n, used, groups=groups, quantise=False)
     if shape.weight_grad:
         added = (2 * FP32 - HALF) * weight if micro.accumulates else 0.0
         back += slower * law.product(n, k, rows, used, groups=groups, quantise=False, added=added)
@@ -95,13 +93,26 @@ def _product(path: str, shape: MatrixShape, tokens: float, micro: Micro, law: Ti
     return ahead, back
 
 
-def _casting(number_format: str, law: TimeLaw) -> Callable[[float], float]:
-    """Time of casting elements to few bits: read in 16, written twice, as rows and as columns (Transformer Engine's
-    cast_transpose; transformer_engine/common/transpose)."""
+def _casts(
+    number_format: str, inputs: float, weight: float, outputs: float, shape: MatrixShape, micro: Micro
+) -> tuple[float, float]:
+    """Bytes through memory of casting operands to few bits, forward and backward; all arguments in elements.
+
+    Transformer Engine casts input and weight once, 16 bits read and few bits written by rows and by columns, and keeps them;
+    backward the gradient alone (transformer_engine/common, cast_transpose). torchao reads each operand for its scale, reads
+    it again to cast it, and casts input and weight anew in the backward, where what both gradients need is laid out twice
+    (torchao/float8/float8_linear.py, matmul_with_hp_or_float8_args).
+    """
     operands = OPERANDS[number_format]
     if not operands.quantised:
-        return lambda elements: 0.0
-    return lambda elements: law.moved(elements * (HALF + 2 * operands.activation))
+        return 0.0, 0.0
+    few = operands.activation
+    if not micro.native:
+        once = HALF + 2 * few
+        return once * (inputs + weight * micro.weight_casts), once * outputs * shape.input_grad
+    once, again = 2 * HALF + few, 2 * few
+    back = (once + again) * outputs + once * weight * shape.input_grad + (once + again) * inputs * shape.weight_grad
+    return once * (inputs + weight), back if shape.input_grad or shape.weight_grad else 0.0
 
 
 def _attention(work: Work, micro: Micro, stretch: float, law: TimeLaw) -> tuple[float, float]:

@@ -14,12 +14,20 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.compute.flops import is_encoder_decoder, step_flops
 from memcalc.estimates.placement import depth_of, stage_counts
 from memcalc.estimates.step_time.messages import Axes, sent_by
-from memcalc.estimates.step_time.pieces import Micro, Seconds, seconds_of
+from memcalc.estimates.step_time.pieces import HALF, Micro, Seconds, seconds_of
 from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
-from memcalc.estimates.step_time.sharded import Gathers, exposed, gathers, optimizer_seconds, replicated_seconds, trained_share
-from memcalc.estimates.training.estimate import distinct_ranks
+from memcalc.estimates.step_time.sharded import (
+    Gathers,
+    exposed,
+    gathers,
+    gathers_share,
+    optimizer_seconds,
+    replicated_seconds,
+    trained_share,
+)
 from memcalc.estimates.training.rank_key import RankKey
-from memcalc.estimates.training.ranks import Rank
+from memcalc.estimates.training.ranks import Standing, distinct_standing
+from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.residuals import TimeSpread, spread_of
 from memcalc.frozen import NamedTuple
@@ -179,7 +187,7 @@ def _micro(run: Training) -> Micro:
     quantised = run.base.bytes_per_block / run.base.block if run.method_row.quantised else 0.0
     return Micro(
         sequences * length / p.cp, sequences, length, p.cp,
-        wide if run.adapts and run.kernels_used != "te" else used, wide, run.kernels_used != "te",
+        wide if run.adapts and run.kernels_used != "te" else used, wide, run.kernels_used != "te" and run.attention != "flash3",
         run.engine_row.fp32_gradients and not run.adapts, quantised, HOST.get(run.kernels_used, HOST["eager"]),
         1 / run.grad_accum if run.kernels_used == "te" else 1.0, run.kernels_used != "te",
     )  # fmt: skip
@@ -193,21 +201,16 @@ def _planned(shared: RankKey, law: TimeLaw) -> Planned:
     axes = Axes.of(p, law.hardware.domain)
     counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
     stages = []
-    for rank, count in zip(distinct_ranks(shared), counts, strict=True):
-        if rank.setup is None or rank.forms is None:
-            raise Unsupported(rank.approximation or "a bare parameter count has no layers to time")
+    for rank, count in zip(distinct_standing(architecture, run), counts, strict=True):
         reduced, gathered = replicated_seconds(rank, axes, law)
-        pieces = tuple(_pieces(rank, run, axes, law))
+        pieces = tuple(_pieces(rank, axes, law))
         stages.append(PlannedStage(pieces, count, rank.setup.by_operation, optimizer_seconds(rank, law), reduced, gathered))
     return Planned(tuple(stages), axes)
 
 
-def _pieces(rank: Rank, run: Training, axes: Axes, law: TimeLaw) -> Iterator[PlannedPiece]:
+def _pieces(rank: Standing, axes: Axes, law: TimeLaw) -> Iterator[PlannedPiece]:
     setup = rank.setup
-    assert setup is not None
     sequence, share, profile = setup.stage.sequence, trained_share(rank), setup.profile
-    if run.kernels_used == "te" and run.adapts:  # adapters are linear layers of Megatron's own, in 16 bits
-        profile = profile._replace(adapters=profile.adapters._replace(itemsize=2, upcast=False))
     if setup.stage.entry:
         yield PlannedPiece(entry_executed(setup.stage.entry, setup.ends), 1, False, False, Gathers())
     for index, (mark, count) in enumerate(zip(sequence.marks, sequence.counts, strict=True)):
@@ -220,9 +223,14 @@ def _pieces(rank: Rank, run: Training, axes: Axes, law: TimeLaw) -> Iterator[Pla
 def _stage(plan: PlannedStage, micro: Micro, axes: Axes, law: TimeLaw, run: Training) -> StageTime:
     """One micro-batch through a stage's layers, its entry and its exit."""
     forward = backward = recompute = communication = host = 0.0
-    for executed, count, recomputed, layered, around in plan.pieces:
+    operands = OPERANDS[micro.product]
+    narrowed = operands.activation / HALF if operands.quantised else 1.0
+    share = gathers_share(run)
+    for executed, count, recomputed, layered, gathering in plan.pieces:
+        around = gathering if share == 1 else gathering.times(share)
         one = seconds_of(executed, micro, law)
-        sent = sent_by(executed, micro.tokens, (one.attended, one.attended * law.sustained.backward), axes, law)
+        attended = (one.attended, one.attended * law.sustained.backward)
+        sent = sent_by(executed, micro.tokens, attended, axes, law, narrowed if layered else 1.0)
         again = _again(one, run, recomputed=recomputed, by_operation=plan.by_operation and layered)
         waiting = sent.forward * (2 if recomputed else 1) + sent.backward + around.copies
         waiting += exposed(around.forward, one.forward) + exposed(around.backward, one.backward + again)

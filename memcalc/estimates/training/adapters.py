@@ -1,8 +1,8 @@
 """What fine-tuning methods train and what they freeze: full with frozen embeddings, LoRA, QLoRA."""
 
-from memcalc.autograd.adapter_shapes import shapes
-from memcalc.autograd.adapters import FEED_FORWARD
-from memcalc.blocks.architecture import Architecture
+from memcalc.autograd.adapter_shapes import FEED_FORWARD, shapes
+from memcalc.blocks.architecture import Architecture, Layer
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.ledger import Shape
 from memcalc.caches import cached
 from memcalc.errors import nearest
@@ -80,6 +80,18 @@ def prompt(base: Tensors, tokens: int) -> Tensors:
     """The embeddings of so many virtual tokens (peft/tuners/prompt_tuning/model.py), as wide as the table of tokens."""
     width = next((entry.shape[-1] for entry in base.held if entry.role == "embedding"), 0)
     return Tensors((Held("prompt", "adapter", (tokens, width), 1, False, False),) if width else ())
+
+
+@cached(256)
+def prefix(kinds: tuple[Layer, ...], counts: tuple[int, ...], tokens: int) -> Tensors:
+    """Keys and values of so many virtual tokens in every layer, one table (peft/tuners/prefix_tuning/model.py)."""
+    width = sum(
+        (block.shape.key_size + block.shape.value_size) * count
+        for layer, count in zip(kinds, counts, strict=True)
+        for _, block in layer.blocks
+        if isinstance(block, Attention)
+    )
+    return Tensors((Held("prefix", "adapter", (tokens, width), 1, False, False),))
 
 
 @cached(256)

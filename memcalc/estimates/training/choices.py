@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -10,8 +10,6 @@ from memcalc.blocks.mlp import MLP
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.adapters import adapter_names
-from memcalc.estimates.training.context_parallel import SENTENCES, check_context
-from memcalc.estimates.training.evaluation import COLLECTING
 from memcalc.estimates.training.images import check_images, seen_by, vision_of
 from memcalc.specs.fine_tuning import FROZEN_PARTS
 from memcalc.specs.spec import SpecError
@@ -36,18 +34,24 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     _check_adapters(architecture, run)
     _check_copies(architecture, run)
     check_routing(architecture, run)
-    check_context(architecture, run)
+    if run.parallelism.cp_kind == "all-to-all":
+        from memcalc.estimates.training.context_parallel import check_heads
+
+        check_heads(architecture, run)
 
 
 def _check_adapters(architecture: Architecture, run: Training) -> None:
     """Raises SpecError for adapters that a model's matrices cannot have."""
     row = run.method_row
-    if run.prompt and len(main_parts(architecture)) > 1:
+    if (run.prompt or run.prefix) and len(main_parts(architecture)) > 1:
         raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", "method")
     if not row.adapters or row.adapter in ("lora", "prompt"):
         return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
     blocks = [block for layer in layers for _, block in layer.blocks]
+    if run.prefix:
+        _check_prefix(layers)
+        return
     attention = any(isinstance(block, Attention) and block.projections.transposed for block in blocks)
     if attention or any(isinstance(block, MLP) and block.transposed for block in blocks):
         raise SpecError(
@@ -56,6 +60,19 @@ def _check_adapters(architecture: Architecture, run: Training) -> None:
     if not adapter_names(architecture, run.adapter_targets):
         raise SpecError(
             f"the model has none of {run.method}'s usual matrices ({', '.join(row.targets)}); add lora_targets", "method"
+        )
+
+
+def _check_prefix(layers: list[Layer]) -> None:
+    """Raises SpecError where not every layer has keys and values of one width, as PEFT gives them to all layers."""
+    mixers = [[block for _, block in layer.blocks if block.traits.heads] for layer in layers]
+    own = [block for found in mixers for block in found if isinstance(block, Attention) and block.causal]
+    own = [block for block in own if not block.shares_cache]
+    widths = {(block.shape.key_size, block.shape.value_size) for block in own}
+    if any(len(found) != 1 for found in mixers) or len(own) != len(layers) or len(widths) != 1:
+        raise SpecError(
+            "prefix tuning is modelled for decoders whose layers all have softmax attention, with as many key-value heads",
+            "method",
         )
 
 
@@ -131,7 +148,9 @@ def batch_sentences(run: Training) -> Iterator[str]:
     """What was taken for granted about batches and what is kept of them."""
     if run.tokens_per_batch:
         mask = (
-            "flash attention needs no mask" if run.attention == "flash" else f"{run.attention} needs a mask over the whole row"
+            "flash attention needs no mask"
+            if run.attention_used == "flash"
+            else f"{run.attention} needs a mask over the whole row"
         )
         yield f"packed: one row of {run.tokens_per_batch:,} tokens without padding; {mask}"
     if run.objective == "embed":
@@ -153,7 +172,7 @@ def batch_sentences(run: Training) -> Iterator[str]:
             "the model returns the keys and values of all layers; a recomputed layer hands them out once, as tuples (a cache "
             "object of newer transformers would be filled again, and its gradient checkpointing switches it off)"
         )
-    if run.eval_batch and run.engine_row.name in COLLECTING:
+    if run.eval_batch and run.engine_row.trainer:
         yield (
             f"evaluation: {run.eval_batch} sequences per GPU at a time; the logits of all ranks and of {run.eval_accumulation} "
             f"passes stay on each GPU, as transformers' Trainer keeps them without eval_accumulation_steps for all passes"
@@ -180,6 +199,8 @@ def _what_is_trained(run: Training) -> Iterator[str]:
     """What is trained where it is neither everything nor adapters on the usual matrices."""
     if run.prompt:
         yield f"{run.prompt} virtual tokens before each sequence, whose embeddings alone are trained"
+    if run.prefix:
+        yield f"{run.prefix} virtual tokens, whose keys and values in every layer alone are trained"
     if run.train_layers:
         yield f"trained: the last {run.train_layers} layers, not embeddings, final norm and head"
     if run.adapts and run.method_row.targets not in ((), ("all-linear",)):
@@ -216,4 +237,6 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
     yield from image_sentences(architecture, run)
     yield from routing_sentences(architecture, run)
     if p.cp > 1:
+        from memcalc.estimates.training.context_parallel import SENTENCES
+
         yield f"context parallelism, {p.cp_kind}: {SENTENCES[p.cp_kind]}"

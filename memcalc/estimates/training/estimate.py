@@ -9,15 +9,14 @@ from memcalc.caches import cached
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, last_layers, stages
-from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
-from memcalc.estimates.training.adapters import check_targets
-from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
+from memcalc.estimates.placement import Held, Stage, all_stages, depth_of
+from memcalc.estimates.training.activations import Evaluated, rule_of_thumb
+from memcalc.estimates.training.choices import check_countable, choice_sentences
 from memcalc.estimates.training.context_parallel import exchange_line
 from memcalc.estimates.training.lifecycle import Outside, save, start
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
-from memcalc.estimates.training.ranks import Rank, evaluated, rank_of, rank_of_count
+from memcalc.estimates.training.ranks import Rank, distinct_stages, evaluated, rank_of, rank_of_count
 from memcalc.estimates.training.states import make_setting
 from memcalc.formulas.optimizer_steps import UNTRACED
 from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from memcalc.allocator.caching import OutOfMemory
     from memcalc.estimates.training.replay import Replayed
 
-SHALLOW = 48  # layers that are soon replayed
+SHALLOW = 6  # layers that are soon replayed
 BESIDE = {  # what k-bit preparation makes of the other parameters
     "": "embeddings, norms and head stay 16 bit",
     "all": "prepare_model_for_kbit_training casts embeddings, norms and head to fp32, and the residual stream with them",
@@ -150,6 +149,7 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
+
         return exchange_line(self.run, setup, self.run.tokens // p.cp)
 
     @property
@@ -200,7 +200,7 @@ class TrainingEstimate:
     def _replay(self, limit: int | None, *, glance: bool = False) -> "Replayed | None":
         from memcalc.estimates.training.replay import replayed
 
-        return replayed(self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
+        return replayed(self.architecture, self.run, self.rank, self.evaluated, limit, self.workspace, self.peak, glance=glance)
 
     @cached_property
     def start(self) -> tuple[Outside, ...]:
@@ -360,10 +360,11 @@ class TrainingEstimate:
             out.append(f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}")
         if self._pages:
             out.append(PAGED)
-        if run.adapts and run.engine_row.peft:
+        if run.adapts and run.fp32_adapters:
             out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
         elif run.adapts:
-            out.append(f"adapters, their gradients and states have the precision's own format, as in {run.engine_row.name}")
+            whose = "" if run.adapter_dtype else f", as in {run.engine_row.name}"
+            out.append(f"adapters, their gradients and states have the precision's own format{whose}")
         out.append(range_sentence(self.measured_range))
         out.append(
             f"reserved: {self._reserved_is}; device: reserved, context and communicator; {beyond_sentence(self.beyond_range)}"
@@ -428,14 +429,5 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
 @cached(2048)
 def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
     """One rank for every distinct pipeline stage."""
-    architecture, run = shared.architecture, shared.run
-    p, sizes = run.parallelism, shape(architecture)
-    p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
-    if run.adapts and "lora_targets" in run.model_fields_set:
-        check_targets(architecture, run.lora_targets)
-    setting = make_setting(run)
-    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
-    check_choices(architecture, run, max(stage.layers for stage in found))
-    if run.train_layers:
-        found = (last_layers(architecture, found[0], (p.tp, p.ep, p.etp), run.train_layers),)
-    return tuple(rank_of(architecture, setting, stage) for stage in found)
+    setting, found = distinct_stages(shared.architecture, shared.run)
+    return tuple(rank_of(shared.architecture, setting, stage) for stage in found)

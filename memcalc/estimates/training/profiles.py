@@ -47,7 +47,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     own = run.method_row.quantised and not run.base.plain  # PEFT has adapter modules of their own for these matrices
     return Profile(
         kernels=KERNELS[run.kernels_used],
-        attention=run.attention,
+        attention=run.attention_used,
         core_kept="core_attn" not in run.modules,
         modules=run.modules,
         loss=run.loss_used,
@@ -79,13 +79,13 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             rank=run.lora_rank if adapters else 0,
             kind=run.method_row.adapter,
             magnitude=run.method_row.magnitude,
-            itemsize=HALF if amp else FP32 if run.engine_row.peft else compute,
-            autocast=amp and bool(adapters),
+            itemsize=HALF if amp else FP32 if run.fp32_adapters else compute,
+            autocast=amp and bool(adapters) and run.adapter_dtype != "half",
             narrow=own and not amp,
-            upcast=run.engine_row.peft and not (own and amp),
+            upcast=run.fp32_adapters and not (own and amp),
             dropout=run.lora_dropout,
         ),
-        keeps=Keeps(run.keep_output, run.use_cache),
+        keeps=Keeps(run.keep_output, run.use_cache or run.prefix > 0),
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
@@ -118,9 +118,10 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
         masked=needs_masks(architecture, run.row_length),
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
         routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
-        packed=run.tokens_per_batch is not None and run.attention != "flash",
+        packed=run.tokens_per_batch is not None and run.attention_used != "flash",
         head_tokens=min(LOSSES[run.loss_used].head_tokens, run.tokens // run.parallelism.cp),
         tiles=tiles_of(architecture, run),
+        prefix=run.prefix / run.row_length,
     )
 
 

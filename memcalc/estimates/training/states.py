@@ -10,6 +10,7 @@ from memcalc.estimates.training.adapters import (
     adapters,
     embeddings,
     part_of,
+    prefix,
     prompt,
     quantised,
     shared_elements,
@@ -67,7 +68,7 @@ def make_setting(run: Training) -> StateSetting:
 def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
     """Bytes of an element of what is trained: weights, gradients, master copy and optimizer states."""
     sizes = {part: formats.bytes_of(part) for part in ("weights", "gradients", "master", "states")}
-    if not run.adapts:
+    if not run.adapts or run.engine_row.fp32_gradients:  # Megatron's optimizer treats adapters as any parameter
         if run.engine_row.fp32_gradients and run.precision != "fp16-mixed":  # Megatron's main gradients
             sizes["gradients"] = run.bytes_of("main_grads_dtype")
         if run.grad_accum_dtype:
@@ -76,7 +77,7 @@ def _itemsizes(run: Training, formats: Precision) -> dict[str, int]:
             sizes["master"] = 2
         return sizes
     # PEFT keeps adapters in fp32 beside 16-bit frozen weights (autocast_adapter_dtype): no master copy
-    each = 4 if run.engine_row.peft else sizes["weights"]
+    each = 4 if run.fp32_adapters else sizes["weights"]
     return {"weights": each, "gradients": each, "master": 0, "states": each}
 
 
@@ -93,23 +94,21 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             out.append(ShardGroup(name, shards, frozen, None, trained))
             continue
         low, rest = quantised(held) if run.method_row.quantised else (None, held)
-        trained = (
-            prompt(held, run.prompt)
-            if run.prompt and name == "dense"
-            else adapters(
-                without(held, run.frozen_parts),
-                run.adapter_targets,
-                run.lora_rank,
-                run.method_row.magnitude,
-                run.method_row.adapter,
-            )
-            if name == "dense"
-            else None
-        )
+        trained = _beside(run, stage, held) if name == "dense" else None
         out.append(ShardGroup(name, shards, rest, low, trained))
         if name == "dense" and run.train_also:
             out += _copies(setting, held, shards, stage.last)
     return out
+
+
+def _beside(run: Training, stage: Stage, held: Tensors) -> Tensors:
+    """What is trained beside these frozen weights."""
+    if run.prompt:
+        return prompt(held, run.prompt)
+    if run.prefix:
+        return prefix(stage.sequence.kinds, stage.sequence.counts, run.prefix)
+    row = run.method_row
+    return adapters(without(held, run.frozen_parts), run.adapter_targets, run.lora_rank, row.magnitude, row.adapter)
 
 
 def _copies(setting: StateSetting, held: Tensors, shards: int, last: bool) -> Iterator[ShardGroup]:

@@ -1,6 +1,7 @@
 """The time law of one accelerator: every operator, on its memory, its links and its host."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from memcalc.formulas.timing.attention import (
@@ -11,7 +12,13 @@ from memcalc.formulas.timing.attention import (
     decode_seconds,
     latent_decode_seconds,
 )
-from memcalc.formulas.timing.collectives import Link, collective_seconds, network_seconds, point_to_point_seconds
+from memcalc.formulas.timing.collectives import (
+    Link,
+    all_to_all_seconds,
+    collective_seconds,
+    network_seconds,
+    point_to_point_seconds,
+)
 from memcalc.formulas.timing.constants import (
     OPERANDS,
     AttentionConstants,
@@ -63,6 +70,7 @@ class Sustained(NamedTuple):
     low: float = 1.0  # of products in 8 bits and fewer
     attention: float = 1.0
     backward: float = 3.0  # of attention, over its forward
+    grouped: float = 1.0  # of products of many experts at once, forward and for their input's gradient, over one as large
     native: float = 1.0  # products called from PyTorch, over those of the engine that the constants are fitted to
     flash2: float = 1.0  # FlashAttention 2 over the kernel that the constants of attention are fitted to
     bandwidth: float = 0.82  # share that operations bound by memory reach
@@ -84,6 +92,7 @@ class Constants(NamedTuple):
     network: Mapping[str, CollectiveConstants]  # between nodes
     sustained: Sustained = Sustained()
     ggml: GgufConstants = GgufConstants()
+    engines: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({})  # engine → kind → format → its own row
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +114,18 @@ class TimeLaw:
             Link(hardware.network, tuple(c.network.items())),
             {engine: Link(hardware.link, (("all-reduce", found),)) for engine, found in c.engine_all_reduce.items()},
         )  # fmt: skip
+
+    def of_engine(self, engine: str) -> "TimeLaw":
+        """With the rows of a serving engine whose kernels were measured; made once."""
+        own = self.constants.engines.get(engine)
+        if not own:
+            return self
+        memo: dict[str, TimeLaw] = self.__dict__.setdefault("_engines", {})
+        if engine not in memo:
+            c = self.constants
+            rows: dict[str, Any] = {kind: {**getattr(c, kind), **made} for kind, made in own.items()}
+            memo[engine] = TimeLaw.of(self.name, self.hardware, c._replace(**rows, engines=MappingProxyType({})))
+        return memo[engine]
 
     @property
     def sustained(self) -> Sustained:
@@ -161,6 +182,10 @@ class TimeLaw:
         if inside is None or inside >= ranks:
             return collective_seconds(self.near, kind, ranks, size)
         return network_seconds(self.near, self.far, kind, ranks, inside, size)
+
+    def all_to_all(self, ranks: int, inside: int, near: float, far: float) -> float:
+        """An all-to-all that moves other sizes [B] inside nodes than between them. Returns [s]."""
+        return all_to_all_seconds(self.near, self.far, ranks, inside, near, far)
 
     def engine_all_reduce(self, engine: str, ranks: int, size: float) -> float:
         """A serving engine's own all-reduce inside a node; NCCL's where it has none. Returns [s]."""

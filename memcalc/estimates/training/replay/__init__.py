@@ -1,25 +1,27 @@
 """Steps of one rank replayed on PyTorch's caching allocator: what it holds beyond what is in use."""
 
+from memcalc.blocks.architecture import Architecture
 from memcalc.errors import Unsupported
 from memcalc.estimates.training.activations import Evaluated, Filled
 from memcalc.estimates.training.ranks import Rank
-from memcalc.estimates.training.replay.steps import Replayed, glance_at, replay
+from memcalc.estimates.training.replay.extent import RankSteps, Replayed, glance_at, replay
 from memcalc.specs.training import Training
 
-__all__ = ["Replayed", "glance_at", "replay", "replayed"]
+__all__ = ["RankSteps", "Replayed", "glance_at", "replay", "replayed"]
 
 
 def replayed(
-    run: Training, rank: Rank, found: Evaluated, limit: int | None, workspace: int, peak: int, *, glance: bool = False
-) -> Replayed | None:
+    architecture: Architecture | None, run: Training, rank: Rank, found: Evaluated, limit: int | None, workspace: int,
+    peak: int, *, glance: bool = False,
+) -> Replayed | None:  # fmt: skip
     """The replay within a limit; None where the order of allocations is not known. `glance`: of a few layers alone.
 
     Raises OutOfMemory.
     """
-    if rank.setup is None or not isinstance(found, Filled) or run.train_layers:
+    if architecture is None or rank.setup is None or not isinstance(found, Filled) or run.train_layers:
         return None
-    how = glance_at if glance else replay
+    asked = RankSteps(architecture, run, rank, found, workspace)
     try:
-        return how(run, rank, found, run.allocator_settings, limit, workspace, peak + workspace)
+        return (glance_at if glance else replay)(asked, limit, peak + workspace)
     except Unsupported:
         return None

@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 
 from memcalc.autograd.events import OUTPUT, Event, Piece
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Size
+from memcalc.blocks.architecture import Layer
+from memcalc.blocks.recording import layer_piece
+from memcalc.caches import cached
 from memcalc.estimates.training.itemised import Sizes
 from memcalc.frozen import NamedTuple
 
@@ -36,14 +41,25 @@ def sized(piece: Piece, sizes: Sizes) -> SizedPiece:
     )
 
 
+@cached(256)
+def sized_layer(layer: Layer, profile: Profile, hidden: int, sizes: Sizes, *, input_grad: bool, chosen: bool) -> SizedPiece:
+    """A layer's allocations; `chosen`: recomputation keeps the results of chosen operations."""
+    return sized(layer_piece(layer, profile, hidden, input_grad=input_grad, chosen=chosen), sizes)
+
+
 def _filled(events: Iterable[Event], sizes: Sizes) -> Sequence:
     empty: set[int] = set()
     out: list[tuple[int, int]] = []
+    counts: dict[Size, int] = {}  # few sizes are many tensors'
     for key, size in events:
         if size is None:
             if key not in empty:
                 out.append((key, LEAVES))
-        elif (count := round(sizes.bytes_of(size))) > 0:
+            continue
+        count = counts.get(size)
+        if count is None:
+            count = counts[size] = round(sizes.bytes_of(size))
+        if count > 0:
             empty.discard(key)
             out.append((key, count))
         else:

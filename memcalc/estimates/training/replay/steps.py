@@ -7,14 +7,14 @@ from math import ceil
 from memcalc.allocator.caching import CachedBlock, CachingAllocator
 from memcalc.allocator.settings import DEFAULT, SMALL, AllocatorSettings
 from memcalc.autograd.events import INPUT, INPUT_GRADIENT, OUTPUT, OUTPUT_GRADIENT
-from memcalc.blocks.recording import entry_piece, exit_piece, layer_piece
+from memcalc.blocks.recording import entry_piece, exit_piece
 from memcalc.errors import Unsupported
 from memcalc.estimates.training.activations import Filled, recomputed
 from memcalc.estimates.training.itemised import Sizes
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.device import RankDevice, Tensors
-from memcalc.estimates.training.replay.sized import SizedPiece, sized
+from memcalc.estimates.training.replay.sized import SizedPiece, sized, sized_layer
 from memcalc.estimates.training.replay.standing import (
     bucket_sizes,
     gradient_sizes,
@@ -29,23 +29,6 @@ from memcalc.estimates.training.replay.traffic import DELAY, traffic_of
 from memcalc.estimates.training.sequence import LayerMark
 from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
-
-STEPS = 4  # at most: the first makes the optimizer's states, the second finds their places taken, few ask for more
-DEPTH = 72  # layers that are replayed at most
-PARTS = 24, 48  # of deeper stages: what the second part has beyond the first, every further layer has
-GLANCE = 3  # layers of each kind that a glance sees
-
-
-class Replayed(NamedTuple):
-    """Highest bytes in use, and highest bytes that the driver gave."""
-
-    allocated: int
-    reserved: int
-
-    @property
-    def unused(self) -> int:
-        """Held beyond what is in use."""
-        return self.reserved - self.allocated
 
 
 class Passed(NamedTuple):
@@ -81,10 +64,9 @@ class Steps:
         units = [layer_unit(layer, gathered_elements(setup, index), gathered) for index, layer in enumerate(sequence.kinds)]
         self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, gathered),
                                   flat=run.engine_row.holds_inputs)  # fmt: skip
-        self.masks, self.leaf = filled.masks, filled.leaf
+        self.masks = filled.masks
         self.made: list[CachedBlock] = []  # gradients of the unit in hand
         self.accumulated = False  # the step's gradients are there already
-        self.leaves: deque[list[CachedBlock]] = deque()
         self.packed = each > 0
         self._stand([*parameter_sizes(rank), *bucket_sizes(setup), *([workspace] if workspace else [])])
         # an engine's main-gradient buffer stands throughout
@@ -111,7 +93,7 @@ class Steps:
     def _layer(self, mark: LayerMark) -> SizedPiece:
         setup = self.setup
         layer, chosen = setup.stage.sequence.layers[mark.layer], setup.by_operation
-        return sized(layer_piece(layer, setup.profile, setup.hidden, input_grad=mark.input_grad, chosen=chosen), self.sizes)
+        return sized_layer(layer, setup.profile, setup.hidden, self.sizes, input_grad=mark.input_grad, chosen=chosen)
 
     def _order(self) -> Iterator[int]:
         """The kind of every layer of the stage."""
@@ -268,45 +250,3 @@ def _first(order: list[int], each: int) -> list[int]:
 
 
 NOTHING = CachedBlock(-1, 0, None)  # type: ignore[arg-type]
-
-
-def replay(
-    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
-    workspace: int = 0, used: int = 0,
-) -> Replayed:  # fmt: skip
-    """Highest bytes of a few steps, on a device that gives at most `limit`. `used`: what is in use at most by the account of
-    moments, for stages that are too deep to be replayed whole.
-
-    Raises Unsupported where the order of a model's allocations is not known, OutOfMemory where the limit is too low.
-    """
-    layers = sum(count for _, count in rank.stage.sequence.runs)
-    if layers <= DEPTH:
-        return _replayed(Steps(run, rank, filled, settings, limit, workspace=workspace))
-    short, long = (_replayed(Steps(run, rank, filled, settings, depth=depth, workspace=workspace)) for depth in PARTS)
-    reserved = long.reserved + (long.reserved - short.reserved) * (layers - PARTS[1]) // (PARTS[1] - PARTS[0])
-    return Replayed(used, max(reserved, used))
-
-
-def glance_at(
-    run: Training, rank: Rank, filled: Filled, settings: AllocatorSettings = DEFAULT, limit: int | None = None,
-    workspace: int = 0, used: int = 0,
-) -> Replayed:  # fmt: skip
-    """About the same from the first layers of each kind, whatever the depth: what the others hold is taken for one block."""
-    found = _replayed(Steps(run, rank, filled, settings, each=GLANCE, workspace=workspace), 2)
-    others = max(0, used - found.allocated)
-    if limit is not None and found.reserved + others > limit:
-        found = _replayed(Steps(run, rank, filled, settings, limit - others, each=GLANCE, workspace=workspace), 2)
-    return Replayed(used, max(found.reserved + others, used))
-
-
-def _replayed(found: Steps, most: int = STEPS) -> Replayed:
-    before = -1
-    for _ in range(most):
-        for sizes in found.lengths:
-            if sizes != found.sizes:
-                found.fill(sizes)
-            found.step()
-        if (reserved := found.device.allocator.peak.reserved) == before:
-            break
-        before = reserved
-    return Replayed(*found.device.allocator.peak)
