@@ -5,10 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from memcalc.errors import InputError, Unwritable
+from memcalc.errors import InputError
 from memcalc.estimates.verifying import LogVerification
 from memcalc.readers.catalogue import find_preset
 from memcalc.report.measured_row import row_text
+from memcalc.report.output import write_row
 from memcalc.specs.measured import KINDS
 from memcalc.specs.served import QUANTITIES
 
@@ -90,10 +91,5 @@ def _number(value: float) -> float | int:
 def _write(found: LogVerification, kind: str, row: Mapping[str, Any], folder: str) -> str:
     path = os.path.join(folder, "measured", f"{row['id']}.toml")
     source = {"citation": f"one's own log, {os.path.basename(found.file)}", "framework": found.program}
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(row_text(source, kind, row))
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise Unwritable(getattr(error, "strerror", None) or error, place=f"--save {folder}") from None
+    write_row(row_text(source, kind, row), path, f"--save {folder}")
     return path
