@@ -9,7 +9,7 @@ from memcalc.caches import cached
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, last_layers, stages
+from memcalc.estimates.placement import Held, Stage, all_stages, last_layers, split_of, stages
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
 from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
@@ -405,7 +405,7 @@ def every_stage(architecture: Architecture, run: Training, generation: str = "")
     """One estimate for each pipeline stage, first to last."""
     out = []
     p = run.parallelism
-    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture))):
+    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p)):
         rank = rank_of(architecture, make_setting(run), stage)
         out.append(TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation))
     return out
@@ -435,7 +435,7 @@ def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
     if run.adapts and "lora_targets" in run.model_fields_set:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
-    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
+    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p))
     check_choices(architecture, run, max(stage.layers for stage in found))
     if run.train_layers:
         found = (last_layers(architecture, found[0], (p.tp, p.ep, p.etp), run.train_layers),)
