@@ -25,7 +25,8 @@ p{margin:.4rem 0}.pale{color:var(--pale)}.verdict{font-size:1.15rem;font-weight:
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .6rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--pale);font-weight:600;font-size:.85rem}.n{text-align:right;white-space:nowrap}tr.sum td{font-weight:600}
-td:not(.n):not(.bar){min-width:6.5rem}.bar{min-width:6rem}.bar div{height:.7rem;margin-top:.4rem;background:var(--accent);border-radius:2px}.bar .over{background:var(--bad)}
+td:not(.n):not(.bar){min-width:6.5rem}.bar{min-width:6rem}.bar div{height:.7rem;margin-top:.4rem;\
+background:var(--accent);border-radius:2px}.bar .over{background:var(--bad)}
 details{margin:1rem 0;border:1px solid var(--line);border-radius:6px;padding:.3rem .8rem;background:var(--band)}
 summary{cursor:pointer;font-weight:600}ul,ol{padding-left:1.4rem}code,pre{font-family:ui-monospace,monospace;font-size:.85rem}
 pre{overflow-x:auto}svg{max-width:100%;height:auto}a{color:var(--accent);text-decoration:none}sup{line-height:0}\

@@ -1,5 +1,4 @@
-"""Pages in a real browser: nothing wider than a phone or a desk, nothing fetched, details folded and unfolded on "
-    "paper, both themes."""
+"""Pages in a real browser: nothing wider than a phone or a desk, nothing fetched, details folded but on paper, both themes."""
 
 import json
 import re
@@ -58,28 +57,14 @@ def pages() -> dict[str, str]:
 
 def looked_at(pages: dict[str, str], folder: Path, *flags: str) -> dict[str, dict[str, Any]]:
     frames = "".join(
-        f'<iframe id="{name} {size}" style="border:0;height:900px;width:{width}px" srcdoc="{escape(page, '
-            ''
-            ''
-            ''
-            ''
-            ''
-            'quote=True)}"></iframe>'
+        f'<iframe id="{name} {size}" style="border:0;height:900px;width:{width}px" '
+        f'srcdoc="{escape(page, quote=True)}"></iframe>'
         for name, page in pages.items()
         for size, width in WIDTHS.items()
     )
     around = folder / "around.html"
-    around.write_text(f"<!doctype html><meta "
-        ""
-        ""
-        ""
-        "charset=utf-8><body>{frames}{LOOK}</body>",
-        encoding="utf-8")
-    shown = re.search(r"<pre>(.*?)</pre>",
-        chromium(*flags,
-        "--dump-dom",
-        around.as_uri()),
-        re.DOTALL)
+    around.write_text(f"<!doctype html><meta charset=utf-8><body>{frames}{LOOK}</body>", encoding="utf-8")
+    shown = re.search(r"<pre>(.*?)</pre>", chromium(*flags, "--dump-dom", around.as_uri()), re.DOTALL)
     assert shown, "the browser shows nothing"
     found: dict[str, dict[str, Any]] = json.loads(unescape(shown[1]))
     assert len(found) == len(pages) * len(WIDTHS)
