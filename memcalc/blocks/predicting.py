@@ -70,9 +70,7 @@ def predicting(architecture: Architecture, count: int) -> Architecture:
     if last.wiring or last.parallel or last.normalises_sum or table.position or table.segments:
         raise Unsupported("prediction layers behind layers of this kind are not modelled")
     layer = Layer((("join", JoinedStates(table, norm)), *last.blocks, ("final_norm", norm)), predicts=True)
-    exit_ = tuple(
-        (path, replace(block, predictions=count) if isinstance(block, Head) else block) for path, block in part.exit
-    )
+    exit_ = tuple((path, replace(block, predictions=count) if isinstance(block, Head) else block) for path, block in part.exit)
     stacks = (*part.stacks, Stack.uniform(layer, count, "prediction"))
     return replace(architecture, parts=(Part(part.name, part.entry, stacks, exit_),))
 

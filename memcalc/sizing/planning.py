@@ -134,6 +134,7 @@ def _asked(
     engine = settings.pop("engine", None)
     said = settled(None, settings, Training, TABLES)
     found = under(found, said)
+    assert found.architecture is not None
     for name in free:
         if name not in (*Training.model_fields, *Parallelism.model_fields):
             raise SpecError(f"no setting {name!r:.60}{nearest(name, Training.model_fields)}", "vary")

@@ -267,8 +267,8 @@ def under(model: Model, said: Settings) -> Model:
 def _predicting(said: Settings) -> int:
     """What the settings say of prediction layers; what is none is the spec's to refuse."""
     count, layout = said.get("mtp_layers"), said.get("pipeline_layout")
-    if _counts(count):
-        return int(count) if count <= MAX_PREDICTING else 0
+    if isinstance(count, int) and _counts(count):
+        return count if count <= MAX_PREDICTING else 0
     try:
         return predicting_of_layout(layout) if isinstance(layout, str) else 0
     except SpecError:
