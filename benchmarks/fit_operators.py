@@ -31,6 +31,7 @@ FORMATS = {"bfloat16": "bf16", "fp8_block": "fp8-block", "fp8_static": "fp8-stat
            "w4afp8": "int4-fp8"}  # fmt: skip
 COLLECTIVES = {"all_reduce": "all-reduce", "all_gather": "all-gather", "reduce_scatter": "reduce-scatter",
                "alltoall": "all-to-all"}  # fmt: skip
+ENGINES = {"trtllm": "tensorrt-llm", "sglang": "sglang"}  # whose own rows stand under [engine.…]
 PARTS = 5
 
 
@@ -103,7 +104,7 @@ def summary(found: Sequence[float]) -> tuple[float, float]:
 def scores() -> Iterator[tuple[Table, tuple[float, float]]]:
     """Every table that the shipped constants speak of: those whose engine the row names."""
     for table in tables():
-        law = time_law(accelerator(table.gpu))
+        law = time_law(accelerator(table.gpu)).of_engine(ENGINES.get(table.engine.split()[0], ""))
         if table.rows and table.key in getattr(law.constants, table.kind):
             yield table, summary(errors(table, law))
 

@@ -177,6 +177,7 @@ _FP8_ROW = "vLLM logs, Llama-3.1-8B in fp8: 8.49 GiB, a byte for each linear wei
 _FP8_BLOCK = "DeepSeek-V3 README_WEIGHTS.md: e4m3, weight_block_size [128, 128], weight_scale_inv float32"
 _FP8_G128 = "DeepSeek-V3.2 inference/kernel.py act_quant: e4m3, an fp32 scale for each 128 values of a row"
 _HQQ = "mobiusml/hqq hqq/core/quantize.py: scale and zero of a group in the compute dtype"
+_VLLM_CACHE = "vLLM 0.33, v1/attention/backends: a token's slot of a head, or of all heads where they share a latent"
 _MLX_SOURCE = "mlx mlx/ops.cpp, affine_quantize: packed codes, scales and biases of a group in the weights' format"
 _EXL3 = "exllamav3 modules/quant/exl3.py: trellis int16 [inputs / 16, outputs / 16, 16 × bits], suh and svh float16"
 _LLAMA_CPP = "ggml-org/llama.cpp ggml/src/ggml-common.h, commit 01243c5"
@@ -192,7 +193,7 @@ FORMATS: tuple[NumberFormat, ...] = (
     _float("bf16", 8, 7, "the upper half of an fp32: its range, fewer digits", _BFLOAT16, ("bfloat16", "bfloat")),
     _float(
         "fp8-e4m3", 4, 3, "8-bit float for weights, activations and caches; no infinities", _OFP8,
-        ("fp8", "float8", "float8-e4m3fn", "float8-e4m3", "f8-e4m3", "f8-e4m3fn", "e4m3", "e4m3fn", "fp8-e4m3fn"),
+        ("fp8", "fp8-inc", "float8", "float8-e4m3fn", "float8-e4m3", "f8-e4m3", "f8-e4m3fn", "e4m3", "e4m3fn", "fp8-e4m3fn"),
         highest=448.0,
     ),
     _float("fp8-e5m2", 5, 2, "8-bit float for gradients", _OFP8, ("float8-e5m2", "f8-e5m2", "e5m2")),
@@ -271,7 +272,21 @@ FORMATS: tuple[NumberFormat, ...] = (
     ),
     NumberFormat(
         "nvfp4", "block", 4, 16, 8 + 1, "e2m1, an e4m3 scale for 16; beside it an fp32 scale for the tensor", _NVFP4,
-        (), 2, 1,
+        ("nvfp4-4over6", "fp4-mx-block16"), 2, 1,
+    ),
+    *(
+        NumberFormat(name, "block", bits, size, length, f"cache: {what}", _VLLM_CACHE)
+        for name, bits, size, length, what in (
+            ("int8-per-token-head", 8, 256, 264, "int8, an fp32 scale for the keys and one for the values of a head (of 128)"),
+            ("fp8-per-token-head", 8, 256, 264, "e4m3, an fp32 scale for the keys and one for the values of a head (of 128)"),
+            ("int4-per-token-head", 4, 256, 136, "int4, an fp32 scale for the keys and one for the values of a head (of 128)"),
+            ("turboquant-k8v4", 4, 256, 196, "fp8 keys, 4-bit values with scale and zero, of a head of 128"),
+            ("turboquant-4bit-nc", 4, 256, 134, "4-bit keys with a norm, 4-bit values with scale and zero, of a head of 128"),
+            ("turboquant-k3v4-nc", 3, 256, 118, "3-bit keys with a norm, 4-bit values with scale and zero, of a head of 128"),
+            ("turboquant-3bit-nc", 3, 256, 102, "3-bit keys with a norm, 3-bit values with scale and zero, of a head of 128"),
+            ("fp8-ds-mla", 8, 576, 656, "a latent of 512 in e4m3 with an fp32 scale for 128, 64 rotated values in bf16"),
+            ("nvfp4-ds-mla", 4, 576, 352, "a latent of 512 in e2m1 with an e4m3 scale for 16, 64 rotated values in e4m3"),
+        )
     ),
     _ggml("nvfp4_gguf", 4, 64, 36, "4 e4m3 scales (1 for 16), 32 B of e2m1"),
     _ggml("q1_0", 1, 128, 18, "fp16 scale, 16 B of signs"),

@@ -3,8 +3,6 @@
 Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements per token unless said otherwise.
 """
 
-from memcalc.autograd import adapters
-from memcalc.autograd.adapters import padded_adapters as padded_adapters
 from memcalc.autograd.elementary import ACTIVATIONS as ACTIVATIONS
 from memcalc.autograd.elementary import WEIGHT_CAST as WEIGHT_CAST
 from memcalc.autograd.elementary import activation as activation
@@ -33,7 +31,10 @@ def linear(
     `trained`: whether W has a gradient, where that is not what the method says of all. `reduced`: tensor-parallel ranks add
     their results up; `buffered`: what it gathers lies in a buffer that stands.
     """
-    given, x = x, adapters.before(t, p, name, x)
+    if p.adapters.on(name):
+        from memcalc.autograd import adapters
+
+        given, x = x, adapters.before(t, p, name, x)
     w, x_used, learns = Size(fixed=weight), x, p.method.trained
     trained, learns = (learns, learns) if trained is None else (trained, learns or trained)
     quantised = p.method.quantised and not p.method.trained and (name != "logits" or p.kernels.quantised_head)
@@ -77,7 +78,7 @@ def linear(
         whole = out.bytes * (1 / p.degrees.stream)
         t.send("tp", whole, ("reduce-scatter",) if sp else ("all-reduce",), ("all-gather",) if sp and out.grad else ())
     out = cast(t, out, x.each) if quantised and p.formats.kbit else out  # and casts its result back
-    return adapters.after(t, p, name, given, out)
+    return adapters.after(t, p, name, given, out) if p.adapters.on(name) else out
 
 
 def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained: bool, *, reduced: bool) -> MatrixShape | None:

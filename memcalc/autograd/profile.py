@@ -256,6 +256,9 @@ class Keeps(NamedTuple):
     cache: bool = False  # the output has keys and values of all layers
 
 
+FUSED = frozenset({"q", "k", "v", "output", "gate", "up", "down"})  # what Unsloth adapts unless told otherwise
+
+
 class Profile(NamedTuple):
     """Facts of one execution."""
 
@@ -271,3 +274,13 @@ class Profile(NamedTuple):
     load: ExpertLoad = ExpertLoad()
     batch: Batch = Batch()
     keeps: Keeps = Keeps()
+
+    @property
+    def fuses_adapters(self) -> bool:
+        """Whether layers run in Unsloth's functions: all of their matrices adapted, none of the adapters with dropout
+        (unsloth/models/llama.py, patch_peft_model). Elsewhere modules are as written, as in the libraries that carry copies of
+        the norm, rotary embedding and loss alone (fms-acceleration's fused ops and kernels)."""
+        adapters = self.adapters
+        if not self.kernels.fused_adapters or adapters.kind != "lora":
+            return False
+        return set(adapters.layers) >= FUSED and not (adapters.dropout or adapters.magnitude)

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import field
 from functools import cached_property
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from memcalc.blocks.block import Block
-from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.frozen import NamedTuple, dataclass
+
+if TYPE_CHECKING:  # models of text have none
+    from memcalc.blocks.images import ImageRule
 
 Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the order they run
 
@@ -112,7 +115,7 @@ class Part:
     stacks: tuple[Stack, ...] = ()
     exit: Named = ()
     tokens: int = 0
-    images: ImageRule | None = None
+    images: "ImageRule | None" = None
 
 
 class CountedWeight(NamedTuple):

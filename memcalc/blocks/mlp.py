@@ -5,11 +5,9 @@ from typing import Any
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Step, Tape, Var
-from memcalc.blocks import fused_adapters
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.tiles import tiled
 from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
@@ -61,13 +59,19 @@ class MLP(Block, without=("constants", "cache", "state")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: gate and up (or one fused matrix), activation, product, down."""
-        return tiled(t, p, x, self._whole) if p.batch.tiles else self._whole(t, p, x)
+        if not p.batch.tiles:
+            return self._whole(t, p, x)
+        from memcalc.blocks.tiles import tiled
+
+        return tiled(t, p, x, self._whole)
 
     def _whole(self, t: Tape, p: Profile, x: Var) -> Var:
         if self.norm or self.extras:
             raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
-        if self.gated and not (self.fused or self.bias or self.dropout) and fused_adapters.applies(p):
+        if self.gated and not (self.fused or self.bias or self.dropout) and p.fuses_adapters:
+            from memcalc.blocks import fused_adapters
+
             return fused_adapters.mlp(t, p, x, self.hidden, width)
         x = ops.gathered(t, p, x)
         if self.gated:

@@ -13,10 +13,10 @@ def import_command(files: tuple[str, ...], gpu: str | None, format_: str, get: t
     """Launch files of other programs as a sizing file, with a comment for every setting that names file and line.
 
     FILE is what a run is started with: a DeepSpeed JSON, accelerate's YAML, TrainingArguments, TRL, axolotl, LLaMA-Factory,
-    torchtitan, torchtune, Megatron-LM, Megatron-Bridge, verl, OpenRLHF, ms-swift, slime, nanotron; vLLM, SGLang, llama-server,
-    trtllm-serve, ollama; docker-compose, Kubernetes, Helm values, shell and sbatch scripts; or a command line in quotes.
-    Several
-    files of one run are joined; FILE#NAME is one of several servers. Nothing is executed. YAML needs memcalc[yaml].
+    torchtitan, torchtune, Megatron-LM, Megatron-Bridge, verl, OpenRLHF, ms-swift, slime, nanotron, LitGPT, NeMo RL; vLLM,
+    SGLang, llama-server, trtllm-serve, ollama; docker-compose, Kubernetes, Helm values, shell and sbatch scripts; or a command
+    line in quotes. Several files of one run are joined; FILE#NAME is one of several servers. Nothing is executed. YAML needs
+    memcalc[yaml].
 
     \b
     memcalc import examples/launch/train.sh --gpu h100

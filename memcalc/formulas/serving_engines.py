@@ -50,6 +50,8 @@ class ServingEngine(NamedTuple):
     state_share: tuple[int, int] | None = None  # of its cache, a pool for recurrent states
     state_slots: int = 1  # of that pool, for one running sequence
     request_table: bool = False  # a row for each request that may run, with the place of each of its tokens
+    sparse_fp8: str = ""  # of latents that an indexer picks from, where the cache is fp8; "": plain
+    caches: tuple[str, ...] = ()  # formats that it takes beside 32- and 16-bit floats; (): any
     drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
@@ -85,6 +87,12 @@ LARGE = 70 * 2**30  # bytes of GPU memory from which vLLM's larger defaults hold
 
 PLAIN = ServingEngine("", "no engine: weights, the tokens' cache and states, and what a CUDA process holds")
 
+_FP8 = ("fp8-e4m3", "fp8-e5m2")
+_SLOTTED = (
+    *_FP8, "fp8-ds-mla", "nvfp4", "int8-per-token-head", "fp8-per-token-head", "int4-per-token-head", "turboquant-k8v4",
+    "turboquant-4bit-nc", "turboquant-k3v4-nc", "turboquant-3bit-nc",
+)  # fmt: skip
+
 VLLM = ServingEngine(
     "vllm", "vLLM 0.33, V1", since="0.33", block=16, pooled=True, window="batched", grouped=True, shares=True,
     batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True, index_format="fp8-g128",
@@ -92,6 +100,7 @@ VLLM = ServingEngine(
     utilization=0.92, graphs_inside=True,  # vllm/config/cache.py; vllm/v1/worker/gpu_worker.py, since pull 38284
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
+    sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
 )  # fmt: skip
 
 LLAMA_CPP = ServingEngine(
@@ -123,6 +132,7 @@ _SGLANG = ServingEngine(
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments",
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
+    sparse_fp8="fp8-ds-mla", caches=(*_FP8, "mxfp8", "nvfp4"),  # srt/arg_groups/fields/model.py, kv_cache_dtype
 )  # fmt: skip
 # Changes: srt/server_args.py of 0.5.9, 0.5.10, 0.5.13, 0.5.14 and 0.5.19; srt/arg_groups/memory_hook.py of 0.5.23.
 _SGLANG_EARLIER = _SGLANG._replace(batched_tokens_small=2048, sequences_small=24)
@@ -142,16 +152,17 @@ RELEASES: dict[str, ServingEngine] = {
     row.key: row
     for row in (
         VLLM,
-        VLLM._replace(note="vLLM 0.21 to 0.32, V1", since="0.21", drafts=(*VLLM.drafts, "medusa")),
+        VLLM._replace(note="vLLM 0.21 to 0.32, V1", since="0.21", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED),
         VLLM._replace(
             note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False,
-            drafts=("model", "mtp", "eagle", "eagle3", "medusa", "ngram", "suffix"),
+            drafts=("model", "mtp", "eagle", "eagle3", "medusa", "ngram", "suffix"), caches=(*_FP8, "fp8-ds-mla"),
         ),
         *SGLANG,
         ServingEngine(
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
             drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
+            caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
         ),
         LLAMA_CPP,
         LLAMA_CPP._replace(

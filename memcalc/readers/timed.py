@@ -27,6 +27,7 @@ class TimedRow(NamedTuple):
     prompt: int
     answer: int
     concurrency: int | None  # None: as many as there is room for
+    requests: int | None  # of the whole run, all sent at once; None: no end, or not said
     quantity: str
     value: float
     grade: str
@@ -51,5 +52,6 @@ def timed_rows() -> tuple[TimedRow, ...]:
 
 def _row(raw: dict[str, str], sources: dict[str, str]) -> TimedRow:
     made: dict[str, Any] = {name: int(raw[name]) if name in COUNTS else raw[name] for name in raw if name != "source"}
-    made["concurrency"] = None if raw["concurrency"] == "max" else int(raw["concurrency"])
+    word, _, requests = raw["concurrency"].partition(" ")  # max 3000: as many as there is room for, of 3000 in all
+    made["concurrency"], made["requests"] = None if word == "max" else int(word), int(requests) if requests else None
     return TimedRow(**made | {"citation": sources[raw["source"]], "value": float(raw["value"])})

@@ -33,6 +33,10 @@ def time_law(gpu: Accelerator, network: float | None = None) -> TimeLaw:
     """The law of an accelerator. `network`: B/s one way between nodes, of each GPU; else what such machines usually have."""
     raw = _raw(gpu.timing)
     made = {kind: {key: _made(kind, key, values) for key, values in raw.get(kind, {}).items()} for kind in KINDS}
+    engines = {
+        engine: {kind: {key: _made(kind, key, values) for key, values in rows.items()} for kind, rows in own.items()}
+        for engine, own in raw.get("engine", {}).items()
+    }
     sustained = Sustained(**{key: float(value) for key, value in raw.get("sustained", {}).items()})
     pcie = gpu.pcie_bandwidth or PCIE
     hardware = Hardware(
@@ -41,7 +45,8 @@ def time_law(gpu: Accelerator, network: float | None = None) -> TimeLaw:
     )  # fmt: skip
     gguf = GgufConstants(**_scaled("ggml", "", raw.get("ggml", {})))
     certainty = ESTIMATE if gpu.id in raw.get("fitted_on", ()) else ASSUMED
-    return TimeLaw.of(gpu.name, hardware, Constants(raw["source"], certainty, **made, sustained=sustained, ggml=gguf))
+    constants = Constants(raw["source"], certainty, **made, sustained=sustained, ggml=gguf, engines=engines)
+    return TimeLaw.of(gpu.name, hardware, constants)
 
 
 @cached(64)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError, MemcalcError, Problem, Several
 from memcalc.estimates.checking import Outcome, RemedySetting, compared, excess
+from memcalc.estimates.step_time.horizon import HOUR
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
 from memcalc.readers.sizing import Named, line_of, read_sizing, same_once
@@ -174,7 +175,7 @@ def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServ
     if isinstance(answer, SizedTraining):
         device = fit.needed.bytes
         values |= {"device_memory": device, "host_memory": answer.host_per_node}
-        computed = _computed(scenario, model, answer.gpu, answer.run.parallelism.gpus, answer.run.recompute)
+        computed = _computed(scenario, model, answer.gpu, answer)
         values |= _step_time(scenario, answer)
     else:
         device = answer.device
@@ -253,16 +254,21 @@ def _asked(scenario: Scenario) -> dict[str, Any]:
     return {scenario.largest: MAX, "sure": scenario.limits.verdict == "fits"} if scenario.largest else {}
 
 
-def _computed(scenario: Scenario, model: Model, gpu: Accelerator, gpus: int = 1, recompute: str = "none") -> Values:
-    """Compute, time, money and energy of as many tokens as the scenario's [compute] says."""
+def _computed(scenario: Scenario, model: Model, gpu: Accelerator, answer: "SizedTraining | None" = None) -> Values:
+    """Compute, time, money and energy of as many tokens as the scenario's [compute] says: at the MFU that it gives, else at
+    the step's predicted time where there is one."""
     asked = scenario.compute
     if asked is None:
         return {}
     from memcalc.sizing.budget import size_budget
 
-    found = size_budget(model, gpu, tokens=asked.tokens, mfu=asked.mfu, price=asked.price, gpus=gpus, recompute=recompute)
-    values = {
-        "pf_days": found.pf_days, "gpu_hours": found.gpu_hours, "days": found.days, "cost_usd": found.cost_usd,
-        "energy_kwh": found.energy_kwh,
-    }  # fmt: skip
+    said: dict[str, Any] = {"tokens": asked.tokens, "mfu": asked.mfu, "price": asked.price}
+    if answer:
+        said |= {"gpus": answer.run.parallelism.gpus, "recompute": answer.run.recompute, "method": answer.run.method}
+    found = size_budget(model, gpu, **{name: value for name, value in said.items() if value is not None})
+    share = 1.0
+    if asked.mfu is None and answer and answer.time and found.gpu_hours:
+        share = asked.tokens / answer.time.tokens_per_second_per_gpu / HOUR / found.gpu_hours
+    by_time = {"gpu_hours": found.gpu_hours, "days": found.days, "cost_usd": found.cost_usd, "energy_kwh": found.energy_kwh}
+    values = {"pf_days": found.pf_days} | {name: value and value * share for name, value in by_time.items()}
     return {name: value for name, value in values.items() if value is not None}

@@ -23,6 +23,7 @@ from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, unsaid
 from memcalc.sizing.drafts import as_draft
+from memcalc.sizing.format_defaults import with_formats
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
 from memcalc.sizing.local_defaults import with_local_defaults
@@ -30,11 +31,9 @@ from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
 from memcalc.specs.hardware import Accelerator, Device
-from memcalc.specs.quantization import CHECKPOINT
-from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, PLAIN_FORMATS, Serving, ServingQuestion
+from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving, ServingQuestion
 from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import SpecError
-from memcalc.specs.words import meant
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
@@ -45,9 +44,6 @@ BESIDE = ("precision", "ram", *EFFICIENCY)  # settings beside those of Serving
 SOLVABLE = ("batch", "context", "gpu_layers")  # may be "max"
 AUTO = "auto"  # of n_cpu_moe: as few as it takes
 
-# What engines make of a float32 checkpoint where no format is named: vllm/config/model.py, _resolve_auto_dtype; sglang/srt/
-# configs/model_config.py, _get_and_verify_dtype; transformers/modeling_utils.py, _get_dtype ("auto", which 5.0 defaults to).
-FLOAT32 = {"vllm": "bf16", "sglang": "fp16", "transformers": "fp32"}
 DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
 
 NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
@@ -360,26 +356,7 @@ def serving_run(
     the engine on these `gpus`, on each of which others hold `reserved` bytes."""
     said = settled(run, settings, Serving, also=BESIDE)
     check_needs(said, NEEDS)
-    quantization = architecture.quantization
-    if (precision := said.pop("precision", None)) is not None:
-        precision = meant("precision", precision, PLAIN_FORMATS)
-        if said.setdefault("weights", precision) != precision:
-            raise SpecError(f"say two formats ({precision} and {said['weights']}); give one", "precision", "weights")
-        if precision not in PLAIN_FORMATS:
-            raise SpecError(f"{precision!r:.40} is not {', '.join(PLAIN_FORMATS)} (other formats: --weights)", "precision")
-        said.setdefault("kv_dtype", precision)
-    elif architecture.dtype == "float32" and not quantization.method and said.get("engine") in FLOAT32:
-        said.setdefault("weights", FLOAT32[said["engine"]])
-        if said["weights"] in PLAIN_FORMATS:
-            said.setdefault("kv_dtype", said["weights"])
-    elif files or quantization.method:
-        if "weights" not in said and quantization.problem and not files:
-            raise Unsupported(quantization.problem)
-        said.setdefault("weights", CHECKPOINT)
-    if quantization.kv_format:
-        said.setdefault("kv_dtype", quantization.kv_format)
-    if _engine(said).host_embedding:
-        said.setdefault("kv_dtype", "fp16")  # common/common.h: cache_type_k and cache_type_v
+    with_formats(said, _engine(said), architecture, files, gpus[0].architecture if gpus else "")
     if draft:
         said.setdefault("draft_tokens", draft.guesses)
         said["draft_method"] = draft.name

@@ -80,7 +80,7 @@ def _sized(row: TimedRow) -> SizedServing:
         there = size_serving(row.model, row.gpu, **settings).capacity_there
         if there is None or not there.max_batch:
             raise InputError("nothing fits, by memcalc's count")
-        settings["concurrency"] = min(LONGEST_BATCH, there.max_batch) * groups
+        settings["concurrency"] = min(min(LONGEST_BATCH, there.max_batch) * groups, row.requests or LONGEST_BATCH * groups)
     return size_serving(row.model, row.gpu, **settings)
 
 
@@ -98,7 +98,11 @@ def _by_law(row: TimedRow, found: ServedTime, sized: SizedServing) -> float:
             return row.prompt / found.prefill
         case "batch":
             return sized.run.batch * found.groups * row.answer / found.batch_seconds
-    return found.requests_per_second * row.answer
+    rate = found.requests_per_second
+    if row.requests:  # all sent at once: those in flight at the end end like a batch
+        at_once = sized.run.batch * found.groups
+        rate = row.requests / (max(0, row.requests - at_once) / rate + found.batch_seconds)
+    return rate * row.answer
 
 
 def _by_roofline(row: TimedRow, speed: Speed, sized: SizedServing) -> float | None:

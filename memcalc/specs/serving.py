@@ -197,6 +197,7 @@ class Serving(Offloading):
         if self.engine_row.host_embedding and max(self.tp, self.ep) > 1:
             raise SpecError(f"{self.engine} puts whole layers on several GPUs: give --pp", "tp", "ep")
         row, method = self.engine_row, self.draft_method
+        self._check_cache(row)
         if method and row.name and method not in row.drafts:
             able = ", ".join(one.key for one in RELEASES.values() if method in one.drafts)
             raise SpecError(f"{row.note} guesses with {', '.join(row.drafts)}; {method} is of {able}", "draft_method")
@@ -207,6 +208,14 @@ class Serving(Offloading):
             raise SpecError(f"{self.engine} takes {why}, not {self.block_size}", "block_size")
         if self.slots is not None and self.batch * self.copies > 1:
             raise SpecError("slots share the context, requests of a batch have one each; give one of the two", "slots", "batch")
+
+    def _check_cache(self, row: ServingEngine) -> None:
+        from memcalc.dtypes import number_format
+
+        name = number_format(self.kv_dtype).name
+        if row.caches and name not in (*PLAIN_FORMATS, *row.caches):
+            takes = ", ".join((*PLAIN_FORMATS, *row.caches))
+            raise SpecError(f"{row.note} keeps its cache in {takes}, not in {name}", "kv_dtype")
 
     def _check_version(self) -> None:
         if self.engine_version is None:

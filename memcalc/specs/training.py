@@ -14,7 +14,6 @@ from memcalc.formulas.optimizers import optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
 from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast
-from memcalc.specs.libraries import loss_of
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.recomputing import Recomputation
@@ -143,8 +142,15 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
 
     @property
     def loss_used(self) -> str:
-        named = loss_of(self.library, self.kernels_used) if self.library else None
-        return self.loss or named or KERNELS[self.kernels_used].loss or self.engine_row.loss
+        return self.loss or self._loss_of_library() or KERNELS[self.kernels_used].loss or self.engine_row.loss
+
+    def _loss_of_library(self) -> str | None:
+        """Raises SpecError where the library's version is not known."""
+        if self.library is None:
+            return None
+        from memcalc.specs.libraries import loss_of
+
+        return loss_of(self.library, self.kernels_used)
 
     @property
     def optimizer_impl_used(self) -> str:
@@ -403,7 +409,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
             return
         if self.engine_row.loss != "full":
             raise SpecError(f"{self.engine_row.name} has a loss of its own; leave it out", "library", "engine")
-        loss_of(self.library, self.kernels_used)
+        self._loss_of_library()
 
     @rule("optimizer", "optimizer_impl", "optimizer_in_backward", "offload")
     def _check_step(self) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks import fused_adapters
 from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.positions import Positions
@@ -224,7 +223,9 @@ class Attention(Block, without=("state",)):
         if self.projections.gate:
             mixed = self._gated(t, p, x, mixed, core.shape.heads)
         width, bias = self.outputs * p.degrees.stream, self.projections.output_bias
-        if not bias and not self.output_dropout and fused_adapters.applies(p):
+        if not bias and not self.output_dropout and p.fuses_adapters:
+            from memcalc.blocks import fused_adapters
+
             return fused_adapters.projection(t, p, "output", mixed, self.outputs, core.shape.output_size)
         matrix = core.shape.output_size * self.outputs
         out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs, reduced=True)
@@ -267,7 +268,9 @@ class Attention(Block, without=("state",)):
         merged = p.kernels.merged and p.adapters.merges("qkv") and not (self.cross or made.values_are_keys)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
-        if not self.cross and not made.values_are_keys and fused_adapters.applies(p):
+        if not self.cross and not made.values_are_keys and p.fuses_adapters:
+            from memcalc.blocks import fused_adapters
+
             query, key, value = fused_adapters.projections(t, p, x, widths, self.inputs)
             return query, key, value
         biases = dict(zip(widths, made.biases, strict=True))
@@ -298,7 +301,9 @@ class Attention(Block, without=("state",)):
         if made.clamped:
             qkv = t.emit("clamped", [qkv], qkv.elements, qkv.each, [qkv])
         if p.kernels.fused_qkv:
-            qkv = ops.padded_adapters(t, p, x, qkv, widths)
+            from memcalc.autograd.adapters import padded_adapters
+
+            qkv = padded_adapters(t, p, x, qkv, widths)
         parts = []
         for name, width in widths.items():
             steps = [Step("input", Size(token=width * qkv.each))]

@@ -10,12 +10,14 @@ from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.demand import Demand, Growth, Pool, Requests
 from memcalc.estimates.serving.mixers import LayerCache, LayerState, caches, state_values, states
 from memcalc.formulas import kv_cache
+from memcalc.formulas.cache_slots import BOUNDARY, LATENT, SLOTS, TURBO
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
 from memcalc.formulas.sglang import pool_remainder_bytes
 from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
+from memcalc.specs.spec import SpecError
 
 MORE = 2**40  # than any sequence has
 # Tokens that a layer with a window keeps: (window, whether it is an aligned chunk, tokens of a forward pass) → tokens.
@@ -28,6 +30,7 @@ WINDOWS: dict[str, Callable[[int, bool, int], int]] = {
     "whole": lambda window, chunked, batched: MORE,
     "padded": lambda window, chunked, batched: window + batched,  # llama-kv-cache-iswa.cpp
 }
+SCALED_LATENTS = ("", "sm_90")  # FlashMLA's layout; Blackwell's kernels take plain fp8
 BLOCK_STEP, LATENT_STEP = 16, 64  # tokens to whose multiples vLLM rounds the block of a hybrid with recurrent layers
 RECURRENT_BLOCKS = 2  # of a sequence in such a hybrid: the state, and the one a shared prefix leaves behind
 
@@ -74,6 +77,7 @@ class CacheSetting(NamedTuple):
     pool: int  # slots that share one pool of cells
     row: str = ""  # of RELEASES
     guesses: int = 0  # tokens that a draft guesses: a recurrent state is kept for each, to go back to
+    sparse: bool = False  # latent layers pick the tokens that they read, and fp8 is DeepSeek's layout of it
     windows: bool = True  # whether the engine keeps less than all tokens of this model's sliding layers
 
     @property
@@ -111,13 +115,15 @@ class Kept(NamedTuple):
     demand: Demand
 
 
-def kept(run: Serving, stage: Stage, memory: int, draft: Stage | None = None, model_type: str = "") -> Kept:
+def kept(
+    run: Serving, stage: Stage, memory: int, draft: Stage | None = None, model_type: str = "", generation: str = ""
+) -> Kept:
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
     windowed = run.engine_row.windowed_models
     setting = CacheSetting(run.engine, run.key_format, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory),
                            run.value_format, run.slots or 1 if run.unified else 1,
                            run.engine_row.key if run.engine else "", run.draft_tokens or 0,
-                           windowed is None or model_type in windowed)  # fmt: skip
+                           generation in SCALED_LATENTS, windowed is None or model_type in windowed)  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
     if run.engine_row.slot_states:  # all of them from the start
@@ -162,6 +168,8 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
     if draft:
         held += [entry._replace(path=f"draft/{entry.path}") for entry in caches(draft)]
         recurrent += [entry._replace(path=f"draft/{entry.path}") for entry in states(draft)]
+    setting = setting._replace(sparse=setting.sparse and any(entry.latent and entry.cache.indexes for entry in held))
+    held = [part for entry in held for part in _boundary(setting, entry, stage, bool(recurrent))]
     kinds = [_kind(setting, entry) for one in held if one.cache.per_token for entry in _apart(setting, one)]
     fixed = [_fixed(setting, entry) for entry in held if not entry.cache.per_token]
     fixed_states = [_state(setting, entry, tensor) for entry in recurrent for tensor in entry.tensors]
@@ -214,6 +222,36 @@ def _apart(setting: CacheSetting, held: LayerCache) -> Iterator[LayerCache]:
     yield held._replace(cache=cache._replace(name="values", width=held.values, format=setting.value_dtype), values=0)
 
 
+def _boundary(setting: CacheSetting, held: LayerCache, stage: Stage, recurrent: bool) -> Iterator[LayerCache]:
+    """The first and last layers apart that TurboQuant leaves in 16 bits."""
+    kept = BOUNDARY * (stage.before == 0) + BOUNDARY * stage.last
+    name = number_format(setting.kv_dtype).name
+    if name not in TURBO or recurrent or not held.cache.heads or held.layers <= kept:
+        yield held
+        return
+    yield held._replace(layers=held.layers - kept)
+    plain = held.cache._replace(name=f"{held.cache.name}, first and last", format=setting.compute_format)
+    yield held._replace(layers=kept, cache=plain)
+
+
+def _stored(run: CacheSetting, held: LayerCache) -> NumberFormat:
+    """The format of one kind of layer, with the bytes of a slot where these depend on a head's width."""
+    row, cache = run.engine_row, held.cache
+    if cache.indexes and row.index_format and held.latent:  # MiniMax M3's index keys are in the cache's format
+        return number_format(row.index_format)
+    stored = number_format(cache.format or run.kv_dtype)
+    if run.sparse and row.sparse_fp8 and held.latent and not cache.heads and stored.name == "fp8-e4m3":
+        stored = number_format(row.sparse_fp8)
+    slot = SLOTS.get(stored.name)
+    if not slot:
+        return stored
+    if stored.name in LATENT and not (held.latent and not cache.heads):
+        raise SpecError(f"{stored.name} is a layout of the latents of DeepSeek's sparse attention", "kv_dtype")
+    if stored.name in TURBO and not cache.heads:
+        raise SpecError(f"{stored.name} is a format of keys and values, not of latents", "kv_dtype")
+    return stored._replace(block_size=cache.width, block_bytes=slot(cache.width - held.values, held.values))
+
+
 def _requests(run: Serving, translates: bool) -> Requests:
     """The pieces of context that requests keep; engines that share nothing keep every sequence whole.
 
@@ -237,9 +275,7 @@ def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:
     if cache.window:
         cap = ceil_div(WINDOWS[row.window](cache.window * run.pool, held.chunked, run.batched_tokens), granule)
         extra = int(row.window == "batched" and not held.chunked)
-    stored = number_format(cache.format or run.kv_dtype)
-    if cache.indexes and row.index_format and held.latent:  # MiniMax M3's index keys are in the cache's format
-        stored = number_format(row.index_format)
+    stored = _stored(run, held)
     if row.expands and cache.expanded:
         cache = cache._replace(heads=cache.expanded)
     return CacheKind(held, stored, cache.local_width(run.tp), Growth(1, granule, cap, extra))

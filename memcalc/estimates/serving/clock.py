@@ -52,7 +52,7 @@ class StepWork(NamedTuple):
     sequences: float = 0.0
     context: float = 0.0  # of each of them before it
     queries: int = 1  # tokens of each sequence
-    alone: bool = False  # the groups that share the experts have nothing to do meanwhile
+    others: float | None = None  # rows of all other groups that share the experts; None: as many each as this one's
 
     @property
     def rows(self) -> float:
@@ -87,6 +87,7 @@ class ServingRank(NamedTuple):
     engine: str
     stored: Mapping[str, Stored]  # role → how
     cache: str  # format of attention's products and of the cache, a key of the law
+    prompts: str  # the same over prompts
     cache_bytes: float  # of an element
     tp: int
     pp: int
@@ -106,6 +107,10 @@ class ServingRank(NamedTuple):
         """Bytes between products, for each that fused kernels in 16 bits move."""
         return self.ggml.passes * self.law.constants.ggml.spilled if self.ggml else 1.0
 
+    def entering(self, work: StepWork) -> float:
+        """Rows of all groups that share the experts."""
+        return work.rows * self.groups if work.others is None else work.rows + work.others
+
     def parts(self, work: StepWork) -> OperatorSeconds:
         """Device time of a pass through all layers."""
         o = self.operators
@@ -113,7 +118,7 @@ class ServingRank(NamedTuple):
             sum(layers * self._product(work.results if made.last else work.rows, made.outputs, made.inputs, made.role)
                 for made, layers in o.products),
             sum(layers * self._attention(made, work) for made, layers in o.attending),
-            sum(layers * self._experts(made, work.rows * (1 if work.alone else self.groups)) for made, layers in o.grouped),
+            sum(layers * self._experts(made, self.entering(work)) for made, layers in o.grouped),
             sum(layers * self._scan(made, work) for made, layers in o.scans),
             o.kernels * START + o.layers * self.gap + self.law.moved(HALF * o.elements * work.rows * self.passes),
             self._messages(work.rows),
@@ -153,8 +158,8 @@ class ServingRank(NamedTuple):
                 seconds += scored_seconds(self.law, shape, work.prompts, work.tokens, work.past)
             else:
                 seconds += self.law.attention(
-                    seen, work.prompts, work.tokens, self.cache, past=work.past, cached_bytes=self.cache_bytes,
-                    latent=bool(made.latent),
+                    seen, work.prompts, work.tokens, self.cache if made.latent else self.prompts, past=work.past,
+                    cached_bytes=self.cache_bytes, latent=bool(made.latent),
                 )  # fmt: skip
         if work.sequences:
             heads, context = made.heads * work.queries, min(work.context, made.selected or work.context)

@@ -86,7 +86,7 @@ def _on_stage(
     if draft:
         (small,) = stages(draft, run.tp, 1, 1, run.tp)
         lines += draft_lines(draft, run, small, memory, tuple(lines))
-    cache = kept(run, stage, memory, small, architecture.model_type)
+    cache = kept(run, stage, memory, small, architecture.model_type, generation)
     lines += cache.lines
     lines += forward_lines(architecture, run, stage, memory, generation)
     known = facts(architecture, generation) if run.engine_row.request_table else NO_FACTS

@@ -62,12 +62,6 @@ def kernel_of(word: str, peaks: Mapping[str, float]) -> tuple[str, bool]:
     return next(kernel for peak, kernel in rows if not peak or peak in peaks), False
 
 
-def expert_kernel(kernel: str, engine: str | None, peaks: Mapping[str, float]) -> str:
-    """Of routed experts. TensorRT-LLM's grouped products with one fp8 scale a tensor are on Hopper as fast as those with
-    blocks: its operators take 0.76 of the law for blocks, and a third to a half of the law for vLLM's with one scale."""
-    return "fp8-block" if (kernel, engine) == ("fp8", "tensorrt-llm") and "fp4" not in peaks else kernel
-
-
 def stored_roles(
     lines: Iterable[Line], elements: Mapping[str, int], leading: str, peaks: Mapping[str, float]
 ) -> dict[str, Stored]:

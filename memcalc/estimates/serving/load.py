@@ -85,7 +85,7 @@ class Server(NamedTuple):
         passes = self.chunks(prompt, 0)
         tokens = prompt / passes
         numbers = range(passes) if passes <= 4 else (0, (passes - 1) / 2, passes - 1)
-        return [StepWork(1, tokens, number * tokens, alone=alone) for number in numbers]
+        return [StepWork(1, tokens, number * tokens, others=0.0 if alone else None) for number in numbers]
 
     def chunks(self, prompt: float, beside: float) -> int:
         """Passes that a prompt is cut into, with so many tokens generated beside it."""
@@ -140,16 +140,22 @@ def _steady(server: Server, sequences: float, prompt: float, answer: float) -> L
     work = StepWork(together, prompt / passes, prompt * (passes - 1) / (2 * passes))
     if server.host.mixed:
         work = work._replace(sequences=here, context=context, queries=1 + server.speculation.guesses)
+    share, groups = arriving * passes / together, server.rank.groups
+    # groups that share the experts wait for each other: for a prompt that any of them reads
+    waited = max(share, 1 - (1 - min(1.0, share)) ** groups)
+    if groups > 1 and waited:
+        beside_others = work._replace(prompts=0.0).rows * (groups - 1)
+        work = work._replace(others=beside_others + max(0.0, groups * share / waited - 1) * work.prompts * work.tokens)
     reading = server.seconds(work)
-    share, own = arriving * passes / together, passes * reading
+    own = passes * reading
     if server.host.mixed:
         reading += server.speculation.seconds(here, context)
-        between = max(0.0, 1 - share) * step + share * reading
+        between = max(0.0, 1 - waited) * step + waited * reading
         busy = min(share, FULL)
         burst = here * own / (2 * together)
         queue = min(busy * own / (2 * (1 - busy)), burst)
     else:  # prompts that came together are read first: a part of that is before a request's first token, the rest after it
-        between = step + server.host.after * share * reading
+        between = step + server.host.after * waited * reading
         burst, queue = 0.0, max(0.0, here / together - 1) * own / 2  # a burst already
     tpot = between / yielded
     return Load(sequences, tpot, own + step / 2 + queue, share, together * work.tokens, sequences / (answer * tpot), burst)

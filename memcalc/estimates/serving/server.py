@@ -5,7 +5,7 @@ from memcalc.dtypes import number_format
 from memcalc.estimates.placement import stages
 from memcalc.estimates.serving.capacity import ServingEstimate
 from memcalc.estimates.serving.clock import HostMemory, ServingRank
-from memcalc.estimates.serving.kernels import Stored, expert_kernel, stored_roles
+from memcalc.estimates.serving.kernels import Stored, stored_roles
 from memcalc.estimates.serving.load import Server
 from memcalc.estimates.serving.operators import operators
 from memcalc.estimates.stored_weights import leading_format
@@ -15,6 +15,7 @@ from memcalc.formulas.timing.llama_cpp import kernels_of
 from memcalc.specs.serving import Serving
 
 LLAMA_CPP = "llama.cpp"
+TENSORRT_LLM = "tensorrt-llm"  # multiplies prompts in fp8 over such a cache: thop/attentionOp.cpp, mFP8ContextFMHA
 SIXTEEN_BIT = ("bf16", "fp16")
 UNBOUNDED = 2**31
 ENDLESS = 1e18  # FLOP/s
@@ -33,6 +34,7 @@ def server(
     Where no dense 16-bit peak is published, arithmetic takes no time: enough for a step of few sequences, but for no prompt.
     llama.cpp's is known from what its own kernels reach.
     """
+    law = law.of_engine(run.engine_row.kin)
     ggml = run.engine_row.host_embedding  # llama.cpp and its kin
     peaked = any(name in law.hardware.peaks for name in SIXTEEN_BIT)
     if not peaked and ggml and law.hardware.multiprocessors > 1:
@@ -48,18 +50,15 @@ def server(
     lines = [entry for entry in whole.lines if not entry.name.startswith("draft: ")]
     stored = stored_roles(lines, elements, leading_format(architecture, run.weights), law.hardware.peaks)
     stored.setdefault("head", stored.get("embedding", Stored("bf16"))._replace(on_host=0.0))
-    stored |= {
-        role: each._replace(kernel=expert_kernel(each.kernel, run.engine_row.kin, law.hardware.peaks))
-        for role, each in stored.items()
-        if role == "experts"
-    }
     away = any(each.on_host for role, each in stored.items() if role != "embedding")
     kept = [number_format(word) for word in (run.key_format, run.value_format)]
     narrow = all(row.bits <= 8 for row in kept)
+    cache = "bf16-fp8" if narrow else "bf16"
     host = host_of(run.engine_row.kin, eager=run.eager)
     rank = ServingRank(
         operators(architecture, run.tp, run.ep), law, run.engine_row.kin, stored,
-        "bf16-fp8" if narrow else "bf16", sum(row.bits_per_value for row in kept) / 16, run.tp, run.pp, run.ep,
+        cache, "fp8" if narrow and run.engine_row.kin == TENSORRT_LLM else cache,
+        sum(row.bits_per_value for row in kept) / 16, run.tp, run.pp, run.ep,
         HostMemory(host_bandwidth or HOST_BANDWIDTH, law.hardware.pcie, HOST_FLOPS) if away else None,
         kernels_of(run.engine_version if run.engine == LLAMA_CPP else None) if ggml else None, ggml and not run.flash,
         law.constants.ggml.gap if ggml else 0.0,

@@ -10,8 +10,6 @@ from memcalc.blocks.mlp import MLP
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.adapters import adapter_names
-from memcalc.estimates.training.context_parallel import SENTENCES, check_context
-from memcalc.estimates.training.evaluation import COLLECTING
 from memcalc.estimates.training.images import check_images, seen_by, vision_of
 from memcalc.specs.fine_tuning import FROZEN_PARTS
 from memcalc.specs.spec import SpecError
@@ -36,7 +34,10 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     _check_adapters(architecture, run)
     _check_copies(architecture, run)
     check_routing(architecture, run)
-    check_context(architecture, run)
+    if run.parallelism.cp_kind == "all-to-all":
+        from memcalc.estimates.training.context_parallel import check_heads
+
+        check_heads(architecture, run)
 
 
 def _check_adapters(architecture: Architecture, run: Training) -> None:
@@ -171,7 +172,7 @@ def batch_sentences(run: Training) -> Iterator[str]:
             "the model returns the keys and values of all layers; a recomputed layer hands them out once, as tuples (a cache "
             "object of newer transformers would be filled again, and its gradient checkpointing switches it off)"
         )
-    if run.eval_batch and run.engine_row.name in COLLECTING:
+    if run.eval_batch and run.engine_row.trainer:
         yield (
             f"evaluation: {run.eval_batch} sequences per GPU at a time; the logits of all ranks and of {run.eval_accumulation} "
             f"passes stay on each GPU, as transformers' Trainer keeps them without eval_accumulation_steps for all passes"
@@ -236,4 +237,6 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
     yield from image_sentences(architecture, run)
     yield from routing_sentences(architecture, run)
     if p.cp > 1:
+        from memcalc.estimates.training.context_parallel import SENTENCES
+
         yield f"context parallelism, {p.cp_kind}: {SENTENCES[p.cp_kind]}"

@@ -9,15 +9,14 @@ from memcalc.caches import cached
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, depth_of, last_layers, stages
-from memcalc.estimates.training.activations import Evaluated, rule_of_thumb, shape
-from memcalc.estimates.training.adapters import check_targets
-from memcalc.estimates.training.choices import check_choices, check_countable, choice_sentences
+from memcalc.estimates.placement import Held, Stage, all_stages, depth_of
+from memcalc.estimates.training.activations import Evaluated, rule_of_thumb
+from memcalc.estimates.training.choices import check_countable, choice_sentences
 from memcalc.estimates.training.context_parallel import exchange_line
 from memcalc.estimates.training.lifecycle import Outside, save, start
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
-from memcalc.estimates.training.ranks import Rank, evaluated, rank_of, rank_of_count
+from memcalc.estimates.training.ranks import Rank, distinct_stages, evaluated, rank_of, rank_of_count
 from memcalc.estimates.training.states import make_setting
 from memcalc.formulas.optimizer_steps import UNTRACED
 from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
@@ -150,6 +149,7 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
+
         return exchange_line(self.run, setup, self.run.tokens // p.cp)
 
     @property
@@ -429,14 +429,5 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
 @cached(2048)
 def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
     """One rank for every distinct pipeline stage."""
-    architecture, run = shared.architecture, shared.run
-    p, sizes = run.parallelism, shape(architecture)
-    p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
-    if run.adapts and "lora_targets" in run.model_fields_set:
-        check_targets(architecture, run.lora_targets)
-    setting = make_setting(run)
-    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
-    check_choices(architecture, run, max(stage.layers for stage in found))
-    if run.train_layers:
-        found = (last_layers(architecture, found[0], (p.tp, p.ep, p.etp), run.train_layers),)
-    return tuple(rank_of(architecture, setting, stage) for stage in found)
+    setting, found = distinct_stages(shared.architecture, shared.run)
+    return tuple(rank_of(shared.architecture, setting, stage) for stage in found)

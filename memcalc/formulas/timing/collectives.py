@@ -1,5 +1,7 @@
 """Messages between GPUs: a start, a step for each further GPU, and bytes at the rate of the slowest link on the way."""
 
+import math
+
 from memcalc.formulas.timing.constants import CollectiveConstants
 from memcalc.frozen import NamedTuple
 
@@ -21,14 +23,15 @@ class Link(NamedTuple):
 def collective_seconds(link: Link, collective: str, ranks: int, size: float) -> float:
     """Time of a collective among ranks of one node.
 
-    start + step · (ranks − 2) + x + ramp · x ^ exponent      x = passes · (ranks − 1) / ranks · bytes / (share · bandwidth)
+    start + step · (ranks − 2) + x + ramp · x ^ exponent
+    x = passes · (ranks − 1) / ranks · bytes / (share · bandwidth) · (ranks / 2) ^ crowding
     ranks [count], size [B]. Returns [s].
     """
     if ranks < 2 or size <= 0:
         return 0.0
     c = link.of(collective)
     sent = PASSES[collective.removeprefix("engine ")] * (ranks - 1) / ranks * size / link.bandwidth
-    carrying = sent / min(c.link, 1.0)
+    carrying = sent / min(c.link, 1.0) * math.pow(ranks / 2, c.crowding)
     ramp = c.ramp * (carrying * 1e6) ** c.exponent if c.ramp else 0.0
     return c.start + c.step * (ranks - 2) + carrying + ramp
 

@@ -92,6 +92,7 @@ class CollectiveConstants(NamedTuple):
     step: float  # for each GPU beyond two
     ramp: float = 0.0  # slower protocols of middle sizes: ramp × (seconds of the bytes / 1 µs) ^ exponent, s
     exponent: float = 0.5
+    crowding: float = 0.0  # ranks beyond two on one bus: times (2 / ranks) ^ crowding of the share
 
 
 class GgufConstants(NamedTuple):

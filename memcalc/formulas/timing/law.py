@@ -1,6 +1,7 @@
 """The time law of one accelerator: every operator, on its memory, its links and its host."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from memcalc.formulas.timing.attention import (
@@ -91,6 +92,7 @@ class Constants(NamedTuple):
     network: Mapping[str, CollectiveConstants]  # between nodes
     sustained: Sustained = Sustained()
     ggml: GgufConstants = GgufConstants()
+    engines: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({})  # engine → kind → format → its own row
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,18 @@ class TimeLaw:
             Link(hardware.network, tuple(c.network.items())),
             {engine: Link(hardware.link, (("all-reduce", found),)) for engine, found in c.engine_all_reduce.items()},
         )  # fmt: skip
+
+    def of_engine(self, engine: str) -> "TimeLaw":
+        """With the rows of a serving engine whose kernels were measured; made once."""
+        own = self.constants.engines.get(engine)
+        if not own:
+            return self
+        memo: dict[str, TimeLaw] = self.__dict__.setdefault("_engines", {})
+        if engine not in memo:
+            c = self.constants
+            rows: dict[str, Any] = {kind: {**getattr(c, kind), **made} for kind, made in own.items()}
+            memo[engine] = TimeLaw.of(self.name, self.hardware, c._replace(**rows, engines=MappingProxyType({})))
+        return memo[engine]
 
     @property
     def sustained(self) -> Sustained:

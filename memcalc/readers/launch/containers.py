@@ -13,6 +13,7 @@ from memcalc.readers.launch.meanings import Ignored, KeyTable, Unmodelled, meani
 from memcalc.readers.launch.nodes import Entry, Listed, Mapped, Node, Scalar, at, entries, rows_at, tables_in, text_at
 from memcalc.readers.launch.reading import Reading, read_entries, take
 from memcalc.readers.launch.scripts import lines_of_options
+from memcalc.readers.launch.tasks import is_task, task_jobs
 from memcalc.readers.launch.values import count
 
 Scripts = Callable[[str, int], list[Job]]
@@ -21,11 +22,12 @@ ENTRYPOINTS = {"vllm": "vllm serve", "sglang": "python3 -m sglang.launch_server"
 IMAGE = re.compile(r"(?:.*/)?(?P<name>[\w.-]*(?:vllm|sglang|llama|tensorrt|trtllm)[\w.-]*)(?::v?(?P<tag>[\w.-]+))?$")
 REFERENCE = re.compile(r"\$\((\w+)\)")
 COMPOSE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
-IDLE = Ignored("of the cluster, not of memory or speed that memcalc counts")
+IDLE = Ignored("of the cluster, not of memory or speed that memcalc counts", True)
 
 
 def is_container(node: Node) -> bool:
-    return any(at(node, *path) is not None for path in (("apiVersion",), ("services",), ("servingEngineSpec",)))
+    named = any(at(node, *path) is not None for path in (("apiVersion",), ("services",), ("servingEngineSpec",)))
+    return named or is_task(node)
 
 
 def container_jobs(documents: list[Node], file: str, scripts: Scripts, source: list[str]) -> list[Job]:
@@ -41,6 +43,8 @@ def container_jobs(documents: list[Node], file: str, scripts: Scripts, source: l
                 jobs += _compose(node, file, scripts, source)
             elif at(node, "inference", "preset") is not None or text_at(node, "kind") in ("Workspace", "InferenceSet"):
                 jobs += _kaito(node, file, texts)
+            elif is_task(node):
+                jobs += [job._replace(reading=_at_line(job.reading, 1, file, source)) for job in task_jobs(node, file, scripts)]
             else:
                 jobs += _manifest(node, file, scripts, source)
         except MemcalcError as error:

@@ -16,6 +16,7 @@ class Kind(NamedTuple):
     is_one: Callable[[Collection[str]], bool]  # of the keys of a file, or the options of a command line
     finish: Callable[[Reading], None]
     task: str = "train"
+    switch: str = ""  # the key that switches the table off in which it stands
 
 
 def has(*all_: str, any_: Collection[str] = ()) -> Callable[[Collection[str]], bool]:

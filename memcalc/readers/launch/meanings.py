@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from memcalc.frozen import NamedTuple
+from memcalc.readers.launch.doubts import sounds_of_memory
 from memcalc.readers.launch.nodes import Entry, Value
 from memcalc.readers.launch.values import Read
 
@@ -24,9 +25,14 @@ class By(NamedTuple):
 
 
 class Ignored(NamedTuple):
-    """Changes no byte, second or dollar that memcalc counts."""
+    """Changes no byte, second or dollar that memcalc counts. `topic`: of a matter in which nothing does, whatever its name."""
 
     why: str
+    topic: bool = False
+
+
+class Doubtful(NamedTuple):
+    """A pattern ignores it, but its name speaks of memory: told as unknown, unless its value says that nothing is done."""
 
 
 class Unmodelled(NamedTuple):
@@ -36,7 +42,7 @@ class Unmodelled(NamedTuple):
     harmless: tuple[str, ...] = ("false", "none", "null", "0", "no", "off", "", "-1", "{}", "[]")
 
 
-Meaning: TypeAlias = str | Coded | By | Ignored | Unmodelled
+Meaning: TypeAlias = str | Coded | By | Ignored | Unmodelled | Doubtful
 KeyTable: TypeAlias = Mapping[str, Meaning]
 FULL = {"true": "full", "false": "none", "yes": "full", "no": "none", "1": "full", "0": "none", "on": "full", "off": "none"}
 
@@ -61,7 +67,8 @@ def meaning_of(key: str, *tables: KeyTable) -> Meaning | None:
     for table in tables:
         for pattern, meaning in table.items():
             if "*" in pattern and fnmatchcase(plain, pattern):
-                return meaning
+                unsure = isinstance(meaning, Ignored) and not meaning.topic and sounds_of_memory(plain)
+                return Doubtful() if unsure else meaning
     return None
 
 

@@ -7,9 +7,10 @@ from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.kind import Kind
 from memcalc.readers.launch.kinds.accelerate import KEYS as ACCELERATE_KEYS
 from memcalc.readers.launch.kinds.axolotl import AXOLOTL
+from memcalc.readers.launch.kinds.bridge import BRIDGE
 from memcalc.readers.launch.kinds.llama_server import LLAMA_SERVER
 from memcalc.readers.launch.kinds.llamafactory import LLAMAFACTORY
-from memcalc.readers.launch.kinds.megatron import BRIDGE, MEGATRON
+from memcalc.readers.launch.kinds.megatron import MEGATRON
 from memcalc.readers.launch.kinds.nanotron import NANOTRON
 from memcalc.readers.launch.kinds.openrlhf import OPENRLHF
 from memcalc.readers.launch.kinds.sglang import SGLANG
@@ -20,6 +21,7 @@ from memcalc.readers.launch.kinds.torchtune import TORCHTUNE
 from memcalc.readers.launch.kinds.transformers import TRANSFORMERS, TRL
 from memcalc.readers.launch.kinds.trtllm import TRTLLM
 from memcalc.readers.launch.kinds.verl import VERL
+from memcalc.readers.launch.kinds.verl_sft import VERL_SFT
 from memcalc.readers.launch.kinds.vllm import IDLE, VLLM
 from memcalc.readers.launch.meanings import By, KeyTable, alike, folded
 from memcalc.readers.launch.nodes import Value
@@ -43,11 +45,17 @@ PROGRAMS = (
     Program(("(swift|megatron)", "(sft|pt|rlhf)"), SWIFT), Program((r".*swift/cli/(_megatron/)?(sft|pt|rlhf)\.py",), SWIFT),
     Program(("llamafactory-cli|lmf", "train"), LLAMAFACTORY), Program(("axolotl", "train"), AXOLOTL),
     Program((r"axolotl\.cli\.train",), AXOLOTL), Program(("tune", "run"), TORCHTUNE),
-    Program((r"(verl|recipe)\..*main.*",), VERL), Program((r"openrlhf\.cli\..*",), OPENRLHF),
+    Program((r"verl\.trainer\..*sft.*",), VERL_SFT), Program((r"(verl|recipe)\..*main.*",), VERL),
+        Program((r"openrlhf\.cli\..*",), OPENRLHF),
 )  # fmt: skip
 IMAGES = ((r".*vllm.*", VLLM), (r".*sglang.*", SGLANG), (r".*llama\.cpp.*server.*|.*llama-server.*", LLAMA_SERVER),
           (r".*(tensorrt-llm|trtllm).*", TRTLLM))  # fmt: skip
-BY_OPTIONS = (VERL, SLIME, OPENRLHF, MEGATRON, LLAMAFACTORY, TRANSFORMERS, SGLANG, TRTLLM, VLLM, LLAMA_SERVER, BRIDGE)
+BY_OPTIONS = (VERL, VERL_SFT, SLIME, BRIDGE, OPENRLHF, MEGATRON, LLAMAFACTORY, TRANSFORMERS, SGLANG, TRTLLM, VLLM, LLAMA_SERVER)
+SERVED = 3  # options of a server, of which a program that nobody knows must have so many
+# Programs that share options with a trainer and train nothing
+IDLE_SCRIPTS = re.compile(
+    r"(.*/)?(\w*(generat(e|ion)|inference|export|convert|conversion|preprocess|prune|quantize|extract|merge)\w*|eval\w*|\w*_server)(\.py)?$"
+)
 FILES_OF = (TORCHTITAN, NANOTRON)
 LAUNCHERS = re.compile(
     r"(.*/)?(torchrun|accelerate|launch|deepspeed|python[\d.]*|srun|mpirun|mpiexec|torch\.distributed\.(run|launch)|uv)$"
@@ -109,10 +117,20 @@ def find(words: Sequence[Word]) -> FoundProgram | None:
                     return FoundProgram(kind, words[:at], words[at + 1 :], text)
     keys = {folded(text.partition("=")[0].lstrip("+")) for text in texts if text.startswith("-") or "=" in text}
     known = next((kind for kind in BY_OPTIONS if kind.is_one(keys)), None)
-    if known is None or len(keys) < 2:
+    if known is None or len(keys) < 2 or (known.task == "infer" and len(keys & {*known.keys[0]}) < SERVED):
         return None
     at = script_at(texts)
-    return FoundProgram(known, words[:at], words[at + 1 :] if at else words, texts[at] if at else "")
+    if at and known.task == "train" and IDLE_SCRIPTS.match(texts[at]):
+        return None
+    return FoundProgram(known, words[:at], words[at + 1 :] if at else words, _submitted(texts, at))
+
+
+def _submitted(texts: Sequence[str], at: int) -> str:
+    """The script that a command starts: of one that submits another, behind `--`, itself."""
+    if not at:
+        return ""
+    mark = texts.index("--") if "--" in texts[:at] else 0
+    return next((text for text in texts[:mark] if text.endswith(".py") and "=" not in text), texts[at])
 
 
 def script_at(texts: Sequence[str]) -> int:

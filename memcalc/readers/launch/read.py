@@ -9,10 +9,13 @@ from memcalc.readers.files import read_text
 from memcalc.readers.launch.comments import hints_in, named_in_comments
 from memcalc.readers.launch.containers import container_jobs, is_container
 from memcalc.readers.launch.facts import Fact
+from memcalc.readers.launch.inherited import KEY as INHERITS
+from memcalc.readers.launch.inherited import with_parents
+from memcalc.readers.launch.interpolated import interpolated
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.json_text import read_json
 from memcalc.readers.launch.kinds.llama_server import OLLAMA
-from memcalc.readers.launch.nodes import Entry, Mapped, Node, entries, text_at
+from memcalc.readers.launch.nodes import Entry, Mapped, Node, entries
 from memcalc.readers.launch.reading import Reading, read_entries
 from memcalc.readers.launch.recognise import TITLES, keys_of, kind_of, structure
 from memcalc.readers.launch.scripts import script_jobs
@@ -55,35 +58,27 @@ def parse(text: str, name: str, folder: str = "") -> list[Job]:
         return container_jobs(
             documents, name, lambda text, line: script_jobs(text, name, lambda _: None, line), text.splitlines()
         )
-    found = [job for node in documents if (job := _structured(node, name, shape))]
+    found = [job for node in documents if (job := _structured(node, name, shape, folder))]
     if not found:
+        for node in documents:
+            if isinstance(node, Mapped) and INHERITS in node.items and (missing := with_parents(node, name, folder)[1]):
+                raise InputError(missing[0])
         raise InputError(f"is of no kind that is known; kinds are {TITLES}, shell scripts, Kubernetes, compose", place=name)
     return found
 
 
-def _structured(node: Node, name: str, shape: str) -> Job | None:
+def _structured(node: Node, name: str, shape: str, folder: str) -> Job | None:
     if not isinstance(node, Mapped):
         return None
-    listed = _interpolated([*entries(node, name)], node)
+    whole, notes = (
+        with_parents(node, name, folder) if shape == "yaml" and INHERITS in node.items else ([*entries(node, name)], [])
+    )
+    listed = interpolated(whole)
     kind = kind_of(keys_of(listed))
     if kind is None:
         return None
     label = kind.name.removesuffix("-yaml").removesuffix("-json").removesuffix("-toml").removesuffix("-args") + SUFFIXES[shape]
-    return Job(os.path.basename(name), name, kind, label, read_entries(listed, *kind.keys))
-
-
-def _interpolated(listed: list[Entry], node: Mapped) -> list[Entry]:
-    """${a.b} of another key of the same file (OmegaConf), where that is a plain value."""
-    out = []
-    for entry in listed:
-        value = entry.value
-        if isinstance(value, str) and "${" in value:
-            for path in re.findall(r"\$\{([\w.]+)\}", value)[:8]:
-                if found := text_at(node, *path.split(".")):
-                    value = value.replace(f"${{{path}}}", found)[:4000]
-            entry = entry._replace(value=value)
-        out.append(entry)
-    return out
+    return Job(os.path.basename(name), name, kind, label, read_entries(listed, *kind.keys, switch=kind.switch), tuple(notes))
 
 
 def _modelfile(text: str, name: str) -> Job:

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 
 from memcalc.errors import one_line
 from memcalc.frozen import NamedTuple
+from memcalc.readers.launch.doubts import IDLE as OFF
 from memcalc.readers.launch.facts import FACTS, Fact, Facts
-from memcalc.readers.launch.meanings import By, Coded, Ignored, Imported, KeyTable, Meaning, Unmodelled, meaning_of
+from memcalc.readers.launch.meanings import By, Coded, Doubtful, Ignored, Imported, KeyTable, Meaning, Unmodelled, meaning_of
 from memcalc.readers.launch.nodes import Entry, Value
-from memcalc.readers.launch.values import NOTHING, Read, Unreadable, read, unresolved
+from memcalc.readers.launch.values import FALSE, NOTHING, Read, Unreadable, read, unresolved
 
 
 class Reading(NamedTuple):
@@ -48,12 +49,21 @@ class Reading(NamedTuple):
 ADDING = ("offload", "freeze")  # facts that several keys add to
 
 
-def read_entries(entries: Iterable[Entry], *tables: KeyTable) -> Reading:
-    """Each entry by the first table that has its key; the last of two entries wins, as it does in every tool."""
-    out = Reading({}, [])
-    for entry in entries:
-        take(out, entry, meaning_of(entry.key, *tables))
+def read_entries(entries: Iterable[Entry], *tables: KeyTable, switch: str = "") -> Reading:
+    """Each entry by the first table that has its key; the last of two entries wins, as it does in every tool.
+
+    `switch`: the key that switches off what stands beside and below it.
+    """
+    out, listed = Reading({}, []), list(entries)
+    off = tuple(entry.key.removesuffix(switch) for entry in listed if switch and _is_off(entry, switch))
+    for entry in listed:
+        switched = off and entry.key.startswith(off) and not _is_off(entry, switch)
+        take(out, entry, Ignored("is switched off") if switched else meaning_of(entry.key, *tables))
     return out
+
+
+def _is_off(entry: Entry, switch: str) -> bool:
+    return entry.key.endswith(f".{switch}") and str(entry.value).strip().lower() in FALSE
 
 
 def take(out: Reading, entry: Entry, meaning: Meaning | None) -> None:
@@ -63,6 +73,10 @@ def take(out: Reading, entry: Entry, meaning: Meaning | None) -> None:
         return
     if isinstance(meaning, Ignored):
         out.imported.append(Imported(entry, ignored=meaning.why))
+        return
+    if isinstance(meaning, Doubtful):
+        idle = isinstance(entry.value, str | None) and (entry.value or "").strip().lower() in OFF
+        out.imported.append(Imported(entry, ignored="is off") if idle else Imported(entry, unknown="a key that is not known"))
         return
     if isinstance(meaning, Unmodelled):
         idle = isinstance(entry.value, str | None) and (entry.value or "").strip().lower() in meaning.harmless

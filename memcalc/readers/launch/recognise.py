@@ -6,11 +6,14 @@ from collections.abc import Collection
 from memcalc.readers.launch.kind import Kind
 from memcalc.readers.launch.kinds.accelerate import ACCELERATE
 from memcalc.readers.launch.kinds.axolotl import AXOLOTL
+from memcalc.readers.launch.kinds.bridge import BRIDGE
 from memcalc.readers.launch.kinds.deepspeed import DEEPSPEED
+from memcalc.readers.launch.kinds.litgpt import LITGPT
 from memcalc.readers.launch.kinds.llamafactory import LLAMAFACTORY
-from memcalc.readers.launch.kinds.megatron import BRIDGE, MEGATRON
+from memcalc.readers.launch.kinds.megatron import MEGATRON
 from memcalc.readers.launch.kinds.nanotron import NANOTRON
 from memcalc.readers.launch.kinds.nemo_rl import NEMO_RL
+from memcalc.readers.launch.kinds.sglang import SGLANG
 from memcalc.readers.launch.kinds.torchtitan import TORCHTITAN
 from memcalc.readers.launch.kinds.torchtune import TORCHTUNE
 from memcalc.readers.launch.kinds.transformers import TRANSFORMERS, TRL
@@ -20,13 +23,15 @@ from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import folded
 from memcalc.readers.launch.nodes import Entry
 
-STRUCTURED = (NEMO_RL, DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, VERL, AXOLOTL, LLAMAFACTORY, TRL, TRANSFORMERS,
+STRUCTURED = (NEMO_RL, DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, LITGPT, VERL, AXOLOTL, LLAMAFACTORY, TRL,
+    TRANSFORMERS,
     BRIDGE,
-    VLLM,
+    SGLANG, VLLM,
               TRTLLM, MEGATRON)  # fmt: skip
 TITLES = ", ".join(dict.fromkeys(kind.title for kind in STRUCTURED))
 MODELFILE = re.compile(r"^[ \t]*FROM\s+\S+", re.MULTILINE | re.IGNORECASE)
 PARAMETER = re.compile(r"^[ \t]*(PARAMETER|TEMPLATE|SYSTEM|ADAPTER|MESSAGE|LICENSE)\b", re.MULTILINE | re.IGNORECASE)
+INSTRUCTION = re.compile(r"(\s|#[^\n]*\n)*(FROM|PARAMETER|TEMPLATE|SYSTEM|ADAPTER|MESSAGE|LICENSE)\s", re.IGNORECASE)
 TOML = re.compile(r"^[ \t]*\[[\w.]+\]\s*(#.*)?$", re.MULTILINE)
 SHELL = re.compile(
     r"^#!.*sh\b|^#SBATCH|\\\s*$|^[ \t]*(export|set|source|if|for)\s|^[ \t]*[A-Za-z_]\w*=|"
@@ -43,10 +48,17 @@ def structure(text: str) -> str:
         return "json"
     if (head.startswith("#!") and "sh" in head.partition("\n")[0]) or re.search(r"^#SBATCH", text, re.MULTILINE):
         return "shell"
-    if MODELFILE.search(text) and (PARAMETER.search(text) or len(text) < 400) and "RUN " not in text:
+    if (
+        INSTRUCTION.match(text)
+        and MODELFILE.search(text)
+        and (PARAMETER.search(text) or len(text) < 400)
+        and "RUN " not in text
+    ):
         return "modelfile"
     if TOML.search(text) and re.search(r"^[ \t]*[\w.\"'-]+\s*=", text, re.MULTILINE) and not SHELL_ONLY.search(text):
         return "toml"
+    if TASK.search(text) and RUNS.search(text):  # SkyPilot's and dstack's, mostly a script
+        return "yaml"
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     keyed = sum(bool(re.match(r"\s*(- )*['\"]?[\w./<-]+['\"]?\s*:(\s|$)|\s*- |---", line)) for line in lines)
     if lines and keyed >= 0.5 * len(lines) and re.match(r"\s*(---|- |%YAML|\{\{|[\"']?[\w./-]+[\"']?\s*:)", lines[0]):
@@ -54,6 +66,8 @@ def structure(text: str) -> str:
     return "shell" if SHELL.search(text) else "yaml"
 
 
+TASK = re.compile(r"^resources:[ \t]*(#.*)?$", re.MULTILINE)
+RUNS = re.compile(r"^(run|commands):", re.MULTILINE)
 SHELL_ONLY = re.compile(r"^[ \t]*(if \[|fi\b|done\b|export )|\$\{", re.MULTILINE)
 
 

@@ -31,7 +31,7 @@ SBATCH = re.compile(r"^#SBATCH\s+(--?[\w-]+)(?:[=\s]+(\S+))?", re.MULTILINE)
 SLURM: KeyTable = {
     "nodes": "nodes", "N": "nodes", "gres": LAUNCHER_KEYS["gres"], "gpus_per_node": "gpus_per_node", "gpus": "gpus",
     "G": "gpus",
-    "gpus_per_task": Ignored("of a task"), "ntasks_per_node": IDLE, "*": Ignored("of the batch system"),
+    "gpus_per_task": Ignored("of a task", True), "ntasks_per_node": IDLE, "*": Ignored("of the batch system", True),
 }  # fmt: skip
 VARIABLES: KeyTable = {
     "CUDA_VISIBLE_DEVICES": "visible_gpus", "NPROC_PER_NODE": "gpus_per_node", "NNODES": "nodes",
@@ -46,13 +46,27 @@ def script_jobs(
     text: str, name: str, opened: Callable[[str], str | None], line: int = 1
 ) -> list[Job]:  # fmt: skip
     """Every program of a known kind that a script starts. Raises InputError where there is none."""
-    runner = Runner(name, opened)
     slurm = [Entry(found[1].lstrip("-"), found[2] or "true", text.count("\n", 0, found.start()) + 1, name)
              for found in SBATCH.finditer(text)]  # fmt: skip
     batch = read_entries(slurm, SLURM)
-    runner.variables.update(_slurm(batch))
-    runner.follow(text, line)
-    source = text.splitlines()
+    jobs: list[Job] = []
+    for asked in (False, True):  # then with every branch that an argument of the script decides
+        runner = Runner(name, opened, asked=asked)
+        runner.variables.update(_slurm(batch))
+        runner.follow(text, line)
+        jobs = _started(runner, name, batch, text.splitlines())
+        if jobs:
+            break
+    else:
+        notes = f" ({runner.script.notes[0]})" if runner.script.notes else ""
+        raise InputError(
+            f"starts no program that is known: vllm serve, torchrun, accelerate, deepspeed, trl, swift …{notes}", place=name
+        )
+    return _main(jobs)
+
+
+def _started(runner: Runner, name: str, batch: Reading, source: list[str]) -> list[Job]:
+    """Each program once, however often a loop starts it."""
     jobs = []
     seen: set[tuple[str, ...]] = set()
     for command in runner.script.commands:
@@ -61,12 +75,7 @@ def script_jobs(
         if found and words not in seen:
             seen.add(words)
             jobs.append(_job(found, command, name, batch, source, runner))
-    if not jobs:
-        notes = f" ({runner.script.notes[0]})" if runner.script.notes else ""
-        raise InputError(
-            f"starts no program that is known: vllm serve, torchrun, accelerate, deepspeed, trl, swift …{notes}", place=name
-        )
-    return _main(jobs)
+    return jobs
 
 
 def _main(jobs: list[Job]) -> list[Job]:

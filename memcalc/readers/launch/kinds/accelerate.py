@@ -48,16 +48,15 @@ def _fsdp(prefix: str) -> dict[str, Meaning]:
             "backward_prefetch", {"backward_pre": "pre", "backward_post": "post", "no_prefetch": "none", "null": ""}
         ),
         f"{prefix}min_num_params": Unmodelled("units by size in place of layers"),
-        f"{prefix}auto_wrap_policy": Coded(
-            "strategy", {"transformer_based_wrap": "", "size_based_wrap": "", "no_wrap": "", "*": ""}
-        ),
+        f"{prefix}auto_wrap_policy": Unmodelled("other units than layers", ("transformer_based_wrap", "true", "null", "")),
+        f"{prefix}forward_prefetch": Unmodelled("a unit that is gathered ahead in the forward"),
         **alike(
-            f"{prefix}transformer_layer_cls_to_wrap {prefix}backward_prefetch_policy {prefix}forward_prefetch "
+            f"{prefix}transformer_layer_cls_to_wrap {prefix}backward_prefetch_policy "
             f"{prefix}use_orig_params "
             f"{prefix}sync_module_states {prefix}state_dict_type {prefix}final_state_dict_type "
             f"{prefix}cpu_ram_efficient_loading "
             f"{prefix}limit_all_gathers {prefix}cpu_offload_pin_memory {prefix}xla*",
-            Ignored("a layer is one unit, gathered whole, whatever these say"),
+            Ignored("a layer is one unit, gathered whole, whatever these say", True),
         ),
         f"{prefix}mixed_precision_policy*": Unmodelled("a mixed precision of FSDP's own"),
     }

@@ -34,7 +34,7 @@ KEYS: KeyTable = {
     **alike("sample_packing", "packing"),
     **alike("pad_to_sequence_len eval_sample_packing multipack_real_batches sample_packing_* group_by_length "
             "curriculum_sampling",
-            Ignored("a packed row is as long as the sequence")),
+            Ignored("a packed row is as long as the sequence", True)),
     "bf16": half("bf16"), "bfloat16": half("bf16"), "fp16": half("fp16"), "float16": half("fp16"), "tf32": IDLE,
     "fp8": Unmodelled("fp8 through torchao"),
     "adapter": Coded("method", {"lora": "lora", "qlora": "qlora", "none": "full", "": "full"}),
@@ -56,7 +56,8 @@ KEYS: KeyTable = {
     "xformers_attention": _attention("xformers"), "flex_attention": _attention("flex_attention"),
     "eager_attention": _attention("eager"),
     "s2_attention": Unmodelled("shifted sparse attention"), "attn_implementation": "attention",
-    **alike("flash_attn_* flash_optimum flex_attn_compile_kwargs* heads_k_stride ring_attn_func", Ignored("fused kernels")),
+    **alike("flash_attn_* flash_optimum flex_attn_compile_kwargs* heads_k_stride ring_attn_func", Ignored("fused kernels",
+        True)),
     "plugins": By(_plugins),
     "liger_*": Coded("kernels", {"true": "liger", "false": "", "*": ""}),
     "cut_cross_entropy": Coded("loss", {"true": "fused", "false": ""}),
@@ -74,7 +75,8 @@ KEYS: KeyTable = {
     "unfrozen_parameters": Unmodelled("which parameters are trained"),
     "freeze_mm_modules": Coded("freeze", {"true": ["vision"], "false": ""}),
     "quantize_moe_experts": Unmodelled("experts in 4 bits"),
-    "qat": Coded("method", {"*": "qat"}), "qat.*": Coded("method", {"*": "qat"}), "quantization.*": Ignored("after training"),
+    "qat": Coded("method", {"*": "qat"}), "qat.*": Coded("method", {"*": "qat"}), "quantization.*": Ignored("after training",
+        True),
     **alike("gptq", Coded("base_format", {"true": "gptq", "false": ""})), "gptq_disable_exllama": IDLE, "gptq_groupsize": IDLE,
     **alike("relora_steps relora_prune_ratio relora_warmup_steps jagged_restart*", Unmodelled("ReLoRA")),
     "lisa_*": Unmodelled("LISA"), "galore_*": IDLE, "optim_target_modules": Unmodelled("which matrices an optimizer projects"),
@@ -90,7 +92,7 @@ KEYS: KeyTable = {
             "early_stopping_patience revision_of_model merge_lora_* sft_* dataloader_* chat_template_jinja lora_fan_in_fan_out "
             "lora_dtype lora_modules_* fix_untrained_tokens peft.* kd_* use_ray ray_* hf_mlflow* use_kernels "
             "experts_implementation "
-            "use_onebitllms attention_dropout raft* low_memory* special_tokens.* bnb_config_kwargs.* axolotl_* peft_* seed",
+            "use_onebitllms attention_dropout raft* low_memory* special_tokens.* axolotl_* peft_* seed",
             IDLE),
     **alike("torchdistx_path gptq_model_v1 push_dataset_to_hub max_packed_sequence_len min_sample_len eot_tokens*", IDLE),
     "gemma4_hybrid_attn_impl": Unmodelled("another attention in some layers"),
@@ -117,6 +119,8 @@ def _finish(out: Reading) -> None:
     )
     out.default_optimizer(WHY)
     finish(out)
+    if out.says("offload", ["parameters"]) and out.says("strategy", "fsdp1", "fsdp2"):  # whose step then runs on the host
+        out.facts["offload"] = out.facts["offload"]._replace(value=["parameters", "optimizer"])
 
 
 AXOLOTL = Kind("axolotl-yaml", "axolotl", (KEYS, GENERAL),

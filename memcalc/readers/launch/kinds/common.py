@@ -8,9 +8,9 @@ from memcalc.readers.launch.reading import Reading
 from memcalc.readers.launch.values import Read, Unreadable, flag, words
 
 IDLE = Ignored("changes no byte that memcalc counts")
-DATA = Ignored("data")
-SCHEDULE = Ignored("of the schedule of learning")
-LOGGING = Ignored("of logging, saving and the hub")
+DATA = Ignored("data", True)
+SCHEDULE = Ignored("of the schedule of learning", True)
+LOGGING = Ignored("of logging, saving and the hub", True)
 
 TRAINING_IDLE: KeyTable = {
     **alike("learning_rate lr *_lr min_lr* lr_* warmup* weight_decay* adam_* beta1 beta2 beta_1 beta_2 betas eps epsilon "
@@ -55,7 +55,7 @@ TRAINING_IDLE: KeyTable = {
             "logits_save* exit_on* log_dir max_ckpt* wandb", LOGGING),
 }  # fmt: skip
 
-LORA_IDLE = Ignored("of adapters' scale or first values")
+LORA_IDLE = Ignored("of adapters' scale or first values", True)
 OTHER_ADAPTERS = "another adapter than LoRA"
 
 
@@ -75,13 +75,17 @@ PEFT: KeyTable = {
     **alike("load_in_8bit", Coded("quantization_bit", {"true": 8, "false": "", "1": 8, "0": "", "yes": 8, "no": ""})),
     **alike("bnb_4bit_use_double_quant use_bnb_nested_quant use_nested_quant double_quantization", "double_quant"),
     **alike("bnb_4bit_quant_type bnb_4bit_type quantization_type", "base_format"),
-    **alike("bnb_4bit_compute_dtype bnb_4bit_quant_storage* bnb_config_kwargs*", Ignored("of products with frozen matrices")),
+    "bnb_config_kwargs.bnb_4bit_use_double_quant": "double_quant",
+    "bnb_config_kwargs.bnb_4bit_quant_type": "base_format",
+    **alike(
+        "bnb_4bit_compute_dtype bnb_4bit_quant_storage* bnb_config_kwargs*", Ignored("of products with frozen matrices", True)
+    ),
     "loraplus*": LORA_IDLE,
     "lora_layers_to_transform": Unmodelled("adapters in some layers alone"),
     "layers_to_transform": Unmodelled("adapters in some layers alone"),
-    "lora_model_dir": Ignored("where adapters are read from"),
-    "lora_on_cpu": Ignored("where adapters are read to first"),
-    "merge_lora": Ignored("after training"),
+    "lora_model_dir": Ignored("where adapters are read from", True),
+    "lora_on_cpu": Ignored("where adapters are read to first", True),
+    "merge_lora": Ignored("after training", True),
 }
 
 # transformers training_args.py, OptimizerNames; the words that ours does not know stay as they are and are refused by name
@@ -94,7 +98,7 @@ def checkpointing(value: Value) -> Mapping[str, Read]:
     if text not in CHECKPOINTING:
         raise Unreadable(f"is not one of {', '.join(CHECKPOINTING)}")
     found: dict[str, Read] = {"recompute": CHECKPOINTING[text]}
-    return found | ({"offload": ["activations"]} if text.startswith("offload") else {})
+    return found | ({"activation_offloading": True} if text.startswith("offload") else {})
 
 
 def half(name: str) -> By:

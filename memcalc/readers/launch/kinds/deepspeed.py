@@ -54,8 +54,8 @@ KEYS: KeyTable = {
     f"{Z}cpu_offload": By(lambda value: {"offload": ["optimizer"], "offload_to": "cpu"} if flag(str(value)) else {}),
     f"{Z}offload_optimizer.ratio": "offload_fraction",
     "optimizer.type": "optimizer",
-    "optimizer.params.*": Ignored("of the schedule of learning"),
-    **alike("scheduler.* optimizer.legacy_fusion", Ignored("of the schedule of learning")),
+    "optimizer.params.*": Ignored("of the schedule of learning", True),
+    **alike("scheduler.* optimizer.legacy_fusion", Ignored("of the schedule of learning", True)),
     f"{Z}reduce_bucket_size": "reduce_bucket", f"{Z}allgather_bucket_size": "allgather_bucket",
     f"{Z}stage3_prefetch_bucket_size": "prefetch_bucket",
     f"{Z}prefetch_bucket_size": "prefetch_bucket",
@@ -67,20 +67,22 @@ KEYS: KeyTable = {
     f"{Z}overlap_comm": "overlap_comm",
     f"{Z}zero_hpz_partition_size": "hpz_partition",
     f"{Z}mics_shard_size": By(_positive("shard_size")),
-    f"{Z}stage3_max_reuse_distance": Ignored("two layers are counted as gathered"),
-    f"{Z}max_reuse_distance": Ignored("two layers are counted as gathered"),
+    f"{Z}stage3_max_reuse_distance": Ignored("two layers are counted as gathered", True),
+    f"{Z}max_reuse_distance": Ignored("two layers are counted as gathered", True),
     f"{Z}contiguous_gradients": Coded("strategy", {"true": ""}),
     **alike(f"{Z}round_robin_gradients {Z}reduce_scatter {Z}allgather_partitions {Z}offload_optimizer.pin_memory "
             f"{Z}offload_param.pin_memory {Z}offload_optimizer.fast_init {Z}offload_optimizer.pipeline* "
             f"{Z}load_from_fp32_weights "
             f"{Z}stage3_gather_16bit_weights_on_model_save {Z}stage3_gather_fp16_weights_on_model_save "
             f"{Z}gather_16bit_weights_on_model_save {Z}ignore_unused_parameters {Z}elastic_checkpoint {Z}legacy_stage1 "
-            f"{Z}offload_*.nvme_path {Z}offload_*.buffer_* {Z}offload_*.max_in_cpu "
+            f"{Z}offload_*.nvme_path {Z}offload_*.buffer_* "
             f"{Z}memory_efficient_linear {Z}cpu_offload_use_pin_memory {Z}log_trace_cache_warnings {Z}param_names* "
             f"{Z}leaf_module* "
             f"{Z}use_multi_rank_bucket_allreduce {Z}allgather_sequential {Z}reduce_scatter_* "
             f"{Z}use_all_reduce_for_fetch_params",
             Ignored("changes no byte on the GPU that memcalc counts")),
+    f"{Z}offload_*.max_in_cpu": Unmodelled("parameters that stay in host memory beside NVMe", ("auto", "0", "1e9",
+        "1000000000")),
     f"{Z}cpu_offload_params": By(lambda value: {"offload": ["parameters"], "offload_to": "cpu"} if flag(str(value)) else {}),
     f"{Z}zero_quantized_nontrainable_weights": Unmodelled("frozen weights in 8 bits (add quantized_frozen)"),
     **alike(f"{Z}zero_quantized_weights {Z}zero_quantized_gradients", Unmodelled("ZeRO++'s quantised traffic")),
@@ -93,7 +95,7 @@ KEYS: KeyTable = {
     "data_types.grad_accum_dtype": "grad_accum_dtype",
     **alike("activation_checkpointing.partition_activations activation_checkpointing.cpu_checkpointing "
             "activation_checkpointing.number_checkpoints", Unmodelled("checkpoints that only a model built for them makes")),
-    "activation_checkpointing.*": Ignored("of checkpoints that only a model built for them makes"),
+    "activation_checkpointing.*": Ignored("of checkpoints that only a model built for them makes", True),
     "tensor_parallel.autotp_size": "tp", "autotp_size": "tp", "pipeline.stages": "pp", "sequence_parallel_size": "sp",
     "pipeline.*": IDLE,
     "torch_autocast.enabled": Unmodelled("DeepSpeed's autocast"),

@@ -59,9 +59,11 @@ KEYS: KeyTable = {
     **alike("ts tensor_split", "tensor_split"), **alike("sm split_mode", "split_mode"),
     **alike("mg main_gpu", IDLE), **alike("nkvo no_kv_offload", Coded("cache_on_host", FLAG)),
     **alike("swa_full", Unmodelled("whole caches of sliding layers", ())),
-    **alike("kvu kv_unified", Coded("unified", FLAG)), **alike("fit fitt fit_target fitc", IDLE),
+    **alike("kvu kv_unified", Coded("unified", FLAG)), "fit": Unmodelled("what no option says is made to fit", ("off",
+        "false", "0", "on")), **alike("fitt fit_target fitc", IDLE),
     **alike("lora lora_scaled", Unmodelled("adapters beside the model", ())),
-    **alike("cram cache_ram no_mmap mlock mmap dio", IDLE),
+    **alike("cram cache_ram", Unmodelled("prompts that are kept in host memory", ("0", ""))),
+        **alike("no_mmap mlock mmap dio", IDLE),
     **alike("rope_* yarn_*", Unmodelled("a stretched context")),
     **alike("t threads* tb host port jinja temp top_k top_p min_p alias a s seed chat_template* log_* v verbose api_key* "
             "slots metrics props "

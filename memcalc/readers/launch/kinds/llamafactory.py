@@ -50,12 +50,12 @@ KEYS: KeyTable = {
     **alike("ppo_* pref_* kto_* simpo_* ref_model_* reward_model_* dpo_label* bco* asft* dft* use_dft_loss use_asft_loss "
             "use_eaft_loss "
             "eaft*", IDLE),
-    **alike("create_new_adapter adapter_name_or_path adapter_folder", Ignored("where adapters are read from")),
+    **alike("create_new_adapter adapter_name_or_path adapter_folder", Ignored("where adapters are read from", True)),
     **alike("loraplus_lr_ratio pissa_*", IDLE),
     "oft_*": Unmodelled("OFT"),
     **alike("image_max_pixels image_min_pixels video_max_pixels video_*", Unmodelled("how large images may be")),
     **alike("crop_to_bbox image_* audio_*", IDLE),
-    **alike("infer_backend infer_dtype vllm_* sglang_* export_* infer_*", Ignored("of serving, not of training")),
+    **alike("infer_backend infer_dtype vllm_* sglang_* export_* infer_*", Ignored("of serving, not of training", True)),
     **alike("rope_scaling resize_vocab add_tokens offload_folder use_kv_cache use_v1* moe_aux_loss_coef double_quantization_ "
             "compute_accuracy disable_version_check print_param_status use_ray ray_* placement_strategy num_workers predict_* "
             "max_new_tokens top_p top_k temperature num_beams do_sample use_modelscope_hub new_special_tokens_config "

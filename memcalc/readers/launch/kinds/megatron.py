@@ -1,4 +1,6 @@
-"""Megatron-LM's arguments (megatron/training/arguments.py), and the same names in Megatron-Bridge's and NeMo's overrides."""
+"""Megatron-LM's arguments (megatron/training/arguments.py)."""
+
+from collections.abc import Collection
 
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.kinds.common import DATA, IDLE, LOGGING, SCHEDULE, world
@@ -16,7 +18,7 @@ def set_(name: str, value: Read) -> Coded:
     return Coded(name, {**dict.fromkeys(EMPTY, value), "false": ""})
 
 
-def _offload(value: Value) -> dict[str, Read]:
+def cpu_offload(value: Value) -> dict[str, Read]:
     on = flag(str(value))
     return {"optimizer_cpu_offload": True, "offload": ["optimizer"]} if on else {"optimizer_cpu_offload": False}
 
@@ -39,7 +41,8 @@ KEYS: KeyTable = {
     **alike("qk_head_dim qk_pos_emb_head_dim v_head_dim qk_layernorm add_qkv_bias moe_first_k_dense_replace "
             "hybrid_* mamba_* is_hybrid_model decoder_num_layers encoder_num_layers num_shared_experts",
             Unmodelled("a detail of the model's shape: name the model, or its config.json")),
-    "tensor_model_parallel_size": "tp", "pipeline_model_parallel_size": "pp", "context_parallel_size": "cp",
+    **alike("tensor_model_parallel_size model_parallel_size", "tp"),
+    **alike("pipeline_model_parallel_size pipe_parallel_size", "pp"), "context_parallel_size": "cp",
     "expert_model_parallel_size": "ep", "expert_tensor_parallel_size": "etp",
     "sequence_parallel": "sequence_parallel",
     "micro_batch_size": "micro_batch", "global_batch_size": "global_batch", "seq_length": "seq_len",
@@ -59,7 +62,7 @@ KEYS: KeyTable = {
     "decoder_first_pipeline_num_layers": "first_stage_layers", "decoder_last_pipeline_num_layers": "last_stage_layers",
     "pipeline_model_parallel_layout": "virtual_layout", "account_for_embedding_in_pipeline_split": "count_embedding",
     "account_for_loss_in_pipeline_split": "count_loss", "pp_partition_method": IDLE,
-    "optimizer": "optimizer", "optimizer_cpu_offload": By(_offload), "optimizer_offload_fraction": "offload_fraction",
+    "optimizer": "optimizer", "optimizer_cpu_offload": By(cpu_offload), "optimizer_offload_fraction": "offload_fraction",
     "use_precision_aware_optimizer": "precision_aware_optimizer", "main_grads_dtype": "main_grads_dtype",
     "main_params_dtype": "main_params_dtype", "exp_avg_dtype": "exp_avg_dtype", "exp_avg_sq_dtype": "exp_avg_sq_dtype",
     "accumulate_allreduce_grads_in_fp32": set_("main_grads_dtype", "fp32"),
@@ -77,7 +80,8 @@ KEYS: KeyTable = {
     **alike("fine_grained_activation_offloading offload_modules cpu_offloading cpu_offloading_num_layers",
             Unmodelled("activations in host memory, by module or layer")),
     **alike("external_cuda_graph enable_cuda_graph cuda_graph_impl cuda_graph_scope", Unmodelled("CUDA graphs in training")),
-    "rampup_batch_size": Ignored("the batch grows to the global one"), "ddp_bucket_size": IDLE,
+    "rampup_batch_size": Ignored("the batch grows to the global one", True),
+        "ddp_bucket_size": Unmodelled("the size of gradient buckets"),
     "clip_grad": "max_grad_norm",
     **alike("fsdp_double_buffer use_nccl_ub megatron_fsdp_*", Unmodelled("buffers and formats of Megatron's FSDP")),
     **alike("freeze_ViT freeze_LM", Unmodelled("what is frozen of a multimodal model")),
@@ -115,6 +119,9 @@ KEYS: KeyTable = {
             "non_persistent*",
             LOGGING),
 }  # fmt: skip
+# Megatron Core's YAML keeps them in two tables
+KEYS = {**KEYS, **{f"{table}.{key}": row for table in ("language_model", "model_parallel") for key, row in KEYS.items()
+                   if "*" not in key}, "language_model.num_moe_experts": "experts"}  # fmt: skip
 KEYS = {**KEYS, "moe_layer_freq": Unmodelled("which layers have experts: name the model, or its config.json", ("1",))}
 
 
@@ -148,6 +155,11 @@ def accumulation(out: Reading) -> None:
         out.follow("grad_accum", sizes["global_batch"] // at_once, *sizes)  # type: ignore[operator]
 
 
+def _is_one(keys: Collection[str]) -> bool:
+    """An option that only Megatron-LM has, or a model's shape in its words."""
+    return has(any_=OPTIONS)(keys) or has("num_layers", "hidden_size", "num_attention_heads")(keys)
+
+
 OPTIONS = (
     "tensor_model_parallel_size",
     "pipeline_model_parallel_size",
@@ -155,31 +167,4 @@ OPTIONS = (
     "use_distributed_optimizer",
     "seq_length",
 )
-MEGATRON = Kind("megatron-args", "Megatron-LM", (KEYS,), has(any_=("num_layers", *OPTIONS)), finish)
-
-# Megatron-Bridge's and NeMo's overrides: the same names under model, train, dataset …; what is absent is the recipe's
-BRIDGE_KEYS: KeyTable = {
-    **{f"model.{key}": row for key, row in KEYS.items()},
-    **{f"{table}.{key}": KEYS[key] for table in ("train", "trainer") for key in ("micro_batch_size", "global_batch_size")},
-    **alike("dataset.seq_length dataset.sequence_length data.seq_length model.encoder_seq_length", "seq_len"),
-    "ddp.use_distributed_optimizer": "distributed_optimizer", "ddp.grad_reduce_in_fp32": IDLE, "ddp.*": IDLE,
-    **alike("optimizer.use_distributed_optimizer", "distributed_optimizer"),
-    "optimizer.optimizer": "optimizer", "optimizer.optimizer_cpu_offload": By(_offload),
-    "optimizer.use_precision_aware_optimizer": "precision_aware_optimizer", "optimizer.*": SCHEDULE,
-    "mixed_precision": Coded("precision", {"bf16_mixed": "bf16-mixed", "fp16_mixed": "fp16-mixed", "*": "fp8-mixed"}),
-    "mixed_precision.*": IDLE,
-    "peft.dim": "lora_rank", "peft.target_modules": "lora_targets", "peft.alpha": IDLE, "peft.*": IDLE,
-    **alike("train.* trainer.* scheduler.* logger.* checkpoint.* tokenizer.* dataset.* rng.* profiling.* dist.* "
-            "comm_overlap.* ft.* "
-            "rerun_state_machine.* inference.* validation.* model.*", IDLE),
-}  # fmt: skip
-
-
-def _bridge(out: Reading) -> None:
-    world(out)
-    if out.says("distributed_optimizer", True):
-        out.follow("strategy", "zero-1", "distributed_optimizer")
-
-
-BRIDGE = Kind("megatron-bridge-yaml", "Megatron-Bridge", (BRIDGE_KEYS,), has(any_=("model.tensor_model_parallel_size",
-              "train.micro_batch_size", "train.global_batch_size")), _bridge)  # fmt: skip
+MEGATRON = Kind("megatron-args", "Megatron-LM", (KEYS,), _is_one, finish)

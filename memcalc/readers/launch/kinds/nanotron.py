@@ -1,7 +1,7 @@
 """nanotron's YAML (nanotron/config): the model in numbers, the product of its degrees are the devices."""
 
 from memcalc.readers.launch.kind import Kind, has
-from memcalc.readers.launch.kinds.common import IDLE
+from memcalc.readers.launch.kinds.common import IDLE, LOGGING
 from memcalc.readers.launch.meanings import Coded, Ignored, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.reading import Reading
 
@@ -16,19 +16,20 @@ KEYS: KeyTable = {
     f"{M}moe_config.moe_intermediate_size": "expert_ffn",
     f"{M}moe_config.shared_expert_intermediate_size": "shared_ffn", f"{M}moe*": Unmodelled("nanotron's experts"),
     f"{M}head_dim": "head_dim",
-    f"{M}*": IDLE,
+    f"{M}_attn_implementation": "attention", f"{M}pad_vocab_size_multiple": "vocab_multiple", f"{M}*": IDLE,
     "model.dtype": "precision", "model.make_vocab_size_divisible_by": "vocab_multiple", "model.*": IDLE,
     f"{P}dp": "dp", f"{P}tp": "tp", f"{P}pp": "pp", f"{P}context_parallel_size": "cp", f"{P}expert_parallel_size": "ep",
     f"{P}pp_engine": "pipeline_schedule",
     f"{P}tp_mode": Coded("sequence_parallel", {"reduce_scatter": True, "all_reduce": False}),
     f"{P}recompute_layer": Coded("recompute", {"true": "full", "false": "none"}), f"{P}*": IDLE,
     f"{T}micro_batch_size": "micro_batch", f"{T}batch_accumulation_per_replica": "grad_accum", f"{T}sequence_length": "seq_len",
-    f"{T}*": Ignored("of the schedule of learning"),
+    f"{T}*": Ignored("of the schedule of learning", True),
     f"{OPT}zero_stage": "zero_stage", f"{OPT}accumulate_grad_in_fp32": "grad_accum_fp32",
     f"{OPT}optimizer_factory.name": "optimizer",
-    f"{OPT}clip_grad": "max_grad_norm", f"{OPT}*": Ignored("of the schedule of learning"),
+    f"{OPT}clip_grad": "max_grad_norm", f"{OPT}*": Ignored("of the schedule of learning", True),
+    "model.ddp_bucket_cap_mb": IDLE, "lighteval": LOGGING,
     **alike("general.* data_stages* checkpoints.* logging.* profiler* s3_upload.* lighteval.* tokenizer.* data.* doremi.* "
-            "metrics_logging.* sft* preprocess*", IDLE),
+            "metrics_logging.* sft* preprocess*", LOGGING),
 }  # fmt: skip
 
 

@@ -92,5 +92,5 @@ def _finish(out: Reading) -> None:
 
 
 OPENRLHF = Kind("openrlhf", "OpenRLHF", (KEYS,),
-    has(any_=("micro_train_batch_size", "train.micro_batch_size", "rollout.batch_size",
+    has(any_=("micro_train_batch_size", "train.batch_size", "rollout.batch_size",
                 "micro_rollout_batch_size", "actor.model_name_or_path", "ds.zero_stage")), _finish)  # fmt: skip

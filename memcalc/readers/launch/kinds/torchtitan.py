@@ -42,7 +42,7 @@ KEYS: KeyTable = {
                                                                                         "for_loop": "for-loop"}),
     "optimizer.fused": Coded("optimizer_impl", {"true": "fused", "false": ""}),
     "optimizer.early_step_in_backward": "optimizer_in_backward",
-    **alike("optimizer.* lr_scheduler.*", Ignored("of the schedule of learning")),
+    **alike("optimizer.* lr_scheduler.*", Ignored("of the schedule of learning", True)),
     **alike("job.* profiling.* metrics.* comm.* checkpoint.* validation.* fault_tolerance.* memory_estimation.* debug.* "
             f"{T}* model.* import.* encoder.* preprocess.* deepep.* custom_* actor.* blt.* inference.*", IDLE),
 }  # fmt: skip

@@ -1,5 +1,7 @@
 """Hugging Face's TrainingArguments as YAML, JSON or options (transformers 5.24, training_args.py), and TRL's beside them."""
 
+from collections.abc import Collection
+
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.kinds.accelerate import FSDP, finish_strategy
 from memcalc.readers.launch.kinds.common import IDLE, PEFT, TRAINING_IDLE, checkpointing, half, offloading, world
@@ -105,9 +107,9 @@ KEYS: KeyTable = {
     "torch_compile_*": IDLE,
     **alike("liger_kernel_config*", Unmodelled("some of Liger's kernels alone")),
     "use_liger_loss": "use_liger_loss_",
-    "eval_accumulation_steps": Ignored("of evaluation"),
+    "eval_accumulation_steps": Ignored("of evaluation", True),
     **TRAINING_IDLE,
-    "env.*": Ignored("an environment variable"),
+    "env.*": Ignored("an environment variable", True),
 }  # fmt: skip
 KEYS = {key: row for key, row in KEYS.items() if row != "use_liger_loss_"}
 
@@ -224,4 +226,11 @@ TRL_ONLY = ("beta", "precompute_ref_log_probs", "num_generations", "max_completi
             "loss_type",
             "max_seq_length", "env.", "reward_funcs")  # fmt: skip
 TRL = Kind("trl-yaml", "TRL", ({**TRL_KEYS, **KEYS},), has("model_name_or_path", any_=TRL_ONLY), _trl)
-TRANSFORMERS = Kind("hf-args", "transformers", ({**KEYS, **TRL_KEYS},), has(any_=OPTIONS), _transformers)
+
+
+def _is_one(keys: Collection[str]) -> bool:
+    """TrainingArguments; MaxText has per_device_batch_size too, beside meshes of its own."""
+    return has(any_=OPTIONS)(keys) and not any(key.startswith(("ici_", "dcn_")) for key in keys)
+
+
+TRANSFORMERS = Kind("hf-args", "transformers", ({**KEYS, **TRL_KEYS},), _is_one, _transformers)

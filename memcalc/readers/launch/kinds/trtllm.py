@@ -20,6 +20,7 @@ KEYS: KeyTable = {
     **alike("max_beam_width", Unmodelled("beam search", ("1", ""))),
     **alike("speculative_config.speculative_model_dir speculative_config.speculative_model", "draft"),
     "speculative_config.max_draft_len": "draft_tokens",
+    "speculative_config.decoding_type": Unmodelled("speculative decoding", ("", "none", "draft_target")),
     "speculative_config.*": IDLE, "gpus_per_node": "gpus_per_node",
     "moe_config.*": IDLE,
     **alike("extra_llm_api_options config", "config_file"),

@@ -50,7 +50,7 @@ KEYS: KeyTable = {
     "quantization": "quantization",
     "q": "quantization", "load_format": Coded("load_format", {"auto": "", "*": ""}), "kv_cache_memory_bytes": "kv_cache_memory",
     "block_size": "block_size", "enforce_eager": Coded("eager", ON), "enable_lora": Ignored("--max-loras says how many"),
-    "max_loras": "lora_adapters", "max_lora_rank": "lora_rank", "max_cpu_loras": Ignored("in host memory"),
+    "max_loras": "lora_adapters", "max_lora_rank": "lora_rank", "max_cpu_loras": Ignored("in host memory", True),
     **alike("lora_modules lora_extra_vocab_size lora_dtype", IDLE),
     "speculative_config": By(_speculative), "speculative_model": "draft", "num_speculative_tokens": "draft_tokens",
     "speculative_config.model": "draft", "speculative_config.num_speculative_tokens": "draft_tokens",
@@ -71,7 +71,7 @@ KEYS: KeyTable = {
     **alike("mamba_* ssm_cache_dtype", Unmodelled("formats and blocks of recurrent states")),
     "num_gpu_blocks_override": Unmodelled("the number of blocks"),
     "async_scheduling": IDLE, "no_async_scheduling": IDLE, "enable_sleep_mode": IDLE,
-    "swap_space": Ignored("in host memory"),
+    "swap_space": Ignored("in host memory", True),
     **alike("language_model_only", Unmodelled("without the towers")),
     "data_parallel_size_local": IDLE, "nnodes": "nodes",
     **alike("enable_dbo dbo_* all2all_backend moe_backend enable_flashinfer* attention_backend attention_config* "

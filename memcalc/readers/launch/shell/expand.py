@@ -115,7 +115,7 @@ class Scope:
         if raw.startswith(("$(", "`")):
             inner = raw[2:-1] if raw.startswith("$(") else raw[1:-1]
             found = self.run(inner)
-            return ("" if self.quiet else "$(" + inner[:60].replace("\n", " ") + ")") if found is None else found
+            return ("" if self.quiet else "$(" + re.sub(r"[^\w ./=:,-]+", " ", inner[:60]) + ")") if found is None else found
         if raw.startswith("${"):
             return self._braces(raw[2:-1], raw)
         if raw.startswith("$'"):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from memcalc.errors import InputError, MemcalcError, one_line
 from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.shell.conditions import decide
-from memcalc.readers.launch.shell.expand import Scope, Variables, split
+from memcalc.readers.launch.shell.evaluate import read_into, substituted
+from memcalc.readers.launch.shell.expand import Scope, Variables
 from memcalc.readers.launch.shell.lexer import Lexer, Token
 from memcalc.readers.launch.shell.syntax import Branches, Cases, Function, Group, Loop, Parser, Simple, Statement
 
@@ -34,6 +35,10 @@ class Started(NamedTuple):
     line: int
 
 
+def words_of(words: Sequence[Word]) -> list[str]:
+    return [word.text for word in words[1:]]
+
+
 class Script(NamedTuple):
     """What following a script found: programs, files that it writes, and what it could not decide."""
 
@@ -45,8 +50,9 @@ class Script(NamedTuple):
 class Runner:
     """The state of one script. `opened`: reads a file beside it, or gives None."""
 
-    def __init__(self, place: str, opened: Callable[[str], str | None]) -> None:
+    def __init__(self, place: str, opened: Callable[[str], str | None], *, asked: bool = False) -> None:
         self.place, self.opened = place, opened
+        self.asked = asked  # whether a test of what nobody set is undecided, not a test of nothing
         self.variables: Variables = {}
         self.exported: set[str] = set()
         self.functions: dict[str, tuple[Statement, ...]] = {}
@@ -247,6 +253,9 @@ class Runner:
             if name == "set" and len(words) > 1 and words[1].text == "--":
                 self.variables["@"] = [word.text for word in words[2:]]
             return None
+        if name == "read":
+            read_into(self.variables, words_of(words), self._fed(command), local.get("IFS", " \t\n"))
+            return True
         if command.body is not None and name in ("cat", "tee"):
             text = command.body.body if command.body.literal else self.scope.inside(command.body.body)
             target = self.scope.text(command.target[-1].parts) if command.target else words[-1].text
@@ -262,6 +271,14 @@ class Runner:
         self.script.commands.append(Started(tuple(words), {**exported, **local}, words[0].line))
         return None
 
+    def _fed(self, command: Simple) -> str | None:
+        """What a command reads: its here-document or here-string; None where it is not of the text."""
+        if command.fed is not None:
+            return self.scope.text(command.fed.parts)
+        if command.body is None:
+            return None
+        return command.body.body if command.body.literal else self.scope.inside(command.body.body)
+
     def _nested(self, words: list[Word]) -> bool:
         """bash -c "…", eval …, and the same behind srun or another launcher: the text is a script once more."""
         for index, word in enumerate(words[:-1]):
@@ -275,7 +292,10 @@ class Runner:
             if shell in SHELLS and last + 1 < len(words) and CALLS.fullmatch(words[last].text):
                 before = words[:index]
                 mark = len(self.script.commands)
-                self.follow(words[last + 1].text, words[last + 1].line)
+                try:
+                    self.follow(words[last + 1].text, words[last + 1].line)
+                except InputError as error:  # a line that another shell reads, with what is not known in it
+                    self.script.notes.append(str(error))
                 self.script.commands[mark:] = [
                     found._replace(words=(*before, *found.words)) for found in self.script.commands[mark:]
                 ]
@@ -309,26 +329,12 @@ class Runner:
 
     def _test(self, command: Simple) -> bool | None:
         """[ … ] and [[ … ]]; what is not set is empty, as it is for a shell. None: files and the like decide."""
+        if self.asked and any("${" in self.scope.text(token.parts) for token in command.words):
+            return None
         self.scope.quiet = True
         texts = [self.scope.text(token.parts) for token in command.words]
         self.scope.quiet = False
         return decide([text for text in texts if text not in ("[", "[[", "]", "]]", "test")])
 
     def _substitution(self, text: str) -> str | None:
-        """What $( … ) gives, where the text says it."""
-        stripped = text.strip()
-        if not stripped or stripped.startswith("#"):
-            return ""
-        if stripped.startswith("expr "):
-            return self.scope.sum(self.scope.inside(stripped[5:]).replace("\\", "")) or None
-        if re.match(r"(cd\b.*&&\s*)?pwd\b", stripped) or re.match(r"(dirname|realpath|readlink)\b", stripped):
-            return "."
-        if stripped.startswith("echo ") and not re.search(r"[|;&]", stripped):
-            return " ".join(split(self.scope.inside(stripped[5:])))
-        if stripped.startswith("basename ") and not re.search(r"[|;&]", stripped):
-            words = split(self.scope.inside(stripped[9:]))
-            return words[0].rstrip("/").rpartition("/")[2] if words else None
-        counted = re.match(r"echo\s+[\"']?\$\{?(\w+)\}?[\"']?\s*\|\s*(?:tr|awk|grep).*", stripped)
-        if counted and re.search(r"wc -[lw]|NF|print NF", stripped) and isinstance(self.variables.get(counted[1]), str):
-            return str(len([part for part in str(self.variables[counted[1]]).split(",") if part]))
-        return None
+        return substituted(text, self.scope)

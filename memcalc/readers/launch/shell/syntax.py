@@ -17,6 +17,7 @@ class Simple(NamedTuple):
     target: tuple[Token, ...]
     joint: str
     line: int
+    fed: Token | None = None  # a here-string
 
 
 class Branches(NamedTuple):
@@ -202,6 +203,7 @@ class Parser:
         body: Token | None = None
         target: list[Token] = []
         line = self.tokens[self.at].line
+        fed: Token | None = None
         while self.at < len(self.tokens):
             token = self.tokens[self.at]
             if token.operator == "<<":
@@ -212,6 +214,8 @@ class Parser:
                 self.at += 1
                 if token.operator in (">", ">>") and self.at < len(self.tokens) and not self.tokens[self.at].operator:
                     target.append(self.tokens[self.at])
+                if token.operator == "<<<" and self.at < len(self.tokens) and not self.tokens[self.at].operator:
+                    fed = self.tokens[self.at]
                 if self.at < len(self.tokens) and self.tokens[self.at].operator:
                     continue
             elif token.operator == "(" and words and words[-1].parts and words[-1].parts[-1].quote == "array":
@@ -230,4 +234,4 @@ class Parser:
             else:
                 words.append(token)
             self.at += 1
-        return Simple(tuple(words), body, tuple(target), joint, line)
+        return Simple(tuple(words), body, tuple(target), joint, line, fed)

@@ -1,0 +1,277 @@
+"""Kinds of launch files in the ways in which people write them, and what is none: each file with facts that must come out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memcalc.errors import InputError
+from memcalc.readers.launch import recognise
+from memcalc.readers.launch.kinds.llama_server import LLAMA_SERVER
+from memcalc.readers.launch.kinds.llamafactory import LLAMAFACTORY
+from memcalc.readers.launch.kinds.openrlhf import OPENRLHF
+from memcalc.readers.launch.kinds.slime import SLIME
+from memcalc.readers.launch.kinds.swift import SWIFT
+from memcalc.readers.launch.meanings import Doubtful, Ignored, Unmodelled, meaning_of
+from memcalc.sizing.importing import LaunchedJob, launched, warnings_of
+
+LITGPT = """checkpoint_dir: checkpoints/meta-llama/Meta-Llama-3-8B
+out_dir: out
+precision: bf16-true
+quantize: bnb.nf4-dq
+devices: {devices}
+lora_r: 32
+lora_key: true
+lora_mlp: true
+train:
+  global_batch_size: 8
+  micro_batch_size: 2
+  max_seq_length: 512
+optimizer:
+  class_path: torch.optim.AdamW
+"""
+NEMO = """trainer:
+  devices: 8
+  num_nodes: 4
+  precision: bf16
+model:
+  tensor_model_parallel_size: 4
+  virtual_pipeline_model_parallel_size: 2
+  micro_batch_size: 1
+  encoder_seq_length: 8192
+  activations_checkpoint_granularity: full
+  use_flash_attention: true
+  optim:
+    name: distributed_fused_adam
+"""
+SWEEP = """#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --gpus-per-node=8
+for CONFIG in "2,1,4"; do
+  IFS=',' read -r TP PP EP <<< "$CONFIG"
+  MORE="model.tensor_model_parallel_size=$TP
+     model.pipeline_model_parallel_size=$PP model.expert_model_parallel_size=$EP"
+  CMD="python run_recipe.py --recipe gpt_oss_20b_peft_config"
+  CMD="$CMD $(echo "$MORE" | tr '\\n' ' ' | sed 's/  \\+/ /g')"
+  srun --mpi=pmix bash -c "$CMD train.micro_batch_size=1 train.global_batch_size=16"
+done
+"""
+HERE = """read -r -d '' commands <<EOF
+openrlhf.cli.train_dpo \\
+   --data.max_len 2048 \\
+   --train.micro_batch_size 2 \\
+   --train.batch_size 256 \\
+   --model.model_name_or_path meta-llama/Meta-Llama-3-8B \\
+   --ds.zero_stage 3
+EOF
+if [[ ${1} != "slurm" ]]; then
+    deepspeed --module $commands
+fi
+"""
+ASKED = """TEST=$1
+if [ ${TEST} == "0" ]
+then
+    torchrun --nproc_per_node=4 run_clm.py --model_name_or_path gpt2 --per_device_train_batch_size 2
+elif [ ${TEST} == "z1" ]
+then
+    deepspeed --num_gpus=4 run_clm.py --model_name_or_path gpt2 --per_device_train_batch_size 3 --fp16
+fi
+"""
+VERL_SFT = """torchrun --standalone --nnodes=1 --nproc_per_node=8 -m verl.trainer.fsdp_sft_trainer \\
+    data.train_files=x.parquet data.micro_batch_size_per_gpu=4 data.max_length=2048 data.train_batch_size=64 \\
+    model.partial_pretrain=google/gemma-1.1-7b-it ulysses_sequence_parallel_size=2 model.lora_rank=32
+"""
+TASK = """resources:
+  accelerators: H100:4
+num_nodes: 2
+envs:
+  MODEL: Qwen/Qwen3-8B
+run: |
+  vllm serve $MODEL --tensor-parallel-size $SKYPILOT_NUM_GPUS_PER_NODE --max-model-len 32k
+"""
+SUBMITTED = """python mason.py --cluster a -- accelerate launch --num_processes 8 train/dpo.py \\
+    --model_name_or_path Qwen/Qwen3-8B --per_device_train_batch_size 1"""
+
+# text → label and facts. LitGPT: litgpt/finetune/lora.py (FSDP and recomputation above one device; adapters of query and value
+# unless said otherwise). Bridge: megatron/bridge/peft/lora.py. verl: verl/trainer/config/sft_trainer.yaml.
+FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "litgpt": (LITGPT.format(devices=1), "litgpt-yaml", {
+        "model": "meta-llama/Meta-Llama-3-8B", "method": "qlora", "base_format": "nf4", "double_quant": True, "lora_rank": 32,
+        "lora_targets": ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj"], "micro_batch": 2, "gpus": 1,
+        "precision": "pure-bf16", "optimizer": "AdamW", "recompute": "none", "seq_len": 512, "global_batch": 8,
+    }),
+    "litgpt on four": (LITGPT.format(devices=4), "litgpt-yaml",
+                       {"strategy": "fsdp1", "fsdp": "full", "recompute": "full", "gpus": 4}),
+    "nemo": (NEMO, "megatron-bridge-yaml", {
+        "gpus": 32, "gpus_per_node": 8, "precision": "bf16-mixed", "virtual_stages": 2, "recompute": "full",
+            "attention": "flash",
+        "strategy": "zero-1", "seq_len": 8192,
+    }),
+    "nemo told when it starts": (NEMO.replace("  num_nodes: 4\n", ""), "megatron-bridge-yaml", {"gpus": None}),
+    "sweep": (SWEEP, "slurm-megatron-bridge-sh", {"tp": 2, "pp": 1, "ep": 4, "method": "lora", "lora_rank": 32, "gpus": 16,
+                                                  "micro_batch": 1, "global_batch": 16}),
+    "here": (HERE, "openrlhf-sh", {"model": "meta-llama/Meta-Llama-3-8B", "algorithm": "dpo", "zero_stage": 3,
+        "micro_batch": 2}),
+    "verl sft": (VERL_SFT, "verl-sft-sh", {"model": "google/gemma-1.1-7b-it", "algorithm": "sft", "method": "lora", "sp": "2",
+                                           "global_batch": 64, "seq_len": 2048, "gpus": 8, "strategy": "fsdp1"}),
+    "task": (TASK, "vllm-sh", {"model": "Qwen/Qwen3-8B", "tp": 4, "context": 32000, "gpu": "h100", "nodes": 2}),
+    "submitted": (SUBMITTED, "hf-args-sh", {"script": "mason.py", "processes": 8, "micro_batch": 1}),
+}  # fmt: skip
+
+
+def read(text: str, folder: Path, name: str = "launch") -> list[LaunchedJob]:
+    path = folder / name
+    path.write_text(text)
+    return launched(str(path))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_facts_come_out(name: str, tmp_path: Path) -> None:
+    text, label, expected = FILES[name]
+    found = read(text, tmp_path)[0].job
+    facts = {fact: found.reading.facts[fact].value if fact in found.reading.facts else None for fact in expected}
+    assert facts == expected
+    assert found.label == label
+
+
+def test_branches_that_an_argument_decides_are_all_read(tmp_path: Path) -> None:
+    jobs = read(ASKED, tmp_path)
+    assert [job.job.reading.facts["micro_batch"].value for job in jobs] == [2, 3]
+
+
+# What shares words with a trainer or a server, and is none
+STRANGERS = {
+    "a generation script of Megatron": "torchrun --nproc_per_node 8 tools/run_text_generation_server.py --num-layers 32 "
+    "--hidden-size 4096 --num-attention-heads 32 --seq-length 4096 --tensor-model-parallel-size 8",
+    "a conversion": "python tools/checkpoint/convert.py --model-type GPT --tensor-model-parallel-size 2 --num-layers 2",
+    "a build": "cmake -S . -B build -DX=1 --tp_size 2",
+    "a client": "python client.py --model x --tensor-parallel-size 2",
+    "MaxText": "base_config: base.yml\nici_fsdp_parallelism: 8\nper_device_batch_size: 8\nmax_target_length: 8192\n",
+    "MLX": "model: mlx_model\nnum_layers: 16\nbatch_size: 4\niters: 100\nmax_seq_length: 2048\n",
+    "prose": "guide: |\n  read from the message\nfrom: nowhere\nmessage: hello\n",
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_strangers_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        read(STRANGERS[name], tmp_path)
+
+
+CHILD = """defaults: ../base.yaml
+policy:
+  model_name: org/model
+  train_micro_batch_size: 1
+  dynamic_batching:
+    train_mb_tokens: ${mul:${policy.max_total_sequence_length}, ${..train_micro_batch_size}}
+cluster:
+  num_nodes: 2
+"""
+BASE = """grpo:
+  num_generations_per_prompt: 16
+policy:
+  model_name: other/model
+  precision: bfloat16
+  train_micro_batch_size: 4
+  max_total_sequence_length: 4096
+  dtensor_cfg:
+    enabled: true
+    tensor_parallel_size: 8
+    lora_cfg:
+      enabled: false
+      dim: 8
+  megatron_cfg:
+    enabled: false
+    tensor_model_parallel_size: 2
+cluster:
+  gpus_per_node: 8
+  num_nodes: 1
+"""
+
+
+def family(folder: Path, root: bool = True) -> Path:
+    (folder / "recipes").mkdir()
+    if root:
+        (folder / ".git").mkdir()
+    (folder / "base.yaml").write_text(BASE)
+    child = folder / "recipes" / "child.yaml"
+    child.write_text(CHILD)
+    return child
+
+
+def test_a_file_that_begins_with_another_has_its_keys(tmp_path: Path) -> None:
+    """NeMo RL's defaults: the nearer file wins; a table that is switched off says nothing; ${…} of either file."""
+    found = launched(str(family(tmp_path)))[0].job
+    facts = {name: fact.value for name, fact in found.reading.facts.items()}
+    wanted = {"model": "org/model", "micro_batch": 1, "n_samples": 16, "tp": 8, "gpus": 16, "method": "full",
+              "max_tokens_per_gpu": 4096, "algorithm": "grpo"}  # fmt: skip
+    assert {name: facts.get(name) for name in wanted} == wanted
+    assert "lora_rank" not in facts
+    places = {row.entry.key: row.entry.file for row in found.reading.imported}
+    assert places["cluster.num_nodes"].endswith("child.yaml")
+    assert places["cluster.gpus_per_node"].endswith("base.yaml")
+
+
+def test_nothing_outside_the_repository_is_read(tmp_path: Path) -> None:
+    child = family(tmp_path, root=False)
+    (tmp_path / "recipes" / ".git").mkdir()
+    (found,) = launched(str(child))
+    assert any("is not here" in note for note in found.job.notes)
+    assert "tp" not in found.job.reading.facts
+
+
+def test_files_that_begin_with_each_other_end(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("defaults: b.yaml\npolicy:\n  model_name: x\n")
+    (tmp_path / "b.yaml").write_text("defaults: a.yaml\ncluster:\n  num_nodes: 1\n")
+    with pytest.raises(InputError, match="leads back to itself"):
+        launched(str(tmp_path / "a.yaml"))
+
+
+# --- no key that matters is dropped ------------------------------------------------------------------------------------
+
+KEYS = json.loads((Path(__file__).parents[2] / "reference" / "launch_keys.json").read_text())
+KINDS = {
+    "deepspeed": recognise.DEEPSPEED, "accelerate": recognise.ACCELERATE, "transformers": recognise.TRANSFORMERS,
+    "trl": recognise.TRL, "axolotl": recognise.AXOLOTL, "llamafactory": LLAMAFACTORY, "torchtune": recognise.TORCHTUNE,
+    "torchtitan": recognise.TORCHTITAN, "nanotron": recognise.NANOTRON, "megatron": recognise.MEGATRON,
+    "bridge": recognise.BRIDGE, "nemo_rl": recognise.NEMO_RL, "swift": SWIFT, "verl": recognise.VERL, "openrlhf": OPENRLHF,
+    "slime": SLIME, "vllm": recognise.VLLM, "sglang": recognise.SGLANG, "llama.cpp": LLAMA_SERVER, "trtllm": recognise.TRTLLM,
+    "litgpt": recognise.LITGPT,
+}  # fmt: skip
+# What the tables name and no byte depends on: which kernels run products in fp8, or experts
+NUMERICS = {("accelerate", "fp8_config.backend"), ("trtllm", "moe_config.backend")}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_key_that_matters_is_taken_or_told(kind: str) -> None:
+    """Keys that decide memory, speed or cost (the tools' own documentation): a fact, or a warning; never passed over."""
+    tables = KINDS[kind].keys
+    dropped = [
+        key for key in KEYS[kind] if isinstance(meaning_of(key, *tables), Ignored | None) and (kind, key) not in NUMERICS
+    ]
+    assert not dropped
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("word", ["made_up_batch_size", "made_up_offload", "made_up_parallel_size", "made_up_dtype"])
+def test_no_pattern_passes_over_what_speaks_of_memory(kind: str, word: str) -> None:
+    """Below every table of a kind: a key that nobody knows, whose name speaks of memory, is not ignored with its neighbours."""
+    for table in KINDS[kind].keys:
+        for pattern, meaning in table.items():
+            if isinstance(meaning, Ignored) and not meaning.topic and pattern.endswith((".*", "_*")):
+                found = meaning_of(pattern[:-1] + word, *KINDS[kind].keys)
+                assert not isinstance(found, Ignored) or found.topic, pattern[:-1] + word
+
+
+def test_what_is_doubtful_is_told_unless_it_is_off() -> None:
+    text = "vllm serve Qwen/Qwen3-8B --async-scheduling --data-parallel-buffer-size 4 --ray-made-up-cache-size 0"
+    (found,) = launched(text)
+    told = " ".join(warnings_of(found))
+    assert "data-parallel-buffer-size" in told
+    assert "ray-made-up-cache-size" not in told
+
+
+def test_doubtful_is_no_fact() -> None:
+    assert isinstance(meaning_of("ray_made_up_cache_size", *recognise.VLLM.keys), Doubtful)
+    assert isinstance(meaning_of("fsdp_config.auto_wrap_policy", *recognise.ACCELERATE.keys), Unmodelled)
