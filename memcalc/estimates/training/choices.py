@@ -7,6 +7,7 @@ from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
+from memcalc.blocks.predicting import prediction_layers_of
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing, routing_sentences
 from memcalc.estimates.training.adapters import adapter_names
@@ -21,6 +22,8 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
     for name in ("recompute_every", "recompute_layers", "recompute_num_layers"):
         if (asked := getattr(run, name)) is not None and asked > deepest:
             raise SpecError(f"{asked}, but the deepest pipeline stage has {deepest} layers", name)
+    if run.predicting != (there := prediction_layers_of(architecture)):
+        raise SpecError(f"{run.predicting}, but the architecture has {there}; size_training adds them", "mtp_layers")
     _check_modules(architecture, run)
     check_batches(architecture, run)
     check_images(architecture, run)

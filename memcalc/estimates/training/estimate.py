@@ -9,7 +9,7 @@ from memcalc.caches import cached
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, depth_of
+from memcalc.estimates.placement import Held, Stage, all_stages, split_of
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb
 from memcalc.estimates.training.choices import check_countable, choice_sentences
 from memcalc.estimates.training.context_parallel import exchange_line
@@ -405,7 +405,7 @@ def every_stage(architecture: Architecture, run: Training, generation: str = "")
     """One estimate for each pipeline stage, first to last."""
     out = []
     p = run.parallelism
-    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture))):
+    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p)):
         rank = rank_of(architecture, make_setting(run), stage)
         out.append(TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation))
     return out
