@@ -6,6 +6,7 @@ from typing import Any
 from memcalc.estimates.validation import Skipped
 from memcalc.estimates.validation_time import KINDS, TimeResidual, TimeScore, scored
 from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.report.scatter import scatter
 from memcalc.units import counted
 
 NOTES = (
@@ -33,6 +34,7 @@ def time_report(residuals: Sequence[TimeResidual], skipped: Sequence[Skipped], k
         f"{counted(len(rows), 'run')} timed, {counted(len(left), 'row')} not", notes=NOTES[:1],
         details=tuple(table for table in details if table.rows), assumptions=NOTES[1:],
         more="each run, and what the columns are: --details",
+        pages=tuple((lambda drawn=plot: drawn) for kind in KINDS if (plot := scatter(rows, kind))),
     )  # fmt: skip
 
 
