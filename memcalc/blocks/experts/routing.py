@@ -45,6 +45,9 @@ ROUTINGS = {
     "sigmoid": Routing(
         "sigmoid", wide_product=True, corrected=True, wide_weights=True, note="deepseek_v3, glm4_moe, dots1, nemotron_h"
     ),
+    "sigmoid-fp32-router": Routing(
+        "sigmoid", wide_product=True, wide_matrix=True, corrected=True, wide_weights=True, note="kimi_linear, bailing_hybrid"
+    ),
     "sigmoid, corrected by a parameter": Routing("sigmoid", corrected=True, in_place=False, note="laguna, afmoe"),
     "gemma4": Routing("softmax", wide_weights=True, scaled=True, note="gemma4"),
     "sigmoid-narrow": Routing("sigmoid", corrected=True, wide_weights=True, note="minimax_m2, minimax_m3_vl"),
