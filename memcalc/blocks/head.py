@@ -22,6 +22,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
     upcast: bool = True  # cross-entropy takes the logits in fp32; else as they are (masked and sequence-to-sequence models)
     input_scaled: bool = False  # T5 multiplies the hidden states by a constant
     scaled: bool = False  # Cohere, Granite multiply the logits by a constant
+    predictions: int = 0  # further tokens that are predicted, each with a loss of its own
 
     def weights(self) -> tuple[Weight, ...]:
         if not self.tied:

@@ -99,7 +99,9 @@ class MLP(Block, without=("constants", "cache", "state")):
         gate = ops.linear(t, p, "gate", x, width, matrix, bias=self.bias, bias_size=width)
         if p.kernels.fused_activation:
             up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)
-            return t.emit("product", [gate, up], gate.elements, gate.each, [gate, up])
+            kind = "over" if p.kernels.gates_in_place else "input"
+            steps = [Step(kind, gate.bytes, 0), Step(kind, up.bytes, 1)]
+            return t.emit("product", [gate, up], gate.elements, gate.each, [gate, up], steps)
         gate = _above_cutoff(t, p, gate) if self.cuts else gate
         acted = ops.activation(t, p, gate, self.activation)
         up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)

@@ -141,7 +141,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "pipeline_layout",
             "text",
             "LAYOUT",
-            "Megatron's layout: E embedding, t a layer, L loss, | between stages, (t|)*3.  [default: even]",
+            (
+                "Megatron's layout: E embedding, t a layer, m predicts, L loss, | between stages, (t|)*3.  "
+                "[default: even]"
+            ),
             "Sharding",
             (),
         ),
@@ -907,6 +910,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "",
             "Pad every expert's rows to its capacity.  [default: off]",
             "Mixture of experts",
+            (),
+        ),
+        (
+            "mtp_layers",
+            "count",
+            "",
+            (
+                "Layers that predict further tokens, a loss each (Megatron's mtp_num_layers).  [default: those of "
+                "--pipeline-layout]"
+            ),
+            "Model states",
             (),
         ),
     ),

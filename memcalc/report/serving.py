@@ -15,14 +15,7 @@ from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, SCHEMA, Column, Quantity, Report, Table, more
 from memcalc.report.speed import speed_assumptions, speed_details, speed_document, speed_sentences, speed_tables
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
-from memcalc.report.training import (
-    gpu_document,
-    limit_sentences,
-    needed_document,
-    solved_document,
-    solved_sentence,
-    verdict_of,
-)
+from memcalc.report.verdict import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import counted, format_bytes

@@ -22,7 +22,6 @@ from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, unsaid
-from memcalc.sizing.drafts import as_draft
 from memcalc.sizing.format_defaults import with_formats
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
@@ -38,6 +37,7 @@ from memcalc.specs.spec import SpecError
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
+    from memcalc.readers.drafts import Draft
     from memcalc.report.report import Report
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
@@ -252,7 +252,7 @@ def size_serving(
     if settings.get("language_model_only") or (run is not None and run.language_model_only):
         found, files = text_only(found, files)
     architecture = _served(found, "MODEL")
-    guess = as_draft(architecture, draft, settings.pop("draft_method", None) or (run.draft_method if run else None), presets)
+    guess = _guessing(architecture, draft, settings.pop("draft_method", None) or (run.draft_method if run else None), presets)
     small = guess.architecture if guess else None
     machine = as_machine(gpu, presets, device)
     accelerator = machine[0] if machine else None
@@ -381,6 +381,15 @@ def _engine(said: Settings) -> ServingEngine:
     if name not in SERVING_ENGINES:
         return PLAIN_ENGINE
     return release(name, version or said.get("engine_version")) or SERVING_ENGINES[name]
+
+
+def _guessing(model: Architecture, draft: AnyModel | None, method: str | None, presets: Sequence[str]) -> "Draft | None":
+    """What guesses tokens beside the model."""
+    if draft is None and method is None:
+        return None
+    from memcalc.sizing.drafts import as_draft
+
+    return as_draft(model, draft, method, presets)
 
 
 def _served(model: Model, place: str) -> Architecture:

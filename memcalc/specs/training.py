@@ -16,6 +16,7 @@ from memcalc.specs.batches import ACCUMULATING, Batches
 from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.pipeline import predicting_of_layout
 from memcalc.specs.recomputing import Recomputation
 from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, rule, setting, within
 
@@ -48,6 +49,8 @@ ALLOCATORS = {
     "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
 }
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
+
+MAX_PREDICTING = 16  # layers that predict further tokens
 
 
 class Training(Batches, Recomputation, MainStates, FineTuning):
@@ -105,6 +108,10 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         None, "Experts take so many times an even share of rows; the rest is dropped.", EXPERTS, otherwise="no token is dropped"
     )
     pad_to_capacity: Flag = setting(False, "Pad every expert's rows to its capacity.", EXPERTS)
+    mtp_layers: Annotated[int, within(0, MAX_PREDICTING)] | None = setting(
+        None, "Layers that predict further tokens, a loss each (Megatron's mtp_num_layers).", STATES,
+        otherwise="those of --pipeline-layout",
+    )  # fmt: skip
 
     @cached_property
     def engine_row(self) -> Engine:
@@ -380,6 +387,28 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         ):  # fmt: skip
             if wrong:
                 raise SpecError(f"{self.method} is modelled without {name}", "method", name)
+
+    @cached_property
+    def predicting(self) -> int:
+        """Layers beside the model's own that predict further tokens."""
+        layout = self.parallelism.pipeline_layout
+        return self.mtp_layers or (predicting_of_layout(layout) if layout else 0)
+
+    @rule("mtp_layers", "pipeline_layout")
+    def _check_predicting(self) -> None:
+        if not self.predicting:
+            return
+        said = "mtp_layers" if self.mtp_layers else "pipeline_layout"
+        if not self.engine_row.fp32_gradients:
+            raise SpecError("prediction layers are Megatron's; add engine megatron", said, "engine")
+        layout = self.parallelism.pipeline_layout
+        if layout and predicting_of_layout(layout) != self.predicting:
+            found = predicting_of_layout(layout)
+            raise SpecError(f"{self.predicting}, but the layout has {found} (m)", "mtp_layers", "pipeline_layout")
+        for name, wrong in (("method", self.method != "full"), ("objective", self.objective is not None)):
+            if wrong:
+                raise SpecError(f"prediction layers are modelled for full training of language models, without {name}",
+                                said, name)  # fmt: skip
 
     @rule("train_layers")
     def _check_layers(self) -> None:

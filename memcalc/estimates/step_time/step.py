@@ -12,7 +12,7 @@ from memcalc.blocks.executed import Executed, entry_executed, exit_executed, lay
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.compute.flops import is_encoder_decoder, step_flops
-from memcalc.estimates.placement import depth_of, stage_counts
+from memcalc.estimates.placement import split_of, stage_counts
 from memcalc.estimates.step_time.messages import Axes, sent_by
 from memcalc.estimates.step_time.pieces import HALF, Micro, Seconds, seconds_of
 from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
@@ -199,7 +199,7 @@ def _planned(shared: RankKey, law: TimeLaw) -> Planned:
     architecture, run = shared.architecture, shared.run
     p = run.parallelism
     axes = Axes.of(p, law.hardware.domain)
-    counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
+    counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p))
     stages = []
     for rank, count in zip(distinct_standing(architecture, run), counts, strict=True):
         reduced, gathered = replicated_seconds(rank, axes, law)
