@@ -155,7 +155,9 @@ def _count(value: int) -> str:
     return format_count(value)
 
 
-def _number(value: float) -> str:
+def _number(value: float | Sequence[Any]) -> str:
+    if isinstance(value, Sequence):  # parts of layers, stages
+        return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
