@@ -7,8 +7,11 @@ import itertools
 import time
 
 from memcalc.estimates.serving import estimate as serving
+from memcalc.estimates.step_time.step import step_time
 from memcalc.estimates.training import estimate as training
+from memcalc.readers.catalogue import accelerator
 from memcalc.readers.models import read_model
+from memcalc.readers.timing import time_law
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import Serving
 from memcalc.specs.training import Training
@@ -37,6 +40,7 @@ def main() -> None:
         {"batch": b, "context": c, "tp": t, "weights": w}
         for b, c, t, w in itertools.product((1, 8, 64), (4096, 32768), (1, 2, 8), ("bf16", "int4-g128"))
     ]
+    law = time_law(accelerator("h100"))
     for name in ("llama-3.2-1b", "llama-3.1-405b"):
         architecture = read_model(name).architecture
         assert architecture is not None
@@ -44,13 +48,19 @@ def main() -> None:
         def train(setting, architecture=architecture):
             values = dict(setting)
             parallelism = Parallelism(gpus=values.pop("gpus"), zero=values.pop("zero"))
-            return training.estimate(architecture, Training(parallelism=parallelism, **values))
+            run = Training(parallelism=parallelism, **values)
+            return run, training.estimate(architecture, run)
+
+        def timed(setting, architecture=architecture):
+            run, found = train(setting, architecture)
+            return found, step_time(architecture, run, law)
 
         def serve(setting, architecture=architecture):
             return serving.estimate(architecture, Serving(**setting))
 
         depth = sum(stack.depth for part in architecture.parts for stack in part.stacks)
         print(f"{name} ({depth} layers): {rate(train, train_settings):,.0f} training estimates a second, specs included")
+        print(f"{name} ({depth} layers): {rate(timed, train_settings):,.0f} with the step's time")
         for engine in (None, "vllm", "llama.cpp"):
             settings = [
                 setting | {"engine": engine} for setting in serve_settings if engine != "llama.cpp" or setting["tp"] == 1

@@ -68,6 +68,42 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "ffn_config": {"ffn_hidden_size": 1024, "hidden_size": 512}},
         (BF16, AMP, EAGER, AGAIN),
     ),
+    "delta rule by channel": (
+        "kimi-linear-48b-a3b", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "pad_token_id": 0,
+         "num_experts": 8, "num_experts_per_token": 2, "moe_intermediate_size": 256, "num_attention_heads": 4,
+         "num_key_value_heads": 4, "kv_lora_rank": 128, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
+         "linear_attn_config": {"num_heads": 4, "head_dim": 64, "full_attn_layers": [3], "kda_layers": [1, 2]}},
+        (BF16, AMP, FP32, AGAIN),
+    ),
+    "delta rule, queries apart": (
+        "olmo-hybrid-7b", "",
+        {"num_hidden_layers": 4, "layer_types": ["linear_attention"] * 2 + ["full_attention", "linear_attention"],
+         "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "pad_token_id": 0, "num_attention_heads": 8,
+         "num_key_value_heads": 8, "linear_num_key_heads": 4, "linear_num_value_heads": 4, "linear_key_head_dim": 64,
+         "linear_value_head_dim": 128},
+        (BF16, {**AMP, "seq_len": 2048}, FP32, AGAIN),
+    ),
+    "delta rule by channel, bounded": (
+        "ling-3.0-flash", "",
+        {"num_hidden_layers": 3, "layer_types": ["linear_attention"] * 2 + ["full_attention"], "hidden_size": 512,
+         "mlp_layer_types": ["dense", "sparse", "sparse"], "intermediate_size": 1024, "vocab_size": 512, "pad_token_id": 0,
+         "num_experts": 8, "num_expert_group": 2, "topk_group": 1, "num_experts_per_token": 2, "moe_intermediate_size": 256,
+         "num_attention_heads": 4, "num_key_value_heads": 4, "kv_lora_rank": 128, "qk_nope_head_dim": 64,
+         "qk_rope_head_dim": 32, "qk_head_dim": 96, "v_head_dim": 64, "head_dim": 32, "linear_num_heads": 4,
+         "linear_head_dim": 64},
+        (BF16, AMP, FP32, AGAIN),
+    ),
+    "gated latents": (
+        "dots3-note", "text_config",
+        {"num_hidden_layers": 3, "layer_types": ["indexed_attention", "sliding_attention", "indexed_attention"],
+         "hidden_size": 512, "mlp_layer_types": ["dense", "sparse", "sparse"], "intermediate_size": 1024, "vocab_size": 512,
+         "pad_token_id": 0, "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256,
+         "shared_experts_intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4, "kv_lora_rank": 128,
+         "q_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64, "head_dim": 96,
+         "index_n_heads": 2, "index_head_dim": 64, "index_topk": 64, "per_layer_config": None},
+        (BF16, AMP, FP32, AGAIN),
+    ),
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from math import isqrt
 from memcalc.caches import cached
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+FEED_FORWARD = ("down",)  # what IA3 scales the input of (peft/utils/constants.py, IA3_FEEDFORWARD_MODULES)
 OFT_BLOCK = 32  # peft/tuners/oft/config.py, oft_block_size
 
 

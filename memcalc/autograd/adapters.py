@@ -6,7 +6,7 @@ with PEFT 0.21 and PyTorch 2.13.
 
 from math import prod
 
-from memcalc.autograd.adapter_shapes import oft_block, shapes
+from memcalc.autograd.adapter_shapes import FEED_FORWARD, oft_block, shapes
 from memcalc.autograd.elementary import WEIGHT_CAST, add, cast, dropout, scale
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, MatrixShape, Size, Step, Tape, Var
@@ -14,8 +14,6 @@ from memcalc.autograd.tape import FP32, MatrixShape, Size, Step, Tape, Var
 
 def before(t: Tape, p: Profile, name: str, x: Var) -> Var:
     """The input of an adapted matrix, where its adapter changes that."""
-    if not p.adapters.on(name):
-        return x
     if p.adapters.kind == "oft":
         return _rotated(t, p, name, x)
     return _scaled_input(t, name, x) if p.adapters.kind == "ia3" and name in FEED_FORWARD else x
@@ -23,15 +21,10 @@ def before(t: Tape, p: Profile, name: str, x: Var) -> Var:
 
 def after(t: Tape, p: Profile, name: str, x: Var, base: Var) -> Var:
     """The result of an adapted matrix: its product with x, and what its adapter makes of that."""
-    if not p.adapters.on(name):
-        return base
     kind = p.adapters.kind
     if kind in DELTAS:
         return DELTAS[kind](t, p, name, x, base)
     return _scaled_result(t, name, base) if kind == "ia3" and name not in FEED_FORWARD else base
-
-
-FEED_FORWARD = ("down",)  # what IA3 scales the input of (peft/utils/constants.py, IA3_FEEDFORWARD_MODULES)
 
 
 def _inputs(p: Profile, x: Var) -> float:

@@ -16,8 +16,6 @@ Kernel = Callable[[Var, Var, Var], Var]
 
 def exchanged(t: Tape, p: Profile, kernel: Kernel, query: Var, key: Var, value: Var) -> Var:
     """The attention result with the keys and values of all ranks."""
-    if p.degrees.cp == 1:
-        return kernel(query, key, value)
     keys_values = (key.bytes + value.bytes).token
     _send(t, p, query, key, value)
     if p.degrees.cp_kind == "all-to-all":

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import field
 from functools import cached_property
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from memcalc.blocks.block import Block
-from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.frozen import NamedTuple, dataclass
+
+if TYPE_CHECKING:  # models of text have none
+    from memcalc.blocks.images import ImageRule
 
 Named = tuple[tuple[str, Block], ...]  # blocks under their path names, in the order they run
 
@@ -25,6 +28,7 @@ class Layer:
     `source`: it reads the encoder's tokens, of which there are Profile.source for each of the decoder's. `bridge`: no layer at
     all but what stands between encoder and decoder: the encoder's exit, then the decoder's entry. `wiring`: how its blocks are
     joined where they are not residual branches one after the other, a row of memcalc.blocks.wiring.WIRINGS.
+    `predicts`: a first block makes its input and a last one its result (memcalc.blocks.predicting).
     """
 
     blocks: Named
@@ -33,6 +37,7 @@ class Layer:
     source: bool = False
     bridge: bool = False
     wiring: str = ""
+    predicts: bool = False
 
     @cached_property
     def streams(self) -> int:
@@ -112,7 +117,7 @@ class Part:
     stacks: tuple[Stack, ...] = ()
     exit: Named = ()
     tokens: int = 0
-    images: ImageRule | None = None
+    images: "ImageRule | None" = None
 
 
 class CountedWeight(NamedTuple):

@@ -10,17 +10,6 @@ from collections.abc import Mapping
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, MatrixShape, Size, Step, Tape, Var
 
-LAYERS = frozenset({"q", "k", "v", "output", "gate", "up", "down"})  # what Unsloth adapts unless told otherwise
-
-
-def applies(p: Profile) -> bool:
-    """Whether a layer runs so: all of its matrices adapted, none of the adapters with dropout (unsloth/models/llama.py,
-    patch_peft_model). Elsewhere modules are as written, as in the libraries that carry copies of the norm, rotary embedding and
-    loss alone (fms-acceleration's fused ops and kernels)."""
-    adapters = p.adapters
-    lora = p.kernels.fused_adapters and adapters.kind == "lora"
-    return lora and set(adapters.layers) >= LAYERS and not (adapters.dropout or adapters.magnitude)
-
 
 def mlp(t: Tape, p: Profile, x: Var, hidden: int, width: int) -> Var:
     """down(act(gate(x)) · up(x)). The backward makes the product's gradient, writes those of gate and up over them, x's over

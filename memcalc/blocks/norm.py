@@ -3,7 +3,6 @@
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks import fused_adapters
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Shape, Weight, linear
 from memcalc.errors import Unsupported
@@ -65,7 +64,7 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
         count = 1 if self._is_rms else 2
         statistics = [Var(Size(token=groups), FP32, False, f"{t.path}/statistic {i}") for i in range(count)]
         # Unsloth writes the gradient over the one that arrives, but for Gemma's (unsloth/kernels/rms_layernorm.py)
-        over = self.kind == "rms" and fused_adapters.applies(p)
+        over = self.kind == "rms" and p.fuses_adapters
         steps = [Step("share")] if over else [Step("input", x.bytes)]
         trained = p.method.trains("norms") and self.affine
         if trained:

@@ -50,13 +50,15 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
         return Recorded(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
     kept = tape.saved()
+    residual = ZERO if x in kept else x.bytes
+    within = tuple(size + residual for size in tape.passing)
     handed = [var for var in tape.cacheable if not var.outside] if layer.hands_on else []
     recorded = Recorded(
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         cached=tuple(var.tensor for var in tape.cacheable),
         uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
-        passing=(*tape.passing, *(_passing(tape, x, output) if profile.adapters.rank else ())),
-        repeating=_repeating(tape, x, output) if profile.adapters.rank or layer.wiring else tuple(tape.passing),
+        passing=(*within, *(_passing(tape, x, output) if profile.adapters.rank else ())),
+        repeating=_repeating(tape, x, output) if profile.adapters.rank or layer.wiring else within,
         flows=output is None or output.grad,
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
         handed=tuple(var.tensor for var in handed),

@@ -103,6 +103,8 @@ class LazyGroup(click.Group):
         found, command, rest = super().resolve_command(ctx, args)
         if found is None or command is None:
             return found, command, rest
+        if _all_known(command, rest):
+            return found, command, rest
         from memcalc.cli.aliases import translated
 
         return found, command, translated(found, command, rest)
@@ -117,6 +119,13 @@ class LazyGroup(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Where to go on"):
             formatter.write_dl(ONWARD)
+
+
+def _all_known(command: click.Command, words: Sequence[str]) -> bool:
+    """Whether all options among the words are the command's own, and it takes what stands between them."""
+    known = {word for param in command.params for word in (*param.opts, *param.secondary_opts)}
+    takes = any(isinstance(param, click.Argument) for param in command.params)
+    return takes and all(word.partition("=")[0] in known for word in words if word.startswith("-"))
 
 
 LISTED = " (a list; with a NAME, one in full)"

@@ -141,7 +141,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "pipeline_layout",
             "text",
             "LAYOUT",
-            "Megatron's layout: E embedding, t a layer, L loss, | between stages, (t|)*3.  [default: even]",
+            (
+                "Megatron's layout: E embedding, t a layer, m predicts, L loss, | between stages, (t|)*3.  "
+                "[default: even]"
+            ),
             "Sharding",
             (),
         ),
@@ -909,6 +912,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "Mixture of experts",
             (),
         ),
+        (
+            "mtp_layers",
+            "count",
+            "",
+            (
+                "Layers that predict further tokens, a loss each (Megatron's mtp_num_layers).  [default: those of "
+                "--pipeline-layout]"
+            ),
+            "Model states",
+            (),
+        ),
     ),
     "Serving": (
         (
@@ -996,6 +1010,106 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "text",
             "FORMAT",
             "llama.cpp: number format of the cache's values.  [default: --kv-dtype]",
+            "Model states",
+            (),
+        ),
+        (
+            "pp_layers",
+            "parts",
+            "",
+            (
+                "Layers of each pipeline stage, as VLLM_PP_LAYER_PARTITION has them: 20,21,20.  [default: as the "
+                "engine divides them]"
+            ),
+            "Sharding",
+            (),
+        ),
+        (
+            "attention_dp",
+            "count",
+            "",
+            (
+                "Groups of the --tp ranks with requests of their own, --batch each, whose attention is not divided "
+                "further.  [default: 1]"
+            ),
+            "Sharding",
+            (),
+        ),
+        (
+            "redundant_experts",
+            "count",
+            "",
+            "Experts of each layer that are held once more, all --ep ranks together.  [default: 0]",
+            "Mixture of experts",
+            (),
+        ),
+        (
+            "role",
+            "text",
+            "prefill|decode",
+            "One side of disaggregated serving.  [default: both]",
+            "Engine",
+            (
+                ("prefill", "reads prompts and hands their cache on: keeps no answers, captures no decode graphs (SGLang)"),
+                ("decode", "answers from a cache that it is handed: reads no prompts (SGLang reserves no pass of them)"),
+            ),
+        ),
+        (
+            "transfer_buffer",
+            "bytes",
+            "",
+            (
+                "Memory of each GPU for buffers that hand a cache on (NIXL and Mooncake read it where it stands).  "
+                "[default: 0]"
+            ),
+            "Engine",
+            (),
+        ),
+        (
+            "cache_tokens",
+            "count",
+            "",
+            "Tokens that the cache holds at most: --max-total-tokens.  [default: what its memory holds]",
+            "Engine",
+            (),
+        ),
+        (
+            "cache_offload",
+            "bytes",
+            "",
+            "Host memory for blocks of the cache that leave each GPU: 32GiB.  [default: none]",
+            "Engine",
+            (),
+        ),
+        (
+            "prefix_hit_rate",
+            "share",
+            "",
+            "Share of a prompt's tokens that is found in the cache, there once for all requests.  [default: 0]",
+            "Requests",
+            (),
+        ),
+        (
+            "max_graph_batch",
+            "count",
+            "",
+            "Largest batch that a CUDA graph is captured for.  [default: the engine's]",
+            "Engine",
+            (),
+        ),
+        (
+            "sharded_adapters",
+            "flag",
+            "",
+            "LoRA slots divided as far as the matrices are: --fully-sharded-loras.  [default: off]",
+            "Model states",
+            (),
+        ),
+        (
+            "language_model_only",
+            "flag",
+            "",
+            "Without towers for images and sound, and what they take.  [default: off]",
             "Model states",
             (),
         ),
@@ -1180,7 +1294,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "lora_adapters",
             "count",
             "",
-            "LoRA adapters served beside the model.  [default: 0]",
+            "LoRA adapters served beside the model: --max-loras.  [default: 0]",
             "Model states",
             (),
         ),
@@ -1188,7 +1302,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "lora_rank",
             "count",
             "",
-            "Rank of those adapters.  [default: 16]",
+            "Rank of those adapters: --max-lora-rank.  [default: 16]",
             "Model states",
             (),
         ),

@@ -22,20 +22,25 @@ class Engine(NamedTuple):
     gathers_logits: bool = False  # under tensor parallelism every rank has the logits of the whole vocabulary
     defers: bool = False  # gradients of a step's micro-batches stay whole until the last one (FSDP's no_sync)
     mixes_units: bool = False  # FSDP1's flat parameters hold adapters and the frozen weights of their layer (use_orig_params)
+    trainer: bool = False  # around transformers: its Trainer reads models on the host and collects an evaluation's logits
+    wide_outputs: bool = False  # mixed precision hands results out in fp32 (accelerate utils/operations.py)
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
 ENGINES: dict[str, Engine] = {
     row.name: row
     for row in (
-        Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2", leaf=True),
+        Engine("torch", "eager", "full", "fused", False, "PyTorch with Hugging Face modules; DDP and FSDP2", leaf=True,
+               trainer=True),
         Engine(
             "accelerate", "eager", "full", "fused", False, "Hugging Face Trainer and accelerate; FSDP1",
             holds_inputs=True, prefetches=False, traced=False, leaf=True, defers=True, kbit_prepare="all",
+            trainer=True, wide_outputs=True,
             gathers_logits=True,  # transformers/distributed/tensor_parallel.py, colwise_gather_output
         ),
         Engine(
             "deepspeed", "eager", "full", "fused", False, "DeepSpeed ZeRO around Hugging Face modules", leaf=True,
+            trainer=True,
             gathers_logits=True,  # deepspeed/module_inject/layers.py, LmHeadLinearAllreduce
         ),
         Engine(
@@ -52,7 +57,7 @@ ENGINES: dict[str, Engine] = {
         ),
         Engine(
             "fsdp-qlora", "eager", "full", "fused", False, "fsdp_qlora: FSDP1 around PEFT, adapters in bf16",
-            peft=False, holds_inputs=True, prefetches=False, traced=False,
+            peft=False, trainer=True, holds_inputs=True, prefetches=False, traced=False,
         ),
         Engine(
             "litgpt", "litgpt", "listed", "fused", False, "LitGPT with Lightning Fabric: adapters in bf16",

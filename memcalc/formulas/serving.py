@@ -159,17 +159,36 @@ def captured_bytes(sizes: int, layers: int) -> int:
     return round(sizes * (8 + 0.3 * layers) * 2**20)
 
 
-def captured_sizes(sequences: int, tokens: int) -> int:
+def captured_sizes(sequences: int, tokens: int, largest: int | None = None) -> int:
     """Batches for which vLLM captures graphs by default: vllm/config/vllm.py, _set_cudagraph_sizes.
 
-    1, 2, 4, then by 8 below 256 and by 16 above, up to min(2 × sequences, 512, tokens of a pass). Returns a number [count].
+    1, 2, 4, then by 8 below 256 and by 16 above, up to the largest, min(2 × sequences, 512) where none is said, and the tokens
+    of a pass. Returns a number [count].
 
     >>> captured_sizes(1024, 8192), captured_sizes(1, 2048)
     (51, 2)
     """
-    most = min(2 * sequences, 512, tokens)
+    most = min(largest or min(2 * sequences, 512), tokens)
     small = sum(size <= most for size in (1, 2, 4))
     return small + len(range(8, min(most + 1, 256), 8)) + len(range(256, most + 1, 16))
+
+
+@formula("vllm", "config/kv_transfer.py, kv_buffer_size; tensorrt_llm/llmapi/llm_args.py, CacheTransceiverConfig")
+def transfer_bytes(buffer: int) -> int:
+    """Buffers through which a cache is handed from a server that reads prompts to one that answers.
+
+    buffer [B]. Returns bytes [B].
+    """
+    return buffer
+
+
+@formula("vllm", "config/cache.py, kv_offloading_size; sglang hicache_size; lmcache max_local_cpu_size")
+def offloaded_bytes(tier: int) -> int:
+    """Host memory that is set apart for blocks of the cache which leave the GPU.
+
+    tier [B]. Returns bytes [B].
+    """
+    return tier
 
 
 @formula("measured-serving", "CUDA graphs of vLLM 0.19 on an H100: 0.5 to 1.9 GiB", ASSUMED)

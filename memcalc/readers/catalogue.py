@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
-from memcalc.readers.names import NameIndex, alike, named, names_of
 
-if TYPE_CHECKING:  # a list of models needs no specs
+if TYPE_CHECKING:  # a list of models needs no specs, a preset's own name no other names
+    from memcalc.readers.names import NameIndex
     from memcalc.specs.hardware import Accelerator
 
+MEASURED = "measured"  # the folder of measurements, whose files are no presets
 KINDS = {"gpus": "GPU", "models": "model", "runs": "training run"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
 MAX_PRESET_BYTES = 2**20
@@ -26,7 +27,7 @@ MAX_DOTS = 100  # in one line: tomllib takes minutes over a key of tens of thous
 SAFE_NAME = re.compile(r"[a-z0-9](?:[._-]?[a-z0-9]){0,99}")  # no separators, no '..': a name cannot leave its folder
 
 
-MEMORY = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)-?([gmt]?)(i?)b?")  # as people type it where a GPU's name stands
+MEMORY = r"([0-9]{1,3}(?:\.[0-9]+)?)-?([gmt]?)(i?)b?"  # as people type it where a GPU's name stands
 
 
 class UnknownPreset(InputError):
@@ -72,6 +73,12 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool 
         path = os.path.join(folder, f"{wanted}.toml")
         if os.path.isfile(path):
             return path
+    return _by_another_name(kind, name, wanted, folders, exact=exact)
+
+
+def _by_another_name(kind: str, name: str, wanted: str, folders: Sequence[str], *, exact: bool) -> str:
+    from memcalc.readers.names import named
+
     indexes = [(folder, _names(kind, folder)) for folder in folders]
     for folder, names in indexes:
         if claims := names.aliases.get(wanted):
@@ -87,9 +94,11 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool 
     raise UnknownPreset(f"unknown {KINDS[kind]} {name!r}{_suggested(kind, wanted, [names for _, names in indexes])}")
 
 
-def _suggested(kind: str, wanted: str, indexes: list[NameIndex]) -> str:
+def _suggested(kind: str, wanted: str, indexes: "list[NameIndex]") -> str:
     """The names that mean most nearly the same, else those that are spelled most alike; memory has an option of its own."""
-    if kind == "gpus" and (memory := MEMORY.fullmatch(wanted)):
+    from memcalc.readers.names import alike
+
+    if kind == "gpus" and (memory := re.fullmatch(MEMORY, wanted)):
         number, unit, binary = memory.groups()
         return f"; memory of a card that is not in the catalogue is --gpu-memory {number}{(unit or 'g').upper()}{binary}B"
     if kind == "models" and (found := [name for names in indexes for name in alike(wanted, names)]):
@@ -97,7 +106,7 @@ def _suggested(kind: str, wanted: str, indexes: list[NameIndex]) -> str:
     return nearest(wanted, (spelled for names in indexes for spelled in (*_ids(names), *names.aliases)))
 
 
-def _ids(names: NameIndex) -> Iterator[str]:
+def _ids(names: "NameIndex") -> Iterator[str]:
     return (name for known in names.words.values() for name in known)
 
 
@@ -105,8 +114,10 @@ def _listed(found: Sequence[str], most: int = 8) -> str:
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
-def _names(kind: str, folder: str) -> NameIndex:
+def _names(kind: str, folder: str) -> "NameIndex":
     """The names of a folder's presets: of the shipped ones as they were written down, of others from their files."""
+    from memcalc.readers.names import NameIndex, names_of
+
     if folder == shipped_folder(kind) and os.path.isfile(index_path("names")):
         entry = read_index("names")[kind]
         return NameIndex(entry["aliases"], entry["words"])
@@ -143,7 +154,7 @@ def preset_folders(kind: str, extra: Sequence[str] = ()) -> list[str]:
     """Where presets of a kind lie, first wins: `extra`, then the folders in $MEMCALC_PRESETS, then the shipped one."""
     own = [*extra, *filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep))]
     for folder in own:
-        if not any(os.path.isdir(os.path.join(folder, each)) for each in KINDS):
+        if not any(os.path.isdir(os.path.join(folder, each)) for each in (*KINDS, MEASURED)):
             raise InputError(f"{folder!r} is no folder of presets: it must hold {' or '.join(f'{k}/' for k in KINDS)}")
     return [*filter(os.path.isdir, (os.path.join(folder, kind) for folder in own)), shipped_folder(kind)]
 

@@ -12,7 +12,6 @@ from memcalc.frozen import NamedTuple
 from memcalc.readers.catalogue import Ambiguous, UnknownPreset, find_preset, read_preset, read_toml
 from memcalc.readers.files import read_json_object
 from memcalc.readers.hf import read_config
-from memcalc.readers.names import ADDRESS, HUB_ID, foreign_name, stored_word, weights_word
 from memcalc.units import parse_count
 
 if TYPE_CHECKING:  # headers are read only where weights are asked for
@@ -110,8 +109,11 @@ def _find(text: str, folders: Sequence[str]) -> Model:
         return _from_weights(text, "hub", *read_repository(text.removeprefix(HUB)))
     if text == STDIN:
         return _described(read_json_object(STDIN), "stdin", "config.json on stdin")
-    if not os.path.exists(text) and not text.endswith(FILES) and (name := foreign_name(text)):
-        return _named_elsewhere(text, name, folders)
+    if ("/" in text or ":" in text) and not os.path.exists(text) and not text.endswith(FILES):
+        from memcalc.readers.names import foreign_name
+
+        if name := foreign_name(text):
+            return _named_elsewhere(text, name, folders)
     if _looks_like_path(text):
         return _from_path(text)
     if _COUNT.match(text):
@@ -124,6 +126,8 @@ def _find(text: str, folders: Sequence[str]) -> Model:
 
 def _named_elsewhere(text: str, name: str, folders: Sequence[str]) -> Model:
     """The preset of a hub id, a hub address or an ollama tag; the network is never asked."""
+    from memcalc.readers.names import ADDRESS, HUB_ID, stored_word
+
     of_hub = bool(HUB_ID.fullmatch(ADDRESS.sub("", text)))
     try:
         return read_model_preset(name, folders, exact=of_hub)
@@ -140,6 +144,8 @@ def _named_elsewhere(text: str, name: str, folders: Sequence[str]) -> Model:
 
 def _stored_otherwise(text: str, word: str, base: str, folders: Sequence[str]) -> str:
     """Why a name with a stored format in it is refused: what it is, and how to ask for it."""
+    from memcalc.readers.names import weights_word
+
     weights = weights_word(word)
     said = f"--weights {weights}" if weights else "--weights (see `memcalc formats`)"
     try:

@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 from memcalc.caches import cached
 from memcalc.errors import nearest
 from memcalc.frozen import NamedTuple
-from memcalc.specs.spec import Spec, SpecError, choices
-from memcalc.specs.words import meant
+from memcalc.specs.spec import OneOf, Spec, SpecError, choices
 
 Settings = Mapping[str, Any]
 
@@ -55,16 +54,16 @@ def settled(
 
 
 @cached(64)
-def _names(specs: tuple[type[Spec], ...]) -> dict[str, tuple[str, ...]]:
+def _names(specs: tuple[type[Spec], ...]) -> dict[str, OneOf]:
     """What the fields accept that take one of some names."""
-    return {name: rule.names for spec in specs for name, rule in choices(spec).items()}
+    return {name: rule for spec in specs for name, rule in choices(spec).items()}
 
 
-def _meant(name: str, value: Any, names: Mapping[str, tuple[str, ...]]) -> Any:
+def _meant(name: str, value: Any, names: Mapping[str, OneOf]) -> Any:
     """A value in our own spelling."""
     if isinstance(value, tuple):
         return tuple(_meant(name, entry, names) for entry in value)
-    return meant(name, value, names[name]) if name in names else value
+    return names[name].spelled(name, value) if name in names else value
 
 
 S = TypeVar("S", bound=Spec)

@@ -9,7 +9,6 @@ from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
 from memcalc.readers.models import Model, read_model
 from memcalc.specs.hardware import Accelerator, Device
-from memcalc.specs.offloading import MOST_CARDS
 
 # a preset's name, a path, a parameter count, a config's keys and values, or what memcalc made of one of these
 AnyModel = str | os.PathLike[str] | int | Mapping[str, Any] | Architecture | Model
@@ -35,6 +34,8 @@ def as_model(model: AnyModel, presets: Sequence[str] = ()) -> Model:
 def as_machine(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> tuple[Accelerator, ...]:
     """The GPUs of one machine: "A+B" is one of each; what `device` says goes before the catalogue's figures of a single one."""
     if isinstance(gpu, str) and "+" in gpu:
+        from memcalc.specs.offloading import MOST_CARDS
+
         names = [name.strip() for name in gpu.split("+")]
         if len(names) > MOST_CARDS:
             raise InputError(f"at most {MOST_CARDS} GPUs share a machine, not {len(names)}", place="gpu")

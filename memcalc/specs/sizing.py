@@ -40,7 +40,9 @@ class Compute(Spec):
     """How much is trained, for limits on compute, time and money."""
 
     tokens: Annotated[int, within(1, 10**18)] = Field(description="Training tokens.")
-    mfu: Annotated[float, within(0.001, 1.0)] = setting(0.4, "Model FLOPs utilisation of the dense peak.")
+    mfu: Annotated[float, within(0.001, 1.0)] | None = setting(
+        None, "Model FLOPs utilisation of the dense peak.", otherwise="the step's predicted time; without one what is usual"
+    )
     price: Annotated[float, within(0.0001, 10_000)] | None = setting(
         None, "USD a GPU-hour.", otherwise="the middle of a dated range"
     )

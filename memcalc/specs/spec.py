@@ -6,6 +6,7 @@ come the command-line option, the key of the sizing file, the JSON Schema and th
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import FunctionType
 from typing import Annotated, Any, Self, TypeVar, get_args
 
@@ -37,14 +38,19 @@ class OneOf(NamedTuple):
     names: tuple[str, ...]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        from memcalc.specs.words import meant
-
-        field = handler.field_name or ""
         literal = core_schema.literal_schema(list(self.names))
-        return core_schema.no_info_before_validator_function(lambda value: meant(field, value, self.names), literal)
+        return core_schema.no_info_before_validator_function(partial(self.spelled, handler.field_name or ""), literal)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         return {"type": "string", "enum": list(self.names)}
+
+    def spelled(self, field: str, value: Any) -> Any:
+        """The name that a field's value means; what means none as it is."""
+        if value in self.names:
+            return value
+        from memcalc.specs.words import meant
+
+        return meant(field, value, self.names)
 
     def check(self, name: str, value: object) -> None:
         """The same rule where a name stands outside a spec."""

@@ -14,9 +14,9 @@ from memcalc.formulas.optimizers import optimizer
 from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
 from memcalc.specs.batches import ACCUMULATING, Batches
 from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast
-from memcalc.specs.libraries import loss_of
 from memcalc.specs.main_states import PARTS, MainStates
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.pipeline import predicting_of_layout
 from memcalc.specs.recomputing import Recomputation
 from memcalc.specs.spec import ACTIVATIONS, EXPERTS, STATES, Flag, OneOf, SpecError, rule, setting, within
 
@@ -49,6 +49,8 @@ ALLOCATORS = {
     "expandable-segments": "one that grows for each pool: little is lost to fragmentation",
 }
 HOSTS = {"cpu": "the host's memory", "nvme": "disk, through a buffer in host memory (ZeRO-Infinity)"}
+
+MAX_PREDICTING = 16  # layers that predict further tokens
 
 
 class Training(Batches, Recomputation, MainStates, FineTuning):
@@ -106,6 +108,10 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         None, "Experts take so many times an even share of rows; the rest is dropped.", EXPERTS, otherwise="no token is dropped"
     )
     pad_to_capacity: Flag = setting(False, "Pad every expert's rows to its capacity.", EXPERTS)
+    mtp_layers: Annotated[int, within(0, MAX_PREDICTING)] | None = setting(
+        None, "Layers that predict further tokens, a loss each (Megatron's mtp_num_layers).", STATES,
+        otherwise="those of --pipeline-layout",
+    )  # fmt: skip
 
     @cached_property
     def engine_row(self) -> Engine:
@@ -143,8 +149,15 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
 
     @property
     def loss_used(self) -> str:
-        named = loss_of(self.library, self.kernels_used) if self.library else None
-        return self.loss or named or KERNELS[self.kernels_used].loss or self.engine_row.loss
+        return self.loss or self._loss_of_library() or KERNELS[self.kernels_used].loss or self.engine_row.loss
+
+    def _loss_of_library(self) -> str | None:
+        """Raises SpecError where the library's version is not known."""
+        if self.library is None:
+            return None
+        from memcalc.specs.libraries import loss_of
+
+        return loss_of(self.library, self.kernels_used)
 
     @property
     def optimizer_impl_used(self) -> str:
@@ -375,6 +388,28 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
             if wrong:
                 raise SpecError(f"{self.method} is modelled without {name}", "method", name)
 
+    @cached_property
+    def predicting(self) -> int:
+        """Layers beside the model's own that predict further tokens."""
+        layout = self.parallelism.pipeline_layout
+        return self.mtp_layers or (predicting_of_layout(layout) if layout else 0)
+
+    @rule("mtp_layers", "pipeline_layout")
+    def _check_predicting(self) -> None:
+        if not self.predicting:
+            return
+        said = "mtp_layers" if self.mtp_layers else "pipeline_layout"
+        if not self.engine_row.fp32_gradients:
+            raise SpecError("prediction layers are Megatron's; add engine megatron", said, "engine")
+        layout = self.parallelism.pipeline_layout
+        if layout and predicting_of_layout(layout) != self.predicting:
+            found = predicting_of_layout(layout)
+            raise SpecError(f"{self.predicting}, but the layout has {found} (m)", "mtp_layers", "pipeline_layout")
+        for name, wrong in (("method", self.method != "full"), ("objective", self.objective is not None)):
+            if wrong:
+                raise SpecError(f"prediction layers are modelled for full training of language models, without {name}",
+                                said, name)  # fmt: skip
+
     @rule("train_layers")
     def _check_layers(self) -> None:
         if self.train_layers is None:
@@ -403,7 +438,7 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
             return
         if self.engine_row.loss != "full":
             raise SpecError(f"{self.engine_row.name} has a loss of its own; leave it out", "library", "engine")
-        loss_of(self.library, self.kernels_used)
+        self._loss_of_library()
 
     @rule("optimizer", "optimizer_impl", "optimizer_in_backward", "offload")
     def _check_step(self) -> None:

@@ -1,15 +1,19 @@
 """Fake tensors live on the CPU; this makes their operations allocate what CUDA's would.
 
-Six things differ, and all are undone when the context ends: which kernel scaled_dot_product_attention takes, dropout (one fused
-operation that returns its mask), rms_norm (one kernel on CUDA, see COMPOSED), the operations that autocast runs in fp32, the
-statistics of a 16-bit LayerNorm (fp32 on CUDA), and grouped matrix products (any type on CUDA). Besides, questions that need a
-tensor's values are answered: no packed sequences, no padding, no layer dropped.
+Seven things differ, and all are undone when the context ends: which kernel scaled_dot_product_attention takes, dropout (one
+fused operation that returns its mask), rms_norm (one kernel on CUDA, see COMPOSED), the operations that autocast runs in fp32,
+the statistics of a 16-bit LayerNorm (fp32 on CUDA), grouped matrix products (any type on CUDA), and fla's kernels
+(memcalc.trace.fla). Besides, questions that need a tensor's values are answered: no packed sequences, no padding, no layer
+dropped.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from memcalc.trace import fla
 
 # ATen/autocast_mode.h, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: what language models use of them
 AUTOCAST_FP32 = frozenset(
@@ -72,6 +76,9 @@ def cuda_like(kernels: Counter[str]) -> Iterator[None]:
         stack.enter_context(_replaced(masking_utils, "find_packed_sequence_indices", lambda *args, **kwargs: None))
         for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
             stack.enter_context(_replaced(masking_utils, name, _unpadded(getattr(masking_utils, name))))
+        for module in [module for name, module in sys.modules.items() if name.startswith("transformers.models.")]:
+            if fla.NAME in vars(module):
+                stack.enter_context(_replaced(module, fla.NAME, fla.chunk_kda))
         stack.enter_context(cuda_functions(kernels))
         stack.enter_context(_dispatch_mode())
         yield

@@ -242,3 +242,68 @@ def test_all_errors_of_all_files_at_once(memcalc, sizing, tmp_path):
     assert found.code == 2
     assert [line.partition("toml:")[2].partition(":")[0] for line in found.err.splitlines()] == ["6", "11", "2"]
     assert not found.out
+
+
+TIMED = """
+model = "llama-3.1-8b"
+gpu = "h100"
+[training]
+seq_len = 8192
+recompute = "full"
+[training.parallelism]
+gpus = 64
+fsdp = "full"
+[compute]
+tokens = "1T"
+price = 2.5
+[limits]
+days = 365
+cost_usd = 1e9
+"""
+
+
+@pytest.mark.parametrize(
+    "more", ["", 'training.method = "lora"', 'training.precision = "fp8-mixed"', "training.parallelism.tp = 8"]
+)
+def test_days_and_money_are_those_of_the_predicted_step(memcalc, sizing, more):
+    from memcalc.sizing.checking import read_scenarios
+
+    path = sizing(f"{TIMED}\n[scenario.one]\n{more}")
+    found = memcalc("check", path, "--format", "json").document["scenarios"][0]["values"]
+    run = read_scenarios(path, "", None)[0].scenario.training
+    p = run.parallelism
+    said = ("train", "llama-3.1-8b", "--gpu", "h100", "--gpus", str(p.gpus), "--fsdp", "full", "--tp", str(p.tp), "--method",
+            run.method, "--precision", run.precision, "--recompute", "full", "--seq-len", "8192", "--tokens", "1T",
+            "--price", "2.5", "--format", "json")  # fmt: skip
+    timed = memcalc(*said).document["time"]
+    assert found["days"] == pytest.approx(1e12 / timed["tokens_per_second"] / 86_400)
+    assert found["cost_usd"] == pytest.approx(found["days"] * 24 * 64 * 2.5)
+
+
+def test_an_mfu_that_is_given_goes_before_the_predicted_time(memcalc, sizing):
+    given, double = (
+        memcalc("check", sizing(f"{TIMED}".replace("price", f"mfu = {mfu}\nprice")), "--format", "json").document
+        for mfu in (0.2, 0.4)
+    )
+    days = [document["scenarios"][0]["values"]["days"] for document in (given, double)]
+    assert days[0] == pytest.approx(2 * days[1])
+
+
+def test_files_of_one_model_share_what_is_worked_out_of_it(memcalc, tmp_path, monkeypatch):
+    """Fifty files that name a model read it once; what they ask alike is answered once (the allocator's replay, above all)."""
+    from memcalc.estimates.training.replay import extent
+    from memcalc.sizing import checking
+
+    read, replays = [], []
+    as_model, replayed = checking.as_model, extent._replayed
+    monkeypatch.setattr(checking, "as_model", lambda *given: read.append(given) or as_model(*given))
+    monkeypatch.setattr(extent, "_replayed", lambda *given: replays.append(given) or replayed(*given))
+    paths = []
+    for number in range(50):
+        paths.append(tmp_path / f"{number}.toml")
+        text = 'model = "gpt2"\ngpu = "h100"\n[training]\nseq_len = {}\n[limits]\nverdict = "tight"\n'
+        paths[-1].write_text(text.format(512 + 256 * (number % 2)), encoding="utf-8")
+    found = memcalc("check", *map(str, paths), "--format", "json")
+    assert found.code == 0
+    assert len(found.document["scenarios"]) == 50
+    assert (len(read), len(replays)) == (1, 2)

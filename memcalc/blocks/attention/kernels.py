@@ -11,7 +11,6 @@ All take (tape, profile, core, query, key, value) and give the result, heads × 
 from collections.abc import Callable
 
 from memcalc.autograd import operations as ops
-from memcalc.autograd.context_parallel import exchanged
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import SCORES, Core
@@ -27,6 +26,10 @@ Kernel = Callable[[Tape, Profile, Core, Var, Var, Var], Var]
 def attend(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
     """The attention result, with the keys and values of all context-parallel ranks."""
     t.cacheable += [key, value] if core.mask.causal else []
+    if p.degrees.cp == 1:
+        return _run(t, p, core, query, key, value)
+    from memcalc.autograd.context_parallel import exchanged
+
     return exchanged(t, p, lambda q, k, v: _run(t, p, core, q, k, v), query, key, value)
 
 

@@ -1,8 +1,9 @@
 """Multi-head latent attention (DeepSeek V2 and later): keys and values are rebuilt from one small latent a token."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention.kernels import attend
 from memcalc.blocks.attention.rotary import RotaryTable, rotate
@@ -37,8 +38,16 @@ class SparseIndexer:
         out += linear("head_weights", "attention", self.hidden, self.heads) + self.extras
         return tuple(weight._replace(frozen=True) for weight in out)
 
-    def multiply(self, t: Tape) -> None:
-        """Its products: each token projected; for each pair the heads' scores and their weighted sum."""
+    def select(self, t: Tape, p: Profile, beside: list[Var]) -> None:
+        """Its products: each token projected; for each pair the heads' scores and their weighted sum. PyTorch's matmul lays the
+        keys out for every query (modeling_deepseek_v32.DeepseekV32Indexer), while `beside` is there but not saved yet."""
+        if not p.kernels.merged:
+            saved = set(t.saved())
+            there = sum_of(var.bytes for var in beside if var not in saved)
+            each = p.formats.compute if p.formats.autocast else FP32
+            rows = self.heads * self.head_dim * (2 * p.formats.compute + FP32)
+            scores = Size(token=rows, pair=(self.head_dim + self.heads) * each)
+            t.passing.append(t.saved_bytes() + there + scores)
         projected = sum(weight.parameters for weight in self.weights() if len(weight.shape) > 1)
         t.multiply("indexer", Size(token=2 * projected, pair=2 * self.heads * (self.head_dim + 1)), 0, causal=True)
 
@@ -69,10 +78,12 @@ class LatentAttention(Block, without=("constants", "state")):
     complex_rotary: bool = False  # rotates complex fp32 numbers and casts back (DeepSeek V2)
     dropout: float = 0.0
     epsilon: float = 1e-6
-    gate: int = 0  # outputs of a matrix that gates the result, a head or a number each (Ling 3, Hy4)
+    gate: int = 0  # outputs of a matrix that gates the result, a head or a number each (Ling 3, dots3, Hy4)
+    gate_wide: bool = False  # its sigmoid is taken in fp32 (Ling 3)
     query_gate: bool = False  # queries and a gate from one matrix, which reads queries' latent and input side by side (A.X K2)
     sinks: bool = False  # one learned logit a head
     key_norm: bool = False  # over the rotary part of the key (dots3)
+    latents_scaled: bool = False  # both latents are multiplied by constants after their norms (dots3)
     shares_latent: bool = False  # latent and rotary key come from an earlier layer (Mistral Large 4)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
@@ -169,15 +180,17 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
-        if self.gate or self.query_gate or self.sinks or self.key_norm:
-            raise Unsupported("training with latent attention that is gated, has sinks or norms of keys is not modelled")
-        if self.indexer:
-            self.indexer.multiply(t)
+        if self.query_gate or self.sinks:
+            raise Unsupported("training with latent attention whose queries come with gates, or with sinks, is not modelled")
+        if self.shares_latent or self.extras:
+            raise Unsupported("training with latents of earlier layers is not modelled")
         heads = -(-self.heads // p.degrees.tp)
         since = len(t.nodes)
         query = self._query(t, p, x, heads)
         key, value = self._key_and_value(t, p, x, heads)
         until = len(t.nodes)
+        if self.indexer:
+            self.indexer.select(t, p, [node.out for node in t.nodes[since:until] if node.name in ALIVE])
         mixed = self._attend(t, p, query, key, value, heads)
         if (
             "mla_up_proj" in p.modules
@@ -187,20 +200,29 @@ class LatentAttention(Block, without=("constants", "state")):
             laid_out = [var for node in t.nodes[until:] for var in node.inputs if var.label.endswith("/value")]
             t.discard(*(var for var in (*up, query, key, *laid_out) if var not in low))
         width = heads * self.v_head_dim
-        return ops.linear(
-            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden,
-            reduced=True,
-        )  # fmt: skip
+        mixed = self._gated(t, p, x, mixed, heads) if self.gate else mixed
+        output = Matrix(
+            "output", self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias * self.hidden, reduced=True
+        )
+        return ops.linear(t, p, mixed, output)
+
+    def _gated(self, t: Tape, p: Profile, x: Var, mixed: Var, heads: int) -> Var:
+        """The result times a gate that a matrix of its own makes of the input, one number a head or for each of its own."""
+        width = heads * (self.gate // self.heads)
+        gate = ops.linear(t, p, ops.gathered(t, p, x), Matrix("gate", width, self.hidden * width))
+        gate = ops.cast(t, ops.sigmoid(t, ops.cast(t, gate, FP32)), x.each) if self.gate_wide else ops.sigmoid(t, gate)
+        return ops.mul(t, mixed, gate) if width == mixed.elements.token else ops.weighted(t, mixed, gate)
 
     def _query(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
         """Heads of a content part and a rotated part, laid side by side anew."""
         width, inputs = heads * self.head_dim, self.hidden
         if self.q_lora_rank:
             inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
-            x = ops.linear(t, p, "q_down", x, inputs * p.degrees.stream, matrix, bias=self.bias, bias_size=inputs)
+            x = ops.linear(t, p, x, Matrix("q_down", inputs * p.degrees.stream, matrix, bias=self.bias * inputs))
             x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
+            x = ops.scale(t, x) if self.latents_scaled else x
         x = ops.gathered(t, p, x)
-        made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
+        made = _by_head(t, ops.linear(t, p, x, Matrix("q_up" if self.q_lora_rank else "q", width, inputs * width)))
         content = _part(t, made, heads * self.nope_head_dim)
         rotated = self._rotate(t, p, _part(t, made, heads * self.rope_head_dim))
         steps = [Step("share"), Step("share", source=1)]
@@ -209,13 +231,17 @@ class LatentAttention(Block, without=("constants", "state")):
     def _key_and_value(self, t: Tape, p: Profile, x: Var, heads: int) -> tuple[Var, Var]:
         """A key head is its own content and the one rotated part that all heads share; values stay views."""
         both = self.latent_size * p.degrees.stream
-        down = ops.linear(t, p, "kv_down", x, both, self.hidden * self.latent_size, bias=self.bias, bias_size=both)
+        down = ops.linear(t, p, x, Matrix("kv_down", both, self.hidden * self.latent_size, bias=self.bias * both))
         latent, rotated = (_part(t, down, width * p.degrees.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
+        if self.latents_scaled:
+            latent = t.emit("contiguous", [latent], latent.elements, latent.each, (), [Step("share")])
         latent = Norm(self.kv_lora_rank, epsilon=self.epsilon).forward(t, p, latent)
+        latent = ops.scale(t, latent) if self.latents_scaled else latent
+        rotated = Norm(self.rope_head_dim, epsilon=self.epsilon).forward(t, p, rotated) if self.key_norm else rotated
         rotated = self._rotate(t, p, rotated)
         latent = ops.gathered(t, p, latent)
         width = heads * (self.nope_head_dim + self.v_head_dim)
-        up = _by_head(t, ops.linear(t, p, "kv_up", latent, width, self.kv_lora_rank * width))
+        up = _by_head(t, ops.linear(t, p, latent, Matrix("kv_up", width, self.kv_lora_rank * width)))
         content, value = _part(t, up, heads * self.nope_head_dim), _part(t, up, heads * self.v_head_dim)
         return self._key(t, content, rotated, heads), value
 
@@ -260,6 +286,7 @@ class LatentAttention(Block, without=("constants", "state")):
 
 
 DOWN = ("q_down", "kv_down")  # products whose results are compressed
+ALIVE = ("q", "q_up", "kv_down", "kv_up", "query", "key")  # what Python's variables hold when the attention begins
 
 
 def _by_head(t: Tape, x: Var) -> Var:

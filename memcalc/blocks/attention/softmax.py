@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks import fused_adapters
 from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.positions import Positions
@@ -224,16 +224,18 @@ class Attention(Block, without=("state",)):
         if self.projections.gate:
             mixed = self._gated(t, p, x, mixed, core.shape.heads)
         width, bias = self.outputs * p.degrees.stream, self.projections.output_bias
-        if not bias and not self.output_dropout and fused_adapters.applies(p):
+        if not bias and not self.output_dropout and p.fuses_adapters:
+            from memcalc.blocks import fused_adapters
+
             return fused_adapters.projection(t, p, "output", mixed, self.outputs, core.shape.output_size)
         matrix = core.shape.output_size * self.outputs
-        out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs, reduced=True)
+        out = ops.linear(t, p, mixed, Matrix("output", width, matrix, bias=bias * self.outputs, reduced=True))
         return ops.dropout(t, p, out, self.output_dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, mixed: Var, heads: int) -> Var:
         """The result times a gate that a matrix of its own makes of the input, one number a head or for each of its own."""
         width = heads * (self.projections.gate // self.heads)
-        gate = ops.linear(t, p, "gate", x, width, self.inputs * width)
+        gate = ops.linear(t, p, x, Matrix("gate", width, self.inputs * width))
         if self.projections.gate_activation == "softplus":
             wide = ops.cast(t, gate, FP32)
             gate = ops.cast(t, t.emit("softplus", [wide], wide.elements, wide.each, [wide]), mixed.each)
@@ -267,7 +269,9 @@ class Attention(Block, without=("state",)):
         merged = p.kernels.merged and p.adapters.merges("qkv") and not (self.cross or made.values_are_keys)
         if made.fused or p.kernels.fused_qkv or merged:
             return self._project_at_once(t, p, x, widths)
-        if not self.cross and not made.values_are_keys and fused_adapters.applies(p):
+        if not self.cross and not made.values_are_keys and p.fuses_adapters:
+            from memcalc.blocks import fused_adapters
+
             query, key, value = fused_adapters.projections(t, p, x, widths, self.inputs)
             return query, key, value
         biases = dict(zip(widths, made.biases, strict=True))
@@ -277,14 +281,13 @@ class Attention(Block, without=("state",)):
         out = []
         for name, width in widths.items():
             y, size, tokens = (x, self.inputs, 1.0) if name == "q" else (source, self.kv_inputs, longer)
-            out.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
-                                  used=tokens))  # fmt: skip
+            out.append(ops.linear(t, p, y, Matrix(name, width * tokens, size * width, bias=biases[name] * width, used=tokens)))
         return out[0], out[1], out[-1]
 
     def _project_query(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """The query alone: keys and values are an earlier layer's, which counts them, and get a gradient from every reader."""
         bias = self.projections.query_bias
-        query = ops.linear(t, p, "q", x, widths["q"], self.inputs * widths["q"], bias=bias, bias_size=widths["q"])
+        query = ops.linear(t, p, x, Matrix("q", widths["q"], self.inputs * widths["q"], bias=bias * widths["q"]))
         types = {"k": p.formats.residual, "v": p.formats.compute}
         key, value = (Var(Size(token=widths[name]), types[name], True, f"shared {name}", outside=True) for name in types)
         t.carried += [key, value]
@@ -294,11 +297,13 @@ class Attention(Block, without=("state",)):
         """Views of one product; backward, each one's gradient is copied out."""
         made, total = self.projections, sum(widths.values())
         bias = any(made.biases)
-        qkv = ops.linear(t, p, "qkv", x, total, self.inputs * total, bias=bias, bias_size=total)
+        qkv = ops.linear(t, p, x, Matrix("qkv", total, self.inputs * total, bias=bias * total))
         if made.clamped:
             qkv = t.emit("clamped", [qkv], qkv.elements, qkv.each, [qkv])
         if p.kernels.fused_qkv:
-            qkv = ops.padded_adapters(t, p, x, qkv, widths)
+            from memcalc.autograd.adapters import padded_adapters
+
+            qkv = padded_adapters(t, p, x, qkv, widths)
         parts = []
         for name, width in widths.items():
             steps = [Step("input", Size(token=width * qkv.each))]

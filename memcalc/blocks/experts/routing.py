@@ -5,6 +5,7 @@ beside the experts themselves, but wide models with hundreds of experts keep a f
 """
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.ledger import Weight, linear
@@ -44,6 +45,9 @@ ROUTINGS = {
     ),
     "sigmoid": Routing(
         "sigmoid", wide_product=True, corrected=True, wide_weights=True, note="deepseek_v3, glm4_moe, dots1, nemotron_h"
+    ),
+    "sigmoid-fp32-router": Routing(
+        "sigmoid", wide_product=True, wide_matrix=True, corrected=True, wide_weights=True, note="kimi_linear, bailing_hybrid"
     ),
     "sigmoid, corrected by a parameter": Routing("sigmoid", corrected=True, in_place=False, note="laguna, afmoe"),
     "gemma4": Routing("softmax", wide_weights=True, scaled=True, note="gemma4"),
@@ -135,7 +139,7 @@ def _logits(t: Tape, p: Profile, router: Router, x: Var, routing: Routing) -> Va
     ):  # what autocast does to 16 bits is done here to fp32
         p = revised(p, autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.formats.weights)
     bias = router.bias and router.bias_trained
-    return ops.linear(t, p, "router", x, choices * p.degrees.stream, router.hidden * choices, bias=bias, bias_size=choices)
+    return ops.linear(t, p, x, Matrix("router", choices * p.degrees.stream, router.hidden * choices, bias=bias * choices))
 
 
 def _scores(t: Tape, p: Profile, routing: Routing, logits: Var) -> Var:

@@ -1,15 +1,16 @@
 """Linear attention with the gated delta rule: a matrix of memory a head instead of a growing cache."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Tape, Var
+from memcalc.autograd.tape import FP32, HALF, Size, Tape, Var
 from memcalc.blocks.block import Block, Traits
-from memcalc.blocks.ledger import Split, Weight, linear, whole
+from memcalc.blocks.ledger import Weight, linear, whole
+from memcalc.blocks.mixers import flash_delta
 from memcalc.blocks.mixers import operations as mixer
 from memcalc.blocks.mixers.delta_rule import DeltaRule
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise, length
 from memcalc.blocks.norm import Norm
-from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
 ROLE = "linear-attention"
@@ -96,15 +97,17 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_qwen3_next.Qwen3NextGatedDeltaNet with the chunked rule in PyTorch."""
-        if self.apart:
-            raise Unsupported("training with gated delta nets that project queries, keys and values apart is not modelled")
         keys, heads = -(-self.key_heads // p.degrees.tp), -(-self.value_heads // p.degrees.tp)
-        mixed, z, b, a = self._project(t, p, ops.gathered(t, p, x), keys, heads)
+        x = ops.gathered(t, p, x)
+        mixed, z, b, a = self._project(t, p, x, keys, heads)
+        if p.kernels.flash_linear and p.formats.compute == HALF and z is not None:  # its kernels refuse fp32
+            return self._flash(t, p, (mixed, z, b, a), keys, heads)
         channels = 2 * keys * self.key_dim + heads * self.value_dim
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation)
         widths = (keys * self.key_dim, keys * self.key_dim, heads * self.value_dim)
         query, key, value = (mixer.view(t, mixed, Size(token=width)) for width in widths)
         rate = ops.sigmoid(t, b)
+        rate = ops.scale(t, rate) if self.apart else rate
         decay = self._decay(t, p, a, heads)
         if heads > keys:
             wide = Size(token=heads * self.key_dim)
@@ -114,21 +117,51 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         query, key, value, rate = (ops.cast(t, y, FP32) for y in (query, key, value, rate))
         rule = DeltaRule(heads, self.key_dim, self.value_dim, self.chunk, strided)
         read = rule.record(t, p, query, key, value, decay, rate)
-        out = self._gated_norm(t, p, mixer.copied(t, read, p.formats.compute), z, heads)
+        read = mixer.copied(t, read, p.formats.compute)
+        z = z or self._linear(t, p, x, "z", heads * self.value_dim)
+        out = self._gated_norm(t, p, read, z, heads)
         width = heads * self.value_dim
-        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden, reduced=True)
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, width * self.hidden, reduced=True))
 
-    def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var, Var, Var]:
-        """Queries, keys and values for the convolution; gate z; b and a. From fused projections they are copied out."""
+    def _flash(self, t: Tape, p: Profile, projected: tuple[Var, Var, Var, Var], keys: int, heads: int) -> Var:
+        """The same by kernels (megatron/core/ssm/gated_delta_net.py): each of their inputs is a copy, norm and gate are one."""
+        mixed, z, b, a = projected
+        sizes = ((keys, self.key_dim), (keys, self.key_dim), (heads, self.value_dim))
+        mixed = flash_delta.convolution(t, p, mixed, self.conv_kernel, sum(count * width for count, width in sizes))
+        parts = (mixer.view(t, mixed, Size(token=count * width)) for count, width in sizes)
+        query, key, value = (mixer.copied(t, part) for part in parts)
+        query, key = (flash_delta.unit_length(t, y, keys) for y in (query, key))
+        if heads > keys:
+            wide = Size(token=heads * self.key_dim)
+            query, key = (t.emit("repeated", [y], wide, y.each) for y in (query, key))
+        decay, rate = self._decay(t, p, a, heads), ops.sigmoid(t, b)
+        rule = flash_delta.FlashDelta(heads, self.key_dim, self.value_dim, self.chunk)
+        read = rule.record(t, query, key, value, decay, rate)
+        normed, z = Norm(self.value_dim).forward(t, p, read, heads), mixer.copied(t, z)
+        out = t.emit("gated", [normed, z], normed.elements, normed.each, [normed, z])
+        width = heads * self.value_dim
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, width * self.hidden, reduced=True))
+
+    def _linear(self, t: Tape, p: Profile, x: Var, name: str, width: int) -> Var:
+        return ops.linear(t, p, x, Matrix(name, width, self.hidden * width))
+
+    def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var | None, Var, Var]:
+        """Queries, keys and values for the convolution; gate z, where it does not come last; b and a. From fused projections
+        they are copied out, from projections of their own (OLMo Hybrid) joined."""
+        if self.apart:
+            widths = {"q": keys * self.key_dim, "k": keys * self.key_dim, "v": heads * self.value_dim}
+            parts = [self._linear(t, p, x, name, width) for name, width in widths.items()]
+            mixed = mixer.joined(t, *parts)
+            b = self._linear(t, p, x, "b", heads)
+            return mixed, None, b, self._linear(t, p, x, "a", heads)
         wide, gate, one = 2 * keys * self.key_dim + heads * self.value_dim, heads * self.value_dim, Size(token=heads)
         if not self.fused:
             made = [
-                ops.linear(t, p, name, x, width, self.hidden * width)
-                for name, width in (("qkv", wide), ("z", gate), ("b", heads), ("a", heads))
+                self._linear(t, p, x, name, width) for name, width in (("qkv", wide), ("z", gate), ("b", heads), ("a", heads))
             ]
             return made[0], made[1], made[2], made[3]
-        qkvz = ops.linear(t, p, "qkvz", x, wide + gate, self.hidden * (wide + gate))
-        ba = ops.linear(t, p, "ba", x, 2 * heads, self.hidden * 2 * heads)
+        qkvz = ops.linear(t, p, x, Matrix("qkvz", wide + gate, self.hidden * (wide + gate)))
+        ba = ops.linear(t, p, x, Matrix("ba", 2 * heads, self.hidden * 2 * heads))
         z, b, a = (mixer.copied(t, mixer.view(t, y, size)) for y, size in ((qkvz, Size(token=gate)), (ba, one), (ba, one)))
         return mixer.copied(t, mixer.view(t, qkvz, Size(token=wide)), name="joined"), z, b, a
 
@@ -143,69 +176,3 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         normed = Norm(self.value_dim).forward(t, p, x, heads)
         gate = ops.activation(t, p, ops.cast(t, z, FP32), self.activation)
         return ops.cast(t, ops.mul(t, normed, gate), p.formats.compute)
-
-
-@dataclass(frozen=True)
-class KimiDeltaAttention(Block, without=("constants", "cache")):
-    """Kimi Linear's delta attention: a gated delta net whose decay is set for each channel of the keys, not each head.
-
-    Decay and output gate come through bottlenecks of one head's width, or from one matrix each (`direct`: Ling 3). Kept
-    while generating, per sequence: the convolution's last inputs and S, [heads, head_dim, head_dim].
-    """
-
-    hidden: int
-    heads: int
-    head_dim: int
-    conv_kernel: int
-    direct: bool = False
-    activation: str = "silu"
-    state_dtype: str = "float32"
-    chunk: int = 64  # tokens that the training and prefill kernels take at once
-
-    @property
-    def inner(self) -> int:
-        return self.heads * self.head_dim
-
-    @property
-    def conv_channels(self) -> int:
-        return 3 * self.inner
-
-    @property
-    def traits(self) -> Traits:
-        return Traits(heads=self.heads, head_dim=self.head_dim, scan_chunk=self.chunk)
-
-    def weights(self) -> tuple[Weight, ...]:
-        heads = ((self.heads, self.head_dim),)
-
-        def wide(path: str, inputs: int) -> tuple[Weight, ...]:
-            return linear(path, ROLE, inputs, self.inner, cut="outputs", sections=heads)
-
-        def gate(path: str) -> tuple[Weight, ...]:
-            if self.direct:
-                return wide(path, self.hidden)
-            return (*linear(f"{path}_down", ROLE, self.hidden, self.head_dim), *wide(f"{path}_up", self.head_dim))
-
-        return (
-            *wide("q", self.hidden),
-            *wide("k", self.hidden),
-            *wide("v", self.hidden),
-            *depthwise("conv", ROLE, self.conv_kernel, heads * 3, bias=False),
-            *gate("decay"),
-            Weight("dt_bias", ROLE, (self.inner,), Split(0, heads)),
-            Weight("A_log", ROLE, (1, 1, self.heads, 1), whole(2, self.heads)),
-            *linear("b", ROLE, self.hidden, self.heads, cut="outputs"),
-            *gate("gate"),
-            Weight("norm/scale", "norm", (self.head_dim,)),
-            *linear("output", ROLE, self.inner, self.hidden, cut="inputs", sections=heads),
-        )
-
-    def state(self) -> tuple[StateTensor, ...]:
-        memory = (self.heads, self.head_dim, self.head_dim)
-        return (
-            convolution_state(self.conv_kernel, ((self.heads, self.head_dim),) * 3),
-            StateTensor("recurrent", memory, whole(0, self.heads), self.state_dtype),
-        )
-
-    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Refused: what autograd keeps here has not been checked against PyTorch."""
-        raise Unsupported("training with Kimi's delta attention is not modelled")

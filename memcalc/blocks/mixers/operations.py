@@ -8,6 +8,7 @@ from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Formats, Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.norm import Norm
+from memcalc.blocks.values import revised
 
 
 def learned(t: Tape, p: Profile, name: str, size: float, each: int = 0) -> Var:
@@ -43,6 +44,13 @@ def copied(t: Tape, x: Var, each: int = 0, *, name: str = "copied") -> Var:
 def padded(t: Tape, x: Var, times: float) -> Var:
     """A copy with rows of zeros at the end, `times` as large; PyTorch copies even where nothing is added."""
     return t.emit("padded", [x], x.elements * times, x.each, (), [Step("input", x.bytes)])
+
+
+def joined(t: Tape, *parts: Var, name: str = "joined") -> Var:
+    """cat: a copy of all parts, whose gradients are views of its own."""
+    each = max(part.each for part in parts)
+    elements = Size(token=sum(part.elements.token for part in parts))
+    return t.emit(name, parts, elements, each, (), [Step("share", source=number) for number in range(len(parts))])
 
 
 def view(t: Tape, x: Var, elements: Size, name: str = "part") -> Var:
@@ -107,12 +115,19 @@ def contraction(t: Tape, p: Profile, a: Var, b: Var, elements: Size, depth: floa
     return product(t, p, copied(t, a, each), copied(t, b, each), elements, Size(fixed=depth), name)
 
 
-def convolution(t: Tape, p: Profile, x: Var, kernel: int, channels: int, activation: str, *, bias: bool = False) -> Var:
+def convolution(
+    t: Tape, p: Profile, x: Var, kernel: int, channels: int, activation: str, *, bias: bool = False, wide: bool = False,
+) -> Var:  # fmt: skip
     """A causal depthwise convolution and its activation (modeling_qwen3_next.causal_conv1d_fn).
 
     The padded result is cut to the sequence, so what is kept is a view of all of it; the padding itself, kernel − 1
-    columns a sequence, is left out here.
+    columns a sequence, is left out here. `wide`: the weight is fp32 whatever the model's type.
     """
+    if wide and not p.formats.autocast:
+        p = revised(p, compute=FP32, weights=FP32)
+        x, given = ops.cast(t, x, FP32), x
+        return ops.cast(t, convolution(t, p, x, kernel, channels, activation, bias=bias), given.each)
+
     # the code casts to the weight's type, autocast back from it: a contiguous copy either way
     x_used = ops.cast(t, ops.cast(t, x, p.formats.weights), p.formats.compute) if p.formats.autocast else x
     t.multiply("convolution", Size(token=2 * kernel * channels), x.grad + p.method.trained)

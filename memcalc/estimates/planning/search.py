@@ -246,13 +246,12 @@ def _nearest(lean: list[tuple[float, int, TrainingLayout]], ways: Ways, walk: _W
         for each in (layout, whole):
             try:
                 run = ways.run(each)
-                fit = ways.last_word(each)
-                judged = Judged(each, ways.seconds(run), fit)
+                judged = Judged(each, ways.seconds(run), ways.fit(each, run))
             except MemcalcError:
                 continue
-            if walk.leanest is None or fit.headroom > walk.leanest.fit.headroom:
+            if walk.leanest is None or judged.fit.headroom > walk.leanest.fit.headroom:
                 walk.leanest = judged
-    return walk.leanest
+    return walk.leanest and walk.leanest._replace(fit=ways.last_word(walk.leanest.layout))
 
 
 def settings_of(layout: TrainingLayout) -> Settings:

@@ -136,7 +136,26 @@ class ServingEstimate(NamedTuple):
                 room = int((free + self.late) * share) - self.weights
             case "total":
                 room = int(memory * share) - counted
-        return min(room, free - counted)  # what an engine adds beside its share must be there too
+        room = min(room, free - counted)  # what an engine adds beside its share must be there too
+        return min(room, self.cap) if self.cap is not None else room
+
+    @property
+    def cap(self) -> int | None:
+        """Bytes of the cache that so many tokens take, where their number is bounded."""
+        tokens = self.run.cache_tokens
+        if tokens is None:
+            return None
+        if self.demand.pools:
+            return self.demand.unit * self.demand.units_of(tokens)
+        if self.run.engine_row.grouped:
+            return -(-tokens * self.per_sequence // self.run.kept_context)
+        return tokens * self.kv_cache_per_token
+
+    @property
+    def offloaded_tokens(self) -> int | None:
+        """Tokens that the tier in host memory holds; None without one."""
+        tier = self.run.cache_offload
+        return None if tier is None or not self.kv_cache_per_token else tier // self.kv_cache_per_token
 
     def reserved(self, memory: int, others: int = 0) -> int:
         """Bytes that the engine takes for its cache, used or not."""

@@ -31,7 +31,7 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
         return own(architecture, run, stage, memory)
     moment = ForwardPass(
         run.engine_row.key,
-        run.batched_tokens(memory),
+        _tokens(run, memory),
         run.step_sequences(memory),
         run.compute_format,
         run.tp,
@@ -39,6 +39,13 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
         run.pp > 1,
     )
     return _lines(architecture, stage, moment, generation)
+
+
+def _tokens(run: Serving, memory: int) -> int:
+    """Of the largest pass: an SGLang server that reads no prompts has none of them, vLLM's profile runs one all the same."""
+    if run.role == "decode" and run.engine_row.request_table:
+        return run.step_sequences(memory) * (1 + (run.draft_tokens or 0))
+    return run.batched_tokens(memory)
 
 
 class ForwardPass(NamedTuple):

@@ -4,7 +4,7 @@ from math import prod
 
 from memcalc.estimates.step_time.messages import Axes
 from memcalc.estimates.training.layer_kinds import gathered_elements
-from memcalc.estimates.training.ranks import Rank
+from memcalc.estimates.training.ranks import Standing
 from memcalc.formulas.optimizers import optimizer
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.frozen import NamedTuple
@@ -42,7 +42,7 @@ def exposed(traffic: float, computing: float) -> float:
     return max(0.0, traffic - computing) + CONTENTION * min(traffic, computing)
 
 
-def sharded_parameters(rank: Rank) -> tuple[bool, bool]:
+def sharded_parameters(rank: Standing) -> tuple[bool, bool]:
     """Whether layers gather their parameters before the forward, and again before the backward."""
     p = rank.setting.run.parallelism
     if p.zero == 3:
@@ -52,12 +52,12 @@ def sharded_parameters(rank: Rank) -> tuple[bool, bool]:
     return True, p.fsdp != "grad-op"
 
 
-def gathers(rank: Rank, index: int, axes: Axes, law: TimeLaw, trained_share: float) -> Gathers:
+def gathers(rank: Standing, index: int, axes: Axes, law: TimeLaw, trained_share: float) -> Gathers:
     """What layer kind number `index` gathers and reduces in each micro-batch."""
     ahead, back = sharded_parameters(rank)
     p, setting = rank.setting.run.parallelism, rank.setting
     zero2 = p.zero == 2
-    if not (ahead or zero2) or rank.setup is None:
+    if not (ahead or zero2):
         return Gathers()
     ranks = p.shard_size or (p.fsdp_shards if p.fsdp else p.shard_ranks)
     inside = min(axes.data.inside, ranks)
@@ -76,14 +76,14 @@ def gathers(rank: Rank, index: int, axes: Axes, law: TimeLaw, trained_share: flo
     return Gathers(gathering, (gathering if back else 0.0) + reducing, copied)
 
 
-def trained_share(rank: Rank) -> float:
+def trained_share(rank: Standing) -> float:
     """Share of a rank's elements that have gradients."""
     trained = sum(group.trained.elements() for group in rank.groups if group.trained)
     whole = sum(group.elements for group in rank.groups)
     return min(1.0, trained / whole) if whole else 0.0
 
 
-def replicated_seconds(rank: Rank, axes: Axes, law: TimeLaw) -> tuple[float, float]:
+def replicated_seconds(rank: Standing, axes: Axes, law: TimeLaw) -> tuple[float, float]:
     """Once a step: gradients that are reduced at the end of the backward, and parameters that are gathered after the
     optimizer's step [s]."""
     run, p = rank.setting.run, rank.setting.run.parallelism
@@ -109,7 +109,7 @@ def replicated_seconds(rank: Rank, axes: Axes, law: TimeLaw) -> tuple[float, flo
     return reduced, gathered
 
 
-def optimizer_seconds(rank: Rank, law: TimeLaw) -> float:
+def optimizer_seconds(rank: Standing, law: TimeLaw) -> float:
     """The optimizer's step [s]: gradients read once, what it updates read and written; clipping reads and writes gradients
     once more. On the host, at the pace of its memory and of the link to it."""
     run, sums = rank.setting.run, rank.sums
@@ -137,7 +137,7 @@ def optimizer_seconds(rank: Rank, law: TimeLaw) -> float:
     return on_gpu * (1 - share) + stepped + travelled + swapped
 
 
-def _newton_schulz(rank: Rank, law: TimeLaw) -> float:
+def _newton_schulz(rank: Standing, law: TimeLaw) -> float:
     """Muon's five iterations of X ← aX + (bA + cA²)X, A = XXᵀ, of each matrix [m, n], m ≤ n: 4 m² n + 2 m³ FLOP each [s];
     sharded ranks share the matrices out (Jordan et al. 2024, Muon; Liu et al. 2025, distributed Muon)."""
     seconds = 0.0

@@ -12,7 +12,7 @@ from memcalc.blocks.executed import Executed, entry_executed, exit_executed, lay
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.compute.flops import is_encoder_decoder, step_flops
-from memcalc.estimates.placement import depth_of, stage_counts
+from memcalc.estimates.placement import split_of, stage_counts
 from memcalc.estimates.step_time.messages import Axes, sent_by
 from memcalc.estimates.step_time.pieces import HALF, Micro, Seconds, seconds_of
 from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
@@ -25,9 +25,8 @@ from memcalc.estimates.step_time.sharded import (
     replicated_seconds,
     trained_share,
 )
-from memcalc.estimates.training.estimate import distinct_ranks
 from memcalc.estimates.training.rank_key import RankKey
-from memcalc.estimates.training.ranks import Rank
+from memcalc.estimates.training.ranks import Standing, distinct_standing
 from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.residuals import TimeSpread, spread_of
@@ -200,20 +199,17 @@ def _planned(shared: RankKey, law: TimeLaw) -> Planned:
     architecture, run = shared.architecture, shared.run
     p = run.parallelism
     axes = Axes.of(p, law.hardware.domain)
-    counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
+    counts = stage_counts(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p))
     stages = []
-    for rank, count in zip(distinct_ranks(shared), counts, strict=True):
-        if rank.setup is None or rank.forms is None:
-            raise Unsupported(rank.approximation or "a bare parameter count has no layers to time")
+    for rank, count in zip(distinct_standing(architecture, run), counts, strict=True):
         reduced, gathered = replicated_seconds(rank, axes, law)
-        pieces = tuple(_pieces(rank, run, axes, law))
+        pieces = tuple(_pieces(rank, axes, law))
         stages.append(PlannedStage(pieces, count, rank.setup.by_operation, optimizer_seconds(rank, law), reduced, gathered))
     return Planned(tuple(stages), axes)
 
 
-def _pieces(rank: Rank, run: Training, axes: Axes, law: TimeLaw) -> Iterator[PlannedPiece]:
+def _pieces(rank: Standing, axes: Axes, law: TimeLaw) -> Iterator[PlannedPiece]:
     setup = rank.setup
-    assert setup is not None
     sequence, share, profile = setup.stage.sequence, trained_share(rank), setup.profile
     if setup.stage.entry:
         yield PlannedPiece(entry_executed(setup.stage.entry, setup.ends), 1, False, False, Gathers())

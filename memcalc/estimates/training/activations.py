@@ -10,9 +10,8 @@ from memcalc.blocks.head import Head
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.training.evaluation import evaluation_of
 from memcalc.estimates.training.itemised import Sizes, activation_lines, leaf_line, position_line, vector_line
-from memcalc.estimates.training.layer_kinds import Setup, TowerStep
+from memcalc.estimates.training.layer_kinds import Evaluation, Setup, TowerStep
 from memcalc.estimates.training.moments import Moment, MomentForm
 from memcalc.estimates.training.profiles import feeds_gradient, input_leaf, position_pairs, profile_of, shared_tensors
 from memcalc.estimates.training.sequence import Pattern
@@ -176,7 +175,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         run.engine_row.holds_inputs and setting.strategy.wraps_layers and run.adapts and run.recompute == "full",
         run.chunk,
         run.gradients_leave,
-        evaluation_of(run),
+        Evaluation.of(run),
         tower,
         run.defers_gradients,
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,

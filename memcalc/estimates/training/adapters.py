@@ -1,7 +1,6 @@
 """What fine-tuning methods train and what they freeze: full with frozen embeddings, LoRA, QLoRA."""
 
-from memcalc.autograd.adapter_shapes import shapes
-from memcalc.autograd.adapters import FEED_FORWARD
+from memcalc.autograd.adapter_shapes import FEED_FORWARD, shapes
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.ledger import Shape

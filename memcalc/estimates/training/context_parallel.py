@@ -26,11 +26,9 @@ def exchange_line(run: Training, setup: Setup, tokens: int) -> Line | None:
                 **made._asdict())  # fmt: skip
 
 
-def check_context(architecture: Architecture, run: Training) -> None:
-    """Raises SpecError where heads cannot be spread over context-parallel ranks."""
+def check_heads(architecture: Architecture, run: Training) -> None:
+    """Raises SpecError where all-to-all cannot spread heads over context-parallel ranks."""
     p = run.parallelism
-    if p.cp_kind != "all-to-all":
-        return
     layers = (layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers)
     found = (block.traits for layer in layers for _, block in layer.blocks)
     kernels = (traits for traits in found if traits.query_size and not traits.compressed)

@@ -13,19 +13,8 @@ from memcalc.blocks.recording import exit_passed, layer_passed
 from memcalc.estimates.lines import Line
 from memcalc.estimates.training.layer_kinds import CACHE, Evaluation, Setup, cast_cache, recorded_kind, term_of
 from memcalc.estimates.training.moments import MomentForm, Term
-from memcalc.specs.training import Training
 
 EVALUATION = "evaluation"
-COLLECTING = ("torch", "accelerate", "deepspeed", "fsdp-qlora")  # engines around transformers; others compute a loss alone
-
-
-def evaluation_of(run: Training) -> Evaluation | None:
-    """How a run evaluates between its steps; None: not at all."""
-    if run.eval_batch is None:
-        return None
-    engine = run.engine_row.name
-    wide = engine == "accelerate" and run.precision.endswith(("-amp", "-mixed"))
-    return Evaluation(run.eval_accumulation, run.parallelism.data_parallel if engine in COLLECTING else 0, wide)
 
 
 def evaluation_forms(setup: Setup, how: Evaluation, lines: tuple[Line, ...]) -> Iterator[MomentForm]:

@@ -1,12 +1,16 @@
 """Images in a training step: which tower reads them, and how many tokens each is."""
 
+from typing import TYPE_CHECKING
+
 from memcalc.blocks.architecture import Architecture, Part
-from memcalc.blocks.images import ImageRule, Seen
 from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
+if TYPE_CHECKING:  # models of text import neither
+    from memcalc.blocks.images import ImageRule, Seen
 
-def seen_by(architecture: Architecture, run: Training) -> Seen | None:
+
+def seen_by(architecture: Architecture, run: Training) -> "Seen | None":
     """What the tower and the language model see of one image. Raises SpecError where the family's rule is not known."""
     if not run.images:
         return None
@@ -24,7 +28,7 @@ def seen_by(architecture: Architecture, run: Training) -> Seen | None:
     return rule.seen(height, width)
 
 
-def _of_tokens(rule: ImageRule, tokens: int) -> Seen:
+def _of_tokens(rule: "ImageRule", tokens: int) -> "Seen":
     if rule.fixed and tokens != rule.seen().tokens:
         raise SpecError(f"every image is {rule.seen().tokens} tokens of this model, whatever its size", "image_tokens")
     return rule.of_tokens(tokens)

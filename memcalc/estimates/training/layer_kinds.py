@@ -19,6 +19,7 @@ from memcalc.estimates.training.moments import Term
 from memcalc.estimates.training.sequence import LayerMark
 from memcalc.estimates.training.sharding import Around
 from memcalc.frozen import NamedTuple
+from memcalc.specs.training import Training
 
 
 class Evaluation(NamedTuple):
@@ -27,6 +28,15 @@ class Evaluation(NamedTuple):
     passes: int = 1  # whose logits stay on the GPU
     ranks: int = 1  # whose logits each gathers; 0: none are collected
     wide: bool = False  # accelerate's mixed precision hands out fp32 (utils/operations.py, convert_outputs_to_fp32)
+
+    @classmethod
+    def of(cls, run: Training) -> "Evaluation | None":
+        """None: it does not."""
+        if run.eval_batch is None:
+            return None
+        row = run.engine_row
+        wide = row.wide_outputs and run.precision.endswith(("-amp", "-mixed"))
+        return cls(run.eval_accumulation, run.parallelism.data_parallel if row.trainer else 0, wide)
 
 
 class TowerMoment(NamedTuple):

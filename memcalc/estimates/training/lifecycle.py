@@ -16,7 +16,6 @@ from memcalc.formulas.model_states import gathered_bytes, outside_bytes
 from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
 
-READS_ON_HOST = ("torch", "accelerate", "deepspeed", "fsdp-qlora")  # engines around transformers
 HALF = 2
 
 
@@ -72,7 +71,7 @@ def _loading(architecture: Architecture, run: Training, rank: Rank) -> Iterator[
         note = "rank 0 reads the model on its host; what the others need is broadcast and cut"
         yield Outside("loading", note, (*stored, unit), (_on_host(architecture, 1, read),))
         return
-    copies = here if run.engine_row.name in READS_ON_HOST and p.tp * p.pp == 1 else 0
+    copies = here if run.engine_row.trainer and p.tp * p.pp == 1 else 0
     note = "every rank reads the model on its host and moves it" if copies else "weights are read into their places"
     yield Outside("loading", note, stored, (_on_host(architecture, copies, read),) if copies else ())
 

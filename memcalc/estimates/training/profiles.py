@@ -173,7 +173,7 @@ def _uneven(architecture: Architecture, length: int) -> int:
 
 @cached(256)
 def smallest_window(architecture: Architecture) -> int | None:
-    return min((attention.window for attention in _attentions(architecture) if attention.window), default=None)
+    return min((window for block in _mixers(architecture) if (window := block.traits.window)), default=None)
 
 
 @cached(256)
@@ -222,11 +222,13 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     if run.recompute != "full":
         return 0.0
     biases = _shared_biases(architecture, profile)
-    if _shared_masks(architecture, profile, passed=True) or not _attentions(architecture):
+    indexed = any(block.traits.selected_tokens for block in _mixers(architecture))
+    if _shared_masks(architecture, profile, passed=True) or not (_attentions(architecture) or indexed):
         return biases
-    return biases + (
-        profile.formats.residual if run.attention == "eager" else int(profile.batch.masked or profile.batch.packed)
-    )
+    sliding = profile.batch.masked or profile.batch.packed
+    if run.attention == "eager":
+        return biases + profile.formats.residual * (1 + (sliding and indexed))
+    return biases + sliding + indexed
 
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
@@ -250,7 +252,8 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
     if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also or run.prompt:
         return 0
-    return 2 * architecture.hidden * (profile.formats.weights if profile.formats.kbit else profile.formats.residual)
+    itemsize = profile.formats.weights if profile.formats.kbit else profile.formats.residual
+    return int(2 * architecture.hidden * itemsize * profile.degrees.stream)
 
 
 @cached(256)

@@ -1,14 +1,18 @@
 """One pipeline stage's rank: its states and buffers as lines, its step as moments, whatever the batch and the length."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import COMPONENTS, Line, totals
-from memcalc.estimates.placement import Stage
-from memcalc.estimates.training.activations import Evaluated, evaluate, setup_of, textbook, textbook_gathered
+from memcalc.estimates.placement import Stage, last_layers, split_of, stages
+from memcalc.estimates.training.activations import Evaluated, evaluate, setup_of, shape, textbook, textbook_gathered
+from memcalc.estimates.training.adapters import check_targets
+from memcalc.estimates.training.choices import check_choices
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.moments import Moment
+from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.sharding.strategy import REDUCING
 from memcalc.estimates.training.states import (
     ALWAYS,
@@ -19,6 +23,7 @@ from memcalc.estimates.training.states import (
     buffer_lines,
     gradient_lines,
     make_groups,
+    make_setting,
     setting_of,
     state_lines,
 )
@@ -52,6 +57,23 @@ class Rank(NamedTuple):
     setup: Setup | None = None  # None: a bare parameter count
     forms: Forms | None = None  # None: a block cannot record, so the textbook stands in
     approximation: str = ""
+
+
+class Standing(NamedTuple):
+    """What of a rank a step's time depends on: its states and how it runs, without its moments."""
+
+    setting: StateSetting
+    groups: tuple[ShardGroup, ...]
+    sums: dict[str, dict[str, int]]  # by place and component; of communication nothing
+    setup: Setup
+
+
+def standing(architecture: Architecture, setting: StateSetting, stage: Stage) -> Standing:
+    """A rank between steps: a tenth of the work of `rank_of`."""
+    groups = make_groups(setting, stage)
+    lines = [entry for group in groups for entry in state_lines(setting, group)]
+    sums = totals([*lines, *buffer_lines(setting, stage)], COMPONENTS)
+    return Standing(setting, tuple(groups), sums, setup_of(architecture, setting, stage, groups))
 
 
 def rank_of(architecture: Architecture, setting: StateSetting, stage: Stage) -> Rank:
@@ -108,3 +130,30 @@ def evaluated(architecture: Architecture, run: Training, rank: Rank) -> Evaluate
     if rank.forms is None:
         return textbook(architecture, run, rank.setting, rank.stage, rank.setup, rank.gradients)
     return evaluate(architecture, run, rank.setup, rank.forms, rank.gradients)
+
+
+def distinct_standing(architecture: Architecture, run: Training) -> tuple[Standing, ...]:
+    """The same between steps."""
+    setting, found = distinct_stages(architecture, run)
+    return tuple(standing(architecture, setting, stage) for stage in found)
+
+
+def distinct_stages(architecture: Architecture, run: Training) -> tuple[StateSetting, Sequence[Stage]]:
+    """Of a run that model and layout allow."""
+    p, sizes = run.parallelism, shape(architecture)
+    p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
+    if run.adapts and "lora_targets" in run.model_fields_set:
+        check_targets(architecture, run.lora_targets)
+    setting = make_setting(run)
+    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p))
+    check_choices(architecture, run, max(stage.layers for stage in found))
+    if run.train_layers:
+        found = (last_layers(architecture, found[0], (p.tp, p.ep, p.etp), run.train_layers),)
+    return setting, found
+
+
+@cached(2048)
+def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
+    """One rank for every distinct pipeline stage."""
+    setting, found = distinct_stages(shared.architecture, shared.run)
+    return tuple(rank_of(shared.architecture, setting, stage) for stage in found)

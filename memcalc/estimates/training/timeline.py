@@ -15,7 +15,6 @@ from memcalc.blocks.recording import alive_in_entry, alive_in_exit, record_entry
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line
-from memcalc.estimates.training.evaluation import evaluation_forms
 from memcalc.estimates.training.handed_keys import handed_on
 from memcalc.estimates.training.handed_keys import terms as handed_terms
 from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
@@ -161,6 +160,8 @@ class _Step:
     def evaluation(self) -> Iterator[MomentForm]:
         """The moments of an evaluation between steps, where there is one."""
         if self.setup.evaluation:
+            from memcalc.estimates.training.evaluation import evaluation_forms
+
             flying = max((kind.gathered for kind in self.kinds), default=0) if self.around.gathers else 0
             yield from evaluation_forms(self.setup, self.setup.evaluation, tuple(self.standing(flying)))
 

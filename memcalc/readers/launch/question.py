@@ -53,7 +53,7 @@ def model_of(making: Making) -> tuple[Any, tuple[str, ...], str]:
 SHAPE = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "experts", "topk", "swiglu", "untied", "tied",
     "vocab_multiple", "head_dim",
          "expert_ffn", "gqa", "positions")  # fmt: skip
-UNSHAPED = ("mla", "shared_ffn", "mtp", "q_lora", "kv_lora")
+UNSHAPED = ("mla", "shared_ffn", "q_lora", "kv_lora")
 
 
 def shape_of(making: Making) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.block import Block
 from memcalc.blocks.experts.mixture import Experts
-from memcalc.blocks.mixers.gated_delta import KimiDeltaAttention
+from memcalc.blocks.mixers.kimi_delta import KimiDeltaAttention
 from memcalc.readers.hf.common import decoder, mlp, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
@@ -42,6 +42,9 @@ def bailing_hybrid(c: Config) -> Architecture:
         c.integer("linear_head_dim", c.integer("head_dim")),
         c.integer("linear_conv_kernel_dim", c.integer("short_conv_kernel_size")),
         direct=True,
+        bounded=c.flag("kda_safe_gate", True),
+        narrow_decay=True,
+        wide_convolution=True,
         activation=c.text("hidden_act", "silu"),
     )
 
@@ -49,7 +52,7 @@ def bailing_hybrid(c: Config) -> Architecture:
         mixer, sparse = kind
         feed_forward: Block = _experts(c) if sparse else mlp(c)
         if mixer == "full_attention":
-            return pre_norm(norm, latent_attention(c, gate=heads), feed_forward)
+            return pre_norm(norm, latent_attention(c, gate=heads, gate_wide=True), feed_forward)
         return pre_norm(norm, delta, feed_forward, name="linear_attention")
 
     layers = windowed(list(zip(kinds, sparse_after_dense(c, dense=2), strict=True)), layer)
@@ -85,7 +88,8 @@ def _delta_attention(c: Config) -> KimiDeltaAttention:
 def _experts(c: Config) -> Experts:
     shared_key = "num_shared_experts" if c.has("num_shared_experts") else "n_shared_experts"
     shared = mlp(c, intermediate=c.integer(shared_key, 1) * c.integer("moe_intermediate_size"))
-    return corrected_experts(c, shared=shared, normalised=c.flag("moe_renormalize", c.flag("norm_topk_prob", True)))
+    normalised = c.flag("moe_renormalize", c.flag("norm_topk_prob", True))
+    return corrected_experts(c, shared=shared, normalised=normalised, routing="sigmoid-fp32-router")
 
 
 FAMILIES = {

@@ -83,13 +83,13 @@ def dots3_note_text(c: Config) -> Architecture:
     mixers = [_dots3_attention(layer, kind) for layer, kind in zip(_dots3_configs(c, kinds), kinds, strict=True)]
 
     def routed() -> Block:
-        return corrected_experts(c, shared=mlp(c, intermediate=width))
+        return corrected_experts(c, shared=mlp(c, intermediate=width), routing="sigmoid-fp32-router")
 
     return with_notes(decoder(c, alternating(c, sparse_after_dense(c, 1), mixers, routed), norm), c)
 
 
 def _dots3_attention(c: Config, kind: str) -> LatentAttention:
-    traits: dict[str, Any] = {"gate": c.integer("num_attention_heads"), "key_norm": True}
+    traits: dict[str, Any] = {"gate": c.integer("num_attention_heads"), "key_norm": True, "latents_scaled": True}
     if kind == "indexed_attention":
         return indexed_attention(c, ["full"], **traits)[0]
     return latent_attention(c, window=sliding_window(c) if kind == "sliding_attention" else None, **traits)

@@ -13,7 +13,7 @@ from memcalc.blocks.block import Block
 from memcalc.blocks.head import Head
 from memcalc.blocks.hyper_connection import HyperConnection
 from memcalc.blocks.ledger import Weight, prefixed
-from memcalc.blocks.mixers.gated_delta import KimiDeltaAttention
+from memcalc.blocks.mixers.kimi_delta import KimiDeltaAttention
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.readers.hf.common import decoder, mlp, optional_number, pre_norm, rms, windowed
