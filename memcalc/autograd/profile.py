@@ -25,6 +25,8 @@ class Kernels(NamedTuple):
     fused_chains: bool = False  # what one pointwise operation alone reads of another is never written
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
     quantised_head: bool = False  # the head is quantised too, which transformers leaves out (get_keys_to_not_convert)
+    flash_linear: bool = False  # linear attention is flash-linear-attention's (megatron/core/ssm/gated_delta_net.py needs it)
+    gates_in_place: bool = False  # the gradients of gate and up are written over them (Liger's ops/swiglu.py and geglu.py)
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -34,10 +36,12 @@ KERNELS: dict[str, Kernels] = {
         Kernels("eager", "Hugging Face modules as written: norms upcast, every intermediate kept"),
         Kernels("compiled", "torch.compile: pointwise chains fuse, their inputs are kept", True, True, True, "compiled",
                 fused_chains=True),
-        Kernels("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused", True, True, True, "fused"),
+        Kernels(
+            "liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused", True, True, True, "fused", gates_in_place=True
+        ),
         Kernels(
             "te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits",
-            True, True, True, "te", merged=True, gathers_again=True,
+            True, True, True, "te", merged=True, gathers_again=True, flash_linear=True,
         ),
         Kernels(
             "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted",

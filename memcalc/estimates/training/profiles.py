@@ -252,7 +252,8 @@ def input_leaf(architecture: Architecture, run: Training, profile: Profile) -> i
     previous step too, stay until they are collected. Returns the bytes a token of one such pair."""
     if not run.adapts or run.recompute != "full" or not run.engine_row.traced or "embeddings" in run.train_also or run.prompt:
         return 0
-    return 2 * architecture.hidden * (profile.formats.weights if profile.formats.kbit else profile.formats.residual)
+    itemsize = profile.formats.weights if profile.formats.kbit else profile.formats.residual
+    return int(2 * architecture.hidden * itemsize * profile.degrees.stream)
 
 
 @cached(256)
