@@ -1,6 +1,7 @@
 """The output head: a matrix product over the vocabulary, its weight its own or shared with the embedding."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import LOSSES, OF_TOKENS, Loss, Profile
 from memcalc.autograd.tape import FP32, INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
@@ -34,10 +35,8 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         width = -(-self.vocabulary // p.degrees.tp)
         x = ops.scale(t, x) if self.input_scaled else x
         x = ops.cast(t, x, p.formats.compute) if p.formats.wide_stream and not p.formats.autocast else x
-        logits = ops.linear(
-            t, p, "logits", ops.gathered(t, p, x), width, self.size * width, bias=self.bias, bias_size=width,
-            trained=self._trained(p), buffered=True,
-        )  # fmt: skip
+        matrix = Matrix("logits", width, self.size * width, bias=self.bias * width, trained=self._trained(p), buffered=True)
+        logits = ops.linear(t, p, ops.gathered(t, p, x), matrix)
         if self.scaled:
             logits = ops.scale(t, logits)
         if self.softcap:

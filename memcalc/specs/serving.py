@@ -126,8 +126,8 @@ class Serving(ServingLayout):
         None, "Tokens in a block of the cache.", ENGINE_LIMITS, otherwise="the engine's"
     )
     eager: Flag = setting(False, "Without CUDA graphs, and the memory that they take.", ENGINE_LIMITS)
-    lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", STATES)
-    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters.", STATES)
+    lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model: --max-loras.", STATES)
+    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters: --max-lora-rank.", STATES)
     gpu_experts: Annotated[int, within(0, 100_000)] = setting(
         0, "KTransformers: experts of each layer on the GPUs, the others in host memory.", ENGINE_LIMITS
     )

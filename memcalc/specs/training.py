@@ -159,7 +159,9 @@ class Training(Batches, Recomputation, MainStates, FineTuning):
         under its own autocast (accelerator.py, prepare_model; DeepSpeed and Megatron have formats of their own)."""
         if not self.objective_row.scored or self._loss_of_kernels() in SCORING:
             return ""
-        if self.kernels_used == "te":  # over each rank's share of the vocabulary (megatron/core/tensor_parallel/cross_entropy.py)
+        if (
+            self.kernels_used == "te"
+        ):  # over each rank's share of the vocabulary (megatron/core/tensor_parallel/cross_entropy.py)
             return "vocab-parallel"
         own = self.parallelism.zero is not None or not self.engine_row.traced
         return "log-probs" if own or not (self.autocasts or self.precision == "fp32") else "log-probs-fp32"

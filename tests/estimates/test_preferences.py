@@ -66,6 +66,7 @@ def test_what_the_head_keeps(name: str, precision: str, more: dict[str, Any], ea
 
 def test_passes_without_a_gradient_take_their_time() -> None:
     """DPO's reference is one more forward, KTO has three: its answers of other prompts, and the reference's of both."""
+
     def seconds(**more: Any) -> tuple[float, float]:
         step = memcalc.size_training(QWEN, "h100", **{**RUN, "gpus": 8, "fsdp": "full", **more}).time
         return step.parts[0], step.seconds

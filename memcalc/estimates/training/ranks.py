@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import COMPONENTS, Line, totals
 from memcalc.estimates.placement import Stage, last_layers, split_of, stages
@@ -11,6 +12,7 @@ from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.moments import Moment
+from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.sharding.strategy import REDUCING
 from memcalc.estimates.training.states import (
     ALWAYS,
@@ -148,3 +150,10 @@ def distinct_stages(architecture: Architecture, run: Training) -> tuple[StateSet
     if run.train_layers:
         found = (last_layers(architecture, found[0], (p.tp, p.ep, p.etp), run.train_layers),)
     return setting, found
+
+
+@cached(2048)
+def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
+    """One rank for every distinct pipeline stage."""
+    setting, found = distinct_stages(shared.architecture, shared.run)
+    return tuple(rank_of(shared.architecture, setting, stage) for stage in found)

@@ -6,7 +6,13 @@ from memcalc.readers.launch.activation_settings import megatron as of_megatron
 from memcalc.readers.launch.settings import Making
 from memcalc.specs.words import meant
 
-OBJECTIVES = {"ipo": "dpo", "rm": "reward", "reward": "reward", "gae": "ppo", "seq_cls": "classify"}  # theirs → ours, where the words differ
+OBJECTIVES = {
+    "ipo": "dpo",
+    "rm": "reward",
+    "reward": "reward",
+    "gae": "ppo",
+    "seq_cls": "classify",
+}  # theirs → ours, where the words differ
 PLAIN = ("sft", "pt", "none", "")  # the next token's cross-entropy
 TARGETS = {"q_proj": ["q"], "k_proj": ["k"], "v_proj": ["v"], "o_proj": ["output"], "output_proj": ["output"],
     "gate_proj": ["gate"],
