@@ -48,14 +48,14 @@ def _storages() -> Any:
 
 def _picked(logits: Any, labels: Any) -> Any:
     import torch
-    import torch.nn.functional as F
+    from torch.nn import functional
 
     if logits.dtype == torch.float32:
         own = logits.gather(-1, labels[..., None])[..., 0]
         return own - torch.stack([torch.logsumexp(each, dim=-1) for each in logits])
     found = []
     for each, names in zip(logits, labels, strict=True):
-        row = F.log_softmax(each, -1)  # which lives until the next one has been made
+        row = functional.log_softmax(each, -1)  # which lives until the next one has been made
         found.append(row.gather(-1, names[:, None])[:, 0])
     return torch.stack(found)
 
@@ -63,7 +63,7 @@ def _picked(logits: Any, labels: Any) -> Any:
 def _measured(wide: bool, preference: Preference) -> float:
     """Bytes a token and word at the peak."""
     import torch
-    import torch.nn.functional as F
+    from torch.nn import functional
 
     hidden = torch.randn(SEQUENCES, LENGTH, WIDTH, dtype=torch.bfloat16, requires_grad=True)
     head = torch.randn(VOCABULARY, WIDTH, dtype=torch.bfloat16)
@@ -79,7 +79,7 @@ def _measured(wide: bool, preference: Preference) -> float:
         if preference.likelihood:
             half = SEQUENCES // 2
             shifted = logits[:half, :-1].contiguous().view(-1, VOCABULARY)
-            likelihood = F.cross_entropy(shifted, labels[:half, 1:].reshape(-1))
+            likelihood = functional.cross_entropy(shifted, labels[:half, 1:].reshape(-1))
             del shifted
         loss = _picked(logits, labels).sum(-1).float() + likelihood
         if preference.reference:

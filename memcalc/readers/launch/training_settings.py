@@ -284,7 +284,7 @@ def _batch(making: Making) -> None:
 
 
 def _optimizer(making: Making) -> None:
-    from memcalc.specs.training import OPTIMIZER_NAMES
+    from memcalc.specs.step_settings import OPTIMIZER_NAMES
 
     name = making.value("optimizer")
     if name:
