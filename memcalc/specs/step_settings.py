@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from memcalc.allocator.settings import AllocatorSettings
-from memcalc.autograd.profile import KERNELS, LOSSES
+from memcalc.autograd.profile import KERNELS, LOSSES, SCORING
 from memcalc.caches import cached_property
 from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.optimizer_steps import implementation
@@ -149,7 +149,33 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
 
     @property
     def loss_used(self) -> str:
-        return self.loss or self._loss_of_library() or KERNELS[self.kernels_used].loss or self.engine_row.loss
+        return self.loss or self._loss_of_library() or self._loss_of_objective() or self._loss_of_kernels()
+
+    def _loss_of_kernels(self) -> str:
+        return KERNELS[self.kernels_used].loss or self.engine_row.loss
+
+    def _loss_of_objective(self) -> str:
+        """How log-probabilities are taken: of logits in fp32 where accelerate converts what the model returns, which it does
+        under its own autocast (accelerator.py, prepare_model; DeepSpeed and Megatron have formats of their own)."""
+        if not self.objective_row.scored or self._loss_of_kernels() in SCORING:
+            return ""
+        if self.kernels_used == "te":  # each rank's share of the vocabulary: megatron/core/tensor_parallel/cross_entropy.py
+            return "vocab-parallel"
+        own = self.parallelism.zero is not None or not self.engine_row.traced
+        return "log-probs" if own or not (self.autocasts or self.precision == "fp32") else "log-probs-fp32"
+
+    @property
+    def extra_passes(self) -> int:
+        """Forward passes of a micro-batch without a gradient: those of the reference, and of answers of other prompts."""
+        row = self.objective_row
+        return row.passes - 1 + (row.passes if self.reference_used in ("same", "frozen") else 0)
+
+    @property
+    def reference_used(self) -> str:
+        """Where the reference's log-probabilities come from; none where the objective has no reference."""
+        if not self.objective_row.reference:
+            return "none"
+        return self.reference or ("same" if self.adapts else "frozen")
 
     def _loss_of_library(self) -> str | None:
         """Raises SpecError where the library's version is not known."""

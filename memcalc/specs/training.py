@@ -1,5 +1,6 @@
 """One training run: precision, optimizer, batch, what is trained and what is recomputed or offloaded."""
 
+from memcalc.autograd.profile import OF_TOKENS, SCORING
 from memcalc.formulas.optimizer_steps import choices
 from memcalc.formulas.optimizers import optimizer
 from memcalc.specs.batches import ACCUMULATING
@@ -127,6 +128,21 @@ class Training(StepSettings):
             )
         if self.offload_to == "nvme" and zero != 3:
             raise SpecError("NVMe offload is part of ZeRO 3 (ZeRO-Infinity)", "offload_to", "zero")
+
+    @rule("objective", "loss", "parallelism", "engine", "kernels")
+    def _check_scored(self) -> None:
+        scored, loss = self.objective_row.scored, self.loss_used
+        if not scored and self.loss in OF_TOKENS:
+            raise SpecError("is of preferences; add objective dpo, kto, orpo, cpo or simpo", "loss", "objective")
+        if not scored:
+            return
+        if loss not in SCORING:
+            names = ", ".join(SCORING)
+            raise SpecError(f"{self.objective} takes log-probabilities, {loss} gives none; one of {names}", "loss", "objective")
+        if loss in OF_TOKENS and self.parallelism.tp > 1 and not self.engine_row.gathers_logits:
+            raise SpecError("log-probabilities over a divided vocabulary are modelled for Megatron's loss", "objective", "tp")
+        if self.reference == "same" and not self.adapts:
+            raise SpecError("needs adapters, which are switched off for it; frozen is a copy", "reference", "method")
 
     @rule("base_format")
     def _check_base(self) -> None:
