@@ -254,7 +254,7 @@ COUNTS = {
 @pytest.mark.parametrize("value", ["-3", "0", "99999999999999999999"])
 @pytest.mark.parametrize(("line", "option"), [(line, option) for line, options in COUNTS.items() for option in options])
 def test_no_setting_is_a_number_that_it_cannot_be(line: str, option: str, value: str) -> None:
-    """What `import` writes is what memcalc reads: a count of -3 is left out, and said so where it means nothing to the program."""
+    """What `import` writes is what memcalc reads: a count of -3 is left out, and said so where it means nothing."""
     (found,) = launched(f"{line} --{option} {value}")
     limits = bounds(Serving if found.question.command == "infer" else Training)
     for name, setting in found.question.settings.items():
