@@ -29,7 +29,8 @@ from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.pipeline import predicting_of_layout
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import MAX_PREDICTING, Training
+from memcalc.specs.step_settings import MAX_PREDICTING
+from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search

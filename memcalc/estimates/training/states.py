@@ -212,7 +212,23 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         else:
             out += _shaped_states(setting, group)
         out += _host_states(setting, group)
+    out += _reference(setting, group)
     return [entry for entry in out if entry.bytes]
+
+
+def _reference(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
+    """A frozen copy of the model, as it is computed with, cut as parameters are (trl/models/utils.py, prepare_deepspeed and
+    prepare_fsdp; without either it is whole on each GPU)."""
+    if setting.run.reference_used != "frozen" or group.name in COPIES:
+        return
+    cut_parameters = setting.strategy.cutters[0]
+    kept = (group.frozen, group.quantised, None if setting.run.adapts else group.trained)
+    held = tuple(entry for part in kept if part for entry in part.held)
+    if held:
+        each = setting.compute if setting.run.adapts or setting.master or setting.strategy.fp32_shards else setting.weights
+        yield cut_parameters(Tensors(held), group.shards).line(
+            "parameters", f"{group.name}/reference", ALWAYS, setting.places.parameters, each
+        )
 
 
 def gradient_lines(setting: StateSetting, group: ShardGroup, *, deferred: bool = False) -> Iterator[Line]:
