@@ -217,6 +217,11 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
         return self.engine_row.mixes_units and self.adapts and not self.method_row.quantised and self.parallelism.shards_by_fsdp
 
     @property
+    def main_gradients(self) -> bool:
+        """Whether matrix products add weights' gradients to a buffer of the engine's, which stands."""
+        return self.engine_row.fp32_gradients and not self.adapts
+
+    @property
     def fsdp(self) -> bool:
         return self.parallelism.fsdp is not None
 

@@ -153,7 +153,7 @@ class Training(StepSettings):
     @rule("method")
     def _check_adapter(self) -> None:
         row = self.method_row
-        if not row.adapters or row.adapter == "lora":
+        if not row.adapters or row.pairs:
             return
         if not self.engine_row.leaf or self.kernels_used not in ("eager", "liger"):
             raise SpecError(
@@ -167,7 +167,7 @@ class Training(StepSettings):
     def _check_adapter_dtype(self) -> None:
         if self.adapter_dtype is None:
             return
-        if self.method_row.adapter != "lora" or not self.adapts:
+        if not self.method_row.pairs:
             raise SpecError("is about LoRA's matrices; add method lora, qlora or dora", "adapter_dtype", "method")
         if self.adapter_dtype == "fp32" and not self.engine_row.peft:
             raise SpecError(f"{self.engine_row.name} has adapters of its own, in the precision's format; leave it out",

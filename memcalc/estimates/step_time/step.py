@@ -188,7 +188,7 @@ def _micro(run: Training) -> Micro:
     return Micro(
         sequences * length / p.cp, sequences, length, p.cp,
         wide if run.adapts and run.kernels_used != "te" else used, wide, run.kernels_used != "te" and run.attention != "flash3",
-        run.engine_row.fp32_gradients and not run.adapts, quantised, HOST.get(run.kernels_used, HOST["eager"]),
+        run.main_gradients, quantised, HOST.get(run.kernels_used, HOST["eager"]),
         1 / run.grad_accum if run.kernels_used == "te" else 1.0, run.kernels_used != "te",
     )  # fmt: skip
 

@@ -68,7 +68,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             fake_quantised=run.method_row.fake_quantised,
             prompt=run.prompt,
             also=run.train_also,
-            accumulated=full and run.engine_row.fp32_gradients,
+            accumulated=run.main_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
             casts=run.base.casts,
