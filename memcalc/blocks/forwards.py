@@ -154,7 +154,7 @@ def exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, 
     for path, block in blocks:
         tape.path = path
         if block.scores:
-            for which in range(getattr(block, "predictions", 0)):  # whose losses are there before the model's own
+            for which in range(block.predictions):  # whose losses are there before the model's own
                 tape.path = path
                 state = Var(x.elements, profile.formats.residual, True, f"prediction {which + 1}/input")
                 block.loss(tape, profile, state)

@@ -9,6 +9,7 @@ MultiTokenPredictionLayer and process_mtp_loss).
 from dataclasses import replace
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Tape, Var
 from memcalc.blocks.architecture import Architecture, Layer, Part, Stack
@@ -48,7 +49,7 @@ class JoinedStates(Block, without=("constants", "cache", "state", "traits")):
         t.path = path
         joined = t.emit("joined", normed, normed[0].elements + normed[1].elements, normed[1].each)
         width = -(-self.hidden // p.degrees.tp)
-        out = ops.linear(t, p, "matrix", ops.gathered(t, p, joined), width, 2 * self.hidden * width)
+        out = ops.linear(t, p, ops.gathered(t, p, joined), Matrix("matrix", width, 2 * self.hidden * width))
         if p.degrees.tp == 1:
             return out
         out = t.emit("whole", [out], Size(token=self.hidden), out.each)  # gathered over the tensor-parallel ranks

@@ -185,10 +185,14 @@ class SizedServing(Answer, ServingEstimate):
             return None
         if self.placed:
             return Speed(None, self.placed)
+        from memcalc.formulas.serving_hosts import host_of
         from memcalc.readers.timing import time_law
 
         there, run = self.capacity_there, self.run
         most = there.max_batch * run.copies if there and there.max_batch is not None else None
+        if most and host_of(run.engine_row.kin).grows and not run.slots:
+            grown = self.running(self.gpu.allocatable, self.withheld)
+            most = max(most, grown * run.copies) if grown else most
         slots = most if most and self.load.concurrency is not None else None  # of each group
         return speed(
             _served(self.model, "MODEL"), run, self.gpu, self.files, law=time_law(self.gpu), load=self.load, slots=slots,

@@ -435,3 +435,34 @@ ABSORBED = [("vllm", "bf16", 0), ("vllm", "fp8", UP), ("sglang", "fp8", UP), ("s
 def test_quantised_up_projections_have_a_plain_copy(engine: str, weights: str, expected: int) -> None:
     lines = served("deepseek-v3", engine=engine, weights=weights, tp=8).lines
     assert sum(line.bytes for line in lines if "absorbed" in line.name) == expected
+
+
+# --- caches that differ from their family's --------------------------------------------------------------------------------
+
+# Bytes of transformers' cache after a prefill of 2 × 4,992 tokens (5.24, meta device): CPM-Ant
+# keeps its 32 learned tokens too, TrOCR's decoder alone no keys of an encoder, dots3 Note an indexer's keys in fp32.
+OWN = (
+    ("cpmant", {"hidden_size": 4096, "num_hidden_layers": 6, "num_attention_heads": 32, "dim_ff": 10240, "vocab_size": 30720,
+                "architectures": ["CpmAntForCausalLM"]}, 987_758_592),
+    ("trocr", {"d_model": 1024, "decoder_layers": 12, "decoder_attention_heads": 16, "decoder_ffn_dim": 4096,
+               "vocab_size": 50265, "architectures": ["TrOCRForCausalLM"]}, 490_733_568),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "config", "held"), OWN, ids=[row[0] for row in OWN])
+def test_caches_of_their_own(kind: str, config: dict[str, Any], held: int) -> None:
+    found = estimate(read_config({"model_type": kind, **config}), Serving(engine="transformers", context=4992, batch=2))
+    assert found.kv_cache + found.state == held
+
+
+def test_an_indexers_keys_are_the_librarys() -> None:
+    """fp32 where transformers leaves them so (dots3 Note), the cache's own format in engines."""
+    rows = json.loads((REFERENCE.parent / "families.json").read_text(encoding="utf-8"))
+    row = next(row for row in rows if row["class"] == "Dots3NoteForCausalLM")
+    read = read_config({**row["config"], "architectures": [row["class"]]})
+
+    def keys(**settings: Any) -> int:
+        lines = estimate(read, Serving(context=4096, **settings)).lines
+        return sum(entry.bytes for entry in lines if "index keys" in entry.name)
+
+    assert keys(engine="transformers") == 2 * keys(engine="llama.cpp", kv_dtype="bf16", weights="BF16")

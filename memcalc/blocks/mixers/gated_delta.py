@@ -1,6 +1,7 @@
 """Linear attention with the gated delta rule: a matrix of memory a head instead of a growing cache."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, HALF, Size, Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -120,7 +121,7 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         z = z or self._linear(t, p, x, "z", heads * self.value_dim)
         out = self._gated_norm(t, p, read, z, heads)
         width = heads * self.value_dim
-        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden, reduced=True)
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, width * self.hidden, reduced=True))
 
     def _flash(self, t: Tape, p: Profile, projected: tuple[Var, Var, Var, Var], keys: int, heads: int) -> Var:
         """The same by kernels (megatron/core/ssm/gated_delta_net.py): each of their inputs is a copy, norm and gate are one."""
@@ -139,10 +140,10 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         normed, z = Norm(self.value_dim).forward(t, p, read, heads), mixer.copied(t, z)
         out = t.emit("gated", [normed, z], normed.elements, normed.each, [normed, z])
         width = heads * self.value_dim
-        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden, reduced=True)
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, width * self.hidden, reduced=True))
 
     def _linear(self, t: Tape, p: Profile, x: Var, name: str, width: int) -> Var:
-        return ops.linear(t, p, name, x, width, self.hidden * width)
+        return ops.linear(t, p, x, Matrix(name, width, self.hidden * width))
 
     def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var | None, Var, Var]:
         """Queries, keys and values for the convolution; gate z, where it does not come last; b and a. From fused projections
@@ -159,8 +160,8 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
                 self._linear(t, p, x, name, width) for name, width in (("qkv", wide), ("z", gate), ("b", heads), ("a", heads))
             ]
             return made[0], made[1], made[2], made[3]
-        qkvz = ops.linear(t, p, "qkvz", x, wide + gate, self.hidden * (wide + gate))
-        ba = ops.linear(t, p, "ba", x, 2 * heads, self.hidden * 2 * heads)
+        qkvz = ops.linear(t, p, x, Matrix("qkvz", wide + gate, self.hidden * (wide + gate)))
+        ba = ops.linear(t, p, x, Matrix("ba", 2 * heads, self.hidden * 2 * heads))
         z, b, a = (mixer.copied(t, mixer.view(t, y, size)) for y, size in ((qkvz, Size(token=gate)), (ba, one), (ba, one)))
         return mixer.copied(t, mixer.view(t, qkvz, Size(token=wide)), name="joined"), z, b, a
 

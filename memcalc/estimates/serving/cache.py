@@ -240,7 +240,8 @@ def _stored(run: CacheSetting, held: LayerCache) -> NumberFormat:
     row, cache = run.engine_row, held.cache
     if cache.indexes and row.index_format and held.latent:  # MiniMax M3's index keys are in the cache's format
         return number_format(row.index_format)
-    stored = number_format(cache.format or run.kv_dtype)
+    own = cache.format if not cache.indexes or row.name in ("", "transformers") else ""  # an indexer's is the library's
+    stored = number_format(own or run.kv_dtype)
     if run.sparse and row.sparse_fp8 and held.latent and not cache.heads and stored.name == "fp8-e4m3":
         stored = number_format(row.sparse_fp8)
     slot = SLOTS.get(stored.name)

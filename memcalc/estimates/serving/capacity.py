@@ -161,6 +161,16 @@ class ServingEstimate(NamedTuple):
         """Bytes that the engine takes for its cache, used or not."""
         return max(self.cache, self.room(memory, others)) if self.run.engine_row.pooled else self.cache
 
+    def running(self, memory: int, others: int = 0) -> int | None:
+        """Requests that run at once where blocks are given as answers grow: those whose answers are half there fit.
+
+        None: as many as there are."""
+        requests, demand = self.requests._replace(own=self.requests.own // 2), self.demand
+        each, scheduled = requests.each(demand), self.run.scheduled(memory)
+        fitting = max(0, self.room(memory, others) // demand.unit - requests.base(demand)) // each if each else None
+        found = [most for most in (fitting, scheduled // self.run.copies if scheduled else None) if most is not None]
+        return min(found) if found else None
+
     def capacity(self, memory: int, others: int = 0) -> Capacity:
         """How many requests and tokens a GPU of `memory` bytes holds, of which `others` are taken."""
         run, demand, requests = self.run, self.demand, self.requests

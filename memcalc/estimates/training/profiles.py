@@ -13,6 +13,7 @@ from memcalc.autograd.profile import (
     Formats,
     Keeps,
     MethodTraits,
+    Preference,
     Profile,
 )
 from memcalc.autograd.tape import FP32, HALF, Size, Tensor
@@ -67,7 +68,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             fake_quantised=run.method_row.fake_quantised,
             prompt=run.prompt,
             also=run.train_also,
-            accumulated=full and run.engine_row.fp32_gradients,
+            accumulated=run.main_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
             casts=run.base.casts,
@@ -89,6 +90,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
+        preference=Preference(run.objective_row.scored, run.reference_used in ("same", "frozen"), run.objective_row.likelihood),
     )
 
 

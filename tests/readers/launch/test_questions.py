@@ -141,7 +141,25 @@ def test_options_win(files: dict[str, Any], said: dict[str, Any], wanted: dict[s
     assert merged(files, said) == wanted
 
 
-@pytest.mark.parametrize("algorithm", ["dpo", "kto", "grpo", "orpo"])
+# TRL's defaults: eight examples of 1,024 tokens, a copy beside the model unless adapters are trained, weights in fp32
+PREFERENCES = (
+    ("dpo", "", {"objective": "dpo", "micro_batch": 8, "seq_len": 1024}, 16),
+    ("dpo", " --precompute_ref_log_probs true", {"objective": "dpo", "reference": "precomputed"}, 16),
+    ("kto", "", {"objective": "kto"}, 8), ("reward", "", {"objective": "reward"}, 16),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("algorithm", "more", "wanted", "rows"), PREFERENCES)
+def test_preferences_are_sized(algorithm: str, more: str, wanted: dict[str, Any], rows: int) -> None:
+    from memcalc.sizing.training import size_training
+
+    line = f"trl {algorithm} --model_name_or_path Qwen/Qwen3-0.6B --max_length 1024{more}"
+    asked = asked_from("train", [line], None, None, {"gpus": 1})
+    assert {name: asked.settings.get(name) for name in wanted} == wanted
+    assert size_training(asked.model, None, **asked.settings).run.rows == rows
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_an_objective_that_is_not_modelled_is_refused_by_name(algorithm: str) -> None:
     line = f"trl {algorithm} --model_name_or_path Qwen/Qwen3-0.6B --bf16"
     found = launched(line)[0]
