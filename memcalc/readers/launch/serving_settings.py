@@ -57,6 +57,7 @@ def _beside(making: Making) -> None:
     making.copy("max_total_tokens=cache_tokens", "cuda_graph_max_bs=max_graph_batch", "max_graph_size=max_graph_batch")
     if isinstance(value("cache_blocks"), int):
         making.set("cache_tokens", value("cache_blocks") * (value("block_size") or VLLM_BLOCK), "cache_blocks", "block_size")
+    making.copy("images=images_per_prompt")
     if value("sharded_adapters"):
         making.copy("sharded_adapters")
     if value("language_model_only"):

@@ -49,6 +49,8 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
      {"transfer_buffer": 10**9}),
     ("vllm serve m -tp 2 --kv-offloading-size 64 --num-gpu-blocks-override 5000 --max-cudagraph-capture-size 64",
      {"cache_offload": 32 * 2**30, "cache_tokens": 80000, "max_graph_batch": 64}),
+    ("vllm serve m --limit-mm-per-prompt '{\"image\": 2, \"video\": 0}'", {"images_per_prompt": 2}),
+    ("vllm serve m --skip-mm-profiling", {"images_per_prompt": 0}),
     ("VLLM_PP_LAYER_PARTITION=20,12 vllm serve m -pp 2", {"pp_layers": (20, 12)}),
     ("vllm serve m -dp 8 --enable-expert-parallel --eplb-config '{\"num_redundant_experts\": 32}'",
      {"ep": 8, "redundant_experts": 32}),
