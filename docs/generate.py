@@ -12,10 +12,12 @@ import io
 import pkgutil
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -310,6 +312,65 @@ def accuracy_page() -> str:
     )
 
 
+# Colours of a picture in a page, as the theme has them.
+THEME = {
+    "ink": "var(--md-default-fg-color)", "pale": "var(--md-default-fg-color--light)", "accent": "var(--md-accent-fg-color)",
+    "good": "#1a7f37", "bad": "#b42318", "page": "var(--md-default-bg-color)",
+}  # fmt: skip
+
+
+def picture(drawn: Any) -> str:
+    """A picture as part of a page."""
+    from memcalc.report.svg import picture
+
+    found = picture(drawn)
+    for name, colour in THEME.items():
+        found = found.replace(f"var(--{name})", colour)
+    return found.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)
+
+
+def pictures(plots: Iterable[Any]) -> str:
+    return "\n\n".join(f"### {plot.title}\n\n{picture(plot)}\n\n{plot.legend}" for plot in plots)
+
+
+def speeds_page() -> str:
+    """Serving speed: scores by kind, engine, accelerator and model, and predicted against measured."""
+    from memcalc.report.scatter import speed_scatters
+    from memcalc.sizing.validation_speed import validate_speed
+
+    scores = output("validate", "--kind", "serving-speed", "--format", "markdown").partition("**Each measurement**")[0]
+    return (
+        "```sh\nmemcalc validate --kind serving-speed\n```\n\nSpeeds of published deployments, predicted / measured − 1. What"
+        f" the law is made of: [How fast a model is served](../explanation/serving-speed.md).\n\n{scores}\n\n"
+        f"## Predicted against measured\n\n{pictures(speed_scatters(validate_speed().residuals))}"
+    )
+
+
+def times_page() -> str:
+    """Step times: scores by kind, and predicted against measured."""
+    from memcalc.estimates.validation_time import KINDS
+    from memcalc.report.scatter import time_scatters
+    from memcalc.sizing.validation import validate_time
+
+    scores = output("validate", "--kind", "time", "--format", "markdown").partition("**Tokens a second and GPU**")[0]
+    rows = validate_time().residuals
+    drawn = pictures(time_scatters(rows))
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row.kind, row.group].append(row)
+    each = table(
+        ("kind", "group", "runs", "engine", "median error", "smallest", "largest", "a factor was set from it"),
+        ((KINDS[kind], group, len(found), found[0].engine, f"{median(row.error for row in found):+.1%}",
+          f"{min(row.error for row in found):+.1%}", f"{max(row.error for row in found):+.1%}", found[0].fitted)
+         for (kind, group), found in sorted(groups.items())),
+    )  # fmt: skip
+    return (
+        "```sh\nmemcalc validate --kind time\n```\n\nTokens a second and GPU of published training runs, predicted / measured"
+        f" − 1. What the law is made of: [How long a training step takes](../explanation/time.md).\n\n{scores}\n\n"
+        f"## Predicted against measured\n\n{drawn}\n\n## Every group\n\n{each}"
+    )
+
+
 def families_page() -> str:
     """Every model type that is read, with its state."""
     states = [*script("family_states").states()]
@@ -403,6 +464,8 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "runs": ("Published runs", lambda: listed("Published training runs beside memcalc's figures.", "runs")),
     "laws": ("Scaling laws", laws_page),
     "accuracy": ("Accuracy", accuracy_page),
+    "step-times": ("Accuracy of step times", times_page),
+    "serving-speeds": ("Accuracy of serving speed", speeds_page),
 }
 
 

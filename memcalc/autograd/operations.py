@@ -18,19 +18,29 @@ from memcalc.autograd.elementary import softmax as softmax
 from memcalc.autograd.elementary import weighted as weighted
 from memcalc.autograd.profile import LOW, LowPrecision, Profile
 from memcalc.autograd.tape import BYTE, MatrixShape, Size, Step, Tape, Var
+from memcalc.frozen import NamedTuple
 
 
-def linear(
-    t: Tape, p: Profile, name: str, x: Var, width: float, weight: float, *, bias: bool = False, bias_size: float = 0,
-    output: int | None = None, used: float = 1.0, trained: bool | None = None, reduced: bool = False, buffered: bool = False,
-) -> Var:  # fmt: skip
+class Matrix(NamedTuple):
+    """A linear layer as one rank has it."""
+
+    name: str
+    width: float  # outputs of a token
+    weight: float  # elements
+    bias: float = 0  # elements; 0: none
+    used: float = 1.0  # share of the weight that a token needs
+    trained: bool | None = None  # whether it has a gradient, where that is not what the method says of all
+    reduced: bool = False  # tensor-parallel ranks add their results up
+    buffered: bool = False  # what it gathers lies in a buffer that stands
+
+
+def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
     """x Wᵀ (+ b): saves its input when W needs a gradient, and W itself (free, unless autocast made a copy).
 
-    width: outputs per token; weight: elements of W, of which a token needs the share `used`. Under autocast the casts of
-    input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters, they save what they need.
-    `trained`: whether W has a gradient, where that is not what the method says of all. `reduced`: tensor-parallel ranks add
-    their results up; `buffered`: what it gathers lies in a buffer that stands.
+    Under autocast the casts of input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters,
+    they save what they need.
     """
+    name, width, weight, bias, used, trained, reduced, buffered = matrix
     if p.adapters.on(name):
         from memcalc.autograd import adapters
 
@@ -56,7 +66,7 @@ def linear(
     if low:  # of the input and of the gradient that arrives, for the weight's gradient
         steps.append(Step("temp", (x_used.elements + Size(token=width)) * low.operands))
     if bias and learns:
-        steps.append(Step("weight", Size(fixed=bias_size * p.formats.weights)))
+        steps.append(Step("weight", Size(fixed=bias * p.formats.weights)))
     if p.formats.autocast and p.formats.weights != p.formats.compute and not quantised:
         # the cast copy is kept for the backward; its 16-bit gradient is cast back by a node of its own
         backward = [Step("weight", w * p.formats.weights)]
@@ -70,7 +80,7 @@ def linear(
         steps += [Step("temp", w * x_used.each)] if p.method.expands else []
         saves += [x_used] if p.kernels.keeps_quantised_inputs or p.method.keeps_inputs else []
     steps.append(Step("input", x_used.bytes, 0))
-    each = output or (x_used.each if quantised else p.formats.product)
+    each = x_used.each if quantised else p.formats.product
     out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=learns)
     t.products.append(out)
     if reduced and p.degrees.tp > 1:
@@ -86,7 +96,7 @@ def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained:
     if not x.elements.token:
         return None
     rows = 1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream
-    inputs = x.elements.token / rows
+    inputs = x.elements.token / (rows * max(1.0, used))  # an encoder's tokens may be more than the decoder's
     return MatrixShape(rows * used, weight / inputs, inputs, 1, grad, trained)
 
 

@@ -25,6 +25,8 @@ class Kernels(NamedTuple):
     fused_chains: bool = False  # what one pointwise operation alone reads of another is never written
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
     quantised_head: bool = False  # the head is quantised too, which transformers leaves out (get_keys_to_not_convert)
+    flash_linear: bool = False  # linear attention is flash-linear-attention's (megatron/core/ssm/gated_delta_net.py needs it)
+    gates_in_place: bool = False  # the gradients of gate and up are written over them (Liger's ops/swiglu.py and geglu.py)
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
 
 
@@ -34,10 +36,12 @@ KERNELS: dict[str, Kernels] = {
         Kernels("eager", "Hugging Face modules as written: norms upcast, every intermediate kept"),
         Kernels("compiled", "torch.compile: pointwise chains fuse, their inputs are kept", True, True, True, "compiled",
                 fused_chains=True),
-        Kernels("liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused", True, True, True, "fused"),
+        Kernels(
+            "liger", "Liger kernels: norm, rotary, SwiGLU and the loss fused", True, True, True, "fused", gates_in_place=True
+        ),
         Kernels(
             "te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits",
-            True, True, True, "te", merged=True, gathers_again=True,
+            True, True, True, "te", merged=True, gathers_again=True, flash_linear=True,
         ),
         Kernels(
             "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted",
@@ -96,6 +100,8 @@ LOSSES: dict[str, Loss] = {
         ),
         Loss("te-fp32", "Transformer Engine ≥ 2.18: an fp32 gradient, cast in the backward", log_softmax=False),
         Loss("vocab-parallel", "Megatron's own: fp32 probabilities, the gradient written over them", log_softmax=False),
+        Loss("log-probs", "of preferences: log-softmax sequence by sequence, in the logits' own type (TRL)", False),
+        Loss("log-probs-fp32", "of preferences: fp32 logits, of which log-sum-exps are taken (TRL under accelerate)"),
         Loss("listed", "LitGPT: fp32 logits and log-softmax of all chunks", half_kept=False, output_kept=True, chunks=True),
     )
 }
@@ -245,6 +251,19 @@ class Batch(NamedTuple):
         return -(-self.length // chunk) * chunk / self.length if self.length else 1.0
 
 
+# Losses from which log-probabilities of a sequence's tokens are taken
+OF_TOKENS = ("log-probs", "log-probs-fp32")
+SCORING = (*OF_TOKENS, "fused", "chunked-head", "tiled-head", "vocab-parallel")
+
+
+class Preference(NamedTuple):
+    """What an objective of preferences computes over the vocabulary beside the model's own log-probabilities."""
+
+    scored: bool = False
+    reference: bool = False  # another pass's logits stand beside the model's for a moment
+    likelihood: bool = False  # half of the sequences have a cross-entropy too
+
+
 class Keeps(NamedTuple):
     """What stays though no backward needs it."""
 
@@ -270,6 +289,7 @@ class Profile(NamedTuple):
     load: ExpertLoad = ExpertLoad()
     batch: Batch = Batch()
     keeps: Keeps = Keeps()
+    preference: Preference = Preference()
 
     @property
     def fuses_adapters(self) -> bool:

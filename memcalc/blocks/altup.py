@@ -2,6 +2,7 @@
 modeling_gemma3n.py computes them."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
@@ -38,8 +39,9 @@ class AltUp(Block, without=("constants", "cache", "state", "traits")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the prediction: all streams, each plus a mixture of them whose coefficients the active one gives."""
-        coefficients = ops.linear(t, p, "prediction_coefs", self._routed(t, p, one_of(t, x, self.streams)),
-                                  self.streams**2, self.streams**3)  # fmt: skip
+        coefficients = ops.linear(
+            t, p, self._routed(t, p, one_of(t, x, self.streams)), Matrix("prediction_coefs", self.streams**2, self.streams**3)
+        )
         x16 = ops.cast(t, x, p.formats.compute) if p.formats.autocast else x
         t.multiply("prediction", x16.elements * (2 * self.streams), 2)
         mixed = t.emit("mixed", [x16, coefficients], x16.elements, x16.each, [x16, coefficients])
@@ -56,7 +58,7 @@ class AltUp(Block, without=("constants", "cache", "state", "traits")):
         steps = [Step("share"), Step("input", predicted.bytes, 1)]
         new = t.emit("innovation", [active, predicted], active.elements, active.each, (), steps)
         new = t.emit("repeated", [new], predictions.elements, new.each)
-        made = ops.linear(t, p, "correction_coefs", routed, self.streams, self.streams**2)
+        made = ops.linear(t, p, routed, Matrix("correction_coefs", self.streams, self.streams**2))
         made = t.emit("plus one", [made], made.elements, made.each, (), [Step("share")])
         corrected = ops.weighted(t, new, made)
         return t.emit("corrected", [corrected, predictions], corrected.elements, corrected.each, (),
@@ -79,7 +81,7 @@ class AltUp(Block, without=("constants", "cache", "state", "traits")):
     def _routed(self, t: Tape, p: Profile, x: Var) -> Var:
         """tanh of a small projection of the stream's norm, in fp32."""
         normed = ops.scale(t, self._norm.forward(t, p, x, p.degrees.stream))
-        made = ops.cast(t, ops.linear(t, p, "modality_router", normed, self.streams, self.hidden * self.streams), FP32)
+        made = ops.cast(t, ops.linear(t, p, normed, Matrix("modality_router", self.streams, self.hidden * self.streams)), FP32)
         made = t.emit("tanh", [made], made.elements, FP32)
         if made.grad:
             t.nodes[-1].saves = (made,)
@@ -115,7 +117,7 @@ class AltUpProjections(Block, without=("constants", "cache", "state", "traits"))
             stream = one_of(t, x, self.streams) if self.back else x
             path = t.path
             t.path = f"{path}/{number}"
-            y = ops.linear(t, p, "projection", stream, self.hidden * p.degrees.stream, self.hidden**2)
+            y = ops.linear(t, p, stream, Matrix("projection", self.hidden * p.degrees.stream, self.hidden**2))
             y = ops.cast(t, y, x.each)
             own = self._magnitude(t, p, y, clamped=True)
             made.append(_divided(t, ops.weighted(t, y, target), own))
@@ -170,6 +172,6 @@ class Laurel(Block, without=("constants", "cache", "state", "traits")):
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block."""
         matrix = self.hidden * self.rank
-        y = ops.linear(t, p, "linear_left", x, self.rank, matrix)
-        y = ops.linear(t, p, "linear_right", y, self.hidden * p.degrees.stream, matrix)
+        y = ops.linear(t, p, x, Matrix("linear_left", self.rank, matrix))
+        y = ops.linear(t, p, y, Matrix("linear_right", self.hidden * p.degrees.stream, matrix))
         return ops.add(t, x, self._norm.forward(t, p, y))

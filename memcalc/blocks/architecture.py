@@ -28,6 +28,7 @@ class Layer:
     `source`: it reads the encoder's tokens, of which there are Profile.source for each of the decoder's. `bridge`: no layer at
     all but what stands between encoder and decoder: the encoder's exit, then the decoder's entry. `wiring`: how its blocks are
     joined where they are not residual branches one after the other, a row of memcalc.blocks.wiring.WIRINGS.
+    `predicts`: a first block makes its input and a last one its result (memcalc.blocks.predicting).
     """
 
     blocks: Named
@@ -36,6 +37,7 @@ class Layer:
     source: bool = False
     bridge: bool = False
     wiring: str = ""
+    predicts: bool = False
 
     @cached_property
     def streams(self) -> int:

@@ -57,6 +57,7 @@ class Block:
     sees = False  # it reads what a tower makes of images, and nothing else
     wired = False  # training through it is modelled in layers that have a wiring
     streams = 1  # residual streams side by side that it reads
+    predictions = 0  # further tokens that it predicts, each with a loss of its own
 
     def __init_subclass__(cls, without: tuple[str, ...] = (), **rest: Any) -> None:
         super().__init_subclass__(**rest)

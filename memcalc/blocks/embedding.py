@@ -1,6 +1,7 @@
 """Token and position embeddings, and whatever else turns ids into vectors."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, Node, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
@@ -62,7 +63,7 @@ class Embedding(Block, without=("cache", "state", "traits")):
             x = ops.scale(t, x)
         width = self.position_size or self.size
         if self._projected:
-            x = ops.linear(t, p, "projection", x, width * p.degrees.stream, self.size * width)
+            x = ops.linear(t, p, x, Matrix("projection", width * p.degrees.stream, self.size * width))
         if self.position:
             positions = Var(Size(token=1), INT64, False, f"{t.path}/position ids")
             x = ops.add(t, x, self._lookup(t, "positions", positions, self.position * width, p, width, self.trainable_position))

@@ -1,5 +1,6 @@
 """Forward passes on tapes: a layer's branches and wiring, what comes before the first layer, final norm with head and loss."""
 
+from dataclasses import replace
 from typing import Any
 
 from memcalc.autograd.operations import add, cast
@@ -52,6 +53,8 @@ def layer_onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: boo
         from memcalc.blocks.wiring import WIRINGS
 
         return tape, x, WIRINGS[layer.wiring](tape, profile, dict(layer.blocks), x)
+    if layer.predicts:
+        return tape, x, _predicting(tape, profile, layer, x)
     if layer.crosses:
         tape.source = Var(x.elements * profile.batch.source, x.each, True, "source", outside=True)
         tape.carried.append(tape.source)
@@ -81,6 +84,15 @@ def _bridge(tape: Tape, layer: Layer, profile: Profile, hidden: int) -> Var | No
 def reads_tokens(blocks: Named) -> bool:
     """Whether these blocks look tokens up."""
     return any(isinstance(block, Embedding) and block.vocabulary for _, block in blocks)
+
+
+def _predicting(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
+    """A layer behind what makes its input of two states, and before a norm of its own."""
+    (join, first), *inner, (final, norm) = layer.blocks
+    tape.path = join
+    x = _sequential(tape, profile, replace(layer, blocks=tuple(inner)), _forward(first, tape, profile, x))
+    tape.path = final
+    return _forward(norm, tape, profile, x)
 
 
 def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
@@ -148,6 +160,11 @@ def exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, 
     for path, block in blocks:
         tape.path = path
         if block.scores:
+            for which in range(block.predictions):  # whose losses are there before the model's own
+                tape.path = path
+                state = Var(x.elements, profile.formats.residual, True, f"prediction {which + 1}/input")
+                block.loss(tape, profile, state)
+            tape.path = path
             held = block.loss(tape, profile, x)
             if x not in tape.saved():  # the model's output object still holds them
                 held = held + x.bytes

@@ -3,6 +3,7 @@
 from typing import Any
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -77,32 +78,32 @@ class MLP(Block, without=("constants", "cache", "state")):
         if self.gated:
             product = self._gated(t, p, x, width)
         else:
-            up = ops.linear(t, p, "up", x, width, self.hidden * width, bias=self.bias, bias_size=width)
+            up = ops.linear(t, p, x, Matrix("up", width, self.hidden * width, bias=self.bias * width))
             product = ops.activation(t, p, up, self.activation)
         product = ops.dropout(t, p, product, self.inner_dropout)
         bias = self.bias if self.down_bias is None else self.down_bias
-        down = ops.linear(
-            t, p, "down", product, self.hidden * p.degrees.stream, self.hidden * width, bias=bias, bias_size=self.hidden,
-            reduced=True,
-        )  # fmt: skip
+        matrix = Matrix("down", self.hidden * p.degrees.stream, self.hidden * width, bias=bias * self.hidden, reduced=True)
+        down = ops.linear(t, p, product, matrix)
         return ops.dropout(t, p, down, self.dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         matrix = self.hidden * width
         if self.fused or (p.kernels.merged and p.adapters.merges("gate_up")):
-            both = ops.linear(t, p, "gate_up", x, 2 * width, 2 * matrix, bias=self.bias, bias_size=2 * width)
+            both = ops.linear(t, p, x, Matrix("gate_up", 2 * width, 2 * matrix, bias=self.bias * 2 * width))
             if p.kernels.merged:
                 return t.emit("product", [both], Size(token=width), both.each, [both])
             gate = t.emit("gate", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             up = t.emit("up", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             return self._fused_halves(t, p, both, gate, up)
-        gate = ops.linear(t, p, "gate", x, width, matrix, bias=self.bias, bias_size=width)
+        gate = ops.linear(t, p, x, Matrix("gate", width, matrix, bias=self.bias * width))
         if p.kernels.fused_activation:
-            up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)
-            return t.emit("product", [gate, up], gate.elements, gate.each, [gate, up])
+            up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))
+            kind = "over" if p.kernels.gates_in_place else "input"
+            steps = [Step(kind, gate.bytes, 0), Step(kind, up.bytes, 1)]
+            return t.emit("product", [gate, up], gate.elements, gate.each, [gate, up], steps)
         gate = _above_cutoff(t, p, gate) if self.cuts else gate
         acted = ops.activation(t, p, gate, self.activation)
-        up = ops.linear(t, p, "up", x, width, matrix, bias=self.bias, bias_size=width)
+        up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))
         return ops.mul(t, acted, up)
 
     def _fused_halves(self, t: Tape, p: Profile, both: Var, gate: Var, up: Var) -> Var:

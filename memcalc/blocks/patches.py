@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Node, Size, Step, Tape, Var
 from memcalc.blocks.architecture import Named
@@ -54,7 +55,7 @@ def _embedded(t: Tape, p: Profile, block: object) -> tuple[Var, Var]:
     pixels = Var(Size(token=inputs), FP32, False, PIXELS)
     bias = len(block.weights()) > 1
     return pixels, ops.linear(
-        t, p, "patches", ops.cast(t, pixels, p.formats.weights), outputs, inputs * outputs, bias=bias, bias_size=outputs
+        t, p, ops.cast(t, pixels, p.formats.weights), Matrix("patches", outputs, inputs * outputs, bias=bias * outputs)
     )
 
 
@@ -103,12 +104,12 @@ def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
     x = t.emit("squares", [x], x.elements, x.each)
     matrix = made.inputs * squares * made.outputs
     share = 1 / squares
-    x = ops.linear(t, p, "weight", x, made.outputs * share, matrix, bias=made.bias, bias_size=made.outputs)
+    x = ops.linear(t, p, x, Matrix("weight", made.outputs * share, matrix, bias=made.bias * made.outputs))
     widths = {name: block[name].outputs * share for name in ("linear", "gate", "up", "down")}
 
     def product(name: str, x: Var) -> Var:
         t.path = name
-        return ops.linear(t, p, "weight", x, widths[name], block[name].inputs * block[name].outputs)
+        return ops.linear(t, p, x, Matrix("weight", widths[name], block[name].inputs * block[name].outputs))
 
     x = product("linear", x)
     t.path = "norm"
@@ -145,7 +146,7 @@ def _chain(t: Tape, p: Profile, blocks: Named, x: Var, share: float, placed: boo
         elif isinstance(block, Projection):
             share /= block.merge
             width, matrix = block.outputs * share, block.inputs * block.outputs
-            x = ops.linear(t, p, "weight", x, width, matrix, bias=block.bias, bias_size=block.outputs)
+            x = ops.linear(t, p, x, Matrix("weight", width, matrix, bias=block.bias * block.outputs))
             x = ops.activation(t, p, x, block.activation) if block.activation else x
         else:
             raise Unsupported(f"{type(block).__name__} in a projector is not modelled")

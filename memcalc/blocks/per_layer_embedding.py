@@ -5,6 +5,7 @@ into zeros of the whole (modeling_gemma3n.py, modeling_gemma4.py: per_layer_inpu
 """
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import INT64, Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -54,7 +55,7 @@ class PerLayerEmbedding(Block, without=("constants", "cache", "state")):
         trained = p.method.trains("embeddings") and not p.method.frozen_embeddings
         looked_up = t.emit("table", [], Size(token=width), p.formats.weights, [ids], table, trained=trained)
         looked_up = ops.scale(t, looked_up)
-        made = ops.linear(t, p, "projection", x, width, self.hidden * width)
+        made = ops.linear(t, p, x, Matrix("projection", width, self.hidden * width))
         made = ops.scale(t, made)
         made = Norm(self.size, NORM, epsilon=self.epsilon).forward(t, p, made, self.layers)
         made = ops.scale(t, ops.add(t, made, looked_up))
@@ -86,12 +87,12 @@ class PerLayerInput(Block, without=("constants", "cache", "state", "traits")):
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block. The layers' vectors are the entry's, which counts them; their gradient is on its way."""
         matrix = self.hidden * self.size
-        gate = ops.activation(t, p, ops.linear(t, p, "per_layer_input_gate", x, self.size, matrix), self.activation)
+        gate = ops.activation(t, p, ops.linear(t, p, x, Matrix("per_layer_input_gate", self.size, matrix)), self.activation)
         whole = Var(Size(token=self.size * self.layers), p.formats.residual, True, "per-layer vectors", outside=True)
         t.carried.append(whole)
         own = t.emit("own vectors", [whole], Size(token=self.size), whole.each, (), [Step("input", whole.bytes)])
         own.whole = whole
-        made = ops.linear(t, p, "per_layer_projection", ops.mul(t, gate, own), self.hidden * p.degrees.stream, matrix)
+        made = ops.linear(t, p, ops.mul(t, gate, own), Matrix("per_layer_projection", self.hidden * p.degrees.stream, matrix))
         out = self._norm.forward(t, p, made)
         t.hold(made)
         return out

@@ -1,6 +1,7 @@
 """A linear layer on its own: projectors between modalities, the dense layers of masked-language heads."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block
@@ -35,5 +36,5 @@ class Projection(Block, without=("constants", "cache", "state", "traits")):
         if self.merge > 1:
             raise Unsupported("training with projections that merge neighbouring tokens is not modelled")
         matrix = self.inputs * self.outputs
-        x = ops.linear(t, p, "weight", x, self.outputs * p.degrees.stream, matrix, bias=self.bias, bias_size=self.outputs)
+        x = ops.linear(t, p, x, Matrix("weight", self.outputs * p.degrees.stream, matrix, bias=self.bias * self.outputs))
         return ops.activation(t, p, x, self.activation) if self.activation else x

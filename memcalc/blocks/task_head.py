@@ -1,6 +1,7 @@
 """What stands on a model that predicts no next token: a pooler, the scores of a classifier, reward or span model."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
@@ -54,7 +55,7 @@ class TaskHead(Block, without=("constants", "cache", "state", "traits")):
             return _one_vector(t, p, x, self.size, self.labels)
         x = ops.dropout(t, p, x, self.dropout)
         width = self.labels * p.degrees.stream
-        return ops.linear(t, p, "scores", x, width, self.size * self.labels, bias=self.bias, bias_size=self.labels)
+        return ops.linear(t, p, x, Matrix("scores", width, self.size * self.labels, bias=self.bias * self.labels))
 
     def loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Cross-entropy in fp32 (transformers loss/loss_utils.py); returns what the forward holds beside the saved tensors."""

@@ -158,7 +158,12 @@ INFER: Spellings = {
     **_all("expert-parallel-size ep-size", "ep"),
     "enable-expert-parallel": Instead("--ep N with N = tp × dp of that launch"),
     **_all("max-num-seqs max-running-requests max-batch-size", "max-sequences"),
-    **_all("max-num-batched-tokens max-num-tokens chunked-prefill-size ubatch-size ub", "max-batched-tokens"),
+    **_all("max-num-batched-tokens max-num-tokens chunked-prefill-size prefill-step-size ubatch-size ub", "max-batched-tokens"),
+    **_all("kt-num-gpu-experts num-gpu-experts", "gpu-experts"),
+    "kv-bits": Instead("--kv-dtype mlx-8bit (mlx-lm) or int8-g32 (ExLlamaV3) is a cache of 8 bits"),
+    **_all("cache-quant cq", Instead("--kv-dtype int6-g32 is ExLlamaV3's cache of 6 bits")),
+    "cache-size": Instead("--context times --batch are the tokens of ExLlamaV3's cache"),
+    "kt-method": Instead("--host-experts says how the experts in host memory are stored: int4-channel, fp8-block128"),
     **_all("batch-size b", Instead("--batch is requests at once, --max-batched-tokens the tokens of one forward pass "
                                      "(llama.cpp's -ub; its -b changes no byte)")),
     **_all("parallel np", "slots"),

@@ -141,7 +141,10 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "pipeline_layout",
             "text",
             "LAYOUT",
-            "Megatron's layout: E embedding, t a layer, L loss, | between stages, (t|)*3.  [default: even]",
+            (
+                "Megatron's layout: E embedding, t a layer, m predicts, L loss, | between stages, (t|)*3.  "
+                "[default: even]"
+            ),
             "Sharding",
             (),
         ),
@@ -610,14 +613,35 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "objective",
             "text",
-            "classify|token-classify|reward|embed",
-            "What the model is trained for, in place of its language-model head.  [default: as its class says]",
+            "NAME",
+            "What the model is trained for, where it is not the next token.  [default: as its class says]",
             "Batch",
             (
                 ("classify", "a label for each sequence"),
                 ("token-classify", "a label for each token"),
                 ("reward", "a score for each of two sequences, chosen and rejected"),
                 ("embed", "one vector a sequence; queries against passages, others' passages as negatives"),
+                ("dpo", "chosen above rejected, against a reference (Rafailov et al. 2023); IPO and its kin too"),
+                ("kto", "single answers, good or bad, against a reference (Ethayarajh et al. 2024)"),
+                ("orpo", "chosen above rejected by their odds, and the chosen one's likelihood (Hong et al. 2024)"),
+                ("cpo", "chosen above rejected, and the chosen one's likelihood (Xu et al. 2024)"),
+                ("simpo", "chosen above rejected by a margin of mean log-probabilities (Meng et al. 2024)"),
+            ),
+        ),
+        (
+            "reference",
+            "text",
+            "frozen|same|precomputed|none",
+            (
+                "Where the reference's log-probabilities come from (dpo, kto).  [default: same beside adapters, "
+                "else frozen]"
+            ),
+            "Batch",
+            (
+                ("frozen", "a copy of the model beside it, divided as parameters are"),
+                ("same", "the model itself with its adapters switched off"),
+                ("precomputed", "a pass over the data before training; nothing beside it"),
+                ("none", "nowhere: the objective goes without"),
             ),
         ),
         (
@@ -804,6 +828,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("te", "Transformer Engine < 2.18: the gradient is written over the 16-bit logits"),
                 ("te-fp32", "Transformer Engine ≥ 2.18: an fp32 gradient, cast in the backward"),
                 ("vocab-parallel", "Megatron's own: fp32 probabilities, the gradient written over them"),
+                ("log-probs", "of preferences: log-softmax sequence by sequence, in the logits' own type (TRL)"),
+                ("log-probs-fp32", "of preferences: fp32 logits, of which log-sum-exps are taken (TRL under accelerate)"),
                 ("listed", "LitGPT: fp32 logits and log-softmax of all chunks"),
             ),
         ),
@@ -909,6 +935,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "Mixture of experts",
             (),
         ),
+        (
+            "mtp_layers",
+            "count",
+            "",
+            (
+                "Layers that predict further tokens, a loss each (Megatron's mtp_num_layers).  [default: those of "
+                "--pipeline-layout]"
+            ),
+            "Model states",
+            (),
+        ),
     ),
     "Serving": (
         (
@@ -996,6 +1033,117 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "text",
             "FORMAT",
             "llama.cpp: number format of the cache's values.  [default: --kv-dtype]",
+            "Model states",
+            (),
+        ),
+        (
+            "pp_layers",
+            "parts",
+            "",
+            (
+                "Layers of each pipeline stage, as VLLM_PP_LAYER_PARTITION has them: 20,21,20.  [default: as the "
+                "engine divides them]"
+            ),
+            "Sharding",
+            (),
+        ),
+        (
+            "attention_dp",
+            "count",
+            "",
+            (
+                "Groups of the --tp ranks with requests of their own, --batch each, whose attention is not divided "
+                "further.  [default: 1]"
+            ),
+            "Sharding",
+            (),
+        ),
+        (
+            "redundant_experts",
+            "count",
+            "",
+            "Experts of each layer that are held once more, all --ep ranks together.  [default: 0]",
+            "Mixture of experts",
+            (),
+        ),
+        (
+            "role",
+            "text",
+            "prefill|decode",
+            "One side of disaggregated serving.  [default: both]",
+            "Engine",
+            (
+                ("prefill", "reads prompts and hands their cache on: keeps no answers, captures no decode graphs (SGLang)"),
+                ("decode", "answers from a cache that it is handed: reads no prompts (SGLang reserves no pass of them)"),
+            ),
+        ),
+        (
+            "transfer_buffer",
+            "bytes",
+            "",
+            (
+                "Memory of each GPU for buffers that hand a cache on (NIXL and Mooncake read it where it stands).  "
+                "[default: 0]"
+            ),
+            "Engine",
+            (),
+        ),
+        (
+            "cache_tokens",
+            "count",
+            "",
+            "Tokens that the cache holds at most: --max-total-tokens.  [default: what its memory holds]",
+            "Engine",
+            (),
+        ),
+        (
+            "cache_offload",
+            "bytes",
+            "",
+            "Host memory for blocks of the cache that leave each GPU: 32GiB.  [default: none]",
+            "Engine",
+            (),
+        ),
+        (
+            "prefix_hit_rate",
+            "share",
+            "",
+            "Share of a prompt's tokens that is found in the cache, there once for all requests.  [default: 0]",
+            "Requests",
+            (),
+        ),
+        (
+            "max_graph_batch",
+            "count",
+            "",
+            "Largest batch that a CUDA graph is captured for.  [default: the engine's]",
+            "Engine",
+            (),
+        ),
+        (
+            "sharded_adapters",
+            "flag",
+            "",
+            "LoRA slots divided as far as the matrices are: --fully-sharded-loras.  [default: off]",
+            "Model states",
+            (),
+        ),
+        (
+            "images_per_prompt",
+            "count",
+            "",
+            (
+                "Images that a prompt may have, for which vLLM's profile leaves room: --limit-mm-per-prompt.  "
+                "[default: as many as a pass takes]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
+            "language_model_only",
+            "flag",
+            "",
+            "Without towers for images and sound, and what they take.  [default: off]",
             "Model states",
             (),
         ),
@@ -1180,7 +1328,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "lora_adapters",
             "count",
             "",
-            "LoRA adapters served beside the model.  [default: 0]",
+            "LoRA adapters served beside the model: --max-loras.  [default: 0]",
             "Model states",
             (),
         ),
@@ -1188,7 +1336,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "lora_rank",
             "count",
             "",
-            "Rank of those adapters.  [default: 16]",
+            "Rank of those adapters: --max-lora-rank.  [default: 16]",
             "Model states",
             (),
         ),

@@ -24,12 +24,17 @@ TIMES = ("serving-speed", TIME)  # kinds of seconds
     "of seconds: serving-speed, time (of a training step).  [default: all of memory]",
 )  # fmt: skip
 @details_option
+@click.option(
+    "--presets", multiple=True, metavar="DIR",
+    help="Rows of DIR/measured (`memcalc verify --save DIR`) in place of the published ones.  [default: none]",
+)  # fmt: skip
 @output_options("distribution.0.median")
 def validate_command(
     grade: str | None,
     engine: str | None,
     kind: str | None,
     details: bool,
+    presets: tuple[str, ...],
     format_: str,
     get: tuple[str, ...],
     output: str | None,
@@ -66,6 +71,8 @@ def validate_command(
         """Rows without such a field (a run that ended out of memory has no kind) are of no kind and no engine."""
         return all(value is None or getattr(row, name, None) == value for name, value in wanted.items())
 
+    if presets and kind in TIMES:
+        raise InputError("rows of one's own are of memory, not of time", place="--presets")
     if kind in TIMES:
         wanted["kind"] = None  # which all rows are of
     if kind == TIME:
@@ -76,5 +83,5 @@ def validate_command(
 
         shown = speed_report(validate_speed(), keep)
     else:
-        shown = report(*validate(), keep)
+        shown = report(*validate(presets), keep)
     show(shown, format_, get, output, whole=details)

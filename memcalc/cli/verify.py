@@ -26,17 +26,23 @@ from memcalc.cli.options import (
     metavar="KEY=VALUE",
     help="A setting of infer, or of train for a training log, in place of the log's (repeatable): tp=2, context=32k.",
 )
+@click.option(
+    "--save",
+    "folder",
+    metavar="DIR",
+    help="Write the numbers as a row of DIR/measured, for `memcalc validate --presets DIR`.  [default: nothing]",
+)
 @details_option
 @preset_option
 @output_options("rows[0].error")
 def verify_command(
-    log: str, model: str | None, gpu: str | None, said: tuple[str, ...], details: bool, presets: tuple[str, ...], format_: str,
-    get: tuple[str, ...], output: str | None,
+    log: str, model: str | None, gpu: str | None, said: tuple[str, ...], folder: str | None, details: bool,
+    presets: tuple[str, ...], format_: str, get: tuple[str, ...], output: str | None,
 ) -> None:  # fmt: skip
     """An engine's start-up log, or what a training loop writes of memory, beside the prediction.
 
-    Logs of vLLM, SGLang and llama.cpp say how they were started; of Megatron-LM, torchtitan, torch.cuda.memory_summary() and
-    nvidia-smi give MODEL and settings.
+    Logs of vLLM, SGLang, TensorRT-LLM, llama.cpp and ollama say how they were started; of Megatron-LM, torchtitan,
+    torch.cuda.memory_summary() and nvidia-smi give MODEL and settings.
 
     \b
     memcalc verify examples/logs/vllm.log --gpu h100
@@ -47,6 +53,8 @@ def verify_command(
 
     with Progress("lines") as tick:
         found = verify(log, model, gpu, tick=tick, presets=presets, **dict(map(_setting, said)))
+    if folder is not None:
+        click.echo(f"saved as {found.save(folder)}", err=True)
     show_answer(found, (), format_, get, output, whole=details)
 
 

@@ -7,9 +7,11 @@ from math import prod
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
 from memcalc.blocks.ledger import Buffer, Shape, Weight
+from memcalc.blocks.predicting import prediction_layers_of
 from memcalc.caches import cached
 from memcalc.estimates.training.sequence import NO_LAYERS, Sequence
 from memcalc.frozen import NamedTuple, dataclass
+from memcalc.specs.pipeline import Pipeline
 
 
 class Held(NamedTuple):
@@ -172,9 +174,12 @@ def all_stages(
     Without it layers go to stages in order, as evenly as whole layers allow, earlier stages taking one more. Embeddings and
     encoders of other modalities stand on the first stage, the final norm and the head on the last; a tied head keeps its own
     copy of the embedding there (Megatron-LM: the two copies' gradients are summed).
+    Prediction layers have one as well, and stand on the last stage.
     """
-    depth = depth_of(architecture)
-    layers = list(split) or [depth // pp + (index < depth % pp) for index in range(pp)]
+    depth, beside = depth_of(architecture), prediction_layers_of(architecture)
+    layers = list(split) or [(depth - beside) // pp + (index < (depth - beside) % pp) for index in range(pp)]
+    if not split:
+        layers[-1] += beside
     return stages_of(architecture, layers, (tp, ep, etp), len(layers) // pp)
 
 
@@ -182,6 +187,12 @@ def all_stages(
 def depth_of(architecture: Architecture) -> int:
     """Layers that a pipeline divides."""
     return sum(stack.depth for part in main_parts(architecture) for stack in part.stacks)
+
+
+def split_of(architecture: Architecture, pipeline: Pipeline) -> tuple[int, ...]:
+    """Layers of each virtual stage, prediction layers among them; empty where they are shared evenly."""
+    beside = prediction_layers_of(architecture)
+    return pipeline.split_of(depth_of(architecture) - beside, beside)
 
 
 def stages_of(
@@ -262,7 +273,8 @@ def _stage(
         place(name, stack, kind, count)
     for part in main if last else ():
         held += _held(named_weights(part.exit), part.name, 1, False, degrees)
-    if last and not first and architecture.tied:
+    predicts = any(stack.layers[kind].predicts for _, stack, kind, _ in mine)
+    if (predicts or (last and architecture.tied)) and not first:
         tokens = (w for part in main for w in named_weights(part.entry) if w.role == "embedding")
         held += (copy._replace(tied_copy=True) for copy in _held(tokens, "tied head", 1, False, degrees))
     entry, exit_ = main[0].entry if first else (), main[-1].exit if last else ()

@@ -117,7 +117,9 @@ def stored_quantiles(residuals: Sequence[Residual]) -> list[Quantiles]:
     groups: dict[tuple[str, str], list[Residual]] = defaultdict(list, {("", ""): live})
     for residual in live:
         groups[residual.engine, residual.method].append(residual)
-    return [_quantiles(group, *key) for key, group in sorted(groups.items()) if len(group) >= MIN_ROWS or not key[0]]
+    return [
+        _quantiles(group, *key) for key, group in sorted(groups.items()) if len(group) >= MIN_ROWS or (group and not key[0])
+    ]
 
 
 def stored_beyond(residuals: Sequence[Residual]) -> dict[str, Quantiles]:

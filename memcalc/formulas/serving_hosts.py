@@ -14,6 +14,8 @@ class Host(NamedTuple):
     layer: float = 0.0  # launching a layer's kernels where no graph does
     step: float = 0.0  # scheduling and sampling, while the device waits
     sequence: float = 0.0  # of that, for each sequence
+    grows: bool = False  # a running request gets cache as it needs it, and is put off where there is none; else all at once
+    ahead: int = 0  # steps that are launched before the one that runs has ended: a request that comes waits for them too
     note: str = ""
 
 
@@ -24,11 +26,11 @@ EAGER = 300e-6  # a layer's kernels launched one by one: some 20 of 10 to 20 µs
 HOSTS: dict[str, Host] = {
     row.name: row
     for row in (
-        Host("vllm", layer=100e-6, sequence=5e-6,
+        Host("vllm", layer=100e-6, sequence=5e-6, grows=True, ahead=1,
              note="v1/core/sched/scheduler.py: running requests first, then prompts as the budget allows"),
-        Host("sglang", mixed=False, after=0.8, layer=150e-6, sequence=5e-6,
+        Host("sglang", mixed=False, after=0.8, layer=150e-6, sequence=5e-6, grows=True, ahead=1,
              note="managers/scheduler.py, get_next_batch_to_run: prompts that wait go before the running batch"),
-        Host("tensorrt-llm", graphs=2048, layer=250e-6, sequence=5e-6,
+        Host("tensorrt-llm", graphs=2048, layer=250e-6, sequence=5e-6, ahead=1,
              note="in-flight batching; context steps of the PyTorch backend replay no CUDA graph"),
         Host("llama.cpp", graphs=1, follow=4,
              note="server-context.cpp, update_slots: one batch of tokens and prompts; --batch-size is 4 × --ubatch-size"),

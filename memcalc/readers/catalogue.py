@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a list of models needs no specs, a preset's own name no oth
     from memcalc.readers.names import NameIndex
     from memcalc.specs.hardware import Accelerator
 
+MEASURED = "measured"  # the folder of measurements, whose files are no presets
 KINDS = {"gpus": "GPU", "models": "model", "runs": "training run"}  # folder → what one of its files describes
 SEARCH_PATH = "MEMCALC_PRESETS"  # environment: folders that hold gpus/ and models/, separated as in PATH
 MAX_PRESET_BYTES = 2**20
@@ -153,7 +154,7 @@ def preset_folders(kind: str, extra: Sequence[str] = ()) -> list[str]:
     """Where presets of a kind lie, first wins: `extra`, then the folders in $MEMCALC_PRESETS, then the shipped one."""
     own = [*extra, *filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep))]
     for folder in own:
-        if not any(os.path.isdir(os.path.join(folder, each)) for each in KINDS):
+        if not any(os.path.isdir(os.path.join(folder, each)) for each in (*KINDS, MEASURED)):
             raise InputError(f"{folder!r} is no folder of presets: it must hold {' or '.join(f'{k}/' for k in KINDS)}")
     return [*filter(os.path.isdir, (os.path.join(folder, kind) for folder in own)), shipped_folder(kind)]
 

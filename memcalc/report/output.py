@@ -132,6 +132,15 @@ def readable(report: Report) -> Report:
     )
 
 
+def write_row(text: str, path: str, option: str) -> None:
+    """A file in a folder that may not be there yet. Raises Unwritable naming the `option` that asked for it."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _to_file(text, path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise Unwritable(getattr(error, "strerror", None) or error, place=option) from None
+
+
 def _to_file(text: str, path: str) -> None:
     """Through a temporary file beside it, so that a failure leaves no half-written one; pipes and devices directly."""
     path = os.path.realpath(path) if os.path.isfile(path) else path

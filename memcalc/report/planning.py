@@ -198,15 +198,12 @@ def _pareto(offers: tuple[Offer, ...]) -> Plot:
     def height(offer: Offer) -> float:
         return offer.days if offer.days is not None else 1e6 / offer.tokens_per_second
 
-    line = sorted((float(offer.gpus), height(offer)) for offer in offers if offer.efficient)
+    best = {count: min(height(offer) for offer in offers if offer.gpus == count) for count in {offer.gpus for offer in offers}}
+    line = [(float(count), best[count]) for count in sorted(best)]
     marks = [PlotMark("O" if offer.efficient else "x", float(offer.gpus), height(offer)) for offer in offers]
     what = "days" if offers[0].days is not None else "seconds a million tokens"
-    if len(line) == 1 or line[0][0] == line[-1][0]:
-        line = [
-            (min(float(offer.gpus) for offer in offers) / 1.2, line[0][1]),
-            (max(float(o.gpus) for o in offers) * 1.2, line[0][1]),
-        ]
-    return Plot(f"{what} over GPUs", line, marks, "O nothing is both faster and cheaper, x something is", "{:,.4g}".format)
+    return Plot(f"{what} over GPUs", line, marks, "O nothing is both faster and cheaper, x something is",
+                "{:,.4g}".format, tuple(x for x, _ in line) if len(line) <= 8 else ())  # fmt: skip
 
 
 def _notes(plan: TrainingPlan, assumptions: tuple[str, ...]) -> tuple[str, ...]:

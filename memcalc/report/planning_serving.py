@@ -93,7 +93,9 @@ def _table(plan: ServicePlan) -> Table:
     return Table("", tuple(columns), rows)
 
 
-def _milliseconds(seconds: float) -> Quantity:
+def _milliseconds(seconds: float | None) -> Quantity:
+    if seconds is None:
+        return Quantity(None, "s", "—")
     return Quantity(seconds, "s", f"{seconds:,.2f} s" if seconds >= 1 else f"{1000 * seconds:,.3g} ms")
 
 
@@ -121,6 +123,9 @@ def launch_line(row: RankedService) -> str | None:
         ]
         words += ["--context-length", str(context)] if context else []
         return shlex.join(words)
+    if engine == "mlx":
+        stored = str(settings.get("weights", "bf16")).removeprefix("mlx-")
+        return shlex.join(["mlx_lm.server", "--model", f"{row.model}-{stored}"])
     if engine in GGUF_ENGINES and engine == "llama.cpp":
         words = ["llama-server", "-m", f"{row.model}-{settings.get('weights', 'Q8_0')}.gguf"]
         words += ["-c", str(context)] if context else []

@@ -33,6 +33,7 @@ class Plot(NamedTuple):
     marks: Sequence[PlotMark]
     legend: str = ""
     y_text: Callable[[float], str] = "{:.3f}".format
+    at: Sequence[float] = ()  # places of the horizontal axis to name; none: its whole powers of ten
 
     @property
     def low(self) -> float:
@@ -58,7 +59,9 @@ class Plot(NamedTuple):
 
     @property
     def ticks(self) -> dict[float, str]:
-        """Whole powers of ten on the horizontal axis with what they read."""
+        """Places of the horizontal axis with what they read."""
+        if self.at:
+            return {x: format_count(x) for x in self.at}
         powers = _powers(log10(self.line[0][0]), log10(self.line[-1][0]))
         return {10.0**power: format_count(10.0**power) for power in powers}
 

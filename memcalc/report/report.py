@@ -71,7 +71,7 @@ class Report(NamedTuple):
     tone: str = ""  # good, bad, near or "": the colour of the verdict, never its only sign
     notes: tuple[str, ...] = ()  # what should be read with the numbers
     pictures: tuple["Plot | HeatMap", ...] = ()
-    pages: tuple[Callable[[], "Stacked"], ...] = ()  # make further pictures, for which only a page has room
+    pages: tuple[Callable[[], "Plot | Stacked"], ...] = ()  # make further pictures, for which only a page has room
     settings: str = ""  # below the heading
     timing: str = ""  # below the verdict
     warnings: tuple[str, ...] = ()
@@ -155,7 +155,9 @@ def _count(value: int) -> str:
     return format_count(value)
 
 
-def _number(value: float) -> str:
+def _number(value: float | Sequence[Any]) -> str:
+    if isinstance(value, Sequence):  # parts of layers, stages
+        return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 

@@ -15,14 +15,7 @@ from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, SCHEMA, Column, Quantity, Report, Table, more
 from memcalc.report.speed import speed_assumptions, speed_details, speed_document, speed_sentences, speed_tables
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
-from memcalc.report.training import (
-    gpu_document,
-    limit_sentences,
-    needed_document,
-    solved_document,
-    solved_sentence,
-    verdict_of,
-)
+from memcalc.report.verdict import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import Serving
 from memcalc.units import counted, format_bytes
@@ -128,6 +121,8 @@ def queue_sentence(run: Serving, capacity: Capacity | None) -> str:
 def _settings(run: Serving) -> str:
     """What the numbers depend on, beside the model and the GPUs."""
     degrees = [f"{name} {getattr(run, name)}" for name in ("tp", "pp", "ep", "dp") if getattr(run, name) > 1]
+    degrees += [f"{run.role} alone"] if run.role else []
+    degrees += [f"attention in {run.attention_dp} groups"] if run.attention_dp > 1 else []
     requests = f"{counted(run.batch, 'request')} of {run.context:,} tokens"
     if run.slots:
         requests = f"{counted(run.slots, 'slot')} of one context of {run.context:,} tokens"
@@ -167,6 +162,8 @@ def _cache(run: Serving, found: ServingEstimate, capacity: Capacity | None, shar
     ]
     if found.host:
         rows.append(("in host memory", _size(found.host)))
+    if found.offloaded_tokens is not None:
+        rows.append(("tokens of cache that host memory holds beside", _number(found.offloaded_tokens, "tokens")))
     title = "Cache"
     if capacity:
         given = run.kv_cache_memory is not None
@@ -236,6 +233,8 @@ def _document(
             "waiting": max(0, run.batch - capacity.max_batch) if capacity.max_batch is not None else 0,
             "replicas": run.dp,
         }
+        if found.offloaded_tokens is not None:
+            out["capacity"]["offloaded_kv_tokens"] = found.offloaded_tokens
     figures: tuple[Figure, ...] = ()
     if speed:
         figures = speed.roofline.figures if speed.roofline else ()

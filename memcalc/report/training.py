@@ -9,13 +9,14 @@ from memcalc.estimates.suggestions import Advice
 from memcalc.estimates.training.estimate import Alive, TrainingEstimate
 from memcalc.estimates.training.lifecycle import Outside
 from memcalc.formulas.bisection import Solved
-from memcalc.formulas.verdict import Fit, Needed
+from memcalc.formulas.verdict import Fit
 from memcalc.readers.models import Model
 from memcalc.report.memory import Memory
 from memcalc.report.model import model_document, titled
 from memcalc.report.report import CERTAINTY, MARKS, SCHEMA, Column, Report, Table, more
 from memcalc.report.run import run_document, settings
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
+from memcalc.report.verdict import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes
@@ -242,57 +243,3 @@ def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:
     gpus = run.parallelism.gpus
     where = f"{gpus} × {gpu.name}" if gpu else counted(gpus, "GPU")
     return f"{titled(model)}: training on {where}"
-
-
-def needed_document(needed: Needed) -> dict[str, int]:
-    return {"needed": needed.bytes, "needed_low": needed.low, "needed_high": needed.high}
-
-
-def gpu_document(gpu: Accelerator, fit: Fit) -> dict[str, Any]:
-    """What the accelerator has, what a process can get of it, and the verdict."""
-    return {
-        "name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "allocatable": gpu.allocatable, "limit": fit.limit,
-        "limit_certainty": "assumed" if gpu.limit_assumed else "exact", "verdict": fit.verdict, "fits": fit.fits,
-        "headroom": fit.headroom,
-    }  # fmt: skip
-
-
-def solved_document(solved: Sequence[Solved]) -> dict[str, Any]:
-    """What was asked for with `max`, where something was."""
-    return {"solved": [one._asdict() for one in solved]} if solved else {}
-
-
-FEWEST = ("n_cpu_moe",)  # settings of which the smallest value is looked for
-
-
-def solved_sentence(solved: Sequence[Solved]) -> str:
-    """The same in words, after the verdict."""
-    limits = {"memory": "memory binds", "positions": "the model's positions bind", "max_sequences": "the engine runs no more",
-              "layers": "all layers", "width": "the model is no wider", "bound": "the option goes no further"}  # fmt: skip
-    return "".join(
-        f"; {one.key.replace('_', ' ')} {one.value:,} is the {'fewest' if one.key in FEWEST else 'largest'}: "
-        f"{limits[one.limited_by]}"
-        if one.value is not None
-        else f"; not even the smallest {one.key.replace('_', ' ')} fits"
-        for one in solved
-    )
-
-
-def limit_sentences(gpu: Accelerator | None) -> tuple[str, ...]:
-    """How the limit was come by, where it is assumed."""
-    return (f"limit (assumed): {gpu.limit_assumed}",) if gpu and gpu.limit_assumed else ()
-
-
-def verdict_of(needed: Needed, fit: Fit | None, hint: str = "") -> tuple[str, str]:
-    """What is needed, its range and the limit in one sentence, and its tone."""
-    need = f"{format_bytes(needed.bytes)} needed"
-    if needed.high > needed.low:
-        need += f" (range {format_bytes(needed.low)} to {format_bytes(needed.high)})"
-    if fit is None:
-        return f"{need} per GPU (name a --gpu to see whether it fits)", ""
-    total = format_bytes(fit.limit)
-    if fit.verdict == "fits":
-        return f"FITS: {need} of {total}, {format_bytes(fit.headroom)} free", "good"
-    if fit.verdict == "tight":
-        return f"TIGHT: {need} of {total}; the range ends {format_bytes(needed.high - fit.limit)} above", "near"
-    return f"DOES NOT FIT: {need} of {total}, over by {format_bytes(-fit.headroom)}{hint and f'; {hint}'}", "bad"

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from memcalc.sizing.training import SizedTraining
 
 Values = dict[str, float | str]
+MODELS = 64  # that are kept while scenarios are judged
 MAX_REMEDIES = 10  # scenarios for which what would make them pass is looked for
 PARTS = 10**9
 UNBOUNDED = 2**24  # sequences, where nothing limits them
@@ -79,13 +81,15 @@ def read_scenarios(path: str, wanted: str, gpu: str | None) -> list[Named]:
 
 
 def judged(named: Sequence[Named], presets: Sequence[str], remedies: int = MAX_REMEDIES) -> tuple[list[Outcome], list[Problem]]:
-    """What scenarios come to; for as many as `remedies` of those that fail, what would make them pass."""
+    """What scenarios come to; for as many as `remedies` of those that fail, what would make them pass. A model that several
+    name is read once, so that they share what is worked out of it."""
     out: list[Outcome] = []
     problems: list[Problem] = []
+    read = lru_cache(MODELS)(lambda name: as_model(name, presets))
     for each in named:
         advised = sum(bool(outcome.remedy) for outcome in out) < remedies
         try:
-            out.append(_outcome(each, presets, advised))
+            out.append(_outcome(each, presets, advised, read))
         except Problem as error:
             problems.append(error)
     return out, problems
@@ -103,7 +107,7 @@ def size_scenario(
 ) -> "SizedTraining | SizedServing":
     """A scenario as the command line would size it. Raises InputError naming the file and the scenario."""
     with _placed(file, name, places):
-        return _sized(scenario, *_subjects(scenario, file, presets))
+        return _sized(scenario, *_subjects(scenario, file, presets, lambda name: as_model(name, presets)))
 
 
 @contextmanager
@@ -120,11 +124,13 @@ def _placed(file: str, name: str, places: SettingPlaces) -> Iterator[None]:
         raise Problem(str(error), file, line_of(places, keys), name if places.section else "") from None
 
 
-def _subjects(scenario: Scenario, file: str, presets: Sequence[str]) -> tuple[Model, Accelerator | None]:
+def _subjects(
+    scenario: Scenario, file: str, presets: Sequence[str], read: Callable[[str], Model]
+) -> tuple[Model, Accelerator | None]:
     """Model and accelerator; a path to a model may start where the file is."""
     beside = os.path.join(os.path.dirname(file), scenario.model)
     try:
-        model = as_model(beside if os.path.exists(beside) else scenario.model, presets)
+        model = read(beside if os.path.exists(beside) else scenario.model)
     except MemcalcError as error:
         raise InputError(str(error), place="model") from None
     try:
@@ -133,10 +139,10 @@ def _subjects(scenario: Scenario, file: str, presets: Sequence[str]) -> tuple[Mo
         raise InputError(str(error), place="gpu") from None
 
 
-def _outcome(each: Named, presets: Sequence[str], advised: bool) -> Outcome:
+def _outcome(each: Named, presets: Sequence[str], advised: bool, read: Callable[[str], Model]) -> Outcome:
     file, name, scenario, places = each
     with _placed(file, name, places):
-        model, gpu = _subjects(scenario, file, presets)
+        model, gpu = _subjects(scenario, file, presets, read)
         answer = _sized(scenario, model, gpu)
         values = _values(scenario, model, answer, fit_of(answer))
         _check_known(scenario, answer, values)

@@ -4,11 +4,14 @@ What cannot be answered is refused elsewhere; here stands what is answered, but 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.frozen import NamedTuple
 from memcalc.specs.spec import Spec
-from memcalc.specs.training import Training
+
+if TYPE_CHECKING:  # serving has doubts of the same kind
+    from memcalc.specs.training import Training
 
 
 class Doubts(NamedTuple):
@@ -40,7 +43,7 @@ TRAINING = (
 )  # fmt: skip
 
 
-def of_training(architecture: Architecture | None, run: Training, *, length_given: bool) -> Doubts:
+def of_training(architecture: Architecture | None, run: "Training", *, length_given: bool) -> Doubts:
     """What to say of a training run. Of a bare parameter count nothing depends on lengths."""
     warnings = [doubt.sentence for doubt in TRAINING if doubt.of(run)]
     if architecture is None:

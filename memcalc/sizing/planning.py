@@ -23,7 +23,7 @@ from memcalc.sizing.answer import Reported, fit_of
 from memcalc.sizing.planning_layouts import LAID_OUT, LayoutWays, PlanQuestion, Tick
 from memcalc.sizing.settings import settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.sizing.training import TABLES, training_run
+from memcalc.sizing.training import TABLES, training_run, under
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
@@ -133,6 +133,8 @@ def _asked(
         settings["method"], free["method"] = None, ("full", "lora", "qlora")
     engine = settings.pop("engine", None)
     said = settled(None, settings, Training, TABLES)
+    found = under(found, said)
+    assert found.architecture is not None
     for name in free:
         if name not in (*Training.model_fields, *Parallelism.model_fields):
             raise SpecError(f"no setting {name!r:.60}{nearest(name, Training.model_fields)}", "vary")

@@ -17,6 +17,7 @@ from memcalc.sizing.settings import settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.planning import ServingGoals
+from memcalc.specs.quantization import Mixture, stored_as
 from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.spec import SpecError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 GPUS_PER_NODE = 8
 HERE = "llama.cpp"  # the engine that people run at home, whose formats are finest
+HERE_OF = {"Apple": "mlx"}  # … and on whose accelerators another
 BITS = {"BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.56, "Q5_K_M": 5.7, "Q4_K_M": 4.9, "Q3_K_M": 3.9}  # about: what is worth sizing
 SLACK = 0.97  # of the memory, beyond which weights alone are not worth sizing
 M = 1e6
@@ -129,8 +131,11 @@ def _ranked(
     except MemcalcError as error:
         why[str(error)] += 1
         return None
-    if timed is None or timed.ttft is None:
+    if timed is None:
         why[(answer.speed.untimed or answer.speed.reason) if answer.speed else "no speed"] += 1
+        return None
+    if timed.ttft is None and (goals.ttft is not None or settings.get("concurrency")):
+        why[f"{gpu.name} has no published dense peak, so no time to a first token"] += 1
         return None
     rate = timed.requests_per_second
     output = settings.get("output_len") or answer.run.max_new_tokens
@@ -146,8 +151,8 @@ def _ranked(
 
 def _keeps(row: RankedService, goals: ServingGoals, why: Counter[str]) -> bool:
     for name in ("ttft", "tpot"):
-        limit = getattr(goals, name)
-        if limit is not None and getattr(row, name) > limit:
+        limit, found = getattr(goals, name), getattr(row, name)
+        if limit is not None and found is not None and found > limit:
             why[f"{name} above {limit:g} s"] += 1
             return False
     return True
@@ -187,7 +192,7 @@ def _here(
         raise SpecError("without a MODEL: what one GPU can run; give one gpu", "gpu", "gpus")
     name, gpu = accelerators[0]
     assert gpu is not None
-    engine = said.setdefault("engine", HERE)
+    engine = said.setdefault("engine", HERE_OF.get(gpu.vendor, HERE))
     said.setdefault("context", 8192)
     why: Counter[str] = Counter()
     rows: list[RankedService] = []
@@ -240,7 +245,12 @@ def _worth(
 
 
 def _bytes_of(word: str, own: float) -> float:
-    return {"": own, "fp8": 1.0, "int4-g128": 0.53}.get(word, BITS.get(word, 4.0) / 8)
+    if word in BITS:
+        return BITS[word] / 8
+    if not word:
+        return own
+    stored = stored_as(word)
+    return ((stored.bits if isinstance(stored, Mixture) else 0.0) or stored.stored.bits_per_value) / 8
 
 
 def _offloaded(

@@ -22,7 +22,6 @@ from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, unsaid
-from memcalc.sizing.drafts import as_draft
 from memcalc.sizing.format_defaults import with_formats
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
@@ -30,6 +29,7 @@ from memcalc.sizing.local_defaults import with_local_defaults
 from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
+from memcalc.sizing.text_only import text_only
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving, ServingQuestion
 from memcalc.specs.serving_load import ServingLoad
@@ -37,6 +37,7 @@ from memcalc.specs.spec import SpecError
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
+    from memcalc.readers.drafts import Draft
     from memcalc.report.report import Report
 
 EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
@@ -120,6 +121,9 @@ class SizedServing(Answer, ServingEstimate):
             return "the speed of experts that the CPU computes with kernels of its own (kt-kernel) is not modelled"
         if self.run.cache_on_host:
             return "the speed of a cache in host memory is not modelled"
+        if self.run.attention_dp > 1:
+            each = self.run.attention_tp
+            return f"the speed of attention by groups of ranks is not modelled: --tp {each} --ep {self.run.tp} asks for it"
         if self.run.overridden and self.run.pp > 1:
             return "the speed of several GPUs beside experts or tensors in host memory is not modelled"
         if self.run.split_mode == "row" and self.run.pp > 1:
@@ -181,10 +185,14 @@ class SizedServing(Answer, ServingEstimate):
             return None
         if self.placed:
             return Speed(None, self.placed)
+        from memcalc.formulas.serving_hosts import host_of
         from memcalc.readers.timing import time_law
 
         there, run = self.capacity_there, self.run
         most = there.max_batch * run.copies if there and there.max_batch is not None else None
+        if most and host_of(run.engine_row.kin).grows and not run.slots:
+            grown = self.running(self.gpu.allocatable, self.withheld)
+            most = max(most, grown * run.copies) if grown else most
         slots = most if most and self.load.concurrency is not None else None  # of each group
         return speed(
             _served(self.model, "MODEL"), run, self.gpu, self.files, law=time_law(self.gpu), load=self.load, slots=slots,
@@ -245,8 +253,10 @@ def size_serving(
     found = as_model(model, presets)
     files = stored_tensors(found)
     found = checked(found, files)._replace(stored=found.stored)
+    if settings.get("language_model_only") or (run is not None and run.language_model_only):
+        found, files = text_only(found, files)
     architecture = _served(found, "MODEL")
-    guess = as_draft(architecture, draft, settings.pop("draft_method", None) or (run.draft_method if run else None), presets)
+    guess = _guessing(architecture, draft, settings.pop("draft_method", None) or (run.draft_method if run else None), presets)
     small = guess.architecture if guess else None
     machine = as_machine(gpu, presets, device)
     accelerator = machine[0] if machine else None
@@ -321,7 +331,7 @@ def _choices(key: str, architecture: Architecture, said: Settings, run: Serving,
     if key in ("gpu_layers", "n_cpu_moe"):
         depth = depth_of(architecture)
         return Choices(depth + (key == "gpu_layers"), "layers", 0)
-    low = 1 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0)
+    low = 2 + said.get("max_new_tokens", 0) + said.get("shared_prefix", 0) - (not said.get("prefix_hit_rate"))
     return Choices(MAX_LENGTH, "bound", low).at_most(architecture.context, "positions")
 
 
@@ -331,9 +341,10 @@ def _ram(run: Serving | None, settings: dict[str, Any]) -> int | None:
     if ram is None:
         return None
     ServingQuestion(ram=ram)
-    if not _engine(settled(run, settings, Serving, also=BESIDE)).uses_host:
+    asked = settled(run, settings, Serving, also=BESIDE)
+    if not _engine(asked).uses_host and asked.get("cache_offload") is None:
         able = ", ".join(row.name for row in SERVING_ENGINES.values() if row.uses_host)
-        raise SpecError(f"host memory is counted of engines that use it: {able}", "ram")
+        raise SpecError(f"host memory is counted of engines that use it: {able}, and of --cache-offload", "ram")
     return ram
 
 
@@ -374,6 +385,15 @@ def _engine(said: Settings) -> ServingEngine:
     if name not in SERVING_ENGINES:
         return PLAIN_ENGINE
     return release(name, version or said.get("engine_version")) or SERVING_ENGINES[name]
+
+
+def _guessing(model: Architecture, draft: AnyModel | None, method: str | None, presets: Sequence[str]) -> "Draft | None":
+    """What guesses tokens beside the model."""
+    if draft is None and method is None:
+        return None
+    from memcalc.sizing.drafts import as_draft
+
+    return as_draft(model, draft, method, presets)
 
 
 def _served(model: Model, place: str) -> Architecture:

@@ -27,7 +27,9 @@ from memcalc.specs.fine_tuning import MAX_RANK
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
+from memcalc.specs.pipeline import predicting_of_layout
 from memcalc.specs.spec import SpecError
+from memcalc.specs.step_settings import MAX_PREDICTING
 from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
@@ -137,6 +139,11 @@ class SizedTraining(Answer, TrainingEstimate):
         """What nvidia-smi shows [B]."""
         return self.device
 
+    def pace_beside(self, asked: "SizedTraining") -> str:
+        from memcalc.sizing.step_time import pace_beside
+
+        return pace_beside(self.run, self.time, asked.time)
+
     def _advised(self, fit: Fit) -> Advice:
         found = advise(self.invocation, self, self.search(fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
@@ -219,7 +226,7 @@ def size_training(
     """
     said = settled(run, settings, Training, TABLES, also=BESIDE)
     device, horizon = taken(settings, Device), taken(settings, Horizon)
-    found = _under(as_model(model, presets), said)
+    found = under(as_model(model, presets), said)
     accelerator = as_accelerator(gpu, presets, device)
     key = asked_for(settings, SOLVABLE)
     memory = accelerator.limit - device.reserved if accelerator else None
@@ -243,8 +250,15 @@ def size_training(
     return sized(solved, **{key: value})
 
 
-def _under(model: Model, said: Settings) -> Model:
-    """The model under the head that an objective asks for."""
+def under(model: Model, said: Settings) -> Model:
+    """The model under the head that an objective asks for, and with the layers that predict further tokens."""
+    if count := _predicting(said):
+        if model.architecture is None:
+            raise SpecError("a parameter count has no layers; give a preset or a config.json as MODEL", "mtp_layers")
+        from memcalc.blocks.predicting import predicting
+
+        changed = predicting(model.architecture, count)
+        return model._replace(architecture=changed, parameters=changed.parameters)
     objective, labels = said.get("objective"), said.get("labels", 2)
     if objective not in OBJECTIVES or not _counts(labels):  # what is none is the spec's to refuse
         return model
@@ -254,6 +268,17 @@ def _under(model: Model, said: Settings) -> Model:
 
     changed = under_objective(model.architecture, objective, labels)
     return model._replace(architecture=changed, parameters=changed.parameters)
+
+
+def _predicting(said: Settings) -> int:
+    """What the settings say of prediction layers; what is none is the spec's to refuse."""
+    count, layout = said.get("mtp_layers"), said.get("pipeline_layout")
+    if isinstance(count, int) and _counts(count):
+        return count if count <= MAX_PREDICTING else 0
+    try:
+        return predicting_of_layout(layout) if isinstance(layout, str) else 0
+    except SpecError:
+        return 0
 
 
 def _choices(key: str, architecture: Architecture | None, said: Settings) -> Choices:

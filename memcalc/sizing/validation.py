@@ -50,18 +50,19 @@ def validate_time() -> TimeValidation:
     return TimeValidation(tuple(residuals), tuple(skipped))
 
 
-@cached(1)
-def validate() -> Validated:
-    """Predict all rows of presets/measured. Their lengths are what was run, however far the model reaches."""
+@cached(4)
+def validate(folders: tuple[str, ...] = ()) -> Validated:
+    """Predict all rows of presets/measured, or those of one's own folders. Their lengths are what was run, whatever the model's
+    positions."""
     trained = (
         (row.replace(run=training_run(architecture, row.run, seq_len=row.run.seq_len)) if row.run else row, architecture)
-        for row, architecture in cases()
+        for row, architecture in cases(folders)
     )
     served = (
         (
             row.replace(serving=serving_run(known, row.serving, context=row.serving.context)) if row.serving and known else row,
             known,
         )
-        for row, known in served_cases()
+        for row, known in served_cases(folders)
     )
     return Validated(validate_training(trained), validate_serving(served))

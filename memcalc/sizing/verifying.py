@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError
 from memcalc.estimates.verifying import UNITS, LogSetting, LogVerification, Verified
-from memcalc.readers.logs.patterns import TRAINING
+from memcalc.readers.logs.patterns import OLLAMA, TRAINING
 from memcalc.readers.logs.read import LogLine, LogReading, read_log
 from memcalc.sizing.answer import Reported
 from memcalc.sizing.invocation import Invocation
@@ -32,8 +32,8 @@ SERVING: Mapping[str, Callable[["SizedServing"], float | None]] = {
 TRAINED: Mapping[str, Callable[["SizedTraining"], float | None]] = {
     "peak": lambda found: found.peak, "reserved": lambda found: found.reserved, "device": lambda found: found.device,
 }  # fmt: skip
-NUMBERS = {"context": int, "tp": int, "pp": int, "dp": int, "max_batched_tokens": int, "max_sequences": int, "gpu_layers": int,
-           "gpu_memory_utilization": float}  # fmt: skip
+WHOLE = ("context", "tp", "pp", "dp", "batch", "block_size", "max_batched_tokens", "max_sequences", "gpu_layers")
+NUMBERS = {**dict.fromkeys(WHOLE, int), "gpu_memory_utilization": float}
 QUANTISED = {"fp8": "fp8", "awq": "int4-g128", "awq_marlin": "int4-g128", "gptq": "gptq-int4-g128",
              "gptq_marlin": "gptq-int4-g128"}  # fmt: skip
 
@@ -41,8 +41,17 @@ QUANTISED = {"fp8": "fp8", "awq": "int4-g128", "awq_marlin": "int4-g128", "gptq"
 class SizedLog(Reported):
     """A log beside its prediction, as the command line shows it."""
 
-    def __init__(self, found: LogVerification) -> None:
-        self.found = found
+    def __init__(self, found: LogVerification, sized: Any = None, model: str = "", presets: Sequence[str] = ()) -> None:
+        self.found, self.sized, self._model, self._presets = found, sized, model, tuple(presets)
+
+    def save(self, folder: str | os.PathLike[str]) -> str:
+        """Writes the numbers and settings as a row of the folder's measured/, which `memcalc validate --presets` reads back.
+        Returns its path."""
+        from memcalc.sizing.saving import save_served, save_trained
+        from memcalc.sizing.serving import SizedServing
+
+        save = save_served if isinstance(self.sized, SizedServing) else save_trained
+        return save(self.found, self.sized, self._model, self._presets, os.fspath(folder))
 
     @property
     def rows(self) -> tuple[Verified, ...]:
@@ -69,14 +78,14 @@ def verify(
     read = read_log(path, tick)
     program = read.programs[0]
     if program in TRAINING and all(quantity in TRAINED for quantity in read.measured):
-        return SizedLog(_trained(path, program, read, model, gpu, presets, settings))
-    return SizedLog(_served(path, program, read, model, gpu, presets, settings))
+        return _trained(path, program, read, model, gpu, presets, settings)
+    return _served(path, program, read, model, gpu, presets, settings)
 
 
 def _served(
     path: str, program: str, read: LogReading, model: str | None, gpu: AnyAccelerator, presets: Sequence[str],
     settings: dict[str, Any],
-) -> LogVerification:  # fmt: skip
+) -> SizedLog:  # fmt: skip
     from memcalc.sizing.serving import size_serving
 
     named = model or _name(read.settings.get("model"))
@@ -88,13 +97,14 @@ def _served(
     found = size_serving(named, gpu, presets=presets, **said)
     rows = tuple(_row(name, each, SERVING, found) for name, each in read.measured.items())
     command = str(Invocation("infer", named, gpu, tuple(presets), said))
-    return LogVerification(path, program, command, rows, sources, tuple(found.document.get("assumptions", ())))
+    verified = LogVerification(path, program, command, rows, sources, tuple(found.document.get("assumptions", ())))
+    return SizedLog(verified, found, named, presets)
 
 
 def _trained(
     path: str, program: str, read: LogReading, model: str | None, gpu: AnyAccelerator, presets: Sequence[str],
     settings: dict[str, Any],
-) -> LogVerification:  # fmt: skip
+) -> SizedLog:  # fmt: skip
     from memcalc.sizing.training import size_training
 
     if model is None:
@@ -105,7 +115,7 @@ def _trained(
     rows = tuple(_row(name, each, TRAINED, found) for name, each in read.measured.items())
     command = str(Invocation("train", model, gpu, tuple(presets), settings))
     sources = tuple(LogSetting(name, value, "--set") for name, value in settings.items())
-    return LogVerification(path, program, command, rows, sources, tuple(found.assumptions))
+    return SizedLog(LogVerification(path, program, command, rows, sources, tuple(found.assumptions)), found, model, presets)
 
 
 def _row(name: str, read: LogLine, by: Mapping[str, Callable[[Any], float | None]], found: Any) -> Verified:
@@ -139,6 +149,8 @@ def _settings(program: str, read: LogReading, said: dict[str, Any]) -> tuple[dic
         word = QUANTISED.get(str(quantised.value), "checkpoint")
         out["weights"] = word
         sources.append(LogSetting("weights", word, f"line {quantised.line}"))
+    if program == OLLAMA and out.get("batch", 1) > 1 and "context" in out:  # written for all of them
+        out["context"] //= out["batch"]
     out |= said
     sources += [LogSetting(name, value, "--set") for name, value in said.items()]
     return out, tuple(sources)

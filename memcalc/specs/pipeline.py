@@ -32,8 +32,8 @@ class Pipeline(Spec):
     count_embedding: Flag = setting(False, "Count the embedding as a layer of the first stage.", SHARDING)
     count_loss: Flag = setting(False, "Count head and loss as a layer of the last stage.", SHARDING)
     pipeline_layout: str | None = setting(
-        None, "Megatron's layout: E embedding, t a layer, L loss, | between stages, (t|)*3.", SHARDING, metavar="LAYOUT",
-        otherwise="even",
+        None, "Megatron's layout: E embedding, t a layer, m predicts, L loss, | between stages, (t|)*3.", SHARDING,
+        metavar="LAYOUT", otherwise="even",
     )  # fmt: skip
 
     @rule(*SETTINGS, "pipeline_schedule")
@@ -61,19 +61,21 @@ class Pipeline(Spec):
             return len(layers_of_layout(self.pipeline_layout)) // self.pp
         return self.virtual_stages or (LEAST_INTERLEAVED if self.pipeline_schedule == "interleaved" and self.pp > 1 else 1)
 
-    def split_of(self, depth: int) -> tuple[int, ...]:
+    def split_of(self, depth: int, predicting: int = 0) -> tuple[int, ...]:
         """Layers of each virtual stage of a model of so many; empty where they are shared evenly, the rest to the first.
+        `predicting`: layers beside them that predict further tokens, on the last stage or where a layout says.
 
         Raises SpecError where they do not come out.
         """
         if self.pipeline_layout:
             split = layers_of_layout(self.pipeline_layout)
-            if sum(split) != depth:
-                raise SpecError(f"{sum(split)} layers, but the model has {depth}", "pipeline_layout")
+            if sum(split) != depth + predicting:
+                raise SpecError(f"{sum(split)} layers, but the model has {depth + predicting}", "pipeline_layout")
             return split
         if not any(getattr(self, name) not in (None, False) for name in SETTINGS):
             return ()
-        return self._uneven(depth)
+        *others, last = self._uneven(depth)
+        return (*others, last + predicting)
 
     def _uneven(self, depth: int) -> tuple[int, ...]:
         pp, chunks = self.pp, self.chunks
@@ -93,22 +95,37 @@ class Pipeline(Spec):
         return tuple(layers - extra.get(index, 0) for index, layers in enumerate(split))
 
 
-def layers_of_layout(layout: str) -> tuple[int, ...]:
-    """Layers of each (virtual) stage of a layout.
-
-    >>> layers_of_layout("Ett|(ttt|)*2,tL")
-    (2, 3, 3, 1)
-    """
+def _written_out(layout: str) -> str:
+    """A layout without its multiples."""
     text = re.sub(r"[\s,]", "", layout)
     while found := re.search(r"\(([^()]*)\)\*(\d{1,5})|([Et L|m])\*(\d{1,5})", text):
         body, times = (found[1], found[2]) if found[2] else (found[3], found[4])
         if len(body) * int(times) > 65536:
             raise SpecError("more layers than any model has", "pipeline_layout")
         text = text[: found.start()] + body * int(times) + text[found.end() :]
-    if "m" in text:
-        raise SpecError("layers for multi-token prediction (m) are not modelled", "pipeline_layout")
-    if not re.fullmatch(r"E[t|]*L", text):
+    return text
+
+
+def layers_of_layout(layout: str) -> tuple[int, ...]:
+    """Layers of each (virtual) stage of a layout, those that predict further tokens among them.
+
+    >>> layers_of_layout("Ett|(ttt|)*2,tL"), layers_of_layout("Et*3|(tt|)*2,m|L")
+    ((2, 3, 3, 1), (3, 2, 2, 1, 0))
+    """
+    text = _written_out(layout)
+    if not re.fullmatch(r"E[t|]*m*\|?L", text):
         raise SpecError(
-            "a layout is E, then t for each layer with | between stages, then L: Ett|(ttt|)*2,tL", "pipeline_layout"
+            "a layout is E, then t for each layer with | between stages, then m for each that predicts further tokens, all on "
+            "one stage, then L: Ett|(ttt|)*2,tL",
+            "pipeline_layout",
         )
-    return tuple(stage.count("t") for stage in text.split("|"))
+    return tuple(stage.count("t") + stage.count("m") for stage in text.split("|"))
+
+
+def predicting_of_layout(layout: str) -> int:
+    """Layers of a layout that predict further tokens.
+
+    >>> predicting_of_layout("Et*3|(tt|)*2,m|L")
+    1
+    """
+    return _written_out(layout).count("m")

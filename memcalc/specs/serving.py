@@ -12,6 +12,7 @@ from memcalc.formulas.drafts import METHODS
 from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts, StaticReserve, prefill_graphs_mib, static_share
 from memcalc.specs.offloading import Offloading
+from memcalc.specs.serving_layout import ServingLayout
 from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import (
     ENGINE_LIMITS,
@@ -45,6 +46,17 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ),
     ("gpu_experts", 0, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("host_experts", None, "keeps experts in host memory", lambda row: row.experts_on_host),
+    ("pp_layers", (), "takes stages of any number of layers", lambda row: row.pooled),
+    ("attention_dp", 1, "divides requests among groups of ranks", lambda row: row.name in ("sglang", "tensorrt-llm")),
+    ("redundant_experts", 0, "holds experts more than once", lambda row: row.pooled),
+    ("role", None, "reads prompts and answers on servers apart", lambda row: row.pooled),
+    ("transfer_buffer", 0, "hands its cache on", lambda row: row.pooled),
+    ("cache_tokens", None, "takes a pool of memory for its cache", lambda row: row.pooled),
+    ("cache_offload", None, "keeps blocks of its cache in host memory too", lambda row: row.pooled),
+    ("prefix_hit_rate", 0.0, "keeps a common prefix once", lambda row: row.shares),
+    ("max_graph_batch", None, "captures CUDA graphs", lambda row: row.graphs),
+    ("images_per_prompt", None, "profiles images", lambda row: row.name == "vllm"),
+    ("sharded_adapters", False, "divides its slots of adapters", lambda row: row.name == "vllm"),
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
     ("max_sequences", None, "bounds the sequences of a step", lambda row: row.sequences is not None),
 )
@@ -58,7 +70,7 @@ BLOCKS: dict[str, Callable[[int], str]] = {
 }
 
 
-class Serving(Offloading):
+class Serving(ServingLayout):
     """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
     engine: Annotated[str, OneOf(tuple(SERVING_ENGINES))] | None = setting(
@@ -115,8 +127,8 @@ class Serving(Offloading):
         None, "Tokens in a block of the cache.", ENGINE_LIMITS, otherwise="the engine's"
     )
     eager: Flag = setting(False, "Without CUDA graphs, and the memory that they take.", ENGINE_LIMITS)
-    lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model.", STATES)
-    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters.", STATES)
+    lora_adapters: Annotated[int, within(0, 65536)] = setting(0, "LoRA adapters served beside the model: --max-loras.", STATES)
+    lora_rank: Annotated[int, within(1, 65536)] = setting(16, "Rank of those adapters: --max-lora-rank.", STATES)
     gpu_experts: Annotated[int, within(0, 100_000)] = setting(
         0, "KTransformers: experts of each layer on the GPUs, the others in host memory.", ENGINE_LIMITS
     )
@@ -202,6 +214,7 @@ class Serving(Offloading):
             able = ", ".join(one.key for one in RELEASES.values() if method in one.drafts)
             raise SpecError(f"{row.note} guesses with {', '.join(row.drafts)}; {method} is of {able}", "draft_method")
         self.check_offloading(self.pp)
+        self.check_layout(self.tp, self.pp, self.ep, self.shared_prefix)
         if self.engine_row.experts_on_host and (self.pp > 1 or self.ep > 1):
             raise SpecError(f"how {self.engine} divides experts in host memory over stages is not known; give tp", "pp", "ep")
         if self.block_size and (wants := BLOCKS.get(self.engine or "")) and (why := wants(self.block_size)):
@@ -252,6 +265,21 @@ class Serving(Offloading):
         return max(self.tp, self.ep) * self.pp
 
     @property
+    def attention_tp(self) -> int:
+        """Ranks that share attention."""
+        return self.tp // self.attention_dp
+
+    @property
+    def shared(self) -> int:
+        """Tokens of each prompt that the cache holds once."""
+        return self.shared_prefix or min(int(self.prefix_hit_rate * self.prompt), self.prompt - 1)
+
+    @property
+    def kept_context(self) -> int:
+        """Tokens of a sequence that this server keeps: of prompts alone where another answers."""
+        return self.prompt if self.role == "prefill" else self.context
+
+    @property
     def copies(self) -> int:
         """Sequences that one prompt becomes."""
         return self.samples * self.beams
@@ -284,14 +312,14 @@ class Serving(Offloading):
 
     def largest_graph(self, memory: int) -> int:
         """The largest batch that SGLang captures a decode graph for; 0 without graphs."""
-        most = self._default_sequences(memory) or 0
-        return 0 if self.eager else min(most, self.max_sequences or most)
+        most = self.max_graph_batch or self._default_sequences(memory) or 0
+        return 0 if self.eager or self.role == "prefill" else min(most, self.max_sequences or most)
 
     def prefill_graphs(self, memory: int, facts: ShareFacts = NO_FACTS) -> int:
         """MiB that SGLang sets apart for graphs of prefill passes; 0 where it captures none."""
         kind = self.engine_row.prefill_graphs
-        compiled = kind == "compiled" and not (self.draft_tokens or self.pp > 1 or self.lora_adapters)
-        if self.eager or facts.tower or not (compiled or kind == "segments"):
+        plain = not (self.draft_tokens or self.pp > 1 or self.lora_adapters or self.role or self.attention_dp > 1)
+        if self.eager or self._sees(facts) or self.role == "decode" or not (kind == "segments" or (kind and plain)):
             return 0
         return prefill_graphs_mib(self.batched_tokens(memory), facts.latent)
 
@@ -302,11 +330,18 @@ class Serving(Offloading):
         row = self.engine_row
         if row.utilization is not None:
             return row.utilization
+        tokens = self.batched_tokens(memory)
+        if self.role == "decode":
+            tokens = self.step_sequences(memory) * (self.draft_tokens or 1)
         need = StaticReserve(
-            self.batched_tokens(memory), self.largest_graph(memory), self.ranks, self.prefill_graphs(memory, facts),
-            draft=self._draft_reserve(row),
+            tokens, self.largest_graph(memory), self.ranks, self.prefill_graphs(memory, facts),
+            attention_dp=self.attention_dp, draft=self._draft_reserve(row),
         )  # fmt: skip
-        return static_share(need, total_bytes(memory, facts.generation), facts.tower)
+        return static_share(need, total_bytes(memory, facts.generation), facts.tower if self._sees(facts) else None)
+
+    def _sees(self, facts: ShareFacts) -> bool:
+        """Whether room is left for images: a server of answers alone encodes none."""
+        return bool(facts.tower) and not self.language_model_only and self.role != "decode"
 
     def _draft_reserve(self, row: ServingEngine) -> int:
         """MiB that SGLang's share leaves for a draft."""

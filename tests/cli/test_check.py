@@ -287,3 +287,23 @@ def test_an_mfu_that_is_given_goes_before_the_predicted_time(memcalc, sizing):
     )
     days = [document["scenarios"][0]["values"]["days"] for document in (given, double)]
     assert days[0] == pytest.approx(2 * days[1])
+
+
+def test_files_of_one_model_share_what_is_worked_out_of_it(memcalc, tmp_path, monkeypatch):
+    """Fifty files that name a model read it once; what they ask alike is answered once (the allocator's replay, above all)."""
+    from memcalc.estimates.training.replay import extent
+    from memcalc.sizing import checking
+
+    read, replays = [], []
+    as_model, replayed = checking.as_model, extent._replayed
+    monkeypatch.setattr(checking, "as_model", lambda *given: read.append(given) or as_model(*given))
+    monkeypatch.setattr(extent, "_replayed", lambda *given: replays.append(given) or replayed(*given))
+    paths = []
+    for number in range(50):
+        paths.append(tmp_path / f"{number}.toml")
+        text = 'model = "gpt2"\ngpu = "h100"\n[training]\nseq_len = {}\n[limits]\nverdict = "tight"\n'
+        paths[-1].write_text(text.format(512 + 256 * (number % 2)), encoding="utf-8")
+    found = memcalc("check", *map(str, paths), "--format", "json")
+    assert found.code == 0
+    assert len(found.document["scenarios"]) == 50
+    assert (len(read), len(replays)) == (1, 2)

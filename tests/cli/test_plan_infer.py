@@ -105,3 +105,25 @@ def test_a_wrong_question_is_one_line(memcalc: Run, words: tuple[str, ...], said
     assert found.code == 2
     assert said in found.err
     assert len(found.err.splitlines()) == 1
+
+
+def test_a_mac_is_planned_with_mlx(memcalc: Run) -> None:
+    """Apple publishes no dense peak: prompts are not timed under mlx-lm, and a goal for the first token cannot be kept."""
+    rows = memcalc("plan", "infer", "--gpu", "m4", "--format", "json").document["plan"]
+    assert rows
+    assert {row["settings"]["engine"] for row in rows} == {"mlx"}
+    assert {row["settings"]["weights"].split("-")[0] for row in rows} <= {"bf16", "mlx"}
+    assert all(row["service"]["ttft_seconds"] is None and row["service"]["tokens_per_second"] > 0 for row in rows)
+    assert all(row["launch"].startswith("mlx_lm.server") for row in rows)
+    assert not memcalc("plan", "infer", "--gpu", "m4", "--ttft", "1", "--format", "json").document["plan"]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "engine", "formats"),
+    [("rtx-4090", "exllamav3", "exl3-"), ("rtx-4090", "lmstudio", "Q"), ("m4-pro", "ollama", "Q")],
+)
+def test_other_engines_of_ones_own_machine(memcalc: Run, gpu: str, engine: str, formats: str) -> None:
+    rows = memcalc("plan", "infer", "--gpu", gpu, "--engine", engine, "--format", "json").document["plan"]
+    assert len(rows) > 3
+    assert all(row["settings"]["weights"].startswith((formats, "BF16")) for row in rows)
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))

@@ -125,3 +125,128 @@ def test_hostile_logs_are_harmless(memcalc: Run, log: Callable[[str], str], tmp_
     assert memcalc("verify", str(tmp_path), "--gpu", "h100").code == 2
     huge = "GPU KV cache size: " + "1" * 400 + " tokens\nModel loading took nan GiB\n"
     assert memcalc("verify", log(huge), "gpt2", "--gpu", "h100").code in (0, 2)
+
+
+# Lines as ollama 0.30 (which starts llama-server), 0.20 (its own runner) and TensorRT-LLM write them; buffers of Llama 3.1 8B
+# as above, 131,072 bytes of cache a token.
+OLLAMA = """\
+time=2026-06-10T10:00:00Z level=INFO source=routes.go:1800 msg="Listening on 127.0.0.1:11434 (version 0.30.2)"
+time=2026-06-10T10:00:05Z level=INFO source=llama_server.go:440 msg="starting llama-server" cmd="/usr/lib/ollama/llama-server \
+--model /models/blobs/sha256-abc --port 37733 -c 16384 -np 2 --flash-attn auto -b 1024 -ub 1024"
+print_info: general.name     = Llama 3.1 8B
+print_info: file type   = Q4_K - Medium
+load_tensors: offloaded 33/33 layers to GPU
+load_tensors:        CUDA0 model buffer size =  4403.50 MiB
+llama_kv_cache:      CUDA0 KV buffer size =  2048.00 MiB
+"""
+RUNNER = """\
+time=2026-03-10T10:00:00Z level=INFO source=routes.go:1800 msg="Listening on 127.0.0.1:11434 (version 0.20.2)"
+time=2026-03-10T10:00:05Z level=INFO source=server.go:430 msg="starting runner" cmd="/usr/bin/ollama runner --port 37733"
+time=2026-03-10T10:00:05Z level=INFO source=ggml.go:136 msg="" architecture=llama file_type=Q4_K_M name="Llama 3.1 8B" \
+description="" num_tensors=292
+time=2026-03-10T10:00:06Z level=INFO source=runner.go:1271 msg=load request="{Operation:commit LoraPath:[] Parallel:1 \
+BatchSize:512 FlashAttention:Enabled KvSize:8192 KvCacheType:q8_0 NumThreads:8 GPULayers:33[ID:GPU-1 Layers:33(0..32)]}"
+time=2026-03-10T10:00:06Z level=INFO source=device.go:240 msg="model weights" device=CUDA0 size="4.3 GiB"
+time=2026-03-10T10:00:06Z level=INFO source=device.go:245 msg="model weights" device=CPU size="281.8 MiB"
+time=2026-03-10T10:00:06Z level=INFO source=device.go:251 msg="kv cache" device=CUDA0 size="544.0 MiB"
+"""
+TENSORRT = """\
+[TensorRT-LLM] TensorRT-LLM version: 1.0.0
+[07/01/2026-09:38:53] [TRT-LLM] [I] LLM Args: model='meta-llama/Llama-3.1-8B-Instruct' tensor_parallel_size=1 dtype='auto'
+[07/01/2026-09:38:58] [TRT-LLM] [I] Memory used after loading model weights (inside torch) in memory usage profiling: 14.99 GiB
+[TensorRT-LLM][INFO] [MemUsageChange] Allocated 1.02 GiB for max tokens in paged KV cache (8352).
+[07/01/2026-09:39:10] [TRT-LLM] [I] Peak memory during memory usage profiling (torch + non-torch): 18.20 GiB, available KV \
+cache memory when calculating max tokens: 54.60 GiB, fraction is set 0.9, kv size is 131072. device total memory 79.11 GiB
+[TensorRT-LLM][INFO] Number of tokens per block: 32.
+[TensorRT-LLM][INFO] [MemUsageChange] Allocated 54.60 GiB for max tokens in paged KV cache (447296).
+[07/01/2026-09:39:12] [TRT-LLM] [I] max_seq_len=131072, max_num_requests=2048, max_num_tokens=8192
+"""
+
+
+def read(memcalc: Run, *words: str) -> tuple[dict[str, float], dict[str, Any]]:
+    document = memcalc("verify", *words, "--format", "json").document
+    return ({row["quantity"]: row["error"] for row in document["rows"]},
+            {each["name"]: each["value"] for each in document["settings"]})  # fmt: skip
+
+
+def test_an_ollama_log(memcalc: Run, log: Callable[[str], str]) -> None:
+    """llama-server's lines in it are ollama's; its context is that of all requests together."""
+    found, said = read(memcalc, log(OLLAMA), "--gpu", "rtx-4090")
+    assert abs(found["weights"]) < 1e-4
+    assert found["kv_cache"] == 0.0
+    assert said == {"engine": "ollama@0.30.2", "context": 16384, "batch": 2, "max_batched_tokens": 1024, "weights": "Q4_K_M",
+                    "gpu_layers": 33}  # fmt: skip
+
+
+def test_an_ollama_log_of_its_own_runner(memcalc: Run, log: Callable[[str], str]) -> None:
+    found, said = read(memcalc, log(RUNNER), "--gpu", "rtx-4090")
+    assert abs(found["weights"]) < 0.01
+    assert abs(found["kv_cache"]) < 1e-3
+    assert (said["engine"], said["context"], said["kv_dtype"], said["flash_attention"]) == ("ollama@0.20.2", 8192, "q8_0", "on")
+
+
+def test_the_last_of_several_starts_counts(memcalc: Run, log: Callable[[str], str]) -> None:
+    """A server starts one process a model, and anew with other settings: buffers don't add up over them."""
+    first, second = OLLAMA, OLLAMA.split("\n", 1)[1].replace("-c 16384 -np 2", "-c 4096 -np 1").replace("2048.00", "512.00")
+    found, said = read(memcalc, log(first + second), "--gpu", "rtx-4090")
+    assert found["kv_cache"] == 0.0
+    assert abs(found["weights"]) < 1e-4
+    assert (said["engine"], said["context"]) == ("ollama@0.30.2", 4096)
+
+
+def test_a_tensorrt_llm_log(memcalc: Run, log: Callable[[str], str]) -> None:
+    """The pool of the profile's run is not the one that serves; 54.60 GiB / 131,072 B are 447,284 tokens, in blocks of 32."""
+    found, said = read(memcalc, log(TENSORRT), "--gpu", "h100")
+    assert set(found) == {"weights", "cache", "kv_tokens"}
+    assert all(abs(error) < 0.01 for error in found.values())
+    assert (said["engine"], said["block_size"], said["gpu_memory_utilization"]) == ("tensorrt-llm@1.0", 32, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "kinds"),
+    [
+        (VLLM, ("gemma-2-27b", "--gpu", "h100"), {"weights", "kv_tokens", "max_concurrency"}),
+        (OLLAMA, ("--gpu", "rtx-4090"), {"weights", "kv_cache"}),
+        (TENSORRT, ("--gpu", "h100"), {"weights", "kv_tokens"}),
+        (MEGATRON.format(peak=40_000, reserved=42_000),
+         ("llama-3.1-8b", "--gpu", "h100", "--set", "gpus=8", "--set", "tp=2", "--set", "zero=1"), {"allocated", "reserved"}),
+    ],
+)  # fmt: skip
+def test_a_saved_row_is_read_back(
+    memcalc: Run, log: Callable[[str], str], tmp_path: Path, text: str, words: tuple[str, ...], kinds: set[str]
+) -> None:
+    """`validate --presets` has the same measured and predicted numbers as `verify`."""
+    own = tmp_path / "own"
+    found = memcalc("verify", log(text), *words, "--save", str(own), "--format", "json")
+    assert "saved as" in found.err
+    shown = memcalc("validate", "--presets", str(own), "--format", "json").document
+    rows = [*shown["serving"]["residuals"], *shown["residuals"]]
+    assert {row["kind"] for row in rows} == kinds
+    names = {"allocated": "peak"}
+    by_quantity = {row["quantity"]: row for row in found.document["rows"]}
+    for row in rows:
+        before = by_quantity[names.get(row["kind"], row["kind"])]
+        assert row["measured"] == pytest.approx(before["measured"], rel=1e-6)
+        off = 5e-3 if row["kind"] == "max_concurrency" else 1e-6  # a row's is of the cache's memory as logged
+        assert row["predicted"] == pytest.approx(before["predicted"], rel=off)
+
+
+def test_what_cannot_be_saved(memcalc: Run, log: Callable[[str], str], tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"model_type": "qwen2", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, '
+                      '"vocab_size": 1024, "num_attention_heads": 4, "num_key_value_heads": 2}')  # fmt: skip
+    found = memcalc("verify", log(VLLM), str(config), "--gpu", "h100", "--save", str(tmp_path / "own"))
+    assert (found.code, "names models by preset" in found.err) == (2, True)
+    assert memcalc("verify", log(VLLM), "--gpu", "h100", "--save", str(config)).code == 2
+    assert memcalc("validate", "--presets", str(tmp_path)).code == 2
+
+
+def test_hostile_logs_take_bounded_time(memcalc: Run, log: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that patterns try long at are read for a minute at most, here a second."""
+    import memcalc.readers.logs.read as reader
+
+    monkeypatch.setattr(reader, "MAX_SECONDS", 1)
+    evil = "Operation:a LLM engine v Graph capturing finished in starting llama-server msg= KV " * 190 + "\n"
+    found = memcalc("verify", log(evil * 400), "gpt2", "--gpu", "h100")
+    assert found.code == 2
+    assert len(found.err.splitlines()) == 1

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.predicting import predicting
 from memcalc.estimates.training.estimate import estimate
 from memcalc.readers.models import read_model
 from memcalc.specs.parallelism import Parallelism
@@ -70,6 +71,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "adapter_dtype": {"method": "lora", "adapter_dtype": "half"},
     "base_format": {"method": "qlora", "base_format": "nf4"},
     "virtual_tokens": {"method": "prompt-tuning", "virtual_tokens": 64},
+    "mtp_layers": {"engine": "megatron", "mtp_layers": 1},
     "train_layers": {"train_layers": 2},
     "train_also": {"method": "lora", "train_also": ("head",)},
     "kbit_prepare": {"method": "qlora", "kbit_prepare": "all"},
@@ -131,6 +133,10 @@ def _model(name: str = "mixtral-8x7b") -> Architecture:
     return found
 
 
+def _predicted(run: Training) -> Architecture:
+    return predicting(_model(), run.predicting) if run.predicting else _model()
+
+
 def _answer(architecture: Architecture, run: Training) -> tuple[Any, ...]:
     found = estimate(architecture, run)
     return found.peak, found.components, found.host_per_node, found.nvme_per_node, found.steady
@@ -153,10 +159,12 @@ def warm() -> Architecture:
 @pytest.mark.parametrize(("name", "changes"), CHANGED, ids=[name for name, _ in CHANGED])
 def test_a_changed_field_is_never_forgotten(name: str, changes: dict[str, Any], warm: Architecture) -> None:
     run = Training(**changes)
+    if run.predicting:
+        warm = predicting(warm, run.predicting)
     if other := "llama-3.2-1b" if run.tiled_mlp else "qwen2-vl-2b" if run.images else "":  # mixtral has none of that
         warm = _model(other)
         for settings in ({}, {"tiled_mlp": True}, *({"images": 2, "image_tokens": 64},) * bool(run.images)):
             estimate(warm, Training(**settings))
         assert _answer(warm, run) == _answer(_model(other), run), f"{name} does not reach the key of the ranks"
         return
-    assert _answer(warm, run) == _answer(_model(), run), f"{name} does not reach the key of the ranks"
+    assert _answer(warm, run) == _answer(_predicted(run), run), f"{name} does not reach the key of the ranks"

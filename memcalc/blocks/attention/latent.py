@@ -1,6 +1,7 @@
 """Multi-head latent attention (DeepSeek V2 and later): keys and values are rebuilt from one small latent a token."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
@@ -29,6 +30,7 @@ class SparseIndexer:
     selected_tokens: int  # tokens that a query attends to
     cached: int = 0  # numbers that it caches a token where they are not one key (GLM-5 Next: a key, gates, a mark)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
+    key_format: str = ""  # of that key where transformers keeps it in another than the rest
 
     def weights(self) -> tuple[Weight, ...]:
         out = linear("q", "attention", self.q_lora_rank, self.heads * self.head_dim)
@@ -152,7 +154,9 @@ class LatentAttention(Block, without=("constants", "state")):
     def _index_cache(self) -> tuple[Cache, ...]:
         if not self.indexer:
             return ()
-        return (Cache("index keys", 0, self.indexer.cached or self.indexer.head_dim, indexes=True),)
+        return (
+            Cache("index keys", 0, self.indexer.cached or self.indexer.head_dim, format=self.indexer.key_format, indexes=True),
+        )
 
     def _queries(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)
@@ -200,15 +204,15 @@ class LatentAttention(Block, without=("constants", "state")):
             t.discard(*(var for var in (*up, query, key, *laid_out) if var not in low))
         width = heads * self.v_head_dim
         mixed = self._gated(t, p, x, mixed, heads) if self.gate else mixed
-        return ops.linear(
-            t, p, "output", mixed, self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias, bias_size=self.hidden,
-            reduced=True,
-        )  # fmt: skip
+        output = Matrix(
+            "output", self.hidden * p.degrees.stream, width * self.hidden, bias=self.bias * self.hidden, reduced=True
+        )
+        return ops.linear(t, p, mixed, output)
 
     def _gated(self, t: Tape, p: Profile, x: Var, mixed: Var, heads: int) -> Var:
         """The result times a gate that a matrix of its own makes of the input, one number a head or for each of its own."""
         width = heads * (self.gate // self.heads)
-        gate = ops.linear(t, p, "gate", ops.gathered(t, p, x), width, self.hidden * width)
+        gate = ops.linear(t, p, ops.gathered(t, p, x), Matrix("gate", width, self.hidden * width))
         gate = ops.cast(t, ops.sigmoid(t, ops.cast(t, gate, FP32)), x.each) if self.gate_wide else ops.sigmoid(t, gate)
         return ops.mul(t, mixed, gate) if width == mixed.elements.token else ops.weighted(t, mixed, gate)
 
@@ -217,11 +221,11 @@ class LatentAttention(Block, without=("constants", "state")):
         width, inputs = heads * self.head_dim, self.hidden
         if self.q_lora_rank:
             inputs, matrix = self.q_lora_rank, self.q_lora_rank * self.hidden
-            x = ops.linear(t, p, "q_down", x, inputs * p.degrees.stream, matrix, bias=self.bias, bias_size=inputs)
+            x = ops.linear(t, p, x, Matrix("q_down", inputs * p.degrees.stream, matrix, bias=self.bias * inputs))
             x = Norm(inputs, epsilon=self.epsilon).forward(t, p, x)
             x = ops.scale(t, x) if self.latents_scaled else x
         x = ops.gathered(t, p, x)
-        made = _by_head(t, ops.linear(t, p, "q_up" if self.q_lora_rank else "q", x, width, inputs * width))
+        made = _by_head(t, ops.linear(t, p, x, Matrix("q_up" if self.q_lora_rank else "q", width, inputs * width)))
         content = _part(t, made, heads * self.nope_head_dim)
         rotated = self._rotate(t, p, _part(t, made, heads * self.rope_head_dim))
         steps = [Step("share"), Step("share", source=1)]
@@ -230,7 +234,7 @@ class LatentAttention(Block, without=("constants", "state")):
     def _key_and_value(self, t: Tape, p: Profile, x: Var, heads: int) -> tuple[Var, Var]:
         """A key head is its own content and the one rotated part that all heads share; values stay views."""
         both = self.latent_size * p.degrees.stream
-        down = ops.linear(t, p, "kv_down", x, both, self.hidden * self.latent_size, bias=self.bias, bias_size=both)
+        down = ops.linear(t, p, x, Matrix("kv_down", both, self.hidden * self.latent_size, bias=self.bias * both))
         latent, rotated = (_part(t, down, width * p.degrees.stream) for width in (self.kv_lora_rank, self.rope_head_dim))
         if self.latents_scaled:
             latent = t.emit("contiguous", [latent], latent.elements, latent.each, (), [Step("share")])
@@ -240,7 +244,7 @@ class LatentAttention(Block, without=("constants", "state")):
         rotated = self._rotate(t, p, rotated)
         latent = ops.gathered(t, p, latent)
         width = heads * (self.nope_head_dim + self.v_head_dim)
-        up = _by_head(t, ops.linear(t, p, "kv_up", latent, width, self.kv_lora_rank * width))
+        up = _by_head(t, ops.linear(t, p, latent, Matrix("kv_up", width, self.kv_lora_rank * width)))
         content, value = _part(t, up, heads * self.nope_head_dim), _part(t, up, heads * self.v_head_dim)
         return self._key(t, content, rotated, heads), value
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Softmax
@@ -228,13 +229,13 @@ class Attention(Block, without=("state",)):
 
             return fused_adapters.projection(t, p, "output", mixed, self.outputs, core.shape.output_size)
         matrix = core.shape.output_size * self.outputs
-        out = ops.linear(t, p, "output", mixed, width, matrix, bias=bias, bias_size=self.outputs, reduced=True)
+        out = ops.linear(t, p, mixed, Matrix("output", width, matrix, bias=bias * self.outputs, reduced=True))
         return ops.dropout(t, p, out, self.output_dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, mixed: Var, heads: int) -> Var:
         """The result times a gate that a matrix of its own makes of the input, one number a head or for each of its own."""
         width = heads * (self.projections.gate // self.heads)
-        gate = ops.linear(t, p, "gate", x, width, self.inputs * width)
+        gate = ops.linear(t, p, x, Matrix("gate", width, self.inputs * width))
         if self.projections.gate_activation == "softplus":
             wide = ops.cast(t, gate, FP32)
             gate = ops.cast(t, t.emit("softplus", [wide], wide.elements, wide.each, [wide]), mixed.each)
@@ -284,14 +285,13 @@ class Attention(Block, without=("state",)):
         out = []
         for name, width in widths.items():
             y, size, tokens = (x, self.inputs, 1.0) if name == "q" else (source, self.kv_inputs, longer)
-            out.append(ops.linear(t, p, name, y, width * tokens, size * width, bias=biases[name], bias_size=width,
-                                  used=tokens))  # fmt: skip
+            out.append(ops.linear(t, p, y, Matrix(name, width * tokens, size * width, bias=biases[name] * width, used=tokens)))
         return out[0], out[1], out[-1]
 
     def _project_query(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """The query alone: keys and values are an earlier layer's, which counts them, and get a gradient from every reader."""
         bias = self.projections.query_bias
-        query = ops.linear(t, p, "q", x, widths["q"], self.inputs * widths["q"], bias=bias, bias_size=widths["q"])
+        query = ops.linear(t, p, x, Matrix("q", widths["q"], self.inputs * widths["q"], bias=bias * widths["q"]))
         types = {"k": p.formats.residual, "v": p.formats.compute}
         key, value = (Var(Size(token=widths[name]), types[name], True, f"shared {name}", outside=True) for name in types)
         t.carried += [key, value]
@@ -301,7 +301,7 @@ class Attention(Block, without=("state",)):
         """Views of one product; backward, each one's gradient is copied out."""
         made, total = self.projections, sum(widths.values())
         bias = any(made.biases)
-        qkv = ops.linear(t, p, "qkv", x, total, self.inputs * total, bias=bias, bias_size=total)
+        qkv = ops.linear(t, p, x, Matrix("qkv", total, self.inputs * total, bias=bias * total))
         if made.clamped:
             qkv = t.emit("clamped", [qkv], qkv.elements, qkv.each, [qkv])
         if p.kernels.fused_qkv:

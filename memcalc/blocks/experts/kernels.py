@@ -9,6 +9,7 @@ Autocast does not know the grouped product: it runs in the parameters' type.
 from math import ceil
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.experts.routing import Router, scattered_scores
@@ -130,7 +131,7 @@ def _batched(t: Tape, p: Profile, router: Router, name: str, x: Var, outputs: fl
 
     Counted as work are the chosen experts: that the others multiply zeros here is this code's choice, not the model's.
     """
-    return ops.linear(t, p, name, x, outputs, weight, used=router.top_k / router.experts)
+    return ops.linear(t, p, x, Matrix(name, outputs, weight, used=router.top_k / router.experts))
 
 
 def _permuted(t: Tape, x: Var, elements: Size, index: str, n: float) -> Var:

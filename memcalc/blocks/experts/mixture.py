@@ -3,6 +3,7 @@
 from typing import Any
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -141,9 +142,9 @@ class Experts(Block, without=("constants", "cache", "state")):
     def _latent(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
         """The experts between a down- and an up-projection (modeling_nemotron_h.NemotronHMoE)."""
         matrix, bias = self.hidden * self.latent, self.latent_bias
-        inner = ops.linear(t, p, "latent_down", x, self.latent * p.degrees.stream, matrix, bias=bias, bias_size=self.latent)
+        inner = ops.linear(t, p, x, Matrix("latent_down", self.latent * p.degrees.stream, matrix, bias=bias * self.latent))
         out = compute(t, p, self.router, self.expert, inner, weights)
-        return ops.linear(t, p, "latent_up", out, self.hidden * p.degrees.stream, matrix, bias=bias, bias_size=self.hidden)
+        return ops.linear(t, p, out, Matrix("latent_up", self.hidden * p.degrees.stream, matrix, bias=bias * self.hidden))
 
     def _shared(self, t: Tape, p: Profile, x: Var) -> Var | None:
         if self.shared is None:
@@ -157,7 +158,7 @@ class Experts(Block, without=("constants", "cache", "state")):
 
     def _gated(self, t: Tape, p: Profile, x: Var, shared: Var) -> Var:
         """sigmoid(gate(x)) · shared(x), one gate a token."""
-        gate = ops.sigmoid(t, ops.linear(t, p, "shared_gate", x, p.degrees.stream, self.hidden))
+        gate = ops.sigmoid(t, ops.linear(t, p, x, Matrix("shared_gate", p.degrees.stream, self.hidden)))
         return ops.weighted(t, shared, gate)
 
     def _refuse(self) -> None:

@@ -5,6 +5,7 @@ beside the experts themselves, but wide models with hundreds of experts keep a f
 """
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
 from memcalc.blocks.ledger import Weight, linear
@@ -138,7 +139,7 @@ def _logits(t: Tape, p: Profile, router: Router, x: Var, routing: Routing) -> Va
     ):  # what autocast does to 16 bits is done here to fp32
         p = revised(p, autocast=True, compute=FP32, weights=FP32 if routing.wide_matrix else p.formats.weights)
     bias = router.bias and router.bias_trained
-    return ops.linear(t, p, "router", x, choices * p.degrees.stream, router.hidden * choices, bias=bias, bias_size=choices)
+    return ops.linear(t, p, x, Matrix("router", choices * p.degrees.stream, router.hidden * choices, bias=bias * choices))
 
 
 def _scores(t: Tape, p: Profile, routing: Routing, logits: Var) -> Var:

@@ -1,10 +1,12 @@
 """Linear attention with the gated delta rule: a matrix of memory a head instead of a growing cache."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Tape, Var
+from memcalc.autograd.tape import FP32, HALF, Size, Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, whole
+from memcalc.blocks.mixers import flash_delta
 from memcalc.blocks.mixers import operations as mixer
 from memcalc.blocks.mixers.delta_rule import DeltaRule
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise, length
@@ -98,6 +100,8 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         keys, heads = -(-self.key_heads // p.degrees.tp), -(-self.value_heads // p.degrees.tp)
         x = ops.gathered(t, p, x)
         mixed, z, b, a = self._project(t, p, x, keys, heads)
+        if p.kernels.flash_linear and p.formats.compute == HALF and z is not None:  # its kernels refuse fp32
+            return self._flash(t, p, (mixed, z, b, a), keys, heads)
         channels = 2 * keys * self.key_dim + heads * self.value_dim
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation)
         widths = (keys * self.key_dim, keys * self.key_dim, heads * self.value_dim)
@@ -117,10 +121,29 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
         z = z or self._linear(t, p, x, "z", heads * self.value_dim)
         out = self._gated_norm(t, p, read, z, heads)
         width = heads * self.value_dim
-        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden, reduced=True)
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, width * self.hidden, reduced=True))
+
+    def _flash(self, t: Tape, p: Profile, projected: tuple[Var, Var, Var, Var], keys: int, heads: int) -> Var:
+        """The same by kernels (megatron/core/ssm/gated_delta_net.py): each of their inputs is a copy, norm and gate are one."""
+        mixed, z, b, a = projected
+        sizes = ((keys, self.key_dim), (keys, self.key_dim), (heads, self.value_dim))
+        mixed = flash_delta.convolution(t, p, mixed, self.conv_kernel, sum(count * width for count, width in sizes))
+        parts = (mixer.view(t, mixed, Size(token=count * width)) for count, width in sizes)
+        query, key, value = (mixer.copied(t, part) for part in parts)
+        query, key = (flash_delta.unit_length(t, y, keys) for y in (query, key))
+        if heads > keys:
+            wide = Size(token=heads * self.key_dim)
+            query, key = (t.emit("repeated", [y], wide, y.each) for y in (query, key))
+        decay, rate = self._decay(t, p, a, heads), ops.sigmoid(t, b)
+        rule = flash_delta.FlashDelta(heads, self.key_dim, self.value_dim, self.chunk)
+        read = rule.record(t, query, key, value, decay, rate)
+        normed, z = Norm(self.value_dim).forward(t, p, read, heads), mixer.copied(t, z)
+        out = t.emit("gated", [normed, z], normed.elements, normed.each, [normed, z])
+        width = heads * self.value_dim
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, width * self.hidden, reduced=True))
 
     def _linear(self, t: Tape, p: Profile, x: Var, name: str, width: int) -> Var:
-        return ops.linear(t, p, name, x, width, self.hidden * width)
+        return ops.linear(t, p, x, Matrix(name, width, self.hidden * width))
 
     def _project(self, t: Tape, p: Profile, x: Var, keys: int, heads: int) -> tuple[Var, Var | None, Var, Var]:
         """Queries, keys and values for the convolution; gate z, where it does not come last; b and a. From fused projections
@@ -137,8 +160,8 @@ class GatedDeltaNet(Block, without=("constants", "cache")):
                 self._linear(t, p, x, name, width) for name, width in (("qkv", wide), ("z", gate), ("b", heads), ("a", heads))
             ]
             return made[0], made[1], made[2], made[3]
-        qkvz = ops.linear(t, p, "qkvz", x, wide + gate, self.hidden * (wide + gate))
-        ba = ops.linear(t, p, "ba", x, 2 * heads, self.hidden * 2 * heads)
+        qkvz = ops.linear(t, p, x, Matrix("qkvz", wide + gate, self.hidden * (wide + gate)))
+        ba = ops.linear(t, p, x, Matrix("ba", 2 * heads, self.hidden * 2 * heads))
         z, b, a = (mixer.copied(t, mixer.view(t, y, size)) for y, size in ((qkvz, Size(token=gate)), (ba, one), (ba, one)))
         return mixer.copied(t, mixer.view(t, qkvz, Size(token=wide)), name="joined"), z, b, a
 

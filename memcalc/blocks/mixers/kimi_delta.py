@@ -2,6 +2,7 @@
 chunk for each channel, 64 times as much (modeling_kimi_linear.chunk_kimi_delta_attention), which nobody trains with."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -94,17 +95,17 @@ class KimiDeltaAttention(Block, without=("constants", "cache")):
         normed = Norm(self.head_dim, "rms-fp32").forward(t, p, ops.cast(t, read, FP32), heads)
         out = ops.mul(t, normed, ops.sigmoid(t, ops.cast(t, gate, FP32)))
         out = ops.cast(t, out, p.formats.compute)
-        return ops.linear(t, p, "output", out, self.hidden * p.degrees.stream, width * self.hidden, reduced=True)
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, width * self.hidden, reduced=True))
 
     def _linear(self, t: Tape, p: Profile, x: Var, name: str, width: int) -> Var:
-        return ops.linear(t, p, name, x, width, self.hidden * width)
+        return ops.linear(t, p, x, Matrix(name, width, self.hidden * width))
 
     def _gate(self, t: Tape, p: Profile, x: Var, name: str, width: int) -> Var:
         """A number for each channel, through a bottleneck or straight."""
         if self.direct:
             return self._linear(t, p, x, name, width)
-        low = ops.linear(t, p, f"{name}_down", x, self.head_dim * p.degrees.stream, self.hidden * self.head_dim)
-        return ops.linear(t, p, f"{name}_up", ops.gathered(t, p, low), width, self.head_dim * width)
+        low = ops.linear(t, p, x, Matrix(f"{name}_down", self.head_dim * p.degrees.stream, self.hidden * self.head_dim))
+        return ops.linear(t, p, ops.gathered(t, p, low), Matrix(f"{name}_up", width, self.head_dim * width))
 
     def _decay(self, t: Tape, p: Profile, x: Var, heads: int) -> Var:
         """The logarithm of the decay in fp32: −exp(A) · softplus(g + dt), or a bound times sigmoid(exp(A) (g + dt))."""

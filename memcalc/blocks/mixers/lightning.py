@@ -1,6 +1,7 @@
 """Lightning attention (MiniMax): linear attention with one fixed decay a head."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -55,12 +56,12 @@ class LightningAttention(Block, without=("cache",)):
         """Record the block as modeling_minimax.MiniMaxLightningAttention, a loop over blocks of tokens."""
         inner = -(-self.heads // p.degrees.tp) * self.head_dim
         x = ops.gathered(t, p, x)
-        joined = ops.linear(t, p, "qkv", x, 3 * inner, self.hidden * 3 * inner)
+        joined = ops.linear(t, p, x, Matrix("qkv", 3 * inner, self.hidden * 3 * inner))
         read = self._blocks(t, p, ops.activation(t, p, joined, self.activation), inner)
         normed = Norm(inner).forward(t, p, mixer.copied(t, read), 1)
-        gate = ops.sigmoid(t, ops.linear(t, p, "output_gate", x, inner, self.hidden * inner))
+        gate = ops.sigmoid(t, ops.linear(t, p, x, Matrix("output_gate", inner, self.hidden * inner)))
         mixed = ops.mul(t, gate, normed)
-        return ops.linear(t, p, "output", mixed, self.hidden * p.degrees.stream, inner * self.hidden, reduced=True)
+        return ops.linear(t, p, mixed, Matrix("output", self.hidden * p.degrees.stream, inner * self.hidden, reduced=True))
 
     def _blocks(self, t: Tape, p: Profile, joined: Var, inner: int) -> Var:
         """Queries, keys, values and scores of every block, and the memory before it. Decayed queries are kept from the

@@ -1,6 +1,7 @@
 """Gated recurrences without an inner state dimension: the RG-LRU block and the short convolution."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -71,14 +72,12 @@ class RGLRU(Block, without=("constants", "cache")):
         width = -(-self.heads // p.degrees.tp) * (self.width // self.heads)
         matrix = self.hidden * width
         x = ops.gathered(t, p, x)
-        y = ops.activation(t, p, ops.linear(t, p, "y", x, width, matrix, bias=True, bias_size=width), self.activation)
-        mixed = ops.linear(t, p, "x", x, width, matrix, bias=True, bias_size=width)
+        y = ops.activation(t, p, ops.linear(t, p, x, Matrix("y", width, matrix, bias=width)), self.activation)
+        mixed = ops.linear(t, p, x, Matrix("x", width, matrix, bias=width))
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, width, "", bias=True)
         read = self._unit(t, p, mixed, width)
         out = ops.mul(t, read, y)
-        return ops.linear(
-            t, p, "output", out, self.hidden * p.degrees.stream, matrix, bias=True, bias_size=self.hidden, reduced=True
-        )
+        return ops.linear(t, p, out, Matrix("output", self.hidden * p.degrees.stream, matrix, bias=self.hidden, reduced=True))
 
     def _unit(self, t: Tape, p: Profile, x: Var, width: int) -> Var:
         """The linear recurrent unit (RecurrentGemmaRglru): h ← a h + √(1 − a²) (i x)."""
@@ -95,7 +94,7 @@ class RGLRU(Block, without=("constants", "cache")):
 
     def _gate(self, t: Tape, p: Profile, rows: Var, name: str, width: int) -> Var:
         weight = self.width // self.heads * width
-        return ops.linear(t, p, f"{name} gate", rows, width, weight, bias=True, bias_size=width)
+        return ops.linear(t, p, rows, Matrix(f"{name} gate", width, weight, bias=width))
 
     def _loop(self, t: Tape, decay: Var, x: Var) -> Var:
         """Keeps h before every token, and the decay, in fp32. Backward, each token's slice is written into zeros."""
@@ -138,11 +137,11 @@ class ShortConvolution(Block, without=("constants", "cache")):
         """Record the block as modeling_lfm2.Lfm2ShortConv."""
         channels = -(-self.hidden // p.degrees.tp)
         x = ops.gathered(t, p, x)
-        joined = ops.linear(t, p, "in", x, 3 * channels, 3 * channels * self.hidden, bias=self.bias, bias_size=3 * channels)
+        joined = ops.linear(t, p, x, Matrix("in", 3 * channels, 3 * channels * self.hidden, bias=self.bias * 3 * channels))
         before, after, value = (mixer.view(t, joined, Size(token=channels)) for _ in range(3))
         mixed = mixer.convolution(t, p, ops.mul(t, before, value), self.conv_kernel, channels, "", bias=self.bias)
         rows = mixer.copied(t, ops.mul(t, after, mixed))
-        return ops.linear(
-            t, p, "output", rows, self.hidden * p.degrees.stream, channels * self.hidden, bias=self.bias,
-            bias_size=self.hidden, reduced=True,
-        )  # fmt: skip
+        output = Matrix(
+            "output", self.hidden * p.degrees.stream, channels * self.hidden, bias=self.bias * self.hidden, reduced=True
+        )
+        return ops.linear(t, p, rows, output)

@@ -1,6 +1,7 @@
 """Selective state-space mixers: Mamba (a state a channel) and Mamba 2 (a state a head)."""
 
 from memcalc.autograd import operations as ops
+from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
@@ -78,7 +79,7 @@ class Mamba(Block, without=("constants", "cache")):
         inner = -(-self.inner // p.degrees.tp)
         wide = Size(token=inner)
         x = ops.gathered(t, p, x)
-        both = ops.linear(t, p, "in", x, 2 * inner, self.hidden * 2 * inner, bias=self.bias, bias_size=2 * inner)
+        both = ops.linear(t, p, x, Matrix("in", 2 * inner, self.hidden * 2 * inner, bias=self.bias * 2 * inner))
         mixed, gate = mixer.view(t, both, wide), mixer.view(t, both, wide)
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, inner, self.activation, bias=self.conv_bias)
         step, b, c = self._selected(t, p, mixed, inner)
@@ -86,23 +87,23 @@ class Mamba(Block, without=("constants", "cache")):
         read = ops.add(t, read, mixer.times_weight(t, p, mixed, "D", inner))
         gated = ops.mul(t, read, ops.activation(t, p, gate, "silu"))
         rows = mixer.copied(t, ops.cast(t, gated, p.formats.compute))
-        return ops.linear(
-            t, p, "output", rows, self.hidden * p.degrees.stream, inner * self.hidden, bias=self.bias, bias_size=self.hidden,
-            reduced=True,
-        )  # fmt: skip
+        output = Matrix(
+            "output", self.hidden * p.degrees.stream, inner * self.hidden, bias=self.bias * self.hidden, reduced=True
+        )
+        return ops.linear(t, p, rows, output)
 
     def _selected(self, t: Tape, p: Profile, mixed: Var, inner: int) -> tuple[Var, Var, Var]:
         """Δ (still to be passed through softplus), B and C, from one projection of the convolution's result."""
         sizes = (self.time_step_rank, self.state_size, self.state_size)
         rows = mixer.copied(t, mixed)  # tokens first again
-        joined = ops.linear(t, p, "x", rows, sum(sizes), inner * sum(sizes))
+        joined = ops.linear(t, p, rows, Matrix("x", sum(sizes), inner * sum(sizes)))
         parts = [mixer.view(t, joined, Size(token=size)) for size in sizes]
         if self.norms:
             parts = [
                 Norm(part_size, affine=self.norms == "learned").forward(t, p, part, 1)
                 for part_size, part in zip(sizes, parts, strict=True)
             ]
-        step = ops.linear(t, p, "dt", parts[0], inner, self.time_step_rank * inner)
+        step = ops.linear(t, p, parts[0], Matrix("dt", inner, self.time_step_rank * inner))
         return mixer.plus_weight(t, p, step, "dt bias", inner, step.each), parts[1], parts[2]
 
     def _scan(self, t: Tape, p: Profile, mixed: Var, step: Var, b: Var, c: Var, inner: int) -> Var:
@@ -198,7 +199,7 @@ class Mamba2(Block, without=("constants", "cache")):
         channels = inner + 2 * shared
         width = inner + channels + heads
         x = ops.gathered(t, p, x)
-        joined = ops.linear(t, p, "in", x, width, self.hidden * width, bias=self.bias, bias_size=width)
+        joined = ops.linear(t, p, x, Matrix("in", width, self.hidden * width, bias=self.bias * width))
         if self.multiplied:
             joined = t.emit("multiplied", [joined], joined.elements, max(joined.each, p.formats.weights))
         gate, mixed, step = (mixer.view(t, joined, Size(token=size)) for size in (inner, channels, heads))
@@ -208,10 +209,8 @@ class Mamba2(Block, without=("constants", "cache")):
         read = rule.record(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
         out = ops.cast(t, self._gated(t, p, read, gate), p.formats.compute)
         bias = self.bias if self.output_bias is None else self.output_bias
-        return ops.linear(
-            t, p, "output", out, self.hidden * p.degrees.stream, inner * self.hidden, bias=bias, bias_size=self.hidden,
-            reduced=True,
-        )  # fmt: skip
+        output = Matrix("output", self.hidden * p.degrees.stream, inner * self.hidden, bias=bias * self.hidden, reduced=True)
+        return ops.linear(t, p, out, output)
 
     def _gated(self, t: Tape, p: Profile, read: Var, gate: Var) -> Var:
         """norm(read · silu(gate)) in fp32; where there is no norm, the gate's own type goes into the product."""

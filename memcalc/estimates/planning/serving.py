@@ -13,6 +13,11 @@ from memcalc.specs.hardware import Accelerator
 PLAIN_FORMATS = ("", "fp8", "int4-g128")  # "": the checkpoint's own, or 16 bits
 GGUF_FORMATS = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M")
 GGUF_ENGINES = ("llama.cpp", "ollama", "lmstudio")
+FORMATS = {
+    **dict.fromkeys(GGUF_ENGINES, GGUF_FORMATS),
+    "mlx": ("bf16", "mlx-8bit", "mlx-6bit", "mlx-5bit", "mlx-4bit", "mlx-3bit"),
+    "exllamav3": ("exl3-8bpw", "exl3-6bpw", "exl3-5bpw", "exl3-4bpw", "exl3-3bpw"),
+}
 LAYERED = GGUF_ENGINES  # put whole layers on each GPU in place of a share of every matrix
 
 
@@ -34,7 +39,7 @@ class RankedService(NamedTuple):
     command: str
     peak: int  # bytes
     fit: Fit
-    ttft: float  # s
+    ttft: float | None  # s; None where no dense 16-bit peak is published, so that nobody knows how fast prompts are read
     tpot: float  # s
     tokens_per_second: float  # of all copies: generated
     requests_per_second: float | None
@@ -93,7 +98,7 @@ def _expert_splits(tp: int, possible: object, pinned: Settings, free: Mapping[st
 
 def formats_of(engine: str | None) -> tuple[str, ...]:
     """Formats to try under an engine."""
-    return GGUF_FORMATS if engine in GGUF_ENGINES else PLAIN_FORMATS
+    return FORMATS.get(engine or "", PLAIN_FORMATS)
 
 
 def _degrees(

@@ -120,10 +120,11 @@ def kept(
 ) -> Kept:
     """Lines of cache and state; `draft` is a second model's stage on the same rank."""
     windowed = run.engine_row.windowed_models
-    setting = CacheSetting(run.engine, run.key_format, run.compute_format, run.tp, run.block_size, run.batched_tokens(memory),
-                           run.value_format, run.slots or 1 if run.unified else 1,
-                           run.engine_row.key if run.engine else "", run.draft_tokens or 0,
-                           generation in SCALED_LATENTS, windowed is None or model_type in windowed)  # fmt: skip
+    setting = CacheSetting(
+        run.engine, run.key_format, run.compute_format, run.attention_tp, run.block_size, run.batched_tokens(memory),
+        run.value_format, run.slots or 1 if run.unified else 1, run.engine_row.key if run.engine else "",
+        run.draft_tokens or 0, generation in SCALED_LATENTS, windowed is None or model_type in windowed,
+    )  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
     if run.engine_row.slot_states:  # all of them from the start
@@ -239,7 +240,8 @@ def _stored(run: CacheSetting, held: LayerCache) -> NumberFormat:
     row, cache = run.engine_row, held.cache
     if cache.indexes and row.index_format and held.latent:  # MiniMax M3's index keys are in the cache's format
         return number_format(row.index_format)
-    stored = number_format(cache.format or run.kv_dtype)
+    own = cache.format if not cache.indexes or row.name in ("", "transformers") else ""  # an indexer's is the library's
+    stored = number_format(own or run.kv_dtype)
     if run.sparse and row.sparse_fp8 and held.latent and not cache.heads and stored.name == "fp8-e4m3":
         stored = number_format(row.sparse_fp8)
     slot = SLOTS.get(stored.name)
@@ -264,8 +266,8 @@ def _requests(run: Serving, translates: bool) -> Requests:
     if not run.engine_row.shares:
         return Requests(0, 0, run.context, run.copies)
     if run.copies == 1:
-        return Requests(run.shared_prefix, 0, run.context - run.shared_prefix, 1)
-    return Requests(run.shared_prefix, run.prompt - run.shared_prefix, run.context - run.prompt, run.copies)
+        return Requests(run.shared, 0, run.kept_context - run.shared, 1)
+    return Requests(run.shared, run.prompt - run.shared, run.kept_context - run.prompt, run.copies)
 
 
 def _kind(run: CacheSetting, held: LayerCache) -> CacheKind:

@@ -136,11 +136,40 @@ class ServingEstimate(NamedTuple):
                 room = int((free + self.late) * share) - self.weights
             case "total":
                 room = int(memory * share) - counted
-        return min(room, free - counted)  # what an engine adds beside its share must be there too
+        room = min(room, free - counted)  # what an engine adds beside its share must be there too
+        return min(room, self.cap) if self.cap is not None else room
+
+    @property
+    def cap(self) -> int | None:
+        """Bytes of the cache that so many tokens take, where their number is bounded."""
+        tokens = self.run.cache_tokens
+        if tokens is None:
+            return None
+        if self.demand.pools:
+            return self.demand.unit * self.demand.units_of(tokens)
+        if self.run.engine_row.grouped:
+            return -(-tokens * self.per_sequence // self.run.kept_context)
+        return tokens * self.kv_cache_per_token
+
+    @property
+    def offloaded_tokens(self) -> int | None:
+        """Tokens that the tier in host memory holds; None without one."""
+        tier = self.run.cache_offload
+        return None if tier is None or not self.kv_cache_per_token else tier // self.kv_cache_per_token
 
     def reserved(self, memory: int, others: int = 0) -> int:
         """Bytes that the engine takes for its cache, used or not."""
         return max(self.cache, self.room(memory, others)) if self.run.engine_row.pooled else self.cache
+
+    def running(self, memory: int, others: int = 0) -> int | None:
+        """Requests that run at once where blocks are given as answers grow: those whose answers are half there fit.
+
+        None: as many as there are."""
+        requests, demand = self.requests._replace(own=self.requests.own // 2), self.demand
+        each, scheduled = requests.each(demand), self.run.scheduled(memory)
+        fitting = max(0, self.room(memory, others) // demand.unit - requests.base(demand)) // each if each else None
+        found = [most for most in (fitting, scheduled // self.run.copies if scheduled else None) if most is not None]
+        return min(found) if found else None
 
     def capacity(self, memory: int, others: int = 0) -> Capacity:
         """How many requests and tokens a GPU of `memory` bytes holds, of which `others` are taken."""

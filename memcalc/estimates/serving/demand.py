@@ -77,6 +77,12 @@ class Demand(NamedTuple):
         rate, granule = sum(kind.rate for kind in first.growth), min(kind.granule for kind in first.growth)
         return units * first.part // (first.whole * rate) * granule
 
+    def units_of(self, tokens: int) -> int:
+        """Units of several pools in whose first so many tokens stand."""
+        first = self.pools[0]
+        rate, granule = sum(kind.rate for kind in first.growth), min(kind.granule for kind in first.growth)
+        return -(-tokens * first.whole * rate // (first.part * granule))
+
     def within(self, units: int) -> int | None:
         """The longest sequence whose tokens take at most so many units; None when there is no longest.
 

@@ -17,7 +17,8 @@ def draft_lines(draft: Architecture, run: Serving, stage: Stage, memory: int, ot
     Heads are stored in 16 bits, whatever the model's weights are.
     """
     method = METHODS[run.draft_method or "model"]
-    own = run.replace(weights=run.compute_format) if method.head and method.name != "mtp" else run
+    plain = {"weights": run.compute_format} if method.head and method.name != "mtp" else {}
+    own = run.replace(**plain, lora_adapters=0) if plain or run.lora_adapters else run
     there = {(entry.name, entry.bytes) for entry in others}
     lines = [entry for entry in weight_lines(draft, own, stage) if (entry.name, entry.bytes) not in there
              or not entry.name.startswith("rotary table")]  # fmt: skip

@@ -7,14 +7,16 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.compute.flops import TEXT_PARTS
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Stage, all_stages, stages
+from memcalc.estimates.placement import Stage, stages
 from memcalc.estimates.serving.assumed import assumptions
 from memcalc.estimates.serving.cache import kept
 from memcalc.estimates.serving.capacity import COMPONENTS, ServingEstimate
 from memcalc.estimates.serving.drafts import draft_lines
 from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.llama_cpp import OneGpu, llama_cpp
+from memcalc.estimates.serving.ranks import serving_stages
 from memcalc.estimates.serving.sglang import facts, graph_lines, request_table
+from memcalc.estimates.serving.tiers import tier_lines
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.formulas import serving as formulas
 from memcalc.formulas import sglang
@@ -45,7 +47,7 @@ def estimate(
     `generation` and `memory` [B] are the GPU's: engines' defaults depend on them. `draft` guesses tokens beside the model.
     `files`: the tensors of the checkpoint, for weights as they are stored there. `cards`: the GPUs, where they differ.
     """
-    _check(architecture, run.tp, run.pp, run.ep, run.engine if run.engine_row.pooled else None)
+    _check(architecture, run.attention_tp, run.pp, run.ep, run.engine if run.engine_row.pooled else None, run.redundant_experts)
     if architecture.as_stored:
         _check_stored(architecture, run)
     method = METHODS[run.draft_method or "model"]
@@ -54,22 +56,15 @@ def estimate(
     if draft and run.pp > 1 and not run.engine_row.host_embedding:
         raise Unsupported("a draft model beside pipeline stages is not modelled yet")
     stored = None if run.weights == CHECKPOINT else stored_as(run.weights)
-    etp = max(1, run.tp // run.ep)  # experts are cut by tensor parallelism only as far as expert parallelism does not
     if run.engine_row.host_embedding:
         return llama_cpp(architecture, run, cards or (OneGpu(generation, memory),) * run.pp, draft, files)
     if len(set(cards)) > 1:
         raise Unsupported(f"GPUs that differ share a model under llama.cpp alone, not {run.engine or 'without an engine'}")
     found = [
         _on_stage(architecture, run, stage, generation, memory, draft, files)
-        for stage in _stages(architecture, run.tp, run.pp, run.ep, etp, files is not None or isinstance(stored, Mixture))
+        for stage in serving_stages(architecture, run, files is not None or isinstance(stored, Mixture))
     ]
     return max(found, key=lambda rank: rank.peak)
-
-
-@cached(1024)
-def _stages(architecture: Architecture, tp: int, pp: int, ep: int, etp: int, apart: bool) -> tuple[Stage, ...]:
-    """The stages that can differ: `apart`, also those whose layers differ only in what a file stores."""
-    return tuple(all_stages(architecture, tp, pp, ep, etp)) if apart else stages(architecture, tp, pp, ep, etp)
 
 
 def _on_stage(
@@ -91,6 +86,7 @@ def _on_stage(
     lines += forward_lines(architecture, run, stage, memory, generation)
     known = facts(architecture, generation) if run.engine_row.request_table else NO_FACTS
     lines += _overhead(run, generation, stage, memory, known)
+    lines += tier_lines(run)
     layout = cache.layout
     demand = cache.demand
     if run.engine_row.whole_prompt:
@@ -128,7 +124,9 @@ def _overhead(run: Serving, generation: str, stage: Stage, memory: int, known: S
         return *found, *graph_lines(run, stage, memory, known)
     if not graphs or row.sampler != "vllm":
         return found
-    return *found, _captured(stage.layers, formulas.captured_sizes(run.step_sequences(memory), run.batched_tokens(memory)))
+    return *found, _captured(
+        stage.layers, formulas.captured_sizes(run.step_sequences(memory), run.batched_tokens(memory), run.max_graph_batch)
+    )
 
 
 @cached(256)
@@ -163,7 +161,7 @@ def _check_stored(architecture: Architecture, run: Serving) -> None:
 
 
 @cached(1024)
-def _check(architecture: Architecture, tp: int, pp: int, ep: int, engine: str | None) -> None:
+def _check(architecture: Architecture, tp: int, pp: int, ep: int, engine: str | None, redundant: int = 0) -> None:
     """Whether these degrees divide the model; engines also want key-value heads and ranks to divide each other."""
     heads = layers = experts = 0
     kv_heads = {0}
@@ -185,5 +183,7 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int, engine: str | 
         )
     if pp > max(layers, 1):
         raise SpecError(f"{pp} pipeline stages for {layers} layers", "pp")
-    if ep > 1 and (not experts or experts % ep):
-        raise SpecError(f"expert parallelism {ep} does not divide {experts} experts", "ep")
+    if ep > 1 and (not experts or (experts + redundant) % ep):
+        more = f" and {redundant} held once more" * bool(redundant)
+        hint = f"; --redundant-experts {-experts % ep} does" * bool(experts and engine and not redundant)
+        raise SpecError(f"expert parallelism {ep} does not divide {experts} experts{more}{hint}", "ep")

@@ -13,8 +13,8 @@ from memcalc.frozen import NamedTuple
 
 HALVINGS = 24
 # Of requests in flight, the share that starts together: benchmarks begin with all at once, and answers of like length end at
-# about one time. Half of a burst's prompts are read before one's own.
-TOGETHER = 0.4
+# about one time.
+TOGETHER = 0.3
 FULL = 0.95  # share of steps that read prompts from which a queue is no longer told from an endless one
 
 
@@ -80,6 +80,11 @@ class Server(NamedTuple):
         whole = passes * self.seconds(StepWork(prompts / passes, prompt))
         return whole * self._piped(passes)
 
+    def burst(self, prompt: float, prompts: float) -> float:
+        """Mean time until a prompt is read of so many that came together: those of one pass are done together."""
+        passes = ceil(prompts / max(1.0, min(prompts, self.budget // prompt)))
+        return self.prefill_all(prompt, prompts) * (1 + 1 / passes) / 2
+
     def reading(self, prompt: float, *, alone: bool = True) -> list[StepWork]:
         """Passes that read a prompt alone: all of them, or some whose mean time is that of all."""
         passes = self.chunks(prompt, 0)
@@ -124,7 +129,8 @@ def under_load(server: Server, requests: float, prompt: float, answer: float, sl
     found = _steady(server, low or high, prompt, answer)
     waited = running / found.requests_per_second - answer * found.tpot  # Little's law
     waiting = (requests - running) / found.requests_per_second
-    return found._replace(ttft=max(found.ttft + TOGETHER * found.burst, waited) + waiting)
+    burst = server.burst(prompt, max(1.0, found.sequences / server.rank.pp))
+    return found._replace(ttft=max(found.ttft + TOGETHER * burst, waited) + waiting, burst=burst)
 
 
 def _steady(server: Server, sequences: float, prompt: float, answer: float) -> Load:
@@ -156,6 +162,9 @@ def _steady(server: Server, sequences: float, prompt: float, answer: float) -> L
         queue = min(busy * own / (2 * (1 - busy)), burst)
     else:  # prompts that came together are read first: a part of that is before a request's first token, the rest after it
         between = step + server.host.after * waited * reading
-        burst, queue = 0.0, max(0.0, here / together - 1) * own / 2  # a burst already
+        burst = max(0.0, here / together - 1) * own / 2
+        busy = min(share * reading / (step + share * reading), FULL)
+        queue = min(busy * own / (2 * (1 - busy)), burst)
     tpot = between / yielded
-    return Load(sequences, tpot, own + step / 2 + queue, share, together * work.tokens, sequences / (answer * tpot), burst)
+    ttft = own + (0.5 + server.host.ahead) * step + queue
+    return Load(sequences, tpot, ttft, share, together * work.tokens, sequences / (answer * tpot), burst)

@@ -65,7 +65,7 @@ def speed(
             raise Unsupported("the speed of speculative decoding depends on how many guesses are right: give --acceptance")
         if away and given:
             raise Unsupported("layers in host memory reach no share of the GPU's peaks")
-        alone = run.replace(pp=1, tensor_split=(), split_mode="layer", draft_tokens=None, lora_adapters=0)
+        alone = run.replace(pp=1, pp_layers=(), tensor_split=(), split_mode="layer", draft_tokens=None, lora_adapters=0)
         whole = estimate(architecture, alone, gpu.architecture, gpu.allocatable, files=files)
         roof = roofline(
             architecture, tp=run.tp, pp=run.pp, ep=run.ep, dp=run.dp, weights_bytes_per_rank=stored_by_role(whole.lines),
@@ -99,7 +99,7 @@ def _server(
         return made
     drafter = None
     if draft:
-        alone = run.replace(draft_tokens=None, lora_adapters=0, pp=1, ep=1)
+        alone = run.replace(draft_tokens=None, lora_adapters=0, pp=1, pp_layers=(), ep=1, redundant_experts=0)
         drafter = server(draft, alone, law, estimate(draft, alone, gpu.architecture, gpu.allocatable), gpu.allocatable)
     yielded = tokens_of_a_pass(load.acceptance, run.draft_tokens)
     return made._replace(speculation=Speculation(run.draft_tokens, yielded, drafter))

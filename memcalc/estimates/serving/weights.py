@@ -10,14 +10,13 @@ from memcalc.dtypes import number_format
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage, stages
+from memcalc.estimates.serving.adapters import adapter_lines
 from memcalc.estimates.serving.files import file_lines
 from memcalc.estimates.stored_weights import leading_format, stored_weights
-from memcalc.formulas.serving import absorbed_bytes, adapter_bytes, file_bytes, rotary_table_bytes
+from memcalc.formulas.serving import absorbed_bytes, file_bytes, rotary_table_bytes
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
-
-ADAPTED_ROLES = ("attention", "mlp")
 
 
 def weight_lines(
@@ -40,9 +39,10 @@ def weight_lines(
         stored = tuple(_experts_moved(architecture, run, stored))
     tables = rotary_tables(architecture) if row.rotary_table else ()
     absorbed = row.absorbs and number_format(leading_format(architecture, run.weights)).bits_per_value < 16
-    if not (tables or absorbed or run.lora_adapters):
+    slots = tuple(adapter_lines(architecture, run, stage))
+    if not (tables or absorbed or slots):
         return stored
-    return stored + _beside(stage, run.compute_format, tables, absorbed, run.lora_adapters, run.lora_rank)
+    return stored + _beside(stage, run.compute_format, tables, absorbed) + slots
 
 
 def _experts_moved(architecture: Architecture, run: Serving, lines: tuple[Line, ...]) -> Iterator[Line]:
@@ -74,9 +74,7 @@ def blocks_of(architecture: Architecture) -> tuple[Block, ...]:
 
 
 @cached(1024)
-def _beside(
-    stage: Stage, compute_format: str, tables: tuple[tuple[int, int], ...], absorbed: bool, adapters: int, rank: int
-) -> tuple[Line, ...]:
+def _beside(stage: Stage, compute_format: str, tables: tuple[tuple[int, int], ...], absorbed: bool) -> tuple[Line, ...]:
     size = number_format(compute_format).block_bytes
     lines = [
         line("weights", f"rotary table, {rotary_dim} wide", "always", rotary_table_bytes, positions=positions,
@@ -87,17 +85,7 @@ def _beside(
     if latent:
         lines.append(line("weights", "absorbed up-projections", "always", absorbed_bytes, elements=latent,
                           bytes_per_value=size))  # fmt: skip
-    if adapters:
-        lines.append(line("weights", "adapters", "always", adapter_bytes, adapters=adapters, rank=rank, widths=_widths(stage),
-                          bytes_per_value=size))  # fmt: skip
     return tuple(lines)
-
-
-@cached(256)
-def _widths(stage: Stage) -> int:
-    """Inputs and outputs of all adapted linears."""
-    adapted = (e for e in stage.held if e.layered and e.role in ADAPTED_ROLES and len(e.shape) == 2)
-    return sum(sum(entry.shape) * entry.copies for entry in adapted)
 
 
 @cached(256)

@@ -3,27 +3,31 @@
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
-from memcalc.caches import cached
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
-from memcalc.estimates.placement import Held, Stage, all_stages, depth_of
+from memcalc.estimates.placement import Held, Stage, all_stages, split_of
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb
-from memcalc.estimates.training.choices import check_countable, choice_sentences
+from memcalc.estimates.training.assumptions import (
+    adapter_sentences,
+    beyond_sentence,
+    choice_sentences,
+    range_sentence,
+    run_sentences,
+    state_sentences,
+)
+from memcalc.estimates.training.choices import check_countable
 from memcalc.estimates.training.context_parallel import exchange_line
 from memcalc.estimates.training.lifecycle import Outside, save, start
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
-from memcalc.estimates.training.ranks import Rank, distinct_stages, evaluated, rank_of, rank_of_count
+from memcalc.estimates.training.ranks import Rank, distinct_ranks, evaluated, rank_of, rank_of_count
 from memcalc.estimates.training.states import make_setting
-from memcalc.formulas.optimizer_steps import UNTRACED
 from memcalc.formulas.optimizers import PAGED_MINIMUM, optimizer
 from memcalc.formulas.overhead import overhead as overhead_of
 from memcalc.formulas.overhead import reserved_bytes
-from memcalc.formulas.precision import precision
-from memcalc.formulas.residuals import MIN_ROWS, Range, beyond_range, bound_bytes, measured_range
+from memcalc.formulas.residuals import Range, beyond_range, bound_bytes, measured_range
 from memcalc.formulas.verdict import Needed, needed_bytes
 from memcalc.frozen import NamedTuple, dataclass
 from memcalc.specs.spec import SpecError
@@ -35,11 +39,6 @@ if TYPE_CHECKING:
     from memcalc.estimates.training.replay import Replayed
 
 SHALLOW = 6  # layers that are soon replayed
-BESIDE = {  # what k-bit preparation makes of the other parameters
-    "": "embeddings, norms and head stay 16 bit",
-    "all": "prepare_model_for_kbit_training casts embeddings, norms and head to fp32, and the residual stream with them",
-    "norms": "norms are fp32, and the residual stream with them; embeddings and head stay 16 bit",
-}
 PAGED = (
     f"paged states of tensors of {PAGED_MINIMUM:,} values or more live in CUDA's unified memory, counted as host memory: pages "
     "stay on the GPU while it has room, where nvidia-smi shows them and PyTorch's count does not"
@@ -332,57 +331,20 @@ class TrainingEstimate:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What was taken for granted, one sentence each."""
-        run = self.run
-        out = [f"{run.precision}: {precision(run.precision, fsdp=run.fsdp).note}"]
-        if self.architecture is None:
-            out.append("only a parameter count is known: activations are 2 × compute bytes per parameter, a rule of thumb")
-        else:
-            out.append(f"engine {run.engine_row.name}: {run.engine_row.note}")
-            out.append(f"kernels {run.kernels_used}: {KERNELS[run.kernels_used].note}")
-            out.append(f"loss {run.loss_used}, optimizer {run.optimizer_impl_used}, attention {run.attention}")
-        if run.steps_in_backward:
-            out.append("each tensor is updated as its gradient is made: no gradients are kept, and no step follows")
-        if run.optimizer in UNTRACED:
-            out.append(f"what {run.optimizer}'s step allocates beside its states is not counted: nobody has traced it")
+        out = [*run_sentences(self.run, counted=self.architecture is None)]
         if self.rank.approximation:
             out.append(self.rank.approximation)
         if self.architecture:
-            out += choice_sentences(self.architecture, run)
-        if run.parallelism.zero is not None:
-            out.append(
-                f"ZeRO's bucket: {run.parallelism.bucket_elements:,} elements (DeepSpeed's default 5e8; hidden² with adapters)"
-            )
-        if run.method_row.quantised:
-            if run.base_format.startswith("nf4"):
-                how = f"NF4{', doubly quantised' if run.base_format == 'nf4-dq' else ''}"
-            else:
-                how = run.base.note
-            out.append(f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}")
+            out += choice_sentences(self.architecture, self.run)
+        out += state_sentences(self.run)
         if self._pages:
             out.append(PAGED)
-        if run.adapts and run.fp32_adapters:
-            out.append("adapters, their gradients and states are fp32, as PEFT keeps them")
-        elif run.adapts:
-            whose = "" if run.adapter_dtype else f", as in {run.engine_row.name}"
-            out.append(f"adapters, their gradients and states have the precision's own format{whose}")
+        out += adapter_sentences(self.run)
         out.append(range_sentence(self.measured_range))
         out.append(
             f"reserved: {self._reserved_is}; device: reserved, context and communicator; {beyond_sentence(self.beyond_range)}"
         )
         return tuple(out)
-
-
-def beyond_sentence(found: Range) -> str:
-    """What the range of reserved memory and the device rests on."""
-    rows = found.rows
-    return f"measured runs hold {found.low:+.0%} to {found.high:+.0%} (four fifths of {rows.rows} readings, {rows.method})"
-
-
-def range_sentence(found: Range) -> str:
-    """What the range rests on."""
-    rows, engine, method = found.rows.rows, found.rows.engine, found.rows.method
-    whose = f"of all engines (fewer than {MIN_ROWS} of this one and method)" if found.pooled else f"of {engine}, {method}"
-    return f"low to high: {found.low:+.1%} to {found.high:+.1%} of the peak, four fifths of {rows} measured runs {whose}"
 
 
 def estimate(architecture: Architecture, run: Training, generation: str = "", memory: int | None = None) -> TrainingEstimate:
@@ -405,7 +367,7 @@ def every_stage(architecture: Architecture, run: Training, generation: str = "")
     """One estimate for each pipeline stage, first to last."""
     out = []
     p = run.parallelism
-    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture))):
+    for stage in all_stages(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p)):
         rank = rank_of(architecture, make_setting(run), stage)
         out.append(TrainingEstimate(run, architecture, rank, evaluated(architecture, run, rank), generation))
     return out
@@ -424,10 +386,3 @@ def estimate_parameters(parameters: int, run: Training, generation: str = "") ->
     buffers = tuple(entry for entry in rank.lines if entry.component == "communication")
     found = rule_of_thumb(parameters, rank.setting, rank.gradients, buffers)
     return TrainingEstimate(run, None, rank, found, generation)
-
-
-@cached(2048)
-def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
-    """One rank for every distinct pipeline stage."""
-    setting, found = distinct_stages(shared.architecture, shared.run)
-    return tuple(rank_of(shared.architecture, setting, stage) for stage in found)

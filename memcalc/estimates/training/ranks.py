@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Sequence
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import COMPONENTS, Line, totals
-from memcalc.estimates.placement import Stage, depth_of, last_layers, stages
+from memcalc.estimates.placement import Stage, last_layers, split_of, stages
 from memcalc.estimates.training.activations import Evaluated, evaluate, setup_of, shape, textbook, textbook_gathered
 from memcalc.estimates.training.adapters import check_targets
 from memcalc.estimates.training.choices import check_choices
 from memcalc.estimates.training.layer_kinds import Setup
 from memcalc.estimates.training.moments import Moment
+from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.sharding.strategy import REDUCING
 from memcalc.estimates.training.states import (
     ALWAYS,
@@ -143,8 +145,15 @@ def distinct_stages(architecture: Architecture, run: Training) -> tuple[StateSet
     if run.adapts and "lora_targets" in run.model_fields_set:
         check_targets(architecture, run.lora_targets)
     setting = make_setting(run)
-    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, p.split_of(depth_of(architecture)))
+    found = stages(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p))
     check_choices(architecture, run, max(stage.layers for stage in found))
     if run.train_layers:
         found = (last_layers(architecture, found[0], (p.tp, p.ep, p.etp), run.train_layers),)
     return setting, found
+
+
+@cached(2048)
+def distinct_ranks(shared: RankKey) -> tuple[Rank, ...]:
+    """One rank for every distinct pipeline stage."""
+    setting, found = distinct_stages(shared.architecture, shared.run)
+    return tuple(rank_of(shared.architecture, setting, stage) for stage in found)

@@ -58,6 +58,8 @@ def megatron(making: Making) -> None:
     if recompute == "selective" and value("recompute_modules"):
         modules = value("recompute_modules")
         making.set("recompute_modules", tuple(modules if isinstance(modules, list) else [modules]), "recompute_modules")
+    if value("mtp"):
+        making.copy("mtp=mtp_layers")
     pp = value("pp") or 1
     if pp > 1:
         per, layers = value("virtual_stage_layers"), value("layers")

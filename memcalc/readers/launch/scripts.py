@@ -36,6 +36,7 @@ SLURM: KeyTable = {
 VARIABLES: KeyTable = {
     "CUDA_VISIBLE_DEVICES": "visible_gpus", "NPROC_PER_NODE": "gpus_per_node", "NNODES": "nodes",
     "MAX_PIXELS": Unmodelled("how large images may be"),
+    "VLLM_PP_LAYER_PARTITION": "pp_layers", "SGLANG_PP_LAYER_PARTITION": "pp_layers",
 }  # fmt: skip
 OPTION_OF = {"llama.cpp": "LLAMA_ARG_"}
 PARTS = (ACCELERATE, DEEPSPEED)  # kinds that belong to a run

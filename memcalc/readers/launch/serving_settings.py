@@ -18,6 +18,8 @@ CACHES = {
 }
 
 
+GB, GIB = 10**9, 2**30
+VLLM_BLOCK = 16  # tokens
 ALL_LAYERS = 99  # what people write for all of them
 
 
@@ -32,15 +34,9 @@ def serving(making: Making, weights: str = "") -> None:
     elif version:
         making.warn(f"{engine} {version} is older than what is described; the newest is taken", "engine_version")
     for name in ("tp", "pp", "ep"):
-        if isinstance(value(name), int) and value(name) > 1:
+        if isinstance(value(name), int) and value(name) != 1:  # what is no degree is left out, and said so
             making.copy(name)
-    dp = value("dp") if not value("dp_attention") else 1
-    if isinstance(dp, int) and dp > 1:
-        making.copy("dp")
-    if value("dp_attention"):
-        making.warn("attention by data-parallel ranks inside one engine is not modelled", "dp_attention")
-    if value("expert_parallel"):
-        making.set("ep", (value("tp") or 1) * (value("dp") or 1), "expert_parallel", "tp", "dp")
+    _groups(making, engine)
     _memory(making, engine)
     if engine in SERVING_ENGINES and SERVING_ENGINES[engine].host_embedding:
         _llama(making, "slots" if engine == "llama.cpp" else "batch")  # ollama gives each of them the whole context
@@ -53,18 +49,60 @@ def serving(making: Making, weights: str = "") -> None:
 def _beside(making: Making) -> None:
     """Drafts, adapters, and what is not modelled."""
     value = making.value
-    if value("draft"):
-        making.copy("draft")
-        making.copy("draft_tokens")
-    elif value("speculative"):
-        making.warn("speculative decoding without a draft model is not modelled", "speculative")
+    _draft(making)
     if isinstance(value("lora_adapters"), int) and value("lora_adapters") > 0:
         making.copy("lora_adapters", "lora_rank")
     if (value("cpu_offload_gb") or 0) > 0:
         making.warn("weights in host memory are not modelled for this engine", "cpu_offload_gb")
-    for name in ("max_total_tokens", "cuda_graph_max_bs", "max_graph_size"):
-        if value(name):
-            making.warn(f"{name.replace('_', ' ')} is not modelled; the engine's own is counted", name)
+    making.copy("max_total_tokens=cache_tokens", "cuda_graph_max_bs=max_graph_batch", "max_graph_size=max_graph_batch")
+    if isinstance(value("cache_blocks"), int):
+        making.set("cache_tokens", value("cache_blocks") * (value("block_size") or VLLM_BLOCK), "cache_blocks", "block_size")
+    making.copy("images=images_per_prompt")
+    if value("sharded_adapters"):
+        making.copy("sharded_adapters")
+    if value("language_model_only"):
+        making.copy("language_model_only")
+
+
+def _draft(making: Making) -> None:
+    """A model, or a method: heads are taken as published ones are, since their files are not here."""
+    value = making.value
+    method, named = value("draft_method"), value("draft")
+    if method and method != "model":
+        making.set("draft", method, "draft_method", "speculative")
+        making.copy("draft_tokens")
+        if named:
+            making.warn(
+                f"the head {named!s:.60} is taken as published heads of {method} are; --draft CONFIG.JSON reads it", "draft"
+            )
+    elif named:
+        making.copy("draft", "draft_tokens")
+    elif value("speculative"):
+        making.warn("speculative decoding of that kind is not modelled", "speculative")
+
+
+def _groups(making: Making, engine: str) -> None:
+    """Data parallelism: replicas, groups of ranks with requests of their own, or ranks that share experts."""
+    value = making.value
+    tp, dp = value("tp") or 1, value("dp") or 1
+    inside = value("dp_attention")
+    if inside:  # SGLang names the groups; TensorRT-LLM makes one of each rank
+        making.set("attention_dp", tp if engine == "tensorrt-llm" else dp, "dp_attention", "dp", "tp")
+    elif value("expert_parallel"):
+        making.set("ep", tp * dp, "expert_parallel", "tp", "dp")
+    elif isinstance(dp, int) and value("dp") not in (None, 1):
+        making.copy("dp")
+    making.copy("redundant_experts")
+    if value("role"):
+        making.copy("role")
+    making.copy("transfer_buffer")
+    if value("pp_layers"):
+        numbers = str(value("pp_layers")).split(",")
+        making.set("pp_layers", tuple(int(one) for one in numbers if one.strip().isdigit()), "pp_layers")
+    ranks = tp * (value("pp") or 1)
+    for name, each in (("cache_offload_gb", GIB / ranks), ("cache_offload_rank_gb", GB), ("cache_offload_bytes", 1)):
+        if size := value(name):
+            making.set("cache_offload", int(size * each), name)
 
 
 def _context(making: Making) -> None:
@@ -86,11 +124,7 @@ def _memory(making: Making, engine: str) -> None:
                 f"{share!s:.40} is no share of the device's memory, above 0 and at most 1; the engine's own is taken", name
             )
     if engine in ("vllm", "sglang", "tensorrt-llm"):
-        if engine != "sglang":
-            making.copy("max_sequences")
-        elif making.value("max_sequences"):
-            making.warn("a bound on running requests is not modelled for SGLang", "max_sequences")
-        making.copy("max_batched_tokens", "block_size", "kv_cache_memory")
+        making.copy("max_sequences", "max_batched_tokens", "block_size", "kv_cache_memory")
         if making.value("eager"):
             making.copy("eager")
 

@@ -1,8 +1,10 @@
 """The lines that say something: per program a pattern, what it measures or sets, and in which unit. A new line is one row.
 
 vLLM: v1/worker/gpu_worker.py, gpu_model_runner.py, core/kv_cache_utils.py. SGLang: srt/model_executor. llama.cpp:
-src/llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp. Megatron-LM: megatron/training/utils.py, report_memory. torchtitan:
-torchtitan/components/metrics.py. torch: torch/cuda/memory.py, memory_summary.
+src/llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp. ollama: server/routes.go, llm/llama_server.go; before 0.30
+ml/device.go, llm/server.go. TensorRT-LLM: _torch/pyexecutor/_util.py, batch_manager/kvCacheManager.cpp. Megatron-LM:
+megatron/training/utils.py, report_memory. torchtitan: torchtitan/components/metrics.py. torch: torch/cuda/memory.py,
+memory_summary.
 """
 
 import re
@@ -44,8 +46,8 @@ def _re(text: str) -> re.Pattern[str]:
     )
 
 
-VLLM, SGLANG, LLAMA, MEGATRON, TITAN, TORCH, SMI = (
-    "vllm", "sglang", "llama.cpp", "megatron", "torchtitan", "torch", "nvidia-smi",
+VLLM, SGLANG, LLAMA, OLLAMA, TENSORRT, MEGATRON, TITAN, TORCH, SMI = (
+    "vllm", "sglang", "llama.cpp", "ollama", "tensorrt-llm", "megatron", "torchtitan", "torch", "nvidia-smi",
 )  # fmt: skip
 MEASURED = (
     Measures(VLLM, "weights", _re(r"(?:Model loading|Loading model weights) took (?:memory )?<N><U>")),
@@ -63,6 +65,12 @@ MEASURED = (
     Measures(LLAMA, "weights", _re(r"<D>(?:_Mapped)? (?:model )?buffer size =\s*<N><U>"), each="device"),
     Measures(LLAMA, "kv_cache", _re(r"<D> (?:KV|RS) buffer size =\s*<N><U>"), each="device"),
     Measures(LLAMA, "compute_buffer", _re(r"<D> compute buffer size =\s*<N><U>"), each="largest"),
+    Measures(OLLAMA, "weights", _re(r'msg="model weights" device="?<D>"? size="?<N><U>'), each="largest"),
+    Measures(OLLAMA, "kv_cache", _re(r'msg="kv cache" device="?<D>"? size="?<N><U>'), each="largest"),
+    Measures(OLLAMA, "compute_buffer", _re(r'msg="compute graph" device="?<D>"? size="?<N><U>'), each="largest"),
+    Measures(TENSORRT, "weights", _re(r"Memory used after loading model weights \(inside torch\)[^:]*: <N><U>")),
+    Measures(TENSORRT, "cache", _re(r"Allocated <N><U> for max tokens in paged KV cache")),
+    Measures(TENSORRT, "kv_tokens", _re(r"for max tokens in paged KV cache \(<N>\)")),
     Measures(MEGATRON, "peak", _re(r"memory \(MB\).*?\| max allocated: <N>"), "MB", "largest"),
     Measures(MEGATRON, "reserved", _re(r"memory \(MB\).*?\| max reserved: <N>"), "MB", "largest"),
     Measures(TITAN, "reserved", _re(r"step:.*?memory:\s*<N><U>\("), each="largest"),
@@ -73,6 +81,7 @@ MEASURED = (
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "auto": None}
 CACHES = {"auto": None, "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "fp8": "fp8", "f16": "fp16", "bfloat16": "bf16"}
 NOTHING = {"None": None, "null": None}
+FLASH = {"auto": None, "Auto": None, "true": "on", "Enabled": "on", "on": "on", "false": "off", "Disabled": "off", "off": "off"}
 
 
 def _argument(name: str, value: str = r"([^,)}\s]+)") -> re.Pattern[str]:
@@ -99,6 +108,27 @@ SET = (
     Sets(SGLANG, "pp", _argument("pp_size")), Sets(SGLANG, "gpu_memory_utilization", _argument("mem_fraction_static"), NOTHING),
     Sets(SGLANG, "kv_dtype", _argument("kv_cache_dtype", r"([\w.]+)"), CACHES),
     Sets(SGLANG, "quantization", _argument("quantization", r"([\w-]+)"), NOTHING),
+    Sets(TENSORRT, "version", re.compile(r"TensorRT-LLM version: (\d+\.\d+)")),
+    Sets(TENSORRT, "model", re.compile(r"\bLLM Args:.*?\bmodel='([^']+)'")),
+    Sets(TENSORRT, "model", re.compile(r"trtllm-serve (?:serve )?([\w./-]+)")),
+    Sets(TENSORRT, "context", re.compile(r"\[TRT-LLM\].*?\bmax_seq_len=(\d+)")),
+    Sets(TENSORRT, "max_batched_tokens", re.compile(r"\[TRT-LLM\].*?\bmax_num_tokens=(\d+)")),
+    Sets(TENSORRT, "max_sequences", re.compile(r"\[TRT-LLM\].*?\bmax_(?:num_requests|batch_size)=(\d+)")),
+    Sets(TENSORRT, "gpu_memory_utilization", re.compile(r"KV cache memory.*?fraction is set (0?\.\d+|1(?:\.0*)?)\b")),
+    Sets(TENSORRT, "block_size", re.compile(r"Number of tokens per block: (\d+)")),
+    Sets(OLLAMA, "version", re.compile(r"Listening on .*?\(version (\d+\.\d+(?:\.\d+)?)")),
+    Sets(OLLAMA, "context", re.compile(r"starting llama-server.*? -c (\d+)")),
+    Sets(OLLAMA, "context", re.compile(r"\bOperation:\w+ .*?\bKvSize:(\d+)")),
+    Sets(OLLAMA, "batch", re.compile(r"starting llama-server.*? -np (\d+)")),
+    Sets(OLLAMA, "batch", re.compile(r"\bOperation:\w+ .*?\bParallel:(\d+)")),
+    Sets(OLLAMA, "max_batched_tokens", re.compile(r"starting llama-server.*? -ub (\d+)")),
+    Sets(OLLAMA, "max_batched_tokens", re.compile(r"\bOperation:\w+ .*?\bBatchSize:(\d+)")),
+    Sets(OLLAMA, "flash_attention", re.compile(r"\bOperation:\w+ .*?\bFlashAttention:(\w+)"), FLASH),
+    Sets(OLLAMA, "flash_attention", re.compile(r"starting llama-server.*? --flash-attn (\w+)"), FLASH),
+    Sets(OLLAMA, "kv_dtype", re.compile(r"\bOperation:\w+ .*?\bKvCacheType:(\w+)"), CACHES),
+    Sets(OLLAMA, "kv_dtype", re.compile(r"starting llama-server.*? --cache-type-k (\w+)"), CACHES),
+    Sets(OLLAMA, "weights", re.compile(r"\bfile_type=(\w+)")),
+    Sets(OLLAMA, "model", re.compile(r'\barchitecture=\w+ file_type=\w+ name="?([^"\n]{1,80}?)"? description=')),
     Sets(LLAMA, "model", re.compile(r"general\.name\s+(?:str\s+)?= (.+?)\s*$")),
     Sets(LLAMA, "weights", re.compile(r"file type\s+= (\S+(?: - \w+)?)")),
     Sets(LLAMA, "context", re.compile(r"\bn_ctx\s+= (\d+)")),
@@ -110,3 +140,7 @@ FILE_TYPES = {"Q4_K - Medium": "Q4_K_M", "Q4_K - Small": "Q4_K_S", "Q5_K - Mediu
               "Q3_K - Medium": "Q3_K_M", "Q3_K - Small": "Q3_K_S", "Q3_K - Large": "Q3_K_L",
               "Q2_K - Medium": "Q2_K"}  # fmt: skip
 TRAINING = (MEGATRON, TITAN, TORCH, SMI)
+# Where a server starts another process, of which the rest is; and what holds for all of them.
+STARTS = re.compile(r'msg="?(?:starting llama-server|starting runner|starting ollama runner|starting llama server)\b')
+OF_THE_SERVER = ("version",)
+WRITES = {OLLAMA: LLAMA}  # programs whose logs hold another's: theirs is the log

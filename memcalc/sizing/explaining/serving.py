@@ -203,12 +203,15 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bo
     if run.kv_cache_memory is not None:
         return given(path, run.kv_cache_memory, "given by --kv-cache-memory", "B")
     formula = ROOM[row.share_of]
+    if a.cap is not None:
+        formula = f"min({formula}, bound)"
     parts = (
         allocatable(a.gpu, "gpu.allocatable"),
         withheld(a),
         utilization(a, "run.gpu_memory_utilization"),
         *(of_component(a, name) for name in ("weights", "activations", "overhead")),
         given("growing", a.growing, "activations that every request adds to", "B"),
+        *([given("bound", a.cap, "what --cache-tokens take", "B")] if a.cap is not None else []),
         given("late", a.late, "graphs and tables, taken after the cache", "B"),
         given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
     )
@@ -228,6 +231,9 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
         if most.value is None:
             return given(key.path, key.value, "nothing limits how many run at once", "requests")
         return follows(key.path, key.value, "requests", "max(0, run.batch - capacity.max_batch)", batch, most)
+    if key.last == "offloaded_kv_tokens":
+        numbers = {"tier": a.run.cache_offload, "token": a.kv_cache_per_token}
+        return follows(key.path, key.value, "tokens", "tier // token", inputs=numbers)
     if key.last == "replicas":
         return setting(key.path, key.value, "dp", said_of(a))
     memory, run, demand = a.gpu.allocatable, a.run, a.demand

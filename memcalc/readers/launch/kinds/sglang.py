@@ -1,9 +1,18 @@
 """SGLang's options (sglang 0.5.23, srt/server_args.py)."""
 
 from memcalc.readers.launch.kind import Kind, has
-from memcalc.readers.launch.kinds.vllm import IDLE, ON
-from memcalc.readers.launch.meanings import Coded, KeyTable, Unmodelled, alike
+from memcalc.readers.launch.kinds.vllm import IDLE, ON, method_of
+from memcalc.readers.launch.meanings import By, Coded, KeyTable, Unmodelled, alike
+from memcalc.readers.launch.nodes import Value
 from memcalc.readers.launch.reading import Reading
+from memcalc.readers.launch.values import Read
+
+
+def _algorithm(value: Value) -> dict[str, Read]:
+    """EAGLE without a draft's path is the model's own prediction layers (`finish`)."""
+    method = method_of(value if isinstance(value, str) else "")
+    return {"speculative": True, "draft_method": method} if method else {"speculative": True}
+
 
 KEYS: KeyTable = {
     **alike("model_path model", "model"), **alike("tp tp_size tensor_parallel_size", "tp"),
@@ -14,13 +23,16 @@ KEYS: KeyTable = {
     "quantization": "quantization", "dtype": "dtype", "page_size": "block_size", "cuda_graph_max_bs": "cuda_graph_max_bs",
     "disable_cuda_graph": Coded("eager", ON), "enable_dp_attention": Coded("dp_attention", ON),
     **alike("speculative_draft_model_path speculative_draft_model", "draft"), "speculative_num_draft_tokens": "draft_tokens",
-    "speculative_algorithm": Coded("speculative", {"*": True}), "speculative_*": IDLE,
+    "speculative_algorithm": By(_algorithm, "speculative"), "speculative_*": IDLE,
     "cpu_offload_gb": "cpu_offload_gb", "nnodes": "nodes",
-    **alike("enable_hierarchical_cache hicache_*", Unmodelled("a cache in host memory")),
+    "hicache_size": "cache_offload_rank_gb",
+    **alike("enable_hierarchical_cache hicache_ratio", Unmodelled("a cache in host memory of a size by the GPU's")),
+    "hicache_*": IDLE,
     **alike("swa_full_tokens_ratio max_mamba_cache_size mamba_*", Unmodelled("how the cache is divided among kinds of layers")),
     "enable_memory_saver": IDLE, "max_loras_per_batch": "lora_adapters", "max_lora_rank": "lora_rank", "lora_paths": IDLE,
-    **alike("ep_num_redundant_experts enable_eplb", Unmodelled("redundant experts")),
-    "disaggregation_mode": Unmodelled("a server of prefill or of decode alone"), "disaggregation_*": IDLE,
+    "ep_num_redundant_experts": "redundant_experts", "enable_eplb": Unmodelled("which experts are held more than once"),
+    "disaggregation_mode": Coded("role", {"prefill": "prefill", "decode": "decode", "null": ""}), "disaggregation_*": IDLE,
+    **alike("language_only language_model_only", Coded("language_model_only", ON)),
     "json_model_override_args": Unmodelled("settings of the model other than its own"),
     "enable_prefix_caching": IDLE,
     "moe_dense_tp_size": Unmodelled("dense layers divided otherwise"),
@@ -44,6 +56,8 @@ def finish(out: Reading) -> None:
     out.default("what it is", engine="sglang")
     if "chunked_prefill" in facts:
         out.follow("max_batched_tokens", facts["chunked_prefill"].value, "chunked_prefill")
+    if "draft_method" in facts and facts["draft_method"].value == "eagle" and "draft" not in facts:
+        out.facts["draft_method"] = facts["draft_method"]._replace(value="mtp")
     tp, pp, dp = (facts[name].value if name in facts else 1 for name in ("tp", "pp", "dp"))
     if all(isinstance(size, int) for size in (tp, pp, dp)) and "tp" in facts:
         replicas = 1 if out.says("dp_attention", True) else dp

@@ -1,9 +1,19 @@
 """trtllm-serve's options and the YAML beside them (tensorrt_llm/commands/serve.py), which wins."""
 
 from memcalc.readers.launch.kind import Kind, has
-from memcalc.readers.launch.kinds.vllm import IDLE
-from memcalc.readers.launch.meanings import KeyTable, Unmodelled, alike
+from memcalc.readers.launch.kinds.vllm import IDLE, method_of
+from memcalc.readers.launch.meanings import By, KeyTable, Unmodelled, alike
+from memcalc.readers.launch.nodes import Value
 from memcalc.readers.launch.reading import Reading
+from memcalc.readers.launch.values import Read
+
+
+def _decoding(value: Value) -> dict[str, Read]:
+    """Eagle3, Eagle (which is EAGLE 3 on the PyTorch backend), MTP, NGram, Draft_Target."""
+    word = str(value).strip().lower()
+    method = {"eagle": "eagle3", "draft_target": "model"}.get(word) or method_of(word)
+    return {"speculative": True, "draft_method": method} if method else {"speculative": True}
+
 
 KEYS: KeyTable = {
     "model": "model", "backend": "backend",
@@ -13,14 +23,15 @@ KEYS: KeyTable = {
     **alike("kv_cache_free_gpu_memory_fraction free_gpu_memory_fraction "
             "kv_cache_config.free_gpu_memory_fraction", "kv_free_fraction"),
     **alike("kv_cache_dtype kv_cache_config.dtype", "kv_dtype"), "kv_cache_config.max_tokens": "max_total_tokens",
-    "kv_cache_config.tokens_per_block": "block_size", "kv_cache_config.host_cache_size": Unmodelled("a cache in host memory"),
+    "kv_cache_config.tokens_per_block": "block_size", "kv_cache_config.host_cache_size": "cache_offload_bytes",
     "kv_cache_config.*": IDLE,
     **alike("enable_attention_dp", "dp_attention"),
     "cuda_graph_config.max_batch_size": "cuda_graph_max_bs", "cuda_graph_config*": IDLE,
     **alike("max_beam_width", Unmodelled("beam search", ("1", ""))),
     **alike("speculative_config.speculative_model_dir speculative_config.speculative_model", "draft"),
     "speculative_config.max_draft_len": "draft_tokens",
-    "speculative_config.decoding_type": Unmodelled("speculative decoding", ("", "none", "draft_target")),
+    "speculative_config.decoding_type": By(_decoding, "draft_method"),
+    "moe_config.load_balancer.num_slots": Unmodelled("redundant experts by slots"),
     "speculative_config.*": IDLE, "gpus_per_node": "gpus_per_node",
     "moe_config.*": IDLE,
     **alike("extra_llm_api_options config", "config_file"),

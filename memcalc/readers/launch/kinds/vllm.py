@@ -2,6 +2,7 @@
 
 import json
 
+from memcalc.formulas.drafts import draft_method
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.meanings import By, Coded, Ignored, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.nodes import Value
@@ -27,11 +28,68 @@ def _speculative(value: Value) -> dict[str, Read]:
     if not isinstance(found, dict):
         raise Unreadable("is no JSON object")
     out: dict[str, Read] = {"speculative": True}
-    if isinstance(found.get("model"), str) and str(found.get("method", "draft_model")).startswith("draft"):
+    method = method_of(str(found.get("method") or ""))
+    if method and method != "model":
+        out["draft_method"] = method
+    elif isinstance(found.get("model"), str):
         out["draft"] = found["model"]
     if isinstance(found.get("num_speculative_tokens"), int):
         out["draft_tokens"] = found["num_speculative_tokens"]
     return out
+
+
+def method_of(word: str) -> str:
+    """A method as memcalc calls it: each model's own MTP is mtp, ngram_gpu is ngram; "": none that is known."""
+    word = word.strip().lower()
+    if word in ("draft_model", "draft", "standalone"):
+        return "model"
+    found = draft_method("mtp" if word.endswith("mtp") else word.removesuffix("_gpu"))
+    return found.name if found else ""
+
+
+def _transfer(value: Value) -> dict[str, Read]:
+    """A JSON object: which side of disaggregated serving this is, and how large its buffer."""
+    try:
+        found = json.loads(value if isinstance(value, str) else "")
+    except (ValueError, RecursionError):
+        raise Unreadable("is no JSON object") from None
+    if not isinstance(found, dict):
+        raise Unreadable("is no JSON object")
+    out: dict[str, Read] = {}
+    if (side := SIDES.get(str(found.get("kv_role")))) is not None:
+        out["role"] = side
+    size = found.get("kv_buffer_size")
+    staged = str(found.get("kv_connector", "")).startswith("P2pNccl")  # NIXL and Mooncake read the cache where it stands
+    if staged and isinstance(size, (int, float)) and not isinstance(size, bool) and 0 < size < 10**15:
+        out["transfer_buffer"] = int(size)
+    return out
+
+
+SIDES = {"kv_producer": "prefill", "kv_consumer": "decode"}
+
+
+def _images(value: Value) -> dict[str, Read]:
+    """A JSON object (or image=N): images that a prompt may have."""
+    text = value if isinstance(value, str) else ""
+    if (plain := text.strip().removeprefix("image=")).isdigit():
+        return {"images": int(plain)}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unreadable("is no JSON object") from None
+    most = found.get("image") if isinstance(found, dict) else None
+    most = most.get("count") if isinstance(most, dict) else most
+    return {"images": most} if type(most) is int else {}
+
+
+def _redundant(value: Value) -> dict[str, Read]:
+    """A JSON object: how many experts are held once more."""
+    try:
+        found = json.loads(value if isinstance(value, str) else "")
+    except (ValueError, RecursionError):
+        raise Unreadable("is no JSON object") from None
+    more = found.get("num_redundant_experts") if isinstance(found, dict) else None
+    return {"redundant_experts": more} if type(more) is int else {}
 
 
 def off(name: str) -> Coded:
@@ -53,6 +111,7 @@ KEYS: KeyTable = {
     "max_loras": "lora_adapters", "max_lora_rank": "lora_rank", "max_cpu_loras": Ignored("in host memory", True),
     **alike("lora_modules lora_extra_vocab_size lora_dtype", IDLE),
     "speculative_config": By(_speculative), "speculative_model": "draft", "num_speculative_tokens": "draft_tokens",
+    "speculative_config.method": By(lambda value: {"draft_method": method_of(str(value))}, "draft_method"),
     "speculative_config.model": "draft", "speculative_config.num_speculative_tokens": "draft_tokens",
     "speculative_config.*": IDLE,
     "spec_*": Unmodelled("speculative decoding without a draft model"),
@@ -62,17 +121,23 @@ KEYS: KeyTable = {
     "enable_prefix_caching": Coded("prefix_caching", ON), "no_enable_prefix_caching": off("prefix_caching"),
     "rope_scaling*": Unmodelled("a stretched context"),
     "hf_overrides*": Unmodelled("settings of the model other than its own"),
-    **alike("kv_offloading_size kv_offloading_backend kv_transfer_config", Unmodelled("a cache in host memory or elsewhere")),
+    "kv_offloading_size": "cache_offload_gb", "kv_offloading_backend": Ignored("--kv-offloading-size says how much"),
+    "kv_transfer_config": By(_transfer, "role"),
     **alike("decode_context_parallel_size prefill_context_parallel_size dcp", Unmodelled("a cache divided by "
             "tokens", ("1", ""))),
-    **alike("enable_eplb eplb_config* num_redundant_experts", Unmodelled("redundant experts")),
+    **alike("num_redundant_experts eplb_config.num_redundant_experts", "redundant_experts"),
+    "enable_eplb": Unmodelled("which experts are held more than once"), "eplb_config.*": IDLE,
+    "eplb_config": By(_redundant, "redundant_experts"),
     **alike("compilation_config* O", Unmodelled("which CUDA graphs are captured", ())),
-    **alike("limit_mm_per_prompt* mm_encoder* mm_processor*", Unmodelled("how many images a prompt may have")),
+    "limit_mm_per_prompt": By(_images, "images"), "limit_mm_per_prompt.image": "images",
+    "skip_mm_profiling": Coded("images", {"true": 0, "": 0, "1": 0}),
+    **alike("limit_mm_per_prompt* mm_encoder* mm_processor*", Unmodelled("how images are encoded, and other modalities")),
     **alike("mamba_* ssm_cache_dtype", Unmodelled("formats and blocks of recurrent states")),
-    "num_gpu_blocks_override": Unmodelled("the number of blocks"),
+    "num_gpu_blocks_override": "cache_blocks",
     "async_scheduling": IDLE, "no_async_scheduling": IDLE, "enable_sleep_mode": IDLE,
     "swap_space": Ignored("in host memory", True),
-    **alike("language_model_only", Unmodelled("without the towers")),
+    "language_model_only": Coded("language_model_only", ON), "fully_sharded_loras": Coded("sharded_adapters", ON),
+
     "data_parallel_size_local": IDLE, "nnodes": "nodes",
     **alike("enable_dbo dbo_* all2all_backend moe_backend enable_flashinfer* attention_backend attention_config* "
             "kernel_config* "
