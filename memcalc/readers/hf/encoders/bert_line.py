@@ -165,8 +165,8 @@ def electra(c: Config) -> Architecture:
 
 
 def albert(c: Config) -> Architecture:
-    """Groups of layers whose weights the depth is shared over, behind a narrow embedding. The last layer of a group stores them:
-    it is the first that makes their gradients."""
+    """Groups of layers whose weights the depth is shared over, behind a narrow embedding. The last layer of a group stores
+    them: it is the first that makes their gradients."""
     hidden, depth, groups = c.integer("hidden_size"), c.layers(), c.layers("num_hidden_groups")
     if groups > depth:
         raise c.error("num_hidden_groups", f"({groups}) is more than num_hidden_layers ({depth})")
@@ -192,9 +192,8 @@ def rembert(c: Config) -> Architecture:
 def mpnet(c: Config) -> Architecture:
     """One learned bias by distance for all layers; no segments."""
     bias = DistanceBias(c.integer("relative_attention_num_buckets"), c.integer("num_attention_heads"))
-    attention = [revised(self_attention(c), own="buckets")] * (c.layers() - 1) + [
-        revised(self_attention(c), own="buckets, last")
-    ]
+    each, last = (revised(self_attention(c), own=own) for own in ("buckets", "buckets, last"))
+    attention = [each] * (c.layers() - 1) + [last]
     part = body(c, attention=attention, entry=embedded(c, segments=0), beside=(("relative_bias", bias),))
     return under(c, part, bert_heads(c))
 
