@@ -139,6 +139,11 @@ class SizedTraining(Answer, TrainingEstimate):
         """What nvidia-smi shows [B]."""
         return self.device
 
+    def pace_beside(self, asked: "SizedTraining") -> str:
+        from memcalc.sizing.step_time import pace_beside
+
+        return pace_beside(self.run, self.time, asked.time)
+
     def _advised(self, fit: Fit) -> Advice:
         found = advise(self.invocation, self, self.search(fit))
         return found if self.architecture else found._replace(note=COUNT_NOTE)
