@@ -34,7 +34,7 @@ def serving(making: Making, weights: str = "") -> None:
     elif version:
         making.warn(f"{engine} {version} is older than what is described; the newest is taken", "engine_version")
     for name in ("tp", "pp", "ep"):
-        if isinstance(value(name), int) and value(name) > 1:
+        if isinstance(value(name), int) and value(name) != 1:  # what is no degree is left out, and said so
             making.copy(name)
     _groups(making, engine)
     _memory(making, engine)
@@ -90,7 +90,7 @@ def _groups(making: Making, engine: str) -> None:
         making.set("attention_dp", tp if engine == "tensorrt-llm" else dp, "dp_attention", "dp", "tp")
     elif value("expert_parallel"):
         making.set("ep", tp * dp, "expert_parallel", "tp", "dp")
-    elif isinstance(dp, int) and dp > 1:
+    elif isinstance(dp, int) and value("dp") not in (None, 1):
         making.copy("dp")
     making.copy("redundant_experts")
     if value("role"):
