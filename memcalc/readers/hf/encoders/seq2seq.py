@@ -177,7 +177,8 @@ def trocr(c: Config) -> Architecture:
     norm, learned = layer_norm(c, size=hidden), c.flag("use_learned_position_embeddings")
     layer = decoder_layer(c, norm, after=True)
     width = c.integer("cross_attention_hidden_size") if c.has("cross_attention_hidden_size") else hidden
-    crossing = revised(dict(layer.blocks)["cross_attention"], kv_inputs=width)
+    alone = not c.flag("add_cross_attention", False)  # whoever joins it with an encoder says so
+    crossing = revised(dict(layer.blocks)["cross_attention"], kv_inputs=width, images=alone)
     layer = replace(
         layer, blocks=tuple((name, crossing if name == "cross_attention" else block) for name, block in layer.blocks)
     )
