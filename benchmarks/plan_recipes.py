@@ -1,8 +1,8 @@
 """Published layouts of Megatron recipes beside the plan for the same job: `python benchmarks/plan_recipes.py [TEXT]`.
 
-Every distinct recipe of presets/measured/step-times.json that trains all weights with Megatron on several GPUs states a layout
-(tensor, pipeline, virtual, context, expert parallel, micro-batch). The plan gets model, accelerator, GPUs, length, precision and
-global batch. A recipe is met where its predicted step is at most 5 % longer than the plan's best, or its degrees are among the
+Every distinct recipe of presets/measured/step-times.json that trains all weights with Megatron on several GPUs states a
+layout (tensor, pipeline, virtual, context, expert parallel, micro-batch). The plan gets model, accelerator, GPUs, length, precision
+and global batch. A recipe is met where its predicted step is at most 5 % longer than the plan's best, or its degrees are among the
 plan's first three. Rows are those whose group holds TEXT, all where none is given; the exit code is 1 below the goal of 70 %.
 """
 
@@ -78,7 +78,9 @@ def main() -> None:
             print(f"{row.id}: {error}")
             continue
         found.append(each)
-        print(f"{'met   ' if each.met else 'missed'} {each.slower:5.2f} × place {each.place:2} {each.verdict:5} {row.id}: {each.best}")
+        print(
+            f"{('missed', 'met')[each.met]:6} {each.slower:5.2f} × place {each.place:2} {each.verdict:5} {row.id}: {each.best}"
+        )
     share = sum(each.met for each in found) / max(1, len(found))
     print(f"{share:.0%} of {len(found)} recipes are within 5 % of the plan's best or among its first three")
     sys.exit(share < GOAL)

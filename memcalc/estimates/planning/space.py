@@ -266,9 +266,9 @@ def _stages(asked: Question, pp: int) -> list[tuple[int, str]]:
         usual = [chunks for chunks in usual if (chunks > 1) == (schedule == "interleaved" and pp > 1)]
     out = []
     for (split, layers), chunks in product(_splits(asked, pp), usual):
-        if layers and layers % chunks == 0:
-            out.append((chunks, split))
-        elif not layers and (split := layout_of(asked.layers, asked.predicting, pp * chunks)):
+        if (layers and layers % chunks == 0) or (
+            not layers and (split := layout_of(asked.layers, asked.predicting, pp * chunks))
+        ):
             out.append((chunks, split))
     return out
 
