@@ -146,3 +146,12 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
 def test_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(MemcalcError, match=said):
         sized("llama-3.1-8b", **settings)
+
+
+def test_tensorrt_llm_measures_its_peak_with_prompts_that_fill_a_pass() -> None:
+    """_torch/pyexecutor/_util.py: one prompt of 8,192 tokens, or three of 3,000; llm_args.py: 34 batches up to 128."""
+    found = sized("llama-3.1-8b", "h100", engine="tensorrt-llm", context=3000)
+    assert {entry.inputs["sizes"] for entry in found.lines if entry.name == "CUDA graphs"} == {34}
+    assert found.activations < sized("llama-3.1-8b", "h100", engine="vllm", context=3000).activations
+    few = sized("llama-3.1-8b", "h100", engine="tensorrt-llm", context=3000, max_graph_batch=8)
+    assert {entry.inputs["sizes"] for entry in few.lines if entry.name == "CUDA graphs"} == {8}
