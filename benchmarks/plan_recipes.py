@@ -1,9 +1,10 @@
 """Published layouts of Megatron recipes beside the plan for the same job: `python benchmarks/plan_recipes.py [TEXT]`.
 
 Every distinct recipe of presets/measured/step-times.json that trains all weights with Megatron on several GPUs states a
-layout (tensor, pipeline, virtual, context, expert parallel, micro-batch). The plan gets model, accelerator, GPUs, length, precision
-and global batch. A recipe is met where its predicted step is at most 5 % longer than the plan's best, or its degrees are among the
-plan's first three. Rows are those whose group holds TEXT, all where none is given; the exit code is 1 below the goal of 70 %.
+layout (tensor, pipeline, virtual, context, expert parallel, micro-batch). The plan gets model, accelerator, GPUs, length,
+precision and global batch. A recipe is met where its predicted step is at most 5 % longer than the plan's best, or its
+degrees are among the plan's first three. Rows are those whose group holds TEXT, all where none is given; the exit code is 1
+below the goal of 70 %.
 """
 
 import sys

@@ -216,7 +216,7 @@ def test_layouts_of_uneven_stages_hold_every_layer(layers: int, predicting: int,
 
 
 def test_a_prime_number_of_layers_is_shared_over_any_number_of_stages() -> None:
-    """DeepSeek V3 has 61 layers; NVIDIA's recipes put them on 16 stages (Megatron-Bridge, deepseek_workload_base_configs.py)."""
+    """DeepSeek V3 has 61 layers; recipes put them on 16 stages (Megatron-Bridge, deepseek_workload_base_configs.py)."""
     settings = {"seq_len": 4096, "global_batch": 2048, "precision": "fp8-mixed", "tp": 1, "pp": 16, "cp": 1, "ep": 8}
     found = plan_training("deepseek-v3", "b200", 256, engine="megatron", **settings)
     assert found.best
