@@ -1129,6 +1129,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "images_per_prompt",
+            "count",
+            "",
+            (
+                "Images that a prompt may have, for which vLLM's profile leaves room: --limit-mm-per-prompt.  "
+                "[default: as many as a pass takes]"
+            ),
+            "Requests",
+            (),
+        ),
+        (
             "language_model_only",
             "flag",
             "",

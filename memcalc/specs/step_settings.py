@@ -11,7 +11,7 @@ from memcalc.formulas.engines import ENGINES, Engine
 from memcalc.formulas.optimizer_steps import implementation
 from memcalc.formulas.optimizer_table import OPTIMIZERS
 from memcalc.formulas.optimizers import optimizer
-from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS
+from memcalc.formulas.precision import PRECISION_NAMES, PRECISIONS, precision
 from memcalc.specs.batches import Batches
 from memcalc.specs.fine_tuning import MIXED, FineTuning, not_upcast
 from memcalc.specs.main_states import MainStates
@@ -131,7 +131,7 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
     @property
     def autocasts(self) -> bool:
         """Whether a step runs under autocast; beside upcast weights that is what a trainer's mixed precision means."""
-        return self.precision.endswith("-amp") or (self.upcast != "" and self.precision in MIXED)
+        return precision(self.precision).autocast or (self.upcast != "" and self.precision in MIXED)
 
     @property
     def attention_used(self) -> str:

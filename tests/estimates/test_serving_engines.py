@@ -127,18 +127,51 @@ def test_releases_divide_the_share_differently() -> None:
     assert served("llama-3.1-8b", engine="vllm").room(H100) == new.room(H100)
 
 
-# model, settings, GiB that the experts' workspaces take: vllm fused_moe.py, TritonExperts.workspace_shapes
+# model, settings, values a token of the experts' workspaces: TritonExperts.workspace_shapes
 WORKSPACES = (
-    ("qwen3-30b-a3b", {}, 8 * (2048 + 2048) + 4 * 2048), ("mixtral-8x7b", {}, 2 * (14336 + 28672) + 4 * 4096),
-    ("mixtral-8x7b", {"tp": 2}, 2 * (7168 + 14336) + 4 * 4096),
+    ("qwen3-30b-a3b", {}, 8 * (2048 + 2048)), ("mixtral-8x7b", {}, 2 * (14336 + 28672)),
+    ("mixtral-8x7b", {"tp": 2}, 2 * (7168 + 14336)), ("qwen3-30b-a3b", {"tp": 4, "ep": 4}, 8 * (2048 + 2048)),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "settings", "values"), WORKSPACES)
-def test_vllm_experts_have_two_workspaces(name: str, settings: dict[str, Any], values: int) -> None:
-    found = served(name, engine="vllm", max_batched_tokens=8192, max_sequences=1, **settings)
-    (line,) = [entry for entry in found.lines if entry.name == "workspaces of the experts"]
-    assert line.bytes == 8192 * values * 2
+def test_vllm_keeps_the_workspaces_of_its_experts(name: str, settings: dict[str, Any], values: int) -> None:
+    """v1/worker/workspace.py: allocated once, so sampling's peak stands beside them."""
+    found, few = (served(name, engine="vllm", max_batched_tokens=8192, max_sequences=n, **settings) for n in (1024, 1))
+    for one in (found, few):
+        (line,) = [entry for entry in one.lines if entry.name == "workspaces of the experts"]
+        assert line.bytes == 8192 * values * 2
+    assert [entry for entry in found.lines if entry.name == "sampling"] or name == "mixtral-8x7b"
+
+
+def test_latent_attention_reads_a_chunk_of_contexts_in_the_profile() -> None:
+    """mla_attention.py: 65,536 tokens of 128 heads, 128 + 128 wide; of 8 ranks an eighth. Less than sampling there."""
+    whole, split = (served("deepseek-v3", engine="vllm", context=8192, **degrees) for degrees in ({"ep": 16}, {"tp": 8}))
+    sizes = [
+        [entry.bytes for entry in one.lines if entry.name == "earlier tokens of latent attention"] for one in (whole, split)
+    ]
+    assert sizes == [[65536 * 128 * 256 * 2], []]
+
+
+# model, GiB of activations logged by vLLM 0.19 on H100s with images (llm-d-planner, accuracy/results/v0.19.0)
+SEEING = (("gemma-3-4b", {}, 3.89, 0.01), ("llama-4-scout", {"tp": 4}, 3.19, 0.13))
+
+
+@pytest.mark.parametrize(("name", "settings", "logged", "within"), SEEING)
+def test_vllm_profiles_images(name: str, settings: dict[str, Any], logged: float, within: float) -> None:
+    found = served(name, engine="vllm", context=8192, max_batched_tokens=8192, **settings)
+    assert found.activations / GIB == pytest.approx(logged, abs=within)
+
+
+def test_images_of_a_profile() -> None:
+    """Gemma 3: 8,192 tokens are 32 images of 256 and of 896 × 896 pixels; two a prompt and one sequence: 2; none: none."""
+    sizes = {}
+    for limit, sequences in ((None, 1024), (2, 1), (0, 1024)):
+        found = served("gemma-3-4b", engine="vllm", context=8192, max_batched_tokens=8192, images_per_prompt=limit,
+                       max_sequences=sequences)  # fmt: skip
+        sizes[limit] = [entry.bytes for entry in found.lines if entry.name in ("images' pixels", "images' embeddings")]
+    one = [3 * 896 * 896 * 2, 256 * 2560 * 2]
+    assert sizes == {None: [32 * each for each in one], 2: [2 * each for each in one], 0: []}
 
 
 def test_index_keys_are_in_the_caches_format_but_deepseeks() -> None:
