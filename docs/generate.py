@@ -329,16 +329,32 @@ def picture(drawn: Any) -> str:
     return found.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)
 
 
+def pictures(plots: Iterable[Any]) -> str:
+    return "\n\n".join(f"### {plot.title}\n\n{picture(plot)}\n\n{plot.legend}" for plot in plots)
+
+
+def speeds_page() -> str:
+    """Serving speed: scores by kind, engine, accelerator and model, and predicted against measured."""
+    from memcalc.report.scatter import speed_scatters
+    from memcalc.sizing.validation_speed import validate_speed
+
+    scores = output("validate", "--kind", "serving-speed", "--format", "markdown").partition("**Each measurement**")[0]
+    return (
+        "```sh\nmemcalc validate --kind serving-speed\n```\n\nSpeeds of published deployments, predicted / measured − 1. What"
+        f" the law is made of: [How fast a model is served](../explanation/serving-speed.md).\n\n{scores}\n\n"
+        f"## Predicted against measured\n\n{pictures(speed_scatters(validate_speed().residuals))}"
+    )
+
+
 def times_page() -> str:
     """Step times: scores by kind, and predicted against measured."""
     from memcalc.estimates.validation_time import KINDS
-    from memcalc.report.scatter import scatter
+    from memcalc.report.scatter import time_scatters
     from memcalc.sizing.validation import validate_time
 
     scores = output("validate", "--kind", "time", "--format", "markdown").partition("**Tokens a second and GPU**")[0]
     rows = validate_time().residuals
-    plots = [plot for kind in KINDS if (plot := scatter(rows, kind))]
-    drawn = "\n\n".join(f"### {plot.title}\n\n{picture(plot)}\n\n{plot.legend}" for plot in plots)
+    drawn = pictures(time_scatters(rows))
     groups = defaultdict(list)
     for row in rows:
         groups[row.kind, row.group].append(row)
@@ -449,6 +465,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "laws": ("Scaling laws", laws_page),
     "accuracy": ("Accuracy", accuracy_page),
     "step-times": ("Accuracy of step times", times_page),
+    "serving-speeds": ("Accuracy of serving speed", speeds_page),
 }
 
 

@@ -96,7 +96,7 @@ def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained:
     if not x.elements.token:
         return None
     rows = 1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream
-    inputs = x.elements.token / rows
+    inputs = x.elements.token / (rows * max(1.0, used))  # an encoder's tokens may be more than the decoder's
     return MatrixShape(rows * used, weight / inputs, inputs, 1, grad, trained)
 
 

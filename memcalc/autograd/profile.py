@@ -100,6 +100,8 @@ LOSSES: dict[str, Loss] = {
         ),
         Loss("te-fp32", "Transformer Engine ≥ 2.18: an fp32 gradient, cast in the backward", log_softmax=False),
         Loss("vocab-parallel", "Megatron's own: fp32 probabilities, the gradient written over them", log_softmax=False),
+        Loss("log-probs", "of preferences: log-softmax sequence by sequence, in the logits' own type (TRL)", False),
+        Loss("log-probs-fp32", "of preferences: fp32 logits, of which log-sum-exps are taken (TRL under accelerate)"),
         Loss("listed", "LitGPT: fp32 logits and log-softmax of all chunks", half_kept=False, output_kept=True, chunks=True),
     )
 }
@@ -249,6 +251,19 @@ class Batch(NamedTuple):
         return -(-self.length // chunk) * chunk / self.length if self.length else 1.0
 
 
+# Losses from which log-probabilities of a sequence's tokens are taken
+OF_TOKENS = ("log-probs", "log-probs-fp32")
+SCORING = (*OF_TOKENS, "fused", "chunked-head", "tiled-head", "vocab-parallel")
+
+
+class Preference(NamedTuple):
+    """What an objective of preferences computes over the vocabulary beside the model's own log-probabilities."""
+
+    scored: bool = False
+    reference: bool = False  # another pass's logits stand beside the model's for a moment
+    likelihood: bool = False  # half of the sequences have a cross-entropy too
+
+
 class Keeps(NamedTuple):
     """What stays though no backward needs it."""
 
@@ -274,6 +289,7 @@ class Profile(NamedTuple):
     load: ExpertLoad = ExpertLoad()
     batch: Batch = Batch()
     keeps: Keeps = Keeps()
+    preference: Preference = Preference()
 
     @property
     def fuses_adapters(self) -> bool:

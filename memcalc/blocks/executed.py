@@ -31,6 +31,13 @@ class Executed:
     messages: tuple[Message, ...]
     stretched: float = 1.0  # tokens of a sequence over those of the decoder
 
+    def forward_flops(self, tokens: float, pairs: float) -> tuple[float, float]:
+        """Of a sequence of so many tokens in the decoder: of matrix products, and of attention over unmasked pairs."""
+        longer = self.stretched
+        products = sum(2 * shape.rows * shape.outputs * shape.inputs for _, shape in self.matrices) * tokens * longer
+        attended = sum(work.forward.at(0, pairs) * (0.5 if work.causal else 1.0) for work in self.attentions) * longer**2
+        return products, attended
+
 
 @cached(1024)
 def layer_executed(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True) -> Executed:

@@ -2,7 +2,7 @@
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
-from memcalc.autograd.profile import LOSSES, Loss, Profile
+from memcalc.autograd.profile import LOSSES, OF_TOKENS, Loss, Profile
 from memcalc.autograd.tape import FP32, INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
@@ -69,13 +69,16 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
             size = logits.elements * p.degrees.tp
             logits = t.emit("logits, gathered", [logits], size, logits.each, (), [Step("input", logits.bytes)])
         t.result = logits
+        if p.loss in OF_TOKENS:
+            return _log_probabilities(t, p, logits)
         if p.loss == "chunked":
             return self._chunked_loss(t, logits)
         if p.loss == "compiled":
             return _loss_node(t, logits, Size(), [Step("input", logits.bytes)])
         row = LOSSES[p.loss]
         if p.loss not in ("full", "upcast"):
-            return _older_loss(t, logits, row)
+            beside = logits.bytes + logits.elements * FP32 if p.preference.reference else Size()
+            return _older_loss(t, logits, row) + beside
         wide = ops.cast(t, logits, FP32 if self.upcast or p.formats.autocast or p.degrees.splits_logits else logits.each)
         held = wide.bytes if wide is not logits else Size()
         if row.half_kept:
@@ -168,6 +171,33 @@ def _older_loss(t: Tape, logits: Var, row: Loss) -> Size:
 def _share(row: Loss) -> float:
     """The share of the logits whose gradient exists at once."""
     return 1 / CHUNKS if row.chunks else 1.0
+
+
+def _log_probabilities(t: Tape, p: Profile, logits: Var) -> Size:
+    """Log-probabilities of the tokens of each sequence (trl/trainer/utils.py, selective_log_softmax). 16-bit logits: the
+    log-softmax of one sequence after the other is kept, the gradient of all is made. fp32: the logits are kept for their
+    log-sum-exps; in the backward there are the gradients of picked values and of sums, and the sum of both. The logits of
+    another pass, without a gradient, stand beside them until its values are picked.
+    """
+    wide = p.loss == "log-probs-fp32" or logits.each == FP32
+    x = ops.cast(t, logits, FP32) if wide else logits
+    t.result = x
+    row = Size(position=x.each * logits.elements.token)
+    labels = Var(Size(token=1), INT64, False, f"{t.path}/labels")
+    kept = x if wide else Var(x.elements, x.each, False, "log-softmax, by sequence")
+    gradient = Step("temp", x.bytes)
+    steps = [gradient, gradient, Step("input", x.bytes)] if wide else [Step("input", x.bytes)]
+    saved = [kept, labels]
+    if p.preference.likelihood:  # of the chosen half
+        half = Var(x.elements * 0.5, x.each, False, "log-softmax of the chosen sequences")
+        saved.append(half)
+        if not wide:  # else its gradient is there before those of the log-probabilities
+            steps.append(Step("temp", half.bytes))
+    t.emit("loss", [x], Size(fixed=1), FP32, saved, steps)
+    held = Size() if wide else x.bytes
+    if p.preference.reference:  # its logits, in fp32 beside the 16-bit ones, or two sequences' log-softmax
+        held = held + logits.bytes + (x.bytes if x is not logits else row + row if not wide else Size())
+    return held
 
 
 CHUNKS = 8  # torchtune's num_output_chunks; torchtitan's ChunkedCELoss cuts the sequence alike

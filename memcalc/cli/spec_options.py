@@ -621,14 +621,35 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "objective",
             "text",
-            "classify|token-classify|reward|embed",
-            "What the model is trained for, in place of its language-model head.  [default: as its class says]",
+            "NAME",
+            "What the model is trained for, where it is not the next token.  [default: as its class says]",
             "Batch",
             (
                 ("classify", "a label for each sequence"),
                 ("token-classify", "a label for each token"),
                 ("reward", "a score for each of two sequences, chosen and rejected"),
                 ("embed", "one vector a sequence; queries against passages, others' passages as negatives"),
+                ("dpo", "chosen above rejected, against a reference (Rafailov et al. 2023); IPO and its kin too"),
+                ("kto", "single answers, good or bad, against a reference (Ethayarajh et al. 2024)"),
+                ("orpo", "chosen above rejected by their odds, and the chosen one's likelihood (Hong et al. 2024)"),
+                ("cpo", "chosen above rejected, and the chosen one's likelihood (Xu et al. 2024)"),
+                ("simpo", "chosen above rejected by a margin of mean log-probabilities (Meng et al. 2024)"),
+            ),
+        ),
+        (
+            "reference",
+            "text",
+            "frozen|same|precomputed|none",
+            (
+                "Where the reference's log-probabilities come from (dpo, kto).  [default: same beside adapters, "
+                "else frozen]"
+            ),
+            "Batch",
+            (
+                ("frozen", "a copy of the model beside it, divided as parameters are"),
+                ("same", "the model itself with its adapters switched off"),
+                ("precomputed", "a pass over the data before training; nothing beside it"),
+                ("none", "nowhere: the objective goes without"),
             ),
         ),
         (
@@ -815,6 +836,8 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("te", "Transformer Engine < 2.18: the gradient is written over the 16-bit logits"),
                 ("te-fp32", "Transformer Engine ≥ 2.18: an fp32 gradient, cast in the backward"),
                 ("vocab-parallel", "Megatron's own: fp32 probabilities, the gradient written over them"),
+                ("log-probs", "of preferences: log-softmax sequence by sequence, in the logits' own type (TRL)"),
+                ("log-probs-fp32", "of preferences: fp32 logits, of which log-sum-exps are taken (TRL under accelerate)"),
                 ("listed", "LitGPT: fp32 logits and log-softmax of all chunks"),
             ),
         ),
@@ -1111,6 +1134,17 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "",
             "LoRA slots divided as far as the matrices are: --fully-sharded-loras.  [default: off]",
             "Model states",
+            (),
+        ),
+        (
+            "images_per_prompt",
+            "count",
+            "",
+            (
+                "Images that a prompt may have, for which vLLM's profile leaves room: --limit-mm-per-prompt.  "
+                "[default: as many as a pass takes]"
+            ),
+            "Requests",
             (),
         ),
         (

@@ -16,6 +16,16 @@ class TrainingMethod(NamedTuple):
     dropout: bool = True  # whether their input may be dropped
     magnitude: bool = False  # a learned magnitude scales each adapted output
     fake_quantised: bool = False  # weights and inputs of matrix products pass a fake quantiser
+    shared: bool = False  # frozen projections in fp32 that all adapters share stand beside the weights
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a low-rank pair of LoRA's kind is beside each matrix; what else there is, PEFT alone has.
+
+        >>> [name for name, row in METHODS.items() if row.pairs]
+        ['lora', 'qlora', 'dora']
+        """
+        return self.adapters and self.adapter == "lora"
 
     @property
     def backward_share(self) -> float:
@@ -35,7 +45,9 @@ METHODS: dict[str, TrainingMethod] = {
         TrainingMethod("lora", "low-rank adapters beside frozen weights (Hu et al. 2021)", adapters=True),
         TrainingMethod("qlora", "the same beside 4-bit matrices (Dettmers et al. 2023)", adapters=True, quantised=True),
         TrainingMethod("dora", "adapters with a learned magnitude (Liu et al. 2024)", adapters=True, magnitude=True),
-        TrainingMethod("vera", "vectors between shared frozen projections (Kopiczko et al. 2023)", True, adapter="vera"),
+        TrainingMethod(
+            "vera", "vectors between shared frozen projections (Kopiczko et al. 2023)", True, adapter="vera", shared=True
+        ),
         TrainingMethod(
             "loha", "Hadamard products of two low-rank pairs (Hyeon-Woo et al. 2021)", True, adapter="loha", dropout=False
         ),

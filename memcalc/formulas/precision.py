@@ -19,6 +19,8 @@ class Precision(NamedTuple):
     states: str  # default format of optimizer states
     compute: str  # format of activations
     note: str
+    autocast: bool = False  # matrix products cast what they read, all else follows the types of its inputs
+    products: str = ""  # what linear layers multiply in, where it is not `compute`
 
     def bytes_of(self, part: str) -> int:
         """Bytes of one element of weights, gradients, master, states or compute; 0 where there is no such copy."""
@@ -29,16 +31,17 @@ PRECISIONS: tuple[Precision, ...] = (
     Precision("fp32", "fp32", "fp32", "", "fp32", "fp32", "everything fp32"),
     Precision("fp16", "fp16", "fp16", "", "fp16", "fp16", "everything fp16 (pure)"),
     Precision("bf16", "bf16", "bf16", "", "bf16", "bf16", "everything bf16 (pure)"),
-    Precision("fp16-amp", "fp32", "fp32", "", "fp32", "fp16", "fp32 weights and states, fp16 autocast"),
-    Precision("bf16-amp", "fp32", "fp32", "", "fp32", "bf16", "fp32 weights and states, bf16 autocast"),
+    Precision("fp16-amp", "fp32", "fp32", "", "fp32", "fp16", "fp32 weights and states, fp16 autocast", autocast=True),
+    Precision("bf16-amp", "fp32", "fp32", "", "fp32", "bf16", "fp32 weights and states, bf16 autocast", autocast=True),
     Precision("fp16-mixed", "fp16", "fp16", "fp32", "fp32", "fp16", "fp16 weights and gradients, fp32 master weights"),
     Precision("bf16-mixed", "bf16", "bf16", "fp32", "fp32", "bf16", "bf16 weights and gradients, fp32 master weights"),
-    Precision("fp8-mixed", "bf16", "bf16", "fp32", "fp32", "bf16", "as bf16-mixed; matrix products take fp8 copies"),
-    Precision(
-        "nvfp4-mixed", "bf16", "bf16", "fp32", "fp32", "bf16", "as bf16-mixed; linear layers in NVFP4 (Transformer Engine)"
-    ),
-    Precision("int8-mixed", "bf16", "bf16", "", "bf16", "bf16", "as bf16; linear layers multiply int8 copies (torchao)"),
-)
+    Precision("fp8-mixed", "bf16", "bf16", "fp32", "fp32", "bf16", "as bf16-mixed; matrix products take fp8 copies",
+              products="fp8"),
+    Precision("nvfp4-mixed", "bf16", "bf16", "fp32", "fp32", "bf16",
+              "as bf16-mixed; linear layers in NVFP4 (Transformer Engine)", products="nvfp4"),
+    Precision("int8-mixed", "bf16", "bf16", "", "bf16", "bf16", "as bf16; linear layers multiply int8 copies (torchao)",
+              products="int8"),
+)  # fmt: skip
 PRECISION_NAMES = tuple(row.name for row in PRECISIONS)
 _BY_NAME = {row.name: row for row in PRECISIONS}
 

@@ -71,19 +71,41 @@ def forward_bytes(tokens: int, feed_forward: int, hidden: int, bytes_per_value: 
     return tokens * (3 * feed_forward + 4 * hidden) * bytes_per_value
 
 
-@formula("vllm", "model_executor/layers/fused_moe/fused_moe.py, TritonExperts.workspace_shapes", ESTIMATE)
-def experts_workspace_bytes(tokens: int, feed_forward: int, hidden: int, top_k: int, shared: int, bytes_per_value: int) -> int:
-    """The widest moment of fused experts: two workspaces with a row for each token and expert, the shared expert's gate, up and
-    product, the residual stream with its norms.
+@formula("vllm", "model_executor/layers/fused_moe, TritonExperts.workspace_shapes; v1/worker/workspace.py keeps them", ESTIMATE)
+def experts_workspace_bytes(tokens: int, feed_forward: int, hidden: int, top_k: int, bytes_per_value: int) -> int:
+    """Two workspaces of fused experts with a row for each token and expert, one for what goes in and out, one for gate and up.
 
-    tokens × (top_k × (max(feed_forward, hidden) + max(2 × feed_forward, hidden)) + 3 × shared + 4 × hidden) × bytes_per_value
-    feed_forward, shared: widths on this rank. Returns bytes [B].
+    tokens × top_k × (max(feed_forward, hidden) + max(2 × feed_forward, hidden)) × bytes_per_value      feed_forward: of an
+    expert on this rank. They are kept from one pass to the next, so sampling stands beside them. Returns bytes [B].
+
+    >>> experts_workspace_bytes(8192, 1408, 2048, 6, 2) / 2**30  # DeepSeek-V2-Lite
+    0.4453125
     """
-    return (
-        tokens
-        * (top_k * (max(feed_forward, hidden) + max(2 * feed_forward, hidden)) + 3 * shared + 4 * hidden)
-        * bytes_per_value
-    )
+    return tokens * top_k * (max(feed_forward, hidden) + max(2 * feed_forward, hidden)) * bytes_per_value
+
+
+@formula("vllm", "model_executor/layers/attention/mla_attention.py: the profile's kv_b_proj of a chunk of contexts")
+def latent_context_bytes(tokens: int, heads: int, widths: int, bytes_per_value: int) -> int:
+    """Keys and values that latent attention makes of a chunk of earlier tokens while it reads a prompt.
+
+    tokens × heads × widths × bytes_per_value      heads: on this rank; widths: of a key without its rotated part and of a
+    value. Returns bytes [B].
+
+    >>> latent_context_bytes(65536, 128, 256, 2) // 2**30  # DeepSeek-V3 on one rank
+    4
+    """
+    return tokens * heads * widths * bytes_per_value
+
+
+def latent_chunk(context: int, sequences: int, block: int) -> int:
+    """Tokens of that chunk: eight contexts or four pages of each sequence, 64 Ki at most, a page of each sequence at least.
+
+    min(max(8 × context, 4 × sequences × block), 65536), sequences × block at least      Returns a number [tokens].
+
+    >>> latent_chunk(8192, 1024, 16), latent_chunk(1024, 16, 16)
+    (65536, 8192)
+    """
+    return max(min(max(8 * context, 4 * sequences * block), 2**16), sequences * block)
 
 
 @formula(
@@ -173,6 +195,37 @@ def captured_sizes(sequences: int, tokens: int, largest: int | None = None) -> i
     return small + len(range(8, min(most + 1, 256), 8)) + len(range(256, most + 1, 16))
 
 
+@formula("vllm", "v1/worker/gpu_model_runner.py, profile_run: batched_dummy_mm_inputs, alive until its end")
+def pixels_bytes(patches: int, values: int, bytes_per_value: int) -> int:
+    """Images of a profile as their tower takes them.
+
+    patches × values × bytes_per_value      values: of a patch in all colours. Returns bytes [B].
+
+    >>> pixels_bytes(32 * 4096, 3 * 14 * 14, 2) // 2**20  # Gemma 3: 32 images of 896 × 896
+    147
+    """
+    return patches * values * bytes_per_value
+
+
+@formula("vllm", "v1/worker/gpu_model_runner.py, profile_run: encoder_cache, cleared at its end")
+def embeddings_bytes(tokens: int, hidden: int, bytes_per_value: int) -> int:
+    """What the language model reads of a profile's images.
+
+    tokens × hidden × bytes_per_value      Returns bytes [B].
+    """
+    return tokens * hidden * bytes_per_value
+
+
+@formula("measured-serving", "as of the language model's layers: gate, up and product, or what enters and leaves one", ESTIMATE)
+def tower_bytes(patches: int, feed_forward: int, hidden: int, kept: int, bytes_per_value: int) -> int:
+    """The widest moment of a tower's layer over all images of a profile.
+
+    patches × (kept × feed_forward + 4 × hidden) × bytes_per_value      kept: 3 of a gated feed-forward, else 2; feed_forward:
+    on this rank. Returns bytes [B].
+    """
+    return patches * (kept * feed_forward + 4 * hidden) * bytes_per_value
+
+
 @formula("vllm", "config/kv_transfer.py, kv_buffer_size; tensorrt_llm/llmapi/llm_args.py, CacheTransceiverConfig")
 def transfer_bytes(buffer: int) -> int:
     """Buffers through which a cache is handed from a server that reads prompts to one that answers.
@@ -189,18 +242,6 @@ def offloaded_bytes(tier: int) -> int:
     tier [B]. Returns bytes [B].
     """
     return tier
-
-
-@formula("measured-serving", "CUDA graphs of vLLM 0.19 on an H100: 0.5 to 1.9 GiB", ASSUMED)
-def graphs_bytes(graphs: int) -> int:
-    """Captured CUDA graphs, which come on top of the engine's share.
-
-    graphs [B]. Returns bytes [B].
-    """
-    return graphs
-
-
-GRAPHS = 9 * GIB // 10  # the median of vLLM 0.19's logs
 
 
 def outside(generation: str, several: bool) -> int:

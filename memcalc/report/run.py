@@ -52,7 +52,7 @@ def run_document(run: Training) -> dict[str, Any]:
 def batch_document(run: Training) -> dict[str, Any]:
     """What was said of batches beside their size."""
     choices = ("global_batch", "seq_len_max", "tokens_per_batch", "grad_accum_dtype", "mlp_tiles", "eval_batch", "objective",
-               "passage_len", "cached_batch", "images", "image_size", "image_tokens")  # fmt: skip
+               "reference", "passage_len", "cached_batch", "images", "image_size", "image_tokens")  # fmt: skip
     out = {name: value for name in choices if (value := getattr(run, name)) is not None}
     out |= {name: True for name in ("tiled_mlp", "keep_output", "use_cache") if getattr(run, name)}
     beside = {"labels": run.objective in ("classify", "token-classify"), "passages": run.objective == "embed",

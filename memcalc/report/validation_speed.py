@@ -1,6 +1,7 @@
 """The report of `memcalc validate --kind serving-speed`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from memcalc.estimates.validation_speed import (
@@ -9,7 +10,9 @@ from memcalc.estimates.validation_speed import (
     speed_distribution,
     stored_ranges,
 )
+from memcalc.report.plot import Plot
 from memcalc.report.report import SCHEMA, Column, Report, Table
+from memcalc.report.scatter import speed_scatters
 from memcalc.units import counted
 
 NOTES = (
@@ -59,7 +62,12 @@ def speed_report(found: SpeedValidation, keep: Callable[[Any], bool]) -> Report:
         f"{len(residuals):,} values, {counted(len(skipped), 'row')} not predicted", notes=NOTES[:1],
         details=tuple(table for table in (*others, each, why) if table.rows), assumptions=NOTES[1:],
         more="each group and measurement, and what the columns are: --details",
+        pages=tuple(partial(_same, plot) for plot in speed_scatters(residuals)),
     )  # fmt: skip
+
+
+def _same(plot: Plot) -> Plot:
+    return plot
 
 
 def _spreads(title: str, rows: list[Any]) -> Table:

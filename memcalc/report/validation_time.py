@@ -8,7 +8,7 @@ from memcalc.estimates.validation import Skipped
 from memcalc.estimates.validation_time import KINDS, TimeResidual, TimeScore, scored
 from memcalc.report.plot import Plot
 from memcalc.report.report import SCHEMA, Column, Report, Table
-from memcalc.report.scatter import scatter
+from memcalc.report.scatter import time_scatters
 from memcalc.units import counted
 
 NOTES = (
@@ -36,7 +36,7 @@ def time_report(residuals: Sequence[TimeResidual], skipped: Sequence[Skipped], k
         f"{counted(len(rows), 'run')} timed, {counted(len(left), 'row')} not", notes=NOTES[:1],
         details=tuple(table for table in details if table.rows), assumptions=NOTES[1:],
         more="each run, and what the columns are: --details",
-        pages=tuple(partial(_same, plot) for kind in KINDS if (plot := scatter(rows, kind))),
+        pages=tuple(partial(_same, plot) for plot in time_scatters(rows)),
     )  # fmt: skip
 
 

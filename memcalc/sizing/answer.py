@@ -84,6 +84,10 @@ class Answer(Reported):
     def report(self) -> "Report":
         return self.report_with(self.advice)
 
+    def pace_beside(self, asked: Any) -> str:
+        """How fast it runs beside what was asked for, as the last of a change's costs; empty where either is not known."""
+        return ""
+
     def report_with(self, advice: Advice) -> "Report":
         """What the command line shows, with these suggestions."""
         raise NotImplementedError

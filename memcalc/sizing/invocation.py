@@ -95,7 +95,7 @@ def _suggestion(invocation: Invocation, before: Any, tried: "Tried") -> Suggesti
         flags=flags({name: _spelled(name, value) for name, value in (pinned | changes).items()}),
         command=str(invocation.with_changes(changes)),
         changes=changes,
-        costs=tuple(cost for lever in tried.levers if (cost := lever.cost(before, after))),
+        costs=tuple(filter(None, (*(lever.cost(before, after) for lever in tried.levers), after.pace_beside(before)))),
         peak=after.peak,
         device=after.device_there,
         needed=fit.needed.bytes,

@@ -3,7 +3,7 @@
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import Unsupported
 from memcalc.estimates.step_time.horizon import Timed, whole
-from memcalc.estimates.step_time.step import step_time
+from memcalc.estimates.step_time.step import StepTime, step_time
 from memcalc.readers.timing import time_law
 from memcalc.specs.hardware import Accelerator
 from memcalc.specs.horizon import Horizon
@@ -30,3 +30,11 @@ def timed(architecture: Architecture | None, run: Training, gpu: Accelerator | N
     projected = run.optimizer.startswith(DECOMPOSING)
     left_out = f"the decompositions inside {run.optimizer}'s step are not in its time" if projected else ""
     return Timed(step, found, "", law.constants.source, left_out)
+
+
+def pace_beside(run: Training, step: StepTime | None, asked: StepTime | None) -> str:
+    """Tokens a second of a changed run beside those of the run that was asked for; empty where either is not known, as where
+    activations come and go over PCIe."""
+    if "activations" in run.offload or step is None or asked is None:
+        return ""
+    return f"{step.tokens_per_second:,.0f} tokens/s, {asked.tokens_per_second:,.0f} as asked"

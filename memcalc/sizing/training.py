@@ -29,7 +29,8 @@ from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.pipeline import predicting_of_layout
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import MAX_PREDICTING, Training
+from memcalc.specs.step_settings import MAX_PREDICTING
+from memcalc.specs.training import Training
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search
@@ -137,6 +138,11 @@ class SizedTraining(Answer, TrainingEstimate):
     def device_there(self) -> int:
         """What nvidia-smi shows [B]."""
         return self.device
+
+    def pace_beside(self, asked: "SizedTraining") -> str:
+        from memcalc.sizing.step_time import pace_beside
+
+        return pace_beside(self.run, self.time, asked.time)
 
     def _advised(self, fit: Fit) -> Advice:
         found = advise(self.invocation, self, self.search(fit))

@@ -5,19 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from memcalc.caches import cached_property
+from memcalc.formulas.objectives import OBJECTIVES as ROWS
+from memcalc.formulas.objectives import REFERENCES, REFERRED, Objective
 from memcalc.specs.spec import BATCH, Flag, OneOf, Spec, SpecError, rule, setting, within
 
-OBJECTIVES = {
-    "classify": "a label for each sequence",
-    "token-classify": "a label for each token",
-    "reward": "a score for each of two sequences, chosen and rejected",
-    "embed": "one vector a sequence; queries against passages, others' passages as negatives",
-}
+OBJECTIVES = {row.name: row.note for row in ROWS.values()}
+NEXT_TOKEN = Objective("sft", "the next token's cross-entropy")
 MAX_BATCH, MAX_LENGTH = 2**24, 2**31
 MAX_TOKENS = 2**40  # of a micro-batch
 ACCUMULATION = {"fp32": "4 bytes a gradient", "bf16": "2 bytes", "fp16": "2 bytes"}
 ACCUMULATING = "deepspeed"  # the engine of which that is a setting (data_types.grad_accum_dtype); Megatron's: main_grads_dtype
-OF_OBJECTIVES = ("objective", "labels", "passages", "passage_len", "cached_batch")
+OF_OBJECTIVES = ("objective", "reference", "labels", "passages", "passage_len", "cached_batch")
 
 
 class Batches(Spec):
@@ -63,8 +61,12 @@ class Batches(Spec):
     )
 
     objective: Annotated[str, OneOf(tuple(OBJECTIVES))] | None = setting(
-        None, "What the model is trained for, in place of its language-model head.", BATCH, otherwise="as its class says",
+        None, "What the model is trained for, where it is not the next token.", BATCH, otherwise="as its class says",
         choices=OBJECTIVES,
+    )  # fmt: skip
+    reference: Annotated[str, OneOf(tuple(REFERENCES))] | None = setting(
+        None, "Where the reference's log-probabilities come from (dpo, kto).", BATCH,
+        otherwise="same beside adapters, else frozen", choices=REFERENCES,
     )  # fmt: skip
     labels: Annotated[int, within(1, 2**24)] = setting(2, "Labels of classify and token-classify.", BATCH)
     passages: Annotated[int, within(1, 4096)] = setting(1, "Passages of each query, the positive one too (embed).", BATCH)
@@ -124,6 +126,10 @@ class Batches(Spec):
             default = type(self).model_fields[name].default
             if getattr(self, name) != default and self.objective not in needed:
                 raise SpecError(f"add objective {' or '.join(needed)}", name, "objective")
+        if self.reference not in (None, "none") and self.objective not in REFERRED:
+            raise SpecError(f"add objective {' or '.join(REFERRED)}, which alone have one", "reference", "objective")
+        if self.reference == "none" and self.objective in REFERRED:
+            raise SpecError(f"{self.objective} has one; orpo and simpo go without", "reference", "objective")
         if self.objective == "embed" and self.tokens_per_batch:
             raise SpecError("queries and passages are not modelled packed", "objective", "tokens_per_batch")
 
@@ -146,6 +152,11 @@ class Batches(Spec):
             raise SpecError("is of an evaluation; add eval_batch", "eval_accumulation", "eval_batch")
 
     @property
+    def objective_row(self) -> Objective:
+        """Facts of the objective; of none those of the next token."""
+        return ROWS[self.objective] if self.objective else NEXT_TOKEN
+
+    @property
     def image_sides(self) -> tuple[int, int]:
         """Width and height of an image, 0 where nobody said it."""
         width, _, height = (self.image_size or "0x0").partition("x")
@@ -156,7 +167,7 @@ class Batches(Spec):
         """Rows of a micro-batch on one GPU: of a pair, or of a query and its passages, each is one."""
         if self.objective == "embed":
             return self.cached_batch or self.micro_batch * (1 + self.passages)
-        return 1 if self.tokens_per_batch else self.micro_batch * (1 + (self.objective == "reward"))
+        return 1 if self.tokens_per_batch else self.micro_batch * self.objective_row.sequences
 
     @cached_property
     def sequences(self) -> int:

@@ -2,10 +2,9 @@
 
 from typing import Annotated
 
-from memcalc.specs.fsdp_settings import FsdpSettings
 from memcalc.specs.pipeline import Pipeline
+from memcalc.specs.sharding_settings import ShardingSettings
 from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, SpecError, rule, setting, within
-from memcalc.specs.zero_settings import ZeroSettings
 
 MAX_GPUS = 10_000_000
 Degree = Annotated[int, within(1, MAX_GPUS)]
@@ -36,7 +35,7 @@ OF_STAGES = {  # settings of DeepSpeed, and the stages that read them
 }  # fmt: skip
 
 
-class Parallelism(Pipeline, FsdpSettings, ZeroSettings):
+class Parallelism(Pipeline, ShardingSettings):
     """Degrees and sharding of one training job.
 
     Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,

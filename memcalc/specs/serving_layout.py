@@ -50,6 +50,10 @@ class ServingLayout(Offloading):
         None, "Largest batch that a CUDA graph is captured for.", ENGINE_LIMITS, otherwise="the engine's"
     )
     sharded_adapters: Flag = setting(False, "LoRA slots divided as far as the matrices are: --fully-sharded-loras.", STATES)
+    images_per_prompt: Annotated[int, within(0, 65536)] | None = setting(
+        None, "Images that a prompt may have, for which vLLM's profile leaves room: --limit-mm-per-prompt.", REQUESTS,
+        otherwise="as many as a pass takes",
+    )  # fmt: skip
     language_model_only: Flag = setting(False, "Without towers for images and sound, and what they take.", STATES)
 
     def check_layout(self, tp: int, pp: int, ep: int, shared: int) -> None:

@@ -68,6 +68,24 @@ def choices(spec: type[BaseModel]) -> dict[str, OneOf]:
     return out
 
 
+@cached(16)
+def bounds(spec: type["Spec"]) -> dict[str, tuple[float, float]]:
+    """The fields that take a number between two, those of specs inside it too."""
+    out: dict[str, tuple[float, float]] = {}
+    for name, field in spec.model_fields.items():
+        parts = _parts(field.annotation)
+        for inner in parts:
+            if isinstance(inner, type) and issubclass(inner, Spec):
+                out |= bounds(inner)
+        rules = [*field.metadata, *(rule for part in parts for rule in getattr(part, "__metadata__", ()))]
+        limits = [each for rule in rules for each in (rule, *getattr(rule, "metadata", ()))]
+        low = next((limit.ge for limit in limits if getattr(limit, "ge", None) is not None), None)
+        high = next((limit.le for limit in limits if getattr(limit, "le", None) is not None), None)
+        if low is not None and high is not None:
+            out[name] = (low, high)
+    return out
+
+
 def _parts(annotation: Any) -> list[Any]:
     """An annotation with all that it is made of."""
     return [annotation, *(part for inner in get_args(annotation) for part in _parts(inner))]

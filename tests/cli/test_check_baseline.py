@@ -9,7 +9,7 @@ BEFORE = """\
 model = "gpt2"
 gpu = "rtx-4090"
 training = { micro_batch = 2 }
-compute = { tokens = 1_000_000_000, price = 1.0 }
+compute = { tokens = 1_000_000_000, price = 1.0, mfu = 0.4 }
 [limits]
 memory_utilization = 0.9
 [scenario.same]

@@ -196,3 +196,14 @@ def test_commands_are_quoted(memcalc: Run, folder: Callable[..., str], tmp_path:
     place.mkdir()
     (place / "config.json").write_bytes((Path(folder()) / "config.json").read_bytes())
     check_suggestions(f"train {shlex.quote(str(place))} --gpu 'RTX 4090' --offload optimizer --zero 1")
+
+
+def test_changes_say_how_fast_they_run(memcalc):
+    """Seconds where the law knows them: as the command itself says; not of activations that come and go over PCIe."""
+    found = memcalc("train", "llama-3.1-8b", "--gpu", "h100", "--format", "json").document
+    asked = found["time"]["tokens_per_second"]
+    assert found["suggestions"]
+    for each in found["suggestions"]:
+        again = memcalc(*shlex.split(each["command"])[1:], "--format", "json").document["time"]["tokens_per_second"]
+        said = f"{again:,.0f} tokens/s, {asked:,.0f} as asked"
+        assert (said in each["costs"]) == ("activations" not in each["changes"].get("offload", ()))

@@ -127,18 +127,51 @@ def test_releases_divide_the_share_differently() -> None:
     assert served("llama-3.1-8b", engine="vllm").room(H100) == new.room(H100)
 
 
-# model, settings, GiB that the experts' workspaces take: vllm fused_moe.py, TritonExperts.workspace_shapes
+# model, settings, values a token of the experts' workspaces: TritonExperts.workspace_shapes
 WORKSPACES = (
-    ("qwen3-30b-a3b", {}, 8 * (2048 + 2048) + 4 * 2048), ("mixtral-8x7b", {}, 2 * (14336 + 28672) + 4 * 4096),
-    ("mixtral-8x7b", {"tp": 2}, 2 * (7168 + 14336) + 4 * 4096),
+    ("qwen3-30b-a3b", {}, 8 * (2048 + 2048)), ("mixtral-8x7b", {}, 2 * (14336 + 28672)),
+    ("mixtral-8x7b", {"tp": 2}, 2 * (7168 + 14336)), ("qwen3-30b-a3b", {"tp": 4, "ep": 4}, 8 * (2048 + 2048)),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "settings", "values"), WORKSPACES)
-def test_vllm_experts_have_two_workspaces(name: str, settings: dict[str, Any], values: int) -> None:
-    found = served(name, engine="vllm", max_batched_tokens=8192, max_sequences=1, **settings)
-    (line,) = [entry for entry in found.lines if entry.name == "workspaces of the experts"]
-    assert line.bytes == 8192 * values * 2
+def test_vllm_keeps_the_workspaces_of_its_experts(name: str, settings: dict[str, Any], values: int) -> None:
+    """v1/worker/workspace.py: allocated once, so sampling's peak stands beside them."""
+    found, few = (served(name, engine="vllm", max_batched_tokens=8192, max_sequences=n, **settings) for n in (1024, 1))
+    for one in (found, few):
+        (line,) = [entry for entry in one.lines if entry.name == "workspaces of the experts"]
+        assert line.bytes == 8192 * values * 2
+    assert [entry for entry in found.lines if entry.name == "sampling"] or name == "mixtral-8x7b"
+
+
+def test_latent_attention_reads_a_chunk_of_contexts_in_the_profile() -> None:
+    """mla_attention.py: 65,536 tokens of 128 heads, 128 + 128 wide; of 8 ranks an eighth. Less than sampling there."""
+    whole, split = (served("deepseek-v3", engine="vllm", context=8192, **degrees) for degrees in ({"ep": 16}, {"tp": 8}))
+    sizes = [
+        [entry.bytes for entry in one.lines if entry.name == "earlier tokens of latent attention"] for one in (whole, split)
+    ]
+    assert sizes == [[65536 * 128 * 256 * 2], []]
+
+
+# model, GiB of activations logged by vLLM 0.19 on H100s with images (llm-d-planner, accuracy/results/v0.19.0)
+SEEING = (("gemma-3-4b", {}, 3.89, 0.01), ("llama-4-scout", {"tp": 4}, 3.19, 0.13))
+
+
+@pytest.mark.parametrize(("name", "settings", "logged", "within"), SEEING)
+def test_vllm_profiles_images(name: str, settings: dict[str, Any], logged: float, within: float) -> None:
+    found = served(name, engine="vllm", context=8192, max_batched_tokens=8192, **settings)
+    assert found.activations / GIB == pytest.approx(logged, abs=within)
+
+
+def test_images_of_a_profile() -> None:
+    """Gemma 3: 8,192 tokens are 32 images of 256 and of 896 × 896 pixels; two a prompt and one sequence: 2; none: none."""
+    sizes = {}
+    for limit, sequences in ((None, 1024), (2, 1), (0, 1024)):
+        found = served("gemma-3-4b", engine="vllm", context=8192, max_batched_tokens=8192, images_per_prompt=limit,
+                       max_sequences=sequences)  # fmt: skip
+        sizes[limit] = [entry.bytes for entry in found.lines if entry.name in ("images' pixels", "images' embeddings")]
+    one = [3 * 896 * 896 * 2, 256 * 2560 * 2]
+    assert sizes == {None: [32 * each for each in one], 2: [2 * each for each in one], 0: []}
 
 
 def test_index_keys_are_in_the_caches_format_but_deepseeks() -> None:
@@ -402,3 +435,34 @@ ABSORBED = [("vllm", "bf16", 0), ("vllm", "fp8", UP), ("sglang", "fp8", UP), ("s
 def test_quantised_up_projections_have_a_plain_copy(engine: str, weights: str, expected: int) -> None:
     lines = served("deepseek-v3", engine=engine, weights=weights, tp=8).lines
     assert sum(line.bytes for line in lines if "absorbed" in line.name) == expected
+
+
+# --- caches that differ from their family's --------------------------------------------------------------------------------
+
+# Bytes of transformers' cache after a prefill of 2 × 4,992 tokens (5.24, meta device): CPM-Ant
+# keeps its 32 learned tokens too, TrOCR's decoder alone no keys of an encoder, dots3 Note an indexer's keys in fp32.
+OWN = (
+    ("cpmant", {"hidden_size": 4096, "num_hidden_layers": 6, "num_attention_heads": 32, "dim_ff": 10240, "vocab_size": 30720,
+                "architectures": ["CpmAntForCausalLM"]}, 987_758_592),
+    ("trocr", {"d_model": 1024, "decoder_layers": 12, "decoder_attention_heads": 16, "decoder_ffn_dim": 4096,
+               "vocab_size": 50265, "architectures": ["TrOCRForCausalLM"]}, 490_733_568),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "config", "held"), OWN, ids=[row[0] for row in OWN])
+def test_caches_of_their_own(kind: str, config: dict[str, Any], held: int) -> None:
+    found = estimate(read_config({"model_type": kind, **config}), Serving(engine="transformers", context=4992, batch=2))
+    assert found.kv_cache + found.state == held
+
+
+def test_an_indexers_keys_are_the_librarys() -> None:
+    """fp32 where transformers leaves them so (dots3 Note), the cache's own format in engines."""
+    rows = json.loads((REFERENCE.parent / "families.json").read_text(encoding="utf-8"))
+    row = next(row for row in rows if row["class"] == "Dots3NoteForCausalLM")
+    read = read_config({**row["config"], "architectures": [row["class"]]})
+
+    def keys(**settings: Any) -> int:
+        lines = estimate(read, Serving(context=4096, **settings)).lines
+        return sum(entry.bytes for entry in lines if "index keys" in entry.name)
+
+    assert keys(engine="transformers") == 2 * keys(engine="llama.cpp", kv_dtype="bf16", weights="BF16")

@@ -128,3 +128,27 @@ def test_stages_of_torchtitan_gather_once_a_step(timed: Callable[..., StepTime])
 @pytest.mark.parametrize(("places", "copies", "hit"), [(1, 8, 1), (8, 1, 1), (2, 2, 1.5), (8, 8, 5.251), (1e9, 8, 8)])
 def test_copies_of_a_token_are_sent_once_to_each_rank(places: float, copies: float, hit: float) -> None:
     assert _distinct(places, copies) == pytest.approx(hit, abs=1e-3)  # DeepEP, intranode dispatch
+
+
+ENCODER_DECODERS = (  # model, tokens of the decoder, FLOPs of a sequence's forward by hand: 2 a weight and token, attention
+    # T5 Base: 12 + 12 layers, width 768, inner 3072, head 32128; queries of the decoder read as many tokens of the encoder
+    ("t5-base", 512, 2 * 512 * (12 * (4 * 768**2 + 2 * 768 * 3072) + 12 * (8 * 768**2 + 2 * 768 * 3072) + 32128 * 768)
+     + 4 * 768 * 512**2 * 12 * (1 + 0.5 + 1)),
+    # Whisper Small: 1500 frames in the encoder, whose keys and values the decoder's layers make of them
+    ("whisper-small", 448, 2 * 1500 * 12 * (4 * 768**2 + 2 * 768 * 3072) + 2 * 448 * 12 * (6 * 768**2 + 2 * 768 * 3072)
+     + 2 * 1500 * 12 * 2 * 768**2 + 2 * 448 * 51865 * 768 + 4 * 768 * 12 * (1500**2 + 448**2 / 2 + 448 * 1500)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "length", "flops"), ENCODER_DECODERS)
+def test_encoder_decoders(model: str, length: int, flops: float) -> None:
+    from memcalc.readers.models import read_model_preset
+
+    architecture = read_model_preset(model).architecture
+    assert architecture
+    law = time_law(accelerator("h100"))
+    found = step_time(architecture, training(seq_len=length, micro_batch=4), law)
+    assert found.model_flops == pytest.approx(3 * 4 * flops, rel=0.02)  # convolutions and projections of the entry besides
+    assert found.seconds > found.roofline
+    assert found.tokens == 4 * length
+    assert step_time(architecture, training(seq_len=length, micro_batch=8), law).seconds > found.seconds

@@ -7,7 +7,8 @@ import pytest
 
 from memcalc.specs.libraries import LIBRARIES, loss_of
 from memcalc.specs.spec import SpecError
-from memcalc.specs.training import LOSS_NAMES, Training
+from memcalc.specs.step_settings import LOSS_NAMES
+from memcalc.specs.training import Training
 
 LOSSES = (
     ("transformers==4.45.2", "eager", "shifted-upcast"), ("transformers==4.46", "eager", "shifted"),

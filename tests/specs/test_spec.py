@@ -19,7 +19,8 @@ from memcalc.specs.served import Served
 from memcalc.specs.serving import Serving
 from memcalc.specs.sizing import Compute, Limits, Scenario
 from memcalc.specs.spec import OneOf, Spec, SpecError, validated
-from memcalc.specs.training import OFFLOADABLE, Training
+from memcalc.specs.step_settings import OFFLOADABLE
+from memcalc.specs.training import Training
 
 SPECS = (Parallelism, Training, Serving, Budget, ScalingQuestion, Scenario, Limits, Compute)
 OF_FILES = (Accelerator, TrainingRun, Measured, Served)

@@ -30,6 +30,7 @@ class SparseIndexer:
     selected_tokens: int  # tokens that a query attends to
     cached: int = 0  # numbers that it caches a token where they are not one key (GLM-5 Next: a key, gates, a mark)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
+    key_format: str = ""  # of that key where transformers keeps it in another than the rest
 
     def weights(self) -> tuple[Weight, ...]:
         out = linear("q", "attention", self.q_lora_rank, self.heads * self.head_dim)
@@ -153,7 +154,9 @@ class LatentAttention(Block, without=("constants", "state")):
     def _index_cache(self) -> tuple[Cache, ...]:
         if not self.indexer:
             return ()
-        return (Cache("index keys", 0, self.indexer.cached or self.indexer.head_dim, indexes=True),)
+        return (
+            Cache("index keys", 0, self.indexer.cached or self.indexer.head_dim, format=self.indexer.key_format, indexes=True),
+        )
 
     def _queries(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)

@@ -202,7 +202,9 @@ def _pools(setting: CacheSetting, kinds: list[CacheKind], state: int) -> tuple[P
     full, sliding = (tuple(g for g in growing if (g.cap is None) == whole) for whole in (True, False))
     if row.state_share and state and full:
         part, whole = row.state_share
-        return Pool(whole - part, whole, 0, growing), Pool(part, whole, row.state_slots * state, ())
+        return Pool(whole - part, whole, 0, growing), Pool(
+            part, whole, (row.state_slots + setting.guesses) * state, ()
+        )  # a state for each guess
     if row.window_share and full and sliding:
         part, whole = row.window_share
         rates = [kind.growth.rate // kind.growth.granule for kind in kinds]
@@ -240,7 +242,8 @@ def _stored(run: CacheSetting, held: LayerCache) -> NumberFormat:
     row, cache = run.engine_row, held.cache
     if cache.indexes and row.index_format and held.latent:  # MiniMax M3's index keys are in the cache's format
         return number_format(row.index_format)
-    stored = number_format(cache.format or run.kv_dtype)
+    own = cache.format if not cache.indexes or row.name in ("", "transformers") else ""  # an indexer's is the library's
+    stored = number_format(own or run.kv_dtype)
     if run.sparse and row.sparse_fp8 and held.latent and not cache.heads and stored.name == "fp8-e4m3":
         stored = number_format(row.sparse_fp8)
     slot = SLOTS.get(stored.name)

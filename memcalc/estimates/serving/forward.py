@@ -8,11 +8,13 @@ from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
+from memcalc.estimates.serving.encoders import Encoded, encoded, image_lines
 from memcalc.estimates.serving.local import LINES
-from memcalc.estimates.serving.mixers import widest, widest_experts
+from memcalc.estimates.serving.mixers import latent_widths, widest, widest_dense, widest_experts
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.overhead import overhead
 from memcalc.formulas.serving_engines import RELEASES
+from memcalc.formulas.trtllm import profiled_requests
 from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 
@@ -32,13 +34,37 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
     moment = ForwardPass(
         run.engine_row.key,
         _tokens(run, memory),
-        run.step_sequences(memory),
+        _rows(run, memory),
         run.compute_format,
         run.tp,
         run.ep,
         run.pp > 1,
+        _images(architecture, run, stage, memory),
+        run.attention_tp,
+        _latent_chunk(run, memory),
     )
     return _lines(architecture, stage, moment, generation)
+
+
+def _images(architecture: Architecture, run: Serving, stage: Stage, memory: int) -> Encoded | None:
+    """Those of vLLM's profile, on the stage that embeds them."""
+    if run.engine_row.name != "vllm" or stage.index:
+        return None
+    return encoded(architecture, run.batched_tokens(memory), run.tp, run.images_per_prompt, run.step_sequences(memory))
+
+
+def _latent_chunk(run: Serving, memory: int) -> int:
+    """Of vLLM's profile."""
+    if run.engine_row.name != "vllm":
+        return 0
+    return formulas.latent_chunk(run.context, run.step_sequences(memory), run.block_size or run.engine_row.block)
+
+
+def _rows(run: Serving, memory: int) -> int:
+    """Sequences whose logits the peak has: TensorRT-LLM measures it with as many prompts as fill a pass."""
+    if run.engine_row.name == "tensorrt-llm":
+        return min(run.step_sequences(memory), profiled_requests(run.batched_tokens(memory), run.context))
+    return run.step_sequences(memory)
 
 
 def _tokens(run: Serving, memory: int) -> int:
@@ -58,6 +84,9 @@ class ForwardPass(NamedTuple):
     tp: int
     ep: int
     staged: bool  # there are several pipeline stages
+    images: Encoded | None = None
+    attention_tp: int = 1
+    latent_chunk: int = 0  # tokens of earlier context that latent attention reads at once
 
 
 @cached(1024)
@@ -67,14 +96,23 @@ def _lines(architecture: Architecture, stage: Stage, run: ForwardPass, generatio
     hidden, vocabulary = architecture.hidden, architecture.predicted
     layer = line("activations", "widest layer", "forward", formulas.forward_bytes, tokens=run.tokens,
                  feed_forward=feed_forward, hidden=hidden, bytes_per_value=size)  # fmt: skip
-    wide, top_k, shared = widest_experts(stage, run.tp, run.ep)
+    kept: list[Line] = []
+    reading = [layer]
+    wide, top_k, _ = widest_experts(stage, run.tp, run.ep)
     if top_k and RELEASES[run.row].sampler == "vllm":
-        experts = line("activations", "workspaces of the experts", "forward", formulas.experts_workspace_bytes,
-                       tokens=run.tokens, feed_forward=wide, hidden=hidden, top_k=top_k, shared=shared,
-                       bytes_per_value=size)  # fmt: skip
-        layer = max(experts, layer, key=lambda entry: entry.bytes)
+        kept = [line("activations", "workspaces of the experts", "always", formulas.experts_workspace_bytes, tokens=run.tokens,
+                     feed_forward=wide, hidden=hidden, top_k=top_k, bytes_per_value=size)]  # fmt: skip
+        reading = [line("activations", "widest layer beside them", "forward", formulas.forward_bytes, tokens=run.tokens,
+                        feed_forward=widest_dense(stage, run.tp), hidden=hidden, bytes_per_value=size)]  # fmt: skip
+    if run.latent_chunk and (heads := latent_widths(stage, run.attention_tp))[0]:
+        reading.append(line("activations", "earlier tokens of latent attention", "forward", formulas.latent_context_bytes,
+                            tokens=run.latent_chunk, heads=heads[0], widths=heads[1], bytes_per_value=size))  # fmt: skip
     sampling = list(_sampling(run, hidden, vocabulary, size)) if stage.last else []
-    lines = max([layer], sampling, key=lambda lines: sum(entry.bytes for entry in lines))
+    moments = [reading, sampling]
+    if run.images:
+        pixels, embeddings, tower = image_lines(run.images, hidden, size)
+        moments = [[*lines, pixels, embeddings] for lines in moments] + [[tower, pixels]]
+    lines = kept + max(moments, key=lambda lines: sum(entry.bytes for entry in lines))
     if run.staged:
         lines.append(line("activations", "from the stage before", "forward", formulas.stage_input_bytes, tokens=run.tokens,
                           hidden=hidden, bytes_per_value=size))  # fmt: skip

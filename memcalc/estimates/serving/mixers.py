@@ -90,6 +90,20 @@ def widest_experts(stage: Stage, tp: int, ep: int) -> tuple[int, int, int]:
 
 
 @cached(256)
+def widest_dense(stage: Stage, tp: int) -> int:
+    """Values of the widest feed-forward beside routed experts: a dense layer's, or a shared expert's."""
+    traits = [block.traits for layer in stage.sequence.kinds for _, block in layer.blocks]
+    return max((-(-(t.shared_feed_forward if t.experts else t.feed_forward) // tp) for t in traits), default=0)
+
+
+@cached(256)
+def latent_widths(stage: Stage, tp: int) -> tuple[int, int]:
+    """Of latent attention: heads on a rank, and the widths of a key without its rotated part and of a value; zeros without."""
+    found = [b.traits for layer in stage.sequence.kinds for _, b in layer.blocks if b.traits.kv_lora_rank]
+    return max(((-(-t.heads // tp), t.nope_head_dim + t.value_dim) for t in found), default=(0, 0))
+
+
+@cached(256)
 def widest(stage: Stage, tp: int, ep: int) -> int:
     """Values of the widest feed-forward that a token passes through on a rank."""
     feed_forward = 0

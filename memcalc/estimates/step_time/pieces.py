@@ -127,7 +127,11 @@ def _attention(work: Work, micro: Micro, stretch: float, law: TimeLaw) -> tuple[
     heads = AttentionShape(
         shape.heads, shape.kv_heads, shape.head_dim, shape.value_dim, window if window < seen else 0, work.causal
     )
-    found = law.attention(heads, batch, seen, cached_bytes=0.0) * law.sustained.attention / micro.cp
+    keys = seen
+    if not (work.causal or window):  # a decoder's queries may read an encoder's tokens, fewer or more than its own
+        keys = seen * work.forward.pair / (2 * shape.heads * (shape.head_dim + shape.value_dim))
+    found = law.attention(heads, batch, min(seen, keys), past=max(0.0, keys - seen), cached_bytes=0.0)
+    found *= max(1.0, seen / keys) * law.sustained.attention / micro.cp
     found += (micro.cp - 1) * RING_STEP
     ahead = found * (law.sustained.flash2 if micro.flash2 else 1.0)
     return ahead, ahead * law.sustained.backward if shape.grad else 0.0

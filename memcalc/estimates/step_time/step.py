@@ -159,7 +159,7 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
         bubble,
         m * slowest.launch,
     )
-    flops, again = _flops(architecture, run, micro)
+    flops, again = _flops(architecture, run, planned, micro)
     scale = m * p.data_parallel
     used, peak_format = PRODUCTS.get(run.precision, ("bf16", "bf16"))
     spread = spread_of(
@@ -188,7 +188,7 @@ def _micro(run: Training) -> Micro:
     return Micro(
         sequences * length / p.cp, sequences, length, p.cp,
         wide if run.adapts and run.kernels_used != "te" else used, wide, run.kernels_used != "te" and run.attention != "flash3",
-        run.engine_row.fp32_gradients and not run.adapts, quantised, HOST.get(run.kernels_used, HOST["eager"]),
+        run.main_gradients, quantised, HOST.get(run.kernels_used, HOST["eager"]),
         1 / run.grad_accum if run.kernels_used == "te" else 1.0, run.kernels_used != "te",
     )  # fmt: skip
 
@@ -225,7 +225,7 @@ def _stage(plan: PlannedStage, micro: Micro, axes: Axes, law: TimeLaw, run: Trai
     forward = backward = recompute = communication = host = 0.0
     operands = OPERANDS[micro.product]
     narrowed = operands.activation / HALF if operands.quantised else 1.0
-    share = gathers_share(run)
+    share, passes = gathers_share(run), run.extra_passes
     for executed, count, recomputed, layered, gathering in plan.pieces:
         around = gathering if share == 1 else gathering.times(share)
         one = seconds_of(executed, micro, law)
@@ -234,11 +234,12 @@ def _stage(plan: PlannedStage, micro: Micro, axes: Axes, law: TimeLaw, run: Trai
         again = _again(one, run, recomputed=recomputed, by_operation=plan.by_operation and layered)
         waiting = sent.forward * (2 if recomputed else 1) + sent.backward + around.copies
         waiting += exposed(around.forward, one.forward) + exposed(around.backward, one.backward + again)
-        forward += one.forward * count
+        ahead = sent.forward + exposed(around.forward, one.forward)
+        forward += one.forward * count * (1 + passes)
         backward += one.backward * count
         recompute += again * count
-        communication += waiting * count
-        host += (one.host_forward * (2 if recomputed else 1) + one.host_backward) * count
+        communication += (waiting + passes * ahead) * count
+        host += (one.host_forward * ((2 if recomputed else 1) + passes) + one.host_backward) * count
     launch = max(0.0, host - forward - backward - recompute - communication)
     return StageTime(forward, backward, recompute, communication, launch, backward + recompute)
 
@@ -273,15 +274,28 @@ def _experts(architecture: Architecture) -> int:
     return max((block.traits.experts for layer in layers for _, block in layer.blocks), default=0)
 
 
-def _flops(architecture: Architecture, run: Training, micro: Micro) -> tuple[float, float]:
-    """Model FLOPs of one micro-batch of one copy of the model, and those of recomputation."""
+def _flops(architecture: Architecture, run: Training, planned: Planned, micro: Micro) -> tuple[float, float]:
+    """Model FLOPs of one micro-batch of one copy of the model, and those of recomputation and passes without a gradient."""
     if is_encoder_decoder(architecture):
-        raise Unsupported("the time of encoder-decoder models is not modelled")
-    ahead, attention = _forward_flops(architecture, int(micro.length))
+        ahead, attention = _recorded_flops(planned, micro, run.parallelism.tp)
+    else:
+        ahead, attention = _forward_flops(architecture, int(micro.length))
     linear = ahead - attention
     trained = 2 if run.adapts else 3  # frozen weights have no gradients
     again = {"none": 0.0, "full": ahead / (run.recompute_every or 1), "selective": attention}[run.recompute]
-    return micro.sequences * (trained * linear + 3 * attention), micro.sequences * again
+    return micro.sequences * (trained * linear + 3 * attention), micro.sequences * (again + run.extra_passes * ahead)
+
+
+def _recorded_flops(planned: Planned, micro: Micro, tp: int) -> tuple[float, float]:
+    """Of one sequence's forward through encoder and decoder, each with as many tokens as pass it."""
+    linear = attention = 0.0
+    pairs = micro.length**2
+    for stage in planned.stages:
+        for executed, count, *_ in stage.pieces:
+            products, attended = executed.forward_flops(micro.length, pairs)
+            linear += products * count * stage.times * tp
+            attention += attended * count * stage.times * tp
+    return linear + attention, attention
 
 
 @cached(1024)

@@ -29,6 +29,8 @@ def batch_sentences(run: Training) -> Iterator[str]:
         )
     elif run.objective == "reward":
         yield f"{run.micro_batch} pairs are {run.rows} sequences, chosen and rejected together (TRL's RewardTrainer)"
+    elif run.objective_row.scored:
+        yield from _preference_sentences(run)
     if run.seq_len_max:
         yield f"lengths vary: memory is a batch's of {run.seq_len_max:,} tokens; the usual length is {run.seq_len:,}"
     if run.tiled_mlp:
@@ -47,6 +49,22 @@ def batch_sentences(run: Training) -> Iterator[str]:
         )
     elif run.eval_batch:
         yield f"evaluation: {run.eval_batch} sequences per GPU at a time; this engine keeps the loss alone"
+
+
+def _preference_sentences(run: Training) -> Iterator[str]:
+    """What an objective of preferences takes for granted."""
+    row = run.objective_row
+    if row.sequences > 1:
+        yield f"{run.micro_batch} pairs are {run.rows} sequences, chosen and rejected in one pass ({row.source})"
+    yield {
+        "frozen": "reference: a frozen copy beside the model, divided as parameters are; its pass keeps nothing but its logits",
+        "same": "reference: the model with its adapters switched off, in a pass that keeps nothing but its logits",
+        "precomputed": "reference: its log-probabilities were computed before training, which is not in the peak",
+        "none": f"{row.name} has no reference",
+    }[run.reference_used]
+    if row.unrelated:
+        yield "answers of other prompts pass model and reference without a gradient (KTO's estimate of the divergence)"
+    yield "sequences are as long as is said; real pairs are often shorter than their limit, for which this is a bound"
 
 
 def image_sentences(architecture: Architecture, run: Training) -> Iterator[str]:

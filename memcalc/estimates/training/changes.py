@@ -7,7 +7,8 @@ from memcalc.estimates.training.activations import shape
 from memcalc.estimates.training.estimate import TrainingEstimate
 from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import MAX_GPUS
-from memcalc.specs.training import OFFLOADABLE, Training
+from memcalc.specs.step_settings import OFFLOADABLE
+from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes, format_count
 
 LEAST_SEQUENCE = 256  # tokens: shorter ones are another task

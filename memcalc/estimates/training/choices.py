@@ -46,7 +46,7 @@ def _check_adapters(architecture: Architecture, run: Training) -> None:
     row = run.method_row
     if (run.prompt or run.prefix) and len(main_parts(architecture)) > 1:
         raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", "method")
-    if not row.adapters or row.adapter in ("lora", "prompt"):
+    if not row.adapters or row.pairs or run.prompt:
         return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]
     blocks = [block for layer in layers for _, block in layer.blocks]

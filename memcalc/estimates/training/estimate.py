@@ -18,7 +18,6 @@ from memcalc.estimates.training.assumptions import (
     state_sentences,
 )
 from memcalc.estimates.training.choices import check_countable
-from memcalc.estimates.training.context_parallel import exchange_line
 from memcalc.estimates.training.lifecycle import Outside, save, start
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
@@ -148,6 +147,8 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
+
+        from memcalc.estimates.training.context_parallel import exchange_line
 
         return exchange_line(self.run, setup, self.run.tokens // p.cp)
 
@@ -328,7 +329,7 @@ class TrainingEstimate:
     def _ranks_on_node(self) -> int:
         return min(self.run.parallelism.gpus, self.run.parallelism.gpus_per_node)
 
-    @property
+    @cached_property
     def assumptions(self) -> tuple[str, ...]:
         """What was taken for granted, one sentence each."""
         out = [*run_sentences(self.run, counted=self.architecture is None)]

@@ -58,7 +58,6 @@ def _loading(architecture: Architecture, run: Training, rank: Rank) -> Iterator[
     setting, p = rank.setting, run.parallelism
     stored = tuple(entry for entry in rank.lines if entry.component == "parameters" and entry.place == "gpu")
     here = min(p.gpus, p.gpus_per_node)
-    read = setting.compute if run.adapts else setting.weights
     if run.method_row.quantised:
         matrix = max((group.quantised.largest for group in rank.groups if group.quantised), default=0)
         moving = line("parameters", "matrix before it is quantised", "start", outside_bytes, elements=matrix, bytes_each=HALF)
@@ -69,11 +68,11 @@ def _loading(architecture: Architecture, run: Training, rank: Rank) -> Iterator[
         unit = line("communication", "unit before it is cut", "start", gathered_bytes, root=0, layer=largest, layers=1,
                     bytes_each=setting.weights)  # fmt: skip
         note = "rank 0 reads the model on its host; what the others need is broadcast and cut"
-        yield Outside("loading", note, (*stored, unit), (_on_host(architecture, 1, read),))
+        yield Outside("loading", note, (*stored, unit), (_on_host(architecture, 1, setting.frozen),))
         return
     copies = here if run.engine_row.trainer and p.tp * p.pp == 1 else 0
     note = "every rank reads the model on its host and moves it" if copies else "weights are read into their places"
-    yield Outside("loading", note, stored, (_on_host(architecture, copies, read),) if copies else ())
+    yield Outside("loading", note, stored, (_on_host(architecture, copies, setting.frozen),) if copies else ())
 
 
 def _flattening(run: Training, rank: Rank) -> Iterator[Outside]:
@@ -100,8 +99,8 @@ def _largest_tensor(rank: Rank) -> int:
 
 def _whole_model(architecture: Architecture, run: Training, rank: Rank) -> Outside:
     """The weights that are trained as files of a whole model; adapters alone where there are some."""
-    setting, name = rank.setting, "adapters" if run.adapts else "model"
-    elements = _trained_of_all(run, rank) if run.adapts else architecture.parameters
+    setting = rank.setting
+    name, elements = _written(architecture, run, rank)
     file = line("parameters", name, "save", outside_bytes, "host", elements=elements, bytes_each=setting.weights)
     if not setting.strategy.cuts_parameters:
         return Outside(f"saving the {name}", "rank 0 writes its own copy", rank.steady, (file,), (file,))
@@ -118,7 +117,7 @@ def _checkpoint(architecture: Architecture, run: Training, rank: Rank) -> Outsid
     shards = max((group.shards for group in rank.groups), default=1)
     owners = p.tp * p.pp * (shards if setting.strategy.cuts_optimizer else 1)
     states = sum(entry.bytes for entry in rank.lines if entry.component == "optimizer_states")
-    weights = _trained_of_all(run, rank) if run.adapts else architecture.parameters
+    _, weights = _written(architecture, run, rank)
     disk = (
         line("parameters", "weights", "save", outside_bytes, "host", elements=weights, bytes_each=setting.weights),
         line("optimizer_states", "optimizer states of all ranks", "save", outside_bytes, "host", elements=states * owners,
@@ -131,7 +130,10 @@ def _checkpoint(architecture: Architecture, run: Training, rank: Rank) -> Outsid
     return Outside("saving a checkpoint", "every rank writes its part", rank.steady, (host,), disk)
 
 
-def _trained_of_all(run: Training, rank: Rank) -> int:
-    """Trained elements of the whole model, as many stages and tensor-parallel ranks as there are."""
+def _written(architecture: Architecture, run: Training, rank: Rank) -> tuple[str, int]:
+    """What is saved of the weights, and its elements: of adapters those that are trained, of all stages and tensor-parallel
+    ranks."""
+    if not run.adapts:
+        return "model", architecture.parameters
     here = sum(group.trained.elements() for group in rank.groups if group.trained)
-    return here * run.parallelism.tp * run.parallelism.pp if run.parallelism.pp > 1 else here
+    return "adapters", here * run.parallelism.tp * run.parallelism.pp if run.parallelism.pp > 1 else here

@@ -6,6 +6,7 @@ from typing import Any
 from memcalc.autograd.profile import (
     KERNELS,
     LOSSES,
+    LOW,
     Adapters,
     Batch,
     Degrees,
@@ -13,6 +14,7 @@ from memcalc.autograd.profile import (
     Formats,
     Keeps,
     MethodTraits,
+    Preference,
     Profile,
 )
 from memcalc.autograd.tape import FP32, HALF, Size, Tensor
@@ -38,11 +40,12 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
     """The profile of one run: formats from the precision, kernels from the engine, degrees from the parallelism."""
     p = run.parallelism
     adapters = adapter_names(architecture, run.adapter_targets) if run.adapts else ()
-    compute = FP32 if run.precision == "fp32" else HALF
+    formats = precision(run.precision)
+    compute = formats.bytes_of("compute")
     amp, full = run.autocasts, not run.adapts
     # adapters stand on a frozen base that is 16 bit already, so autocast has nothing to cast there, but what was upcast
     autocast = amp and (full or run.upcast != "")
-    fp32 = run.precision == "fp32" or (autocast and full) or run.upcast == "all"
+    fp32 = compute == FP32 or (autocast and full) or run.upcast == "all"
     frozen = "embeddings" in run.freeze or run.train_layers is not None
     own = run.method_row.quantised and not run.base.plain  # PEFT has adapter modules of their own for these matrices
     return Profile(
@@ -55,8 +58,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             compute=compute,
             weights=FP32 if fp32 else HALF,
             autocast=autocast,
-            saved_input=FP8 if run.precision == "fp8-mixed" and run.kernels_used == "te" else 0,
-            low=low_precision(run),
+            saved_input=FP8 if formats.products == "fp8" and run.kernels_used == "te" else 0,
+            low=low_precision(formats.products, sharded=run.fsdp),
             wide_stream=architecture.wide_stream,
             kbit=run.upcast,
         ),
@@ -67,7 +70,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             fake_quantised=run.method_row.fake_quantised,
             prompt=run.prompt,
             also=run.train_also,
-            accumulated=full and run.engine_row.fp32_gradients,
+            accumulated=run.main_gradients,
             quantised=run.method_row.quantised,
             expands=run.base.expands,
             casts=run.base.casts,
@@ -89,6 +92,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
+        preference=Preference(run.objective_row.scored, run.reference_used in ("same", "frozen"), run.objective_row.likelihood),
     )
 
 
@@ -101,11 +105,10 @@ def update_of(run: Training, gradient: int) -> float:
     return made.bytes_per_element(formats.bytes_of("master") or formats.bytes_of("weights")) / gradient
 
 
-def low_precision(run: Training) -> str:
-    """In what linear layers multiply, a key of LOW."""
-    if run.precision == "nvfp4-mixed":
-        return "nvfp4, sharded" if run.fsdp else "nvfp4"
-    return "int8" if run.precision == "int8-mixed" else ""
+def low_precision(products: str, *, sharded: bool) -> str:
+    """In what linear layers multiply, a key of LOW; "" where they keep what they read."""
+    apart = f"{products}, sharded"
+    return apart if sharded and apart in LOW else products if products in LOW else ""
 
 
 def batch_of(architecture: Architecture, run: Training) -> Batch:
@@ -223,7 +226,8 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
         return 0.0
     biases = _shared_biases(architecture, profile)
     indexed = any(block.traits.selected_tokens for block in _mixers(architecture))
-    if _shared_masks(architecture, profile, passed=True) or not (_attentions(architecture) or indexed):
+    pairwise = any(not block.positions.own for block in _attentions(architecture))  # a mask for pairs, not one of keys
+    if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
         return biases
     sliding = profile.batch.masked or profile.batch.packed
     if run.attention == "eager":

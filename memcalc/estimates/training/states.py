@@ -58,6 +58,11 @@ class StateSetting(NamedTuple):
     states: int
     compute: int
 
+    @property
+    def frozen(self) -> int:
+        """Of what is not trained: a frozen base is kept as it is computed with, what is frozen alone as its neighbours."""
+        return self.compute if self.run.adapts else self.weights
+
 
 def make_setting(run: Training) -> StateSetting:
     strategy = strategy_of(run.parallelism)
@@ -158,7 +163,7 @@ def buckets(setting: StateSetting, groups: Sequence[ShardGroup], stage: Stage) -
     each = setting.compute if run.adapts and run.parallelism.zero else setting.gradients
     trained = sum(group.trained.elements() * min(group.itemsize or each, each) // each for group in groups if group.trained)
     made = setting.strategy.buckets(run, most_shards(groups), trained, each)
-    if not run.engine_row.fp32_gradients or run.adapts or not stage.sequence.layers:
+    if not run.main_gradients or not stage.sequence.layers:
         return made
     from memcalc.estimates.training.dummy_gradients import dummy_line
 
@@ -174,7 +179,7 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
     setting = setting_of(setting, group)
     cut_parameters, _, cut_states = setting.strategy.cutters
     at, out = setting.places, []
-    if group.frozen:  # a frozen base is kept as it is computed with; what is frozen alone, as its trained neighbours
+    if group.frozen:
         for name, held, each in _frozen(setting, group.frozen):
             cut = cut_parameters(held, group.shards)
             if name == IN_8_BITS:
@@ -212,7 +217,23 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         else:
             out += _shaped_states(setting, group)
         out += _host_states(setting, group)
+    out += _reference(setting, group)
     return [entry for entry in out if entry.bytes]
+
+
+def _reference(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
+    """A frozen copy of the model, as it is computed with, cut as parameters are (trl/models/utils.py, prepare_deepspeed and
+    prepare_fsdp; without either it is whole on each GPU)."""
+    if setting.run.reference_used != "frozen" or group.name in COPIES:
+        return
+    cut_parameters = setting.strategy.cutters[0]
+    kept = (group.frozen, group.quantised, None if setting.run.adapts else group.trained)
+    held = tuple(entry for part in kept if part for entry in part.held)
+    if held:
+        each = setting.compute if setting.run.adapts or setting.master or setting.strategy.fp32_shards else setting.weights
+        yield cut_parameters(Tensors(held), group.shards).line(
+            "parameters", f"{group.name}/reference", ALWAYS, setting.places.parameters, each
+        )
 
 
 def gradient_lines(setting: StateSetting, group: ShardGroup, *, deferred: bool = False) -> Iterator[Line]:
@@ -240,7 +261,7 @@ def _frozen(setting: StateSetting, held: Tensors) -> Iterator[tuple[str, Tensors
         rest = Tensors(tuple(entry for entry in rest.held if entry not in large))
         yield IN_8_BITS, Tensors(large), 1
     if rest and rest.held:
-        yield "frozen", rest, setting.compute if setting.run.adapts else setting.weights
+        yield "frozen", rest, setting.frozen
 
 
 IN_8_BITS = "frozen in 8 bits"
@@ -264,13 +285,12 @@ def _offloaded_share(whole: Line, fraction: float) -> Iterator[Line]:
 def buffer_lines(setting: StateSetting, stage: Stage) -> Iterator[Line]:
     """Constants beside the parameters, where the library's own modules run (engines that PyTorch traces)."""
     run = setting.run
-    if run.adapts and run.method_row.adapter == "vera":
+    if run.method_row.shared:
         elements = shared_elements(without(stage.dense, run.frozen_parts), run.adapter_targets, run.lora_rank)
         yield line("parameters", "shared projections", ALWAYS, model_states.whole_bytes, elements=elements, bytes_each=4)
     if not setting.run.engine_row.traced:
         return
-    each = setting.compute if setting.run.adapts else setting.weights
-    sizes = [(buffer.elements * copies, buffer.each or each) for buffer, copies in stage.buffers]
+    sizes = [(buffer.elements * copies, buffer.each or setting.frozen) for buffer, copies in stage.buffers]
     for bytes_each in sorted({size for _, size in sizes}):
         elements = sum(count for count, size in sizes if size == bytes_each)
         yield line("parameters", "buffers", ALWAYS, model_states.whole_bytes, elements=elements, bytes_each=bytes_each)

@@ -10,6 +10,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.task_head import EmbeddingHead, Pooler, TaskHead
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
+from memcalc.formulas.objectives import HEADED
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
 # What a class is for whose name says so by its ending alone, the longer endings first.
@@ -122,7 +123,7 @@ def headed(c: Config, model: Architecture) -> Architecture:
 def under_objective(architecture: Architecture, objective: str | None, labels: int) -> Architecture:
     """A model under the head of what it is trained for. Raises Unsupported for one whose class must say it."""
     heads = (TaskHead, EmbeddingHead)
-    if objective is None or any(isinstance(block, heads) for part in architecture.parts for _, block in part.exit):
+    if objective not in HEADED or any(isinstance(block, heads) for part in architecture.parts for _, block in part.exit):
         return architecture
     names = {part.name for part in architecture.parts}
     if architecture.predicted and not names.intersection(("encoder", "decoder")):

@@ -182,9 +182,10 @@ UNUSED: Mapping[str, frozenset[str]] = {
         "encoders.speech_text": "max_target_positions pad_head_dim_to_multiple_of",
         "encoders.udop": "relative_attention_max_distance",
         "encoders.t5gemma": "mm_tokens_per_image cross_attention_hidden_size decoder vocab_size",
-        "encoders.seq2seq": (
-            "classifier_proj_size decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
-            "median_filter_width relative_attention_max_distance"
+        "encoders.seq2seq": "classifier_proj_size median_filter_width",
+        "encoders.t5_line": (
+            "decoder_sparse_step encoder_sparse_step expert_capacity global_block_size local_radius "
+            "relative_attention_max_distance"
         ),
         "hybrids.zamba": (
             "attn_layer_offset attn_layer_period hybrid_layer_ids intermediate_size kv_channels mamba_headdim "

@@ -96,6 +96,21 @@ def shape_of(making: Making) -> dict[str, Any] | None:
             "n_positions": value("positions") or value("seq_len") or 2048, "tie_word_embeddings": tied}  # fmt: skip
 
 
+def _drop_impossible(making: Making) -> None:
+    """Leaves out numbers that no setting can be, and says so."""
+    from memcalc.specs.serving import Serving
+    from memcalc.specs.spec import bounds
+    from memcalc.specs.training import Training
+
+    for name, (low, high) in bounds(Serving if making.job.kind.task == "infer" else Training).items():
+        found = making.settings.get(name)
+        if found is None or isinstance(found.value, bool) or not isinstance(found.value, (int, float)):
+            continue
+        if not low <= found.value <= high:
+            del making.settings[name]
+            making.warn(f"{found.value} is no {name.replace('_', ' ')} (from {low} to {high:,}); it is left out", *found.facts)
+
+
 def question_of(job: Job) -> LaunchQuestion:
     """The question that a job asks of memcalc."""
     making = Making(job)
@@ -104,6 +119,7 @@ def question_of(job: Job) -> LaunchQuestion:
         making.ask("model")
     gpu = making.value("gpu")
     (serving if job.kind.task == "infer" else training)(making, weights)
+    _drop_impossible(making)
     assumed = tuple(
         f"{name.replace('_', ' ')} {_shown(fact)}: {fact.why}" for name, fact in making.facts.items()
         if fact.entry is None and "default" in fact.why

@@ -34,7 +34,7 @@ def serving(making: Making, weights: str = "") -> None:
     elif version:
         making.warn(f"{engine} {version} is older than what is described; the newest is taken", "engine_version")
     for name in ("tp", "pp", "ep"):
-        if isinstance(value(name), int) and value(name) > 1:
+        if isinstance(value(name), int) and value(name) != 1:  # what is no degree is left out, and said so
             making.copy(name)
     _groups(making, engine)
     _memory(making, engine)
@@ -57,6 +57,7 @@ def _beside(making: Making) -> None:
     making.copy("max_total_tokens=cache_tokens", "cuda_graph_max_bs=max_graph_batch", "max_graph_size=max_graph_batch")
     if isinstance(value("cache_blocks"), int):
         making.set("cache_tokens", value("cache_blocks") * (value("block_size") or VLLM_BLOCK), "cache_blocks", "block_size")
+    making.copy("images=images_per_prompt")
     if value("sharded_adapters"):
         making.copy("sharded_adapters")
     if value("language_model_only"):
@@ -89,7 +90,7 @@ def _groups(making: Making, engine: str) -> None:
         making.set("attention_dp", tp if engine == "tensorrt-llm" else dp, "dp_attention", "dp", "tp")
     elif value("expert_parallel"):
         making.set("ep", tp * dp, "expert_parallel", "tp", "dp")
-    elif isinstance(dp, int) and dp > 1:
+    elif isinstance(dp, int) and value("dp") not in (None, 1):
         making.copy("dp")
     making.copy("redundant_experts")
     if value("role"):

@@ -1,11 +1,18 @@
 """A training run's facts → fields of Training and Parallelism."""
 
+from memcalc.formulas.objectives import REFERRED
 from memcalc.readers.launch.activation_settings import activations
 from memcalc.readers.launch.activation_settings import megatron as of_megatron
 from memcalc.readers.launch.settings import Making
 from memcalc.specs.words import meant
 
-OBJECTIVES = {"rm": "reward", "reward": "reward", "gae": "ppo", "seq_cls": "classify"}  # theirs → ours, where the words differ
+OBJECTIVES = {
+    "ipo": "dpo",
+    "rm": "reward",
+    "reward": "reward",
+    "gae": "ppo",
+    "seq_cls": "classify",
+}  # theirs → ours, where the words differ
 PLAIN = ("sft", "pt", "none", "")  # the next token's cross-entropy
 TARGETS = {"q_proj": ["q"], "k_proj": ["k"], "v_proj": ["v"], "o_proj": ["output"], "output_proj": ["output"],
     "gate_proj": ["gate"],
@@ -55,7 +62,12 @@ def training(making: Making, weights: str = "") -> None:
 def _objective(making: Making) -> None:
     said = str(making.value("algorithm") or "").lower()
     if said not in PLAIN:
-        making.set("objective", OBJECTIVES.get(said, said), "algorithm", "advantage_estimator")
+        objective = OBJECTIVES.get(said, said)
+        making.set("objective", objective, "algorithm", "advantage_estimator")
+        if objective in REFERRED and making.value("reference") == "precomputed":
+            making.set("reference", "precomputed", "reference")
+        if making.value("reference_model"):
+            making.warn("a reference of another model is counted as large as the model itself", "reference_model")
 
 
 def _sharding(making: Making) -> None:
@@ -274,7 +286,7 @@ def _batch(making: Making) -> None:
 
 
 def _optimizer(making: Making) -> None:
-    from memcalc.specs.training import OPTIMIZER_NAMES
+    from memcalc.specs.step_settings import OPTIMIZER_NAMES
 
     name = making.value("optimizer")
     if name:

@@ -8,6 +8,9 @@ import pytest
 from memcalc.errors import MemcalcError
 from memcalc.sizing.import_report import imported
 from memcalc.sizing.importing import asked_from, launched, merged
+from memcalc.specs.serving import Serving
+from memcalc.specs.spec import bounds
+from memcalc.specs.training import Training
 
 HF = "torchrun --nproc_per_node 2 t.py --model_name_or_path m --per_device_train_batch_size 1 --max_seq_length 512"
 MEGATRON = ("torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 4 --hidden-size 512 --num-attention-heads 8 "
@@ -49,6 +52,8 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
      {"transfer_buffer": 10**9}),
     ("vllm serve m -tp 2 --kv-offloading-size 64 --num-gpu-blocks-override 5000 --max-cudagraph-capture-size 64",
      {"cache_offload": 32 * 2**30, "cache_tokens": 80000, "max_graph_batch": 64}),
+    ("vllm serve m --limit-mm-per-prompt '{\"image\": 2, \"video\": 0}'", {"images_per_prompt": 2}),
+    ("vllm serve m --skip-mm-profiling", {"images_per_prompt": 0}),
     ("VLLM_PP_LAYER_PARTITION=20,12 vllm serve m -pp 2", {"pp_layers": (20, 12)}),
     ("vllm serve m -dp 8 --enable-expert-parallel --eplb-config '{\"num_redundant_experts\": 32}'",
      {"ep": 8, "redundant_experts": 32}),
@@ -139,7 +144,25 @@ def test_options_win(files: dict[str, Any], said: dict[str, Any], wanted: dict[s
     assert merged(files, said) == wanted
 
 
-@pytest.mark.parametrize("algorithm", ["dpo", "kto", "grpo", "orpo"])
+# TRL's defaults: eight examples of 1,024 tokens, a copy beside the model unless adapters are trained, weights in fp32
+PREFERENCES = (
+    ("dpo", "", {"objective": "dpo", "micro_batch": 8, "seq_len": 1024}, 16),
+    ("dpo", " --precompute_ref_log_probs true", {"objective": "dpo", "reference": "precomputed"}, 16),
+    ("kto", "", {"objective": "kto"}, 8), ("reward", "", {"objective": "reward"}, 16),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("algorithm", "more", "wanted", "rows"), PREFERENCES)
+def test_preferences_are_sized(algorithm: str, more: str, wanted: dict[str, Any], rows: int) -> None:
+    from memcalc.sizing.training import size_training
+
+    line = f"trl {algorithm} --model_name_or_path Qwen/Qwen3-0.6B --max_length 1024{more}"
+    asked = asked_from("train", [line], None, None, {"gpus": 1})
+    assert {name: asked.settings.get(name) for name in wanted} == wanted
+    assert size_training(asked.model, None, **asked.settings).run.rows == rows
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_an_objective_that_is_not_modelled_is_refused_by_name(algorithm: str) -> None:
     line = f"trl {algorithm} --model_name_or_path Qwen/Qwen3-0.6B --bf16"
     found = launched(line)[0]
@@ -218,3 +241,34 @@ def test_words_behind_a_number_stand_alone() -> None:
         "python -m torch.distributed.run --nproc_per_node 2 t.py --per_device_train_batch_size 3 --model_name_or_path m"
     )
     assert found[0].question.settings["gpus"].value == 2
+
+
+COUNTS = {
+    "vllm serve Qwen/Qwen3-8B": ("max-num-seqs", "max-model-len", "tensor-parallel-size", "pipeline-parallel-size",
+                                 "data-parallel-size", "max-num-batched-tokens", "block-size", "max-lora-rank"),
+    "python -m sglang.launch_server --model-path Qwen/Qwen3-8B": ("tp-size", "dp-size", "context-length",
+                                                                  "chunked-prefill-size", "page-size"),
+    "llama-server -m qwen3-8b.gguf": ("ctx-size", "parallel", "n-gpu-layers", "ubatch-size", "n-cpu-moe"),
+    HF: ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["-3", "0", "99999999999999999999"])
+@pytest.mark.parametrize(("line", "option"), [(line, option) for line, options in COUNTS.items() for option in options])
+def test_no_setting_is_a_number_that_it_cannot_be(line: str, option: str, value: str) -> None:
+    """What `import` writes is what memcalc reads: a count of -3 is left out, and said so where it means nothing."""
+    (found,) = launched(f"{line} --{option} {value}")
+    limits = bounds(Serving if found.question.command == "infer" else Training)
+    for name, setting in found.question.settings.items():
+        if name in limits and isinstance(setting.value, (int, float)):
+            low, high = limits[name]
+            assert low <= setting.value <= high
+            assert str(setting.value) != value or low <= int(value) <= high
+
+
+def test_what_is_left_out_is_said() -> None:
+    (found,) = launched("vllm serve Qwen/Qwen3-8B --max-num-seqs -3 --tensor-parallel-size 0")
+    assert [text for text in found.question.warnings if "is left out" in text] == [
+        "command line:1: 0 is no tp (from 1 to 65,536); it is left out",
+        "command line:1: -3 is no max sequences (from 1 to 16,777,216); it is left out",
+    ]

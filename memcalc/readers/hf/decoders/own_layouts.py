@@ -11,6 +11,7 @@ from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.prompted import PromptTokens
 from memcalc.blocks.task_head import TaskHead
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import attention, decoder, even_head_dim, layer_norm, mlp, norm_of_sum, pre_norm
@@ -102,7 +103,8 @@ def cpmant(c: Config) -> Architecture:
     tables = (Weight("segments", "other", (segments, hidden)), Weight("relative_bias", "attention", (buckets, heads)))
     embedding = Embedding(vocabulary + c.integer("prompt_types") * c.integer("prompt_length"), hidden)
     layer = pre_norm(norm, block, feed_forward)
-    layer = Layer((*layer.blocks, ("positions", Plain(()))))  # added to the scores of every layer: no kernel knows it
+    prompt = PromptTokens(tokens=c.integer("prompt_length", low=0), heads=heads, width=2 * block.head_dim)
+    layer = Layer((*layer.blocks, ("positions", prompt)))  # added to the scores of every layer: no kernel knows it
     return decoder(
         c, layer, norm, tied=False, embedding=embedding, after_embedding=(("tables", Plain(tables)),),
         head=Head(vocabulary, hidden),

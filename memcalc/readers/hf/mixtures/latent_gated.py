@@ -1,6 +1,7 @@
 """Latent attention in layers of another shape: A.X K1 and K2, Hunyuan 4, dots3."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
@@ -91,7 +92,9 @@ def dots3_note_text(c: Config) -> Architecture:
 def _dots3_attention(c: Config, kind: str) -> LatentAttention:
     traits: dict[str, Any] = {"gate": c.integer("num_attention_heads"), "key_norm": True, "latents_scaled": True}
     if kind == "indexed_attention":
-        return indexed_attention(c, ["full"], **traits)[0]
+        (mixer,) = indexed_attention(c, ["full"], **traits)
+        assert mixer.indexer  # as its kind is full
+        return replace(mixer, indexer=replace(mixer.indexer, key_format="fp32"))  # the rotation leaves it so
     return latent_attention(c, window=sliding_window(c) if kind == "sliding_attention" else None, **traits)
 
 

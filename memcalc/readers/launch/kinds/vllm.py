@@ -68,6 +68,20 @@ def _transfer(value: Value) -> dict[str, Read]:
 SIDES = {"kv_producer": "prefill", "kv_consumer": "decode"}
 
 
+def _images(value: Value) -> dict[str, Read]:
+    """A JSON object (or image=N): images that a prompt may have."""
+    text = value if isinstance(value, str) else ""
+    if (plain := text.strip().removeprefix("image=")).isdigit():
+        return {"images": int(plain)}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unreadable("is no JSON object") from None
+    most = found.get("image") if isinstance(found, dict) else None
+    most = most.get("count") if isinstance(most, dict) else most
+    return {"images": most} if type(most) is int else {}
+
+
 def _redundant(value: Value) -> dict[str, Read]:
     """A JSON object: how many experts are held once more."""
     try:
@@ -115,7 +129,9 @@ KEYS: KeyTable = {
     "enable_eplb": Unmodelled("which experts are held more than once"), "eplb_config.*": IDLE,
     "eplb_config": By(_redundant, "redundant_experts"),
     **alike("compilation_config* O", Unmodelled("which CUDA graphs are captured", ())),
-    **alike("limit_mm_per_prompt* mm_encoder* mm_processor*", Unmodelled("how many images a prompt may have")),
+    "limit_mm_per_prompt": By(_images, "images"), "limit_mm_per_prompt.image": "images",
+    "skip_mm_profiling": Coded("images", {"true": 0, "": 0, "1": 0}),
+    **alike("limit_mm_per_prompt* mm_encoder* mm_processor*", Unmodelled("how images are encoded, and other modalities")),
     **alike("mamba_* ssm_cache_dtype", Unmodelled("formats and blocks of recurrent states")),
     "num_gpu_blocks_override": "cache_blocks",
     "async_scheduling": IDLE, "no_async_scheduling": IDLE, "enable_sleep_mode": IDLE,

@@ -1,15 +1,21 @@
-"""What DeepSpeed's zero_optimization says beside the stage (deepspeed/runtime/zero/config.py), in elements."""
+"""What a run says of sharding beside the strategy: DeepSpeed's zero_optimization (deepspeed/runtime/zero/config.py), in
+elements, and FSDP (torch/distributed/fsdp; accelerate's fsdp_config)."""
 
 from typing import Annotated
 
 from memcalc.formulas.engines import DEEPSPEED
-from memcalc.specs.spec import SHARDING, Flag, Spec, setting, within
+from memcalc.specs.spec import SHARDING, Flag, OneOf, Spec, setting, within
 
 Elements = Annotated[int, within(1, 10**13)]
+PREFETCHES = {
+    "pre": "gathers the next layer while one is in its backward",
+    "post": "gathers it once that layer has been freed",
+    "none": "gathers each when it is needed",
+}
 
 
-class ZeroSettings(Spec):
-    """DeepSpeed's buckets and groups."""
+class ShardingSettings(Spec):
+    """DeepSpeed's buckets and groups; when FSDP's parameters come and gradients go."""
 
     reduce_bucket_size: Elements | None = setting(
         None, "ZeRO: elements of the bucket that gradients leave through.", SHARDING, otherwise="5e8"
@@ -25,6 +31,14 @@ class ZeroSettings(Spec):
     quantized_frozen: Flag = setting(False, "ZeRO++: frozen weights in 8 bits (zero_quantized_nontrainable_weights).", SHARDING)
     hpz_partition_size: Annotated[int, within(1, 1024)] | None = setting(
         None, "ZeRO++: ranks that share a second copy of the parameters (hpZ).", SHARDING, otherwise="no second copy"
+    )
+    backward_prefetch: Annotated[str, OneOf(tuple(PREFETCHES))] | None = setting(
+        None, "FSDP: when the backward gathers the next layer.", SHARDING,
+        otherwise="pre, but for FSDP1's recomputed layers",
+        choices=PREFETCHES,
+    )  # fmt: skip
+    sync_each_batch: Flag = setting(
+        False, "FSDP: reduce gradients after every micro-batch where the engine would keep them whole (no_sync).", SHARDING
     )
 
     @property
