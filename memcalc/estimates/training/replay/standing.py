@@ -87,7 +87,9 @@ def layer_unit(layer: Layer, elements: int, each: int) -> Unit:
 
 def root_units(rank: Rank, each: int) -> tuple[Unit, Unit]:
     """What is gathered of everything before and after the layers."""
-    stage, before, after = rank.stage, [], []
+    stage = rank.stage
+    before: list[int] = []
+    after: list[int] = []
     for entry in stage.held:
         if not entry.layered and entry.elements:
             sizes = after if entry.path.split("/")[1] in stage.closing_names else before

@@ -262,9 +262,7 @@ class Flat(Reduced):
 DELAY = 2  # torch/distributed/fsdp/_limiter_utils.py, _FreeEventQueue._max_num_inflight_all_gathers
 
 
-def traffic_of(
-    setup: Setup, device: RankDevice, units: list[Unit], opening: Unit, closing: Unit, *, flat: bool
-) -> Resident:
+def traffic_of(setup: Setup, device: RankDevice, units: list[Unit], opening: Unit, closing: Unit, *, flat: bool) -> Resident:
     """How this rank's sharding moves parameters and gradients. `opening`, `closing`: what is before and after the layers."""
     around, root = setup.around, Unit((*opening.tensors, *closing.tensors))
     if around.gathers and around.live is not None:
