@@ -19,6 +19,7 @@ BF16, AMP, FP32, EAGER, AGAIN = (
     {"precision": "bf16"}, {"precision": "bf16-amp"}, {"precision": "fp32", "attention": "eager"},
     {"precision": "bf16", "attention": "eager"}, {"precision": "bf16", "recompute": "full"},
 )  # fmt: skip
+WRITTEN_OUT = (EAGER, {**AMP, "attention": "eager"}, FP32, {**AGAIN, "attention": "eager"})  # no other kernel is known
 BATCH = {"micro_batch": 2, "seq_len": 512}
 
 # name → (preset, the config inside it that is the language model's, what is smaller, settings)
@@ -103,6 +104,24 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "q_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64, "head_dim": 96,
          "index_n_heads": 2, "index_head_dim": 64, "index_topk": 64, "per_layer_config": None},
         (BF16, AMP, FP32, AGAIN),
+    ),
+    "weights of all layers shared": (
+        "albert-base-v2", "",
+        {"num_hidden_layers": 6, "hidden_size": 512, "embedding_size": 128, "intermediate_size": 2048, "vocab_size": 512,
+         "num_attention_heads": 8, "pad_token_id": 0, "architectures": ["AlbertForMaskedLM"]},
+        (BF16, EAGER, FP32),
+    ),
+    "position buckets": (
+        "mpnet-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "architectures": ["MPNetForMaskedLM"]},
+        WRITTEN_OUT[:3],  # its class knows no recomputation
+    ),
+    "rotary encoder": (
+        "roformer-chinese-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "embedding_size": 512, "intermediate_size": 2048, "vocab_size": 512,
+         "num_attention_heads": 8, "pad_token_id": 0, "architectures": ["RoFormerForMaskedLM"]},
+        WRITTEN_OUT,
     ),
 }  # fmt: skip
 

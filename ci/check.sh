@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Annotations on stdout, the tables into the summary of the job; exits as `memcalc check` does.
-# FILES: separated by spaces; BASELINE and FAIL_ON as the options of that name; GITHUB_STEP_SUMMARY: where the tables go.
+# Annotations on stdout, the tables into the summary of the job and, with COMMENT=true, into a comment that replaces its earlier
+# self; exits as `memcalc check` does.
+# FILES: separated by spaces; GPU, BASELINE and FAIL_ON as the options of that name; GITHUB_STEP_SUMMARY: where the tables go.
 set -uo pipefail
 read -r -a files <<< "${FILES:-memcalc.toml}"
 options=(--fail-on "${FAIL_ON:-exceeded}")
 [ -z "${BASELINE:-}" ] || options+=(--baseline "$BASELINE")
+[ -z "${GPU:-}" ] || options+=(--gpu "$GPU")
 memcalc check "${options[@]}" --format github -- "${files[@]}"
 code=$?
-[ -z "${GITHUB_STEP_SUMMARY:-}" ] || memcalc check "${options[@]}" --format markdown -- "${files[@]}" >> "$GITHUB_STEP_SUMMARY" 2> /dev/null
+report=$(mktemp)
+trap 'rm -f "$report"' EXIT
+memcalc check "${options[@]}" --format markdown -- "${files[@]}" > "$report" 2> /dev/null
+[ -z "${GITHUB_STEP_SUMMARY:-}" ] || cat "$report" >> "$GITHUB_STEP_SUMMARY"
+if [ "${COMMENT:-}" = true ] && [ -s "$report" ]; then
+  python3 "$(dirname "${BASH_SOURCE[0]}")/comment.py" "$report" || true
+fi
 exit "$code"

@@ -100,6 +100,7 @@ class CachingAllocator:
         self.most_allocated = self.most_reserved = 0
         self.pools: dict[tuple[bool, int], BlockPool] = {}
         self.waiting: dict[CachedBlock, None] = {}  # freed, but another stream has not passed yet
+        self.refused = False  # a segment, once, since the limit was reached
         self._next = 0  # address of the next segment
 
     @property
@@ -260,6 +261,7 @@ class CachingAllocator:
 
     def _granted(self, size: int) -> bool:
         if self.limit is not None and self.reserved + size > self.limit:
+            self.refused = True
             return False
         self.reserved += size
         return True

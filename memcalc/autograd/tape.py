@@ -187,6 +187,8 @@ class Tape:
     carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
     exchanges: list[Exchange] = field(default_factory=list)  # buffers of context-parallel attention
     passing: list[Size] = field(default_factory=list)  # what is alive during its forward
+    returned: list[Var] = field(default_factory=list)  # held by Python's variables until the layer is through
+    beside: Size = ZERO  # made elsewhere and held while its forward runs
     update: float = 0.0  # bytes that the optimizer makes for each byte of a gradient as soon as it is there
     cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
     result: Var | None = None  # what the model returns beside the loss

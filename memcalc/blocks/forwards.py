@@ -13,24 +13,29 @@ from memcalc.caches import cached
 from memcalc.errors import Unsupported
 
 
+def is_norm(block: Any) -> bool:
+    """Whether it is a norm, wherever its weights are stored."""
+    return isinstance(block.computed, Norm)
+
+
 def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
     """The residual branches of a layer: each block with the norm before it, after it, or both.
 
     norm, block → pre-norm; block, norm → post-norm (OLMo 2); norm, block, norm → sandwich (Gemma 2).
     """
     blocks = list(layer.blocks)
-    leading, trailing = isinstance(blocks[0][1], Norm), isinstance(blocks[-1][1], Norm)
+    leading, trailing = is_norm(blocks[0][1]), is_norm(blocks[-1][1])
     out: list[list[tuple[str, Any]]] = []
     position = 0
     while position < len(blocks):
         branch = []
-        if leading and isinstance(blocks[position][1], Norm):
+        if leading and is_norm(blocks[position][1]):
             branch.append(blocks[position])
             position += 1
         if position < len(blocks):
             branch.append(blocks[position])
             position += 1
-        if trailing and position < len(blocks) and isinstance(blocks[position][1], Norm):
+        if trailing and position < len(blocks) and is_norm(blocks[position][1]):
             branch.append(blocks[position])
             position += 1
         out.append(branch)
@@ -100,7 +105,7 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
         given = y
         for path, block in branch:
             tape.path = path
-            given = given if isinstance(block, Norm) else y
+            given = given if is_norm(block) else y
             y = _forward(block, tape, profile, y)
         if profile.modules:
             _drop(tape, profile.modules, branch, since, first)
@@ -110,13 +115,14 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
         if closing:
             tape.path = closing[0]
             x = _forward(closing[1], tape, profile, x)
+            tape.hold(y, first)
     return x
 
 
 def _drop(tape: Tape, modules: tuple[str, ...], branch: list[tuple[str, Any]], since: int, x: Var) -> None:
     """What of a branch Megatron-LM recomputes (megatron/core/transformer/transformer_layer.py): a dense MLP with the norm that
     is fused into it; experts but not their norm; a norm of its own, before latent attention and experts."""
-    block = next((block for _, block in branch if not isinstance(block, Norm)), None)
+    block = next((block for _, block in branch if not is_norm(block)), None)
     if block is None:
         return  # a norm alone
     normed = next((node.out for node in tape.nodes[since:] if node.name == "norm"), x)

@@ -49,16 +49,19 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         chosen = (tape.carried[-1].tensor._replace(label="bridge/source"),) if profile.formats.autocast else ()
         inside = tuple(tensor._replace(label=f"bridge/{tensor.label}") for tensor in saved)
         return Recorded(inside, tape.saved_bytes(), NOTHING, peaks, _gradients(tape), chosen)
+    tape.hold(*tape.returned)
     kept = tape.saved()
-    residual = ZERO if x in kept else x.bytes
+    measured = bool(profile.adapters.rank or layer.wiring or tape.returned or tape.beside != ZERO)
+    # the layer's input, and that of the first layer, which the model's own forward holds
+    residual = tape.beside + (ZERO if x in kept else x.bytes * 2)
     within = tuple(size + residual for size in tape.passing)
     handed = [var for var in tape.cacheable if not var.outside] if layer.hands_on else []
     recorded = Recorded(
         saved, tape.saved_bytes(), x.tensor, peaks, _gradients(tape), tuple(var.tensor for var in tape.chosen()),
         cached=tuple(var.tensor for var in tape.cacheable),
         uncached=tuple(var.tensor for var in tape.cacheable if (var.whole or var) not in kept),
-        passing=(*within, *(_passing(tape, x, output) if profile.adapters.rank else ())),
-        repeating=_repeating(tape, x, output) if profile.adapters.rank or layer.wiring else within,
+        passing=(*within, *(_passing(tape, x, output) if measured else ())),
+        repeating=_repeating(tape, x, output) if measured else within,
         flows=output is None or output.grad,
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
         handed=tuple(var.tensor for var in handed),
@@ -69,7 +72,8 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
 
 def _passing(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
     """A forward's candidates. Frozen matrices save less than runs by; elsewhere a backward is the higher one."""
-    return tuple(peak + x.bytes for peak in passing_peaks(tape, x, output))
+    embedded = ZERO if x in tape.saved() else x.bytes  # the model's own forward holds what the first layer was given
+    return tuple(peak + x.bytes + embedded + tape.beside for peak in passing_peaks(tape, x, output))
 
 
 def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:

@@ -143,11 +143,13 @@ def plan_infer_command(
     memcalc plan infer --gpu rtx-4090 --ram 64GiB --context 16k
     """
     from memcalc.cli.compare import read_vary
+    from memcalc.cli.progress import Progress
     from memcalc.sizing.planning_serving import plan_serving
 
     asked = dict(read_vary(text, "infer") for text in vary)
     files, model, gpu, count, settings = _begun("infer", launch, model, gpu, gpus, settings, asked)
     given = {name: value for name, value in settings.items() if value is not None}
-    found = plan_serving(model, gpu, count, vary=asked, presets=presets, **given)
+    with Progress("deployments (Ctrl-C: with what was found)") as tick:
+        found = plan_serving(model, gpu, count, vary=asked, presets=presets, tick=tick, **given)
     show_answer(found, (), format_, get, output, found=files)
     ctx.exit(0 if found.best else 1)

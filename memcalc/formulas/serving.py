@@ -244,18 +244,6 @@ def offloaded_bytes(tier: int) -> int:
     return tier
 
 
-@formula("measured-serving", "CUDA graphs of vLLM 0.19 on an H100: 0.5 to 1.9 GiB", ASSUMED)
-def graphs_bytes(graphs: int) -> int:
-    """Captured CUDA graphs, which come on top of the engine's share.
-
-    graphs [B]. Returns bytes [B].
-    """
-    return graphs
-
-
-GRAPHS = 9 * GIB // 10  # the median of vLLM 0.19's logs
-
-
 def outside(generation: str, several: bool) -> int:
     """Bytes that vLLM's profile finds outside PyTorch's allocator, of one GPU or of one of several that share layers.
 

@@ -161,6 +161,7 @@ RELEASES: dict[str, ServingEngine] = {
         ServingEngine(
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
+            windowed_models=(),  # _torch/pyexecutor/_util.py: all, unless kv_cache_config.max_attention_window says so
             drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
             caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
         ),

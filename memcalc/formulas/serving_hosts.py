@@ -12,6 +12,7 @@ class Host(NamedTuple):
     graphs: int = 512  # sequences of the largest step that a CUDA graph replays
     follow: int = 2**31  # chunks of a prompt that follow each other through the stages of a pipeline, before all wait
     layer: float = 0.0  # launching a layer's kernels where no graph does
+    cast: float = 0.0  # and those that scale activations, where products need it
     step: float = 0.0  # scheduling and sampling, while the device waits
     sequence: float = 0.0  # of that, for each sequence
     grows: bool = False  # a running request gets cache as it needs it, and is put off where there is none; else all at once
@@ -34,8 +35,9 @@ HOSTS: dict[str, Host] = {
              note="in-flight batching; context steps of the PyTorch backend replay no CUDA graph"),
         Host("llama.cpp", graphs=1, follow=4,
              note="server-context.cpp, update_slots: one batch of tokens and prompts; --batch-size is 4 × --ubatch-size"),
-        Host("transformers", mixed=False, graphs=0, layer=700e-6,
-             note="eager Python: 0.7 ms a layer, Qwen2.5 and Qwen3 at batch 1 (QwenLM speed benchmarks)"),
+        Host("transformers", mixed=False, graphs=0, layer=700e-6, cast=1e-3,
+             note="eager Python: 0.7 ms a layer, Qwen2.5 and Qwen3 at batch 1, 1.5 to 1.9 ms in fp8, whose two Triton kernels "
+             "a product are launched from Python (QwenLM speed benchmarks)"),
     )
 }  # fmt: skip
 PLAIN_HOST = Host(note="no engine: the device alone")

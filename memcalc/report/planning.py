@@ -16,7 +16,17 @@ from memcalc.units import counted, format_bytes, format_duration
 # How the settings of a layout read, in this order; others follow as they are.
 WORDS = ("engine", "tp", "pp", "virtual_stages", "cp", "ep", "etp", "zero", "fsdp", "micro_batch", "recompute")
 SAID = {"pp": "pp", "virtual_stages": "chunks", "zero": "ZeRO", "fsdp": "FSDP", "micro_batch": "micro-batch"}
-UNSAID = ("gpus", "sequence_parallel", "pipeline_schedule", "count_embedding", "count_loss", "cp_kind", "grad_accum", "seq_len")
+UNSAID = (
+    "gpus",
+    "sequence_parallel",
+    "pipeline_schedule",
+    "count_embedding",
+    "count_loss",
+    "pipeline_layout",
+    "cp_kind",
+    "grad_accum",
+    "seq_len",
+)
 
 
 def report(model: Model, plan: TrainingPlan, assumptions: tuple[str, ...]) -> Report:

@@ -19,9 +19,9 @@ def report(plan: ServicePlan, heading: str, assumptions: tuple[str, ...]) -> Rep
         "plan": [_document(row) for row in plan.ranked],
         "plan_of": {"candidates": plan.candidates, "fitting": plan.fitting, "seconds": plan.seconds},
         "assumptions": list(assumptions),
-        "warnings": [],
+        "warnings": [plan.note] if plan.note else [],
     }
-    looked = f"{counted(plan.candidates, 'candidate')} in {plan.seconds:.1f} s"
+    looked = f"{counted(plan.candidates, 'candidate')} in {plan.seconds:.1f} s{', ' if plan.note else ''}{plan.note}"
     if not plan.ranked:
         most = tuple(f"{count:,} × {why}" for why, count in sorted(plan.why.items(), key=lambda entry: -entry[1])[:3])
         return Report(

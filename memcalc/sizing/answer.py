@@ -55,6 +55,11 @@ class Answer(Reported):
         return self.fit_on(self.gpu, self.others) if self.gpu else None
 
     @property
+    def certainly_too_large(self) -> bool:
+        """Whether it is known for less than the verdict costs that it does not fit; else the verdict says."""
+        return False
+
+    @property
     def verdict(self) -> Verdict | None:
         """ "no", "tight" (it may fit: the range of what is needed ends above the limit) or "fits"; None without accelerator."""
         return self.fit.verdict if self.fit else None

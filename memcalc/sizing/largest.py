@@ -46,6 +46,8 @@ def solve(key: str, choices: Choices, sized: Callable[[int], Answer], *, sure: b
 
 
 def _fits(answer: Answer, key: str, sure: bool) -> bool:
-    if answer.verdict is None:
+    if answer.gpu is None:
         raise SpecError("max needs a gpu to fit into", key)
+    if answer.certainly_too_large:
+        return False
     return answer.verdict == "fits" if sure else answer.verdict != "no"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from memcalc.blocks.predicting import prediction_layers_of
 from memcalc.errors import nearest
 from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, ENGINES, Settings
 from memcalc.estimates.planning.bounds import counted
@@ -186,10 +187,10 @@ def _engines(asked: Any, said: Settings, free: Mapping[str, Any]) -> tuple[str, 
 def _searched(asked: PlanQuestion, gpu: Accelerator, gpus: int) -> _Searched:
     """Every layout on so many accelerators."""
     global_batch = asked.said.get("global_batch") or _batch(asked.run, gpus)
-    sizes = shape(asked.architecture)
+    sizes, beside = shape(asked.architecture), prediction_layers_of(asked.architecture)
     pinned = {name: value for name, value in asked.said.items() if name != "global_batch"}
     questions = [
-        Question(engine, gpus, asked.run.parallelism.gpus_per_node, sizes.heads, sizes.layers, sizes.experts,
+        Question(engine, gpus, asked.run.parallelism.gpus_per_node, sizes.heads, sizes.layers - beside, beside, sizes.experts,
                  asked.run.seq_len, global_batch, pinned, _free(asked.free, engine))
         for engine in asked.engines
     ]  # fmt: skip

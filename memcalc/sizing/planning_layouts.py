@@ -111,7 +111,7 @@ class LayoutWays:
     def _micro_batch(self, layout: TrainingLayout) -> float:
         place = layout.place
         gpus = math.lcm(place.tp * place.cp, place.ep * place.etp)
-        alone = place._replace(gpus=gpus, pp=1, chunks=1, ends=False, sharding=0)
+        alone = place._replace(gpus=gpus, pp=1, chunks=1, split="", sharding=0)
         run = self.run(layout._replace(place=alone, grad_accum=1), replicated=True)
         return micro_batch_seconds(self._asked.architecture, run, self._law)
 

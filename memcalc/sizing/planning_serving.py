@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import MemcalcError, nearest
 from memcalc.estimates.planning.counts import gpu_counts, growing
+from memcalc.estimates.planning.search import INTERRUPTED
 from memcalc.estimates.planning.serving import GGUF_ENGINES, Deployment, RankedService, ServicePlan, deployments, formats_of
 from memcalc.estimates.training.activations import shape
 from memcalc.formulas.energy import PRICES
@@ -55,12 +56,14 @@ def plan_serving(
     *,
     vary: Mapping[str, Sequence[Any]] | None = None,
     presets: Sequence[str] = (),
+    tick: Callable[[int], None] = lambda done: None,
     **settings: Any,
 ) -> SizedServicePlan:
     """The best deployments of a model on `gpus` accelerators (a number, "1-8", "1,2,4"; None: as few as do it).
 
     `settings` are those of `size_serving` and of ServingGoals; `vary` names others with the values to try. Without a model:
-    which of the presets one machine can run, the largest first, each in the finest format that fits.
+    which of the presets one machine can run, the largest first, each in the finest format that fits. `tick` hears how many
+    were sized; interrupted (KeyboardInterrupt), the plan is of what was found until then.
 
     >>> plan = plan_serving("llama-3.1-8b", "h100", 1, engine="vllm", context=8192).plan
     >>> plan.ranked[0].fit.fits
@@ -81,7 +84,7 @@ def plan_serving(
         if name in said:
             raise SpecError(f"{name} is varied; leave it out, or add its value there", name, "vary")
     if model is None:
-        return _here(accelerators, gpus, said, goals, tuple(presets), began)
+        return _here(accelerators, gpus, said, goals, tuple(presets), tick, began)
     found = as_model(model, presets)
     if found.architecture is None:
         raise SpecError("a parameter count has no layers to divide; name a model or give its config.json", "MODEL")
@@ -92,22 +95,24 @@ def plan_serving(
     word = model if isinstance(model, str) else found.name
     rows: list[RankedService] = []
     why: Counter[str] = Counter()
-    candidates = 0
-    for name, accelerator in accelerators:
-        assert accelerator is not None
-        for count in growing() if gpus is None else gpu_counts(gpus, GPUS_PER_NODE):
-            kept = []
-            for served in deployments(engine, count, GPUS_PER_NODE, sizes.heads, sizes.experts, said, free):
-                candidates += 1
-                row = _ranked(model, word, name, accelerator, served, tuple(presets), goals, why)
-                if row and _keeps(row, goals, why):
-                    kept.append(row)
-            rows += kept
-            if gpus is None and (kept or count >= MOST):
-                break
+    candidates, note = 0, ""
+    try:
+        for name, accelerator in accelerators:
+            assert accelerator is not None
+            for count in growing() if gpus is None else gpu_counts(gpus, GPUS_PER_NODE):
+                before = len(rows)
+                for served in deployments(engine, count, GPUS_PER_NODE, sizes.heads, sizes.experts, said, free):
+                    candidates += 1
+                    tick(candidates)
+                    row = _ranked(model, word, name, accelerator, served, tuple(presets), goals, why)
+                    rows += [row] if row and _keeps(row, goals, why) else []
+                if gpus is None and (len(rows) > before or count >= MOST):
+                    break
+    except KeyboardInterrupt:
+        note = INTERRUPTED
     rows.sort(key=_order(goals))
     ranked = tuple(row._replace(rank=place + 1) for place, row in enumerate(rows[: goals.top]))
-    plan = ServicePlan(ranked, candidates, len(rows), time.perf_counter() - began, why)
+    plan = ServicePlan(ranked, candidates, len(rows), time.perf_counter() - began, why, note)
     return SizedServicePlan(plan, found.name, goals, _assumptions(said, goals))
 
 
@@ -185,7 +190,7 @@ def _assumptions(said: Mapping[str, Any], goals: ServingGoals) -> tuple[str, ...
 
 def _here(
     accelerators: Sequence[tuple[Any, Accelerator | None]], gpus: int | str | None, said: dict[str, Any], goals: ServingGoals,
-    presets: tuple[str, ...], began: float,
+    presets: tuple[str, ...], tick: Callable[[int], None], began: float,
 ) -> SizedServicePlan:  # fmt: skip
     """Models of the presets that fit, the largest first, each in the finest format; then those that need the host."""
     if len(accelerators) > 1 or gpus not in (None, 1, "1"):
@@ -196,32 +201,37 @@ def _here(
     said.setdefault("context", 8192)
     why: Counter[str] = Counter()
     rows: list[RankedService] = []
-    candidates = 0
+    candidates, note, whole = 0, "", goals.top
     ram = said.pop("ram", None) or 0
-    for model, formats in _worth(gpu, said, engine, presets):
-        if len(rows) >= goals.top:
-            break
-        for word in formats:
-            candidates += 1
-            row = _ranked(model, model, name, gpu, _alone(said, word), presets, goals, why)
-            if row and _keeps(row, goals, why):
-                rows.append(row)
+    try:
+        for model, formats in _worth(gpu, said, engine, presets):
+            if len(rows) >= goals.top:
                 break
-    whole = len(rows)
-    if ram and engine in GGUF_ENGINES:
-        coarsest = said.get("weights") or formats_of(engine)[-1]
-        for model, _ in _worth(gpu, {**said, "weights": coarsest}, engine, presets, ram):
-            if len(rows) >= whole + -(-goals.top // 2):
-                break
-            if model not in {row.model for row in rows}:
+            for word in formats:
                 candidates += 1
-                row = _offloaded(model, name, gpu, _alone(said, coarsest), presets, goals, why, ram)
-                rows += [row] if row and _keeps(row, goals, why) else []
+                tick(candidates)
+                row = _ranked(model, model, name, gpu, _alone(said, word), presets, goals, why)
+                if row and _keeps(row, goals, why):
+                    rows.append(row)
+                    break
+        whole = len(rows)
+        if ram and engine in GGUF_ENGINES:
+            coarsest = said.get("weights") or formats_of(engine)[-1]
+            for model, _ in _worth(gpu, {**said, "weights": coarsest}, engine, presets, ram):
+                if len(rows) >= whole + -(-goals.top // 2):
+                    break
+                if model not in {row.model for row in rows}:
+                    candidates += 1
+                    tick(candidates)
+                    row = _offloaded(model, name, gpu, _alone(said, coarsest), presets, goals, why, ram)
+                    rows += [row] if row and _keeps(row, goals, why) else []
+    except KeyboardInterrupt:
+        note = INTERRUPTED
     ranked = tuple(row._replace(rank=place + 1) for place, row in enumerate(rows))
     tried = ", ".join(word or "its own format" for word in formats_of(engine))
     order = f"the largest first, each in the finest of {tried} that fits, {said['context']:,} tokens of context, {engine}"
     order += "; then those with layers in host memory, the largest first" if len(rows) > whole else ""
-    plan = ServicePlan(ranked, candidates, len(rows), time.perf_counter() - began, why)
+    plan = ServicePlan(ranked, candidates, len(rows), time.perf_counter() - began, why, note)
     return SizedServicePlan(plan, f"What {gpu.name} can run", goals, (order,))
 
 

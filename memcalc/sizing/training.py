@@ -135,6 +135,11 @@ class SizedTraining(Answer, TrainingEstimate):
         return Fit(self.needed, gpu.limit - others)
 
     @property
+    def certainly_too_large(self) -> bool:
+        """Too large even if nothing is lost to fragmentation, or if all that is unused is given back."""
+        return self.gpu is not None and (self.floor("device") > self.gpu.limit - self.others or self.runs_out)
+
+    @property
     def device_there(self) -> int:
         """What nvidia-smi shows [B]."""
         return self.device

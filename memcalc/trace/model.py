@@ -45,7 +45,7 @@ class Names:
         self.allocations.module = path
         parent, _, child = path.rpartition(".")
         stack, _, index = parent.rpartition(".")
-        if stack == self.layers:
+        if stack == self.layers != "":
             self._last[parent] = path
             self._add(self.children.setdefault(int(index), []), child, module)
         elif not f"{self.layers}.".startswith(f"{path}.") and not path.startswith(f"{self.layers}."):

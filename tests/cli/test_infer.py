@@ -203,7 +203,7 @@ def test_host_memory_has_a_verdict_of_its_own(memcalc: Run) -> None:
     assert host["verdict"] == "no"
     assert host["needed"] == host["per_node"] == host["limit"] - host["headroom"]
     assert "DOES NOT FIT in host memory" in memcalc(f"{line} --ram 16GiB").out
-    assert "llama.cpp alone" in memcalc("infer qwen3-8b --engine vllm --ram 1GiB --gpu h100").err
+    assert "llama.cpp" in memcalc("infer qwen3-8b --engine vllm --ram 1GiB --gpu h100").err
     few = memcalc("infer qwen3-30b-a3b --engine llama.cpp --weights Q4_K_M --context 32k --gpu rtx-3060-12 --n-cpu-moe auto "
                   "--format json").document  # fmt: skip
     assert few["gpu"]["fits"]

@@ -3,9 +3,12 @@
 import json
 import shlex
 from collections.abc import Callable
+from time import process_time
 from typing import Any
 
 import pytest
+
+from memcalc.sizing.planning_serving import plan_serving
 
 Run = Callable[..., Any]
 PLAN = ("plan", "infer", "llama-3.1-8b", "--gpu", "h100", "--engine", "vllm", "--context", "8192")
@@ -113,7 +116,7 @@ def test_a_mac_is_planned_with_mlx(memcalc: Run) -> None:
     assert rows
     assert {row["settings"]["engine"] for row in rows} == {"mlx"}
     assert {row["settings"]["weights"].split("-")[0] for row in rows} <= {"bf16", "mlx"}
-    assert all(row["service"]["ttft_seconds"] is None and row["service"]["tokens_per_second"] > 0 for row in rows)
+    assert all(row["service"]["ttft_seconds"] > row["service"]["tpot_seconds"] > 0 for row in rows)
     assert all(row["launch"].startswith("mlx_lm.server") for row in rows)
     assert not memcalc("plan", "infer", "--gpu", "m4", "--ttft", "1", "--format", "json").document["plan"]
 
@@ -127,3 +130,25 @@ def test_other_engines_of_ones_own_machine(memcalc: Run, gpu: str, engine: str, 
     assert len(rows) > 3
     assert all(row["settings"]["weights"].startswith((formats, "BF16")) for row in rows)
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"), [(None, {"ram": 64 * 2**30}), ("llama-3.1-8b", {"engine": "vllm", "gpus": "1-8"})]
+)
+def test_an_interrupt_keeps_what_was_found(model: str | None, settings: dict[str, Any]) -> None:
+    def stop(done: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    found = plan_serving(model, "rtx-4090", context=8192, tick=stop, **settings)
+    whole = plan_serving(model, "rtx-4090", context=8192, **settings)
+    assert 0 < len(found.plan.ranked) < len(whole.plan.ranked)
+    assert found.to_dict()["warnings"] == ["interrupted"]
+    assert found.report().verdict.endswith("interrupted)")
+    assert whole.to_dict()["warnings"] == []
+
+
+def test_what_can_run_here_is_known_within_two_seconds_of_one_core() -> None:
+    began = process_time()
+    assert plan_serving(None, "rtx-3090", context=16384, ram=128 * 2**30).best
+    assert process_time() - began < 2

@@ -23,7 +23,7 @@ def question(model: str, engine: str, gpus: int, batch: int, **pinned: object) -
     architecture = as_model(model).architecture
     assert architecture
     sizes = shape(architecture)
-    return Question(engine, gpus, 8, sizes.heads, sizes.layers, sizes.experts, 4096, batch, pinned, {})
+    return Question(engine, gpus, 8, sizes.heads, sizes.layers, 0, sizes.experts, 4096, batch, pinned, {})
 
 
 def some(asked: Question, count: int) -> list:
@@ -200,3 +200,25 @@ def test_what_is_given_goes_before_the_layouts_own() -> None:
 def test_passes_a_step_are_tried_as_said() -> None:
     rows = plan_training("llama-3.1-8b", "h100", 8, seq_len=4096, global_batch=64, vary={"grad_accum": (2, 4)}).plan.ranked
     assert {row.settings["grad_accum"] for row in rows} <= {2, 4}
+
+
+@pytest.mark.parametrize(("layers", "predicting", "stages"), [(61, 0, 16), (61, 1, 8), (126, 0, 36), (7, 0, 3)])
+def test_layouts_of_uneven_stages_hold_every_layer(layers: int, predicting: int, stages: int) -> None:
+    from memcalc.estimates.planning.space import layout_of
+    from memcalc.specs.pipeline import layers_of_layout, predicting_of_layout
+
+    layout = layout_of(layers, predicting, stages)
+    shares = layers_of_layout(layout)
+    assert len(shares) == stages
+    assert sum(shares) == layers + predicting
+    assert predicting_of_layout(layout) == predicting
+    assert max(shares) - min(shares[1:-1] or shares) <= 1
+
+
+def test_a_prime_number_of_layers_is_shared_over_any_number_of_stages() -> None:
+    """DeepSeek V3 has 61 layers; recipes put them on 16 stages (Megatron-Bridge, deepseek_workload_base_configs.py)."""
+    settings = {"seq_len": 4096, "global_batch": 2048, "precision": "fp8-mixed", "tp": 1, "pp": 16, "cp": 1, "ep": 8}
+    found = plan_training("deepseek-v3", "b200", 256, engine="megatron", **settings)
+    assert found.best
+    assert found.best.settings["pipeline_layout"].count("|") + 1 in (16, 32, 48)
+    assert "--pipeline-layout" in found.best.command

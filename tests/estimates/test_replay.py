@@ -208,7 +208,8 @@ def test_the_range_foretells_a_source_that_it_was_not_made_from(readings: list[R
 
 
 def test_what_does_not_reach_the_limit_is_replayed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same steps on larger GPUs, or asked again, cost nothing more; a limit that is reached has a replay of its own."""
+    """The same steps on larger GPUs, or asked again, cost nothing more; a limit that is reached has a replay of its own, and
+    where less can be had than is in use none is needed."""
     clear_caches()
     replays: list[int | None] = []
     original = extent._replayed
@@ -222,9 +223,13 @@ def test_what_does_not_reach_the_limit_is_replayed_once(monkeypatch: pytest.Monk
     free = estimate(architecture, run).device
     assert [estimate(architecture, run, "", memory).device for memory in (2 * free, 4 * free)] == [free, free]
     assert replays == [None]
-    estimate(architecture, run, "", free - 2**27).device  # noqa: B018
+    full = [estimate(architecture, run, "", free - 2**27).device for _ in range(2)]
+    assert full[0] == full[1] < free
     assert len(replays) == 2
-    estimate(architecture, run.replace(seq_len=1024)).device  # noqa: B018
+    assert estimate(architecture, run, "", free // 2).runs_out
+    assert len(replays) == 2
+    larger = run.replace(seq_len=4096)
+    assert [estimate(architecture, larger, "", memory).device for memory in (8 * free, 4 * free)]
     assert len(replays) == 3
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from memcalc.errors import MemcalcError
+from memcalc.estimates.serving.changes import ADAPTERS, CACHE
+from memcalc.estimates.suggestions import Subject
 from memcalc.formulas.pipeline_layers import layers_of_stages
 from memcalc.sizing.serving import SizedServing, size_serving
 
@@ -146,3 +148,37 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
 def test_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(MemcalcError, match=said):
         sized("llama-3.1-8b", **settings)
+
+
+def test_tensorrt_llm_measures_its_peak_with_prompts_that_fill_a_pass() -> None:
+    """_torch/pyexecutor/_util.py: one prompt of 8,192 tokens, or three of 3,000; llm_args.py: 34 batches up to 128."""
+    found = sized("llama-3.1-8b", "h100", engine="tensorrt-llm", context=3000)
+    assert {entry.inputs["sizes"] for entry in found.lines if entry.name == "CUDA graphs"} == {34}
+    assert found.activations < sized("llama-3.1-8b", "h100", engine="vllm", context=3000).activations
+    few = sized("llama-3.1-8b", "h100", engine="tensorrt-llm", context=3000, max_graph_batch=8)
+    assert {entry.inputs["sizes"] for entry in few.lines if entry.name == "CUDA graphs"} == {8}
+
+
+def test_tensorrt_llm_keeps_every_token() -> None:
+    found = sized("gemma-3-12b", "h100", engine="tensorrt-llm")
+    assert found.kv_cache == 8192 * found.kv_cache_per_token
+
+
+# GPU, release → formats of the cache that are suggested: fp8 where it is computed, else int8; int4 since vLLM 0.21
+SUGGESTED = (
+    ("a100-80", "vllm", {"int8-per-token-head", "int4-per-token-head"}), ("h100", "vllm", {"fp8", "int4-per-token-head"}),
+    ("a100-80", "vllm@0.19", set()), ("h100", "vllm@0.19", {"fp8"}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("gpu", "engine", "formats"), SUGGESTED)
+def test_suggested_formats_are_those_of_the_release(gpu: str, engine: str, formats: set[str]) -> None:
+    found = sized("llama-3.1-8b", gpu, engine=engine)
+    subject = Subject(found.run, found.gpu, found.model.architecture)
+    assert {changes["kv_dtype"] for option in CACHE.options if (changes := option(subject))} == formats
+
+
+def test_slots_of_adapters_may_be_divided() -> None:
+    two, one = (sized("llama-3.1-8b", tp=tp, lora_adapters=4) for tp in (2, 1))
+    assert ADAPTERS.options[0](Subject(two.run, two.gpu, two.model.architecture)) == {"sharded_adapters": True}
+    assert ADAPTERS.options[0](Subject(one.run, one.gpu, one.model.architecture)) is None

@@ -16,6 +16,7 @@ class Positions(NamedTuple):
     rotary_tables: str = ""  # fp32, complex (pairs of it; Llama 4), halves (gpt-oss), copied (in each layer), copied fp32
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
     alibi: str = ""  # a linear bias on the scores instead: whose way of adding it, a row of ALIBI
+    own: str = ""  # scores written out in the family's own way: a row of memcalc.blocks.attention.own_scores.OWN
     relative: Relative = Relative()  # T5: a learned bias, made in the first layer of a stack for all others
 
     @property

@@ -253,6 +253,10 @@ class Attention(Block, without=("state",)):
             from memcalc.blocks.attention.relative import attend_relative
 
             return attend_relative(t, p, core, self.positions.relative, query, key, value)
+        if self.positions.own:
+            from memcalc.blocks.attention.own_scores import attend_own
+
+            return attend_own(t, p, core, self.positions.own, query, key, value)
         if self.positions.alibi:
             from memcalc.blocks.attention.biased import attend_with_bias
 

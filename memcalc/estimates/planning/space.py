@@ -16,6 +16,7 @@ MAX_CANDIDATES = 400_000
 LEAST_CONTEXT = 1024  # tokens of a sequence that a context-parallel rank keeps: below, rings wait for messages
 CHUNKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 RECOMPUTED = ("none", "selective", "full")
+ENDS = "embedding and loss count as layers"
 Free = Mapping[str, Sequence[Any]]  # setting → values to try
 
 
@@ -27,6 +28,7 @@ class Question(NamedTuple):
     gpus_per_node: int
     heads: int
     layers: int
+    predicting: int  # layers beside them that predict further tokens
     experts: int
     seq_len: int
     global_batch: int
@@ -45,7 +47,7 @@ class Division(NamedTuple):
     ep: int
     etp: int
     chunks: int
-    ends: bool  # embedding and loss count as layers
+    split: str  # how stages share the layers: "" evenly, ENDS, or a layout that says of each what it holds
     sharding: int  # of the engine's ways
 
     @property
@@ -96,8 +98,12 @@ class TrainingLayout(NamedTuple):
         if place.cp > 1 and accepts.cp_kind != "ring":
             out["cp_kind"] = accepts.cp_kind
         if place.chunks > 1:
-            out |= {"pipeline_schedule": "interleaved", "virtual_stages": place.chunks}
-        if place.ends:
+            out["pipeline_schedule"] = "interleaved"
+        if place.split not in ("", ENDS):
+            out["pipeline_layout"] = place.split
+        elif place.chunks > 1:
+            out["virtual_stages"] = place.chunks
+        if place.split == ENDS:
             out |= {"count_embedding": True, "count_loss": True}
         sharding = accepts.shardings[place.sharding]
         if (place.gpus > 1 and sharding != DDP) or "zero" in sharding:
@@ -148,7 +154,7 @@ def places(asked: Question) -> Iterator[Division]:
         for pp in _degrees(asked, "pp", _pipeline):
             if asked.gpus % (tp * cp * pp) or asked.global_batch % (asked.gpus // (tp * cp * pp)):
                 continue
-            for (chunks, ends), ep, etp in product(
+            for (chunks, split), ep, etp in product(
                 _stages(asked, pp),
                 _degrees(asked, "ep", _experts),
                 _degrees(asked, "etp", partial(_inside_experts, tp)),
@@ -157,7 +163,7 @@ def places(asked: Question) -> Iterator[Division]:
                     continue
                 for sharding in shardings:
                     if not (pp > 1 and accepts.shardings[sharding].get("zero", 0) > 1):
-                        yield Division(asked.engine, asked.gpus, tp, pp, cp, ep, etp, chunks, ends, sharding)
+                        yield Division(asked.engine, asked.gpus, tp, pp, cp, ep, etp, chunks, split, sharding)
 
 
 def micro_batches(asked: Question, place: Division) -> list[int]:
@@ -223,23 +229,48 @@ def _experts(asked: Question) -> Iterable[int]:
     return (degree for degree in _divisors(asked.experts) if asked.gpus % degree == 0) if asked.experts else (1,)
 
 
-def _splits(asked: Question, pp: int) -> Iterator[tuple[bool, int]]:
-    """Whether embedding and loss count as layers, and layers of a stage then; even shares only."""
+def _splits(asked: Question, pp: int) -> Iterator[tuple[str, int]]:
+    """How stages share the layers, and layers of a stage then; 0: of some one more than of others."""
     if asked.layers % pp == 0:
-        yield False, asked.layers // pp
-    elif pp > 1 and ENGINES[asked.engine].uneven and (asked.layers + 2) % pp == 0:
-        yield True, (asked.layers + 2) // pp
+        yield "", asked.layers // pp
+    elif pp > 1 and ENGINES[asked.engine].uneven:
+        if (asked.layers + 2) % pp == 0:
+            yield ENDS, (asked.layers + 2) // pp
+        elif asked.layers >= pp:
+            yield "", 0
 
 
-def _stages(asked: Question, pp: int) -> list[tuple[int, bool]]:
-    """Chunks of layers that a stage holds, and whether embedding and loss count as layers."""
+def layout_of(layers: int, predicting: int, stages: int) -> str:
+    """Layers shared over so many stages as evenly as they go, embedding and loss counted as layers, in Megatron-LM's words
+    (megatron/core/transformer/pipeline_parallel_layer_layout.py); "" where a stage would be left empty.
+
+    >>> layout_of(61, 1, 8), layout_of(5, 0, 3), layout_of(2, 0, 3)
+    ('Et*7|t*8|t*8|t*8|t*8|t*8|t*8|t*6mL', 'Et*2|t*2|t*1L', '')
+    """
+    each, more = divmod(layers + 2, stages)
+    shares = [each + (stage < more) for stage in range(stages)]
+    shares[0] -= 1
+    shares[-1] -= 1
+    if min(shares) < 1:
+        return ""
+    return "E" + "|".join(f"t*{share}" for share in shares) + "m" * predicting + "L"
+
+
+def _stages(asked: Question, pp: int) -> list[tuple[int, str]]:
+    """Chunks of layers that a stage holds, and how stages share the layers."""
     if "virtual_stages" in asked.pinned or "virtual_stages" in asked.free:
         usual = _values(asked, "virtual_stages", ())
     else:
         usual = list(CHUNKS) if pp > 1 and ENGINES[asked.engine].chunks else [1]
     if schedule := asked.pinned.get("pipeline_schedule"):  # chunks belong to the interleaved one
         usual = [chunks for chunks in usual if (chunks > 1) == (schedule == "interleaved" and pp > 1)]
-    return [(chunks, ends) for ends, layers in _splits(asked, pp) for chunks in usual if layers % chunks == 0]
+    out = []
+    for (split, layers), chunks in product(_splits(asked, pp), usual):
+        if (layers and layers % chunks == 0) or (
+            not layers and (split := layout_of(asked.layers, asked.predicting, pp * chunks))
+        ):
+            out.append((chunks, split))
+    return out
 
 
 def _divisors(number: int) -> list[int]:

@@ -202,7 +202,9 @@ def _pools(setting: CacheSetting, kinds: list[CacheKind], state: int) -> tuple[P
     full, sliding = (tuple(g for g in growing if (g.cap is None) == whole) for whole in (True, False))
     if row.state_share and state and full:
         part, whole = row.state_share
-        return Pool(whole - part, whole, 0, growing), Pool(part, whole, row.state_slots * state, ())
+        return Pool(whole - part, whole, 0, growing), Pool(
+            part, whole, (row.state_slots + setting.guesses) * state, ()
+        )  # a state for each guess
     if row.window_share and full and sliding:
         part, whole = row.window_share
         rates = [kind.growth.rate // kind.growth.granule for kind in kinds]

@@ -21,7 +21,7 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
 }
 CACHES: dict[str, tuple[str, ...]] = {
     "": ("bf16", "fp8"),
-    "vllm": ("bf16", "fp8"),
+    "vllm": ("bf16", "fp8", "int8-per-token-head", "int4-per-token-head"),
     "sglang": ("bf16", "fp8"),
     "tensorrt-llm": ("bf16", "fp8"),
     "llama.cpp": ("fp16", "q8_0", "q4_0"),
@@ -30,6 +30,7 @@ CACHES: dict[str, tuple[str, ...]] = {
     "exllamav3": ("bf16", "int8-g32", "int6-g32", "int4-g32"),
 }
 EIGHT_BIT_FLOATS = ("sm_89", "sm_90", "sm_100", "sm_103", "sm_120", "sm_121", "gfx942", "gfx950", "gfx1201")  # compute in fp8
+SCALED = ("int8-per-token-head", "int4-per-token-head")
 PARTS = ((3, 4), (1, 2), (3, 8), (1, 4), (3, 16), (1, 8), (1, 16), (1, 32), (1, 64))  # of what was asked
 LEAST_CONTEXT = 512  # tokens
 DEGREES = (2, 4, 8, 16)
@@ -70,7 +71,19 @@ def _weights(place: int, s: Subject) -> Settings | None:
 
 
 def _cache(place: int, s: Subject) -> Settings | None:
-    return _format("kv_dtype", CACHES, place, s)
+    """What the release takes; int8 with scales where the GPU computes no fp8."""
+    found, taken = _format("kv_dtype", CACHES, place, s), s.run.engine_row.caches
+    word = found and found["kv_dtype"]
+    if word in SCALED and (word not in taken or (word == SCALED[0] and s.gpu and s.gpu.architecture in EIGHT_BIT_FLOATS)):
+        return None
+    return found
+
+
+def _adapters(s: Subject) -> Settings | None:
+    """Slots divided over the ranks, as vLLM can."""
+    run: Serving = s.run
+    sharded = run.lora_adapters and run.engine_row.name == "vllm" and run.tp > 1 and not run.sharded_adapters
+    return {"sharded_adapters": True} if sharded else None
 
 
 def _format(name: str, table: dict[str, tuple[str, ...]], place: int, s: Subject) -> Settings | None:
@@ -157,6 +170,10 @@ def _cost_of_weights(before: ServingEstimate, after: ServingEstimate) -> str:
     return f"weights rounded to {after.run.weights}"
 
 
+def _cost_of_adapters(before: ServingEstimate, after: ServingEstimate) -> str:
+    return "a message more in each adapted linear"
+
+
 def _cost_of_eager(before: ServingEstimate, after: ServingEstimate) -> str:
     return "no CUDA graphs: more time between kernels"
 
@@ -197,6 +214,7 @@ STEP = Lever("step", (_step,), _cost_of_step)
 LENGTH = Lever("length", each(_length, *PARTS), _cost_of_length)
 CACHE = Lever("cache format", each(_cache, *range(max(map(len, CACHES.values())))), _cost_of_cache)
 STORED = Lever("weight format", each(_weights, *range(max(map(len, WEIGHTS.values())))), _cost_of_weights)
+ADAPTERS = Lever("adapters", (_adapters,), _cost_of_adapters)
 EAGER = Lever("eager", (_eager,), _cost_of_eager)
 BATCH = Lever("batch", (*each(_batch, *PARTS, (1, 128), (1, 256)), _one_request), _cost_of_batch)
 CONTEXT = Lever("context", each(_context, *PARTS), _cost_of_context)
@@ -206,11 +224,11 @@ DEGREE = Lever("parallelism", each(_degree, *DEGREES), _cost_of_degree, turn=1, 
 GPU = Lever("gpu", larger_accelerators(), _cost_of_gpu, turn=0, hardware=True)
 
 # Cheapest first.
-LEVERS = (UTIL, STEP, LENGTH, CACHE, STORED, EAGER, BATCH, CONTEXT, EXPERTS, LAYERS, DEGREE, GPU)
+LEVERS = (UTIL, STEP, ADAPTERS, LENGTH, CACHE, STORED, EAGER, BATCH, CONTEXT, EXPERTS, LAYERS, DEGREE, GPU)
 
 _SETTINGS = (UTIL, STEP, CACHE, STORED)
 LADDERS = (
-    Ladder((CACHE, UTIL, STEP, EAGER)),
+    Ladder((CACHE, UTIL, STEP, ADAPTERS, EAGER)),
     Ladder((LENGTH, *_SETTINGS)),
     Ladder(_SETTINGS),
     Ladder((UTIL, STEP, BATCH)),

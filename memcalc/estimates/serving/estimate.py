@@ -19,7 +19,7 @@ from memcalc.estimates.serving.sglang import facts, graph_lines, request_table
 from memcalc.estimates.serving.tiers import tier_lines
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.formulas import serving as formulas
-from memcalc.formulas import sglang
+from memcalc.formulas import sglang, trtllm
 from memcalc.formulas.drafts import METHODS
 from memcalc.formulas.overhead import communicators_bytes, context_bytes
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts
@@ -28,7 +28,7 @@ from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
 
 # Overhead that comes on top of the share an engine is given.
-GRAPHS = (formulas.graphs_bytes, formulas.captured_bytes)
+GRAPHS = (formulas.captured_bytes,)
 LATE = (*GRAPHS, sglang.prefill_graphs_bytes, sglang.request_table_bytes)  # taken after the cache
 BESIDE = (context_bytes, communicators_bytes, *LATE)
 
@@ -117,16 +117,18 @@ def _overhead(run: Serving, generation: str, stage: Stage, memory: int, known: S
     row = run.engine_row
     if not row.sampler:
         return overhead_lines(generation, run.ranks > 1)
-    graphs = row.graphs and not run.eager
-    apart = row.sampler == "vllm" or row.request_table
-    found = _profiled(generation, run.ranks > 1, run.ranks > run.pp, graphs and not apart)
+    sizes = _graph_sizes(run, memory) if row.graphs and not run.eager else 0
+    found = _profiled(generation, run.ranks > 1, run.ranks > run.pp)
     if row.request_table:
         return *found, *graph_lines(run, stage, memory, known)
-    if not graphs or row.sampler != "vllm":
-        return found
-    return *found, _captured(
-        stage.layers, formulas.captured_sizes(run.step_sequences(memory), run.batched_tokens(memory), run.max_graph_batch)
-    )
+    return (*found, _captured(stage.layers, sizes)) if sizes else found
+
+
+def _graph_sizes(run: Serving, memory: int) -> int:
+    """Batches that graphs are captured for."""
+    if run.engine_row.name == "tensorrt-llm":
+        return trtllm.graph_sizes(min(run.max_graph_batch or trtllm.LARGEST, run.step_sequences(memory)))
+    return formulas.captured_sizes(run.step_sequences(memory), run.batched_tokens(memory), run.max_graph_batch)
 
 
 @cached(256)
@@ -135,13 +137,11 @@ def _captured(layers: int, sizes: int) -> Line:
 
 
 @cached(64)
-def _profiled(generation: str, several: bool, sharing_layers: bool, graphs: bool) -> tuple[Line, ...]:
+def _profiled(generation: str, several: bool, sharing_layers: bool) -> tuple[Line, ...]:
     """As the engine's profile divides it: the context was there before, graphs come after."""
     lines = [entry for entry in overhead_lines(generation, several) if entry.formula in BESIDE]
     lines.append(line("overhead", "outside PyTorch's allocator", "forward", formulas.outside_bytes,
                       outside=formulas.outside(generation, sharing_layers)))  # fmt: skip
-    if graphs:
-        lines.append(line("overhead", "CUDA graphs", "always", formulas.graphs_bytes, graphs=formulas.GRAPHS))
     return tuple(lines)
 
 

@@ -14,6 +14,7 @@ from memcalc.estimates.serving.mixers import latent_widths, widest, widest_dense
 from memcalc.formulas import serving as formulas
 from memcalc.formulas.overhead import overhead
 from memcalc.formulas.serving_engines import RELEASES
+from memcalc.formulas.trtllm import profiled_requests
 from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 
@@ -33,7 +34,7 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
     moment = ForwardPass(
         run.engine_row.key,
         _tokens(run, memory),
-        run.step_sequences(memory),
+        _rows(run, memory),
         run.compute_format,
         run.tp,
         run.ep,
@@ -57,6 +58,13 @@ def _latent_chunk(run: Serving, memory: int) -> int:
     if run.engine_row.name != "vllm":
         return 0
     return formulas.latent_chunk(run.context, run.step_sequences(memory), run.block_size or run.engine_row.block)
+
+
+def _rows(run: Serving, memory: int) -> int:
+    """Sequences whose logits the peak has: TensorRT-LLM measures it with as many prompts as fill a pass."""
+    if run.engine_row.name == "tensorrt-llm":
+        return min(run.step_sequences(memory), profiled_requests(run.batched_tokens(memory), run.context))
+    return run.step_sequences(memory)
 
 
 def _tokens(run: Serving, memory: int) -> int:

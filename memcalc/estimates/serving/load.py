@@ -23,10 +23,12 @@ class Speculation(NamedTuple):
 
     guesses: int
     tokens: float  # that a pass yields for a sequence: those accepted and one more
-    drafter: "Server | None" = None  # guesses them one by one; None: at no cost
+    drafter: "Server | None" = None  # None: they cost nothing
+    at_once: bool = False  # in one of its passes; else one by one
 
     def seconds(self, sequences: float, context: float) -> float:
-        return self.guesses * self.drafter.decode(sequences, context) if self.drafter else 0.0
+        passes = 1 if self.at_once else self.guesses
+        return passes * self.drafter.decode(sequences, context) if self.drafter else 0.0
 
 
 class Server(NamedTuple):

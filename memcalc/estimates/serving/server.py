@@ -10,16 +10,17 @@ from memcalc.estimates.serving.load import Server
 from memcalc.estimates.serving.operators import operators
 from memcalc.estimates.stored_weights import leading_format
 from memcalc.formulas.serving_hosts import host_of
+from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.llama_cpp import kernels_of
 from memcalc.specs.serving import Serving
 
 LLAMA_CPP = "llama.cpp"
 TENSORRT_LLM = "tensorrt-llm"  # multiplies prompts in fp8 over such a cache: thop/attentionOp.cpp, mFP8ContextFMHA
+AT_HOME = (LLAMA_CPP, "mlx")
 SIXTEEN_BIT = ("bf16", "fp16")
 UNBOUNDED = 2**31
 ENDLESS = 1e18  # FLOP/s
-UNPUBLISHED = 2  # times what llama.cpp's blocks reach: the 16-bit peak where none is published
 # Of the machine around the GPUs, where nobody says: two channels of DDR5-5600, 89.6 GB/s, of which a CPU reads nine tenths;
 # and what sixteen cores multiply in 16 and 8 bits.
 HOST_BANDWIDTH, HOST_FLOPS = 80e9, 1e12
@@ -32,14 +33,15 @@ def server(
     """`whole`: the estimate of this run as if all layers stood on one pipeline stage.
 
     Where no dense 16-bit peak is published, arithmetic takes no time: enough for a step of few sequences, but for no prompt.
-    llama.cpp's is known from what its own kernels reach.
+    Under llama.cpp and mlx it is known from what llama.cpp's kernels reach.
     """
     law = law.of_engine(run.engine_row.kin)
     ggml = run.engine_row.host_embedding  # llama.cpp and its kin
     peaked = any(name in law.hardware.peaks for name in SIXTEEN_BIT)
-    if not peaked and ggml and law.hardware.multiprocessors > 1:
+    if not peaked and run.engine_row.kin in AT_HOME and law.hardware.multiprocessors > 1:
         reached = law.hardware.multiprocessors * law.constants.ggml.unpacked
-        law, peaked = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": UNPUBLISHED * reached}), law.constants), True
+        peaked, peaks = True, {"bf16": law.constants.ggml.peak * reached}
+        law = TimeLaw.of(law.name, law.hardware._replace(peaks=peaks), law.constants)
     elif not peaked:
         law = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": ENDLESS}), law.constants)
     etp = max(1, run.tp // run.ep)
@@ -55,6 +57,8 @@ def server(
     narrow = all(row.bits <= 8 for row in kept)
     cache = "bf16-fp8" if narrow else "bf16"
     host = host_of(run.engine_row.kin, eager=run.eager)
+    if host.cast and any(OPERANDS[each.kernel].quantised for each in stored.values() if each.kernel in OPERANDS):
+        host = host._replace(layer=host.layer + host.cast)
     rank = ServingRank(
         operators(architecture, run.tp, run.ep), law, run.engine_row.kin, stored,
         cache, "fp8" if narrow and run.engine_row.kin == TENSORRT_LLM else cache,

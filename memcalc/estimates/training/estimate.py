@@ -18,7 +18,6 @@ from memcalc.estimates.training.assumptions import (
     state_sentences,
 )
 from memcalc.estimates.training.choices import check_countable
-from memcalc.estimates.training.context_parallel import exchange_line
 from memcalc.estimates.training.lifecycle import Outside, save, start
 from memcalc.estimates.training.moments import Moment
 from memcalc.estimates.training.rank_key import RankKey
@@ -148,6 +147,7 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
+        from memcalc.estimates.training.context_parallel import exchange_line
 
         return exchange_line(self.run, setup, self.run.tokens // p.cp)
 
@@ -222,16 +222,10 @@ class TrainingEstimate:
 
     @property
     def glanced_device(self) -> int:
-        """About what nvidia-smi shows, from a replay of a few layers; where that runs out of memory, more than there is."""
-        from memcalc.allocator.caching import OutOfMemory
-
+        """About what nvidia-smi shows, from a replay of a few layers."""
         if self.rank.stage.layers <= SHALLOW:
             return (self.memory or 0) + 1 if self.runs_out else self.device
-        try:
-            found = self._held(self._replay(self._given, glance=True))
-        except OutOfMemory:
-            return (self.memory or 0) + 1
-        return found - self.workspace + self._beside
+        return self._held(self._replay(None, glance=True)) - self.workspace + self._beside
 
     @property
     def reserved(self) -> int:
@@ -328,7 +322,7 @@ class TrainingEstimate:
     def _ranks_on_node(self) -> int:
         return min(self.run.parallelism.gpus, self.run.parallelism.gpus_per_node)
 
-    @property
+    @cached_property
     def assumptions(self) -> tuple[str, ...]:
         """What was taken for granted, one sentence each."""
         out = [*run_sentences(self.run, counted=self.architecture is None)]

@@ -226,7 +226,8 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
         return 0.0
     biases = _shared_biases(architecture, profile)
     indexed = any(block.traits.selected_tokens for block in _mixers(architecture))
-    if _shared_masks(architecture, profile, passed=True) or not (_attentions(architecture) or indexed):
+    pairwise = any(not block.positions.own for block in _attentions(architecture))  # a mask for pairs, not one of keys
+    if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
         return biases
     sliding = profile.batch.masked or profile.batch.packed
     if run.attention == "eager":

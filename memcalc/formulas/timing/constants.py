@@ -102,6 +102,8 @@ class GgufConstants(NamedTuple):
     read: float = 9.5e9  # B/s of a multiprocessor, few rows: A100 0.9 to 1.1 TB/s of its 2, Llama 3 8B by llama-bench
     gap: float = 35e-6  # s between a layer's kernels, some 20: Llama 3 8B on one GPU, llama-bench
     share: float = 0.6  # of the 16-bit peak, where multiprocessors are not known
+    half: float = 0.45  # of products in fp16, of the rate with fp16 accumulation; 512 rows, matrices not laid side by side
+    peak: float = 2.0  # the 16-bit peak, where none is published: times what blocks reach
     spilled: float = 1.0  # share of what lies between products that its L2 does not hold
 
 

@@ -14,7 +14,6 @@ from memcalc.frozen import NamedTuple
 
 VECTOR_ROWS = 8  # ggml-cuda/mmvq.cuh: MMVQ_MAX_BATCH_SIZE
 ACC16 = "fp16_acc16"  # cuBLAS is asked for CUBLAS_COMPUTE_16F (ggml-cuda.cu, ggml_cuda_op_mul_mat_cublas)
-CUBLAS = 0.45  # share of that rate, of 512 rows and matrices not laid side by side: 0.42 to 0.47 on A100, RTX 3090, 4090, L40S
 # A score without flash attention: written in fp16, cast to fp32, read and written by the softmax, cast to fp16 and read
 # (ggml-cuda.cu, ggml_cuda_mul_mat_batched_cublas; softmax.cu).
 SCORE_BYTES = 2 + 2 + 4 + 4 + 4 + 4 + 2 + 2
@@ -71,7 +70,7 @@ def half_seconds(law: TimeLaw, rows: float, outputs: int, inputs: int) -> float:
     peak = law.hardware.peaks.get(ACC16) or law.peak("bf16")
     rates = law.product_rates("bf16")
     reading = (rows * inputs + outputs * inputs + rows * outputs) * 2 / (min(1.0, rates.constants.bandwidth) * rates.bandwidth)
-    computing = 2 * rows * outputs * inputs / (CUBLAS * peak) if peak else 0.0
+    computing = 2 * rows * outputs * inputs / (law.constants.ggml.half * peak) if peak else 0.0
     return rates.constants.start + smooth_maximum(computing, reading, 3.0)
 
 

@@ -16,6 +16,8 @@ def write(launch: Launch) -> tuple[Written, ...]:
     out = [argument("bf16"), *(argument(word, launch.get(name)) for name, word in DEGREES.items() if launch.get(name, 1) > 1)]
     if launch.get("virtual_stages", 1) > 1:
         out.append(argument("num-virtual-stages-per-pipeline-rank", launch.get("virtual_stages")))
+    if launch.get("pipeline_layout"):
+        out.append(argument("pipeline-model-parallel-layout", launch.get("pipeline_layout")))
     out += [argument(word) for name, word in FLAGS.items() if launch.get(name)]
     if launch.get("zero"):
         out += [argument("use-distributed-optimizer"), argument("overlap-grad-reduce"), argument("overlap-param-gather")]

@@ -22,6 +22,6 @@ def replayed(
         return None
     asked = RankSteps(architecture, run, rank, found, workspace)
     try:
-        return (glance_at if glance else replay)(asked, limit, peak + workspace)
+        return glance_at(asked, peak + workspace) if glance else replay(asked, limit, peak + workspace)
     except Unsupported:
         return None

@@ -51,39 +51,45 @@ class RankSteps:
 
 def replay(asked: RankSteps, limit: int | None = None, used: int = 0) -> Replayed:
     """Highest bytes of a few steps, on a device that gives at most `limit`. `used`: what is in use at most by the account of
-    moments, for stages that are too deep to be replayed whole.
+    moments: all that is known of the use of stages that are too deep to be replayed whole.
 
     Raises Unsupported where the order of a model's allocations is not known, OutOfMemory where the limit is too low.
     """
     layers = sum(count for _, count in asked.rank.stage.sequence.runs)
     if layers <= DEPTH:
-        return _within(asked, limit)
-    short, long = (_unlimited(asked, depth=depth) for depth in PARTS)
+        return _within(asked, limit, used)
+    short, long = (_within(asked, depth=depth) for depth in PARTS)
     reserved = long.reserved + (long.reserved - short.reserved) * (layers - PARTS[1]) // (PARTS[1] - PARTS[0])
     return Replayed(used, max(reserved, used))
 
 
-def glance_at(asked: RankSteps, limit: int | None = None, used: int = 0) -> Replayed:
-    """About the same from the first layers of each kind, whatever the depth: what the others hold is taken for one block, and
-    of what is unused so much is taken to be given back that the rest fits."""
-    found = _unlimited(asked, each=GLANCE)
-    reserved = max(found.reserved + max(0, used - found.allocated), used)
-    return Replayed(used, reserved if limit is None or used > limit else min(reserved, limit))
+def glance_at(asked: RankSteps, used: int) -> Replayed:
+    """About the same from the first layers of each kind, whatever the depth: what the others hold is taken for one block.
+    Without a limit: what runs only because unused segments are given back again and again is nothing to look for."""
+    found = _within(asked, each=GLANCE)
+    return Replayed(used, max(found.reserved + max(0, used - found.allocated), used))
 
 
-def _within(asked: RankSteps, limit: int | None) -> Replayed:
+def _within(asked: RankSteps, limit: int | None = None, used: int = 0, *, depth: int = 0, each: int = 0) -> Replayed:
     """On a device with a limit; what does not reach it is the same on every device."""
-    found = _unlimited(asked)
-    if limit is None or found.reserved <= limit:
-        return found
-    if found.allocated > limit:
-        raise OutOfMemory(f"{found.allocated} bytes are in use at once, {limit} can be had")
-    return _replayed(asked.steps(limit), STEPS)
+    known = _known(asked, depth, each)
+    if limit is not None:
+        if max(used, known[None].allocated if None in known else 0) > limit:
+            raise OutOfMemory(f"more is in use at once than the {limit} bytes that can be had")
+        if None in known and known[None].reserved <= limit:
+            limit = None
+    if limit not in known:
+        steps = asked.steps(limit, depth, each)
+        known[limit] = _replayed(steps, GLANCES if each else STEPS)
+        if not steps.device.allocator.refused:
+            known[None] = known[limit]
+    return known[limit]
 
 
 @cached(512)
-def _unlimited(asked: RankSteps, *, depth: int = 0, each: int = 0) -> Replayed:
-    return _replayed(asked.steps(depth=depth, each=each), GLANCES if each else STEPS)
+def _known(asked: RankSteps, depth: int, each: int) -> dict[int | None, Replayed]:
+    """What was replayed, by the limit that it reached."""
+    return {}
 
 
 def _replayed(found: Steps, most: int) -> Replayed:

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
+from memcalc.blocks.attention.own_scores import DistanceBias, Sines
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.reused import Reused
 from memcalc.blocks.task_head import Pooler
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import layer_norm, mlp
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.heads import bert_heads, dense_weights, masked_lm, pooled_always, tied_of, under, usual
@@ -128,13 +130,13 @@ def roc_bert(c: Config) -> Architecture:
 def roformer(c: Config) -> Architecture:
     """Rotary positions, whose sines stand in a parameter that is not trained; no pooler."""
     hidden, width = c.integer("hidden_size"), _width(c)
-    attention = self_attention(c, rotary=True)
+    attention = revised(self_attention(c, rotary=True), own="mask", rotary_tables="copied")
     shape = (c.integer("max_position_embeddings"), attention.head_dim)
     part = body(
         c,
         attention=attention,
         entry=embedded(c, width=width, position=0),
-        beside=(("sines", Plain((Weight("positions", "position", shape, frozen=True),))),),
+        beside=(("sines", Sines(shape)),),
     )
     heads = usual(c, masked_lm(c, tied=tied_of(c), width=width), tied=tied_of(c), pooler=False)
     spans: Named = (("classifier", classifier(hidden, 2)),)
@@ -163,17 +165,17 @@ def electra(c: Config) -> Architecture:
 
 
 def albert(c: Config) -> Architecture:
-    """Groups of layers whose weights the depth is shared over, behind a narrow embedding."""
+    """Groups of layers whose weights the depth is shared over, behind a narrow embedding. The last layer of a group stores
+    them: it is the first that makes their gradients."""
     hidden, depth, groups = c.integer("hidden_size"), c.layers(), c.layers("num_hidden_groups")
     if groups > depth:
         raise c.error("num_hidden_groups", f"({groups}) is more than num_hidden_layers ({depth})")
     layer = encoder_layer(c, self_attention(c), bert_mlp(c))
-    again = replace(layer, blocks=tuple((name, Reused(block)) for name, block in layer.blocks))
-    inner, seen, sequence = c.layers("inner_group_num"), -1, list[Layer]()
+    again = replace(layer, blocks=tuple((name, Reused(block, earlier=True)) for name, block in layer.blocks))
+    inner, sequence = c.layers("inner_group_num"), list[Layer]()
     for index in range(depth):
-        group = index * groups // depth
-        sequence += [layer if group != seen else again] * inner
-        seen = group
+        last = index == depth - 1 or index * groups // depth != (index + 1) * groups // depth
+        sequence += [layer if last else again] * inner
     part = Part("encoder", embedded(c, width=_width(c), projected=True), (Stack.of(sequence),))
     heads = usual(c, masked_lm(c, tied=tied_of(c), width=_width(c)), tied=tied_of(c))
     order: Named = (*heads.kinds["Model"], ("order", classifier(hidden, label_count(c))))
@@ -189,9 +191,11 @@ def rembert(c: Config) -> Architecture:
 
 def mpnet(c: Config) -> Architecture:
     """One learned bias by distance for all layers; no segments."""
-    buckets = (c.integer("relative_attention_num_buckets"), c.integer("num_attention_heads"))
-    bias: Named = (("relative_bias", Plain((Weight("bias", "attention", buckets),))),)
-    return under(c, body(c, entry=embedded(c, segments=0), beside=bias, within=UNRECORDED), bert_heads(c))
+    bias = DistanceBias(c.integer("relative_attention_num_buckets"), c.integer("num_attention_heads"))
+    each, last = (revised(self_attention(c), own=own) for own in ("buckets", "buckets, last"))
+    attention = [each] * (c.layers() - 1) + [last]
+    part = body(c, attention=attention, entry=embedded(c, segments=0), beside=(("relative_bias", bias),))
+    return under(c, part, bert_heads(c))
 
 
 def xmod(c: Config) -> Architecture:

@@ -9,7 +9,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
 from memcalc.readers.hf.encoders.layers import tables
-from memcalc.readers.hf.encoders.seq2seq import T5, t5
+from memcalc.readers.hf.encoders.t5_line import T5, t5
 from memcalc.readers.hf.multimodal.vision import patches
 from memcalc.readers.hf.tasks import task
 
