@@ -318,7 +318,7 @@ def test_an_unknown_checkpoint_is_refused_only_when_asked(config: Callable[..., 
         whole(model, "checkpoint")
 
 
-# scheme, model → roles that are stored in nvfp4: Model-Optimizer's NVFP4_DEFAULT_CFG, NVFP4_MLP_ONLY_CFG, NVFP4_EXPERTS_ONLY_CFG
+# scheme, model → roles stored in nvfp4, by Model-Optimizer's NVFP4 default, MLP-only and experts-only configs
 REACHED = (
     ("nvfp4", "qwen3-next-80b-a3b", {"linear-attention", "attention", "mlp", "experts"}),
     ("nvfp4-mlp-only", "qwen3-next-80b-a3b", {"mlp", "experts"}), ("nvfp4-experts-only", "qwen3-next-80b-a3b", {"experts"}),
