@@ -38,6 +38,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "max_live_parameters",
+            "count",
+            "",
+            "ZeRO 3: elements of parameters that may be whole at once.  [default: 1e9]",
+            "Sharding",
+            (),
+        ),
+        (
             "quantized_frozen",
             "flag",
             "",
