@@ -1,9 +1,9 @@
 """llama.cpp: whole layers on each GPU, the rest in host memory, experts and tensors where one puts them."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.image_tower import ImageTower, image_tower
 from memcalc.blocks.linears import leaf
 from memcalc.blocks.stored import PREDICTION, UNBUFFERED, StoredTensor, StoredTensors
 from memcalc.caches import cached
@@ -41,6 +41,9 @@ from memcalc.formulas.sglang import NO_FACTS
 from memcalc.frozen import NamedTuple
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
+
+if TYPE_CHECKING:  # the few files that have one import it
+    from memcalc.blocks.image_tower import ImageTower
 
 SPLIT = ("attention", "linear-attention", "mlp", "head")  # roles whose matrices are cut into rows
 
@@ -94,7 +97,7 @@ def _ranks(
         host += [entry._replace(place="host") for cache in caches for entry in cache.lines]
     fullest = max(caches, key=lambda cache: len(cache.lines))
     host += host_lines(architecture, run, fullest, graph, computes=bool(fetched))
-    tower = image_tower(files) if files and run.weights == CHECKPOINT else None
+    tower = _tower(files) if files and run.weights == CHECKPOINT else None
     host += tower_host_lines(tower) if tower else ()
     said = _said(architecture, run, fullest, tower)
     for number, (stage, card, cache) in enumerate(zip(gpus, cards, caches, strict=True)):
@@ -117,7 +120,14 @@ def _ranks(
         )  # fmt: skip
 
 
-def _said(architecture: Architecture, run: Serving, cache: Kept, tower: ImageTower | None) -> tuple[str, ...]:
+def _tower(files: StoredTensors) -> "ImageTower | None":
+    """The image tower among these tensors, if there is one."""
+    from memcalc.blocks.image_tower import image_tower
+
+    return image_tower(files)
+
+
+def _said(architecture: Architecture, run: Serving, cache: Kept, tower: "ImageTower | None") -> tuple[str, ...]:
     """What is taken for granted, with the image that a tower's buffer is for."""
     said = assumptions(architecture, run.engine_row, run.weights, run.eager, cache.layout.windowed)
     return (*(entry for entry in said if entry != UNBUFFERED), tower_note(tower, run.flash)) if tower else said
