@@ -123,6 +123,19 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "num_attention_heads": 8, "pad_token_id": 0, "architectures": ["RoFormerForMaskedLM"]},
         WRITTEN_OUT,
     ),
+    "hyper-connections": (
+        "glm-5.3-flash", "",
+        {"text_config": {
+            "num_hidden_layers": 3, "layer_types": ["linear_attention", "indexed_attention", "linear_attention"],
+            "indexer_types": ["full"] * 3, "hidden_size": 512, "mlp_layer_types": ["dense", "sparse", "sparse"],
+            "intermediate_size": 1024, "vocab_size": 512, "pad_token_id": 0, "n_routed_experts": 8, "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4, "kv_lora_rank": 128,
+            "q_lora_rank": 256, "qk_nope_head_dim": 64, "qk_head_dim": 64, "v_head_dim": 64, "index_n_heads": 2,
+            "index_head_dim": 64, "index_topk": 64, "linear_num_heads": 4, "linear_head_dim": 64},
+         "vision_config": {"hidden_size": 64, "intermediate_size": 64, "depth": 1, "num_heads": 2, "out_hidden_size": 512,
+                           "projection_intermediate_size": 64}},
+        (BF16, AMP, FP32, AGAIN),
+    ),
 }  # fmt: skip
 
 

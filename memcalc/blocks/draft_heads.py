@@ -127,3 +127,13 @@ def _head(model: Architecture, own: int, entry: Named, stacks: tuple[Stack, ...]
         entry = (("embedding", Embedding(model.vocabulary, own)), *entry)
     part = Part("language", entry, stacks, last)
     return replace(model, parts=(part,), hidden=own, notes=(), tied=False, held=0, quantization=UNQUANTISED)
+
+
+@cached(256)
+def with_head(draft: Architecture, model: Architecture) -> Architecture:
+    """A draft that predicts with its model's head, as it runs: the head is read for every guess, though it is held once."""
+    if draft.predicted or not draft.parts:
+        return draft
+    *before, last = draft.parts
+    last = replace(last, exit=(*last.exit, ("head", Head(model.predicted, draft.hidden))))
+    return replace(draft, parts=(*before, last))

@@ -31,6 +31,7 @@ class MLP(Block, without=("constants", "cache", "state")):
     inner_dropout: float = 0.0  # before the down projection
     dropout: float = 0.0  # after it
     role: str = "mlp"
+    bounded: bool = False  # gate and up are clamped before the activation (DeepSeek V4, GLM-5 Next)
     cuts: bool = False  # what the gate has below so many deviations above its mean becomes 0 (Gemma 3n)
     norm: Norm | None = None  # before the down projection (BitNet)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
@@ -101,6 +102,10 @@ class MLP(Block, without=("constants", "cache", "state")):
             kind = "over" if p.kernels.gates_in_place else "input"
             steps = [Step(kind, gate.bytes, 0), Step(kind, up.bytes, 1)]
             return t.emit("product", [gate, up], gate.elements, gate.each, [gate, up], steps)
+        if self.bounded:
+            up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))
+            gate, up = (t.emit(f"{name} clamped", [y], y.elements, y.each, [y]) for name, y in (("gate", gate), ("up", up)))
+            return ops.mul(t, ops.activation(t, p, gate, self.activation), up)
         gate = _above_cutoff(t, p, gate) if self.cuts else gate
         acted = ops.activation(t, p, gate, self.activation)
         up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))

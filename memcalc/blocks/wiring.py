@@ -82,4 +82,19 @@ def _gemma3n(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return x
 
 
-WIRINGS: dict[str, Wiring] = {"gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled}
+def _hyper_connected(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Each block reads the streams collapsed into one, and its result is spread over them (modeling_deepseek_v4 and
+    modeling_glm5_next, …DecoderLayer)."""
+    mixer = "linear_attention" if "linear_attention" in blocks else "attention"
+    for connection, norm, block in (
+        ("attention_connection", "input_norm", mixer), ("mlp_connection", "post_attention_norm", "mlp"),
+    ):  # fmt: skip
+        t.path = connection
+        y, coefficients = blocks[connection].enter(t, p, x)
+        y = through(t, p, blocks, y, norm, block)
+        t.path = connection
+        x = blocks[connection].leave(t, p, x, y, coefficients)
+    return x
+
+
+WIRINGS: dict[str, Wiring] = {"hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled}

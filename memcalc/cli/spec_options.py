@@ -38,6 +38,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "max_live_parameters",
+            "count",
+            "",
+            "ZeRO 3: elements of parameters that may be whole at once.  [default: 1e9]",
+            "Sharding",
+            (),
+        ),
+        (
             "quantized_frozen",
             "flag",
             "",
@@ -1381,7 +1389,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("mtp", "the model's own prediction layers"),
                 ("eagle", "EAGLE 1 and 2: a layer behind a matrix that joins hidden state and embedding"),
                 ("eagle3", "EAGLE 3: a layer that reads hidden states of three depths and the embedding, a head of its own"),
-                ("dflash", "DFlash: layers that guess a block at once from hidden states of several depths"),
+                ("dflash", "DFlash: layers that guess a block at once, from several depths"),
                 ("medusa", "Medusa: a residual block and a head for each token guessed"),
                 ("ngram", "looked up in the prompt: no weights, no cache"),
                 ("suffix", "looked up in earlier answers: no weights, no cache"),

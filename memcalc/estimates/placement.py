@@ -118,6 +118,20 @@ class Stage:
         return tuple((buffer, count) for block, count in blocks for buffer in block.constants())
 
     @cached_property
+    def closing_names(self) -> frozenset[str]:
+        """Blocks after the layers."""
+        return frozenset(path for path, _ in self.exit)
+
+    @cached_property
+    def closing(self) -> int:
+        """Elements of what follows the layers, a tied table among them."""
+        outside = [entry for entry in self.held if not entry.layered]
+        own = sum(entry.elements for entry in outside if entry.path.split("/")[1] in self.closing_names)
+        if not self.exit or any(entry.role == "head" and len(entry.shape) > 1 for entry in outside):
+            return own
+        return own + sum(entry.elements for entry in outside if entry.role == "embedding")
+
+    @cached_property
     def root(self) -> int:
         """Elements outside layers: embedding, final norm, head."""
         return sum(entry.elements for entry in self.held if not entry.layered)

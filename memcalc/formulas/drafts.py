@@ -13,6 +13,7 @@ class DraftMethod(NamedTuple):
     guesses: int = 4
     head: bool = True
     weights: bool = True
+    at_once: bool = False  # one pass makes all guesses
 
 
 METHODS: dict[str, DraftMethod] = {
@@ -22,8 +23,8 @@ METHODS: dict[str, DraftMethod] = {
         DraftMethod("mtp", "the model's own prediction layers"),
         DraftMethod("eagle", "EAGLE 1 and 2: a layer behind a matrix that joins hidden state and embedding"),
         DraftMethod("eagle3", "EAGLE 3: a layer that reads hidden states of three depths and the embedding, a head of its own"),
-        DraftMethod("dflash", "DFlash: layers that guess a block at once from hidden states of several depths", guesses=15),
-        DraftMethod("medusa", "Medusa: a residual block and a head for each token guessed", guesses=5),
+        DraftMethod("dflash", "DFlash: layers that guess a block at once, from several depths", 15, at_once=True),
+        DraftMethod("medusa", "Medusa: a residual block and a head for each token guessed", guesses=5, at_once=True),
         DraftMethod("ngram", "looked up in the prompt: no weights, no cache", head=False, weights=False),
         DraftMethod("suffix", "looked up in earlier answers: no weights, no cache", head=False, weights=False),
     )

@@ -72,6 +72,7 @@ class ZeroDefaults(NamedTuple):
 
     reduce_bucket: int = 500_000_000
     prefetch_bucket: int = 50_000_000  # stage 3
+    max_live: int = 1_000_000_000  # stage 3
     alignment: int = 2  # nccl_start_alignment_factor, deepspeed/runtime/zero/stage_1_and_2.py
     sub_group: int = 1_000_000_000  # stage 3
     buffers: tuple[int, ...] = (0, 1, 1, 1)  # contiguous gradients by stage; with overlap_comm stages 1 and 2 have two

@@ -88,6 +88,20 @@ def zero3_prefetch_bytes(elements: int, prefetch_elements: int, bytes_each: int)
     return min(elements, prefetch_elements) * bytes_each
 
 
+@formula("deepspeed", "partitioned_param_coordinator.py: fetch_sub_module goes on until so many are there", ESTIMATE)
+def fetched_bytes(needed: int, live: int, remaining: int, bytes_each: int) -> int:
+    """Unsharded parameters under ZeRO 3: every module fetches those of later ones as well, until max_live_parameters are there
+    or no more are to come.
+
+    min(remaining, max(needed, live)) × bytes_each      needed [elements] of what runs, live [elements], remaining [elements]
+    until the step's end. Returns bytes [B].
+
+    >>> fetched_bytes(needed=218_112_000, live=1_000_000_000, remaining=8_030_261_248, bytes_each=2)
+    2000000000
+    """
+    return min(remaining, max(needed, live)) * bytes_each
+
+
 @formula("memcalc", "elements × bytes each, as the libraries' sources read: not measured", ESTIMATE)
 def outside_bytes(elements: int, bytes_each: int) -> int:
     """What stands on a GPU, a host or a disk while a model is loaded or saved.

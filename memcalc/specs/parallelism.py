@@ -31,7 +31,7 @@ CP_KINDS = tuple(CP)  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
 
 OF_STAGES = {  # settings of DeepSpeed, and the stages that read them
     "reduce_bucket_size": (1, 2, 3), "auto_buckets": (1, 2, 3), "overlap_comm": (1, 2), "sub_group_size": (3,),
-    "hpz_partition_size": (3,), "quantized_frozen": (3,),
+    "hpz_partition_size": (3,), "quantized_frozen": (3,), "max_live_parameters": (3,),
 }  # fmt: skip
 
 

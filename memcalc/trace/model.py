@@ -76,7 +76,7 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     if model_type not in CONFIG_MAPPING:
         raise Unsupported(f"trace: this transformers has no model_type {model_type!r:.40}")
     config = CONFIG_MAPPING[model_type].from_dict({**kept, "model_type": model_type})
-    config.use_cache = False
+    config.use_cache = config.get_text_config().use_cache = False
     maker = getattr(transformers, _maker(model_type, values.get("architectures") or ()))
     if type(config) not in maker._model_mapping:  # a language model that has its class together with a tower alone
         maker = transformers.AutoModelForImageTextToText

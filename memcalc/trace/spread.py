@@ -10,6 +10,8 @@ def spread_evenly(model: Any) -> None:
     for module in model.modules():
         if loop := LOOPS.get(type(module).__name__):
             module.forward = MethodType(loop, module)
+        if method := METHODS.get(type(module).__name__):
+            setattr(module, method[0], MethodType(method[1], module))
 
 
 def _dbrx(self: Any, hidden_states: Any, top_k_index: Any, top_k_weights: Any) -> Any:
@@ -32,4 +34,19 @@ def _dbrx(self: Any, hidden_states: Any, top_k_index: Any, top_k_weights: Any) -
     return result.view(batch, -1, self.hidden_size)
 
 
+def _pools(self: Any, packed_states: Any) -> tuple[Any, Any, Any]:
+    """modeling_glm5_next.Glm5NextTextIndexer.get_pooled_states, all of whose pools are whole."""
+    import torch
+
+    keys, gates, _ = torch.split(packed_states, [self.head_dim, self.head_dim, 1], dim=-1)
+    batch, length = keys.shape[:2]
+    pools = -(-length // self.index_kpool)
+    indices = torch.zeros(batch, pools, self.index_kpool, dtype=torch.long)
+    grouped, logits = (x[:, : pools * self.index_kpool].view(batch, pools, self.index_kpool, -1) for x in (keys, gates))
+    pooled = (logits.float().softmax(dim=2).to(keys.dtype) * grouped).sum(dim=2)
+    return pooled, indices, torch.ones(batch, pools, dtype=torch.bool)
+
+
+# class → what stands for its forward, or for a method that it calls
 LOOPS: dict[str, Callable[..., Any]] = {"DbrxExperts": _dbrx}
+METHODS: dict[str, tuple[str, Callable[..., Any]]] = {"Glm5NextTextIndexer": ("get_pooled_states", _pools)}

@@ -35,7 +35,7 @@ VALUES: dict[str, object] = {
     "exp_avg_sq_dtype": "bf16", "offload_fraction": 0.5, "virtual_stages": 2, "first_stage_layers": 5,
     "last_stage_layers": 7, "pipeline_layout": "Et*10|t*6L", "reduce_bucket_size": 200_000_000, "sub_group_size": 1_000_000,
     "hpz_partition_size": 2, "kbit_prepare": "all", "train_also": "norms", "train_layers": 2, "virtual_tokens": 64,
-    "mtp_layers": 1,
+    "mtp_layers": 1, "max_live_parameters": 10_000_000,
     "engine_version": "2025", "n_cpu_moe": 4, "override_tensor": "ffn_up=CPU", "tensor_split": "1,3", "split_mode": "row",
     "flash_attention": "off", "slots": 4, "cache_type_k": "q8_0", "cache_type_v": "q8_0",
 }  # fmt: skip

@@ -155,3 +155,19 @@ def test_what_is_refused(settings: dict[str, Any], said: str) -> None:
 def test_mixtures_name_their_heads_config() -> None:
     with pytest.raises(MemcalcError, match=r"config\.json"):
         size_serving("qwen3-30b-a3b", "h100", engine="vllm", draft="eagle3")
+
+
+def test_guesses_take_passes_of_their_own() -> None:
+    """Heads that use the model's own head read it for each guess; DFlash and Medusa make all guesses in one pass."""
+
+    def seconds(**settings: Any) -> float:
+        speed = sized(engine="vllm@0.25", acceptance=0.0, **settings).speed
+        assert speed
+        assert speed.timed
+        return speed.timed.tpot
+
+    alone = seconds(draft="ngram", draft_tokens=1)
+    eagle, eagle3 = (seconds(draft=name, draft_tokens=8) - alone for name in ("eagle", "eagle3"))
+    assert eagle > eagle3 > 0  # 128,256 tokens are predicted from, not 32,000
+    five, ten = (seconds(draft="medusa", draft_tokens=n) for n in (5, 10))
+    assert ten - five < 0.2 * (five - alone)

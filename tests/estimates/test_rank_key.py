@@ -101,6 +101,7 @@ OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
     "count_loss": {"gpus": 6, "pp": 3, "count_loss": True},
     "reduce_bucket_size": {"gpus": 8, "zero": 2, "reduce_bucket_size": 10**8},
     "auto_buckets": {"gpus": 8, "zero": 2, "auto_buckets": True, "reduce_bucket_size": 4096**2},
+    "max_live_parameters": {"gpus": 8, "zero": 3, "max_live_parameters": 10**8},
     "sub_group_size": {"gpus": 8, "zero": 3, "sub_group_size": 10**8},
     "overlap_comm": {"gpus": 8, "zero": 2, "overlap_comm": True},
     "quantized_frozen": {"gpus": 8, "zero": 3, "quantized_frozen": True},

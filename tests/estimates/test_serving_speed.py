@@ -161,6 +161,78 @@ def test_a_load_slows_each_request_and_serves_more(engine: str) -> None:
         assert load["requests_per_second"] * there >= 0.99 * requests
 
 
+LOADED: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama-3.1-8b", "h100", {"engine": "vllm"}),
+    ("llama-3.1-70b", "h100", {"engine": "tensorrt-llm", "tp": 4, "weights": "fp8", "kv_dtype": "fp8"}),
+    ("llama-3.1-70b", "h100", {"engine": "vllm", "tp": 2, "pp": 2}),
+    ("qwen3-30b-a3b", "h100", {"engine": "vllm", "ep": 4}),
+    ("qwen3-30b-a3b", "h100", {"engine": "sglang", "ep": 4}),
+    ("deepseek-v3", "b200", {"engine": "tensorrt-llm", "ep": 8, "weights": "nvfp4"}),
+    ("deepseek-v3", "h200", {"engine": "sglang", "tp": 8, "ep": 8}),
+    ("llama-3.1-8b", "rtx-4090", {"engine": "llama.cpp", "weights": "Q4_K_M"}),
+    ("llama-3.1-8b", "m4-max", {"engine": "mlx", "weights": "mlx-4bit"}),
+    ("deepseek-v3", "h200", {"engine": "vllm", "tp": 8, "draft": "mtp", "draft_tokens": 1, "acceptance": 0.8}),
+]
+
+
+@pytest.mark.parametrize(("input_len", "output_len"), [(1000, 200), (200, 2000)])
+@pytest.mark.parametrize(("model", "gpu", "settings"), LOADED, ids=lambda value: str(value)[:24])
+def test_more_in_flight_is_never_faster_for_one_nor_slower_for_all(
+    model: str, gpu: str, settings: dict[str, Any], input_len: int, output_len: int
+) -> None:
+    loads = [
+        found(model, gpu, concurrency=n, input_len=input_len, output_len=output_len, **settings) for n in (1, 3, 8, 24, 80, 300)
+    ]
+    for less, more in pairwise(loads):
+        assert more["tpot_seconds"] >= less["tpot_seconds"] * 0.999
+        assert more["ttft_seconds"] >= less["ttft_seconds"] * 0.999
+        assert more["requests_per_second"] >= less["requests_per_second"] * 0.99
+
+
+@pytest.mark.parametrize(("model", "gpu", "settings"), LOADED, ids=lambda value: str(value)[:24])
+def test_under_a_load_more_bandwidth_is_never_slower(model: str, gpu: str, settings: dict[str, Any]) -> None:
+    bandwidth = size_serving("gpt2", gpu).gpu.bandwidth  # type: ignore[union-attr]
+    assert bandwidth
+    speeds = [found(model, gpu, concurrency=64, gpu_bandwidth=bandwidth * n, **LENGTHS, **settings) for n in (1, 1.5, 6)]
+    for slow, fast in pairwise(speeds):
+        assert fast["tpot_seconds"] <= slow["tpot_seconds"] * 1.001
+        assert fast["ttft_seconds"] <= slow["ttft_seconds"] * 1.001
+        assert fast["requests_per_second"] >= slow["requests_per_second"] * 0.999
+
+
+def test_groups_wait_for_the_one_that_reads_a_prompt() -> None:
+    """Attention data parallelism: eight groups with four requests each read eight times as many prompts, which all wait for."""
+    settings: dict[str, Any] = {"engine": "tensorrt-llm", "weights": "fp8", "input_len": 4000, "output_len": 400}
+    one = found("qwen3-30b-a3b", "h200", concurrency=4, **settings)
+    many = found("qwen3-30b-a3b", "h200", ep=8, concurrency=32, **settings)
+    share = (one["tpot_seconds"] / one["decode_seconds"], many["tpot_seconds"] / many["decode_seconds"])
+    assert share[1] > share[0]
+
+
+def test_vllm_admits_more_than_have_room_for_all_of_their_answers() -> None:
+    """Blocks are given as answers grow (v1/core/sched/scheduler.py); TensorRT-LLM sets all aside (GUARANTEED_NO_EVICT)."""
+    settings: dict[str, Any] = {"concurrency": 2000, "input_len": 200, "output_len": 4000}
+    sized = size_serving("llama-3.1-8b", "l40s", engine="vllm", max_sequences=4096, **settings)
+    assert sized.capacity_there
+    most = sized.capacity_there.max_batch
+    assert most
+    running = sized.to_dict()["speed"]["load"]["decoding_sequences"]
+    assert 1.5 * most < running < 2.1 * most
+    whole = size_serving("llama-3.1-8b", "l40s", engine="tensorrt-llm", **settings)
+    assert whole.capacity_there
+    assert whole.to_dict()["speed"]["load"]["decoding_sequences"] <= whole.capacity_there.max_batch  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "settings"),
+    [("rtx-4090", {"engine": "llama.cpp", "weights": "Q4_K_M"}), ("rtx-4090", {"engine": "llama.cpp", "pp": 4}),
+     ("h100", {"engine": "vllm", "max_batched_tokens": 1024})],
+)  # fmt: skip
+def test_parts_of_a_prompt_in_chunks_are_of_all_of_them(gpu: str, settings: dict[str, Any]) -> None:
+    speed = found("llama-3.1-8b", gpu, context=8192, **settings)
+    assert sum(speed["law"]["prefill"].values()) == pytest.approx(speed["prefill_seconds"], rel=0.05)
+
+
 def test_prompts_take_time_from_those_that_generate() -> None:
     short, long = (
         found("llama-3.1-8b", "h100", engine="vllm", concurrency=32, input_len=n, output_len=200) for n in (100, 8000)

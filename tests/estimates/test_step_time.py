@@ -42,6 +42,14 @@ RUNS: dict[str, dict[str, Any]] = {
     "nvfp4": {"precision": "nvfp4-mixed", "engine": "megatron"},
     "LoRA": {"method": "lora", "recompute": "full"},
     "QLoRA": {"method": "qlora"},
+    "LoRA, Megatron": {"method": "lora", "engine": "megatron", "gpus": 8, "tp": 2, "sequence_parallel": True},
+    "LoRA, 16 bits, compiled": {"method": "lora", "adapter_dtype": "half", "kernels": "compiled"},
+    "fp8, PyTorch": {"precision": "fp8-mixed", "engine": "torchtitan", "fsdp": "full", "gpus": 8},
+    "fp8, tensor parallel": {"precision": "fp8-mixed", "engine": "megatron", "gpus": 8, "tp": 8, "sequence_parallel": True},
+    "FlashAttention 3": {"attention": "flash3", "seq_len": 32768, "recompute": "full"},
+    "pipeline, torchtitan": {"engine": "torchtitan", "gpus": 16, "pp": 4, "fsdp": "full", "grad_accum": 8},
+    "heads exchanged": {"gpus": 8, "cp": 8, "cp_kind": "all-to-all", "engine": "megatron", "zero": 1, "seq_len": 32768},
+    "zero bubble": {"gpus": 8, "pp": 4, "pipeline_schedule": "zero-bubble", "grad_accum": 8, "zero": 1, "engine": "megatron"},
     "compiled": {"engine": "torchtitan", "fsdp": "full", "gpus": 8, "recompute": "selective"},
 }
 
@@ -82,6 +90,22 @@ def test_faster_hardware_is_never_slower(name: str, what: str, by: float) -> Non
     run = training(**RUNS[name])
     before = step_time(model, run, time_law(gpu)).seconds
     assert step_time(model, run, time_law(gpu.replace(**{what: better}))).seconds <= before * (1 + 1e-9)
+
+
+@given(st.sampled_from((8, 64)), st.sampled_from((1, 2)), st.floats(1.0, 4.0))
+@settings(max_examples=12, deadline=None)
+def test_faster_links_are_never_slower_for_experts(ep: int, tp: int, by: float) -> None:
+    """Copies of a token inside a node and between nodes."""
+    from memcalc.readers.models import read_model_preset
+
+    model = read_model_preset("qwen3-30b-a3b").architecture
+    assert model
+    gpu = accelerator("h100")
+    run = training(gpus=64 * tp, ep=ep, tp=tp, sequence_parallel=tp > 1, zero=1, engine="megatron")
+    before = step_time(model, run, time_law(gpu, 50e9)).seconds
+    assert step_time(model, run, time_law(gpu, 50e9 * by)).seconds <= before * (1 + 1e-9)
+    faster = gpu.replace(scale_up_bandwidth=gpu.scale_up_bandwidth * by)
+    assert step_time(model, run, time_law(faster, 50e9)).seconds <= before * (1 + 1e-9)
 
 
 def walked(times: list[tuple[float, float]], micro_batches: int) -> float:

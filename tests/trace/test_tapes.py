@@ -18,7 +18,7 @@ BOUND, SAVED, SMALL = 0.005, 0.002, 131_072  # of a moment; of what the forward 
 # Where a gradient is cast when its operation is through, PyTorch has dropped what recomputation made for it: here it stays
 WIDER = {"gemma4 experts": 0.01, "delta rule by channel": 0.016, "delta rule by channel, bounded": 0.016}
 # Text passes some layers by: PyTorch makes no optimizer states for them, memcalc counts what training with images makes
-IDLE = {"cross-attention to images"}
+IDLE = {"cross-attention to images", "hyper-connections"}
 
 
 def name(row: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ class SparseIndexer:
     selected_tokens: int  # tokens that a query attends to
     cached: int = 0  # numbers that it caches a token where they are not one key (GLM-5 Next: a key, gates, a mark)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
+    pool: int = 1  # tokens that are scored as one (GLM-5 Next)
     key_format: str = ""  # of that key where transformers keeps it in another than the rest
 
     def weights(self) -> tuple[Weight, ...]:
@@ -47,7 +48,7 @@ class SparseIndexer:
             there = sum_of(var.bytes for var in beside if var not in saved)
             each = p.formats.compute if p.formats.autocast else FP32
             rows = self.heads * self.head_dim * (2 * p.formats.compute + FP32)
-            scores = Size(token=rows, pair=(self.head_dim + self.heads) * each)
+            scores = Size(token=rows, pair=(self.head_dim + self.heads) * each / self.pool)
             t.passing.append(t.saved_bytes() + there + scores)
         projected = sum(weight.parameters for weight in self.weights() if len(weight.shape) > 1)
         t.multiply("indexer", Size(token=2 * projected, pair=2 * self.heads * (self.head_dim + 1)), 0, causal=True)

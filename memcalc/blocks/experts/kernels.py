@@ -26,6 +26,7 @@ class Expert(NamedTuple):
     gated: bool = True
     bias: bool = False
     activation: str = "silu"
+    bounded: bool = False  # gate and up are clamped before the activation (DeepSeek V4, GLM-5 Next)
     clamped: bool = False  # gate and up are clamped, the gate's activation is x · σ(αx) (gpt-oss)
 
     @property
@@ -187,6 +188,8 @@ def _activated(t: Tape, p: Profile, expert: Expert, first: Var, half: Size) -> V
     if expert.clamped:
         return _clamped(t, first, half)
     gate, up = ops.halves(t, first)
+    if expert.bounded:
+        gate, up = (t.emit(f"{name} clamped", [y], half, y.each, [y]) for name, y in (("gate", gate), ("up", up)))
     return ops.mul(t, ops.activation(t, p, gate, expert.activation), up)
 
 

@@ -1,6 +1,7 @@
 """How long each operator of a served pass takes on one rank: the laws of operators, fed with the ledger's shapes."""
 
 from collections.abc import Mapping
+from math import ceil
 
 from memcalc.estimates.serving.kernels import GGUF, HALF, Stored
 from memcalc.estimates.serving.operators import Attending, Grouped, Operators, Scan
@@ -141,12 +142,14 @@ class ServingRank(NamedTuple):
         unpacking = outputs * inputs * (stored.itemsize + HALF) if stored.unpacked else 0.0
         rates = law.product_rates(stored.kernel)
         seconds = product_seconds(rates, rows, outputs, inputs, added=unpacking)
-        if rows > VECTOR_ROWS or (law.constants.certainty != ASSUMED and not self.ggml):
+        if rows > VECTOR_ROWS if self.ggml else law.constants.certainty != ASSUMED:
             return seconds
-        # a few rows fill no tile: on GPUs whose peak is low for their bandwidth, tiles of tables measured elsewhere would
+        # a few rows fill no tile: on GPUs whose peak is low for their bandwidth, tiles of tables measured elsewhere would; so
+        # do some more, for which a kernel of a few rows can run again
         casting = quantise_seconds(rates, rows * inputs) if rates.operands.quantised else 0.0
         reading = (size + unpacking) / (min(1.0, rates.constants.bandwidth) * law.hardware.bandwidth)
-        vector = rates.constants.start + max(reading, vector_seconds(law, size) if self.ggml else 0.0) + casting
+        few = max(reading, vector_seconds(law, size) if self.ggml else 0.0)
+        vector = rates.constants.start + ceil(rows / VECTOR_ROWS) * few + casting
         return max(vector, seconds) if self.ggml else min(vector, seconds)
 
     def _attention(self, made: Attending, work: StepWork) -> float:

@@ -3,17 +3,26 @@
 from collections.abc import Iterator
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.image_tower import ImageTower, image_tower
 from memcalc.blocks.linears import leaf
-from memcalc.blocks.stored import PREDICTION, StoredTensor, StoredTensors
+from memcalc.blocks.stored import PREDICTION, UNBUFFERED, StoredTensor, StoredTensors
 from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Stage, depth_of
 from memcalc.estimates.serving.assumed import assumptions
-from memcalc.estimates.serving.cache import kept
+from memcalc.estimates.serving.cache import Kept, kept
 from memcalc.estimates.serving.capacity import COMPONENTS, OnGpu, ServingEstimate
-from memcalc.estimates.serving.compute_buffer import NATIVE, Graph, buffer_lines, host_lines
+from memcalc.estimates.serving.compute_buffer import (
+    NATIVE,
+    Graph,
+    buffer_lines,
+    host_lines,
+    tower_host_lines,
+    tower_lines,
+    tower_note,
+)
 from memcalc.estimates.serving.devices import (
     HOST,
     Layers,
@@ -85,11 +94,15 @@ def _ranks(
         host += [entry._replace(place="host") for cache in caches for entry in cache.lines]
     fullest = max(caches, key=lambda cache: len(cache.lines))
     host += host_lines(architecture, run, fullest, graph, computes=bool(fetched))
+    tower = image_tower(files) if files and run.weights == CHECKPOINT else None
+    host += tower_host_lines(tower) if tower else ()
+    said = _said(architecture, run, fullest, tower)
     for number, (stage, card, cache) in enumerate(zip(gpus, cards, caches, strict=True)):
         own = graph._replace(fetched=0 if number else fetched, native=card.generation in NATIVE)
         lines = [*stored.get(number, ()), *buffer_lines(architecture, run, stage, cache, own)]
         if small and draft:
             lines += _named(buffer_lines(draft, run, small[number + 1], cache, own._replace(fetched=0)))
+        lines += tower_lines(tower, run.flash) if tower and not number else ()
         lines += [] if run.cache_on_host else cache.lines
         lines += overhead_lines(card.generation, False)
         sums = totals(lines, COMPONENTS)["gpu"]
@@ -99,9 +112,15 @@ def _ranks(
         yield ServingEstimate(
             cards=(), run=run, lines=(*lines, *host), **sums, host=sum(entry.bytes for entry in host),
             kv_cache_per_token=each, full_per_token=full, requests=cache.requests, demand=demand, beside=0,
-            assumptions=assumptions(architecture, row, run.weights, run.eager, cache.layout.windowed),
+            assumptions=said,
             stage=stage, card=number, facts=NO_FACTS,
         )  # fmt: skip
+
+
+def _said(architecture: Architecture, run: Serving, cache: Kept, tower: ImageTower | None) -> tuple[str, ...]:
+    """What is taken for granted, with the image that a tower's buffer is for."""
+    said = assumptions(architecture, run.engine_row, run.weights, run.eager, cache.layout.windowed)
+    return (*(entry for entry in said if entry != UNBUFFERED), tower_note(tower, run.flash)) if tower else said
 
 
 def _named(lines: tuple[Line, ...]) -> tuple[Line, ...]:

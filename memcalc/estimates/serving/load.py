@@ -23,10 +23,12 @@ class Speculation(NamedTuple):
 
     guesses: int
     tokens: float  # that a pass yields for a sequence: those accepted and one more
-    drafter: "Server | None" = None  # guesses them one by one; None: at no cost
+    drafter: "Server | None" = None  # None: they cost nothing
+    at_once: bool = False  # in one of its passes; else one by one
 
     def seconds(self, sequences: float, context: float) -> float:
-        return self.guesses * self.drafter.decode(sequences, context) if self.drafter else 0.0
+        passes = 1 if self.at_once else self.guesses
+        return passes * self.drafter.decode(sequences, context) if self.drafter else 0.0
 
 
 class Server(NamedTuple):
@@ -65,6 +67,12 @@ class Server(NamedTuple):
         passes = self.chunks(prompt, 0)
         whole = passes * sum(self.seconds(work) for work in works) / len(works)
         return whole * self._piped(passes)
+
+    def prefill_parts(self, prompt: float) -> OperatorSeconds:
+        """What takes the device's time of `prefill`."""
+        passes = self.chunks(prompt, 0)
+        times = passes * self._piped(passes)
+        return OperatorSeconds(*(times * part for part in self.parts(self.reading(prompt))))
 
     def _piped(self, passes: int) -> float:
         """The part of their sum that passes take which follow each other through the stages of a pipeline."""

@@ -15,6 +15,7 @@ from memcalc.estimates.serving.roofline import Roofline, roofline
 from memcalc.estimates.serving.server import server
 from memcalc.estimates.serving.timed import ServedTime, TimedQuestion, timed
 from memcalc.estimates.stored_weights import leading_format, leaves_towers_out
+from memcalc.formulas.drafts import METHODS
 from memcalc.formulas.speculation import tokens_of_a_pass
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.frozen import NamedTuple
@@ -100,9 +101,14 @@ def _server(
     drafter = None
     if draft:
         alone = run.replace(draft_tokens=None, lora_adapters=0, pp=1, pp_layers=(), ep=1, redundant_experts=0)
-        drafter = server(draft, alone, law, estimate(draft, alone, gpu.architecture, gpu.allocatable), gpu.allocatable)
+        from memcalc.blocks.draft_heads import with_head
+
+        whole_draft = with_head(draft, architecture)
+        held = estimate(whole_draft, alone, gpu.architecture, gpu.allocatable)
+        drafter = server(whole_draft, alone, law, held, gpu.allocatable)
     yielded = tokens_of_a_pass(load.acceptance, run.draft_tokens)
-    return made._replace(speculation=Speculation(run.draft_tokens, yielded, drafter))
+    at_once = METHODS[run.draft_method or "model"].at_once
+    return made._replace(speculation=Speculation(run.draft_tokens, yielded, drafter, at_once))
 
 
 def _routed(whole: ServingEstimate) -> bool:

@@ -10,7 +10,7 @@ from memcalc.frozen import NamedTuple
 
 HALF, FP32 = 2.0, 4.0  # bytes
 WIDE = ("logits", "router", "shared_gate")  # products that stay in 16 bits in recipes of fewer
-RING_STEP = 30e-6  # s: a kernel of its own for each rank's keys and values, and the correction that merges its result, assumed
+MERGED = 10.0  # bytes of an element of a ring's result at each step: 16 bits read, fp32 read and written
 UNKNOWN = 0.4  # share of the peak that products of no known shape are given: chunked scans, convolutions
 
 
@@ -21,6 +21,7 @@ class Micro(NamedTuple):
     sequences: float
     length: float  # of a sequence, on all context-parallel ranks
     cp: int
+    ring: bool  # context-parallel ranks pass keys and values around, and attend to each rank's in turn
     product: str  # format of products inside layers, a key of OPERANDS
     wide: str  # of all others
     flash2: bool  # attention is FlashAttention 2's, not the fastest kernel there is
@@ -130,11 +131,25 @@ def _attention(work: Work, micro: Micro, stretch: float, law: TimeLaw) -> tuple[
     keys = seen
     if not (work.causal or window):  # a decoder's queries may read an encoder's tokens, fewer or more than its own
         keys = seen * work.forward.pair / (2 * shape.heads * (shape.head_dim + shape.value_dim))
-    found = law.attention(heads, batch, min(seen, keys), past=max(0.0, keys - seen), cached_bytes=0.0)
-    found *= max(1.0, seen / keys) * law.sustained.attention / micro.cp
-    found += (micro.cp - 1) * RING_STEP
-    ahead = found * (law.sustained.flash2 if micro.flash2 else 1.0)
+    slower = law.sustained.attention * (law.sustained.flash2 if micro.flash2 else 1.0)
+    if micro.ring and micro.cp > 1:
+        ahead = _ring(heads, batch, seen / micro.cp, micro.cp, slower, law)
+    else:
+        found = law.attention(heads, batch, min(seen, keys), past=max(0.0, keys - seen), cached_bytes=0.0)
+        ahead = found * max(1.0, seen / keys) * slower / micro.cp
     return ahead, ahead * law.sustained.backward if shape.grad else 0.0
+
+
+def _ring(heads: AttentionShape, batch: float, own: float, ranks: int, slower: float, law: TimeLaw) -> float:
+    """A kernel for a rank's own keys, and one for each other rank's, of which causal masks leave half where each rank has the
+    two ends of a sequence that balance (transformer_engine, context_parallel.py, AttnFuncWithCPAndKVP2P); what they make is
+    merged in fp32. `own`: tokens of the rank. Returns [s]."""
+    first = law.attention(heads, batch, own, cached_bytes=0.0)
+    whole = heads._replace(causal=False)
+    half = own / 2 if heads.causal else own
+    other = law.attention(whole, batch, half, past=own - half, cached_bytes=0.0)
+    merging = law.moved(batch * own * heads.heads * heads.value_dim * MERGED)
+    return (first + (ranks - 1) * other) * slower + (ranks - 1) * merging
 
 
 def _unfused(shape: HeadsShape, micro: Micro, length: float, law: TimeLaw) -> tuple[float, float]:

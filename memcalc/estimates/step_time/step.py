@@ -186,7 +186,7 @@ def _micro(run: Training) -> Micro:
     wide = "fp32" if run.precision == "fp32" else "bf16"
     quantised = run.base.bytes_per_block / run.base.block if run.method_row.quantised else 0.0
     return Micro(
-        sequences * length / p.cp, sequences, length, p.cp,
+        sequences * length / p.cp, sequences, length, p.cp, p.cp_kind == "ring",
         wide if run.adapts and run.kernels_used != "te" else used, wide, run.kernels_used != "te" and run.attention != "flash3",
         run.main_gradients, quantised, HOST.get(run.kernels_used, HOST["eager"]),
         1 / run.grad_accum if run.kernels_used == "te" else 1.0, run.kernels_used != "te",

@@ -147,7 +147,6 @@ class TrainingEstimate:
         p, setup = self.run.parallelism, self.rank.setup
         if p.cp == 1 or setup is None or self.rank.forms is None:
             return None
-
         from memcalc.estimates.training.context_parallel import exchange_line
 
         return exchange_line(self.run, setup, self.run.tokens // p.cp)

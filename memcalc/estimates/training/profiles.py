@@ -225,7 +225,8 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     if run.recompute != "full":
         return 0.0
     biases = _shared_biases(architecture, profile)
-    indexed = any(block.traits.selected_tokens for block in _mixers(architecture))
+    # without positions (GLM-5 Next), each layer makes the whole mask itself
+    indexed = any(block.traits.selected_tokens and block.traits.rotary for block in _mixers(architecture))
     pairwise = any(not block.positions.own for block in _attentions(architecture))  # a mask for pairs, not one of keys
     if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
         return biases

@@ -133,7 +133,10 @@ class _Step:
         yield from self.setup.buckets
         if self.around.keeps:
             flying = sum(kind.gathered * n for kind, n in zip(self.kinds, self.sequence.counts, strict=True))
-        if self.around.gathers or self.around.keeps:
+        if self.around.gathers and self.around.live is not None:
+            whole = sum(kind.gathered * n for kind, n in zip(self.kinds, self.sequence.counts, strict=True))
+            yield self.around.fetched(max(flying, self.setup.stage.closing), self.root + whole)
+        elif self.around.gathers or self.around.keeps:
             yield self.around.gathered(self.root, flying)
 
     def forward(self) -> Iterator[MomentForm]:
@@ -195,7 +198,10 @@ class _Step:
     def _traffic(self, index: int, before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[Line]:
         """Parameters that are gathered, and gradients that are being reduced, while a layer's backward runs."""
         kind, around = self.kinds[index], self.around
-        if around.gathers:  # this layer, and the next one on its way
+        if around.gathers and around.live is not None:
+            earlier = sum(k.gathered * n for k, n in zip(self.kinds, before, strict=True))
+            yield around.fetched(kind.gathered, self.root - self.setup.stage.closing + kind.gathered + earlier)
+        elif around.gathers:  # this layer, and the next one on its way
             yield around.gathered(self.root, kind.gathered, 2 if any(before) and around.prefetches else 1)
         elif around.keeps:  # what the backward is through with has been resharded
             earlier = sum(k.gathered * n for k, n in zip(self.kinds, before, strict=True))

@@ -12,6 +12,7 @@ from memcalc.formulas.timing.experts import ExpertShape
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.frozen import NamedTuple
 
+BLOCK_ROWS = 64  # up to which releases before pull 8075 multiplied blocks: MMQ_MAX_BATCH_SIZE
 VECTOR_ROWS = 8  # ggml-cuda/mmvq.cuh: MMVQ_MAX_BATCH_SIZE
 ACC16 = "fp16_acc16"  # cuBLAS is asked for CUBLAS_COMPUTE_16F (ggml-cuda.cu, ggml_cuda_op_mul_mat_cublas)
 # A score without flash attention: written in fp16, cast to fp32, read and written by the softmax, cast to fp16 and read
@@ -83,7 +84,7 @@ def gguf_seconds(law: TimeLaw, rows: float, outputs: int, inputs: int, itemsize:
     """
     rates = law.product_rates("bf16")
     weights, bandwidth = outputs * inputs * itemsize, min(1.0, rates.constants.bandwidth) * rates.bandwidth
-    if not blocks and rows > VECTOR_ROWS:
+    if not blocks and rows > BLOCK_ROWS:
         return (weights + 2 * outputs * inputs) / bandwidth + half_seconds(law, rows, outputs, inputs)
     flops, size = 2 * rows * outputs * inputs, weights + 2 * rows * (inputs + outputs)
     rate = unpacked_rate(law)

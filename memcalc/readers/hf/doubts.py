@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memcalc.autograd.operations import ACTIVATIONS
-from memcalc.dtypes import number_format
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.hf.config import ALIASES, MAX_SIZE
 
@@ -126,6 +125,8 @@ def _unknown_words(config: Mapping[str, Any]) -> Iterator[str]:
     for name in ("torch_dtype", "dtype"):
         value = config.get(name)
         if isinstance(value, str) and value.lower() not in SPACE:
+            from memcalc.dtypes import number_format
+
             try:
                 number_format(value)
             except InputError:

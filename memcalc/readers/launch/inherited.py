@@ -7,16 +7,16 @@ from memcalc.readers.files import read_text
 from memcalc.readers.launch.nodes import Entry, Listed, Mapped, Scalar, at, entries
 
 MAX_BYTES = 2**20
-MAX_FILES = 8  # that follow one another
+MAX_FILES = 16  # that a file begins with, and these
 KEY = "defaults"
 
 
 def with_parents(node: Mapped, name: str, folder: str) -> tuple[list[Entry], list[str]]:
     """The entries of a file under those of the files that it begins with, and what is to be told of files that are not here."""
-    return _entries(node, name, folder, ())
+    return _entries(node, name, folder, (), [])
 
 
-def _entries(node: Mapped, name: str, folder: str, seen: tuple[str, ...]) -> tuple[list[Entry], list[str]]:
+def _entries(node: Mapped, name: str, folder: str, above: tuple[str, ...], read: list[str]) -> tuple[list[Entry], list[str]]:
     own = [*entries(node, name)]
     found: dict[str, Entry] = {}
     notes: list[str] = []
@@ -28,18 +28,19 @@ def _entries(node: Mapped, name: str, folder: str, seen: tuple[str, ...]) -> tup
                 f"{name}:{node.lines[KEY]}: {one_line(parent, 80)} is not here; what it says is not known (give it too)"
             )
             continue
-        if path in seen or len(seen) >= MAX_FILES:
+        read.append(path)
+        if path in above or len(read) > MAX_FILES:
             raise InputError(f"{one_line(parent, 80)} leads back to itself, or too far", place=f"{name}:{node.lines[KEY]}")
         from memcalc.readers.launch.yaml_text import read_yaml
 
         shown = os.path.join(os.path.dirname(name), parent)
         documents = read_yaml(read_text(path, MAX_BYTES), shown)
         if documents and isinstance(documents[0], Mapped):
-            listed, more = _entries(documents[0], shown, os.path.dirname(path), (*seen, path))
+            listed, more = _entries(documents[0], shown, os.path.dirname(path), (*above, path), read)
             found |= {entry.key: entry for entry in listed}
             notes += more
-    read = parents and not notes
-    own = [entry for entry in own if not (read and entry.key.partition("[")[0] == KEY)]
+    whole = parents and not notes
+    own = [entry for entry in own if not (whole and entry.key.partition("[")[0] == KEY)]
     kept = [entry for key, entry in found.items() if key not in {each.key for each in own}]
     return [*kept, *own], notes
 

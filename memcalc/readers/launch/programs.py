@@ -48,6 +48,7 @@ PROGRAMS = (
     Program((r"verl\.trainer\..*sft.*",), VERL_SFT), Program((r"(verl|recipe)\..*main.*",), VERL),
         Program((r"openrlhf\.cli\..*",), OPENRLHF),
 )  # fmt: skip
+FIRST = re.compile("|".join(f"(?:{program.words[0]})" for program in PROGRAMS))
 IMAGES = ((r".*vllm.*", VLLM), (r".*sglang.*", SGLANG), (r".*llama\.cpp.*server.*|.*llama-server.*", LLAMA_SERVER),
           (r".*(tensorrt-llm|trtllm).*", TRTLLM))  # fmt: skip
 BY_OPTIONS = (VERL, VERL_SFT, SLIME, BRIDGE, OPENRLHF, MEGATRON, LLAMAFACTORY, TRANSFORMERS, SGLANG, TRTLLM, VLLM, LLAMA_SERVER)
@@ -95,10 +96,11 @@ class FoundProgram(NamedTuple):
 def find(words: Sequence[Word]) -> FoundProgram | None:
     """The program that a command starts, if it is one that has launch arguments of a kind we know."""
     texts = [word.text for word in words]
-    bare = [text if "\n" not in text else "" for text in texts]
-    for program in PROGRAMS:
-        for at in range(len(words)):
-            part = [text.rpartition("/")[2] if "swift/cli" not in text else text for text in bare[at : at + len(program.words)]]
+    bare = ["" if "\n" in text else text if "swift/cli" in text else text.rpartition("/")[2] for text in texts]
+    places = [at for at, text in enumerate(bare) if FIRST.fullmatch(text)]
+    for program in PROGRAMS if places else ():
+        for at in places:
+            part = bare[at : at + len(program.words)]
             if len(part) == len(program.words) and all(map(re.fullmatch, program.words, part)):
                 name = " ".join(part) if program.kind in (SWIFT, TRL) or len(part) > 1 else part[0]
                 return FoundProgram(

@@ -118,6 +118,8 @@ def _buckets(making: Making, strategy: str) -> None:
     if strategy == "zero-3":
         if isinstance(value("sub_group_size"), int) and value("sub_group_size") > 0:
             making.copy("sub_group_size")
+        if isinstance(value("max_live_parameters"), int) and value("max_live_parameters") >= 0:
+            making.copy("max_live_parameters")
         if isinstance(value("hpz_partition"), int) and value("hpz_partition") > 1:
             making.copy("hpz_partition=hpz_partition_size")
     elif value("overlap_comm"):

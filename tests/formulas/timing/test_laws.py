@@ -102,6 +102,22 @@ def test_faster_networks_are_never_slower() -> None:
     assert times == sorted(times, reverse=True)
 
 
+def test_ranks_that_share_a_bus_slow_each_other() -> None:
+    """NCCL on eight L40S without peer to peer, 256 MiB and more: 19.5, 4.9 and 1.3 GB/s on the bus of two, four and eight."""
+    law = LAWS["l40s"]
+    two, four, eight = (2 * (ranks - 1) / ranks * 2**29 / law.collective("all-reduce", ranks, 2**29) for ranks in (2, 4, 8))
+    assert (two, four, eight) == pytest.approx((20e9, 5.3e9, 1.3e9), rel=0.1)
+
+
+def test_an_engines_own_kernels() -> None:
+    law = LAWS["h100-sxm-80"]
+    own = law.of_engine("tensorrt-llm")
+    assert own is law.of_engine("tensorrt-llm")
+    assert law.of_engine("vllm") is law.of_engine("") is law
+    assert own.product(512, 4096, 4096, "fp8") < law.product(512, 4096, 4096, "fp8")
+    assert own.product(512, 4096, 4096) == law.product(512, 4096, 4096), "no row of its own"
+
+
 def test_what_is_smooth_lies_between_maximum_and_sum() -> None:
     for sharpness in (1, 2, 4, 12):
         assert 4 <= smooth_maximum(3, 4, sharpness) <= 7

@@ -104,3 +104,41 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("f.yaml").write_text("base_model: x\nmicro_batch_size: 1\n", encoding="utf-8")
     with pytest.raises(MemcalcError, match=r"f\.yaml: YAML needs the extra memcalc\[yaml\]"):
         imported(["f.yaml"])
+
+
+PIECES = (
+    "$(", "${", "`", "'", '"', "\\\n", "<<EOF\n", "&*a", "*a", "!!python/object:os.system", "---\n", "{{", "]", "}", ": ", "- ",
+    "\x00", "\x1b[31m", "\u202e", "1e999", "9" * 40, "auto", "case x in", "esac", "for i in $(seq 1 100000000); do", "done",
+    "function f() { f; }; f", "source $0", "$((9**9**9))", "${x:0:999999999}", "a: &a [*a]\n", "<<: *x\n", '"""', "[a]\na=1\n",
+    "defaults: x.yaml\n", "enabled: false\n", "${mul:${a},${a}}", "${..x}", "--no-", "+", "~",
+)  # fmt: skip
+EXAMPLES = sorted((Path(__file__).parents[2] / "reference" / "launch_examples").glob("*"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_examples_torn_apart(seed: int, tmp_path: Path) -> None:
+    """Files with pieces cut out, repeated, shuffled and hostile ones put in: facts, or one line; never anything else."""
+    import random
+    import time
+
+    draw = random.Random(seed)
+    texts = [path.read_text(encoding="utf-8") for path in EXAMPLES if path.name != "expected.json"]
+    for number in range(25):
+        text = draw.choice(texts)
+        for _ in range(draw.randint(1, 6)):
+            at = draw.randrange(len(text) + 1)
+            end = min(len(text), at + draw.randint(0, 60))
+            other = draw.choice(texts)
+            text = draw.choice((
+                text[:at] + draw.choice(PIECES) + text[at:], text[:at] + text[end:], text[:at] + text[at:end] * 20 + text[end:],
+                text[:at] + other[: draw.randint(1, 400)] + text[at:],
+            ))  # fmt: skip
+        path = tmp_path / f"torn{number}{draw.choice(('', '.yaml', '.json', '.toml', '.sh'))}"
+        path.write_text(text, encoding="utf-8", errors="replace")
+        began, said = time.process_time(), ""
+        try:
+            imported([str(path)])
+        except MemcalcError as error:
+            said = str(error)
+        assert "\n" not in said
+        assert time.process_time() - began < 5

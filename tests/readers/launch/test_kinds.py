@@ -228,6 +228,15 @@ def test_files_that_begin_with_each_other_end(tmp_path: Path) -> None:
         launched(str(tmp_path / "a.yaml"))
 
 
+def test_many_files_that_begin_with_many_end(tmp_path: Path) -> None:
+    names = [f"f{number}.yaml" for number in range(8)]
+    for number, name in enumerate(names):
+        others = "".join(f"\n  - {other}" for other in names[number + 1 :] * 8)
+        (tmp_path / name).write_text(f"defaults:{others or ' []'}\npolicy:\n  model_name: x\n")
+    with pytest.raises(InputError, match="too far"):
+        launched(str(tmp_path / "f0.yaml"))
+
+
 # --- no key that matters is dropped ------------------------------------------------------------------------------------
 
 KEYS = json.loads((Path(__file__).parents[2] / "reference" / "launch_keys.json").read_text())

@@ -85,10 +85,16 @@ def layer_unit(layer: Layer, elements: int, each: int) -> Unit:
     return Unit(tuple(size for weight in weights if (size := weight * elements // total * each)))
 
 
-def root_unit(rank: Rank, each: int) -> Unit:
-    """What is gathered of everything outside layers."""
-    held = [entry for entry in rank.stage.held if not entry.layered]
-    return Unit(tuple(entry.elements // entry.copies * each for entry in held for _ in range(entry.copies) if entry.elements))
+def root_units(rank: Rank, each: int) -> tuple[Unit, Unit]:
+    """What is gathered of everything before and after the layers."""
+    stage = rank.stage
+    before: list[int] = []
+    after: list[int] = []
+    for entry in stage.held:
+        if not entry.layered and entry.elements:
+            sizes = after if entry.path.split("/")[1] in stage.closing_names else before
+            sizes += [entry.elements // entry.copies * each] * entry.copies
+    return Unit(tuple(before)), Unit(tuple(after))
 
 
 def shared_sizes(setup: Setup) -> tuple[Size, ...]:

@@ -20,7 +20,7 @@ from memcalc.estimates.training.replay.standing import (
     gradient_sizes,
     layer_unit,
     parameter_sizes,
-    root_unit,
+    root_units,
     shared_sizes,
     state_sizes,
     temporary_sizes,
@@ -62,7 +62,7 @@ class Steps:
         self.fill(filled.sizes)
         self.order = _first(list(self._order()), each)[: depth or None]
         units = [layer_unit(layer, gathered_elements(setup, index), gathered) for index, layer in enumerate(sequence.kinds)]
-        self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], root_unit(rank, gathered),
+        self.traffic = traffic_of(setup, self.device, [units[kind] for kind in self.order], *root_units(rank, gathered),
                                   flat=run.engine_row.holds_inputs)  # fmt: skip
         self.masks = filled.masks
         self.made: list[CachedBlock] = []  # gradients of the unit in hand

@@ -146,6 +146,75 @@ class ByParameter(Reduced):
         self._reshard(self.ROOT)
 
 
+class Ahead(Reduced):
+    """ZeRO 3: parameters of later modules are fetched until so many bytes are there, into buffers of the all-gather's stream
+    that are copied when a module needs them; what is there when the forward ends stays for the backward, which needs it first
+    (deepspeed/runtime/zero/partitioned_param_coordinator.py, fetch_sub_module; partition_parameters.py,
+    AllGatherCoalescedHandle.wait)."""
+
+    def __init__(self, setup: Setup, device: RankDevice, units: list[Unit], opening: Unit, closing: Unit) -> None:
+        super().__init__(setup, device, units, opening)
+        self.order = [opening, *units, closing]  # a unit's place is one more than its layer's
+        self.limit = (setup.around.live or 0) * setup.around.each
+        self.there: dict[int, list[CachedBlock]] = {}  # on their way, or whole
+        self.whole: set[int] = set()
+        self.bytes, self.last = 0, len(self.order) - 1
+        self.stays = self.last  # from this place on units stay for the backward
+        while self.stays > 0 and sum(unit.bytes for unit in self.order[self.stays - 1 :]) <= self.limit:
+            self.stays -= 1
+
+    def _fetch(self, place: int) -> None:
+        if place not in self.there and self.order[place].bytes:
+            self.there[place] = [self.device.new(self.order[place].bytes, GATHER)]
+            self.bytes += self.order[place].bytes
+
+    def _use(self, place: int, later: range) -> None:
+        """This one now, and later ones while there is room."""
+        self._fetch(place)
+        if place in self.there and place not in self.whole:
+            flying, self.there[place] = self.there[place], self.device.several(list(self.order[place].tensors), COMPUTE)
+            self.device.free(*flying)
+            self.whole.add(place)
+        for other in later:
+            if other not in self.there and self.bytes + self.order[other].bytes > self.limit:
+                return
+            self._fetch(other)
+
+    def _release(self, place: int) -> None:
+        if place in self.there:
+            self.device.free(*self.there.pop(place))
+            self.bytes -= self.order[place].bytes
+            self.whole.discard(place)
+
+    def begin(self) -> None:
+        self._use(0, range(1, self.last + 1))
+
+    def before_forward(self, position: int) -> None:
+        if position < self.stays:
+            self._release(position)
+        self._use(position + 1, range(position + 2, self.last + 1))
+
+    def after_forward(self, position: int) -> None:
+        if position + 2 == self.last:
+            if self.last - 1 < self.stays:
+                self._release(self.last - 1)
+            self._use(self.last, range(self.last - 1, -1, -1))
+
+    def turn(self) -> None:
+        self._release(self.last)
+
+    def before_backward(self, position: int) -> None:
+        self._use(position + 1, range(position, -1, -1))
+
+    def after_backward(self, position: int) -> None:
+        self._release(position + 1)
+
+    def end(self) -> None:
+        super().end()
+        for place in list(self.there):
+            self._release(place)
+
+
 class Flat(Reduced):
     """FSDP1: a unit's parameters are views of one tensor, gathered on a stream of its own. What it frees has been used on
     another stream, so that it is of use again only after later units (torch/distributed/fsdp/_flat_param.py,
@@ -193,9 +262,11 @@ class Flat(Reduced):
 DELAY = 2  # torch/distributed/fsdp/_limiter_utils.py, _FreeEventQueue._max_num_inflight_all_gathers
 
 
-def traffic_of(setup: Setup, device: RankDevice, units: list[Unit], root: Unit, *, flat: bool) -> Resident:
-    """How this rank's sharding moves parameters and gradients."""
-    around = setup.around
+def traffic_of(setup: Setup, device: RankDevice, units: list[Unit], opening: Unit, closing: Unit, *, flat: bool) -> Resident:
+    """How this rank's sharding moves parameters and gradients. `opening`, `closing`: what is before and after the layers."""
+    around, root = setup.around, Unit((*opening.tensors, *closing.tensors))
+    if around.gathers and around.live is not None:
+        return Ahead(setup, device, units, opening, closing)
     if not (around.gathers or around.keeps):
         return (Reduced if around.reduces else Resident)(setup, device, units, root)
     return (Flat if flat else ByParameter)(setup, device, units, root)

@@ -71,12 +71,18 @@ class Around(NamedTuple):
     shards: int = 1
     away: bool = False  # reduced gradients go to host memory
     prefetches: bool = True  # the next layer's parameters arrive during the backward of one
+    live: int | None = None  # elements up to which parameters of later modules are fetched; None: a layer at a time
     root_waits: bool = False  # gradients of all that stands outside of layers leave together, when the backward is over
 
     def gathered(self, root: int, layer: int = 0, layers: int = 1) -> Line:
         """Whole parameters at one moment: those outside layers, and of so many layers so many elements each."""
         return line("communication", GATHERED, "forward and backward", model_states.gathered_bytes,
                     root=root, layer=layer, layers=layers, bytes_each=self.each)  # fmt: skip
+
+    def fetched(self, needed: int, remaining: int) -> Line:
+        """The same where later modules' parameters are fetched: so many elements are in use, so many are to come."""
+        return line("communication", GATHERED, "forward and backward", model_states.fetched_bytes,
+                    needed=needed, live=self.live or 0, remaining=remaining, bytes_each=self.each)  # fmt: skip
 
     def reducing(self, gradient: int) -> Line:
         """A layer's whole gradient [B] on its way into shards."""

@@ -32,11 +32,13 @@ CUTTERS: tuple[tuple[Cutter, Cutter, Cutter], ...] = (  # by stage: parameters, 
 
 
 class Zero(NamedTuple):
-    """One stage of ZeRO. Gradients of stages 2 and 3 leave through buckets, parameters of stage 3 are gathered by layer.
+    """One stage of ZeRO. Gradients of stages 2 and 3 leave through buckets. Parameters of stage 3 are fetched for every module,
+    and those of later modules after it, until max_live_parameters are there; one that a later module has been found to need is
+    not released (partitioned_param_coordinator.py, fetch_sub_module and __params_to_release).
 
     On one GPU as on many: buckets are made whatever the number of ranks (stage3.py, `bucket.buffer = torch.empty(`), and
-    parameters in host memory come to the GPU a layer at a time (partition_parameters.py, NoGatherCoalescedHandle); those on
-    the GPU are not copied there.
+    parameters in host memory come to the GPU as those of other ranks do (partition_parameters.py, NoGatherCoalescedHandle);
+    those on the GPU are not copied there.
     """
 
     stage: int
@@ -109,7 +111,7 @@ class Zero(NamedTuple):
             return Around()
         away = self.places(run).gradients != "gpu"
         gathers = self.stage == 3 and (shards > 1 or self.places(run).parameters != "gpu")
-        return Around(gathers, False, True, compute, gradient, shards, away)
+        return Around(gathers, False, True, compute, gradient, shards, away, live=run.parallelism.live_elements)
 
     def unknown_layers(self, around: Around, elements: int) -> tuple[Line, ...]:
         """The bucket of parameters that stage 3 fetches ahead."""

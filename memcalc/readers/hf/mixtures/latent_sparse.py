@@ -11,7 +11,7 @@ from memcalc.blocks.architecture import Architecture, Layer, Named
 from memcalc.blocks.attention.latent import LatentAttention, SparseIndexer
 from memcalc.blocks.block import Block
 from memcalc.blocks.head import Head
-from memcalc.blocks.hyper_connection import HyperConnection
+from memcalc.blocks.hyper_connection import HyperConnection, Streams
 from memcalc.blocks.ledger import Weight, prefixed
 from memcalc.blocks.mixers.kimi_delta import KimiDeltaAttention
 from memcalc.blocks.norm import Norm
@@ -85,20 +85,31 @@ def glm5_next_text(c: Config) -> Architecture:
         linear.integer("num_heads", c.integer("linear_num_heads")),
         linear.integer("head_dim", c.integer("linear_head_dim")),
         linear.integer("short_conv_kernel_size", c.integer("linear_conv_kernel_dim")),
+        bounded=not c.null("linear_lower_bound"),
+        wide_convolution=True,
         activation=c.text("hidden_act", "silu"),
     )
-    connection = HyperConnection(hidden, c.integer("hc_mult"))
+    streams = c.integer("hc_mult")
+    connection = HyperConnection(hidden, streams, iterations=c.integer("hc_sinkhorn_iters", 20), narrow=True)
     traits = list(zip(kinds, indexer_kinds(c), sparse_after_dense(c, 3), strict=True))
 
     def layer(kind: tuple[str, str, bool]) -> Layer:
         attention, indexed, routed = kind
-        feed_forward: Block = corrected_experts(c, shared=shared_experts(c)) if routed else mlp(c)
+        feed_forward: Block = _glm5_experts(c) if routed else mlp(c, bounded=True)
         block: Block = mixer if attention == delta else _glm5_attention(c, indexed)
         first = ("linear_attention" if attention == delta else "attention", block)
         before: Named = (("attention_connection", connection), ("input_norm", norm), first)
-        return Layer((*before, ("mlp_connection", connection), ("post_attention_norm", norm), ("mlp", feed_forward)))
+        after: Named = (("mlp_connection", connection), ("post_attention_norm", norm), ("mlp", feed_forward))
+        return Layer((*before, *after), wiring="hyper-connections")
 
-    return with_notes(decoder(c, windowed(traits, layer), norm), c)
+    copies, mean = (("streams", Streams(streams)),), ("streams_averaged", Streams(streams, averages=True))
+    part = decoder(c, windowed(traits, layer), None, after_embedding=copies, before_head=(mean, ("final_norm", norm)))
+    return with_notes(part, c)
+
+
+def _glm5_experts(c: Config) -> Block:
+    shared = shared_experts(c, bounded=True)
+    return corrected_experts(c, shared=shared, routing="sigmoid-fp32-router", bounded=True)
 
 
 def _glm5_attention(c: Config, indexed: str) -> LatentAttention:
@@ -111,8 +122,9 @@ def _glm5_attention(c: Config, indexed: str) -> LatentAttention:
         Weight("pool_gate", "attention", (size, hidden)),
     )
     indexer = SparseIndexer(
-        hidden, c.integer("q_lora_rank"), c.integer("index_n_heads"), size, c.integer("index_topk"), 2 * size + 1, pooling
-    )
+        hidden, c.integer("q_lora_rank"), c.integer("index_n_heads"), size, c.integer("index_topk"), 2 * size + 1, pooling,
+        c.integer("index_kpool"),
+    )  # fmt: skip
     skips = indexed == "shared"
     return latent_attention(c, indexer=None if skips else indexer, shares_selection=skips, rotary=False)
 
