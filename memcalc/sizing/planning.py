@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from memcalc.blocks.predicting import prediction_layers_of
+from memcalc.blocks.architecture import prediction_layers_of
 from memcalc.errors import nearest
 from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, ENGINES, Settings
 from memcalc.estimates.planning.bounds import counted
