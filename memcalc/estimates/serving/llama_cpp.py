@@ -8,6 +8,7 @@ from memcalc.blocks.linears import leaf
 from memcalc.blocks.stored import PREDICTION, UNBUFFERED, StoredTensor, StoredTensors
 from memcalc.caches import cached
 from memcalc.dtypes import number_format
+from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Stage, depth_of
@@ -45,7 +46,17 @@ from memcalc.specs.serving import Serving
 if TYPE_CHECKING:  # the few files that have one import it
     from memcalc.blocks.image_tower import ImageTower
 
+# Architectures that refuse it (src/llama-arch.cpp, llm_arch_supports_sm_tensor; docs/multi-gpu.md).
+UNDIVIDED = (
+    "grok", "mpt", "olmoe", "deepseek2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek4", "deepseek_v4", "kimi_k2",
+    "kimi_k25", "kimi_vl", "glm_dsa", "glm_moe_dsa", "nemotron_h", "nemotron_h_moe", "granitehybrid", "granitemoehybrid",
+    "lfm2moe", "lfm2_moe", "minimax_m2", "mistral4", "kimi_linear", "jamba", "falcon_h1", "mamba", "mamba2",
+    "plamo2", "minicpm3", "gemma3n", "gemma3n_text", "olmo2", "bitnet", "t5", "inkling", "inkling_mm_model", "inkling_text",
+)  # fmt: skip
 SPLIT = ("attention", "linear-attention", "mlp", "head")  # roles whose matrices are cut into rows
+
+
+EXPERTS = ("experts",)  # divided beside them where the cache is
 
 
 class OneGpu(NamedTuple):
@@ -72,10 +83,16 @@ def _ranks(
     row, moves = run.engine_row, Moves(run.n_cpu_moe or 0, run.override_tensor)
     check_moves(architecture, moves, len(cards), files)
     parts = run.tensor_split or tuple(float(card.memory - card.withheld) or 1.0 for card in cards)
+    shards = len(cards) if run.split_mode == "tensor" else 1
+    if shards > 1:
+        _check_divided(architecture, run, draft)
+        parts = (1.0,)
     layers = layers_of(depth_of(architecture), run.gpu_layers, parts, row.head_last)
     in_host, *gpus = device_stages(architecture, layers)
     stored = _stored(architecture, run, layers, moves, files)
-    if run.split_mode == "row" and len(cards) > 1:
+    if shards > 1:
+        gpus, stored = gpus * shards, _by_rows(stored, (1.0,) * shards, (*SPLIT, *EXPERTS), mirrored=True)
+    elif run.split_mode == "row" and len(cards) > 1:
         stored = _by_rows(stored, parts)
     small: tuple[Stage, ...] = ()
     if draft:
@@ -91,7 +108,7 @@ def _ranks(
     on_host = kept(run, in_host, 0) if in_host.layers else None
     host += [entry._replace(place="host") for entry in on_host.lines] if on_host else []
     fetched = _largest(architecture, run, layers, moves, files) if in_host.layers or run.overridden else 0
-    caches = [kept(run, stage, card.memory, small[number + 1] if small else None)
+    caches = [kept(run, stage, card.memory, small[number + 1] if small else None, shards=shards)
               for number, (stage, card) in enumerate(zip(gpus, cards, strict=True))]  # fmt: skip
     if run.cache_on_host:
         host += [entry._replace(place="host") for cache in caches for entry in cache.lines]
@@ -199,16 +216,29 @@ def _merged(lines: list[Line]) -> Iterator[Line]:
         yield line("weights", first.name, first.phase, first.formula, first.place, **inputs).within(first.group)
 
 
-def _by_rows(stored: dict[int, tuple[Line, ...]], parts: tuple[float, ...]) -> dict[int, tuple[Line, ...]]:
-    """Rows of every matrix on every GPU: routed experts, norms and the cache stay with their layer."""
+def _check_divided(architecture: Architecture, run: Serving, draft: Architecture | None) -> None:
+    """What llama.cpp refuses where matrices and cache are divided, and what is not modelled."""
+    if architecture.model_type.replace("-", "_") in UNDIVIDED:
+        raise Unsupported(f"llama.cpp does not divide matrices of {architecture.model_type} (--split-mode tensor): take layer")
+    if min(number_format(word).bits_per_value for word in (run.key_format, run.value_format)) < 16:
+        raise Unsupported("llama.cpp does not divide a quantised cache (--split-mode tensor): take fp16, or layer")
+    if draft or run.draft_tokens:
+        raise Unsupported("a draft model beside matrices that are divided (--split-mode tensor) is not modelled")
+
+
+def _by_rows(
+    stored: dict[int, tuple[Line, ...]], parts: tuple[float, ...], roles: tuple[str, ...] = SPLIT, *, mirrored: bool = False
+) -> dict[int, tuple[Line, ...]]:
+    """Rows of every matrix on every GPU: routed experts, norms and the cache stay with their layer, or are everywhere."""
     split: dict[str, int] = {}
     found: dict[int, list[Line]] = {}
     for device, lines in stored.items():
         for entry in lines:
-            if device != HOST and entry.group in SPLIT:
+            if device != HOST and entry.group in roles:
                 split[entry.group] = split.get(entry.group, 0) + entry.bytes
             else:
-                found.setdefault(device, []).append(entry)
+                for place in range(len(parts)) if mirrored and device != HOST else (device,):
+                    found.setdefault(place, []).append(entry)
     for number, part in enumerate(parts):
         share = part / sum(parts)
         found.setdefault(number, []).extend(
