@@ -1,7 +1,8 @@
 """Random command lines from the commands' own options, mostly plausible, in one process: an answer or one line.
 
 `python benchmarks/fuzz.py --lines 20000 --seed 1` prints every line that ends otherwise: a traceback, exit 70 (or any but 0, 1
-and 2), a refusal that is not one line of stderr, an answer that says something there, `inf` or `nan` in an answer.
+and 2), a refusal that is not one line of stderr, an answer that says something there, `inf` or `nan` in an answer, a control
+character.
 A smaller part of the same runs in tests/cli/test_fuzz.py.
 """
 
@@ -13,7 +14,8 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 
@@ -47,7 +49,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "--precision": ("bf16", "fp32", "bf16-amp", "fp16-mixed", "fp8-mixed"),
     "--params": ("7B", "70B", "1"), "--tokens": ("1T", "15T", "1"), "--like": ("llama-3.1-8b", "gpt-3"),
 }  # fmt: skip
-UNSAID = {"--output", "--presets", "--help"}
+UNSAID = {"--output", "--presets", "--help", "--save"}  # which write files, or read folders
 COMMANDS = {
     "train": 40,
     "infer": 30,
@@ -58,26 +60,78 @@ COMMANDS = {
     "models": 1,
     "gpus": 1,
     "formats": 1,
+    "optimizers": 1,
+    "engines": 1,
+    "runs": 2,
+    "schema": 1,
+    "completion": 1,
+    "help": 1,
+    "check": 4,
+    "import": 4,
+    "verify": 2,
+    "plan train": 2,
+    "plan infer": 2,
+    "compare train": 3,
+    "compare infer": 3,
 }
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FILES = [*map(str, sorted(path for path in EXAMPLES.rglob("*") if path.is_file())), "nothing.toml", "no/such.yaml"]
+SELDOM_NAMED = {
+    "budget",
+    "models",
+    "gpus",
+    "formats",
+    "optimizers",
+    "engines",
+    "runs",
+    "help",
+}  # whose argument may be left out
+ARGUMENTS: dict[str, Sequence[str]] = {
+    "files": FILES, "log": FILES, "shell": ("bash", "zsh", "fish", "csh"), "what": ("sizing", "json", "train", "x"),
+    "command": ("train", "plan", "x"), "row": ("adamw", "vllm", "torch", "Q4_K_M", "x"), "name": ("gpt-3", "h100", "gpt2", "x"),
+}  # fmt: skip
 GPU_SHARE = 0.4  # of the lines that name an accelerator
 ODD_SHARE = 0.04  # of the values that are anything
-ODD = ("", "é", "nan", "inf", "-0", "1e400", "٣", "--", "x" * 300, "None", "true", "0x10", "1,5", "$1")
+ODD = (
+    "\x1b[31mred",
+    "two\nlines",
+    "\u202ereversed",
+    "",
+    "é",
+    "nan",
+    "inf",
+    "-0",
+    "1e400",
+    "٣",
+    "--",
+    "x" * 300,
+    "None",
+    "true",
+    "0x10",
+    "1,5",
+    "$1",
+)
 NOT_FINITE = re.compile(r"(?<![\w./'-])-?(inf|Infinity|nan|NaN)(?![\w./'-]| Cache)")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def command_lines(count: int, seed: int) -> Iterator[list[str]]:
     chance = random.Random(seed)
     for _ in range(count):
         name = chance.choices(list(COMMANDS), list(COMMANDS.values()))[0]
-        yield [name, *_arguments(chance, name)]
+        yield [*name.split(), *_arguments(chance, name)]
 
 
 def _arguments(chance: random.Random, name: str) -> Iterator[str]:
-    command = cli.get_command(click.Context(cli, **cli.context_settings), name)
-    assert command
-    about = name in ("train", "infer", "inspect") or chance.random() < 0.3
-    if about and any(isinstance(param, click.Argument) for param in command.params):
-        yield chance.choice(GPUS if name == "gpus" else MODELS)
+    command: click.Command = cli
+    for part in name.split():
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command, **cli.context_settings), part)
+        assert found
+        command = found
+    for argument in (param for param in command.params if isinstance(param, click.Argument)):
+        if argument.required or chance.random() < (0.3 if name in SELDOM_NAMED else 0.97):
+            yield chance.choice(GPUS if name == "gpus" else ARGUMENTS.get(str(argument.name), MODELS))
     options = [param for param in command.params if isinstance(param, click.Option) and param.opts[0] not in UNSAID]
     for option in chance.sample(options, min(len(options), chance.choice((0, 1, 1, 2, 2, 3, 5)))):
         if option.opts[0] != "--gpu":
@@ -113,11 +167,18 @@ def fault(words: list[str], codes: "Counter[object] | None" = None) -> str:
     if code not in (0, 1, 2):
         return f"exit {code}: {said.strip()}"
     if code == 2 and not answer.startswith("Usage"):
-        if answer or said.count("\n") != 1 or not said.startswith("memcalc: "):
+        lines = said.splitlines()  # check says all that is wrong with its files at once
+        if (
+            answer
+            or (len(lines) > 1 and words[0] != "check")
+            or not all(line.startswith("memcalc: ") for line in lines or [""])
+        ):
             return f"not one line: {said!r:.300} {answer!r:.100}"
     elif any(not line.startswith("memcalc: warning: ") for line in said.splitlines()):
         return f"an answer, and on stderr {said!r:.300}"
-    if found := NOT_FINITE.search(answer):
+    if found := CONTROL.search(answer + said):
+        return f"control character {found[0]!r} in {(answer + said)[max(0, found.start() - 60) : found.end() + 20]!r}"
+    if (found := NOT_FINITE.search(answer)) and not any(found[0] in word for word in words):
         return f"{found[0]!r} in {answer[max(0, found.start() - 60) : found.end() + 20]!r}"
     return ""
 

@@ -266,3 +266,11 @@ def _counted(architecture: Architecture) -> Iterator[CountedWeight]:
                     yield CountedWeight(part.name, f"{stack.path}/{weight.path}", weight, count, layered=True)
         for weight in named_weights(part.exit):
             yield CountedWeight(part.name, weight.path, weight, 1, layered=False)
+
+
+def prediction_layers_of(architecture: Architecture) -> int:
+    """How many prediction layers stand behind a model's own."""
+    return sum(
+        count for part in architecture.parts for stack in part.stacks
+        for layer, count in zip(stack.layers, stack.counts, strict=True) if layer.predicts
+    )  # fmt: skip

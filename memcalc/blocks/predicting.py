@@ -12,7 +12,7 @@ from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Size, Tape, Var
-from memcalc.blocks.architecture import Architecture, Layer, Part, Stack
+from memcalc.blocks.architecture import Architecture, Layer, Part, Stack, prediction_layers_of
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
@@ -74,11 +74,3 @@ def predicting(architecture: Architecture, count: int) -> Architecture:
     exit_ = tuple((path, replace(block, predictions=count) if isinstance(block, Head) else block) for path, block in part.exit)
     stacks = (*part.stacks, Stack.uniform(layer, count, "prediction"))
     return replace(architecture, parts=(Part(part.name, part.entry, stacks, exit_),))
-
-
-def prediction_layers_of(architecture: Architecture) -> int:
-    """How many prediction layers stand behind a model's own."""
-    return sum(
-        count for part in architecture.parts for stack in part.stacks
-        for layer, count in zip(stack.layers, stack.counts, strict=True) if layer.predicts
-    )  # fmt: skip

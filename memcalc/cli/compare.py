@@ -26,7 +26,7 @@ class CompareGroup(click.Group):
     --vary there are sizing files."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0].partition("=")[0] == "--from":
+        if args and args[0].partition("=")[0] == "--from" and not ctx.resilient_parsing:
             args = [_command_of(args), *args]
         return super().parse_args(ctx, args)
 

@@ -204,8 +204,14 @@ def gpu_option(function: F) -> F:
 
 def from_option(function: F) -> F:
     """--from FILE, repeatable."""
+
+    def files(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
     return click.option(
-        "--from", "launch", multiple=True, metavar="FILE|'COMMAND LINE'", cls=GroupedOption,
+        "--from", "launch", multiple=True, shell_complete=files, metavar="FILE|'COMMAND LINE'", cls=GroupedOption,
         help="Settings from launch files of other programs (repeatable); options win.  [default: none]",
     )(function)  # fmt: skip
 

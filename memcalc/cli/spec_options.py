@@ -991,8 +991,11 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
         (
             "split_mode",
             "text",
-            "layer|row",
-            "llama.cpp: whole layers on each GPU, or rows of every matrix.  [default: layer]",
+            "layer|row|tensor",
+            (
+                "llama.cpp: whole layers on each GPU, rows of every matrix, or matrices and cache alike.  [default:"
+                " layer]"
+            ),
             "Engine",
             (),
         ),

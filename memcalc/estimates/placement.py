@@ -5,9 +5,8 @@ from dataclasses import replace
 from functools import cached_property
 from math import prod
 
-from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
+from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights, prediction_layers_of
 from memcalc.blocks.ledger import Buffer, Shape, Weight
-from memcalc.blocks.predicting import prediction_layers_of
 from memcalc.caches import cached
 from memcalc.estimates.training.sequence import NO_LAYERS, Sequence
 from memcalc.frozen import NamedTuple, dataclass

@@ -90,6 +90,7 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
         yield f"bits per weight are the layers' average; the head has {stored.head}, embeddings, norms and routers stay {rest}"
     elif not stored.plain:
         only = "only the routed experts are quantised; " if stored.reach == "experts" and _has_experts(architecture) else ""
+        only = f"only {' and '.join(PARTS[stored.reach])} are quantised; " if stored.reach in PARTS else only
         yield f"{only}embeddings, norms, routers and the head stay {rest}"
 
 
@@ -228,6 +229,9 @@ def _rounded(size: int, multiple: int) -> int:
     return ceil_div(size, multiple) * multiple
 
 
+PARTS = {"mlp": ("mlp", "experts"), "routed": ("experts",)}  # roles that a scheme is bound to
+
+
 def _reached(held: Held, scheme: Scheme, architecture: Architecture, experts_only: bool) -> bool:
     """Whether a scheme quantises these tensors."""
     if scheme.reach == "everywhere" and held.role == "projector":
@@ -235,6 +239,8 @@ def _reached(held: Held, scheme: Scheme, architecture: Architecture, experts_onl
     if scheme.reach == "modules":
         return _is_module(held, scheme.group) and held.path.partition("/")[0] in _main_names(architecture)
     if not (held.layered and is_linear(held.path, held.role, held.shape)) or (experts_only and not held.routed):
+        return False
+    if held.role not in PARTS.get(scheme.reach, (held.role,)):
         return False
     return scheme.reach == "everywhere" or held.path.partition("/")[0] in _main_names(architecture)
 

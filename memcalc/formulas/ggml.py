@@ -124,6 +124,37 @@ def output_bytes(rows: int, vocabulary: int) -> int:
     return rows * vocabulary * 4
 
 
+@formula("llama.cpp", "tools/mtmd/clip.cpp, warmup: an image's pixels and where its patches are, inputs of the graph")
+def image_bytes(side: int, patches: int, position: int) -> int:
+    """An image that an image tower reads, in fp32, on the GPU and in host memory.
+
+    12 × side × side + patches × position      side [pixels]; position: bytes of a patch's place. Returns bytes [B].
+
+    >>> round(image_bytes(1472, 8464, 16) / 2**20, 2)  # Qwen3.6: 24.93 MiB logged on the CPU
+    24.93
+    """
+    return 12 * side * side + patches * position
+
+
+@formula("llama.cpp", "tools/mtmd/clip.cpp, build_vit: queries, keys and values, or an MLP; scores without a kernel", ESTIMATE)
+def tower_bytes(patches: int, hidden: int, feed_forward: int, branches: int, scored: int) -> int:
+    """The widest moment of an image tower's layer.
+
+    patches × 4 × (max(6 × hidden, 2 × hidden + branches × feed_forward) + patches × scored)      branches: 3 where the MLP is
+    gated, else 1; scored: heads without flash attention, else 0. Returns bytes [B].
+
+    >>> round((image_bytes(1472, 8464, 16) + tower_bytes(8464, 1024, 4096, 1, 0)) / 2**20, 2)  # Qwen3.5 4B: 223.30 MiB logged
+    223.3
+    >>> round((image_bytes(1472, 8464, 16) + tower_bytes(8464, 1152, 4304, 1, 0)) / 2**20, 2)  # Qwen3.6 27B: 248.10 MiB logged
+    248.1
+    >>> round((image_bytes(896, 4096, 4) + tower_bytes(4096, 1152, 4304, 1, 0)) / 2**20, 1)  # Gemma 3 12B: 121.3 MiB logged
+    117.2
+    >>> round((image_bytes(896, 4096, 4) + tower_bytes(4096, 1152, 4304, 1, 16)) / 2**20)  # without the kernel: 1132 MiB
+    1141
+    """
+    return patches * 4 * (max(6 * hidden, 2 * hidden + branches * feed_forward) + patches * scored)
+
+
 @formula("llama.cpp", "ggml/src/ggml-cuda/ggml-cuda.cu, get_row_split: rows of a matrix by the GPUs' parts", ESTIMATE)
 def rows_bytes(matrices: int, share: float) -> int:
     """A GPU's rows of all matrices that are split.

@@ -92,6 +92,7 @@ METHODS: dict[str, TrainingMethod] = {
 }
 ADAPTING = tuple(row.name for row in METHODS.values() if row.adapters)
 RANKED = tuple(row.name for row in METHODS.values() if row.adapters and row.ranked)
+LOW_RANK = tuple(row.name for row in METHODS.values() if row.adapters and row.adapter == "lora")
 DROPPING = tuple(row.name for row in METHODS.values() if row.adapters and row.dropout)
 TARGETING = tuple(row.name for row in METHODS.values() if row.adapters and row.targets)
 VIRTUAL = tuple(row.name for row in METHODS.values() if row.adapter in ("prompt", "prefix"))

@@ -271,6 +271,9 @@ def defaults(row: ServingEngine, memory: int) -> Defaults:
     >>> defaults(SERVING_ENGINES["vllm"], 24 * GIBI).batched_tokens
     2048
     """
-    small = Defaults(LARGE, row.batched_tokens_small, row.sequences_small or row.sequences)
-    steps = STEPS.get(row.key) or STEPS.get(row.kin, (small, Defaults(inf, row.batched_tokens, row.sequences)))
-    return next(step for step in steps if (memory or 80 * GIBI) < step.below)
+    memory = memory or 80 * GIBI
+    if steps := STEPS.get(row.key) or STEPS.get(row.kin):
+        return next(step for step in steps if memory < step.below)
+    if memory < LARGE:
+        return Defaults(LARGE, row.batched_tokens_small, row.sequences_small or row.sequences)
+    return Defaults(inf, row.batched_tokens, row.sequences)

@@ -1,5 +1,7 @@
 """memcalc.toml → scenarios: shared settings at the top, each [scenario.NAME] changes some of them."""
 
+import os
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -15,6 +17,7 @@ from memcalc.specs.spec import SpecError
 from memcalc.units import parse_bandwidth, parse_count, parse_memory, parse_speed
 
 MAX_SCENARIOS = 1000
+LONGEST = 4 * 2**20  # bytes of a TOML file that may be one of sizing
 MEMORY_LIMITS = ("device_memory", "memory_utilization")  # these hold for training and serving alike
 MATRIX = {"models": "model", "gpus": "gpu"}  # lists of a file → the setting that each of them stands for
 # Values that people write with a unit: table, key → how they are read
@@ -48,6 +51,19 @@ class WrittenScenario(NamedTuple):
     key: str
     values: dict[str, Any]
     places: SettingPlaces
+
+
+def is_sizing(path: str) -> bool:
+    """Whether a file is one of sizing, or too broken to tell: TOML whose `model` is no table."""
+    if path == "-":
+        return True
+    if not path.lower().endswith(".toml") or "#" in path:
+        return not os.path.exists(path) and "#" not in path
+    try:
+        with_keys = tomllib.loads(read_text(path, LONGEST))
+    except (OSError, ValueError):
+        return True  # said by the reader of sizing files, with its line
+    return not isinstance(with_keys.get("model"), dict)
 
 
 def read_sizing(path: str, text: str | None = None, wanted: str = "") -> list[Named]:

@@ -219,7 +219,7 @@ class Document(TypedDict, total=False):
     gpu: Gpu
     time: TimeDocument
     suggestions: Annotated[list[SuggestionDocument], Means("What would make it fit, or surely fit where it is tight")]
-    nearest_miss: Annotated[SuggestionDocument, Means("Where nothing does: what comes nearest")]
+    nearest_miss: Annotated[SuggestionDocument | None, Means("Where nothing does: what comes nearest")]
     solved: list[SolvedDocument]
     host: Host
     moments: list[MomentDocument]

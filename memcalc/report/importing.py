@@ -115,9 +115,7 @@ def _scenario(
         out += [f"# save as {CONFIG}: {json.dumps(question.model)}", _line("model", CONFIG, place)]
     else:
         out.append('# model = "…"')
-    out.append(
-        _line("gpu", gpu, _places(job, ("gpu",))) if gpu else '# gpu = "…"  # memcalc gpus lists them; --gpu writes one here'
-    )
+    out.append(_line("gpu", gpu, _places(job, ("gpu",))) if gpu else '# gpu = "…"  # one of memcalc gpus; --gpu writes it')
     draft = question.settings.get("draft")
     if draft:
         out.append(_line("draft", draft.value, _places(job, draft.facts)))

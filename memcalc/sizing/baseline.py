@@ -9,9 +9,8 @@ from memcalc.estimates.checking import Outcome
 from memcalc.readers.catalogue import MAX_PRESET_BYTES
 from memcalc.readers.files import decoded
 from memcalc.readers.git_text import text_at
-from memcalc.readers.sizing import Named, read_sizing
+from memcalc.readers.sizing import Named, is_sizing, read_sizing
 from memcalc.sizing.checking import judged, read_scenarios
-from memcalc.sizing.checking_launch import is_sizing
 
 
 def changes_since(

@@ -88,8 +88,11 @@ def _predicted(budget: Budget, architecture: Architecture | None, gpu: Accelerat
     from memcalc.errors import Unsupported
     from memcalc.estimates.step_time.step import step_time
     from memcalc.readers.timing import time_law
+    from memcalc.sizing.step_time import untimed
     from memcalc.sizing.training import training_run
 
+    if unknown := untimed(gpu):
+        raise SpecError(unknown, *budget.layout)
     few = {"fp8": "fp8-mixed", "fp4": "nvfp4-mixed", "int8": "int8-mixed", "fp32": "fp32"}
     settings: dict[str, Any] = {**budget.layout, "gpus": budget.gpus, "method": budget.method, "recompute": budget.recompute}
     settings["precision"] = few.get(budget.precision or "", "bf16-mixed")

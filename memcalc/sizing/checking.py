@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError, MemcalcError, Problem, Several
 from memcalc.estimates.checking import Outcome, RemedySetting, compared, excess
-from memcalc.estimates.step_time.horizon import HOUR
 from memcalc.formulas.verdict import Fit, Needed
 from memcalc.readers.models import Model
-from memcalc.readers.sizing import Named, line_of, read_sizing, same_once
+from memcalc.readers.sizing import Named, is_sizing, line_of, read_sizing, same_once
 from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.largest import MAX
@@ -23,6 +22,7 @@ from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import ServingQuestion
 from memcalc.specs.sizing import Scenario
 from memcalc.specs.spec import Spec, SpecError
+from memcalc.units import SECONDS
 
 if TYPE_CHECKING:
     from memcalc.sizing.serving import SizedServing
@@ -75,9 +75,11 @@ def examined(
 
 def read_scenarios(path: str, wanted: str, gpu: str | None) -> list[Named]:
     """The scenarios of a sizing file, or the runs and servers of a launch file."""
-    from memcalc.sizing.checking_launch import is_sizing, launch_scenarios
+    if is_sizing(path):
+        return read_sizing(path, None, wanted)
+    from memcalc.sizing.checking_launch import launch_scenarios
 
-    return read_sizing(path, None, wanted) if is_sizing(path) else launch_scenarios(path, gpu, wanted)
+    return launch_scenarios(path, gpu, wanted)
 
 
 def judged(named: Sequence[Named], presets: Sequence[str], remedies: int = MAX_REMEDIES) -> tuple[list[Outcome], list[Problem]]:
@@ -274,7 +276,7 @@ def _computed(scenario: Scenario, model: Model, gpu: Accelerator, answer: "Sized
     found = size_budget(model, gpu, **{name: value for name, value in said.items() if value is not None})
     share = 1.0
     if asked.mfu is None and answer and answer.time and found.gpu_hours:
-        share = asked.tokens / answer.time.tokens_per_second_per_gpu / HOUR / found.gpu_hours
+        share = asked.tokens / answer.time.tokens_per_second_per_gpu / SECONDS["h"] / found.gpu_hours
     by_time = {"gpu_hours": found.gpu_hours, "days": found.days, "cost_usd": found.cost_usd, "energy_kwh": found.energy_kwh}
     values = {"pf_days": found.pf_days} | {name: value and value * share for name, value in by_time.items()}
     return {name: value for name, value in values.items() if value is not None}

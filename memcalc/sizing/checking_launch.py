@@ -1,7 +1,5 @@
 """Launch files as scenarios of `check`: each run or server of a file must fit, tight at the worst."""
 
-import os
-import tomllib
 from typing import Any
 
 from memcalc.errors import InputError, MemcalcError, Problem, Several
@@ -15,27 +13,7 @@ from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.sizing import Limits, Scenario
 from memcalc.specs.spec import SpecError
 
-LONGEST = 4 * 2**20  # bytes of a TOML file that may be one of sizing
 HELD = Limits(verdict="tight")  # launch files name no limits of their own
-
-
-def is_sizing(path: str) -> bool:
-    """Whether a file is one of sizing, or too broken to tell: TOML whose `model` is no table."""
-    if path == "-":
-        return True
-    if not path.lower().endswith(".toml") or "#" in path:
-        return not os.path.exists(path) and "#" not in path
-    try:
-        with_keys = tomllib.loads(_text(path))
-    except (OSError, ValueError):
-        return True  # said by the reader of sizing files, with its line
-    return not isinstance(with_keys.get("model"), dict)
-
-
-def _text(path: str) -> str:
-    from memcalc.readers.files import read_text
-
-    return read_text(path, LONGEST)
 
 
 def launch_scenarios(path: str, gpu: str | None, wanted: str = "") -> list[Named]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from memcalc.blocks.predicting import prediction_layers_of
+from memcalc.blocks.architecture import prediction_layers_of
 from memcalc.errors import nearest
 from memcalc.estimates.planning.accepts import ANY_ADAPTERS, ANY_FULL, ENGINES, Settings
 from memcalc.estimates.planning.bounds import counted
@@ -28,7 +28,7 @@ from memcalc.sizing.training import TABLES, training_run, under
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
-from memcalc.specs.spec import SpecError
+from memcalc.specs.spec import SpecError, check_alone
 from memcalc.specs.training import Training
 from memcalc.units import counted as counted_words
 
@@ -145,6 +145,8 @@ def _asked(
             raise SpecError(f"{name}: {ONE[name]}", "vary")
     if laid := next((name for name in SPLITS if name in said), None):
         raise SpecError("a plan shares the layers over stages itself; ask train for this one", laid)
+    every = (*said.items(), *((name, value) for name, values in free.items() for value in values))
+    check_alone(every, Training, Parallelism)
     engines = _engines(engine or free.pop("engine", None), said, free)
     base = {name: value for name, value in said.items() if name not in SPACE and name not in LAID_OUT}
     first = {name: values[0] for name, values in free.items() if name not in SPACE and name not in LAID_OUT}

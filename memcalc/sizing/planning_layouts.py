@@ -18,11 +18,13 @@ from memcalc.readers.models import Model
 from memcalc.readers.timing import time_law
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.invocation import Invocation
+from memcalc.sizing.step_time import untimed
 from memcalc.sizing.subjects import AnyModel
 from memcalc.sizing.training import SizedTraining, size_training
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
+from memcalc.specs.spec import SpecError
 from memcalc.specs.training import Training
 
 Tick = Callable[[int], None]
@@ -65,6 +67,8 @@ class LayoutWays:
         self._kept = {name: value for name, value in asked.said.items() if name in Parallelism.model_fields}
         own = (name for name in asked.said if name in Training.model_fields and name not in LAID_OUT)
         self._base = {"seq_len": asked.run.seq_len, **{name: asked.said[name] for name in own}}
+        if unknown := untimed(gpu):
+            raise SpecError(unknown, "gpu")
         self._law = time_law(gpu)
         self._parallelism: dict[Any, Parallelism] = {}
         self._states: dict[Any, StateBytes] = {}

@@ -20,7 +20,7 @@ from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.planning import ServingGoals
 from memcalc.specs.quantization import Mixture, stored_as
 from memcalc.specs.serving import Serving, ServingQuestion
-from memcalc.specs.spec import SpecError
+from memcalc.specs.spec import SpecError, check_alone
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
@@ -83,6 +83,8 @@ def plan_serving(
             raise SpecError(f"no setting {name!r:.60}{nearest(name, Serving.model_fields)}", "vary")
         if name in said:
             raise SpecError(f"{name} is varied; leave it out, or add its value there", name, "vary")
+    every = (*said.items(), *((name, value) for name, values in free.items() for value in values))
+    check_alone(every, Serving, ServingQuestion)
     if model is None:
         return _here(accelerators, gpus, said, goals, tuple(presets), tick, began)
     found = as_model(model, presets)

@@ -126,8 +126,8 @@ class SizedServing(Answer, ServingEstimate):
             return f"the speed of attention by groups of ranks is not modelled: --tp {each} --ep {self.run.tp} asks for it"
         if self.run.overridden and self.run.pp > 1:
             return "the speed of several GPUs beside experts or tensors in host memory is not modelled"
-        if self.run.split_mode == "row" and self.run.pp > 1:
-            return "the speed of matrices whose rows are on several GPUs is not modelled"
+        if self.run.split_mode != "layer" and self.run.pp > 1:
+            return "the speed of matrices that are divided over several GPUs is not modelled"
         return ""
 
     @property

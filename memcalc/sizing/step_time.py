@@ -18,8 +18,8 @@ def timed(architecture: Architecture | None, run: Training, gpu: Accelerator | N
         return Timed()
     if architecture is None:
         return Timed(reason="a parameter count has no layers to time")
-    if not gpu.bandwidth or not gpu.peak:
-        return Timed(reason=f"the bandwidth or the dense peak of {gpu.name} is not known; give gpu_bandwidth and gpu_flops")
+    if unknown := untimed(gpu):
+        return Timed(reason=unknown)
     law = time_law(gpu, horizon.network)
     try:
         step = step_time(architecture, run, law)
@@ -30,6 +30,13 @@ def timed(architecture: Architecture | None, run: Training, gpu: Accelerator | N
     projected = run.optimizer.startswith(DECOMPOSING)
     left_out = f"the decompositions inside {run.optimizer}'s step are not in its time" if projected else ""
     return Timed(step, found, "", law.constants.source, left_out)
+
+
+def untimed(gpu: Accelerator) -> str:
+    """Why nothing can be timed on an accelerator; empty where its speed is known."""
+    if gpu.bandwidth and gpu.peak:
+        return ""
+    return f"the bandwidth or the dense peak of {gpu.name} is not known; give gpu_bandwidth and gpu_flops"
 
 
 def pace_beside(run: Training, step: StepTime | None, asked: StepTime | None) -> str:

@@ -10,7 +10,7 @@ from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.estimates.training.estimate import TrainingEstimate, estimate, estimate_parameters
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.engines import ENGINES
-from memcalc.formulas.methods import ADAPTING, DROPPING, QUANTISED, RANKED, TARGETING, VIRTUAL
+from memcalc.formulas.methods import ADAPTING, DROPPING, LOW_RANK, QUANTISED, RANKED, TARGETING, VIRTUAL
 from memcalc.formulas.optimizers import squashed
 from memcalc.formulas.residuals import beyond_range
 from memcalc.formulas.verdict import Fit, needed_bytes
@@ -82,8 +82,8 @@ NEEDS = (
          f"is the rank of adapters that have one; add method {_either(RANKED)}"),
     Need(("lora_dropout",), lambda said: said.get("method") in DROPPING,
          f"belongs to adapters that drop their input; add method {_either(DROPPING)}"),
-    Need(("adapter_dtype",), lambda said: said.get("method") in DROPPING,
-         f"is the format of LoRA's matrices; add method {_either(DROPPING)}"),
+    Need(("adapter_dtype",), lambda said: said.get("method") in LOW_RANK,
+         f"is the format of LoRA's matrices; add method {_either(LOW_RANK)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
     Need(("train_also",), lambda said: said.get("method") in ADAPTING,

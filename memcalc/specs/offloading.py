@@ -34,8 +34,8 @@ class Offloading(Spec):
         (), "llama.cpp: parts of the layers for each GPU: 3,1.", ENGINE_LIMITS, kind="parts",
         otherwise="by the memory of each",
     )  # fmt: skip
-    split_mode: Annotated[str, OneOf(("layer", "row"))] = setting(
-        "layer", "llama.cpp: whole layers on each GPU, or rows of every matrix.", ENGINE_LIMITS,
+    split_mode: Annotated[str, OneOf(("layer", "row", "tensor"))] = setting(
+        "layer", "llama.cpp: whole layers on each GPU, rows of every matrix, or matrices and cache alike.", ENGINE_LIMITS,
     )  # fmt: skip
     cache_on_host: Flag = setting(False, "llama.cpp: the cache in host memory.", ENGINE_LIMITS)
     flash_attention: Annotated[str, OneOf(("on", "off"))] = setting(
@@ -69,14 +69,14 @@ class Offloading(Spec):
 
     def check_offloading(self, cards: int) -> None:
         """Rules of these settings alone, for so many GPUs."""
-        from memcalc.dtypes import number_format
-
         if len(self.override_tensor) > MOST_PATTERNS:
             raise SpecError(f"at most {MOST_PATTERNS} patterns are read, not {len(self.override_tensor)}", "override_tensor")
         for text in self.override_tensor:
             pattern_and_device(text)
-        if self.split_mode == "row" and cards == 1:
-            raise SpecError("rows of matrices are divided over several GPUs: give pp, or a machine (--gpu A+B)", "split_mode")
+        if self.split_mode != "layer" and cards == 1:
+            raise SpecError("matrices are divided over several GPUs: give pp, or a machine (--gpu A+B)", "split_mode")
+        if self.split_mode == "tensor":
+            self._check_tensors()
         if self.tensor_split and cards == 1:
             raise SpecError("divides layers over several GPUs: give pp, or a machine (--gpu A+B)", "tensor_split")
         if self.tensor_split and len(self.tensor_split) != cards:
@@ -85,6 +85,21 @@ class Offloading(Spec):
             raise SpecError("no GPU gets a layer; give a part above 0", "tensor_split")
         if self.unified and self.slots is None:
             raise SpecError("is how slots share a cache; give slots", "unified")
+        self._check_cache_types()
+
+    def _check_tensors(self) -> None:
+        """What llama.cpp refuses beside it (docs/multi-gpu.md), and what is not modelled."""
+        if not self.flash:
+            raise SpecError("llama.cpp divides matrices and cache with flash attention alone", "split_mode", "flash_attention")
+        if self.tensor_split:
+            raise SpecError("unequal parts of matrices and cache are not modelled: they are even", "split_mode", "tensor_split")
+        if self.partly_on_host:
+            raise SpecError("matrices divided over GPUs beside layers, tensors or a cache in host memory are not modelled",
+                            "split_mode")  # fmt: skip
+
+    def _check_cache_types(self) -> None:
+        from memcalc.dtypes import number_format
+
         for name in ("cache_type_k", "cache_type_v"):
             if (word := getattr(self, name)) is not None:
                 try:

@@ -29,9 +29,10 @@ class Scheme(NamedTuple):
     hidden_multiple: int = 1  # kernels that pad the experts' matrices: the model's width to a multiple of this,
     width_multiple: int = 1  # and the experts' own width
     swizzled: int = 0  # a second copy of the scales, for outputs padded to a multiple of this; biases in fp32
-    # linears: of the language model's layers · experts: the same, but only the routed experts where there are any ·
-    # everywhere: those of every part, and the projectors · modules: the linears, token tables and the head
-    reach: Literal["linears", "experts", "everywhere", "modules"] = "linears"
+    # linears: of the language model's layers · experts: the same, but only the routed experts where there are any · mlp: those
+    # of feed-forwards, experts too · routed: experts alone · everywhere: those of every part, and the projectors · modules:
+    # the linears, token tables and the head
+    reach: Literal["linears", "experts", "mlp", "routed", "everywhere", "modules"] = "linears"
     head: str = ""  # the scheme of the head, of a tied table's copy too; "": it stays in 16 bits
     source: str = ""
     aliases: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ _BNB8 = "bitsandbytes nn/modules.py, Int8Params: SCB, an fp32 for each row"
 _MX = "vLLM quantization/mxfp4.py: the experts' matrices; gpt-oss model card"
 _TRITON = "vLLM quantization/mxfp4.py: _swizzle_mxfp4 beside the loaded weight_scale; triton_kernels HopperMXScaleLayout"
 _MARLIN = "vLLM quantization/mxfp4.py, create_weights: the Marlin backend rounds hidden up to 256, intermediate to 128"
+_NV_PARTS = "NVIDIA Model-Optimizer modelopt/torch/quantization/config.py: NVFP4_MLP_ONLY_CFG, NVFP4_EXPERTS_ONLY_CFG"
 _NV = "vLLM quantization/modelopt.py: weight_scale e4m3 for 16, weight_scale_2 float32 for each matrix"
 _GPTQ = "AutoGPTQ qlinear_cuda.py: qweight, qzeros, scales and g_idx, an int32 for each input"
 _MLX_LM = "mlx-lm utils.py, quantize_model: every module with to_quantized whose rows are whole groups"
@@ -96,6 +98,8 @@ SCHEMES: tuple[Scheme, ...] = (
     *(Scheme(f"mlx-{bits}bit", f"mlx-int{bits}-g64", 64, reach="modules", source=_MLX_LM, aliases=(f"mlx-int{bits}-g64",))
       for bits in (2, 3, 4, 5, 6, 8)),
     Scheme("nvfp4", "nvfp4", 16, scales="tensor", source=_NV, aliases=("w4a4", "nvfp4a16")),
+    Scheme("nvfp4-mlp-only", "nvfp4", 16, scales="tensor", reach="mlp", source=_NV_PARTS),
+    Scheme("nvfp4-experts-only", "nvfp4", 16, scales="tensor", reach="routed", source=_NV_PARTS),
 )  # fmt: skip
 
 # What an engine makes of a scheme when it loads it.

@@ -7,6 +7,7 @@ come the command-line option, the key of the sizing file, the JSON Schema and th
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import product
 from types import FunctionType
 from typing import Annotated, Any, Self, TypeVar, get_args
 
@@ -193,6 +194,20 @@ def validated(cls: type[T], values: Mapping[str, Any], place: str) -> T:
         return cls(**{str(key): value for key, value in values.items()})
     except SpecError as error:
         raise InputError(one_line(str(error), 2000), place=place) from None
+
+
+def check_alone(values: Iterable[tuple[str, Any]], *classes: type[Spec]) -> None:
+    """Each value by its own field of these specs, whatever others there will be. Raises SpecError."""
+    from pydantic import TypeAdapter
+
+    for (name, value), cls in product(values, classes):
+        if field := cls.model_fields.get(name):
+            kind: Any = Annotated[field.annotation, field]
+            try:
+                TypeAdapter(kind).validate_python(value)
+            except ValidationError as error:
+                details = error.errors(include_url=False)[0]
+                raise _problem(cls, {**details, "loc": (name, *details["loc"])}) from None
 
 
 def schema_of(kind: Any) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def test_templates_name_what_there_is(memcalc):
         ("train x --engine megat", "megatron"),
         ("infer x --engine vll", "vllm"),
         ("train x --recompute sel", "selective"),
+        ("train x --objective dp", "dpo"),
+        ("train x --reference pre", "precomputed"),
     ],
 )
 def test_values_complete(line, expected):
@@ -70,6 +72,15 @@ def test_values_complete(line, expected):
              "COMP_CWORD": str(len(words) - 1)},
     )  # fmt: skip
     assert f"plain,{expected}" in found.stdout.splitlines()
+
+
+def test_files_complete_as_files():
+    found = subprocess.run(
+        [sys.executable, "-m", "memcalc"], capture_output=True, encoding="utf-8", check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "_MEMCALC_COMPLETE": "bash_complete",
+             "COMP_WORDS": "memcalc plan train --from examp", "COMP_CWORD": "4"},
+    )  # fmt: skip
+    assert "file,examp" in found.stdout.splitlines()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -92,3 +92,22 @@ def test_a_bare_count_has_no_layers_to_divide(memcalc: Run) -> None:
     found = memcalc("plan", "train", "7B", "--gpu", "h100")
     assert found.code == 2
     assert "name a model" in found.err
+
+
+NOT_TO_BE = [
+    ("train gpt2 --gpu m4-max", "--gpu: the bandwidth or the dense peak of Apple M4 Max"),
+    ("train gpt2 --gpu h100 --gpus 8 --tp 0", "--tp: must be"),
+    ("train gpt2 --gpu h100 --gpus 8 --vary tp=0,2", "--tp: must be"),
+    ("train gpt2 --gpu h100 --virtual-stages 0", "--virtual-stages: must be"),
+    ("train gpt2 --gpu h100 --micro-batch 0", "--micro-batch: must be"),
+    ("infer gpt2 --gpu h100 --tp 0", "--tp: must be"),
+    ("infer gpt2 --gpu h100 --dp 0", "--dp: must be"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), NOT_TO_BE)
+def test_what_no_layout_can_be_is_refused_by_name(memcalc, line, said):
+    found = memcalc("plan", *line.split())
+    assert found.code == 2
+    assert said in found.err
+    assert found.err.count("\n") == 1

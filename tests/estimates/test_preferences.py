@@ -94,5 +94,16 @@ def test_what_does_not_go_together_is_refused(settings: dict[str, Any], said: st
         sized(**settings)
 
 
+@pytest.mark.parametrize("model", ["bert-base-uncased", "modernbert-base", "vit-base-patch16-224"])
+def test_models_that_write_nothing_have_no_preferences(model: str) -> None:
+    with pytest.raises(MemcalcError, match="writes none"):
+        memcalc.size_training(model, None, objective="dpo")
+
+
+@pytest.mark.parametrize("model", ["t5-base", "mamba-130m", "qwen2.5-vl-7b", "gemma-3-4b", "jamba-1.5-mini", "whisper-tiny"])
+def test_models_that_write_have_them(model: str) -> None:
+    assert memcalc.size_training(model, None, objective="orpo").run.rows == 2
+
+
 def test_every_objective_is_a_row() -> None:
     assert all(row.source or row.head for row in OBJECTIVES.values())

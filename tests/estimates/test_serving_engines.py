@@ -226,6 +226,33 @@ def test_layers_go_to_cards_by_their_parts(parts: tuple[float, ...], layers: tup
     assert row.weights == pytest.approx(one.weights * max(parts) / sum(parts), rel=0.01)
 
 
+@pytest.mark.parametrize("model", ["llama-3.1-70b", "qwen3-30b-a3b"])
+@pytest.mark.parametrize("cards", [2, 4])
+def test_matrices_and_cache_are_divided_evenly(model: str, cards: int) -> None:
+    """llama.cpp docs/multi-gpu.md, -sm tensor; the buffer is whole on each GPU (issue 23937)."""
+    shape = {"engine": "llama.cpp", "weights": "Q4_K_M", "context": 8192}
+    one, found = served(model, **shape), served(model, **shape, pp=cards, split_mode="tensor")
+    assert found.kv_cache * cards == one.kv_cache
+    assert found.weights * cards == pytest.approx(one.weights, rel=0.02)
+    assert found.weights * cards > one.weights  # norms and routers are on each
+    assert found.activations == one.activations
+    assert len({card.peak for card in found.cards}) == 1
+    assert found.host == one.host
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        ("deepseek-v3", {}, "does not divide matrices of deepseek_v3"),
+        ("llama-3.1-8b", {"cache_type_k": "q8_0"}, "does not divide a quantised cache"),
+        ("llama-3.1-8b", {"kv_dtype": "q8_0"}, "does not divide a quantised cache"),
+    ],
+)
+def test_what_llama_cpp_does_not_divide(model: str, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(Unsupported, match=said):
+        served(model, engine="llama.cpp", weights="Q4_K_M", pp=2, split_mode="tensor", **settings)
+
+
 def test_cards_that_differ_share_by_their_memory() -> None:
     run = Serving(engine="llama.cpp", weights="Q4_K_M", context=4096, pp=2)
     cards = (OneGpu("sm_120", 32 * GIB), OneGpu("sm_86", 12 * GIB))
@@ -404,6 +431,10 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"engine": "llama.cpp", "tensor_split": (1, 2)}, "divides layers over several GPUs"),
     ({"engine": "llama.cpp", "pp": 3, "tensor_split": (1, 2)}, "2 parts for 3 GPUs"),
     ({"engine": "llama.cpp", "split_mode": "row"}, "over several GPUs"),
+    ({"engine": "llama.cpp", "split_mode": "tensor"}, "over several GPUs"),
+    ({"engine": "llama.cpp", "split_mode": "tensor", "pp": 2, "flash_attention": "off"}, "with flash attention alone"),
+    ({"engine": "llama.cpp", "split_mode": "tensor", "pp": 2, "tensor_split": (1, 2)}, "unequal parts"),
+    ({"engine": "llama.cpp", "split_mode": "tensor", "pp": 2, "n_cpu_moe": 3}, "in host memory are not modelled"),
     ({"engine": "llama.cpp", "slots": 2, "batch": 2}, "slots share the context"),
     ({"engine": "llama.cpp", "unified": True}, "give slots"),
     ({"engine": "llama.cpp", "override_tensor": ("exps",)}, "is not PATTERN=DEVICE"),

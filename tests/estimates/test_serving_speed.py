@@ -223,6 +223,16 @@ def test_vllm_admits_more_than_have_room_for_all_of_their_answers() -> None:
     assert whole.to_dict()["speed"]["load"]["decoding_sequences"] <= whole.capacity_there.max_batch  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("gpu", "settings"),
+    [("rtx-4090", {"engine": "llama.cpp", "weights": "Q4_K_M"}), ("rtx-4090", {"engine": "llama.cpp", "pp": 4}),
+     ("h100", {"engine": "vllm", "max_batched_tokens": 1024})],
+)  # fmt: skip
+def test_parts_of_a_prompt_in_chunks_are_of_all_of_them(gpu: str, settings: dict[str, Any]) -> None:
+    speed = found("llama-3.1-8b", gpu, context=8192, **settings)
+    assert sum(speed["law"]["prefill"].values()) == pytest.approx(speed["prefill_seconds"], rel=0.05)
+
+
 def test_prompts_take_time_from_those_that_generate() -> None:
     short, long = (
         found("llama-3.1-8b", "h100", engine="vllm", concurrency=32, input_len=n, output_len=200) for n in (100, 8000)

@@ -316,3 +316,16 @@ def test_an_unknown_checkpoint_is_refused_only_when_asked(config: Callable[..., 
     assert whole(model, "bf16") == 2 * model.parameters
     with pytest.raises(Unsupported, match="'aqlm' is not modelled; name a format or scheme"):
         whole(model, "checkpoint")
+
+
+# scheme, model → roles stored in nvfp4, by Model-Optimizer's NVFP4 default, MLP-only and experts-only configs
+REACHED = (
+    ("nvfp4", "qwen3-next-80b-a3b", {"linear-attention", "attention", "mlp", "experts"}),
+    ("nvfp4-mlp-only", "qwen3-next-80b-a3b", {"mlp", "experts"}), ("nvfp4-experts-only", "qwen3-next-80b-a3b", {"experts"}),
+    ("nvfp4_mlp_only", "qwen3-8b", {"mlp"}), ("nvfp4-experts-only", "qwen3-8b", set()),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "name", "roles"), REACHED)
+def test_schemes_that_leave_attention_in_16_bits(scheme: str, name: str, roles: set[str]) -> None:
+    assert {line.name.split(",")[0] for line in stored_weights(*_one(name), scheme) if "nvfp4" in line.name} == roles

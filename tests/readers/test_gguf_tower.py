@@ -12,6 +12,7 @@ from memcalc.errors import InputError, Unsupported
 from memcalc.readers.models import read_contents, read_model
 from memcalc.readers.weights import choose, choose_tower
 from memcalc.sizing.serving import size_serving
+from memcalc.units import format_bytes
 
 H, F, LAYERS, TEXT, V = 64, 128, 3, 32, 96
 Tensors = dict[str, tuple[int, tuple[int, ...]]]
@@ -99,6 +100,74 @@ def test_the_towers_are_on_the_first_gpu(both: Path, gpu_layers: int | None, res
     assert any("mmproj" in said for said in beside.assumptions)
     assert not any("mmproj" in said for said in alone.assumptions)
     assert (alone.weights > 0) == resident
+
+
+QWEN = {"general.architecture": "clip", "clip.projector_type": "qwen3vl_merger", "clip.vision.embedding_length": H,
+        "clip.vision.feed_forward_length": F, "clip.vision.attention.head_count": 4, "clip.vision.patch_size": 16,
+        "clip.vision.image_size": 768, "clip.vision.spatial_merge_size": 2}  # fmt: skip
+
+
+def with_tower(folder: Path, weight_files: Any, metadata: dict[str, Any], **more: Any) -> str:
+    weight_files.gguf(folder / "tiny-Q8_0.gguf", LLAMA, DECODER)
+    tensors = {name: held for name, held in (tower() | more).items() if not name.startswith(("a.", "mm.a."))}
+    weight_files.gguf(folder / "mmproj-tiny-F16.gguf", metadata, tensors)
+    return str(folder)
+
+
+def buffer(model: str, place: str = "gpu", **more: Any) -> int:
+    lines = size_serving(model, engine="llama.cpp", **more).lines
+    return sum(entry.bytes for entry in lines if entry.name.startswith("image tower") and entry.place == place)
+
+
+@pytest.mark.parametrize(
+    ("said", "side", "patches", "position"),
+    [
+        ({}, 1472, 8464, 16),
+        ({"clip.projector_type": "pixtral", "clip.vision.patch_size": 14}, 448, 1024, 8),
+        ({"clip.projector_type": "gemma3", "clip.vision.patch_size": 14, "clip.vision.image_size": 896}, 896, 4096, 4),
+        ({"clip.projector_type": "gemma4v", "clip.vision.spatial_merge_size": 3}, 768, 2304, 8),
+    ],
+)
+def test_the_towers_buffer_is_that_of_the_warm_ups_image(
+    tmp_path: Path, weight_files: Any, said: dict[str, Any], side: int, patches: int, position: int
+) -> None:
+    model = with_tower(tmp_path, weight_files, QWEN | said)
+    image = 12 * side**2 + patches * position
+    assert buffer(model) == image + patches * 4 * 6 * H
+    assert buffer(model, "host") == image
+    assert buffer(model, flash_attention="off") == image + patches * 4 * (6 * H + 4 * patches)
+    found = size_serving(model, engine="llama.cpp")
+    assert any(f"{side} × {side} pixels" in entry for entry in found.assumptions)
+    assert not any("not modelled" in entry for entry in found.assumptions)
+
+
+def test_a_larger_image_makes_the_buffer_grow(tmp_path: Path, weight_files: Any) -> None:
+    model = with_tower(tmp_path, weight_files, QWEN)
+    said = " ".join(size_serving(model, engine="llama.cpp").assumptions)
+    assert f"to {format_bytes(12 * 2048**2 + 16384 * (16 + 24 * H))} for 4,096 tokens" in said
+
+
+def test_a_gated_tower_keeps_three_branches(tmp_path: Path, weight_files: Any) -> None:
+    gate = {"v.blk.0.ffn_gate.weight": (1, (F, H))}
+    model = with_tower(tmp_path, weight_files, QWEN, **gate)
+    assert buffer(model) == 12 * 1472**2 + 8464 * (16 + 4 * (2 * H + 3 * F))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"clip.projector_type": "resampler"},
+        {"clip.projector_type": 3},
+        {"clip.vision.patch_size": 0},
+        {"clip.vision.patch_size": 1 << 30},
+        {"clip.vision.spatial_merge_size": 1 << 19, "clip.vision.patch_size": 1},
+        {"clip.vision.embedding_length": "wide"},
+    ],
+)
+def test_what_is_not_known_of_a_tower_is_said(tmp_path: Path, weight_files: Any, said: dict[str, Any]) -> None:
+    model = with_tower(tmp_path, weight_files, QWEN | said)
+    assert buffer(model) == 0
+    assert any("not modelled" in entry for entry in size_serving(model, engine="llama.cpp").assumptions)
 
 
 @pytest.mark.parametrize(

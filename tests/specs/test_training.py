@@ -21,7 +21,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...], str]] = [
     ({"seq_len": 2**31 + 1}, {}, ("seq_len",), "between 1 and 2,147,483,648"),
     ({"micro_batch": 2**20, "seq_len": 2**21}, {}, ("micro_batch", "seq_len"), "1,048,576 × 2,097,152 tokens"),
     ({"recompute": "some"}, {}, ("recompute",), "none, selective, full"),
-    ({"attention": "flush"}, {}, ("attention",), "did you mean flash?"),
+    ({"attention": "flush"}, {}, ("attention",), "did you mean flash or flash3?"),
     ({"method": "loora"}, {}, ("method",), "did you mean lora"),
     ({"lora_rank": 0}, {}, ("lora_rank",), "between 1 and"),
     ({"offload": ("optimiser",)}, {"gpus": 8, "zero": 3}, ("offload",), "did you mean optimizer?"),

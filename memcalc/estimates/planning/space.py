@@ -265,7 +265,7 @@ def _stages(asked: Question, pp: int) -> list[tuple[int, str]]:
     if schedule := asked.pinned.get("pipeline_schedule"):  # chunks belong to the interleaved one
         usual = [chunks for chunks in usual if (chunks > 1) == (schedule == "interleaved" and pp > 1)]
     out = []
-    for (split, layers), chunks in product(_splits(asked, pp), usual):
+    for (split, layers), chunks in product(_splits(asked, pp), (chunks for chunks in usual if chunks > 0)):
         if (layers and layers % chunks == 0) or (
             not layers and (split := layout_of(asked.layers, asked.predicting, pp * chunks))
         ):

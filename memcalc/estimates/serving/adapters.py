@@ -8,14 +8,11 @@ from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Held, Stage
+from memcalc.formulas.adapter_slots import has_vocabulary_slots
 from memcalc.formulas.serving import adapter_bytes
 from memcalc.specs.serving import Serving
 
 ROLES = ("attention", "mlp", "linear-attention")
-# vLLM: models that name embedding_modules have slots of the vocabulary too (vllm/model_executor/models/*.py)
-EMBEDDED = ("llama", "mistral", "ministral", "ministral3", "mixtral", "qwen3", "qwen3_moe", "qwen3_5", "qwen3_5_moe", "granite",
-            "granitemoe", "granitemoehybrid", "cohere", "cohere2", "exaone", "exaone4", "apertus", "falcon_h1", "nemotron",
-            "nemotron_h", "jamba", "lfm2", "lfm2_moe", "phimoe", "minicpm", "solar")  # fmt: skip
 
 
 def adapter_lines(architecture: Architecture, run: Serving, stage: Stage) -> Iterator[Line]:
@@ -65,6 +62,6 @@ def _experts(stage: Stage, hidden: int, ranks: int) -> int:
 
 def _vocabulary(architecture: Architecture, stage: Stage) -> int:
     """vllm/lora/layers/vocab_parallel_embedding.py, logits_processor.py: the whole vocabulary on every rank."""
-    if architecture.model_type not in EMBEDDED:
+    if not has_vocabulary_slots(architecture.model_type):
         return 0
     return (architecture.vocabulary + architecture.hidden) * ((stage.index == 0) + stage.last)

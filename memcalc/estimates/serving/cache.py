@@ -116,12 +116,13 @@ class Kept(NamedTuple):
 
 
 def kept(
-    run: Serving, stage: Stage, memory: int, draft: Stage | None = None, model_type: str = "", generation: str = ""
-) -> Kept:
-    """Lines of cache and state; `draft` is a second model's stage on the same rank."""
+    run: Serving, stage: Stage, memory: int, draft: Stage | None = None, model_type: str = "", generation: str = "",
+    shards: int = 1,
+) -> Kept:  # fmt: skip
+    """Lines of cache and state; `draft` is a second model's stage on the same rank; `shards`: parts of its heads beside tp."""
     windowed = run.engine_row.windowed_models
     setting = CacheSetting(
-        run.engine, run.key_format, run.compute_format, run.attention_tp, run.block_size, run.batched_tokens(memory),
+        run.engine, run.key_format, run.compute_format, run.attention_tp * shards, run.block_size, run.batched_tokens(memory),
         run.value_format, run.slots or 1 if run.unified else 1, run.engine_row.key if run.engine else "",
         run.draft_tokens or 0, generation in SCALED_LATENTS, windowed is None or model_type in windowed,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """llama.cpp's compute buffer on one device: inputs of a physical batch, and the widest moment of the layers that it runs."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.block import Block
@@ -13,6 +13,10 @@ from memcalc.estimates.serving.cache import CacheKind, Kept
 from memcalc.formulas import ggml
 from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
+from memcalc.units import format_bytes
+
+if TYPE_CHECKING:  # the few files that have one import it
+    from memcalc.blocks.image_tower import ImageTower
 
 FLASH_MASK, MASK = 2, 4  # bytes of a mask's element
 NATIVE = ("apple",)  # generations whose kernels read a quantised cache as it is
@@ -68,6 +72,31 @@ def host_lines(
     if architecture.predicted:
         parts.append(BufferPart("output buffer", ggml.output_bytes, {"rows": graph.rows, "vocabulary": architecture.predicted}))
     return tuple(part.line("host") for part in parts)
+
+
+def tower_lines(tower: "ImageTower", flash: bool) -> tuple[Line, ...]:
+    """A buffer of its own: an image, and the widest moment of the tower's layers."""
+    shape = {"patches": tower.patches, "hidden": tower.hidden, "feed_forward": tower.feed_forward, "branches": tower.branches}
+    layer = BufferPart("image tower: its layers", ggml.tower_bytes, {**shape, "scored": 0 if flash else tower.heads})
+    return (_image(tower).line(), layer.line())
+
+
+def tower_host_lines(tower: "ImageTower") -> tuple[Line, ...]:
+    return (_image(tower).line("host"),)
+
+
+def _image(tower: "ImageTower") -> BufferPart:
+    inputs = {"side": tower.side, "patches": tower.patches, "position": tower.position}
+    return BufferPart("image tower: an image", ggml.image_bytes, inputs)
+
+
+def tower_note(tower: "ImageTower", flash: bool) -> str:
+    """Which image the buffer is for, and what the largest makes of it."""
+    said = f"the image tower's buffer is that of the warm-up's image, {tower.side} × {tower.side} pixels"
+    if not tower.most:
+        return said
+    grown = sum(entry.bytes for entry in tower_lines(tower.largest(), flash))
+    return f"{said}; it grows with the first image that is larger, to {format_bytes(grown)} for {tower.most:,} tokens"
 
 
 def inputs(architecture: Architecture, run: Serving, cache: Kept, graph: Graph) -> Iterator[BufferPart]:

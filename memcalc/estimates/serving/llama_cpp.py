@@ -1,19 +1,29 @@
 """llama.cpp: whole layers on each GPU, the rest in host memory, experts and tensors where one puts them."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.linears import leaf
-from memcalc.blocks.stored import PREDICTION, StoredTensor, StoredTensors
+from memcalc.blocks.stored import PREDICTION, UNBUFFERED, StoredTensor, StoredTensors
 from memcalc.caches import cached
 from memcalc.dtypes import number_format
+from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line, line, totals
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Stage, depth_of
 from memcalc.estimates.serving.assumed import assumptions
-from memcalc.estimates.serving.cache import kept
+from memcalc.estimates.serving.cache import Kept, kept
 from memcalc.estimates.serving.capacity import COMPONENTS, OnGpu, ServingEstimate
-from memcalc.estimates.serving.compute_buffer import NATIVE, Graph, buffer_lines, host_lines
+from memcalc.estimates.serving.compute_buffer import (
+    NATIVE,
+    Graph,
+    buffer_lines,
+    host_lines,
+    tower_host_lines,
+    tower_lines,
+    tower_note,
+)
 from memcalc.estimates.serving.devices import (
     HOST,
     Layers,
@@ -33,7 +43,20 @@ from memcalc.frozen import NamedTuple
 from memcalc.specs.quantization import CHECKPOINT
 from memcalc.specs.serving import Serving
 
+if TYPE_CHECKING:  # the few files that have one import it
+    from memcalc.blocks.image_tower import ImageTower
+
+# Architectures that refuse it (src/llama-arch.cpp, llm_arch_supports_sm_tensor; docs/multi-gpu.md).
+UNDIVIDED = (
+    "grok", "mpt", "olmoe", "deepseek2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek4", "deepseek_v4", "kimi_k2",
+    "kimi_k25", "kimi_vl", "glm_dsa", "glm_moe_dsa", "nemotron_h", "nemotron_h_moe", "granitehybrid", "granitemoehybrid",
+    "lfm2moe", "lfm2_moe", "minimax_m2", "mistral4", "kimi_linear", "jamba", "falcon_h1", "mamba", "mamba2",
+    "plamo2", "minicpm3", "gemma3n", "gemma3n_text", "olmo2", "bitnet", "t5", "inkling", "inkling_mm_model", "inkling_text",
+)  # fmt: skip
 SPLIT = ("attention", "linear-attention", "mlp", "head")  # roles whose matrices are cut into rows
+
+
+EXPERTS = ("experts",)  # divided beside them where the cache is
 
 
 class OneGpu(NamedTuple):
@@ -60,10 +83,16 @@ def _ranks(
     row, moves = run.engine_row, Moves(run.n_cpu_moe or 0, run.override_tensor)
     check_moves(architecture, moves, len(cards), files)
     parts = run.tensor_split or tuple(float(card.memory - card.withheld) or 1.0 for card in cards)
+    shards = len(cards) if run.split_mode == "tensor" else 1
+    if shards > 1:
+        _check_divided(architecture, run, draft)
+        parts = (1.0,)
     layers = layers_of(depth_of(architecture), run.gpu_layers, parts, row.head_last)
     in_host, *gpus = device_stages(architecture, layers)
     stored = _stored(architecture, run, layers, moves, files)
-    if run.split_mode == "row" and len(cards) > 1:
+    if shards > 1:
+        gpus, stored = gpus * shards, _by_rows(stored, (1.0,) * shards, (*SPLIT, *EXPERTS), mirrored=True)
+    elif run.split_mode == "row" and len(cards) > 1:
         stored = _by_rows(stored, parts)
     small: tuple[Stage, ...] = ()
     if draft:
@@ -79,17 +108,21 @@ def _ranks(
     on_host = kept(run, in_host, 0) if in_host.layers else None
     host += [entry._replace(place="host") for entry in on_host.lines] if on_host else []
     fetched = _largest(architecture, run, layers, moves, files) if in_host.layers or run.overridden else 0
-    caches = [kept(run, stage, card.memory, small[number + 1] if small else None)
+    caches = [kept(run, stage, card.memory, small[number + 1] if small else None, shards=shards)
               for number, (stage, card) in enumerate(zip(gpus, cards, strict=True))]  # fmt: skip
     if run.cache_on_host:
         host += [entry._replace(place="host") for cache in caches for entry in cache.lines]
     fullest = max(caches, key=lambda cache: len(cache.lines))
     host += host_lines(architecture, run, fullest, graph, computes=bool(fetched))
+    tower = _tower(files) if files and run.weights == CHECKPOINT else None
+    host += tower_host_lines(tower) if tower else ()
+    said = _said(architecture, run, fullest, tower)
     for number, (stage, card, cache) in enumerate(zip(gpus, cards, caches, strict=True)):
         own = graph._replace(fetched=0 if number else fetched, native=card.generation in NATIVE)
         lines = [*stored.get(number, ()), *buffer_lines(architecture, run, stage, cache, own)]
         if small and draft:
             lines += _named(buffer_lines(draft, run, small[number + 1], cache, own._replace(fetched=0)))
+        lines += tower_lines(tower, run.flash) if tower and not number else ()
         lines += [] if run.cache_on_host else cache.lines
         lines += overhead_lines(card.generation, False)
         sums = totals(lines, COMPONENTS)["gpu"]
@@ -99,9 +132,22 @@ def _ranks(
         yield ServingEstimate(
             cards=(), run=run, lines=(*lines, *host), **sums, host=sum(entry.bytes for entry in host),
             kv_cache_per_token=each, full_per_token=full, requests=cache.requests, demand=demand, beside=0,
-            assumptions=assumptions(architecture, row, run.weights, run.eager, cache.layout.windowed),
+            assumptions=said,
             stage=stage, card=number, facts=NO_FACTS,
         )  # fmt: skip
+
+
+def _tower(files: StoredTensors) -> "ImageTower | None":
+    """The image tower among these tensors, if there is one."""
+    from memcalc.blocks.image_tower import image_tower
+
+    return image_tower(files)
+
+
+def _said(architecture: Architecture, run: Serving, cache: Kept, tower: "ImageTower | None") -> tuple[str, ...]:
+    """What is taken for granted, with the image that a tower's buffer is for."""
+    said = assumptions(architecture, run.engine_row, run.weights, run.eager, cache.layout.windowed)
+    return (*(entry for entry in said if entry != UNBUFFERED), tower_note(tower, run.flash)) if tower else said
 
 
 def _named(lines: tuple[Line, ...]) -> tuple[Line, ...]:
@@ -170,16 +216,29 @@ def _merged(lines: list[Line]) -> Iterator[Line]:
         yield line("weights", first.name, first.phase, first.formula, first.place, **inputs).within(first.group)
 
 
-def _by_rows(stored: dict[int, tuple[Line, ...]], parts: tuple[float, ...]) -> dict[int, tuple[Line, ...]]:
-    """Rows of every matrix on every GPU: routed experts, norms and the cache stay with their layer."""
+def _check_divided(architecture: Architecture, run: Serving, draft: Architecture | None) -> None:
+    """What llama.cpp refuses where matrices and cache are divided, and what is not modelled."""
+    if architecture.model_type.replace("-", "_") in UNDIVIDED:
+        raise Unsupported(f"llama.cpp does not divide matrices of {architecture.model_type} (--split-mode tensor): take layer")
+    if min(number_format(word).bits_per_value for word in (run.key_format, run.value_format)) < 16:
+        raise Unsupported("llama.cpp does not divide a quantised cache (--split-mode tensor): take fp16, or layer")
+    if draft or run.draft_tokens:
+        raise Unsupported("a draft model beside matrices that are divided (--split-mode tensor) is not modelled")
+
+
+def _by_rows(
+    stored: dict[int, tuple[Line, ...]], parts: tuple[float, ...], roles: tuple[str, ...] = SPLIT, *, mirrored: bool = False
+) -> dict[int, tuple[Line, ...]]:
+    """Rows of every matrix on every GPU: routed experts, norms and the cache stay with their layer, or are everywhere."""
     split: dict[str, int] = {}
     found: dict[int, list[Line]] = {}
     for device, lines in stored.items():
         for entry in lines:
-            if device != HOST and entry.group in SPLIT:
+            if device != HOST and entry.group in roles:
                 split[entry.group] = split.get(entry.group, 0) + entry.bytes
             else:
-                found.setdefault(device, []).append(entry)
+                for place in range(len(parts)) if mirrored and device != HOST else (device,):
+                    found.setdefault(place, []).append(entry)
     for number, part in enumerate(parts):
         share = part / sum(parts)
         found.setdefault(number, []).extend(

@@ -68,6 +68,12 @@ class Server(NamedTuple):
         whole = passes * sum(self.seconds(work) for work in works) / len(works)
         return whole * self._piped(passes)
 
+    def prefill_parts(self, prompt: float) -> OperatorSeconds:
+        """What takes the device's time of `prefill`."""
+        passes = self.chunks(prompt, 0)
+        times = passes * self._piped(passes)
+        return OperatorSeconds(*(times * part for part in self.parts(self.reading(prompt))))
+
     def _piped(self, passes: int) -> float:
         """The part of their sum that passes take which follow each other through the stages of a pipeline."""
         stages, following = self.rank.pp, min(passes, self.host.follow)

@@ -59,13 +59,13 @@ def server(
     host = host_of(run.engine_row.kin, eager=run.eager)
     if host.cast and any(OPERANDS[each.kernel].quantised for each in stored.values() if each.kernel in OPERANDS):
         host = host._replace(layer=host.layer + host.cast)
+    kernels = kernels_of(run.engine_version if run.engine == LLAMA_CPP else None) if ggml else None
     rank = ServingRank(
         operators(architecture, run.tp, run.ep), law, run.engine_row.kin, stored,
         cache, "fp8" if narrow and run.engine_row.kin == TENSORRT_LLM else cache,
         sum(row.bits_per_value for row in kept) / 16, run.tp, run.pp, run.ep,
         HostMemory(host_bandwidth or HOST_BANDWIDTH, law.hardware.pcie, HOST_FLOPS) if away else None,
-        kernels_of(run.engine_version if run.engine == LLAMA_CPP else None) if ggml else None, ggml and not run.flash,
-        law.constants.ggml.gap if ggml else 0.0,
+        kernels, ggml and not run.flash, kernels.gaps * law.constants.ggml.gap if kernels else 0.0,
     )  # fmt: skip
     budget = UNBOUNDED if run.engine_row.whole_prompt or not run.engine else run.batched_tokens(memory)
     return Server(rank, host, budget, reads=peaked)

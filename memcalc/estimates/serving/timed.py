@@ -55,7 +55,7 @@ def timed(server: Server, asked: TimedQuestion, *, kind: str) -> ServedTime:
         tpot = server.decode(asked.sequences, asked.prompt + asked.answer / 2) / server.speculation.tokens
     load = batch = prefill = parts = rate = ttft = None
     if server.reads:
-        prefill, parts = server.prefill(asked.prompt), server.parts(server.reading(asked.prompt))
+        prefill, parts = server.prefill(asked.prompt), server.prefill_parts(asked.prompt)
         reading = server.prefill_all(asked.prompt, rank.pp) / rank.pp
         rate = asked.prompt * groups / reading
         ttft = prefill + server.waiting(1)

@@ -3,8 +3,7 @@
 from memcalc.estimates.step_time.step import StepTime
 from memcalc.formulas.energy import PRICES, Price
 from memcalc.frozen import NamedTuple
-
-DAY, HOUR = 86_400, 3_600  # s
+from memcalc.units import SECONDS
 
 
 class Whole(NamedTuple):
@@ -35,4 +34,4 @@ def whole(step: StepTime, tokens: int, gpu: str, price: float | None) -> Whole:
     """`gpu`: the accelerator's name in the catalogue, whose dated range of prices stands in where none is given."""
     seconds = tokens / step.tokens_per_second
     dated = PRICES.get(gpu) if price is None else None
-    return Whole(tokens, seconds / DAY, seconds / HOUR * step.gpus, dated.usual if dated else price, dated)
+    return Whole(tokens, seconds / SECONDS["days"], seconds / SECONDS["h"] * step.gpus, dated.usual if dated else price, dated)

@@ -1,11 +1,10 @@
 """What a run chooses that only some models can do: rules against the model."""
 
-from memcalc.blocks.architecture import Architecture, Layer
+from memcalc.blocks.architecture import Architecture, Layer, prediction_layers_of
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
-from memcalc.blocks.predicting import prediction_layers_of
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing
 from memcalc.estimates.training.adapters import adapter_names

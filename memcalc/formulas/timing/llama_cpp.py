@@ -31,6 +31,7 @@ class GgmlKernels(NamedTuple):
     since: str
     blocks: bool = True  # many rows multiply GGUF's blocks in int8; else weights are unpacked to fp16 for cuBLAS
     passes: float = 4.0  # bytes between products, for each that fused 16-bit kernels would move
+    gaps: float = 1.0  # of the time between kernels, with as many as before
     flash: bool = True  # llama-bench and the server keep no scores where nobody says
 
 
@@ -38,7 +39,7 @@ class GgmlKernels(NamedTuple):
 # casts before and after cuBLAS make up the rest: counted over a Llama layer, 36 bytes of a hidden value and 21 of a
 # feed-forward one since norms and gates are fused, 45 and 29 before, 49 and 38 with cuBLAS's casts; fused 16-bit kernels 8, 6.
 KERNELS = (
-    GgmlKernels("2025.9"),  # pull 15434: flash attention where it can
+    GgmlKernels("2025.9", gaps=0.3),  # pull 15434: flash attention where it can; additions and norms fused: pull 15631
     GgmlKernels("2025.7", flash=False),  # pulls 14366, 14553, 14158: norms and gates fused
     GgmlKernels("2024.7", passes=5.0, flash=False),  # pull 8075: mmq.cu by default
     GgmlKernels("", blocks=False, passes=6.0, flash=False),

@@ -10,7 +10,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.task_head import EmbeddingHead, Pooler, TaskHead
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
-from memcalc.formulas.objectives import HEADED
+from memcalc.formulas.objectives import HEADED, SCORED
 from memcalc.readers.hf.config import MAX_SIZE, Config
 
 # What a class is for whose name says so by its ending alone, the longer endings first.
@@ -122,6 +122,8 @@ def headed(c: Config, model: Architecture) -> Architecture:
 @cached(64)
 def under_objective(architecture: Architecture, objective: str | None, labels: int) -> Architecture:
     """A model under the head of what it is trained for. Raises Unsupported for one whose class must say it."""
+    if objective in SCORED and not _writes(architecture):
+        raise Unsupported(f"{objective} scores the tokens of answers: {architecture.model_type} writes none")
     heads = (TaskHead, EmbeddingHead)
     if objective not in HEADED or any(isinstance(block, heads) for part in architecture.parts for _, block in part.exit):
         return architecture
@@ -137,6 +139,14 @@ def under_objective(architecture: Architecture, objective: str | None, labels: i
         f"the head of {architecture.model_type} for {objective} depends on its class: name it under architectures in its "
         f"config.json (…Model, …ForSequenceClassification, …ForTokenClassification)"
     )
+
+
+def _writes(architecture: Architecture) -> bool:
+    """Whether a model predicts next tokens: it has a head, and attention that does not look ahead leads there."""
+    part = architecture.parts[-1]
+    traits = [block.traits for stack in part.stacks for layer in stack.layers for _, block in layer.blocks]
+    attention = [each for each in traits if each.heads]
+    return architecture.predicted > 0 and (not attention or any(each.causal for each in attention))
 
 
 def _blocks_for(objective: str, labels: int, size: int) -> Named:

@@ -57,7 +57,8 @@ def structure(text: str) -> str:
         return "modelfile"
     if TOML.search(text) and re.search(r"^[ \t]*[\w.\"'-]+\s*=", text, re.MULTILINE) and not SHELL_ONLY.search(text):
         return "toml"
-    if TASK.search(text) and RUNS.search(text):  # SkyPilot's and dstack's, mostly a script
+    outer = [line for line in text.splitlines() if line[:1] not in ("", " ", "#", "\t")]
+    if outer and all(map(OUTER.match, outer)):  # whatever stands in its blocks of text
         return "yaml"
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     keyed = sum(bool(re.match(r"\s*(- )*['\"]?[\w./<-]+['\"]?\s*:(\s|$)|\s*- |---", line)) for line in lines)
@@ -66,8 +67,7 @@ def structure(text: str) -> str:
     return "shell" if SHELL.search(text) else "yaml"
 
 
-TASK = re.compile(r"^resources:[ \t]*(#.*)?$", re.MULTILINE)
-RUNS = re.compile(r"^(run|commands):", re.MULTILINE)
+OUTER = re.compile(r"([\"']?[\w./-]+[\"']?\s*:(\s|$)|- |---|\.\.\.|%YAML|\?|[}\]])")  # of lines that are not indented
 SHELL_ONLY = re.compile(r"^[ \t]*(if \[|fi\b|done\b|export )|\$\{", re.MULTILINE)
 
 

@@ -146,7 +146,7 @@ def _llama(making: Making, sequences: str) -> None:
         parts = str(value("tensor_split")).replace("/", ",").split(",")
         making.set("tensor_split", tuple(float(part) for part in parts if part.replace(".", "", 1).isdigit()), "tensor_split")
         making.set("pp", len(parts), "tensor_split")
-    if value("split_mode") == "row":
+    if value("split_mode") in ("row", "tensor"):
         making.copy("split_mode")
     if value("cache_on_host"):
         making.copy("cache_on_host")

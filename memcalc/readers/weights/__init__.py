@@ -111,9 +111,10 @@ def read_with_towers(path: str, quantization: Mapping[str, Any] | None = None) -
 
 
 def with_tower(stored: StoredTensors, towers: StoredTensors) -> StoredTensors:
-    """A decoder and the image and sound towers beside it."""
+    """A decoder and the image and sound towers beside it, with what their file says of them."""
+    said = {key: value for key, value in towers.metadata.items() if key.startswith("clip.")}
     return replace(stored, tensors=(*stored.tensors, *towers.tensors), files=(*stored.files, *towers.files),
-                   warnings=(*stored.warnings, *towers.warnings))  # fmt: skip
+                   metadata={**said, **stored.metadata}, warnings=(*stored.warnings, *towers.warnings))  # fmt: skip
 
 
 def quantization(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,14 +1,14 @@
 """An mmproj file (the GGUF architecture `clip`): image and sound towers and the projector beside a decoder.
 
 Source: llama.cpp tools/mtmd/clip.cpp and clip-impl.h (names of tensors and keys). Its compute buffer depends on the projector
-and on the image that it is warmed up with, and is not modelled.
+and on the image that it is warmed up with: memcalc/blocks/image_tower.py.
 """
 
 from collections.abc import Iterable, Sequence
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.ledger import Weight
-from memcalc.blocks.stored import AUDIO, PROJECTOR, UNBUFFERED, VISION, StoredTensor, StoredTensors
+from memcalc.blocks.stored import AUDIO, PROJECTOR, VISION, StoredTensor, StoredTensors
 from memcalc.errors import InputError, one_line
 
 TOWER = "clip"
@@ -31,6 +31,8 @@ def is_tower(stored: StoredTensors) -> bool:
 
 def tower(stored: StoredTensors, place: str) -> Architecture:
     """The towers of an mmproj file by themselves."""
+    from memcalc.blocks.image_tower import unbuffered
+
     parts = tower_parts(stored.tensors)
     if not parts:
         raise InputError("holds no tensors", place=place)
@@ -38,7 +40,7 @@ def tower(stored: StoredTensors, place: str) -> Architecture:
     kinds = [stored.metadata.get(f"{TOWER}.{kind}projector_type") for kind in ("", "vision.", "audio.")]
     named = tuple(f"projector {one_line(kind, 40)}" for kind in kinds if isinstance(kind, str))
     hidden = next((size for size in sizes if type(size) is int and size > 0), 0)
-    return Architecture(TOWER, parts, hidden, 0, False, notes=(*named, UNBUFFERED), as_stored=True)
+    return Architecture(TOWER, parts, hidden, 0, False, notes=(*named, *unbuffered(stored)), as_stored=True)
 
 
 def tower_parts(tensors: Iterable[StoredTensor]) -> tuple[Part, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Quantization
-from memcalc.blocks.stored import UNBUFFERED, StoredTensors
+from memcalc.blocks.stored import StoredTensors
 from memcalc.dtypes import number_format
 from memcalc.errors import InputError, MemcalcError, one_line
 from memcalc.frozen import NamedTuple
@@ -57,7 +57,9 @@ def _architecture(stored: StoredTensors, values: Mapping[str, Any], place: str) 
         return read_config(values, place)
     found = tower(stored, place) if is_tower(stored) else gguf_architecture(stored, place)
     if not is_tower(stored) and (towers := tower_parts(stored.tensors)):
-        found = replace(found, parts=(*found.parts, *towers), notes=(*found.notes, UNBUFFERED))
+        from memcalc.blocks.image_tower import unbuffered
+
+        found = replace(found, parts=(*found.parts, *towers), notes=(*found.notes, *unbuffered(stored)))
     most = next(iter(stored.decoder.bytes_by_format or stored.bytes_by_format))
     if number_format(most).kind == "block":
         return replace(found, quantization=Quantization(most))

@@ -68,6 +68,19 @@ def test_prompts_of_a_release_that_nothing_was_fitted_to(gpu: str, weights: str,
     assert 2048 / speed["prefill_seconds"] == pytest.approx(measured, rel=0.25)
 
 
+# Tokens a second, one sequence: ggml-org/llama.cpp pulls 15802 (Llama 8B) and 15631 (gpt-oss 20B, its mean depth 2,048).
+DECODED = [("llama-3-8b", "rtx-3090", "Q4_0", 256, 156.6), ("gpt-oss-20b", "rtx-3090", "MXFP4_MOE", 2112, 186.3)]
+
+
+@pytest.mark.parametrize(("model", "gpu", "weights", "context", "measured"), DECODED)
+def test_decode_of_a_release_with_fused_kernels(model: str, gpu: str, weights: str, context: int, measured: float) -> None:
+    settings = {"engine": "llama.cpp", "weights": weights, "context": context, "max_new_tokens": 64}
+    rate = size_serving(model, gpu, **settings).to_dict()["speed"]["decode_tokens_per_second"]
+    assert rate == pytest.approx(measured, rel=0.12)
+    before = size_serving(model, gpu, engine_version="2025", **settings).to_dict()["speed"]["decode_tokens_per_second"]
+    assert before < rate
+
+
 def test_older_kernels_are_never_faster() -> None:
     settings = {"engine": "llama.cpp", "weights": "Q4_K_M", "context": 4160, "max_new_tokens": 64}
     times = []
