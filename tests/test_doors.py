@@ -256,7 +256,7 @@ REFUSED = (
     (train("llama-3.1-8b", "h1oo"), "unknown GPU"),
     (train("llama-9"), "unknown model"),
     (serve("llama-3.1-8b", lora_rank=8), "add lora_adapters"),
-    (serve("llama-3.1-8b", draft_tokens=4), "a draft model and the number of tokens that it guesses go together"),
+    (serve("llama-3.1-8b", draft_tokens=4), "a draft and the number of tokens that it guesses go together"),
     (serve("llama-3.1-8b", gpu_layers=4), "needs an engine that puts layers where one says"),
     (serve("llama-3.1-8b", weights="q99"), "is no way to store weights"),
     (serve("llama-3.1-8b", samples=2), "several answers to a prompt need the number of new tokens"),
