@@ -110,7 +110,7 @@ def _sequential(tape: Tape, profile: Profile, layer: Layer, x: Var) -> Var:
         if profile.modules:
             _drop(tape, profile.modules, branch, since, first)
         x = add(tape, x, y)
-        if x.grad and profile.adapters.rank:  # the layer's variable holds what the block was given until it returns
+        if x.grad:  # the layer's variable holds what the block was given until it returns
             tape.hold(given)
         if closing:
             tape.path = closing[0]

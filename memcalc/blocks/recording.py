@@ -205,7 +205,8 @@ def layer_passed(layer: Layer, profile: Profile, hidden: int) -> Unsaved:
     if layer.bridge or layer.crosses or layer.source:
         raise Unsupported("evaluation around cross-attention is not modelled")
     tape, x, output = layer_onto_tape(layer, profile, hidden, True)
-    return _passed(tape, x, output)
+    found = _passed(tape, x, output)  # beside what the first layer was given, which the model's own forward holds
+    return found._replace(peaks=tuple(peak + x.bytes for peak in found.peaks))
 
 
 @cached(256)

@@ -67,7 +67,7 @@ def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights
     if p.kernels.merged:
         return _dispatched(t, p, router, expert, x, weights)
     n, width = rows(p, router), -(-expert.intermediate // p.degrees.etp)
-    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad, router.top_k)
+    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad, 1)
     sorted_rows = _permuted(t, x, Size(token=n * expert.hidden), "token of each row", n)
     sorted_weights = _permuted(t, weights, Size(token=n), "order", n)
     ends = Var(Size(fixed=-(-router.experts // p.degrees.ep)), INT32, False, f"{t.path}/ends")
@@ -88,7 +88,7 @@ def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, wei
     local = -(-router.experts // p.degrees.ep)
     moved = [name for name, needed in (("sent", p.degrees.ep > 1), ("sorted by expert", local > 1)) if needed]
     wide, order = Size(token=n * expert.hidden), Var(Size(token=n), INT32, False, f"{t.path}/token of each row")
-    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad, router.top_k)
+    _exchange_rows(t, p, n * expert.hidden * x.each, x.grad, 1 if p.load.padded else router.top_k)
     sent = t.emit("permuted", [x], wide, x.each, [order])
     arrived = t.emit("weights permuted", [weights], Size(token=n), weights.each, [order], [Step("input", weights.bytes)])
     for name in moved:
@@ -107,7 +107,8 @@ def _dispatched(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, wei
 
 
 def _exchange_rows(t: Tape, p: Profile, size: float, grad: bool, copies: int) -> None:
-    """Rows travel to the ranks of their experts and back, their gradients likewise."""
+    """Rows travel to the ranks of their experts and back, their gradients likewise. `copies`: of a token, where a dispatcher
+    sends one alone to each rank (DeepEP); PyTorch's all-to-all and padded buffers carry every row."""
     if p.degrees.ep > 1:
         t.send("ep", Size(token=size), ("all-to-all",) * 2, ("all-to-all",) * 2 if grad else (), copies)
 

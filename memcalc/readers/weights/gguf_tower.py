@@ -7,7 +7,6 @@ and on the image that it is warmed up with: memcalc/blocks/image_tower.py.
 from collections.abc import Iterable, Sequence
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
-from memcalc.blocks.image_tower import unbuffered
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.stored import AUDIO, PROJECTOR, VISION, StoredTensor, StoredTensors
 from memcalc.errors import InputError, one_line
@@ -32,6 +31,8 @@ def is_tower(stored: StoredTensors) -> bool:
 
 def tower(stored: StoredTensors, place: str) -> Architecture:
     """The towers of an mmproj file by themselves."""
+    from memcalc.blocks.image_tower import unbuffered
+
     parts = tower_parts(stored.tensors)
     if not parts:
         raise InputError("holds no tensors", place=place)
