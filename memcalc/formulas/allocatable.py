@@ -66,7 +66,7 @@ def total_bytes(allocatable: int, generation: str = "") -> int:
     (allocatable + fixed) / (1 − share)      allocatable [B]. Returns bytes [B].
 
     >>> total_bytes(81559 * 2**20 - reserve_bytes(81559 * 2**20, "sm_90"), "sm_90") // 2**20
-    81558
+    81559
     """
     fixed, share = RESERVES.get(generation, UNREAD)
     return int((allocatable + fixed) / (1 - share))

@@ -68,7 +68,7 @@ def decode_graphs(largest: int, guesses: bool) -> int:
     """Batches that decode graphs are captured for, up to the largest; more small ones where a draft guesses.
 
     >>> decode_graphs(256, False), decode_graphs(8, False), decode_graphs(48, True)
-    (36, 4, 22)
+    (36, 4, 23)
     """
     if guesses:
         sizes = [*range(1, 9), *range(10, 33, 2), *range(40, 65, 4), *range(72, 257, 8), *range(272, largest + 1, 16)]

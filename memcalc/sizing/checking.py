@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from memcalc.sizing.training import SizedTraining
 
 Values = dict[str, float | str]
-MODELS = 64  # that are kept while scenarios are judged
 MAX_REMEDIES = 10  # scenarios for which what would make them pass is looked for
 PARTS = 10**9
 UNBOUNDED = 2**24  # sequences, where nothing limits them
@@ -87,7 +85,13 @@ def judged(named: Sequence[Named], presets: Sequence[str], remedies: int = MAX_R
     name is read once, so that they share what is worked out of it."""
     out: list[Outcome] = []
     problems: list[Problem] = []
-    read = lru_cache(MODELS)(lambda name: as_model(name, presets))
+    models: dict[str, Model] = {}
+
+    def read(name: str) -> Model:
+        if name not in models:
+            models[name] = as_model(name, presets)
+        return models[name]
+
     for each in named:
         advised = sum(bool(outcome.remedy) for outcome in out) < remedies
         try:

@@ -47,7 +47,7 @@ AUTO = "auto"  # of n_cpu_moe: as few as it takes
 
 DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
 
-NEEDS = (Need(("lora_rank",), lambda said: bool(said.get("lora_adapters")), "is that of LoRA adapters; add lora_adapters"),)
+NEEDS = (Need(("lora_rank", "sharded_adapters"), lambda said: bool(said.get("lora_adapters")), "is of LoRA adapters; add lora_adapters"),)
 
 
 class SizedServing(Answer, ServingEstimate):
@@ -276,6 +276,10 @@ def size_serving(
                            **settings | value)  # fmt: skip
         if len(machine) > 1 and spec.pp != len(machine):
             raise SpecError(f"{spec.pp} GPUs for a machine of {len(machine)}; leave pp out", "pp")
+        if spec.images_per_prompt is not None and not any(part.images for part in architecture.parts):
+            raise SpecError("of a model that reads no images, or whose rule for them is not known", "images_per_prompt")
+        if shares and spec.engine_row.experts_on_host:
+            raise SpecError(f"is a share of a speed, and that of {spec.engine_row.name} is not modelled", *EFFICIENCY)
         cards = _cards(machine, device.reserved) if len(machine) > 1 else ()
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files, cards))
         out.model, out.files, out.efficiency, out.others = found, files, shares, device.reserved

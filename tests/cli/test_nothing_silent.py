@@ -37,6 +37,9 @@ VALUES: dict[str, object] = {
     "hpz_partition_size": 2, "kbit_prepare": "all", "train_also": "norms", "train_layers": 2, "virtual_tokens": 64,
     "mtp_layers": 1, "max_live_parameters": 10_000_000,
     "engine_version": "2025", "n_cpu_moe": 4, "override_tensor": "ffn_up=CPU", "tensor_split": "1,3", "split_mode": "row",
+    "adapter_dtype": "half", "reference": "precomputed", "draft_method": "eagle3", "images_per_prompt": 4, "cache_tokens": 4096,
+    "pp_layers": "10,6", "attention_dp": 2, "redundant_experts": 2, "role": "decode", "transfer_buffer": "4GiB",
+    "max_graph_batch": 16, "cache_offload": "8GiB", "prefix_hit_rate": 0.5, "gpu_experts": 8, "host_experts": "int4",
     "flash_attention": "off", "slots": 4, "cache_type_k": "q8_0", "cache_type_v": "q8_0",
 }  # fmt: skip
 MORE = {"train": (), "infer": (("draft", "llama-3.2-1b"), ("mfu", 0.4), ("mbu", 0.4), ("link_efficiency", 0.4))}
@@ -51,10 +54,16 @@ SAME = {
     "virtual_stages": "chunks hold as much where there are few micro-batches",
     "max_new_tokens": "divides the context into prompt and answer: speed and samples depend on it",
     "dp": "replicas: what one GPU holds stays",
+    "role": "says which server of a pair it is: what moves between them is --transfer-buffer, towers stay with prompts",
 }
 
 # And where: stage 3 partitions gradients into a buffer that stands throughout (DeepSpeed runtime/zero/stage3.py).
-SAME_THERE = {"llama-3.2-1b --gpus 8 --zero 3": ("--grad-accum", "--global-batch")}
+# LM Studio's slots share a cache whether one says it or not.
+SAME_THERE = {
+    "llama-3.2-1b --gpus 8 --zero 3": ("--grad-accum", "--global-batch"),
+    "llama-3.2-1b --gpu h100 --context 990 --engine lmstudio": ("--unified",),
+}
+RUNS = {"mlx": "llama-3.2-1b --gpu m3-max", "ktransformers": "qwen3-30b-a3b --gpu h100"}  # of engines that run little else
 
 CONFIGURATIONS = (
     ("train", "7B"), ("train", "7B --gpu h100 --gpus 8"), ("train", "llama-3.2-1b"),
@@ -62,7 +71,7 @@ CONFIGURATIONS = (
     ("train", "llama-3.2-1b --gpus 16 --fsdp full"), ("train", "mixtral-8x7b --gpus 8 --zero 1"),
     ("train", "llama-3.2-1b --method qlora"), ("train", "llama-3.2-1b --gpus 8 --pp 2 --tp 2"),
     ("infer", "llama-3.2-1b"), ("infer", "llama-3.2-1b --gpu h100 --context 990"),
-    *(("infer", f"llama-3.2-1b --gpu h100 --context 990 --engine {engine}") for engine in SERVING_ENGINES),
+    *(("infer", f"{RUNS.get(engine, 'llama-3.2-1b --gpu h100')} --context 990 --engine {engine}") for engine in SERVING_ENGINES),
     ("infer", "qwen3-30b-a3b --gpu h200 --engine vllm --context 990"),
 )  # fmt: skip
 

@@ -63,7 +63,7 @@ def test_what_cannot_be_timed_says_why(memcalc: Run) -> None:
     ("arguments", "why"),
     [
         (("llava-1.5-7b", "--images", "1"), "images beside text"),
-        (("t5-base",), "encoder-decoder"),
+        (("pegasus-x-large",), "blocks known only by their weights"),
     ],
 )
 def test_what_is_not_modelled_has_no_time(memcalc: Run, arguments: tuple[str, ...], why: str) -> None:

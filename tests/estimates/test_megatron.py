@@ -211,7 +211,7 @@ REFUSED = [
     ({"pp": 4, "first_stage_layers": 6}, "do not come out even"),
     ({"pp": 4, "count_loss": True, "last_stage_layers": 3}, "choose one"),
     ({"pp": 2, "pipeline_layout": "Et*9|t*8L"}, "17 layers, but the model has 32"),
-    ({"pp": 2, "pipeline_layout": "Et|tmL"}, "multi-token prediction"),
+    ({"pp": 2, "pipeline_layout": "Et|tmL"}, "3 layers, but the model has 32"),
     ({"pp": 2, "pipeline_layout": "tt|ttL"}, "a layout is E"),
     ({"pp": 4, "pipeline_layout": "Et|tL"}, "pp 4 does not divide"),
     ({"virtual_stages": 2}, "add pp"),

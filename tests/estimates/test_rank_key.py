@@ -71,6 +71,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "adapter_dtype": {"method": "lora", "adapter_dtype": "half"},
     "base_format": {"method": "qlora", "base_format": "nf4"},
     "virtual_tokens": {"method": "prompt-tuning", "virtual_tokens": 64},
+    "reference": {"objective": "dpo", "reference": "precomputed"},
     "mtp_layers": {"engine": "megatron", "mtp_layers": 1},
     "train_layers": {"train_layers": 2},
     "train_also": {"method": "lora", "train_also": ("head",)},

@@ -79,7 +79,7 @@ class DistanceBias(Block, without=("constants", "cache", "state", "traits")):
     heads: int
 
     def weights(self) -> tuple[Weight, ...]:
-        return (Weight("bias", "attention", (self.buckets, self.heads)),)
+        return (Weight("bias", "position", (self.buckets, self.heads)),)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record what all layers read; x passes by."""

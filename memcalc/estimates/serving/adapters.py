@@ -8,7 +8,7 @@ from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Held, Stage
-from memcalc.formulas.adapter_slots import has_vocabulary_slots
+from memcalc.formulas.engine_families import has_vocabulary_slots
 from memcalc.formulas.serving import adapter_bytes
 from memcalc.specs.serving import Serving
 

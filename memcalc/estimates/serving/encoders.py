@@ -8,7 +8,7 @@ are not counted.
 from math import prod
 
 from memcalc.blocks.architecture import Architecture, Part
-from memcalc.blocks.images import ImageRule, Seen
+from memcalc.blocks.images import Bounded, ImageRule, Seen
 from memcalc.blocks.stored import VISION
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, line
@@ -46,12 +46,14 @@ def encoded(architecture: Architecture, tokens: int, tp: int, limit: int | None,
 
 
 def largest(rule: ImageRule) -> Seen:
-    """The image of which the language model reads most.
+    """The image of which the language model reads most: where its pixels are bounded, all of them (vllm/model_executor/models/
+    qwen2_vl.py, get_image_size_with_most_features).
 
-    >>> from memcalc.blocks.images import Bounded
     >>> largest(ImageRule((14, 14), Bounded(3136, 12845056), 2)).tokens
     16384
     """
+    if isinstance(rule.sizing, Bounded):
+        return rule.of_tokens(rule.sizing.most // (rule.patch[0] * rule.patch[1] * rule.merge**2))
     return max((rule.seen(SIDE, SIDE * wide) for wide in SHAPES), key=lambda seen: seen.tokens)
 
 

@@ -36,6 +36,7 @@ from memcalc.estimates.serving.devices import (
 )
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.estimates.stored_weights import tensors_by_line
+from memcalc.formulas.engine_families import divides_matrices
 from memcalc.formulas.ggml import COPIES, rows_bytes
 from memcalc.formulas.serving import file_bytes
 from memcalc.formulas.sglang import NO_FACTS
@@ -46,13 +47,6 @@ from memcalc.specs.serving import Serving
 if TYPE_CHECKING:  # the few files that have one import it
     from memcalc.blocks.image_tower import ImageTower
 
-# Architectures that refuse it (src/llama-arch.cpp, llm_arch_supports_sm_tensor; docs/multi-gpu.md).
-UNDIVIDED = (
-    "grok", "mpt", "olmoe", "deepseek2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek4", "deepseek_v4", "kimi_k2",
-    "kimi_k25", "kimi_vl", "glm_dsa", "glm_moe_dsa", "nemotron_h", "nemotron_h_moe", "granitehybrid", "granitemoehybrid",
-    "lfm2moe", "lfm2_moe", "minimax_m2", "mistral4", "kimi_linear", "jamba", "falcon_h1", "mamba", "mamba2",
-    "plamo2", "minicpm3", "gemma3n", "gemma3n_text", "olmo2", "bitnet", "t5", "inkling", "inkling_mm_model", "inkling_text",
-)  # fmt: skip
 SPLIT = ("attention", "linear-attention", "mlp", "head")  # roles whose matrices are cut into rows
 
 
@@ -218,7 +212,7 @@ def _merged(lines: list[Line]) -> Iterator[Line]:
 
 def _check_divided(architecture: Architecture, run: Serving, draft: Architecture | None) -> None:
     """What llama.cpp refuses where matrices and cache are divided, and what is not modelled."""
-    if architecture.model_type.replace("-", "_") in UNDIVIDED:
+    if not divides_matrices(architecture.model_type):
         raise Unsupported(f"llama.cpp does not divide matrices of {architecture.model_type} (--split-mode tensor): take layer")
     if min(number_format(word).bits_per_value for word in (run.key_format, run.value_format)) < 16:
         raise Unsupported("llama.cpp does not divide a quantised cache (--split-mode tensor): take fp16, or layer")
