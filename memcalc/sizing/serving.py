@@ -1,6 +1,6 @@
 """Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,13 @@ AUTO = "auto"  # of n_cpu_moe: as few as it takes
 
 DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
 
-NEEDS = (Need(("lora_rank", "sharded_adapters"), lambda said: bool(said.get("lora_adapters")), "is of LoRA adapters; add lora_adapters"),)
+NEEDS = (
+    Need(
+        ("lora_rank", "sharded_adapters"),
+        lambda said: bool(said.get("lora_adapters")),
+        "is of LoRA adapters; add lora_adapters",
+    ),
+)
 
 
 class SizedServing(Answer, ServingEstimate):
@@ -276,10 +282,7 @@ def size_serving(
                            **settings | value)  # fmt: skip
         if len(machine) > 1 and spec.pp != len(machine):
             raise SpecError(f"{spec.pp} GPUs for a machine of {len(machine)}; leave pp out", "pp")
-        if spec.images_per_prompt is not None and not any(part.images for part in architecture.parts):
-            raise SpecError("of a model that reads no images, or whose rule for them is not known", "images_per_prompt")
-        if shares and spec.engine_row.experts_on_host:
-            raise SpecError(f"is a share of a speed, and that of {spec.engine_row.name} is not modelled", *EFFICIENCY)
+        _check_meaning(architecture, spec, shares)
         cards = _cards(machine, device.reserved) if len(machine) > 1 else ()
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files, cards))
         out.model, out.files, out.efficiency, out.others = found, files, shares, device.reserved
@@ -304,6 +307,14 @@ def size_serving(
     if shares:
         _ = out.speed  # refuses what is no share
     return out
+
+
+def _check_meaning(architecture: Architecture, run: Serving, shares: Mapping[str, float]) -> None:
+    """Raises SpecError for what says nothing of this model, or of this engine."""
+    if run.images_per_prompt is not None and not any(part.images for part in architecture.parts):
+        raise SpecError("of a model that reads no images, or whose rule for them is not known", "images_per_prompt")
+    if shares and run.engine_row.experts_on_host:
+        raise SpecError(f"is a share of a speed, and that of {run.engine_row.name} is not modelled", *EFFICIENCY)
 
 
 def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> dict[str, Any]:

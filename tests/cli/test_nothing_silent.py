@@ -71,7 +71,7 @@ CONFIGURATIONS = (
     ("train", "llama-3.2-1b --gpus 16 --fsdp full"), ("train", "mixtral-8x7b --gpus 8 --zero 1"),
     ("train", "llama-3.2-1b --method qlora"), ("train", "llama-3.2-1b --gpus 8 --pp 2 --tp 2"),
     ("infer", "llama-3.2-1b"), ("infer", "llama-3.2-1b --gpu h100 --context 990"),
-    *(("infer", f"{RUNS.get(engine, 'llama-3.2-1b --gpu h100')} --context 990 --engine {engine}") for engine in SERVING_ENGINES),
+    *(("infer", f"{RUNS.get(name, 'llama-3.2-1b --gpu h100')} --context 990 --engine {name}") for name in SERVING_ENGINES),
     ("infer", "qwen3-30b-a3b --gpu h200 --engine vllm --context 990"),
 )  # fmt: skip
 
