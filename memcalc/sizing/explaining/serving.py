@@ -110,7 +110,8 @@ def _of_file(a: SizedServing, entry: Line) -> Iterator[Explanation]:
     from memcalc.dtypes import number_format
     from memcalc.estimates.serving.files import placed
 
-    assert a.files
+    if not a.files:  # what an engine makes of the weights itself (KTransformers' experts)
+        return
     assert a.model.architecture
     groups: dict[str, list[int]] = {}
     for tensor, place in placed(a.files, a.stage, a.run.engine_row.host_embedding, a.model.architecture.tied):
