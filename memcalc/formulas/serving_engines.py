@@ -4,6 +4,7 @@ import re
 from math import inf
 from typing import Literal
 
+from memcalc.caches import cached
 from memcalc.frozen import NamedTuple
 
 
@@ -271,7 +272,16 @@ def defaults(row: ServingEngine, memory: int) -> Defaults:
     >>> defaults(SERVING_ENGINES["vllm"], 24 * GIBI).batched_tokens
     2048
     """
-    memory = memory or 80 * GIBI
+    memory, key = memory or 80 * GIBI, row.key
+    return _of_release(key, memory) if RELEASES.get(key) is row else _defaults(row, memory)
+
+
+@cached(512)  # an estimate asks some eight times
+def _of_release(key: str, memory: int) -> Defaults:
+    return _defaults(RELEASES[key], memory)
+
+
+def _defaults(row: ServingEngine, memory: int) -> Defaults:
     if steps := STEPS.get(row.key) or STEPS.get(row.kin):
         return next(step for step in steps if memory < step.below)
     if memory < LARGE:

@@ -202,8 +202,9 @@ class Serving(ServingLayout):
             raise SpecError("several answers to a prompt need the number of new tokens", "max_new_tokens")
 
     def _check_engine(self) -> None:
+        said = self.__dict__
         for name, default, what, has in _ENGINE_OPTIONS:
-            if getattr(self, name) != default and not has(self.engine_row):
+            if said[name] != default and not has(self.engine_row):
                 able = " or ".join(row.name for row in SERVING_ENGINES.values() if has(row))
                 raise SpecError(f"needs an engine that {what}: {able}", name)
         if self.engine_row.host_embedding and max(self.tp, self.ep) > 1:
