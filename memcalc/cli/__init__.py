@@ -162,6 +162,8 @@ def main(args: list[str] | None = None) -> None:
     except click.Abort:
         sys.exit(130)
     except Exception as error:  # whatever nobody foresaw: a gate must not read it as "limit exceeded"
+        if isinstance(error.__cause__, KeyboardInterrupt):  # while a class was made, which Python before 3.12 wraps
+            sys.exit(130)
         fail(_fault(error), FAULT)
     code = code if isinstance(code, int) else 0
     if args is None:

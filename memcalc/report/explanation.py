@@ -37,12 +37,15 @@ def _rows(node: Explanation, above: str) -> list[tuple[Any, ...]]:
     return [row, *(below for part in node.parts for below in _rows(part, path))]
 
 
+ASCII_GUIDES = ("    ", "|   ", "+-- ", "`-- ")  # rich.tree, which names them since 13.8
+
+
 def rich_tree(root: Explanation, *, ascii_only: bool = False) -> "Tree":
     """The tree as rich draws it; what stands in it twice is drawn once."""
     from rich.tree import Tree
 
     class AsciiTree(Tree):
-        TREE_GUIDES = [Tree.ASCII_GUIDES] * 3
+        TREE_GUIDES = [ASCII_GUIDES] * 3
 
     tree = (AsciiTree if ascii_only else Tree)(_label(root), guide_style="dim")
     _grow(tree, root, set())

@@ -82,7 +82,7 @@ class Training(StepSettings):
             )
 
     @rule("freeze")
-    def _check_frozen(self) -> None:
+    def _check_freezing(self) -> None:
         if "embeddings" in self.freeze and self.adapts:
             raise SpecError(
                 f"{self.method} freezes the whole model; only its adapters are trained, of which a tower may have none "
