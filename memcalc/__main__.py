@@ -13,7 +13,10 @@ def start() -> None:
         from memcalc.cli import main
 
         main()
-    except KeyboardInterrupt:
+    except BaseException as error:
+        # pydantic-core before 2.27 panics when it is interrupted while it makes a schema: no KeyboardInterrupt then
+        if not isinstance(error, KeyboardInterrupt) and "KeyboardInterrupt" not in str(error):
+            raise
         sys.exit(130)
 
 
