@@ -202,6 +202,9 @@ class Training(StepSettings):
 
     @rule("mtp_layers", "pipeline_layout")
     def _check_predicting(self) -> None:
+        laid = self.parallelism.pipeline_layout
+        if self.mtp_layers == 0 and laid and predicting_of_layout(laid):
+            raise SpecError(f"0, but the layout has {predicting_of_layout(laid)} (m)", "mtp_layers", "pipeline_layout")
         if not self.predicting:
             return
         said = "mtp_layers" if self.mtp_layers else "pipeline_layout"

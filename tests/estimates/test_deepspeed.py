@@ -142,6 +142,13 @@ def test_parameters_are_fetched_until_so_many_are_there(limit, loss, last, first
     assert there["backward of the first layer"] == pytest.approx(first, rel=0.03)
 
 
+def test_models_on_the_textbook_formula_fetch_as_many():
+    step = found("minimax-m3", gpus=64, zero=3, max_live_parameters=10**10)
+    (gathered,) = (entry.bytes for entry in step.lines if entry.name == GATHERED)
+    assert step.rank.approximation
+    assert gathered == 2 * 10**10
+
+
 def test_fewer_live_parameters_need_less_and_never_less_than_runs():
     needed = [found("qwen2.5-0.5b", gpus=8, zero=3, max_live_parameters=n).peak for n in (0, 10**8, 10**9, 10**12)]
     assert needed[0] <= needed[1] < needed[2] == needed[3]  # all of its 494 million

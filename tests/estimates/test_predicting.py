@@ -63,6 +63,7 @@ def test_deepseek_v3_as_its_recipes_lay_it_out(memcalc: Callable[..., Any]) -> N
         ({"mtp_layers": 1, "engine": "torch"}, "add engine megatron"),
         ({"mtp_layers": 1, "method": "lora"}, "without method"),
         ({"mtp_layers": 2, "gpus": 2, "pp": 2, "pipeline_layout": "Et*16|t*16,mL"}, "2, but the layout has 1"),
+        ({"mtp_layers": 0, "gpus": 2, "pp": 2, "pipeline_layout": "Et*16|t*16,mL"}, "0, but the layout has 1"),
         ({"mtp_layers": 17}, "16"),
         ({"gpus": 2, "pp": 2, "pipeline_layout": "Et*16,m|t*16,L"}, "a layout is E"),
     ],

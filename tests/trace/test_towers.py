@@ -79,6 +79,23 @@ def fixed(kind: str, config: Any) -> tuple[Any, Callable[[Any], Any]]:
     )
 
 
+def counted(model: Any, seen: Callable[[Any], Any], pixels: Any) -> tuple[int, int]:
+    """Bytes that a forward in 16 bits keeps, and the highest of its backward, beside parameters and the batch."""
+    import torch
+
+    model.to(torch.bfloat16).train()
+    book = Allocations()
+    for tensor in (*model.parameters(), *model.buffers(), pixels):
+        book.see(tensor)
+    with watching(book):
+        before = book.live
+        out = seen(pixels)
+        kept = book.live - before
+        book.restart_peak()
+        out.sum().backward()
+    return kept, book.peak - before
+
+
 @pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -89,18 +106,8 @@ def test_what_a_tower_keeps(kind: str) -> None:
     values = {"model_type": kind, **CONFIGS[kind]}
     config = AutoConfig.for_model(**values)
     model, seen = fixed(kind, config) if kind in SEEN else qwen(kind, config.vision_config)
-    model.to(torch.bfloat16).train()
-    book = Allocations()
     pixels = torch.zeros(512, 3 * 14 * 14 if kind in SEEN else 3 * 2 * config.vision_config.patch_size**2, dtype=torch.bfloat16)
-    for tensor in (*model.parameters(), *model.buffers(), pixels):
-        book.see(tensor)
-    with watching(book):
-        before = book.live
-        out = seen(pixels)
-        kept = book.live - before
-        book.restart_peak()
-        out.sum().backward()
-        peak = book.peak - before
+    kept, peak = counted(model, seen, pixels)
     run = Training(precision="bf16")
     architecture = read_config(values)
     parts = {part.name: part for part in architecture.parts}
@@ -266,17 +273,8 @@ def test_what_other_towers_keep(kind: str) -> None:
     case = OTHERS[kind]
     values = {"model_type": kind, **case.config}
     model, seen, shape = case.make(AutoConfig.for_model(**values))
-    model.to(torch.bfloat16).train()
-    book, pixels = Allocations(), torch.zeros(*shape, dtype=torch.bfloat16)
-    for tensor in (*model.parameters(), *model.buffers(), pixels):
-        book.see(tensor)
-    with watching(book):
-        before = book.live
-        out = seen(pixels)
-        kept = book.live - before
-        book.restart_peak()
-        out.sum().backward()
-        peak = book.peak - before
+    pixels = torch.zeros(*shape, dtype=torch.bfloat16)
+    kept, peak = counted(model, seen, pixels)
     run, architecture = Training(precision="bf16"), read_config(values)
     parts = {part.name: part for part in architecture.parts}
     profile = profile_of(run, architecture)

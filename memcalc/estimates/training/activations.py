@@ -253,12 +253,14 @@ def textbook(
 
 
 def textbook_gathered(setup: Setup) -> tuple[Line, ...]:
-    """Parameters that are whole at once: two layers' and the root's, or all where they are kept."""
+    """Parameters that are whole at once: what ZeRO 3 fetches, two layers' and the root's, or all where they are kept."""
     stage, around = setup.stage, setup.around
-    if around.gathers:
-        return (around.gathered(stage.root, stage.largest_layer, 2),)
     sequence = stage.sequence
     layers = sum(size * n for size, n in zip(sequence.elements, sequence.counts, strict=True))
+    if around.gathers and around.live is not None:
+        return (around.fetched(max(stage.closing, stage.largest_layer), stage.root + layers),)
+    if around.gathers:
+        return (around.gathered(stage.root, stage.largest_layer, 2),)
     return (around.gathered(stage.root, layers),) if around.keeps else ()
 
 
