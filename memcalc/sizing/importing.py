@@ -101,7 +101,8 @@ def asked_of(
     given = {name: value for name, value in said.items() if value is not None and value != ()}
     settings = merged({name: setting.value for name, setting in found.question.settings.items()}, given)
     _check_objective(found, settings)
-    missing = [name for name in found.question.asks if name not in unasked and not _said(name, model, settings)]
+    there = {*unasked, "pp"} if gpu and "+" in gpu else unasked  # a machine says how many cards it has
+    missing = [name for name in found.question.asks if name not in there and not _said(name, model, settings)]
     if model is None and found.question.model is None:
         raise InputError("no file names the model; give MODEL", place=found.job.file)
     if missing:
