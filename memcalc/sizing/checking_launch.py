@@ -3,6 +3,7 @@
 from typing import Any
 
 from memcalc.errors import InputError, MemcalcError, Problem, Several
+from memcalc.readers.files import Opened, on_disk
 from memcalc.readers.sizing import Named
 from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.importing import LaunchedJob, asked_of, launched
@@ -17,13 +18,15 @@ from memcalc.specs.spec import SpecError
 HELD = Limits(verdict="tight")  # launch files name no limits of their own
 
 
-def launch_scenarios(path: str, subjects: Subjects, gpu: str | None, gpus: int | None, wanted: str = "") -> list[Named]:
+def launch_scenarios(
+    path: str, subjects: Subjects, gpu: str | None, gpus: int | None, wanted: str = "", opened: Opened = on_disk
+) -> list[Named]:
     """The runs and servers of one launch file whose names hold `wanted`, on `gpu`; runs that do not say on how many, on `gpus`.
 
     Raises Several, with all that is wrong with them."""
     named: list[Named] = []
     problems: list[Problem] = []
-    jobs = launched(path)
+    jobs = launched(path, opened=opened)
     for job in jobs:
         if wanted.lower() not in job.job.name.lower():
             continue
@@ -56,6 +59,8 @@ def _lines(job: LaunchedJob) -> dict[str, int]:
 
 
 def _named(job: LaunchedJob, subjects: Subjects, gpu: str | None, gpus: int | None) -> Named:
+    if job.question.model is None:
+        raise InputError("names no model: give the script that starts it, or a sizing file (`memcalc import`)")
     training = job.question.command == "train"
     count = "gpus" if training else "pp"  # a server of llama.cpp that divides matrices over cards
     open_ = training or count in job.question.asks
