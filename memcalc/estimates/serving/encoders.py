@@ -8,7 +8,8 @@ are not counted.
 from math import prod
 
 from memcalc.blocks.architecture import Architecture, Part
-from memcalc.blocks.images import Bounded, ImageRule, Seen
+from memcalc.blocks.image_sizes import Bounded
+from memcalc.blocks.images import ImageRule, Seen
 from memcalc.blocks.stored import VISION
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, line
@@ -16,7 +17,7 @@ from memcalc.formulas import serving as formulas
 from memcalc.frozen import NamedTuple
 
 SIDE = 20_000  # pixels: no rule takes more
-SHAPES = (1, 2, 3, 4, 6, 12)  # widths beside that height: tiles are most where the shape is theirs
+SHAPES = (1, 2, 2.5, 3, 4, 6, 12)  # widths beside that height: tiles are most where the shape is theirs
 
 
 class Encoded(NamedTuple):
@@ -54,7 +55,7 @@ def largest(rule: ImageRule) -> Seen:
     """
     if isinstance(rule.sizing, Bounded):
         return rule.of_tokens(rule.sizing.most // (rule.patch[0] * rule.patch[1] * rule.merge**2))
-    return max((rule.seen(SIDE, SIDE * wide) for wide in SHAPES), key=lambda seen: seen.tokens)
+    return max((rule.seen(SIDE, int(SIDE * wide)) for wide in SHAPES), key=lambda seen: seen.tokens)
 
 
 def _values(tower: Part, hidden: int) -> int:
