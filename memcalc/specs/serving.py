@@ -169,13 +169,13 @@ class Serving(ServingLayout):
     @classmethod
     def _plain(cls, word: object) -> object:
         """FP32, float32 and torch.float32 are fp32, of which more is known than of a word."""
-        from memcalc.dtypes import number_format
+        from memcalc.dtypes import known_format
 
         try:
-            name = number_format(word).name if isinstance(word, str) else ""
+            row = known_format(word) if isinstance(word, str) else None
         except InputError:
             return word
-        return name if name in PLAIN_FORMATS else word
+        return row.name if row and row.name in PLAIN_FORMATS else word
 
     @rule()
     def _check(self) -> None:
