@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from memcalc.frozen import NamedTuple
 
 if TYPE_CHECKING:
+    from memcalc.autograd.profile import Profile
     from memcalc.autograd.tape import Size, Var
     from memcalc.blocks.attention.rotary import RotaryTable
     from memcalc.blocks.ledger import Buffer, Cache, Weight
@@ -91,6 +92,12 @@ class Block:
     def read_caches(self) -> "tuple[tuple[Cache, bool], ...]":
         """The caches that it reads while generating, and whether an earlier layer keeps them."""
         return tuple((cache, False) for cache in self.cache())
+
+    def handed(self, p: "Profile") -> "Size":
+        """Bytes of what every layer of its kind is given beside its input: recomputed layers refer to it until the backward."""
+        from memcalc.autograd.tape import ZERO
+
+        return ZERO
 
     def constants(self) -> "tuple[Buffer, ...]":
         """What stands beside its parameters."""

@@ -30,6 +30,7 @@ class Recorded(NamedTuple):
     uncached: tuple[Tensor, ...] = ()  # those of them that nothing saves
     handed: tuple[Tensor, ...] = ()  # keys and values that later layers may read
     history: tuple[Tensor, ...] = ()  # what the operations that made them save
+    beyond: tuple[Tensor, ...] = ()  # kept though the layer is recomputed
 
 
 @cached(1024)
@@ -66,6 +67,7 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
         handed=tuple(var.tensor for var in handed),
         history=tuple(var.tensor for var in tape.history(handed)),
+        beyond=tuple(var.tensor for var in tape.beyond),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
 
@@ -79,8 +81,12 @@ def _passing(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
 def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
     """The same when recomputation repeats it, beside the gradients that have arrived; the input is counted by who kept it,
     unless the layer saves it."""
-    there = arriving(tape, output) + (x.bytes if x in tape.saved() else ZERO)
-    return (*tape.passing, *(peak + there for peak in passing_peaks(tape, x, output, again=True)))
+    gradients = arriving(tape, output)
+    there = gradients + (x.bytes if x in tape.saved() else ZERO)
+    return (
+        *(size + gradients for size in tape.passing),
+        *(peak + there for peak in passing_peaks(tape, x, output, again=True)),
+    )
 
 
 @cached(256)
