@@ -61,6 +61,7 @@ class ServingEngine(NamedTuple):
     drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
+    exchanges: tuple[str, ...] = ()  # of memcalc.formulas.all_to_all, that it takes
     like: str = ""  # another engine, which it starts or is built on: its kernels, formats and ranges hold
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
@@ -107,6 +108,7 @@ VLLM = ServingEngine(
     passes_in_flight=2,  # vllm/config/vllm.py, max_concurrent_batches and max_in_flight_tokens: since pull 47728, 0.26
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
+    exchanges=("deepep-low-latency", "deepep-normal", "one-sided"),  # vllm/config/parallel.py, All2AllBackend
     sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
 )  # fmt: skip
 
@@ -140,6 +142,7 @@ _SGLANG = ServingEngine(
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments",
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
+    exchanges=("deepep-low-latency", "deepep-normal", "deepep"),  # srt/layers/moe/utils.py, DeepEPMode
     sparse_fp8="fp8-ds-mla", caches=(*_FP8, "mxfp8", "nvfp4"),  # srt/arg_groups/fields/model.py, kv_cache_dtype
 )  # fmt: skip
 # Changes: srt/server_args.py of 0.5.9, 0.5.10, 0.5.13, 0.5.14 and 0.5.19; srt/arg_groups/memory_hook.py of 0.5.23.
@@ -182,6 +185,7 @@ RELEASES: dict[str, ServingEngine] = {
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
             windowed_models=(),  # _torch/pyexecutor/_util.py: all, unless kv_cache_config.max_attention_window says so
+            exchanges=("one-sided",),  # _torch/modules/fused_moe/communication/nvlink_one_sided.py
             drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
             caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
         ),
