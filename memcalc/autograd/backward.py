@@ -25,13 +25,14 @@ def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True)
 
 
 def arriving(tape: Tape, output: Var | None) -> Size:
-    """Gradients in flight when a backward first reads what was saved, which is when recomputation makes it."""
-    run = Backward(tape, keep_gradients=False)
+    """Gradients in flight when a backward first reads what was saved, which is when recomputation makes it; those of parameters
+    outside of the checkpoint among them."""
+    run = Backward(tape, keep_gradients=bool(tape.beyond))
     for var in (*tape.carried, output):
         if var is not None:
             run.receive(var)
     for node in reversed(tape.nodes):
-        if node.saves and node.out in run.pending:
+        if node.out in run.pending and any(var not in tape.beyond for var in node.saves):
             break
         run.execute(node)
     return sum_of(buffer.bytes for buffer in run.buffers)

@@ -192,6 +192,7 @@ class Tape:
     attached: list[Var] = field(default_factory=list)  # what functions hold as attributes: until the graph itself is gone
     expanded: Size = ZERO  # the last quantised matrix while its product reads it, whole
     update: float = 0.0  # bytes that the optimizer makes for each byte of a gradient as soon as it is there
+    beyond: list[Var] = field(default_factory=list)  # kept though the layer is recomputed: made outside of its checkpoint
     cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
     result: Var | None = None  # what the model returns beside the loss
     copies: dict[Var, Var] = field(default_factory=dict)  # in few bits, of what several matrix products read

@@ -31,6 +31,7 @@ class Recorded(NamedTuple):
     handed: tuple[Tensor, ...] = ()  # keys and values that later layers may read
     history: tuple[Tensor, ...] = ()  # what the operations that made them save
     attached: tuple[Tensor, ...] = ()  # what outlives its backward, until the graph is gone
+    beyond: tuple[Tensor, ...] = ()  # kept though the layer is recomputed
 
 
 @cached(1024)
@@ -68,6 +69,7 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         handed=tuple(var.tensor for var in handed),
         history=tuple(var.tensor for var in tape.history(handed)),
         attached=_attached(tape),
+        beyond=tuple(var.tensor for var in tape.beyond),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
 
@@ -81,8 +83,12 @@ def _passing(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
 def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
     """The same when recomputation repeats it, beside the gradients that have arrived; the input is counted by who kept it,
     unless the layer saves it."""
-    there = arriving(tape, output) + (x.bytes if x in tape.saved() else ZERO)
-    return (*tape.passing, *(peak + there for peak in passing_peaks(tape, x, output, again=True)))
+    gradients = arriving(tape, output)
+    there = gradients + (x.bytes if x in tape.saved() else ZERO)
+    return (
+        *(size + gradients for size in tape.passing),
+        *(peak + there for peak in passing_peaks(tape, x, output, again=True)),
+    )
 
 
 @cached(256)

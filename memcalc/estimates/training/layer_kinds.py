@@ -203,7 +203,7 @@ def _kept(recorded: Recorded, recomputed: bool, by_operation: bool, bridge: bool
     if bridge:
         return (*recorded.saved, *(recorded.chosen if recomputed else ()))
     if recomputed:
-        return (recorded.input,)
+        return (recorded.input, *recorded.beyond)
     return (recorded.input, *recorded.chosen) if by_operation else recorded.saved
 
 
