@@ -66,6 +66,7 @@ class ServingEngine(NamedTuple):
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
     tiers: tuple[tuple[int, int], ...] = ()  # bytes of all GPUs, and the context that it takes from there on by default
+    refuses_rows: bool = False  # llama.cpp: its builds for CUDA divide no rows (--split-mode row)
     table_on_host: bool = False  # a token table on its own in host memory, whatever else is
     experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
     slot_states: bool = False  # states and windows of all sequences of a step from the start, used or not
@@ -113,11 +114,12 @@ VLLM = ServingEngine(
 )  # fmt: skip
 
 LLAMA_CPP = ServingEngine(
-    "llama.cpp", "llama.cpp since June 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
-    batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",
+    "llama.cpp", "llama.cpp since August 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
+    batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.8",
     whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
     copies_cache=True,  # pull 23907; masks in fp16: pull 23764; logits of one token a sequence: pull 23861
     margin=2**30,  # common/common.h: fit_params_target
+    refuses_rows=True,  # "device CUDA0 does not support split buffers": pull 24216
 )  # fmt: skip
 
 OLLAMA = LLAMA_CPP._replace(
@@ -185,20 +187,25 @@ RELEASES: dict[str, ServingEngine] = {
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
             windowed_models=(),  # _torch/pyexecutor/_util.py: all, unless kv_cache_config.max_attention_window says so
+            slot_states=True,  # _torch/pyexecutor/mamba_cache_manager.py: [max_batch_size, …], before the cache is measured
             exchanges=("one-sided",),  # _torch/modules/fused_moe/communication/nvlink_one_sided.py
             drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
             caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
         ),
         LLAMA_CPP,
+        LLAMA_CPP._replace(note="llama.cpp of June and July 2026", since="2026.6", refuses_rows=False),
         LLAMA_CPP._replace(
             note="llama.cpp of early 2026", since="2026", all_logits=True, wide_mask=True, copies_cache=False,
+            refuses_rows=False,
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            refuses_rows=False,
             margin=0,
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2024", since="2024", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            refuses_rows=False,
             window="whole",  # layers with a window have a cache of their own since pull 13194
             margin=0,
         ),
@@ -239,7 +246,7 @@ def release(name: str, version: str | None = None) -> ServingEngine | None:
     """The row of an engine that describes a version: the newest that is no newer; None where all are.
 
     >>> release("llama.cpp", "2025.11").since, release("llama.cpp").since, release("vllm", "0.6")
-    ('2025', '2026.6', None)
+    ('2025', '2026.8', None)
     """
     if version is None:
         return SERVING_ENGINES[name]

@@ -56,8 +56,10 @@ def estimate(
     method = METHODS[run.draft_method or "model"]
     if (draft is None) != (run.draft_tokens is None or not method.weights):
         raise SpecError("a draft and the number of tokens that it guesses go together", "draft_tokens")
-    if draft and run.pp > 1 and not run.engine_row.host_embedding:
-        raise Unsupported("a draft model beside pipeline stages is not modelled yet")
+    if draft and run.pp > 1 and not (run.engine_row.host_embedding or run.engine_row.grouped):
+        raise Unsupported(
+            f"a draft beside pipeline stages: how {run.engine or 'a library'} places it is not known (vLLM: last)"
+        )
     stored = None if run.weights == CHECKPOINT else stored_as(run.weights)
     if run.engine_row.host_embedding:
         return llama_cpp(architecture, run, cards or (OneGpu(generation, memory),) * run.pp, draft, files)
@@ -81,7 +83,7 @@ def _on_stage(
 ) -> ServingEstimate:
     lines = list(weight_lines(architecture, run, stage, files))
     small = None
-    if draft:
+    if draft and stage.last:  # vllm/v1/worker/gpu_model_runner.py: the last stage's rank has the drafter
         (small,) = stages(draft, run.tp, 1, 1, run.tp)
         lines += draft_lines(draft, run, small, memory, tuple(lines))
     cache = kept(run, stage, memory, small, architecture.model_type, generation)

@@ -29,10 +29,11 @@ def exchange_lines(run: Serving, stage: Stage, hidden: int, memory: int) -> Iter
         nvlink, rdma = formulas.normal_tokens(run.ep)
     token = 2 * hidden + formulas.META + formulas.INDEX + formulas.WEIGHT + formulas.SCALES
     tokens = run.all_to_all_tokens or TOKENS.get(run.engine_row.name, TOKENS["vllm"])
-    low = {"tokens": tokens, "experts": experts + run.redundant_experts, "message": formulas.message_bytes(hidden)}
-    latency = formulas.low_latency_bytes(**low) if run.all_to_all != "deepep-normal" else 0
-    if latency > formulas.normal_bytes(formulas.CHANNELS, 0, rdma, token):  # one buffer between nodes serves both
-        yield line("overhead", "all-to-all, low latency", "always", formulas.low_latency_bytes, **low)
+    low = line("overhead", "all-to-all, low latency", "always", formulas.low_latency_bytes, tokens=tokens,
+               experts=experts + run.redundant_experts, message=formulas.message_bytes(hidden))  # fmt: skip
+    between = formulas.normal_bytes(formulas.CHANNELS, 0, rdma, token)
+    if run.all_to_all != "deepep-normal" and low.bytes > between:  # one buffer between nodes serves both modes
+        yield low
         rdma = 0
     if nvlink or rdma:
         yield line("overhead", "all-to-all, normal", "always", formulas.normal_bytes, channels=formulas.CHANNELS,
