@@ -77,9 +77,7 @@ def main() -> None:
         assert all(row.fitted for row in own), factor
         stated, value = getattr(time_law(own[0].gpu).sustained, factor.name), found(own, factor.name)
         far |= abs(value / stated - 1) > NEAR
-        print(
-            f"{factor.timing} {factor.name}: {value:.3f} from {len(own)} runs of {len(factor.groups)} groups, stated {stated}"
-        )
+        print(f"{factor.timing} {factor.name}: {value:.3f} from {len(own)} runs, {len(factor.groups)} groups; stated {stated}")
     sys.exit(far)
 
 

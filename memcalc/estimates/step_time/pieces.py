@@ -68,19 +68,14 @@ def seconds_of(executed: Executed, micro: Micro, law: TimeLaw) -> Seconds:
     forward_moved = law.moved(executed.forward.at(tokens, pairs, micro.length))
     backward_moved = law.moved(executed.backward.at(tokens, pairs, micro.length))
     timed = products + attention + others
+    shared = [pair for pair, (_, shape) in zip(products, executed.matrices, strict=True) if shape.groups == 1]
     return Seconds(
         forward_moved + sum(ahead for ahead, _ in timed),
         backward_moved + sum(back for _, back in timed),
         forward_moved + sum(ahead for ahead, _ in products[1::2]) + sum(ahead for ahead, _ in others),
         sum(ahead for ahead, _ in attention),
-        *(
-            sum(shared)
-            for shared in zip(
-                (0.0, 0.0),
-                *(pair for pair, (_, shape) in zip(products, executed.matrices, strict=True) if shape.groups == 1),
-                strict=True,
-            )
-        ),
+        sum(ahead for ahead, _ in shared),
+        sum(back for _, back in shared),
         executed.forward_kernels * micro.host[0],
         executed.backward_kernels * micro.host[1],
     )
