@@ -6,8 +6,7 @@ trains by it alone (megatron/core/ssm/mamba_mixer.py, use_mem_eff_path), with it
 """
 
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.mixers.operations import FUSED
+from memcalc.autograd.tape import FP32, FUSED, Size, Step, Tape, Var
 from memcalc.frozen import NamedTuple
 
 

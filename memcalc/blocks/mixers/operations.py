@@ -10,8 +10,6 @@ from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 
-FUSED = "fused scan"  # FLOPs of chunks inside Triton kernels
-
 
 def learned(t: Tape, p: Profile, name: str, size: float, each: int = 0) -> Var:
     """A small parameter as a tensor of its own, in fp32 where `each` says so; free in the parameters' type."""

@@ -1,8 +1,7 @@
 """Seconds of one layer, or of what comes before or after all layers, for one micro-batch on one rank."""
 
-from memcalc.autograd.tape import HeadsShape, MatrixShape, Work
+from memcalc.autograd.tape import FUSED, HeadsShape, MatrixShape, Work
 from memcalc.blocks.executed import Executed
-from memcalc.blocks.mixers.operations import FUSED
 from memcalc.caches import cached
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import OPERANDS
