@@ -17,8 +17,9 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
     "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-fp32" (in fp32, by the weight
     cast to it: Gemma 4), "rms-direct" (T5: x itself is divided, not its
     fp32 copy), "rms-narrow" (the same by a statistic in x's type: DeepSeek V4's queries), "layer" (scale and shift),
-    "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out:
-    Cohere), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too: Nemotron).
+    "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out: Cohere), "layer-divided" (so too, divided by
+    the deviation, cast back before the scale: DeBERTa 1), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too:
+    Nemotron).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
     """
@@ -54,6 +55,10 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
             return self._fused(t, p, ops.cast(t, x, p.formats.compute), groups, scale)
         if self.kind == "layer-wide":
             return self._centred(t, p, x, groups)
+        if self.kind == "layer-divided":
+            from memcalc.blocks.divided_norm import divided
+
+            return divided(t, p, x, groups, self.size)
         return self._written_out(t, p, x, groups)
 
     @property

@@ -738,13 +738,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "text",
             "NAME",
             (
-                "As in `memcalc optimizers`. One of sgd, sgd-momentum, adam, adamw, adamw-bf16, adamw-8bit, "
-                "paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, adamw-fp8, ademamix, ademamix-8bit,"
-                " paged-ademamix, paged-ademamix-8bit, adamw-anyprecision, stable-adamw, grokadamw, prodigy, lomo, "
-                "adalomo, schedule-free-adamw, schedule-free-radam, schedule-free-sgd, lion, lion-8bit, "
-                "paged-lion-8bit, paged-lion, lion-32bit, adagrad, rmsprop, rmsprop-32bit, rmsprop-8bit, sophia, "
-                "lamb, adafactor, adafactor-momentum, came, muon, adam-mini, galore, galore-8bit, galore-adafactor,"
-                " q-galore, dion, apollo, apollo-mini, shampoo, soap.  [default: adamw]"
+                "As in `memcalc optimizers`; Unsloth's trainers take adamw-8bit. One of sgd, sgd-momentum, adam, "
+                "adamw, adamw-bf16, adamw-8bit, paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, "
+                "adamw-fp8, ademamix, ademamix-8bit, paged-ademamix, paged-ademamix-8bit, adamw-anyprecision, "
+                "stable-adamw, grokadamw, prodigy, lomo, adalomo, schedule-free-adamw, schedule-free-radam, "
+                "schedule-free-sgd, lion, lion-8bit, paged-lion-8bit, paged-lion, lion-32bit, adagrad, rmsprop, "
+                "rmsprop-32bit, rmsprop-8bit, sophia, lamb, adafactor, adafactor-momentum, came, muon, adam-mini, "
+                "galore, galore-8bit, galore-adafactor, q-galore, dion, apollo, apollo-mini, shampoo, soap.  "
+                "[default: adamw]"
             ),
             "Model states",
             (),

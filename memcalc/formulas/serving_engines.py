@@ -21,6 +21,7 @@ class ServingEngine(NamedTuple):
     pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
     window: Literal["window", "last", "batched", "padded", "ring", "rotating", "whole"] = "window"  # a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
+    page_patterns: bool = False  # of pages that differ in size, a block has as many of each (vLLM before 0.33)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
     batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
     batched_tokens_small: int = 8192
@@ -28,11 +29,13 @@ class ServingEngine(NamedTuple):
     sequences_small: int | None = None
     schedules: bool = True  # runs no more than those at once
     starts_with_share: bool = False  # refuses to start where less than its share is free (vLLM's request_memory)
+    passes_in_flight: int = 1  # whose blocks a layer with a window keeps beside it (vLLM's asynchronous scheduling)
     block_of_state: bool = False  # refuses to start where a step's sequences exceed the blocks of state (vLLM pull 38270)
     whole_context: bool = False  # where no length is given it serves the model's maximum
     whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
     absorbs: bool = False  # latent attention's up-projection is taken into queries and outputs: from a 16-bit copy
     rotary_table: bool = False  # keeps cosines and sines of every position
+    tokens_by_group: bool = False  # its log counts the tokens that one of its groups of layers could have for itself
     index_format: str = ""  # of a sparse-attention indexer's keys; "": the cache's
     convolution_columns: int = 0  # of a recurrent layer's convolution, beside its kernel's width
     state_format: str = ""  # of recurrent states; "": as the library keeps them
@@ -48,6 +51,8 @@ class ServingEngine(NamedTuple):
     copies_cache: bool = False  # llama.cpp: the compute buffer has an fp16 copy of one layer's quantised cache
     windowed_models: tuple[str, ...] | None = None  # those whose sliding layers keep less than all tokens; None: all
     window_share: tuple[int, int] | None = None  # of its tokens that the others have, for which sliding layers have a pool
+    window_shares: tuple[tuple[str, tuple[int, int]], ...] = ()  # the same of model types that have their own
+    states_in_window: bool = False  # compressors' states all share the pool of windows
     state_share: tuple[int, int] | None = None  # of its cache, a pool for recurrent states
     state_slots: int = 1  # of that pool, for one running sequence
     request_table: bool = False  # a row for each request that may run, with the place of each of its tokens
@@ -99,6 +104,7 @@ VLLM = ServingEngine(
     batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True, index_format="fp8-g128",
     convolution_columns=-1, graphs=True, sampler="vllm", starts_with_share=True, block_of_state=True,
     utilization=0.92, graphs_inside=True,  # vllm/config/cache.py; vllm/v1/worker/gpu_worker.py, since pull 38284
+    passes_in_flight=2,  # vllm/config/vllm.py, max_concurrent_batches and max_in_flight_tokens: since pull 47728, 0.26
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
     sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
@@ -130,6 +136,7 @@ _SGLANG = ServingEngine(
     index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
     whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
     windowed_models=_WINDOWED_NOW, window_share=(4, 5),  # --swa-full-tokens-ratio 0.8
+    window_shares=(("deepseek_v4", (1, 10)),),  # srt/arg_groups/overrides.py, _deepseek_v4_overrides
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments",
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
@@ -140,7 +147,8 @@ _SGLANG_EARLIER = _SGLANG._replace(batched_tokens_small=2048, sequences_small=24
 SGLANG = (
     _SGLANG,
     _SGLANG_EARLIER._replace(note="SGLang 0.5.14 to 0.5.19", since="0.5.14"),
-    _SGLANG_EARLIER._replace(note="SGLang 0.5.10 to 0.5.13", since="0.5.10", windowed_models=_WINDOWED, state_slots=3,
+    _SGLANG_EARLIER._replace(note="SGLang 0.5.10 to 0.5.13", since="0.5.10", windowed_models=(*_WINDOWED, "deepseek_v4"),
+                             state_slots=3, states_in_window=True,
                              prefill_graphs="compiled", draft_reserve=(4096, 6144),
                              drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
     _SGLANG_EARLIER._replace(note="SGLang 0.5 to 0.5.9", since="0.5", windowed_models=_WINDOWED, state_slots=3,
@@ -148,14 +156,25 @@ SGLANG = (
                              drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
 )  # fmt: skip
 
+# Drafts beside which vLLM schedules no step ahead: vllm/config/vllm.py, async_scheduling (EAGLE's kin and MTP alone)
+SYNCHRONOUS = ("model", "medusa", "ngram", "suffix")
+
 # Newest first; of an engine's rows the first is the one that its name alone means.
 RELEASES: dict[str, ServingEngine] = {
     row.key: row
     for row in (
         VLLM,
-        VLLM._replace(note="vLLM 0.21 to 0.32, V1", since="0.21", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED),
         VLLM._replace(
-            note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False,
+            note="vLLM 0.26 to 0.32, V1", since="0.26", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED, page_patterns=True,
+        ),
+        VLLM._replace(
+            note="vLLM 0.21 to 0.25, V1", since="0.21", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED, passes_in_flight=1,
+            page_patterns=True,
+        ),
+        VLLM._replace(
+            note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False, passes_in_flight=1,
+            page_patterns=True,
+            tokens_by_group=True,  # v1/core/kv_cache_utils.py, _report_kv_cache_config: num_blocks // groups × block
             drafts=("model", "mtp", "eagle", "eagle3", "medusa", "ngram", "suffix"), caches=(*_FP8, "fp8-ds-mla"),
         ),
         *SGLANG,

@@ -11,6 +11,7 @@ from memcalc.readers.files import decoded
 from memcalc.readers.git_text import text_at
 from memcalc.readers.sizing import Named, is_sizing, read_sizing
 from memcalc.sizing.checking import judged, read_scenarios
+from memcalc.sizing.subjects import Subjects
 
 
 def changes_since(
@@ -20,12 +21,14 @@ def changes_since(
     presets: Sequence[str] = (),
     wanted: str = "",
     gpu: str | None = None,
+    gpus: int | None = None,
 ) -> list[ScenarioChange]:
     """What differs from `baseline`: a file, whose scenarios are matched by name, else a commit at which `files` are read;
     models that stand beside them are those of today. Raises Several for what is wrong there."""
     other = os.path.exists(baseline)
-    named = read_scenarios(baseline, wanted, gpu) if other else _at(baseline, files, wanted)
-    before, problems = judged(named, presets, remedies=0)
+    subjects = Subjects(presets)
+    named = read_scenarios(baseline, wanted, subjects, gpu, gpus) if other else _at(baseline, files, wanted)
+    before, problems = judged(named, subjects, remedies=0)
     if problems:
         raise Several(problems)
     return beside(outcomes, before, by_file=not other)

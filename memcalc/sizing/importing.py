@@ -81,7 +81,7 @@ def asked_from(
 ) -> "FromFiles":
     """MODEL, GPU and settings for `command` of launch files and of what was said beside them, which wins.
 
-    `unasked`: settings that may be missing.
+    `unasked`: settings that may be missing. Raises InputError where another is, and for what is no launch file.
     """
     jobs = launched(*files)
     fitting = [found for found in jobs if found.question.command == command]
@@ -91,7 +91,13 @@ def asked_from(
     if len(fitting) > 1:
         names = ", ".join(found.job.name for found in fitting)
         raise InputError(f"holds {len(fitting)}: {names}; choose one with --from FILE#NAME", place=fitting[0].job.file)
-    found = fitting[0]
+    return asked_of(fitting[0], model, gpu, said, unasked=unasked)
+
+
+def asked_of(
+    found: LaunchedJob, model: Any, gpu: str | None, said: Mapping[str, Any], *, unasked: Collection[str] = ()
+) -> "FromFiles":
+    """The same of a run or server that was read already."""
     given = {name: value for name, value in said.items() if value is not None and value != ()}
     settings = merged({name: setting.value for name, setting in found.question.settings.items()}, given)
     _check_objective(found, settings)

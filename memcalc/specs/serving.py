@@ -9,7 +9,15 @@ from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.allocatable import total_bytes
 from memcalc.formulas.drafts import METHODS
-from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release
+from memcalc.formulas.serving_engines import (
+    PLAIN,
+    RELEASES,
+    SERVING_ENGINES,
+    SYNCHRONOUS,
+    ServingEngine,
+    defaults,
+    release,
+)
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts, StaticReserve, prefill_graphs_mib, static_share
 from memcalc.specs.offloading import Offloading
 from memcalc.specs.serving_layout import ServingLayout
@@ -161,13 +169,13 @@ class Serving(ServingLayout):
     @classmethod
     def _plain(cls, word: object) -> object:
         """FP32, float32 and torch.float32 are fp32, of which more is known than of a word."""
-        from memcalc.dtypes import number_format
+        from memcalc.dtypes import known_format
 
         try:
-            name = number_format(word).name if isinstance(word, str) else ""
+            row = known_format(word) if isinstance(word, str) else None
         except InputError:
             return word
-        return name if name in PLAIN_FORMATS else word
+        return row.name if row and row.name in PLAIN_FORMATS else word
 
     @rule()
     def _check(self) -> None:
@@ -301,6 +309,13 @@ class Serving(ServingLayout):
         if row.whole_prompt:
             return self.batch * self.copies * self.prompt
         return self.max_batched_tokens or defaults(row, memory).batched_tokens
+
+    def in_flight_tokens(self, memory: int) -> int:
+        """Tokens of all passes that may be on their way: a pipeline's stages, or one that is scheduled ahead."""
+        row = self.engine_row
+        ahead = self.draft_tokens and (self.draft_method or "model") in SYNCHRONOUS
+        passes = 1 if row.passes_in_flight == 1 else max(self.pp, 1 if ahead else row.passes_in_flight)
+        return passes * self.batched_tokens(memory)
 
     def step_sequences(self, memory: int) -> int:
         """Sequences whose logits one step holds."""

@@ -45,7 +45,30 @@ def test_what_a_launch_file_lacks_is_said_with_its_name(memcalc: Run, tmp_path: 
     assert "add --gpu" in found.err
     titan = tmp_path / "train.toml"
     titan.write_text(TITAN)
-    assert "train.toml" in memcalc("check", str(titan), "--gpu", "h100").err  # how many GPUs, no line says
+    assert "add --gpus" in memcalc("check", str(titan), "--gpu", "h100").err  # how many GPUs, no line says
+    assert memcalc("check", str(titan), "--gpu", "h100", "--gpus", "8").code == 0
+    assert memcalc("check", str(titan), "--gpu", "h100", "--gpus", "1").code == 1
+
+
+def test_gpus_are_those_of_files_that_say_none(memcalc: Run) -> None:
+    file = str(EXAMPLES / "train.sh")
+    assert memcalc("check", file, "--gpu", "h100", "--gpus", "1").out == memcalc("check", file, "--gpu", "h100").out
+
+
+MEGATRON = """GPT_ARGS=(--num-layers 32 --hidden-size 4096 --ffn-hidden-size 11008 --num-attention-heads 32 --swiglu
+  --seq-length 4096 --max-position-embeddings 4096 --vocab-size 32000 --untie-embeddings-and-output-weights)
+torchrun --nproc_per_node 8 pretrain_gpt.py ${GPT_ARGS[@]} --micro-batch-size 1 --global-batch-size 8 --bf16 \\
+  --tensor-model-parallel-size 2 --use-distributed-optimizer --use-flash-attn --recompute-activations
+"""
+
+
+def test_a_model_in_numbers_has_the_verdict_that_from_gives_it(memcalc: Run, tmp_path: Path) -> None:
+    file = tmp_path / "pretrain.sh"
+    file.write_text(MEGATRON)
+    said = ("train", "--from", str(file), "--gpu", "h100", "--get", "gpu.verdict", "--get", "per_gpu.needed")
+    verdict, needed = memcalc(*said).out.split()
+    (scenario,) = memcalc("check", str(file), "--gpu", "h100", "--format", "json").document["scenarios"]
+    assert (scenario["values"]["verdict"], str(scenario["values"]["device_memory"])) == (verdict, needed)
 
 
 def test_a_launch_file_beside_another_and_beside_a_commit(memcalc: Run) -> None:

@@ -497,3 +497,40 @@ def test_an_indexers_keys_are_the_librarys() -> None:
         return sum(entry.bytes for entry in lines if "index keys" in entry.name)
 
     assert keys(engine="transformers") == 2 * keys(engine="llama.cpp", kv_dtype="bf16", weights="BF16")
+
+
+# --- vLLM: passes in flight, and tokens as its log counts them --------------------------------------------------------
+
+# release, blocks of the five groups of sliding layers, GiB of one request, the longest in 49 GiB
+IN_FLIGHT = (("0.25", 5 * 2113, None), ("0.26", 5 * 4161, 58368))
+
+
+@pytest.mark.parametrize(("version", "sliding", "longest"), IN_FLIGHT)
+def test_sliding_layers_keep_the_passes_in_flight(version: str, sliding: int, longest: int | None) -> None:
+    """vllm pull 47728: one pass before 0.26, two since, since steps are scheduled ahead. vllm-project/vllm/issues/49878:
+    Gemma 4 31B, 262,144 tokens, 32,768 a pass, 49 GiB of cache: starts with 0.25.1; 0.26 would, with 58,368 tokens."""
+    run = {"context": 262144, "max_batched_tokens": 32768, "kv_cache_memory": 49 * GIB}
+    found = served("gemma-4-31b", engine=f"vllm@{version}", **run)
+    assert found.demand.cache_of(262144) == 8192 + sliding
+    reached = found.capacity(H100).max_context
+    assert reached == longest if longest else (reached or 0) > 262144
+
+
+# draft method, pipeline stages → passes in flight of vLLM 0.33
+PASSES = ((None, 1, 2), ("mtp", 1, 2), ("ngram", 1, 1), ("model", 1, 1), (None, 4, 4))
+
+
+@pytest.mark.parametrize(("method", "pp", "passes"), PASSES)
+def test_passes_in_flight(method: str | None, pp: int, passes: int) -> None:
+    """vllm/config/vllm.py, max_concurrent_batches; async_scheduling is off beside drafts but for EAGLE's kin and MTP."""
+    drafted = {"draft_tokens": 4, "draft_method": method} if method else {}
+    run = Serving(engine="vllm", pp=pp, max_batched_tokens=1000, **drafted)
+    assert run.in_flight_tokens(H100) == 1000 * passes
+
+
+def test_tokens_of_a_group_before_0_21() -> None:
+    """alvarobartt/hf-mem/pull/61: Gemma 4 31B, 24.54 GiB of cache, 26,800 tokens; since 0.21 as many as requests have."""
+    run = {"context": 32768, "kv_cache_memory": int(24.54 * GIB)}
+    old, new = (served("gemma-4-31b", engine=f"vllm@{version}", **run).capacity(H100) for version in ("0.20", "0.21"))
+    assert old.kv_tokens == 26_800
+    assert new.kv_tokens == int(new.max_concurrency * 32768)

@@ -1,6 +1,8 @@
 """DeepSeek V4's attention: a short sliding window of shared keys and values, and compressed entries for all before, as
 modeling_deepseek_v4 computes it: scores of all pairs, written out whatever kernel was asked for."""
 
+from collections.abc import Iterator
+
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
@@ -8,7 +10,7 @@ from memcalc.autograd.tape import FP32, HeadsShape, Size, Step, Tape, Var, sum_o
 from memcalc.blocks.attention.core import Softmax
 from memcalc.blocks.attention.kernels import shifted_probabilities
 from memcalc.blocks.attention.rotary import RotaryTable, rotate_tail
-from memcalc.blocks.block import Block, Traits
+from memcalc.blocks.block import Block, Compression, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.frozen import dataclass
@@ -132,7 +134,8 @@ class CompressedAttention(Block, without=("constants", "state")):
     @property
     def traits(self) -> Traits:
         return Traits(heads=self.heads, head_dim=self.head_dim, value_dim=self.head_dim, query_size=self.query_size,
-            rope_head_dim=self.rope_head_dim, window=self.window, compressed=True, causal=self.causal,
+            rope_head_dim=self.rope_head_dim, window=self.window, compressed=True, compressions=tuple(self._compressions()),
+            causal=self.causal,
         )  # fmt: skip
 
     def weights(self) -> tuple[Weight, ...]:
@@ -147,6 +150,11 @@ class CompressedAttention(Block, without=("constants", "state")):
         out = (Cache("keys and values", 0, self.head_dim, self.window),)
         compressed = self.compressor.cache("compressed entries") if self.compressor else ()
         return (*out, *compressed, *(self.indexer.compressor.cache("index entries") if self.indexer else ()))
+
+    def _compressions(self) -> Iterator[Compression]:
+        for one, indexes in ((self.compressor, False), (self.indexer and self.indexer.compressor, True)):
+            if one:
+                yield Compression(one.head_dim, one.rate, one.overlapping, indexes)
 
     def _projections(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)

@@ -100,8 +100,8 @@ def _on_stage(
         cards=(), run=run, lines=tuple(lines), **sums, host=host, kv_cache_per_token=layout.per_token,
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
-        assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed, layout.unpaged),
-        stage=stage, facts=known, late=late if run.engine_row.pooled else 0,
+        assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
+        stage=stage, facts=known, apart=cache.apart, late=late if run.engine_row.pooled else 0,
     )  # fmt: skip
     return _with_table(found, memory) if run.engine_row.request_table else found
 

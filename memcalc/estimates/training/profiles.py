@@ -17,7 +17,7 @@ from memcalc.autograd.profile import (
     Preference,
     Profile,
 )
-from memcalc.autograd.tape import FP32, HALF, Size, Tensor
+from memcalc.autograd.tape import FP32, HALF, ZERO, Size, Tensor
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention.rotary import RotaryTable
 from memcalc.blocks.attention.softmax import Attention
@@ -198,10 +198,12 @@ def shared_tensors(architecture: Architecture, run: Training, profile: Profile, 
         for table in _rotary(architecture)
     )
     masks = _shared_masks(architecture, profile, run.recompute == "full") or _eager_masks(architecture, run, profile)
+    handed = _handed(architecture, profile) if run.recompute == "full" else ()
     leaf = input_leaf(architecture, run, profile)
     return (
         *tables,
         *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
+        *(Tensor(f"{TABLES}/handed on", size) for size in handed),
         *_engine_buffers(architecture, profile, scores),
         *((Tensor(f"{LEAF}/tensor and gradient", Size(token=leaf)),) if leaf else ()),
     )
@@ -226,7 +228,9 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
         return 0.0
     biases = _shared_biases(architecture, profile)
     indexed = any(block.traits.selected_tokens and block.traits.rotary for block in _mixers(architecture))
-    pairwise = any(not block.positions.own for block in _attentions(architecture))  # a mask for pairs, not one of keys
+    handed = _handed(architecture, profile)
+    # a mask for pairs, not one of keys, nor one that is counted among what is handed on
+    pairwise = any(not block.positions.own for block in _attentions(architecture)) and not handed
     if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
         return biases
     if run.attention == "eager":
@@ -243,6 +247,7 @@ def _eager_masks(architecture: Architecture, run: Training, profile: Profile) ->
         (bool(traits.window), traits.chunked) for block in _mixers(architecture)
         if (traits := block.traits).query_size and not (isinstance(block, Attention) and block.positions.own)
         and (traits.rotary or not traits.selected_tokens)  # without positions (GLM-5 Next), each layer makes the mask itself
+        and block.handed(profile) == ZERO  # what is handed on is counted there
     }  # fmt: skip
     return profile.formats.residual * len(kinds)
 
@@ -255,6 +260,12 @@ def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) ->
     from memcalc.blocks.attention.biased import shared_mask
 
     return sum({shared_mask(block.positions.alibi, block.heads, profile, passed=passed).pair for block in biased})
+
+
+@cached(256)
+def _handed(architecture: Architecture, profile: Profile) -> tuple[Size, ...]:
+    """What layers are given beside their input, once for all of a kind."""
+    return tuple(dict.fromkeys(size for block in _mixers(architecture) if (size := block.handed(profile)) != ZERO))
 
 
 def _shared_biases(architecture: Architecture, profile: Profile) -> float:

@@ -160,6 +160,8 @@ def per_token(a: SizedServing, key: Key) -> Explanation:
         for entry in a.lines
         if entry.component == "kv_cache" and entry.formula is kv_cache_bytes and entry.place == "gpu"
     ]
+    if sum(part.value for part in parts) != key.value:
+        return given(key.path, key.value, "one token's part of its entry, and of windows before they are full", "B")
     return summed(key.path, parts, why="one token more of one sequence")
 
 
@@ -240,13 +242,12 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     memory, run, demand = a.gpu.allocatable, a.run, a.demand
     each, base = a.requests.each(demand), a.requests.base(demand)
     unit = {"unit": demand.unit, "each": each, "shared": base}
-    left = "(capacity.kv_cache_memory // unit - shared)"
-    if key.last == "kv_tokens" and not run.engine_row.grouped:
-        return _tokens_of_room(a, key)
+    there = "max(0, capacity.kv_cache_memory - apart)" if a.apart else "capacity.kv_cache_memory"
+    left = f"({there} // unit - shared)"
+    if a.apart:
+        unit["apart"] = a.apart
     if key.last == "kv_tokens":
-        concurrency = capacity_key(a, key.at("capacity.max_concurrency"))
-        return follows(key.path, key.value, "tokens", "int(capacity.max_concurrency * context)", concurrency,
-                       source=run.engine_row.note, inputs={"context": run.context})  # fmt: skip
+        return _tokens_of_requests(a, key) if run.engine_row.grouped else _tokens_of_room(a, key)
     if key.last == "max_concurrency":
         divided = "/" if run.engine_row.pooled else "//"
         return follows(key.path, key.value, "requests", f"max(0, {left}) {divided} each", room(a), inputs=unit)
@@ -265,6 +266,18 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     return follows(key.path, key.value, "tokens", words, room(a), inputs={**unit, "batch": run.batch})
 
 
+def _tokens_of_requests(a: SizedServing, key: Key) -> Explanation:
+    """The same of vLLM: as many as its requests have, before 0.21 as one of its groups of layers could have."""
+    demand, row = a.demand, a.run.engine_row
+    if row.tokens_by_group and demand.growth:
+        numbers = {"unit": demand.unit, "groups": demand.groups, "block": min(kind.granule for kind in demand.growth)}
+        return follows(key.path, key.value, "tokens", "capacity.kv_cache_memory // unit // groups * block", room(a),
+                       source=row.note, inputs=numbers)  # fmt: skip
+    concurrency = capacity_key(a, key.at("capacity.max_concurrency"))
+    return follows(key.path, key.value, "tokens", "int(capacity.max_concurrency * context)", concurrency,
+                   source=row.note, inputs={"context": a.run.context})  # fmt: skip
+
+
 def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
     """Tokens of cache, as the engine's log counts them: by what a token takes in all layers."""
     if a.demand.pools:
@@ -272,6 +285,9 @@ def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
         rate, granule = sum(kind.rate for kind in first.growth), min(kind.granule for kind in first.growth)
         numbers = {"part": first.part, "whole": first.whole, "rate": rate, "granule": granule, "unit": a.demand.unit}
         formula = "capacity.kv_cache_memory // unit * part // (whole * rate) * granule"
+        if a.apart:
+            numbers["apart"] = a.apart
+            formula = "max(0, capacity.kv_cache_memory - apart) // unit * part // (whole * rate) * granule"
     else:
         numbers, formula = {"token": a.kv_cache_per_token}, "capacity.kv_cache_memory // token"
     return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, inputs=numbers)
