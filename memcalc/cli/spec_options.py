@@ -1079,6 +1079,33 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "all_to_all",
+            "text",
+            "LIBRARY",
+            (
+                "Whose buffers the --ep ranks exchange tokens through: --all2all-backend, --moe-a2a-backend.  "
+                "[default: NCCL, without buffers of its own]"
+            ),
+            "Mixture of experts",
+            (
+                ("deepep-low-latency", "DeepEP's buffers for answers: a place for each token of a rank at each expert"),
+                ("deepep-normal", "DeepEP's buffers for prompts"),
+                ("deepep", "both (SGLang's --deepep-mode auto)"),
+                ("one-sided", "a workspace over NVLink (FlashInfer, TensorRT-LLM)"),
+            ),
+        ),
+        (
+            "all_to_all_tokens",
+            "count",
+            "",
+            (
+                "Tokens of a rank that those buffers have room for.  [default: of answers vLLM 256, SGLang 128; of "
+                "a workspace those of a pass]"
+            ),
+            "Mixture of experts",
+            (),
+        ),
+        (
             "role",
             "text",
             "prefill|decode",
