@@ -150,6 +150,29 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "architectures": ["DebertaForMaskedLM"]},
         WRITTEN_OUT[1:3],  # its biases are fp32 whatever the type
     ),
+    "shifted scores": (
+        "xlnet-large-cased", "",
+        {"d_model": 512, "vocab_size": 512, "d_inner": 2048, "n_head": 8, "n_layer": 3, "pad_token_id": 0},
+        WRITTEN_OUT[1:3],  # its matrices are fp32 whatever the type; its class knows no recomputation
+    ),
+    "convolutions beside attention": (
+        "conv-bert-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "embedding_size": 128, "pad_token_id": 0, "architectures": ["ConvBertForMaskedLM"]},
+        WRITTEN_OUT,
+    ),
+    "Fourier transform": (
+        "fnet-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "pad_token_id": 0,
+         "architectures": ["FNetForMaskedLM"]},
+        (WRITTEN_OUT[1], FP32, {**FP32, "recompute": "full"}),  # transforms take no bf16
+    ),
+    "grouped matrices": (
+        "squeezebert-uncased", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "embedding_size": 512, "pad_token_id": 0, "architectures": ["SqueezeBertForMaskedLM"]},
+        WRITTEN_OUT[:3],  # its class knows no recomputation
+    ),
     "hyper-connections": (
         "glm-5.3-flash", "",
         {"text_config": {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var, sum_of
+from memcalc.autograd.tape import FP32, INT64, ZERO, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.attention.core import Core
 from memcalc.blocks.attention.kernels import contiguous, multiply
 from memcalc.blocks.block import Block
@@ -15,8 +15,8 @@ from memcalc.frozen import NamedTuple, dataclass
 LAST = ", last"  # of a stack: the backward begins here, no gradient of what all layers share is on its way
 
 
-def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, value: Var) -> Var:
-    """The attention result, heads × head_dim a token."""
+def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, value: Var, named: Size = ZERO) -> Var:
+    """The attention result, heads × head_dim a token. `named`: bytes of what Python's variables hold meanwhile beside these."""
     multiply(t, core, query)
     projected = (query, key, value)
     if p.formats.autocast:
@@ -36,14 +36,14 @@ def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, 
     value = contiguous(t, value)
     out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), value.each, [probabilities, value])
     out = t.emit("transposed", [out], out.elements, out.each)
-    t.passing.append(t.saved_bytes() + _unsaved(t, made, scores, *projected) + out.bytes * 2)
+    t.passing.append(t.saved_bytes() + unsaved(t, made, scores, *projected) + out.bytes * 2 + named)
     return out
 
 
-def _unsaved(t: Tape, *variables: Var) -> Size:
+def unsaved(t: Tape, *variables: Var) -> Size:
     """Bytes of what Python's variables hold until the output projection, though nothing saves it."""
     saved = set(t.saved())
-    return sum_of(var.bytes for var in variables if (var.whole or var) not in saved)
+    return sum_of(var.bytes for var in dict.fromkeys(var.whole or var for var in variables) if var not in saved)
 
 
 def _masked(t: Tape, p: Profile, core: Core, scores: Var, *, last: bool) -> Var:
@@ -68,7 +68,7 @@ class Own(NamedTuple):
     returns: bool = False  # the layer returns the probabilities
 
 
-OWN = {"mask": Own(_masked, returns=True), "buckets": Own(_bucketed)}
+OWN = {"mask": Own(_masked, returns=True), "mask, kept to itself": Own(_masked), "buckets": Own(_bucketed)}
 
 
 @dataclass(frozen=True)
