@@ -3,7 +3,9 @@
 from memcalc.autograd.tape import ZERO, Node, Size, Tape, Tensor, Var, sum_of
 
 # What an allocation is, beside the tensor that it is made for.
-NAMES = {"input": "gradient", "sum": "gradient, summed", "weight": "weight's gradient", "temp": "temporary"}
+NAMES = {
+    "input": "gradient", "sum": "gradient, summed", "weight": "weight's gradient", "temp": "temporary", "passing": "temporary",
+}  # fmt: skip
 
 
 def backward(tape: Tape, output: Var | None, *, gradients: bool = True) -> tuple[Size, ...]:
@@ -121,6 +123,7 @@ class Backward:
         arriving: list[tuple[Var, GradientBuffer]] = []
         temporaries: list[GradientBuffer] = []
         stepped: list[GradientBuffer] = []
+        passing: list[GradientBuffer] = []
         for step in node.steps:
             if step.kind == "share":
                 assert incoming is not None
@@ -132,10 +135,14 @@ class Backward:
             if step.kind == "over":
                 self._used(of)
             buffer = self.allocate(step.bytes, of, kind)
+            while passing:
+                self.free(passing.pop())
             if kind == "input":
                 arriving.append((of, buffer))
             elif step.kind == "weight" and self.update:
                 stepped.append(buffer)
+            elif step.kind == "passing":
+                passing.append(buffer)
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
         return arriving, temporaries, stepped

@@ -76,9 +76,9 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
         steps.append(Step("input", copy.bytes, 1))
     elif trained and not p.method.accumulated:
         steps.append(Step("weight", w * p.formats.weights))
-    if quantised:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
-        steps += [Step("temp", w * x_used.each)] if p.method.expands else []
-        saves += [x_used] if p.kernels.keeps_quantised_inputs or p.method.keeps_inputs else []
+    if quantised:
+        steps += _expanded(t, p, w * x_used.each)
+        saves += _attached(t, p, x_used)
     steps.append(Step("input", x_used.bytes, 0))
     each = x_used.each if quantised else p.formats.product
     out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=learns)
@@ -89,6 +89,25 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
         t.send("tp", whole, ("reduce-scatter",) if sp else ("all-reduce",), ("all-gather",) if sp and out.grad else ())
     out = cast(t, out, x.each) if quantised and p.formats.kbit else out  # and casts its result back
     return adapters.after(t, p, name, given, out) if p.adapters.on(name) else out
+
+
+def _attached(t: Tape, p: Profile, x: Var) -> list[Var]:
+    """The input of a quantised product where its function holds it, as an attribute (bitsandbytes/autograd/_functions.py,
+    ctx.tensors)."""
+    if not (p.kernels.keeps_quantised_inputs or p.method.keeps_inputs):
+        return []
+    t.attached.append(x.whole or x)
+    return [x]
+
+
+def _expanded(t: Tape, p: Profile, size: Size) -> list[Step]:
+    """A quantised matrix of so many bytes once it is whole: for its product and again for the input's gradient, before that is
+    there (bitsandbytes/autograd/_functions.py, MatMul4Bit; what was quantised from another 16-bit type is cast from it)."""
+    if not p.method.expands:
+        return []
+    again = p.kernels.quantised_from_half
+    t.expanded = size * (1 + again)
+    return [*([Step("passing", size)] if again else []), Step("temp", size)]
 
 
 def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained: bool, *, reduced: bool) -> MatrixShape | None:

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 ANSWERS = ("weights", "constants", "cache", "state", "forward", "traits")
 
 
+class Compression(NamedTuple):
+    """Entries `width` wide that stand for `rate` tokens each; `overlapping`: an entry sees the window before it too."""
+
+    width: int
+    rate: int
+    overlapping: bool = False
+    indexes: bool = False
+
+
 class Traits(NamedTuple):
     """Sizes and habits of a block that others ask for; 0, None or False is what a block without such a thing has."""
 
@@ -34,6 +43,7 @@ class Traits(NamedTuple):
     selected_tokens: int | None = None  # tokens that an indexer lets a query see
     shares_selection: bool = False  # of an earlier layer's indexer
     compressed: bool = False  # attends to compressed entries
+    compressions: tuple[Compression, ...] = ()  # that it keeps
     causal: bool = True
     cross: bool = False  # keys and values come from the encoder
     rotary: bool = False

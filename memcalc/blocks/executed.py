@@ -106,7 +106,7 @@ def _backward(node: Node) -> tuple[Size, int]:
     made = [step for step in node.steps if step.kind != "share"]
     if not made:
         return Size(), 0
-    written = sum_of(step.bytes * (2 if step.kind == "temp" else 1) for step in made)
+    written = sum_of(step.bytes * (2 if step.kind in ("temp", "passing") else 1) for step in made)
     gradient = node.out.bytes if node.out.elements.token or node.out.elements.pair else Size()
     saved = sum_of(var.bytes for var in node.saves if var.elements.token or var.elements.pair)
     return gradient + saved + written, len(made)

@@ -738,13 +738,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "text",
             "NAME",
             (
-                "As in `memcalc optimizers`. One of sgd, sgd-momentum, adam, adamw, adamw-bf16, adamw-8bit, "
-                "paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, adamw-fp8, ademamix, ademamix-8bit,"
-                " paged-ademamix, paged-ademamix-8bit, adamw-anyprecision, stable-adamw, grokadamw, prodigy, lomo, "
-                "adalomo, schedule-free-adamw, schedule-free-radam, schedule-free-sgd, lion, lion-8bit, "
-                "paged-lion-8bit, paged-lion, lion-32bit, adagrad, rmsprop, rmsprop-32bit, rmsprop-8bit, sophia, "
-                "lamb, adafactor, adafactor-momentum, came, muon, adam-mini, galore, galore-8bit, galore-adafactor,"
-                " q-galore, dion, apollo, apollo-mini, shampoo, soap.  [default: adamw]"
+                "As in `memcalc optimizers`; Unsloth's trainers take adamw-8bit. One of sgd, sgd-momentum, adam, "
+                "adamw, adamw-bf16, adamw-8bit, paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, "
+                "adamw-fp8, ademamix, ademamix-8bit, paged-ademamix, paged-ademamix-8bit, adamw-anyprecision, "
+                "stable-adamw, grokadamw, prodigy, lomo, adalomo, schedule-free-adamw, schedule-free-radam, "
+                "schedule-free-sgd, lion, lion-8bit, paged-lion-8bit, paged-lion, lion-32bit, adagrad, rmsprop, "
+                "rmsprop-32bit, rmsprop-8bit, sophia, lamb, adafactor, adafactor-momentum, came, muon, adam-mini, "
+                "galore, galore-8bit, galore-adafactor, q-galore, dion, apollo, apollo-mini, shampoo, soap.  "
+                "[default: adamw]"
             ),
             "Model states",
             (),
@@ -1074,6 +1075,33 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "count",
             "",
             "Experts of each layer that are held once more, all --ep ranks together.  [default: 0]",
+            "Mixture of experts",
+            (),
+        ),
+        (
+            "all_to_all",
+            "text",
+            "LIBRARY",
+            (
+                "Whose buffers the --ep ranks exchange tokens through: --all2all-backend, --moe-a2a-backend.  "
+                "[default: NCCL, without buffers of its own]"
+            ),
+            "Mixture of experts",
+            (
+                ("deepep-low-latency", "DeepEP's buffers for answers: a place for each token of a rank at each expert"),
+                ("deepep-normal", "DeepEP's buffers for prompts"),
+                ("deepep", "both (SGLang's --deepep-mode auto)"),
+                ("one-sided", "a workspace over NVLink (FlashInfer, TensorRT-LLM)"),
+            ),
+        ),
+        (
+            "all_to_all_tokens",
+            "count",
+            "",
+            (
+                "Tokens of a rank that those buffers have room for.  [default: of answers vLLM 256, SGLang 128; of "
+                "a workspace those of a pass]"
+            ),
             "Mixture of experts",
             (),
         ),

@@ -21,12 +21,12 @@ class Quantiles(NamedTuple):
 
 
 QUANTILES: tuple[Quantiles, ...] = (
-    Quantiles("", "", 141, -0.012, 0.0562),
+    Quantiles("", "", 141, -0.0159, 0.0212),
     Quantiles("accelerate", "full", 34, -0.0071, 0.0032),
     Quantiles("accelerate", "lora", 39, -0.0096, 0.0148),
     Quantiles("accelerate", "qlora", 15, 0.001, 0.008),
-    Quantiles("litgpt", "lora", 12, -0.0246, 0.0103),
-    Quantiles("litgpt", "qlora", 16, 0.0386, 0.1851),
+    Quantiles("litgpt", "lora", 12, -0.03, 0.0088),
+    Quantiles("litgpt", "qlora", 16, -0.0165, 0.0744),
     Quantiles("megatron", "full", 16, -0.035, 0.0621),
 )
 

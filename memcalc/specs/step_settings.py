@@ -60,7 +60,9 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
     precision: Annotated[str, OneOf(PRECISION_NAMES)] = setting(
         "bf16-mixed", "Number formats of a step.", STATES, metavar="WORD", choices={row.name: row.note for row in PRECISIONS}
     )
-    optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting("adamw", "As in `memcalc optimizers`.", STATES, metavar="NAME")
+    optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting(
+        "adamw", "As in `memcalc optimizers`; Unsloth's trainers take adamw-8bit.", STATES, metavar="NAME"
+    )
     optimizer_impl: Annotated[str, OneOf(OPTIMIZER_IMPLS)] | None = setting(
         None, "How the optimizer's step is run.", STATES, otherwise="the engine's", choices=STEPS
     )

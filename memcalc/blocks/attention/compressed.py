@@ -1,8 +1,10 @@
 """DeepSeek V4's attention: a short sliding window of shared keys and values, and compressed entries for all before."""
 
+from collections.abc import Iterator
+
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import Tape, Var
-from memcalc.blocks.block import Block, Traits
+from memcalc.blocks.block import Block, Compression, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
@@ -94,7 +96,8 @@ class CompressedAttention(Block, without=("constants", "state")):
     @property
     def traits(self) -> Traits:
         return Traits(heads=self.heads, head_dim=self.head_dim, value_dim=self.head_dim, query_size=self.query_size,
-            rope_head_dim=self.rope_head_dim, window=self.window, compressed=True, causal=self.causal,
+            rope_head_dim=self.rope_head_dim, window=self.window, compressed=True, compressions=tuple(self._compressions()),
+            causal=self.causal,
         )  # fmt: skip
 
     def weights(self) -> tuple[Weight, ...]:
@@ -109,6 +112,11 @@ class CompressedAttention(Block, without=("constants", "state")):
         out = (Cache("keys and values", 0, self.head_dim, self.window),)
         compressed = self.compressor.cache("compressed entries") if self.compressor else ()
         return (*out, *compressed, *(self.indexer.compressor.cache("index entries") if self.indexer else ()))
+
+    def _compressions(self) -> Iterator[Compression]:
+        for one, indexes in ((self.compressor, False), (self.indexer and self.indexer.compressor, True)):
+            if one:
+                yield Compression(one.head_dim, one.rate, one.overlapping, indexes)
 
     def _projections(self) -> tuple[Weight, ...]:
         sections = ((self.heads, self.head_dim),)

@@ -91,7 +91,9 @@ class Recorder:
                 made = record(layer, p, self.hidden, input_grad=flows, keep_gradients=keep)
                 self.layers.append((layer, made, times))
                 flows = made.flows
-        pooled = seen.tokens / (seen.patches - rule.extra) if rule.tokens or rule.padded else 1.0
+        rows = any(path == "newline" for path, _ in projector.entry)
+        own = seen.patches - rule.extra if rule.tokens or rule.padded else seen.patches
+        read = seen.tokens / own if rule.tokens or rule.padded or rows else None
         beside = _on_tower(profile, run, projector.name)
         between = tuple((path, block) for path, block in (*projector.entry, *projector.exit) if not path.startswith("audio/"))
         self.projector, self.results = onto_projector(
@@ -99,7 +101,7 @@ class Recorder:
             between,
             beside,
             self.hidden,
-            share=pooled,
+            read=read,
             placed=bool(rule.padded),
             flows=flows,
         )

@@ -1,5 +1,6 @@
 """A server's facts → fields of Serving."""
 
+from memcalc.formulas.all_to_all import CONFIGURED
 from memcalc.formulas.serving_engines import SERVING_ENGINES, release
 from memcalc.readers.launch.settings import Making
 
@@ -93,6 +94,7 @@ def _groups(making: Making, engine: str) -> None:
     elif isinstance(dp, int) and value("dp") not in (None, 1):
         making.copy("dp")
     making.copy("redundant_experts")
+    _exchange(making, tp)
     if value("role"):
         making.copy("role")
     making.copy("transfer_buffer")
@@ -103,6 +105,21 @@ def _groups(making: Making, engine: str) -> None:
     for name, each in (("cache_offload_gb", GIB / ranks), ("cache_offload_rank_gb", GB), ("cache_offload_bytes", 1)):
         if size := value(name):
             making.set("cache_offload", int(size * each), name)
+
+
+def _exchange(making: Making, tp: int) -> None:
+    """Whose buffers experts' tokens pass; SGLang divides experts by all --tp ranks where DeepEP carries them."""
+    library, mode = making.value("all_to_all"), making.value("deepep_mode")
+    if not library:
+        return
+    if "ep" not in making.settings and making.value("engine") == "sglang" and tp > 1:
+        making.set("ep", tp, "all_to_all", "tp")
+    word = f"{library}-{mode}" if mode else str(library)
+    ranks = making.settings["ep"].value if "ep" in making.settings else 1
+    if word in ("deepep", "deepep-normal") and ranks not in CONFIGURED:
+        making.warn(f"DeepEP's normal mode has no configuration of {ranks} ranks: its buffers are left out", "all_to_all")
+    elif ranks != 1:
+        making.set("all_to_all", word, "all_to_all", "deepep_mode")
 
 
 def _context(making: Making) -> None:
