@@ -173,6 +173,12 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "embedding_size": 512, "pad_token_id": 0, "architectures": ["SqueezeBertForMaskedLM"]},
         WRITTEN_OUT[:3],  # its class knows no recomputation
     ),
+    "sound as it is": (
+        "moonshine-tiny", "",
+        {"encoder_num_hidden_layers": 3, "decoder_num_hidden_layers": 3, "hidden_size": 256, "intermediate_size": 1024,
+         "vocab_size": 512, "pad_token_id": 0, "decoder_start_token_id": 1},
+        (BF16, AMP, FP32, AGAIN),
+    ),
     "hyper-connections": (
         "glm-5.3-flash", "",
         {"text_config": {

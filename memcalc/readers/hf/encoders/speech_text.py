@@ -54,10 +54,10 @@ def moonshine(c: Config) -> Architecture:
         norm, _grouped(c, "encoder"), mlp(c, gated=False, bias=True, activation=c.text("encoder_hidden_act"))
     )
     front: Named = (
-        ("convolution1", Convolution(1, hidden, (127,), stride=(64,), activation="tanh")),
+        ("convolution1", Convolution(1, hidden, (127,), stride=(64,), activation="tanh", frames=384)),
         ("group_norm", Norm(hidden, "layer")),
-        ("convolution2", Convolution(hidden, 2 * hidden, (7,), stride=(3,), bias=True, activation="gelu")),
-        ("convolution3", Convolution(2 * hidden, hidden, (3,), stride=(2,), bias=True, activation="gelu")),
+        ("convolution2", Convolution(hidden, 2 * hidden, (7,), stride=(3,), bias=True, activation="gelu", frames=6)),
+        ("convolution3", Convolution(2 * hidden, hidden, (3,), stride=(2,), bias=True, activation="gelu", frames=2)),
     )
     depth = c.layers("encoder_num_hidden_layers")
     encoder = Part("encoder", front, (Stack.uniform(replace(encoder_layer, source=True), depth),), (("final_norm", norm),))
