@@ -177,7 +177,7 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
         "moonshine-tiny", "",
         {"encoder_num_hidden_layers": 3, "decoder_num_hidden_layers": 3, "hidden_size": 256, "intermediate_size": 1024,
          "vocab_size": 512, "pad_token_id": 0, "decoder_start_token_id": 1},
-        (BF16, AMP, FP32, AGAIN),
+        (BF16, AMP, FP32, {**AGAIN, "micro_batch": 1}),
     ),
     "hyper-connections": (
         "glm-5.3-flash", "",
