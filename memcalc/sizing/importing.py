@@ -28,7 +28,7 @@ RIVALS: tuple[frozenset[str], ...] = (
 OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "adapter_dtype", "base_format", "train_also", "kbit_prepare")
 OF_DEGREE = {"pp": ("pipeline_schedule", "virtual_stages", "first_stage_layers", "last_stage_layers", "pipeline_layout"),
     "cp": ("cp_kind",),
-             "tp": ("sequence_parallel",)}  # fmt: skip
+             "tp": ("sequence_parallel", "tp_overlap")}  # fmt: skip
 
 
 class LaunchedJob(NamedTuple):

@@ -13,12 +13,11 @@ from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.compute.flops import is_encoder_decoder, step_flops
 from memcalc.estimates.placement import split_of, stage_counts
-from memcalc.estimates.step_time.messages import Axes, sent_by
+from memcalc.estimates.step_time.messages import Axes, Busy, exposed, sent_by
 from memcalc.estimates.step_time.pieces import HALF, Micro, Seconds, seconds_of
 from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
 from memcalc.estimates.step_time.sharded import (
     Gathers,
-    exposed,
     gathers,
     gathers_share,
     optimizer_seconds,
@@ -230,7 +229,8 @@ def _stage(plan: PlannedStage, micro: Micro, axes: Axes, law: TimeLaw, run: Trai
         around = gathering if share == 1 else gathering.times(share)
         one = seconds_of(executed, micro, law)
         attended = (one.attended, one.attended * law.sustained.backward)
-        sent = sent_by(executed, micro.tokens, attended, axes, law, narrowed if layered else 1.0)
+        multiplied = (one.multiplied_forward, one.multiplied_backward) if run.tp_overlaps and layered else None
+        sent = sent_by(executed, micro.tokens, Busy(attended, multiplied), axes, law, narrowed if layered else 1.0)
         again = _again(one, run, recomputed=recomputed, by_operation=plan.by_operation and layered)
         waiting = sent.forward * (2 if recomputed else 1) + sent.backward + around.copies
         waiting += exposed(around.forward, one.forward) + exposed(around.backward, one.backward + again)
