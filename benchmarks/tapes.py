@@ -179,6 +179,12 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "vocab_size": 512, "pad_token_id": 0, "decoder_start_token_id": 1},
         (BF16, AMP, FP32, {**AGAIN, "micro_batch": 1}),
     ),
+    "blocks of queries": (
+        "bigbird-roberta-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "pad_token_id": 0, "architectures": ["BigBirdForMaskedLM"]},
+        tuple({**setting, "seq_len": length} for setting in WRITTEN_OUT for length in (512, 1024)),
+    ),
     "hyper-connections": (
         "glm-5.3-flash", "",
         {"text_config": {

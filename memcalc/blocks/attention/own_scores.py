@@ -30,8 +30,9 @@ def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, 
     probabilities = ops.dropout(t, p, probabilities, core.softmax.dropout)
     made = probabilities
     probabilities = ops.cast(t, probabilities, value.each)
-    if row.returns and made is not probabilities:
+    if row.held and made is not probabilities:
         t.returned.append(made)
+    if row.returns and made is not probabilities:
         t.beside = t.beside + made.bytes  # those of the layer before, which the loop holds until this one returns its own
     value = contiguous(t, value)
     out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), value.each, [probabilities, value])
@@ -65,10 +66,14 @@ class Own(NamedTuple):
     """How one modeling file makes probabilities."""
 
     scores: Callable[..., Var]  # from the product of query and key to what softmax takes
-    returns: bool = False  # the layer returns the probabilities
+    held: bool = False  # a variable of the layer has the probabilities until it is through
+    returns: bool = False  # and the layer returns them
 
 
-OWN = {"mask": Own(_masked, returns=True), "mask, kept to itself": Own(_masked), "buckets": Own(_bucketed)}
+OWN = {
+    "mask": Own(_masked, held=True, returns=True), "mask, to the layer's end": Own(_masked, held=True),
+    "mask, kept to itself": Own(_masked), "buckets": Own(_bucketed),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

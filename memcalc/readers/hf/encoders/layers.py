@@ -94,7 +94,7 @@ def self_attention(c: Config, *, rotary: bool = False, bias: bool = True) -> Att
 
 
 def bert_mlp(c: Config) -> Block:
-    return mlp(c, gated=False, bias=True, dropout=c.number("hidden_dropout_prob"))
+    return mlp(c, gated=False, bias=True, dropout=c.number("hidden_dropout_prob"), names_product=True)
 
 
 def embedded(
