@@ -197,7 +197,7 @@ def shared_tensors(architecture: Architecture, run: Training, profile: Profile, 
         Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.formats.residual)
         for table in _rotary(architecture)
     )
-    masks = _shared_masks(architecture, profile, run.recompute == "full")
+    masks = _shared_masks(architecture, profile, run.recompute == "full") + _eager_masks(architecture, run, profile)
     handed = _handed(architecture, profile) if run.recompute == "full" else ()
     leaf = input_leaf(architecture, run, profile)
     return (
@@ -222,22 +222,38 @@ def _engine_buffers(architecture: Architecture, profile: Profile, scores: bool) 
 
 
 def position_pairs(architecture: Architecture, run: Training, profile: Profile) -> float:
-    """Bytes for each pair of positions, whatever the batch, of the attention mask and of T5's biases: every checkpoint of a
+    """Bytes for each pair of positions, whatever the batch, of sdpa's masks and of T5's biases: every checkpoint of a
     recomputed layer keeps a reference to them."""
     if run.recompute != "full":
         return 0.0
     biases = _shared_biases(architecture, profile)
-    # without positions (GLM-5 Next), each layer makes the whole mask itself
-    indexed = any(block.traits.selected_tokens and block.traits.rotary for block in _mixers(architecture))
-    handed = _handed(architecture, profile)
-    # a mask for pairs, not one of keys, nor one that is counted among what is handed on
-    pairwise = any(not block.positions.own for block in _attentions(architecture)) and not handed
-    if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
+    if run.attention == "eager" or not _passes_masks(architecture, profile):
         return biases
-    sliding = profile.batch.masked or profile.batch.packed
-    if run.attention == "eager":
-        return biases + profile.formats.residual * (1 + (sliding and indexed))
-    return biases + sliding + indexed
+    return biases + _windows(profile) + _indexed(architecture)
+
+
+def _passes_masks(architecture: Architecture, profile: Profile) -> bool:
+    """Whether layers are given masks for pairs: not those of keys, nor those that are counted among what is handed on."""
+    pairwise = any(not block.positions.own and block.handed(profile) == ZERO for block in _attentions(architecture))
+    return not _shared_masks(architecture, profile, passed=True) and (pairwise or _indexed(architecture))
+
+
+def _indexed(architecture: Architecture) -> bool:
+    # without positions (GLM-5 Next), each layer makes the whole mask itself
+    return any(block.traits.selected_tokens and block.traits.rotary for block in _mixers(architecture))
+
+
+def _windows(profile: Profile) -> bool:
+    """Whether there is a mask of windows or of packed sequences."""
+    return profile.batch.masked or profile.batch.packed
+
+
+def _eager_masks(architecture: Architecture, run: Training, profile: Profile) -> float:
+    """Bytes for each pair of every sequence of the masks that eager attention adds, which checkpoints refer to
+    (transformers/masking_utils.py, eager_mask)."""
+    if run.recompute != "full" or run.attention != "eager" or not _passes_masks(architecture, profile):
+        return 0.0
+    return profile.formats.residual * (1 + (_windows(profile) and _indexed(architecture)))
 
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
