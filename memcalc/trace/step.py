@@ -124,8 +124,8 @@ def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
         size = (sequences, config.num_mel_bins, 2 * config.max_source_positions)
         return {"input_features": torch.zeros(size, dtype=model.dtype), "labels": ids}
     if model.main_input_name == "input_values":  # as many samples as make a token of the encoder for each of the decoder
-        size = (sequences, samples(run.seq_len, model))
-        return {"input_values": torch.zeros(size, dtype=model.dtype), "labels": ids}
+        sound = torch.zeros(sequences, samples(run.seq_len, model), dtype=model.dtype)
+        return {"input_values": sound, "labels": ids}
     return {"input_ids": ids, "labels": ids[:, 0] if type(model).__name__.endswith("ForSequenceClassification") else ids}
 
 

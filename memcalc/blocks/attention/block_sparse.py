@@ -40,6 +40,7 @@ class BlockSparseAttention(Attention, without=("state",)):
 
     block: int = 64
     random: int = 3  # blocks that each block reads beside its neighbours and the ends
+    mask_itemsize: int = FP32  # of its masks, whole numbers where they are wider (BigBird-Pegasus)
 
     @property
     def traits(self) -> Traits:
@@ -52,8 +53,8 @@ class BlockSparseAttention(Attention, without=("state",)):
     def handed(self, p: Profile) -> Size:
         """A mask of tokens in fp32, or one of the bands."""
         if self._full(p):
-            return Size(token=FP32)
-        return Lengths(self.block, p.batch.sequences).all_but(4, BAND * self.block * FP32)
+            return Size(token=self.mask_itemsize)
+        return Lengths(self.block, p.batch.sequences).all_but(4, BAND * self.block * self.mask_itemsize)
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         t.beside = t.beside + self.handed(p)
@@ -61,7 +62,8 @@ class BlockSparseAttention(Attention, without=("state",)):
             return attend_own(t, p, core, "mask, to the layer's end", query, key, value)
         if p.degrees.tp > 1 or p.degrees.cp > 1:
             raise Unsupported("block-sparse attention divided over ranks is not modelled")
-        sparse = _Sparse(t, p, core, self.block, self.random, Lengths(self.block, p.batch.sequences), [query])
+        of = Lengths(self.block, p.batch.sequences)
+        sparse = _Sparse(t, p, core, self.block, self.random, self.mask_itemsize, of, [query])
         return sparse.attend(query, key, value)
 
 
@@ -73,6 +75,7 @@ class _Sparse(NamedTuple):
     core: Core
     block: int
     random: int
+    mask_itemsize: int
     of: Lengths
     named: list[Var]  # what Python's variables hold to the end, saved or not
 
@@ -87,8 +90,9 @@ class _Sparse(NamedTuple):
         contexts += [middle, self._next(query, key, value, keys, values), self._end(query, key, value)]
         steps = [Step("share", source=i) for i in range(len(contexts))]
         joined = t.emit("joined", contexts, Size(token=size), middle.each, (), steps)
-        masked = t.emit("masked", [joined], joined.elements, max(joined.each, self.p.formats.residual))
-        pairs = self.core.shape.heads * self.block * FP32
+        wide = 0 if self.mask_itemsize > FP32 else self.p.formats.residual
+        masked = t.emit("masked", [joined], joined.elements, max(joined.each, wide))
+        pairs = self.core.shape.heads * self.block * self.mask_itemsize
         masks = self.of.all_but(2, self.random * pairs) + self.of.one(2 * (BAND + 1 + self.random) * pairs)
         whole = Var(Size(pair=self.core.shape.heads), masked.each, False, f"{t.path}/probabilities of all pairs")
         t.passing.append(t.saved_bytes() + unsaved(t, keys, values, *self.named, *contexts, masked) + masks + whole.bytes)

@@ -1,7 +1,9 @@
 """Encoders of long texts: attention in windows and blocks, or approximated."""
 
+from memcalc.autograd.tape import FP32
 from memcalc.blocks.architecture import Architecture, Named
 from memcalc.blocks.attention.block_sparse import BlockSparseAttention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.plain import Plain
@@ -23,15 +25,18 @@ def longformer(c: Config) -> Architecture:
     return under(c, body(c, attention=mixers, within=within), bert_heads(c))
 
 
+def block_sparse(c: Config, attention: Attention, mask_itemsize: int = FP32) -> BlockSparseAttention:
+    """The same over blocks."""
+    block, random = c.integer("block_size"), c.integer("num_random_blocks", low=0)
+    return BlockSparseAttention(**facts_of(attention), block=block, random=random, mask_itemsize=mask_itemsize)
+
+
 def big_bird(c: Config) -> Architecture:
     """Block-sparse attention, unless the config asks for the original; every class but one keeps the pooler."""
     hidden = c.integer("hidden_size")
     full = c.text("attention_type") == "original_full"
     attention = self_attention(c, bias=c.flag("use_bias"))
-    if not full:
-        sizes = {"block": c.integer("block_size"), "random": c.integer("num_random_blocks", low=0)}
-        attention = BlockSparseAttention(**facts_of(attention), **sizes)
-    part = body(c, attention=attention)
+    part = body(c, attention=attention if full else block_sparse(c, attention))
     heads = bert_heads(c)
     spans: Named = (
         (
