@@ -55,7 +55,7 @@ def _words(row: Row) -> tuple[str, ...]:
 
 
 def _option(row: Row) -> GroupedOption:
-    name, kind, metavar, meaning, group, choices = row
+    _, kind, metavar, meaning, group, choices = row
     return GroupedOption(
         ["/".join(_words(row))], group=group, choices=choices, help=meaning, type=TYPES[kind], metavar=metavar or None,
         is_flag=kind == "flag", default=None, multiple=kind == "repeated",
