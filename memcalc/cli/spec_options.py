@@ -231,6 +231,20 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "tp_overlap",
+            "text",
+            "on|off",
+            (
+                "Whether tensor-parallel messages pass beside products.  [default: on for Megatron with "
+                "sequence_parallel]"
+            ),
+            "Sharding",
+            (
+                ("on", "cuts products and messages into pieces that run at once (Megatron-LM's --tp-comm-overlap)"),
+                ("off", "waits for each message"),
+            ),
+        ),
+        (
             "cp",
             "count",
             "",

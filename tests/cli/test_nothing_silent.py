@@ -17,7 +17,8 @@ Run = Callable[..., Any]
 VALUES: dict[str, object] = {
     "backward_prefetch": "post",
     "gpus": 8, "gpus_per_node": 4, "zero": 2, "fsdp": "full", "shard_size": 2, "tp": 2, "pp": 2, "cp": 2,
-    "cp_kind": "all-gather", "ep": 2, "etp": 2, "pipeline_schedule": "gpipe", "precision": "fp32", "optimizer": "sgd",
+    "tp_overlap": "off", "cp_kind": "all-gather",
+    "ep": 2, "etp": 2, "pipeline_schedule": "gpipe", "precision": "fp32", "optimizer": "sgd",
     "micro_batch": 3, "grad_accum": 4,
     "seq_len": 512, "recompute": "full", "recompute_every": 2, "recompute_layers": 2, "expert_imbalance": 2,
     "capacity_factor": 1.5, "attention": "eager", "kernels": "liger", "loss": "chunked", "optimizer_impl": "foreach",
