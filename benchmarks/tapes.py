@@ -163,6 +163,17 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
                            "projection_intermediate_size": 64}},
         (BF16, AMP, FP32, AGAIN),
     ),
+    "masks of every sequence": (
+        "smollm2-135m", "", {"num_hidden_layers": 3, "vocab_size": 512}, ({**AGAIN, "attention": "eager"},),
+    ),
+    "compressed entries": (
+        "deepseek-v4-flash", "",
+        {"num_hidden_layers": 4, "compress_ratios": [0, 4, 128, 4], "num_hash_layers": 1, "hidden_size": 512, "vocab_size": 512,
+         "num_attention_heads": 8, "head_dim": 128, "q_lora_rank": 256, "o_groups": 4, "o_lora_rank": 128, "index_n_heads": 4,
+         "index_head_dim": 64, "index_topk": 64, "n_routed_experts": 64, "num_experts_per_tok": 2, "moe_intermediate_size": 256,
+         "qk_rope_head_dim": 32, "pad_token_id": 0},
+        WRITTEN_OUT,
+    ),
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from memcalc.frozen import NamedTuple
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
+FUSED = "fused scan"  # name of FLOPs that Triton kernels of chunked scans do
 
 
 class Size(NamedTuple):

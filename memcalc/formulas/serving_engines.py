@@ -61,10 +61,12 @@ class ServingEngine(NamedTuple):
     drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
+    exchanges: tuple[str, ...] = ()  # of memcalc.formulas.all_to_all, that it takes
     like: str = ""  # another engine, which it starts or is built on: its kernels, formats and ranges hold
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
     tiers: tuple[tuple[int, int], ...] = ()  # bytes of all GPUs, and the context that it takes from there on by default
+    refuses_rows: bool = False  # llama.cpp: its builds for CUDA divide no rows (--split-mode row)
     table_on_host: bool = False  # a token table on its own in host memory, whatever else is
     experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
     slot_states: bool = False  # states and windows of all sequences of a step from the start, used or not
@@ -107,15 +109,17 @@ VLLM = ServingEngine(
     passes_in_flight=2,  # vllm/config/vllm.py, max_concurrent_batches and max_in_flight_tokens: since pull 47728, 0.26
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
+    exchanges=("deepep-low-latency", "deepep-normal", "one-sided"),  # vllm/config/parallel.py, All2AllBackend
     sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
 )  # fmt: skip
 
 LLAMA_CPP = ServingEngine(
-    "llama.cpp", "llama.cpp since June 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
-    batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",
+    "llama.cpp", "llama.cpp since August 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
+    batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.8",
     whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
     copies_cache=True,  # pull 23907; masks in fp16: pull 23764; logits of one token a sequence: pull 23861
     margin=2**30,  # common/common.h: fit_params_target
+    refuses_rows=True,  # "device CUDA0 does not support split buffers": pull 24216
 )  # fmt: skip
 
 OLLAMA = LLAMA_CPP._replace(
@@ -140,6 +144,7 @@ _SGLANG = ServingEngine(
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments",
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
+    exchanges=("deepep-low-latency", "deepep-normal", "deepep"),  # srt/layers/moe/utils.py, DeepEPMode
     sparse_fp8="fp8-ds-mla", caches=(*_FP8, "mxfp8", "nvfp4"),  # srt/arg_groups/fields/model.py, kv_cache_dtype
 )  # fmt: skip
 # Changes: srt/server_args.py of 0.5.9, 0.5.10, 0.5.13, 0.5.14 and 0.5.19; srt/arg_groups/memory_hook.py of 0.5.23.
@@ -182,19 +187,25 @@ RELEASES: dict[str, ServingEngine] = {
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
             windowed_models=(),  # _torch/pyexecutor/_util.py: all, unless kv_cache_config.max_attention_window says so
+            slot_states=True,  # _torch/pyexecutor/mamba_cache_manager.py: [max_batch_size, …], before the cache is measured
+            exchanges=("one-sided",),  # _torch/modules/fused_moe/communication/nvlink_one_sided.py
             drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
             caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
         ),
         LLAMA_CPP,
+        LLAMA_CPP._replace(note="llama.cpp of June and July 2026", since="2026.6", refuses_rows=False),
         LLAMA_CPP._replace(
             note="llama.cpp of early 2026", since="2026", all_logits=True, wide_mask=True, copies_cache=False,
+            refuses_rows=False,
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            refuses_rows=False,
             margin=0,
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2024", since="2024", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            refuses_rows=False,
             window="whole",  # layers with a window have a cache of their own since pull 13194
             margin=0,
         ),
@@ -235,7 +246,7 @@ def release(name: str, version: str | None = None) -> ServingEngine | None:
     """The row of an engine that describes a version: the newest that is no newer; None where all are.
 
     >>> release("llama.cpp", "2025.11").since, release("llama.cpp").since, release("vllm", "0.6")
-    ('2025', '2026.6', None)
+    ('2025', '2026.8', None)
     """
     if version is None:
         return SERVING_ENGINES[name]

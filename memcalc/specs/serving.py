@@ -56,6 +56,7 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("host_experts", None, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("pp_layers", (), "takes stages of any number of layers", lambda row: row.pooled),
     ("attention_dp", 1, "divides requests among groups of ranks", lambda row: row.name in ("sglang", "tensorrt-llm")),
+    ("all_to_all", None, "exchanges tokens of experts", lambda row: bool(row.exchanges)),
     ("redundant_experts", 0, "holds experts more than once", lambda row: row.pooled),
     ("role", None, "reads prompts and answers on servers apart", lambda row: row.pooled),
     ("transfer_buffer", 0, "hands its cache on", lambda row: row.pooled),
@@ -222,6 +223,8 @@ class Serving(ServingLayout):
         if method and row.name and method not in row.drafts:
             able = ", ".join(one.key for one in RELEASES.values() if method in one.drafts)
             raise SpecError(f"{row.note} guesses with {', '.join(row.drafts)}; {method} is of {able}", "draft_method")
+        if self.all_to_all and self.all_to_all not in row.exchanges:
+            raise SpecError(f"{row.name} has {', '.join(row.exchanges)}, not {self.all_to_all}", "all_to_all")
         self.check_offloading(self.pp)
         self.check_layout(self.tp, self.pp, self.ep, self.shared_prefix)
         if self.engine_row.experts_on_host and (self.pp > 1 or self.ep > 1):

@@ -146,6 +146,13 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
         return self.engine_row.peft if self.adapter_dtype is None else self.adapter_dtype == "fp32"
 
     @property
+    def tp_overlaps(self) -> bool:
+        """Whether tensor-parallel messages pass beside the products that they feed: Transformer Engine cuts both into pieces,
+        which needs sequence parallelism (Megatron-LM, --tp-comm-overlap; on in NVIDIA's published recipes)."""
+        p = self.parallelism
+        return p.sequence_parallel and self.kernels_used == "te" and p.tp_overlap != "off"
+
+    @property
     def kernels_used(self) -> str:
         return self.kernels or self.engine_row.kernels
 

@@ -94,6 +94,9 @@ def kept(
                        block_bytes=demand.unit, used=sum(entry.bytes for entry in lines))  # fmt: skip
         lines += [padding] if padding.bytes else []
     apart = 0
+    if run.engine_row.slot_states and run.engine_row.pooled and layout.fixed:
+        apart = sum(entry.bytes for entry in lines if entry.component == "state")
+        demand = demand._replace(fixed=0)
     if layout.apart[0]:
         tokens = state_tokens(run.max_sequences or REQUESTS, layout.apart[1])
         lines.append(line("state", "states of all requests", "always", states_apart_bytes, tokens=tokens,

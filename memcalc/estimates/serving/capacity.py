@@ -132,7 +132,7 @@ class ServingEstimate(NamedTuple):
         free = memory - others - self.beside
         match run.engine_row.share_of:
             case "free":
-                room = int((free - counted) * share)
+                room = int((free - counted - self.apart) * share) + self.apart
             case "loaded":
                 room = int((free + self.late) * share) - self.weights
             case "total":
@@ -204,4 +204,4 @@ class ServingEstimate(NamedTuple):
             return int(concurrency * self.run.context)  # vLLM: get_kv_cache_capacity
         if self.demand.pools:
             return self.demand.tokens_in(max(0, room - self.apart) // self.demand.unit)
-        return room // self.kv_cache_per_token if self.kv_cache_per_token else None
+        return max(0, room - self.apart) // self.kv_cache_per_token if self.kv_cache_per_token else None

@@ -194,7 +194,7 @@ COUNTED = "(per_gpu.weights + per_gpu.activations - growing + per_gpu.overhead -
 FREE = "(gpu.allocatable - withheld - beside)"
 ROOM = {
     "total": f"min(int({TAKEN}) - {COUNTED}, {FREE} - {COUNTED})",
-    "free": f"min(int(({FREE} - {COUNTED}) * run.gpu_memory_utilization), {FREE} - {COUNTED})",
+    "free": f"min(int(({FREE} - {COUNTED} - apart) * run.gpu_memory_utilization) + apart, {FREE} - {COUNTED})",
     "loaded": f"min(int(({FREE} + late) * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
 }  # fmt: skip
 
@@ -215,6 +215,7 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bo
         *(of_component(a, name) for name in ("weights", "activations", "overhead")),
         given("growing", a.growing, "activations that every request adds to", "B"),
         *([given("bound", a.cap, "what --cache-tokens take", "B")] if a.cap is not None else []),
+        given("apart", a.apart, "states of all sequences of a step, whatever runs", "B"),
         given("late", a.late, "graphs and tables, taken after the cache", "B"),
         given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
     )
@@ -285,11 +286,11 @@ def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
         rate, granule = sum(kind.rate for kind in first.growth), min(kind.granule for kind in first.growth)
         numbers = {"part": first.part, "whole": first.whole, "rate": rate, "granule": granule, "unit": a.demand.unit}
         formula = "capacity.kv_cache_memory // unit * part // (whole * rate) * granule"
-        if a.apart:
-            numbers["apart"] = a.apart
-            formula = "max(0, capacity.kv_cache_memory - apart) // unit * part // (whole * rate) * granule"
     else:
         numbers, formula = {"token": a.kv_cache_per_token}, "capacity.kv_cache_memory // token"
+    if a.apart:
+        numbers["apart"] = a.apart
+        formula = formula.replace("capacity.kv_cache_memory", "max(0, capacity.kv_cache_memory - apart)")
     return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, inputs=numbers)
 
 
