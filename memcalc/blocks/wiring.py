@@ -97,4 +97,19 @@ def _hyper_connected(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return x
 
 
-WIRINGS: dict[str, Wiring] = {"hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled}
+def _convolved_beside(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """What two branches with norms of their sums return, and a convolution of the layer's input, under a norm
+    (modeling_deberta_v2.DebertaV2Encoder)."""
+    y = x
+    for block, norm in (("attention", "post_attention_norm"), ("mlp", "post_mlp_norm")):
+        y = through(t, p, blocks, ops.add(t, y, through(t, p, blocks, y, block)), norm)
+    since = len(t.nodes)
+    y = through(t, p, blocks, ops.add(t, y, through(t, p, blocks, x, "convolution")), "convolution_norm")
+    t.beyond = list(dict.fromkeys(var for node in t.nodes[since:] for var in node.saves if not var.outside))
+    return t.emit("unpadded", [y], y.elements, y.each)
+
+
+WIRINGS: dict[str, Wiring] = {
+    "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
+    "convolved beside": _convolved_beside,
+}  # fmt: skip
