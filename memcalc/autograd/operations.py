@@ -35,6 +35,7 @@ class Matrix(NamedTuple):
     trained: bool | None = None  # whether it has a gradient, where that is not what the method says of all
     reduced: bool = False  # tensor-parallel ranks add their results up
     buffered: bool = False  # what it gathers lies in a buffer that stands
+    merged: float = 1.0  # rows of a token: a quarter where squares of four patches are one row
 
 
 def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
@@ -43,7 +44,7 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
     Under autocast the casts of input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters,
     they save what they need.
     """
-    name, width, weight, bias, used, trained, reduced, buffered = matrix
+    name, width, weight, bias, used, trained, reduced, buffered, merged = matrix
     if p.adapters.on(name):
         from memcalc.autograd import adapters
 
@@ -51,8 +52,8 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
     w, x_used, learns = Size(fixed=weight), x, p.method.trained
     trained, learns = (learns, learns) if trained is None else (trained, learns or trained)
     quantised = p.method.quantised and not p.method.trained and (name != "logits" or p.kernels.quantised_head)
-    t.multiply(name, Size(token=2 * weight * used), x.grad + trained,
-               shape=_matrix(p, x, weight, used, x.grad, trained, reduced=reduced))  # fmt: skip
+    t.multiply(name, Size(token=2 * weight * used * merged), x.grad + trained,
+               shape=_matrix(p, x, weight, used, merged, x.grad, trained, reduced=reduced))  # fmt: skip
     if p.method.fake_quantised and trained:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
@@ -113,11 +114,13 @@ def _expanded(t: Tape, p: Profile, size: Size) -> list[Step]:
     return [*([Step("passing", size)] if again else []), Step("temp", size)]
 
 
-def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained: bool, *, reduced: bool) -> MatrixShape | None:
+def _matrix(
+    p: Profile, x: Var, weight: float, used: float, merged: float, grad: bool, trained: bool, *, reduced: bool
+) -> MatrixShape | None:
     """The shapes of a product. Under sequence parallelism a matrix that is not cut sees a rank's share of the tokens."""
     if not x.elements.token:
         return None
-    rows = 1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream
+    rows = merged * (1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream)
     inputs = x.elements.token / (rows * max(1.0, used))  # an encoder's tokens may be more than the decoder's
     return MatrixShape(rows * used, weight / inputs, inputs, 1, grad, trained)
 

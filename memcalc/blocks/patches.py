@@ -102,12 +102,12 @@ def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
     x = t.emit("squares", [x], x.elements, x.each)
     matrix = made.inputs * squares * made.outputs
     share = 1 / squares
-    x = ops.linear(t, p, x, Matrix("weight", made.outputs * share, matrix, bias=made.bias * made.outputs))
+    x = ops.linear(t, p, x, Matrix("weight", made.outputs * share, matrix, bias=made.bias * made.outputs, merged=share))
     widths = {name: block[name].outputs * share for name in ("linear", "gate", "up", "down")}
 
     def product(name: str, x: Var) -> Var:
         t.path = name
-        return ops.linear(t, p, x, Matrix("weight", widths[name], block[name].inputs * block[name].outputs))
+        return ops.linear(t, p, x, Matrix("weight", widths[name], block[name].inputs * block[name].outputs, merged=share))
 
     x = product("linear", x)
     t.path = "norm"
@@ -162,6 +162,6 @@ def _next(t: Tape, p: Profile, path: str, block: Block, x: Var, merged: float) -
     if isinstance(block, Projection):
         merged /= block.merge
         width, matrix = block.outputs * merged, block.inputs * block.outputs
-        x = ops.linear(t, p, x, Matrix("weight", width, matrix, bias=block.bias * block.outputs))
+        x = ops.linear(t, p, x, Matrix("weight", width, matrix, bias=block.bias * block.outputs, merged=merged))
         return ops.activation(t, p, x, block.activation) if block.activation else x, merged
     raise Unsupported(f"{type(block).__name__} after a tower's layers is not modelled")

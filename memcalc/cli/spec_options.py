@@ -1213,7 +1213,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("vllm", "vLLM 0.33, V1"),
                 ("sglang", "SGLang 0.5.20 and later"),
                 ("tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend"),
-                ("llama.cpp", "llama.cpp since June 2026"),
+                ("llama.cpp", "llama.cpp since August 2026"),
                 ("ollama", "ollama 0.30 and later, which starts llama-server"),
                 ("lmstudio", "LM Studio 0.4, its llama.cpp runtime"),
                 ("mlx", "mlx-lm 0.32, on Apple's GPUs"),

@@ -15,7 +15,7 @@ from memcalc.readers.sizing import Named, is_sizing, line_of, read_sizing, same_
 from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.largest import MAX
-from memcalc.sizing.subjects import Subjects, as_model
+from memcalc.sizing.subjects import AnyAccelerator, Subjects, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import ServingQuestion
@@ -132,8 +132,8 @@ def _placed(file: str, name: str, places: SettingPlaces) -> Iterator[None]:
         raise Problem(str(error), file, line_of(places, keys), name if places.section else "") from None
 
 
-def _subjects(each: Named, subjects: Subjects) -> tuple[Model, Accelerator | None]:
-    """Model and accelerator; a path to a model may start where the file is."""
+def _subjects(each: Named, subjects: Subjects) -> tuple[Model, AnyAccelerator]:
+    """Model and accelerator (of a machine of several, A+B, its name); a path to a model may start where the file is."""
     scenario = each.scenario
     beside = os.path.join(os.path.dirname(each.file), scenario.model)
     try:
@@ -144,7 +144,8 @@ def _subjects(each: Named, subjects: Subjects) -> tuple[Model, Accelerator | Non
     except MemcalcError as error:
         raise InputError(str(error), place="model") from None
     try:
-        return model, subjects.accelerator(scenario.gpu)
+        machine = scenario.serving is not None and "+" in (scenario.gpu or "")
+        return model, scenario.gpu if machine else subjects.accelerator(scenario.gpu)
     except MemcalcError as error:
         raise InputError(str(error), place="gpu") from None
 
@@ -167,7 +168,7 @@ def _outcome(each: Named, subjects: Subjects, advised: bool) -> Outcome:
         return outcome._replace(remedy=", ".join(map(str, changes)), changes=changes)
 
 
-def _sized(scenario: Scenario, model: Model, gpu: Accelerator | None) -> "SizedTraining | SizedServing":
+def _sized(scenario: Scenario, model: Model, gpu: AnyAccelerator) -> "SizedTraining | SizedServing":
     said = _fields(scenario, Device) | _asked(scenario)
     if scenario.training:
         from memcalc.sizing.training import size_training

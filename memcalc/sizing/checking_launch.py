@@ -3,6 +3,7 @@
 from typing import Any
 
 from memcalc.errors import InputError, MemcalcError, Problem, Several
+from memcalc.readers.files import Opened, on_disk
 from memcalc.readers.sizing import Named
 from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.importing import LaunchedJob, asked_of, launched
@@ -17,20 +18,22 @@ from memcalc.specs.spec import SpecError
 HELD = Limits(verdict="tight")  # launch files name no limits of their own
 
 
-def launch_scenarios(path: str, subjects: Subjects, gpu: str | None, gpus: int | None, wanted: str = "") -> list[Named]:
+def launch_scenarios(
+    path: str, subjects: Subjects, gpu: str | None, gpus: int | None, wanted: str = "", opened: Opened = on_disk
+) -> list[Named]:
     """The runs and servers of one launch file whose names hold `wanted`, on `gpu`; runs that do not say on how many, on `gpus`.
 
     Raises Several, with all that is wrong with them."""
     named: list[Named] = []
     problems: list[Problem] = []
-    jobs = launched(path)
+    jobs = launched(path, opened=opened)
     for job in jobs:
         if wanted.lower() not in job.job.name.lower():
             continue
         try:
             named.append(_named(job, subjects, gpu, gpus))
         except MemcalcError as error:
-            message = str(error).removeprefix(f"{job.job.file}: ")
+            message = str(error).removeprefix(f"{job.job.file}: ").replace("; add --pp ", "; add --gpus ")
             problems.append(Problem(message, job.job.file, _line(job, error), job.job.name))
     if problems:
         raise Several(problems)
@@ -56,8 +59,12 @@ def _lines(job: LaunchedJob) -> dict[str, int]:
 
 
 def _named(job: LaunchedJob, subjects: Subjects, gpu: str | None, gpus: int | None) -> Named:
+    if job.question.model is None:
+        raise InputError("names no model: give the script that starts it, or a sizing file (`memcalc import`)")
     training = job.question.command == "train"
-    asked = asked_of(job, None, gpu, {"gpus": gpus} if training and "gpus" not in job.question.settings else {})
+    count = "gpus" if training else "pp"  # a server of llama.cpp that divides matrices over cards
+    open_ = training or count in job.question.asks
+    asked = asked_of(job, None, gpu, {count: gpus} if open_ and count not in job.question.settings else {})
     if asked.gpu is None:
         raise InputError("a launch file names no accelerator; add --gpu")
     said = dict(asked.settings)
@@ -72,6 +79,8 @@ def _named(job: LaunchedJob, subjects: Subjects, gpu: str | None, gpus: int | No
     else:
         table = "serving"
         question = {name: said.pop(name) for name in ServingQuestion.model_fields if name in said}
+        if "+" in asked.gpu:  # a machine: a part of the layers, or of each matrix, on each card
+            said.setdefault("pp", asked.gpu.count("+") + 1)
         own, written = {"serving": Serving(**said), **question}, {}
     scenario = Scenario(model=asked.model if numbers is None else job.job.name, gpu=asked.gpu, limits=HELD, **own, **beside)
     at = {f"{table}.{name}": line for name, line in lines.items()}

@@ -159,16 +159,30 @@ def _llama(making: Making, sequences: str) -> None:
         making.copy("gpu_layers")
     if value("override_tensor"):
         making.set("override_tensor", tuple(str(value("override_tensor")).replace(" ", ",").split(",")), "override_tensor")
-    if value("tensor_split"):
-        parts = str(value("tensor_split")).replace("/", ",").split(",")
-        making.set("tensor_split", tuple(float(part) for part in parts if part.replace(".", "", 1).isdigit()), "tensor_split")
-        making.set("pp", len(parts), "tensor_split")
-    if value("split_mode") in ("row", "tensor"):
-        making.copy("split_mode")
+    _cards(making)
     if value("cache_on_host"):
         making.copy("cache_on_host")
     if value("flash") is not None:
         making.set("flash_attention", "on" if value("flash") else "off", "flash")
+
+
+def _cards(making: Making) -> None:
+    """llama.cpp puts a model on all devices that it sees, in parts by their free memory: equal ones where the cards are equal
+    (src/llama-model.cpp, load_tensors)."""
+    value = making.value
+    if value("split_mode") == "none":
+        return
+    if value("tensor_split"):
+        parts = str(value("tensor_split")).replace("/", ",").split(",")
+        making.set("tensor_split", tuple(float(part) for part in parts if part.replace(".", "", 1).isdigit()), "tensor_split")
+        making.set("pp", len(parts), "tensor_split")
+    for seen in ("visible_gpus", "gpus", "gpus_in_pod"):
+        if "pp" not in making.settings and isinstance(value(seen), int) and value(seen) > 1:
+            making.set("pp", value(seen), seen)
+    if value("split_mode") in ("row", "tensor"):
+        making.copy("split_mode")
+        if "pp" not in making.settings:
+            making.ask("pp")
 
 
 def _formats(making: Making, weights: str) -> None:
