@@ -31,6 +31,7 @@ from memcalc.specs.spec import (
     STATES,
     Flag,
     OneOf,
+    Spec,
     SpecError,
     rule,
     setting,
@@ -49,8 +50,8 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("block_size", None, "lets one choose the size of its blocks", lambda row: row.pooled and row.block > 1),
     ("eager", False, "captures CUDA graphs", lambda row: row.graphs),
     *(
-        (name, field.default, "puts layers where one says", lambda row: row.host_embedding)
-        for name, field in Offloading.model_fields.items()
+        (name, getattr(Offloading, name).default, "puts layers where one says", lambda row: row.host_embedding)
+        for name in Offloading.__annotations__
     ),
     ("gpu_experts", 0, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("host_experts", None, "keeps experts in host memory", lambda row: row.experts_on_host),
@@ -79,7 +80,7 @@ BLOCKS: dict[str, Callable[[int], str]] = {
 }
 
 
-class Serving(ServingLayout):
+class Serving(ServingLayout, Spec):
     """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
     engine: Annotated[str, OneOf(tuple(SERVING_ENGINES))] | None = setting(
