@@ -4,7 +4,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from memcalc.blocks.architecture import Architecture
-from memcalc.blocks.untying import untied
 from memcalc.errors import MemcalcError
 from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
@@ -348,7 +347,10 @@ def estimate(architecture: Architecture, run: Training, generation: str = "", me
 
     Raises SpecError where setting and model contradict each other (tp does not divide the heads, …).
     """
-    architecture = untied(architecture) if run.engine_row.unties else architecture
+    if run.engine_row.unties:
+        from memcalc.blocks.untying import untied
+
+        architecture = untied(architecture)
     best: TrainingEstimate | None = None
     most = -1
     for rank in distinct_ranks(RankKey(architecture, run)):
