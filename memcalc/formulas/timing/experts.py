@@ -31,6 +31,17 @@ class ExpertRates(NamedTuple):
     multiprocessors: int
 
 
+def active_experts(held: float, rows: float, top_k: float, spread: float) -> float:
+    """How many of a rank's experts [count] get any of `rows`: as many as one token chooses (`top_k` on this rank), at least.
+
+    held · (1 − exp(−rows / (held · spread)))      spread: 1 where all are as likely; more where some are favoured.
+
+    >>> active_experts(128, 8, 8, 1.3), round(active_experts(128, 256, 8, 1.0)), round(active_experts(128, 256, 8, 1.3))
+    (8, 111, 101)
+    """
+    return min(rows, max(top_k, held * (1 - exp(-rows / (held * spread)))))
+
+
 @cached(16384)
 def experts_seconds(rates: ExpertRates, shape: ExpertShape, tokens: float, *, skewed: bool = False) -> float:
     """Time of a layer's routed experts, forward: sorting, two grouped products, summing.
@@ -45,7 +56,7 @@ def experts_seconds(rates: ExpertRates, shape: ExpertShape, tokens: float, *, sk
     rows = tokens * shape.top_k / shape.ep
     if skewed:
         rows = min(rows * (1 + c.imbalance * (1 - 1 / shape.ep)), tokens * shape.top_k)
-    active = min(held * (1 - exp(-rows / (held * (c.spread if skewed else 1.0)))), rows)
+    active = active_experts(held, rows, shape.top_k / shape.ep, c.spread if skewed else 1.0)
     each = rows / active
     tile = next((tile for tile in TILES if tile >= each), TILES[-1])
     padded = active * tile * ceil(each / tile + (0.5 if each > 8 else 0.0))
