@@ -7,7 +7,7 @@ from memcalc.estimates.serving.kernels import GGUF, HALF, Stored
 from memcalc.estimates.serving.operators import Attending, Grouped, Operators, Scan
 from memcalc.formulas.formula import ASSUMED
 from memcalc.formulas.timing.attention import AttentionShape
-from memcalc.formulas.timing.experts import ExpertShape, active_experts
+from memcalc.formulas.timing.experts import UNEVEN, ExpertShape, active_experts
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.llama_cpp import (
     VECTOR_ROWS,
@@ -192,11 +192,11 @@ class ServingRank(NamedTuple):
         if stored.kernel == GGUF:
             here = gguf_experts_seconds(self.law, rows, shape, stored.itemsize)
         else:
-            here = self.law.experts(shape, rows, stored.kernel, skewed=True)
+            here = self.law.experts(shape, rows, stored.kernel, routing=UNEVEN)
         if not stored.on_host or self.host is None:
             return here
         routed = rows * made.top_k * made.here / made.experts
-        chosen = active_experts(made.here, routed, routed / rows, self.law.constants.experts["bf16"].spread)
+        chosen = active_experts(made.here, routed, routed / rows, UNEVEN.spread)
         each = shape.matrices * made.hidden * made.inner
         there = self.host.seconds(rows, chosen * each * stored.itemsize, 2 * rows * made.top_k * each, here)
         return (1 - stored.on_host) * here + stored.on_host * there

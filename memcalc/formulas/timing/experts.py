@@ -31,6 +31,17 @@ class ExpertRates(NamedTuple):
     multiprocessors: int
 
 
+class Routing(NamedTuple):
+    """How unevenly tokens choose experts, and so ranks are busy: `imbalance` and `spread` of the constants."""
+
+    imbalance: float
+    spread: float
+
+
+# Medians of 44 measured tables whose rows were routed by a power law (`presets/timing/`, [experts]): one routing for all kernels.
+UNEVEN = Routing(imbalance=0.6, spread=1.3)
+
+
 def active_experts(held: float, rows: float, top_k: float, spread: float) -> float:
     """How many of a rank's experts [count] get any of `rows`: as many as one token chooses (`top_k` on this rank), at least.
 
@@ -43,20 +54,24 @@ def active_experts(held: float, rows: float, top_k: float, spread: float) -> flo
 
 
 @cached(16384)
-def experts_seconds(rates: ExpertRates, shape: ExpertShape, tokens: float, *, skewed: bool = False) -> float:
+def experts_seconds(
+    rates: ExpertRates, shape: ExpertShape, tokens: float, *, skewed: bool = False, routing: Routing | None = None
+) -> float:
     """Time of a layer's routed experts, forward: sorting, two grouped products, summing.
 
-    tokens [count] of the whole expert-parallel group that enter the layer; `skewed`: routing is uneven, and the time is the
-    busiest rank's. Returns [s].
+    tokens [count] of the whole expert-parallel group that enter the layer; `skewed`: routing is as uneven as where
+    the constants were measured, or `routing` says how much, and the time is the busiest rank's. Returns [s].
     """
     c, f, s = rates.constants, rates.operands, rates.multiprocessors
     if tokens <= 0:
         return 0.0
     inner, held = shape.inner / shape.tp, shape.experts / shape.ep
     rows = tokens * shape.top_k / shape.ep
-    if skewed:
-        rows = min(rows * (1 + c.imbalance * (1 - 1 / shape.ep)), tokens * shape.top_k)
-    active = active_experts(held, rows, shape.top_k / shape.ep, c.spread if skewed else 1.0)
+    if skewed and routing is None:
+        routing = Routing(c.imbalance, c.spread)
+    if routing:
+        rows = min(rows * (1 + routing.imbalance * (1 - 1 / shape.ep)), tokens * shape.top_k)
+    active = active_experts(held, rows, shape.top_k / shape.ep, routing.spread if routing else 1.0)
     each = rows / active
     tile = next((tile for tile in TILES if tile >= each), TILES[-1])
     padded = active * tile * ceil(each / tile + (0.5 if each > 8 else 0.0))

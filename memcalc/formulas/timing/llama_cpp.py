@@ -10,7 +10,7 @@ from math import ceil
 from memcalc.formulas.serving_engines import numbers
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import smooth_maximum
-from memcalc.formulas.timing.experts import ExpertShape, active_experts
+from memcalc.formulas.timing.experts import UNEVEN, ExpertShape, active_experts
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.frozen import NamedTuple
 
@@ -118,8 +118,8 @@ def gguf_experts_seconds(law: TimeLaw, rows: float, shape: ExpertShape, itemsize
         return 0.0
     rates, start = law.product_rates("bf16"), law.product_rates("bf16").constants.start
     each = shape.matrices * shape.hidden * shape.inner
-    routed, spread = rows * shape.top_k, law.constants.experts["bf16"].spread
-    active = active_experts(shape.experts, routed, shape.top_k, spread)
+    routed = rows * shape.top_k
+    active = active_experts(shape.experts, routed, shape.top_k, UNEVEN.spread)
     weights = active * each * itemsize
     between = 4.0 * routed * (2 * shape.hidden + 2 * shape.matrices * shape.inner)  # fp32
     reading = (weights + between) / (min(1.0, rates.constants.bandwidth) * rates.bandwidth)
