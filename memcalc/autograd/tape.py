@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from memcalc.frozen import NamedTuple
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
+FUSED = "fused scan"  # name of FLOPs that Triton kernels of chunked scans do
 
 
 class Size(NamedTuple):
@@ -93,7 +94,7 @@ class Step(NamedTuple):
     """One allocation of a backward: a temporary, a parameter's gradient, or the gradient of input number `source`."""
 
     # "temp", "weight", "input", "over" (the gradient of a saved input, written over it) or "share" (the gradient itself,
-    # handed on without a copy)
+    # handed on without a copy), or "passing" (a temporary that leaves once the next allocation is there)
     kind: str
     bytes: Size = ZERO
     source: int = 0  # number of the input
@@ -189,7 +190,10 @@ class Tape:
     passing: list[Size] = field(default_factory=list)  # what is alive during its forward
     returned: list[Var] = field(default_factory=list)  # held by Python's variables until the layer is through
     beside: Size = ZERO  # made elsewhere and held while its forward runs
+    attached: list[Var] = field(default_factory=list)  # what functions hold as attributes: until the graph itself is gone
+    expanded: Size = ZERO  # the last quantised matrix while its product reads it, whole
     update: float = 0.0  # bytes that the optimizer makes for each byte of a gradient as soon as it is there
+    beyond: list[Var] = field(default_factory=list)  # kept though the layer is recomputed: made outside of its checkpoint
     cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
     result: Var | None = None  # what the model returns beside the loss
     copies: dict[Var, Var] = field(default_factory=dict)  # in few bits, of what several matrix products read

@@ -24,6 +24,7 @@ class Engine(NamedTuple):
     mixes_units: bool = False  # FSDP1's flat parameters hold adapters and the frozen weights of their layer (use_orig_params)
     trainer: bool = False  # around transformers: its Trainer reads models on the host and collects an evaluation's logits
     wide_outputs: bool = False  # mixed precision hands results out in fp32 (accelerate utils/operations.py)
+    holds_graph: bool = False  # its loop holds the logits, and with them their graph, until the next forward is over
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
@@ -62,6 +63,7 @@ ENGINES: dict[str, Engine] = {
         Engine(
             "litgpt", "litgpt", "listed", "fused", False, "LitGPT with Lightning Fabric: adapters in bf16",
             peft=False, traced=False, defers=True, mixes_units=True,
+            holds_graph=True,  # litgpt/finetune/lora.py, fit: logits = model(…)
         ),
     )
 }  # fmt: skip

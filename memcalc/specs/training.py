@@ -6,11 +6,11 @@ from memcalc.formulas.optimizers import optimizer
 from memcalc.specs.batches import ACCUMULATING
 from memcalc.specs.main_states import PARTS
 from memcalc.specs.pipeline import predicting_of_layout
-from memcalc.specs.spec import SpecError, rule
+from memcalc.specs.spec import Spec, SpecError, rule
 from memcalc.specs.step_settings import StepSettings
 
 
-class Training(StepSettings):
+class Training(StepSettings, Spec):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     @rule("parallelism")
@@ -48,6 +48,11 @@ class Training(StepSettings):
     def _check_modules(self) -> None:
         if self.recompute_modules and self.kernels_used != "te":
             raise SpecError("names parts of Megatron-LM's layers; add engine megatron", "recompute_modules", "engine")
+
+    @rule("parallelism")
+    def _check_overlap(self) -> None:
+        if self.parallelism.tp_overlap is not None and self.kernels_used != "te":
+            raise SpecError("is Transformer Engine's; add engine megatron", "tp_overlap", "engine")
 
     @rule(*PARTS)
     def _check_formats(self) -> None:

@@ -31,13 +31,14 @@ def server(
 ) -> Server:  # fmt: skip
     """`whole`: the estimate of this run as if all layers stood on one pipeline stage.
 
-    Where no dense 16-bit peak is published, arithmetic takes no time: enough for a step of few sequences, but for no prompt.
+    Where no dense peak is known, arithmetic takes no time: enough for a step of few sequences, but for no prompt.
     """
     law = law.of_engine(run.engine_row.kin)
     ggml = run.engine_row.host_embedding  # llama.cpp and its kin
-    peaked = any(name in law.hardware.peaks for name in SIXTEEN_BIT)
-    if not peaked:
-        law = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": ENDLESS}), law.constants)
+    peaks = law.hardware.peaks
+    peaked = any(name in peaks for name in (*SIXTEEN_BIT, "fp32"))
+    if not any(name in peaks for name in SIXTEEN_BIT):  # Pascal multiplies 16-bit values in fp32
+        law = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": peaks.get("fp32", ENDLESS)}), law.constants)
     etp = max(1, run.tp // run.ep)
     (stage, *_) = stages(architecture, run.tp, 1, run.ep, etp)
     elements: dict[str, int] = {}
