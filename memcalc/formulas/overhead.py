@@ -40,8 +40,8 @@ MEASURED: dict[str, Overhead] = {
     "sm_90": Overhead(547_608_330, 1_073_741_824, WORKSPACE_HOPPER),  # H100: 0.51 GiB alone, 1.51 GiB with tp 2
 }
 UNMEASURED = MEASURED["sm_80"]
-# Metal counts resources against its limit and nothing else: MTLDevice.currentAllocatedSize, "memory the GPU device is using for all
-# of its resources"; ggml-metal logs the sum of its buffers beside recommendedMaxWorkingSetSize. Kernels need no workspace.
+# Metal counts resources against its limit and nothing else: MTLDevice.currentAllocatedSize, "memory the GPU device is using for
+# all of its resources"; ggml-metal logs the sum of its buffers beside recommendedMaxWorkingSetSize. Kernels need no workspace.
 METAL = Overhead(0, 0, Buffers(0, 0))
 NEWER = MEASURED["sm_90"]  # Blackwell: Hopper's figures until somebody publishes better
 

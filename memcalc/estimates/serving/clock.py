@@ -151,7 +151,7 @@ class ServingRank(NamedTuple):
         return min(seconds, self._vector(rows, outputs, inputs, size + unpacking, stored.kernel))
 
     def _vector(self, rows: float, outputs: int, inputs: int, size: float, kernel: str) -> float:
-        """Time of a kernel for a few rows, run as often as there are more: it reads `size` bytes of weights and fills no tile."""
+        """Time of a kernel for a few rows, run as often as there are more: it reads `size` [B] of weights and fills no tile."""
         rates, turns = self.law.product_rates(kernel), ceil(rows / VECTOR_ROWS)
         casting = quantise_seconds(rates, rows * inputs) if rates.operands.quantised else 0.0
         reading = size / (min(1.0, rates.constants.bandwidth) * self.law.hardware.bandwidth)

@@ -31,15 +31,15 @@ class ExpertRates(NamedTuple):
     multiprocessors: int
 
 
-class Routing(NamedTuple):
+class Unevenness(NamedTuple):
     """How unevenly tokens choose experts, and so ranks are busy: `imbalance` and `spread` of the constants."""
 
     imbalance: float
     spread: float
 
 
-# Medians of 44 measured tables whose rows were routed by a power law (`presets/timing/`, [experts]): one routing for all kernels.
-UNEVEN = Routing(imbalance=0.6, spread=1.3)
+# Medians of 44 measured tables whose rows were routed by a power law (`presets/timing/`, [experts]): one for all kernels.
+UNEVEN = Unevenness(imbalance=0.6, spread=1.3)
 
 
 def active_experts(held: float, rows: float, top_k: float, spread: float) -> float:
@@ -55,7 +55,7 @@ def active_experts(held: float, rows: float, top_k: float, spread: float) -> flo
 
 @cached(16384)
 def experts_seconds(
-    rates: ExpertRates, shape: ExpertShape, tokens: float, *, skewed: bool = False, routing: Routing | None = None
+    rates: ExpertRates, shape: ExpertShape, tokens: float, *, skewed: bool = False, routing: Unevenness | None = None
 ) -> float:
     """Time of a layer's routed experts, forward: sorting, two grouped products, summing.
 
@@ -68,7 +68,7 @@ def experts_seconds(
     inner, held = shape.inner / shape.tp, shape.experts / shape.ep
     rows = tokens * shape.top_k / shape.ep
     if skewed and routing is None:
-        routing = Routing(c.imbalance, c.spread)
+        routing = Unevenness(c.imbalance, c.spread)
     if routing:
         rows = min(rows * (1 + routing.imbalance * (1 - 1 / shape.ep)), tokens * shape.top_k)
     active = active_experts(held, rows, shape.top_k / shape.ep, routing.spread if routing else 1.0)

@@ -28,7 +28,7 @@ from memcalc.formulas.timing.constants import (
     GgufConstants,
     ProductConstants,
 )
-from memcalc.formulas.timing.experts import ExpertRates, ExpertShape, Routing, experts_seconds
+from memcalc.formulas.timing.experts import ExpertRates, ExpertShape, Unevenness, experts_seconds
 from memcalc.formulas.timing.products import ProductRates, product_seconds
 from memcalc.frozen import NamedTuple, dataclass
 
@@ -170,7 +170,7 @@ class TimeLaw:
 
     def experts(
         self, shape: ExpertShape, tokens: float, number_format: str = "bf16", *, skewed: bool = False,
-        routing: Routing | None = None,
+        routing: Unevenness | None = None,
     ) -> float:  # fmt: skip
         """A layer's routed experts on one rank, forward; tokens of the whole expert-parallel group. Returns [s]."""
         rates = self._expert_rates(number_format)

@@ -16,8 +16,8 @@ from memcalc.frozen import NamedTuple
 
 BLOCK_ROWS = 64  # up to which releases before pull 8075 multiplied blocks: MMQ_MAX_BATCH_SIZE
 VECTOR_ROWS = 8  # ggml-cuda/mmvq.cuh: MMVQ_MAX_BATCH_SIZE
-# Rows that a kernel takes at once: the least, in whose steps it grows, and the most (mmq.cuh, mul_mat_q_case). With experts it is
-# chosen by all tokens, since the host does not know how many each expert got (mmq.cu: ncols_max = ne12).
+# Rows that a kernel takes at once: the least, in whose steps it grows, and the most (mmq.cuh, mul_mat_q_case). With experts it
+# is chosen by all tokens, since the host does not know how many each expert got (mmq.cu: ncols_max = ne12).
 TILE = 8, 128
 ACC16 = "fp16_acc16"  # cuBLAS is asked for CUBLAS_COMPUTE_16F (ggml-cuda.cu, ggml_cuda_op_mul_mat_cublas)
 # A score without flash attention: written in fp16, cast to fp32, read and written by the softmax, cast to fp16 and read

@@ -68,8 +68,8 @@ def test_prompts_of_a_release_that_nothing_was_fitted_to(gpu: str, weights: str,
     assert 2048 / speed["prefill_seconds"] == pytest.approx(measured, rel=0.25)
 
 
-# Tokens a second, one sequence: ggml-org/llama.cpp pulls 15802 (Llama 8B) and 15631 (gpt-oss 20B, its mean depth 2,048), both of
-# September 2025; 20586 of March 2026, of short contexts.
+# Tokens a second, one sequence: ggml-org/llama.cpp pulls 15802 (Llama 8B) and 15631 (gpt-oss 20B, its mean depth 2,048), both
+# of September 2025; 20586 of March 2026, of short contexts.
 DECODED = [
     ("llama-3-8b", "rtx-3090", "Q4_0", 256, 156.6, 0.12), ("gpt-oss-20b", "rtx-3090", "MXFP4_MOE", 2112, 186.3, 0.2),
     ("gpt-oss-20b", "rtx-3090", "MXFP4_MOE", 256, 237.5, 0.08),
@@ -107,7 +107,7 @@ def test_experts_in_blocks_take_longer_with_more_rows(gpu: str) -> None:
 
 
 def test_a_small_micro_batch_computes_whole_tiles_for_each_expert() -> None:
-    """128 tokens over 32 experts: 4,096 rows for 512 (mmq.cu, ncols_max). gpt-oss 20B on RTX 3090, ggml-org/llama.cpp pull 20586:
+    """128 tokens over 32 experts: 4,096 rows for 512 (mmq.cu, ncols_max). gpt-oss 20B on RTX 3090, llama.cpp pull 20586:
     2,019 tokens a second, reading all weights would allow ten thousand."""
     law, shape = time_law(accelerator("rtx-3090")), ExpertShape(2880, 2880, 32, 4)
     many, few = (gguf_experts_seconds(law, rows, shape, 0.53) for rows in (512, 128))
