@@ -14,7 +14,7 @@ from memcalc.estimates.training.itemised import Sizes
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.device import RankDevice, Tensors
-from memcalc.estimates.training.replay.sized import SizedPiece, sized, sized_layer
+from memcalc.estimates.training.replay.sized import SizedPiece, sized_layer
 from memcalc.estimates.training.replay.standing import (
     bucket_sizes,
     gradient_sizes,
@@ -80,8 +80,8 @@ class Steps:
         self.sizes = sizes
         stage, profile, hidden = self.setup.stage, self.setup.profile, self.setup.hidden
         self.kinds = [self._layer(mark) for mark in self.marks]
-        self.entry = sized(entry_piece(stage.entry, profile), sizes) if stage.entry else None
-        self.exit = sized(exit_piece(stage.exit, profile, hidden), sizes) if stage.exit else None
+        self.entry = SizedPiece(entry_piece(stage.entry, profile), sizes) if stage.entry else None
+        self.exit = SizedPiece(exit_piece(stage.exit, profile, hidden), sizes) if stage.exit else None
 
     def _stand(self, sizes: Iterable[int]) -> None:
         """Allocate what is never freed; of a glance small tensors together."""
