@@ -123,6 +123,83 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "num_attention_heads": 8, "pad_token_id": 0, "architectures": ["RoFormerForMaskedLM"]},
         WRITTEN_OUT,
     ),
+    "disentangled attention": (
+        "deberta-v3-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "pad_token_id": 0, "architectures": ["DebertaV2ForMaskedLM"]},
+        WRITTEN_OUT,
+    ),
+    "disentangled attention, apart": (
+        "deberta-v2-xlarge", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "pad_token_id": 0, "pooler_hidden_size": 512, "relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+         "position_buckets": 256, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "conv_kernel_size": 3,
+         "conv_act": "gelu", "architectures": ["DebertaV2ForMaskedLM"]},
+        WRITTEN_OUT,
+    ),
+    "disentangled attention, absent": (
+        "deberta-v2-xlarge", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "pad_token_id": 0, "pooler_hidden_size": 512, "architectures": ["DebertaV2ForMaskedLM"]},
+        WRITTEN_OUT,
+    ),
+    "disentangled attention, every distance": (
+        "deberta-v3-base", "",
+        {"model_type": "deberta", "num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512,
+         "num_attention_heads": 8, "pad_token_id": 0, "norm_rel_ebd": None, "position_buckets": None, "share_att_key": None,
+         "architectures": ["DebertaForMaskedLM"]},
+        WRITTEN_OUT[1:3],  # its biases are fp32 whatever the type
+    ),
+    "shifted scores": (
+        "xlnet-large-cased", "",
+        {"d_model": 512, "vocab_size": 512, "d_inner": 2048, "n_head": 8, "n_layer": 3, "pad_token_id": 0},
+        WRITTEN_OUT[1:3],  # its matrices are fp32 whatever the type; its class knows no recomputation
+    ),
+    "convolutions beside attention": (
+        "conv-bert-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "embedding_size": 128, "pad_token_id": 0, "architectures": ["ConvBertForMaskedLM"]},
+        WRITTEN_OUT,
+    ),
+    "Fourier transform": (
+        "fnet-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "pad_token_id": 0,
+         "architectures": ["FNetForMaskedLM"]},
+        (WRITTEN_OUT[1], FP32, {**FP32, "recompute": "full"}),  # transforms take no bf16
+    ),
+    "grouped matrices": (
+        "squeezebert-uncased", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "embedding_size": 512, "pad_token_id": 0, "architectures": ["SqueezeBertForMaskedLM"]},
+        WRITTEN_OUT[:3],  # its class knows no recomputation
+    ),
+    "sound as it is": (
+        "moonshine-tiny", "",
+        {"encoder_num_hidden_layers": 3, "decoder_num_hidden_layers": 3, "hidden_size": 256, "intermediate_size": 1024,
+         "vocab_size": 512, "pad_token_id": 0, "decoder_start_token_id": 1},
+        (BF16, AMP, FP32, {**AGAIN, "micro_batch": 1}),
+    ),
+    "blocks of queries": (
+        "bigbird-roberta-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "pad_token_id": 0, "architectures": ["BigBirdForMaskedLM"]},
+        tuple({**setting, "seq_len": length} for setting in WRITTEN_OUT for length in (512, 1024)),
+    ),
+    "blocks of queries, encoder": (
+        "bigbird-pegasus-large", "",
+        {"d_model": 512, "vocab_size": 512, "decoder_layers": 2, "encoder_layers": 3, "decoder_ffn_dim": 2048,
+         "encoder_ffn_dim": 2048, "decoder_attention_heads": 8, "encoder_attention_heads": 8, "pad_token_id": 0,
+         "decoder_start_token_id": 1},
+        # autocast ends in an error: probabilities are fp32, what they are laid out in is not
+        tuple({**setting, "seq_len": 1024} for setting in WRITTEN_OUT if setting["precision"] != "bf16-amp"),
+    ),
+    "blocks and global tokens": (
+        "pegasus-x-large", "",
+        {"d_model": 512, "vocab_size": 512, "decoder_layers": 2, "encoder_layers": 4, "decoder_ffn_dim": 2048,
+         "encoder_ffn_dim": 2048, "decoder_attention_heads": 8, "encoder_attention_heads": 8, "pad_token_id": 0,
+         "decoder_start_token_id": 1},
+        tuple({**setting, "seq_len": 1024} for setting in WRITTEN_OUT),
+    ),
     "hyper-connections": (
         "glm-5.3-flash", "",
         {"text_config": {
@@ -135,6 +212,17 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "vision_config": {"hidden_size": 64, "intermediate_size": 64, "depth": 1, "num_heads": 2, "out_hidden_size": 512,
                            "projection_intermediate_size": 64}},
         (BF16, AMP, FP32, AGAIN),
+    ),
+    "masks of every sequence": (
+        "smollm2-135m", "", {"num_hidden_layers": 3, "vocab_size": 512}, ({**AGAIN, "attention": "eager"},),
+    ),
+    "compressed entries": (
+        "deepseek-v4-flash", "",
+        {"num_hidden_layers": 4, "compress_ratios": [0, 4, 128, 4], "num_hash_layers": 1, "hidden_size": 512, "vocab_size": 512,
+         "num_attention_heads": 8, "head_dim": 128, "q_lora_rank": 256, "o_groups": 4, "o_lora_rank": 128, "index_n_heads": 4,
+         "index_head_dim": 64, "index_topk": 64, "n_routed_experts": 64, "num_experts_per_tok": 2, "moe_intermediate_size": 256,
+         "qk_rope_head_dim": 32, "pad_token_id": 0},
+        WRITTEN_OUT,
     ),
 }  # fmt: skip
 

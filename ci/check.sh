@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Annotations on stdout, the tables into the summary of the job and, with COMMENT=true, into a comment that replaces its earlier
 # self; exits as `memcalc check` does.
-# FILES: separated by spaces; GPU, BASELINE and FAIL_ON as the options of that name; GITHUB_STEP_SUMMARY: where the tables go.
+# FILES: separated by spaces; GPU, GPUS, BASELINE and FAIL_ON as the options of that name; GITHUB_STEP_SUMMARY: where the tables go.
 set -uo pipefail
 read -r -a files <<< "${FILES:-memcalc.toml}"
 options=(--fail-on "${FAIL_ON:-exceeded}")
 [ -z "${BASELINE:-}" ] || options+=(--baseline "$BASELINE")
 [ -z "${GPU:-}" ] || options+=(--gpu "$GPU")
+[ -z "${GPUS:-}" ] || options+=(--gpus "$GPUS")
 memcalc check "${options[@]}" --format github -- "${files[@]}"
 code=$?
 report=$(mktemp)

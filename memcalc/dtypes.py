@@ -72,11 +72,23 @@ def number_format(name: str) -> NumberFormat:
     >>> number_format("torch.bfloat16").name, number_format("F8_E4M3").name, number_format("Q4_K").name
     ('bf16', 'fp8-e4m3', 'q4_k')
     """
-    row = _BY_SPELLING.get(_folded(name)) or _grouped(_folded(name)) or _averaged(_folded(name))
+    row = known_format(name)
     if row is None:
         known = [spelling for row in FORMATS for spelling in (row.name, *row.aliases)]
         raise InputError(f"{name[:40]!r} is no number format; `memcalc formats` lists those known{nearest(name[:40], known)}")
     return row
+
+
+def known_format(name: str) -> NumberFormat | None:
+    """The same, None for a word that is no number format (but may mean something else: checkpoint, a mixture).
+
+    Raises InputError for one that would be a format of groups or codes that there are not.
+
+    >>> known_format("checkpoint"), known_format("torch.float32").name
+    (None, 'fp32')
+    """
+    folded = _folded(name)
+    return _BY_SPELLING.get(folded) or _grouped(folded) or _averaged(folded)
 
 
 def _folded(name: str) -> str:

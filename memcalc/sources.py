@@ -76,6 +76,8 @@ SOURCES: dict[str, Source] = {
     "weight-file": Source("The weight file itself", "its publisher", 2026, "safetensors or GGUF header"),
     "vllm": Source("vLLM", "vLLM contributors", 2026, "vllm 0.19, V1 engine"),
     "sglang": Source("SGLang", "SGLang contributors", 2025, "sglang 0.5, srt"),
+    "deep-ep": Source("DeepEP", "DeepSeek", 2026, "deepseek-ai/DeepEP"),
+    "flashinfer": Source("FlashInfer", "FlashInfer contributors", 2026, "flashinfer-ai/flashinfer"),
     "llama.cpp": Source("llama.cpp", "ggml authors", 2025, "ggml-org/llama.cpp"),
     "measured-serving": Source(
         "Published measurements of serving memory",

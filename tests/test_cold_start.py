@@ -65,7 +65,7 @@ def test_imports(words: tuple[str, ...], unwanted: tuple[str, ...], why: str, fo
 # What a decoder of plain attention and plain feed-forwards is made of; every other block belongs to models that have one.
 PLAIN = {
     "architecture", "attention", "attention.core", "attention.kernels", "attention.positions", "attention.projections",
-    "attention.rotary", "attention.softmax", "block", "embedding", "fused_adapters", "head", "images", "ledger", "mlp", "norm",
+    "attention.rotary", "attention.softmax", "block", "embedding", "fused_adapters", "head", "ledger", "mlp", "norm",
     "task_head", "tiles", "values",
 }  # fmt: skip
 # question, what else it needs

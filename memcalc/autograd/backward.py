@@ -3,7 +3,9 @@
 from memcalc.autograd.tape import ZERO, Node, Size, Tape, Tensor, Var, sum_of
 
 # What an allocation is, beside the tensor that it is made for.
-NAMES = {"input": "gradient", "sum": "gradient, summed", "weight": "weight's gradient", "temp": "temporary"}
+NAMES = {
+    "input": "gradient", "sum": "gradient, summed", "weight": "weight's gradient", "temp": "temporary", "passing": "temporary",
+}  # fmt: skip
 
 
 def backward(tape: Tape, output: Var | None, *, gradients: bool = True) -> tuple[Size, ...]:
@@ -23,13 +25,14 @@ def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True)
 
 
 def arriving(tape: Tape, output: Var | None) -> Size:
-    """Gradients in flight when a backward first reads what was saved, which is when recomputation makes it."""
-    run = Backward(tape, keep_gradients=False)
+    """Gradients in flight when a backward first reads what was saved, which is when recomputation makes it; those of parameters
+    outside of the checkpoint among them."""
+    run = Backward(tape, keep_gradients=bool(tape.beyond))
     for var in (*tape.carried, output):
         if var is not None:
             run.receive(var)
     for node in reversed(tape.nodes):
-        if node.saves and node.out in run.pending:
+        if node.out in run.pending and any(var not in tape.beyond for var in node.saves):
             break
         run.execute(node)
     return sum_of(buffer.bytes for buffer in run.buffers)
@@ -120,6 +123,7 @@ class Backward:
         arriving: list[tuple[Var, GradientBuffer]] = []
         temporaries: list[GradientBuffer] = []
         stepped: list[GradientBuffer] = []
+        passing: list[GradientBuffer] = []
         for step in node.steps:
             if step.kind == "share":
                 assert incoming is not None
@@ -131,10 +135,14 @@ class Backward:
             if step.kind == "over":
                 self._used(of)
             buffer = self.allocate(step.bytes, of, kind)
+            while passing:
+                self.free(passing.pop())
             if kind == "input":
                 arriving.append((of, buffer))
             elif step.kind == "weight" and self.update:
                 stepped.append(buffer)
+            elif step.kind == "passing":
+                passing.append(buffer)
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
         return arriving, temporaries, stepped

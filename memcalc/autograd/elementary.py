@@ -23,10 +23,10 @@ def add(t: Tape, a: Var, b: Var) -> Var:
 
 def mul(t: Tape, a: Var, b: Var) -> Var:
     """a · b: each is saved when the other needs a gradient. Both products of the backward are made in the wider type; the
-    narrow one is cast once they are there and what was saved has gone."""
+    narrow one is cast once they are there (engine.cpp, validate_outputs, before what was saved is released)."""
     saves = [x for x, other in ((a, b), (b, a)) if other.grad]
     each = max(a.each, b.each)
-    beyond = [Step("temp", x.elements * (each - x.each)) for x in (a, b) if x.grad and x.each < each]
+    beyond = [Step("temp", x.elements * each) for x in (a, b) if x.grad and x.each < each]
     steps = [*beyond, *(Step("input", x.bytes, i) for i, x in enumerate((a, b)))]
     return t.emit("product", [a, b], a.elements, each, saves, steps)
 

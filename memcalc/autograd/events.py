@@ -147,13 +147,15 @@ def forward_peaks(tape: Tape, x: Var | None, output: Var | None, held: Size = ZE
     return that_can_be_highest(found)
 
 
-def passing_peaks(tape: Tape, x: Var | None, output: Var | None, *, again: bool = False) -> tuple[Size, ...]:
+def passing_peaks(
+    tape: Tape, x: Var | None, output: Var | None, *, again: bool = False, result: Var | None = None
+) -> tuple[Size, ...]:
     """Candidate peaks of a forward that a backward follows, above its input: what was saved so far, and what just runs.
 
-    `again`: as recomputation repeats it, which stops once the last tensor is saved, a matrix that is multiplied with among
-    them (torch/utils/checkpoint.py, early_stop).
+    `result`: until that is there; `again`: as recomputation repeats it, which stops once the last tensor is saved, a matrix
+    that is multiplied with among them (torch/utils/checkpoint.py, early_stop).
     """
-    until = None
+    until = next((i + 1 for i, node in enumerate(tape.nodes) if node.out is result), None) if result else None
     if again:
         saving = ((i, node) for i, node in enumerate(tape.nodes) if node.saves or node.out in tape.products)
         until = max((i + (node.out in node.saves) for i, node in saving), default=0)

@@ -32,6 +32,7 @@ class Matrix(NamedTuple):
     trained: bool | None = None  # whether it has a gradient, where that is not what the method says of all
     reduced: bool = False  # tensor-parallel ranks add their results up
     buffered: bool = False  # what it gathers lies in a buffer that stands
+    merged: float = 1.0  # rows of a token: a quarter where squares of four patches are one row
 
 
 def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
@@ -40,7 +41,7 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
     Under autocast the casts of input and weight are what is saved. A frozen W saves nothing; where it has low-rank adapters,
     they save what they need.
     """
-    name, width, weight, bias, used, trained, reduced, buffered = matrix
+    name, width, weight, bias, used, trained, reduced, buffered, merged = matrix
     if p.adapters.on(name):
         from memcalc.autograd import adapters
 
@@ -48,8 +49,8 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
     w, x_used, learns = Size(fixed=weight), x, p.method.trained
     trained, learns = (learns, learns) if trained is None else (trained, learns or trained)
     quantised = p.method.quantised and not p.method.trained and (name != "logits" or p.kernels.quantised_head)
-    t.multiply(name, Size(token=2 * weight * used), x.grad + trained,
-               shape=_matrix(p, x, weight, used, x.grad, trained, reduced=reduced))  # fmt: skip
+    t.multiply(name, Size(token=2 * weight * used * merged), x.grad + trained,
+               shape=_matrix(p, x, weight, used, merged, x.grad, trained, reduced=reduced))  # fmt: skip
     if p.method.fake_quantised and trained:
         return _fake_quantised(t, p, name, x, width, w)
     inputs, saves = [x], []
@@ -76,9 +77,9 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
         steps.append(Step("input", copy.bytes, 1))
     elif trained and not p.method.accumulated:
         steps.append(Step("weight", w * p.formats.weights))
-    if quantised:  # bitsandbytes MatMul4Bit: the weight is expanded again for the input's gradient
-        steps += [Step("temp", w * x_used.each)] if p.method.expands else []
-        saves += [x_used] if p.kernels.keeps_quantised_inputs or p.method.keeps_inputs else []
+    if quantised:
+        steps += _expanded(t, p, w * x_used.each)
+        saves += _attached(t, p, x_used)
     steps.append(Step("input", x_used.bytes, 0))
     each = x_used.each if quantised else p.formats.product
     out = t.emit(name, inputs, Size(token=width), each, saves, steps, trained=learns)
@@ -91,11 +92,32 @@ def linear(t: Tape, p: Profile, x: Var, matrix: Matrix) -> Var:
     return adapters.after(t, p, name, given, out) if p.adapters.on(name) else out
 
 
-def _matrix(p: Profile, x: Var, weight: float, used: float, grad: bool, trained: bool, *, reduced: bool) -> MatrixShape | None:
+def _attached(t: Tape, p: Profile, x: Var) -> list[Var]:
+    """The input of a quantised product where its function holds it, as an attribute (bitsandbytes/autograd/_functions.py,
+    ctx.tensors)."""
+    if not (p.kernels.keeps_quantised_inputs or p.method.keeps_inputs):
+        return []
+    t.attached.append(x.whole or x)
+    return [x]
+
+
+def _expanded(t: Tape, p: Profile, size: Size) -> list[Step]:
+    """A quantised matrix of so many bytes once it is whole: for its product and again for the input's gradient, before that is
+    there (bitsandbytes/autograd/_functions.py, MatMul4Bit; what was quantised from another 16-bit type is cast from it)."""
+    if not p.method.expands:
+        return []
+    again = p.kernels.quantised_from_half
+    t.expanded = size * (1 + again)
+    return [*([Step("passing", size)] if again else []), Step("temp", size)]
+
+
+def _matrix(
+    p: Profile, x: Var, weight: float, used: float, merged: float, grad: bool, trained: bool, *, reduced: bool
+) -> MatrixShape | None:
     """The shapes of a product. Under sequence parallelism a matrix that is not cut sees a rank's share of the tokens."""
     if not x.elements.token:
         return None
-    rows = 1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream
+    rows = merged * (1.0 if reduced or x.label.endswith("gathered") else p.degrees.stream)
     inputs = x.elements.token / (rows * max(1.0, used))  # an encoder's tokens may be more than the decoder's
     return MatrixShape(rows * used, weight / inputs, inputs, 1, grad, trained)
 

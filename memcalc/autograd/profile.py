@@ -25,11 +25,12 @@ class Kernels(NamedTuple):
     fused_chains: bool = False  # what one pointwise operation alone reads of another is never written
     fused_adapters: bool = False  # adapted MLP, query, key, value and output are functions that keep their inputs (Unsloth)
     quantised_head: bool = False  # the head is quantised too, which transformers leaves out (get_keys_to_not_convert)
-    flash_linear: bool = False  # linear attention is flash-linear-attention's (megatron/core/ssm/gated_delta_net.py needs it)
+    flash_linear: bool = False  # linear attention is flash-linear-attention's, Mamba 2 mamba_ssm's (megatron/core/ssm)
     gates_in_place: bool = False  # the gradients of gate and up are written over them (Liger's ops/swiglu.py and geglu.py)
     own_products: bool = False  # not PyTorch's: they keep casts to few bits, for a step of weights, and adapters widen nothing
     newest_attention: bool = False  # the fastest there is for the accelerator (cuDNN's), whatever the kernel of attention
-    keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes 0.41)
+    keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes before 0.43.2)
+    quantised_from_half: bool = False  # 4-bit matrices expand to fp16 and are cast (Lightning's BitsandbytesPrecision)
 
 
 KERNELS: dict[str, Kernels] = {
@@ -53,6 +54,7 @@ KERNELS: dict[str, Kernels] = {
         Kernels(
             "litgpt", "LitGPT's modules: fused query-key-value, repeated keys and values",
             fused_qkv=True, repeats_keys=True, native_gelu=True, quantised_head=True, keeps_quantised_inputs=True,
+            quantised_from_half=True,
         ),
     )
 }  # fmt: skip

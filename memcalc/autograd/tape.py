@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from memcalc.frozen import NamedTuple
 
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
+FUSED = "fused scan"  # name of FLOPs that Triton kernels of chunked scans do
 
 
 class Size(NamedTuple):
@@ -99,7 +100,7 @@ class Step(NamedTuple):
     """One allocation of a backward: a temporary, a parameter's gradient, or the gradient of input number `source`."""
 
     # "temp", "weight", "input", "over" (the gradient of a saved input, written over it) or "share" (the gradient itself,
-    # handed on without a copy)
+    # handed on without a copy), or "passing" (a temporary that leaves once the next allocation is there)
     kind: str
     bytes: Size = ZERO
     source: int = 0  # number of the input
@@ -196,7 +197,10 @@ class Tape:
         self.passing: list[Size] = []  # what is alive during its forward
         self.returned: list[Var] = []  # held by Python's variables until the layer is through
         self.beside: Size = ZERO  # made elsewhere and held while its forward runs
+        self.attached: list[Var] = []  # what functions hold as attributes: until the graph itself is gone
+        self.expanded: Size = ZERO  # the last quantised matrix while its product reads it, whole
         self.update = update  # bytes that the optimizer makes for each byte of a gradient as soon as it is there
+        self.beyond: list[Var] = []  # kept though the layer is recomputed: made outside of its checkpoint
         self.cacheable: list[Var] = []  # keys and values, as a cache holds them
         self.result: Var | None = None  # what the model returns beside the loss
         self.copies: dict[Var, Var] = {}  # in few bits, of what several matrix products read

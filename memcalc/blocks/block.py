@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Any
 from memcalc.frozen import NamedTuple
 
 if TYPE_CHECKING:
+    from memcalc.autograd.profile import Profile
     from memcalc.autograd.tape import Size, Var
     from memcalc.blocks.attention.rotary import RotaryTable
     from memcalc.blocks.ledger import Buffer, Cache, Weight
     from memcalc.blocks.mixers.state import StateTensor
 
 ANSWERS = ("weights", "constants", "cache", "state", "forward", "traits")
+
+
+class Compression(NamedTuple):
+    """Entries `width` wide that stand for `rate` tokens each; `overlapping`: an entry sees the window before it too."""
+
+    width: int
+    rate: int
+    overlapping: bool = False
+    indexes: bool = False
 
 
 class Traits(NamedTuple):
@@ -33,6 +43,7 @@ class Traits(NamedTuple):
     selected_tokens: int | None = None  # tokens that an indexer lets a query see
     shares_selection: bool = False  # of an earlier layer's indexer
     compressed: bool = False  # attends to compressed entries
+    compressions: tuple[Compression, ...] = ()  # that it keeps
     causal: bool = True
     cross: bool = False  # keys and values come from the encoder
     rotary: bool = False
@@ -81,6 +92,12 @@ class Block:
     def read_caches(self) -> "tuple[tuple[Cache, bool], ...]":
         """The caches that it reads while generating, and whether an earlier layer keeps them."""
         return tuple((cache, False) for cache in self.cache())
+
+    def handed(self, p: "Profile") -> "Size":
+        """Bytes of what every layer of its kind is given beside its input: recomputed layers refer to it until the backward."""
+        from memcalc.autograd.tape import ZERO
+
+        return ZERO
 
     def constants(self) -> "tuple[Buffer, ...]":
         """What stands beside its parameters."""

@@ -38,27 +38,39 @@ class Executed:
         attended = sum(work.forward.at(0, pairs) * (0.5 if work.causal else 1.0) for work in self.attentions) * longer**2
         return products, attended
 
+    def flops(self, tokens: float, pairs: float) -> tuple[float, float]:
+        """Of so many tokens, and pairs that attend to each other: forward, and of all gradients backward."""
+        products = [(2 * shape.rows * shape.outputs * shape.inputs * tokens, shape) for _, shape in self.matrices]
+        attended = [
+            (work.forward.at(0, min(pairs, tokens * (work.window or pairs))) * (0.5 if work.causal else 1.0), work.shape)
+            for work in self.attentions
+        ]
+        ahead = sum(flops for flops, _ in (*products, *attended))
+        back = sum(flops * (shape.input_grad + shape.weight_grad) for flops, shape in products)
+        return ahead, back + sum(2 * flops for flops, shape in attended if isinstance(shape, HeadsShape) and shape.grad)
+
 
 @cached(1024)
 def layer_executed(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True) -> Executed:
     """One layer under one profile. Raises Unsupported for a block that cannot record."""
     tape, _, _ = layer_onto_tape(layer, profile, hidden, input_grad)
-    return _executed(tape, profile, profile.batch.source if layer.source else 1.0)
+    return tape_executed(tape, profile, profile.batch.source if layer.source else 1.0)
 
 
 @cached(1024)
 def entry_executed(blocks: Named, profile: Profile) -> Executed:
     """The embedding and what follows it before the first layer."""
-    return _executed(entry_onto_tape(blocks, profile)[0], profile)
+    return tape_executed(entry_onto_tape(blocks, profile)[0], profile)
 
 
 @cached(1024)
 def exit_executed(blocks: Named, profile: Profile, hidden: int) -> Executed:
     """Final norm, head and loss."""
-    return _executed(exit_onto_tape(blocks, profile, hidden)[0], profile)
+    return tape_executed(exit_onto_tape(blocks, profile, hidden)[0], profile)
 
 
-def _executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:
+def tape_executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Executed:
+    """Of a tape recorded under a profile; `stretched`: its tokens over the decoder's."""
     matrices = tuple((work.name, work.shape) for work in tape.works if isinstance(work.shape, MatrixShape))
     attentions = tuple(work for work in tape.works if isinstance(work.shape, HeadsShape))
     others = tuple(work for work in tape.works if work.shape is None)
@@ -106,7 +118,7 @@ def _backward(node: Node) -> tuple[Size, int]:
     made = [step for step in node.steps if step.kind != "share"]
     if not made:
         return Size(), 0
-    written = sum_of(step.bytes * (2 if step.kind == "temp" else 1) for step in made)
+    written = sum_of(step.bytes * (2 if step.kind in ("temp", "passing") else 1) for step in made)
     gradient = node.out.bytes if node.out.elements.token or node.out.elements.pair else Size()
     saved = sum_of(var.bytes for var in node.saves if var.elements.token or var.elements.pair)
     return gradient + saved + written, len(made)

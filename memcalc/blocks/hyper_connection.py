@@ -83,6 +83,9 @@ class HyperConnection(Block, without=("constants", "cache", "state", "traits")):
     def _projected(self, t: Tape, p: Profile, x: Var) -> Var:
         """A product of the normalised streams, in fp32 but under autocast."""
         wide = ops.cast(t, x, FP32)
+        if wide is x:  # a view all the same, whose gradients are added up before x's others
+            wide = t.emit("side by side", [x], x.elements, x.each, (), [Step("share")])
+            wide.whole = x
         normed = Norm(0, affine=False).forward(t, revised(p, compute=FP32, weights=FP32), wide, p.degrees.stream)
         if not p.formats.autocast:  # a matrix that is narrow is cast, as autocast does to 16 bits
             p = revised(p, autocast=self.narrow, compute=FP32, weights=p.formats.weights if self.narrow else FP32)

@@ -16,8 +16,10 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
     "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-fp32" (in fp32, by the weight
     cast to it: Gemma 4), "rms-direct" (T5: x itself is divided, not its
-    fp32 copy), "layer" (scale and shift), "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out:
-    Cohere), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too: Nemotron).
+    fp32 copy), "rms-narrow" (the same by a statistic in x's type: DeepSeek V4's queries), "layer" (scale and shift),
+    "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out: Cohere), "layer-divided" (so too, divided by
+    the deviation, cast back before the scale: DeBERTa 1), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too:
+    Nemotron).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
     """
@@ -53,6 +55,10 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
             return self._fused(t, p, ops.cast(t, x, p.formats.compute), groups, scale)
         if self.kind == "layer-wide":
             return self._centred(t, p, x, groups)
+        if self.kind == "layer-divided":
+            from memcalc.blocks.divided_norm import divided
+
+            return divided(t, p, x, groups, self.size)
         return self._written_out(t, p, x, groups)
 
     @property
@@ -102,6 +108,8 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
         if rsqrt.grad:
             t.nodes[-1].saves = (mean if self.kind == "rms-fp32" else rsqrt,)  # written as a power, of what it keeps
         steps = [Step("input", size32, 0), Step("temp", size32), Step("input", rsqrt.bytes, 1)]
+        if self.kind == "rms-narrow":
+            return ops.weighted(t, x, ops.cast(t, rsqrt, x.each))
         divided = x32
         if self.kind == "rms-direct" and x is not x32:
             divided, steps = x, [Step("temp", size32), Step("input", x.bytes, 0), *steps[1:]]

@@ -9,6 +9,7 @@ from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Node, Size, Step, Tape, Var
 from memcalc.blocks.architecture import Named
+from memcalc.blocks.block import Block
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
@@ -68,22 +69,19 @@ def _with_table(t: Tape, p: Profile, block: Plain, x: Var) -> Var:
 
 
 def onto_projector(
-    exit_: Named, between: Named, p: Profile, hidden: int, *, share: float, flows: bool, placed: bool = False
+    exit_: Named, between: Named, p: Profile, hidden: int, *, read: float | None, flows: bool, placed: bool = False
 ) -> tuple[Tape, list[Var]]:
     """The tape of what follows a tower's layers, and the embeddings that the language model reads.
 
-    `between` may be several chains, each named before a slash, that read the same (Qwen3-VL's deep stack). `share`: tokens that
-    the language model reads for each of the tower's, where they are pooled and not merged; `placed`: by a matrix product with
-    where each patch belongs, in fp32.
+    `between` may be several chains, each named before a slash, that read the same (Qwen3-VL's deep stack). `read`: tokens of
+    the language model for each of the tower's, where these are pooled, picked or laid out in rows; None: it reads all that the
+    chain makes. `placed`: pooled by a matrix product with where each patch belongs, in fp32.
     """
     t = Tape()
-    x = Var(Size(token=hidden), p.formats.residual, flows, "input")
+    x, merged = Var(Size(token=hidden), p.formats.residual, flows, "input"), 1.0
     for path, block in exit_:
-        t.path = path
-        if not isinstance(block, Norm):
-            raise Unsupported(f"{type(block).__name__} after a tower's layers is not modelled")
-        x = block.forward(t, p, x)
-    return t, [_chain(t, p, chain, x, share, placed) for chain in _chains(between)]
+        x, merged = _next(t, p, path, block, x, merged)
+    return t, [_chain(t, p, chain, x, read, placed, merged) for chain in _chains(between)]
 
 
 def _chains(between: Named) -> Iterator[Named]:
@@ -92,7 +90,7 @@ def _chains(between: Named) -> Iterator[Named]:
         yield tuple((path, block) for path, block in between if path.rpartition("/")[0] == name)
 
 
-CHAINED = {"norm", "linear", "merge", "up", "down"}  # names of blocks of which each reads what the one before made
+CHAINED = {"norm", "linear", "merge", "up", "down", "newline"}  # names of blocks of which each reads what the one before made
 
 
 def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
@@ -104,12 +102,12 @@ def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
     x = t.emit("squares", [x], x.elements, x.each)
     matrix = made.inputs * squares * made.outputs
     share = 1 / squares
-    x = ops.linear(t, p, x, Matrix("weight", made.outputs * share, matrix, bias=made.bias * made.outputs))
+    x = ops.linear(t, p, x, Matrix("weight", made.outputs * share, matrix, bias=made.bias * made.outputs, merged=share))
     widths = {name: block[name].outputs * share for name in ("linear", "gate", "up", "down")}
 
     def product(name: str, x: Var) -> Var:
         t.path = name
-        return ops.linear(t, p, x, Matrix("weight", widths[name], block[name].inputs * block[name].outputs))
+        return ops.linear(t, p, x, Matrix("weight", widths[name], block[name].inputs * block[name].outputs, merged=share))
 
     x = product("linear", x)
     t.path = "norm"
@@ -130,24 +128,40 @@ def _pooled(t: Tape, x: Var, share: float, placed: bool) -> Var:
     return ops.cast(t, ops.scale(t, ops.cast(t, x, FP32)), each)
 
 
-def _chain(t: Tape, p: Profile, blocks: Named, x: Var, share: float, placed: bool) -> Var:
+def _chain(t: Tape, p: Profile, blocks: Named, x: Var, read: float | None, placed: bool, merged: float) -> Var:
+    """`merged`: tokens that are left of each of the tower's after its exit."""
     if blocks[0][0] == "downsample":
         return _downsampled(t, p, blocks, x)
-    if share != 1 and not any(isinstance(block, Projection) and block.merge > 1 for _, block in blocks):
-        x = _pooled(t, x, share, placed)
-    else:
-        share = 1.0
+    rows = [block for path, block in blocks if path == "newline" and isinstance(block, Plain)]
+    merges = merged != 1 or any(isinstance(block, Projection) and block.merge > 1 for _, block in blocks)
+    if read and not (merges or rows):
+        x, merged = _pooled(t, x, read, placed), read
     for path, block in blocks:
-        t.path = path
         if path.rpartition("/")[2] not in CHAINED:
             raise Unsupported(f"a projector with {path} is not modelled")
-        if isinstance(block, Norm):
-            x = block.forward(t, p, x)
-        elif isinstance(block, Projection):
-            share /= block.merge
-            width, matrix = block.outputs * share, block.inputs * block.outputs
-            x = ops.linear(t, p, x, Matrix("weight", width, matrix, bias=block.bias * block.outputs))
-            x = ops.activation(t, p, x, block.activation) if block.activation else x
-        else:
-            raise Unsupported(f"{type(block).__name__} in a projector is not modelled")
-    return x
+        if block not in rows:
+            x, merged = _next(t, p, path, block, x, merged)
+    return _laid_out(t, p, x, read / merged, rows) if read and read != merged else x
+
+
+def _laid_out(t: Tape, p: Profile, x: Var, share: float, rows: list[Plain]) -> Var:
+    """The tokens that are no padding, copied, each row's end a learned vector where there is one
+    (modeling_llava_next.pack_image_features, modeling_lfm2_vl.get_image_features)."""
+    t.path = "laid out"
+    size = sum(weight.parameters for block in rows for weight in block.tensors)
+    trained = bool(size) and p.method.trained
+    steps = [Step("input", x.bytes), *([Step("weight", Size(fixed=size * p.formats.weights))] if trained else [])]
+    return t.emit("laid out", [x], x.elements * share, x.each, (), steps, trained=trained)
+
+
+def _next(t: Tape, p: Profile, path: str, block: Block, x: Var, merged: float) -> tuple[Var, float]:
+    """One block of a chain, and the tokens that are left of each of the tower's."""
+    t.path = path
+    if isinstance(block, Norm):
+        return block.forward(t, p, x), merged
+    if isinstance(block, Projection):
+        merged /= block.merge
+        width, matrix = block.outputs * merged, block.inputs * block.outputs
+        x = ops.linear(t, p, x, Matrix("weight", width, matrix, bias=block.bias * block.outputs, merged=merged))
+        return ops.activation(t, p, x, block.activation) if block.activation else x, merged
+    raise Unsupported(f"{type(block).__name__} after a tower's layers is not modelled")

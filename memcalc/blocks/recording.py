@@ -30,6 +30,8 @@ class Recorded(NamedTuple):
     uncached: tuple[Tensor, ...] = ()  # those of them that nothing saves
     handed: tuple[Tensor, ...] = ()  # keys and values that later layers may read
     history: tuple[Tensor, ...] = ()  # what the operations that made them save
+    attached: tuple[Tensor, ...] = ()  # what outlives its backward, until the graph is gone
+    beyond: tuple[Tensor, ...] = ()  # kept though the layer is recomputed
 
 
 @cached(1024)
@@ -66,6 +68,8 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
         exchange=max(tape.exchanges, key=lambda made: made.bytes, default=None),
         handed=tuple(var.tensor for var in handed),
         history=tuple(var.tensor for var in tape.history(handed)),
+        attached=_attached(tape),
+        beyond=tuple(var.tensor for var in tape.beyond),
     )  # fmt: skip
     return _stretched(recorded, profile.batch.source) if layer.source else recorded
 
@@ -79,8 +83,12 @@ def _passing(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
 def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
     """The same when recomputation repeats it, beside the gradients that have arrived; the input is counted by who kept it,
     unless the layer saves it."""
-    there = arriving(tape, output) + (x.bytes if x in tape.saved() else ZERO)
-    return (*tape.passing, *(peak + there for peak in passing_peaks(tape, x, output, again=True)))
+    gradients = arriving(tape, output)
+    there = gradients + (x.bytes if x in tape.saved() else ZERO)
+    return (
+        *(size + gradients for size in tape.passing),
+        *(peak + there for peak in passing_peaks(tape, x, output, again=True)),
+    )
 
 
 @cached(256)
@@ -123,6 +131,9 @@ class RecordedExit(NamedTuple):
     peaks: tuple[Size, ...]
     gradients: float
     output: tuple[Tensor, ...] = ()  # what the loop holds of what the model returned
+    result: tuple[Tensor, ...] = ()  # what the model returns
+    returning: tuple[Size, ...] = ()  # candidates until that is there
+    attached: tuple[Tensor, ...] = ()  # what outlives its backward, until the graph is gone
 
 
 @cached(1024)
@@ -131,7 +142,24 @@ def record_exit(blocks: Named, profile: Profile, hidden: int, *, keep_gradients:
     tape, output, held = exit_onto_tape(blocks, profile, hidden)
     peaks = backward(tape, output, gradients=keep_gradients)
     kept = (tape.result.tensor,) if profile.keeps.output and tape.result else ()
-    return RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape), kept)
+    recorded = RecordedExit(tuple(v.tensor for v in tape.saved()), tape.saved_bytes(), held, peaks, _gradients(tape), kept)
+    if tape.result is None:
+        return recorded
+    x = next((var for node in tape.nodes for var in node.inputs if var.label == "input"), None)
+    return recorded._replace(result=(tape.result.tensor,), returning=_returning(tape, x, tape.result), attached=_attached(tape))
+
+
+def _returning(tape: Tape, x: Var | None, result: Var) -> tuple[Size, ...]:
+    """A forward's candidates until the model returns, its input included: what there is then, and, where a matrix is quantised,
+    the logits that it is multiplied to while it is whole."""
+    mine = x.bytes if x is not None else ZERO
+    logits = tape.products[-1].bytes if tape.products else ZERO
+    until = [peak + mine for peak in passing_peaks(tape, x, None, result=result)]
+    return (*until, *((mine + logits + tape.expanded,) if tape.expanded != ZERO else ()))
+
+
+def _attached(tape: Tape) -> tuple[Tensor, ...]:
+    return tuple(var.tensor for var in dict.fromkeys(tape.attached))
 
 
 @cached(256)

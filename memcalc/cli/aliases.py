@@ -197,6 +197,8 @@ INFER: Spellings = {
     **_all("cuda-graph-max-bs max-cudagraph-capture-size cuda-graph-max-bs-decode", "max-graph-batch"),
     "enable-dp-attention": Instead("--attention-dp N says how many groups of --tp ranks have requests of their own"),
     **_all("num-redundant-experts ep-num-redundant-experts", "redundant-experts"),
+    "all2all-backend": Instead("--all-to-all deepep-low-latency, deepep-normal or one-sided"),
+    **_all("moe-a2a-backend deepep-mode", Instead("--all-to-all deepep, deepep-low-latency or deepep-normal")),
     "disaggregation-mode": "role",
     "kv-offloading-size": Instead("--cache-offload 32GiB is of each GPU: vLLM's GiB / (tp × pp)"),
     **_all("hicache-size host-cache-size", "cache-offload"),

@@ -25,6 +25,12 @@ REVIEW = ("github", "sarif", "junit")  # formats that show what is wrong with a 
     help="What exit code 1 means: a limit is exceeded, or a scenario is worse than the baseline.",
 )
 @click.option("--gpu", metavar="NAME", help="Accelerator of launch files, which name none.  [default: none]")
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 10_000_000),
+    metavar="N",
+    help="GPUs of a run whose launch file does not say on how many.  [default: none]",
+)
 @preset_option
 @output_options("ok", *REVIEW)
 @click.pass_context
@@ -36,6 +42,7 @@ def check_command(
     baseline: str | None,
     fail_on: str,
     gpu: str | None,
+    gpus: int | None,
     presets: tuple[str, ...],
     format_: str,
     get: tuple[str, ...],
@@ -54,13 +61,13 @@ def check_command(
     if fail_on == "worse" and baseline is None:
         raise click.UsageError("--fail-on worse: worse than what? add --baseline FILE or a commit of git")
     asked = files or (DEFAULT_FILE,)
-    outcomes, problems = examined(*asked, presets=presets, wanted=wanted, gpu=gpu)
+    outcomes, problems = examined(*asked, presets=presets, wanted=wanted, gpu=gpu, gpus=gpus)
     shown, failed = report(outcomes, problems), not all(outcome.holds for outcome in outcomes)
     if baseline is not None and not problems:
         from memcalc.report.baseline import with_baseline
         from memcalc.sizing.baseline import changes_since
 
-        changes = changes_since(baseline, asked, outcomes, presets, wanted, gpu)
+        changes = changes_since(baseline, asked, outcomes, presets, wanted, gpu, gpus)
         shown = with_baseline(shown, baseline, changes)
         failed = any(change.worse for change in changes) if fail_on == "worse" else failed
     if not problems or (format_ in REVIEW and not get):

@@ -231,6 +231,20 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "tp_overlap",
+            "text",
+            "on|off",
+            (
+                "Whether tensor-parallel messages pass beside products.  [default: on for Megatron with "
+                "sequence_parallel]"
+            ),
+            "Sharding",
+            (
+                ("on", "cuts products and messages into pieces that run at once (Megatron-LM's --tp-comm-overlap)"),
+                ("off", "waits for each message"),
+            ),
+        ),
+        (
             "cp",
             "count",
             "",
@@ -738,13 +752,14 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "text",
             "NAME",
             (
-                "As in `memcalc optimizers`. One of sgd, sgd-momentum, adam, adamw, adamw-bf16, adamw-8bit, "
-                "paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, adamw-fp8, ademamix, ademamix-8bit,"
-                " paged-ademamix, paged-ademamix-8bit, adamw-anyprecision, stable-adamw, grokadamw, prodigy, lomo, "
-                "adalomo, schedule-free-adamw, schedule-free-radam, schedule-free-sgd, lion, lion-8bit, "
-                "paged-lion-8bit, paged-lion, lion-32bit, adagrad, rmsprop, rmsprop-32bit, rmsprop-8bit, sophia, "
-                "lamb, adafactor, adafactor-momentum, came, muon, adam-mini, galore, galore-8bit, galore-adafactor,"
-                " q-galore, dion, apollo, apollo-mini, shampoo, soap.  [default: adamw]"
+                "As in `memcalc optimizers`; Unsloth's trainers take adamw-8bit. One of sgd, sgd-momentum, adam, "
+                "adamw, adamw-bf16, adamw-8bit, paged-adamw, paged-adamw-8bit, adamw-8bit-torchao, adamw-4bit, "
+                "adamw-fp8, ademamix, ademamix-8bit, paged-ademamix, paged-ademamix-8bit, adamw-anyprecision, "
+                "stable-adamw, grokadamw, prodigy, lomo, adalomo, schedule-free-adamw, schedule-free-radam, "
+                "schedule-free-sgd, lion, lion-8bit, paged-lion-8bit, paged-lion, lion-32bit, adagrad, rmsprop, "
+                "rmsprop-32bit, rmsprop-8bit, sophia, lamb, adafactor, adafactor-momentum, came, muon, adam-mini, "
+                "galore, galore-8bit, galore-adafactor, q-galore, dion, apollo, apollo-mini, shampoo, soap.  "
+                "[default: adamw]"
             ),
             "Model states",
             (),
@@ -1078,6 +1093,33 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             (),
         ),
         (
+            "all_to_all",
+            "text",
+            "LIBRARY",
+            (
+                "Whose buffers the --ep ranks exchange tokens through: --all2all-backend, --moe-a2a-backend.  "
+                "[default: NCCL, without buffers of its own]"
+            ),
+            "Mixture of experts",
+            (
+                ("deepep-low-latency", "DeepEP's buffers for answers: a place for each token of a rank at each expert"),
+                ("deepep-normal", "DeepEP's buffers for prompts"),
+                ("deepep", "both (SGLang's --deepep-mode auto)"),
+                ("one-sided", "a workspace over NVLink (FlashInfer, TensorRT-LLM)"),
+            ),
+        ),
+        (
+            "all_to_all_tokens",
+            "count",
+            "",
+            (
+                "Tokens of a rank that those buffers have room for.  [default: of answers vLLM 256, SGLang 128; of "
+                "a workspace those of a pass]"
+            ),
+            "Mixture of experts",
+            (),
+        ),
+        (
             "role",
             "text",
             "prefill|decode",
@@ -1171,7 +1213,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("vllm", "vLLM 0.33, V1"),
                 ("sglang", "SGLang 0.5.20 and later"),
                 ("tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend"),
-                ("llama.cpp", "llama.cpp since June 2026"),
+                ("llama.cpp", "llama.cpp since August 2026"),
                 ("ollama", "ollama 0.30 and later, which starts llama-server"),
                 ("lmstudio", "LM Studio 0.4, its llama.cpp runtime"),
                 ("mlx", "mlx-lm 0.32, on Apple's GPUs"),

@@ -43,6 +43,8 @@ UNIFIED: dict[str, Shared] = {
     # issue 687, 21,845.34 in ollama issue 434), 3/4 of 96 GB (73,728 in ggml-org/llama.cpp issue 3213). Newer macOS gives small
     # machines somewhat more (26,800.60 of an M4's 32 GB); sysctl iogpu.wired_limit_mb moves it
     "apple": Shared(3 / 4, 2 / 3, 35 * 2**30, "Metal's recommendedMaxWorkingSetSize, 2/3 up to 32 GB and 3/4 above"),
+    # Ryzen AI Max+ (Strix Halo): 96 of 128 GB by AMD's Variable Graphics Memory
+    "gfx1151": Shared(0.75, 0.75, 0, "AMD's Variable Graphics Memory gives a GPU three quarters at most"),
     # a stated share: Linux and a desktop hold 5 to 10 GiB of a DGX Spark's memory
     "sm_121": Shared(0.9, 0.9, 0, "a tenth is left to the system"),
 }

@@ -25,6 +25,7 @@ class Engine(NamedTuple):
     trainer: bool = False  # around transformers: its Trainer reads models on the host and collects an evaluation's logits
     wide_outputs: bool = False  # mixed precision hands results out in fp32 (accelerate utils/operations.py)
     gathers_once: bool = False  # a pipeline stage gathers once and reduces once a step, however many micro-batches pass
+    holds_graph: bool = False  # its loop holds the logits, and with them their graph, until the next forward is over
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
@@ -64,6 +65,7 @@ ENGINES: dict[str, Engine] = {
         Engine(
             "litgpt", "litgpt", "listed", "fused", False, "LitGPT with Lightning Fabric: adapters in bf16",
             peft=False, traced=False, defers=True, mixes_units=True,
+            holds_graph=True,  # litgpt/finetune/lora.py, fit: logits = model(…)
         ),
     )
 }  # fmt: skip

@@ -21,6 +21,7 @@ class ServingEngine(NamedTuple):
     pooled: bool = False  # takes the whole of its share at start, for a pool that all sequences draw from
     window: Literal["window", "last", "batched", "padded", "ring", "rotating", "whole"] = "window"  # a row of WINDOWS
     grouped: bool = False  # layers of several kinds share one pool of equal pages (vLLM's hybrid cache)
+    page_patterns: bool = False  # of pages that differ in size, a block has as many of each (vLLM before 0.33)
     shares: bool = False  # a prompt's cache serves all its samples, a common prefix all requests
     batched_tokens: int = 8192  # in one forward pass, by default; smaller on GPUs below LARGE, SGLang: STEPS
     batched_tokens_small: int = 8192
@@ -28,11 +29,13 @@ class ServingEngine(NamedTuple):
     sequences_small: int | None = None
     schedules: bool = True  # runs no more than those at once
     starts_with_share: bool = False  # refuses to start where less than its share is free (vLLM's request_memory)
+    passes_in_flight: int = 1  # whose blocks a layer with a window keeps beside it (vLLM's asynchronous scheduling)
     block_of_state: bool = False  # refuses to start where a step's sequences exceed the blocks of state (vLLM pull 38270)
     whole_context: bool = False  # where no length is given it serves the model's maximum
     whole_prompt: bool = False  # a forward pass takes every prompt whole, however long
     absorbs: bool = False  # latent attention's up-projection is taken into queries and outputs: from a 16-bit copy
     rotary_table: bool = False  # keeps cosines and sines of every position
+    tokens_by_group: bool = False  # its log counts the tokens that one of its groups of layers could have for itself
     index_format: str = ""  # of a sparse-attention indexer's keys; "": the cache's
     convolution_columns: int = 0  # of a recurrent layer's convolution, beside its kernel's width
     state_format: str = ""  # of recurrent states; "": as the library keeps them
@@ -48,6 +51,8 @@ class ServingEngine(NamedTuple):
     copies_cache: bool = False  # llama.cpp: the compute buffer has an fp16 copy of one layer's quantised cache
     windowed_models: tuple[str, ...] | None = None  # those whose sliding layers keep less than all tokens; None: all
     window_share: tuple[int, int] | None = None  # of its tokens that the others have, for which sliding layers have a pool
+    window_shares: tuple[tuple[str, tuple[int, int]], ...] = ()  # the same of model types that have their own
+    states_in_window: bool = False  # compressors' states all share the pool of windows
     state_share: tuple[int, int] | None = None  # of its cache, a pool for recurrent states
     state_slots: int = 1  # of that pool, for one running sequence
     request_table: bool = False  # a row for each request that may run, with the place of each of its tokens
@@ -56,10 +61,12 @@ class ServingEngine(NamedTuple):
     drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
+    exchanges: tuple[str, ...] = ()  # of memcalc.formulas.all_to_all, that it takes
     like: str = ""  # another engine, which it starts or is built on: its kernels, formats and ranges hold
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
     tiers: tuple[tuple[int, int], ...] = ()  # bytes of all GPUs, and the context that it takes from there on by default
+    refuses_rows: bool = False  # llama.cpp: its builds for CUDA divide no rows (--split-mode row)
     table_on_host: bool = False  # a token table on its own in host memory, whatever else is
     experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
     slot_states: bool = False  # states and windows of all sequences of a step from the start, used or not
@@ -107,18 +114,21 @@ VLLM = ServingEngine(
     batched_tokens_small=2048, sequences=1024, sequences_small=256, absorbs=True, rotary_table=True, index_format="fp8-g128",
     convolution_columns=-1, graphs=True, sampler="vllm", starts_with_share=True, block_of_state=True,
     utilization=0.92, graphs_inside=True,  # vllm/config/cache.py; vllm/v1/worker/gpu_worker.py, since pull 38284
+    passes_in_flight=2,  # vllm/config/vllm.py, max_concurrent_batches and max_in_flight_tokens: since pull 47728, 0.26
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
+    exchanges=("deepep-low-latency", "deepep-normal", "one-sided"),  # vllm/config/parallel.py, All2AllBackend
     sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
     profiles_inputs=True, expert_workspaces=True, adapts_experts=True, shards_adapters=True,
 )  # fmt: skip
 
 LLAMA_CPP = ServingEngine(
-    "llama.cpp", "llama.cpp since June 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
-    batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.6",
+    "llama.cpp", "llama.cpp since August 2026", block=256, utilization=1.0, window="padded", batched_tokens=512,
+    batched_tokens_small=512, convolution_columns=-1, state_format="fp32", host_embedding=True, since="2026.8",
     whole_context=True,  # common/common.h: n_ctx 0 is the context that the model was trained with
     copies_cache=True,  # pull 23907; masks in fp16: pull 23764; logits of one token a sequence: pull 23861
     margin=2**30,  # common/common.h: fit_params_target
+    refuses_rows=True,  # "device CUDA0 does not support split buffers": pull 24216
 )  # fmt: skip
 
 OLLAMA = LLAMA_CPP._replace(
@@ -139,9 +149,11 @@ _SGLANG = ServingEngine(
     index_format="fp8-g128", convolution_columns=-1, graphs=True, sampler="logits",
     whole_context=True,  # srt/configs/model_config.py: context_length None is the derived one
     windowed_models=_WINDOWED_NOW, window_share=(4, 5),  # --swa-full-tokens-ratio 0.8
+    window_shares=(("deepseek_v4", (1, 10)),),  # srt/arg_groups/overrides.py, _deepseek_v4_overrides
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments", request_groups=True,
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
+    exchanges=("deepep-low-latency", "deepep-normal", "deepep"),  # srt/layers/moe/utils.py, DeepEPMode
     sparse_fp8="fp8-ds-mla", caches=(*_FP8, "mxfp8", "nvfp4"),  # srt/arg_groups/fields/model.py, kv_cache_dtype
 )  # fmt: skip
 # Changes: srt/server_args.py of 0.5.9, 0.5.10, 0.5.13, 0.5.14 and 0.5.19; srt/arg_groups/memory_hook.py of 0.5.23.
@@ -149,7 +161,8 @@ _SGLANG_EARLIER = _SGLANG._replace(batched_tokens_small=2048, sequences_small=24
 SGLANG = (
     _SGLANG,
     _SGLANG_EARLIER._replace(note="SGLang 0.5.14 to 0.5.19", since="0.5.14"),
-    _SGLANG_EARLIER._replace(note="SGLang 0.5.10 to 0.5.13", since="0.5.10", windowed_models=_WINDOWED, state_slots=3,
+    _SGLANG_EARLIER._replace(note="SGLang 0.5.10 to 0.5.13", since="0.5.10", windowed_models=(*_WINDOWED, "deepseek_v4"),
+                             state_slots=3, states_in_window=True,
                              prefill_graphs="compiled", draft_reserve=(4096, 6144),
                              drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
     _SGLANG_EARLIER._replace(note="SGLang 0.5 to 0.5.9", since="0.5", windowed_models=_WINDOWED, state_slots=3,
@@ -157,14 +170,25 @@ SGLANG = (
                              drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
 )  # fmt: skip
 
+# Drafts beside which vLLM schedules no step ahead: vllm/config/vllm.py, async_scheduling (EAGLE's kin and MTP alone)
+SYNCHRONOUS = ("model", "medusa", "ngram", "suffix")
+
 # Newest first; of an engine's rows the first is the one that its name alone means.
 RELEASES: dict[str, ServingEngine] = {
     row.key: row
     for row in (
         VLLM,
-        VLLM._replace(note="vLLM 0.21 to 0.32, V1", since="0.21", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED),
         VLLM._replace(
-            note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False,
+            note="vLLM 0.26 to 0.32, V1", since="0.26", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED, page_patterns=True,
+        ),
+        VLLM._replace(
+            note="vLLM 0.21 to 0.25, V1", since="0.21", drafts=(*VLLM.drafts, "medusa"), caches=_SLOTTED, passes_in_flight=1,
+            page_patterns=True,
+        ),
+        VLLM._replace(
+            note="vLLM 0.17 to 0.20, V1", since="0.17", utilization=0.9, graphs_inside=False, passes_in_flight=1,
+            page_patterns=True,
+            tokens_by_group=True,  # v1/core/kv_cache_utils.py, _report_kv_cache_config: num_blocks // groups × block
             drafts=("model", "mtp", "eagle", "eagle3", "medusa", "ngram", "suffix"), caches=(*_FP8, "fp8-ds-mla"),
         ),
         *SGLANG,
@@ -172,20 +196,26 @@ RELEASES: dict[str, ServingEngine] = {
             "tensorrt-llm", "TensorRT-LLM 1.0, PyTorch backend", since="1.0", block=32, share_of="free", pooled=True,
             shares=True, sequences=2048, convolution_columns=-1, graphs=True, sampler="logits",
             windowed_models=(),  # _torch/pyexecutor/_util.py: all, unless kv_cache_config.max_attention_window says so
+            slot_states=True,  # _torch/pyexecutor/mamba_cache_manager.py: [max_batch_size, …], before the cache is measured
+            exchanges=("one-sided",),  # _torch/modules/fused_moe/communication/nvlink_one_sided.py
             drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
             caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
             profiles_prompts=True, unpadded_graphs=True, request_groups=True,
         ),
         LLAMA_CPP,
+        LLAMA_CPP._replace(note="llama.cpp of June and July 2026", since="2026.6", refuses_rows=False),
         LLAMA_CPP._replace(
             note="llama.cpp of early 2026", since="2026", all_logits=True, wide_mask=True, copies_cache=False,
+            refuses_rows=False,
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2025", since="2025", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            refuses_rows=False,
             margin=0,
         ),
         LLAMA_CPP._replace(
             note="llama.cpp of 2024", since="2024", all_logits=True, wide_mask=True, copies_cache=False, head_last=True,
+            refuses_rows=False,
             window="whole",  # layers with a window have a cache of their own since pull 13194
             margin=0,
         ),
@@ -226,7 +256,7 @@ def release(name: str, version: str | None = None) -> ServingEngine | None:
     """The row of an engine that describes a version: the newest that is no newer; None where all are.
 
     >>> release("llama.cpp", "2025.11").since, release("llama.cpp").since, release("vllm", "0.6")
-    ('2025', '2026.6', None)
+    ('2025', '2026.8', None)
     """
     if version is None:
         return SERVING_ENGINES[name]

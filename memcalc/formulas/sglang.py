@@ -137,3 +137,12 @@ def pool_remainder_bytes(pools: int, used: int) -> int:
     max(0, pools − used)      Returns bytes [B].
     """
     return max(0, pools - used)
+
+
+@formula("sglang", "srt/model_executor/pool_configurator.py, _get_c128_state_fixed_bytes: a ring of states for every request")
+def states_apart_bytes(tokens: int, token_bytes: int) -> int:
+    """States of compressors that are set apart for all requests that may run.
+
+    tokens × token_bytes      token_bytes: keys and gates of a token in all layers. Returns bytes [B].
+    """
+    return tokens * token_bytes

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from memcalc.caches import cached
 from memcalc.errors import InputError, nearest, one_line
 from memcalc.readers.files import read_text
 
@@ -131,9 +132,14 @@ def index_path(index: str) -> str:
 
 def read_index(index: str) -> dict[str, Any]:
     """One of the indexes, as it was written; it is memcalc's own file, so it is not checked."""
+    return _read_index(index_path(index))
+
+
+@cached(8)
+def _read_index(path: str) -> dict[str, Any]:
     import json
 
-    with open(index_path(index), encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:
         found: dict[str, Any] = json.load(file)
     return found
 

@@ -3,14 +3,23 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from memcalc.errors import InputError, one_line
 
 MAX_CONFIG_BYTES = 8 * 2**20  # real config.json files are a few KiB; quantisation lists reach some hundred
+MAX_LAUNCH_BYTES = 2**20  # of a launch file, and of those that it names
 MAX_DEPTH = 64
+
+
+Opened = Callable[[str], "str | None"]  # the text of a file by its path; None where there is none
+
+
+def on_disk(path: str) -> str | None:
+    """The text of a file of at most MAX_LAUNCH_BYTES that stands beside another; None where there is none."""
+    return read_text(path, MAX_LAUNCH_BYTES) if os.path.isfile(path) else None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import re
 import subprocess
 
 from memcalc.errors import InputError
+from memcalc.readers.files import Opened, decoded
 
 REF = re.compile(r"[A-Za-z0-9_@][\w./@{}^~+-]{0,199}", re.ASCII)  # begins like no option, names no path
 SECONDS = 20
@@ -23,6 +24,19 @@ def text_at(ref: str, path: str, limit: int) -> bytes | None:
     if _git(folder, ["rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"], 4096) is None:
         raise InputError(f"{ref!r:.60} is no file, and no branch, tag or commit of the repository", place="--baseline")
     return _git(folder, ["cat-file", "blob", f"{ref}:./{name}"], limit)
+
+
+def opened_at(ref: str, limit: int) -> Opened:
+    """Files as they were at a commit, each read once. Raises as `text_at` does."""
+    texts: dict[str, str | None] = {}
+
+    def opened(path: str) -> str | None:
+        if path not in texts:
+            data = text_at(ref, path, limit)
+            texts[path] = None if data is None else decoded(data, f"{path} at {ref}", limit)
+        return texts[path]
+
+    return opened
 
 
 def _git(folder: str, words: list[str], limit: int) -> bytes | None:

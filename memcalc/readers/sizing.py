@@ -42,6 +42,7 @@ class Named(NamedTuple):
     name: str
     scenario: Scenario
     places: SettingPlaces = SettingPlaces()
+    numbers: Mapping[str, Any] | None = None  # the model's config, where a launch file gives its sizes and not its name
 
 
 class WrittenScenario(NamedTuple):

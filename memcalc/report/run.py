@@ -43,6 +43,8 @@ def run_document(run: Training) -> dict[str, Any]:
     out["parallelism"] = {name: getattr(p, name) for name in degrees}
     if p.cp > 1:
         out["parallelism"]["cp_kind"] = p.cp_kind
+    if p.tp_overlap:
+        out["parallelism"]["tp_overlap"] = p.tp_overlap
     if p.pp > 1:
         out["parallelism"] |= {name: value for name in PIPELINE if (value := getattr(p, name)) not in (None, False)}
     out["parallelism"] |= {"strategy": p.strategy, "data_parallel": p.data_parallel, "shard_size": p.fsdp_shards}

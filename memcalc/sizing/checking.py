@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from memcalc.readers.sizing import Named, is_sizing, line_of, read_sizing, same_
 from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.largest import MAX
-from memcalc.sizing.subjects import as_accelerator, as_model
+from memcalc.sizing.subjects import AnyAccelerator, Subjects, as_model
 from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import ServingQuestion
@@ -36,29 +36,40 @@ NOWHERE = SettingPlaces()
 
 
 def check(
-    *scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = "", gpu: str | None = None
+    *scenarios: str | os.PathLike[str] | Scenario,
+    presets: Sequence[str] = (),
+    wanted: str = "",
+    gpu: str | None = None,
+    gpus: int | None = None,
 ) -> list[Outcome]:
-    """Sizing files, launch files (on `gpu`), or scenarios, against their limits; of files those whose names hold `wanted`.
+    """Sizing files, launch files (on `gpu`; runs that do not say on how many, on `gpus`), or scenarios, against their limits;
+    of files those whose names hold `wanted`.
 
     Raises Several, with all that is wrong with files; MemcalcError where a scenario cannot be sized."""
-    outcomes, problems = examined(*scenarios, presets=presets, wanted=wanted, gpu=gpu)
+    outcomes, problems = examined(*scenarios, presets=presets, wanted=wanted, gpu=gpu, gpus=gpus)
     if problems:
         raise Several(problems)
     return outcomes
 
 
 def examined(
-    *scenarios: str | os.PathLike[str] | Scenario, presets: Sequence[str] = (), wanted: str = "", gpu: str | None = None
+    *scenarios: str | os.PathLike[str] | Scenario,
+    presets: Sequence[str] = (),
+    wanted: str = "",
+    gpu: str | None = None,
+    gpus: int | None = None,
 ) -> tuple[list[Outcome], list[Problem]]:
     """What scenarios come to, and all that is wrong with the files of others. `gpu`: the accelerator of launch files, which
-    name none; their runs and servers must fit, tight at the worst."""
+    name none, and `gpus` how many of them, where a run does not say; their runs and servers must fit, tight at the worst."""
     named: list[Named] = []
     problems: list[Problem] = []
+    subjects = Subjects(presets)
     for given in scenarios:
         try:
-            named += (
-                [Named("", "scenario", given)] if isinstance(given, Scenario) else read_scenarios(os.fspath(given), wanted, gpu)
-            )
+            if isinstance(given, Scenario):
+                named.append(Named("", "scenario", given))
+            else:
+                named += read_scenarios(os.fspath(given), wanted, subjects, gpu, gpus)
         except Several as error:
             problems += error.problems
         except Problem as error:
@@ -67,35 +78,28 @@ def examined(
             problems.append(_of_file(error, "stdin" if given == "-" else str(given)))
     if wanted and not named and not problems:
         raise InputError(f"no scenario's name holds {wanted!r:.60}", place="--filter")
-    out, wrong = judged(named, presets)
+    out, wrong = judged(named, subjects)
     return out, same_once([*problems, *wrong])
 
 
-def read_scenarios(path: str, wanted: str, gpu: str | None) -> list[Named]:
-    """The scenarios of a sizing file, or the runs and servers of a launch file."""
+def read_scenarios(path: str, wanted: str, subjects: Subjects, gpu: str | None = None, gpus: int | None = None) -> list[Named]:
+    """The scenarios of a sizing file, or the runs and servers of a launch file: on `gpu`, and runs that do not say on how many
+    on `gpus` of them."""
     if is_sizing(path):
         return read_sizing(path, None, wanted)
     from memcalc.sizing.checking_launch import launch_scenarios
 
-    return launch_scenarios(path, gpu, wanted)
+    return launch_scenarios(path, subjects, gpu, gpus, wanted)
 
 
-def judged(named: Sequence[Named], presets: Sequence[str], remedies: int = MAX_REMEDIES) -> tuple[list[Outcome], list[Problem]]:
-    """What scenarios come to; for as many as `remedies` of those that fail, what would make them pass. A model that several
-    name is read once, so that they share what is worked out of it."""
+def judged(named: Sequence[Named], subjects: Subjects, remedies: int = MAX_REMEDIES) -> tuple[list[Outcome], list[Problem]]:
+    """What scenarios come to; for as many as `remedies` of those that fail, what would make them pass."""
     out: list[Outcome] = []
     problems: list[Problem] = []
-    models: dict[str, Model] = {}
-
-    def read(name: str) -> Model:
-        if name not in models:
-            models[name] = as_model(name, presets)
-        return models[name]
-
     for each in named:
         advised = sum(bool(outcome.remedy) for outcome in out) < remedies
         try:
-            out.append(_outcome(each, presets, advised, read))
+            out.append(_outcome(each, subjects, advised))
         except Problem as error:
             problems.append(error)
     return out, problems
@@ -108,12 +112,10 @@ def _of_file(error: InputError, file: str) -> Problem:
     return Problem(message, file, int(line[1]) if line else 0)
 
 
-def size_scenario(
-    scenario: Scenario, file: str = "", name: str = "", presets: Sequence[str] = (), places: SettingPlaces = NOWHERE
-) -> "SizedTraining | SizedServing":
+def size_scenario(each: Named, subjects: Subjects) -> "SizedTraining | SizedServing":
     """A scenario as the command line would size it. Raises InputError naming the file and the scenario."""
-    with _placed(file, name, places):
-        return _sized(scenario, *_subjects(scenario, file, presets, lambda name: as_model(name, presets)))
+    with _placed(each.file, each.name, each.places):
+        return _sized(each.scenario, *_subjects(each, subjects))
 
 
 @contextmanager
@@ -130,25 +132,28 @@ def _placed(file: str, name: str, places: SettingPlaces) -> Iterator[None]:
         raise Problem(str(error), file, line_of(places, keys), name if places.section else "") from None
 
 
-def _subjects(
-    scenario: Scenario, file: str, presets: Sequence[str], read: Callable[[str], Model]
-) -> tuple[Model, Accelerator | None]:
-    """Model and accelerator; a path to a model may start where the file is."""
-    beside = os.path.join(os.path.dirname(file), scenario.model)
+def _subjects(each: Named, subjects: Subjects) -> tuple[Model, AnyAccelerator]:
+    """Model and accelerator (of a machine of several, A+B, its name); a path to a model may start where the file is."""
+    scenario = each.scenario
+    beside = os.path.join(os.path.dirname(each.file), scenario.model)
     try:
-        model = read(beside if os.path.exists(beside) else scenario.model)
+        if each.numbers is not None:
+            model = as_model(each.numbers)
+        else:
+            model = subjects.model(beside if os.path.exists(beside) else scenario.model)
     except MemcalcError as error:
         raise InputError(str(error), place="model") from None
     try:
-        return model, as_accelerator(scenario.gpu, presets)
+        machine = scenario.serving is not None and "+" in (scenario.gpu or "")
+        return model, scenario.gpu if machine else subjects.accelerator(scenario.gpu)
     except MemcalcError as error:
         raise InputError(str(error), place="gpu") from None
 
 
-def _outcome(each: Named, presets: Sequence[str], advised: bool, read: Callable[[str], Model]) -> Outcome:
-    file, name, scenario, places = each
+def _outcome(each: Named, subjects: Subjects, advised: bool) -> Outcome:
+    file, name, scenario, places, _ = each
     with _placed(file, name, places):
-        model, gpu = _subjects(scenario, file, presets, read)
+        model, gpu = _subjects(each, subjects)
         answer = _sized(scenario, model, gpu)
         values = _values(scenario, model, answer, fit_of(answer))
         _check_known(scenario, answer, values)
@@ -163,7 +168,7 @@ def _outcome(each: Named, presets: Sequence[str], advised: bool, read: Callable[
         return outcome._replace(remedy=", ".join(map(str, changes)), changes=changes)
 
 
-def _sized(scenario: Scenario, model: Model, gpu: Accelerator | None) -> "SizedTraining | SizedServing":
+def _sized(scenario: Scenario, model: Model, gpu: AnyAccelerator) -> "SizedTraining | SizedServing":
     said = _fields(scenario, Device) | _asked(scenario)
     if scenario.training:
         from memcalc.sizing.training import size_training
@@ -191,7 +196,7 @@ def _values(scenario: Scenario, model: Model, answer: "SizedTraining | SizedServ
         values |= _step_time(scenario, answer)
     else:
         device = answer.device
-        there = answer.capacity_there
+        there = answer.requests_there
         sequences, tokens = (there.max_batch, there.kv_tokens) if there else (None, None)
         values |= {"device_memory": answer.device_there, "host_memory": answer.host}
         values["min_sequences"] = UNBOUNDED if sequences is None else sequences

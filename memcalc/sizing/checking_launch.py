@@ -3,9 +3,11 @@
 from typing import Any
 
 from memcalc.errors import InputError, MemcalcError, Problem, Several
+from memcalc.readers.files import Opened, on_disk
 from memcalc.readers.sizing import Named
 from memcalc.readers.toml_lines import SettingPlaces
-from memcalc.sizing.importing import LaunchedJob, asked_from, launched
+from memcalc.sizing.importing import LaunchedJob, asked_of, launched
+from memcalc.sizing.subjects import Subjects, as_model
 from memcalc.sizing.training import training_run
 from memcalc.specs.hardware import Device
 from memcalc.specs.parallelism import Parallelism
@@ -16,18 +18,22 @@ from memcalc.specs.spec import SpecError
 HELD = Limits(verdict="tight")  # launch files name no limits of their own
 
 
-def launch_scenarios(path: str, gpu: str | None, wanted: str = "") -> list[Named]:
-    """The runs and servers of one launch file whose names hold `wanted`. Raises Several, with all that is wrong with them."""
+def launch_scenarios(
+    path: str, subjects: Subjects, gpu: str | None, gpus: int | None, wanted: str = "", opened: Opened = on_disk
+) -> list[Named]:
+    """The runs and servers of one launch file whose names hold `wanted`, on `gpu`; runs that do not say on how many, on `gpus`.
+
+    Raises Several, with all that is wrong with them."""
     named: list[Named] = []
     problems: list[Problem] = []
-    jobs = launched(path)
+    jobs = launched(path, opened=opened)
     for job in jobs:
         if wanted.lower() not in job.job.name.lower():
             continue
         try:
-            named.append(_named(job, path if len(jobs) == 1 else f"{path}#{job.job.name}", gpu))
+            named.append(_named(job, subjects, gpu, gpus))
         except MemcalcError as error:
-            message = str(error).removeprefix(f"{job.job.file}: ")
+            message = str(error).removeprefix(f"{job.job.file}: ").replace("; add --pp ", "; add --gpus ")
             problems.append(Problem(message, job.job.file, _line(job, error), job.job.name))
     if problems:
         raise Several(problems)
@@ -52,27 +58,32 @@ def _lines(job: LaunchedJob) -> dict[str, int]:
     }
 
 
-def _named(job: LaunchedJob, which: str, gpu: str | None) -> Named:
-    asked = asked_from(job.question.command, [which], None, gpu, {})
-    if not isinstance(asked.model, str):
-        raise InputError("gives the model in numbers; write its config.json and a sizing file (`memcalc import`)")
+def _named(job: LaunchedJob, subjects: Subjects, gpu: str | None, gpus: int | None) -> Named:
+    if job.question.model is None:
+        raise InputError("names no model: give the script that starts it, or a sizing file (`memcalc import`)")
+    training = job.question.command == "train"
+    count = "gpus" if training else "pp"  # a server of llama.cpp that divides matrices over cards
+    open_ = training or count in job.question.asks
+    asked = asked_of(job, None, gpu, {count: gpus} if open_ and count not in job.question.settings else {})
     if asked.gpu is None:
         raise InputError("a launch file names no accelerator; add --gpu")
     said = dict(asked.settings)
+    numbers = None if isinstance(asked.model, str) else asked.model
     beside = {name: said.pop(name) for name in (*Device.model_fields,) if name in said}
     lines = _lines(job)
-    if job.question.command == "train":
-        from memcalc.sizing.subjects import as_model
-
-        own: dict[str, Any] = {"training": training_run(as_model(asked.model).architecture, None, **said)}
+    if training:
+        model = subjects.model(asked.model) if numbers is None else as_model(numbers)
+        own: dict[str, Any] = {"training": training_run(model.architecture, None, **said)}
         table = "training"
         written: dict[str, Any] = {"parallelism": {name: said.pop(name) for name in Parallelism.model_fields if name in said}}
     else:
         table = "serving"
         question = {name: said.pop(name) for name in ServingQuestion.model_fields if name in said}
+        if "+" in asked.gpu:  # a machine: a part of the layers, or of each matrix, on each card
+            said.setdefault("pp", asked.gpu.count("+") + 1)
         own, written = {"serving": Serving(**said), **question}, {}
-    scenario = Scenario(model=asked.model, gpu=asked.gpu, limits=HELD, **own, **beside)
+    scenario = Scenario(model=asked.model if numbers is None else job.job.name, gpu=asked.gpu, limits=HELD, **own, **beside)
     at = {f"{table}.{name}": line for name, line in lines.items()}
     at |= {f"{table}.parallelism.{name}": line for name, line in lines.items()}
     places = SettingPlaces(at, "", {table: {**said, **written}})
-    return Named(job.job.file, job.job.name, scenario, places)
+    return Named(job.job.file, job.job.name, scenario, places, numbers)

@@ -9,7 +9,7 @@ from memcalc.errors import InputError, MemcalcError
 from memcalc.estimates.comparison import ComparedCase, SideBySide, word
 from memcalc.sizing.answer import Answer, Reported
 from memcalc.sizing.invocation import Invocation
-from memcalc.sizing.subjects import AnyAccelerator, AnyModel
+from memcalc.sizing.subjects import AnyAccelerator, AnyModel, Subjects
 from memcalc.specs.spec import SpecError
 
 if TYPE_CHECKING:
@@ -84,16 +84,16 @@ def compare_files(
     """Every scenario of some sizing files, every run and server of launch files (on `gpu`), side by side."""
     from memcalc.sizing.checking import read_scenarios, size_scenario
 
-    named = [each for file in files for each in read_scenarios(os.fspath(file), "", gpu)]
+    subjects = Subjects(presets)
+    named = [each for file in files for each in read_scenarios(os.fspath(file), "", subjects, gpu)]
     if len(named) > MAX_CASES:
         raise InputError(f"{len(named)} scenarios; at most {MAX_CASES} are compared", place="compare")
     shown = tuple(columns or COLUMNS["check"])
     several = len({each.file for each in named}) > 1
     cases = []
     for each in named:
-        file, name = each.file, each.name
-        answer = size_scenario(each.scenario, file, name, presets, each.places)
-        title = f"{os.path.basename(file)}: {name}" if several else name
+        answer = size_scenario(each, subjects)
+        title = f"{os.path.basename(each.file)}: {each.name}" if several else each.name
         cases.append(ComparedCase(title, {}, "", _values(answer, shown)))
     return SizedComparison(SideBySide("check", shown, {}, tuple(cases)))
 

@@ -55,9 +55,12 @@ def _both(said: dict[str, Any], precision: object) -> None:
 
 def sparse_default(row: ServingEngine, architecture: Architecture, generation: str) -> bool:
     """Whether the cache of sparse latent attention is fp8 where nothing is said: SGLang's on Blackwell (srt/arg_groups/
-    overrides.py), vLLM's of GLM there (vllm/model_executor/models/config.py, GlmMoeDsaForCausalLM)."""
+    overrides.py), vLLM's of GLM there (vllm/model_executor/models/config.py, GlmMoeDsaForCausalLM), and that of compressed
+    entries everywhere (vllm/models/deepseek_v4/attention.py, _resolve_dsv4_kv_cache_dtype; SGLang's fp8_e4m3)."""
+    traits = [b.traits for part in architecture.parts for s in part.stacks for layer in s.layers for _, b in layer.blocks]
+    if row.sparse_fp8 and any(one.compressed for one in traits):
+        return True
     if not row.sparse_fp8 or generation not in BLACKWELL:
         return False
-    traits = (b.traits for part in architecture.parts for s in part.stacks for layer in s.layers for _, b in layer.blocks)
     sparse = any(one.kv_lora_rank and one.selected_tokens for one in traits)
     return sparse and (row.name == "sglang" or architecture.model_type == "glm_moe_dsa")

@@ -6,6 +6,7 @@ from typing import Any
 
 from memcalc.errors import InputError, Unsupported, nearest
 from memcalc.frozen import NamedTuple
+from memcalc.readers.files import Opened, on_disk
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.question import LaunchQuestion, question_of
 from memcalc.readers.launch.read import combine, read_launch
@@ -28,7 +29,7 @@ RIVALS: tuple[frozenset[str], ...] = (
 OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "adapter_dtype", "base_format", "train_also", "kbit_prepare")
 OF_DEGREE = {"pp": ("pipeline_schedule", "virtual_stages", "first_stage_layers", "last_stage_layers", "pipeline_layout"),
     "cp": ("cp_kind",),
-             "tp": ("sequence_parallel",)}  # fmt: skip
+             "tp": ("sequence_parallel", "tp_overlap")}  # fmt: skip
 
 
 class LaunchedJob(NamedTuple):
@@ -38,24 +39,25 @@ class LaunchedJob(NamedTuple):
     question: LaunchQuestion
 
 
-def launched(*files: str | os.PathLike[str]) -> list[LaunchedJob]:
+def launched(*files: str | os.PathLike[str], opened: Opened = on_disk) -> list[LaunchedJob]:
     """All runs and servers of launch files, or command lines; files of one run are joined. FILE#NAME is one of several.
+    `opened`: reads them, and the files that they name, elsewhere than on disk.
 
     Raises InputError, in one line with file and line, for what is no launch file.
     """
     if not files:
         raise InputError("no launch file is given", place="FILE")
-    return [LaunchedJob(job, question_of(job)) for job in _joined([_chosen(os.fspath(file)) for file in files])]
+    return [LaunchedJob(job, question_of(job)) for job in _joined([_chosen(os.fspath(file), opened) for file in files])]
 
 
-def _chosen(file: str) -> list[Job]:
+def _chosen(file: str, opened: Opened) -> list[Job]:
     """The jobs of a file, or the one that is named behind #, by name or by its place from 1."""
     path, mark, wanted = file.rpartition("#")
     if not mark or os.path.exists(file) or not os.path.exists(path):
-        return read_launch(file)
-    jobs = read_launch(path)
+        return read_launch(file, opened)
+    jobs = read_launch(path, opened)
     found = [job for index, job in enumerate(jobs, 1) if wanted in (job.name, str(index))]
-    if not found:
+    if not found and opened is on_disk:
         names = [job.name for job in jobs]
         raise InputError(f"holds {', '.join(names)}, not {wanted!r:.60}{nearest(wanted, names)}", place=path)
     return found
@@ -81,7 +83,7 @@ def asked_from(
 ) -> "FromFiles":
     """MODEL, GPU and settings for `command` of launch files and of what was said beside them, which wins.
 
-    `unasked`: settings that may be missing.
+    `unasked`: settings that may be missing. Raises InputError where another is, and for what is no launch file.
     """
     jobs = launched(*files)
     fitting = [found for found in jobs if found.question.command == command]
@@ -91,11 +93,18 @@ def asked_from(
     if len(fitting) > 1:
         names = ", ".join(found.job.name for found in fitting)
         raise InputError(f"holds {len(fitting)}: {names}; choose one with --from FILE#NAME", place=fitting[0].job.file)
-    found = fitting[0]
+    return asked_of(fitting[0], model, gpu, said, unasked=unasked)
+
+
+def asked_of(
+    found: LaunchedJob, model: Any, gpu: str | None, said: Mapping[str, Any], *, unasked: Collection[str] = ()
+) -> "FromFiles":
+    """The same of a run or server that was read already."""
     given = {name: value for name, value in said.items() if value is not None and value != ()}
     settings = merged({name: setting.value for name, setting in found.question.settings.items()}, given)
     _check_objective(found, settings)
-    missing = [name for name in found.question.asks if name not in unasked and not _said(name, model, settings)]
+    there = {*unasked, "pp"} if gpu and "+" in gpu else unasked  # a machine says how many cards it has
+    missing = [name for name in found.question.asks if name not in there and not _said(name, model, settings)]
     if model is None and found.question.model is None:
         raise InputError("no file names the model; give MODEL", place=found.job.file)
     if missing:

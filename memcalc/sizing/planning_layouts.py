@@ -30,10 +30,11 @@ from memcalc.specs.training import Training
 Tick = Callable[[int], None]
 
 # What a layout says beside the axes of the space.
-LAID_OUT = ("gpus", "shard_size", "sequence_parallel", "cp_kind", "pipeline_schedule", "virtual_stages", "first_stage_layers",
-            "last_stage_layers", "count_embedding", "count_loss", "pipeline_layout", "global_batch")  # fmt: skip
+LAID_OUT = ("gpus", "shard_size", "sequence_parallel", "tp_overlap", "cp_kind", "pipeline_schedule", "virtual_stages",
+            "first_stage_layers", "last_stage_layers", "count_embedding", "count_loss", "pipeline_layout",
+            "global_batch")  # fmt: skip
 # Of these, what goes before the layout's own where it was given.
-GIVEN = ("shard_size", "sequence_parallel", "cp_kind", "pipeline_schedule", "count_embedding", "count_loss")
+GIVEN = ("shard_size", "sequence_parallel", "tp_overlap", "cp_kind", "pipeline_schedule", "count_embedding", "count_loss")
 
 
 class PlanQuestion(NamedTuple):

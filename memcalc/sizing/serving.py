@@ -150,6 +150,13 @@ class SizedServing(Answer, ServingEstimate):
             return None
         return self.capacity(self.gpu.allocatable, self.withheld)
 
+    @property
+    def requests_there(self) -> Capacity | None:
+        """The same, but for the longest context, which is not sought anew: what it takes to count requests and tokens."""
+        if self.gpu is None:
+            return None
+        return super().capacity(self.gpu.allocatable, self.withheld)
+
     def _advised(self, fit: Fit) -> Advice:
         return advise(self.invocation, self, self.search(fit))
 
@@ -194,7 +201,7 @@ class SizedServing(Answer, ServingEstimate):
         from memcalc.formulas.serving_hosts import host_of
         from memcalc.readers.timing import time_law
 
-        there, run = self.capacity_there, self.run
+        there, run = self.requests_there, self.run
         most = there.max_batch * run.copies if there and there.max_batch is not None else None
         if most and host_of(run.engine_row.kin).grows and not run.slots:
             grown = self.running(self.gpu.allocatable, self.withheld)

@@ -31,6 +31,27 @@ def as_model(model: AnyModel, presets: Sequence[str] = ()) -> Model:
     return read_model(os.fspath(model) if isinstance(model, os.PathLike) else str(model), presets)
 
 
+class Subjects:
+    """Models and accelerators that many questions name: each is read once, so that they share what is worked out of it."""
+
+    def __init__(self, presets: Sequence[str] = ()) -> None:
+        self.presets = presets
+        self._models: dict[str, Model] = {}
+        self._accelerators: dict[str, Accelerator | None] = {}
+
+    def model(self, name: str) -> Model:
+        if name not in self._models:
+            self._models[name] = as_model(name, self.presets)
+        return self._models[name]
+
+    def accelerator(self, name: str | None) -> Accelerator | None:
+        if name is None:
+            return None
+        if name not in self._accelerators:
+            self._accelerators[name] = as_accelerator(name, self.presets)
+        return self._accelerators[name]
+
+
 def as_machine(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> tuple[Accelerator, ...]:
     """The GPUs of one machine: "A+B" is one of each; what `device` says goes before the catalogue's figures of a single one."""
     if isinstance(gpu, str) and "+" in gpu:

@@ -45,16 +45,20 @@ UNSAID = Horizon.model_construct()  # nothing of it was said: nothing to validat
 SOLVABLE = ("micro_batch", "seq_len", "lora_rank")  # may be "max"
 
 
-# What a launcher's word for an optimizer says beside its states (transformers Trainer.get_optimizer_cls_and_kwargs; PyTorch's
-# AdamW takes its foreach loop where neither is asked for).
-IMPLIED: dict[str, Settings] = {
-    "adamwtorch": {"optimizer_impl": "foreach"},
-    "adamwtorchfused": {"optimizer_impl": "fused"},
-    "adamwapexfused": {"optimizer_impl": "fused"},
-    **{
-        f"{name}layerwise": {"optimizer_in_backward": True}
-        for name in ("galoreadamw", "galoreadamw8bit", "galoreadafactor", "apolloadamw")
+# What a word of one setting says of others. A launcher's word for an optimizer, beside its states (transformers
+# Trainer.get_optimizer_cls_and_kwargs; PyTorch's AdamW takes its foreach loop where neither is asked for); the optimizer of
+# Unsloth's trainers where none is named (unsloth/models/rl.py, replacements of TRL's arguments, since February 2025).
+IMPLIED: dict[str, dict[str, Settings]] = {
+    "optimizer": {
+        "adamwtorch": {"optimizer_impl": "foreach"},
+        "adamwtorchfused": {"optimizer_impl": "fused"},
+        "adamwapexfused": {"optimizer_impl": "fused"},
+        **{
+            f"{name}layerwise": {"optimizer_in_backward": True}
+            for name in ("galoreadamw", "galoreadamw8bit", "galoreadafactor", "apolloadamw")
+        },
     },
+    "kernels": {"unsloth": {"optimizer": "adamw-8bit"}},
 }
 
 
@@ -310,8 +314,7 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
     check_needs(said, NEEDS)
     if architecture is None:
         _check_count(said)
-    for name, value in IMPLIED.get(squashed(str(settings.get("optimizer", ""))), {}).items():
-        said.setdefault(name, value)
+    _imply(said, settings)
     if said.get("auto_buckets"):  # transformers/integrations/deepspeed.py, trainer_config_finalize
         if architecture is None:
             raise SpecError("hidden² of which model? a parameter count has no width", "auto_buckets")
@@ -325,6 +328,14 @@ def training_run(architecture: Architecture | None, run: Training | None = None,
         said.setdefault("seq_len", min([Training.model_fields["seq_len"].default, *bounds]))
     _accumulate(said, parallelism)
     return Training(parallelism=parallelism, **said)
+
+
+def _imply(said: dict[str, Any], words_of: Settings) -> None:
+    """What words say of settings that were not said. Who says how the optimizer's step is run means torch's AdamW."""
+    for key, words in IMPLIED.items():
+        for name, value in words.get(squashed(str(words_of.get(key, said.get(key, "")))), {}).items():
+            if key == "optimizer" or "optimizer_impl" not in said:
+                said.setdefault(name, value)
 
 
 def _counts(value: Any) -> bool:

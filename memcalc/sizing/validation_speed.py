@@ -77,7 +77,7 @@ def _sized(row: TimedRow) -> SizedServing:
     elif row.concurrency:
         settings["batch"] = max(1, row.concurrency // groups)
     if row.concurrency is None:
-        there = size_serving(row.model, row.gpu, **settings).capacity_there
+        there = size_serving(row.model, row.gpu, **settings).requests_there
         if there is None or not there.max_batch:
             raise InputError("nothing fits, by memcalc's count")
         settings["concurrency"] = min(min(LONGEST_BATCH, there.max_batch) * groups, row.requests or LONGEST_BATCH * groups)

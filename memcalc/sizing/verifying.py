@@ -24,9 +24,9 @@ SERVING: Mapping[str, Callable[["SizedServing"], float | None]] = {
     "activations": lambda found: found.activations,
     "compute_buffer": lambda found: found.activations,
     "kv_cache": lambda found: found.kv_cache + found.state,
-    "cache": lambda found: found.capacity_there.memory if found.capacity_there else None,
-    "kv_tokens": lambda found: found.capacity_there.kv_tokens if found.capacity_there else None,
-    "max_concurrency": lambda found: found.capacity_there.max_concurrency if found.capacity_there else None,
+    "cache": lambda found: found.requests_there.memory if found.requests_there else None,
+    "kv_tokens": lambda found: found.requests_there.kv_tokens if found.requests_there else None,
+    "max_concurrency": lambda found: found.requests_there.max_concurrency if found.requests_there else None,
     "device": lambda found: found.device_there,
 }
 TRAINED: Mapping[str, Callable[["SizedTraining"], float | None]] = {

@@ -26,6 +26,10 @@ CP = {
     "all-gather": "gathers the keys and values of all ranks",
     "all-to-all": "exchanges tokens for heads (DeepSpeed-Ulysses)",
 }
+TP_OVERLAP = {
+    "on": "cuts products and messages into pieces that run at once (Megatron-LM's --tp-comm-overlap)",
+    "off": "waits for each message",
+}
 CP_KINDS = tuple(CP)  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
 
 
@@ -56,6 +60,10 @@ class Parallelism(Pipeline, ShardingSettings, Spec):
     )
     tp: Degree = setting(1, "Tensor parallel degree: GPUs that share each matrix.", SHARDING)
     sequence_parallel: Flag = setting(False, "Divide norms and dropouts over tensor-parallel ranks too.", SHARDING)
+    tp_overlap: Annotated[str, OneOf(tuple(TP_OVERLAP))] | None = setting(
+        None, "Whether tensor-parallel messages pass beside products.", SHARDING,
+        otherwise="on for Megatron with sequence_parallel", choices=TP_OVERLAP,
+    )  # fmt: skip
     cp: Degree = setting(1, "Context parallel degree: GPUs that share a sequence (for long ones).", SHARDING)
     cp_kind: Annotated[str, OneOf(CP_KINDS)] = setting("ring", "How --cp exchanges keys and values.", SHARDING, choices=CP)
     ep: Degree = setting(1, "Expert parallel degree: GPUs that share the experts of a layer.", EXPERTS)
@@ -119,6 +127,10 @@ class Parallelism(Pipeline, ShardingSettings, Spec):
             raise SpecError(f"expert parallelism {self.ep} does not divide {experts} experts (try {accepted})", "ep")
         if self.sequence_parallel and self.tp == 1:
             raise SpecError("sequence parallelism divides over tensor-parallel ranks, but tp is 1", "sequence_parallel", "tp")
+        if self.tp_overlap is not None and not self.sequence_parallel:
+            raise SpecError(
+                "is about messages of sequence parallelism; add sequence_parallel", "tp_overlap", "sequence_parallel"
+            )
 
     @rule("zero", "fsdp", "ddp", "shard_size", *OF_STAGES)
     def _check_strategy(self) -> None:

@@ -9,7 +9,15 @@ from memcalc.caches import cached_property
 from memcalc.errors import InputError
 from memcalc.formulas.allocatable import total_bytes
 from memcalc.formulas.drafts import METHODS
-from memcalc.formulas.serving_engines import PLAIN, RELEASES, SERVING_ENGINES, ServingEngine, defaults, release
+from memcalc.formulas.serving_engines import (
+    PLAIN,
+    RELEASES,
+    SERVING_ENGINES,
+    SYNCHRONOUS,
+    ServingEngine,
+    defaults,
+    release,
+)
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts, StaticReserve, prefill_graphs_mib, static_share
 from memcalc.specs.offloading import Offloading
 from memcalc.specs.serving_layout import ServingLayout
@@ -49,6 +57,7 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("host_experts", None, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("pp_layers", (), "takes stages of any number of layers", lambda row: row.pooled),
     ("attention_dp", 1, "divides requests among groups of ranks", lambda row: row.request_groups),
+    ("all_to_all", None, "exchanges tokens of experts", lambda row: bool(row.exchanges)),
     ("redundant_experts", 0, "holds experts more than once", lambda row: row.pooled),
     ("role", None, "reads prompts and answers on servers apart", lambda row: row.pooled),
     ("transfer_buffer", 0, "hands its cache on", lambda row: row.pooled),
@@ -162,13 +171,13 @@ class Serving(ServingLayout, Spec):
     @classmethod
     def _plain(cls, word: object) -> object:
         """FP32, float32 and torch.float32 are fp32, of which more is known than of a word."""
-        from memcalc.dtypes import number_format
+        from memcalc.dtypes import known_format
 
         try:
-            name = number_format(word).name if isinstance(word, str) else ""
+            row = known_format(word) if isinstance(word, str) else None
         except InputError:
             return word
-        return name if name in PLAIN_FORMATS else word
+        return row.name if row and row.name in PLAIN_FORMATS else word
 
     @rule()
     def _check(self) -> None:
@@ -215,6 +224,8 @@ class Serving(ServingLayout, Spec):
         if method and row.name and method not in row.drafts:
             able = ", ".join(one.key for one in RELEASES.values() if method in one.drafts)
             raise SpecError(f"{row.note} guesses with {', '.join(row.drafts)}; {method} is of {able}", "draft_method")
+        if self.all_to_all and self.all_to_all not in row.exchanges:
+            raise SpecError(f"{row.name} has {', '.join(row.exchanges)}, not {self.all_to_all}", "all_to_all")
         self.check_offloading(self.pp)
         self.check_layout(self.tp, self.pp, self.ep, self.shared_prefix)
         if self.engine_row.experts_on_host and (self.pp > 1 or self.ep > 1):
@@ -302,6 +313,13 @@ class Serving(ServingLayout, Spec):
         if row.whole_prompt:
             return self.batch * self.copies * self.prompt
         return self.max_batched_tokens or defaults(row, memory).batched_tokens
+
+    def in_flight_tokens(self, memory: int) -> int:
+        """Tokens of all passes that may be on their way: a pipeline's stages, or one that is scheduled ahead."""
+        row = self.engine_row
+        ahead = self.draft_tokens and (self.draft_method or "model") in SYNCHRONOUS
+        passes = 1 if row.passes_in_flight == 1 else max(self.pp, 1 if ahead else row.passes_in_flight)
+        return passes * self.batched_tokens(memory)
 
     def step_sequences(self, memory: int) -> int:
         """Sequences whose logits one step holds."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from memcalc.formulas.all_to_all import ALL_TO_ALL, CONFIGURED
 from memcalc.specs.offloading import Offloading
 from memcalc.specs.spec import ENGINE_LIMITS, EXPERTS, REQUESTS, SHARDING, STATES, Flag, OneOf, SpecError, setting, within
 
@@ -30,6 +31,14 @@ class ServingLayout(Offloading):
     redundant_experts: Annotated[int, within(0, 65536)] = setting(
         0, "Experts of each layer that are held once more, all --ep ranks together.", EXPERTS
     )
+    all_to_all: Annotated[str, OneOf(tuple(ALL_TO_ALL))] | None = setting(
+        None, "Whose buffers the --ep ranks exchange tokens through: --all2all-backend, --moe-a2a-backend.", EXPERTS,
+        metavar="LIBRARY", otherwise="NCCL, without buffers of its own", choices=ALL_TO_ALL,
+    )  # fmt: skip
+    all_to_all_tokens: Annotated[int, within(1, 2**20)] | None = setting(
+        None, "Tokens of a rank that those buffers have room for.", EXPERTS,
+        otherwise="of answers vLLM 256, SGLang 128; of a workspace those of a pass",
+    )  # fmt: skip
     role: Annotated[str, OneOf(tuple(ROLES))] | None = setting(
         None, "One side of disaggregated serving.", ENGINE_LIMITS, otherwise="both", choices=ROLES
     )
@@ -66,5 +75,16 @@ class ServingLayout(Offloading):
             raise SpecError("groups of ranks are those of --tp: give tp as all of them, or ep beyond tp alone", "attention_dp")
         if self.redundant_experts and ep == 1:
             raise SpecError("are of expert parallelism; give ep", "redundant_experts", "ep")
+        self._check_exchange(ep)
         if self.prefix_hit_rate and shared:
             raise SpecError("is a share of the prompt where shared_prefix is tokens; give one", "prefix_hit_rate")
+
+    def _check_exchange(self, ep: int) -> None:
+        """Buffers are of ranks that share experts; DeepEP's normal mode of as many as it has a configuration for."""
+        if self.all_to_all and ep == 1:
+            raise SpecError("is of ranks that share experts; give ep", "all_to_all", "ep")
+        if self.all_to_all_tokens and self.all_to_all in (None, "deepep-normal"):
+            raise SpecError("is of deepep-low-latency, deepep and one-sided; name one as all_to_all", "all_to_all_tokens")
+        if self.all_to_all in ("deepep", "deepep-normal") and ep not in CONFIGURED:
+            known = ", ".join(map(str, CONFIGURED))
+            raise SpecError(f"DeepEP's normal mode is configured for {known} ranks, not for {ep}", "all_to_all", "ep")

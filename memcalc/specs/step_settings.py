@@ -60,7 +60,9 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
     precision: Annotated[str, OneOf(PRECISION_NAMES)] = setting(
         "bf16-mixed", "Number formats of a step.", STATES, metavar="WORD", choices={row.name: row.note for row in PRECISIONS}
     )
-    optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting("adamw", "As in `memcalc optimizers`.", STATES, metavar="NAME")
+    optimizer: Annotated[str, OneOf(OPTIMIZER_NAMES)] = setting(
+        "adamw", "As in `memcalc optimizers`; Unsloth's trainers take adamw-8bit.", STATES, metavar="NAME"
+    )
     optimizer_impl: Annotated[str, OneOf(OPTIMIZER_IMPLS)] | None = setting(
         None, "How the optimizer's step is run.", STATES, otherwise="the engine's", choices=STEPS
     )
@@ -142,6 +144,13 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
     def fp32_adapters(self) -> bool:
         """Whether LoRA's matrices are fp32 whatever the precision."""
         return self.engine_row.peft if self.adapter_dtype is None else self.adapter_dtype == "fp32"
+
+    @property
+    def tp_overlaps(self) -> bool:
+        """Whether tensor-parallel messages pass beside the products that they feed: Transformer Engine cuts both into pieces,
+        which needs sequence parallelism (Megatron-LM, --tp-comm-overlap; on in NVIDIA's published recipes)."""
+        p = self.parallelism
+        return p.sequence_parallel and self.kernels_used == "te" and p.tp_overlap != "off"
 
     @property
     def kernels_used(self) -> str:

@@ -49,6 +49,11 @@ class Training(StepSettings, Spec):
         if self.recompute_modules and self.kernels_used != "te":
             raise SpecError("names parts of Megatron-LM's layers; add engine megatron", "recompute_modules", "engine")
 
+    @rule("parallelism")
+    def _check_overlap(self) -> None:
+        if self.parallelism.tp_overlap is not None and self.kernels_used != "te":
+            raise SpecError("is Transformer Engine's; add engine megatron", "tp_overlap", "engine")
+
     @rule(*PARTS)
     def _check_formats(self) -> None:
         part = next((part for part in PARTS if getattr(self, part) is not None), None)

@@ -5,6 +5,7 @@ from typing import Any
 from memcalc.autograd.profile import KERNELS, Profile
 from memcalc.autograd.tape import HALF, Size, Tape, Var
 from memcalc.blocks.mixers.gated_delta import GatedDeltaNet
+from memcalc.blocks.mixers.state_space import Mamba2
 from memcalc.blocks.recording import Recorded, record
 from memcalc.readers.hf import read_config
 from memcalc.sizing.training import size_training
@@ -69,3 +70,24 @@ def test_long_sequences_of_linear_attention_on_megatron() -> None:
         found = size_training("qwen3.6-27b", gpus=8, tp=8, sequence_parallel=True, engine="megatron", method="lora",
                               lora_rank=16, recompute="full", attention="flash", seq_len=tokens)  # fmt: skip
         assert abs(found.peak / (measured * 2**30) - 1) < 0.05
+
+
+MAMBA_HEADS, MAMBA_WIDE, GROUPS, STATE = 64, 64, 8, 128
+
+
+def test_what_mamba_ssm_keeps() -> None:
+    """mamba_ssm/ops/triton/ssd_combined.py, MambaSplitConv1dScanCombinedFn.save_for_backward, and the norm after it in
+    megatron/core/ssm/mamba_mixer.py: bytes of a token of Nemotron 3 Nano's mixer."""
+    tape, inner = Tape(), MAMBA_HEADS * MAMBA_WIDE
+    x = Var(Size(token=2688), HALF, True, "input")
+    Mamba2(2688, MAMBA_HEADS, MAMBA_WIDE, STATE, GROUPS, 4, norm_groups=GROUPS, chunk=128).forward(
+        tape, Profile(kernels=KERNELS["te"]), x
+    )
+    kept = {
+        "the block's input": 2 * 2688,
+        "gate, x, B, C and step, projected": 2 * (2 * inner + 2 * GROUPS * STATE + MAMBA_HEADS),
+        "answers before the gate": 2 * inner,
+        "what the norm reads, with its statistics": 2 * inner + 4 * GROUPS,
+        "the last product's input": 2 * inner,
+    }
+    assert tape.saved_bytes().token == sum(kept.values())

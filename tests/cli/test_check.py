@@ -267,10 +267,11 @@ cost_usd = 1e9
 )
 def test_days_and_money_are_those_of_the_predicted_step(memcalc, sizing, more):
     from memcalc.sizing.checking import read_scenarios
+    from memcalc.sizing.subjects import Subjects
 
     path = sizing(f"{TIMED}\n[scenario.one]\n{more}")
     found = memcalc("check", path, "--format", "json").document["scenarios"][0]["values"]
-    run = read_scenarios(path, "", None)[0].scenario.training
+    run = read_scenarios(path, "", Subjects())[0].scenario.training
     p = run.parallelism
     said = ("train", "llama-3.1-8b", "--gpu", "h100", "--gpus", str(p.gpus), "--fsdp", "full", "--tp", str(p.tp), "--method",
             run.method, "--precision", run.precision, "--recompute", "full", "--seq-len", "8192", "--tokens", "1T",
@@ -292,11 +293,11 @@ def test_an_mfu_that_is_given_goes_before_the_predicted_time(memcalc, sizing):
 def test_files_of_one_model_share_what_is_worked_out_of_it(memcalc, tmp_path, monkeypatch):
     """Fifty files that name a model read it once; what they ask alike is answered once (the allocator's replay, above all)."""
     from memcalc.estimates.training.replay import extent
-    from memcalc.sizing import checking
+    from memcalc.sizing import subjects
 
     read, replays = [], []
-    as_model, replayed = checking.as_model, extent._replayed
-    monkeypatch.setattr(checking, "as_model", lambda *given: read.append(given) or as_model(*given))
+    as_model, replayed = subjects.as_model, extent._replayed
+    monkeypatch.setattr(subjects, "as_model", lambda *given: read.append(given) or as_model(*given))
     monkeypatch.setattr(extent, "_replayed", lambda *given: replays.append(given) or replayed(*given))
     paths = []
     for number in range(50):

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "ci" / "sizing" / "memcalc.toml"
 yaml = pytest.importorskip("yaml")
+TITAN = '[model]\nname = "llama3"\nflavor = "8B"\n[training]\nlocal_batch_size = 1\nseq_len = 4096\n[parallelism]\n'
 
 
 def action(folder, **environment):
@@ -38,6 +39,8 @@ def test_the_action_annotates_summarises_and_fails(tmp_path):
     worse = action(tmp_path, FILES="tight.toml", BASELINE="memcalc.toml", FAIL_ON="worse")
     assert worse.returncode == 1
     assert action(tmp_path, FILES="missing.toml").returncode == 2
+    (tmp_path / "titan.toml").write_text(TITAN, encoding="utf-8")
+    assert [action(tmp_path, FILES="titan.toml", GPU="h100", GPUS=gpus).returncode for gpus in ("8", "1", "")] == [0, 1, 2]
 
 
 def test_templates_name_what_there_is(memcalc):
@@ -47,7 +50,7 @@ def test_templates_name_what_there_is(memcalc):
     assert asked.keys() <= read["action.yml"]["inputs"].keys()
     (hook,) = read[".pre-commit-hooks.yaml"]
     assert memcalc(*hook["entry"].split()[1:], str(EXAMPLE)).code == 0
-    command = read["ci/gitlab.yml"]["memcalc"]["script"][-1].replace("$MEMCALC_FILES", str(EXAMPLE))
+    command = read["ci/gitlab.yml"]["memcalc"]["script"][-1].replace("$MEMCALC_FILES $MEMCALC_OPTIONS", str(EXAMPLE))
     assert memcalc(*command.replace(" --output memcalc.xml", "").split()[1:]).code == 0
 
 

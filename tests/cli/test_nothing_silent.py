@@ -17,7 +17,8 @@ Run = Callable[..., Any]
 VALUES: dict[str, object] = {
     "backward_prefetch": "post",
     "gpus": 8, "gpus_per_node": 4, "zero": 2, "fsdp": "full", "shard_size": 2, "tp": 2, "pp": 2, "cp": 2,
-    "cp_kind": "all-gather", "ep": 2, "etp": 2, "pipeline_schedule": "gpipe", "precision": "fp32", "optimizer": "sgd",
+    "tp_overlap": "off", "cp_kind": "all-gather",
+    "ep": 2, "etp": 2, "pipeline_schedule": "gpipe", "precision": "fp32", "optimizer": "sgd",
     "micro_batch": 3, "grad_accum": 4,
     "seq_len": 512, "recompute": "full", "recompute_every": 2, "recompute_layers": 2, "expert_imbalance": 2,
     "capacity_factor": 1.5, "attention": "eager", "kernels": "liger", "loss": "chunked", "optimizer_impl": "foreach",
@@ -38,7 +39,8 @@ VALUES: dict[str, object] = {
     "mtp_layers": 1, "max_live_parameters": 10_000_000,
     "engine_version": "2025", "n_cpu_moe": 4, "override_tensor": "ffn_up=CPU", "tensor_split": "1,3", "split_mode": "row",
     "adapter_dtype": "half", "reference": "precomputed", "draft_method": "eagle3", "images_per_prompt": 4, "cache_tokens": 4096,
-    "pp_layers": "10,6", "attention_dp": 2, "redundant_experts": 2, "role": "decode", "transfer_buffer": "4GiB",
+    "pp_layers": "10,6", "attention_dp": 2, "redundant_experts": 2, "role": "decode", "all_to_all": "one-sided",
+    "all_to_all_tokens": 1000, "transfer_buffer": "4GiB",
     "max_graph_batch": 16, "cache_offload": "8GiB", "prefix_hit_rate": 0.5, "gpu_experts": 8, "host_experts": "int4",
     "flash_attention": "off", "slots": 4, "cache_type_k": "q8_0", "cache_type_v": "q8_0",
 }  # fmt: skip

@@ -73,6 +73,9 @@ TAKEN = (  # line, field, what it is then
     ("train gpt2 --optim stable_adamw", "run.optimizer", "stable-adamw"),
     ("train gpt2 --optim schedule_free_radam --max_grad_norm 1", "run.optimizer", "schedule-free-radam"),
     ("train gpt2 --gradient_clipping 1", "run.max_grad_norm", "1.0"),
+    ("train gpt2 --kernels unsloth", "run.optimizer", "adamw-8bit"),  # unsloth/models/rl.py, replacements
+    ("train gpt2 --kernels unsloth --optimizer adamw", "run.optimizer", "adamw"),
+    ("train gpt2 --kernels unsloth --optimizer-impl foreach", "run.optimizer", "adamw"),
     ("train gpt2 --method rslora", "run.method", "lora"),
     ("train gpt2 --method qlora --base-format LLM.int8", "run.base_format", "int8"),
 )  # fmt: skip

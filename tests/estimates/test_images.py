@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 
 from memcalc import size_training
-from memcalc.blocks.images import Bounded, Budgeted, Capped, Enlarged, ImageRule, NearestGrid, OneSize, Seen, TilesOfLongest
+from memcalc.blocks.image_sizes import Bounded, Budgeted, Capped, Enlarged, OneSize
+from memcalc.blocks.image_tiles import ChosenCanvas, LeastLost, NearestGrid, TilesOfLongest, TilesWhenLarge
+from memcalc.blocks.images import ImageRule, Seen
 from memcalc.specs.spec import SpecError
 
+NEXT = ChosenCanvas(336, ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)))
+LFM2 = ImageRule((16, 16), TilesWhenLarge(NearestGrid(512, 2, 10), Bounded(65536, 262144)), 2, padded=1024)
 QWEN2 = ImageRule((14, 14), Bounded(4 * 28 * 28, 16384 * 28 * 28), 2)
 # What transformers' smart_resize and the processors make of them: (rule, height, width) → patches, tokens.
 SIZES = (
@@ -23,6 +27,12 @@ SIZES = (
     (ImageRule((16, 16), TilesOfLongest(512, 2048), 4), 1080, 1920, Seen(13 * 1024, 13 * 64, 13 * 1024**2)),
     (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 1080, 1920, Seen(9 * 1025, 9 * 256, 9 * 1025**2)),
     (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 448, 448, Seen(1025, 256)),
+    # Llama 4: 15 tiles and the whole; LLaVA-NeXT: four tiles, of whose 48 rows 28 are no padding, each with an end; LFM2-VL:
+    # 4 × 2 tiles and the whole, and a small image alone, each padded to 1,024 patches
+    (ImageRule((14, 14), LeastLost(336, 16), 2, extra=1), 1080, 1920, Seen(16 * 577, 16 * 144, 16 * 577**2)),
+    (ImageRule((14, 14), NEXT, extra=1), 1080, 1920, Seen(5 * 577, 576 + 28 * 49, 5 * 577**2)),
+    (LFM2, 1080, 1920, Seen(9 * 1024, 8 * 256 + 12 * 21, 9 * 1024**2)),
+    (LFM2, 400, 300, Seen(1024, 12 * 9)),
 )
 
 
@@ -79,7 +89,7 @@ REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("qwen2.5-vl-3b", {"images": 9, "image_tokens": 512}, "4,608 of 4,096 tokens"),
     ("qwen2.5-vl-3b", {"image_tokens": 512}, "add images N"),
     ("gemma-3-4b", {"images": 1, "image_tokens": 100}, "every image is 256 tokens"),
-    ("llama-4-scout", {"images": 1}, "is not modelled"),
+    ("llama-3.2-11b-vision", {"images": 1}, "is not modelled"),
 )
 
 
@@ -100,7 +110,15 @@ def test_a_batch_of_images_stays_where_nothing_before_the_layers_is_trained(said
     assert [line.bytes for line in held] == [64 * 197 * 768 * 4], [(line.name, line.bytes) for line in sized.lines]
 
 
-MODELS = ("mistral-small-3.1-24b", "gemma-4-31b", "glm-4.1v-9b", "kimi-k2.5", "lightonocr-1b")
+MODELS = (
+    "mistral-small-3.1-24b",
+    "gemma-4-31b",
+    "glm-4.1v-9b",
+    "kimi-k2.5",
+    "lightonocr-1b",
+    "llama-4-scout",
+    "lfm2.5-vl-1.6b",
+)
 
 
 @pytest.mark.parametrize("model", MODELS)

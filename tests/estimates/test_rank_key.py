@@ -94,6 +94,7 @@ OTHER_PARALLELISM: dict[str, dict[str, Any]] = {
     "ep": {"gpus": 8, "ep": 2},
     "etp": {"gpus": 8, "ep": 2, "etp": 2},
     "sequence_parallel": {"gpus": 8, "tp": 2, "sequence_parallel": True},
+    "tp_overlap": {"gpus": 8, "tp": 2, "sequence_parallel": True, "tp_overlap": "off"},
     "pipeline_schedule": {"gpus": 8, "pp": 4, "pipeline_schedule": "gpipe"},
     "virtual_stages": {"gpus": 8, "pp": 4, "virtual_stages": 2},
     "first_stage_layers": {"gpus": 8, "pp": 4, "first_stage_layers": 5},
@@ -122,7 +123,9 @@ BASE: list[dict[str, Any]] = [
     *({"parallelism": {"gpus": 8, **more}, "grad_accum": 16} for more in (
         {}, {"pp": 4}, {"pp": 2}, {"cp": 2}, {"tp": 2}, {"ep": 2}, {"fsdp": "hybrid"}, {"fsdp": "full"})),
 ]  # fmt: skip
-BESIDE = {"quantized_frozen": {"method": "lora", "precision": "fp16-mixed"}}  # what a field needs of the run
+BESIDE: dict[str, dict[str, Any]] = {  # what a field needs of the run
+    "quantized_frozen": {"method": "lora", "precision": "fp16-mixed"}, "tp_overlap": {"engine": "megatron"},
+}  # fmt: skip
 CHANGED = [
     *OTHER.items(),
     *((name, {"parallelism": p, "grad_accum": 16, **BESIDE.get(name, {})}) for name, p in OTHER_PARALLELISM.items()),

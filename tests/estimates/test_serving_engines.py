@@ -13,6 +13,7 @@ from memcalc.errors import Unsupported
 from memcalc.estimates.serving.capacity import ServingEstimate
 from memcalc.estimates.serving.estimate import estimate
 from memcalc.estimates.serving.llama_cpp import OneGpu
+from memcalc.estimates.serving.starting import refusals
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model
 from memcalc.specs.serving import Serving
@@ -497,3 +498,68 @@ def test_an_indexers_keys_are_the_librarys() -> None:
         return sum(entry.bytes for entry in lines if "index keys" in entry.name)
 
     assert keys(engine="transformers") == 2 * keys(engine="llama.cpp", kv_dtype="bf16", weights="BF16")
+
+
+# --- vLLM: passes in flight, and tokens as its log counts them --------------------------------------------------------
+
+# release, blocks of the five groups of sliding layers, GiB of one request, the longest in 49 GiB
+IN_FLIGHT = (("0.25", 5 * 2113, None), ("0.26", 5 * 4161, 58368))
+
+
+@pytest.mark.parametrize(("version", "sliding", "longest"), IN_FLIGHT)
+def test_sliding_layers_keep_the_passes_in_flight(version: str, sliding: int, longest: int | None) -> None:
+    """vllm pull 47728: one pass before 0.26, two since, since steps are scheduled ahead. vllm-project/vllm/issues/49878:
+    Gemma 4 31B, 262,144 tokens, 32,768 a pass, 49 GiB of cache: starts with 0.25.1; 0.26 would, with 58,368 tokens."""
+    run = {"context": 262144, "max_batched_tokens": 32768, "kv_cache_memory": 49 * GIB}
+    found = served("gemma-4-31b", engine=f"vllm@{version}", **run)
+    assert found.demand.cache_of(262144) == 8192 + sliding
+    reached = found.capacity(H100).max_context
+    assert reached == longest if longest else (reached or 0) > 262144
+
+
+# draft method, pipeline stages → passes in flight of vLLM 0.33
+PASSES = ((None, 1, 2), ("mtp", 1, 2), ("ngram", 1, 1), ("model", 1, 1), (None, 4, 4))
+
+
+@pytest.mark.parametrize(("method", "pp", "passes"), PASSES)
+def test_passes_in_flight(method: str | None, pp: int, passes: int) -> None:
+    """vllm/config/vllm.py, max_concurrent_batches; async_scheduling is off beside drafts but for EAGLE's kin and MTP."""
+    drafted = {"draft_tokens": 4, "draft_method": method} if method else {}
+    run = Serving(engine="vllm", pp=pp, max_batched_tokens=1000, **drafted)
+    assert run.in_flight_tokens(H100) == 1000 * passes
+
+
+def test_tokens_of_a_group_before_0_21() -> None:
+    """alvarobartt/hf-mem/pull/61: Gemma 4 31B, 24.54 GiB of cache, 26,800 tokens; since 0.21 as many as requests have."""
+    run = {"context": 32768, "kv_cache_memory": int(24.54 * GIB)}
+    old, new = (served("gemma-4-31b", engine=f"vllm@{version}", **run).capacity(H100) for version in ("0.20", "0.21"))
+    assert old.kv_tokens == 26_800
+    assert new.kv_tokens == int(new.max_concurrency * 32768)
+
+
+def test_tensorrt_sets_states_apart() -> None:
+    """mamba_cache_manager.py allocates [max_batch_size, …]; NVIDIA/TensorRT-LLM/pull/18985: 2,048 by default exceed a GPU."""
+    one = served("qwen3.5-9b", engine="tensorrt-llm", context=4096, max_sequences=1)
+    few = served("qwen3.5-9b", engine="tensorrt-llm", context=4096, max_sequences=64)
+    assert few.state == 64 * one.state == few.apart
+    assert few.capacity(H100).kv_tokens == (few.room(H100) - few.apart) // few.kv_cache_per_token
+    assert served("qwen3.5-9b", engine="tensorrt-llm", context=4096).headroom_in(H100) < 0
+
+
+def test_a_draft_stands_on_the_last_stage() -> None:
+    """vllm/v1/worker/gpu_model_runner.py: the drafter is loaded where the head is."""
+    small = preset("qwen3-0.6b")
+    run = Serving(engine="vllm", pp=2, context=4096, draft_tokens=4, draft_method="model")
+    found = estimate(preset("qwen3-8b"), run, "sm_90", H100, small)
+    assert found.stage.last
+    assert [entry for entry in found.lines if entry.name.startswith("draft: ")]
+    with pytest.raises(Unsupported, match="last"):
+        estimate(preset("qwen3-8b"), run.replace(engine="sglang"), "sm_90", H100, small)
+
+
+@pytest.mark.parametrize(("version", "said"), [("2026.7", 0), ("2026.8", 1), (None, 1)])
+def test_rows_are_no_longer_divided(version: str | None, said: int) -> None:
+    """ggml-org/llama.cpp/pull/24216 and issues/27465: "device CUDA0 does not support split buffers"."""
+    run = Serving(engine="llama.cpp", engine_version=version, weights="Q4_K_M", pp=2, split_mode="row", context=4096)
+    found = estimate(preset("qwen3-8b"), run, "sm_86", 24 * GIB)
+    assert len([one for one in refusals(found, 24 * GIB) if "--split-mode row" in one]) == said

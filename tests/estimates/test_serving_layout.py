@@ -7,6 +7,7 @@ import pytest
 from memcalc.errors import MemcalcError
 from memcalc.estimates.serving.changes import ADAPTERS, CACHE
 from memcalc.estimates.suggestions import Subject
+from memcalc.formulas.all_to_all import low_latency_bytes, message_bytes
 from memcalc.formulas.pipeline_layers import layers_of_stages
 from memcalc.sizing.serving import SizedServing, size_serving
 
@@ -182,3 +183,45 @@ def test_slots_of_adapters_may_be_divided() -> None:
     two, one = (sized("llama-3.1-8b", tp=tp, lora_adapters=4) for tp in (2, 1))
     assert ADAPTERS.options[0](Subject(two.run, two.gpu, two.model.architecture)) == {"sharded_adapters": True}
     assert ADAPTERS.options[0](Subject(one.run, one.gpu, one.model.architecture)) is None
+
+
+# engine, degrees, library and tokens → bytes of its buffers, in lines; sources: csrc/legacy/config.hpp of DeepEP for
+# DeepSeek-V3 (7168 wide, 256 experts); vLLM's own 1 GiB; moe_a2a_get_workspace_size_per_rank of FlashInfer
+MESSAGE, TOKEN = 2 * 7168 + 7168 // 128 * 4, 2 * 7168 + 8 + 128 * (8 + 4 + 4)
+EXCHANGES = (
+    ("vllm", {"ep": 16}, "deepep-low-latency", None, [GIB, 4 * 256 * 256 * MESSAGE]),
+    ("vllm", {"ep": 16}, "deepep-normal", None, [2 * GIB]),
+    ("vllm", {"ep": 8}, "deepep-normal", None, [GIB]),
+    ("sglang", {"ep": 32}, "deepep-low-latency", 512, [4 * 256 * 512 * MESSAGE]),
+    ("sglang", {"ep": 8}, "deepep-normal", None, [10 * 8 * 256 * TOKEN]),
+    ("sglang", {"ep": 144, "redundant_experts": 32}, "deepep-normal", None, [10 * (8 * 720 + 2 * 18 * 132) * TOKEN]),
+    ("sglang", {"ep": 16}, "deepep", None, [4 * 256 * 128 * MESSAGE, 10 * 8 * 288 * TOKEN]),
+    ("tensorrt-llm", {"ep": 8}, "one-sided", 8192, [8 * 8192 * (4 * 7168 + 64)]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("engine", "degrees", "library", "tokens", "expected"), EXCHANGES)
+def test_buffers_of_ranks_that_share_experts(
+    engine: str, degrees: dict[str, Any], library: str, tokens: int | None, expected: list[int]
+) -> None:
+    found = sized("deepseek-v3", engine=engine, all_to_all=library, all_to_all_tokens=tokens, **degrees)
+    assert [entry.bytes for entry in found.lines if entry.name.startswith("all-to-all")] == expected
+
+
+def test_low_latency_buffers_as_reported() -> None:
+    """vllm-project/vllm/issues/57894: 5120 wide, 448 experts with those held once more, 1840 tokens: 31.94 GiB; 2048: 35.55."""
+    for tokens, reported in ((1840, 31.94), (2048, 35.55)):
+        assert low_latency_bytes(tokens, 448, message_bytes(5120)) / GIB == pytest.approx(reported, abs=0.005)
+
+
+WRONG = (
+    ({"all_to_all": "one-sided"}, "give ep"), ({"ep": 8, "all_to_all": "deepep"}, "vllm has"),
+    ({"engine": "sglang", "ep": 72, "redundant_experts": 32, "all_to_all": "deepep"}, "not for 72"),
+    ({"ep": 8, "all_to_all_tokens": 9}, "name one"), ({"engine": "transformers", "ep": 8, "all_to_all": "deepep"}, "needs an"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "words"), WRONG)
+def test_buffers_that_there_are_not(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(MemcalcError, match=words):
+        sized("deepseek-v3", **settings)

@@ -35,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "ZeRO 3, offloaded": {"gpus": 8, "zero": 3, "offload": ("optimizer", "parameters")},
     "DDP": {"gpus": 8},
     "tensor parallel": {"gpus": 8, "tp": 8, "sequence_parallel": True, "engine": "megatron"},
+    "tensor parallel, waiting": {"gpus": 8, "tp": 8, "sequence_parallel": True, "engine": "megatron", "tp_overlap": "off"},
     "context parallel": {"gpus": 8, "cp": 4, "engine": "megatron", "zero": 1, "seq_len": 32768},
     "pipeline": {"gpus": 8, "pp": 4, "grad_accum": 8, "zero": 1},
     "interleaved": {"gpus": 8, "pp": 4, "grad_accum": 8, "virtual_stages": 4, "zero": 1},

@@ -72,7 +72,7 @@ def test_allocated_memory_of_fully_specified_runs(found: Validation) -> None:
 
 def test_allocated_memory_of_all_runs(found: Validation) -> None:
     rows = [row for row in found.residuals if row.kind == "allocated" and row.engine != "megatron"]
-    off = {row.id: row.error for row in rows if not -0.27 < row.error < 0.03}
+    off = {row.id: row.error for row in rows if not -0.11 < row.error < 0.04}
     assert not off, off
     by_engine = spread([row for row in rows if row.engine == "accelerate"], "accelerate", "", "allocated")
     assert by_engine.p90 <= 0.02, by_engine

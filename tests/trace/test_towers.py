@@ -22,6 +22,7 @@ TOWER = {
     "hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 4, "num_attention_heads": 10, "image_size": 256,
     "patch_size": 16,
 }  # fmt: skip
+NARROW = {**TOWER, "hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 2}
 CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_vl": {**TEXT, "vision_config": {"depth": 4, "embed_dim": 640, "hidden_size": 640, "num_heads": 16}},
     "qwen2_5_vl": {**TEXT, "vision_config": {**QWEN, "fullatt_block_indexes": [3]}},
@@ -204,6 +205,43 @@ def _gemma4(config: Any) -> Made:
     return pair, lambda x: projector(tower(x, pixel_position_ids=places).last_hidden_state), (2, 2520, 768)
 
 
+def _llama4(config: Any) -> Made:
+    import torch
+    from transformers.models.llama4.modeling_llama4 import Llama4MultiModalProjector, Llama4VisionModel
+
+    tower = Llama4VisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    projector = Llama4MultiModalProjector(config)
+    pair = torch.nn.ModuleList([tower, projector])
+    return pair, lambda x: projector(tower(x).last_hidden_state.flatten(0, 1)), (2, 3, 256, 256)
+
+
+def _llava_next(config: Any) -> Made:
+    """Two images of 100 × 160 pixels: the whole and two tiles each."""
+    import torch
+    from transformers.models.llava_next.modeling_llava_next import LlavaNextModel
+
+    model = LlavaNextModel._from_config(config, attn_implementation="sdpa")
+    sizes, pair = torch.tensor([[100, 160]] * 2), torch.nn.ModuleList([model.vision_tower, model.multi_modal_projector])
+    pair.register_parameter("newline", model.image_newline)
+
+    def seen(x: Any) -> Any:
+        out = model.get_image_features(x, sizes, vision_feature_layer=-2, vision_feature_select_strategy="default")
+        return torch.cat(out.pooler_output, 0)
+
+    return pair, seen, (6, 3, 112, 112)
+
+
+def _lfm2(config: Any) -> Made:
+    """Two images of 384 × 512 pixels: of 1,024 patches 768 are theirs."""
+    import torch
+    from transformers.models.lfm2_vl.modeling_lfm2_vl import Lfm2VlModel
+
+    model = Lfm2VlModel._from_config(config, attn_implementation="sdpa")
+    pair = torch.nn.ModuleList([model.vision_tower, model.multi_modal_projector])
+    sizes, mask = torch.tensor([[24, 32]] * 2), torch.arange(1024).repeat(2, 1) < 768
+    return pair, lambda x: torch.cat(model.get_image_features(x, sizes, mask).pooler_output), (2, 1024, 768)
+
+
 class Traced(NamedTuple):
     """A tower, what it sees of each of two images, and how far off of what is kept the tape may be."""
 
@@ -211,6 +249,7 @@ class Traced(NamedTuple):
     config: dict[str, Any]
     seen: Seen
     pairs: int = 0  # of all images; 0: as `seen` says
+    unfolded: bool = False  # the patches are a copy of the pixels
     off: float = 0.004
 
 
@@ -218,7 +257,7 @@ def _text(kind: str) -> dict[str, Any]:
     return {**TEXT, "model_type": kind}
 
 
-# Of these small towers GLM's fp32 copies of learned positions and Kimi's fp32 frames weigh more than of those in use.
+# Of these small towers GLM's and LFM2's fp32 positions and Kimi's fp32 frames weigh more than of those in use.
 OTHERS = {
     "mistral3": Traced(
         _mistral3, {"text_config": _text("mistral"), "vision_config": {**TOWER, "head_dim": 64, "model_type": "pixtral"}},
@@ -260,6 +299,35 @@ OTHERS = {
         {"text_config": _text("gemma4_text"), "vision_config": {**TOWER, "num_key_value_heads": 10, "head_dim": 64}},
         Seen(2520, 256), off=0.008,
     ),
+    "llama4": Traced(
+        _llama4,
+        {
+            "text_config": _text("llama4_text"),
+            "vision_config": {
+                **TOWER, "vision_output_dim": 640, "projector_input_dim": 640, "projector_output_dim": 640,
+                "intermediate_size": 2560,
+            },
+        },
+        Seen(257, 64), unfolded=True, off=0.008,
+    ),
+    "llava_next": Traced(
+        _llava_next,
+        {
+            "text_config": _text("llama"), "image_grid_pinpoints": [[112, 224], [224, 112]],
+            "vision_config": {
+                **TOWER, "image_size": 112, "patch_size": 14, "projection_dim": 512, "model_type": "clip_vision_model",
+            },
+        },
+        Seen(3 * 65, 64 + 8 * 13), pairs=6 * 65**2, off=0.015,
+    ),
+    "lfm2_vl": Traced(
+        _lfm2,
+        {
+            "text_config": {**_text("lfm2"), "layer_types": ["conv", "full_attention"]},
+            "vision_config": {**NARROW, "num_patches": 256, "vision_use_head": False, "model_type": "siglip2_vision_model"},
+        },
+        Seen(1024, 192), off=0.045,
+    ),
 }  # fmt: skip
 
 
@@ -282,7 +350,9 @@ def test_what_other_towers_keep(kind: str) -> None:
     tokens, pairs = 2 * case.seen.patches, case.pairs or 2 * case.seen.attended
 
     def total(terms: Any) -> float:
-        return sum(term.size.at(tokens, pairs) * term.copies for term in terms) - pixels.numel() * (4 + 2)
+        return sum(term.size.at(tokens, pairs) * term.copies for term in terms) - pixels.numel() * (
+            4 if case.unfolded else 4 + 2
+        )
 
     assert total(made.kept) == pytest.approx(kept, rel=case.off), "kept"
     highest = max(total(moment.terms) + moment.gradients for moment in made.moments)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import SCORES, Core
+from memcalc.blocks.attention.core import SCORES, Core, Softmax
 from memcalc.blocks.values import revised
 from memcalc.frozen import NamedTuple
 
@@ -142,13 +142,21 @@ def _shifted(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) 
     if p.formats.autocast:
         query, key, value = (ops.cast(t, x, p.formats.compute) for x in (query, key, value))
     key, value, core = repeated(t, core, key, value)
-    heads, softmax = core.shape.heads, core.softmax
     query = contiguous(t, query)
     each = query.each
-    scores = ops.scale(t, t.emit("scores", [query, key], Size(pair=heads), each, [query, key]), "scores scaled")
-    joined = scores
+    scores = t.emit("scores", [query, key], Size(pair=core.shape.heads), each, [query, key])
+    kept = shifted_probabilities(t, p, core.softmax, core.shape.heads, ops.scale(t, scores, "scores scaled"), each)
+    out = t.emit("mixed", [kept, value], Size(token=core.shape.output_size), each, [kept, value])
+    return t.emit("transposed", [out], out.elements, out.each)
+
+
+def shifted_probabilities(t: Tape, p: Profile, softmax: Softmax, heads: int, scores: Var, sinks: int) -> Var:
+    """Softmax of scores less their maximum, in the type that joining sinks of so many bytes an element gives them, and without
+    the sinks' column in the scores' type."""
+    joined, each = scores, max(scores.each, sinks)
     if softmax.sinks:
-        joined = t.emit("with sinks", [scores], Size(token=heads, pair=heads), each, (), [Step("share")])
+        steps = [Step("share") if each == scores.each else Step("input", scores.bytes)]
+        joined = t.emit("with sinks", [scores], scores.elements + Size(token=heads), each, (), steps)
     where, full = Var(Size(token=heads), INT64, False, f"{t.path}/where the maximum is"), joined.bytes
     highest = t.emit("maximum", [joined], where.elements, each, [where], [Step("temp", full), Step("input", full)])
     steps = [Step("share"), Step("temp", full), Step("input", highest.bytes, 1)]
@@ -158,9 +166,7 @@ def _shifted(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) 
         steps = [Step("input", probabilities.bytes)]
         kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), steps)
         kept.whole = probabilities
-    kept = ops.cast(t, ops.dropout(t, p, kept, softmax.dropout), each)
-    out = t.emit("mixed", [kept, value], Size(token=core.shape.output_size), each, [kept, value])
-    return t.emit("transposed", [out], out.elements, out.each)
+    return ops.cast(t, ops.dropout(t, p, kept, softmax.dropout), scores.each)
 
 
 def _recomputed(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:

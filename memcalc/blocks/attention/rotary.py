@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Step, Tape, Var
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.frozen import NamedTuple
 
 
@@ -43,3 +43,27 @@ def _with_rest(t: Tape, x: Var, rotated: Var) -> Var:
     """Partial rotation: the rest of the head is concatenated again."""
     steps = [Step("share"), Step("input", x.bytes, 1)]
     return t.emit("joined", [rotated, x], x.elements, rotated.each, (), steps)
+
+
+def rotate_tail(t: Tape, p: Profile, x: Var, share: float, angles: Size, *, negated: bool = False) -> Var:
+    """The last `share` of each head rotated pair by pair in fp32, the rest beside it anew; cos and sin are laid out for every
+    number, and kept (modeling_deepseek_v4.apply_rotary_pos_emb). `negated`: back, by −sin."""
+    part, each = x.elements * share, x.each
+    tail = _view(t, "tail", x, part)
+    names = ("cos", "sin back" if negated else "sin")
+    tables = [Var(angles, p.formats.residual, False, f"{t.path}/{x.label} {name}") for name in names]
+    straight = t.emit("x cos", [ops.cast(t, tail, FP32)], part, FP32, tables[:1])
+    odd, even = (_view(t, name, tail, part * 0.5) for name in ("odd", "even"))
+    minus = t.emit("negated", [odd], odd.elements, each)
+    turned = t.emit("turned", [minus, even], part, each, (), [Step("share", source=1), Step("share", source=0)])
+    crossed = t.emit("x sin", [ops.cast(t, turned, FP32)], part, FP32, tables[1:])
+    rotated = ops.cast(t, ops.add(t, straight, crossed), each)
+    rest = _view(t, "rest", x, x.elements - part)
+    return t.emit("rotated", [rest, rotated], x.elements, each, (), [Step("share"), Step("share", source=1)])
+
+
+def _view(t: Tape, name: str, x: Var, elements: Size) -> Var:
+    """A slice, whose gradient is laid into zeros."""
+    view = t.emit(name, [x], elements, x.each, (), [Step("input", x.bytes)])
+    view.whole = x.whole or x
+    return view

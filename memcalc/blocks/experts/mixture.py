@@ -164,8 +164,6 @@ class Experts(Block, without=("constants", "cache", "state")):
     def _refuse(self) -> None:
         if self.identity_experts:
             raise Unsupported("training with experts that return their input (LongCat) is not modelled")
-        if self.router.hashed:
-            raise Unsupported("training with routers that look tokens up in a table (DeepSeek V4) is not modelled")
 
 
 def experts_of(hidden: int, intermediate: int, experts: int, top_k: int, *, latent: int = 0, **traits: Any) -> Experts:

@@ -18,7 +18,7 @@ from memcalc.frozen import NamedTuple
 class Routing(NamedTuple):
     """How one family of models routes (its modeling file in `note`)."""
 
-    scores: str  # softmax or sigmoid
+    scores: str  # softmax, sigmoid or sqrtsoftplus
     wide_product: bool = False  # hidden states and the router's matrix are cast to fp32 first
     wide_matrix: bool = False  # the router's matrix is kept in fp32
     without_autocast: bool = False  # autocast is switched off for the router
@@ -51,6 +51,7 @@ ROUTINGS = {
     ),
     "sigmoid, corrected by a parameter": Routing("sigmoid", corrected=True, in_place=False, note="laguna, afmoe"),
     "gemma4": Routing("softmax", wide_weights=True, scaled=True, note="gemma4"),
+    "sqrtsoftplus": Routing("sqrtsoftplus", corrected=True, wide_weights=True, in_place=False, note="deepseek_v4"),
     "sigmoid-narrow": Routing("sigmoid", corrected=True, wide_weights=True, note="minimax_m2, minimax_m3_vl"),
 }
 
@@ -146,6 +147,12 @@ def _scores(t: Tape, p: Profile, routing: Routing, logits: Var) -> Var:
     """Softmax (always in fp32 under autocast) or sigmoid; a wide product's logits keep the type that it left them in."""
     if routing.scores == "softmax":
         return ops.softmax(t, logits, FP32 if routing.wide_scores or p.formats.autocast else logits.each)
+    if routing.scores == "sqrtsoftplus":
+        logits = ops.cast(t, logits, FP32) if p.formats.autocast else logits
+        raised = t.emit("softplus", [logits], logits.elements, logits.each, [logits])
+        root = t.emit("root", [raised], logits.elements, logits.each)
+        t.nodes[-1].saves = (root,) if root.grad else ()
+        return root
     return ops.sigmoid(t, logits if routing.wide_product else ops.cast(t, logits, FP32))
 
 

@@ -5,7 +5,7 @@ of each chunk's triangular system; the backward makes the memory before each chu
 """
 
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, FUSED, Size, Step, Tape, Var
 from memcalc.blocks.mixers import operations as mixer
 from memcalc.frozen import NamedTuple
 
@@ -35,11 +35,11 @@ class FlashDelta(NamedTuple):
         """The same products as where they are written out (memcalc.blocks.mixers.delta_rule)."""
         pairs = Size(token=2 * self.heads * self.chunk * self.key_dim)
         for _ in ("keys with keys", "queries with keys"):
-            t.multiply("matrix product", pairs, 2)
+            t.multiply(FUSED, pairs, 2)
         for size in (self.value_dim, self.key_dim):
-            t.multiply("solution", Size(token=self.heads * size * self.chunk), 2)
+            t.multiply(FUSED, Size(token=self.heads * size * self.chunk), 2)
         memory, own = 3 * self.key_dim * self.value_dim, self.chunk * self.value_dim
-        t.multiply("scan", Size(token=2 * self.heads * (memory + own)), 2)
+        t.multiply(FUSED, Size(token=2 * self.heads * (memory + own)), 2)
 
 
 def unit_length(t: Tape, x: Var, groups: int) -> Var:

@@ -3,11 +3,12 @@
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, HALF, Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Split, Weight, linear, whole
 from memcalc.blocks.mixers import operations as mixer
 from memcalc.blocks.mixers.chunked_scan import ChunkedScan
+from memcalc.blocks.mixers.combined_scan import CombinedScan
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise
 from memcalc.blocks.norm import Norm
 from memcalc.errors import Unsupported
@@ -193,7 +194,7 @@ class Mamba2(Block, without=("constants", "cache")):
         )
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """Record the block as modeling_mamba2.Mamba2Mixer with the scan over chunks in PyTorch."""
+        """Record the block as modeling_mamba2.Mamba2Mixer with the scan over chunks in PyTorch, or as kernels compute it."""
         heads, groups = -(-self.heads // p.degrees.tp), -(-self.groups // p.degrees.tp)
         inner, shared = heads * self.head_dim, groups * self.state_size
         channels = inner + 2 * shared
@@ -202,12 +203,18 @@ class Mamba2(Block, without=("constants", "cache")):
         joined = ops.linear(t, p, x, Matrix("in", width, self.hidden * width, bias=self.bias * width))
         if self.multiplied:
             joined = t.emit("multiplied", [joined], joined.elements, max(joined.each, p.formats.weights))
+        if p.kernels.flash_linear and p.formats.compute == HALF and self.activation == "silu":
+            rule = CombinedScan(heads, self.head_dim, groups, self.state_size, self.chunk, self.conv_kernel)
+            out = rule.record(t, p, joined)
+            return self._projected(t, p, Norm(inner).forward(t, p, out, self.norm_groups) if self.norm else out, inner)
         gate, mixed, step = (mixer.view(t, joined, Size(token=size)) for size in (inner, channels, heads))
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, channels, self.activation, bias=self.conv_bias)
         value, b, c = (mixer.view(t, mixed, Size(token=size)) for size in (inner, shared, shared))
-        rule = ChunkedScan(heads, self.head_dim, self.state_size, self.chunk)
-        read = rule.record(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
-        out = ops.cast(t, self._gated(t, p, read, gate), p.formats.compute)
+        written = ChunkedScan(heads, self.head_dim, self.state_size, self.chunk)
+        read = written.record(t, p, value, mixer.plus_weight(t, p, step, "dt_bias", heads, step.each), b, c)
+        return self._projected(t, p, ops.cast(t, self._gated(t, p, read, gate), p.formats.compute), inner)
+
+    def _projected(self, t: Tape, p: Profile, out: Var, inner: int) -> Var:
         bias = self.bias if self.output_bias is None else self.output_bias
         output = Matrix("output", self.hidden * p.degrees.stream, inner * self.hidden, bias=bias * self.hidden, reduced=True)
         return ops.linear(t, p, out, output)

@@ -11,14 +11,10 @@ NO_ENGINE = "activations of the engine are not included: name one (--engine), or
 
 
 @cached(1024)
-def assumptions(
-    architecture: Architecture, row: ServingEngine, weights: str, eager: bool, windowed: bool, unpaged: bool = False
-) -> tuple[str, ...]:
+def assumptions(architecture: Architecture, row: ServingEngine, weights: str, eager: bool, windowed: bool) -> tuple[str, ...]:
     out = [f"as {row.note} accounts for memory" if row.name else NO_ENGINE]
     if windowed and row.window == "window":
         out.append("sliding-window layers keep at most their window")
-    if unpaged:
-        out.append(f"how {row.name} pages compressed entries differs between releases: counted without what pages leave empty")
     out += weight_assumptions(architecture, weights, engine=row.kin)
     if row.host_embedding and weights == CHECKPOINT and any(part.name in (VISION, AUDIO) for part in architecture.parts):
         out.append(UNBUFFERED)

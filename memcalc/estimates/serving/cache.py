@@ -7,14 +7,16 @@ from memcalc.caches import cached
 from memcalc.dtypes import NumberFormat, number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
+from memcalc.estimates.serving.compressed import compressed_layout
 from memcalc.estimates.serving.demand import Demand, Growth, Pool, Requests
+from memcalc.estimates.serving.layouts import CacheKind, CacheSetting, Fixed, Layout
 from memcalc.estimates.serving.mixers import LayerCache, LayerState, caches, state_values, states
+from memcalc.estimates.serving.pools import REQUESTS, state_tokens
 from memcalc.formulas import kv_cache
 from memcalc.formulas.cache_slots import BOUNDARY, LATENT, SLOTS, TURBO
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.serving import page_padding_bytes
-from memcalc.formulas.serving_engines import PLAIN, RELEASES, ServingEngine
-from memcalc.formulas.sglang import pool_remainder_bytes
+from memcalc.formulas.sglang import pool_remainder_bytes, states_apart_bytes
 from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
@@ -35,77 +37,6 @@ BLOCK_STEP, LATENT_STEP = 16, 64  # tokens to whose multiples vLLM rounds the bl
 RECURRENT_BLOCKS = 2  # of a sequence in such a hybrid: the state, and the one a shared prefix leaves behind
 
 
-class CacheKind(NamedTuple):
-    """One kind of cache as this run keeps it; `rate` [B] is that of one layer's granule."""
-
-    held: LayerCache
-    stored: NumberFormat
-    width: int
-    growth: Growth
-
-    def bytes_of(self, tokens: int) -> int:
-        """Bytes of so many tokens in one layer."""
-        return ceil_div(self.width * tokens * self.stored.block_bytes, self.stored.block_size * self.held.cache.every)
-
-
-class Fixed(NamedTuple):
-    """What every sequence keeps in layers of one kind, however long it is."""
-
-    name: str
-    stored: NumberFormat
-    width: int
-    layers: int
-    window: int = 1  # tokens of `width` that it collects before they become something else; 1: none
-
-    def values(self, tokens: int | None) -> int:
-        """Of one sequence in one layer, after so many tokens; None: the most."""
-        if self.window == 1:
-            return self.width
-        return self.width * (self.window - 1 if tokens is None else tokens % self.window)
-
-
-class CacheSetting(NamedTuple):
-    """What a cache's layout depends on; not the requests."""
-
-    engine: str | None
-    kv_dtype: str
-    compute_format: str
-    tp: int
-    block_size: int | None
-    batched_tokens: int
-    value_dtype: str  # of keys and values alike: kv_dtype
-    pool: int  # slots that share one pool of cells
-    row: str = ""  # of RELEASES
-    guesses: int = 0  # tokens that a draft guesses: a recurrent state is kept for each, to go back to
-    sparse: bool = False  # latent layers pick the tokens that they read, and fp8 is DeepSeek's layout of it
-    windows: bool = True  # whether the engine keeps less than all tokens of this model's sliding layers
-
-    @property
-    def engine_row(self) -> ServingEngine:
-        return RELEASES[self.row] if self.row else PLAIN
-
-
-class Layout(NamedTuple):
-    """How a stage's layers keep their caches and states, whoever asks."""
-
-    kinds: tuple[CacheKind, ...]
-    sources: tuple[CacheKind, ...]  # those that hold an encoder's tokens; `rate` is that of all their layers
-    fixed: tuple[Fixed, ...]
-    demand: Demand  # without what an encoder's tokens take
-    per_token: int  # bytes of one sequence's token before any window is full
-    full_per_token: int  # the part of it in layers without a window
-    unpaged: bool = False  # the engine has pages for it that are not modelled
-
-    @property
-    def padded(self) -> bool:
-        """Whether pages hold more than their tokens: layers of several kinds share them."""
-        return self.demand.unit > 1 and (len(self.kinds) + len(self.sources) + len(self.fixed) > 1 or self.demand.fixed > 0)
-
-    @property
-    def windowed(self) -> bool:
-        return self.full_per_token < self.per_token
-
-
 class Kept(NamedTuple):
     """What a stage's layers keep of all requests."""
 
@@ -113,6 +44,7 @@ class Kept(NamedTuple):
     layout: Layout
     requests: Requests
     demand: Demand
+    apart: int = 0  # bytes of the states of all sequences that may run, whatever runs
 
 
 def kept(
@@ -122,9 +54,11 @@ def kept(
     """Lines of cache and state; `draft` is a second model's stage on the same rank; `shards`: parts of its heads beside tp."""
     windowed = run.engine_row.windowed_models
     setting = CacheSetting(
-        run.engine, run.key_format, run.compute_format, run.attention_tp * shards, run.block_size, run.batched_tokens(memory),
+        run.engine, run.key_format, run.compute_format, run.attention_tp * shards, run.block_size, run.in_flight_tokens(memory),
         run.value_format, run.slots or 1 if run.unified else 1, run.engine_row.key if run.engine else "",
-        run.draft_tokens or 0, generation in SCALED_LATENTS, windowed is None or model_type in windowed,
+        run.draft_tokens or 0, generation in SCALED_LATENTS,
+        dict(run.engine_row.window_shares).get(model_type, run.engine_row.window_share),
+        windowed is None or model_type in windowed,
     )  # fmt: skip
     layout = _layout(setting, stage, draft)
     requests, sequences = _requests(run, bool(layout.sources)), run.batch * run.copies * (run.slots or 1)
@@ -159,12 +93,25 @@ def kept(
         padding = line("kv_cache", "padding of pages", "always", page_padding_bytes, blocks=blocks,
                        block_bytes=demand.unit, used=sum(entry.bytes for entry in lines))  # fmt: skip
         lines += [padding] if padding.bytes else []
-    return Kept(tuple(lines), layout, requests, demand)
+    apart = 0
+    if run.engine_row.slot_states and run.engine_row.pooled and layout.fixed:
+        apart = sum(entry.bytes for entry in lines if entry.component == "state")
+        demand = demand._replace(fixed=0)
+    if layout.apart[0]:
+        tokens = state_tokens(run.max_sequences or REQUESTS, layout.apart[1])
+        lines.append(line("state", "states of all requests", "always", states_apart_bytes, tokens=tokens,
+                          token_bytes=layout.apart[0]))  # fmt: skip
+        apart = lines[-1].bytes
+    return Kept(tuple(lines), layout, requests, demand, apart)
 
 
 @cached(1024)
 def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
     held, recurrent = list(caches(stage)), list(states(stage))
+    if any(entry.latent and not entry.cache.per_token for entry in held) and (
+        whole := compressed_layout(setting, stage, draft)
+    ):
+        return whole
     if not setting.windows:
         held = [entry._replace(cache=entry.cache._replace(window=None)) for entry in held]
     if draft:
@@ -189,8 +136,7 @@ def _layout(setting: CacheSetting, stage: Stage, draft: Stage | None) -> Layout:
         demand = Demand(1, 0, (), pools=pools) if pools else Demand(1, each, rates)
     own = tuple(kind for kind in kinds if kind.held.cache.source is None)
     sources = tuple(kind for kind in kinds if kind.held.cache.source is not None)
-    unpaged = setting.engine_row.grouped and bool(fixed)
-    return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full, unpaged)
+    return Layout(own, sources, (*fixed, *fixed_states), demand, per_token, full)
 
 
 def _pools(setting: CacheSetting, kinds: list[CacheKind], state: int) -> tuple[Pool, ...]:
@@ -206,8 +152,8 @@ def _pools(setting: CacheSetting, kinds: list[CacheKind], state: int) -> tuple[P
         return Pool(whole - part, whole, 0, growing), Pool(
             part, whole, (row.state_slots + setting.guesses) * state, ()
         )  # a state for each guess
-    if row.window_share and full and sliding:
-        part, whole = row.window_share
+    if setting.window_share and full and sliding:
+        part, whole = setting.window_share
         rates = [kind.growth.rate // kind.growth.granule for kind in kinds]
         whole_rate = sum(rate for rate, kind in zip(rates, kinds, strict=True) if kind.growth.cap is None) * whole
         window_rate = sum(rate for rate, kind in zip(rates, kinds, strict=True) if kind.growth.cap is not None) * part
@@ -331,8 +277,9 @@ def _paged(run: CacheSetting, kinds: list[CacheKind], states: list[LayerState]) 
     kinds = [kind._replace(growth=kind.growth._replace(rate=ceil_div(kind.held.layers, size))) for kind in kinds]
     growth = tuple(kind.growth for kind in kinds if kind.held.cache.source is None)
     blocks = (RECURRENT_BLOCKS if kinds else 1) + run.guesses  # MambaSpec.num_speculative_blocks
-    fixed = sum(blocks * ceil_div(held.layers, size) for held in states)
-    return Demand(page * size, fixed, growth), kinds
+    state_groups = sum(ceil_div(held.layers, size) for held in states)
+    groups = state_groups + sum(kind.growth.rate for kind in kinds)
+    return Demand(page * size, blocks * state_groups, growth, groups=groups), kinds
 
 
 def _uniform(kinds: list[CacheKind]) -> tuple[Demand, list[CacheKind]]:

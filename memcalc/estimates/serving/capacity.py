@@ -55,6 +55,7 @@ class ServingEstimate(NamedTuple):
     card: int = 0  # which of the GPUs, where layers are put on each
     cards: tuple[OnGpu, ...] = ()  # all of them, where they are several of one machine
     facts: ShareFacts = NO_FACTS  # of the model, that an engine's share of the GPU depends on
+    apart: int = 0  # the part of the cache that is set apart whatever runs
     late: int = 0  # the part of `beside` that is taken after the cache, out of what the share leaves
 
     def __repr__(self) -> str:
@@ -131,7 +132,7 @@ class ServingEstimate(NamedTuple):
         free = memory - others - self.beside
         match run.engine_row.share_of:
             case "free":
-                room = int((free - counted) * share)
+                room = int((free - counted - self.apart) * share) + self.apart
             case "loaded":
                 room = int((free + self.late) * share) - self.weights
             case "total":
@@ -167,7 +168,11 @@ class ServingEstimate(NamedTuple):
         None: as many as there are."""
         requests, demand = self.requests._replace(own=self.requests.own // 2), self.demand
         each, scheduled = requests.each(demand), self.run.scheduled(memory)
-        fitting = max(0, self.room(memory, others) // demand.unit - requests.base(demand)) // each if each else None
+        fitting = (
+            max(0, max(0, self.room(memory, others) - self.apart) // demand.unit - requests.base(demand)) // each
+            if each
+            else None
+        )
         found = [most for most in (fitting, scheduled // self.run.copies if scheduled else None) if most is not None]
         return min(found) if found else None
 
@@ -175,7 +180,7 @@ class ServingEstimate(NamedTuple):
         """How many requests and tokens a GPU of `memory` bytes holds, of which `others` are taken."""
         run, demand, requests = self.run, self.demand, self.requests
         room = self.room(memory, others)
-        left = room // demand.unit - requests.base(demand)
+        left = max(0, room - self.apart) // demand.unit - requests.base(demand)
         each = requests.each(demand)
         fitting = max(0, left) // each if each else None
         batch, limit = fitting, "cache" if each else "nothing"
@@ -193,8 +198,10 @@ class ServingEstimate(NamedTuple):
 
     def _tokens(self, room: int, concurrency: float | None) -> int | None:
         """Tokens of cache, as the engine's log counts them."""
+        if self.run.engine_row.tokens_by_group and self.demand.growth:
+            return self.demand.tokens_of_a_group(room // self.demand.unit)
         if self.run.engine_row.grouped and concurrency is not None:
             return int(concurrency * self.run.context)  # vLLM: get_kv_cache_capacity
         if self.demand.pools:
-            return self.demand.tokens_in(room // self.demand.unit)
-        return room // self.kv_cache_per_token if self.kv_cache_per_token else None
+            return self.demand.tokens_in(max(0, room - self.apart) // self.demand.unit)
+        return max(0, room - self.apart) // self.kv_cache_per_token if self.kv_cache_per_token else None

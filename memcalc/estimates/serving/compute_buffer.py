@@ -9,7 +9,8 @@ from memcalc.caches import cached
 from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
-from memcalc.estimates.serving.cache import CacheKind, Kept
+from memcalc.estimates.serving.cache import Kept
+from memcalc.estimates.serving.layouts import CacheKind
 from memcalc.formulas import ggml
 from memcalc.frozen import NamedTuple
 from memcalc.specs.serving import Serving

@@ -51,6 +51,7 @@ class Demand(NamedTuple):
     passes: tuple[tuple[int, int], ...] = ()  # moments of an own forward pass: units a token of the prompt, and at once
     answer: int = 0  # tokens that are not the prompt's
     pools: tuple[Pool, ...] = ()
+    groups: int = 1  # of layers, each with blocks of its own
 
     def of(self, tokens: int) -> int:
         """Units that the tokens of one sequence take, its fixed part left out."""
@@ -68,6 +69,14 @@ class Demand(NamedTuple):
         if tokens <= 0:
             return 0
         return max((rate * prompt + once for rate, once in self.passes), default=0)
+
+    def tokens_of_a_group(self, units: int) -> int:
+        """Tokens in blocks that are shared out among all groups, as vLLM counted them before 0.21.
+
+        >>> Demand(1, 0, (Growth(1, 16), Growth(5, 16)), groups=6).tokens_of_a_group(10051)  # Gemma 4 31B, 24.54 GiB
+        26800
+        """
+        return units // self.groups * min((kind.granule for kind in self.growth), default=0)
 
     def tokens_in(self, units: int) -> int | None:
         """Tokens that layers which keep all of them have room for, in the first of several pools; None without pools."""

@@ -6,24 +6,27 @@ are not counted.
 """
 
 from math import prod
+from typing import TYPE_CHECKING
 
 from memcalc.blocks.architecture import Architecture, Part
-from memcalc.blocks.images import Bounded, ImageRule, Seen
 from memcalc.blocks.stored import VISION
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, line
 from memcalc.formulas import serving as formulas
 from memcalc.frozen import NamedTuple
 
+if TYPE_CHECKING:
+    from memcalc.blocks.images import ImageRule, Seen
+
 SIDE = 20_000  # pixels: no rule takes more
-SHAPES = (1, 2, 3, 4, 6, 12)  # widths beside that height: tiles are most where the shape is theirs
+SHAPES = (1, 2, 2.5, 3, 4, 6, 12)  # widths beside that height: tiles are most where the shape is theirs
 
 
 class Encoded(NamedTuple):
     """What one profile reads."""
 
     images: int
-    seen: Seen  # of each
+    seen: "Seen"  # of each
     values: int  # of a patch, as the tower takes it
     hidden: int  # of the tower
     feed_forward: int  # on a rank
@@ -45,16 +48,20 @@ def encoded(architecture: Architecture, tokens: int, tp: int, limit: int | None,
     return Encoded(images, seen, _values(tower, hidden), hidden, -(-wide.traits.feed_forward // tp), wide.traits.gated)
 
 
-def largest(rule: ImageRule) -> Seen:
+def largest(rule: "ImageRule") -> "Seen":
     """The image of which the language model reads most: where its pixels are bounded, all of them (vllm/model_executor/models/
     qwen2_vl.py, get_image_size_with_most_features).
 
+    >>> from memcalc.blocks.images import ImageRule
+    >>> from memcalc.blocks.image_sizes import Bounded
     >>> largest(ImageRule((14, 14), Bounded(3136, 12845056), 2)).tokens
     16384
     """
+    from memcalc.blocks.image_sizes import Bounded
+
     if isinstance(rule.sizing, Bounded):
         return rule.of_tokens(rule.sizing.most // (rule.patch[0] * rule.patch[1] * rule.merge**2))
-    return max((rule.seen(SIDE, SIDE * wide) for wide in SHAPES), key=lambda seen: seen.tokens)
+    return max((rule.seen(SIDE, int(SIDE * wide)) for wide in SHAPES), key=lambda seen: seen.tokens)
 
 
 def _values(tower: Part, hidden: int) -> int:

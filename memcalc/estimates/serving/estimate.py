@@ -12,6 +12,7 @@ from memcalc.estimates.serving.assumed import assumptions
 from memcalc.estimates.serving.cache import kept
 from memcalc.estimates.serving.capacity import COMPONENTS, ServingEstimate
 from memcalc.estimates.serving.drafts import draft_lines
+from memcalc.estimates.serving.exchanges import exchange_lines
 from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.llama_cpp import OneGpu, llama_cpp
 from memcalc.estimates.serving.ranks import serving_stages
@@ -20,6 +21,7 @@ from memcalc.estimates.serving.tiers import tier_lines
 from memcalc.estimates.serving.weights import weight_lines
 from memcalc.formulas import serving as formulas
 from memcalc.formulas import sglang, trtllm
+from memcalc.formulas.all_to_all import low_latency_bytes, normal_bytes
 from memcalc.formulas.drafts import METHODS
 from memcalc.formulas.overhead import communicators_bytes, context_bytes
 from memcalc.formulas.sglang import NO_FACTS, ShareFacts
@@ -30,6 +32,7 @@ from memcalc.specs.spec import SpecError
 # Overhead that comes on top of the share an engine is given.
 GRAPHS = (formulas.captured_bytes,)
 LATE = (*GRAPHS, sglang.prefill_graphs_bytes, sglang.request_table_bytes)  # taken after the cache
+EXCHANGES = (low_latency_bytes, normal_bytes)
 BESIDE = (context_bytes, communicators_bytes, *LATE)
 
 
@@ -53,8 +56,10 @@ def estimate(
     method = METHODS[run.draft_method or "model"]
     if (draft is None) != (run.draft_tokens is None or not method.weights):
         raise SpecError("a draft and the number of tokens that it guesses go together", "draft_tokens")
-    if draft and run.pp > 1 and not run.engine_row.host_embedding:
-        raise Unsupported("a draft model beside pipeline stages is not modelled yet")
+    if draft and run.pp > 1 and not (run.engine_row.host_embedding or run.engine_row.grouped):
+        raise Unsupported(
+            f"a draft beside pipeline stages: how {run.engine or 'a library'} places it is not known (vLLM: last)"
+        )
     stored = None if run.weights == CHECKPOINT else stored_as(run.weights)
     if run.engine_row.host_embedding:
         return llama_cpp(architecture, run, cards or (OneGpu(generation, memory),) * run.pp, draft, files)
@@ -78,7 +83,7 @@ def _on_stage(
 ) -> ServingEstimate:
     lines = list(weight_lines(architecture, run, stage, files))
     small = None
-    if draft:
+    if draft and stage.last:  # vllm/v1/worker/gpu_model_runner.py: the last stage's rank has the drafter
         (small,) = stages(draft, run.tp, 1, 1, run.tp)
         lines += draft_lines(draft, run, small, memory, tuple(lines))
     cache = kept(run, stage, memory, small, architecture.model_type, generation)
@@ -86,6 +91,7 @@ def _on_stage(
     lines += forward_lines(architecture, run, stage, memory, generation)
     known = facts(architecture, generation) if run.engine_row.request_table else NO_FACTS
     lines += _overhead(run, generation, stage, memory, known)
+    lines += exchange_lines(run, stage, architecture.hidden, memory)
     lines += tier_lines(run)
     layout = cache.layout
     demand = cache.demand
@@ -94,14 +100,17 @@ def _on_stage(
     sums = totals(lines, COMPONENTS)["gpu"]
     host = sum(entry.bytes for entry in lines if entry.place == "host")
     inside = GRAPHS if run.engine_row.graphs_inside else ()
-    beside = sum(entry.bytes for entry in lines if entry.formula in BESIDE and entry.formula not in inside)
-    late = sum(entry.bytes for entry in lines if entry.formula in LATE and entry.formula not in inside)
+    after = EXCHANGES if run.engine_row.request_table else ()  # SGLang makes buffers with its first pass, vLLM while profiling
+    beside, late = (
+        sum(entry.bytes for entry in lines if entry.formula in (*some, *after) and entry.formula not in inside)
+        for some in (BESIDE, LATE)
+    )
     found = ServingEstimate(
         cards=(), run=run, lines=tuple(lines), **sums, host=host, kv_cache_per_token=layout.per_token,
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
-        assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed, layout.unpaged),
-        stage=stage, facts=known, late=late if run.engine_row.pooled else 0,
+        assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
+        stage=stage, facts=known, apart=cache.apart, late=late if run.engine_row.pooled else 0,
     )  # fmt: skip
     return _with_table(found, memory) if run.engine_row.request_table else found
 

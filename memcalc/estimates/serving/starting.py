@@ -16,6 +16,11 @@ def refusals(found: ServingEstimate, memory: int, withheld: int = 0) -> Iterator
             f"{format_bytes(memory * share)}, {format_bytes(free)} are free; "
             f"give --gpu-memory-utilization {int(100 * free / memory) / 100:g}"
         )
+    if row.refuses_rows and run.split_mode == "row" and run.pp > 1:
+        yield (
+            "llama.cpp refuses --split-mode row in builds for CUDA and HIP since August 2026 (device does not support split "
+            "buffers): take tensor or layer, or name an earlier release (--engine llama.cpp@2026.7)"
+        )
     left = found.headroom_in(memory, withheld)
     if row.margin and run.gpu_layers is None and not run.overridden and 0 <= left < row.margin:
         yield (

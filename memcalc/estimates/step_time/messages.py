@@ -6,6 +6,18 @@ from memcalc.formulas.timing.law import TimeLaw
 from memcalc.frozen import NamedTuple
 from memcalc.specs.parallelism import Parallelism
 
+CONTENTION = 0.2  # slowdown of computing while messages pass: 19 % on average in Lee et al. 2025 (arXiv 2507.03114)
+OVERLAPPED = ("all-gather", "reduce-scatter")  # what Transformer Engine's userbuffers cut into pieces beside a product
+# Of a result's reduce-scatter, the last of the four pieces that a product is cut into (Megatron-Bridge, comm_overlap.py,
+# PipelineOverlapCfg num_splits); gathers and all of the backward pass beside whole products.
+LAST_SPLIT = 0.25
+
+
+def exposed(traffic: float, computing: float) -> float:
+    """What traffic adds to the computing beside it [s]: what outlasts it, and what it takes from it meanwhile, since its
+    kernels use multiprocessors and memory too."""
+    return max(0.0, traffic - computing) + CONTENTION * min(traffic, computing)
+
 
 class Axis(NamedTuple):
     """Ranks that talk to each other, and how many of them share a link domain."""
@@ -39,6 +51,14 @@ class Axes(NamedTuple):
         )  # fmt: skip
 
 
+class Busy(NamedTuple):
+    """What messages of a piece hide behind, forward and backward [s]: a ring behind attention, those of tensor-parallel ranks
+    behind the products that they feed where the engine overlaps the two."""
+
+    attention: tuple[float, float] = (0.0, 0.0)
+    products: tuple[float, float] | None = None  # None: tensor-parallel messages wait
+
+
 class Sent(NamedTuple):
     """Seconds of messages inside a piece, forward and backward, that nothing hides."""
 
@@ -47,13 +67,11 @@ class Sent(NamedTuple):
 
 
 @cached(8192)
-def sent_by(
-    executed: Executed, tokens: float, attention: tuple[float, float], axes: Axes, law: TimeLaw, narrowed: float = 1.0
-) -> Sent:
-    """What a piece sends. `attention`: seconds of attention forward and backward, behind which a ring hides. `narrowed`: the
-    share of 16 bits in which tensor-parallel ranks gather operands of products in few bits (Transformer Engine,
-    pytorch/distributed.py, gather_along_first_dim with a quantizer; torchtitan, Float8ColwiseParallel)."""
-    passed, rings = [0.0, 0.0], [0.0, 0.0]  # forward, backward
+def sent_by(executed: Executed, tokens: float, busy: Busy, axes: Axes, law: TimeLaw, narrowed: float = 1.0) -> Sent:
+    """What a piece sends. `narrowed`: the share of 16 bits in which tensor-parallel ranks gather operands of products in few
+    bits (Transformer Engine, pytorch/distributed.py, gather_along_first_dim with a quantizer; torchtitan,
+    Float8ColwiseParallel)."""
+    passed, rings, tp = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]  # forward, backward
     for message in executed.messages:
         axis: Axis = getattr(axes, message.axis)
         size = message.size.at(tokens, 0)
@@ -65,8 +83,16 @@ def sent_by(
                 elif kind == "all-to-all" and message.copies > 1:
                     passed[way] += _dispatched(message.copies, axis, size, law)
                 else:
-                    passed[way] += law.collective(kind, axis.ranks, size * gathered.get(kind, 1.0), inside=axis.inside)
-    return Sent(*(sent + max(0.0, ring - behind) for sent, ring, behind in zip(passed, rings, attention, strict=True)))
+                    seconds = law.collective(kind, axis.ranks, size * gathered.get(kind, 1.0), inside=axis.inside)
+                    hides = busy.products is not None and kind in OVERLAPPED and message.axis == "tp"
+                    last = LAST_SPLIT if way == 0 and kind == "reduce-scatter" else 0.0
+                    passed[way] += seconds * (last if hides else 1.0)
+                    tp[way] += seconds * (1.0 - last if hides else 0.0)
+    behind = busy.products or (0.0, 0.0)
+    return Sent(*(
+        waiting + exposed(hidden, computing) + max(0.0, ring - attended)
+        for waiting, hidden, computing, ring, attended in zip(passed, tp, behind, rings, busy.attention, strict=True)
+    ))  # fmt: skip
 
 
 def _dispatched(copies: float, axis: Axis, size: float, law: TimeLaw) -> float:

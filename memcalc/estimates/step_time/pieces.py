@@ -1,6 +1,6 @@
 """Seconds of one layer, or of what comes before or after all layers, for one micro-batch on one rank."""
 
-from memcalc.autograd.tape import HeadsShape, MatrixShape, Work
+from memcalc.autograd.tape import FUSED, HeadsShape, MatrixShape, Work
 from memcalc.blocks.executed import Executed
 from memcalc.caches import cached
 from memcalc.formulas.timing.attention import AttentionShape
@@ -12,6 +12,9 @@ HALF, FP32 = 2.0, 4.0  # bytes
 WIDE = ("logits", "router", "shared_gate")  # products that stay in 16 bits in recipes of fewer
 MERGED = 10.0  # bytes of an element of a ring's result at each step: 16 bits read, fp32 read and written
 UNKNOWN = 0.4  # share of the peak that products of no known shape are given: chunked scans, convolutions
+# FLOP/s of a multiprocessor that Triton's kernels of chunked scans reach: on H100 TileLang's reach 135.4 TFLOP/s
+# (tile-ai/tilelang@be9c08f6, benchmark/mamba2/README.md), 1.77 times Triton's (Wang et al. 2025, arXiv 2504.17577).
+SCANNED = 135.4e12 / 1.77 / 132
 
 
 class Micro(NamedTuple):
@@ -33,12 +36,15 @@ class Micro(NamedTuple):
 
 
 class Seconds(NamedTuple):
-    """Of a piece. `chosen`: what recomputation by operation makes again; `attended`: attention's own share of the forward."""
+    """Of a piece. `chosen`: what recomputation by operation makes again; `attended`: attention's own share of the forward;
+    `multiplied`: what products that tensor-parallel ranks share take of both."""
 
     forward: float = 0.0
     backward: float = 0.0
     chosen: float = 0.0
     attended: float = 0.0
+    multiplied_forward: float = 0.0
+    multiplied_backward: float = 0.0
     host_forward: float = 0.0
     host_backward: float = 0.0
 
@@ -61,11 +67,14 @@ def seconds_of(executed: Executed, micro: Micro, law: TimeLaw) -> Seconds:
     forward_moved = law.moved(executed.forward.at(tokens, pairs, micro.length))
     backward_moved = law.moved(executed.backward.at(tokens, pairs, micro.length))
     timed = products + attention + others
+    shared = [pair for pair, (_, shape) in zip(products, executed.matrices, strict=True) if shape.groups == 1]
     return Seconds(
         forward_moved + sum(ahead for ahead, _ in timed),
         backward_moved + sum(back for _, back in timed),
         forward_moved + sum(ahead for ahead, _ in products[1::2]) + sum(ahead for ahead, _ in others),
         sum(ahead for ahead, _ in attention),
+        sum(ahead for ahead, _ in shared),
+        sum(back for _, back in shared),
         executed.forward_kernels * micro.host[0],
         executed.backward_kernels * micro.host[1],
     )
@@ -163,4 +172,6 @@ def _unfused(shape: HeadsShape, micro: Micro, length: float, law: TimeLaw) -> tu
 
 def _unknown(work: Work, tokens: float, pairs: float, law: TimeLaw) -> tuple[float, float]:
     rate = UNKNOWN * law.peak("bf16")
+    if work.name.rpartition("/")[2] == FUSED and law.hardware.multiprocessors > 1:
+        rate = min(rate, SCANNED * law.hardware.multiprocessors) / law.sustained.scan
     return work.forward.at(tokens, pairs) / rate, work.backward.at(tokens, pairs) / rate

@@ -12,7 +12,6 @@ from memcalc.specs.training import Training
 
 HALF = 2
 PASSES = {"fused": 1.0, "foreach": 2.5, "for-loop": 2.5, "own": 1.5}  # over all states, by how the step is run
-CONTENTION = 0.2  # slowdown of computing while messages pass: 19 % on average in Lee et al. 2025 (arXiv 2507.03114)
 HOST_BANDWIDTH = 200e9  # B/s of a node's memory that all of its ranks share: eight channels of DDR5 on two sockets, assumed
 NVME = 6e9  # B/s of a node's disks, assumed
 ADAM_PASSES = 7  # fp32 values read and written for each parameter by an Adam step on the host
@@ -33,12 +32,6 @@ def gathers_share(run: Training) -> float:
     """Of how many of a step's micro-batches layers gather and reduce: some engines' pipeline stages do so once
     (torch/distributed/pipelining/stage.py, backward_maybe_with_nosync)."""
     return 1 / run.grad_accum if run.parallelism.pp > 1 and run.engine_row.gathers_once else 1.0
-
-
-def exposed(traffic: float, computing: float) -> float:
-    """What traffic adds to the computing beside it [s]: what outlasts it, and what it takes from it meanwhile, since its
-    kernels use multiprocessors and memory too."""
-    return max(0.0, traffic - computing) + CONTENTION * min(traffic, computing)
 
 
 def sharded_parameters(rank: Standing) -> tuple[bool, bool]:

@@ -6,6 +6,7 @@ takes longer than computing, the difference is `launch`. Stages follow `pipeline
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
@@ -14,12 +15,11 @@ from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.compute.flops import is_encoder_decoder, step_flops
 from memcalc.estimates.placement import split_of, stage_counts
-from memcalc.estimates.step_time.messages import Axes, sent_by
+from memcalc.estimates.step_time.messages import Axes, Busy, exposed, sent_by
 from memcalc.estimates.step_time.pieces import HALF, Micro, Seconds, seconds_of
 from memcalc.estimates.step_time.schedule import IDLE, pipeline_seconds
 from memcalc.estimates.step_time.sharded import (
     Gathers,
-    exposed,
     gathers,
     gathers_share,
     optimizer_seconds,
@@ -34,6 +34,9 @@ from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.residuals import TimeSpread, spread_of
 from memcalc.frozen import NamedTuple
 from memcalc.specs.training import Training
+
+if TYPE_CHECKING:  # models of text have no tower
+    from memcalc.estimates.step_time.towers import Looked
 
 # Host seconds of each operation, forward and backward, where kernels are launched one by one: Python walks through modules
 # forward, autograd's C++ backward. What is compiled is walked through by generated code.
@@ -108,6 +111,7 @@ class PlannedPiece(NamedTuple):
     recomputed: bool
     layered: bool
     gathers: Gathers
+    images: "Looked | None" = None  # that the piece reads; None: tokens of the language model
 
 
 class PlannedStage(NamedTuple):
@@ -132,8 +136,6 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
     """The time of a step. Raises Unsupported where a block's operations are not known, SpecError where setting and model
     contradict each other."""
     p = run.parallelism
-    if run.images:
-        raise Unsupported("the time of images beside text is not modelled")
     if run.objective == "embed" and (run.passage_len or run.cached_batch):
         raise Unsupported("the time of passages of another length, or cached in parts, is not modelled")
     planned = _planned(RankKey(architecture, run), law)
@@ -209,7 +211,7 @@ def _planned(shared: RankKey, law: TimeLaw) -> Planned:
     stages = []
     for rank, count in zip(distinct_standing(architecture, run), counts, strict=True):
         reduced, gathered = replicated_seconds(rank, axes, law)
-        pieces = tuple(_pieces(rank, axes, law))
+        pieces = (*_seeing(architecture, run, rank), *_pieces(rank, axes, law))
         stages.append(PlannedStage(pieces, count, rank.setup.by_operation, optimizer_seconds(rank, law), reduced, gathered))
     return Planned(tuple(stages), axes)
 
@@ -226,17 +228,30 @@ def _pieces(rank: Standing, axes: Axes, law: TimeLaw) -> Iterator[PlannedPiece]:
         yield PlannedPiece(exit_executed(setup.stage.exit, setup.ends, setup.hidden), 1, False, False, Gathers())
 
 
+def _seeing(architecture: Architecture, run: Training, rank: Standing) -> Iterator[PlannedPiece]:
+    """A vision tower's pieces on the stage that embeds, where a run has images."""
+    if not run.images or not rank.setup.stage.entry:
+        return
+    from memcalc.estimates.step_time.towers import looked_at, tower_pieces
+
+    looked = looked_at(architecture, run)
+    for executed, times, recomputed in tower_pieces(architecture, run, rank.setup.profile):
+        yield PlannedPiece(executed, times, recomputed, False, Gathers(), looked)
+
+
 def _stage(plan: PlannedStage, micro: Micro, axes: Axes, law: TimeLaw, run: Training) -> StageTime:
     """One micro-batch through a stage's layers, its entry and its exit."""
     forward = backward = recompute = communication = host = 0.0
     operands = OPERANDS[micro.product]
     narrowed = operands.activation / HALF if operands.quantised else 1.0
     share, passes = gathers_share(run), run.extra_passes
-    for executed, count, recomputed, layered, gathering in plan.pieces:
+    for executed, count, recomputed, layered, gathering, looked in plan.pieces:
         around = gathering if share == 1 else gathering.times(share)
-        one = seconds_of(executed, micro, law)
+        here = looked.micro(micro, run.rows) if looked else micro
+        one = seconds_of(executed, here, law)
         attended = (one.attended, one.attended * law.sustained.backward)
-        sent = sent_by(executed, micro.tokens, attended, axes, law, narrowed if layered else 1.0)
+        multiplied = (one.multiplied_forward, one.multiplied_backward) if run.tp_overlaps and layered else None
+        sent = sent_by(executed, here.tokens, Busy(attended, multiplied), axes, law, narrowed if layered else 1.0)
         again = _again(one, run, recomputed=recomputed, by_operation=plan.by_operation and layered)
         waiting = sent.forward * (2 if recomputed else 1) + sent.backward + around.copies
         waiting += exposed(around.forward, one.forward) + exposed(around.backward, one.backward + again)
@@ -289,7 +304,23 @@ def _flops(architecture: Architecture, run: Training, planned: Planned, micro: M
     linear = ahead - attention
     trained = 2 if run.adapts else 3  # frozen weights have no gradients
     again = {"none": 0.0, "full": ahead / (run.recompute_every or 1), "selective": attention}[run.recompute]
-    return micro.sequences * (trained * linear + 3 * attention), micro.sequences * (again + run.extra_passes * ahead)
+    seen, seen_again = _seen_flops(planned, run, micro)
+    return (
+        micro.sequences * (trained * linear + 3 * attention) + seen,
+        micro.sequences * (again + run.extra_passes * ahead) + seen_again,
+    )
+
+
+def _seen_flops(planned: Planned, run: Training, micro: Micro) -> tuple[float, float]:
+    """Of all images of one micro-batch through tower and projector, and of what is recomputed and passed once more there."""
+    model = again = 0.0
+    for executed, count, recomputed, _, _, looked in (piece for stage in planned.stages for piece in stage.pieces):
+        if looked:
+            here = looked.micro(micro, run.rows)
+            ahead, back = executed.flops(here.tokens, here.tokens * here.length)
+            model += (ahead + back) * count
+            again += (ahead * (recomputed + run.extra_passes)) * count
+    return model, again
 
 
 def _recorded_flops(planned: Planned, micro: Micro, tp: int) -> tuple[float, float]:

@@ -180,6 +180,7 @@ def setup_of(architecture: Architecture, setting: StateSetting, stage: Stage, gr
         run.defers_gradients,
         setting.gradients / profile.formats.weights if run.grad_accum_dtype else 1.0,
         last_layers=run.train_layers is not None,
+        behind=(run.seq_len / (run.seq_len_max or run.seq_len)) if run.engine_row.holds_graph else 0.0,
     )
 
 

@@ -159,7 +159,12 @@ def state_sentences(run: Training) -> Iterator[str]:
             how = f"NF4{', doubly quantised' if run.base_format == 'nf4-dq' else ''}"
         else:
             how = run.base.note
-        yield f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}"
+        if KERNELS[run.kernels_used].quantised_head:
+            yield f"QLoRA: matrices in the layers and the head are {how}; embeddings and norms stay 16 bit"
+        else:
+            yield f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}"
+    if run.engine_row.holds_graph:
+        yield "the loop holds a micro-batch's logits, and with them its graph, until the next forward is over"
 
 
 def adapter_sentences(run: Training) -> Iterator[str]:

@@ -79,6 +79,7 @@ class Setup(NamedTuple):
     deferred: bool = False  # whole gradients of earlier micro-batches stand, though a strategy shards them
     accumulated: float = 1.0  # bytes of an accumulated gradient over those of one as the backward makes it
     last_layers: bool = False  # nothing but the last layers is trained
+    behind: float = 0.0  # tokens of a micro-batch whose logits and graph the loop holds into the next forward, over those there
 
     @property
     def keeps_gradients(self) -> bool:
@@ -123,6 +124,7 @@ class LayerKind(NamedTuple):
     repeating: tuple[Term, ...] = ()  # during its forward when it is recomputed
     cache: tuple[Term, Term] = (NOTHING_CACHED, NOTHING_CACHED)  # its keys and values: those that it does not keep, all of them
     again: Term = Term("", ZERO, 0, lambda: ())  # what its backward needs, once it has been made again
+    attached: Term = NOTHING_CACHED  # what outlives its backward, until the graph is gone
 
 
 def recorded_kind(setup: Setup, index: int) -> Recorded:
@@ -172,6 +174,7 @@ def _layer_kind(
         tuple(Term.one("layer in its forward again/buffers", size) for size in recorded.repeating),
         _cache(recorded, keeps_all=not (mark.recomputed or by_operation)) if profile.keeps.cache else nothing,
         term_of("layers of one checkpoint/", recorded.saved),
+        NOTHING_CACHED if again else term_of(BEFORE, recorded.attached),
     )
 
 
@@ -180,7 +183,7 @@ def _cache(recorded: Recorded, *, keeps_all: bool) -> tuple[Term, Term]:
     return term_of(CACHE, recorded.uncached if keeps_all else recorded.cached), term_of(CACHE, recorded.cached)
 
 
-CACHE = "cache/"
+CACHE, BEFORE = "cache/", "the micro-batch before/"
 PACKED = 4  # 4-bit values in an element of the 16-bit tensor that they are stored and gathered in (bnb_4bit_quant_storage)
 
 
@@ -200,7 +203,7 @@ def _kept(recorded: Recorded, recomputed: bool, by_operation: bool, bridge: bool
     if bridge:
         return (*recorded.saved, *(recorded.chosen if recomputed else ()))
     if recomputed:
-        return (recorded.input,)
+        return (recorded.input, *recorded.beyond)
     return (recorded.input, *recorded.chosen) if by_operation else recorded.saved
 
 

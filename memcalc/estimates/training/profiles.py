@@ -17,7 +17,7 @@ from memcalc.autograd.profile import (
     Preference,
     Profile,
 )
-from memcalc.autograd.tape import FP32, HALF, Size, Tensor
+from memcalc.autograd.tape import FP32, HALF, ZERO, Size, Tensor
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention.rotary import RotaryTable
 from memcalc.blocks.attention.softmax import Attention
@@ -197,11 +197,13 @@ def shared_tensors(architecture: Architecture, run: Training, profile: Profile, 
         Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.formats.residual)
         for table in _rotary(architecture)
     )
-    masks = _shared_masks(architecture, profile, run.recompute == "full")
+    masks = _shared_masks(architecture, profile, run.recompute == "full") or _eager_masks(architecture, run, profile)
+    handed = _handed(architecture, profile) if run.recompute == "full" else ()
     leaf = input_leaf(architecture, run, profile)
     return (
         *tables,
         *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
+        *(Tensor(f"{TABLES}/handed on", size) for size in handed),
         *_engine_buffers(architecture, profile, scores),
         *((Tensor(f"{LEAF}/tensor and gradient", Size(token=leaf)),) if leaf else ()),
     )
@@ -225,15 +227,29 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     if run.recompute != "full":
         return 0.0
     biases = _shared_biases(architecture, profile)
-    # without positions (GLM-5 Next), each layer makes the whole mask itself
     indexed = any(block.traits.selected_tokens and block.traits.rotary for block in _mixers(architecture))
-    pairwise = any(not block.positions.own for block in _attentions(architecture))  # a mask for pairs, not one of keys
+    handed = _handed(architecture, profile)
+    # a mask for pairs, not one of keys, nor one that is counted among what is handed on
+    pairwise = any(not block.positions.own for block in _attentions(architecture)) and not handed
     if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
         return biases
-    sliding = profile.batch.masked or profile.batch.packed
     if run.attention == "eager":
-        return biases + profile.formats.residual * (1 + (sliding and indexed))
-    return biases + sliding + indexed
+        return biases
+    return biases + (profile.batch.masked or profile.batch.packed) + indexed
+
+
+def _eager_masks(architecture: Architecture, run: Training, profile: Profile) -> float:
+    """Bytes a token pair of the masks that eager attention adds to its scores, of each sequence and each kind, where every
+    checkpoint keeps a reference to them (transformers masking_utils.eager_mask)."""
+    if run.recompute != "full" or run.attention != "eager":
+        return 0.0
+    kinds = {
+        (bool(traits.window), traits.chunked) for block in _mixers(architecture)
+        if (traits := block.traits).query_size and not (isinstance(block, Attention) and block.positions.own)
+        and (traits.rotary or not traits.selected_tokens)  # without positions (GLM-5 Next), each layer makes the mask itself
+        and block.handed(profile) == ZERO  # what is handed on is counted there
+    }  # fmt: skip
+    return profile.formats.residual * len(kinds)
 
 
 def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) -> float:
@@ -244,6 +260,12 @@ def _shared_masks(architecture: Architecture, profile: Profile, passed: bool) ->
     from memcalc.blocks.attention.biased import shared_mask
 
     return sum({shared_mask(block.positions.alibi, block.heads, profile, passed=passed).pair for block in biased})
+
+
+@cached(256)
+def _handed(architecture: Architecture, profile: Profile) -> tuple[Size, ...]:
+    """What layers are given beside their input, once for all of a kind."""
+    return tuple(dict.fromkeys(size for block in _mixers(architecture) if (size := block.handed(profile)) != ZERO))
 
 
 def _shared_biases(architecture: Architecture, profile: Profile) -> float:

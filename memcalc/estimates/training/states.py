@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from math import prod
 
+from memcalc.autograd.profile import KERNELS
 from memcalc.caches import cached
 from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
@@ -98,7 +99,8 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             trained, frozen = _apart(held, "embeddings" in run.freeze, run.frozen_parts)
             out.append(ShardGroup(name, shards, frozen, None, trained))
             continue
-        low, rest = quantised(held) if run.method_row.quantised else (None, held)
+        head = name == "dense" and KERNELS[run.kernels_used].quantised_head
+        low, rest = quantised(held, head, stage.last) if run.method_row.quantised else (None, held)
         trained = _beside(run, stage, held) if name == "dense" else None
         out.append(ShardGroup(name, shards, rest, low, trained))
         if name == "dense" and run.train_also:

@@ -11,13 +11,13 @@ from functools import partial
 
 from memcalc.autograd.tape import Size, Tensor, sum_of
 from memcalc.blocks.forwards import reads_tokens
-from memcalc.blocks.recording import alive_in_entry, alive_in_exit, record_entry, record_exit
+from memcalc.blocks.recording import RecordedExit, alive_in_entry, alive_in_exit, record_entry, record_exit
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.lines import Line
 from memcalc.estimates.training.handed_keys import handed_on
 from memcalc.estimates.training.handed_keys import terms as handed_terms
-from memcalc.estimates.training.layer_kinds import Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
+from memcalc.estimates.training.layer_kinds import BEFORE, Setup, cast_cache, layer_kind, narrowed, saved_by, term_of
 from memcalc.estimates.training.moments import MomentForm, Term, that_can_be_highest
 from memcalc.estimates.training.sharding import Around
 from memcalc.frozen import NamedTuple
@@ -155,10 +155,26 @@ class _Step:
         if setup.profile.keeps.cache and not setup.profile.keeps.output:
             held += self.cache(self.sequence.counts, ())
         yield MomentForm.of("loss", (*saved, *held), around)
+        yield from self.behind_another(layers, exit_)
         base = MomentForm.of("gradient of the loss", layers, around)
         for which, peak in enumerate(exit_.peaks):
             tensors = partial(alive_in_exit, setup.stage.exit, setup.ends, setup.hidden, which, keep_gradients=self.keep)
             yield base.beside(Term("head in its backward/", peak, 1, tensors))
+
+    def behind_another(self, layers: tuple[Term, ...], exit_: RecordedExit) -> Iterator[MomentForm]:
+        """The end of a forward, where the loop still holds the logits of the micro-batch before: their graph with them, and
+        what its functions have as attributes, which its backward did not free."""
+        if not (share := self.setup.behind):
+            return
+        counts = self.sequence.counts
+        graph = [
+            kind.attached.times(count * share) for kind, count in zip(self.kinds, counts, strict=True) if kind.attached.copies
+        ]
+        graph += (term_of(BEFORE, made).times(share) for made in (exit_.result, exit_.attached))
+        held = (*layers, *graph)
+        base = MomentForm.of("forward behind another micro-batch", held, tuple(self.standing()))
+        for size in exit_.returning:
+            yield base.beside(Term.one("head in its forward/logits", size))
 
     def evaluation(self) -> Iterator[MomentForm]:
         """The moments of an evaluation between steps, where there is one."""

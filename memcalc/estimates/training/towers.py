@@ -13,7 +13,7 @@ from memcalc.blocks.architecture import Architecture, Layer, Part
 from memcalc.blocks.images import Seen
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.patches import onto_entry, onto_projector
-from memcalc.blocks.recording import record
+from memcalc.blocks.recording import Recorded, record
 from memcalc.errors import Unsupported
 from memcalc.estimates.training.images import seen_by
 from memcalc.estimates.training.layer_kinds import TowerMoment, TowerStep, term_of
@@ -51,10 +51,17 @@ def tower_step(architecture: Architecture, run: Training, profile: Profile, *, k
     assert rule is not None
     pairs = run.images * seen.attended if not rule.joined else run.micro_batch * (run.images * seen.patches) ** 2
     stretch = Stretch(run.images * seen.patches / here, pairs / (here * run.row_length))
+    return recorder_of(architecture, run, profile, keep=keep).step(stretch)
+
+
+def recorder_of(architecture: Architecture, run: Training, profile: Profile, *, keep: bool = True) -> "Recorder":
+    """A model's tower and projector on tapes. Raises SpecError where one cannot record."""
+    seen, parts = seen_by(architecture, run), {part.name: part for part in architecture.parts}
+    assert seen is not None
     if strange := {name for name in parts if name not in BESIDE and not name.startswith(("audio", "talker"))}:
         raise SpecError(f"through {', '.join(sorted(strange))} are not modelled", "images")
     try:
-        return Recorder(parts["vision"], parts["projector"], run, profile, seen, keep=keep).step(stretch)
+        return Recorder(parts["vision"], parts["projector"], run, profile, seen, keep=keep)
     except Unsupported as error:
         raise SpecError(str(error), "images") from None
 
@@ -71,6 +78,15 @@ def _on_tower(profile: Profile, run: Training, part: str, *, split: bool = False
     )  # fmt: skip
 
 
+class TowerLayers(NamedTuple):
+    """Layers of one kind that follow each other."""
+
+    layer: Layer
+    made: Recorded
+    times: int
+    input_grad: bool
+
+
 class Recorder:
     """Records a tower's entry, layers, exit and projector."""
 
@@ -79,27 +95,30 @@ class Recorder:
         rule = tower.images
         self.again, self.keep = run.recompute == "full", keep
         split = not (rule.fixed or rule.joined or rule.tiled or rule.padded)
-        p = _on_tower(profile, run, tower.name, split=split, padded=bool(rule.padded))
+        self.profile = p = _on_tower(profile, run, tower.name, split=split, padded=bool(rule.padded))
         self.entry, self.pixels, x = onto_entry(tower.entry, p)
         # the additive mask between the images of one sequence, made once (modeling_pixtral.generate_block_attention_mask)
         self.mask = rule.joined and p.attention != "flash"
         self.embedded = x
         self.hidden = next(block.size for layer, _ in _layers(tower, 0) for _, block in layer.blocks if isinstance(block, Norm))
-        flows, self.layers = x.grad, []
+        flows = x.grad
+        self.layers: list[TowerLayers] = []
         for layer, count in _layers(tower, rule.idle or 0):
             for times in (1, count - 1) if count > 1 and not flows else (count,):
                 made = record(layer, p, self.hidden, input_grad=flows, keep_gradients=keep)
-                self.layers.append((layer, made, times))
+                self.layers.append(TowerLayers(layer, made, times, flows))
                 flows = made.flows
-        pooled = seen.tokens / (seen.patches - rule.extra) if rule.tokens or rule.padded else 1.0
-        beside = _on_tower(profile, run, projector.name)
+        rows = any(path == "newline" for path, _ in projector.entry)
+        own = seen.patches - rule.extra if rule.tokens or rule.padded else seen.patches
+        read = seen.tokens / own if rule.tokens or rule.padded or rows else None
+        self.beside = _on_tower(profile, run, projector.name)
         between = tuple((path, block) for path, block in (*projector.entry, *projector.exit) if not path.startswith("audio/"))
         self.projector, self.results = onto_projector(
             () if rule.idle is not None else tower.exit,
             between,
-            beside,
+            self.beside,
             self.hidden,
-            share=pooled,
+            read=read,
             placed=bool(rule.padded),
             flows=flows,
         )
@@ -113,7 +132,7 @@ class Recorder:
         tables = masks + tuple(Tensor("rotary/cos and sin", Size(token=2 * size), 4) for size in dims)
         layers = [
             (made, times, (made.input,) if self.again and made.flows else made.saved if not self.again else ())
-            for _, made, times in self.layers
+            for _, made, times, _ in self.layers
         ]
         results = tuple(Tensor("embeddings", var.elements, var.each) for var in self.results)
         around = [term_of(PATH, stretch.tensors(tensors)) for tensors in ((self.pixels.tensor,), entry, tables)]

@@ -72,6 +72,7 @@ class Sustained(NamedTuple):
     backward: float = 3.0  # of attention, over its forward
     grouped: float = 1.0  # of products of many experts at once, forward and for their input's gradient, over one as large
     native: float = 1.0  # products called from PyTorch, over those of the engine that the constants are fitted to
+    scan: float = 1.0  # chunked scans of recurrent mixers, over the kernel that their rate is known of
     flash2: float = 1.0  # FlashAttention 2 over the kernel that the constants of attention are fitted to
     bandwidth: float = 0.82  # share that operations bound by memory reach
 

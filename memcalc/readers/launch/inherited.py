@@ -3,27 +3,29 @@
 import os
 
 from memcalc.errors import InputError, MemcalcError, one_line
-from memcalc.readers.files import read_text
+from memcalc.readers.files import Opened
 from memcalc.readers.launch.nodes import Entry, Listed, Mapped, Scalar, at, entries
 
-MAX_BYTES = 2**20
 MAX_FILES = 16  # that a file begins with, and these
 KEY = "defaults"
 
 
-def with_parents(node: Mapped, name: str, folder: str) -> tuple[list[Entry], list[str]]:
+def with_parents(node: Mapped, name: str, folder: str, opened: Opened) -> tuple[list[Entry], list[str]]:
     """The entries of a file under those of the files that it begins with, and what is to be told of files that are not here."""
-    return _entries(node, name, folder, (), [])
+    return _entries(node, name, folder, (), [], opened)
 
 
-def _entries(node: Mapped, name: str, folder: str, above: tuple[str, ...], read: list[str]) -> tuple[list[Entry], list[str]]:
+def _entries(
+    node: Mapped, name: str, folder: str, above: tuple[str, ...], read: list[str], opened: Opened
+) -> tuple[list[Entry], list[str]]:
     own = [*entries(node, name)]
     found: dict[str, Entry] = {}
     notes: list[str] = []
     parents = _parents(node)
     for parent in parents:
         path = _inside(parent, folder)
-        if path is None:
+        text = None if path is None else opened(path)
+        if path is None or text is None:
             notes.append(
                 f"{name}:{node.lines[KEY]}: {one_line(parent, 80)} is not here; what it says is not known (give it too)"
             )
@@ -34,9 +36,9 @@ def _entries(node: Mapped, name: str, folder: str, above: tuple[str, ...], read:
         from memcalc.readers.launch.yaml_text import read_yaml
 
         shown = os.path.join(os.path.dirname(name), parent)
-        documents = read_yaml(read_text(path, MAX_BYTES), shown)
+        documents = read_yaml(text, shown)
         if documents and isinstance(documents[0], Mapped):
-            listed, more = _entries(documents[0], shown, os.path.dirname(path), (*above, path), read)
+            listed, more = _entries(documents[0], shown, os.path.dirname(path), (*above, path), read, opened)
             found |= {entry.key: entry for entry in listed}
             notes += more
     whole = parents and not notes
@@ -58,7 +60,7 @@ def _inside(path: str, folder: str) -> str | None:
     here = os.path.realpath(folder or ".")
     found = os.path.realpath(os.path.join(here, path))
     try:
-        if os.path.commonpath((found, _root(here))) == _root(here) and os.path.isfile(found):
+        if os.path.commonpath((found, _root(here))) == _root(here):
             return found
     except (MemcalcError, ValueError, OSError):
         pass

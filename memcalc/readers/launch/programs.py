@@ -103,8 +103,9 @@ def find(words: Sequence[Word]) -> FoundProgram | None:
             part = bare[at : at + len(program.words)]
             if len(part) == len(program.words) and all(map(re.fullmatch, program.words, part)):
                 name = " ".join(part) if program.kind in (SWIFT, TRL) or len(part) > 1 else part[0]
+                own, launcher = _apart(program.kind, words[at + len(part) :])
                 return FoundProgram(
-                    program.kind, words[:at], words[at + len(part) :], name.removesuffix(".py").replace("swift/cli/", "swift ")
+                    program.kind, [*words[:at], *launcher], own, name.removesuffix(".py").replace("swift/cli/", "swift ")
                 )
     if any(text.rpartition("/")[2] in ("docker", "podman", "nerdctl") for text in texts[:4]):
         for pattern, kind in IMAGES:
@@ -125,6 +126,12 @@ def find(words: Sequence[Word]) -> FoundProgram | None:
     if at and known.task == "train" and IDLE_SCRIPTS.match(texts[at]):
         return None
     return FoundProgram(known, words[:at], words[at + 1 :] if at else words, _submitted(texts, at))
+
+
+def _apart(kind: Kind, words: Sequence[Word]) -> tuple[Sequence[Word], Sequence[Word]]:
+    """A program's own words, and those behind -- that it hands to its launcher (axolotl/cli/main.py, train)."""
+    at = next((at for at, word in enumerate(words) if word.text == "--"), len(words)) if kind is AXOLOTL else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def _submitted(texts: Sequence[str], at: int) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from memcalc.errors import InputError, one_line
-from memcalc.readers.files import read_text
+from memcalc.readers.files import MAX_LAUNCH_BYTES, Opened, on_disk, read_text
 from memcalc.readers.launch.comments import hints_in, named_in_comments
 from memcalc.readers.launch.containers import container_jobs, is_container
 from memcalc.readers.launch.facts import Fact
@@ -23,28 +23,30 @@ from memcalc.readers.launch.toml_text import read_toml_text
 from memcalc.readers.launch.values import words
 from memcalc.readers.launch.yaml_text import read_yaml
 
-MAX_BYTES = 2**20
 SUFFIXES = {"json": "-json", "toml": "-toml", "yaml": "-yaml", "shell": "-sh"}
 MAX_REFERENCES = 8  # files that one file names, and those name
 
 
-def read_launch(path: str) -> list[Job]:
-    """The jobs of a launch file, files that it names read with it. Raises InputError in one line with the place."""
+def read_launch(path: str, opened: Opened = on_disk) -> list[Job]:
+    """The jobs of a launch file, files that it names read with it; none where `opened` knows no such file, which is not that of
+    today. Raises InputError in one line with the place."""
     if not os.path.exists(path) and " " in path.strip():
-        return _finished(script_jobs(path, "command line", lambda _: None), "", path)
-    text = read_text(path, MAX_BYTES)
+        return _finished(script_jobs(path, "command line", lambda _: None), "", path, opened)
+    text = read_text(path, MAX_LAUNCH_BYTES) if opened is on_disk else opened(path)
+    if text is None:
+        return []
     name = "stdin" if path == "-" else path
     folder = "" if path == "-" else os.path.dirname(path)
-    return _finished(parse(text, name, folder), folder, text)
+    return _finished(parse(text, name, folder, opened), folder, text, opened)
 
 
-def parse(text: str, name: str, folder: str = "") -> list[Job]:
+def parse(text: str, name: str, folder: str = "", opened: Opened = on_disk) -> list[Job]:
     """The jobs of a text; what its commands name is not read yet."""
     if "\0" in text:
         raise InputError("holds zero bytes, which no launch file does", place=name)
     shape = structure(text)
     if shape == "shell":
-        return script_jobs(text, name, lambda path: _beside(path, folder))
+        return script_jobs(text, name, lambda path: _beside(path, folder, opened))
     if shape == "modelfile":
         return [_modelfile(text, name)]
     documents: list[Node] = (
@@ -58,20 +60,20 @@ def parse(text: str, name: str, folder: str = "") -> list[Job]:
         return container_jobs(
             documents, name, lambda text, line: script_jobs(text, name, lambda _: None, line), text.splitlines()
         )
-    found = [job for node in documents if (job := _structured(node, name, shape, folder))]
+    found = [job for node in documents if (job := _structured(node, name, shape, folder, opened))]
     if not found:
         for node in documents:
-            if isinstance(node, Mapped) and INHERITS in node.items and (missing := with_parents(node, name, folder)[1]):
+            if isinstance(node, Mapped) and INHERITS in node.items and (missing := with_parents(node, name, folder, opened)[1]):
                 raise InputError(missing[0])
         raise InputError(f"is of no kind that is known; kinds are {TITLES}, shell scripts, Kubernetes, compose", place=name)
     return found
 
 
-def _structured(node: Node, name: str, shape: str, folder: str) -> Job | None:
+def _structured(node: Node, name: str, shape: str, folder: str, opened: Opened) -> Job | None:
     if not isinstance(node, Mapped):
         return None
     whole, notes = (
-        with_parents(node, name, folder) if shape == "yaml" and INHERITS in node.items else ([*entries(node, name)], [])
+        with_parents(node, name, folder, opened) if shape == "yaml" and INHERITS in node.items else ([*entries(node, name)], [])
     )
     listed = interpolated(whole)
     kind = kind_of(keys_of(listed))
@@ -93,7 +95,7 @@ def _modelfile(text: str, name: str) -> Job:
     return Job(os.path.basename(name), name, OLLAMA, OLLAMA.name, read_entries(listed, *OLLAMA.keys))
 
 
-def _beside(path: str, folder: str) -> str | None:
+def _beside(path: str, folder: str, opened: Opened) -> str | None:
     """A file that a script names, by its path from the script's folder, or that path's end; nothing outside is read."""
     from memcalc.errors import MemcalcError
 
@@ -101,22 +103,22 @@ def _beside(path: str, folder: str) -> str | None:
     if "$" in path or os.path.isabs(path) or plain.startswith("..") or path == "-":
         return None
     for candidate in (os.path.join(folder, plain), os.path.join(folder, os.path.basename(plain))):
-        if os.path.isfile(candidate):
-            try:
-                return read_text(candidate, MAX_BYTES)
-            except MemcalcError:
-                return None
+        try:
+            if (text := opened(candidate)) is not None:
+                return text
+        except MemcalcError:
+            return None
     return None
 
 
 REFERENCES = ("deepspeed_file", "accelerate_file", "config_file")
 
 
-def _finished(jobs: list[Job], folder: str, text: str) -> list[Job]:
+def _finished(jobs: list[Job], folder: str, text: str, opened: Opened) -> list[Job]:
     """Named files joined in, the tool's defaults added, comments asked for hints."""
     out = []
     for job in jobs:
-        joined = _joined(job, folder)
+        joined = _joined(job, folder, opened)
         named_in_comments(text, joined.file, joined.reading)
         joined.kind.finish(joined.reading)
         hints = (*joined.hints, *hints_in(text, joined.file, joined.reading))
@@ -130,7 +132,7 @@ def _finished(jobs: list[Job], folder: str, text: str) -> list[Job]:
     return out
 
 
-def _joined(job: Job, folder: str) -> Job:
+def _joined(job: Job, folder: str, opened: Opened) -> Job:
     """With the facts of files that it names, behind its own; what both say differently is a note."""
     notes = list(job.notes)
     reading, label = job.reading, job.label
@@ -142,12 +144,12 @@ def _joined(job: Job, folder: str) -> Job:
             reading.facts[name] = fact._replace(why="read" if fact.entry is None else fact.entry.place)
             listed = words(str(fact.value))
             path = listed if isinstance(listed, str) else (listed or [""])[0]
-            found = _beside(path, folder)
+            found = _beside(path, folder, opened)
             if found is None:
                 guessed = _from_name(reading, path, fact) if name == "deepspeed_file" else ""
                 notes.append(f"{fact.place}: {one_line(path, 80)} is not here; {guessed or UNREAD} (give it too)")
                 continue
-            for other in parse(found, os.path.join(folder, path), folder)[:1]:
+            for other in parse(found, os.path.join(folder, path), folder, opened)[:1]:
                 reading, more = join(reading, other.reading)
                 notes += more
     return job._replace(reading=reading, notes=tuple(notes), label=label)

@@ -68,7 +68,7 @@ def structure(text: str) -> str:
 
 
 OUTER = re.compile(r"([\"']?[\w./-]+[\"']?\s*:(\s|$)|- |---|\.\.\.|%YAML|\?|[}\]])")  # of lines that are not indented
-SHELL_ONLY = re.compile(r"^[ \t]*(if \[|fi\b|done\b|export )|\$\{", re.MULTILINE)
+SHELL_ONLY = re.compile(r"^[ \t]*(if \[|fi\b|done\b|export )|\$\{|<<-?[ \t]*['\"]?[A-Za-z_]\w*['\"]?[ \t]*$", re.MULTILINE)
 
 
 def kind_of(keys: Collection[str]) -> Kind | None:

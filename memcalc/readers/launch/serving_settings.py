@@ -1,5 +1,6 @@
 """A server's facts → fields of Serving."""
 
+from memcalc.formulas.all_to_all import CONFIGURED
 from memcalc.formulas.serving_engines import SERVING_ENGINES, release
 from memcalc.readers.launch.settings import Making
 
@@ -93,6 +94,7 @@ def _groups(making: Making, engine: str) -> None:
     elif isinstance(dp, int) and value("dp") not in (None, 1):
         making.copy("dp")
     making.copy("redundant_experts")
+    _exchange(making, tp)
     if value("role"):
         making.copy("role")
     making.copy("transfer_buffer")
@@ -103,6 +105,21 @@ def _groups(making: Making, engine: str) -> None:
     for name, each in (("cache_offload_gb", GIB / ranks), ("cache_offload_rank_gb", GB), ("cache_offload_bytes", 1)):
         if size := value(name):
             making.set("cache_offload", int(size * each), name)
+
+
+def _exchange(making: Making, tp: int) -> None:
+    """Whose buffers experts' tokens pass; SGLang divides experts by all --tp ranks where DeepEP carries them."""
+    library, mode = making.value("all_to_all"), making.value("deepep_mode")
+    if not library:
+        return
+    if "ep" not in making.settings and making.value("engine") == "sglang" and tp > 1:
+        making.set("ep", tp, "all_to_all", "tp")
+    word = f"{library}-{mode}" if mode else str(library)
+    ranks = making.settings["ep"].value if "ep" in making.settings else 1
+    if word in ("deepep", "deepep-normal") and ranks not in CONFIGURED:
+        making.warn(f"DeepEP's normal mode has no configuration of {ranks} ranks: its buffers are left out", "all_to_all")
+    elif ranks != 1:
+        making.set("all_to_all", word, "all_to_all", "deepep_mode")
 
 
 def _context(making: Making) -> None:
@@ -142,16 +159,30 @@ def _llama(making: Making, sequences: str) -> None:
         making.copy("gpu_layers")
     if value("override_tensor"):
         making.set("override_tensor", tuple(str(value("override_tensor")).replace(" ", ",").split(",")), "override_tensor")
-    if value("tensor_split"):
-        parts = str(value("tensor_split")).replace("/", ",").split(",")
-        making.set("tensor_split", tuple(float(part) for part in parts if part.replace(".", "", 1).isdigit()), "tensor_split")
-        making.set("pp", len(parts), "tensor_split")
-    if value("split_mode") in ("row", "tensor"):
-        making.copy("split_mode")
+    _cards(making)
     if value("cache_on_host"):
         making.copy("cache_on_host")
     if value("flash") is not None:
         making.set("flash_attention", "on" if value("flash") else "off", "flash")
+
+
+def _cards(making: Making) -> None:
+    """llama.cpp puts a model on all devices that it sees, in parts by their free memory: equal ones where the cards are equal
+    (src/llama-model.cpp, load_tensors)."""
+    value = making.value
+    if value("split_mode") == "none":
+        return
+    if value("tensor_split"):
+        parts = str(value("tensor_split")).replace("/", ",").split(",")
+        making.set("tensor_split", tuple(float(part) for part in parts if part.replace(".", "", 1).isdigit()), "tensor_split")
+        making.set("pp", len(parts), "tensor_split")
+    for seen in ("visible_gpus", "gpus", "gpus_in_pod"):
+        if "pp" not in making.settings and isinstance(value(seen), int) and value(seen) > 1:
+            making.set("pp", value(seen), seen)
+    if value("split_mode") in ("row", "tensor"):
+        making.copy("split_mode")
+        if "pp" not in making.settings:
+            making.ask("pp")
 
 
 def _formats(making: Making, weights: str) -> None:

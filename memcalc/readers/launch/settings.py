@@ -6,7 +6,7 @@ from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.job import Job
 
 ASKED = {"model": "MODEL", "gpus": "--gpus", "micro_batch": "--micro-batch", "seq_len": "--seq-len", "precision": "--precision",
-         "optimizer": "--optimizer"}  # fmt: skip
+         "optimizer": "--optimizer", "pp": "--pp (how many GPUs share it) or a machine (--gpu A+B)"}  # fmt: skip
 
 
 # Facts that are settings by another name: what to ask for where a file leaves them open

@@ -81,6 +81,8 @@ def _sharding(making: Making) -> None:
         making.set("cp_kind", "all-to-all", "sp")
     if value("sequence_parallel") and (value("tp") or 1) > 1:
         making.copy("sequence_parallel")
+        if making.job.kind.name == "megatron-args":  # its own default is off, recipes of Megatron-Bridge say what they have
+            making.set("tp_overlap", "on" if value("tp_overlap") else "off", "tp_overlap")
     gpus = value("gpus") or (_product(making) if making.job.kind.name == "torchtitan-toml" else None)
     making.set("gpus", gpus, "gpus", "processes", "nodes", "gpus_per_node", "visible_gpus", "shard_size")
     per_node = value("gpus_per_node")

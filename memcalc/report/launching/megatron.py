@@ -19,6 +19,8 @@ def write(launch: Launch) -> tuple[Written, ...]:
     if launch.get("pipeline_layout"):
         out.append(argument("pipeline-model-parallel-layout", launch.get("pipeline_layout")))
     out += [argument(word) for name, word in FLAGS.items() if launch.get(name)]
+    if launch.get("sequence_parallel") and launch.get("tp_overlap") != "off":
+        out.append(argument("tp-comm-overlap"))
     if launch.get("zero"):
         out += [argument("use-distributed-optimizer"), argument("overlap-grad-reduce"), argument("overlap-param-gather")]
     out += [

@@ -160,6 +160,8 @@ def per_token(a: SizedServing, key: Key) -> Explanation:
         for entry in a.lines
         if entry.component == "kv_cache" and entry.formula is kv_cache_bytes and entry.place == "gpu"
     ]
+    if sum(part.value for part in parts) != key.value:
+        return given(key.path, key.value, "one token's part of its entry, and of windows before they are full", "B")
     return summed(key.path, parts, why="one token more of one sequence")
 
 
@@ -192,7 +194,7 @@ COUNTED = "(per_gpu.weights + per_gpu.activations - growing + per_gpu.overhead -
 FREE = "(gpu.allocatable - withheld - beside)"
 ROOM = {
     "total": f"min(int({TAKEN}) - {COUNTED}, {FREE} - {COUNTED})",
-    "free": f"min(int(({FREE} - {COUNTED}) * run.gpu_memory_utilization), {FREE} - {COUNTED})",
+    "free": f"min(int(({FREE} - {COUNTED} - apart) * run.gpu_memory_utilization) + apart, {FREE} - {COUNTED})",
     "loaded": f"min(int(({FREE} + late) * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
 }  # fmt: skip
 
@@ -213,6 +215,7 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bo
         *(of_component(a, name) for name in ("weights", "activations", "overhead")),
         given("growing", a.growing, "activations that every request adds to", "B"),
         *([given("bound", a.cap, "what --cache-tokens take", "B")] if a.cap is not None else []),
+        given("apart", a.apart, "states of all sequences of a step, whatever runs", "B"),
         given("late", a.late, "graphs and tables, taken after the cache", "B"),
         given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
     )
@@ -240,13 +243,12 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     memory, run, demand = a.gpu.allocatable, a.run, a.demand
     each, base = a.requests.each(demand), a.requests.base(demand)
     unit = {"unit": demand.unit, "each": each, "shared": base}
-    left = "(capacity.kv_cache_memory // unit - shared)"
-    if key.last == "kv_tokens" and not run.engine_row.grouped:
-        return _tokens_of_room(a, key)
+    there = "max(0, capacity.kv_cache_memory - apart)" if a.apart else "capacity.kv_cache_memory"
+    left = f"({there} // unit - shared)"
+    if a.apart:
+        unit["apart"] = a.apart
     if key.last == "kv_tokens":
-        concurrency = capacity_key(a, key.at("capacity.max_concurrency"))
-        return follows(key.path, key.value, "tokens", "int(capacity.max_concurrency * context)", concurrency,
-                       source=run.engine_row.note, inputs={"context": run.context})  # fmt: skip
+        return _tokens_of_requests(a, key) if run.engine_row.grouped else _tokens_of_room(a, key)
     if key.last == "max_concurrency":
         divided = "/" if run.engine_row.pooled else "//"
         return follows(key.path, key.value, "requests", f"max(0, {left}) {divided} each", room(a), inputs=unit)
@@ -265,6 +267,18 @@ def capacity_key(a: SizedServing, key: Key) -> Explanation:
     return follows(key.path, key.value, "tokens", words, room(a), inputs={**unit, "batch": run.batch})
 
 
+def _tokens_of_requests(a: SizedServing, key: Key) -> Explanation:
+    """The same of vLLM: as many as its requests have, before 0.21 as one of its groups of layers could have."""
+    demand, row = a.demand, a.run.engine_row
+    if row.tokens_by_group and demand.growth:
+        numbers = {"unit": demand.unit, "groups": demand.groups, "block": min(kind.granule for kind in demand.growth)}
+        return follows(key.path, key.value, "tokens", "capacity.kv_cache_memory // unit // groups * block", room(a),
+                       source=row.note, inputs=numbers)  # fmt: skip
+    concurrency = capacity_key(a, key.at("capacity.max_concurrency"))
+    return follows(key.path, key.value, "tokens", "int(capacity.max_concurrency * context)", concurrency,
+                   source=row.note, inputs={"context": a.run.context})  # fmt: skip
+
+
 def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
     """Tokens of cache, as the engine's log counts them: by what a token takes in all layers."""
     if a.demand.pools:
@@ -274,6 +288,9 @@ def _tokens_of_room(a: SizedServing, key: Key) -> Explanation:
         formula = "capacity.kv_cache_memory // unit * part // (whole * rate) * granule"
     else:
         numbers, formula = {"token": a.kv_cache_per_token}, "capacity.kv_cache_memory // token"
+    if a.apart:
+        numbers["apart"] = a.apart
+        formula = formula.replace("capacity.kv_cache_memory", "max(0, capacity.kv_cache_memory - apart)")
     return follows(key.path, key.value, "tokens", formula, room(a), source=a.run.engine_row.note, inputs=numbers)
 
 

@@ -57,6 +57,11 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("VLLM_PP_LAYER_PARTITION=20,12 vllm serve m -pp 2", {"pp_layers": (20, 12)}),
     ("vllm serve m -dp 8 --enable-expert-parallel --eplb-config '{\"num_redundant_experts\": 32}'",
      {"ep": 8, "redundant_experts": 32}),
+    ("vllm serve m -dp 16 --enable-expert-parallel --all2all-backend deepep_low_latency",
+     {"ep": 16, "all_to_all": "deepep-low-latency"}),
+    ("python -m sglang.launch_server --model m --tp 16 --dp 16 --enable-dp-attention --moe-a2a-backend deepep "
+     "--deepep-mode low_latency", {"ep": 16, "all_to_all": "deepep-low-latency"}),
+    ("python -m sglang.launch_server --model m --tp 8 --moe-a2a-backend deepep", {"ep": 8, "all_to_all": "deepep"}),
     ("vllm serve m --enable-lora --max-loras 4 --fully-sharded-loras --language-model-only",
      {"lora_adapters": 4, "sharded_adapters": True, "language_model_only": True}),
     ("python -m sglang.launch_server --model m --tp 16 --dp 8 --enable-dp-attention --speculative-algorithm EAGLE",

@@ -1,29 +1,39 @@
 """DeBERTa: content and positions attend to each other through projections of their own."""
 
-from memcalc.blocks.architecture import Architecture, Named
-from memcalc.blocks.ledger import Weight, linear
+from dataclasses import replace
+
+from memcalc.blocks.architecture import Architecture, Named, Part, Stack
+from memcalc.blocks.attention.disentangled import KEYS, QUERIES, Disentangled, DisentangledAttention, RelativeTable
+from memcalc.blocks.attention.softmax import Attention
+from memcalc.blocks.ledger import Weight
+from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.values import revised
+from memcalc.blocks.sequence_convolution import SequenceConvolution
+from memcalc.blocks.values import facts_of, revised
 from memcalc.readers.hf.common import layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.heads import Heads, masked_lm, under, usual
-from memcalc.readers.hf.encoders.layers import UNRECORDED, bert_but, body, embedded, self_attention
+from memcalc.readers.hf.encoders.layers import bert_but, body, embedded, self_attention
 
 
 def deberta(c: Config) -> Architecture:
-    """The first: no bias on the keys; talking heads."""
-    hidden, heads = c.integer("hidden_size"), c.integer("num_attention_heads")
-    attention = revised(self_attention(c), key_bias=False)
-    within: Named = UNRECORDED
+    """The first: no bias on the keys; talking heads; norms written out."""
+    hidden, heads, norm = (
+        c.integer("hidden_size"),
+        c.integer("num_attention_heads"),
+        replace(layer_norm(c), kind="layer-divided"),
+    )
+    usual_attention = revised(self_attention(c), key_bias=False, fused=True)
+    relative = _relative(c, 2 * _distances(c))._replace(first=True, key_bias=False)
+    within: Named = ()
     if c.flag("talking_head", False):
         mixing = tuple(Weight(name, "attention", (heads, heads)) for name in ("logits", "weights"))
         within += (("talking_heads", Plain(mixing)),)
-    within += _position_projections(c, key_bias=False)
-    entry = _embedded(c)
-    if c.flag("relative_attention"):
-        entry += (("relative", Plain((Weight("positions", "position", (2 * _distances(c), hidden)),))),)
-    return under(c, body(c, attention=attention, entry=entry, within=within), _heads(c))
+    entry = _embedded(c, norm)
+    if relative.rows:
+        entry += (("relative", RelativeTable(relative.rows, hidden, dropped=relative.dropout > 0)),)
+    return under(c, body(c, attention=_layers(c, usual_attention, relative), entry=entry, within=within, norm=norm), _heads(c))
 
 
 def deberta_v2(c: Config) -> Architecture:
@@ -31,49 +41,58 @@ def deberta_v2(c: Config) -> Architecture:
     hidden, attention = c.integer("hidden_size"), self_attention(c)
     if c.has("attention_head_size") and c.integer("attention_head_size") != attention.head_dim:
         raise c.error("attention_head_size", f"must be hidden_size / num_attention_heads ({attention.head_dim})")
-    within, entry = UNRECORDED, _embedded(c)
-    if c.flag("relative_attention"):
-        buckets = c.integer("position_buckets", -1, low=-1)
-        rows = 2 * (buckets if buckets > 0 else _distances(c))
-        entry += (("relative", Plain((Weight("positions", "position", (rows, hidden)),))),)
-        if not c.flag("share_att_key", False):
-            within += _position_projections(c, key_bias=True)
-    if "layer_norm" in _words(c.text("norm_rel_ebd", "none")):
-        entry += (("relative_norm", layer_norm(c)),)
+    buckets, entry = c.integer("position_buckets", -1, low=-1), _embedded(c, layer_norm(c))
+    relative = _relative(c, 2 * (buckets if buckets > 0 else _distances(c)))
+    normed = "layer_norm" in _words(c.text("norm_rel_ebd", "none"))
+    relative = relative._replace(shared=c.flag("share_att_key", False), normed=normed and relative.rows > 0)
+    if relative.rows:
+        entry += (("relative", RelativeTable(relative.rows, hidden, normed, dropped=relative.dropout > 0)),)
+    elif normed:
+        entry += (("relative_norm", Plain(layer_norm(c).weights())),)
+    part = body(c, attention=_layers(c, attention, relative), entry=entry)
     if kernel := c.integer("conv_kernel_size", 0, low=0):
-        shape = (hidden, hidden // c.integer("conv_groups", 1), kernel)
-        entry += (
-            ("convolution", Plain((Weight("weight", "other", shape), Weight("bias", "other", (hidden,))))),
-            ("convolution_norm", layer_norm(c)),
+        convolution = SequenceConvolution(
+            hidden, hidden, kernel, c.integer("conv_groups", 1), c.text("conv_act", "tanh"), c.number("hidden_dropout_prob")
         )
-    return under(c, body(c, attention=attention, entry=entry, within=within), _heads(c))
+        part = _convolved(part, (("convolution", convolution), ("convolution_norm", layer_norm(c))))
+    return under(c, part, _heads(c))
 
 
-def _embedded(c: Config) -> Named:
+def _relative(c: Config, rows: int) -> Disentangled:
+    """What relative positions are to each layer."""
+    kinds = c.raw("pos_att_type", [])
+    if isinstance(kinds, str):
+        kinds = _words(kinds)
+    elif not isinstance(kinds, list):
+        raise c.error("pos_att_type", f"must be a list or a string of c2p and p2c, not {kinds!r:.60}")
+    if not c.flag("relative_attention"):
+        return Disentangled()
+    order = tuple(kind for kind in (KEYS, QUERIES) if kind in kinds)
+    return Disentangled(rows, order, dropout=c.number("hidden_dropout_prob"))
+
+
+def _layers(c: Config, attention: Attention, relative: Disentangled) -> list[DisentangledAttention]:
+    """One attention a layer."""
+    facts = facts_of(attention)
+    each, last = (DisentangledAttention(**facts, relative=made) for made in (relative, relative._replace(last=c.layers())))
+    return [each] * (c.layers() - 1) + [last]
+
+
+def _convolved(part: Part, blocks: Named) -> Part:
+    """The first layer with a convolution of its input beside it."""
+    sequence = [stack.layers[kind] for stack in part.stacks for kind, count in stack.runs for _ in range(count)]
+    first = replace(sequence[0], blocks=sequence[0].blocks + blocks, wiring="convolved beside")
+    return replace(part, stacks=(Stack.of([first, *sequence[1:]]),))
+
+
+def _embedded(c: Config, norm: Norm) -> Named:
     """A narrow table is projected without a bias, and the norm comes after it."""
     hidden = c.integer("hidden_size")
     width = c.integer("embedding_size", hidden)
     position = c.integer("max_position_embeddings") if c.flag("position_biased_input") else 0
     tables = embedded(c, width=width, position=position, norm=False, projected=False)
     into: Named = (("embedding_projection", Projection(width, hidden)),) if width != hidden else ()
-    return (*tables, *into, ("embedding_norm", layer_norm(c)))
-
-
-def _position_projections(c: Config, *, key_bias: bool) -> Named:
-    """Of positions: as keys for content (c2p), as queries to it (p2c)."""
-    if not c.flag("relative_attention"):
-        return ()
-    hidden, kinds = c.integer("hidden_size"), c.raw("pos_att_type", [])
-    if isinstance(kinds, str):
-        kinds = _words(kinds)
-    elif not isinstance(kinds, list):
-        raise c.error("pos_att_type", f"must be a list or a string of c2p and p2c, not {kinds!r:.60}")
-    rows = {"c2p": ("position_key", key_bias), "p2c": ("position_query", True)}
-    return tuple(
-        (name, Plain(linear("weight", "attention", hidden, hidden, bias=bias)))
-        for kind, (name, bias) in rows.items()
-        if kind in kinds
-    )
+    return (*tables, *into, ("embedding_norm", norm))
 
 
 def _distances(c: Config) -> int:

@@ -9,6 +9,7 @@ from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.ledger import Weight
+from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.values import revised
@@ -51,22 +52,30 @@ def body(
     beside: Named = (),
     within: Named = (),
     final: bool | None = None,
+    norm: Norm | None = None,
 ) -> Part:
     """Layers alike but for their attention, where that is a list.
 
     `pre`: norms stand before each block, and one after all layers (`final`), not after each sum. `entry`: instead of the usual
-    embedding; `beside`: blocks after it; `within`: blocks of each layer beside the usual ones.
+    embedding; `beside`: blocks after it; `within`: blocks of each layer beside the usual ones; `norm`: instead of a LayerNorm.
     """
     each = attention or self_attention(c)
     mixers = [each] * c.layers() if isinstance(each, Attention) else each
-    layers = windowed(mixers, lambda mixer: encoder_layer(c, mixer, feed_forward or bert_mlp(c), pre=pre, within=within))
+    layers = windowed(
+        mixers, lambda mixer: encoder_layer(c, mixer, feed_forward or bert_mlp(c), pre=pre, within=within, norm=norm)
+    )
     last: Named = (("final_norm", layer_norm(c)),) if (pre if final is None else final) else ()
-    return Part("encoder", (*(embedded(c) if entry is None else entry), *beside), (Stack.of(layers),), last)
+    entry = embedded(c) if entry is None else entry
+    if entry and isinstance(entry[-1][1], Projection):
+        layers = [replace(layers[0], narrow=True), *layers[1:]]
+    return Part("encoder", (*entry, *beside), (Stack.of(layers),), last)
 
 
-def encoder_layer(c: Config, attention: Attention, feed_forward: Block, *, pre: bool = False, within: Named = ()) -> Layer:
+def encoder_layer(
+    c: Config, attention: Attention, feed_forward: Block, *, pre: bool = False, within: Named = (), norm: Norm | None = None
+) -> Layer:
     """One layer; a decoder with `add_cross_attention` reads an encoder's tokens between attention and feed-forward."""
-    norm = layer_norm(c)
+    norm = norm or layer_norm(c)
     layer = (pre_norm if pre else norm_of_sum)(norm, attention, feed_forward)
     if c.flag("add_cross_attention", False):
         crossing = ("cross_attention", revised(attention, cross=True, causal=False))
@@ -85,7 +94,7 @@ def self_attention(c: Config, *, rotary: bool = False, bias: bool = True) -> Att
 
 
 def bert_mlp(c: Config) -> Block:
-    return mlp(c, gated=False, bias=True, dropout=c.number("hidden_dropout_prob"))
+    return mlp(c, gated=False, bias=True, dropout=c.number("hidden_dropout_prob"), names_product=True)
 
 
 def embedded(

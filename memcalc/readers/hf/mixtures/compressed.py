@@ -1,11 +1,12 @@
 """DeepSeek V4: compressed attention, hyper-connections instead of plain residuals, experts in every layer."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
 from memcalc.blocks.attention.compressed import CompressedAttention, CompressedIndexer, Compressor
-from memcalc.blocks.hyper_connection import HyperConnection
+from memcalc.blocks.hyper_connection import HyperConnection, Streams
 from memcalc.readers.hf.common import decoder, mlp, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
@@ -17,19 +18,16 @@ RATES = {SPARSE: ("compress_rate_csa", 4), HEAVY: ("compress_rate_hca", 128)}
 
 
 def deepseek_v4(c: Config) -> Architecture:
-    norm, hidden, streams = rms(c), c.integer("hidden_size"), c.integer("hc_mult")
-    connection = HyperConnection(hidden, streams)
+    norm, hidden, streams = rms(c, kind="rms-wide"), c.integer("hidden_size"), c.integer("hc_mult")
+    connection = HyperConnection(hidden, streams, iterations=c.integer("hc_sinkhorn_iters", 20))
     # one expert beside the routed ones, whatever n_shared_experts says
-    shared = mlp(c, intermediate=c.integer("moe_intermediate_size"), bias=c.flag("mlp_bias", False))
+    shared = mlp(c, intermediate=c.integer("moe_intermediate_size"), bias=c.flag("mlp_bias", False), bounded=True)
 
     def layer(kind: tuple[str, str]) -> Layer:
         attention_kind, router = kind
         hashed = router == "hash_moe"
-        feed_forward = (
-            experts(c, shared=shared, router_hashed=True)
-            if hashed
-            else corrected_experts(c, shared=shared, routing="sqrtsoftplus")
-        )
+        make = partial(experts, router_hashed=True) if hashed else corrected_experts
+        feed_forward = make(c, shared=shared, routing="sqrtsoftplus", bounded=True)
         return Layer(
             (
                 ("attention_connection", connection),
@@ -38,12 +36,15 @@ def deepseek_v4(c: Config) -> Architecture:
                 ("mlp_connection", connection),
                 ("post_attention_norm", norm),
                 ("mlp", feed_forward),
-            )
+            ),
+            wiring="hyper-connections",
         )
 
     kinds = list(zip(_attention_kinds(c), _router_kinds(c), strict=True))
     before_norm = (("stream_collapse", HyperConnection(hidden, streams, collapses=True)),)
-    return with_notes(decoder(c, windowed(kinds, layer), norm, before_head=before_norm), c)
+    copies = (("streams", Streams(streams)),)
+    layers = windowed(kinds, layer)
+    return with_notes(decoder(c, layers, None, after_embedding=copies, before_head=(*before_norm, ("final_norm", norm))), c)
 
 
 def _attention_kinds(c: Config) -> list[str]:

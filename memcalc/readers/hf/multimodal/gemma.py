@@ -9,7 +9,8 @@ from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.images import Enlarged, ImageRule
+from memcalc.blocks.image_sizes import Enlarged
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.per_layer_embedding import PerLayerEmbedding, PerLayerInput

@@ -5,7 +5,8 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.images import Bounded, ImageRule
+from memcalc.blocks.image_sizes import Bounded
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection

@@ -4,9 +4,12 @@ Each takes the outer config and the tower, and gives the family's rule; None whe
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from memcalc.blocks.architecture import Part
-from memcalc.blocks.images import ImageRule, NearestGrid, OneSize, TilesOfLongest
+from memcalc.blocks.image_sizes import Bounded, OneSize, Sides
+from memcalc.blocks.image_tiles import ChosenCanvas, NearestGrid, TilesOfLongest, TilesWhenLarge
+from memcalc.blocks.images import ImageRule
 from memcalc.readers.hf.config import Config
 
 Rule = Callable[[Config, Part], ImageRule | None]
@@ -37,6 +40,38 @@ def cohere(c: Config, tower: Part) -> ImageRule | None:
     side, rule = _square(tower), tower.images
     merge = c.integer("downsample_factor")
     return rule._replace(sizing=NearestGrid(side, 1, 12), merge=merge, idle=_idle(c)) if rule and side else None
+
+
+def anyres(c: Config, tower: Part) -> ImageRule | None:
+    """The whole, and tiles of the nearest of the config's canvases (LLaVA-NeXT, LLaVA-OneVision)."""
+    side, rule, kind = _square(tower), tower.images, c.text("vision_aspect_ratio", "anyres")
+    if not (rule and side):
+        return None
+    most = kind.removeprefix("anyres_max_")
+    canvases = tuple(_canvas(c, sides, side) for sides in c.entries("image_grid_pinpoints"))
+    if not canvases or not (most.isdecimal() or kind == "anyres"):
+        return None
+    return rule._replace(sizing=ChosenCanvas(side, canvases, int(most) if most.isdecimal() else 0), idle=_idle(c))
+
+
+def _canvas(c: Config, sides: Any, tile: int) -> Sides:
+    if (
+        not isinstance(sides, (list, tuple))
+        or len(sides) != 2
+        or not all(isinstance(side, int) and 0 < side <= 100 * tile and side % tile == 0 for side in sides)
+    ):
+        raise c.error("image_grid_pinpoints", f"must hold pairs of whole tiles of {tile} pixels, not {sides!r:.60}")
+    return sides[0], sides[1]
+
+
+def lfm2(c: Config, tower: Part) -> ImageRule:
+    """Padded to 1,024 patches, the most of a tile and of a whole image, which large images are cut into (LFM2-VL:
+    image_processing_lfm2_vl.py)."""
+    del tower
+    patch, merge = c.sub("vision_config", {"patch_size": 16}).integer("patch_size"), c.integer("downsample_factor")
+    square, tile = (patch * merge) ** 2, 512
+    sizing = TilesWhenLarge(NearestGrid(tile, 2, 10), Bounded(64 * square, 256 * square))
+    return ImageRule((patch, patch), sizing, merge, padded=max(256 * merge**2, (tile // patch) ** 2))
 
 
 def _square(tower: Part) -> int:

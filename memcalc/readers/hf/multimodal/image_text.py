@@ -102,7 +102,15 @@ _COHERE2_VISION: Mapping[str, Any] = {
 }
 _PROJECTOR: Mapping[str, Any] = {"projector_hidden_act": "gelu", "multimodal_projector_bias": True}
 
-_NEXT = Joint(projectors.llava_next, no_vision=LLAVA_VISION)
+_NEXT = Joint(projectors.llava_next, no_vision=LLAVA_VISION, images=image_rules.anyres)
+_CANVASES = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+_NEXT_IMAGES = {**_PROJECTOR, "vision_feature_layer": -2, "image_grid_pinpoints": _CANVASES}
+_ONEVISION_IMAGES = {
+    **_PROJECTOR,
+    "vision_feature_layer": -1,
+    "vision_aspect_ratio": "anyres_max_9",
+    "image_grid_pinpoints": tuple((384 * high, 384 * wide) for high in range(1, 7) for wide in range(1, 7)),
+}
 _IDEFICS2 = Joint(projectors.idefics2, "mistral", "idefics2_vision", fixed=True, resampler=projectors.idefics2_resampler)
 _VIDEO = Joint(projectors.llava, no_vision={**LLAVA_VISION, "image_size": 224}, towers=("vision", "video"))
 _IDEFICS3 = Joint(projectors.idefics3, vision="idefics3_vision", fixed=True, images=image_rules.split)
@@ -141,8 +149,8 @@ FAMILIES = {
             Joint(projectors.llava, no_vision=LLAVA_VISION, inner_ties=True, images=image_rules.of_tower),
             {**_PROJECTOR, "vision_feature_layer": -2},
         ),
-        ("llava_next", _NEXT, _PROJECTOR),
-        ("llava_next_video", _NEXT._replace(inner_ties=True), _PROJECTOR),
+        ("llava_next", _NEXT, _NEXT_IMAGES),
+        ("llava_next_video", _NEXT._replace(inner_ties=True), _NEXT_IMAGES),
         (
             "vipllava",
             Joint(projectors.vipllava, no_vision=LLAVA_VISION),
@@ -151,8 +159,15 @@ FAMILIES = {
         ("video_llava", _VIDEO, _PROJECTOR),
         (
             "llava_onevision",
-            Joint(projectors.llava_next, text="qwen2", vision="siglip_vision_model", no_vision=_ONEVISION, inner_ties=True),
-            _PROJECTOR,
+            Joint(
+                projectors.llava_next,
+                "qwen2",
+                "siglip_vision_model",
+                no_vision=_ONEVISION,
+                inner_ties=True,
+                images=image_rules.anyres,
+            ),
+            _ONEVISION_IMAGES,
         ),
         (
             "internvl",
@@ -201,7 +216,7 @@ FAMILIES = {
         ("hunyuan_vl", _HUNYUAN_VL, {}),
         (
             "lfm2_vl",
-            Joint(projectors.lfm2, text="lfm2", vision="siglip2_vision_model", tied=True),
+            Joint(projectors.lfm2, "lfm2", "siglip2_vision_model", tied=True, images=image_rules.lfm2),
             {
                 "projector_hidden_act": "gelu",
                 "projector_hidden_size": 2560,

@@ -7,7 +7,9 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.images import Budgeted, ImageRule
+from memcalc.blocks.image_sizes import Budgeted
+from memcalc.blocks.image_tiles import LeastLost
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
 from memcalc.readers.hf.common import architecture, rms
@@ -73,8 +75,12 @@ def llama4(c: Config) -> Architecture:
     shuffled = Projection(
         vision.integer("intermediate_size"), inputs, activation="gelu", cut="outputs", merge=round(1 / ratio**2)
     )
+    size, patch = pair(vision, "image_size"), pair(vision, "patch_size")
+    # 16 tiles at most: preprocessor_config.json says max_patches
+    rule = ImageRule(patch, LeastLost(size[0], 16), round(1 / ratio), extra=1) if size[0] == size[1] else None
     seeing = Part(
         "vision",
+        images=rule,
         entry=(
             ("patches", convolution),
             ("class", table("other", (hidden,))),

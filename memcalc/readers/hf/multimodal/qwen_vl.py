@@ -6,7 +6,8 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
-from memcalc.blocks.images import Bounded, ImageRule
+from memcalc.blocks.image_sizes import Bounded
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection

@@ -8,7 +8,8 @@ from typing import Any
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.block import Block
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.images import ImageRule, OneSize
+from memcalc.blocks.image_sizes import OneSize
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm

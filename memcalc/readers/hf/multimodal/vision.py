@@ -10,7 +10,8 @@ from typing import Any
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention, attention_of
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.images import Capped, ImageRule, OneSize
+from memcalc.blocks.image_sizes import Capped, OneSize
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm

@@ -39,6 +39,12 @@ def _context(value: Value) -> dict[str, Read]:
     return {"context": found}
 
 
+def _devices(value: Value) -> dict[str, Read]:
+    """CUDA0,CUDA1: so many; none: the CPU alone."""
+    names = [name for name in word(value if isinstance(value, str) else "").split(",") if name]
+    return {"gpu_layers": 0} if names == ["none"] else {"visible_gpus": len(names)} if names else {}
+
+
 EVERY_LAYER = 100_000  # of --cpu-moe, which keeps the experts of all of them
 
 KEYS: KeyTable = {
@@ -56,7 +62,8 @@ KEYS: KeyTable = {
     **alike("mm mmproj mmproj_url LLAMA_ARG_MMPROJ", Unmodelled("a projector beside the model")),
     **alike("ot override_tensor", "override_tensor"), **alike("ncmoe n_cpu_moe LLAMA_ARG_N_CPU_MOE", "cpu_moe_layers"),
     **alike("cmoe cpu_moe", Coded("cpu_moe_layers", {"true": EVERY_LAYER, "": EVERY_LAYER, "false": ""})),
-    **alike("ts tensor_split", "tensor_split"), **alike("sm split_mode", "split_mode"),
+    **alike("ts tensor_split LLAMA_ARG_TENSOR_SPLIT", "tensor_split"),
+    **alike("sm split_mode LLAMA_ARG_SPLIT_MODE", "split_mode"), **alike("dev device LLAMA_ARG_DEVICE", By(_devices)),
     **alike("mg main_gpu", IDLE), **alike("nkvo no_kv_offload", Coded("cache_on_host", FLAG)),
     **alike("swa_full", Unmodelled("whole caches of sliding layers", ())),
     **alike("kvu kv_unified", Coded("unified", FLAG)), "fit": Unmodelled("what no option says is made to fit", ("off",
@@ -69,7 +76,7 @@ KEYS: KeyTable = {
             "slots metrics props "
             "no_webui n_predict n predict keep repeat_* presence_penalty frequency_penalty numa prio* cont_batching cb no_* "
             "embedding embeddings pooling reranking reasoning_* grammar* cache_reuse slot_* warmup timeout to path "
-            "draft_* spec_* device dev "
+            "draft_* spec_* "
             "check_tensors override_kv special ctx_checkpoints swa_checkpoints cache_prompt samplers models_* sleep* mirostat* "
             "dry_* xtc_* typical* dynatemp* threads_http hft hf_token defrag_thold dt sps ssl_* offline context_shift L", IDLE),
     **alike("LLAMA_ARG_* LLAMA_*", IDLE),

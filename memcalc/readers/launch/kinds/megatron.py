@@ -44,7 +44,7 @@ KEYS: KeyTable = {
     **alike("tensor_model_parallel_size model_parallel_size", "tp"),
     **alike("pipeline_model_parallel_size pipe_parallel_size", "pp"), "context_parallel_size": "cp",
     "expert_model_parallel_size": "ep", "expert_tensor_parallel_size": "etp",
-    "sequence_parallel": "sequence_parallel",
+    "sequence_parallel": "sequence_parallel", "tp_comm_overlap": "tp_overlap",
     "micro_batch_size": "micro_batch", "global_batch_size": "global_batch", "seq_length": "seq_len",
     "batch_size": "micro_batch",
     "bf16": set_("precision", "bf16"), "fp16": set_("precision", "fp16"),

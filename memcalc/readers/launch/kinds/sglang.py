@@ -31,6 +31,9 @@ KEYS: KeyTable = {
     **alike("swa_full_tokens_ratio max_mamba_cache_size mamba_*", Unmodelled("how the cache is divided among kinds of layers")),
     "enable_memory_saver": IDLE, "max_loras_per_batch": "lora_adapters", "max_lora_rank": "lora_rank", "lora_paths": IDLE,
     "ep_num_redundant_experts": "redundant_experts", "enable_eplb": Unmodelled("which experts are held more than once"),
+    "moe_a2a_backend": Coded("all_to_all", {"deepep": "deepep", "*": ""}), "enable_deepep_moe": Coded("all_to_all", {
+        "true": "deepep", "": "deepep", "1": "deepep"}),
+    "deepep_mode": Coded("deepep_mode", {"auto": "", "normal": "normal", "low_latency": "low-latency"}),
     "disaggregation_mode": Coded("role", {"prefill": "prefill", "decode": "decode", "null": ""}), "disaggregation_*": IDLE,
     **alike("language_only language_model_only", Coded("language_model_only", ON)),
     "json_model_override_args": Unmodelled("settings of the model other than its own"),

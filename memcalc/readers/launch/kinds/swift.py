@@ -10,6 +10,7 @@ from memcalc.readers.launch.meanings import Coded, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.reading import Reading
 
 WHY = "ms-swift's default"
+MIXED = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp16"}  # dtype of loading → what autocast computes in
 KEYS: KeyTable = {
     **alike("model model_id_or_path", "model"), **alike("train_type tuner_type sft_type", "method"), "rlhf_type": "algorithm",
     "quant_bits": "quantization_bit", "quant_method": IDLE, **alike("attn_impl", "attention"),
@@ -48,6 +49,17 @@ KEYS = {**KEYS, "beta": "beta", "loss_type": TRL_KEYS["loss_type"]}
 MEGATRON_ONLY: KeyTable = {key: row for key, row in MEGATRON_KEYS.items() if "*" not in key and key not in HF_KEYS}
 
 
+def _precision(out: Reading) -> None:
+    """Of the dtype of loading (swift/llm/argument/base_args/model_args.py, _init_mixed_precision)."""
+    if out.says("precision"):
+        return
+    loaded = str(out.facts["model_dtype"].value).removeprefix("torch.") if out.says("model_dtype") else ""
+    if loaded in MIXED:
+        out.follow("precision", MIXED[loaded], "model_dtype")
+    elif not loaded:
+        out.default("ms-swift takes the format of the model's file", precision="bf16", model_dtype="bfloat16")
+
+
 def _finish(out: Reading) -> None:
     facts = out.facts
     command = str(facts["command"].value) if "command" in facts else "swift sft"
@@ -60,6 +72,7 @@ def _finish(out: Reading) -> None:
     world(out)
     if not out.says("method"):
         out.default(WHY, method="full" if megatron and "lora_rank" not in facts else "lora")
+    _precision(out)
     if out.says("freeze_vit", True) and "freeze" not in facts:
         out.follow("freeze", ["vision"], "freeze_vit")
     if out.says("method", "lora", "qlora", "dora") or (not megatron and not out.says("method", "full")):

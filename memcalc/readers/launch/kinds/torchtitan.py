@@ -1,7 +1,7 @@
 """torchtitan's TOML in its three schemas (torchtitan config/job_config.py)."""
 
 from memcalc.readers.launch.kind import Kind, has
-from memcalc.readers.launch.kinds.common import IDLE, offloading
+from memcalc.readers.launch.kinds.common import IDLE, offloading, world
 from memcalc.readers.launch.meanings import Coded, Ignored, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.reading import Reading
 
@@ -58,6 +58,7 @@ def _finish(out: Reading) -> None:
     for each, named in (("float8", "fp8-mixed"), ("mx", "fp8-mixed"), ("nvfp4", "nvfp4-mixed")):
         if any(str(item).startswith((each, f"quantize.linear.{each}")) for item in listed):
             facts["precision"] = facts["converters"]._replace(value=named)
+    world(out)
     out.default(WHY, micro_batch=8, seq_len=2048, tp=1, pp=1, replicas=1, shard_size=-1, recompute="selective", compile=False)
     out.default(WHY, strategy="fsdp2", fsdp="full", optimizer="AdamW", optimizer_impl="fused", precision="bf16-mixed")
     if out.says("recompute", "selective"):

@@ -1,9 +1,10 @@
 """verl's Hydra overrides (verl/trainer/config)."""
 
 from memcalc.readers.launch.kind import Kind, has
-from memcalc.readers.launch.kinds.common import IDLE, world
+from memcalc.readers.launch.kinds.common import IDLE
 from memcalc.readers.launch.kinds.megatron import cpu_offload
-from memcalc.readers.launch.meanings import FULL, By, Coded, Ignored, KeyTable, Unmodelled, alike
+from memcalc.readers.launch.kinds.verl_shared import TRAINER, actor, of_model
+from memcalc.readers.launch.meanings import By, Coded, Ignored, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.reading import Reading
 
 A, R, F = "actor_rollout_ref.actor.", "actor_rollout_ref.rollout.", "actor_rollout_ref.ref."
@@ -14,14 +15,7 @@ KEYS: KeyTable = {
     "algorithm.adv_estimator": "algorithm", "algorithm.use_kl_in_reward": IDLE, "algorithm.*": SCORE,
     "data.train_batch_size": "train_batch", "data.max_prompt_length": "prompt_len", "data.max_response_length": "response_len",
     "data.*": Ignored("data", True),
-    f"{M}path": "model", f"{M}lora_rank": "lora_rank", f"{M}lora.rank": "lora_rank", f"{M}target_modules": "lora_targets",
-    f"{M}lora.*": IDLE,
-    f"{M}enable_gradient_checkpointing": Coded("recompute", FULL), f"{M}use_remove_padding": "remove_padding",
-    f"{M}use_fused_kernels": "fused_kernels", f"{M}use_liger": Coded("kernels", {"true": "liger", "false": ""}),
-    f"{M}enable_activation_offload": "activation_offloading",
-    f"{M}override_config.attn_implementation": "attention",
-    f"{M}override_config.*": Unmodelled("settings of the model other than its own", ("0", "0.", "0.0", "false", "true")),
-    f"{M}*": IDLE,
+    **of_model(M), f"{M}*": IDLE,
     f"{A}strategy": "strategy", f"{A}ppo_mini_batch_size": "mini_batch",
     f"{A}ppo_micro_batch_size_per_gpu": "micro_batch", f"{A}ppo_micro_batch_size": "micro_batch",
     f"{A}use_dynamic_bsz": "dynamic_batch", f"{A}ppo_max_token_len_per_gpu": "max_tokens_per_gpu", f"{A}use_kl_loss": "kl_loss",
@@ -74,29 +68,19 @@ KEYS: KeyTable = {
     **alike("ray_kwargs.* global_profiler.*", Ignored("of the cluster", True)),
     **alike("custom_reward_function.* env.* ray_init.* hydra.* "
             "searchpath* transfer_queue.* async_training.* rollout.* model_engine config_path config_name", IDLE),
-    "trainer.n_gpus_per_node": "gpus_per_node", "trainer.nnodes": "nodes", "trainer.*": Ignored("of logging and saving", True),
+    **TRAINER, "trainer.*": Ignored("of logging and saving", True),
 }  # fmt: skip
 
 
 def _finish(out: Reading) -> None:
     facts = out.facts
-    if out.says("lora_rank", 0):
-        out.facts.pop("lora_rank")
     out.default(WHY, algorithm="gae", recompute="full", remove_padding=True, kl_loss=False, dynamic_batch=False, nodes=1)
     out.default(WHY, mini_batch=256, train_batch=1024, prompt_len=512, response_len=512, n_samples=1, param_offload=False,
                 optimizer_offload=False, rollout_tp=2, gpu_memory_utilization=0.5)  # fmt: skip
     if "strategy" not in facts:
         out.default(WHY, strategy="megatron" if any("megatron" in row.entry.key for row in out.imported) else "fsdp")
-    offloaded = [
-        name for name, key in (("parameters", "param_offload"), ("optimizer", "optimizer_offload")) if out.says(key, True)
-    ]
-    if offloaded:
-        out.follow("offload", offloaded, "param_offload", "optimizer_offload")
-    if out.says("lora_rank"):
-        out.follow("method", "lora", "lora_rank")
-    out.default("no adapter is named", method="full")
+    actor(out)
     out.follow("reference", "frozen" if out.says("kl_loss", True) else "none", "kl_loss")
-    world(out)
 
 
 VERL = Kind("verl", "verl", (KEYS,), has(any_=("actor_rollout_ref.", "algorithm.adv_estimator")), _finish)

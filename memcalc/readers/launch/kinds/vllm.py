@@ -139,7 +139,10 @@ KEYS: KeyTable = {
     "language_model_only": Coded("language_model_only", ON), "fully_sharded_loras": Coded("sharded_adapters", ON),
 
     "data_parallel_size_local": IDLE, "nnodes": "nodes",
-    **alike("enable_dbo dbo_* all2all_backend moe_backend enable_flashinfer* attention_backend attention_config* "
+    "all2all_backend": Coded("all_to_all", {"deepep_low_latency": "deepep-low-latency", "*": "",
+                                            "deepep_high_throughput": "deepep-normal",
+                                            "flashinfer_nvlink_one_sided": "one-sided"}),
+    **alike("enable_dbo dbo_* moe_backend enable_flashinfer* attention_backend attention_config* "
             "kernel_config* "
             "pass_config* linear_backend", IDLE),
     **alike("host port api_key served_model_name tool_call_parser reasoning_parser* enable_auto_tool_choice trust_remote_code "
