@@ -253,3 +253,22 @@ def test_the_replay_is_quick() -> None:
     finally:
         steps.Steps.step = original  # type: ignore[method-assign]
     assert sum(pools[-2:]) < 100_000
+
+
+def test_events_are_the_same_in_whatever_order_they_are_asked_for() -> None:
+    """A piece makes each sequence when it is first asked for: names of tensors may differ, what appears and leaves may not."""
+    sequences = ("forward", "discarding", "again", "backward", "accumulating")
+    found = []
+    for order in (sequences, sequences[::-1]):
+        clear_caches()
+        piece = RankSteps(*_asked()).steps().kinds[0]
+        events = {name: getattr(piece, name) for name in order}
+        found.append([[size for _, size in events[name]] for name in sequences])
+    assert found[0] == found[1]
+    assert all(found[0])
+
+
+def _asked() -> tuple[Any, ...]:
+    step = size_training("llama-3.2-1b", gpus=8, zero=3, recompute="full")
+    assert isinstance(step.evaluated, Filled)
+    return step.architecture, step.run, step.rank, step.evaluated
