@@ -53,7 +53,7 @@ class Steps:
         if setup.chunk > 1:
             raise Unsupported("the order of allocations of several layers under one checkpoint is not modelled")
         self.run, self.rank, self.setup = run, rank, setup
-        self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
+        self.device = RankDevice(allocator_of(settings, limit), DELAY)
         sequence, gathered = setup.stage.sequence, setup.around.each
         self.marks = sequence.marks
         self.lengths = [filled.sizes]
@@ -238,6 +238,15 @@ class Steps:
         for held in tensors.values():
             self.device.drop(held)
         tensors.clear()
+
+
+def allocator_of(settings: AllocatorSettings, limit: int | None = None) -> CachingAllocator:
+    """The allocator that these settings make."""
+    if not any(settings):
+        return CachingAllocator(limit)
+    from memcalc.allocator.tuned import TunedAllocator
+
+    return TunedAllocator(settings, limit)
 
 
 def _first(order: list[int], each: int) -> list[int]:
