@@ -150,6 +150,56 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "architectures": ["DebertaForMaskedLM"]},
         WRITTEN_OUT[1:3],  # its biases are fp32 whatever the type
     ),
+    "shifted scores": (
+        "xlnet-large-cased", "",
+        {"d_model": 512, "vocab_size": 512, "d_inner": 2048, "n_head": 8, "n_layer": 3, "pad_token_id": 0},
+        WRITTEN_OUT[1:3],  # its matrices are fp32 whatever the type; its class knows no recomputation
+    ),
+    "convolutions beside attention": (
+        "conv-bert-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "embedding_size": 128, "pad_token_id": 0, "architectures": ["ConvBertForMaskedLM"]},
+        WRITTEN_OUT,
+    ),
+    "Fourier transform": (
+        "fnet-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "pad_token_id": 0,
+         "architectures": ["FNetForMaskedLM"]},
+        (WRITTEN_OUT[1], FP32, {**FP32, "recompute": "full"}),  # transforms take no bf16
+    ),
+    "grouped matrices": (
+        "squeezebert-uncased", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "embedding_size": 512, "pad_token_id": 0, "architectures": ["SqueezeBertForMaskedLM"]},
+        WRITTEN_OUT[:3],  # its class knows no recomputation
+    ),
+    "sound as it is": (
+        "moonshine-tiny", "",
+        {"encoder_num_hidden_layers": 3, "decoder_num_hidden_layers": 3, "hidden_size": 256, "intermediate_size": 1024,
+         "vocab_size": 512, "pad_token_id": 0, "decoder_start_token_id": 1},
+        (BF16, AMP, FP32, {**AGAIN, "micro_batch": 1}),
+    ),
+    "blocks of queries": (
+        "bigbird-roberta-base", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "pad_token_id": 0, "architectures": ["BigBirdForMaskedLM"]},
+        tuple({**setting, "seq_len": length} for setting in WRITTEN_OUT for length in (512, 1024)),
+    ),
+    "blocks of queries, encoder": (
+        "bigbird-pegasus-large", "",
+        {"d_model": 512, "vocab_size": 512, "decoder_layers": 2, "encoder_layers": 3, "decoder_ffn_dim": 2048,
+         "encoder_ffn_dim": 2048, "decoder_attention_heads": 8, "encoder_attention_heads": 8, "pad_token_id": 0,
+         "decoder_start_token_id": 1},
+        # autocast ends in an error: probabilities are fp32, what they are laid out in is not
+        tuple({**setting, "seq_len": 1024} for setting in WRITTEN_OUT if setting["precision"] != "bf16-amp"),
+    ),
+    "blocks and global tokens": (
+        "pegasus-x-large", "",
+        {"d_model": 512, "vocab_size": 512, "decoder_layers": 2, "encoder_layers": 4, "decoder_ffn_dim": 2048,
+         "encoder_ffn_dim": 2048, "decoder_attention_heads": 8, "encoder_attention_heads": 8, "pad_token_id": 0,
+         "decoder_start_token_id": 1},
+        tuple({**setting, "seq_len": 1024} for setting in WRITTEN_OUT),
+    ),
     "hyper-connections": (
         "glm-5.3-flash", "",
         {"text_config": {
@@ -165,6 +215,33 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
     ),
     "masks of every sequence": (
         "smollm2-135m", "", {"num_hidden_layers": 3, "vocab_size": 512}, ({**AGAIN, "attention": "eager"},),
+    ),
+    "blocks of keys": (
+        "minimax-m3", "",
+        {"text_config": {
+            "num_hidden_layers": 4, "hidden_size": 512, "dense_intermediate_size": 1024, "intermediate_size": 256,
+            "shared_intermediate_size": 256, "vocab_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2,
+            "head_dim": 64, "rotary_dim": 32, "num_local_experts": 8, "num_experts_per_tok": 2, "moe_layer_freq": [0, 0, 1, 1],
+            "sparse_attention_config": {"sparse_attention_freq": [0, 0, 1, 1], "sparse_num_index_heads": 2,
+                                        "sparse_index_dim": 64, "sparse_topk_blocks": 2}},
+         "projector_hidden_size": 64,
+         "vision_config": {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2,
+                           "image_size": 28, "projection_dim": 64, "vocab_size": 512}},
+        (BF16, AMP, EAGER, AGAIN),
+    ),
+    "scaled by sinks": (
+        "granite-swash-2b", "",
+        {"num_hidden_layers": 3, "layer_types": ["sliding_attention"] * 3, "hidden_size": 512,
+         "intermediate_size": 1024, "vocab_size": 512, "num_attention_heads": 16, "num_key_value_heads": 4, "pad_token_id": 0},
+        WRITTEN_OUT,
+    ),
+    "residuals scaled by depth": (
+        "beam-1.0-501b-a23b", "",
+        {"num_hidden_layers": 4, "layer_types": ["sliding_attention"] * 3 + ["full_attention"], "hidden_size": 512,
+         "mlp_layer_types": ["dense", "dense", "sparse", "sparse"], "intermediate_size": 1024, "vocab_size": 512,
+         "moe_intermediate_size": 256, "num_experts": 32, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
+         "rope_parameters": None, "pad_token_id": 0},
+        (BF16, AMP, EAGER, AGAIN),
     ),
     "compressed entries": (
         "deepseek-v4-flash", "",

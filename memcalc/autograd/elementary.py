@@ -23,10 +23,10 @@ def add(t: Tape, a: Var, b: Var) -> Var:
 
 def mul(t: Tape, a: Var, b: Var) -> Var:
     """a · b: each is saved when the other needs a gradient. Both products of the backward are made in the wider type; the
-    narrow one is cast once they are there and what was saved has gone."""
+    narrow one is cast once they are there (engine.cpp, validate_outputs, before what was saved is released)."""
     saves = [x for x, other in ((a, b), (b, a)) if other.grad]
     each = max(a.each, b.each)
-    beyond = [Step("temp", x.elements * (each - x.each)) for x in (a, b) if x.grad and x.each < each]
+    beyond = [Step("temp", x.elements * each) for x in (a, b) if x.grad and x.each < each]
     steps = [*beyond, *(Step("input", x.bytes, i) for i, x in enumerate((a, b)))]
     return t.emit("product", [a, b], a.elements, each, saves, steps)
 
@@ -96,6 +96,22 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     return y
 
 
+CLAMPED_GLU = "swigluoai"  # of gate and up at once (gpt-oss, MiniMax M3)
+
+
+def clamped_glu(t: Tape, gate: Var, up: Var) -> Var:
+    """(up + 1) · gate · σ(α gate), both clamped (modeling_gpt_oss.GptOssExperts._apply_gate)."""
+    gate, up = (t.emit(f"{name} clamped", [x], x.elements, x.each, [x]) for name, x in (("gate", gate), ("up", up)))
+    glu = mul(t, gate, sigmoid(t, scale(t, gate)))
+    return mul(t, t.emit("plus one", [up], up.elements, up.each, (), [Step("share")]), glu)
+
+
+def wide_glu(t: Tape, p: Profile, gate: Var, up: Var, name: str) -> Var:
+    """act(gate) · up in fp32, cast back (modeling_beam.BeamMLP)."""
+    acted = activation(t, p, cast(t, gate, FP32), name)
+    return cast(t, mul(t, acted, cast(t, up, FP32)), gate.each)
+
+
 def _gelu_new(t: Tape, p: Profile, x: Var) -> Var:
     """0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))), written out (transformers/activations.py NewGELUActivation).
 
@@ -156,13 +172,12 @@ def sigmoid(t: Tape, x: Var) -> Var:
 
 
 def weighted(t: Tape, x: Var, w: Var) -> Var:
-    """Vectors x, each times its own number w: w's gradient is summed from a full product, made in the wider type."""
+    """Vectors x, each times its own number w: w's gradient is summed from a full product, made in the wider type; so is x's,
+    and cast once both are there."""
     each = max(x.each, w.each)
-    full = x.elements * each
-    steps = [Step("temp", full)] * (1 if x.each == each else 2)
-    return t.emit(
-        "weighted", [x, w], x.elements, each, _factors(x, w), [*steps, Step("input", x.bytes), Step("input", w.bytes, 1)]
-    )
+    full = Step("temp", x.elements * each)
+    steps = [full, Step("input", x.bytes)] if x.each == each else [full, full, Step("cast", x.bytes)]
+    return t.emit("weighted", [x, w], x.elements, each, _factors(x, w), [*steps, Step("input", w.bytes, 1)])
 
 
 def _factors(a: Var, b: Var) -> list[Var]:

@@ -4,10 +4,12 @@ Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements
 """
 
 from memcalc.autograd.elementary import ACTIVATIONS as ACTIVATIONS
+from memcalc.autograd.elementary import CLAMPED_GLU as CLAMPED_GLU
 from memcalc.autograd.elementary import WEIGHT_CAST as WEIGHT_CAST
 from memcalc.autograd.elementary import activation as activation
 from memcalc.autograd.elementary import add as add
 from memcalc.autograd.elementary import cast as cast
+from memcalc.autograd.elementary import clamped_glu as clamped_glu
 from memcalc.autograd.elementary import dropout as dropout
 from memcalc.autograd.elementary import halves as halves
 from memcalc.autograd.elementary import mul as mul
@@ -16,6 +18,7 @@ from memcalc.autograd.elementary import scale_by_norm as scale_by_norm
 from memcalc.autograd.elementary import sigmoid as sigmoid
 from memcalc.autograd.elementary import softmax as softmax
 from memcalc.autograd.elementary import weighted as weighted
+from memcalc.autograd.elementary import wide_glu as wide_glu
 from memcalc.autograd.profile import LOW, LowPrecision, Profile
 from memcalc.autograd.tape import BYTE, MatrixShape, Size, Step, Tape, Var
 from memcalc.frozen import NamedTuple
@@ -157,7 +160,7 @@ def _saved_input(t: Tape, p: Profile, x: Var, low: LowPrecision | None = None) -
     if low and low.input:
         made = Var(x.elements * low.input, BYTE, False, f"{x.label} in nvfp4")
         # Transformer Engine's fused modules multiply by several matrices at once: one copy for all of them
-        return t.copies.setdefault(x, made) if p.kernels.name == "te" else made
+        return t.copies.setdefault(x, made) if p.kernels.own_products else made
     if not p.formats.saved_input or p.formats.saved_input == x.each:
         return x
     return Var(x.elements, p.formats.saved_input, False, f"{x.label} in fp8")

@@ -28,7 +28,8 @@ class Layer:
     `source`: it reads the encoder's tokens, of which there are Profile.source for each of the decoder's. `bridge`: no layer at
     all but what stands between encoder and decoder: the encoder's exit, then the decoder's entry. `wiring`: how its blocks are
     joined where they are not residual branches one after the other, a row of memcalc.blocks.wiring.WIRINGS.
-    `predicts`: a first block makes its input and a last one its result (memcalc.blocks.predicting).
+    `predicts`: a first block makes its input and a last one its result (memcalc.blocks.predicting). `narrow`: its input is
+    what a matrix product made, which autocast leaves in 16 bits.
     """
 
     blocks: Named
@@ -38,6 +39,7 @@ class Layer:
     bridge: bool = False
     wiring: str = ""
     predicts: bool = False
+    narrow: bool = False
 
     @cached_property
     def streams(self) -> int:

@@ -46,7 +46,8 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 def layer_onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: bool) -> tuple[Tape, Var, Var | None]:
     """A layer's tape, its input and its result."""
     tape = Tape(update=profile.method.update)
-    x = Var(Size(token=hidden * layer.streams * profile.degrees.stream), profile.formats.residual, input_grad, "input")
+    each = profile.formats.compute if layer.narrow else profile.formats.residual
+    x = Var(Size(token=hidden * layer.streams * profile.degrees.stream), each, input_grad, "input")
     if layer.bridge:
         return tape, x, _bridge(tape, layer, profile, hidden)
     if layer.wiring:

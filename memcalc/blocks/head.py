@@ -3,7 +3,7 @@
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import LOSSES, OF_TOKENS, Loss, Profile
-from memcalc.autograd.tape import FP32, INT64, MatrixShape, Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, INT64, ZERO, MatrixShape, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.frozen import dataclass
@@ -20,6 +20,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
     tied: bool = False
     bias: bool = False
     softcap: float | None = None  # Gemma 2: final logits through tanh
+    softcap_wide: bool = False  # which is applied in fp32 (Beam)
     upcast: bool = True  # cross-entropy takes the logits in fp32; else as they are (masked and sequence-to-sequence models)
     input_scaled: bool = False  # T5 multiplies the hidden states by a constant
     scaled: bool = False  # Cohere, Granite multiply the logits by a constant
@@ -40,7 +41,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         if self.scaled:
             logits = ops.scale(t, logits)
         if self.softcap:
-            logits = ops.scale(t, logits)
+            logits = ops.scale(t, ops.cast(t, logits, FP32) if self.softcap_wide else logits)
             logits = t.emit("softcap", [logits], logits.elements, logits.each)
             if logits.grad:
                 t.nodes[-1].saves = (logits,)
@@ -72,7 +73,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         if p.loss in OF_TOKENS:
             return _log_probabilities(t, p, logits)
         if p.loss == "chunked":
-            return self._chunked_loss(t, logits)
+            return self._chunked_loss(t, p, logits)
         if p.loss == "compiled":
             return _loss_node(t, logits, Size(), [Step("input", logits.bytes)])
         row = LOSSES[p.loss]
@@ -92,9 +93,13 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
             t.nodes[-1].saves = (log_softmax,)
         return _loss_node(t, log_softmax, held, [Step("input", log_softmax.bytes)])
 
-    def _chunked_loss(self, t: Tape, logits: Var) -> Size:
+    def _chunked_loss(self, t: Tape, p: Profile, logits: Var) -> Size:
         """The 16-bit logits are kept; fp32 copy, log-softmax and gradients exist for one chunk at a time, for the head is
-        applied chunk by chunk as well (torchtune TransformerDecoder.chunked_output)."""
+        applied chunk by chunk as well (torchtune TransformerDecoder.chunked_output). Compiled, a chunk's loss reads its logits
+        and writes their gradient, and nothing lies between (torchtune/training/_compile.py, compile_loss)."""
+        logits = _summed_by_chunks(t, logits)
+        if p.kernels.fused_chains:
+            return _loss_node(t, logits, Size(), [Step("input", logits.bytes * (1 / CHUNKS))])
         chunk = logits.elements * (FP32 / CHUNKS)
         steps = [Step("temp", chunk), Step("temp", chunk), Step("temp", chunk), Step("input", logits.bytes * (1 / CHUNKS))]
         return _loss_node(t, logits, chunk + chunk, steps)
@@ -166,6 +171,18 @@ def _older_loss(t: Tape, logits: Var, row: Loss) -> Size:
         t.nodes[-1].saves = (log_softmax, *kept)
     held = held - kept[0].bytes if kept else held
     return _loss_node(t, log_softmax, held, [Step("input", log_softmax.bytes * _share(row))])
+
+
+def _summed_by_chunks(t: Tape, logits: Var) -> Var:
+    """A matrix that is applied to one chunk after the other: while the second one's gradient of it is made, the first one's is
+    there, and the logits of all chunks that wait (torch/csrc/autograd/input_buffer.cpp adds in place)."""
+    gradient = sum_of(step.bytes for node in t.nodes if node.out is logits for step in node.steps if step.kind == "weight")
+    if gradient == ZERO:
+        return logits
+    made = Step("temp", gradient * 2 - logits.bytes * (2 / CHUNKS))
+    chunks = t.emit("chunk by chunk", [logits], logits.elements, logits.each, [logits], [made, Step("share")])
+    chunks.whole = logits
+    return chunks
 
 
 def _share(row: Loss) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
@@ -32,6 +32,8 @@ class MLP(Block, without=("constants", "cache", "state")):
     dropout: float = 0.0  # after it
     role: str = "mlp"
     bounded: bool = False  # gate and up are clamped before the activation (DeepSeek V4, GLM-5 Next)
+    wide: bool = False  # activation and product are computed in fp32 (Beam)
+    names_product: bool = False  # a variable has what the down projection reads until the layer is through (BERT)
     cuts: bool = False  # what the gate has below so many deviations above its mean becomes 0 (Gemma 3n)
     norm: Norm | None = None  # before the down projection (BitNet)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
@@ -82,6 +84,8 @@ class MLP(Block, without=("constants", "cache", "state")):
             up = ops.linear(t, p, x, Matrix("up", width, self.hidden * width, bias=self.bias * width))
             product = ops.activation(t, p, up, self.activation)
         product = ops.dropout(t, p, product, self.inner_dropout)
+        if self.names_product and p.formats.autocast and product.each == FP32:  # elsewhere the projection saves it
+            t.returned.append(product)
         bias = self.bias if self.down_bias is None else self.down_bias
         matrix = Matrix("down", self.hidden * p.degrees.stream, self.hidden * width, bias=bias * self.hidden, reduced=True)
         down = ops.linear(t, p, product, matrix)
@@ -93,6 +97,8 @@ class MLP(Block, without=("constants", "cache", "state")):
             both = ops.linear(t, p, x, Matrix("gate_up", 2 * width, 2 * matrix, bias=self.bias * 2 * width))
             if p.kernels.merged:
                 return t.emit("product", [both], Size(token=width), both.each, [both])
+            if self.activation == ops.CLAMPED_GLU and not p.kernels.fused_activation:
+                return ops.clamped_glu(t, *ops.halves(t, both))
             gate = t.emit("gate", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             up = t.emit("up", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             return self._fused_halves(t, p, both, gate, up)
@@ -106,6 +112,9 @@ class MLP(Block, without=("constants", "cache", "state")):
             up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))
             gate, up = (t.emit(f"{name} clamped", [y], y.elements, y.each, [y]) for name, y in (("gate", gate), ("up", up)))
             return ops.mul(t, ops.activation(t, p, gate, self.activation), up)
+        if self.wide:
+            up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))
+            return ops.wide_glu(t, p, gate, up, self.activation)
         gate = _above_cutoff(t, p, gate) if self.cuts else gate
         acted = ops.activation(t, p, gate, self.activation)
         up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))

@@ -1,7 +1,7 @@
 """Layers, entry and exit of a model recorded onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
 
 from memcalc.autograd.backward import alive, arriving, backward
-from memcalc.autograd.events import Piece, forward_peaks, passing_peaks, piece
+from memcalc.autograd.events import Piece, forward_peaks, passing_peaks
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import ZERO, Exchange, Size, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
@@ -35,8 +35,11 @@ class Recorded(NamedTuple):
 
 
 @cached(1024)
-def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Recorded:
-    """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
+def record(
+    layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True, again: bool = False
+) -> Recorded:  # fmt: skip
+    """One layer under one profile; `again`: recomputation makes what it saves. Raises Unsupported for a block that cannot
+    record yet."""
     if layer.skipped:
         return Recorded((), ZERO, NOTHING, (), 0.0, flows=input_grad)
     if any(block.outside_layers for _, block in layer.blocks):
@@ -44,7 +47,7 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
     if not layer.wiring and (names := [type(block).__name__ for _, block in layer.blocks if block.wired]):
         raise Unsupported(f"training with {names[0]} blocks in layers of this kind is not modelled")
     tape, x, output = layer_onto_tape(layer, profile, hidden, input_grad)
-    peaks = backward(tape, output, gradients=keep_gradients)
+    peaks = backward(tape, output, gradients=keep_gradients, again=again)
     saved = tuple(var.tensor for var in tape.saved())
     if layer.bridge:
         # recomputed layers keep the source as it is, whatever autocast casts it to
@@ -93,11 +96,12 @@ def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
 
 @cached(256)
 def alive_in_layer(
-    layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True
-) -> tuple[Tensor, ...]:
+    layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True,
+    again: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """The tensors that peak number `which` of `record` consists of."""
     tape, _, output = layer_onto_tape(layer, profile, hidden, input_grad)
-    tensors = alive(tape, output, which, gradients=keep_gradients)
+    tensors = alive(tape, output, which, gradients=keep_gradients, again=again)
     return _longer_tensors(tensors, profile.batch.source) if layer.source else tensors
 
 
@@ -200,7 +204,7 @@ def layer_piece(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool
     if layer.bridge or layer.crosses or layer.source:
         raise Unsupported("the order of allocations around cross-attention is not modelled")
     tape, x, output = layer_onto_tape(layer, profile, hidden, input_grad)
-    return piece(tape, x, output, chosen=chosen)
+    return Piece(tape, x, output, chosen=chosen)
 
 
 @cached(256)
@@ -208,14 +212,14 @@ def exit_piece(blocks: Named, profile: Profile, hidden: int) -> Piece:
     """The allocations of the blocks after the last layer, the loss among them."""
     tape, output, held = exit_onto_tape(blocks, profile, hidden)
     x = next((var for node in tape.nodes for var in node.inputs if var.label == "input"), None)
-    return piece(tape, x, output, held=held)
+    return Piece(tape, x, output, held=held)
 
 
 @cached(256)
 def entry_piece(blocks: Named, profile: Profile) -> Piece:
     """The allocations of the embedding and what follows it before the first layer."""
     tape, x = entry_onto_tape(blocks, profile)
-    return piece(tape, None, x)
+    return Piece(tape, None, x)
 
 
 # --- a forward that nothing follows -----------------------------------------------------------------------------------

@@ -29,3 +29,8 @@ def revised(value: T, **facts: Any) -> T:
 
 def _names(value: Any) -> Iterable[str]:
     return [field.name for field in fields(value)] if is_dataclass(value) else value._fields
+
+
+def facts_of(value: Any) -> dict[str, Any]:
+    """The fields of a block by name, to make one of a kin class with."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}

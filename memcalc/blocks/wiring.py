@@ -48,6 +48,15 @@ def _scaled(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "post_attention_norm", "mlp"), "mlp_scale"))
 
 
+def _by_depth(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Norms around each branch; what it returns and the residual, each times a constant, are added
+    (modeling_beam.depth_scaled_residual_add)."""
+    for names in (("input_norm", "attention", "post_attention_norm"), ("pre_mlp_norm", "mlp", "post_mlp_norm")):
+        y = through(t, p, blocks, x, *names)
+        x = ops.add(t, ops.scale(t, y), ops.scale(t, x, "residual scaled"))
+    return x
+
+
 def _by_vector(t: Tape, p: Profile, blocks: Blocks, x: Var, name: str) -> Var:
     """x · w: keeps x; its backward makes a full product before summing it to w's gradient."""
     t.path = name
@@ -109,7 +118,41 @@ def _convolved_beside(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return t.emit("unpadded", [y], y.elements, y.each)
 
 
+def _global_tokens(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Tokens and a few global tokens side by side, through the same matrices (modeling_pegasus_x.PegasusXEncoderLayer)."""
+    from memcalc.blocks.attention.global_local import feed_forward, normed
+
+    attention, mlp, norm = blocks["attention"], blocks["mlp"], blocks["post_attention_norm"]
+    local, few = attention.rows(p)
+    g = Var(few.of(attention.hidden), p.formats.residual, True, "global tokens")
+    t.beyond = [g]
+    y = through(t, p, blocks, x, "input_norm")
+    t.path = "global_norm"
+    seen = normed(t, p, blocks["global_norm"], g, shared=False)
+    if attention.staggered:
+        y = t.emit("padded", [y], local.of(attention.hidden), y.each, (), [Step("input", y.bytes)])
+    t.path = "attention"
+    y, seen = attention.both(t, p, y, seen)
+    if attention.staggered:
+        whole, y = y, t.emit("unpadded", [y], x.elements, y.each, (), [Step("input", y.bytes)])
+        y.whole = whole
+    x = ops.add(t, x, ops.dropout(t, p, y, attention.output_dropout))
+    alone = attention.last
+    g = g if alone else ops.add(t, g, ops.dropout(t, p, seen, attention.output_dropout))
+    y = through(t, p, blocks, x, "post_attention_norm")
+    t.path = "mlp"
+    x = ops.add(t, x, feed_forward(t, p, mlp, y, local._replace(fixed=0.0), first=alone))
+    if alone:
+        return x
+    t.path = "post_attention_norm"
+    seen = normed(t, p, norm, g, shared=True)
+    t.path = "mlp"
+    g = ops.add(t, g, feed_forward(t, p, mlp, seen, few, first=True))
+    t.carried.append(g)
+    return x
+
+
 WIRINGS: dict[str, Wiring] = {
     "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
-    "convolved beside": _convolved_beside,
+    "scaled by depth": _by_depth, "convolved beside": _convolved_beside, "global tokens": _global_tokens,
 }  # fmt: skip

@@ -123,8 +123,12 @@ class LazyGroup(click.Group):
 
 def _all_known(command: click.Command, words: Sequence[str]) -> bool:
     """Whether all options among the words are the command's own, and it takes what stands between them."""
-    known = {word for param in command.params for word in (*param.opts, *param.secondary_opts)}
-    takes = any(isinstance(param, click.Argument) for param in command.params)
+    from memcalc.cli.options import GroupedCommand
+
+    if not isinstance(command, GroupedCommand):  # help, which has no options
+        return not any(word.startswith("-") for word in words)
+    known = command.words()
+    takes = any(isinstance(param, click.Argument) for param in command.declared)
     return takes and all(word.partition("=")[0] in known for word in words if word.startswith("-"))
 
 
@@ -172,14 +176,25 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _start_quickly() -> None:
-    """Leave out Pydantic's plug-ins, for which a process that answers one question has no use.
+    """Leave out what Pydantic imports and a process that answers one question has no use for.
 
-    Before its first model it reads the metadata of every installed package to find them (pydantic/plugin/_loader.py), which
-    takes longer than any estimate.
+    Plug-ins: before its first model it reads the metadata of every installed package to find them
+    (pydantic/plugin/_loader.py), which takes longer than any estimate. And `secrets`, by which it compares passwords
+    (pydantic/types.py): with that come random numbers and OpenSSL's hashes; it is imported when something asks for it.
     """
     loader = ModuleType("pydantic.plugin._loader")
     vars(loader)["get_plugins"] = tuple
     sys.modules.setdefault(loader.__name__, loader)
+    sys.modules.setdefault("secrets", _Later("secrets"))
+
+
+class _Later(ModuleType):
+    """A module in whose place the module itself comes once something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
 
 
 def _end_quickly(code: int) -> None:

@@ -1,10 +1,12 @@
 """Options that several commands share, and what every command does with them."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from memcalc.caches import cached_property
 from memcalc.cli.amounts import TYPES
 
 if TYPE_CHECKING:
@@ -42,6 +44,24 @@ class GroupedOption(click.Option):
         return record
 
 
+# An option of a spec's field, as memcalc.cli.generate wrote it down: name, kind, metavar, meaning, group, choices.
+Row = tuple[str, str, str, str, str, tuple[tuple[str, str], ...]]
+
+
+def _words(row: Row) -> tuple[str, ...]:
+    """What says an option: --ddp, and what takes it back."""
+    word = row[0].replace("_", "-")
+    return (f"--{word}", f"--no-{word}") if row[1] == "flag" else (f"--{word}",)
+
+
+def _option(row: Row) -> GroupedOption:
+    _, kind, metavar, meaning, group, choices = row
+    return GroupedOption(
+        ["/".join(_words(row))], group=group, choices=choices, help=meaning, type=TYPES[kind], metavar=metavar or None,
+        is_flag=kind == "flag", default=None, multiple=kind == "repeated",
+    )  # fmt: skip
+
+
 class ModelArgument(click.Argument):
     """MODEL, which a shell completes to presets and files."""
 
@@ -52,7 +72,44 @@ class ModelArgument(click.Argument):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options by subject, each word of a choice below its option."""
+    """A command whose help lists its options by subject, each word of a choice below its option.
+
+    Options of specs are made when they are said, or all are asked for: a command has a hundred of them, a question a few.
+    """
+
+    def __init__(self, *names: Any, **attributes: Any) -> None:
+        super().__init__(*names, **attributes)
+        self.declared: list[click.Parameter | Row] = vars(self).pop("params")
+
+    @cached_property
+    def params(self) -> list[click.Parameter]:  # type: ignore[override]
+        return [_option(each) if isinstance(each, tuple) else each for each in self.declared]
+
+    def words(self) -> set[str]:
+        """Whatever says an option, but for help."""
+        words = (_words(each) if isinstance(each, tuple) else (*each.opts, *each.secondary_opts) for each in self.declared)
+        return set(chain.from_iterable(words))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        said = {word.partition("=")[0] for word in args if word.startswith("-")}
+        if ctx.resilient_parsing or not said <= self.words():  # completed, refused, or answered with help: that needs all
+            return super().parse_args(ctx, args)
+        made: list[click.Parameter] = []
+        unsaid: dict[str, Any] = {}
+        for each in self.declared:
+            if not isinstance(each, tuple):
+                made.append(each)
+            elif said.isdisjoint(_words(each)):
+                unsaid[each[0]] = () if each[1] == "repeated" else None
+            else:
+                made.append(_option(each))
+        vars(self)["params"] = made
+        try:
+            rest = super().parse_args(ctx, args)
+        finally:
+            del vars(self)["params"]
+        ctx.params |= unsaid
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[click.Parameter]] = {subject: [] for subject in SUBJECTS}
@@ -95,19 +152,13 @@ def _write_pair(name: str, meaning: str, column: int, indent: int, formatter: cl
 
 
 def spec_options(*specs: str, without: Sequence[str] = ()) -> Callable[[F], F]:
-    """The options of a spec's fields, as memcalc.cli.generate wrote them down; `without`: what a command has in its own way."""
+    """The options of a spec's fields, for a GroupedCommand; `without`: what a command has in its own way."""
     from memcalc.cli.spec_options import ROWS
 
-    rows = [row for spec in specs for row in ROWS[spec] if row[0] not in without]
+    options = [row for spec in specs for row in ROWS[spec] if row[0] not in without]
 
     def decorate(function: F) -> F:
-        for name, kind, metavar, meaning, group, choices in reversed(rows):
-            option, flag = name.replace("_", "-"), kind == "flag"
-            function = click.option(
-                f"--{option}/--no-{option}" if flag else f"--{option}", cls=GroupedOption, group=group, choices=choices,
-                help=meaning, type=TYPES[kind], metavar=metavar or None, is_flag=flag, default=None,
-                multiple=kind == "repeated",
-            )(function)  # fmt: skip
+        vars(function).setdefault("__click_params__", []).extend(reversed(options))  # as click.option does
         return function
 
     return decorate

@@ -7,7 +7,7 @@ from pydantic import Field
 from memcalc.caches import cached_property
 from memcalc.formulas.objectives import OBJECTIVES as ROWS
 from memcalc.formulas.objectives import REFERENCES, REFERRED, Objective
-from memcalc.specs.spec import BATCH, Flag, OneOf, Spec, SpecError, rule, setting, within
+from memcalc.specs.spec import BATCH, Flag, OneOf, SpecError, SpecPart, rule, setting, within
 
 OBJECTIVES = {row.name: row.note for row in ROWS.values()}
 NEXT_TOKEN = Objective("sft", "the next token's cross-entropy")
@@ -18,7 +18,7 @@ ACCUMULATING = "deepspeed"  # the engine of which that is a setting (data_types.
 OF_OBJECTIVES = ("objective", "reference", "labels", "passages", "passage_len", "cached_batch")
 
 
-class Batches(Spec):
+class Batches(SpecPart):
     """Sequences on one GPU: micro_batch of seq_len tokens, or one row of tokens_per_batch in which they follow each other."""
 
     micro_batch: Annotated[int, within(1, MAX_BATCH)] = setting(

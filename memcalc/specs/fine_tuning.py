@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from memcalc.formulas.methods import BASES, METHODS, BaseFormat, TrainingMethod
-from memcalc.specs.spec import STATES, OneOf, Spec, setting, within
+from memcalc.specs.spec import STATES, OneOf, SpecPart, setting, within
 
 METHOD_NAMES = tuple(METHODS)
 FROZEN_PARTS = {  # words of --freeze → parts of a model
@@ -40,7 +40,7 @@ MIXED = ("bf16-mixed", "fp16-mixed")
 MAX_RANK = 65536
 
 
-class FineTuning(Spec):
+class FineTuning(SpecPart):
     """Which weights are trained, and beside what."""
 
     method: Annotated[str, OneOf(METHOD_NAMES)] = setting(

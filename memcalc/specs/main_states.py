@@ -3,14 +3,14 @@ the optimizer's states that is offloaded."""
 
 from typing import Annotated
 
-from memcalc.specs.spec import STATES, OneOf, Spec, setting, within
+from memcalc.specs.spec import STATES, OneOf, SpecPart, setting, within
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1}
 GRADIENTS, PARAMETERS, AVERAGES = ("fp32", "bf16"), ("fp32", "fp16"), tuple(BYTES)
 PARTS = ("main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype")
 
 
-class MainStates(Spec):
+class MainStates(SpecPart):
     """megatron/core/optimizer/optimizer_config.py; DeepSpeed's offload_optimizer.ratio."""
 
     main_grads_dtype: Annotated[str, OneOf(GRADIENTS)] | None = setting(

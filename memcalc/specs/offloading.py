@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from memcalc.errors import InputError
-from memcalc.specs.spec import ENGINE_LIMITS, REQUESTS, STATES, Flag, OneOf, Spec, SpecError, setting, within
+from memcalc.specs.spec import ENGINE_LIMITS, REQUESTS, STATES, Flag, OneOf, SpecError, SpecPart, setting, within
 
 MOST_PATTERNS, LONGEST_PATTERN, MOST_REPEATS = 32, 200, 4
 HOST, MOST_CARDS = "CPU", 64
@@ -15,7 +15,7 @@ REPEAT = re.compile(r"[*+{]|(?<!\()\?")
 Parts = Annotated[tuple[Annotated[float, within(0, 1e12)], ...], Field(strict=False, max_length=MOST_CARDS)]
 
 
-class Offloading(Spec):
+class Offloading(SpecPart):
     """What of a model is on which device, and how its cache is divided: settings of llama.cpp and its kin alone."""
 
     gpu_layers: Annotated[int, within(0, 100_000)] | None = setting(

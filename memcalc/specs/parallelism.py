@@ -4,7 +4,7 @@ from typing import Annotated
 
 from memcalc.specs.pipeline import Pipeline
 from memcalc.specs.sharding_settings import ShardingSettings
-from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, SpecError, rule, setting, within
+from memcalc.specs.spec import EXPERTS, HARDWARE, SHARDING, Flag, OneOf, Spec, SpecError, rule, setting, within
 
 MAX_GPUS = 10_000_000
 Degree = Annotated[int, within(1, MAX_GPUS)]
@@ -39,7 +39,7 @@ OF_STAGES = {  # settings of DeepSpeed, and the stages that read them
 }  # fmt: skip
 
 
-class Parallelism(Pipeline, ShardingSettings):
+class Parallelism(Pipeline, ShardingSettings, Spec):
     """Degrees and sharding of one training job.
 
     Tensor × pipeline × context parallel ranks hold one copy of the model; the rest of the GPUs are data-parallel copies,

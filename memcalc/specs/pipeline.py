@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from memcalc.specs.spec import SHARDING, Flag, OneOf, Spec, SpecError, rule, setting, within
+from memcalc.specs.spec import SHARDING, Flag, OneOf, SpecError, SpecPart, rule, setting, within
 
 PIPELINES = {
     "gpipe": "all forwards, then all backwards",
@@ -17,7 +17,7 @@ Layers = Annotated[int, within(0, 65536)]
 SETTINGS = ("virtual_stages", "first_stage_layers", "last_stage_layers", "count_embedding", "count_loss", "pipeline_layout")
 
 
-class Pipeline(Spec):
+class Pipeline(SpecPart):
     """megatron/core/transformer/transformer_block.py, get_num_layers_to_build; pipeline_parallel_layer_layout.py."""
 
     pp: Annotated[int, within(1, 10_000_000)] = setting(1, "Pipeline parallel degree: stages that share the layers.", SHARDING)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from memcalc.specs.spec import ACTIVATIONS, OneOf, Spec, SpecError, rule, setting, within
+from memcalc.specs.spec import ACTIVATIONS, OneOf, SpecError, SpecPart, rule, setting, within
 
 RECOMPUTATION = {
     "none": "keeps what the backward needs",
@@ -28,7 +28,7 @@ MODULES = {  # megatron/core/transformer/transformer_config.py
 Layers = Annotated[int, within(1, 65536)]
 
 
-class Recomputation(Spec):
+class Recomputation(SpecPart):
     """Activation recomputation (gradient checkpointing), in PyTorch's and in Megatron-LM's words."""
 
     recompute: Annotated[str, OneOf(RECOMPUTE)] = setting(

@@ -31,6 +31,7 @@ from memcalc.specs.spec import (
     STATES,
     Flag,
     OneOf,
+    Spec,
     SpecError,
     rule,
     setting,
@@ -49,13 +50,13 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("block_size", None, "lets one choose the size of its blocks", lambda row: row.pooled and row.block > 1),
     ("eager", False, "captures CUDA graphs", lambda row: row.graphs),
     *(
-        (name, field.default, "puts layers where one says", lambda row: row.host_embedding)
-        for name, field in Offloading.model_fields.items()
+        (name, getattr(Offloading, name).default, "puts layers where one says", lambda row: row.host_embedding)
+        for name in Offloading.__annotations__
     ),
     ("gpu_experts", 0, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("host_experts", None, "keeps experts in host memory", lambda row: row.experts_on_host),
     ("pp_layers", (), "takes stages of any number of layers", lambda row: row.pooled),
-    ("attention_dp", 1, "divides requests among groups of ranks", lambda row: row.name in ("sglang", "tensorrt-llm")),
+    ("attention_dp", 1, "divides requests among groups of ranks", lambda row: row.request_groups),
     ("all_to_all", None, "exchanges tokens of experts", lambda row: bool(row.exchanges)),
     ("redundant_experts", 0, "holds experts more than once", lambda row: row.pooled),
     ("role", None, "reads prompts and answers on servers apart", lambda row: row.pooled),
@@ -64,8 +65,8 @@ _ENGINE_OPTIONS: tuple[tuple[str, object, str, Callable[[ServingEngine], bool]],
     ("cache_offload", None, "keeps blocks of its cache in host memory too", lambda row: row.pooled),
     ("prefix_hit_rate", 0.0, "keeps a common prefix once", lambda row: row.shares),
     ("max_graph_batch", None, "captures CUDA graphs", lambda row: row.graphs),
-    ("images_per_prompt", None, "profiles images", lambda row: row.name == "vllm"),
-    ("sharded_adapters", False, "divides its slots of adapters", lambda row: row.name == "vllm"),
+    ("images_per_prompt", None, "profiles images", lambda row: row.profiles_inputs),
+    ("sharded_adapters", False, "divides its slots of adapters", lambda row: row.shards_adapters),
     ("max_batched_tokens", None, "bounds the tokens of a forward pass", lambda row: bool(row.name) and not row.whole_prompt),
     ("max_sequences", None, "bounds the sequences of a step", lambda row: row.sequences is not None),
 )
@@ -79,7 +80,7 @@ BLOCKS: dict[str, Callable[[int], str]] = {
 }
 
 
-class Serving(ServingLayout):
+class Serving(ServingLayout, Spec):
     """How a model is served: `batch` requests, each of which may reach `context` tokens (prompt and answer together)."""
 
     engine: Annotated[str, OneOf(tuple(SERVING_ENGINES))] | None = setting(

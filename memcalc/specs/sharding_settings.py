@@ -4,7 +4,7 @@ elements, and FSDP (torch/distributed/fsdp; accelerate's fsdp_config)."""
 from typing import Annotated
 
 from memcalc.formulas.engines import DEEPSPEED
-from memcalc.specs.spec import SHARDING, Flag, OneOf, Spec, setting, within
+from memcalc.specs.spec import SHARDING, Flag, OneOf, SpecPart, setting, within
 
 Elements = Annotated[int, within(1, 10**13)]
 PREFETCHES = {
@@ -14,7 +14,7 @@ PREFETCHES = {
 }
 
 
-class ShardingSettings(Spec):
+class ShardingSettings(SpecPart):
     """DeepSpeed's buckets and groups; when FSDP's parameters come and gradients go."""
 
     reduce_bucket_size: Elements | None = setting(

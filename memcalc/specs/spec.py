@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import product
 from types import FunctionType
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import CoreSchema, core_schema
@@ -183,6 +183,14 @@ class Spec(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """A copy with other values, checked like a new one."""
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+
+if TYPE_CHECKING:
+    SpecPart = Spec
+else:
+
+    class SpecPart:
+        """Fields, rules and properties of which specs are put together. Pydantic reads them once, in the spec that has them."""
 
 
 T = TypeVar("T", bound=Spec)

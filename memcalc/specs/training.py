@@ -6,11 +6,11 @@ from memcalc.formulas.optimizers import optimizer
 from memcalc.specs.batches import ACCUMULATING
 from memcalc.specs.main_states import PARTS
 from memcalc.specs.pipeline import predicting_of_layout
-from memcalc.specs.spec import SpecError, rule
+from memcalc.specs.spec import Spec, SpecError, rule
 from memcalc.specs.step_settings import StepSettings
 
 
-class Training(StepSettings):
+class Training(StepSettings, Spec):
     """How a model is trained. Sizes are per GPU: micro_batch sequences of seq_len tokens at a time."""
 
     @rule("parallelism")

@@ -2,9 +2,9 @@
 
 Eight things differ, and all are undone when the context ends: which kernel scaled_dot_product_attention takes, dropout (one
 fused operation that returns its mask), rms_norm (one kernel on CUDA, see COMPOSED), the operations that autocast runs in fp32,
-the statistics of a 16-bit LayerNorm (fp32 on CUDA), grouped matrix products (any type on CUDA), the sums of gather's backward
-(in place but for tensors of a subclass), and fla's kernels (memcalc.trace.fla). Besides, questions that need a tensor's values
-are answered: no packed sequences, no padding, no layer dropped.
+the statistics of a 16-bit LayerNorm (fp32 on CUDA), grouped matrix products (any type on CUDA), the sums of gather's and
+index_select's backwards (in place but for tensors of a subclass), and fla's kernels (memcalc.trace.fla). Besides, questions
+that need a tensor's values are answered: no packed sequences, no padding, no layer dropped.
 """
 
 import sys
@@ -224,7 +224,11 @@ def _dispatch_mode() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     layer_norm, grouped_mm = torch.ops.aten.native_layer_norm.default, torch.ops.aten._grouped_mm.default
-    scatter_add, scatter_add_ = torch.ops.aten.scatter_add.default, torch.ops.aten.scatter_add_.default
+    aten = torch.ops.aten
+    in_place = {
+        aten.scatter_add.default: (aten.scatter_add_.default, "GatherBackward0"),
+        aten.index_add.default: (aten.index_add_.default, "IndexSelectBackward0"),
+    }
 
     class CudaKernels(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -234,16 +238,16 @@ def _dispatch_mode() -> Any:
                 return out, mean.float(), deviation.float()
             if func is grouped_mm and args[0].dtype == torch.float32:  # the fake kernel knows bf16 only
                 return func(args[0].bfloat16(), args[1].bfloat16(), *args[2:], **kwargs).float()
-            if func is scatter_add and _in_backward_of("GatherBackward0"):
-                return scatter_add_(*args, **kwargs)
+            if func in in_place and _in_backward_of(*in_place[func][1:]):
+                return in_place[func][0](*args, **kwargs)
             return func(*args, **kwargs)
 
     return CudaKernels()
 
 
 def _in_backward_of(name: str) -> bool:
-    """Whether autograd is running such a node: for tensors of a subclass, gather's backward adds out of place what it adds in
-    place else (torch/csrc/autograd/FunctionsManual.cpp and aten's gather_backward, isTensorSubclassLike)."""
+    """Whether autograd is running such a node: for tensors of a subclass, the backwards of gather and index_select add out of
+    place what they add in place else (gather_backward, index_select_backward_symint; isTensorSubclassLike)."""
     import torch
 
     node = torch._C._current_autograd_node()

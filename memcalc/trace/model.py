@@ -96,9 +96,9 @@ MAKERS = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForTokenClassification": "AutoModelForTokenClassification",
     "ForImageClassification": "AutoModelForImageClassification",
-    "whisper": "AutoModelForSpeechSeq2Seq", "t5": "AutoModelForSeq2SeqLM", "mt5": "AutoModelForSeq2SeqLM",
-    "bart": "AutoModelForSeq2SeqLM",
-}  # fmt: skip
+    **dict.fromkeys(("whisper", "moonshine"), "AutoModelForSpeechSeq2Seq"),
+    **dict.fromkeys(("t5", "mt5", "bart", "pegasus_x", "bigbird_pegasus", "prophetnet"), "AutoModelForSeq2SeqLM"),
+}
 
 
 def _maker(model_type: str, classes: Sequence[str]) -> str:

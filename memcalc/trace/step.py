@@ -123,7 +123,19 @@ def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
     if model.main_input_name == "input_features":
         size = (sequences, config.num_mel_bins, 2 * config.max_source_positions)
         return {"input_features": torch.zeros(size, dtype=model.dtype), "labels": ids}
+    if model.main_input_name == "input_values":  # as many samples as make a token of the encoder for each of the decoder
+        sound = torch.zeros(sequences, samples(run.seq_len, model), dtype=model.dtype)
+        return {"input_values": sound, "labels": ids}
     return {"input_ids": ids, "labels": ids[:, 0] if type(model).__name__.endswith("ForSequenceClassification") else ids}
+
+
+def samples(tokens: int, model: Any) -> int:
+    """Samples of a recording that its convolutions, which pad nothing, make so many tokens of."""
+    import torch
+
+    for module in reversed([module for module in model.modules() if isinstance(module, torch.nn.Conv1d)]):
+        tokens = (tokens - 1) * module.stride[0] + module.kernel_size[0]
+    return tokens
 
 
 def _freeze_embeddings(torch: Any, model: Any) -> None:

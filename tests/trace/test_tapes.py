@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 TABLE: dict[str, Any] = json.loads((ROOT / "tests" / "reference" / "tapes.json").read_text("utf-8"))
 ROWS: list[dict[str, Any]] = TABLE["rows"]
 BOUND, SAVED, SMALL = 0.005, 0.002, 131_072  # of a moment; of what the forward leaves; bytes that rounding makes in all
-# Where a gradient is cast when its operation is through, PyTorch has dropped what recomputation made for it: here it stays
-WIDER = {"gemma4 experts": 0.01, "delta rule by channel": 0.016, "delta rule by channel, bounded": 0.016}
+# The decoder's mask has gone when the encoder's backward begins: here it stays
+WIDER = {"blocks of queries, encoder": 0.017}
 # Text passes some layers by: PyTorch makes no optimizer states for them, memcalc counts what training with images makes
-IDLE = {"cross-attention to images", "hyper-connections"}
+IDLE = {"cross-attention to images", "hyper-connections", "blocks of keys"}
 
 
 def name(row: dict[str, Any]) -> str:
@@ -33,8 +33,8 @@ def test_a_tape(row: dict[str, Any]) -> None:
     assert not found.rank.approximation
     bound = WIDER.get(row["name"], BOUND) if row["settings"].get("recompute") else BOUND
     moments = {moment: (getattr(found, moment), theirs) for moment, theirs in traced.items()}
-    if row["name"] == "images alone":
-        del moments["peak_optimizer_step"]  # the traced loop still holds the batch's pixels
+    if row["name"] in ("images alone", "sound as it is"):
+        del moments["peak_optimizer_step"]  # the traced loop still holds the batch's pixels or samples
     if row["name"] in IDLE:
         del moments["peak_optimizer_step"]
         moments = {moment: (ours - found.steady, theirs - traced["steady"]) for moment, (ours, theirs) in moments.items()}

@@ -9,9 +9,10 @@ from dataclasses import field
 from memcalc.autograd import operations as ops
 from memcalc.autograd.elementary import WEIGHT_CAST
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import BYTE, FP32, INT64, Node, Size, Step, Tape, Var, sum_of
+from memcalc.autograd.tape import BYTE, FP32, INT64, Node, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import Core
 from memcalc.blocks.attention.kernels import contiguous, multiply
+from memcalc.blocks.attention.own_scores import unsaved
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Weight, linear
@@ -90,7 +91,7 @@ class DisentangledAttention(Attention, without=("state",)):
         value = contiguous(t, ops.cast(t, value, mixing.each)) if made.first else value
         out = t.emit("mixed", [mixing, value], Size(token=core.shape.output_size), value.each, [mixing, value])
         mask = unmasked.bytes  # and that of which it is the opposite
-        t.passing.append(t.saved_bytes() + _unsaved(t, [*named, masked, dropped]) + out.bytes * 2 + mask)
+        t.passing.append(t.saved_bytes() + unsaved(t, *named, masked, dropped) + out.bytes * 2 + mask)
         return t.emit("transposed", [out], out.elements, out.each)
 
     def _table(self, t: Tape, p: Profile) -> Var:
@@ -120,7 +121,7 @@ class DisentangledAttention(Attention, without=("state",)):
             named = [*named, picked]
             picked = picked if made.first and total else ops.scale(t, picked, f"{kind} scaled")
             named = [*named, picked]
-            t.passing.append(t.saved_bytes() + _unsaved(t, named))
+            t.passing.append(t.saved_bytes() + unsaved(t, *named))
             if total is None:  # 0 + it
                 total = t.emit("position scores", [picked], picked.elements, picked.each, (), [Step("share")])
             else:  # in place
@@ -167,12 +168,6 @@ class DisentangledAttention(Attention, without=("state",)):
             added for step in node.steps for added in ((Step("temp", whole),) * 2 if step == Step("weight", whole) else (step,))
         )
         return [Step("weight", whole)], []
-
-
-def _unsaved(t: Tape, variables: list[Var]) -> Size:
-    """Bytes of what Python's variables hold, though nothing saves it."""
-    saved = set(t.saved())
-    return sum_of(var.bytes for var in {(var.whole or var): None for var in variables} if var not in saved)
 
 
 def _with_bias(t: Tape, p: Profile, x: Var, size: int) -> Var:

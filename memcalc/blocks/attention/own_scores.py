@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, INT64, Size, Step, Tape, Var, sum_of
+from memcalc.autograd.tape import FP32, INT64, ZERO, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.attention.core import Core
 from memcalc.blocks.attention.kernels import contiguous, multiply
 from memcalc.blocks.block import Block
@@ -15,8 +15,8 @@ from memcalc.frozen import NamedTuple, dataclass
 LAST = ", last"  # of a stack: the backward begins here, no gradient of what all layers share is on its way
 
 
-def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, value: Var) -> Var:
-    """The attention result, heads × head_dim a token."""
+def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, value: Var, named: Size = ZERO) -> Var:
+    """The attention result, heads × head_dim a token. `named`: bytes of what Python's variables hold meanwhile beside these."""
     multiply(t, core, query)
     projected = (query, key, value)
     if p.formats.autocast:
@@ -30,20 +30,21 @@ def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, 
     probabilities = ops.dropout(t, p, probabilities, core.softmax.dropout)
     made = probabilities
     probabilities = ops.cast(t, probabilities, value.each)
-    if row.returns and made is not probabilities:
+    if row.held and made is not probabilities:
         t.returned.append(made)
+    if row.returns and made is not probabilities:
         t.beside = t.beside + made.bytes  # those of the layer before, which the loop holds until this one returns its own
     value = contiguous(t, value)
     out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), value.each, [probabilities, value])
     out = t.emit("transposed", [out], out.elements, out.each)
-    t.passing.append(t.saved_bytes() + _unsaved(t, made, scores, *projected) + out.bytes * 2)
+    t.passing.append(t.saved_bytes() + unsaved(t, made, scores, *projected) + out.bytes * 2 + named)
     return out
 
 
-def _unsaved(t: Tape, *variables: Var) -> Size:
+def unsaved(t: Tape, *variables: Var) -> Size:
     """Bytes of what Python's variables hold until the output projection, though nothing saves it."""
     saved = set(t.saved())
-    return sum_of(var.bytes for var in variables if (var.whole or var) not in saved)
+    return sum_of(var.bytes for var in dict.fromkeys(var.whole or var for var in variables) if var not in saved)
 
 
 def _masked(t: Tape, p: Profile, core: Core, scores: Var, *, last: bool) -> Var:
@@ -65,10 +66,14 @@ class Own(NamedTuple):
     """How one modeling file makes probabilities."""
 
     scores: Callable[..., Var]  # from the product of query and key to what softmax takes
-    returns: bool = False  # the layer returns the probabilities
+    held: bool = False  # a variable of the layer has the probabilities until it is through
+    returns: bool = False  # and the layer returns them
 
 
-OWN = {"mask": Own(_masked, returns=True), "buckets": Own(_bucketed)}
+OWN = {
+    "mask": Own(_masked, held=True, returns=True), "mask, to the layer's end": Own(_masked, held=True),
+    "mask, kept to itself": Own(_masked), "buckets": Own(_bucketed),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             compute=compute,
             weights=FP32 if fp32 else HALF,
             autocast=autocast,
-            saved_input=FP8 if formats.products == "fp8" and run.kernels_used == "te" else 0,
+            saved_input=FP8 if formats.products == "fp8" and KERNELS[run.kernels_used].own_products else 0,
             low=low_precision(formats.products, sharded=run.fsdp),
             wide_stream=architecture.wide_stream,
             kbit=run.upcast,
@@ -227,7 +227,9 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     if run.recompute != "full":
         return 0.0
     biases = _shared_biases(architecture, profile)
-    indexed = any(block.traits.selected_tokens and block.traits.rotary for block in _mixers(architecture))
+    indexed = any(
+        (traits := block.traits).selected_tokens and traits.kv_lora_rank and traits.rotary for block in _mixers(architecture)
+    )  # tokens one by one; where blocks are selected, each layer makes a mask of its own beside none (MiniMax M3)
     handed = _handed(architecture, profile)
     # a mask for pairs, not one of keys, nor one that is counted among what is handed on
     pairwise = any(not block.positions.own for block in _attentions(architecture)) and not handed

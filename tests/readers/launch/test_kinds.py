@@ -237,6 +237,85 @@ def test_many_files_that_begin_with_many_end(tmp_path: Path) -> None:
         launched(str(tmp_path / "f0.yaml"))
 
 
+# --- what facts become --------------------------------------------------------------------------------------------------
+
+V1 = """model: Qwen/Qwen3-4B
+peft_config: {name: lora, r: 16, target_modules: all}
+quant_config: {name: bnb, quantization_bit: 4}
+dist_config: {name: fsdp2, reshard_after_forward: false}
+train_dataset: data/mine.yaml
+micro_batch_size: 2
+global_batch_size: 64
+cutoff_len: 4096
+cp_size: 2
+cp_mode: ulysses
+flash_attn: flash_attention_2
+"""
+
+
+def test_llama_factory_version_1(tmp_path: Path) -> None:
+    """src/llamafactory/v1/config/training_args.py, v1/plugins/model_plugins/peft.py and quantization.py: defaults."""
+    file = tmp_path / "sft.yaml"
+    file.write_text(V1)
+    (found,) = launched(str(file))
+    settings = {name: setting.value for name, setting in found.question.settings.items()}
+    assert found.question.model == "Qwen/Qwen3-4B"
+    assert settings == {
+        "method": "qlora", "base_format": "nf4-dq", "lora_rank": 16, "lora_targets": ("all-linear",), "lora_dropout": 0.05,
+        "micro_batch": 2, "global_batch": 64, "seq_len": 4096, "recompute": "full", "precision": "bf16", "optimizer": "adamw",
+        "optimizer_impl": "foreach", "attention": "flash", "fsdp": "grad-op", "cp": 2, "cp_kind": "all-to-all",
+    }  # fmt: skip
+    assert not warnings_of(found)
+
+
+# theirs → ours: Megatron-LM's --cp-comm-type, accelerate's cp_comm_strategy
+@pytest.mark.parametrize(("said", "kind"), [("p2p", "ring"), ("a2a", "all-to-all"), ("all_gather", "all-gather"), ("x", None)])
+def test_how_keys_and_values_are_exchanged(said: str, kind: str | None) -> None:
+    line = (
+        "torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 2 --hidden-size 512 --num-attention-heads 8 --bf16 "
+        f"--micro-batch-size 1 --global-batch-size 8 --seq-length 512 --context-parallel-size 2 --cp-comm-type {said}"
+    )
+    (found,) = launched(line)
+    setting = found.question.settings.get("cp_kind")
+    assert (setting and setting.value) == kind
+    assert ("not modelled; ring is taken" in " ".join(warnings_of(found))) == (kind is None)
+
+
+# a line and a few settings that it comes to, by the tool's own defaults
+DEFAULTS = (
+    # accelerate/commands/launch.py: FSDP's options without a file
+    ("accelerate launch --use_fsdp --fsdp_version 2 --fsdp_reshard_after_forward false --fsdp_offload_params true "
+     "--num_processes 8 --mixed_precision bf16 train.py --model_name_or_path gpt2 --per_device_train_batch_size 1",
+     {"fsdp": "grad-op", "offload": ("parameters", "optimizer"), "gpus": 8}),
+    # axolotl/cli/main.py: what stands behind -- is the launcher's
+    ("axolotl train x.yaml --base-model gpt2 --launcher accelerate -- --num_processes 4", {"gpus": 4, "gpus_per_node": None}),
+    # ms-swift arguments/base_args/model_args.py and quant_args.py
+    ("NPROC_PER_NODE=8 swift sft --model Qwen/Qwen3-4B --quant_bits 4 --torch_dtype float16 --max_length 512",
+     {"method": "qlora", "base_format": "nf4-dq", "precision": "fp16-mixed"}),
+    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-4B --max_length 512", {"precision": "bf16-mixed", "optimizer": "adamw"}),
+    # verl/trainer/config/sft_trainer.yaml
+    ("torchrun --nproc_per_node 8 -m verl.trainer.fsdp_sft_trainer data.train_files=x model.partial_pretrain=gpt2 "
+     "model.lora_rank=8 data.micro_batch_size_per_gpu=4", {"lora_targets": ("all-linear",), "optimizer": "adamw", "gpus": 8}),
+    ("tune run --nproc_per_node 2 full_finetune_distributed --config x batch_size=4", {"gpus": 2}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), DEFAULTS, ids=lambda value: value[:40] if isinstance(value, str) else "")
+def test_what_a_command_comes_to(line: str, expected: dict[str, object]) -> None:
+    (found,) = launched(line)
+    settings = {name: setting.value for name, setting in found.question.settings.items()}
+    assert {name: settings.get(name) for name in expected} == expected
+
+
+def test_what_gradients_are_accumulated_in_is_deepspeeds(tmp_path: Path) -> None:
+    file = tmp_path / "ds.json"
+    file.write_text(
+        '{"zero_optimization": {"stage": 2}, "bf16": {"enabled": true}, "data_types": {"grad_accum_dtype": "fp32"}}'
+    )
+    (found,) = launched(str(file))
+    assert found.question.settings["grad_accum_dtype"].value == "fp32"
+
+
 # --- no key that matters is dropped ------------------------------------------------------------------------------------
 
 KEYS = json.loads((Path(__file__).parents[2] / "reference" / "launch_keys.json").read_text())
@@ -246,7 +325,7 @@ KINDS = {
     "torchtitan": recognise.TORCHTITAN, "nanotron": recognise.NANOTRON, "megatron": recognise.MEGATRON,
     "bridge": recognise.BRIDGE, "nemo_rl": recognise.NEMO_RL, "swift": SWIFT, "verl": recognise.VERL, "openrlhf": OPENRLHF,
     "slime": SLIME, "vllm": recognise.VLLM, "sglang": recognise.SGLANG, "llama.cpp": LLAMA_SERVER, "trtllm": recognise.TRTLLM,
-    "litgpt": recognise.LITGPT,
+    "litgpt": recognise.LITGPT, "llamafactory_v1": recognise.LLAMAFACTORY_V1,
 }  # fmt: skip
 # What the tables name and no byte depends on: which kernels run products in fp8, or experts
 NUMERICS = {("accelerate", "fp8_config.backend"), ("trtllm", "moe_config.backend")}

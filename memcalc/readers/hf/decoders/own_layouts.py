@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer, Named
+from memcalc.blocks.attention.shifted import Distances, ShiftedAttention
 from memcalc.blocks.attention.softmax import attention_of
+from memcalc.blocks.dropout import Dropout
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Weight, linear
+from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.prompted import PromptTokens
 from memcalc.blocks.task_head import TaskHead
+from memcalc.blocks.unread import Unread
+from memcalc.blocks.values import facts_of
 from memcalc.errors import Unsupported
 from memcalc.readers.hf.common import attention, decoder, even_head_dim, layer_norm, mlp, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family
@@ -43,20 +47,20 @@ def xlnet(c: Config) -> Architecture:
     norm, dropout, size = layer_norm(c), c.number("dropout"), even_head_dim(c)
     if c.has("d_head") and c.integer("d_head") != size:
         raise c.error("d_head", f"must be the hidden size over the heads ({size})")
-    relative = (
-        *linear("positions", "attention", hidden, hidden),
-        *(Weight(f"{name}_bias", "attention", (heads, size)) for name in ("content", "position", "segment")),
-        Weight("segments", "attention", (2, heads, size)),
+    plain = attention_of(
+        hidden, heads, heads, size, rotary=False, causal=False, dropout=dropout, output_dropout=dropout, scores="as computed"
     )
-    block = attention_of(
-        hidden, heads, heads, size, rotary=False, causal=False, dropout=dropout, output_dropout=dropout, extras=relative
-    )
-    feed_forward = mlp(c, gated=False, bias=True, dropout=dropout)
+    block = ShiftedAttention(**facts_of(plain))
+    feed_forward = mlp(c, gated=False, bias=True, inner_dropout=dropout, dropout=dropout)
     tied = c.flag("tie_word_embeddings")
+    mask = Unread(
+        (Weight("mask", "other", (1, 1, hidden)),)
+    )  # of the second stream, which predicting each next token needs not
     model = decoder(
         c, norm_of_sum(norm, block, feed_forward), None, tied=tied, embedding=Embedding(vocabulary, hidden, dropout=dropout),
-        after_embedding=(("mask", Plain((Weight("mask", "other", (1, 1, hidden)),))),),
-        head=Head(vocabulary, hidden, tied=tied, bias=True),
+        after_embedding=(("mask", mask), ("distances", Distances(hidden))),
+        before_head=(("dropout", Dropout(dropout, copied=True)),),
+        head=Head(vocabulary, hidden, tied=tied, bias=True, upcast=False),
     )  # fmt: skip
     labels, summed = label_count(c), _summary(c, hidden)
     each: Named = (("classifier", TaskHead(hidden, labels)),)

@@ -5,19 +5,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from memcalc.autograd.tape import INT64
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
+from memcalc.blocks.attention.global_local import GlobalLocalAttention, GlobalTokens
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.experts.mixture import experts_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.plain import Plain
+from memcalc.blocks.values import facts_of
 from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture, layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.heads import dense_weights
 from memcalc.readers.hf.encoders.layers import UNRECORDED
-from memcalc.readers.hf.encoders.seq2seq import BART, GENERATION, decoder_layer, encoder_layer
+from memcalc.readers.hf.encoders.long_attention import block_sparse
+from memcalc.readers.hf.encoders.seq2seq import BART, GENERATION, decoder_layer, encoder_attention, encoder_layer
 from memcalc.readers.hf.tasks import classification, classifier, task, uncounted
 
 
@@ -81,17 +85,26 @@ def _with_vocabulary(block: Block, rows: int) -> Block:
 def pegasus_x(c: Config, shape: Shape) -> Architecture:
     """Attention in blocks, and to global tokens that each layer norms apart."""
     hidden, norm = c.integer("d_model"), layer_norm(c, size=c.integer("d_model"))
-    layer = encoder_layer(c, bias=False)
-    layer = replace(layer, blocks=(*layer.blocks, ("global_norm", norm), *UNRECORDED))
-    tokens: Named = (("global_tokens", Plain((Weight("tokens", "other", (c.integer("num_global_tokens"), hidden)),))),)
-    return _assembled(c, shape, _stack(c, "encoder", layer), _stack(c, "decoder", decoder_layer(c, bias=False)), encoder=tokens)
+    plain, count, depth = encoder_layer(c, bias=False), c.integer("num_global_tokens"), c.layers("encoder_layers")
+    sizes = facts_of(encoder_attention(c, bias=False)) | {"block": c.integer("block_size"), "tokens": count}
+
+    def layer(staggered: bool, last: bool) -> Layer:
+        mixer = GlobalLocalAttention(**sizes, staggered=staggered, last=last)
+        blocks = tuple((name, mixer if name == "attention" else block) for name, block in plain.blocks)
+        return replace(plain, blocks=(*blocks, ("global_norm", norm)), wiring="global tokens")
+
+    layers = [layer(c.flag("stagger_local_blocks") and i % 2 == 1, i == depth - 1) for i in range(depth)]
+    tokens: Named = (("global_tokens", GlobalTokens(count, hidden)),)
+    return _assembled(c, shape, Stack.of(layers), _stack(c, "decoder", decoder_layer(c, bias=False)), encoder=tokens)
 
 
 def bigbird_pegasus(c: Config, shape: Shape) -> Architecture:
     """Block-sparse attention in the encoder, unless the config asks for the original."""
     bias, full = c.flag("use_bias"), c.text("attention_type") == "original_full"
     layer = encoder_layer(c, bias=bias)
-    layer = layer if full else replace(layer, blocks=layer.blocks + UNRECORDED)
+    if not full:
+        mixer = block_sparse(c, encoder_attention(c, bias=bias), INT64)
+        layer = replace(layer, blocks=tuple((name, mixer if name == "attention" else block) for name, block in layer.blocks))
     return _assembled(c, shape, _stack(c, "encoder", layer), _stack(c, "decoder", decoder_layer(c, bias=bias)))
 
 
@@ -245,10 +258,11 @@ FAMILIES = {
         num_buckets=32, ngram=2, add_cross_attention=True,
     )._replace(renamed=_PROPHETNET),
     "pegasus": _family(bart, Shape(positions="fixed")),
-    "pegasus_x": _family(pegasus_x, Shape(positions=""), **_LONG, max_position_embeddings=16384, num_global_tokens=32),
+    "pegasus_x": _family(pegasus_x, Shape(positions=""), **_LONG, max_position_embeddings=16384, num_global_tokens=32,
+                         block_size=512, stagger_local_blocks=True),
     "bigbird_pegasus": _family(
         bigbird_pegasus, Shape(own_head=True), **_LONG, activation_function="gelu_new", max_position_embeddings=4096,
-        attention_type="block_sparse", use_bias=False,
+        attention_type="block_sparse", use_bias=False, block_size=64, num_random_blocks=3,
     ),
     "led": _family(
         led, _POST._replace(shift=0), max_encoder_position_embeddings=16384, max_decoder_position_embeddings=1024

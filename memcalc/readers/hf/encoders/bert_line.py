@@ -176,6 +176,7 @@ def albert(c: Config) -> Architecture:
     for index in range(depth):
         last = index == depth - 1 or index * groups // depth != (index + 1) * groups // depth
         sequence += [layer if last else again] * inner
+    sequence[0] = replace(sequence[0], narrow=True)
     part = Part("encoder", embedded(c, width=_width(c), projected=True), (Stack.of(sequence),))
     heads = usual(c, masked_lm(c, tied=tied_of(c), width=_width(c)), tied=tied_of(c))
     order: Named = (*heads.kinds["Model"], ("order", classifier(hidden, label_count(c))))

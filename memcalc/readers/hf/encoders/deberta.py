@@ -1,6 +1,6 @@
 """DeBERTa: content and positions attend to each other through projections of their own."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
 from memcalc.blocks.attention.disentangled import KEYS, QUERIES, Disentangled, DisentangledAttention, RelativeTable
@@ -10,7 +10,7 @@ from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.sequence_convolution import SequenceConvolution
-from memcalc.blocks.values import revised
+from memcalc.blocks.values import facts_of, revised
 from memcalc.readers.hf.common import layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.heads import Heads, masked_lm, under, usual
@@ -73,7 +73,7 @@ def _relative(c: Config, rows: int) -> Disentangled:
 
 def _layers(c: Config, attention: Attention, relative: Disentangled) -> list[DisentangledAttention]:
     """One attention a layer."""
-    facts = {field.name: getattr(attention, field.name) for field in fields(attention)}
+    facts = facts_of(attention)
     each, last = (DisentangledAttention(**facts, relative=made) for made in (relative, relative._replace(last=c.layers())))
     return [each] * (c.layers() - 1) + [last]
 

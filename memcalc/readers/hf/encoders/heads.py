@@ -9,6 +9,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.task_head import Pooler
+from memcalc.blocks.unread import Unread
 from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture, layer_norm
 from memcalc.readers.hf.config import Config
@@ -67,7 +68,7 @@ def usual(
 
 def pooled_always(heads: Heads, hidden: int, *but: str) -> Heads:
     """The same where every class but some keeps the base model's pooler, read or not."""
-    unread: Named = (("unread_pooler", dense_weights(hidden, hidden)),)
+    unread: Named = (("unread_pooler", Unread(dense_weights(hidden, hidden).tensors)),)
     plain = {kind: blocks for kind, blocks in heads.kinds.items() if kind in but or kind == "Model"}
     return Heads(unread + heads.masked, heads.tied, {**{k: unread + b for k, b in heads.kinds.items()}, **plain})
 

@@ -65,7 +65,10 @@ def body(
         mixers, lambda mixer: encoder_layer(c, mixer, feed_forward or bert_mlp(c), pre=pre, within=within, norm=norm)
     )
     last: Named = (("final_norm", layer_norm(c)),) if (pre if final is None else final) else ()
-    return Part("encoder", (*(embedded(c) if entry is None else entry), *beside), (Stack.of(layers),), last)
+    entry = embedded(c) if entry is None else entry
+    if entry and isinstance(entry[-1][1], Projection):
+        layers = [replace(layers[0], narrow=True), *layers[1:]]
+    return Part("encoder", (*entry, *beside), (Stack.of(layers),), last)
 
 
 def encoder_layer(
@@ -91,7 +94,7 @@ def self_attention(c: Config, *, rotary: bool = False, bias: bool = True) -> Att
 
 
 def bert_mlp(c: Config) -> Block:
-    return mlp(c, gated=False, bias=True, dropout=c.number("hidden_dropout_prob"))
+    return mlp(c, gated=False, bias=True, dropout=c.number("hidden_dropout_prob"), names_product=True)
 
 
 def embedded(

@@ -1,10 +1,13 @@
 """Encoders of long texts: attention in windows and blocks, or approximated."""
 
+from memcalc.autograd.tape import FP32
 from memcalc.blocks.architecture import Architecture, Named
+from memcalc.blocks.attention.block_sparse import BlockSparseAttention
+from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.plain import Plain
-from memcalc.blocks.values import revised
+from memcalc.blocks.values import facts_of, revised
 from memcalc.readers.hf.common import layer_norm, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.heads import bert_heads, dense_weights, pooled_always, under
@@ -22,11 +25,18 @@ def longformer(c: Config) -> Architecture:
     return under(c, body(c, attention=mixers, within=within), bert_heads(c))
 
 
+def block_sparse(c: Config, attention: Attention, mask_itemsize: int = FP32) -> BlockSparseAttention:
+    """The same over blocks."""
+    block, random = c.integer("block_size"), c.integer("num_random_blocks", low=0)
+    return BlockSparseAttention(**facts_of(attention), block=block, random=random, mask_itemsize=mask_itemsize)
+
+
 def big_bird(c: Config) -> Architecture:
     """Block-sparse attention, unless the config asks for the original; every class but one keeps the pooler."""
     hidden = c.integer("hidden_size")
     full = c.text("attention_type") == "original_full"
-    part = body(c, attention=self_attention(c, bias=c.flag("use_bias")), within=() if full else UNRECORDED)
+    attention = self_attention(c, bias=c.flag("use_bias"))
+    part = body(c, attention=attention if full else block_sparse(c, attention))
     heads = bert_heads(c)
     spans: Named = (
         (
@@ -67,7 +77,13 @@ FAMILIES = {
     "big_bird": Family(
         big_bird,
         bert_but(
-            vocab_size=50358, hidden_act="gelu_new", max_position_embeddings=4096, attention_type="block_sparse", use_bias=True
+            vocab_size=50358,
+            hidden_act="gelu_new",
+            max_position_embeddings=4096,
+            attention_type="block_sparse",
+            use_bias=True,
+            block_size=64,
+            num_random_blocks=3,
         ),
     ),
     "mra": Family(approximated, bert_but(vocab_size=50265, type_vocab_size=1)),

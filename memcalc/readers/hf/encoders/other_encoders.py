@@ -3,17 +3,20 @@
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
+from memcalc.blocks.attention.dynamic_convolution import DynamicConvolution
+from memcalc.blocks.attention.grouped import GroupedAttention, GroupedMLP, Groups
 from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight, linear
+from memcalc.blocks.mixers.fourier import Fourier
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.task_head import Pooler
-from memcalc.blocks.values import revised
+from memcalc.blocks.values import facts_of, revised
 from memcalc.readers.hf.common import architecture, even_head_dim, layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.bert_line import summarised
@@ -62,7 +65,7 @@ def fnet(c: Config) -> Architecture:
     """A Fourier transform mixes the tokens, which has no weights; every class keeps the pooler."""
     hidden, norm, tied = c.integer("hidden_size"), layer_norm(c), c.flag("tie_word_embeddings")
     layer = Layer(
-        (("fourier", Plain(())), ("fourier_norm", norm), ("mlp", bert_mlp(c)), ("mlp_norm", norm)), normalises_sum=True
+        (("fourier", Fourier(hidden)), ("fourier_norm", norm), ("mlp", bert_mlp(c)), ("mlp_norm", norm)), normalises_sum=True
     )
     entry = (*embedded(c), ("embedding_projection", Projection(hidden, hidden, bias=True)))
     heads = usual(c, masked_lm(c, tied=tied), tied=tied)
@@ -75,18 +78,22 @@ def squeezebert(c: Config) -> Architecture:
     if c.integer("embedding_size", hidden) != hidden:
         raise c.error("embedding_size", f"must be hidden_size ({hidden})")
 
-    def grouped(key: str, inputs: int, outputs: int, role: str) -> tuple[Weight, ...]:
-        groups = c.integer(f"{key}_groups")
-        if inputs % groups or outputs % groups:
-            raise c.error(f"{key}_groups", f"({groups}) divides not both {inputs} and {outputs}")
-        return (Weight(key, role, (outputs, inputs // groups, 1)), Weight(f"{key}.bias", role, (outputs,)))
+    def groups(key: str, inputs: int, outputs: int) -> int:
+        found = c.integer(f"{key}_groups")
+        if inputs % found or outputs % found:
+            raise c.error(f"{key}_groups", f"({found}) divides not both {inputs} and {outputs}")
+        return found
 
-    mixer = [w for key in ("q", "k", "v", "post_attention") for w in grouped(key, hidden, hidden, "attention")]
-    feed_forward = grouped("intermediate", hidden, inner, "mlp") + grouped("output", inner, hidden, "mlp")
+    made = Groups(*(groups(key, hidden, hidden) for key in ("q", "k", "v", "post_attention")))
+    attention = GroupedAttention(**facts_of(self_attention(c)), groups=made)
+    feed_forward = GroupedMLP(
+        hidden, inner, groups("intermediate", hidden, inner), groups("output", inner, hidden), c.text("hidden_act"),
+        c.number("hidden_dropout_prob"),
+    )  # fmt: skip
     blocks: Named = (
-        ("attention", Plain(tuple(mixer))),
+        ("attention", attention),
         ("attention_norm", norm),
-        ("mlp", Plain(feed_forward)),
+        ("mlp", feed_forward),
         ("mlp_norm", norm),
     )
     part = Part("encoder", embedded(c), (Stack.uniform(Layer(blocks, normalises_sum=True), c.layers()),))
@@ -103,17 +110,10 @@ def convbert(c: Config) -> Architecture:
         raise c.error("add_cross_attention", "must be false: convolutions over an encoder's tokens are not modelled")
     if hidden % kept:
         raise c.error("hidden_size", f"({hidden}) is not a multiple of the {kept} heads that head_ratio leaves")
-    size = kept * (hidden // kept // 2)
     attention = revised(
         self_attention(c), shape=attention_of(hidden, kept, kept, hidden // kept // 2).shape, query_bias=True, output_bias=False
     )
-    more = (
-        Weight("depthwise", "attention", (hidden, 1, window)), Weight("pointwise", "attention", (size, hidden, 1)),
-        Weight("pointwise.bias", "attention", (size, 1)), *linear("kernel", "attention", size, kept * window, bias=True),
-        *linear("convolved", "attention", hidden, size, bias=True),
-        # the output projection reads the heads and the convolution side by side
-        *linear("output of convolution", "attention", size, hidden, bias=True),
-    )  # fmt: skip
+    attention = DynamicConvolution(**facts_of(revised(attention, own="mask, kept to itself")), kernel=window)
     groups, inner = c.integer("num_groups"), c.integer("intermediate_size")
     feed_forward: Block = bert_mlp(c)
     if groups > 1:
@@ -122,7 +122,7 @@ def convbert(c: Config) -> Architecture:
             Weight("down", "mlp", (groups, inner // groups, hidden // groups)), Weight("down.bias", "mlp", (hidden,)),
         ))  # fmt: skip
     part = body(
-        c, attention=attention, feed_forward=feed_forward, within=(("convolution", Plain(more)),),
+        c, attention=attention, feed_forward=feed_forward,
         entry=embedded(c, width=c.integer("embedding_size")),
     )  # fmt: skip
     tied = c.flag("tie_word_embeddings")

@@ -121,6 +121,10 @@ def decoder_layer(
     return replace(layer, blocks=layer.blocks[:2] + (cross if after else cross[::-1]) + layer.blocks[2:])
 
 
+def encoder_attention(c: Config, *, key_bias: bool = True, bias: bool = True) -> Attention:
+    return _attention(c, "encoder", key_bias=key_bias, bias=bias)
+
+
 def _attention(c: Config, side: str, *, key_bias: bool, bias: bool) -> Attention:
     hidden, heads = c.integer("d_model"), c.integer(f"{side}_attention_heads")
     if hidden % heads:

@@ -54,10 +54,10 @@ def moonshine(c: Config) -> Architecture:
         norm, _grouped(c, "encoder"), mlp(c, gated=False, bias=True, activation=c.text("encoder_hidden_act"))
     )
     front: Named = (
-        ("convolution1", Convolution(1, hidden, (127,), stride=(64,), activation="tanh")),
+        ("convolution1", Convolution(1, hidden, (127,), stride=(64,), activation="tanh", frames=384)),
         ("group_norm", Norm(hidden, "layer")),
-        ("convolution2", Convolution(hidden, 2 * hidden, (7,), stride=(3,), bias=True, activation="gelu")),
-        ("convolution3", Convolution(2 * hidden, hidden, (3,), stride=(2,), bias=True, activation="gelu")),
+        ("convolution2", Convolution(hidden, 2 * hidden, (7,), stride=(3,), bias=True, activation="gelu", frames=6)),
+        ("convolution3", Convolution(2 * hidden, hidden, (3,), stride=(2,), bias=True, activation="gelu", frames=2)),
     )
     depth = c.layers("encoder_num_hidden_layers")
     encoder = Part("encoder", front, (Stack.uniform(replace(encoder_layer, source=True), depth),), (("final_norm", norm),))
@@ -71,7 +71,7 @@ def moonshine(c: Config) -> Architecture:
         stacks=(Stack.uniform(layer, c.layers("decoder_num_hidden_layers")),),
         exit=(("final_norm", norm),),
     )
-    return _headed(c, encoder, decoder, hidden)
+    return _headed(c, encoder, decoder, hidden, upcast=True)
 
 
 def moonshine_streaming(c: Config) -> Architecture:
@@ -125,12 +125,12 @@ def _grouped(c: Config, side: str) -> Attention:
     if len(set(counts)) > 1:  # the library writes one half's heads into the config that the other reads
         raise c.error(shared, "must be that of both halves, and the number of their heads")
     own: dict[str, Any] = {"num_attention_heads": heads, "num_key_value_heads": c.integer(shared) if c.has(shared) else heads}
-    return revised(biased_attention(c.reread(**own), causal=False), output_bias=False)
+    return revised(biased_attention(c.reread(**own), causal=False), output_bias=False, rotary_tables="copied")
 
 
-def _headed(c: Config, encoder: Part, decoder: Part, hidden: int) -> Architecture:
+def _headed(c: Config, encoder: Part, decoder: Part, hidden: int, *, upcast: bool = False) -> Architecture:
     kind, tied, vocabulary = task(c), c.flag("tie_word_embeddings"), c.integer("vocab_size")
-    head: Named = (("head", Head(vocabulary, hidden, tied=tied, upcast=False)),) if kind in GENERATION else ()
+    head: Named = (("head", Head(vocabulary, hidden, tied=tied, upcast=upcast)),) if kind in GENERATION else ()
     warnings = () if head or kind == "Model" else uncounted(c)
     parts = (encoder, replace(decoder, exit=decoder.exit + head))
     return replace(architecture(c, parts, tied=tied and bool(head)), warnings=warnings)
