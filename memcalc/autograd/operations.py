@@ -18,6 +18,7 @@ from memcalc.autograd.elementary import scale_by_norm as scale_by_norm
 from memcalc.autograd.elementary import sigmoid as sigmoid
 from memcalc.autograd.elementary import softmax as softmax
 from memcalc.autograd.elementary import weighted as weighted
+from memcalc.autograd.elementary import wide_glu as wide_glu
 from memcalc.autograd.profile import LOW, LowPrecision, Profile
 from memcalc.autograd.tape import BYTE, MatrixShape, Size, Step, Tape, Var
 from memcalc.frozen import NamedTuple
@@ -159,7 +160,7 @@ def _saved_input(t: Tape, p: Profile, x: Var, low: LowPrecision | None = None) -
     if low and low.input:
         made = Var(x.elements * low.input, BYTE, False, f"{x.label} in nvfp4")
         # Transformer Engine's fused modules multiply by several matrices at once: one copy for all of them
-        return t.copies.setdefault(x, made) if p.kernels.name == "te" else made
+        return t.copies.setdefault(x, made) if p.kernels.own_products else made
     if not p.formats.saved_input or p.formats.saved_input == x.each:
         return x
     return Var(x.elements, p.formats.saved_input, False, f"{x.label} in fp8")
