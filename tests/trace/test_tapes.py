@@ -21,7 +21,7 @@ WIDER = {
     "blocks of queries, encoder": 0.017,  # the decoder's mask has gone when the encoder's backward begins: here it stays
 }  # fmt: skip
 # Text passes some layers by: PyTorch makes no optimizer states for them, memcalc counts what training with images makes
-IDLE = {"cross-attention to images", "hyper-connections"}
+IDLE = {"cross-attention to images", "hyper-connections", "mixed with the first layer"}
 
 
 def name(row: dict[str, Any]) -> str:
