@@ -223,6 +223,25 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
     "masks of every sequence": (
         "smollm2-135m", "", {"num_hidden_layers": 3, "vocab_size": 512}, ({**AGAIN, "attention": "eager"},),
     ),
+    "blocks of keys": (
+        "minimax-m3", "",
+        {"text_config": {
+            "num_hidden_layers": 4, "hidden_size": 512, "dense_intermediate_size": 1024, "intermediate_size": 256,
+            "shared_intermediate_size": 256, "vocab_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2,
+            "head_dim": 64, "rotary_dim": 32, "num_local_experts": 8, "num_experts_per_tok": 2, "moe_layer_freq": [0, 0, 1, 1],
+            "sparse_attention_config": {"sparse_attention_freq": [0, 0, 1, 1], "sparse_num_index_heads": 2,
+                                        "sparse_index_dim": 64, "sparse_topk_blocks": 2}},
+         "projector_hidden_size": 64,
+         "vision_config": {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2,
+                           "image_size": 28, "projection_dim": 64, "vocab_size": 512}},
+        (BF16, AMP, EAGER, AGAIN),
+    ),
+    "scaled by sinks": (
+        "granite-swash-2b", "",
+        {"num_hidden_layers": 3, "layer_types": ["sliding_attention"] * 3, "hidden_size": 512,
+         "intermediate_size": 1024, "vocab_size": 512, "num_attention_heads": 16, "num_key_value_heads": 4, "pad_token_id": 0},
+        WRITTEN_OUT,
+    ),
     "compressed entries": (
         "deepseek-v4-flash", "",
         {"num_hidden_layers": 4, "compress_ratios": [0, 4, 128, 4], "num_hash_layers": 1, "hidden_size": 512, "vocab_size": 512,

@@ -8,20 +8,21 @@ NAMES = {
 }  # fmt: skip
 
 
-def backward(tape: Tape, output: Var | None, *, gradients: bool = True) -> tuple[Size, ...]:
+def backward(tape: Tape, output: Var | None, *, gradients: bool = True, again: bool = False) -> tuple[Size, ...]:
     """Candidate peaks of running the tape backwards, in bytes above what other layers hold.
 
     Counted are the tape's saved tensors, the gradients in flight and, with `gradients`, the parameter gradients made
     here so far (without it they leave at once, as sharded engines reduce them away). `output` is where the incoming
-    gradient arrives; None means the tape ends in a loss. Candidates covered by another are dropped.
+    gradient arrives; None means the tape ends in a loss. `again`: recomputation made what was saved. Candidates covered by
+    another are dropped.
     """
-    return that_can_be_highest(_run(tape, output, gradients).candidates)
+    return that_can_be_highest(_run(tape, output, gradients, again).candidates)
 
 
-def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True) -> tuple[Tensor, ...]:
+def alive(tape: Tape, output: Var | None, which: int, *, gradients: bool = True, again: bool = False) -> tuple[Tensor, ...]:
     """The tensors that candidate number `which` of `backward` consists of."""
-    peak = backward(tape, output, gradients=gradients)[which]
-    return _run(tape, output, gradients, peak).found
+    peak = backward(tape, output, gradients=gradients, again=again)[which]
+    return _run(tape, output, gradients, again, peak).found
 
 
 def arriving(tape: Tape, output: Var | None) -> Size:
@@ -38,8 +39,8 @@ def arriving(tape: Tape, output: Var | None) -> Size:
     return sum_of(buffer.bytes for buffer in run.buffers)
 
 
-def _run(tape: Tape, output: Var | None, gradients: bool, watched: Size | None = None) -> "Backward":
-    run = Backward(tape, gradients, watched)
+def _run(tape: Tape, output: Var | None, gradients: bool, again: bool, watched: Size | None = None) -> "Backward":
+    run = Backward(tape, gradients, watched, again=again)
     for var in (*tape.carried, output):
         if var is not None:
             run.receive(var)
@@ -71,8 +72,8 @@ class Backward:
     `found` holds what is alive when so many bytes as `watched` are, for the first time.
     """
 
-    def __init__(self, tape: Tape, keep_gradients: bool, watched: Size | None = None) -> None:
-        self.keep_gradients = keep_gradients
+    def __init__(self, tape: Tape, keep_gradients: bool, watched: Size | None = None, *, again: bool = False) -> None:
+        self.keep_gradients, self.again = keep_gradients, again
         self.update = 0.0 if keep_gradients else tape.update
         self.live = ZERO
         self.candidates: list[Size] = []
@@ -105,7 +106,7 @@ class Backward:
             self.free(buffer)
         if incoming is not None:
             self._release(incoming)
-        for var in node.saves:
+        for var in node.saves if not self._casts(node) else ():
             self._used(var)
         for gradient in stepped:
             self.free(self.allocate(gradient.bytes * self.update, gradient.var, "temp"))
@@ -130,10 +131,12 @@ class Backward:
                 incoming.holders += 1  # kept past the release of the operation's own
                 arriving.append((node.inputs[step.source], incoming))
                 continue
-            kind = "input" if step.kind == "over" else step.kind
+            kind = "input" if step.kind in ("over", "cast") else step.kind
             of = node.inputs[step.source] if kind == "input" else node.out
             if step.kind == "over":
                 self._used(of)
+            for var in node.saves if step.kind == "cast" and self.again else ():
+                self._used(var)
             buffer = self.allocate(step.bytes, of, kind)
             while passing:
                 self.free(passing.pop())
@@ -146,6 +149,11 @@ class Backward:
             elif step.kind == "temp" or not self.keep_gradients:
                 temporaries.append(buffer)
         return arriving, temporaries, stepped
+
+    def _casts(self, node: Node) -> bool:
+        """Whether its saved tensors left before its gradients were cast: nothing but the operation refers to what was made
+        again for it."""
+        return self.again and any(step.kind == "cast" for step in node.steps)
 
     def make_again(self, node: Node) -> None:
         """What the forward dropped is there again before the backward of the last operation that reads it."""

@@ -80,7 +80,8 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
         return _xielu(t, p, x)
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)
-        t.nodes[-1].saves = (y,) if y.grad else ()
+        if y.grad:
+            t.nodes[-1].saves = (y,)
         return t.emit(
             "square",
             [y],
@@ -94,6 +95,16 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
     if kind == "output" and y.grad:
         t.nodes[-1].saves = (y,)
     return y
+
+
+CLAMPED_GLU = "swigluoai"  # of gate and up at once (gpt-oss, MiniMax M3)
+
+
+def clamped_glu(t: Tape, gate: Var, up: Var) -> Var:
+    """(up + 1) · gate · σ(α gate), both clamped (modeling_gpt_oss.GptOssExperts._apply_gate)."""
+    gate, up = (t.emit(f"{name} clamped", [x], x.elements, x.each, [x]) for name, x in (("gate", gate), ("up", up)))
+    glu = mul(t, gate, sigmoid(t, scale(t, gate)))
+    return mul(t, t.emit("plus one", [up], up.elements, up.each, (), [Step("share")]), glu)
 
 
 def _gelu_new(t: Tape, p: Profile, x: Var) -> Var:
@@ -156,13 +167,12 @@ def sigmoid(t: Tape, x: Var) -> Var:
 
 
 def weighted(t: Tape, x: Var, w: Var) -> Var:
-    """Vectors x, each times its own number w: w's gradient is summed from a full product, made in the wider type."""
+    """Vectors x, each times its own number w: w's gradient is summed from a full product, made in the wider type; so is x's,
+    and cast once both are there."""
     each = max(x.each, w.each)
-    full = x.elements * each
-    steps = [Step("temp", full)] * (1 if x.each == each else 2)
-    return t.emit(
-        "weighted", [x, w], x.elements, each, _factors(x, w), [*steps, Step("input", x.bytes), Step("input", w.bytes, 1)]
-    )
+    full = Step("temp", x.elements * each)
+    steps = [full, Step("input", x.bytes)] if x.each == each else [full, full, Step("cast", x.bytes)]
+    return t.emit("weighted", [x, w], x.elements, each, _factors(x, w), [*steps, Step("input", w.bytes, 1)])
 
 
 def _factors(a: Var, b: Var) -> list[Var]:

@@ -4,10 +4,12 @@ Derivatives as in PyTorch's tools/autograd/derivatives.yaml; shapes are elements
 """
 
 from memcalc.autograd.elementary import ACTIVATIONS as ACTIVATIONS
+from memcalc.autograd.elementary import CLAMPED_GLU as CLAMPED_GLU
 from memcalc.autograd.elementary import WEIGHT_CAST as WEIGHT_CAST
 from memcalc.autograd.elementary import activation as activation
 from memcalc.autograd.elementary import add as add
 from memcalc.autograd.elementary import cast as cast
+from memcalc.autograd.elementary import clamped_glu as clamped_glu
 from memcalc.autograd.elementary import dropout as dropout
 from memcalc.autograd.elementary import halves as halves
 from memcalc.autograd.elementary import mul as mul

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from memcalc.frozen import NamedTuple
 
+GRADIENTS = ("input", "over", "cast", "share")  # kinds of steps that make an input's gradient
 FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 FUSED = "fused scan"  # name of FLOPs that Triton kernels of chunked scans do
 
@@ -94,7 +95,8 @@ class Step(NamedTuple):
     """One allocation of a backward: a temporary, a parameter's gradient, or the gradient of input number `source`."""
 
     # "temp", "weight", "input", "over" (the gradient of a saved input, written over it) or "share" (the gradient itself,
-    # handed on without a copy), or "passing" (a temporary that leaves once the next allocation is there)
+    # handed on without a copy), "passing" (a temporary that leaves once the next allocation is there), or "cast" (an input's
+    # gradient in that input's narrower type, made when the operation is through)
     kind: str
     bytes: Size = ZERO
     source: int = 0  # number of the input
@@ -219,7 +221,7 @@ class Tape:
         if needs:
             if steps is None:
                 steps = [Step("input", var.bytes, i) for i, var in enumerate(inputs)]
-            kept = tuple(s for s in steps if s.kind not in ("input", "over", "share") or inputs[s.source].grad)
+            kept = tuple(s for s in steps if s.kind not in GRADIENTS or inputs[s.source].grad)
             stored = dict.fromkeys(_storage(var) for var in saves)
             self.nodes.append(Node(name, out, tuple(inputs), tuple(var for var in stored if not var.outside), kept))
         return out

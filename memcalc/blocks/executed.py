@@ -81,7 +81,7 @@ def tape_executed(tape: Tape, profile: Profile, stretched: float = 1.0) -> Execu
     for node in tape.nodes:
         if node.out.label in products or node.name in ATTENTION:
             kernels += 1
-            after += sum(step.kind in ("weight", "input", "over") for step in node.steps)
+            after += sum(step.kind in ("weight", "input", "over", "cast") for step in node.steps)
             continue
         if (node.out.whole is None and node.steps != ()) or (node.out.whole is None and not node.out.grad):
             forward = forward + _read(node, inside)

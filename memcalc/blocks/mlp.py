@@ -96,6 +96,8 @@ class MLP(Block, without=("constants", "cache", "state")):
             both = ops.linear(t, p, x, Matrix("gate_up", 2 * width, 2 * matrix, bias=self.bias * 2 * width))
             if p.kernels.merged:
                 return t.emit("product", [both], Size(token=width), both.each, [both])
+            if self.activation == ops.CLAMPED_GLU and not p.kernels.fused_activation:
+                return ops.clamped_glu(t, *ops.halves(t, both))
             gate = t.emit("gate", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             up = t.emit("up", [both], Size(token=width), both.each, (), [Step("input", both.bytes)])
             return self._fused_halves(t, p, both, gate, up)

@@ -35,8 +35,11 @@ class Recorded(NamedTuple):
 
 
 @cached(1024)
-def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True) -> Recorded:
-    """One layer under one profile. Raises Unsupported for a block that cannot record yet."""
+def record(
+    layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = True, keep_gradients: bool = True, again: bool = False
+) -> Recorded:  # fmt: skip
+    """One layer under one profile; `again`: recomputation makes what it saves. Raises Unsupported for a block that cannot
+    record yet."""
     if layer.skipped:
         return Recorded((), ZERO, NOTHING, (), 0.0, flows=input_grad)
     if any(block.outside_layers for _, block in layer.blocks):
@@ -44,7 +47,7 @@ def record(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool = Tr
     if not layer.wiring and (names := [type(block).__name__ for _, block in layer.blocks if block.wired]):
         raise Unsupported(f"training with {names[0]} blocks in layers of this kind is not modelled")
     tape, x, output = layer_onto_tape(layer, profile, hidden, input_grad)
-    peaks = backward(tape, output, gradients=keep_gradients)
+    peaks = backward(tape, output, gradients=keep_gradients, again=again)
     saved = tuple(var.tensor for var in tape.saved())
     if layer.bridge:
         # recomputed layers keep the source as it is, whatever autocast casts it to
@@ -93,11 +96,12 @@ def _repeating(tape: Tape, x: Var, output: Var | None) -> tuple[Size, ...]:
 
 @cached(256)
 def alive_in_layer(
-    layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True
-) -> tuple[Tensor, ...]:
+    layer: Layer, profile: Profile, hidden: int, which: int, *, input_grad: bool = True, keep_gradients: bool = True,
+    again: bool = False,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """The tensors that peak number `which` of `record` consists of."""
     tape, _, output = layer_onto_tape(layer, profile, hidden, input_grad)
-    tensors = alive(tape, output, which, gradients=keep_gradients)
+    tensors = alive(tape, output, which, gradients=keep_gradients, again=again)
     return _longer_tensors(tensors, profile.batch.source) if layer.source else tensors
 
 

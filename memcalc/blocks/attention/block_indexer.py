@@ -1,5 +1,7 @@
 """Block-sparse attention's indexer (MiniMax M3): a small attention that picks which blocks of keys a query reads."""
 
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import FP32, Size, Tape
 from memcalc.blocks.ledger import Weight, linear, prefixed
 from memcalc.blocks.norm import Norm
 from memcalc.frozen import dataclass
@@ -9,7 +11,8 @@ from memcalc.frozen import dataclass
 class BlockIndexer:
     """Scores every earlier block of `block_size` tokens and keeps the best `selected_blocks`, the last ones always.
 
-    Its one key a token, `head_dim` wide and normalised, is cached beside the attention's keys and values.
+    Its one key a token, `head_dim` wide and normalised, is cached beside the attention's keys and values. What it picks are
+    numbers of blocks, through which no gradient flows: its weights get none.
     """
 
     hidden: int
@@ -28,4 +31,15 @@ class BlockIndexer:
     def weights(self) -> tuple[Weight, ...]:
         out = linear("q", "attention", self.hidden, self.heads * self.head_dim)
         out += linear("k", "attention", self.hidden, self.head_dim)
-        return out + prefixed("q_norm", self.norm.weights()) + prefixed("k_norm", self.norm.weights())
+        out += prefixed("q_norm", self.norm.weights()) + prefixed("k_norm", self.norm.weights())
+        return tuple(weight._replace(frozen=True) for weight in out)
+
+    def select(self, t: Tape, p: Profile, there: Size, masks: int) -> None:
+        """Its products, and what runs by beside what is `there`: scores of every pair, once more where they are masked; then a
+        mask for each of `masks` heads, which is made of what is kept, what is not, and zeros
+        (modeling_minimax_m3_vl.MiniMaxM3VLIndexer)."""
+        scores, mask = Size(pair=2 * self.heads * FP32), Size(pair=masks * (3 + 2 * p.formats.compute))
+        for passing in (scores, mask):
+            t.passing.append(t.saved_bytes() + there + passing)
+        projected = sum(weight.parameters for weight in self.weights() if len(weight.shape) > 1)
+        t.multiply("indexer", Size(token=2 * projected, pair=2 * self.heads * self.head_dim), 0, causal=True)

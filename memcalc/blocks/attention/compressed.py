@@ -8,7 +8,7 @@ from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, HeadsShape, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.attention.core import Softmax
-from memcalc.blocks.attention.kernels import shifted_probabilities
+from memcalc.blocks.attention.kernels import masked, shifted_probabilities
 from memcalc.blocks.attention.rotary import RotaryTable, rotate_tail
 from memcalc.blocks.block import Block, Compression, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
@@ -216,8 +216,8 @@ class CompressedAttention(Block, without=("constants", "state")):
         copies = Size(token=heads * keys * self.head_dim)
         first, second = (t.emit(name, [key], copies, each, (), [Step("input", key.bytes)]) for name in ("key", "value"))
         scores = ops.scale(t, t.emit("scores", [query, first], Size(pair=heads * keys), each, [query, first]), "scores scaled")
-        scores = t.emit("masked", [scores], scores.elements, each, (), [Step("share")])
-        kept = shifted_probabilities(t, p, Softmax(sinks=True, dropout=self.dropout), heads, scores, FP32)
+        softmax = Softmax(sinks=True, dropout=self.dropout)
+        kept = shifted_probabilities(t, p, softmax, heads, masked(t, p, scores), FP32)
         out = t.emit("mixed", [kept, second], query.elements, each, [kept, second])
         return t.emit("transposed", [out], out.elements, out.each)
 

@@ -14,7 +14,6 @@ SCORES = {
     SHIFTED: (0, 0),  # gpt-oss, MiMo V2 Flash
     SCALED: (0, FP32),
 }
-WIDE_SINKS = (SCALED, "in fp32")  # with sinks: not checked against PyTorch (Granite SWA, Flint)
 
 
 class HeadShape(NamedTuple):
@@ -68,6 +67,7 @@ class Mask(NamedTuple):
     chunked: bool = False  # the window is an aligned chunk (Llama 4), not a sliding one
     keeps_all: bool = False  # keys outside the window stay in the cache (MiniMax)
     masked: bool = False  # whatever the length, by a mask of each layer's own (sparse attention under an indexer)
+    heads: int = 1  # that each have a mask of their own
 
     def applied(self, p: Profile) -> bool:
         """A mask beyond the causal one, which kernels know without it."""

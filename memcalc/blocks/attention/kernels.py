@@ -13,7 +13,7 @@ from collections.abc import Callable
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import SCORES, Core, Softmax
+from memcalc.blocks.attention.core import SCALED, SCORES, Core, Softmax
 from memcalc.blocks.values import revised
 from memcalc.frozen import NamedTuple
 
@@ -51,6 +51,7 @@ def _conditions(p: Profile, core: Core, *, half: bool) -> frozenset[str]:
     found = {
         p.attention: True,
         "own code": core.softmax.shifted and p.attention != "flash",
+        "scaled by sinks": core.softmax.scores == SCALED and p.attention != "flash",
         "core kept": p.core_kept,
         "fused by its library": p.kernels.merged and p.attention != "eager",
         "its library's own": p.kernels.merged,
@@ -75,7 +76,7 @@ def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var)
     key, value, core = repeated(t, core, key, value)
     out = fused_kernel(t, core, *narrowed(t, p, query, key, value))
     if core.mask.applied(p) and out.grad:  # the additive mask [batch, 1, sequence, sequence], once a layer
-        mask = Var(Size(pair=1 + core.prefix), out.each, False, f"{t.path}/mask")
+        mask = Var(Size(pair=core.mask.heads + core.prefix), out.each, False, f"{t.path}/mask")
         t.nodes[-1].saves = (*t.nodes[-1].saves, mask)
     return out
 
@@ -145,12 +146,43 @@ def _shifted(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) 
     query = contiguous(t, query)
     each = query.each
     scores = t.emit("scores", [query, key], Size(pair=core.shape.heads), each, [query, key])
-    kept = shifted_probabilities(t, p, core.softmax, core.shape.heads, ops.scale(t, scores, "scores scaled"), each)
+    scores = masked(t, p, ops.scale(t, scores, "scores scaled"))
+    kept = shifted_probabilities(t, p, core.softmax, core.shape.heads, scores)
     out = t.emit("mixed", [kept, value], Size(token=core.shape.output_size), each, [kept, value])
     return t.emit("transposed", [out], out.elements, out.each)
 
 
-def shifted_probabilities(t: Tape, p: Profile, softmax: Softmax, heads: int, scores: Var, sinks: int) -> Var:
+def _scaled_by_sinks(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
+    """Softmax in fp32, and each head's result times σ(log-sum-exp of its scores − its sink)
+    (modeling_granite_swa.eager_attention_forward)."""
+    multiply(t, core, query)
+    if p.formats.autocast:
+        query, key, value = (ops.cast(t, x, p.formats.compute) for x in (query, key, value))
+    key, value, core = repeated(t, core, key, value)
+    pairs, heads, each = Size(pair=core.shape.heads), Size(token=core.shape.heads), query.each
+    query = contiguous(t, query)
+    scores = ops.scale(t, t.emit("scores", [query, key], pairs, each, [query, key]), "scores scaled")
+    scores = masked(t, p, scores)
+    full = Step("temp", scores.bytes)
+    sums = t.emit("log-sum-exp", [scores], heads, scores.each, [scores], [full, full, Step("input", scores.bytes)])
+    if sums.grad:
+        t.nodes[-1].saves = (scores, sums)
+    scale = ops.sigmoid(t, ops.cast(t, t.emit("less sinks", [sums], heads, max(sums.each, p.formats.weights)), FP32))
+    probabilities = ops.cast(t, ops.softmax(t, scores, FP32), each)
+    probabilities = ops.dropout(t, p, probabilities, core.softmax.dropout)
+    out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), each, [probabilities, value])
+    out = ops.weighted(t, out, ops.cast(t, scale, each))
+    return t.emit("transposed", [out], out.elements, out.each)
+
+
+def masked(t: Tape, p: Profile, scores: Var) -> Var:
+    """scores + mask, which has the residual stream's type: under autocast the sum is fp32."""
+    each = max(scores.each, p.formats.residual)
+    steps = [Step("share") if each == scores.each else Step("input", scores.bytes)]
+    return t.emit("masked", [scores], scores.elements, each, (), steps)
+
+
+def shifted_probabilities(t: Tape, p: Profile, softmax: Softmax, heads: int, scores: Var, sinks: int = 0) -> Var:
     """Softmax of scores less their maximum, in the type that joining sinks of so many bytes an element gives them, and without
     the sinks' column in the scores' type."""
     joined, each = scores, max(scores.each, sinks)
@@ -166,7 +198,7 @@ def shifted_probabilities(t: Tape, p: Profile, softmax: Softmax, heads: int, sco
         steps = [Step("input", probabilities.bytes)]
         kept = t.emit("without sinks", [probabilities], scores.elements, probabilities.each, (), steps)
         kept.whole = probabilities
-    return ops.cast(t, ops.dropout(t, p, kept, softmax.dropout), scores.each)
+    return ops.cast(t, ops.dropout(t, p, kept, softmax.dropout), p.formats.compute)
 
 
 def _recomputed(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
@@ -247,6 +279,7 @@ class Path(NamedTuple):
 PATHS = (
     Path(_flash, frozenset({"fused by its library"})),
     Path(_megatron, frozenset({"its library's own", "core kept"}), fused=False),
+    Path(_scaled_by_sinks, frozenset({"scaled by sinks"}), fused=False),
     Path(_shifted, frozenset({"own code"}), fused=False),
     Path(_eager, frozenset({"eager", "core kept"}), fused=False),
     Path(_recomputed, frozenset({"eager"}), fused=False),

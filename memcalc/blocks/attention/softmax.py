@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import WIDE_SINKS, Core, HeadShape, Mask, Softmax
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var, sum_of
+from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention.kernels import attend, repeated
 from memcalc.blocks.attention.positions import Positions
 from memcalc.blocks.attention.projections import HeadNorms, Projections
@@ -192,10 +192,12 @@ class Attention(Block, without=("state",)):
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: projections, query-key norms, rotary embedding, attention, output projection."""
         for feature, present in (
-            ("attention that picks blocks of keys", self.indexer),
             ("attention whose result is normalised", self.norms.result_norm),
             ("learned numbers that are known by their shapes only", self.extras),
-            (f"sinks and scores {self.softmax.scores}", self.softmax.sinks and self.softmax.scores in WIDE_SINKS),
+            (
+                "sinks and scores in fp32 (Flint, OpenAI's privacy filter)",
+                self.softmax.sinks and self.softmax.scores == "in fp32",
+            ),
         ):
             if present:
                 raise Unsupported(f"training with {feature} is not modelled")
@@ -218,6 +220,8 @@ class Attention(Block, without=("state",)):
             query, key = (rotated[0], key) if self.shares_cache else rotated
         if p.batch.prefix:
             key, value = _behind_prefix(t, p, key), _behind_prefix(t, p, value)
+        if self.indexer:
+            self.indexer.select(t, p, sum_of(var.bytes for var in (query, key) if var not in t.saved()), core.shape.heads)
         mixed = self._attend(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
@@ -245,8 +249,10 @@ class Attention(Block, without=("state",)):
 
     def _core(self, p: Profile) -> Core:
         """What the kernel sees of it on one rank."""
-        shape = self.shape.on_rank(p.degrees.tp)
-        return Core(shape, self.mask, self.softmax, self.cross, self.by_head, self.positions.joined, p.batch.prefix)
+        shape, mask = self.shape.on_rank(p.degrees.tp), self.mask
+        if self.indexer:
+            mask = mask._replace(masked=True, heads=shape.heads)
+        return Core(shape, mask, self.softmax, self.cross, self.by_head, self.positions.joined, p.batch.prefix)
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         if self.positions.relative.layer:

@@ -189,19 +189,15 @@ def _activated(t: Tape, p: Profile, expert: Expert, first: Var, half: Size) -> V
     if expert.clamped:
         return _clamped(t, first, half)
     gate, up = ops.halves(t, first)
+    if expert.activation == ops.CLAMPED_GLU:
+        return ops.clamped_glu(t, gate, up)
     if expert.bounded:
         gate, up = (t.emit(f"{name} clamped", [y], half, y.each, [y]) for name, y in (("gate", gate), ("up", up)))
     return ops.mul(t, ops.activation(t, p, gate, expert.activation), up)
 
 
 def _clamped(t: Tape, both: Var, half: Size) -> Var:
-    """(up + 1) · gate · σ(α gate), gate and up clamped and interleaved (modeling_gpt_oss.GptOssExperts._apply_gate)."""
-    parts = []
-    for name in ("gate", "up"):
-        part = t.emit(name, [both], half, both.each, (), [Step("input", both.bytes)])
-        part.whole = both
-        parts.append(t.emit(f"{name} clamped", [part], half, both.each, [part]))
-    gate, up = parts
-    glu = ops.mul(t, gate, ops.sigmoid(t, ops.scale(t, gate)))
-    up = t.emit("plus one", [up], half, both.each, (), [Step("share")])
-    return ops.mul(t, up, glu)
+    """Of interleaved gate and up, each taken out of the whole."""
+    gate, up = (t.emit(name, [both], half, both.each, (), [Step("input", both.bytes)]) for name in ("gate", "up"))
+    gate.whole = up.whole = both
+    return ops.clamped_glu(t, gate, up)

@@ -40,8 +40,9 @@ if TYPE_CHECKING:  # models of text have no tower
 PRODUCTS = {"fp8-mixed": ("fp8", "fp8"), "nvfp4-mixed": ("nvfp4", "fp4"), "int8-mixed": ("int8", "int8"),
             "fp32": ("fp32", "fp32")}  # fmt: skip
 # Host seconds of each operation, forward and backward, where kernels are launched one by one: Python walks through modules
-# forward, autograd's C++ backward. What is compiled is walked through by generated code.
-HOST = {"eager": (14e-6, 7e-6), "compiled": (7e-6, 7e-6), "te": (18e-6, 12e-6), "litgpt": (12e-6, 7e-6)}
+# forward, autograd's C++ backward. What is compiled is walked through by generated code. Eager: 125 ms a micro-batch of
+# Qwen 1.8B with LoRA, however short, on A100 (QwenLM/Qwen README, a group that no score counts).
+HOST = {"eager": (26e-6, 13e-6), "compiled": (7e-6, 7e-6), "te": (18e-6, 12e-6), "litgpt": (12e-6, 7e-6)}
 PARTS = ("forward", "backward", "recompute", "optimizer", "exposed_communication", "bubble", "launch")
 
 

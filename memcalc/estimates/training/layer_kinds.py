@@ -154,7 +154,10 @@ def _layer_kind(
     by_operation: bool,
 ) -> LayerKind:  # fmt: skip
     """Whatever the sharding, the stage and the number of GPUs: runs that differ in these share it."""
-    recorded = record(layer, profile, hidden, input_grad=mark.input_grad, keep_gradients=keep_gradients)
+    made: dict[str, bool] = {
+        "input_grad": mark.input_grad, "keep_gradients": keep_gradients, "again": mark.recomputed and not layer.bridge,
+    }  # fmt: skip
+    recorded = record(layer, profile, hidden, **made)
     gradient, added, bridge = int(recorded.gradients), ZERO, layer.bridge
     if bridge and tied and reads_tokens(layer.blocks):
         added = Size(fixed=tied)  # summed with the head's gradient of the same matrix at once
@@ -162,7 +165,7 @@ def _layer_kind(
     kept = _kept(recorded, mark.recomputed, by_operation, bridge)
     again = not bridge and (mark.recomputed or by_operation)
     own = (recorded.input,) if again and recorded.input not in recorded.saved else ()  # which holds it where a norm saves it
-    alive = partial(alive_in_layer, layer, profile, hidden, input_grad=mark.input_grad, keep_gradients=keep_gradients)
+    alive = partial(alive_in_layer, layer, profile, hidden, **made)
     working, nothing = "layer in its backward/", (NOTHING_CACHED, NOTHING_CACHED)
     return LayerKind(
         term_of("layers/", kept),

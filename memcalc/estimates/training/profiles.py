@@ -227,7 +227,9 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     if run.recompute != "full":
         return 0.0
     biases = _shared_biases(architecture, profile)
-    indexed = any(block.traits.selected_tokens and block.traits.rotary for block in _mixers(architecture))
+    indexed = any(
+        (traits := block.traits).selected_tokens and traits.kv_lora_rank and traits.rotary for block in _mixers(architecture)
+    )  # tokens one by one; where blocks are selected, each layer makes a mask of its own beside none (MiniMax M3)
     handed = _handed(architecture, profile)
     # a mask for pairs, not one of keys, nor one that is counted among what is handed on
     pairwise = any(not block.positions.own for block in _attentions(architecture)) and not handed

@@ -10,6 +10,7 @@ from memcalc.readers.launch.kinds.bridge import BRIDGE
 from memcalc.readers.launch.kinds.deepspeed import DEEPSPEED
 from memcalc.readers.launch.kinds.litgpt import LITGPT
 from memcalc.readers.launch.kinds.llamafactory import LLAMAFACTORY
+from memcalc.readers.launch.kinds.llamafactory_v1 import LLAMAFACTORY_V1
 from memcalc.readers.launch.kinds.megatron import MEGATRON
 from memcalc.readers.launch.kinds.nanotron import NANOTRON
 from memcalc.readers.launch.kinds.nemo_rl import NEMO_RL
@@ -23,7 +24,8 @@ from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import folded
 from memcalc.readers.launch.nodes import Entry
 
-STRUCTURED = (NEMO_RL, DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, LITGPT, VERL, AXOLOTL, LLAMAFACTORY, TRL,
+STRUCTURED = (NEMO_RL, DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, LITGPT, VERL, AXOLOTL, LLAMAFACTORY,
+    LLAMAFACTORY_V1, TRL,
     TRANSFORMERS,
     BRIDGE,
     SGLANG, VLLM,

@@ -4,6 +4,7 @@ from memcalc.formulas.objectives import REFERRED
 from memcalc.readers.launch.activation_settings import activations
 from memcalc.readers.launch.activation_settings import megatron as of_megatron
 from memcalc.readers.launch.settings import Making
+from memcalc.specs.parallelism import CP_KINDS
 from memcalc.specs.words import meant
 
 OBJECTIVES = {
@@ -48,6 +49,7 @@ def training(making: Making, weights: str = "") -> None:
         making.set("engine", "accelerate", "strategy")
     elif zero:
         making.set("engine", "deepspeed", "strategy")
+        making.set("grad_accum_dtype", DTYPES.get(str(making.value("grad_accum_dtype"))), "grad_accum_dtype")
     if megatron:
         of_megatron(making)
     for name, asked in (("gpus", "gpus"), ("micro_batch", "micro_batch"), ("seq_len", "seq_len")):
@@ -79,6 +81,12 @@ def _sharding(making: Making) -> None:
     if isinstance(sp, str) and sp.isdigit() and int(sp) > 1:
         making.set("cp", int(sp), "sp")
         making.set("cp_kind", "all-to-all", "sp")
+    exchange = str(value("cp_kind") or "")
+    if exchange and (making.value("cp") or 1) > 1:
+        if (kind := str(meant("cp_kind", exchange, CP_KINDS))) in CP_KINDS:
+            making.set("cp_kind", kind, "cp_kind")
+        else:
+            making.warn(f"keys and values exchanged by {exchange:.40} are not modelled; ring is taken", "cp_kind")
     if value("sequence_parallel") and (value("tp") or 1) > 1:
         making.copy("sequence_parallel")
         if making.job.kind.name == "megatron-args":  # its own default is off, recipes of Megatron-Bridge say what they have

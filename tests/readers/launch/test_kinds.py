@@ -237,6 +237,59 @@ def test_many_files_that_begin_with_many_end(tmp_path: Path) -> None:
         launched(str(tmp_path / "f0.yaml"))
 
 
+# --- what facts become --------------------------------------------------------------------------------------------------
+
+V1 = """model: Qwen/Qwen3-4B
+peft_config: {name: lora, r: 16, target_modules: all}
+quant_config: {name: bnb, quantization_bit: 4}
+dist_config: {name: fsdp2, reshard_after_forward: false}
+train_dataset: data/mine.yaml
+micro_batch_size: 2
+global_batch_size: 64
+cutoff_len: 4096
+cp_size: 2
+cp_mode: ulysses
+flash_attn: flash_attention_2
+"""
+
+
+def test_llama_factory_version_1(tmp_path: Path) -> None:
+    """src/llamafactory/v1/config/training_args.py, v1/plugins/model_plugins/peft.py and quantization.py: defaults."""
+    file = tmp_path / "sft.yaml"
+    file.write_text(V1)
+    (found,) = launched(str(file))
+    settings = {name: setting.value for name, setting in found.question.settings.items()}
+    assert found.question.model == "Qwen/Qwen3-4B"
+    assert settings == {
+        "method": "qlora", "base_format": "nf4-dq", "lora_rank": 16, "lora_targets": ("all-linear",), "lora_dropout": 0.05,
+        "micro_batch": 2, "global_batch": 64, "seq_len": 4096, "recompute": "full", "precision": "bf16", "optimizer": "adamw",
+        "optimizer_impl": "foreach", "attention": "flash", "fsdp": "grad-op", "cp": 2, "cp_kind": "all-to-all",
+    }  # fmt: skip
+    assert not warnings_of(found)
+
+
+# theirs → ours: Megatron-LM's --cp-comm-type, accelerate's cp_comm_strategy
+@pytest.mark.parametrize(("said", "kind"), [("p2p", "ring"), ("a2a", "all-to-all"), ("all_gather", "all-gather"), ("x", None)])
+def test_how_keys_and_values_are_exchanged(said: str, kind: str | None) -> None:
+    line = (
+        "torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 2 --hidden-size 512 --num-attention-heads 8 --bf16 "
+        f"--micro-batch-size 1 --global-batch-size 8 --seq-length 512 --context-parallel-size 2 --cp-comm-type {said}"
+    )
+    (found,) = launched(line)
+    setting = found.question.settings.get("cp_kind")
+    assert (setting and setting.value) == kind
+    assert ("not modelled; ring is taken" in " ".join(warnings_of(found))) == (kind is None)
+
+
+def test_what_gradients_are_accumulated_in_is_deepspeeds(tmp_path: Path) -> None:
+    file = tmp_path / "ds.json"
+    file.write_text(
+        '{"zero_optimization": {"stage": 2}, "bf16": {"enabled": true}, "data_types": {"grad_accum_dtype": "fp32"}}'
+    )
+    (found,) = launched(str(file))
+    assert found.question.settings["grad_accum_dtype"].value == "fp32"
+
+
 # --- no key that matters is dropped ------------------------------------------------------------------------------------
 
 KEYS = json.loads((Path(__file__).parents[2] / "reference" / "launch_keys.json").read_text())
@@ -246,7 +299,7 @@ KINDS = {
     "torchtitan": recognise.TORCHTITAN, "nanotron": recognise.NANOTRON, "megatron": recognise.MEGATRON,
     "bridge": recognise.BRIDGE, "nemo_rl": recognise.NEMO_RL, "swift": SWIFT, "verl": recognise.VERL, "openrlhf": OPENRLHF,
     "slime": SLIME, "vllm": recognise.VLLM, "sglang": recognise.SGLANG, "llama.cpp": LLAMA_SERVER, "trtllm": recognise.TRTLLM,
-    "litgpt": recognise.LITGPT,
+    "litgpt": recognise.LITGPT, "llamafactory_v1": recognise.LLAMAFACTORY_V1,
 }  # fmt: skip
 # What the tables name and no byte depends on: which kernels run products in fp8, or experts
 NUMERICS = {("accelerate", "fp8_config.backend"), ("trtllm", "moe_config.backend")}

@@ -30,7 +30,8 @@ def minimax_m3_text(c: Config) -> Architecture:
         if not routed:
             return _mlp(c, c.integer("dense_intermediate_size"))
         shared = _mlp(c, c.integer("shared_intermediate_size"))
-        return corrected_experts(c, "intermediate_size", activation=ACTIVATION, shared=shared, routing="sigmoid-narrow")
+        traits: dict[str, Any] = {"shared": shared, "shared_first": True, "routing": "sigmoid-narrow"}
+        return corrected_experts(c, "intermediate_size", activation=ACTIVATION, **traits)
 
     kinds = list(zip(_sparse_attention(c), sparse_after_dense(c), strict=True))
     layers = windowed(kinds, lambda kind: pre_norm(norm, _attention(c, indexed=kind[0]), feed_forward(kind[1])))

@@ -84,7 +84,7 @@ KEYS: KeyTable = {
     "parallelism_config.use_parallelism_config": IDLE,
     f"{P}tp_size": "tp", f"{P}cp_size": "cp", f"{P}sp_size": "sp", f"{P}dp_shard_size": "shard_size",
     f"{P}dp_replicate_size": "replicas",
-    f"{P}cp_comm_strategy": "cp_kind",
+    f"{P}cp_comm_strategy": Coded("cp_kind", {"allgather": "all-gather", "alltoall": "ring"}),
     f"{P}*": IDLE,
     f"{M}tp_degree": "tp", f"{M}pp_degree": "pp", f"{M}num_micro_batches": "grad_accum",
     f"{M}recompute_activations": Coded("recompute", {"true": "selective", "false": "none", "yes": "selective", "no": "none"}),
