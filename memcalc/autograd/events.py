@@ -9,6 +9,7 @@ from itertools import count
 from memcalc.autograd.backward import Backward, GradientBuffer, that_can_be_highest
 from memcalc.autograd.operations import WEIGHT_CAST
 from memcalc.autograd.tape import ZERO, Node, Size, Tape, Var
+from memcalc.caches import cached_property
 from memcalc.frozen import NamedTuple
 
 INPUT, OUTPUT, OUTPUT_GRADIENT, INPUT_GRADIENT = range(4)  # keys of what passes the borders
@@ -22,31 +23,58 @@ class Event(NamedTuple):
     bytes: Size | None
 
 
-class Piece(NamedTuple):
-    """Events of one layer, of the entry or of the exit."""
+class Piece:
+    """Events of one layer, of the entry or of the exit, made from its tape when they are asked for.
 
-    forward: tuple[Event, ...]  # what the backward needs is left alive
-    discarding: tuple[Event, ...]  # the forward that keeps nothing but what recomputation keeps
-    again: tuple[Event, ...]  # the forward that recomputation repeats
-    backward: tuple[Event, ...]
-    accumulating: tuple[Event, ...]  # the backward whose parameters' gradients are added to others at once
-    gradients: tuple[int, ...]  # keys of parameters' gradients, which the backward leaves
-    casts: tuple[int, ...]  # keys of weights' casts, which autocast keeps until the whole forward ends
+    `chosen`: recomputation keeps the results of chosen operations; `held`: bytes of what is referred to until the forward
+    ends, though nothing saves it.
+    """
 
+    def __init__(self, tape: Tape, x: Var | None, output: Var | None, *, chosen: bool = False, held: Size = ZERO) -> None:
+        self._tape, self._x, self._output, self._held = tape, x, output, held
+        self._keys = _Keys(x, output)
+        self._saved = set(tape.saved())
+        self._kept = {var.whole or var for var in tape.chosen()} if chosen else set[Var]()
+        self._casts = [node.out for node in tape.nodes if node.out.label.endswith(WEIGHT_CAST)]
 
-def piece(tape: Tape, x: Var | None, output: Var | None, *, chosen: bool = False, held: Size = ZERO) -> Piece:
-    """The events of a tape. `chosen`: recomputation keeps the results of chosen operations; `held`: bytes of what is
-    referred to until the forward ends, though nothing saves it."""
-    keys = _Keys(x, output)
-    kept = {var.whole or var for var in tape.chosen()} if chosen else set()
-    saved = set(tape.saved())
-    forward = _forward(tape, keys, saved, x, output, held=held)
-    casts = [node.out for node in tape.nodes if node.out.label.endswith(WEIGHT_CAST)]
-    discarding = _forward(tape, keys, kept.union(casts), x, output, input_kept=True)
-    again = _forward(tape, keys, saved, x, output, input_kept=True, there=kept)
-    run, adding = (_Recorder(tape, keys, output, keeps) for keeps in (True, False))
-    return Piece(forward, discarding, again, tuple(run.events), tuple(adding.events), tuple(run.gradients),
-                 tuple(map(keys.of, casts)))  # fmt: skip
+    @cached_property
+    def forward(self) -> tuple[Event, ...]:
+        """What the backward needs is left alive."""
+        return _forward(self._tape, self._keys, self._saved, self._x, self._output, held=self._held)
+
+    @cached_property
+    def discarding(self) -> tuple[Event, ...]:
+        """The forward that keeps nothing but what recomputation keeps."""
+        kept = self._kept.union(self._casts)
+        return _forward(self._tape, self._keys, kept, self._x, self._output, input_kept=True)
+
+    @cached_property
+    def again(self) -> tuple[Event, ...]:
+        """The forward that recomputation repeats."""
+        return _forward(self._tape, self._keys, self._saved, self._x, self._output, input_kept=True, there=self._kept)
+
+    @cached_property
+    def _run(self) -> "_Recorder":
+        return _Recorder(self._tape, self._keys, self._output, True)
+
+    @property
+    def backward(self) -> tuple[Event, ...]:
+        return tuple(self._run.events)
+
+    @cached_property
+    def accumulating(self) -> tuple[Event, ...]:
+        """The backward whose parameters' gradients are added to others at once."""
+        return tuple(_Recorder(self._tape, self._keys, self._output, False).events)
+
+    @property
+    def gradients(self) -> tuple[int, ...]:
+        """Keys of parameters' gradients, which the backward leaves."""
+        return tuple(self._run.gradients)
+
+    @property
+    def casts(self) -> tuple[int, ...]:
+        """Keys of weights' casts, which autocast keeps until the whole forward ends."""
+        return tuple(map(self._keys.of, self._casts))
 
 
 class _Keys:

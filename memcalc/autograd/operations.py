@@ -159,7 +159,7 @@ def _saved_input(t: Tape, p: Profile, x: Var, low: LowPrecision | None = None) -
     if low and low.input:
         made = Var(x.elements * low.input, BYTE, False, f"{x.label} in nvfp4")
         # Transformer Engine's fused modules multiply by several matrices at once: one copy for all of them
-        return t.copies.setdefault(x, made) if p.kernels.name == "te" else made
+        return t.copies.setdefault(x, made) if p.kernels.own_products else made
     if not p.formats.saved_input or p.formats.saved_input == x.each:
         return x
     return Var(x.elements, p.formats.saved_input, False, f"{x.label} in fp8")

@@ -27,6 +27,8 @@ class Kernels(NamedTuple):
     quantised_head: bool = False  # the head is quantised too, which transformers leaves out (get_keys_to_not_convert)
     flash_linear: bool = False  # linear attention is flash-linear-attention's, Mamba 2 mamba_ssm's (megatron/core/ssm)
     gates_in_place: bool = False  # the gradients of gate and up are written over them (Liger's ops/swiglu.py and geglu.py)
+    own_products: bool = False  # not PyTorch's: they keep casts to few bits, for a step of weights, and adapters widen nothing
+    newest_attention: bool = False  # the fastest there is for the accelerator (cuDNN's), whatever the kernel of attention
     keeps_quantised_inputs: bool = False  # 4-bit products keep their input though nothing needs it (bitsandbytes before 0.43.2)
     quantised_from_half: bool = False  # 4-bit matrices expand to fp16 and are cast (Lightning's BitsandbytesPrecision)
 
@@ -42,7 +44,8 @@ KERNELS: dict[str, Kernels] = {
         ),
         Kernels(
             "te", "Transformer Engine: LayerNormLinear, fused attention, its cross-entropy over the 16-bit logits",
-            True, True, True, "te", merged=True, gathers_again=True, flash_linear=True,
+            True, True, True, "te", merged=True, gathers_again=True, flash_linear=True, own_products=True,
+            newest_attention=True,
         ),
         Kernels(
             "unsloth", "Unsloth's norm, rotary embedding and loss; its functions where all of a layer is adapted",

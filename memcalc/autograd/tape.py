@@ -10,7 +10,6 @@ traces under fake tensors.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from memcalc.frozen import NamedTuple
 
@@ -70,17 +69,24 @@ class Tensor(NamedTuple):
         return self.elements * self.itemsize if self.itemsize else self.elements
 
 
-@dataclass(eq=False)
-class Var:
-    """A tensor on the tape: elements, bytes of each, whether a gradient flows to it."""
+# Var, Node and Tape are written out: dataclasses would compile their constructors in every process.
 
-    elements: Size
-    each: int
-    grad: bool
-    label: str = ""
-    whole: "Var | None" = None  # the tensor this one is a view of: saving the view keeps the whole
-    outside: bool = False  # made by another layer, which counts it however many layers keep it
-    discarded: bool = False  # saved, but dropped in the forward and made again before the backward needs it
+
+class Var:
+    """A tensor on the tape: elements, bytes of each, whether a gradient flows to it.
+
+    `whole`: the tensor that it is a view of: saving the view keeps the whole. `outside`: made by another layer, which counts it
+    however many layers keep it. `discarded`: saved, but dropped in the forward and made again before the backward needs it.
+    """
+
+    __slots__ = ("discarded", "each", "elements", "grad", "label", "outside", "whole")
+
+    def __init__(
+        self, elements: Size, each: int, grad: bool, label: str = "", whole: "Var | None" = None, outside: bool = False,
+        discarded: bool = False,
+    ) -> None:  # fmt: skip
+        self.elements, self.each, self.grad, self.label = elements, each, grad, label
+        self.whole, self.outside, self.discarded = whole, outside, discarded
 
     @property
     def bytes(self) -> Size:
@@ -102,16 +108,17 @@ class Step(NamedTuple):
     source: int = 0  # number of the input
 
 
-@dataclass(eq=False)
 class Node:
-    """One operation: its output, inputs, what it saves, and the allocations of its backward in order."""
+    """One operation: its output, inputs, what it saves, and the allocations of its backward in order; `again`: what is made
+    again when its backward begins."""
 
-    name: str
-    out: Var
-    inputs: tuple[Var, ...]
-    saves: tuple[Var, ...]
-    steps: tuple[Step, ...]
-    again: tuple[Var, ...] = ()  # what is made again when its backward begins
+    __slots__ = ("again", "inputs", "name", "out", "saves", "steps")
+
+    def __init__(
+        self, name: str, out: Var, inputs: tuple[Var, ...], saves: tuple[Var, ...], steps: tuple[Step, ...],
+        again: tuple[Var, ...] = (),
+    ) -> None:  # fmt: skip
+        self.name, self.out, self.inputs, self.saves, self.steps, self.again = name, out, inputs, saves, steps, again
 
 
 class MatrixShape(NamedTuple):
@@ -177,29 +184,29 @@ class Exchange(NamedTuple):
         return Size(token=self.query * self.query_copies + self.keys_values * self.keys_values_copies)
 
 
-@dataclass(eq=False)
 class Tape:
     """Operations in forward order. `path` prefixes the labels of what is recorded next."""
 
-    nodes: list[Node] = field(default_factory=list)
-    path: str = ""
-    works: list[Work] = field(default_factory=list)
-    products: list[Var] = field(default_factory=list)  # results of matrix products, in order
-    attended: list[Var] = field(default_factory=list)  # results of attention kernels
-    source: Var | None = None  # what cross-attention reads: the encoder's result
-    carried: list[Var] = field(default_factory=list)  # tensors that later layers read too, and have sent gradients to
-    exchanges: list[Exchange] = field(default_factory=list)  # buffers of context-parallel attention
-    passing: list[Size] = field(default_factory=list)  # what is alive during its forward
-    returned: list[Var] = field(default_factory=list)  # held by Python's variables until the layer is through
-    beside: Size = ZERO  # made elsewhere and held while its forward runs
-    attached: list[Var] = field(default_factory=list)  # what functions hold as attributes: until the graph itself is gone
-    expanded: Size = ZERO  # the last quantised matrix while its product reads it, whole
-    update: float = 0.0  # bytes that the optimizer makes for each byte of a gradient as soon as it is there
-    beyond: list[Var] = field(default_factory=list)  # kept though the layer is recomputed: made outside of its checkpoint
-    cacheable: list[Var] = field(default_factory=list)  # keys and values, as a cache holds them
-    result: Var | None = None  # what the model returns beside the loss
-    copies: dict[Var, Var] = field(default_factory=dict)  # in few bits, of what several matrix products read
-    messages: list[Message] = field(default_factory=list)
+    def __init__(self, path: str = "", update: float = 0.0) -> None:
+        self.nodes: list[Node] = []
+        self.path = path
+        self.works: list[Work] = []
+        self.products: list[Var] = []  # results of matrix products, in order
+        self.attended: list[Var] = []  # results of attention kernels
+        self.source: Var | None = None  # what cross-attention reads: the encoder's result
+        self.carried: list[Var] = []  # tensors that later layers read too, and have sent gradients to
+        self.exchanges: list[Exchange] = []  # buffers of context-parallel attention
+        self.passing: list[Size] = []  # what is alive during its forward
+        self.returned: list[Var] = []  # held by Python's variables until the layer is through
+        self.beside: Size = ZERO  # made elsewhere and held while its forward runs
+        self.attached: list[Var] = []  # what functions hold as attributes: until the graph itself is gone
+        self.expanded: Size = ZERO  # the last quantised matrix while its product reads it, whole
+        self.update = update  # bytes that the optimizer makes for each byte of a gradient as soon as it is there
+        self.beyond: list[Var] = []  # kept though the layer is recomputed: made outside of its checkpoint
+        self.cacheable: list[Var] = []  # keys and values, as a cache holds them
+        self.result: Var | None = None  # what the model returns beside the loss
+        self.copies: dict[Var, Var] = {}  # in few bits, of what several matrix products read
+        self.messages: list[Message] = []
 
     def emit(
         self,

@@ -1,7 +1,7 @@
 """Layers, entry and exit of a model recorded onto tapes: saved bytes, gradients and candidate peaks, once a profile."""
 
 from memcalc.autograd.backward import alive, arriving, backward
-from memcalc.autograd.events import Piece, forward_peaks, passing_peaks, piece
+from memcalc.autograd.events import Piece, forward_peaks, passing_peaks
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import ZERO, Exchange, Size, Tape, Tensor, Var, sum_of
 from memcalc.blocks.architecture import Layer, Named
@@ -204,7 +204,7 @@ def layer_piece(layer: Layer, profile: Profile, hidden: int, *, input_grad: bool
     if layer.bridge or layer.crosses or layer.source:
         raise Unsupported("the order of allocations around cross-attention is not modelled")
     tape, x, output = layer_onto_tape(layer, profile, hidden, input_grad)
-    return piece(tape, x, output, chosen=chosen)
+    return Piece(tape, x, output, chosen=chosen)
 
 
 @cached(256)
@@ -212,14 +212,14 @@ def exit_piece(blocks: Named, profile: Profile, hidden: int) -> Piece:
     """The allocations of the blocks after the last layer, the loss among them."""
     tape, output, held = exit_onto_tape(blocks, profile, hidden)
     x = next((var for node in tape.nodes for var in node.inputs if var.label == "input"), None)
-    return piece(tape, x, output, held=held)
+    return Piece(tape, x, output, held=held)
 
 
 @cached(256)
 def entry_piece(blocks: Named, profile: Profile) -> Piece:
     """The allocations of the embedding and what follows it before the first layer."""
     tape, x = entry_onto_tape(blocks, profile)
-    return piece(tape, None, x)
+    return Piece(tape, None, x)
 
 
 # --- a forward that nothing follows -----------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class Outcome(NamedTuple):
     changes: tuple[RemedySetting, ...] = ()  # the remedy, setting by setting
     line: int = 0  # of the file, where the scenario stands
     values: Mapping[str, float | str] = {}  # all that could be limited, where it is known
+    warnings: tuple[str, ...] = ()  # what should be read with it: places and words
 
     @property
     def holds(self) -> bool:

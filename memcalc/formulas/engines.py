@@ -24,7 +24,9 @@ class Engine(NamedTuple):
     mixes_units: bool = False  # FSDP1's flat parameters hold adapters and the frozen weights of their layer (use_orig_params)
     trainer: bool = False  # around transformers: its Trainer reads models on the host and collects an evaluation's logits
     wide_outputs: bool = False  # mixed precision hands results out in fp32 (accelerate utils/operations.py)
+    gathers_once: bool = False  # a pipeline stage gathers once and reduces once a step, however many micro-batches pass
     holds_graph: bool = False  # its loop holds the logits, and with them their graph, until the next forward is over
+    unties: bool = False  # its models have a head of their own, where the config ties it to the embedding
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
@@ -50,6 +52,7 @@ ENGINES: dict[str, Engine] = {
         ),
         Engine(
             "torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True,
+            gathers_once=True,  # torchtitan/distributed/fsdp.py, get_fsdp_reshard_after_forward_policy
             expandable=True,  # run_train.sh, since October 2024
         ),
         Engine(
@@ -64,6 +67,7 @@ ENGINES: dict[str, Engine] = {
             "litgpt", "litgpt", "listed", "fused", False, "LitGPT with Lightning Fabric: adapters in bf16",
             peft=False, traced=False, defers=True, mixes_units=True,
             holds_graph=True,  # litgpt/finetune/lora.py, fit: logits = model(…)
+            unties=True,  # litgpt/model.py; scripts/convert_hf_checkpoint.py fills lm_head with the embedding
         ),
     )
 }  # fmt: skip

@@ -71,6 +71,14 @@ class ServingEngine(NamedTuple):
     experts_on_host: bool = False  # routed experts in host memory, but for a number of each layer (KTransformers)
     slot_states: bool = False  # states and windows of all sequences of a step from the start, used or not
     slots: int = 0  # requests that share its context by default, in one pool of cells
+    profiles_inputs: bool = False  # its peak is measured with images, and with earlier context of latent attention (vLLM)
+    profiles_prompts: bool = False  # its peak is measured with as many prompts as fill a pass (TensorRT-LLM)
+    unpadded_graphs: bool = False  # captures a graph for each small batch, without padding (memcalc.formulas.trtllm)
+    expert_workspaces: bool = False  # what routed experts compute in is kept for all layers
+    request_groups: bool = False  # divides requests among groups of ranks (attention data parallelism)
+    adapts_experts: bool = False  # slots of adapters stand beside experts, embedding and head too, not beside linears alone
+    shards_adapters: bool = False  # can divide those slots over ranks (vLLM's fully_sharded_loras)
+    reuses_buffers: bool = False  # keeps what it frees until its limit, which is not counted (MLX)
     sized_steps: bool = False  # ollama: tokens of a pass by context and by what is free (memcalc.formulas.ollama)
 
     @property
@@ -111,6 +119,7 @@ VLLM = ServingEngine(
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
     exchanges=("deepep-low-latency", "deepep-normal", "one-sided"),  # vllm/config/parallel.py, All2AllBackend
     sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
+    profiles_inputs=True, expert_workspaces=True, adapts_experts=True, shards_adapters=True,
 )  # fmt: skip
 
 LLAMA_CPP = ServingEngine(
@@ -142,7 +151,7 @@ _SGLANG = ServingEngine(
     windowed_models=_WINDOWED_NOW, window_share=(4, 5),  # --swa-full-tokens-ratio 0.8
     window_shares=(("deepseek_v4", (1, 10)),),  # srt/arg_groups/overrides.py, _deepseek_v4_overrides
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
-    request_table=True, prefill_graphs="segments",
+    request_table=True, prefill_graphs="segments", request_groups=True,
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
     exchanges=("deepep-low-latency", "deepep-normal", "deepep"),  # srt/layers/moe/utils.py, DeepEPMode
     sparse_fp8="fp8-ds-mla", caches=(*_FP8, "mxfp8", "nvfp4"),  # srt/arg_groups/fields/model.py, kv_cache_dtype
@@ -191,6 +200,7 @@ RELEASES: dict[str, ServingEngine] = {
             exchanges=("one-sided",),  # _torch/modules/fused_moe/communication/nvlink_one_sided.py
             drafts=("model", "mtp", "eagle3", "ngram"),  # nvidia.github.io/TensorRT-LLM, features/speculative-decoding
             caches=("fp8-e4m3", "nvfp4", "int8"),  # llmapi/llm_args.py, KvCacheConfig.dtype
+            profiles_prompts=True, unpadded_graphs=True, request_groups=True,
         ),
         LLAMA_CPP,
         LLAMA_CPP._replace(note="llama.cpp of June and July 2026", since="2026.6", refuses_rows=False),
@@ -221,7 +231,7 @@ RELEASES: dict[str, ServingEngine] = {
         ),
         ServingEngine(  # pip: mlx-lm; whole prompts in chunks of --prefill-step-size
             "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="rotating",
-            batched_tokens=2048, batched_tokens_small=2048, convolution_columns=-1, makers=("Apple",),
+            batched_tokens=2048, batched_tokens_small=2048, convolution_columns=-1, makers=("Apple",), reuses_buffers=True,
         ),
         ServingEngine(  # Cache(max_batch_size=16); Generator(max_chunk_size=2048)
             "exllamav3", "ExLlamaV3 1.4", since="1.4", block=256, utilization=1.0, window="ring", batched_tokens=2048,
@@ -230,7 +240,7 @@ RELEASES: dict[str, ServingEngine] = {
         ),
         _SGLANG._replace(
             name="ktransformers", like="sglang", note="KTransformers: kt-kernel in SGLang", experts_on_host=True,
-            makers=("NVIDIA", "AMD"),
+            makers=("NVIDIA", "AMD"), request_groups=False,
         ),
         ServingEngine(
             "transformers", "transformers 5, dynamic cache", since="5", utilization=1.0, window="last", whole_prompt=True,

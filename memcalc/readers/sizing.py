@@ -43,6 +43,7 @@ class Named(NamedTuple):
     scenario: Scenario
     places: SettingPlaces = SettingPlaces()
     numbers: Mapping[str, Any] | None = None  # the model's config, where a launch file gives its sizes and not its name
+    warnings: tuple[str, ...] = ()  # what a launch file says that is not modelled or not known, each with its place
 
 
 class WrittenScenario(NamedTuple):

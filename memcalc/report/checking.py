@@ -21,7 +21,7 @@ def report(outcomes: Sequence[Outcome], problems: Sequence[Problem] = ()) -> Rep
         "scenarios": [
             {"file": o.file, "line": o.line, "name": o.name, "ok": o.holds,
              "remedy": o.remedy or None, "changes": [change._asdict() for change in o.changes],
-             "guessed": o.guessed or None, "values": dict(o.values),
+             "guessed": o.guessed or None, "warnings": list(o.warnings), "values": dict(o.values),
              "checks": [{**check._asdict(), "margin": check.margin} for check in o.checks]}
             for o in outcomes
         ],
@@ -32,6 +32,7 @@ def report(outcomes: Sequence[Outcome], problems: Sequence[Problem] = ()) -> Rep
     exceeded = sum(not check.holds for o in outcomes for check in o.checks)
     limits = counted(sum(len(o.checks) for o in outcomes), "limit")
     guesses = tuple(f"{o.name}: not answered for a guess: {o.guessed}" for o in outcomes if o.guessed)
+    warned = tuple(dict.fromkeys(f"{o.name}: {warning}" for o in outcomes for warning in o.warnings))
     failed = f"EXCEEDED: {exceeded} of {limits}" if exceeded or not guesses else "NOT ANSWERED: a model is guessed"
     verdict = f"OK: {limits}, all hold" if holds else failed
     notes = tuple(f"{o.name} would pass with {o.remedy}{_where(o)}" for o in outcomes if o.remedy)
@@ -42,7 +43,7 @@ def report(outcomes: Sequence[Outcome], problems: Sequence[Problem] = ()) -> Rep
         verdict,
         "good" if holds else "bad",
         notes,
-        warnings=guesses,
+        warnings=(*guesses, *warned),
         marker=MARKER,
     )
 

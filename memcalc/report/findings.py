@@ -1,5 +1,6 @@
 """What is wrong with sizing files, as tools of code review take it: a message at a line of a file."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,13 +11,22 @@ from memcalc.report.report import Report
 
 
 class Finding(NamedTuple):
-    """A limit that is exceeded (`rule` is its name), or what is wrong with a file (`rule` is "file")."""
+    """A limit that is exceeded (`rule` is its name), or what is wrong with a file (`rule` is "file"); or, which is no failure,
+    what a launch file says that is not counted ("warning")."""
 
     rule: str
     file: str
     line: int  # 0: of no file
     scenario: str
     message: str
+
+    @property
+    def fails(self) -> bool:
+        return self.rule != WARNING
+
+
+WARNING = "warning"
+PLACE = re.compile(r"(?P<file>[^\s:][^:]*):(?P<line>[0-9]+)(?:, [^:]+:[0-9]+)*: (?P<message>.*)", re.DOTALL)
 
 
 def findings(report: Report) -> Iterator[Finding]:
@@ -38,6 +48,15 @@ def _of(scenario: Mapping[str, Any]) -> Iterator[Finding]:
         if not check["holds"]:
             value, allowed = (shown(check[key], check["unit"]) for key in ("value", "allowed"))
             yield Finding(check["limit"], file, check["line"], name, f"{check['limit']} is {value}, allowed {allowed}{remedy}")
+    yield from _warnings(scenario)
+
+
+def _warnings(scenario: Mapping[str, Any]) -> Iterator[Finding]:
+    """At the line that each begins with."""
+    for text in scenario["warnings"]:
+        found = PLACE.fullmatch(text)
+        file, line, message = found.group("file", "line", "message") if found else (scenario["file"], scenario["line"], text)
+        yield Finding(WARNING, file, int(line), scenario["name"], message)
 
 
 def _remedy(scenario: Mapping[str, Any]) -> str:

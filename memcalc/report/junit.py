@@ -12,6 +12,7 @@ from memcalc.report.report import Report
 def render(report: Report) -> str:
     found = {(each.file, each.scenario, each.rule): each for each in findings(report) if each.rule != "file"}
     scenarios, errors = report.document["scenarios"], [each for each in findings(report) if each.rule == "file"]
+    warned = [each for each in findings(report) if not each.fails]
     files = dict.fromkeys([*(printable(each["file"]) for each in scenarios), *(each.file for each in errors)])
     suites = []
     for file in files:
@@ -26,7 +27,10 @@ def render(report: Report) -> str:
         attributes = (
             f'name="{_text(file or "memcalc")}" tests="{len(cases) + len(wrong)}" failures="{failures}" errors="{len(wrong)}"'
         )
-        suites.append("\n".join([f"  <testsuite {attributes}>", *cases, *wrong, "  </testsuite>"]))
+        names = {printable(scenario["name"]) for scenario in scenarios if printable(scenario["file"]) == file}
+        told = [f"{each.file}:{each.line}: {each.message}" for each in warned if each.scenario in names]
+        beside = [f"    <system-err>{_text(chr(10).join(told))}</system-err>"] if told else []
+        suites.append("\n".join([f"  <testsuite {attributes}>", *cases, *wrong, *beside, "  </testsuite>"]))
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', '<testsuites name="memcalc">', *suites, "</testsuites>"])
 
 

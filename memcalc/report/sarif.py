@@ -8,7 +8,10 @@ from memcalc.report.findings import Finding, findings
 from memcalc.report.report import Report
 
 SCHEMA_OF_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
-RULES = {"file": "What is wrong with a sizing file.", "model": "A model that is only guessed passes no gate."}
+RULES = {
+    "file": "What is wrong with a sizing file.", "model": "A model that is only guessed passes no gate.",
+    "warning": "What a launch file says that is not counted.",
+}  # fmt: skip
 
 
 def render(report: Report) -> str:
@@ -26,11 +29,12 @@ def render(report: Report) -> str:
 
 def _result(finding: Finding) -> dict[str, Any]:
     text = f"{finding.scenario}: {finding.message}" if finding.scenario else finding.message
+    which = "" if finding.fails else f":{finding.message}"  # of several of one rule
     out: dict[str, Any] = {
         "ruleId": finding.rule,
-        "level": "error",
+        "level": "error" if finding.fails else "warning",
         "message": {"text": text},
-        "partialFingerprints": {"scenarioLimit/v1": f"{finding.file}:{finding.scenario}:{finding.rule}"},
+        "partialFingerprints": {"scenarioLimit/v1": f"{finding.file}:{finding.scenario}:{finding.rule}{which}"},
     }
     if finding.line:
         place = {"artifactLocation": {"uri": _uri(finding.file)}, "region": {"startLine": finding.line}}

@@ -151,7 +151,7 @@ def _subjects(each: Named, subjects: Subjects) -> tuple[Model, AnyAccelerator]:
 
 
 def _outcome(each: Named, subjects: Subjects, advised: bool) -> Outcome:
-    file, name, scenario, places, _ = each
+    file, name, scenario, places, _, warnings = each
     with _placed(file, name, places):
         model, gpu = _subjects(each, subjects)
         answer = _sized(scenario, model, gpu)
@@ -161,7 +161,8 @@ def _outcome(each: Named, subjects: Subjects, advised: bool) -> Outcome:
         checks = compared(scenario.limits, values)
         if file:
             checks = tuple(check._replace(line=places.line(f"limits.{check.limit}")) for check in checks)
-        outcome = Outcome(file, name, checks, guessed=answer.guessed, line=places.line("") if file else 0, values=known)
+        line = places.line("") if file else 0
+        outcome = Outcome(file, name, checks, guessed=answer.guessed, line=line, values=known, warnings=warnings)
         if outcome.within or not advised:
             return outcome
         changes = _remedy(scenario, model, answer, outcome, places)

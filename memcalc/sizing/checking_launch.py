@@ -6,7 +6,7 @@ from memcalc.errors import InputError, MemcalcError, Problem, Several
 from memcalc.readers.files import Opened, on_disk
 from memcalc.readers.sizing import Named
 from memcalc.readers.toml_lines import SettingPlaces
-from memcalc.sizing.importing import LaunchedJob, asked_of, launched
+from memcalc.sizing.importing import LaunchedJob, asked_of, launched, warnings_of
 from memcalc.sizing.subjects import Subjects, as_model
 from memcalc.sizing.training import training_run
 from memcalc.specs.hardware import Device
@@ -86,4 +86,4 @@ def _named(job: LaunchedJob, subjects: Subjects, gpu: str | None, gpus: int | No
     at = {f"{table}.{name}": line for name, line in lines.items()}
     at |= {f"{table}.parallelism.{name}": line for name, line in lines.items()}
     places = SettingPlaces(at, "", {table: {**said, **written}})
-    return Named(job.job.file, job.job.name, scenario, places, numbers)
+    return Named(job.job.file, job.job.name, scenario, places, numbers, warnings_of(job))

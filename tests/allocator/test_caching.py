@@ -10,6 +10,7 @@ import pytest
 
 from memcalc.allocator.caching import CachedBlock, CachingAllocator, OutOfMemory
 from memcalc.allocator.settings import MIB, AllocatorSettings, rounded, segment_bytes
+from memcalc.allocator.tuned import TunedAllocator
 
 EXPANDABLE = AllocatorSettings(expandable_segments=True)
 BOTH = AllocatorSettings(expandable_segments=True, max_split_size_mb=64)
@@ -137,7 +138,7 @@ def test_a_segment_that_is_used_in_part_stays() -> None:
 
 def test_max_split_size() -> None:
     """Larger blocks are not split, serve no smaller request, and a larger one only up to 20 MiB of rest."""
-    allocator = CachingAllocator(AllocatorSettings(max_split_size_mb=64))
+    allocator = TunedAllocator(AllocatorSettings(max_split_size_mb=64))
     allocator.free(allocator.allocate(128 * MIB))
     allocator.allocate(16 * MIB)
     assert allocator.reserved == 144 * MIB
@@ -150,7 +151,7 @@ def test_max_split_size() -> None:
 
 def test_oversized_blocks_go_back_first() -> None:
     """Those that are too large to split, and no more than the request needs; smaller segments stay."""
-    allocator = CachingAllocator(AllocatorSettings(max_split_size_mb=64), limit=200 * MIB)
+    allocator = TunedAllocator(AllocatorSettings(max_split_size_mb=64), limit=200 * MIB)
     for block in [allocator.allocate(size * MIB) for size in (16, 70, 70)]:
         allocator.free(block)
     allocator.allocate(130 * MIB)
@@ -159,7 +160,7 @@ def test_oversized_blocks_go_back_first() -> None:
 
 def test_garbage_collection() -> None:
     """Above the threshold segments that have waited longest go back before the driver is asked, until enough have."""
-    allocator = CachingAllocator(AllocatorSettings(garbage_collection_threshold=0.5), limit=400 * MIB)
+    allocator = TunedAllocator(AllocatorSettings(garbage_collection_threshold=0.5), limit=400 * MIB)
     old, young = allocator.allocate(64 * MIB), allocator.allocate(48 * MIB)
     allocator.free(old)
     for size in (70, 72):
@@ -170,7 +171,7 @@ def test_garbage_collection() -> None:
 
 
 def test_expandable_segments_grow_by_pages() -> None:
-    allocator = CachingAllocator(EXPANDABLE)
+    allocator = TunedAllocator(EXPANDABLE)
     allocator.allocate(30 * MIB)
     assert allocator.reserved == 40 * MIB  # two pages of 20 MiB
     allocator.allocate(10 * MIB)
@@ -183,7 +184,7 @@ def test_expandable_segments_have_no_holes_at_their_end() -> None:
     """A larger request than the last free block extends it, where fixed segments need one more."""
     held = {}
     for settings in (AllocatorSettings(), EXPANDABLE):
-        allocator = CachingAllocator(settings)
+        allocator = TunedAllocator(settings)
         for size in (100, 140, 180, 220):
             allocator.free(allocator.allocate(size * MIB))
         held[settings] = allocator.reserved
@@ -191,13 +192,13 @@ def test_expandable_segments_have_no_holes_at_their_end() -> None:
 
 
 def test_expandable_segments_give_back_pages() -> None:
-    allocator = CachingAllocator(EXPANDABLE)
+    allocator = TunedAllocator(EXPANDABLE)
     allocator.free(allocator.allocate(100 * MIB))
     parts = [allocator.allocate(size * MIB) for size in (10, 70, 20)]
     allocator.free(parts[1])  # from 10 to 80 MiB: pages 20 to 80
     allocator.empty_cache()
     assert allocator.reserved == 40 * MIB
-    allocator = CachingAllocator(EXPANDABLE)
+    allocator = TunedAllocator(EXPANDABLE)
     allocator.allocate(40 * MIB)
     allocator.free(allocator.allocate(40 * MIB))
     allocator.empty_cache()
@@ -209,7 +210,7 @@ def test_expandable_segments_give_back_pages() -> None:
 def test_max_split_size_with_expandable_segments() -> None:
     """A free block that is too large for a request serves it all the same where it ends the segment: there nothing more is
     mapped (get_free_block refuses it, try_allocate_expandable_block takes it: CUDACachingAllocator.cpp)."""
-    allocator = CachingAllocator(BOTH)
+    allocator = TunedAllocator(BOTH)
     allocator.free(allocator.allocate(400 * MIB))
     blocks = [allocator.allocate(size * MIB) for size in (16, 100, 60)]  # below 64, above it and by more than 20, below
     assert (allocator.reserved, allocator.allocated) == (400 * MIB, 176 * MIB)
@@ -222,7 +223,7 @@ def test_max_split_size_with_expandable_segments() -> None:
 
 def test_expandable_segments_are_not_given_back_for_being_large() -> None:
     """release_available_cached_blocks and garbage_collect_cached_blocks pass them over; their pages go back at last."""
-    allocator = CachingAllocator(BOTH._replace(garbage_collection_threshold=0.1), limit=200 * MIB)
+    allocator = TunedAllocator(BOTH._replace(garbage_collection_threshold=0.1), limit=200 * MIB)
     allocator.free(allocator.allocate(160 * MIB))
     allocator.allocate(80 * MIB, stream=1)
     assert allocator.reserved == 80 * MIB
@@ -234,7 +235,7 @@ def test_expandable_segments_are_not_given_back_for_being_large() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_comes(settings: AllocatorSettings, seed: int) -> None:
     """Blocks never overlap, sums agree, and when all is free each segment is one block."""
-    chance, allocator, live = random.Random(seed), CachingAllocator(settings), list[CachedBlock]()
+    chance, allocator, live = random.Random(seed), TunedAllocator(settings), list[CachedBlock]()
     for _ in range(600):
         if live and chance.random() < 0.45:
             allocator.free(live.pop(chance.randrange(len(live))))
@@ -246,6 +247,28 @@ def test_whatever_comes(settings: AllocatorSettings, seed: int) -> None:
     for block in live:
         allocator.free(block)
     assert allocator.allocated == 0
-    assert not any(block.split for pool in allocator.pools.values() for block in pool.blocks())
+    assert not any(block.split for pool in allocator.pools for block in pool.blocks())
     allocator.empty_cache()
     assert allocator.reserved == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_written_out_or_by_rules_the_same(seed: int) -> None:
+    """Default settings have steps of their own, which cost less; the steps for all settings come to the same blocks."""
+    chance, live = random.Random(seed), list[tuple[CachedBlock, CachedBlock]]()
+    quick, ruled = CachingAllocator(900 * MIB), TunedAllocator(AllocatorSettings(), 900 * MIB)
+    for _ in range(1200):
+        if live and chance.random() < 0.47:
+            for allocator, block in zip((quick, ruled), live.pop(chance.randrange(len(live))), strict=True):
+                allocator.free(block)
+        else:
+            size, stream = chance.choice((1, 300, 70_000, MIB, 3 * MIB, 11 * MIB, 50 * MIB)), chance.randrange(2)
+            try:
+                block = quick.allocate(size, stream)
+            except OutOfMemory:
+                with pytest.raises(OutOfMemory):
+                    ruled.allocate(size, stream)
+                continue
+            live.append((block, ruled.allocate(size, stream)))
+        assert quick.peak == ruled.peak
+        assert all((a.address, a.size) == (b.address, b.size) for a, b in live)

@@ -1,5 +1,6 @@
 """`memcalc check` on launch files: the same verdict as `train|infer --from`, beside sizing files, errors with their file."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -110,6 +111,24 @@ def test_launch_files_and_what_they_name_as_they_were_at_a_commit(
     (tmp_path / "new.sh").write_text("vllm serve Qwen/Qwen3-0.6B\n")  # which was not there
     found = memcalc("check", "new.sh", "--gpu", "h100", "--baseline", "HEAD", "--format", "json")
     assert found.document["baseline"]["scenarios"][0]["before"] is None
+
+
+def test_what_is_not_counted_is_told_at_its_line_in_every_format(memcalc: Run, tmp_path: Path) -> None:
+    file = tmp_path / "serve.sh"
+    file.write_text("vllm serve Qwen/Qwen3-0.6B \\\n  --made-up-cache-size 8 \\\n  --hf-overrides '{\"a\": 1}'\n")
+    said = ("check", str(file), "--gpu", "h100", "--format")
+    (scenario,) = memcalc(*said, "json").document["scenarios"]
+    assert scenario["ok"]
+    assert [place in text for place, text in zip((":3: hf-overrides", "made-up-cache-size"), scenario["warnings"], strict=True)]
+    assert "hf-overrides" in memcalc(*said, "table").err + memcalc(*said, "table").out
+    assert "hf-overrides" in memcalc(*said, "markdown").out
+    notice, warning, other = memcalc(*said, "github").out.splitlines()
+    assert notice.startswith("::notice")
+    assert warning.startswith(f"::warning file={file},line=3,title=memcalc%3A serve::hf-overrides")
+    assert other.startswith("::warning")
+    levels = [each["level"] for each in json.loads(memcalc(*said, "sarif").out)["runs"][0]["results"]]
+    assert levels == ["warning", "warning"]
+    assert "<system-err>" in memcalc(*said, "junit").out
 
 
 def test_a_part_of_a_run_is_told_where_it_belongs(memcalc: Run) -> None:

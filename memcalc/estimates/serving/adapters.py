@@ -21,11 +21,11 @@ def adapter_lines(architecture: Architecture, run: Serving, stage: Stage) -> Ite
         return
     size = number_format(run.compute_format).block_bytes
     ranks = (run.tp, max(1, run.tp // run.ep)) if run.sharded_adapters else (1, 1)
-    vllm = run.engine_row.name == "vllm"
+    beyond = run.engine_row.adapts_experts
     found = {
         "adapters": _linears(stage, ranks[0]),
-        "adapters of experts": _experts(stage, architecture.hidden, ranks[1]) if vllm else 0,
-        "adapters of embedding and head": _vocabulary(architecture, stage) if vllm else 0,
+        "adapters of experts": _experts(stage, architecture.hidden, ranks[1]) if beyond else 0,
+        "adapters of embedding and head": _vocabulary(architecture, stage) if beyond else 0,
     }
     for name, widths in found.items():
         if widths:

@@ -20,7 +20,7 @@ def assumptions(architecture: Architecture, row: ServingEngine, weights: str, ea
         out.append(UNBUFFERED)
     if row.experts_on_host:
         out.append("prompts that are read layer by layer (--kt-gpu-prefill-token-threshold) take one layer's experts more")
-    if row.kin == "mlx":
+    if row.reuses_buffers:
         out.append("buffers that MLX keeps for reuse are not counted: it gives them back at its limit")
     if row.graphs and not eager:
         where = "are estimated inside" if row.graphs_inside else "come on top of"

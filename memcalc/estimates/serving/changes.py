@@ -80,9 +80,9 @@ def _cache(place: int, s: Subject) -> Settings | None:
 
 
 def _adapters(s: Subject) -> Settings | None:
-    """Slots divided over the ranks, as vLLM can."""
+    """Slots divided over the ranks, where the engine can."""
     run: Serving = s.run
-    sharded = run.lora_adapters and run.engine_row.name == "vllm" and run.tp > 1 and not run.sharded_adapters
+    sharded = run.lora_adapters and run.engine_row.shards_adapters and run.tp > 1 and not run.sharded_adapters
     return {"sharded_adapters": True} if sharded else None
 
 

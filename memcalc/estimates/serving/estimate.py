@@ -135,7 +135,7 @@ def _overhead(run: Serving, generation: str, stage: Stage, memory: int, known: S
 
 def _graph_sizes(run: Serving, memory: int) -> int:
     """Batches that graphs are captured for."""
-    if run.engine_row.name == "tensorrt-llm":
+    if run.engine_row.unpadded_graphs:
         return trtllm.graph_sizes(min(run.max_graph_batch or trtllm.LARGEST, run.step_sequences(memory)))
     return formulas.captured_sizes(run.step_sequences(memory), run.batched_tokens(memory), run.max_graph_batch)
 

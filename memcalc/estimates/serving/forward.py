@@ -47,22 +47,22 @@ def forward_lines(architecture: Architecture, run: Serving, stage: Stage, memory
 
 
 def _images(architecture: Architecture, run: Serving, stage: Stage, memory: int) -> Encoded | None:
-    """Those of vLLM's profile, on the stage that embeds them."""
-    if run.engine_row.name != "vllm" or stage.index:
+    """Those that the peak is measured with, on the stage that embeds them."""
+    if not run.engine_row.profiles_inputs or stage.index:
         return None
     return encoded(architecture, run.batched_tokens(memory), run.tp, run.images_per_prompt, run.step_sequences(memory))
 
 
 def _latent_chunk(run: Serving, memory: int) -> int:
-    """Of vLLM's profile."""
-    if run.engine_row.name != "vllm":
+    """Tokens of earlier context that the peak is measured with."""
+    if not run.engine_row.profiles_inputs:
         return 0
     return formulas.latent_chunk(run.context, run.step_sequences(memory), run.block_size or run.engine_row.block)
 
 
 def _rows(run: Serving, memory: int) -> int:
-    """Sequences whose logits the peak has: TensorRT-LLM measures it with as many prompts as fill a pass."""
-    if run.engine_row.name == "tensorrt-llm":
+    """Sequences whose logits the peak has, of as many prompts as fill a pass where it is measured with those."""
+    if run.engine_row.profiles_prompts:
         return min(run.step_sequences(memory), profiled_requests(run.batched_tokens(memory), run.context))
     return run.step_sequences(memory)
 
@@ -99,7 +99,7 @@ def _lines(architecture: Architecture, stage: Stage, run: ForwardPass, generatio
     kept: list[Line] = []
     reading = [layer]
     wide, top_k, _ = widest_experts(stage, run.tp, run.ep)
-    if top_k and RELEASES[run.row].sampler == "vllm":
+    if top_k and RELEASES[run.row].expert_workspaces:
         kept = [line("activations", "workspaces of the experts", "always", formulas.experts_workspace_bytes, tokens=run.tokens,
                      feed_forward=wide, hidden=hidden, top_k=top_k, bytes_per_value=size)]  # fmt: skip
         reading = [line("activations", "widest layer beside them", "forward", formulas.forward_bytes, tokens=run.tokens,

@@ -29,10 +29,9 @@ class Gathers(NamedTuple):
 
 
 def gathers_share(run: Training) -> float:
-    """Of how many of a step's micro-batches layers gather and reduce: torchtitan's stages gather once and reduce once
-    (torchtitan/distributed/fsdp.py, get_fsdp_reshard_after_forward_policy; torch/distributed/pipelining/stage.py,
-    backward_maybe_with_nosync)."""
-    return 1 / run.grad_accum if run.parallelism.pp > 1 and run.engine_row.name == "torchtitan" else 1.0
+    """Of how many of a step's micro-batches layers gather and reduce: some engines' pipeline stages do so once
+    (torch/distributed/pipelining/stage.py, backward_maybe_with_nosync)."""
+    return 1 / run.grad_accum if run.parallelism.pp > 1 and run.engine_row.gathers_once else 1.0
 
 
 def sharded_parameters(rank: Standing) -> tuple[bool, bool]:

@@ -8,6 +8,7 @@ takes longer than computing, the difference is `launch`. Stages follow `pipeline
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from memcalc.autograd.profile import KERNELS
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.executed import Executed, entry_executed, exit_executed, layer_executed
 from memcalc.caches import cached
@@ -27,6 +28,7 @@ from memcalc.estimates.step_time.sharded import (
 )
 from memcalc.estimates.training.rank_key import RankKey
 from memcalc.estimates.training.ranks import Standing, distinct_standing
+from memcalc.formulas.precision import precision
 from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.residuals import TimeSpread, spread_of
@@ -36,9 +38,6 @@ from memcalc.specs.training import Training
 if TYPE_CHECKING:  # models of text have no tower
     from memcalc.estimates.step_time.towers import Looked
 
-# What products inside layers are multiplied in, and the peak that utilisation is counted against, by precision.
-PRODUCTS = {"fp8-mixed": ("fp8", "fp8"), "nvfp4-mixed": ("nvfp4", "fp4"), "int8-mixed": ("int8", "int8"),
-            "fp32": ("fp32", "fp32")}  # fmt: skip
 # Host seconds of each operation, forward and backward, where kernels are launched one by one: Python walks through modules
 # forward, autograd's C++ backward. What is compiled is walked through by generated code. Eager: 125 ms a micro-batch of
 # Qwen 1.8B with LoRA, however short, on A100 (QwenLM/Qwen README, a group that no score counts).
@@ -164,10 +163,9 @@ def step_time(architecture: Architecture, run: Training, law: TimeLaw) -> StepTi
     )
     flops, again = _flops(architecture, run, planned, micro)
     scale = m * p.data_parallel
-    used, peak_format = PRODUCTS.get(run.precision, ("bf16", "bf16"))
-    spread = spread_of(
-        adapts=run.adapts, mixture=bool(_experts(architecture)), few_bits=run.precision in PRODUCTS and used != "fp32"
-    )
+    used, wide = _products(run)
+    spread = spread_of(adapts=run.adapts, mixture=bool(_experts(architecture)), few_bits=used != wide)
+    peak_format = OPERANDS[used].peak[0].removesuffix("_matrix")
     return StepTime(
         sum(parts), parts, micro.tokens * p.cp * scale, p.gpus, flops * scale, (flops + again) * scale, law.peak(used),
         peak_format, spread, law.constants.certainty,
@@ -180,19 +178,27 @@ def micro_batch_seconds(architecture: Architecture, run: Training, law: TimeLaw)
     return max(_stage(stage, micro, planned.axes, law, run).seconds for stage in planned.stages)
 
 
+def _products(run: Training) -> tuple[str, str]:
+    """What products inside layers are multiplied in, and all others: keys of OPERANDS. Other 16-bit floats are as fast."""
+    row = precision(run.precision)
+    wide = "fp32" if row.compute == "fp32" else "bf16"
+    return row.products or wide, wide
+
+
 def _micro(run: Training) -> Micro:
     p = run.parallelism
     packed = run.tokens_per_batch
     length = float(run.seq_len)
     sequences = packed / length if packed else float(run.rows)
-    used = PRODUCTS.get(run.precision, ("bf16", ""))[0]
-    wide = "fp32" if run.precision == "fp32" else "bf16"
+    used, wide = _products(run)
+    kernels = KERNELS[run.kernels_used]
     quantised = run.base.bytes_per_block / run.base.block if run.method_row.quantised else 0.0
     return Micro(
         sequences * length / p.cp, sequences, length, p.cp, p.cp_kind == "ring",
-        wide if run.adapts and run.kernels_used != "te" else used, wide, run.kernels_used != "te" and run.attention != "flash3",
+        wide if run.adapts and not kernels.own_products else used, wide,
+        not kernels.newest_attention and run.attention != "flash3",
         run.main_gradients, quantised, HOST.get(run.kernels_used, HOST["eager"]),
-        1 / run.grad_accum if run.kernels_used == "te" else 1.0, run.kernels_used != "te",
+        1 / run.grad_accum if kernels.own_products else 1.0, not kernels.own_products,
     )  # fmt: skip
 
 

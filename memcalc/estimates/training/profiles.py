@@ -58,7 +58,7 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             compute=compute,
             weights=FP32 if fp32 else HALF,
             autocast=autocast,
-            saved_input=FP8 if formats.products == "fp8" and run.kernels_used == "te" else 0,
+            saved_input=FP8 if formats.products == "fp8" and KERNELS[run.kernels_used].own_products else 0,
             low=low_precision(formats.products, sharded=run.fsdp),
             wide_stream=architecture.wide_stream,
             kbit=run.upcast,

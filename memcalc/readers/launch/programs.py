@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from memcalc.frozen import NamedTuple
 from memcalc.readers.launch.kind import Kind
+from memcalc.readers.launch.kinds.accelerate import FSDP
 from memcalc.readers.launch.kinds.accelerate import KEYS as ACCELERATE_KEYS
 from memcalc.readers.launch.kinds.axolotl import AXOLOTL
 from memcalc.readers.launch.kinds.bridge import BRIDGE
@@ -71,7 +72,7 @@ def _included(value: Value) -> dict[str, Read]:
 
 
 LAUNCHER_KEYS: KeyTable = {
-    **ACCELERATE_KEYS,
+    **ACCELERATE_KEYS, **FSDP,
     **alike("nproc_per_node nproc_per_gpu", "gpus_per_node"), **alike("nnodes num_nodes num_machines N nodes", "nodes"),
     "num_gpus": "gpus_per_node", "gpus_per_node": "gpus_per_node", "num_processes": "processes", "gpus": "gpus_per_node",
     "include": By(_included), "ntasks_per_node": IDLE,

@@ -154,6 +154,8 @@ def _precision(making: Making) -> None:
         DTYPES.get(str(making.value("model_dtype") or "").removeprefix("torch."), ""),
     )
     kind, strategy = making.job.kind.name, str(making.value("strategy") or "")
+    if str(making.value("command") or "").startswith("megatron"):
+        strategy = "megatron"
     word = DTYPES.get(said.lower(), said.lower())
     stated = making.facts.get("precision")
     if kind == "axolotl-yaml" and stated is not None and stated.value == "auto":

@@ -281,6 +281,32 @@ def test_how_keys_and_values_are_exchanged(said: str, kind: str | None) -> None:
     assert ("not modelled; ring is taken" in " ".join(warnings_of(found))) == (kind is None)
 
 
+# a line and a few settings that it comes to, by the tool's own defaults
+DEFAULTS = (
+    # accelerate/commands/launch.py: FSDP's options without a file
+    ("accelerate launch --use_fsdp --fsdp_version 2 --fsdp_reshard_after_forward false --fsdp_offload_params true "
+     "--num_processes 8 --mixed_precision bf16 train.py --model_name_or_path gpt2 --per_device_train_batch_size 1",
+     {"fsdp": "grad-op", "offload": ("parameters", "optimizer"), "gpus": 8}),
+    # axolotl/cli/main.py: what stands behind -- is the launcher's
+    ("axolotl train x.yaml --base-model gpt2 --launcher accelerate -- --num_processes 4", {"gpus": 4, "gpus_per_node": None}),
+    # ms-swift arguments/base_args/model_args.py and quant_args.py
+    ("NPROC_PER_NODE=8 swift sft --model Qwen/Qwen3-4B --quant_bits 4 --torch_dtype float16 --max_length 512",
+     {"method": "qlora", "base_format": "nf4-dq", "precision": "fp16-mixed"}),
+    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-4B --max_length 512", {"precision": "bf16-mixed", "optimizer": "adamw"}),
+    # verl/trainer/config/sft_trainer.yaml
+    ("torchrun --nproc_per_node 8 -m verl.trainer.fsdp_sft_trainer data.train_files=x model.partial_pretrain=gpt2 "
+     "model.lora_rank=8 data.micro_batch_size_per_gpu=4", {"lora_targets": ("all-linear",), "optimizer": "adamw", "gpus": 8}),
+    ("tune run --nproc_per_node 2 full_finetune_distributed --config x batch_size=4", {"gpus": 2}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), DEFAULTS, ids=lambda value: value[:40] if isinstance(value, str) else "")
+def test_what_a_command_comes_to(line: str, expected: dict[str, object]) -> None:
+    (found,) = launched(line)
+    settings = {name: setting.value for name, setting in found.question.settings.items()}
+    assert {name: settings.get(name) for name in expected} == expected
+
+
 def test_what_gradients_are_accumulated_in_is_deepspeeds(tmp_path: Path) -> None:
     file = tmp_path / "ds.json"
     file.write_text(

@@ -14,7 +14,7 @@ from memcalc.estimates.training.itemised import Sizes
 from memcalc.estimates.training.layer_kinds import gathered_elements
 from memcalc.estimates.training.ranks import Rank
 from memcalc.estimates.training.replay.device import RankDevice, Tensors
-from memcalc.estimates.training.replay.sized import SizedPiece, sized, sized_layer
+from memcalc.estimates.training.replay.sized import SizedPiece, sized_layer
 from memcalc.estimates.training.replay.standing import (
     bucket_sizes,
     gradient_sizes,
@@ -53,7 +53,7 @@ class Steps:
         if setup.chunk > 1:
             raise Unsupported("the order of allocations of several layers under one checkpoint is not modelled")
         self.run, self.rank, self.setup = run, rank, setup
-        self.device = RankDevice(CachingAllocator(settings, limit), DELAY)
+        self.device = RankDevice(allocator_of(settings, limit), DELAY)
         sequence, gathered = setup.stage.sequence, setup.around.each
         self.marks = sequence.marks
         self.lengths = [filled.sizes]
@@ -80,8 +80,8 @@ class Steps:
         self.sizes = sizes
         stage, profile, hidden = self.setup.stage, self.setup.profile, self.setup.hidden
         self.kinds = [self._layer(mark) for mark in self.marks]
-        self.entry = sized(entry_piece(stage.entry, profile), sizes) if stage.entry else None
-        self.exit = sized(exit_piece(stage.exit, profile, hidden), sizes) if stage.exit else None
+        self.entry = SizedPiece(entry_piece(stage.entry, profile), sizes) if stage.entry else None
+        self.exit = SizedPiece(exit_piece(stage.exit, profile, hidden), sizes) if stage.exit else None
 
     def _stand(self, sizes: Iterable[int]) -> None:
         """Allocate what is never freed; of a glance small tensors together."""
@@ -238,6 +238,15 @@ class Steps:
         for held in tensors.values():
             self.device.drop(held)
         tensors.clear()
+
+
+def allocator_of(settings: AllocatorSettings, limit: int | None = None) -> CachingAllocator:
+    """The allocator that these settings make."""
+    if not any(settings):
+        return CachingAllocator(limit)
+    from memcalc.allocator.tuned import TunedAllocator
+
+    return TunedAllocator(settings, limit)
 
 
 def _first(order: list[int], each: int) -> list[int]:

@@ -78,8 +78,10 @@ def _finish(out: Reading) -> None:
     if out.says("method", "lora", "qlora", "dora") or (not megatron and not out.says("method", "full")):
         out.default(WHY, lora_rank=8, lora_targets="all-linear")
     out.default(WHY, recompute="none" if megatron else "full", micro_batch=1)
+    if out.says("quantization_bit", 4):
+        out.default(WHY, base_format="nf4", double_quant=True)  # arguments/base_args/quant_args.py
     if megatron:
-        out.default(WHY, tp=1, pp=1, padding_free=True, precision="bf16")
+        out.default(WHY, tp=1, pp=1, padding_free=True, optimizer="adam")
         accumulation(out)
     else:
         finish(out)

@@ -111,11 +111,11 @@ def _finish(out: Reading) -> None:
         out.follow("offload", ["activations"], "activation_offloading")
     if out.says("grpo_samples") or out.says("n_samples"):
         out.follow("algorithm", "grpo", "n_samples")
+    world(out)
     if not out.says("recompute") and not out.says("method"):
         return
     out.default("torchtune's recipes", grad_accum=1, recompute="none")
     out.default("torchtune's recipes shard over all devices", strategy="fsdp2", fsdp="full")
-    world(out)
 
 
 TORCHTUNE = Kind("torchtune-yaml", "torchtune", (KEYS,), has("model._component_"), _finish)

@@ -33,7 +33,7 @@ def _finish(out: Reading) -> None:
     out.follow("algorithm", "sft", "script")
     out.default(WHY, recompute="full", seq_len=1024, precision="bf16")
     if not any("megatron" in str(row.entry.value) for row in out.imported if row.entry.key == "engine"):
-        out.default(WHY, strategy="fsdp1", fsdp="full")
+        out.default(WHY, strategy="fsdp1", fsdp="full", optimizer="adamw_torch", optimizer_impl="foreach")
 
 
 VERL_SFT = Kind("verl-sft", "verl", (KEYS,), has("data.train_files", any_=("model.partial_pretrain", "model.path")), _finish)

@@ -32,5 +32,6 @@ def actor(out: Reading) -> None:
         out.follow("offload", offloaded, "param_offload", "optimizer_offload")
     if out.says("lora_rank"):
         out.follow("method", "lora", "lora_rank")
+        out.default("verl's default", lora_targets="all-linear")
     out.default("no adapter is named", method="full")
     world(out)
