@@ -242,6 +242,14 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "intermediate_size": 1024, "vocab_size": 512, "num_attention_heads": 16, "num_key_value_heads": 4, "pad_token_id": 0},
         WRITTEN_OUT,
     ),
+    "residuals scaled by depth": (
+        "beam-1.0-501b-a23b", "",
+        {"num_hidden_layers": 4, "layer_types": ["sliding_attention"] * 3 + ["full_attention"], "hidden_size": 512,
+         "mlp_layer_types": ["dense", "dense", "sparse", "sparse"], "intermediate_size": 1024, "vocab_size": 512,
+         "moe_intermediate_size": 256, "num_experts": 32, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
+         "rope_parameters": None, "pad_token_id": 0},
+        (BF16, AMP, EAGER, AGAIN),
+    ),
     "compressed entries": (
         "deepseek-v4-flash", "",
         {"num_hidden_layers": 4, "compress_ratios": [0, 4, 128, 4], "num_hash_layers": 1, "hidden_size": 512, "vocab_size": 512,

@@ -107,6 +107,12 @@ def clamped_glu(t: Tape, gate: Var, up: Var) -> Var:
     return mul(t, t.emit("plus one", [up], up.elements, up.each, (), [Step("share")]), glu)
 
 
+def wide_glu(t: Tape, p: Profile, gate: Var, up: Var, name: str) -> Var:
+    """act(gate) · up in fp32, cast back (modeling_beam.BeamMLP)."""
+    acted = activation(t, p, cast(t, gate, FP32), name)
+    return cast(t, mul(t, acted, cast(t, up, FP32)), gate.each)
+
+
 def _gelu_new(t: Tape, p: Profile, x: Var) -> Var:
     """0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))), written out (transformers/activations.py NewGELUActivation).
 
