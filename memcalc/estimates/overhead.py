@@ -7,8 +7,11 @@ from memcalc.formulas.overhead import communicators_bytes, context_bytes, overhe
 
 @cached(64)
 def overhead_lines(generation: str, several: bool) -> tuple[Line, ...]:
-    """Context, communicator where there are several GPUs, and the workspace of matrix products, on a GPU of `generation`."""
+    """Context, communicator where there are several GPUs, and the workspace of matrix products, on a GPU of `generation`; none
+    where no context is counted (Metal)."""
     found = overhead(generation)
+    if not found.context:
+        return ()
     out = [
         line("overhead", "context", "always", context_bytes, reading=found.context),
         line("overhead", "workspace", "always", workspace_bytes, "gpu", **found.buffers._asdict()),

@@ -26,6 +26,7 @@ class Engine(NamedTuple):
     wide_outputs: bool = False  # mixed precision hands results out in fp32 (accelerate utils/operations.py)
     gathers_once: bool = False  # a pipeline stage gathers once and reduces once a step, however many micro-batches pass
     holds_graph: bool = False  # its loop holds the logits, and with them their graph, until the next forward is over
+    unties: bool = False  # its models have a head of their own, where the config ties it to the embedding
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
@@ -66,6 +67,7 @@ ENGINES: dict[str, Engine] = {
             "litgpt", "litgpt", "listed", "fused", False, "LitGPT with Lightning Fabric: adapters in bf16",
             peft=False, traced=False, defers=True, mixes_units=True,
             holds_graph=True,  # litgpt/finetune/lora.py, fit: logits = model(…)
+            unties=True,  # litgpt/model.py; scripts/convert_hf_checkpoint.py fills lm_head with the embedding
         ),
     )
 }  # fmt: skip

@@ -40,17 +40,22 @@ MEASURED: dict[str, Overhead] = {
     "sm_90": Overhead(547_608_330, 1_073_741_824, WORKSPACE_HOPPER),  # H100: 0.51 GiB alone, 1.51 GiB with tp 2
 }
 UNMEASURED = MEASURED["sm_80"]
+# Metal counts resources against its limit and nothing else: MTLDevice.currentAllocatedSize, "memory the GPU device is using for
+# all of its resources"; ggml-metal logs the sum of its buffers beside recommendedMaxWorkingSetSize. Kernels need no workspace.
+METAL = Overhead(0, 0, Buffers(0, 0))
 NEWER = MEASURED["sm_90"]  # Blackwell: Hopper's figures until somebody publishes better
 
 
 def overhead(generation: str = "") -> Overhead:
     """The row of a compute capability (`sm_90`); for a generation that nobody measured, or none named, the general one.
 
-    >>> overhead("sm_86").context // 2**20, overhead().context // 2**20, overhead("sm_120") is NEWER
-    (256, 300, True)
+    >>> overhead("sm_86").context // 2**20, overhead().context // 2**20, overhead("sm_120") is NEWER, overhead("apple").context
+    (256, 300, True, 0)
     """
     if generation in MEASURED:
         return MEASURED[generation]
+    if generation == "apple":
+        return METAL
     return NEWER if generation.startswith("sm_1") else UNMEASURED
 
 

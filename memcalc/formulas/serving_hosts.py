@@ -17,6 +17,7 @@ class Host(NamedTuple):
     sequence: float = 0.0  # of that, for each sequence
     grows: bool = False  # a running request gets cache as it needs it, and is put off where there is none; else all at once
     ahead: int = 0  # steps that are launched before the one that runs has ended: a request that comes waits for them too
+    request: float = 0.0  # from a request to the scheduler and from the first token to its client
     note: str = ""
 
 
@@ -27,11 +28,11 @@ EAGER = 300e-6  # a layer's kernels launched one by one: some 20 of 10 to 20 µs
 HOSTS: dict[str, Host] = {
     row.name: row
     for row in (
-        Host("vllm", layer=100e-6, sequence=5e-6, grows=True, ahead=1,
+        Host("vllm", layer=100e-6, sequence=5e-6, grows=True, ahead=1, request=10e-3,
              note="v1/core/sched/scheduler.py: running requests first, then prompts as the budget allows"),
-        Host("sglang", mixed=False, after=0.8, layer=150e-6, sequence=5e-6, grows=True, ahead=1,
+        Host("sglang", mixed=False, after=0.8, layer=150e-6, sequence=5e-6, grows=True, ahead=1, request=0.1,
              note="managers/scheduler.py, get_next_batch_to_run: prompts that wait go before the running batch"),
-        Host("tensorrt-llm", graphs=2048, layer=250e-6, sequence=5e-6, ahead=1,
+        Host("tensorrt-llm", graphs=2048, layer=250e-6, sequence=5e-6, ahead=1, request=50e-3,
              note="in-flight batching; context steps of the PyTorch backend replay no CUDA graph"),
         Host("llama.cpp", graphs=1, follow=4,
              note="server-context.cpp, update_slots: one batch of tokens and prompts; --batch-size is 4 × --ubatch-size"),

@@ -32,6 +32,7 @@ class TimedRow(NamedTuple):
     value: float
     grade: str
     unpredictable: str
+    step_tokens: int | None  # of a pass, where the source sets them
 
 
 COUNTS = ("tp", "pp", "ep", "dp", "prompt", "answer")
@@ -41,7 +42,7 @@ COUNTS = ("tp", "pp", "ep", "dp", "prompt", "answer")
 def timed_rows() -> tuple[TimedRow, ...]:
     """Every row that comes with memcalc, file by file."""
     folder = shipped_folder("speed")
-    sources = {name: table["citation"] for name, table in read_toml(os.path.join(folder, "sources.toml")).items()}
+    sources = read_toml(os.path.join(folder, "sources.toml"))
     out = []
     for name in sorted(os.listdir(folder)):
         if name.endswith(".csv"):
@@ -50,8 +51,10 @@ def timed_rows() -> tuple[TimedRow, ...]:
     return tuple(out)
 
 
-def _row(raw: dict[str, str], sources: dict[str, str]) -> TimedRow:
+def _row(raw: dict[str, str], sources: dict[str, Any]) -> TimedRow:
     made: dict[str, Any] = {name: int(raw[name]) if name in COUNTS else raw[name] for name in raw if name != "source"}
     word, _, requests = raw["concurrency"].partition(" ")  # max 3000: as many as there is room for, of 3000 in all
     made["concurrency"], made["requests"] = None if word == "max" else int(word), int(requests) if requests else None
-    return TimedRow(**made | {"citation": sources[raw["source"]], "value": float(raw["value"])})
+    source = sources[raw["source"]]
+    made |= {"citation": source["citation"], "step_tokens": source.get("step_tokens")}
+    return TimedRow(**made | {"value": float(raw["value"])})

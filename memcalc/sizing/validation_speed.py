@@ -69,6 +69,8 @@ def _sized(row: TimedRow) -> SizedServing:
         settings["flash_attention"] = "on" if kernels_of(row.version).flash else "off"
         if row.tp > 1:
             settings |= {"tp": 1, "pp": row.tp * row.pp}
+    if row.step_tokens:
+        settings["max_batched_tokens"] = row.step_tokens
     if engine and numbers(row.version) and release(engine, row.version):
         settings["engine_version"] = row.version
     groups = row.dp * max(1, row.ep // row.tp)
@@ -94,6 +96,9 @@ def _by_law(row: TimedRow, found: ServedTime, sized: SizedServing) -> float:
     match row.quantity:
         case "ttft" | "ttft_load":
             return found.ttft
+        case "prefill" if sized.run.batch > 1:  # prompts read together
+            answers = max(1, row.answer or UNSAID) * found.tpot
+            return sized.run.batch * found.groups * row.prompt / (found.batch_seconds - answers)
         case "prefill":
             return row.prompt / found.prefill
         case "batch":

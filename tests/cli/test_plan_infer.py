@@ -111,14 +111,15 @@ def test_a_wrong_question_is_one_line(memcalc: Run, words: tuple[str, ...], said
 
 
 def test_a_mac_is_planned_with_mlx(memcalc: Run) -> None:
-    """Apple publishes no dense peak: prompts are not timed under mlx-lm, and a goal for the first token cannot be kept."""
     rows = memcalc("plan", "infer", "--gpu", "m4", "--format", "json").document["plan"]
     assert rows
     assert {row["settings"]["engine"] for row in rows} == {"mlx"}
     assert {row["settings"]["weights"].split("-")[0] for row in rows} <= {"bf16", "mlx"}
     assert all(row["service"]["ttft_seconds"] > row["service"]["tpot_seconds"] > 0 for row in rows)
     assert all(row["launch"].startswith("mlx_lm.server") for row in rows)
-    assert not memcalc("plan", "infer", "--gpu", "m4", "--ttft", "1", "--format", "json").document["plan"]
+    quick = memcalc("plan", "infer", "--gpu", "m4", "--ttft", "1", "--format", "json").document["plan"]
+    assert len(quick) < len(rows)
+    assert all(row["service"]["ttft_seconds"] <= 1 for row in quick)
 
 
 @pytest.mark.parametrize(

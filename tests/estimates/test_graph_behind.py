@@ -69,3 +69,14 @@ def test_matrices_expand_to_fp16_and_are_cast() -> None:
     once = estimate(read_model_preset("llama-2-7b").architecture, Training(**{**NF4, "engine": "torchtune", "seq_len": 1}))
     twice = found(**{**NF4, "seq_len": 1})
     assert twice.peak_forward_backward - twice.steady > 2 * 2 * HEAD > once.peak_forward_backward - once.steady
+
+
+def test_the_head_is_its_own_where_the_config_ties_it() -> None:
+    """litgpt/model.py has wte and lm_head; scripts/convert_hf_checkpoint.py fills the one with the other where a checkpoint has
+    one of them. Llama 3.2 3B with LoRA took 9.67 GB (config_hub/finetune/README.md), 0.8 of them the second matrix."""
+    architecture = read_model_preset("llama-3.2-3b").architecture
+    run = {**RUN, "method": "lora", "micro_batch": 1, "lora_dropout": 0.05, "grad_accum": 4}
+    own = estimate(architecture, Training(**run))
+    shared = estimate(architecture, Training(**{**run, "engine": "torchtune"}))
+    assert own.steady - shared.steady == 2 * 128_256 * 3072
+    assert own.peak == pytest.approx(9.67e9, rel=0.01)

@@ -354,7 +354,7 @@ def test_blocks_that_run_again_are_read_again() -> None:
         ("fp8", "h100", "fp8"), ("fp8-block128", "h200", "fp8"), ("fp8", "a100", "bf16"), ("int8-channel", "a100", "int8"),
         ("fp16", "rtx-4090", "fp16_acc16"), ("fp8", "rtx-4090", "fp8_acc16"), ("bf16", "rtx-4090", "bf16"),
         ("nvfp4", "b200", "fp4"), ("nvfp4", "h100", "bf16"), ("q4_k", "rtx-4090", "int8"), ("q4_k", "v100-sxm2-16", "fp16"),
-        ("bf16", "m2-ultra", None), ("bf16", "gb10", None),
+        ("bf16", "m2-ultra", "fp16"), ("bf16", "gb10", "bf16"),
     ],
 )  # fmt: skip
 def test_products_run_at_the_peak_of_their_format(weights: str, device: str, expected: str | None) -> None:
@@ -364,7 +364,7 @@ def test_products_run_at_the_peak_of_their_format(weights: str, device: str, exp
 
 
 def test_without_a_peak_decode_is_bound_by_memory() -> None:
-    found = speed("llama-2-7b", "m2-ultra", "q4_0")
+    found = speed("llama-2-7b", gpu("m2-ultra").model_copy(update={"peak": {}, "unverified": ()}), "q4_0")
     assert (found.prefill, found.compute_bound_batch, found.ridge, found.decode.compute) == (None, None, None, None)
     assert found.bound == "memory"
     assert found.reasons[0].startswith("Apple M2 Ultra has no published dense peak for q4_0 weights (published: none)")

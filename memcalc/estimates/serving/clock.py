@@ -7,7 +7,7 @@ from memcalc.estimates.serving.kernels import GGUF, HALF, Stored
 from memcalc.estimates.serving.operators import Attending, Grouped, Operators, Scan
 from memcalc.formulas.formula import ASSUMED
 from memcalc.formulas.timing.attention import AttentionShape
-from memcalc.formulas.timing.experts import ExpertShape
+from memcalc.formulas.timing.experts import UNEVEN, ExpertShape, active_experts
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.formulas.timing.llama_cpp import (
     VECTOR_ROWS,
@@ -141,16 +141,23 @@ class ServingRank(NamedTuple):
             return half_seconds(law, rows, outputs, inputs)
         unpacking = outputs * inputs * (stored.itemsize + HALF) if stored.unpacked else 0.0
         rates = law.product_rates(stored.kernel)
+        if self.ggml and rows <= VECTOR_ROWS:
+            return self._vector(rows, outputs, inputs, size + unpacking, stored.kernel)
         seconds = product_seconds(rates, rows, outputs, inputs, added=unpacking)
-        if rows > VECTOR_ROWS if self.ggml else law.constants.certainty != ASSUMED:
+        if self.ggml or (law.constants.certainty != ASSUMED and stored.kernel in law.constants.product):
             return seconds
         # a few rows fill no tile: on GPUs whose peak is low for their bandwidth, tiles of tables measured elsewhere would; so
         # do some more, for which a kernel of a few rows can run again
+        return min(seconds, self._vector(rows, outputs, inputs, size + unpacking, stored.kernel))
+
+    def _vector(self, rows: float, outputs: int, inputs: int, size: float, kernel: str) -> float:
+        """Time of a kernel for a few rows, run as often as there are more: it reads `size` [B] of weights and fills no tile."""
+        rates, turns = self.law.product_rates(kernel), ceil(rows / VECTOR_ROWS)
         casting = quantise_seconds(rates, rows * inputs) if rates.operands.quantised else 0.0
-        reading = (size + unpacking) / (min(1.0, rates.constants.bandwidth) * law.hardware.bandwidth)
-        few = max(reading, vector_seconds(law, size) if self.ggml else 0.0)
-        vector = rates.constants.start + ceil(rows / VECTOR_ROWS) * few + casting
-        return max(vector, seconds) if self.ggml else min(vector, seconds)
+        reading = size / (min(1.0, rates.constants.bandwidth) * self.law.hardware.bandwidth)
+        few = max(reading, vector_seconds(self.law, size) if self.ggml else 0.0)
+        roof = 2 * rows * outputs * inputs / rates.flops if rates.flops else 0.0
+        return rates.constants.start + max(turns * few, roof) + casting
 
     def _attention(self, made: Attending, work: StepWork) -> float:
         seconds = 0.0
@@ -185,10 +192,11 @@ class ServingRank(NamedTuple):
         if stored.kernel == GGUF:
             here = gguf_experts_seconds(self.law, rows, shape, stored.itemsize)
         else:
-            here = self.law.experts(shape, rows, stored.kernel)
+            here = self.law.experts(shape, rows, stored.kernel, routing=UNEVEN)
         if not stored.on_host or self.host is None:
             return here
-        chosen = made.here * (1 - (1 - made.top_k / made.experts) ** rows)
+        routed = rows * made.top_k * made.here / made.experts
+        chosen = active_experts(made.here, routed, routed / rows, UNEVEN.spread)
         each = shape.matrices * made.hidden * made.inner
         there = self.host.seconds(rows, chosen * each * stored.itemsize, 2 * rows * made.top_k * each, here)
         return (1 - stored.on_host) * here + stored.on_host * there

@@ -13,6 +13,7 @@ from memcalc.estimates.lines import Line
 from memcalc.frozen import NamedTuple
 
 GGUF, UNPACKED = "gguf", "unpacked"
+FLOATS = ("bf16", "fp32", "tf32")
 HALF = 2  # bytes of a 16-bit value
 
 # Stored as → kernels of the time law (OPERANDS of memcalc.formulas.timing.constants), the first whose peak the accelerator has.
@@ -63,10 +64,10 @@ def kernel_of(word: str, peaks: Mapping[str, float]) -> tuple[str, bool]:
 
 
 def stored_roles(
-    lines: Iterable[Line], elements: Mapping[str, int], leading: str, peaks: Mapping[str, float]
+    lines: Iterable[Line], elements: Mapping[str, int], leading: str, peaks: Mapping[str, float], *, ggml: bool = False
 ) -> dict[str, Stored]:
     """Each role's weights, from the lines of an estimate; `elements` of each role on the rank, `leading`: their format where a
-    line names none."""
+    line names none. `ggml`: whatever is no float is a block to it, mxfp4 too (ggml-common.h, block_mxfp4)."""
     sizes: dict[str, dict[str, int]] = {}
     host: dict[str, int] = {}
     for entry in lines:
@@ -80,6 +81,7 @@ def stored_roles(
     for role, words in sizes.items():
         total = sum(words.values())
         kernel, unpacked = kernel_of(max(words, key=lambda word: words[word]), peaks)
+        kernel = GGUF if ggml and kernel not in FLOATS else kernel
         out[role] = Stored(
             kernel, total / max(1, elements.get(role, 0) or total / HALF), unpacked, host[role] / total if total else 0.0
         )

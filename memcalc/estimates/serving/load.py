@@ -12,10 +12,10 @@ from memcalc.formulas.serving_hosts import Host
 from memcalc.frozen import NamedTuple
 
 HALVINGS = 24
-# Of requests in flight, the share that starts together: benchmarks begin with all at once, and answers of like length end at
-# about one time.
-TOGETHER = 0.3
-FULL = 0.95  # share of steps that read prompts from which a queue is no longer told from an endless one
+# Of requests in flight, the share that waits for all others' prompts. Benchmarks begin with all at once: a tenth of the
+# requests of InferenceX, which sends ten times as many as run (SemiAnalysisAI/InferenceX, benchmarks/benchmark_lib.sh), and
+# answers of like length end at about one time. Measured first tokens take 0.12 to 0.17 under vLLM and TensorRT-LLM.
+TOGETHER = 0.15
 
 
 class Speculation(NamedTuple):
@@ -165,14 +165,22 @@ def _steady(server: Server, sequences: float, prompt: float, answer: float) -> L
     if server.host.mixed:
         reading += server.speculation.seconds(here, context)
         between = max(0.0, 1 - waited) * step + waited * reading
-        busy = min(share, FULL)
         burst = here * own / (2 * together)
-        queue = min(busy * own / (2 * (1 - busy)), burst)
+        mean, running = _running(max(0.0, 1 - waited), step, waited, reading)
     else:  # prompts that came together are read first: a part of that is before a request's first token, the rest after it
         between = step + server.host.after * waited * reading
         burst = max(0.0, here / together - 1) * own / 2
-        busy = min(share * reading / (step + share * reading), FULL)
-        queue = min(busy * own / (2 * (1 - busy)), burst)
+        mean, running = _running(1.0, step, waited, reading)
     tpot = between / yielded
-    ttft = own + (0.5 + server.host.ahead) * step + queue
+    ttft = server.host.request + running + server.host.ahead * mean + own
     return Load(sequences, tpot, ttft, share, together * work.tokens, sequences / (answer * tpot), burst)
+
+
+def _running(plain: float, step: float, reading: float, prompts: float) -> tuple[float, float]:
+    """Mean time of a step [s], and what is left of the one that runs when a request comes: long steps are met more often.
+
+    plain, reading [count] of steps that generate alone and that read prompts, step, prompts [s] of each.
+    """
+    whole = plain * step + reading * prompts
+    mean = whole / (plain + reading) if plain + reading else 0.0
+    return mean, (plain * step**2 + reading * prompts**2) / (2 * whole) if whole else 0.0

@@ -12,12 +12,11 @@ from memcalc.estimates.stored_weights import leading_format
 from memcalc.formulas.serving_hosts import host_of
 from memcalc.formulas.timing.constants import OPERANDS
 from memcalc.formulas.timing.law import TimeLaw
-from memcalc.formulas.timing.llama_cpp import kernels_of
+from memcalc.formulas.timing.llama_cpp import GgmlKernels, kernels_of
 from memcalc.specs.serving import Serving
 
 LLAMA_CPP = "llama.cpp"
 TENSORRT_LLM = "tensorrt-llm"  # multiplies prompts in fp8 over such a cache: thop/attentionOp.cpp, mFP8ContextFMHA
-AT_HOME = (LLAMA_CPP, "mlx")
 SIXTEEN_BIT = ("bf16", "fp16")
 UNBOUNDED = 2**31
 ENDLESS = 1e18  # FLOP/s
@@ -32,25 +31,21 @@ def server(
 ) -> Server:  # fmt: skip
     """`whole`: the estimate of this run as if all layers stood on one pipeline stage.
 
-    Where no dense 16-bit peak is published, arithmetic takes no time: enough for a step of few sequences, but for no prompt.
-    Under llama.cpp and mlx it is known from what llama.cpp's kernels reach.
+    Where no dense peak is known, arithmetic takes no time: enough for a step of few sequences, but for no prompt.
     """
     law = law.of_engine(run.engine_row.kin)
     ggml = run.engine_row.host_embedding  # llama.cpp and its kin
-    peaked = any(name in law.hardware.peaks for name in SIXTEEN_BIT)
-    if not peaked and run.engine_row.kin in AT_HOME and law.hardware.multiprocessors > 1:
-        reached = law.hardware.multiprocessors * law.constants.ggml.unpacked
-        peaked, peaks = True, {"bf16": law.constants.ggml.peak * reached}
-        law = TimeLaw.of(law.name, law.hardware._replace(peaks=peaks), law.constants)
-    elif not peaked:
-        law = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": ENDLESS}), law.constants)
+    peaks = law.hardware.peaks
+    peaked = any(name in peaks for name in (*SIXTEEN_BIT, "fp32"))
+    if not any(name in peaks for name in SIXTEEN_BIT):  # Pascal multiplies 16-bit values in fp32
+        law = TimeLaw.of(law.name, law.hardware._replace(peaks={"bf16": peaks.get("fp32", ENDLESS)}), law.constants)
     etp = max(1, run.tp // run.ep)
     (stage, *_) = stages(architecture, run.tp, 1, run.ep, etp)
     elements: dict[str, int] = {}
     for held in stage.held:
         elements[held.role] = elements.get(held.role, 0) + held.elements
     lines = [entry for entry in whole.lines if not entry.name.startswith("draft: ")]
-    stored = stored_roles(lines, elements, leading_format(architecture, run.weights), law.hardware.peaks)
+    stored = stored_roles(lines, elements, leading_format(architecture, run.weights), law.hardware.peaks, ggml=ggml)
     stored.setdefault("head", stored.get("embedding", Stored("bf16"))._replace(on_host=0.0))
     away = any(each.on_host for role, each in stored.items() if role != "embedding")
     kept = [number_format(word) for word in (run.key_format, run.value_format)]
@@ -65,7 +60,12 @@ def server(
         cache, "fp8" if narrow and run.engine_row.kin == TENSORRT_LLM else cache,
         sum(row.bits_per_value for row in kept) / 16, run.tp, run.pp, run.ep,
         HostMemory(host_bandwidth or HOST_BANDWIDTH, law.hardware.pcie, HOST_FLOPS) if away else None,
-        kernels, ggml and not run.flash, kernels.gaps * law.constants.ggml.gap if kernels else 0.0,
+        kernels, ggml and not run.flash, _gap(kernels, law) if kernels else 0.0,
     )  # fmt: skip
     budget = UNBOUNDED if run.engine_row.whole_prompt or not run.engine else run.batched_tokens(memory)
     return Server(rank, host, budget, reads=peaked)
+
+
+def _gap(kernels: GgmlKernels, law: TimeLaw) -> float:
+    """Between a layer's kernels [s], less what releases of llama.cpp have fused for this accelerator."""
+    return (1 - law.constants.ggml.fused * (1 - kernels.gaps)) * law.constants.ggml.gap

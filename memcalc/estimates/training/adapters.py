@@ -128,18 +128,14 @@ def without(base: Tensors, parts: frozenset[str]) -> Tensors:
 
 
 @cached(256)
-def quantised(base: Tensors, head: bool = False, last: bool = True) -> tuple[Tensors, Tensors]:
+def quantised(base: Tensors, head: bool = False) -> tuple[Tensors, Tensors]:
     """The frozen weights of QLoRA: (quantised matrices inside the layers, the rest, kept in 16 bit). `head`: the output head is
-    quantised too, one tied to the embedding as a matrix of its own; `last`: this rank has it."""
-    low = tuple(e for e in base.held if e.layered and e.role in QUANTISED_ROLES and len(e.shape) >= 2)
-    heads = tuple(e for e in base.held if head and e.role == "head" and len(e.shape) >= 2)
-    rest = tuple(e for e in base.held if e not in {*low, *heads})
-    return Tensors((*low, *(heads or (_tied_head(base) if head and last else ())))), Tensors(rest)
-
-
-def _tied_head(base: Tensors) -> tuple[Held, ...]:
-    """The embedding once more, as the head that is tied to it."""
-    return tuple(e._replace(path=f"{e.path}/head") for e in base.held if e.role == "embedding")[-1:]
+    quantised too."""
+    low = tuple(
+        e for e in base.held if len(e.shape) >= 2 and ((e.layered and e.role in QUANTISED_ROLES) or (head and e.role == "head"))
+    )
+    chosen = set(low)
+    return Tensors(low), Tensors(tuple(e for e in base.held if e not in chosen))
 
 
 @cached(256)
@@ -149,7 +145,7 @@ def trained_copies(base: Tensors, also: tuple[str, ...], last: bool) -> tuple[Te
     tables = tuple(e for e in base.held if "embeddings" in also and e.role == "embedding" and not e.tied_copy)
     heads = tuple(e for e in base.held if "head" in also and e.role == "head")
     if "head" in also and last and all(len(e.shape) < 2 for e in heads):  # tied
-        heads += _tied_head(base)
+        heads += tuple(e._replace(path=f"{e.path}/head") for e in base.held if e.role == "embedding")[-1:]
     norms = tuple(e for e in base.held if "norms" in also and e.role == "norm")
     return tuple(Tensors(held) if held else None for held in (norms, (*tables, *heads)))  # type: ignore[return-value]
 

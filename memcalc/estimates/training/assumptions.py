@@ -163,6 +163,8 @@ def state_sentences(run: Training) -> Iterator[str]:
             yield f"QLoRA: matrices in the layers and the head are {how}; embeddings and norms stay 16 bit"
         else:
             yield f"QLoRA: matrices in the layers are {how}; {BESIDE[run.upcast]}"
+    if run.engine_row.unties:
+        yield "the head is a matrix of its own, whatever the model's config ties"
     if run.engine_row.holds_graph:
         yield "the loop holds a micro-batch's logits, and with them its graph, until the next forward is over"
 

@@ -347,6 +347,10 @@ def estimate(architecture: Architecture, run: Training, generation: str = "", me
 
     Raises SpecError where setting and model contradict each other (tp does not divide the heads, …).
     """
+    if run.engine_row.unties:
+        from memcalc.blocks.untying import untied
+
+        architecture = untied(architecture)
     best: TrainingEstimate | None = None
     most = -1
     for rank in distinct_ranks(RankKey(architecture, run)):

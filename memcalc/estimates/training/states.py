@@ -99,8 +99,8 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             trained, frozen = _apart(held, "embeddings" in run.freeze, run.frozen_parts)
             out.append(ShardGroup(name, shards, frozen, None, trained))
             continue
-        head = name == "dense" and KERNELS[run.kernels_used].quantised_head
-        low, rest = quantised(held, head, stage.last) if run.method_row.quantised else (None, held)
+        head = KERNELS[run.kernels_used].quantised_head
+        low, rest = quantised(held, head) if run.method_row.quantised else (None, held)
         trained = _beside(run, stage, held) if name == "dense" else None
         out.append(ShardGroup(name, shards, rest, low, trained))
         if name == "dense" and run.train_also:

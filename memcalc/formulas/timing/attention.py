@@ -7,7 +7,6 @@ from memcalc.formulas.timing.constants import AttentionConstants, DecodeConstant
 from memcalc.frozen import NamedTuple
 
 BLOCK = 128  # queries that a multiprocessor takes at once
-GROUP = 64  # rows that the query heads of a key head are padded to
 
 
 class AttentionShape(NamedTuple):
@@ -101,7 +100,7 @@ def decode_seconds(
     keys = min(shape.window, past + 1) if shape.window else past + 1
     stored = shape.kv_heads * (shape.head_dim + shape.value_dim) * cached_bytes
     results = 2 * batch * shape.heads * (shape.head_dim + shape.value_dim)
-    padded = shape.kv_heads * GROUP * ceil(shape.heads / shape.kv_heads / GROUP)
+    padded = shape.kv_heads * c.group * ceil(shape.heads / shape.kv_heads / c.group)
     computing = batch * shape.flops * padded * keys / (c.peak * rates.flops)
     reading = (batch * (keys + c.sequence) * stored + results) / (c.bandwidth * rates.bandwidth)
     roof = max((batch * keys * stored + results) / rates.bandwidth, batch * keys * shape.flops * shape.heads / rates.flops)

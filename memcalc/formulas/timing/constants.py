@@ -68,6 +68,7 @@ class DecodeConstants(NamedTuple):
     sharpness: float = 8.0
     row: float = 0.0  # of each sequence and key head on a multiprocessor, s
     sequence: float = 0.0  # fixed cost of a sequence, in tokens of its cache
+    group: float = 64  # rows that the query heads of a key head are padded to: a tile of tensor cores
 
 
 class ExpertConstants(NamedTuple):
@@ -98,13 +99,14 @@ class CollectiveConstants(NamedTuple):
 class GgufConstants(NamedTuple):
     """Of llama.cpp: products with blocks of a GGUF file, and what lies between products."""
 
-    unpacked: float = 0.76e12  # FLOP/s of a multiprocessor, many rows at once
+    unpacked: float = 0.76e12  # FLOP/s of a multiprocessor, many rows at once; 0: by `share`
     read: float = 9.5e9  # B/s of a multiprocessor, few rows: A100 0.9 to 1.1 TB/s of its 2, Llama 3 8B by llama-bench
+    vector: float = 0.0  # weights in blocks, few rows, that are unpacked for each FLOP of the 16-bit peak; 0: no bound
     gap: float = 35e-6  # s between a layer's kernels, some 20: Llama 3 8B on one GPU, llama-bench
-    share: float = 0.6  # of the 16-bit peak, where multiprocessors are not known
+    share: float = 0.6  # of the 16-bit peak, where multiprocessors are not known or ordinary units multiply
     half: float = 0.45  # of products in fp16, of the rate with fp16 accumulation; 512 rows, matrices not laid side by side
-    peak: float = 2.0  # the 16-bit peak, where none is published: times what blocks reach
     spilled: float = 1.0  # share of what lies between products that its L2 does not hold
+    fused: float = 1.0  # how far what releases since 2025 fused in the CUDA back end shortens the gaps here: 0, not at all
 
 
 def smooth_maximum(a: float, b: float, sharpness: float) -> float:

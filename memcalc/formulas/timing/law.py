@@ -28,7 +28,7 @@ from memcalc.formulas.timing.constants import (
     GgufConstants,
     ProductConstants,
 )
-from memcalc.formulas.timing.experts import ExpertRates, ExpertShape, experts_seconds
+from memcalc.formulas.timing.experts import ExpertRates, ExpertShape, Unevenness, experts_seconds
 from memcalc.formulas.timing.products import ProductRates, product_seconds
 from memcalc.frozen import NamedTuple, dataclass
 
@@ -168,10 +168,13 @@ class TimeLaw:
         rates = self._decode_rates(number_format, True)
         return latent_decode_seconds(rates, heads, rank, rope, batch, past, cached_bytes)
 
-    def experts(self, shape: ExpertShape, tokens: float, number_format: str = "bf16", *, skewed: bool = False) -> float:
+    def experts(
+        self, shape: ExpertShape, tokens: float, number_format: str = "bf16", *, skewed: bool = False,
+        routing: Unevenness | None = None,
+    ) -> float:  # fmt: skip
         """A layer's routed experts on one rank, forward; tokens of the whole expert-parallel group. Returns [s]."""
         rates = self._expert_rates(number_format)
-        return experts_seconds(rates, shape, tokens, skewed=skewed)
+        return experts_seconds(rates, shape, tokens, skewed=skewed, routing=routing)
 
     def moved(self, size: float) -> float:
         """An operation that is bound by memory: bytes read and written. Returns [s]."""

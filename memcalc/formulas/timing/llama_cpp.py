@@ -5,15 +5,20 @@ Products of blocks are bound by what a multiprocessor unpacks, wherever its tens
 reaches, for a few rows and for many, stands with the accelerator (`presets/timing/`, `[ggml]`).
 """
 
+from math import ceil
+
 from memcalc.formulas.serving_engines import numbers
 from memcalc.formulas.timing.attention import AttentionShape
 from memcalc.formulas.timing.constants import smooth_maximum
-from memcalc.formulas.timing.experts import ExpertShape
+from memcalc.formulas.timing.experts import UNEVEN, ExpertShape, active_experts
 from memcalc.formulas.timing.law import TimeLaw
 from memcalc.frozen import NamedTuple
 
 BLOCK_ROWS = 64  # up to which releases before pull 8075 multiplied blocks: MMQ_MAX_BATCH_SIZE
 VECTOR_ROWS = 8  # ggml-cuda/mmvq.cuh: MMVQ_MAX_BATCH_SIZE
+# Rows that a kernel takes at once: the least, in whose steps it grows, and the most (mmq.cuh, mul_mat_q_case). With experts it
+# is chosen by all tokens, since the host does not know how many each expert got (mmq.cu: ncols_max = ne12).
+TILE = 8, 128
 ACC16 = "fp16_acc16"  # cuBLAS is asked for CUBLAS_COMPUTE_16F (ggml-cuda.cu, ggml_cuda_op_mul_mat_cublas)
 # A score without flash attention: written in fp16, cast to fp32, read and written by the softmax, cast to fp16 and read
 # (ggml-cuda.cu, ggml_cuda_mul_mat_batched_cublas; softmax.cu).
@@ -64,6 +69,12 @@ def vector_seconds(law: TimeLaw, size: float) -> float:
     return size / (law.constants.ggml.read * s) if s > 1 else 0.0
 
 
+def unpacking_seconds(law: TimeLaw, weights: float) -> float:
+    """Time of unpacking so many weights [count] of blocks for a few rows, where ordinary units do. Returns [s]."""
+    rate = law.constants.ggml.vector * law.peak("bf16")
+    return weights / rate if rate else 0.0
+
+
 def half_seconds(law: TimeLaw, rows: float, outputs: int, inputs: int) -> float:
     """Time of a product in fp16 by cuBLAS, which accumulates in fp16: GeForce cards do that at twice their rate.
 
@@ -91,12 +102,15 @@ def gguf_seconds(law: TimeLaw, rows: float, outputs: int, inputs: int, itemsize:
     rate = unpacked_rate(law)
     computing = flops / rate if rate else 0.0
     few = rows <= VECTOR_ROWS
-    reading = max(size / bandwidth, vector_seconds(law, weights)) if few else size / bandwidth
+    reading = size / bandwidth
+    if few:
+        reading = max(reading, vector_seconds(law, weights), unpacking_seconds(law, outputs * inputs))
     return rates.constants.start + (0.0 if few else TILED) + smooth_maximum(computing, reading, 3.0)
 
 
 def gguf_experts_seconds(law: TimeLaw, rows: float, shape: ExpertShape, itemsize: float) -> float:
-    """Time of a layer's routed experts in GGUF's blocks: sorting, and two grouped products over the rows of each expert.
+    """Time of a layer's routed experts in GGUF's blocks: sorting, and two grouped products over the rows of each expert in
+    whole tiles.
 
     rows [count] that enter the layer, itemsize [B] of a weight. Returns [s].
     """
@@ -104,14 +118,19 @@ def gguf_experts_seconds(law: TimeLaw, rows: float, shape: ExpertShape, itemsize
         return 0.0
     rates, start = law.product_rates("bf16"), law.product_rates("bf16").constants.start
     each = shape.matrices * shape.hidden * shape.inner
-    active = shape.experts * (1 - (1 - shape.top_k / shape.experts) ** rows)
-    weights, routed = active * each * itemsize, rows * shape.top_k
+    routed = rows * shape.top_k
+    active = active_experts(shape.experts, routed, shape.top_k, UNEVEN.spread)
+    weights = active * each * itemsize
     between = 4.0 * routed * (2 * shape.hidden + 2 * shape.matrices * shape.inner)  # fp32
     reading = (weights + between) / (min(1.0, rates.constants.bandwidth) * rates.bandwidth)
     rate = unpacked_rate(law)
-    computing = 2 * routed * each / rate if rate else 0.0
-    if few := rows <= VECTOR_ROWS:
-        reading = max(reading, vector_seconds(law, weights))
+    few = rows <= VECTOR_ROWS
+    if few:
+        reading = max(reading, vector_seconds(law, weights), unpacking_seconds(law, active * each))
+    least, most = TILE
+    tile = min(most, least * ceil(rows / least))
+    padded = routed if few else active * max(tile, routed / active + tile / 2)
+    computing = 2 * padded * each / rate if rate else 0.0
     return ROUTING * start + (0.0 if few else shape.matrices * TILED) + smooth_maximum(computing, reading, 3.0)
 
 
@@ -119,7 +138,7 @@ def unpacked_rate(law: TimeLaw) -> float:
     """FLOP/s that products with GGUF's blocks reach; 0 where nothing is known of the accelerator's arithmetic."""
     s, found = law.hardware.multiprocessors, law.constants.ggml
     peak = law.peak("int8")
-    by_unit = found.unpacked * s if s > 1 else found.share * law.peak("bf16")
+    by_unit = found.unpacked * s if s > 1 and found.unpacked else found.share * law.peak("bf16")
     return min(peak, by_unit) if peak else by_unit
 
 

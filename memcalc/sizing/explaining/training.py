@@ -176,17 +176,13 @@ def outside_line(of_save: bool) -> Make:
 # --- beyond the peak --------------------------------------------------------------------------------------------------
 
 
-def overhead(a: TrainingEstimate, name: str) -> Explanation:
-    return next(of_line(entry, name) for entry in a.overhead if entry.name == name)
-
-
 def reserved(a: TrainingEstimate, path: str) -> Explanation:
     """Peak, workspace, and what the caching allocator holds unused."""
     unused = a.reserved - a.peak - a.workspace
     how = "a replay of the step on PyTorch's caching allocator (docs/explanation/allocator.md)"
     parts = (
         peak(a, "per_gpu.peak"),
-        overhead(a, "workspace"),
+        *(of_line(entry, entry.name) for entry in a.overhead if entry.name == "workspace"),  # none under Metal
         given("unused", unused, how if a.replayed else "the caching allocator asks for whole segments of 2 MiB", "B", ESTIMATE),
     )
     return summed(path, parts)
