@@ -200,6 +200,13 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "decoder_start_token_id": 1},
         tuple({**setting, "seq_len": 1024} for setting in WRITTEN_OUT),
     ),
+    "mixed with the first layer": (
+        "neomme-260m", "",
+        {"num_hidden_layers": 5, "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "num_attention_heads": 8,
+         "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+         "per_layer_config": None, "pad_token_id": 0, "patch_size": 4, "architectures": ["NeoMMEForMaskedLM"]},
+        tuple({**setting, "seq_len": 1536} for setting in (BF16, AMP, EAGER)),
+    ),
     "hyper-connections": (
         "glm-5.3-flash", "",
         {"text_config": {
@@ -234,6 +241,14 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
         {"num_hidden_layers": 3, "layer_types": ["sliding_attention"] * 3, "hidden_size": 512,
          "intermediate_size": 1024, "vocab_size": 512, "num_attention_heads": 16, "num_key_value_heads": 4, "pad_token_id": 0},
         WRITTEN_OUT,
+    ),
+    "residuals scaled by depth": (
+        "beam-1.0-501b-a23b", "",
+        {"num_hidden_layers": 4, "layer_types": ["sliding_attention"] * 3 + ["full_attention"], "hidden_size": 512,
+         "mlp_layer_types": ["dense", "dense", "sparse", "sparse"], "intermediate_size": 1024, "vocab_size": 512,
+         "moe_intermediate_size": 256, "num_experts": 32, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
+         "rope_parameters": None, "pad_token_id": 0},
+        (BF16, AMP, EAGER, AGAIN),
     ),
     "compressed entries": (
         "deepseek-v4-flash", "",

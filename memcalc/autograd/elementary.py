@@ -80,7 +80,8 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
         return _xielu(t, p, x)
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)
-        t.nodes[-1].saves = (y,) if y.grad else ()
+        if y.grad:
+            t.nodes[-1].saves = (y,)
         return t.emit(
             "square",
             [y],
@@ -104,6 +105,12 @@ def clamped_glu(t: Tape, gate: Var, up: Var) -> Var:
     gate, up = (t.emit(f"{name} clamped", [x], x.elements, x.each, [x]) for name, x in (("gate", gate), ("up", up)))
     glu = mul(t, gate, sigmoid(t, scale(t, gate)))
     return mul(t, t.emit("plus one", [up], up.elements, up.each, (), [Step("share")]), glu)
+
+
+def wide_glu(t: Tape, p: Profile, gate: Var, up: Var, name: str) -> Var:
+    """act(gate) · up in fp32, cast back (modeling_beam.BeamMLP)."""
+    acted = activation(t, p, cast(t, gate, FP32), name)
+    return cast(t, mul(t, acted, cast(t, up, FP32)), gate.each)
 
 
 def _gelu_new(t: Tape, p: Profile, x: Var) -> Var:

@@ -18,6 +18,7 @@ from memcalc.autograd.elementary import scale_by_norm as scale_by_norm
 from memcalc.autograd.elementary import sigmoid as sigmoid
 from memcalc.autograd.elementary import softmax as softmax
 from memcalc.autograd.elementary import weighted as weighted
+from memcalc.autograd.elementary import wide_glu as wide_glu
 from memcalc.autograd.profile import LOW, LowPrecision, Profile
 from memcalc.autograd.tape import BYTE, MatrixShape, Size, Step, Tape, Var
 from memcalc.frozen import NamedTuple

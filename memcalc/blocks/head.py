@@ -20,6 +20,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
     tied: bool = False
     bias: bool = False
     softcap: float | None = None  # Gemma 2: final logits through tanh
+    softcap_wide: bool = False  # which is applied in fp32 (Beam)
     upcast: bool = True  # cross-entropy takes the logits in fp32; else as they are (masked and sequence-to-sequence models)
     input_scaled: bool = False  # T5 multiplies the hidden states by a constant
     scaled: bool = False  # Cohere, Granite multiply the logits by a constant
@@ -40,7 +41,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         if self.scaled:
             logits = ops.scale(t, logits)
         if self.softcap:
-            logits = ops.scale(t, logits)
+            logits = ops.scale(t, ops.cast(t, logits, FP32) if self.softcap_wide else logits)
             logits = t.emit("softcap", [logits], logits.elements, logits.each)
             if logits.grad:
                 t.nodes[-1].saves = (logits,)

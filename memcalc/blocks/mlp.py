@@ -32,6 +32,7 @@ class MLP(Block, without=("constants", "cache", "state")):
     dropout: float = 0.0  # after it
     role: str = "mlp"
     bounded: bool = False  # gate and up are clamped before the activation (DeepSeek V4, GLM-5 Next)
+    wide: bool = False  # activation and product are computed in fp32 (Beam)
     names_product: bool = False  # a variable has what the down projection reads until the layer is through (BERT)
     cuts: bool = False  # what the gate has below so many deviations above its mean becomes 0 (Gemma 3n)
     norm: Norm | None = None  # before the down projection (BitNet)
@@ -111,6 +112,9 @@ class MLP(Block, without=("constants", "cache", "state")):
             up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))
             gate, up = (t.emit(f"{name} clamped", [y], y.elements, y.each, [y]) for name, y in (("gate", gate), ("up", up)))
             return ops.mul(t, ops.activation(t, p, gate, self.activation), up)
+        if self.wide:
+            up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))
+            return ops.wide_glu(t, p, gate, up, self.activation)
         gate = _above_cutoff(t, p, gate) if self.cuts else gate
         acted = ops.activation(t, p, gate, self.activation)
         up = ops.linear(t, p, x, Matrix("up", width, matrix, bias=self.bias * width))

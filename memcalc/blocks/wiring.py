@@ -48,6 +48,15 @@ def _scaled(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return ops.add(t, x, _by_vector(t, p, blocks, through(t, p, blocks, x, "post_attention_norm", "mlp"), "mlp_scale"))
 
 
+def _by_depth(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Norms around each branch; what it returns and the residual, each times a constant, are added
+    (modeling_beam.depth_scaled_residual_add)."""
+    for names in (("input_norm", "attention", "post_attention_norm"), ("pre_mlp_norm", "mlp", "post_mlp_norm")):
+        y = through(t, p, blocks, x, *names)
+        x = ops.add(t, ops.scale(t, y), ops.scale(t, x, "residual scaled"))
+    return x
+
+
 def _by_vector(t: Tape, p: Profile, blocks: Blocks, x: Var, name: str) -> Var:
     """x · w: keeps x; its backward makes a full product before summing it to w's gradient."""
     t.path = name
@@ -143,7 +152,15 @@ def _global_tokens(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return x
 
 
+def _mixed_with_first(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Attention reads a mix of the residual and of what the first layer was given; what branches return is scaled
+    (modeling_neomme.NeoMMEEncoderLayer)."""
+    x = ops.add(t, x, ops.scale(t, through(t, p, blocks, x, "mix", "input_norm", "attention")))
+    return ops.add(t, x, ops.scale(t, through(t, p, blocks, x, "post_attention_norm", "mlp")))
+
+
 WIRINGS: dict[str, Wiring] = {
     "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
-    "convolved beside": _convolved_beside, "global tokens": _global_tokens,
+    "scaled by depth": _by_depth, "convolved beside": _convolved_beside, "global tokens": _global_tokens,
+    "mixed with the first": _mixed_with_first,
 }  # fmt: skip

@@ -17,11 +17,12 @@ MAKERS = frozenset("meta nvidia google".split())  # stand before a family's name
 # A stored format in a name is a setting of its own, never dropped in silence: the word → what `--weights` calls it.
 STORED = re.compile(
     r"(?:^|[-_.:])(?P<word>(?:unsloth[-_])?(?:i?q\d\w*|gguf|gptq(?:[-_]int[48])?|awq(?:[-_]int4)?|exl[23]|bnb(?:[-_]4bit)?"
-    r"|[48]-?bits?|int[48]|fp8(?:[-_]dynamic)?|nvfp4|mxfp4|mlx|w[48]a(?:8|16)))(?=$|[-_.:])",
+    r"|[48]-?bits?|int[48]|fp8(?:[-_]dynamic)?|nvfp4|mxfp4|mlx|w[48]a(?:8|16)|auto-?round))(?=$|[-_.:])",
     re.IGNORECASE,
 )
 WEIGHTS = {  # what `--weights` calls it, where it is another word
     "bnb": "nf4-dq", "bnb-4bit": "nf4-dq", "unsloth-bnb-4bit": "nf4-dq", "gptq-int8": "int8", "int4": "int4-g128",
+    "autoround": "gptq-int4-g128", "auto-round": "gptq-int4-g128",  # its scheme and layout by default
 }  # fmt: skip
 
 

@@ -32,10 +32,12 @@ SERVING: Mapping[str, Callable[["SizedServing"], float | None]] = {
 TRAINED: Mapping[str, Callable[["SizedTraining"], float | None]] = {
     "peak": lambda found: found.peak, "reserved": lambda found: found.reserved, "device": lambda found: found.device,
 }  # fmt: skip
-WHOLE = ("context", "tp", "pp", "dp", "batch", "block_size", "max_batched_tokens", "max_sequences", "gpu_layers")
+WHOLE = ("context", "tp", "pp", "dp", "batch", "block_size", "max_batched_tokens", "max_sequences", "gpu_layers",
+         "slots", "draft_tokens", "kv_cache_memory", "lora_adapters", "lora_rank", "max_graph_batch")  # fmt: skip
 NUMBERS = {**dict.fromkeys(WHOLE, int), "gpu_memory_utilization": float}
 QUANTISED = {"fp8": "fp8", "awq": "int4-g128", "awq_marlin": "int4-g128", "gptq": "gptq-int4-g128",
-             "gptq_marlin": "gptq-int4-g128"}  # fmt: skip
+             "gptq_marlin": "gptq-int4-g128", "auto_round": "gptq-int4-g128", "auto-round": "gptq-int4-g128",
+             "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4", "bitsandbytes": "nf4-dq"}  # fmt: skip
 
 
 class SizedLog(Reported):
@@ -88,12 +90,13 @@ def _served(
 ) -> SizedLog:  # fmt: skip
     from memcalc.sizing.serving import size_serving
 
-    named = model or _name(read.settings.get("model"))
+    called, stored = _called(read.settings.get("model"))
+    named = model or called
     if named is None:
         raise InputError("no line says which model it was; give MODEL", place=path)
     if gpu is None:
         raise SpecError("a log does not say what it ran on; add a gpu", "gpu")
-    said, sources = _settings(program, read, settings)
+    said, sources = _settings(program, read, settings, "" if os.sep in (model or "") or os.path.exists(named) else stored)
     found = size_serving(named, gpu, presets=presets, **said)
     rows = tuple(_row(name, each, SERVING, found) for name, each in read.measured.items())
     command = str(Invocation("infer", named, gpu, tuple(presets), said))
@@ -123,15 +126,22 @@ def _row(name: str, read: LogLine, by: Mapping[str, Callable[[Any], float | None
     return Verified(name, UNITS.get(name, "B"), float(read.value), predicted, read.line, read.text)
 
 
-def _name(read: LogLine | None) -> str | None:
-    """The model's name, of a path its last part."""
+def _called(read: LogLine | None) -> tuple[str | None, str]:
+    """The model's name, of a path its last part, and how its weights are stored where the name says so, "" else."""
+    from memcalc.readers.names import foreign_name, stored_word, weights_word
+
     if read is None:
-        return None
+        return None, ""
     text = str(read.value).rstrip("/")
-    return os.path.basename(text) if text.startswith(("/", "~", ".")) else text
+    name = os.path.basename(text) if text.startswith(("/", "~", ".")) else text
+    stored = stored_word(foreign_name(name) or name)
+    word = weights_word(stored[0]) if stored else ""
+    return (stored[1], word) if stored and word else (name, "")
 
 
-def _settings(program: str, read: LogReading, said: dict[str, Any]) -> tuple[dict[str, Any], tuple[LogSetting, ...]]:
+def _settings(
+    program: str, read: LogReading, said: dict[str, Any], stored: str = ""
+) -> tuple[dict[str, Any], tuple[LogSetting, ...]]:
     """How it was run: what the user says, else what the log does."""
     out: dict[str, Any] = {"engine": program}
     sources = [LogSetting("engine", program, "the log's own lines")]
@@ -145,12 +155,22 @@ def _settings(program: str, read: LogReading, said: dict[str, Any]) -> tuple[dic
         value = NUMBERS[name](float(str(each.value))) if name in NUMBERS else True if each.value == "true" else each.value
         out[name] = value
         sources.append(LogSetting(name, value, f"line {each.line}"))
-    if quantised := read.settings.get("quantization"):
+    if "draft" not in out | said:
+        out.pop("draft_tokens", None)  # of a draft that no word names
+    if "slots" not in out:
+        out.pop("unified", None)  # one sequence has the pool to itself
+    if stored or "quantization" in read.settings:
+        sources = [each for each in sources if each.name != "weights"]  # the dtype of what is not quantised
+    if stored:  # in its name
+        out["weights"] = stored
+        sources.append(LogSetting("weights", stored, f"line {read.settings['model'].line}"))
+    elif quantised := read.settings.get("quantization"):
         word = QUANTISED.get(str(quantised.value), "checkpoint")
         out["weights"] = word
         sources.append(LogSetting("weights", word, f"line {quantised.line}"))
     if program == OLLAMA and out.get("batch", 1) > 1 and "context" in out:  # written for all of them
         out["context"] //= out["batch"]
     out |= said
+    sources = [each for each in sources if each.name in out]
     sources += [LogSetting(name, value, "--set") for name, value in said.items()]
     return out, tuple(sources)

@@ -20,6 +20,17 @@ INFO 02-01 23:01:43 [config.py:1712] Chunked prefill is enabled with max_num_bat
 (EngineCore_0 pid=2) INFO 02-01 23:02:40 [kv_cache_utils.py:849] GPU KV cache size: 58,672 tokens
 (EngineCore_0 pid=2) INFO 02-01 23:02:40 [kv_cache_utils.py:853] Maximum concurrency for 8,192 tokens per request: 7.16x
 """
+DRAFTED = """\
+(APIServer pid=1) INFO 07-07 19:59:04 [api_utils.py:273] non-default args: {'model': '~/models/qwen3.6-27b-autoround', \
+'dtype': 'float16', 'max_model_len': 262144, 'quantization': 'auto_round', 'tensor_parallel_size': 2, \
+'gpu_memory_utilization': 0.92, 'kv_cache_dtype': 'fp8_e5m2', 'max_num_batched_tokens': 8192, 'max_num_seqs': 2, \
+'speculative_config': {'method': 'mtp', 'num_speculative_tokens': 3}}
+INFO 07-08 15:37:00 [core.py:114] Initializing a V1 LLM engine (v0.25.0) with config: model='~/models/qwen3.6-27b-autoround'
+INFO 07-08 15:37:40 [gpu_model_runner.py:5405] Model loading took 9.05 GiB memory and 6.356814 seconds
+INFO 07-08 15:38:03 [gpu_worker.py:508] Available KV cache memory: 11.05 GiB
+INFO 07-08 15:38:03 [kv_cache_utils.py:2146] GPU KV cache size: 623,873 tokens
+INFO 07-08 15:38:03 [kv_cache_utils.py:2147] Maximum concurrency for 262,144 tokens per request: 2.38x
+"""
 LLAMA = """\
 print_info: general.name     = Llama 3.1 8B
 print_info: file type   = Q4_K - Medium
@@ -83,6 +94,42 @@ def test_an_sglang_log(memcalc: Run, log: Callable[[str], str]) -> None:
     found = errors(memcalc, log(SGLANG), "--gpu", "h100")
     assert abs(found["weights"]) < 0.01
     assert abs(found["kv_tokens"]) < 0.1
+
+
+def test_a_draft_and_a_format_in_the_name_are_read(memcalc: Run, log: Callable[[str], str]) -> None:
+    """vLLM 0.25 with Qwen3.6-27B by AutoRound on two RTX 3090: 623,873 tokens (noonghunna/club-3090, issue 642)."""
+    document = memcalc("verify", log(DRAFTED), "--gpu", "3090", "--format", "json").document
+    assert all(abs(row["error"]) < 0.02 for row in document["rows"] if row["error"] is not None)
+    settings = [(each["name"], each["value"]) for each in document["settings"]]
+    assert {("draft", "mtp"), ("draft_tokens", 3), ("weights", "gptq-int4-g128")} <= set(settings)
+    assert [name for name, _ in settings].count("weights") == 1
+    words = ("--gpu", "3090", "--set", "weights=fp8", "--format", "json")
+    said = memcalc("verify", log(DRAFTED), *words).document["settings"]
+    assert [each["source"] for each in said if each["name"] == "weights"][-1] == "--set"
+
+
+def test_a_lone_word_of_a_draft_says_nothing(memcalc: Run, log: Callable[[str], str]) -> None:
+    """A model as a draft is not known by the word; its tokens alone would be refused."""
+    text = VLLM.replace(
+        "'max_model_len'", "'speculative_config': {'method': 'medusa', 'num_speculative_tokens': 3}, 'max_model_len'"
+    )
+    document = memcalc("verify", log(text), "--gpu", "h100", "--format", "json").document
+    assert not {"draft", "draft_tokens"} & {each["name"] for each in document["settings"]}
+
+
+def test_sglang_and_llama_cpp_settings(memcalc: Run, log: Callable[[str], str]) -> None:
+    """The length that SGLang takes of the model, and llama.cpp's slots in one pool."""
+    text = SGLANG.replace("mem_fraction", "chunked_prefill_size=4096, cuda_graph_max_bs=64, mem_fraction")
+    text += "[2026-01-01 00:00:00] max_total_num_tokens=427000, max_running_requests=2048, context_len=131072\n"
+    found = memcalc("verify", log(text), "--gpu", "h100", "--format", "json").document["settings"]
+    said = {each["name"]: each["value"] for each in found}
+    assert (said["context"], said["max_batched_tokens"], said["max_graph_batch"]) == (131072, 4096, 64)
+    text = LLAMA + "llama_context: n_seq_max     = 4\nllama_context: n_ubatch      = 256\nllama_context: kv_unified    = true\n"
+    words = ("llama-3.1-8b", "--gpu", "rtx-3060", "--format", "json")
+    said = {each["name"]: each["value"] for each in memcalc("verify", log(text), *words).document["settings"]}
+    assert (said["slots"], said["unified"], said["max_batched_tokens"]) == (4, True, 256)
+    alone = memcalc("verify", log(text.replace("= 4", "= 1")), *words).document["settings"]
+    assert not {"slots", "unified"} & {each["name"] for each in alone}
 
 
 def test_a_training_log_beside_what_train_says(memcalc: Run, log: Callable[[str], str]) -> None:

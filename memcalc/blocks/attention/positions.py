@@ -1,5 +1,6 @@
 """How softmax attention knows where keys stand."""
 
+from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Tape, Var
 from memcalc.blocks.attention.core import Relative
@@ -15,6 +16,7 @@ class Positions(NamedTuple):
     rotary_wide: bool = False  # rotated in fp32 and cast back (Cohere, OLMo 1, Ernie)
     rotary_tables: str = ""  # fp32, complex (pairs of it; Llama 4), halves (gpt-oss), copied (in each layer), copied fp32
     rotary_joined: bool = False  # the rotated part is concatenated with the rest even where there is none (Phi-3)
+    sharpened: bool = False  # queries are multiplied, in fp32, by a number that grows with the position (Beam)
     alibi: str = ""  # a linear bias on the scores instead: whose way of adding it, a row of ALIBI
     own: str = ""  # scores written out in the family's own way: a row of memcalc.blocks.attention.own_scores.OWN
     relative: Relative = Relative()  # T5: a learned bias, made in the first layer of a stack for all others
@@ -39,6 +41,14 @@ class Positions(NamedTuple):
         itemsize = FP32 if "fp32" in self.rotary_tables else p.formats.residual
         size = Size(position=self.rotary_dim or head_dim)
         return [Var(size, itemsize, False, f"{t.path}/{name}") for name in ("cos", "sin")]
+
+    def sharpen(self, t: Tape, query: Var) -> Var:
+        """The query by its position's number (modeling_beam.BeamAttention)."""
+        if not self.sharpened:
+            return query
+        scale = Var(Size(position=1), FP32, False, f"{t.path}/scale of each position")
+        wide = ops.cast(t, query, FP32)
+        return ops.cast(t, t.emit("sharpened", [wide], wide.elements, FP32, [scale]), query.each)
 
     def rotate(self, t: Tape, p: Profile, query: Var, key: Var, head_dim: int) -> tuple[Var, Var]:
         tables, share = self.own_tables(t, p, head_dim), 1.0 if self.rotary_dim is None else self.rotary_dim / head_dim

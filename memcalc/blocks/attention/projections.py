@@ -18,6 +18,7 @@ class Projections(NamedTuple):
     output_gate: int = 0  # extra query outputs that gate the result (Qwen3-Next: heads × head_dim)
     gate: int = 0  # outputs of a matrix of its own that gates the result, a head or a number each (AFMoE, Laguna, LFM3)
     gate_activation: str = "sigmoid"  # of that gate, or "softplus" (in fp32: Laguna)
+    gate_bias: bool = False  # of that gate, one number a head (Beam)
     inputs: int = 0  # width that they read where it is not `hidden` (cross-attention, shared blocks)
     kv_inputs: int = 0  # that of keys and values where it is not `inputs`
     outputs: int = 0  # width of the result where it is not `hidden`

@@ -183,6 +183,7 @@ class Attention(Block, without=("state",)):
         if gate := self.projections.gate:
             pieces = ((self.heads, gate // self.heads),)
             out += linear("gate", "attention", self.inputs, gate, cut="outputs", sections=pieces)
+            out += [Weight("gate_bias", "attention", (self.heads,), whole(0, self.heads))] * self.projections.gate_bias
         if self.softmax.sinks:
             out.append(Weight("sinks", "attention", (self.heads,), whole(0, self.heads)))
         if buckets := self.positions.relative.buckets:
@@ -218,6 +219,7 @@ class Attention(Block, without=("state",)):
         if positions.rotary and not self.norms.norms_after_rotary:
             rotated = positions.rotate(t, p, query, key, self.head_dim)
             query, key = (rotated[0], key) if self.shares_cache else rotated
+        query = positions.sharpen(t, query)
         if p.batch.prefix:
             key, value = _behind_prefix(t, p, key), _behind_prefix(t, p, value)
         if self.indexer:
@@ -240,6 +242,9 @@ class Attention(Block, without=("state",)):
         """The result times a gate that a matrix of its own makes of the input, one number a head or for each of its own."""
         width = heads * (self.projections.gate // self.heads)
         gate = ops.linear(t, p, x, Matrix("gate", width, self.inputs * width))
+        if self.projections.gate_bias:
+            steps = [Step("share"), Step("weight", Size(fixed=heads * p.formats.weights))]
+            gate = t.emit("biased gate", [gate], gate.elements, max(gate.each, p.formats.weights), (), steps)
         if self.projections.gate_activation == "softplus":
             wide = ops.cast(t, gate, FP32)
             gate = ops.cast(t, t.emit("softplus", [wide], wide.elements, wide.each, [wide]), mixed.each)
@@ -335,8 +340,7 @@ class Attention(Block, without=("state",)):
 
 
 def _behind_prefix(t: Tape, p: Profile, x: Var) -> Var:
-    """Keys or values after those of virtual tokens, whose gradient is a part of the whole one (peft/peft_model.py, get_prompt;
-    transformers cache_utils.DynamicLayer.update)."""
+    """Keys or values after those of virtual tokens, whose gradient is a part of the whole (peft/peft_model.py, get_prompt)."""
     longer = x.elements * (1 + p.batch.prefix)
     return t.emit("behind prefix", [x], longer, x.each, (), [Step("share")], trained=True)
 

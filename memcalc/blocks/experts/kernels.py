@@ -27,6 +27,7 @@ class Expert(NamedTuple):
     bias: bool = False
     activation: str = "silu"
     bounded: bool = False  # gate and up are clamped before the activation (DeepSeek V4, GLM-5 Next)
+    wide: bool = False  # activation and product are computed in fp32 (Beam)
     clamped: bool = False  # gate and up are clamped, the gate's activation is x · σ(αx) (gpt-oss)
 
     @property
@@ -191,6 +192,8 @@ def _activated(t: Tape, p: Profile, expert: Expert, first: Var, half: Size) -> V
     gate, up = ops.halves(t, first)
     if expert.activation == ops.CLAMPED_GLU:
         return ops.clamped_glu(t, gate, up)
+    if expert.wide:
+        return ops.wide_glu(t, p, gate, up, expert.activation)
     if expert.bounded:
         gate, up = (t.emit(f"{name} clamped", [y], half, y.each, [y]) for name, y in (("gate", gate), ("up", up)))
     return ops.mul(t, ops.activation(t, p, gate, expert.activation), up)

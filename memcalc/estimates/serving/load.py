@@ -13,8 +13,8 @@ from memcalc.frozen import NamedTuple
 
 HALVINGS = 24
 # Of requests in flight, the share that waits for all others' prompts. Benchmarks begin with all at once: a tenth of the
-# requests of InferenceX, which sends ten times as many as run (SemiAnalysisAI/InferenceX, benchmarks/benchmark_lib.sh), and answers of
-# like length end at about one time. Measured first tokens take 0.12 to 0.17 under vLLM and TensorRT-LLM.
+# requests of InferenceX, which sends ten times as many as run (SemiAnalysisAI/InferenceX, benchmarks/benchmark_lib.sh), and
+# answers of like length end at about one time. Measured first tokens take 0.12 to 0.17 under vLLM and TensorRT-LLM.
 TOGETHER = 0.15
 
 

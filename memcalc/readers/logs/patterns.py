@@ -80,6 +80,11 @@ MEASURED = (
 )  # fmt: skip
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "auto": None}
 CACHES = {"auto": None, "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "fp8": "fp8", "f16": "fp16", "bfloat16": "bf16"}
+# A log's word for how a draft guesses; a model of its own is said by no word.
+DRAFTS = re.compile(
+    r"'?speculative_config'?(?:=SpeculativeConfig\(|: {)[^)}]{0,400}?method'?(?:=|: )'"
+    r"(?:\w+_)?(mtp|eagle3?|dflash|ngram|suffix)'"
+)
 NOTHING = {"None": None, "null": None}
 FLASH = {"auto": None, "Auto": None, "true": "on", "Enabled": "on", "on": "on", "false": "off", "Disabled": "off", "off": "off"}
 
@@ -103,9 +108,20 @@ SET = (
     Sets(VLLM, "max_sequences", _argument("max_num_seqs"), NOTHING),
     Sets(VLLM, "eager", _argument("enforce_eager"), {"True": "true", "False": None}),
     Sets(VLLM, "quantization", _argument("quantization", r"([\w-]+)"), NOTHING),
+    Sets(VLLM, "draft", DRAFTS),
+    Sets(VLLM, "draft_tokens", _argument("num_speculative_tokens", r"(\d+)")),
+    Sets(VLLM, "draft_tokens", _argument("num_spec_tokens", r"(\d+)")),
+    Sets(VLLM, "kv_cache_memory", _argument("kv_cache_memory_bytes", r"(\d+)")),
+    Sets(VLLM, "lora_adapters", _argument("max_loras", r"(\d+)")),
+    Sets(VLLM, "lora_rank", _argument("max_lora_rank", r"(\d+)")),
+    Sets(VLLM, "language_model_only", _argument("language_model_only"), {"True": "true", "False": None}),
     Sets(SGLANG, "model", re.compile(r"ServerArgs\(model_path='([^']+)'")),
     Sets(SGLANG, "context", _argument("context_length"), NOTHING), Sets(SGLANG, "tp", _argument("tp_size")),
     Sets(SGLANG, "pp", _argument("pp_size")), Sets(SGLANG, "gpu_memory_utilization", _argument("mem_fraction_static"), NOTHING),
+    Sets(SGLANG, "context", re.compile(r"max_total_num_tokens=.*?\bcontext_len=(\d+)")),
+    Sets(SGLANG, "max_batched_tokens", _argument("chunked_prefill_size", r"(\d+)")),
+    Sets(SGLANG, "max_sequences", _argument("max_running_requests", r"(\d+)")),
+    Sets(SGLANG, "max_graph_batch", _argument("cuda_graph_max_bs", r"(\d+)")),
     Sets(SGLANG, "kv_dtype", _argument("kv_cache_dtype", r"([\w.]+)"), CACHES),
     Sets(SGLANG, "quantization", _argument("quantization", r"([\w-]+)"), NOTHING),
     Sets(TENSORRT, "version", re.compile(r"TensorRT-LLM version: (\d+\.\d+)")),
@@ -132,6 +148,11 @@ SET = (
     Sets(LLAMA, "model", re.compile(r"general\.name\s+(?:str\s+)?= (.+?)\s*$")),
     Sets(LLAMA, "weights", re.compile(r"file type\s+= (\S+(?: - \w+)?)")),
     Sets(LLAMA, "context", re.compile(r"\bn_ctx\s+= (\d+)")),
+    Sets(LLAMA, "slots", re.compile(r"\bn_seq_max\s+= (\d+)"), {"1": None}),
+    Sets(LLAMA, "unified", re.compile(r"\bkv_unified\s+= (\w+)"), {"true": "true", "false": None}),
+    Sets(LLAMA, "max_batched_tokens", re.compile(r"\bn_ubatch\s+= (\d+)")),
+    Sets(LLAMA, "flash_attention", re.compile(r"\bflash_attn\s+= (\w+)"), FLASH),
+    Sets(LLAMA, "flash_attention", re.compile(r"Flash Attention was auto, set to (\w+)"), {"enabled": "on", "disabled": "off"}),
     Sets(LLAMA, "gpu_layers", re.compile(r"offloaded (\d+)/\d+ layers")),
     Sets(LLAMA, "kv_dtype", re.compile(r"K \((\w+)\):"), CACHES),
 )  # fmt: skip

@@ -15,7 +15,7 @@ MAX_SECONDS, MAX_DEVICES = 60, 64
 MAX_LINE = 16_384  # characters of a line that are read
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 WORDS = ("KV", "memory", "buffer", "weight", "engine", "args", "Args", "n_ctx", "layers", "file type", "general.name", "tokens",
-         "Graph", "graph", "MiB", "GiB", "max_", "K (",
+         "Graph", "graph", "MiB", "GiB", "max_", "K (", "n_seq_max", "n_ubatch", "lash", "kv_unified",
          "version", "llama-server", "Operation:", "file_type", "trtllm", "Listening")  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Mixtures of experts whose attention a matrix of its own gates: AFMoE, Laguna, Beam."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
@@ -12,6 +13,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.readers.hf.common import (
+    WIDE,
     attention,
     biased_attention,
     decoder,
@@ -96,7 +98,7 @@ def _laguna_attention(c: Config, kind: str, heads: int, window: int | None) -> A
 
 def beam(c: Config) -> Architecture:
     """Sliding layers rotate, every sixth and the last are full without positions; residuals scaled by depth."""
-    norm, heads = rms(c), c.integer("num_attention_heads")
+    norm, heads = rms(c, kind=WIDE), c.integer("num_attention_heads")
     windows = every_nth_full(c, 6)
     windows = layer_windows(c, default=[*windows[:-1], None])
     positions = c.sub("rope_parameters", {})
@@ -106,14 +108,22 @@ def beam(c: Config) -> Architecture:
 
     def layer(kind: tuple[int | None, bool, bool]) -> Layer:
         window, rotates, sparse = kind
-        bias = Weight("gate_bias", "attention", (heads,))
-        mixer = biased_attention(c, window=window, rotary=rotates, gate=heads * head_dim(c), extras=(bias,))
-        feed_forward = corrected_experts(c) if sparse else mlp(c)
-        return sandwich(norm, head_norms(c, mixer), feed_forward)
+        mixer = biased_attention(
+            c,
+            window=window,
+            rotary=rotates,
+            sharpened=not rotates,
+            rotary_tables="fp32",
+            rotary_wide=True,
+            gate=heads * head_dim(c),
+            gate_bias=True,
+        )
+        feed_forward = corrected_experts(c, routing="sigmoid-fp32-router", wide=True) if sparse else mlp(c, wide=True)
+        return replace(sandwich(norm, head_norms(c, mixer, WIDE), feed_forward), wiring="scaled by depth")
 
     kinds = list(zip(windows, rotary, sparse_after_dense(c, dense), strict=True))
     tied = c.flag("tie_word_embeddings", False)
-    head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, softcap=softcap)
+    head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, softcap=softcap, softcap_wide=True)
     return decoder(c, windowed(kinds, layer), norm, tied=tied, head=head)
 
 
