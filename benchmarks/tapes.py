@@ -200,6 +200,13 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "decoder_start_token_id": 1},
         tuple({**setting, "seq_len": 1024} for setting in WRITTEN_OUT),
     ),
+    "mixed with the first layer": (
+        "neomme-260m", "",
+        {"num_hidden_layers": 5, "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "num_attention_heads": 8,
+         "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+         "per_layer_config": None, "pad_token_id": 0, "patch_size": 4, "architectures": ["NeoMMEForMaskedLM"]},
+        tuple({**setting, "seq_len": 1536} for setting in (BF16, AMP, EAGER)),
+    ),
     "hyper-connections": (
         "glm-5.3-flash", "",
         {"text_config": {

@@ -80,7 +80,8 @@ def activation(t: Tape, p: Profile, x: Var, name: str) -> Var:
         return _xielu(t, p, x)
     if kind == "relu2":
         y = t.emit("relu", [x], x.elements, x.each)
-        t.nodes[-1].saves = (y,) if y.grad else ()
+        if y.grad:
+            t.nodes[-1].saves = (y,)
         return t.emit(
             "square",
             [y],

@@ -9,12 +9,14 @@ from memcalc.frozen import dataclass
 
 @dataclass(frozen=True)
 class Unread(Block, without=("constants", "cache", "state", "traits")):
-    """Named weights without a gradient: PyTorch makes no optimizer states for them."""
+    """Named weights without a gradient: PyTorch makes no optimizer states for them. `seen`: training with images reads them,
+    for which states are counted."""
 
     tensors: tuple[Weight, ...]
+    seen: bool = False
 
     def weights(self) -> tuple[Weight, ...]:
-        return tuple(weight._replace(frozen=True) for weight in self.tensors)
+        return tuple(weight._replace(frozen=not self.seen) for weight in self.tensors)
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """x passes by."""

@@ -152,7 +152,15 @@ def _global_tokens(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return x
 
 
+def _mixed_with_first(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Attention reads a mix of the residual and of what the first layer was given; what branches return is scaled
+    (modeling_neomme.NeoMMEEncoderLayer)."""
+    x = ops.add(t, x, ops.scale(t, through(t, p, blocks, x, "mix", "input_norm", "attention")))
+    return ops.add(t, x, ops.scale(t, through(t, p, blocks, x, "post_attention_norm", "mlp")))
+
+
 WIRINGS: dict[str, Wiring] = {
     "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
     "scaled by depth": _by_depth, "convolved beside": _convolved_beside, "global tokens": _global_tokens,
+    "mixed with the first": _mixed_with_first,
 }  # fmt: skip

@@ -7,7 +7,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing
-from memcalc.estimates.training.adapters import adapter_names
+from memcalc.estimates.training.adapters import adapter_names, linear_names
 from memcalc.estimates.training.images import check_images
 from memcalc.specs.fine_tuning import FROZEN_PARTS
 from memcalc.specs.spec import SpecError
@@ -45,6 +45,8 @@ def _check_adapters(architecture: Architecture, run: Training) -> None:
     row = run.method_row
     if (run.prompt or run.prefix) and len(main_parts(architecture)) > 1:
         raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", "method")
+    if row.adapters and not linear_names(architecture):
+        raise SpecError("the model has no linear layers that adapters could stand on: its matrices are convolutions", "method")
     if not row.adapters or row.pairs or run.prompt:
         return
     layers = [layer for part in main_parts(architecture) for stack in part.stacks for layer in stack.layers]

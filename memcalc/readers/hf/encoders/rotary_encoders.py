@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
+from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack, named_weights
+from memcalc.blocks.attention.exclusive import ExclusiveAttention, Mix, ValueTable
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.reused import Reused
 from memcalc.blocks.task_head import Pooler, TaskHead
+from memcalc.blocks.unread import Unread
+from memcalc.blocks.values import facts_of
 from memcalc.readers.hf.common import attention as grouped
 from memcalc.readers.hf.common import biased_attention, layer_norm, layer_windows, mlp, norm_of_sum, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
@@ -125,17 +127,25 @@ def neomme(c: Config) -> Architecture:
     hidden, rank, vocabulary = c.integer("hidden_size"), c.integer("embedding_rank"), c.integer("vocab_size")
     heads, kv_size = c.integer("num_attention_heads"), c.integer("num_key_value_heads") * c.integer("head_dim")
     width, tied, patch = heads * c.integer("head_dim"), c.flag("tie_word_embeddings"), 3 * c.integer("patch_size") ** 2
-    norm = Norm(hidden, "rms", affine=False)
-    own: Named = (
-        ("scales", Plain((Weight("lambdas", "other", (2,)), Weight("alpha", "attention", (heads,))))),
-        ("gate", Plain(linear("weight", "attention", hidden, width))),
-    )
+    norm = Norm(hidden, "rms-fp32", affine=False)
+    head_norm = Norm(c.integer("head_dim"), "rms-fp32", affine=False)
     feed_forward = mlp(c, gated=False, bias=c.flag("mlp_bias"), activation="relu2")
+    windows, bias = _neomme_windows(c), c.flag("attention_bias")
+    ends = [i for i, window in enumerate(windows) if window is None]
+    ends = [ends[0], ends[-1]] if ends else []
+    rotated = c.sub("rope_parameters", {})
 
-    def layer(window: int | None) -> Layer:
-        bias = c.flag("attention_bias")
-        mixer = grouped(c, query_bias=bias, output_bias=bias, causal=False, window=window)
-        return Layer(pre_norm(norm, mixer, feed_forward).blocks + own)
+    def layer(index: int) -> Layer:
+        kind = "sliding_attention" if windows[index] else "full_attention"
+        share = rotated.sub(kind, {}).number("partial_rotary_factor", 1.0)
+        mixer = grouped(
+            c, query_bias=bias, output_bias=bias, causal=False, window=windows[index], gate=width, query_norm=head_norm,
+            key_norm=head_norm, rotary_dim=int(c.integer("head_dim") * share) if share < 1 else None, rotary_joined=True,
+        )  # fmt: skip
+        between = bool(ends) and index < ends[-1]
+        attention = ExclusiveAttention(**facts_of(mixer), embedded=index in ends, between=between)
+        blocks = (("mix", Mix(last=index == len(windows) - 1)), *pre_norm(norm, attention, feed_forward).blocks)
+        return Layer(blocks, wiring="mixed with the first", narrow=True)
 
     pages: Named = (
         ("patch_norm", Norm(patch, "layer")),
@@ -143,12 +153,14 @@ def neomme(c: Config) -> Architecture:
         ("patches_down", Projection(2 * hidden, hidden, bias=True)),
     )
     entry: Named = (
-        ("embedding", Embedding(vocabulary, rank)), ("embedding_projection", Projection(rank, hidden)), *pages,
-        ("value_embedding", Plain((Weight("tokens", "embedding", (vocabulary, kv_size)),))),
+        ("embedding", Embedding(vocabulary, rank)), ("embedding_projection", Projection(rank, hidden)),
+        ("embedding_norm", norm), ("pages", Unread(tuple(named_weights(pages)), seen=True)),
+        ("value_embedding", ValueTable(vocabulary, kv_size)),
     )  # fmt: skip
-    stack = Stack.of(windowed(_neomme_windows(c), layer))
-    up: Named = () if tied else (("head_projection", Projection(hidden, rank, role="head")),)
-    masked: Named = (*up, ("head", Head(vocabulary, rank, tied=tied, upcast=False)))
+    stack = Stack.of([layer(index) for index in range(len(windows))])
+    down: Block = Projection(hidden, rank, role="head")  # tied: the embedding's, the other way round
+    down = Reused(down, earlier=True) if tied else down
+    masked: Named = (("head_projection", down), ("head", Head(vocabulary, rank, tied=tied)))
     retrieval: Named = (("vectors", Projection(hidden, c.integer("embedding_dim"), role="head")),)
     part = Part("encoder", entry, (stack,), (("final_norm", norm),))
     return under(c, part, Heads(masked, tied, {"Model": (), "Retrieval": retrieval}))
