@@ -12,15 +12,9 @@ from memcalc.formulas.serving_hosts import Host
 from memcalc.frozen import NamedTuple
 
 HALVINGS = 24
-# Of requests in flight, the share that waits for all others' prompts. Benchmarks begin with all at once, a tenth of the
-# requests of InferenceX, which sends ten times as many as run (SemiAnalysisAI/InferenceX, benchmarks/benchmark_lib.sh), and
-# answers of like length end at about one time. Measured first tokens take 0.12 to 0.17 under vLLM and TensorRT-LLM.
-# like length end at about one time. Measured first tokens take 0.12 to 0.17 under vLLM and TensorRT-LLM.
-=======
 # Of requests in flight, the share that waits for all others' prompts. Benchmarks begin with all at once: a tenth of the
 # requests of InferenceX, which sends ten times as many as run (SemiAnalysisAI/InferenceX, benchmarks/benchmark_lib.sh), and
 # answers of like length end at about one time. Measured first tokens take 0.12 to 0.17 under vLLM and TensorRT-LLM.
->>>>>>> main
 TOGETHER = 0.15
 
 
