@@ -1,0 +1,70 @@
+"""Whether layers shared otherwise over GPUs would keep more experts on them: --tensor-split beside --n-cpu-moe auto.
+
+llama.cpp shares layers by the memory of each GPU, and the layers whose experts are in host memory are the first: the first GPU
+has room that the others lack (src/llama-model.cpp, load_tensors; common/common.h, llm_ffn_exps_block_regex).
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from memcalc.formulas.bisection import largest
+from memcalc.sizing.largest import Choices, solve
+from memcalc.specs.serving import Serving
+
+if TYPE_CHECKING:  # which imports this
+    from memcalc.sizing.serving import SizedServing
+
+Parts = tuple[float, ...]
+
+
+def with_fewest(choices: Choices, sized: Callable[..., "SizedServing"], sure: bool) -> "SizedServing":
+    """The fewest layers with experts in host memory, and what another split would need. `choices`: layers that keep them."""
+    depth = choices.high
+    most, solved = solve("n_cpu_moe", choices, lambda kept: sized(n_cpu_moe=depth - kept), sure=sure)
+    found = sized(solved._replace(value=None if solved.value is None else depth - most), n_cpu_moe=depth - most)
+
+    def divided(layers: int, parts: Parts) -> "SizedServing":
+        return sized(n_cpu_moe=layers, tensor_split=parts)
+
+    found.remark = remark(found.run, depth, None if solved.value is None else depth - most, divided, sure)
+    return found
+
+
+def remark(run: Serving, depth: int, fewest: int | None, sized: Callable[[int, Parts], "SizedServing"], sure: bool) -> str:
+    """What to say of the split where `fewest` layers of `depth` have their experts in host memory (None: they do not
+    fit even so); empty where no other keeps more, or where it was given. `sized`: with so many layers, and parts."""
+    if run.pp == 1 or run.tensor_split or run.split_mode != "layer" or run.gpu_layers is not None:
+        return ""
+    low = 0 if fewest is None else depth - fewest + 1
+    kept = largest(low, depth, 1, lambda layers: split(depth, run.pp, depth - layers, sized, sure) is not None)
+    if kept is None or (parts := split(depth, run.pp, depth - kept, sized, sure)) is None:
+        return ""
+    words, layers = ",".join(f"{part:.0f}" for part in parts), depth - kept
+    now = "they do not fit" if fewest is None else f"the experts of {fewest:,} must stand in host memory"
+    return (
+        f"where layers are shared by the memory of each GPU {now}: --tensor-split {words} --n-cpu-moe {layers} needs "
+        f"those of {layers:,} there"
+    )
+
+
+def split(depth: int, gpus: int, moved: int, sized: Callable[[int, Parts], "SizedServing"], sure: bool) -> Parts | None:
+    """Layers for each GPU with which all fit, the last one's with the head; None where there are none. Each GPU in turn takes
+    as many as it can hold, which leaves the fewest to the rest."""
+    counts: tuple[int, ...] = ()
+
+    def parts(count: int) -> Parts:
+        rest = depth - sum(counts) - count
+        between = (0.0,) * (gpus - len(counts) - 2)
+        return (*map(float, counts), float(count), *between, float(rest + 1))
+
+    def holds(number: int, shares: Parts) -> bool:
+        fit = sized(moved, shares).on_gpus[number][2]
+        return fit is not None and (fit.verdict == "fits" if sure else fit.verdict != "no")
+
+    for number in range(gpus - 1):
+        most = largest(0, depth - sum(counts), 1, lambda count, number=number: holds(number, parts(count)))
+        if most is None:
+            return None
+        counts = (*counts, most)
+    shares = (*map(float, counts), float(depth - sum(counts) + 1))
+    return shares if holds(gpus - 1, shares) else None
