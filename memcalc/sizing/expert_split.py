@@ -61,8 +61,8 @@ def split(depth: int, gpus: int, moved: int, sized: Callable[[int, Parts], "Size
         fit = sized(moved, shares).on_gpus[number][2]
         return fit is not None and (fit.verdict == "fits" if sure else fit.verdict != "no")
 
-    for number in range(gpus - 1):
-        most = largest(0, depth - sum(counts), 1, lambda count, number=number: holds(number, parts(count)))
+    while len(counts) < gpus - 1:
+        most = largest(0, depth - sum(counts), 1, lambda count: holds(len(counts), parts(count)))
         if most is None:
             return None
         counts = (*counts, most)
