@@ -50,21 +50,22 @@ def remark(run: Serving, depth: int, fewest: int | None, sized: Callable[[int, P
 def split(depth: int, gpus: int, moved: int, sized: Callable[[int, Parts], "SizedServing"], sure: bool) -> Parts | None:
     """Layers for each GPU with which all fit, the last one's with the head; None where there are none. Each GPU in turn takes
     as many as it can hold, which leaves the fewest to the rest."""
-    counts: tuple[int, ...] = ()
-
-    def parts(count: int) -> Parts:
-        rest = depth - sum(counts) - count
-        between = (0.0,) * (gpus - len(counts) - 2)
-        return (*map(float, counts), float(count), *between, float(rest + 1))
 
     def holds(number: int, shares: Parts) -> bool:
         fit = sized(moved, shares).on_gpus[number][2]
         return fit is not None and (fit.verdict == "fits" if sure else fit.verdict != "no")
 
+    def most(before: tuple[int, ...]) -> int | None:
+        """Layers of the GPU behind these."""
+        left, behind = depth - sum(before), (0,) * (gpus - len(before) - 2)
+        return largest(
+            0, left, 1, lambda count: holds(len(before), tuple(map(float, (*before, count, *behind, left - count + 1))))
+        )
+
+    counts: tuple[int, ...] = ()
     while len(counts) < gpus - 1:
-        most = largest(0, depth - sum(counts), 1, lambda count: holds(len(counts), parts(count)))
-        if most is None:
+        if (count := most(counts)) is None:
             return None
-        counts = (*counts, most)
-    shares = (*map(float, counts), float(depth - sum(counts) + 1))
+        counts = (*counts, count)
+    shares = tuple(map(float, (*counts, depth - sum(counts) + 1)))
     return shares if holds(gpus - 1, shares) else None
