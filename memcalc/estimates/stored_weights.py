@@ -61,8 +61,10 @@ def _counted(
                 tally.plain(held, held.elements, rest, own=True)
             elif _reached(held, stored, architecture, experts_only):
                 tally.scheme(held, held.copies, stored)
-            elif stored.attention and leaf(held.path) not in GATES and _reached(
-                held, other := _scheme(engine, stored.attention), architecture, False
+            elif (
+                stored.attention
+                and leaf(held.path) not in GATES
+                and _reached(held, other := _scheme(engine, stored.attention), architecture, False)
             ):
                 tally.scheme(held, held.copies, other)
             else:
@@ -95,8 +97,8 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
     elif stored.attention:
         only = " and ".join(PARTS[stored.reach])
         yield (
-            f"{only} are stored in {stored.format}, other linears of the layers in {stored.attention}, the head in {stored.head}; "
-            f"embeddings, norms, routers and the gates of recurrent layers stay {rest}"
+            f"{only} are stored in {stored.format}, other linears of the layers in {stored.attention}, the head in "
+            f"{stored.head}; embeddings, norms, routers and the gates of recurrent layers stay {rest}"
         )
     elif stored.head:
         yield f"bits per weight are the layers' average; the head has {stored.head}, embeddings, norms and routers stay {rest}"
