@@ -5,32 +5,30 @@ has room that the others lack (src/llama-model.cpp, load_tensors; common/common.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from memcalc.formulas.bisection import largest
 from memcalc.sizing.largest import Choices, solve
 from memcalc.specs.serving import Serving
 
-if TYPE_CHECKING:  # which imports this
-    from memcalc.sizing.serving import SizedServing
-
 Parts = tuple[float, ...]
+Sized = Any  # a SizedServing, whose module imports this
 
 
-def with_fewest(choices: Choices, sized: Callable[..., "SizedServing"], sure: bool) -> "SizedServing":
+def with_fewest(choices: Choices, sized: Callable[..., Sized], sure: bool) -> Sized:
     """The fewest layers with experts in host memory, and what another split would need. `choices`: layers that keep them."""
     depth = choices.high
     most, solved = solve("n_cpu_moe", choices, lambda kept: sized(n_cpu_moe=depth - kept), sure=sure)
     found = sized(solved._replace(value=None if solved.value is None else depth - most), n_cpu_moe=depth - most)
 
-    def divided(layers: int, parts: Parts) -> "SizedServing":
+    def divided(layers: int, parts: Parts) -> Sized:
         return sized(n_cpu_moe=layers, tensor_split=parts)
 
     found.remark = remark(found.run, depth, None if solved.value is None else depth - most, divided, sure)
     return found
 
 
-def remark(run: Serving, depth: int, fewest: int | None, sized: Callable[[int, Parts], "SizedServing"], sure: bool) -> str:
+def remark(run: Serving, depth: int, fewest: int | None, sized: Callable[[int, Parts], Sized], sure: bool) -> str:
     """What to say of the split where `fewest` layers of `depth` have their experts in host memory (None: they do not
     fit even so); empty where no other keeps more, or where it was given. `sized`: with so many layers, and parts."""
     if run.pp == 1 or run.tensor_split or run.split_mode != "layer" or run.gpu_layers is not None:
@@ -47,7 +45,7 @@ def remark(run: Serving, depth: int, fewest: int | None, sized: Callable[[int, P
     )
 
 
-def split(depth: int, gpus: int, moved: int, sized: Callable[[int, Parts], "SizedServing"], sure: bool) -> Parts | None:
+def split(depth: int, gpus: int, moved: int, sized: Callable[[int, Parts], Sized], sure: bool) -> Parts | None:
     """Layers for each GPU with which all fit, the last one's with the head; None where there are none. Each GPU in turn takes
     as many as it can hold, which leaves the fewest to the rest."""
 
