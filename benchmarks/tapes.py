@@ -258,6 +258,40 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "qk_rope_head_dim": 32, "pad_token_id": 0},
         WRITTEN_OUT,
     ),
+    "sinks beside scores": (
+        "privacy-filter", "",
+        {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 256, "vocab_size": 512, "num_attention_heads": 8,
+         "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2, "pad_token_id": 0,
+         "architectures": ["OpenAIPrivacyFilterForTokenClassification"]},
+        WRITTEN_OUT,
+    ),
+    "learned frequencies": (
+        "mistral-large-4-1t-a52b", "",
+        {"text_config": {
+            "num_hidden_layers": 4, "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "pad_token_id": 0,
+            "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "num_attention_heads": 4,
+            "num_key_value_heads": 4, "kv_lora_rank": 128, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 64,
+            "index_n_heads": 2, "index_head_dim": 64, "index_topk": 64, "layer_types": None,
+            "indexer_types": ["full", "full", "shared", "full"], "kv_source_layers": [0, 1, 2, 3],
+            "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], "no_rope_layers": [1, 1, 1, 0], "qk_head_dim": 64},
+         "vision_config": {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2,
+                           "image_size": 28, "head_dim": 32}},
+        (BF16, AMP, FP32, AGAIN),
+    ),
+    "residual gates": (
+        "muse-spark-open-816b-a42b", "",
+        {"text_config": {
+            "num_hidden_layers": 4, "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 512, "pad_token_id": 0,
+            "num_local_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "moe_hidden_size": 256,
+            "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "mlp_layer_types": ["dense"] + ["sparse"] * 3,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"]},
+         "out_hidden_size": 256, "projector_hidden_size": 64,
+         "vision_config": {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2,
+                           "layer_types": ["full_attention"]},
+         "audio_config": {"patch_sizes": [16], "hidden_sizes": [64], "depths": [1], "num_hidden_layers": 1,
+                          "out_hidden_size": 512}},
+        (BF16, AMP, EAGER, AGAIN),
+    ),
 }  # fmt: skip
 
 

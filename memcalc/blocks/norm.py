@@ -16,7 +16,8 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
     "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-fp32" (in fp32, by the weight
     cast to it: Gemma 4), "rms-direct" (T5: x itself is divided, not its
-    fp32 copy), "rms-narrow" (the same by a statistic in x's type: DeepSeek V4's queries), "layer" (scale and shift),
+    fp32 copy), "rms-scaled-first" (by 1 + weight in fp32, back to x's type, then divided: Muse Spark), "rms-narrow" (as
+    "rms-direct", by a statistic in x's type: DeepSeek V4's queries), "layer" (scale and shift),
     "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out: Cohere), "layer-divided" (so too, divided by
     the deviation, cast back before the scale: DeBERTa 1), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too:
     Nemotron).
@@ -101,6 +102,8 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
         """RMSNorm as Hugging Face modules write it: in fp32, every intermediate kept (e.g. modeling_llama.LlamaRMSNorm)."""
         elements, size32 = x.elements, x.elements * FP32
         x32 = ops.cast(t, x, FP32)
+        if self.kind == "rms-scaled-first":
+            x32 = ops.cast(t, self._by_fp32_weight(t, p, x, x32, "1 + weight"), FP32)
         squared = [Step("temp", size32), Step("temp", size32), Step("input", size32)]
         mean = t.emit("square", [x32], elements, FP32, [x32], squared)
         mean = t.emit("mean", [mean], Size(token=groups), FP32, (), [Step("input", size32)])
@@ -121,7 +124,7 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
         if self.kind == "rms-wide":
             return ops.cast(t, ops.scale_by_norm(t, p, normed, self._scale_size, p.formats.norms), x.each)
         normed = ops.cast(t, normed, x.each)
-        if not self.affine:
+        if not self.affine or self.kind == "rms-scaled-first":
             return normed
         return ops.scale_by_norm(t, p, normed, self._scale_size, p.formats.norms)
 

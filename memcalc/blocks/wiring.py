@@ -8,7 +8,7 @@ from typing import Any
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import Size, Step, Tape, Var
+from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
 from memcalc.blocks.altup import one_of
 
 Blocks = Mapping[str, Any]
@@ -55,6 +55,29 @@ def _by_depth(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
         y = through(t, p, blocks, x, *names)
         x = ops.add(t, ops.scale(t, y), ops.scale(t, x, "residual scaled"))
     return x
+
+
+def _gated(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Norms around each branch; α times the residual and β times what it returns are added in fp32, both made of one learned
+    vector (modeling_muse_spark.MuseSparkResidualGate)."""
+    for gate, *names in (
+        ("attention_gate", "input_norm", "attention", "post_attention_norm"),
+        ("mlp_gate", "pre_mlp_norm", "mlp", "post_mlp_norm"),
+    ):
+        y = through(t, p, blocks, x, *names)
+        t.path = gate
+        alpha, beta = blocks[gate].mixing(t, p)
+        x = ops.cast(t, ops.add(t, _by_gate(t, x, alpha), _by_gate(t, y, beta)), x.each)
+    return x
+
+
+def _by_gate(t: Tape, x: Var, gate: Var) -> Var:
+    """x times a vector in fp32: the gradients of both are made in it, whole, before one is summed and the other cast."""
+    full, saves = Step("temp", x.elements * FP32), [var for var, other in ((x, gate), (gate, x)) if other.grad]
+    steps = [Step("input", x.bytes)] if x.each == FP32 else [full, Step("cast", x.bytes)]
+    return t.emit(
+        "gated", [x, gate], x.elements, FP32, saves, [*([full] if gate.grad else []), *steps, Step("input", gate.bytes, 1)]
+    )
 
 
 def _by_vector(t: Tape, p: Profile, blocks: Blocks, x: Var, name: str) -> Var:
@@ -162,5 +185,5 @@ def _mixed_with_first(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
 WIRINGS: dict[str, Wiring] = {
     "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
     "scaled by depth": _by_depth, "convolved beside": _convolved_beside, "global tokens": _global_tokens,
-    "mixed with the first": _mixed_with_first,
+    "mixed with the first": _mixed_with_first, "gated residuals": _gated,
 }  # fmt: skip

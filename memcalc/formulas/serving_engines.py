@@ -80,6 +80,8 @@ class ServingEngine(NamedTuple):
     shards_adapters: bool = False  # can divide those slots over ranks (vLLM's fully_sharded_loras)
     reuses_buffers: bool = False  # keeps what it frees until its limit, which is not counted (MLX)
     sized_steps: bool = False  # ollama: tokens of a pass by context and by what is free (memcalc.formulas.ollama)
+    weights: str = ""  # of a decoder that names none: what its catalogue gives then; "": the checkpoint's 16 bits
+    catalogue: str = ""  # which that is, and who says so
 
     @property
     def key(self) -> str:
@@ -134,6 +136,7 @@ LLAMA_CPP = ServingEngine(
 OLLAMA = LLAMA_CPP._replace(
     name="ollama", like="llama.cpp", since="0.30", note="ollama 0.30 and later, which starts llama-server",
     whole_context=False, tiers=OLLAMA_TIERS, sized_steps=True,
+    weights="Q4_K_M", catalogue="`ollama pull` brings without a tag (ollama.com/library, huggingface.co/docs/hub/ollama)",
 )  # fmt: skip
 
 # srt/configs/model_config.py, is_hybrid_swa_model: whose sliding layers have a pool of their own; others keep every token
@@ -228,6 +231,7 @@ RELEASES: dict[str, ServingEngine] = {
             name="lmstudio", like="llama.cpp", since="0.4", note="LM Studio 0.4, its llama.cpp runtime", whole_context=False,
             margin=0, tiers=((0, 4096),), slots=4,  # lmstudio.ai/docs/app/advanced/parallel-requests
             window="whole",  # llama_context_default_params: swa_full; its log in lmstudio-bug-tracker issue 900
+            weights="Q4_K_M", catalogue="LM Studio recommends on most hardware (lms, src/subcommands/get.ts)",
         ),
         ServingEngine(  # pip: mlx-lm; whole prompts in chunks of --prefill-step-size
             "mlx", "mlx-lm 0.32, on Apple's GPUs", since="0.32", block=256, utilization=1.0, window="rotating",

@@ -11,6 +11,7 @@ from memcalc.specs.serving import PLAIN_FORMATS
 from memcalc.specs.spec import SpecError
 from memcalc.specs.words import meant
 
+NO_GGUF = ("fp8",)  # checkpoints of which no GGUF type is like: dequantised first (convert_hf_to_gguf.py, dequant_model)
 AUTO = "auto"  # of the cache: as where nothing is said
 BLACKWELL = ("sm_100", "sm_103")
 
@@ -32,6 +33,8 @@ def with_formats(
         said.setdefault("weights", FLOAT32[said["engine"]])
         if said["weights"] in PLAIN_FORMATS:
             said.setdefault("kv_dtype", said["weights"])
+    elif catalogued(row, architecture, files):
+        said.setdefault("weights", row.weights)
     elif files or quantization.method:
         if "weights" not in said and quantization.problem and not files:
             raise Unsupported(quantization.problem)
@@ -42,6 +45,17 @@ def with_formats(
         said.setdefault("kv_dtype", "fp16")  # common/common.h: cache_type_k and cache_type_v
     if sparse_default(row, architecture, generation):
         said.setdefault("kv_dtype", "fp8")
+
+
+def catalogued(row: ServingEngine, architecture: Architecture, files: StoredTensors | None) -> bool:
+    """Whether an engine's own catalogue says how weights are stored, where nobody else does: of decoders. Files are
+    loaded as they are, and encoders (nomic-embed-text, bge-m3) have 16 bits there."""
+    method = architecture.quantization.method
+    if not row.weights or files or (method and method not in NO_GGUF):
+        return False
+    stacks = [stack for part in architecture.parts for stack in part.stacks]
+    traits = [block.traits for stack in stacks for layer in stack.layers for _, block in layer.blocks if block.traits.heads]
+    return not traits or any(each.causal for each in traits)
 
 
 def _both(said: dict[str, Any], precision: object) -> None:

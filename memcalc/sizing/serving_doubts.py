@@ -51,9 +51,11 @@ def of_serving(
     if run.gpu_memory_utilization is not None and vendor is None:
         warnings.append("gpu_memory_utilization is a share of a GPU; name one (--gpu)")
     assumptions = []
-    if architecture.dtype == "float32" and not weights_given and run.weights != CHECKPOINT:
+    if architecture.dtype == "float32" and not weights_given and run.weights not in (CHECKPOINT, run.engine_row.weights):
         whose = f"as {run.engine} does by default" if run.engine in ("vllm", "sglang", "transformers") else "memcalc's default"
         assumptions.append(f"the checkpoint is float32 and served in {run.weights}, {whose}: --weights names another")
+    if (row := run.engine_row).weights and not weights_given and run.weights == row.weights:
+        assumptions.append(f"weights are not given: {run.weights}, as {row.catalogue}; --weights names another")
     if not length_given:
         assumptions.append(
             f"context is not given: {run.context:,} tokens, as {run.engine} takes them on such GPUs"

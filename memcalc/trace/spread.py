@@ -34,6 +34,25 @@ def _dbrx(self: Any, hidden_states: Any, top_k_index: Any, top_k_weights: Any) -
     return result.view(batch, -1, self.hidden_size)
 
 
+def _privacy_filter(self: Any, hidden_states: Any, router_indices: Any, routing_weights: Any) -> Any:
+    """modeling_openai_privacy_filter.OpenAIPrivacyFilterExperts.forward, likewise."""
+    import torch
+
+    result = torch.zeros_like(hidden_states, dtype=torch.float32)
+    chosen = torch.zeros(*router_indices.shape, self.num_experts, dtype=torch.int64)  # one_hot
+    for expert in range(self.num_experts):
+        found = torch.zeros(router_indices.numel() // self.num_experts, 2, dtype=torch.int64)
+        rank, token = found.unbind(1)
+        state = hidden_states[token]
+        both = state.float() @ self.gate_up_proj[expert].float() + self.gate_up_proj_bias[expert].float()
+        gated = self._apply_gate(both).float()
+        out = gated.float() @ self.down_proj[expert].float() + self.down_proj_bias[expert].float()
+        weighted = out * routing_weights[token, rank, None].float()
+        result.index_add_(0, token, weighted)
+    del chosen
+    return result.to(hidden_states.dtype)
+
+
 def _pools(self: Any, packed_states: Any) -> tuple[Any, Any, Any]:
     """modeling_glm5_next.Glm5NextTextIndexer.get_pooled_states, all of whose pools are whole."""
     import torch
@@ -48,5 +67,5 @@ def _pools(self: Any, packed_states: Any) -> tuple[Any, Any, Any]:
 
 
 # class → what stands for its forward, or for a method that it calls
-LOOPS: dict[str, Callable[..., Any]] = {"DbrxExperts": _dbrx}
+LOOPS: dict[str, Callable[..., Any]] = {"DbrxExperts": _dbrx, "OpenAIPrivacyFilterExperts": _privacy_filter}
 METHODS: dict[str, tuple[str, Callable[..., Any]]] = {"Glm5NextTextIndexer": ("get_pooled_states", _pools)}

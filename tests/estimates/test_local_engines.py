@@ -62,6 +62,37 @@ def test_ollama_steps_by_what_is_free(gpu: str, weights: str, context: int, toke
                         max_batched_tokens=512).run.max_batched_tokens == 512  # fmt: skip
 
 
+# Engine, model, weights where nobody says, and why
+CATALOGUES = (
+    ("ollama", "llama-3.1-8b", "Q4_K_M", "ollama.com/library/llama3.1: 8b is 8b-instruct-q4_K_M, 4.9 GB"),
+    ("ollama@0.15.5", "llama-3.1-8b", "Q4_K_M", "the library is that of all releases"),
+    ("ollama", "deepseek-v3", "Q4_K_M", "ollama.com/library/deepseek-v3: 671b, 404 GB; no GGUF type is fp8"),
+    ("ollama", "gpt-oss-20b", "checkpoint", "ollama.com/library/gpt-oss: MXFP4"),
+    ("ollama", "qwen3-embedding-8b", "Q4_K_M", "ollama.com/library/qwen3-embedding: 8b, 4.7 GB"),
+    ("ollama", "bge-m3", "bf16", "ollama.com/library/bge-m3: F16"),
+    ("lmstudio", "qwen3-8b", "Q4_K_M", "lms, src/subcommands/get.ts"),
+    ("llama.cpp", "qwen3-8b", "bf16", "loads the file that it is given"),
+)
+
+
+@pytest.mark.parametrize(("engine", "model", "weights", "source"), CATALOGUES)
+def test_weights_of_a_catalogue(engine: str, model: str, weights: str, source: str) -> None:
+    found = size_serving(model, engine=engine, context=2048)
+    assert found.run.weights == weights, source
+    assert any("weights are not given" in text for text in found.doubts.assumptions) == (weights == "Q4_K_M")
+    for settings in ({"weights": "Q8_0"}, {"precision": "bf16"}):
+        given = size_serving(model, engine=engine, context=2048, **settings)
+        assert given.run.weights == next(iter(settings.values()))
+        assert not any("weights are not given" in text for text in given.doubts.assumptions)
+
+
+def test_the_default_tag_is_as_large_as_published() -> None:
+    """ollama.com/library: sizes of llama3.1:8b and deepseek-v3:671b on disk, in GB."""
+    for model, published in (("llama-3.1-8b", 4.9e9), ("deepseek-v3", 404e9)):
+        found = size_serving(model, engine="ollama", context=2048)
+        assert sum(entry.bytes for entry in found.lines if entry.component == "weights") == pytest.approx(published, rel=0.01)
+
+
 def test_what_is_free_is_left_free() -> None:
     """llama-server's --fit-target: 1 GiB of a GPU, else layers go to host memory."""
 

@@ -6,12 +6,14 @@ from memcalc.frozen import NamedTuple
 
 # Eager attention's scores: (type they are made in, type of their softmax); 0 is that of queries and keys.
 SHIFTED = "less their maximum"
+WIDE_SINKS = "beside sinks in fp32"  # joined to them and less their maximum (OpenAI's privacy filter)
 SCALED = "scaled by the sink"  # the result, not the scores (Granite SWA)
 SCORES = {
     "softmax in fp32": (0, FP32),
     "as computed": (0, 0),  # GPT-2, Falcon, Llama 4
     "in fp32": (FP32, FP32),  # GPT-J, GPT-Neo: queries and keys are cast
     SHIFTED: (0, 0),  # gpt-oss, MiMo V2 Flash
+    WIDE_SINKS: (0, FP32),
     SCALED: (0, FP32),
 }
 

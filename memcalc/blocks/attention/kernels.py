@@ -13,7 +13,7 @@ from collections.abc import Callable
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, INT64, HeadsShape, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import SCALED, SCORES, Core, Softmax
+from memcalc.blocks.attention.core import SCALED, SCORES, WIDE_SINKS, Core, Softmax
 from memcalc.blocks.values import revised
 from memcalc.frozen import NamedTuple
 
@@ -147,7 +147,8 @@ def _shifted(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) 
     each = query.each
     scores = t.emit("scores", [query, key], Size(pair=core.shape.heads), each, [query, key])
     scores = masked(t, p, ops.scale(t, scores, "scores scaled"))
-    kept = shifted_probabilities(t, p, core.softmax, core.shape.heads, scores)
+    sinks = FP32 if core.softmax.scores == WIDE_SINKS else 0
+    kept = shifted_probabilities(t, p, core.softmax, core.shape.heads, scores, sinks)
     out = t.emit("mixed", [kept, value], Size(token=core.shape.output_size), each, [kept, value])
     return t.emit("transposed", [out], out.elements, out.each)
 

@@ -37,4 +37,4 @@ class HeadNorms(NamedTuple):
     key_norm: Norm | None = None
     value_norm: Norm | None = None
     norms_after_rotary: bool = False  # those of query and key come after the rotation (HunYuan, Llama 4)
-    result_norm: Norm | None = None  # over all heads, before the output projection (BitNet)
+    result_norm: Norm | None = None  # over all heads, before the output projection (BitNet), or over each (Muse Spark)

@@ -192,16 +192,10 @@ class Attention(Block, without=("state",)):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block: projections, query-key norms, rotary embedding, attention, output projection."""
-        for feature, present in (
-            ("attention whose result is normalised", self.norms.result_norm),
-            ("learned numbers that are known by their shapes only", self.extras),
-            (
-                "sinks and scores in fp32 (Flint, OpenAI's privacy filter)",
-                self.softmax.sinks and self.softmax.scores == "in fp32",
-            ),
-        ):
-            if present:
-                raise Unsupported(f"training with {feature} is not modelled")
+        if self.extras:
+            raise Unsupported("training with learned numbers that are known by their shapes only is not modelled")
+        if self.softmax.sinks and self.softmax.scores == "in fp32":
+            raise Unsupported("training with sinks and scores in fp32 (Flint) is not modelled")
         core, positions = self._core(p), self.positions
         x = ops.gathered(t, p, x)
         query, key, value = self._project(t, p, core.shape, x)
@@ -224,7 +218,7 @@ class Attention(Block, without=("state",)):
             key, value = _behind_prefix(t, p, key), _behind_prefix(t, p, value)
         if self.indexer:
             self.indexer.select(t, p, sum_of(var.bytes for var in (query, key) if var not in t.saved()), core.shape.heads)
-        mixed = self._attend(t, p, core, query, key, value)
+        mixed = self._result(t, p, core, query, key, value)
         if gate:
             mixed = ops.mul(t, mixed, ops.sigmoid(t, gate))
         if self.projections.gate:
@@ -258,6 +252,11 @@ class Attention(Block, without=("state",)):
         if self.indexer:
             mask = mask._replace(masked=True, heads=shape.heads)
         return Core(shape, mask, self.softmax, self.cross, self.by_head, self.positions.joined, p.batch.prefix)
+
+    def _result(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
+        """What attention mixes, after the norm that it may have."""
+        mixed, norm = self._attend(t, p, core, query, key, value), self.norms.result_norm
+        return norm.forward(t, p, mixed, self._norm_groups(norm, core.shape.heads)) if norm else mixed
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         if self.positions.relative.layer:

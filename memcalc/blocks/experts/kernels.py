@@ -13,6 +13,7 @@ from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.experts.routing import Router, scattered_scores
+from memcalc.blocks.norm import Norm
 from memcalc.frozen import NamedTuple
 
 INT32 = 4  # bytes; where each expert's rows end
@@ -29,6 +30,9 @@ class Expert(NamedTuple):
     bounded: bool = False  # gate and up are clamped before the activation (DeepSeek V4, GLM-5 Next)
     wide: bool = False  # activation and product are computed in fp32 (Beam)
     clamped: bool = False  # gate and up are clamped, the gate's activation is x · σ(αx) (gpt-oss)
+    interleaved: bool = True  # clamped gate and up alternate in the product of both; else one follows the other
+
+    norm: Norm | None = None  # of what each expert returns, one for all of them (Muse Spark)
 
     @property
     def ups(self) -> int:
@@ -74,8 +78,9 @@ def compute(t: Tape, p: Profile, router: Router, expert: Expert, x: Var, weights
     ends = Var(Size(fixed=-(-router.experts // p.degrees.ep)), INT32, False, f"{t.path}/ends")
     groups = _Groups(t, p, router, expert, n, ends)
     first = groups.product("gate_up" if expert.gated else "up", sorted_rows, expert.ups * width, expert.hidden)
-    acted = _activated(t, p, expert, first, Size(token=n * width))
+    acted = activated(t, p, expert, first, Size(token=n * width))
     out = groups.product("down", acted, expert.hidden, width)
+    out = expert.norm.forward(t, p, out, n) if expert.norm else out
     weighted = ops.weighted(t, out, sorted_weights)
     restored = _permuted(t, weighted, weighted.elements, "inverse order", n)
     total = t.emit("summed", [restored], x.elements, restored.each, (), [Step("input", restored.bytes)])
@@ -182,15 +187,15 @@ class _Groups:
         return biased
 
 
-def _activated(t: Tape, p: Profile, expert: Expert, first: Var, half: Size) -> Var:
+def activated(t: Tape, p: Profile, expert: Expert, first: Var, half: Size) -> Var:
     if not expert.gated:
         return ops.activation(t, p, first, expert.activation)
     if p.kernels.fused_activation:
         return t.emit("product", [first], half, first.each, [first])
-    if expert.clamped:
+    if expert.clamped and expert.interleaved:
         return _clamped(t, first, half)
     gate, up = ops.halves(t, first)
-    if expert.activation == ops.CLAMPED_GLU:
+    if expert.clamped or expert.activation == ops.CLAMPED_GLU:
         return ops.clamped_glu(t, gate, up)
     if expert.wide:
         return ops.wide_glu(t, p, gate, up, expert.activation)

@@ -9,8 +9,9 @@ from memcalc.autograd.tape import Tape, Var
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.experts.kernels import Expert, compute, compute_all
 from memcalc.blocks.experts.routing import Router, route
-from memcalc.blocks.ledger import Split, Weight, linear, whole
+from memcalc.blocks.ledger import Split, Weight, linear, prefixed, whole
 from memcalc.blocks.mlp import MLP
+from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
@@ -30,9 +31,11 @@ class Experts(Block, without=("constants", "cache", "state")):
     router: Router
     transposed: bool = False
     flat: bool = False
+    in_turn: bool = False  # experts are computed one after the other, in fp32 whatever the matrices (OpenAI's privacy filter)
     dense: bool = False  # every expert computes every token, most of them zeros (Llama 4)
     latent: int = 0  # experts work in a smaller space (Nemotron 3): down- and up-projection around them
     latent_bias: bool = False
+    latent_norm: Norm | None = None  # of what the down-projection makes (Muse Spark)
     shared: MLP | None = None
     shared_gate: bool = False  # a sigmoid gate on the shared expert (Qwen2-MoE)
     shared_first: bool = False  # the shared experts run before the router
@@ -76,6 +79,8 @@ class Experts(Block, without=("constants", "cache", "state")):
         if self.latent:
             out += linear("latent_down", "mlp", self.hidden, self.latent, bias=self.latent_bias)
             out += linear("latent_up", "mlp", self.latent, self.hidden, bias=self.latent_bias)
+        norms = (("latent_norm", self.latent_norm), ("output_norm", self.expert.norm))
+        out += tuple(weight for name, norm in norms if norm for weight in prefixed(name, norm.weights()))
         if self.shared:
             out += tuple(w._replace(path=f"shared/{w.path}") for w in self.shared.weights())
         if self.shared_gate:
@@ -131,18 +136,20 @@ class Experts(Block, without=("constants", "cache", "state")):
     def _chosen(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
         if self.latent:
             return self._latent(t, p, x, weights)
-        if self.flat and not p.kernels.merged:
+        if (self.flat or self.in_turn) and not p.kernels.merged:
             if p.degrees.ep > 1 or p.load.capacity_factor:
-                raise Unsupported("expert parallelism of experts that are computed one after the other (DBRX) is not modelled")
-            from memcalc.blocks.experts.loop import compute_in_turn
+                raise Unsupported("expert parallelism of experts that are computed one after the other is not modelled")
+            from memcalc.blocks.experts import loop
 
-            return compute_in_turn(t, p, self.router, self.expert, x, weights)
+            computed = loop.compute_in_turn if self.flat else loop.compute_in_fp32
+            return computed(t, p, self.router, self.expert, x, weights)
         return compute(t, p, self.router, self.expert, x, weights)
 
     def _latent(self, t: Tape, p: Profile, x: Var, weights: Var) -> Var:
         """The experts between a down- and an up-projection (modeling_nemotron_h.NemotronHMoE)."""
         matrix, bias = self.hidden * self.latent, self.latent_bias
         inner = ops.linear(t, p, x, Matrix("latent_down", self.latent * p.degrees.stream, matrix, bias=bias * self.latent))
+        inner = self.latent_norm.forward(t, p, inner) if self.latent_norm else inner
         out = compute(t, p, self.router, self.expert, inner, weights)
         return ops.linear(t, p, out, Matrix("latent_up", self.hidden * p.degrees.stream, matrix, bias=bias * self.hidden))
 

@@ -38,6 +38,9 @@ ROUTINGS = {
     "softmax-wide": Routing("softmax", wide_product=True, wide_weights=True, note="deepseek_v2"),
     "softmax-chosen": Routing("softmax", chosen_only=True, note="granitemoe, granitemoehybrid"),
     "softmax-chosen-16": Routing("softmax", chosen_only=True, wide_scores=False, note="gpt_oss"),
+    "softmax-chosen-fp32": Routing(
+        "softmax", wide_product=True, chosen_only=True, wide_scores=False, wide_weights=True, note="openai_privacy_filter"
+    ),
     "sigmoid-chosen": Routing("sigmoid", chosen_only=True, note="llama4"),
     "softmax-fp32-router": Routing("softmax", wide_product=True, wide_matrix=True, wide_weights=True, note="hunyuan_v1_moe"),
     "softmax-corrected": Routing(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.attention.core import WIDE_SINKS
 from memcalc.blocks.task_head import TaskHead
 from memcalc.readers.hf.common import WIDE, architecture, biased_attention, decoder_part, pre_norm, rms
 from memcalc.readers.hf.config import Config, Family
@@ -14,10 +15,18 @@ def privacy_filter(c: Config) -> Architecture:
     """`sliding_window` tokens on either side of each; experts as in gpt-oss (modeling_openai_privacy_filter.py)."""
     norm, kind = rms(c, kind=WIDE), task(c)
     mixer = biased_attention(
-        c, causal=False, window=c.integer("sliding_window") + 1, sinks=True, rotary_tables="halves", scores="in fp32"
+        c, causal=False, window=c.integer("sliding_window") + 1, sinks=True, rotary_tables="halves", scores=WIDE_SINKS
     )
     feed_forward = experts(
-        c, "intermediate_size", bias=True, router_bias=True, transposed=True, routing="softmax-chosen-16", clamped=True
+        c,
+        "intermediate_size",
+        bias=True,
+        router_bias=True,
+        transposed=True,
+        routing="softmax-chosen-fp32",
+        clamped=True,
+        interleaved=False,
+        in_turn=True,
     )
     part = decoder_part(c, pre_norm(norm, mixer, feed_forward), norm, tied=False)
     scores = TaskHead(c.integer("hidden_size"), label_count(c, LABELS), dropout=c.number("classifier_dropout"))

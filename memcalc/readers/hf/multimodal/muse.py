@@ -4,18 +4,16 @@ Structures follow transformers src/transformers/models/muse_{glimmer,spark}/.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.block import Block
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.head import Head
-from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.residual_gate import ResidualGate
 from memcalc.readers.hf.common import biased_attention, decoder, layer_windows, mlp, optional_number, rms, sandwich, windowed
 from memcalc.readers.hf.common import sliding_window as window_of
 from memcalc.readers.hf.config import MAX_SIZE, Config, Family
@@ -23,6 +21,8 @@ from memcalc.readers.hf.kinds import layer_kinds
 from memcalc.readers.hf.mixtures.experts import experts
 from memcalc.readers.hf.multimodal.nested import Language, joined, read_language, tied_outside
 from memcalc.readers.hf.multimodal.vision import encoder_layer, table
+
+CENTRED, POWER = "rms-zero-centred", "rms-fp32"  # scaled by 1 + weight; divided by a power of the statistic
 
 
 def muse_glimmer(c: Config) -> Architecture:
@@ -45,37 +45,44 @@ def spark_text(c: Config) -> Architecture:
     """Experts in a smaller space, with norms of their own; a learned gate mixes each block's result with its residual."""
     depth, hidden = c.layers(), c.integer("hidden_size")
     sparse = layer_kinds(c, ["sparse"] * depth, ("dense", "sparse"), "mlp_layer_types")
-    gate = Plain((Weight("gate", "other", (hidden,)),))
+    gate, before, after = ResidualGate(hidden), rms(c, kind=CENTRED), rms(c, kind="rms-scaled-first")
 
     def layer(kind: tuple[int | None, str]) -> Layer:
         window, feed_forward = kind
         made: Block = _spark_experts(c) if feed_forward == "sparse" else mlp(c)
-        first, mixer, (name, norm), *rest = sandwich(rms(c), _attention(c, window), made).blocks
-        assert isinstance(norm, Norm)
-        scaleless = (name, replace(norm, affine=False))
-        return Layer((first, mixer, scaleless, ("attention_gate", gate), *rest, ("mlp_gate", gate)))
+        named: Named = (
+            ("input_norm", before), ("attention", _attention(c, window, POWER, result=True)),
+            ("post_attention_norm", rms(c, kind=POWER, affine=False)), ("attention_gate", gate),
+            ("pre_mlp_norm", before), ("mlp", made), ("post_mlp_norm", after), ("mlp_gate", gate),
+        )  # fmt: skip
+        return Layer(named, wiring="gated residuals")
 
-    return _decoder(c, windowed(list(zip(_windows(c), sparse, strict=True)), layer))
+    return _decoder(c, windowed(list(zip(_windows(c), sparse, strict=True)), layer), POWER)
 
 
 def _spark_experts(c: Config) -> Block:
     width = c.integer("moe_hidden_size")
-    norms = tuple(Weight(f"{name}/scale", "norm", (width,)) for name in ("latent_norm", "output_norm"))
-    return experts(c, latent=width, router_extras=norms, routing="sigmoid")
+    first, last = rms(c, size=width, kind=CENTRED), rms(c, size=width, kind="rms-scaled-first")
+    return experts(c, latent=width, latent_norm=first, norm=last, routing="sigmoid-fp32-router")
 
 
-def _decoder(c: Config, layers: list[Layer]) -> Architecture:
+def _decoder(c: Config, layers: list[Layer], kind: str = "rms") -> Architecture:
     tied, softcap = c.flag("tie_word_embeddings", False), optional_number(c, "final_logit_softcapping")
     head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, softcap=softcap, scaled=True)
-    embedding_norm = rms(c, affine=False)
-    return decoder(c, layers, rms(c), head=head, after_embedding=(("embedding_norm", embedding_norm),))
+    embedding_norm = rms(c, kind=kind, affine=False)
+    return decoder(c, layers, rms(c, kind=kind), head=head, after_embedding=(("embedding_norm", embedding_norm),))
 
 
-def _attention(c: Config, window: int | None) -> Block:
-    """Norms of queries, keys and the result without a scale; full layers know no positions."""
-    head_norm = rms(c, size=c.integer("head_dim"), affine=False)
+def _attention(c: Config, window: int | None, kind: str = "rms", *, result: bool = False) -> Block:
+    """Norms of queries and keys, in Spark of the result too, without a scale; full layers know no positions."""
+    head_norm = rms(c, size=c.integer("head_dim"), kind=kind, affine=False)
     gate = c.integer("num_attention_heads") * c.integer("head_dim")
-    norms: dict[str, Any] = {"query_norm": head_norm, "key_norm": head_norm, "norms_after_rotary": False}
+    norms: dict[str, Any] = {
+        "query_norm": head_norm,
+        "key_norm": head_norm,
+        "norms_after_rotary": False,
+        "result_norm": head_norm if result else None,
+    }
     return biased_attention(c, window=window, rotary=window is not None, gate=gate, **norms)
 
 
