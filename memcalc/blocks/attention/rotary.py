@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.frozen import NamedTuple
+from memcalc.blocks.block import Block
+from memcalc.blocks.ledger import Weight
+from memcalc.frozen import NamedTuple, dataclass
 
 
 class RotaryTable(NamedTuple):
@@ -13,6 +15,7 @@ class RotaryTable(NamedTuple):
 
     dims: int
     each: int = 0  # bytes of an element; 0: as the residual stream
+    learned: bool = False  # made of learned frequencies, whose angles are kept in fp32
 
 
 def rotate(t: Tape, p: Profile, x: Var, share: float, *, wide: bool = False, tables: Sequence[Var] = ()) -> Var:
@@ -60,6 +63,42 @@ def rotate_tail(t: Tape, p: Profile, x: Var, share: float, angles: Size, *, nega
     rotated = ops.cast(t, ops.add(t, straight, crossed), each)
     rest = _view(t, "rest", x, x.elements - part)
     return t.emit("rotated", [rest, rotated], x.elements, each, (), [Step("share"), Step("share", source=1)])
+
+
+def learned_tables(p: Profile, dims: int) -> tuple[Var, Var]:
+    """cos and sin of every pair that is rotated, to which gradients flow; all layers share them."""
+    cos, sin = (Var(Size(position=dims / 2), p.formats.residual, True, name, outside=True) for name in ("cos", "sin"))
+    return cos, sin
+
+
+def rotate_learned(t: Tape, x: Var, tables: tuple[Var, Var]) -> Var:
+    """Both halves of every pair times cos and sin that learn: each of the four products keeps what it rotates
+    (modeling_mistral_large4.apply_rotary_pos_emb_interleave)."""
+    cos, sin = tables
+    first, second = (_view(t, name, x, x.elements * 0.5) for name in ("even", "odd"))
+    left = ops.add(t, ops.weighted(t, first, cos), ops.weighted(t, second, sin))
+    right = ops.add(t, ops.weighted(t, second, cos), ops.weighted(t, first, sin))
+    return t.emit("rotated", [left, right], x.elements, left.each, (), [Step("share"), Step("share", source=1)])
+
+
+@dataclass(frozen=True)
+class LearnedFrequencies(Block, without=("constants", "cache", "state", "traits")):
+    """One learned exponent for each rotary frequency, before the first layer (Mistral Large 4)."""
+
+    size: int
+
+    def weights(self) -> tuple[Weight, ...]:
+        return (Weight("alpha", "other", (self.size,)),)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """The hidden states as they are; cos and sin are counted with those of all layers."""
+        if not p.method.trained:
+            return x
+        out = t.emit(
+            "passed", [x], x.elements, x.each, (), [Step("share"), Step("weight", Size(fixed=self.size * FP32))], trained=True
+        )
+        out.whole = x
+        return out
 
 
 def _view(t: Tape, name: str, x: Var, elements: Size) -> Var:
