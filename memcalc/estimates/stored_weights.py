@@ -57,10 +57,18 @@ def _counted(
                 tally.scheme(head, head.copies, _scheme(engine, stored.head))
                 if head is held:
                     continue
-            if stored.plain or not _reached(held, stored, architecture, experts_only):
-                tally.plain(held, held.elements, _beside(held, stored, rest), own=stored.plain)
-            else:
+            if stored.plain:
+                tally.plain(held, held.elements, rest, own=True)
+            elif _reached(held, stored, architecture, experts_only):
                 tally.scheme(held, held.copies, stored)
+            elif (
+                stored.attention
+                and leaf(held.path) not in GATES
+                and _reached(held, other := _scheme(engine, stored.attention), architecture, False)
+            ):
+                tally.scheme(held, held.copies, other)
+            else:
+                tally.plain(held, held.elements, _beside(held, stored, rest))
     return tally
 
 
@@ -86,6 +94,12 @@ def weight_assumptions(architecture: Architecture, weights: str, *, engine: str 
             yield "vision and audio towers are a file of their own (mmproj), not counted here"
     elif stored.reach == "modules":
         yield f"linear layers, token tables and the head are quantised where their rows are whole groups; the rest stays {rest}"
+    elif stored.attention:
+        only = " and ".join(PARTS[stored.reach])
+        yield (
+            f"{only} are stored in {stored.format}, other linears of the layers in {stored.attention}, the head in "
+            f"{stored.head}; embeddings, norms, routers and the gates of recurrent layers stay {rest}"
+        )
     elif stored.head:
         yield f"bits per weight are the layers' average; the head has {stored.head}, embeddings, norms and routers stay {rest}"
     elif not stored.plain:
@@ -229,6 +243,7 @@ def _rounded(size: int, multiple: int) -> int:
     return ceil_div(size, multiple) * multiple
 
 
+GATES = ("a", "b", "ba")  # of recurrent layers: linear_attn.in_proj_a and in_proj_b, which kernels take in 16 bits alone
 PARTS = {"mlp": ("mlp", "experts"), "routed": ("experts",)}  # roles that a scheme is bound to
 
 

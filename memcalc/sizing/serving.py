@@ -71,6 +71,7 @@ class SizedServing(Answer, ServingEstimate):
     invocation: Invocation
     draft: AnyModel | None
     guess: DraftMethod | None  # how it guesses
+    remark: str  # on what was solved
 
     def fit_on(self, gpu: Accelerator, others: int) -> Fit:
         return Fit(self.needed, self.limit_in(gpu.allocatable, gpu.allocatable - gpu.limit + others))
@@ -231,7 +232,8 @@ class SizedServing(Answer, ServingEstimate):
             reach=there.max_context if there else None, weights_given=not plain,
         )  # fmt: skip
         refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()
-        return found._replace(warnings=(*architecture.warnings, *found.warnings, *refused))
+        said = (self.remark,) if self.remark else ()
+        return found._replace(warnings=(*architecture.warnings, *found.warnings, *refused, *said))
 
     def __repr__(self) -> str:
         return self._line("serving", self.run.gpus, self.device)
@@ -284,7 +286,7 @@ def size_serving(
         settings["n_cpu_moe"] = MAX
     key = asked_for(settings, (*SOLVABLE, "n_cpu_moe"))
 
-    def sized(*solved: Solved, **value: int) -> SizedServing:
+    def sized(*solved: Solved, **value: Any) -> SizedServing:
         spec = serving_run(architecture, run, files, draft=guess and guess.method, gpus=machine, reserved=device.reserved,
                            **settings | value)  # fmt: skip
         if len(machine) > 1 and spec.pp != len(machine):
@@ -297,20 +299,20 @@ def size_serving(
         out.gpu, out.machine, out.ram = machine[out.card] if len(machine) > 1 else accelerator, machine, ram
         out.asked, out.solved, out.small = (run, settings | value), solved, small
         out.invocation, out.draft = Invocation("infer", model, gpu, tuple(presets), said | value), draft
-        out.guess = guess.method if guess else None
+        out.guess, out.remark = guess.method if guess else None, ""
         return out
 
     if key is None:
         out = sized()
     else:
         choices = _choices(key, architecture, settled(run, settings, Serving, also=BESIDE), sized().run, memory)
-        if key == "n_cpu_moe":  # the most layers that keep their experts
-            depth = choices.high
-            most, solved = solve(key, choices, lambda kept: sized(n_cpu_moe=depth - kept), sure=sure)
-            found_value, solved = depth - most, solved._replace(value=None if solved.value is None else depth - most)
+        if key == "n_cpu_moe":
+            from memcalc.sizing.expert_split import with_fewest
+
+            out = with_fewest(choices, sized, sure)
         else:
             found_value, solved = solve(key, choices, lambda value: sized(**{key: value}), sure=sure)
-        out = sized(solved, **{key: found_value})
+            out = sized(solved, **{key: found_value})
     if shares:
         _ = out.speed  # refuses what is no share
     return out

@@ -35,6 +35,8 @@ TRAINED: Mapping[str, Callable[["SizedTraining"], float | None]] = {
 WHOLE = ("context", "tp", "pp", "dp", "batch", "block_size", "max_batched_tokens", "max_sequences", "gpu_layers",
          "slots", "draft_tokens", "kv_cache_memory", "lora_adapters", "lora_rank", "max_graph_batch")  # fmt: skip
 NUMBERS = {**dict.fromkeys(WHOLE, int), "gpu_memory_utilization": float}
+# A word in the name, of a checkpoint that the engine calls a mixture (vLLM's modelopt_mixed) → what NVIDIA's of that name are.
+MIXED = {"nvfp4": "nvfp4-mlp-fp8-attn"}
 QUANTISED = {"fp8": "fp8", "awq": "int4-g128", "awq_marlin": "int4-g128", "gptq": "gptq-int4-g128",
              "gptq_marlin": "gptq-int4-g128", "auto_round": "gptq-int4-g128", "auto-round": "gptq-int4-g128",
              "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4", "bitsandbytes": "nf4-dq"}  # fmt: skip
@@ -150,7 +152,7 @@ def _settings(
             out["engine"] = f"{program}@{each.value}"
             sources[0] = LogSetting("engine", out["engine"], f"line {each.line}")
             continue
-        if name in ("model", "quantization"):
+        if name in ("model", "quantization", "mixture"):
             continue
         value = NUMBERS[name](float(str(each.value))) if name in NUMBERS else True if each.value == "true" else each.value
         out[name] = value
@@ -161,6 +163,8 @@ def _settings(
         out.pop("unified", None)  # one sequence has the pool to itself
     if stored or "quantization" in read.settings:
         sources = [each for each in sources if each.name != "weights"]  # the dtype of what is not quantised
+    if "mixture" in read.settings:
+        stored = MIXED.get(stored, stored)
     if stored:  # in its name
         out["weights"] = stored
         sources.append(LogSetting("weights", stored, f"line {read.settings['model'].line}"))

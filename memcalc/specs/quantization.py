@@ -33,6 +33,7 @@ class Scheme(NamedTuple):
     # of feed-forwards, experts too · routed: experts alone · everywhere: those of every part, and the projectors · modules:
     # the linears, token tables and the head
     reach: Literal["linears", "experts", "mlp", "routed", "everywhere", "modules"] = "linears"
+    attention: str = ""  # the scheme of the layers' other linears, but for recurrent layers' gates; "": they stay in 16 bits
     head: str = ""  # the scheme of the head, of a tied table's copy too; "": it stays in 16 bits
     source: str = ""
     aliases: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ _MX = "vLLM quantization/mxfp4.py: the experts' matrices; gpt-oss model card"
 _TRITON = "vLLM quantization/mxfp4.py: _swizzle_mxfp4 beside the loaded weight_scale; triton_kernels HopperMXScaleLayout"
 _MARLIN = "vLLM quantization/mxfp4.py, create_weights: the Marlin backend rounds hidden up to 256, intermediate to 128"
 _NV_PARTS = "NVIDIA Model-Optimizer modelopt/torch/quantization/config.py: NVFP4_MLP_ONLY_CFG, NVFP4_EXPERTS_ONLY_CFG"
+_NV_MIXED = "NVIDIA Model-Optimizer modelopt_recipes/model_type/qwen3_5/ptq/w4a16_nvfp4-fp8_attn-kv_fp8_cast.quant_cfg.yaml"
 _NV = "vLLM quantization/modelopt.py: weight_scale e4m3 for 16, weight_scale_2 float32 for each matrix"
 _GPTQ = "AutoGPTQ qlinear_cuda.py: qweight, qzeros, scales and g_idx, an int32 for each input"
 _MLX_LM = "mlx-lm utils.py, quantize_model: every module with to_quantized whose rows are whole groups"
@@ -100,6 +102,8 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme("nvfp4", "nvfp4", 16, scales="tensor", source=_NV, aliases=("w4a4", "nvfp4a16")),
     Scheme("nvfp4-mlp-only", "nvfp4", 16, scales="tensor", reach="mlp", source=_NV_PARTS),
     Scheme("nvfp4-experts-only", "nvfp4", 16, scales="tensor", reach="routed", source=_NV_PARTS),
+    Scheme("nvfp4-mlp-fp8-attn", "nvfp4", 16, scales="tensor", reach="mlp", attention="fp8", head="nvfp4", source=_NV_MIXED,
+           aliases=("w4a16-nvfp4-fp8-attn",)),
 )  # fmt: skip
 
 # What an engine makes of a scheme when it loads it.

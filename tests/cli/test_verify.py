@@ -108,6 +108,22 @@ def test_a_draft_and_a_format_in_the_name_are_read(memcalc: Run, log: Callable[[
     assert [each["source"] for each in said if each["name"] == "weights"][-1] == "--set"
 
 
+@pytest.mark.parametrize(
+    ("model", "quantization", "weights"),
+    [
+        ("nvidia/Qwen3.6-35B-A3B-NVFP4", "modelopt_mixed", "nvfp4-mlp-fp8-attn"),  # sgl-project/sglang pull 27906
+        ("RedHatAI/Qwen3.6-35B-A3B-NVFP4", "compressed-tensors", "nvfp4"),
+        ("nvidia/Llama-3.1-8B-Instruct-FP8", "modelopt", "fp8"),
+    ],
+)
+def test_mixtures_of_a_name(memcalc: Run, log: Callable[[str], str], model: str, quantization: str, weights: str) -> None:
+    """The arguments say modelopt, the engine's config which of its checkpoints it is."""
+    text = VLLM.replace("google/gemma-2-27b-it", model).replace("quantization=None", f"quantization={quantization}")
+    text = text.replace("'max_model_len'", "'quantization': 'modelopt', 'max_model_len'")
+    document = memcalc("verify", log(text), "--gpu", "h100", "--format", "json").document
+    assert [each["value"] for each in document["settings"] if each["name"] == "weights"] == [weights]
+
+
 def test_a_lone_word_of_a_draft_says_nothing(memcalc: Run, log: Callable[[str], str]) -> None:
     """A model as a draft is not known by the word; its tokens alone would be refused."""
     text = VLLM.replace(

@@ -316,3 +316,11 @@ def test_more_arithmetic_a_second_is_never_slower() -> None:
     for key in ("prefill_seconds", "decode_seconds", "tpot_seconds", "ttft_seconds"):
         assert fast[key] <= slow[key]
     assert fast["requests_per_second"] >= slow["requests_per_second"]
+
+
+@pytest.mark.parametrize("model", ["llama-3.2-1b", "deepseek-v2-lite"])
+def test_prompts_in_fp32_are_no_faster_than_its_peak(model: str) -> None:
+    """Attention too: at 16 bits' rate a long prompt came to a third of the arithmetic's own time."""
+    speed = size_serving(model, "a100", engine="vllm", precision="fp32", context=32768).to_dict()["speed"]
+    assert speed["compute_format"] == "fp32"
+    assert speed["prefill_seconds"] >= speed["mfu"] * speed["prefill"]["compute_seconds"]

@@ -169,3 +169,24 @@ def test_encoder_decoders(model: str, length: int, flops: float) -> None:
     assert found.tokens == 4 * length
     larger = training(seq_len=length, micro_batch=64)  # not bound by launches
     assert step_time(architecture, larger, law).seconds > found.seconds
+
+
+WIDE = (  # model, length, what is said: kernels whose pairs outweigh all products
+    ("bert-base", 8192, {}),
+    ("t5-base", 8192, {}),
+    ("moonshine-tiny", 8192, {}),
+    ("gpt2", 8192, {"cp": 2, "gpus": 2}),
+    ("mamba2-130m", 8192, {}),
+)
+
+
+@pytest.mark.parametrize("gpu", ["a100", "h100"])
+@pytest.mark.parametrize(("model", "length", "said"), WIDE)
+def test_attention_in_fp32_runs_at_its_own_peak(model: str, length: int, said: dict[str, Any], gpu: str) -> None:
+    from memcalc.readers.models import read_model_preset
+
+    architecture = read_model_preset(model).architecture
+    assert architecture
+    found = step_time(architecture, training(seq_len=length, precision="fp32", **said), time_law(accelerator(gpu)))
+    assert found.peak_format == "fp32"
+    assert 0 < found.mfu <= found.hfu <= 1

@@ -329,3 +329,17 @@ REACHED = (
 @pytest.mark.parametrize(("scheme", "name", "roles"), REACHED)
 def test_schemes_that_leave_attention_in_16_bits(scheme: str, name: str, roles: set[str]) -> None:
     assert {line.name.split(",")[0] for line in stored_weights(*_one(name), scheme) if "nvfp4" in line.name} == roles
+
+
+def test_nvidias_mixture_with_fp8_attention() -> None:
+    """nvidia/Qwen3.6-35B-A3B-NVFP4: 23.5 GB on the hub, with one layer for prediction in bf16 (sgl-project/sglang pull 27906:
+    FP8 attention and recurrent projections, W4A16 NVFP4 for experts and head; club-3090 pull 607: MTP unquantised)."""
+    stage, architecture = _one("qwen3.6-35b-a3b")
+    found = stored_weights(stage, architecture, "nvfp4-mlp-fp8-attn")
+    formats = {tuple(line.name.split(", ")[:2]) for line in found if "scales" not in line.name}
+    assert {("experts", "nvfp4-mlp-fp8-attn"), ("mlp", "nvfp4-mlp-fp8-attn"), ("head", "nvfp4")} <= formats
+    assert {("attention", "fp8"), ("linear-attention", "fp8"), ("linear-attention", "bf16"), ("embedding", "bf16")} <= formats
+    experts, attention = 256 * 3 * 512 * 2048, 2048 * (8192 + 2 * 512 + 4096)
+    prediction = 2 * (experts + 3 * 512 * 2048 + attention + 2 * 2048 * 2048 + 257 * 2048)
+    assert sum(line.bytes for line in found) + prediction == pytest.approx(23.5e9, rel=0.004)
+    assert any("other linears of the layers in fp8" in text for text in weight_assumptions(architecture, "nvfp4-mlp-fp8-attn"))

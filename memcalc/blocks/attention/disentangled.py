@@ -10,7 +10,7 @@ from memcalc.autograd import operations as ops
 from memcalc.autograd.elementary import WEIGHT_CAST
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import BYTE, FP32, INT64, Node, Size, Step, Tape, Var
-from memcalc.blocks.attention.core import Core
+from memcalc.blocks.attention.core import Core, HeadShape
 from memcalc.blocks.attention.kernels import contiguous, multiply
 from memcalc.blocks.attention.own_scores import unsaved
 from memcalc.blocks.attention.softmax import Attention
@@ -62,6 +62,10 @@ class DisentangledAttention(Attention, without=("state",)):
         for kind in self.relative.kinds if self.relative.rows else ():
             found += linear(NAMED[kind][0], "attention", self.inputs, self.query_size, bias=biases[kind])
         return found
+
+    def _project(self, t: Tape, p: Profile, shape: HeadShape, x: Var) -> tuple[Var, Var, Var]:
+        """From the class's own matrices, which no kernels merge: positions read them too."""
+        return super()._project(t, p._replace(kernels=p.kernels._replace(merged=False, fused_qkv=False)), shape, x)
 
     def _attend(self, t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
         multiply(t, core, query)

@@ -1,8 +1,9 @@
 """Images in vLLM's profile: as many of the largest as an encoder's budget takes, before the text's own pass.
 
 vllm/v1/worker/gpu_model_runner.py, profile_run; multimodal/encoder_budget.py; v1/core/encoder_cache_manager.py,
-compute_mm_encoder_budget. Inputs and embeddings stay until the pass is over. Videos, which some models profile in their place,
-are not counted.
+compute_mm_encoder_budget. Inputs and embeddings stay until the pass is over. Videos are not counted: of the 999 that a prompt
+may have by default each is one pair of frames, no larger than the largest image (model_executor/models/qwen2_vl.py,
+get_num_frames_with_most_features; qwen3_vl.py, get_max_video_tokens: 12,288 tokens beside 16,384).
 """
 
 from math import prod

@@ -50,7 +50,7 @@ def server(
     away = any(each.on_host for role, each in stored.items() if role != "embedding")
     kept = [number_format(word) for word in (run.key_format, run.value_format)]
     narrow = all(row.bits <= 8 for row in kept)
-    cache = "bf16-fp8" if narrow else "bf16"
+    cache = "bf16-fp8" if narrow else "fp32" if run.compute_format == "fp32" and not ggml else "bf16"
     host = host_of(run.engine_row.kin, eager=run.eager)
     if host.cast and any(OPERANDS[each.kernel].quantised for each in stored.values() if each.kernel in OPERANDS):
         host = host._replace(layer=host.layer + host.cast)

@@ -63,7 +63,7 @@ def seconds_of(executed: Executed, micro: Micro, law: TimeLaw) -> Seconds:
     products = [_product(path, shape, tokens, micro, law) for path, shape in executed.matrices]
     attention = [_attention(work, micro, stretch, law) for work in executed.attentions]
     pairs = micro.sequences * (micro.length * stretch) ** 2 / micro.cp
-    others = [_unknown(work, tokens, pairs, law) for work in executed.others]
+    others = [_unknown(work, tokens, pairs, micro.wide, law) for work in executed.others]
     forward_moved = law.moved(executed.forward.at(tokens, pairs, micro.length))
     backward_moved = law.moved(executed.backward.at(tokens, pairs, micro.length))
     timed = products + attention + others
@@ -142,23 +142,23 @@ def _attention(work: Work, micro: Micro, stretch: float, law: TimeLaw) -> tuple[
         keys = seen * work.forward.pair / (2 * shape.heads * (shape.head_dim + shape.value_dim))
     slower = law.sustained.attention * (law.sustained.flash2 if micro.flash2 else 1.0)
     if micro.ring and micro.cp > 1:
-        ahead = _ring(heads, batch, seen / micro.cp, micro.cp, slower, law)
+        ahead = _ring(heads, batch, seen / micro.cp, micro, slower, law)
     else:
-        found = law.attention(heads, batch, min(seen, keys), past=max(0.0, keys - seen), cached_bytes=0.0)
+        found = law.attention(heads, batch, min(seen, keys), micro.wide, past=max(0.0, keys - seen), cached_bytes=0.0)
         ahead = found * max(1.0, seen / keys) * slower / micro.cp
     return ahead, ahead * law.sustained.backward if shape.grad else 0.0
 
 
-def _ring(heads: AttentionShape, batch: float, own: float, ranks: int, slower: float, law: TimeLaw) -> float:
+def _ring(heads: AttentionShape, batch: float, own: float, micro: Micro, slower: float, law: TimeLaw) -> float:
     """A kernel for a rank's own keys, and one for each other rank's, of which causal masks leave half where each rank has the
     two ends of a sequence that balance (transformer_engine, context_parallel.py, AttnFuncWithCPAndKVP2P); what they make is
     merged in fp32. `own`: tokens of the rank. Returns [s]."""
-    first = law.attention(heads, batch, own, cached_bytes=0.0)
+    first = law.attention(heads, batch, own, micro.wide, cached_bytes=0.0)
     whole = heads._replace(causal=False)
     half = own / 2 if heads.causal else own
-    other = law.attention(whole, batch, half, past=own - half, cached_bytes=0.0)
+    other = law.attention(whole, batch, half, micro.wide, past=own - half, cached_bytes=0.0)
     merging = law.moved(batch * own * heads.heads * heads.value_dim * MERGED)
-    return (first + (ranks - 1) * other) * slower + (ranks - 1) * merging
+    return (first + (micro.cp - 1) * other) * slower + (micro.cp - 1) * merging
 
 
 def _unfused(shape: HeadsShape, micro: Micro, length: float, law: TimeLaw) -> tuple[float, float]:
@@ -170,8 +170,8 @@ def _unfused(shape: HeadsShape, micro: Micro, length: float, law: TimeLaw) -> tu
     return ahead, 2 * ahead if shape.grad else 0.0
 
 
-def _unknown(work: Work, tokens: float, pairs: float, law: TimeLaw) -> tuple[float, float]:
-    rate = UNKNOWN * law.peak("bf16")
+def _unknown(work: Work, tokens: float, pairs: float, wide: str, law: TimeLaw) -> tuple[float, float]:
+    rate = UNKNOWN * law.peak(wide)
     if work.name.rpartition("/")[2] == FUSED and law.hardware.multiprocessors > 1:
         rate = min(rate, SCANNED * law.hardware.multiprocessors) / law.sustained.scan
     return work.forward.at(tokens, pairs) / rate, work.backward.at(tokens, pairs) / rate

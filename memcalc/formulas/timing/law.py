@@ -212,7 +212,7 @@ class TimeLaw:
         ))  # fmt: skip
 
     def _attention_rates(self, number_format: str, latent: bool) -> AttentionRates:
-        peak = "fp8" if number_format == "fp8" else "bf16"
+        peak = number_format if number_format in ("fp8", "fp32") else "bf16"
         return self._kept("latent" if latent else "attention", number_format, lambda c: AttentionRates(
             c, self.peak(peak), self.hardware.bandwidth, self.hardware.multiprocessors
         ))  # fmt: skip

@@ -111,6 +111,7 @@ FACTS: dict[str, FactRow] = {
             chunked_prefill="SGLang's tokens of a pass", cuda_graph_max_bs="SGLang's largest graph",
             max_graph_size="vLLM's largest graph", draft_tokens="guessed in a step", lora_adapters="served beside the model",
             max_total_tokens="of the cache", cache_blocks="of the cache", images="that a prompt may have",
+            videos="that a prompt may have",
             redundant_experts="held once more"),
     **_rows("share", gpu_memory_utilization="vLLM's share of the device", mem_fraction_static="SGLang's share",
             kv_free_fraction="TensorRT-LLM's share of what is free", cpu_offload_gb="GiB of weights in host memory",

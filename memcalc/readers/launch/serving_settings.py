@@ -59,6 +59,10 @@ def _beside(making: Making) -> None:
     if isinstance(value("cache_blocks"), int):
         making.set("cache_tokens", value("cache_blocks") * (value("block_size") or VLLM_BLOCK), "cache_blocks", "block_size")
     making.copy("images=images_per_prompt")
+    if (value("videos") or 0) > 0:  # qwen2_vl.py, get_num_frames_with_most_features: up to 14 frames, fewer of many videos
+        making.warn(
+            "videos of the profile are not counted: of few a prompt, one may be larger than the largest image", "videos"
+        )
     if value("sharded_adapters"):
         making.copy("sharded_adapters")
     if value("language_model_only"):

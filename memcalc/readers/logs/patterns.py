@@ -31,7 +31,7 @@ class Sets(NamedTuple):
     """A line that says how the program was run; the group is the value."""
 
     program: str
-    setting: str  # of Serving; model and version are no settings
+    setting: str  # of Serving; model, version, quantization and mixture are no settings
     pattern: re.Pattern[str]
     words: Mapping[str, str | None] = {}  # their word → ours; None: say nothing
 
@@ -108,6 +108,7 @@ SET = (
     Sets(VLLM, "max_sequences", _argument("max_num_seqs"), NOTHING),
     Sets(VLLM, "eager", _argument("enforce_eager"), {"True": "true", "False": None}),
     Sets(VLLM, "quantization", _argument("quantization", r"([\w-]+)"), NOTHING),
+    Sets(VLLM, "mixture", _argument("quantization", r"(modelopt_mixed)")),
     Sets(VLLM, "draft", DRAFTS),
     Sets(VLLM, "draft_tokens", _argument("num_speculative_tokens", r"(\d+)")),
     Sets(VLLM, "draft_tokens", _argument("num_spec_tokens", r"(\d+)")),

@@ -53,6 +53,8 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("vllm serve m -tp 2 --kv-offloading-size 64 --num-gpu-blocks-override 5000 --max-cudagraph-capture-size 64",
      {"cache_offload": 32 * 2**30, "cache_tokens": 80000, "max_graph_batch": 64}),
     ("vllm serve m --limit-mm-per-prompt '{\"image\": 2, \"video\": 0}'", {"images_per_prompt": 2}),
+    ("vllm serve m --limit-mm-per-prompt image=2,video=0", {"images_per_prompt": 2}),
+    ("vllm serve m --limit-mm-per-prompt.video 0 --limit-mm-per-prompt.image 3", {"images_per_prompt": 3}),
     ("vllm serve m --skip-mm-profiling", {"images_per_prompt": 0}),
     ("VLLM_PP_LAYER_PARTITION=20,12 vllm serve m -pp 2", {"pp_layers": (20, 12)}),
     ("vllm serve m -dp 8 --enable-expert-parallel --eplb-config '{\"num_redundant_experts\": 32}'",
@@ -174,6 +176,18 @@ def test_an_objective_that_is_not_modelled_is_refused_by_name(algorithm: str) ->
     assert found.job.reading.facts["algorithm"].value == algorithm
     with pytest.raises(MemcalcError, match=f"{algorithm} is imported with all its facts, but"):
         asked_from("train", [line], None, None, {"gpus": 1, "seq_len": 512})
+
+
+VIDEOS = (('{"image": 2, "video": 1}', True), ('{"image": 2, "video": 0}', False),
+          ('{"video": {"count": 1, "num_frames": 8}}', True), ("image=2", False))  # fmt: skip
+
+
+@pytest.mark.parametrize(("limit", "told"), VIDEOS)
+def test_videos_that_a_profile_may_take(tmp_path: Path, limit: str, told: bool) -> None:
+    script = tmp_path / "serve.sh"
+    script.write_text(f"vllm serve Qwen/Qwen2.5-VL-7B-Instruct --limit-mm-per-prompt '{limit}'\n")
+    warnings = imported([str(script)]).document["warnings"]
+    assert any("serve.sh:1: videos of the profile" in line for line in warnings) == told
 
 
 def test_keys_that_matter_and_are_not_modelled_are_warnings_with_their_place(tmp_path: Path) -> None:

@@ -68,18 +68,24 @@ def _transfer(value: Value) -> dict[str, Read]:
 SIDES = {"kv_producer": "prefill", "kv_consumer": "decode"}
 
 
+LIMITED = {"image": "images", "video": "videos"}
+
+
 def _images(value: Value) -> dict[str, Read]:
-    """A JSON object (or image=N): images that a prompt may have."""
+    """A JSON object (or image=N,video=N): images and videos that a prompt may have."""
     text = value if isinstance(value, str) else ""
-    if (plain := text.strip().removeprefix("image=")).isdigit():
-        return {"images": int(plain)}
+    pairs = [part.strip().partition("=") for part in text.split(",")]
+    if all(number.strip().isdigit() for _, _, number in pairs):
+        return {LIMITED[name]: int(number) for name, _, number in pairs if name in LIMITED}
+    if text.strip().isdigit():
+        return {"images": int(text)}
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         raise Unreadable("is no JSON object") from None
-    most = found.get("image") if isinstance(found, dict) else None
-    most = most.get("count") if isinstance(most, dict) else most
-    return {"images": most} if type(most) is int else {}
+    counts = {fact: found.get(name) if isinstance(found, dict) else None for name, fact in LIMITED.items()}
+    counts = {fact: each.get("count") if isinstance(each, dict) else each for fact, each in counts.items()}
+    return {fact: count for fact, count in counts.items() if type(count) is int}
 
 
 def _redundant(value: Value) -> dict[str, Read]:
@@ -130,6 +136,7 @@ KEYS: KeyTable = {
     "eplb_config": By(_redundant, "redundant_experts"),
     **alike("compilation_config* O", Unmodelled("which CUDA graphs are captured", ())),
     "limit_mm_per_prompt": By(_images, "images"), "limit_mm_per_prompt.image": "images",
+    "limit_mm_per_prompt.video": "videos",
     "skip_mm_profiling": Coded("images", {"true": 0, "": 0, "1": 0}),
     **alike("limit_mm_per_prompt* mm_encoder* mm_processor*", Unmodelled("how images are encoded, and other modalities")),
     **alike("mamba_* ssm_cache_dtype", Unmodelled("formats and blocks of recurrent states")),
