@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from memcalc.autograd import operations as ops
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var
-from memcalc.blocks.block import Block
-from memcalc.blocks.ledger import Weight
-from memcalc.frozen import NamedTuple, dataclass
+from memcalc.frozen import NamedTuple
 
 
 class RotaryTable(NamedTuple):
@@ -79,26 +77,6 @@ def rotate_learned(t: Tape, x: Var, tables: tuple[Var, Var]) -> Var:
     left = ops.add(t, ops.weighted(t, first, cos), ops.weighted(t, second, sin))
     right = ops.add(t, ops.weighted(t, second, cos), ops.weighted(t, first, sin))
     return t.emit("rotated", [left, right], x.elements, left.each, (), [Step("share"), Step("share", source=1)])
-
-
-@dataclass(frozen=True)
-class LearnedFrequencies(Block, without=("constants", "cache", "state", "traits")):
-    """One learned exponent for each rotary frequency, before the first layer (Mistral Large 4)."""
-
-    size: int
-
-    def weights(self) -> tuple[Weight, ...]:
-        return (Weight("alpha", "other", (self.size,)),)
-
-    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
-        """The hidden states as they are; cos and sin are counted with those of all layers."""
-        if not p.method.trained:
-            return x
-        out = t.emit(
-            "passed", [x], x.elements, x.each, (), [Step("share"), Step("weight", Size(fixed=self.size * FP32))], trained=True
-        )
-        out.whole = x
-        return out
 
 
 def _view(t: Tape, name: str, x: Var, elements: Size) -> Var:

@@ -9,10 +9,10 @@ from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named
 from memcalc.blocks.attention.latent import LatentAttention, SparseIndexer, sharpness
-from memcalc.blocks.attention.rotary import LearnedFrequencies
 from memcalc.blocks.block import Block
 from memcalc.blocks.head import Head
 from memcalc.blocks.hyper_connection import HyperConnection, Streams
+from memcalc.blocks.learned_frequencies import LearnedFrequencies
 from memcalc.blocks.ledger import Weight, prefixed
 from memcalc.blocks.mixers.kimi_delta import KimiDeltaAttention
 from memcalc.blocks.norm import Norm
