@@ -292,6 +292,14 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
                           "out_hidden_size": 512}},
         (BF16, AMP, EAGER, AGAIN),
     ),
+    "convolved keys": (
+        "inkling", "",
+        {"num_hidden_layers": 4, "layer_types": ["hybrid_sliding", "hybrid", "hybrid_sliding", "hybrid"], "hidden_size": 512,
+         "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], "intermediate_size": 1024, "moe_intermediate_size": 256,
+         "vocab_size": 512, "n_routed_experts": 8, "num_experts_per_tok": 2, "num_attention_heads": 8, "num_key_value_heads": 2,
+         "head_dim": 64, "swa_head_dim": 64, "swa_num_attention_heads": 8, "swa_num_key_value_heads": 4, "pad_token_id": 0},
+        (BF16, AMP, FP32, EAGER, AGAIN),
+    ),
 }  # fmt: skip
 
 

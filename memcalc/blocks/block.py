@@ -48,6 +48,7 @@ class Traits(NamedTuple):
     cross: bool = False  # keys and values come from the encoder
     rotary: bool = False
     rotary_dim: int | None = None  # rotated dimensions of each head; None: all
+    squares: bool = False  # it makes tensors of all pairs of positions, one for all sequences
     scan_chunk: int = 0  # tokens that a scan takes at once
     uneven_scan: bool = False  # whose first and last chunk differ from the others whatever the length
     feed_forward: int = 0  # inner width of an MLP, or of one routed expert

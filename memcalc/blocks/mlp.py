@@ -36,6 +36,7 @@ class MLP(Block, without=("constants", "cache", "state")):
     names_product: bool = False  # a variable has what the down projection reads until the layer is through (BERT)
     cuts: bool = False  # what the gate has below so many deviations above its mean becomes 0 (Gemma 3n)
     norm: Norm | None = None  # before the down projection (BitNet)
+    scaled: bool = False  # the result is multiplied by one learned number (Inkling)
     extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
 
     @property
@@ -54,6 +55,7 @@ class MLP(Block, without=("constants", "cache", "state")):
             out = linear("up", self.role, self.hidden, self.intermediate, **first)
         out += tuple(Weight(name, self.role, (1,)) for name in LEARNED.get(self.activation, ()))
         out += self.extras
+        out += (Weight("scale", self.role, (1,)),) * self.scaled
         if self.norm:
             out += prefixed("norm", self.norm.weights())
         bias = self.bias if self.down_bias is None else self.down_bias
@@ -89,6 +91,7 @@ class MLP(Block, without=("constants", "cache", "state")):
         bias = self.bias if self.down_bias is None else self.down_bias
         matrix = Matrix("down", self.hidden * p.degrees.stream, self.hidden * width, bias=bias * self.hidden, reduced=True)
         down = ops.linear(t, p, product, matrix)
+        down = ops.scale_by_norm(t, p, down, 1, p.formats.weights) if self.scaled else down
         return ops.dropout(t, p, down, self.dropout)
 
     def _gated(self, t: Tape, p: Profile, x: Var, width: int) -> Var:

@@ -182,8 +182,14 @@ def _mixed_with_first(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return ops.add(t, x, ops.scale(t, through(t, p, blocks, x, "post_attention_norm", "mlp")))
 
 
+def _convolved(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """What each branch returns passes a convolution (modeling_inkling.InklingDecoderLayer)."""
+    x = ops.add(t, x, through(t, p, blocks, x, "input_norm", "attention", "attention_convolution"))
+    return ops.add(t, x, through(t, p, blocks, x, "post_attention_norm", "mlp", "mlp_convolution"))
+
+
 WIRINGS: dict[str, Wiring] = {
     "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
     "scaled by depth": _by_depth, "convolved beside": _convolved_beside, "global tokens": _global_tokens,
-    "mixed with the first": _mixed_with_first, "gated residuals": _gated,
+    "mixed with the first": _mixed_with_first, "gated residuals": _gated, "convolved": _convolved,
 }  # fmt: skip

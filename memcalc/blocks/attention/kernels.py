@@ -81,18 +81,23 @@ def efficient(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var)
     return out
 
 
-def _math(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
+def by_products(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var, bias: Var | None = None) -> Var:
     """aten::_scaled_dot_product_attention_math, taken by sdpa where grouped heads meet fp32, and in fp32 else too: without
     softcap, which sdpa doesn't know, and without a dropout mask."""
     each = p.formats.product
     query, key, value = (ops.cast(t, x, FP32) for x in narrowed(t, p, query, key, value))
     unfused = p if each == FP32 else revised(p, autocast=False)
     plain = core._replace(softmax=core.softmax._replace(softcap=None, dropout=0.0))
-    return ops.cast(t, _eager(t, unfused, plain, query, key, value), each)
+    if not bias:
+        return ops.cast(t, written_out(t, unfused, plain, query, key, value), each)
+    scaled = ops.scale(t, query)
+    out = written_out(t, unfused, plain, scaled, key, value, bias)
+    t.hold(query, key, value, scaled)
+    return ops.cast(t, out, each)
 
 
-def _eager(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
-    """Scores and probabilities whole (transformers eager_attention_forward)."""
+def written_out(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var, bias: Var | None = None) -> Var:
+    """Scores, to which a bias may be added, and probabilities whole (transformers eager_attention_forward)."""
     keys = keys_per_query(core, query, key)
     pairs, softmax = Size(pair=core.shape.heads * keys), core.softmax
     multiply(t, core, query, keys)
@@ -100,6 +105,7 @@ def _eager(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) ->
         query, key, value = (ops.cast(t, x, p.formats.compute) for x in (query, key, value))
     copies = core.shape.kv_heads in (1, core.shape.heads)
     key, value, core = repeated(t, core, key, value)  # repeating several heads has copied them already
+    many, key = key, ops.scale(t, key) if bias and p.attention == "sdpa" else key  # which scales both, before their product
     made, wide = SCORES[softmax.scores]
     mixed_each = query.each
     if made and not p.formats.autocast:
@@ -108,6 +114,7 @@ def _eager(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) ->
         query, key = contiguous(t, query), (contiguous(t, key) if copies else key)
     scores = t.emit("scores", [query, key], pairs, query.each, [query, key])
     scores = ops.scale(t, scores, "scores scaled")
+    scores = ops.add(t, scores, bias) if bias else scores
     if softmax.softcap:
         scores = t.emit("softcap", [scores], pairs, scores.each)
         if scores.grad:
@@ -118,7 +125,9 @@ def _eager(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) ->
     value = contiguous(t, value) if copies else value
     out = t.emit("mixed", [probabilities, value], Size(token=core.shape.output_size), mixed_each,
                  [probabilities, value])  # fmt: skip
-    return t.emit("transposed", [out], out.elements, out.each)
+    out = t.emit("transposed", [out], out.elements, out.each)
+    t.hold(*((many,) if bias else ()))
+    return out
 
 
 def _megatron(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) -> Var:
@@ -282,11 +291,11 @@ PATHS = (
     Path(_megatron, frozenset({"its library's own", "core kept"}), fused=False),
     Path(_scaled_by_sinks, frozenset({"scaled by sinks"}), fused=False),
     Path(_shifted, frozenset({"own code"}), fused=False),
-    Path(_eager, frozenset({"eager", "core kept"}), fused=False),
+    Path(written_out, frozenset({"eager", "core kept"}), fused=False),
     Path(_recomputed, frozenset({"eager"}), fused=False),
-    Path(_math, frozenset({"one key head"})),
+    Path(by_products, frozenset({"one key head"})),
     Path(_flash, frozenset({"flash"})),
     Path(_flash, frozenset({"unmasked in 16 bit"})),
     Path(efficient, frozenset({"repeated"})),
-    Path(_math, frozenset()),
+    Path(by_products, frozenset()),
 )

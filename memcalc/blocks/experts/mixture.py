@@ -39,6 +39,7 @@ class Experts(Block, without=("constants", "cache", "state")):
     shared: MLP | None = None
     shared_gate: bool = False  # a sigmoid gate on the shared expert (Qwen2-MoE)
     shared_first: bool = False  # the shared experts run before the router
+    shared_weighed: int = 0  # the shared feed-forward is so many, which the router weighs too (Inkling)
 
     @property
     def experts(self) -> int:
@@ -118,6 +119,10 @@ class Experts(Block, without=("constants", "cache", "state")):
         """Record the block: router, experts and shared experts, in the order of the modeling file. `weights`: of the chosen
         experts, where the router read something else than they do (`choose`)."""
         self._refuse()
+        if self.shared and self.shared_weighed:
+            from memcalc.blocks.experts.weighed import compute_weighed
+
+            return compute_weighed(t, p, self.router, self.expert, self.shared, self.shared_weighed, x)
         shared = self._shared(t, p, x) if self.shared_first or p.kernels.merged else None
         if self.dense and not p.kernels.merged and p.degrees.ep == 1 and not p.load.capacity_factor:
             out = compute_all(t, p, self.router, self.expert, x)

@@ -116,7 +116,7 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
     encoder = main_parts(architecture)[0]
     with_source = encoder.name == "encoder"
     return Batch(
-        sequences=run.rows if with_source else 1,
+        sequences=run.rows if with_source or any(block.traits.squares for block in _mixers(architecture)) else 1,
         length=_uneven(architecture, run.row_length // run.parallelism.cp),
         masked=needs_masks(architecture, run.row_length),
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
@@ -234,7 +234,8 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     )  # tokens one by one; where blocks are selected, each layer makes a mask of its own beside none (MiniMax M3)
     handed = _handed(architecture, profile)
     # a mask for pairs, not one of keys, nor one that is counted among what is handed on
-    pairwise = any(not block.positions.own for block in _attentions(architecture)) and not handed
+    square = any(block.traits.squares for block in _mixers(architecture))
+    pairwise = (square or any(not block.positions.own for block in _attentions(architecture))) and not handed
     if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
         return biases
     if run.attention == "eager":

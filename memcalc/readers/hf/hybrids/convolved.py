@@ -2,6 +2,7 @@
 
 from memcalc.blocks.architecture import Architecture, Layer, Named
 from memcalc.blocks.attention.convolved import CausalConvolution, ConvolvedAttention
+from memcalc.blocks.attention.distance_logits import DistanceLogits
 from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.block import Block
 from memcalc.blocks.experts.mixture import Experts
@@ -106,7 +107,7 @@ def inkling_text(c: Config) -> Architecture:
             ("mlp", _inkling_experts(c) if routed else _inkling_dense(c)),
             ("mlp_convolution", convolution),
         )
-        return Layer(blocks)
+        return Layer(blocks, wiring="convolved")
 
     layers = windowed(list(zip(kinds, sparse, strict=True)), layer)
     head = Head(c.integer("vocab_size"), hidden, input_scaled=True)
@@ -120,9 +121,10 @@ def _inkling_attention(c: Config, kind: str) -> ConvolvedAttention:
     if heads % kv_heads:
         raise c.error(f"{prefix}num_key_value_heads", f"({kv_heads}) does not divide the heads ({heads})")
     hidden, rank, kernel = c.integer("hidden_size"), c.integer("d_rel"), c.integer("conv_kernel_size")
+    extent = window or c.integer("rel_extent")
     distances = (
         *linear("distance", "attention", hidden, heads * rank),
-        Weight("distance_logits", "attention", (rank, window or c.integer("rel_extent"))),
+        Weight("distance_logits", "attention", (rank, extent)),
     )
     size = c.integer(f"{prefix}head_dim")
     block = head_norms(
@@ -134,6 +136,8 @@ def _inkling_attention(c: Config, kind: str) -> ConvolvedAttention:
         revised(block, extras=distances),
         tuple(w for name in ("k", "v") for w in depthwise(name, "attention", kernel, keys, bias=False)),
         (keys_state, keys_state._replace(path="convolution of values")),
+        kernel,
+        DistanceLogits(rank, extent, sharpened=kind == FULL and c.has("log_scaling_n_floor")),
     )
 
 
@@ -144,12 +148,13 @@ def _inkling_experts(c: Config) -> Experts:
     scale = Weight("scale", "router", (1,))
     wide = c.reread(moe_intermediate_size=_inkling_widths(c)[1])
     return experts(
-        wide, shared=shared, routing="inkling", router_width=c.integer("num_experts") + count, router_extras=(scale,)
-    )
+        wide, shared=shared, shared_weighed=count, routing="inkling", router_width=c.integer("num_experts") + count,
+        router_extras=(scale,),
+    )  # fmt: skip
 
 
 def _inkling_dense(c: Config) -> Block:
-    return mlp(c, intermediate=_inkling_widths(c)[0], extras=(Weight("scale", "mlp", (1,)),))
+    return mlp(c, intermediate=_inkling_widths(c)[0], scaled=True)
 
 
 def _inkling_widths(c: Config) -> tuple[int, int]:
