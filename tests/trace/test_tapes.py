@@ -18,7 +18,10 @@ BOUND, SAVED, SMALL = 0.005, 0.002, 131_072  # of a moment; of what the forward 
 # The decoder's mask has gone when the encoder's backward begins: here it stays
 WIDER = {"blocks of queries, encoder": 0.017}
 # Text passes some layers by: PyTorch makes no optimizer states for them, memcalc counts what training with images makes
-IDLE = {"cross-attention to images", "hyper-connections", "mixed with the first layer", "blocks of keys", "residual gates"}
+IDLE = {
+    "cross-attention to images", "hyper-connections", "mixed with the first layer", "blocks of keys", "residual gates",
+    "learned frequencies",
+}  # fmt: skip
 
 
 def name(row: dict[str, Any]) -> str:

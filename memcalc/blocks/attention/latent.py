@@ -6,7 +6,7 @@ from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.attention.core import Core, HeadShape, Mask, Softmax
 from memcalc.blocks.attention.kernels import attend
-from memcalc.blocks.attention.rotary import RotaryTable, rotate
+from memcalc.blocks.attention.rotary import RotaryTable, learned_tables, rotate, rotate_learned
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
@@ -43,14 +43,16 @@ class SparseIndexer:
     def select(self, t: Tape, p: Profile, beside: list[Var]) -> None:
         """Its products: each token projected; for each pair the heads' scores and their weighted sum. PyTorch's matmul lays the
         keys out for every query (modeling_deepseek_v32.DeepseekV32Indexer), while `beside` is there but not saved yet."""
+        projected = sum(weight.parameters for weight in self.weights() if len(weight.shape) > 1)
         if not p.kernels.merged:
             saved = set(t.saved())
             there = sum_of(var.bytes for var in beside if var not in saved)
             each = p.formats.compute if p.formats.autocast else FP32
             rows = self.heads * self.head_dim * (2 * p.formats.compute + FP32)
+            rows += self.head_dim * (p.formats.compute + FP32 * (p.formats.compute != FP32))  # the key, and it in fp32
             scores = Size(token=rows, pair=(self.head_dim + self.heads) * each / self.pool)
-            t.passing.append(t.saved_bytes() + there + scores)
-        projected = sum(weight.parameters for weight in self.weights() if len(weight.shape) > 1)
+            casts = Size(fixed=projected * p.formats.compute * p.formats.autocast)  # kept until autocast is left
+            t.passing.append(t.saved_bytes() + there + scores + casts)
         t.multiply("indexer", Size(token=2 * projected, pair=2 * self.heads * (self.head_dim + 1)), 0, causal=True)
 
 
@@ -87,7 +89,9 @@ class LatentAttention(Block, without=("constants", "state")):
     key_norm: bool = False  # over the rotary part of the key (dots3)
     latents_scaled: bool = False  # both latents are multiplied by constants after their norms (dots3)
     shares_latent: bool = False  # latent and rotary key come from an earlier layer (Mistral Large 4)
-    extras: tuple[Weight, ...] = ()  # further learned numbers, known by their shapes only
+    given_selection: int = 0  # tokens that the layer before selected for each, which this one is given (Mistral Large 4)
+    sharpened: bool = False  # a scale and a bias a head sharpen the softmax with the position (Mistral Large 4)
+    learned_rotary: bool = False  # its rotary frequencies are learned (Mistral Large 4)
 
     @property
     def head_dim(self) -> int:
@@ -172,7 +176,7 @@ class LatentAttention(Block, without=("constants", "state")):
 
     def _keys_and_values(self) -> tuple[Weight, ...]:
         width = self.nope_head_dim + self.v_head_dim
-        out: tuple[Weight, ...] = self.extras
+        out = sharpness(self.heads) if self.sharpened else ()
         if not self.shares_latent:
             out += linear("kv_down", "attention", self.hidden, self.latent_size, bias=self.bias)
             out += prefixed("kv_norm", Norm(self.kv_lora_rank, epsilon=self.epsilon).weights())
@@ -186,15 +190,19 @@ class LatentAttention(Block, without=("constants", "state")):
         """Record the block as modeling_deepseek_v3.DeepseekV3Attention: keys and values are expanded to every head."""
         if self.query_gate or self.sinks:
             raise Unsupported("training with latent attention whose queries come with gates, or with sinks, is not modelled")
-        if self.shares_latent or self.extras:
+        if self.shares_latent:
             raise Unsupported("training with latents of earlier layers is not modelled")
         heads = -(-self.heads // p.degrees.tp)
         since = len(t.nodes)
         query = self._query(t, p, x, heads)
         key, value = self._key_and_value(t, p, x, heads)
         until = len(t.nodes)
+        given = Var(Size(token=self.given_selection), INT32, False, f"{t.path}/tokens selected before")
+        t.beyond += [given] if self.given_selection else []
         if self.indexer:
-            self.indexer.select(t, p, [node.out for node in t.nodes[since:until] if node.name in ALIVE])
+            named = ALIVE if self.latents_scaled else (*ALIVE, LATENT)
+            made = [node.out for node in t.nodes[since:until] if node.name in named]
+            self.indexer.select(t, p, list(dict.fromkeys((x, query, given, *made))))
         mixed = self._attend(t, p, query, key, value, heads)
         if (
             "mla_up_proj" in p.modules
@@ -230,7 +238,15 @@ class LatentAttention(Block, without=("constants", "state")):
         content = _part(t, made, heads * self.nope_head_dim)
         rotated = self._rotate(t, p, _part(t, made, heads * self.rope_head_dim))
         steps = [Step("share"), Step("share", source=1)]
-        return t.emit("query", [content, rotated], made.elements, made.each, (), steps)
+        query = t.emit("query", [content, rotated], made.elements, max(content.each, rotated.each), (), steps)
+        return self._sharpened(t, p, query, heads) if self.sharpened else query
+
+    def _sharpened(self, t: Tape, p: Profile, query: Var, heads: int) -> Var:
+        """Queries times scale · log(position) + bias of their head (modeling_mistral_large4, …TextSoftmaxScaling)."""
+        logarithm = Var(Size(position=1), query.each, False, f"{t.path}/logarithm of the position")
+        trained, learned = p.method.trained, [Step("weight", Size(fixed=heads * p.formats.weights))] * 2
+        by = t.emit("sharpness", [], Size(position=heads), query.each, [logarithm], learned, trained=trained)
+        return ops.weighted(t, query, by)
 
     def _key_and_value(self, t: Tape, p: Profile, x: Var, heads: int) -> tuple[Var, Var]:
         """A key head is its own content and the one rotated part that all heads share; values stay views."""
@@ -250,6 +266,8 @@ class LatentAttention(Block, without=("constants", "state")):
         return self._key(t, content, rotated, heads), value
 
     def _rotate(self, t: Tape, p: Profile, x: Var) -> Var:
+        if self.rotary and self.learned_rotary and p.method.trained:
+            return rotate_learned(t, x, learned_tables(p, self.rope_head_dim))
         return rotate(t, p, x, 1.0, wide=self.complex_rotary) if self.rotary else x
 
     @property
@@ -257,7 +275,11 @@ class LatentAttention(Block, without=("constants", "state")):
         """The rotary table that all layers share; complex numbers are one cos and one sin for each pair of dimensions."""
         if not self.rotary:
             return None
-        return RotaryTable(self.rope_head_dim // 2, FP32) if self.complex_rotary else RotaryTable(self.rope_head_dim)
+        return (
+            RotaryTable(self.rope_head_dim // 2, FP32)
+            if self.complex_rotary
+            else RotaryTable(self.rope_head_dim, learned=self.learned_rotary)
+        )
 
     def _key(self, t: Tape, content: Var, rotated: Var, heads: int) -> Var:
         """Both parts are copied into a new tensor; backward, each copy takes its slice of the gradient out of a copy."""
@@ -280,7 +302,7 @@ class LatentAttention(Block, without=("constants", "state")):
                 masked=bool(self.indexer) or self.shares_selection,
             ),
             Softmax(dropout=self.dropout),
-            joined=bool(self.rope_head_dim),
+            joined=bool(self.rope_head_dim) or self.sharpened,
         )
         if not pads:
             return attend(t, p, core, query, key, value)
@@ -289,7 +311,14 @@ class LatentAttention(Block, without=("constants", "state")):
         return t.emit("cut to size", [out], Size(token=heads * self.v_head_dim), out.each, (), [Step("input", out.bytes)])
 
 
+def sharpness(heads: int) -> tuple[Weight, ...]:
+    """What each head learns of how much a position sharpens its softmax."""
+    return tuple(Weight(f"softmax_{what}", "attention", (heads,)) for what in ("scale", "bias"))
+
+
 DOWN = ("q_down", "kv_down")  # products whose results are compressed
+INT32 = 4  # bytes; the number of a token
+LATENT = "scaled"  # what a norm makes
 ALIVE = ("q", "q_up", "kv_down", "kv_up", "query", "key")  # what Python's variables hold when the attention begins
 
 

@@ -13,6 +13,7 @@ class RotaryTable(NamedTuple):
 
     dims: int
     each: int = 0  # bytes of an element; 0: as the residual stream
+    learned: bool = False  # made of learned frequencies, whose angles are kept in fp32
 
 
 def rotate(t: Tape, p: Profile, x: Var, share: float, *, wide: bool = False, tables: Sequence[Var] = ()) -> Var:
@@ -60,6 +61,22 @@ def rotate_tail(t: Tape, p: Profile, x: Var, share: float, angles: Size, *, nega
     rotated = ops.cast(t, ops.add(t, straight, crossed), each)
     rest = _view(t, "rest", x, x.elements - part)
     return t.emit("rotated", [rest, rotated], x.elements, each, (), [Step("share"), Step("share", source=1)])
+
+
+def learned_tables(p: Profile, dims: int) -> tuple[Var, Var]:
+    """cos and sin of every pair that is rotated, to which gradients flow; all layers share them."""
+    cos, sin = (Var(Size(position=dims / 2), p.formats.residual, True, name, outside=True) for name in ("cos", "sin"))
+    return cos, sin
+
+
+def rotate_learned(t: Tape, x: Var, tables: tuple[Var, Var]) -> Var:
+    """Both halves of every pair times cos and sin that learn: each of the four products keeps what it rotates
+    (modeling_mistral_large4.apply_rotary_pos_emb_interleave)."""
+    cos, sin = tables
+    first, second = (_view(t, name, x, x.elements * 0.5) for name in ("even", "odd"))
+    left = ops.add(t, ops.weighted(t, first, cos), ops.weighted(t, second, sin))
+    right = ops.add(t, ops.weighted(t, second, cos), ops.weighted(t, first, sin))
+    return t.emit("rotated", [left, right], x.elements, left.each, (), [Step("share"), Step("share", source=1)])
 
 
 def _view(t: Tape, name: str, x: Var, elements: Size) -> Var:

@@ -192,7 +192,9 @@ def _check(architecture: Architecture, tp: int, pp: int, ep: int, engine: str | 
         )
     if pp > max(layers, 1):
         raise SpecError(f"{pp} pipeline stages for {layers} layers", "pp")
-    if ep > 1 and (not experts or (experts + redundant) % ep):
+    if ep > 1 and not experts:
+        raise SpecError(f"expert parallelism {ep}, but the model has no routed experts", "ep")
+    if ep > 1 and (experts + redundant) % ep:
         more = f" and {redundant} held once more" * bool(redundant)
-        hint = f"; --redundant-experts {-experts % ep} does" * bool(experts and engine and not redundant)
+        hint = f"; --redundant-experts {-experts % ep} does" * bool(engine and not redundant)
         raise SpecError(f"expert parallelism {ep} does not divide {experts} experts{more}{hint}", "ep")

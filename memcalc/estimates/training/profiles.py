@@ -197,11 +197,13 @@ def shared_tensors(architecture: Architecture, run: Training, profile: Profile, 
         Tensor(f"{TABLES}/cos and sin", Size(position=2 * table.dims), table.each or profile.formats.residual)
         for table in _rotary(architecture)
     )
+    learned = sum(table.dims for table in _rotary(architecture) if table.learned)
     masks = _shared_masks(architecture, profile, run.recompute == "full") or _eager_masks(architecture, run, profile)
     handed = _handed(architecture, profile) if run.recompute == "full" else ()
     leaf = input_leaf(architecture, run, profile)
     return (
         *tables,
+        *((Tensor(f"{TABLES}/angles", Size(position=learned), FP32),) if learned else ()),
         *((Tensor(f"{TABLES}/masks", Size(pair=masks)),) if masks else ()),
         *(Tensor(f"{TABLES}/handed on", size) for size in handed),
         *_engine_buffers(architecture, profile, scores),

@@ -8,18 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer, Named
-from memcalc.blocks.attention.latent import LatentAttention, SparseIndexer
+from memcalc.blocks.attention.latent import LatentAttention, SparseIndexer, sharpness
 from memcalc.blocks.block import Block
 from memcalc.blocks.head import Head
 from memcalc.blocks.hyper_connection import HyperConnection, Streams
+from memcalc.blocks.learned_frequencies import LearnedFrequencies
 from memcalc.blocks.ledger import Weight, prefixed
 from memcalc.blocks.mixers.kimi_delta import KimiDeltaAttention
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.plain import Plain
 from memcalc.readers.hf.common import decoder, mlp, optional_number, pre_norm, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.kinds import layer_kinds
-from memcalc.readers.hf.mixtures.experts import corrected_experts, shared_experts, sparse_after_dense, with_notes
+from memcalc.readers.hf.mixtures.experts import corrected_experts, experts, shared_experts, sparse_after_dense, with_notes
 from memcalc.readers.hf.mixtures.latent import indexer_kinds, latent_attention
 
 
@@ -30,24 +30,30 @@ def mistral_large4_text(c: Config) -> Architecture:
     if any(not 0 <= source <= i or sources[source] != source for i, source in enumerate(sources)):
         raise c.error("kv_source_layers", "must name for each layer itself or an earlier one that has latents of its own")
     shares = [source != i for i, source in enumerate(sources)]
-    kinds = list(zip(rotary, shares, indexer_kinds(c), sparse_after_dense(c, 1), strict=True))
+    indexed = indexer_kinds(c)
+    given = [kind == "full" for kind in ("", *indexed[:-1])]  # a selection that the layer before has made itself
+    kinds = list(zip(rotary, shares, indexed, given, sparse_after_dense(c, 1), strict=True))
 
-    def layer(kind: tuple[bool, bool, str, bool]) -> Layer:
-        rotates, shared, indexed, sparse = kind
-        feed_forward: Block = corrected_experts(c, shared=shared_experts(c)) if sparse else mlp(c)
-        return pre_norm(norm, _large4_attention(c, rotates, shared, indexed), feed_forward)
+    def layer(kind: tuple[bool, bool, str, bool, bool]) -> Layer:
+        rotates, shared, indexed, given, sparse = kind
+        feed_forward: Block = _large4_experts(c) if sparse else mlp(c)
+        return pre_norm(norm, _large4_attention(c, rotates, shared, indexed, given), feed_forward)
 
     tied, softcap = c.flag("tie_word_embeddings", False), optional_number(c, "final_logit_softcapping")
     head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=tied, softcap=softcap)
-    frequencies = Plain((Weight("alpha", "other", (-(-c.integer("qk_rope_head_dim") // 2),)),))
+    frequencies = LearnedFrequencies(-(-c.integer("qk_rope_head_dim") // 2))
     start: Named = (("rotary_scale", frequencies),)
     return with_notes(decoder(c, windowed(kinds, layer), norm, head=head, after_embedding=start), c)
 
 
-def _large4_attention(c: Config, rotates: bool, shared: bool, indexed: str) -> LatentAttention:
+def _large4_experts(c: Config) -> Block:
+    return experts(c, shared=shared_experts(c), routing="softmax-fp32-router")
+
+
+def _large4_attention(c: Config, rotates: bool, shared: bool, indexed: str, given: bool) -> LatentAttention:
     """A scale and a bias for each head make the softmax sharper with the position, of the indexer's heads too."""
     hidden, heads = c.integer("hidden_size"), c.integer("index_n_heads")
-    queries = (*prefixed("q_norm", Norm(hidden, "layer").weights()), *_sharpness(heads))
+    queries = (*prefixed("q_norm", Norm(hidden, "layer").weights()), *sharpness(heads))
     indexer = SparseIndexer(hidden, hidden, heads, c.integer("index_head_dim"), c.integer("index_topk"), extras=queries)
     nope, rope = c.integer("qk_nope_head_dim"), c.integer("qk_rope_head_dim")
     skips = indexed == "shared"
@@ -56,13 +62,11 @@ def _large4_attention(c: Config, rotates: bool, shared: bool, indexed: str) -> L
         indexer=None if skips else indexer,
         shares_selection=skips,
         shares_latent=shared,
-        extras=_sharpness(c.integer("num_attention_heads")),
+        given_selection=given * c.integer("index_topk"),
+        sharpened=True,
+        learned_rotary=True,
     )
     return made if rotates else replace(made, nope_head_dim=nope + rope, rope_head_dim=0, rotary=False)
-
-
-def _sharpness(heads: int) -> tuple[Weight, ...]:
-    return tuple(Weight(f"softmax_{what}", "attention", (heads,)) for what in ("scale", "bias"))
 
 
 def _no_rope_layers(c: Config) -> list[bool]:
