@@ -18,7 +18,7 @@ from memcalc.cli import cli
 @pytest.mark.parametrize("seed", range(2))
 def test_an_answer_or_one_line(seed: int) -> None:
     codes: Counter[object] = Counter()
-    wrong = {shlex.join(words): found for words in fuzz.command_lines(25, seed) if (found := fuzz.fault(words, codes))}
+    wrong = {shlex.join(words): found for words in fuzz.command_lines(40, seed) if (found := fuzz.fault(words, codes))}
     assert not wrong, wrong
     assert codes[0] >= 3, f"too little is answered: {codes}"
 

@@ -95,7 +95,7 @@ def test_a_bare_count_has_no_layers_to_divide(memcalc: Run) -> None:
 
 
 NOT_TO_BE = [
-    ("train gpt2 --gpu m4-max", "--gpu: the bandwidth or the dense peak of Apple M4 Max"),
+    ("train gpt2 --gpu-memory 24GiB", "--gpu: a plan needs a gpu"),
     ("train gpt2 --gpu h100 --gpus 8 --tp 0", "--tp: must be"),
     ("train gpt2 --gpu h100 --gpus 8 --vary tp=0,2", "--tp: must be"),
     ("train gpt2 --gpu h100 --virtual-stages 0", "--virtual-stages: must be"),

@@ -62,8 +62,8 @@ def test_what_cannot_be_timed_says_why(memcalc: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("llava-1.5-7b", "--images", "1"), "images beside text"),
-        (("pegasus-x-large",), "blocks known only by their weights"),
+        (("prophetnet-large",), "blocks known only by their weights"),
+        (("llama-3.2-1b", "--objective", "embed", "--passage-len", "128"), "passages of another length"),
     ],
 )
 def test_what_is_not_modelled_has_no_time(memcalc: Run, arguments: tuple[str, ...], why: str) -> None:

@@ -1,6 +1,7 @@
 """Softmax attention with multi-head, grouped or multi-query keys and values."""
 
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from memcalc.autograd import operations as ops
@@ -13,7 +14,7 @@ from memcalc.blocks.attention.positions import Positions
 from memcalc.blocks.attention.projections import HeadNorms, Projections
 from memcalc.blocks.attention.rotary import RotaryTable
 from memcalc.blocks.block import Block, Traits
-from memcalc.blocks.ledger import Buffer, Cache, Weight, linear, prefixed, whole
+from memcalc.blocks.ledger import Buffer, Cache, Split, Weight, linear, prefixed, whole
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.values import revised
 from memcalc.errors import Unsupported
@@ -157,7 +158,14 @@ class Attention(Block, without=("state",)):
         queries = shape.query_size + made.output_gate
         if made.fused:
             total, sections = queries + shape.key_size + shape.value_size, (query, key, value)
-            return linear("qkv", "attention", self.inputs, total, bias=query_bias, sections=sections, **cut)
+            alike = len(set(made.biases)) == 1
+            whole_matrix = linear("qkv", "attention", self.inputs, total, bias=query_bias and alike, sections=sections, **cut)
+            if alike:
+                return whole_matrix
+            parts = zip(("q", "k", "v"), made.biases, sections, strict=True)  # tensors of their own (DeBERTa 1)
+            return whole_matrix + tuple(
+                Weight(f"{name}.bias", "attention", (prod(part),), Split(0, (part,))) for name, biased, part in parts if biased
+            )
         out = linear("q", "attention", self.inputs, queries, bias=query_bias, sections=(query,), **cut)
         if self.shares_cache:
             return out
@@ -310,8 +318,8 @@ class Attention(Block, without=("state",)):
     def _project_at_once(self, t: Tape, p: Profile, x: Var, widths: dict[str, int]) -> tuple[Var, Var, Var]:
         """Views of one product; backward, each one's gradient is copied out."""
         made, total = self.projections, sum(widths.values())
-        bias = any(made.biases)
-        qkv = ops.linear(t, p, x, Matrix("qkv", total, self.inputs * total, bias=bias * total))
+        biased = sum(width for width, has in zip(widths.values(), made.biases, strict=True) if has)
+        qkv = ops.linear(t, p, x, Matrix("qkv", total, self.inputs * total, bias=biased))
         if made.clamped:
             qkv = t.emit("clamped", [qkv], qkv.elements, qkv.each, [qkv])
         if p.kernels.fused_qkv:
