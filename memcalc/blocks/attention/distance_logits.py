@@ -27,8 +27,9 @@ class DistanceLogits(NamedTuple):
         square = Size(pair=1 / p.batch.sequences)
         # both sides of the product are views of what they were made of
         bank = Matrix("distance_logits", heads * self.extent, self.rank * self.extent, merged=heads)
-        made = ops.linear(t, p, states, bank)
-        t.products.pop()  # no linear layer
+        bare = p._replace(method=p.method._replace(fake_quantised=False, quantised=False))  # no linear layer
+        made = ops.linear(t, bare, states, bank)
+        t.products.pop()
         index = Var(square, INT64, False, f"{t.path}/distances")
         bias = t.emit("by distance", [made], Size(pair=heads), made.each, [index, made])
         beyond = Var(square, BYTE, False, f"{t.path}/beyond extent")

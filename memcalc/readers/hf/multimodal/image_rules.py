@@ -48,19 +48,16 @@ def anyres(c: Config, tower: Part) -> ImageRule | None:
     if not (rule and side):
         return None
     most = kind.removeprefix("anyres_max_")
-    canvases = tuple(_canvas(c, sides, side) for sides in c.entries("image_grid_pinpoints"))
-    if not canvases or not (most.isdecimal() or kind == "anyres"):
+    canvases = tuple(_canvas(c, sides) for sides in c.entries("image_grid_pinpoints"))
+    cut = all(pixels % side == 0 for sides in canvases for pixels in sides)  # into whole tiles
+    if not (canvases and cut) or not (most.isdecimal() or kind == "anyres"):
         return None
     return rule._replace(sizing=ChosenCanvas(side, canvases, int(most) if most.isdecimal() else 0), idle=_idle(c))
 
 
-def _canvas(c: Config, sides: Any, tile: int) -> Sides:
-    if (
-        not isinstance(sides, (list, tuple))
-        or len(sides) != 2
-        or not all(isinstance(side, int) and 0 < side <= 100 * tile and side % tile == 0 for side in sides)
-    ):
-        raise c.error("image_grid_pinpoints", f"must hold pairs of whole tiles of {tile} pixels, not {sides!r:.60}")
+def _canvas(c: Config, sides: Any) -> Sides:
+    if not isinstance(sides, (list, tuple)) or len(sides) != 2 or not all(isinstance(n, int) and 0 < n < 10**5 for n in sides):
+        raise c.error("image_grid_pinpoints", f"must hold heights and widths in pixels, not {sides!r:.60}")
     return sides[0], sides[1]
 
 
