@@ -184,7 +184,7 @@ def process(tmp_path: Path) -> Callable[..., Result]:
     def run(*words: str, **environment: str) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "memcalc", *words],
-            capture_output=True, encoding="utf-8", cwd=tmp_path, timeout=60, check=False,
+            capture_output=True, encoding="utf-8", cwd=tmp_path, timeout=240, check=False,
             env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         )  # fmt: skip
         return Result(done.returncode, done.stdout, done.stderr)
