@@ -126,15 +126,16 @@ def _numbers(parts: Sequence[str]) -> tuple[str, ...]:
 
 
 def alike(text: str, names: NameIndex) -> list[str]:
-    """The names that share most with a spelling that is none, the family's first word above all; one a preset."""
-    wanted = parts_of(text)
+    """The names that share most with a spelling that is none, the family's first word above all, or go on where it ends; one a
+    preset."""
+    wanted, begun = parts_of(text), text.lower().rpartition("/")[2]
     family = next((part for part in wanted if part.isalpha()), "")
     presets = dict.fromkeys(name for known in names.words.values() for name in known)
     best: dict[str, tuple[float, str]] = {}
     for spelled, known in (*((name, (name,)) for name in presets), *names.aliases.items()):
         parts = parts_of(spelled)
         if family in parts:
-            shared = (Counter(wanted) & Counter(parts)).total()
+            shared = (Counter(wanted) & Counter(parts)).total() + spelled.startswith(begun)
             apart = 0.1 * abs(len(parts) - len(wanted)) + 0.01 * _size_apart(wanted, parts)
             best[known[0]] = min((apart - shared, spelled), best.get(known[0], (0.0, "")))
     return [spelled for _, spelled in sorted(best.values())[:3]]

@@ -5,6 +5,7 @@ from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
 from memcalc.autograd.tape import FP32, Tape, Var
 from memcalc.blocks.attention.distance_logits import DistanceLogits, attend_by_distance
+from memcalc.blocks.attention.positions import sharpened
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block, Traits
 from memcalc.blocks.ledger import Cache, Weight, prefixed
@@ -53,7 +54,8 @@ class ConvolvedAttention(Block, without=("constants",)):
         normed = self.attention._normed(t, p, *zip(made, (shape.heads, shape.kv_heads, shape.kv_heads), strict=True))
         query, key, value = normed
         bias = self.distances.logits(t, p, core, states)
-        mixed = attend_by_distance(t, p, core, self.distances.sharpen(t, query), key, value, bias)
+        query = sharpened(t, query) if self.distances.sharpened else query
+        mixed = attend_by_distance(t, p, core, query, key, value, bias)
         width = self.attention.outputs
         return ops.linear(t, p, mixed, Matrix("output", width * p.degrees.stream, shape.output_size * width, reduced=True))
 

@@ -8,9 +8,10 @@ are the mask (transformers integrations/sdpa_attention.py, create_position_bias_
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import BYTE, FP32, INT64, Size, Step, Tape, Var
+from memcalc.autograd.tape import BYTE, INT64, Size, Step, Tape, Var
 from memcalc.blocks.attention.core import Core
 from memcalc.blocks.attention.kernels import by_products, fused_kernel, narrowed, repeated, written_out
+from memcalc.blocks.attention.positions import sharpened
 from memcalc.frozen import NamedTuple
 
 
@@ -33,15 +34,8 @@ class DistanceLogits(NamedTuple):
         index = Var(square, INT64, False, f"{t.path}/distances")
         bias = t.emit("by distance", [made], Size(pair=heads), made.each, [index, made])
         beyond = Var(square, BYTE, False, f"{t.path}/beyond extent")
-        return self.sharpen(t, t.emit("within extent", [bias], bias.elements, bias.each, [beyond]))
-
-    def sharpen(self, t: Tape, x: Var) -> Var:
-        """x by its position's number, in fp32."""
-        if not self.sharpened:
-            return x
-        scale = Var(Size(position=1), FP32, False, f"{t.path}/scale of each position")
-        wide = ops.cast(t, x, FP32)
-        return ops.cast(t, t.emit("sharpened", [wide], wide.elements, FP32, [scale]), x.each)
+        inside = t.emit("within extent", [bias], bias.elements, bias.each, [beyond])
+        return sharpened(t, inside) if self.sharpened else inside
 
 
 def attend_by_distance(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var, bias: Var) -> Var:

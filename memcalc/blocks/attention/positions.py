@@ -43,14 +43,17 @@ class Positions(NamedTuple):
         return [Var(size, itemsize, False, f"{t.path}/{name}") for name in ("cos", "sin")]
 
     def sharpen(self, t: Tape, query: Var) -> Var:
-        """The query by its position's number (modeling_beam.BeamAttention)."""
-        if not self.sharpened:
-            return query
-        scale = Var(Size(position=1), FP32, False, f"{t.path}/scale of each position")
-        wide = ops.cast(t, query, FP32)
-        return ops.cast(t, t.emit("sharpened", [wide], wide.elements, FP32, [scale]), query.each)
+        """The query, where it grows with its position (modeling_beam.BeamAttention)."""
+        return sharpened(t, query) if self.sharpened else query
 
     def rotate(self, t: Tape, p: Profile, query: Var, key: Var, head_dim: int) -> tuple[Var, Var]:
         tables, share = self.own_tables(t, p, head_dim), 1.0 if self.rotary_dim is None else self.rotary_dim / head_dim
         query = rotate(t, p, query, share, wide=self.rotary_wide, tables=tables)
         return query, rotate(t, p, key, share, wide=self.rotary_wide, tables=tables)
+
+
+def sharpened(t: Tape, x: Var) -> Var:
+    """x times a number of its position, in fp32."""
+    scale = Var(Size(position=1), FP32, False, f"{t.path}/scale of each position")
+    wide = ops.cast(t, x, FP32)
+    return ops.cast(t, t.emit("sharpened", [wide], wide.elements, FP32, [scale]), x.each)
