@@ -49,6 +49,7 @@ class Traits(NamedTuple):
     rotary: bool = False
     rotary_dim: int | None = None  # rotated dimensions of each head; None: all
     squares: bool = False  # it makes tensors of all pairs of positions, one for all sequences
+    by_sequence: bool = False  # it makes something for each sequence, however long
     scan_chunk: int = 0  # tokens that a scan takes at once
     uneven_scan: bool = False  # whose first and last chunk differ from the others whatever the length
     feed_forward: int = 0  # inner width of an MLP, or of one routed expert

@@ -115,8 +115,9 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
     """What a profile knows of batch and length: runs that agree on it, and on all else, share what they record."""
     encoder = main_parts(architecture)[0]
     with_source = encoder.name == "encoder"
+    counted = with_source or any(b.traits.squares or b.traits.by_sequence for b in _mixers(architecture))
     return Batch(
-        sequences=run.rows if with_source or any(block.traits.squares for block in _mixers(architecture)) else 1,
+        sequences=run.rows if counted else 1,
         length=_uneven(architecture, run.row_length // run.parallelism.cp),
         masked=needs_masks(architecture, run.row_length),
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
