@@ -45,8 +45,9 @@ class Rates(Block, without=("constants", "cache", "state", "traits")):
     def weights(self) -> tuple[Weight, ...]:
         return tuple(Weight(name, "other", (self.hidden,)) for name in ("attention_rate", "mlp_rate"))
 
-    def forward(self, t: Tape, p: Profile, x: Var, y: Var) -> Var:
-        """x + rate · (y − x)."""
+    def forward(self, t: Tape, p: Profile, x: Var, y: Var | None = None) -> Var:
+        """x + rate · (y − x), y what a branch made of x."""
+        y = y or x
         each = max(x.each, y.each)
         mine = Step("share") if y.each == each else Step("input", y.bytes)
         difference = t.emit("difference", [y, x], x.elements, each, (), [mine, Step("input", x.bytes, 1)])
@@ -54,7 +55,7 @@ class Rates(Block, without=("constants", "cache", "state", "traits")):
 
 
 @dataclass(frozen=True)
-class Loop(Block, without=("weights", "constants", "cache", "state", "traits")):
+class LoopPlace(Block, without=("weights", "constants", "cache", "state", "traits")):
     """A layer's place in a loop, each run of which begins with the last one's result, of length 1, plus what the first was
     given. `entry`: this layer begins a run; `first`, `last`: it is that of the first, or of the last."""
 

@@ -11,7 +11,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.reused import Reused
-from memcalc.blocks.unit_sphere import Loop, Rates, UnitMLP
+from memcalc.blocks.unit_sphere import LoopPlace, Rates, UnitMLP
 from memcalc.blocks.values import facts_of, revised
 from memcalc.readers.hf.common import (
     biased_attention,
@@ -97,7 +97,7 @@ def _dory_run(c: Config, layer: Layer, entry: bool, first: bool, last: bool, *, 
     if not last:
         blocks["attention"] = revised(blocks["attention"], reads_later=not cached)
         blocks = {name: Reused(block, earlier=True) for name, block in blocks.items()}
-    return replace(layer, blocks=(("loop", Loop(c.integer("hidden_size"), entry, first, last)), *blocks.items()))
+    return replace(layer, blocks=(("loop", LoopPlace(c.integer("hidden_size"), entry, first, last)), *blocks.items()))
 
 
 def _halved(c: Config) -> Config:
