@@ -25,10 +25,8 @@ class UnitMLP(MLP, without=("constants", "cache", "state")):
         if p.degrees.tp > 1:
             raise Unsupported("tensor parallelism of feed-forwards on the unit sphere (Dory) is not modelled")
         width, bias, each = self.intermediate, self.bias, p.formats.weights
-        gate, up = (
-            ops.scale_by_norm(t, p, ops.linear(t, p, x, Matrix(name, width, self.hidden * width, bias=bias * width)), width, each)
-            for name in ("gate", "up")
-        )
+        made = [ops.linear(t, p, x, Matrix(name, width, self.hidden * width, bias=bias * width)) for name in ("gate", "up")]
+        gate, up = (ops.scale_by_norm(t, p, y, width, each) for y in made)
         product = ops.mul(t, ops.activation(t, p, gate, self.activation), up)
         normed = Norm(width, "rms-unit", affine=False).forward(t, p, product)
         return ops.linear(t, p, normed, Matrix("down", self.hidden, self.hidden * width, bias=bias * self.hidden))

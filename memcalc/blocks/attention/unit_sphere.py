@@ -1,4 +1,4 @@
-"""Attention of models that live on the unit sphere (nGPT, Loshchilov et al. 2024; Dory, transformers modeling_dory.DoryAttention)."""
+"""Attention of models that live on the unit sphere (nGPT, Loshchilov et al. 2024; transformers modeling_dory.DoryAttention)."""
 
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix

@@ -35,7 +35,7 @@ class MambaOfHeads(Mamba, without=("constants", "cache")):
         steps = self._by_head(t, p, parts[0], "dt", inner // self.heads, rank)
         bias = mixer.learned(t, p, "dt bias", inner, FP32)
         rates = self._rates(t, p, inner)
-        read = [self._head(t, p, mixed, gate, steps, bias, *parts[1:], rates) for _ in range(self.heads)]
+        read = [self._head(t, p, mixed, gate, steps, bias, parts[1], parts[2], rates) for _ in range(self.heads)]
         rows = mixer.copied(t, ops.cast(t, mixer.joined(t, *read), x.each))
         return ops.linear(t, p, rows, Matrix("output", self.hidden, inner * self.hidden, bias=self.bias * self.hidden))
 
