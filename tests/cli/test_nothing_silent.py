@@ -38,7 +38,7 @@ VALUES: dict[str, object] = {
     "hpz_partition_size": 2, "kbit_prepare": "all", "train_also": "norms", "train_layers": 2, "virtual_tokens": 64,
     "mtp_layers": 1, "max_live_parameters": 10_000_000,
     "engine_version": "2025", "n_cpu_moe": 4, "override_tensor": "ffn_up=CPU", "tensor_split": "1,3", "split_mode": "row",
-    "adapter_dtype": "half", "reference": "precomputed", "draft_method": "eagle3", "images_per_prompt": 4, "cache_tokens": 4096,
+    "adapter_dtype": "half", "expert_adapters": "own", "reference": "precomputed", "draft_method": "eagle3", "images_per_prompt": 4, "cache_tokens": 4096,
     "pp_layers": "10,6", "attention_dp": 2, "redundant_experts": 2, "role": "decode", "all_to_all": "one-sided",
     "all_to_all_tokens": 1000, "transfer_buffer": "4GiB",
     "max_graph_batch": 16, "cache_offload": "8GiB", "prefix_hit_rate": 0.5, "gpu_experts": 8, "host_experts": "int4",
