@@ -9,8 +9,8 @@ from memcalc.estimates.lines import Line, LineTensor, line
 from memcalc.estimates.placement import Stage, Tensors
 from memcalc.estimates.training.adapters import (
     adapters,
-    expert_adapters,
     embeddings,
+    expert_adapters,
     part_of,
     prefix,
     prompt,

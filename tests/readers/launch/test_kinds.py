@@ -297,7 +297,8 @@ DEFAULTS = (
      {"precision": "bf16-mixed", "optimizer": "adamw", "zero": 1, "loss": "vocab-parallel", "expert_adapters": None}),
     ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-4B --max_length 512 --use_distributed_optimizer false "
      "--cross_entropy_fusion_impl te", {"zero": None, "loss": "te"}),
-    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-30B-A3B --max_length 512 --tuner_type lora --expert_model_parallel_size 8",
+    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-30B-A3B --max_length 512 --tuner_type lora "
+     "--expert_model_parallel_size 8",
      {"lora_targets": ("all-linear",), "expert_adapters": "own"}),
     # megatron/core/model_parallel_config.py: cross_entropy_loss_fusion False, cross_entropy_fusion_impl native
     ("torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 4 --hidden-size 512 --num-attention-heads 8 --seq-length 512 "
