@@ -18,6 +18,7 @@ TARGET_NAMES = {
 LINEAR_ROLES = ("attention", "linear-attention", "state-space", "mlp")
 QUANTISED_ROLES = (*LINEAR_ROLES, "experts")
 TABLE_ROLES = ("embedding", "position")
+GROUPED = ("gate_up", "up", "down")  # routed experts' products, as blocks.experts.kernels names them
 NOT_LINEAR = frozenset({"A_log", "relative_bias", "positions"})  # parameters and embeddings that have two dimensions
 
 
@@ -62,9 +63,37 @@ def adapters(base: Tensors, targets: tuple[str, ...], rank: int, magnitude: bool
 
 
 @cached(256)
-def check_targets(architecture: Architecture, targets: tuple[str, ...]) -> None:
-    """Raises SpecError for a target that no layer of the model has (a pipeline stage may well lack one)."""
+def expert_names(architecture: Architecture, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """The grouped products of routed experts that the targets mean: those of gate and up are one."""
+    names = {_name(counted.path) for counted in architecture.weights if counted.weight.routed}
+    return tuple(sorted(names & _of_experts(targets)))
+
+
+def _of_experts(targets: tuple[str, ...]) -> set[str]:
+    wanted = {TARGET_NAMES.get(target, target) for target in targets}
+    return set(GROUPED) if "all-linear" in wanted else wanted | ({"gate_up"} if wanted & {"gate", "up"} else set())
+
+
+@cached(256)
+def expert_adapters(base: Tensors, targets: tuple[str, ...], rank: int, own: bool) -> Tensors | None:
+    """LoRA's pairs beside stacked matrices [experts, outputs, inputs]: as many as there are experts on this rank
+    (modelscope/mcore-bridge tuners/lora.py, TEGroupedLinear) or one (Megatron-Bridge peft/utils.py, ParallelLinearAdapter)."""
+    stacks = [entry for entry in base.held if _name(entry.path) in _of_experts(targets) and len(entry.shape) == 3]
+    pairs = tuple(
+        Held(f"{entry.path}/{part}", "adapter", (entry.shape[0], *shape) if own else shape, entry.copies, True, True)
+        for entry in stacks
+        for part, shape in shapes("lora", entry.shape[2], entry.shape[1], rank)
+    )
+    return Tensors(pairs) if pairs else None
+
+
+@cached(256)
+def check_targets(architecture: Architecture, targets: tuple[str, ...], experts: bool = False) -> None:
+    """Raises SpecError for a target that no layer of the model has (a pipeline stage may well lack one). `experts`: routed ones
+    can have adapters too."""
     names = linear_names(architecture)
+    if experts and (routed := expert_names(architecture, ("all-linear",))):
+        names |= {*routed, *(("gate", "up") if "gate_up" in routed else ())}
     for target in targets:
         name = TARGET_NAMES.get(target, target)
         if name != "all-linear" and name not in names:

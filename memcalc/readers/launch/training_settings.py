@@ -226,7 +226,7 @@ def _method(making: Making, weights: str) -> None:
         base = named if named in ("nf4", "fp4") else "nf4"
         making.set("base_format", f"{base}-dq" if double else base, "base_format", "double_quant", "quantization_bit")
     if method in ("lora", "qlora", "dora"):
-        making.copy("lora_rank", "lora_dropout")
+        making.copy("lora_rank", "lora_dropout", "expert_adapters")
         _targets(making)
         _also(making)
         if value("upcast_norms"):

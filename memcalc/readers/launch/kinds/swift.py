@@ -3,7 +3,7 @@
 from memcalc.readers.launch.kind import Kind
 from memcalc.readers.launch.kinds.common import IDLE, world
 from memcalc.readers.launch.kinds.megatron import KEYS as MEGATRON_KEYS
-from memcalc.readers.launch.kinds.megatron import accumulation
+from memcalc.readers.launch.kinds.megatron import NATIVE, accumulation
 from memcalc.readers.launch.kinds.transformers import KEYS as HF_KEYS
 from memcalc.readers.launch.kinds.transformers import TRL_KEYS, finish
 from memcalc.readers.launch.meanings import Coded, KeyTable, Unmodelled, alike
@@ -60,6 +60,16 @@ def _precision(out: Reading) -> None:
         out.default("ms-swift takes the format of the model's file", precision="bf16", model_dtype="bfloat16")
 
 
+def _megatron(out: Reading) -> None:
+    """Of `megatron sft|pt|rlhf` (swift/megatron/arguments/megatron_args.py)."""
+    out.default(WHY, tp=1, pp=1, padding_free=True, optimizer="adam", distributed_optimizer=True, loss=NATIVE)
+    if out.says("distributed_optimizer", True):
+        out.follow("strategy", "zero-1", "distributed_optimizer")
+    if out.says("method", "lora"):
+        out.default("ms-swift's adapters (modelscope/mcore-bridge tuners/lora.py)", expert_adapters="own")
+    accumulation(out)
+
+
 def _finish(out: Reading) -> None:
     facts = out.facts
     command = str(facts["command"].value) if "command" in facts else "swift sft"
@@ -81,8 +91,7 @@ def _finish(out: Reading) -> None:
     if out.says("quantization_bit", 4):
         out.default(WHY, base_format="nf4", double_quant=True)  # arguments/base_args/quant_args.py
     if megatron:
-        out.default(WHY, tp=1, pp=1, padding_free=True, optimizer="adam")
-        accumulation(out)
+        _megatron(out)
     else:
         finish(out)
         out.default_optimizer(WHY)
