@@ -69,6 +69,7 @@ class Block:
     outside_layers = False  # training through it is modelled before and after the layers alone
     sees = False  # it reads what a tower makes of images, and nothing else
     wired = False  # training through it is modelled in layers that have a wiring
+    passed = False  # the stream passes it by: it only stores weights
     streams = 1  # residual streams side by side that it reads
     predictions = 0  # further tokens that it predicts, each with a loss of its own
 
