@@ -67,7 +67,8 @@ def layoutlm(c: Config) -> Architecture:
     boxes = AddedTables(tuple((side, rows) for side in ("x", "y", "height", "width")), hidden, twice=("x", "y"))
     tokens, *normed = embedded(c)
     entry: Named = (tokens, ("boxes", boxes), *normed)
-    return under(c, body(c, entry=entry), pooled_always(bert_heads(c), hidden, "SequenceClassification"))
+    attention = revised(self_attention(c), scores="softmax in fp32", by_key=True)
+    return under(c, body(c, attention=attention, entry=entry), pooled_always(bert_heads(c), hidden, "SequenceClassification"))
 
 
 def tapas(c: Config) -> Architecture:
@@ -113,7 +114,8 @@ def luke(c: Config) -> Architecture:
         EntityPairClassification=pairs,
         EntitySpanClassification=(*pooled, ("classifier", classifier(3 * hidden, labels))),
     )
-    return under(c, body(c, beside=unread(beside), within=unread(within)), heads)
+    attention = revised(self_attention(c), by_key=True)
+    return under(c, body(c, attention=attention, beside=unread(beside), within=unread(within)), heads)
 
 
 def roc_bert(c: Config) -> Architecture:
