@@ -10,7 +10,7 @@ from memcalc.frozen import dataclass
 
 @dataclass(frozen=True)
 class AddedTables(Block, without=("constants", "cache", "state", "traits")):
-    """x plus a row of each table, of some two (`twice`). `boxes`: numbers of a token's box, of which their indices are views."""
+    """x plus a row of each table, of some two (`twice`). `boxes`: numbers of a token's box; their indices are views of it."""
 
     tables: tuple[tuple[str, int], ...]  # name, rows
     width: int

@@ -115,7 +115,8 @@ def visual_bert(c: Config) -> Architecture:
     )
     beside: Named = (("seen", seen), ("seen_projection", Projection(c.integer("visual_embedding_dim"), hidden, bias=True)))
     heads = usual(c, masked_lm(c, tied=tied), tied=tied)
-    return under(c, body(c, beside=unread(beside)), Heads((), False, {kind: heads.kinds[kind] for kind in ("Model", "PreTraining")}))
+    kinds = {kind: heads.kinds[kind] for kind in ("Model", "PreTraining")}
+    return under(c, body(c, beside=unread(beside)), Heads((), False, kinds))
 
 
 _BOXES = bert_but(max_2d_position_embeddings=1024)
