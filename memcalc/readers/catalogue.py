@@ -192,7 +192,16 @@ def parse_toml(text: str, path: str) -> dict[str, Any]:
 
 
 def _read_accelerator(path: str) -> "Accelerator":
-    """One file of the catalogue."""
+    """One file of the catalogue, read again only when it was written again."""
+    try:
+        written = os.stat(path)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", place=path) from None
+    return _accelerator_as_written(path, written.st_mtime_ns, written.st_size, written.st_ino)
+
+
+@cached(256)
+def _accelerator_as_written(path: str, *_: int) -> "Accelerator":
     from memcalc.specs.hardware import Accelerator
     from memcalc.specs.spec import validated
 

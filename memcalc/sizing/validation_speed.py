@@ -12,6 +12,7 @@ from memcalc.formulas.serving_engines import SERVING_ENGINES, numbers, release
 from memcalc.formulas.timing.llama_cpp import kernels_of
 from memcalc.readers.timed import TimedRow, timed_rows
 from memcalc.sizing.serving import SizedServing, size_serving
+from memcalc.sizing.subjects import Subjects
 
 LONGEST_BATCH = 2048  # requests at most where the engine chose their number
 UNSAID = 64  # tokens of an answer where a row is of a prompt alone
@@ -22,13 +23,14 @@ def validate_speed(engine: str = "") -> SpeedValidation:
     """Predict all rows of presets/speed, or those of one engine."""
     residuals: list[SpeedResidual] = []
     skipped: list[Skipped] = []
+    ask = _Deployments()
     for row in timed_rows():
         if engine and row.engine != engine:
             continue
         reason = row.unpredictable
         if not reason:
             try:
-                residuals.append(_residual(row))
+                residuals.append(_residual(row, ask))
                 continue
             except InputError as error:
                 reason = str(error)
@@ -36,8 +38,24 @@ def validate_speed(engine: str = "") -> SpeedValidation:
     return SpeedValidation(tuple(residuals), tuple(skipped))
 
 
-def _residual(row: TimedRow) -> SpeedResidual:
-    answer = sized = _sized(row)
+class _Deployments:
+    """Deployments as they are sized: what rows have in common is read once, and two quantities of one deployment (the first
+    token and those after it) are two rows that follow each other."""
+
+    def __init__(self) -> None:
+        self.subjects = Subjects()
+        self._last: tuple[dict[str, Any], SizedServing] | None = None
+
+    def sized(self, model: str, gpu: str, settings: dict[str, Any]) -> SizedServing:
+        asked = {**settings, "model": model, "gpu": gpu}
+        if self._last is None or self._last[0] != asked:
+            machine = gpu if "+" in gpu else self.subjects.accelerator(gpu)
+            self._last = asked, size_serving(self.subjects.model(model), machine, **settings)
+        return self._last[1]
+
+
+def _residual(row: TimedRow, ask: _Deployments) -> SpeedResidual:
+    answer = sized = _sized(row, ask)
     speed = sized.speed
     assert speed is not None  # a GPU is named
     if speed.timed is None:
@@ -58,7 +76,7 @@ def _release(row: TimedRow) -> str:
     return "current" if release(row.engine, row.version) else "older"
 
 
-def _sized(row: TimedRow) -> SizedServing:
+def _sized(row: TimedRow, ask: _Deployments) -> SizedServing:
     engine = row.engine if row.engine in SERVING_ENGINES else None
     prompt, output = max(1, row.prompt), max(1, row.answer or UNSAID)
     settings: dict[str, Any] = {
@@ -79,11 +97,11 @@ def _sized(row: TimedRow) -> SizedServing:
     elif row.concurrency:
         settings["batch"] = max(1, row.concurrency // groups)
     if row.concurrency is None:
-        there = size_serving(row.model, row.gpu, **settings).requests_there
+        there = ask.sized(row.model, row.gpu, settings).requests_there
         if there is None or not there.max_batch:
             raise InputError("nothing fits, by memcalc's count")
         settings["concurrency"] = min(min(LONGEST_BATCH, there.max_batch) * groups, row.requests or LONGEST_BATCH * groups)
-    return size_serving(row.model, row.gpu, **settings)
+    return ask.sized(row.model, row.gpu, settings)
 
 
 def _by_law(row: TimedRow, found: ServedTime, sized: SizedServing) -> float:

@@ -7,7 +7,7 @@ unpacks to 16 bits in memory first.
 
 from collections.abc import Iterable, Mapping
 
-from memcalc.dtypes import number_format
+from memcalc.dtypes import known_format
 from memcalc.errors import InputError
 from memcalc.estimates.lines import Line
 from memcalc.frozen import NamedTuple
@@ -52,8 +52,10 @@ def kernel_of(word: str, peaks: Mapping[str, float]) -> tuple[str, bool]:
         return "bf16", True
     name = ALIKE.get(word, word)
     try:
-        row = number_format(name)
+        row = known_format(name)
     except InputError:
+        row = None
+    if row is None:
         return "bf16", False
     if "_" in row.name:
         return GGUF, False

@@ -7,6 +7,7 @@ from memcalc.formulas.timing.constants import OperandFormat, ProductConstants, s
 from memcalc.frozen import NamedTuple
 
 TILES = ((256, 128), (128, 256), (128, 128), (64, 256), (64, 128), (128, 64), (64, 64))
+SIDES = (64, 128, 256)
 SPLITS = (1, 2, 4, 8, 16)
 LEAST_SPLIT = 256  # steps of k
 
@@ -53,15 +54,21 @@ def quantise_seconds(rates: ProductRates, elements: float) -> float:
 
 def _tiled(rates: ProductRates, groups: int, m: float, n: float, k: float) -> float:
     c, s = rates.constants, rates.multiprocessors
-    largest = 1 + 3 * c.small_tile / 256
+    peak, largest = c.peak * rates.flops, 1 + 3 * c.small_tile / 256
+    steps = [(split, k / split + c.prologue, c.split if split > 1 else 0.0)
+             for split in SPLITS if split == 1 or k / split >= LEAST_SPLIT]  # fmt: skip
+    high = {side: groups * ceil(m / side) for side in SIDES}
+    wide = {side: ceil(n / side) for side in SIDES}
     best = float("inf")
     for tm, tn in TILES:
-        tiles = groups * ceil(m / tm) * ceil(n / tn)
+        tiles, each = high[tm] * wide[tn], 2 * tm * tn
         slower = (1 + c.small_tile * (1 / tm + 1 / tn)) / largest
-        for split in SPLITS:
-            if split > 1 and k / split < LEAST_SPLIT:
+        for split, deep, reduced in steps:
+            blocks = tiles * split
+            waves = ceil(blocks / s) * s if s > 1 else blocks
+            found = each * deep * waves * slower / peak + reduced
+            if found < best:
+                best = found
+            if waves == blocks:  # all of them are full: deeper splits add prologues alone
                 break
-            waves = ceil(tiles * split / s) * s if s > 1 else tiles * split
-            flops = 2 * tm * tn * (k / split + c.prologue) * waves * slower
-            best = min(best, flops / (c.peak * rates.flops) + (c.split if split > 1 else 0.0))
     return best

@@ -173,6 +173,8 @@ def join(one: Reading, other: Reading) -> tuple[Reading, list[str]]:
             facts[name] = fact
         elif name in ("offload", "freeze") and isinstance(mine.value, list) and isinstance(fact.value, list):
             facts[name] = mine._replace(value=[*dict.fromkeys((*mine.value, *fact.value))])
+        elif name == "recompute" and "none" in (mine.value, fact.value):  # each may switch it on: the trainer's, FSDP's own
+            facts[name] = fact if mine.value == "none" else mine
         elif fact.value not in (mine.value, "auto") and fact.entry is not None and not _same(mine.value, fact.value):
             notes.append(
                 f"{mine.place}: {name.replace('_', ' ')} {_shown(mine.value)}, but {fact.place} says {_shown(fact.value)}; "

@@ -294,7 +294,21 @@ DEFAULTS = (
     # ms-swift arguments/base_args/model_args.py and quant_args.py
     ("NPROC_PER_NODE=8 swift sft --model Qwen/Qwen3-4B --quant_bits 4 --torch_dtype float16 --max_length 512",
      {"method": "qlora", "base_format": "nf4-dq", "precision": "fp16-mixed"}),
-    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-4B --max_length 512", {"precision": "bf16-mixed", "optimizer": "adamw"}),
+    # swift/megatron/arguments/megatron_args.py: use_distributed_optimizer, cross_entropy_fusion_impl
+    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-4B --max_length 512",
+     {"precision": "bf16-mixed", "optimizer": "adamw", "zero": 1, "loss": "vocab-parallel", "expert_adapters": None}),
+    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-4B --max_length 512 --use_distributed_optimizer false "
+     "--cross_entropy_fusion_impl te", {"zero": None, "loss": "te"}),
+    ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-30B-A3B --max_length 512 --tuner_type lora "
+     "--expert_model_parallel_size 8",
+     {"lora_targets": ("all-linear",), "expert_adapters": "own"}),
+    ("swift sft --model Qwen/Qwen2.5-7B-Instruct-AWQ --max_length 512", {"method": "qlora", "base_format": "awq"}),
+    ("swift sft --model Qwen/Qwen2.5-0.5B --task_type seq_cls --num_labels 3 --max_length 512",
+     {"objective": "classify", "labels": 3}),
+    ("swift sft --model Qwen/Qwen3-Embedding-4B --task_type embedding --max_length 512", {"objective": "embed"}),
+    # megatron/core/model_parallel_config.py: cross_entropy_loss_fusion False, cross_entropy_fusion_impl native
+    ("torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 4 --hidden-size 512 --num-attention-heads 8 --seq-length 512 "
+     "--max-position-embeddings 512 --micro-batch-size 1 --bf16", {"loss": "vocab-parallel", "zero": None}),
     # verl/trainer/config/sft_trainer.yaml
     ("torchrun --nproc_per_node 8 -m verl.trainer.fsdp_sft_trainer data.train_files=x model.partial_pretrain=gpt2 "
      "model.lora_rank=8 data.micro_batch_size_per_gpu=4", {"lora_targets": ("all-linear",), "optimizer": "adamw", "gpus": 8}),
