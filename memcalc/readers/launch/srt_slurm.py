@@ -10,7 +10,7 @@ from memcalc.readers.launch.kinds.sglang import SGLANG
 from memcalc.readers.launch.kinds.trtllm import TRTLLM
 from memcalc.readers.launch.kinds.vllm import VLLM
 from memcalc.readers.launch.meanings import Ignored, KeyTable
-from memcalc.readers.launch.nodes import Entry, Listed, Mapped, Node, Scalar, at, entries, text_at
+from memcalc.readers.launch.nodes import Entry, Listed, Mapped, Node, at, entries, text_at
 from memcalc.readers.launch.reading import Reading, read_entries, take
 from memcalc.readers.launch.values import count
 
@@ -166,4 +166,3 @@ def _machines(out: Reading, whole: Node, role: str, file: str) -> set[str]:
 def _line(node: Node, *path: str) -> int:
     table = at(node, *path[:-1]) if len(path) > 1 else node
     return table.lines.get(path[-1], table.line) if isinstance(table, Mapped) else node.line
-

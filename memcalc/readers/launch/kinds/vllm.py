@@ -100,7 +100,7 @@ def _redundant(value: Value) -> dict[str, Read]:
 
 
 def largest(fact: str) -> Callable[[Value], dict[str, Read]]:
-    """Of a list of sizes that are captured: the largest, as which graphs' memory goes (config/vllm.py, _set_cudagraph_sizes)."""
+    """Of a list of sizes that are captured: the largest, as graphs' memory goes (config/vllm.py, _set_cudagraph_sizes)."""
 
     def read(value: Value) -> dict[str, Read]:
         found = words(value)
