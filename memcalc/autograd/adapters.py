@@ -68,6 +68,25 @@ def _low_rank(t: Tape, p: Profile, name: str, x: Var, outputs: Size, weight: Siz
     return t.emit(name, [x, copy, given], outputs, each, [x, copy] if x.grad else [x], steps, trained=True)
 
 
+def grouped(t: Tape, p: Profile, name: str, x: Var, base: Var, shape: MatrixShape) -> Var:
+    """The same beside a grouped product of routed experts, over its rows: two grouped products where each expert has a pair of
+    its own, two plain ones where all share one (modelscope/mcore-bridge tuners/lora.py, LoraParallelLinear; Megatron-Bridge
+    peft/lora_layers.py, LoRALinear)."""
+    rows, outputs, inputs, experts, *_ = shape
+    rank, each = p.adapters.rank, p.adapters.itemsize
+    pairs = experts if p.adapters.own else 1
+    value = cast(t, dropout(t, p, x, p.adapters.dropout), each)
+    for part, wide, narrow in (("lora A", rank, inputs), ("lora B", outputs, rank)):
+        own = MatrixShape(rows, wide, narrow, pairs)
+        t.multiply(f"experts {name} {part}", Size(token=2 * rows * wide * narrow), 2, shape=own)
+        weight = [] if p.method.accumulated else [Step("weight", Size(fixed=pairs * wide * narrow * p.formats.weights))]
+        value = t.emit(f"{name} {part}", [value], Size(token=rows * wide), each, [value], [*weight, Step("input", value.bytes)],
+                       trained=True)  # fmt: skip
+    # the function's frame holds its input and the unscaled result until it returns
+    high = t.emit("scaled", [value, x], base.elements, each, (), [Step("input", value.bytes)])
+    return cast(t, add(t, base, high), base.each)
+
+
 def padded_adapters(t: Tape, p: Profile, x: Var, base: Var, widths: dict[str, int]) -> Var:
     """base(x) + the adapters of some of query, key and value, widened to all three (litgpt/lora.py, LoRAQKVLinear).
 

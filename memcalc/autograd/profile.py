@@ -196,6 +196,8 @@ class Adapters(NamedTuple):
     narrow: bool = False  # what they add is cast to the result's type first (PEFT beside quantised matrices, without autocast)
     upcast: bool = True  # PEFT casts the input to the adapters' fp32 first
     dropout: float = 0.0  # on their input
+    experts: tuple[str, ...] = ()  # grouped products of routed experts that have them, by the last part of their path
+    own: bool = False  # each expert has a pair of its own; else all of a rank share one
 
     def on(self, name: str) -> bool:
         """Whether a product has one: a merged product where all of its matrices do."""

@@ -339,6 +339,21 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             ),
         ),
         (
+            "expert_adapters",
+            "text",
+            "WORD",
+            (
+                "What stands beside Megatron's routed experts where LoRA targets feed-forwards.  [default: shared "
+                "under Megatron, none under others]"
+            ),
+            "Model states",
+            (
+                ("own", "each expert has a pair of its own (ms-swift; Megatron-Bridge's share_expert_adapters=False)"),
+                ("shared", "one pair for all experts of a rank (Megatron-Bridge)"),
+                ("none", "nothing: adapters stand beside attention, dense and shared feed-forwards alone"),
+            ),
+        ),
+        (
             "virtual_tokens",
             "count",
             "",

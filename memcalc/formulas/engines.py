@@ -27,6 +27,7 @@ class Engine(NamedTuple):
     gathers_once: bool = False  # a pipeline stage gathers once and reduces once a step, however many micro-batches pass
     holds_graph: bool = False  # its loop holds the logits, and with them their graph, until the next forward is over
     unties: bool = False  # its models have a head of their own, where the config ties it to the embedding
+    expert_adapters: str = "none"  # what LoRA puts beside routed experts, a word of --expert-adapters
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
@@ -49,6 +50,7 @@ ENGINES: dict[str, Engine] = {
         Engine(
             "megatron", "te", "full", "fused", True, "Megatron-LM core: Transformer Engine layers, fp32 main gradients",
             peft=False,  # Megatron-Bridge peft/utils.py, ParallelLinearAdapter: linear layers of Megatron's own
+            expert_adapters="shared",  # peft/lora.py: linear_fc1 and linear_fc2 of experts too, share_expert_adapters
         ),
         Engine(
             "torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True,

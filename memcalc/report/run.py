@@ -21,7 +21,7 @@ def run_document(run: Training) -> dict[str, Any]:
         out |= {"virtual_tokens": run.virtual_tokens} if run.prompt or run.prefix else {}
         out |= {"lora_targets": list(run.adapter_targets)} if row.targets else {}
         out |= {"lora_dropout": run.lora_dropout} if row.dropout else {}
-        out |= {"adapter_dtype": run.adapter_dtype} if run.adapter_dtype else {}
+        out |= {name: value for name in ("adapter_dtype", "expert_adapters") if (value := getattr(run, name))}
     if run.method_row.quantised:
         out |= {"base_format": run.base_format, "kbit_prepare": run.upcast or "none"}
     out |= {name: list(words) for name in ("train_also", "freeze") if (words := getattr(run, name))}

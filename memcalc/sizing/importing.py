@@ -26,7 +26,8 @@ RIVALS: tuple[frozenset[str], ...] = (
     frozenset(("slots", "batch", "unified")),
     frozenset(("kv_dtype", "cache_type_k", "cache_type_v")),
 )  # fmt: skip
-OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "adapter_dtype", "base_format", "train_also", "kbit_prepare")
+OF_ADAPTERS = ("lora_rank", "lora_targets", "lora_dropout", "adapter_dtype", "base_format", "train_also", "kbit_prepare",
+               "expert_adapters")  # fmt: skip
 OF_DEGREE = {"pp": ("pipeline_schedule", "virtual_stages", "first_stage_layers", "last_stage_layers", "pipeline_layout"),
     "cp": ("cp_kind",),
              "tp": ("sequence_parallel", "tp_overlap")}  # fmt: skip

@@ -89,6 +89,8 @@ NEEDS = (
          f"belongs to adapters that drop their input; add method {_either(DROPPING)}"),
     Need(("adapter_dtype",), lambda said: said.get("method") in LOW_RANK,
          f"is the format of LoRA's matrices; add method {_either(LOW_RANK)}"),
+    Need(("expert_adapters",), lambda said: said.get("method") in LOW_RANK,
+         f"is about LoRA's matrices; add method {_either(LOW_RANK)}"),
     Need(("base_format",), lambda said: said.get("method") in QUANTISED,
          f"is the frozen weights' format; add method {_either(QUANTISED)}"),
     Need(("train_also",), lambda said: said.get("method") in ADAPTING,

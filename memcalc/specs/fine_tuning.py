@@ -36,6 +36,12 @@ ADAPTER_FORMATS = {
     "half": "the frozen weights' own 16 bits (autocast_adapter_dtype=False; PEFT before 0.11)",
 }
 ADAPTER_DTYPES = tuple(ADAPTER_FORMATS)
+OF_EXPERTS = {
+    "own": "each expert has a pair of its own (ms-swift; Megatron-Bridge's share_expert_adapters=False)",
+    "shared": "one pair for all experts of a rank (Megatron-Bridge)",
+    "none": "nothing: adapters stand beside attention, dense and shared feed-forwards alone",
+}
+EXPERT_ADAPTERS = tuple(OF_EXPERTS)
 MIXED = ("bf16-mixed", "fp16-mixed")
 MAX_RANK = 65536
 
@@ -55,6 +61,10 @@ class FineTuning(SpecPart):
     adapter_dtype: Annotated[str, OneOf(ADAPTER_DTYPES)] | None = setting(
         None, "Number format of LoRA's matrices.", STATES, otherwise="the engine's", choices=ADAPTER_FORMATS
     )
+    expert_adapters: Annotated[str, OneOf(EXPERT_ADAPTERS)] | None = setting(
+        None, "What stands beside Megatron's routed experts where LoRA targets feed-forwards.", STATES, metavar="WORD",
+        otherwise="shared under Megatron, none under others", choices=OF_EXPERTS,
+    )  # fmt: skip
     virtual_tokens: Annotated[int, within(1, 65536)] = setting(
         20, "Virtual tokens that prompt or prefix tuning trains.", STATES
     )

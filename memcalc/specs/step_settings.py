@@ -146,6 +146,13 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
         return self.engine_row.peft if self.adapter_dtype is None else self.adapter_dtype == "fp32"
 
     @property
+    def expert_adapters_used(self) -> str:
+        """What stands beside routed experts: Megatron's grouped products alone are modules that can be adapted."""
+        if not self.method_row.pairs or self.method_row.magnitude or self.kernels_used != "te":
+            return "none"
+        return self.expert_adapters or self.engine_row.expert_adapters
+
+    @property
     def tp_overlaps(self) -> bool:
         """Whether tensor-parallel messages pass beside the products that they feed: Transformer Engine cuts both into pieces,
         which needs sequence parallelism (Megatron-LM, --tp-comm-overlap; on in NVIDIA's published recipes)."""

@@ -178,6 +178,16 @@ class Training(StepSettings, Spec):
             raise SpecError(f"{self.engine_row.name} has adapters of its own, in the precision's format; leave it out",
                             "adapter_dtype", "engine")  # fmt: skip
 
+    @rule("expert_adapters")
+    def _check_expert_adapters(self) -> None:
+        if self.expert_adapters in (None, "none"):
+            return
+        if not self.method_row.pairs or self.method_row.magnitude:
+            raise SpecError("is about LoRA's matrices; add method lora", "expert_adapters", "method")
+        if self.kernels_used != "te":
+            raise SpecError("is modelled for Megatron's grouped products; transformers keeps experts as parameters, which "
+                            "all-linear leaves out; add engine megatron", "expert_adapters", "engine")  # fmt: skip
+
     @rule("train_also")
     def _check_copies(self) -> None:
         if not self.train_also:

@@ -183,3 +183,47 @@ def test_virtual_tokens(memcalc: Callable[..., Any]) -> None:
 def test_options_without_effect_are_refused(memcalc: Callable[..., Any]) -> None:
     assert "the rank of adapters that have one" in memcalc("train llama-3.2-1b --method ia3 --lora-rank 8").err
     assert "drop their input" in memcalc("train llama-3.2-1b --method oft --lora-dropout 0.1").err
+
+
+MIXTURE: dict[str, Any] = {
+    "model_type": "qwen3_moe", "hidden_size": 1024, "intermediate_size": 4096, "moe_intermediate_size": 512,
+    "num_hidden_layers": 4, "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 1024,
+    "num_experts": 16, "num_experts_per_tok": 4, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def beside_experts(which: str, **settings: Any) -> TrainingEstimate:
+    base: dict[str, Any] = {"engine": "megatron", "precision": "bf16-mixed", "attention": "flash", "lora_rank": 8}
+    return sized(MIXTURE, "lora", expert_adapters=which, **{**base, "parallelism": {"gpus": 4, "ep": 4}, **settings})
+
+
+def test_adapters_of_routed_experts() -> None:
+    """linear_fc1 and linear_fc2 of experts have pairs under Megatron: one for each expert (modelscope/mcore-bridge
+    tuners/lora.py, TEGroupedLinear(num_gemms)) or one for all of a rank (Megatron-Bridge peft/lora.py, share_expert_adapters).
+    Either keeps the rows that it read: the first product's as wide as the model, the second's as an expert, and its own."""
+    pair = 8 * (1024 + 2 * 512) + 8 * (512 + 1024)
+    none, shared, own = (beside_experts(which) for which in ("none", "shared", "own"))
+    assert shared.trainable - none.trainable == 4 * pair
+    assert own.trainable - none.trainable == 4 * pair * 16 // 4
+    kept = [found.after_forward - found.steady - 4 * found.trainable for found in (none, shared, own)]  # main gradients stand
+    assert kept[2] == kept[1]
+    rows = 2 * 512 * 4
+    assert kept[1] - kept[0] == 4 * rows * 2 * (1024 + 512 + 2 * 8)
+    assert beside_experts("own", recompute="full").peak > beside_experts("none", recompute="full").peak
+    assert (
+        sized(MIXTURE, "lora", engine="megatron", lora_rank=8, parallelism={"gpus": 4, "ep": 4}).trainable == shared.trainable
+    )
+
+
+def test_which_experts_are_targeted() -> None:
+    """transformers keeps experts as parameters, which all-linear leaves out (peft/tuners/tuners_utils.py)."""
+    gate = beside_experts("own", lora_targets=("q", "gate"))
+    alone = beside_experts("own", lora_targets=("q",))
+    assert gate.trainable - alone.trainable == 4 * 4 * 8 * (1024 + 2 * 512)
+    for settings, reason in (
+        ({"engine": "accelerate"}, "grouped products"), ({"method": "full"}, "LoRA's matrices"), ({"method": "dora"}, "LoRA's"),
+    ):  # fmt: skip
+        with pytest.raises(SpecError, match=reason):
+            sized(MIXTURE, **{"method": "lora", "engine": "megatron", "expert_adapters": "own", **settings})
+    with pytest.raises(SpecError, match="has none"):
+        sized(LLAMA, "lora", engine="megatron", expert_adapters="own", precision="bf16-mixed")

@@ -69,6 +69,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "lora_targets": {"method": "lora", "lora_targets": ("q",)},
     "lora_dropout": {"method": "lora", "lora_dropout": 0.1},
     "adapter_dtype": {"method": "lora", "adapter_dtype": "half"},
+    "expert_adapters": {"engine": "megatron", "method": "lora", "expert_adapters": "own"},
     "base_format": {"method": "qlora", "base_format": "nf4"},
     "virtual_tokens": {"method": "prompt-tuning", "virtual_tokens": 64},
     "reference": {"objective": "dpo", "reference": "precomputed"},

@@ -8,6 +8,7 @@ Autocast does not know the grouped product: it runs in the parameters' type.
 
 from math import ceil
 
+from memcalc.autograd import adapters
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
@@ -172,7 +173,8 @@ class _Groups:
         saves = [x, self.ends] if p.method.trained else [self.ends]
         out = t.emit(name, [x], Size(token=self.n * outputs), each, saves, steps, trained=p.method.trained)
         out = ops.cast(t, out, given) if p.formats.kbit else out
-        return self._biased(out, experts * outputs) if self.expert.bias else out
+        out = self._biased(out, experts * outputs) if self.expert.bias else out
+        return adapters.grouped(t, p, name, x, out, shape) if name in p.adapters.experts else out
 
     def _biased(self, out: Var, size: int) -> Var:
         """Each row's bias is gathered and added in place: its backward adds into zeros, out of place."""

@@ -7,7 +7,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.mlp import MLP
 from memcalc.estimates.placement import main_parts
 from memcalc.estimates.routing import check_routing
-from memcalc.estimates.training.adapters import adapter_names, linear_names
+from memcalc.estimates.training.adapters import adapter_names, expert_names, linear_names
 from memcalc.estimates.training.images import check_images
 from memcalc.specs.fine_tuning import FROZEN_PARTS
 from memcalc.specs.spec import SpecError
@@ -43,6 +43,8 @@ def check_choices(architecture: Architecture, run: Training, deepest: int) -> No
 def _check_adapters(architecture: Architecture, run: Training) -> None:
     """Raises SpecError for adapters that a model's matrices cannot have."""
     row = run.method_row
+    if run.expert_adapters in ("own", "shared") and not expert_names(architecture, ("all-linear",)):
+        raise SpecError("is about routed experts, of which the model has none", "expert_adapters")
     if (run.prompt or run.prefix) and len(main_parts(architecture)) > 1:
         raise SpecError("is modelled for models that are one stack, not for an encoder with a decoder", "method")
     if row.adapters and not linear_names(architecture):

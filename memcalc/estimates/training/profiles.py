@@ -25,7 +25,7 @@ from memcalc.blocks.recording import record_entry
 from memcalc.caches import cached
 from memcalc.errors import Unsupported
 from memcalc.estimates.placement import Stage, main_parts
-from memcalc.estimates.training.adapters import adapter_names
+from memcalc.estimates.training.adapters import adapter_names, expert_names
 from memcalc.formulas.formula import ceil_div
 from memcalc.formulas.optimizer_steps import step_temporaries
 from memcalc.formulas.optimizers import optimizer
@@ -87,6 +87,8 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             narrow=own and not amp,
             upcast=run.fp32_adapters and not (own and amp),
             dropout=run.lora_dropout,
+            experts=expert_names(architecture, run.adapter_targets) if run.expert_adapters_used != "none" else (),
+            own=run.expert_adapters_used == "own",
         ),
         keeps=Keeps(run.keep_output, run.use_cache or run.prefix > 0),
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),

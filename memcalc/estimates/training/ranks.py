@@ -143,7 +143,7 @@ def distinct_stages(architecture: Architecture, run: Training) -> tuple[StateSet
     p, sizes = run.parallelism, shape(architecture)
     p.check_model(heads=sizes.heads, layers=sizes.layers, experts=sizes.experts)
     if run.adapts and "lora_targets" in run.model_fields_set:
-        check_targets(architecture, run.lora_targets)
+        check_targets(architecture, run.lora_targets, run.expert_adapters_used != "none")
     setting = make_setting(run)
     found = stages(architecture, p.tp, p.pp, p.ep, p.etp, split_of(architecture, p))
     check_choices(architecture, run, max(stage.layers for stage in found))

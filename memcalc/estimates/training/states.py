@@ -10,6 +10,7 @@ from memcalc.estimates.placement import Stage, Tensors
 from memcalc.estimates.training.adapters import (
     adapters,
     embeddings,
+    expert_adapters,
     part_of,
     prefix,
     prompt,
@@ -101,7 +102,7 @@ def make_groups(setting: StateSetting, stage: Stage) -> list[ShardGroup]:
             continue
         head = KERNELS[run.kernels_used].quantised_head
         low, rest = quantised(held, head) if run.method_row.quantised else (None, held)
-        trained = _beside(run, stage, held) if name == "dense" else None
+        trained = _beside(run, stage, held) if name == "dense" else _beside_experts(run, held)
         out.append(ShardGroup(name, shards, rest, low, trained))
         if name == "dense" and run.train_also:
             out += _copies(setting, held, shards, stage.last)
@@ -116,6 +117,11 @@ def _beside(run: Training, stage: Stage, held: Tensors) -> Tensors:
         return prefix(stage.sequence.kinds, stage.sequence.counts, run.prefix)
     row = run.method_row
     return adapters(without(held, run.frozen_parts), run.adapter_targets, run.lora_rank, row.magnitude, row.adapter)
+
+
+def _beside_experts(run: Training, held: Tensors) -> Tensors | None:
+    used = run.expert_adapters_used
+    return None if used == "none" else expert_adapters(held, run.adapter_targets, run.lora_rank, used == "own")
 
 
 def _copies(setting: StateSetting, held: Tensors, shards: int, last: bool) -> Iterator[ShardGroup]:

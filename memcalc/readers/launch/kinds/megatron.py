@@ -10,6 +10,7 @@ from memcalc.readers.launch.reading import Reading
 from memcalc.readers.launch.values import Read, flag
 
 WHY = "Megatron-LM's default"
+NATIVE = "vocab-parallel"  # fused or not (megatron/core/fusions/fused_cross_entropy.py, tensor_parallel/cross_entropy.py)
 EMPTY = ("", "true", "1", "yes")  # a flag stands alone on a command line
 
 
@@ -70,8 +71,8 @@ KEYS: KeyTable = {
     "use_flash_attn": set_("flash", True), "use_flash_attn_v2": set_("flash", True),
     "attention_backend": Coded("attention",
         {"flash": "flash", "fused": "flash", "unfused": "eager", "local": "eager", "auto": ""}),
-    **alike("cross_entropy_loss_fusion", Coded("loss", {"true": "", "false": "", "": ""})),
-    "cross_entropy_fusion_impl": Coded("loss", {"te": "te", "native": ""}),
+    "cross_entropy_loss_fusion": Coded("loss", {"true": "", "false": NATIVE, "": ""}),
+    "cross_entropy_fusion_impl": Coded("loss", {"te": "te", "native": NATIVE}),
     "cp_comm_type": "cp_kind", "transformer_impl": Coded("te", {"transformer_engine": True, "local": False}),
     "moe_expert_capacity_factor": Unmodelled("an expert's capacity (--capacity-factor says it)"),
     "moe_pad_expert_input_to_capacity": Unmodelled("padded experts (--pad-to-capacity says it)"),
@@ -135,7 +136,7 @@ def finish(out: Reading) -> None:
     if out.says("flash", True):
         out.follow("attention", "flash", "flash")
     world(out)
-    out.default(WHY, recompute="none", optimizer="adam", tp=1, pp=1, precision="fp32")
+    out.default(WHY, recompute="none", optimizer="adam", tp=1, pp=1, precision="fp32", loss=NATIVE)
     if out.says("experts"):
         out.default(WHY, ep=1)
     accumulation(out)

@@ -3,7 +3,7 @@
 from memcalc.readers.launch.kind import Kind
 from memcalc.readers.launch.kinds.common import IDLE, world
 from memcalc.readers.launch.kinds.megatron import KEYS as MEGATRON_KEYS
-from memcalc.readers.launch.kinds.megatron import accumulation
+from memcalc.readers.launch.kinds.megatron import NATIVE, accumulation
 from memcalc.readers.launch.kinds.transformers import KEYS as HF_KEYS
 from memcalc.readers.launch.kinds.transformers import TRL_KEYS, finish
 from memcalc.readers.launch.meanings import Coded, KeyTable, Unmodelled, alike
@@ -27,7 +27,8 @@ KEYS: KeyTable = {
     "max_completion_length": "response_len", "ref_model": "reference_model",
     "lisa_*": Unmodelled("LISA"), "use_galore": Coded("optimizer", {"true": "galore", "false": ""}), "galore_*": IDLE,
     "max_pixels": Unmodelled("how large images may be"),
-    **alike("task_type num_labels", Unmodelled("another head than the language model's", ("causal_lm", ""))),
+    "task_type": Coded("algorithm", {"causal_lm": "", "seq_cls": "seq_cls", "embedding": "embedding"}), "num_labels": "labels",
+    "problem_type": IDLE,
     "packing": "packing", "packing_length": "seq_len", "max_length": "seq_len", "packing_cache": IDLE,
     "padding_free": "padding_free", "lazy_tokenize": IDLE, "gradient_checkpointing": HF_KEYS["gradient_checkpointing"],
     "vit_gradient_checkpointing": Unmodelled("recomputation of the tower alone", ("true", "false", "", "none")),
@@ -60,6 +61,16 @@ def _precision(out: Reading) -> None:
         out.default("ms-swift takes the format of the model's file", precision="bf16", model_dtype="bfloat16")
 
 
+def _megatron(out: Reading) -> None:
+    """Of `megatron sft|pt|rlhf` (swift/megatron/arguments/megatron_args.py)."""
+    out.default(WHY, tp=1, pp=1, padding_free=True, optimizer="adam", distributed_optimizer=True, loss=NATIVE)
+    if out.says("distributed_optimizer", True):
+        out.follow("strategy", "zero-1", "distributed_optimizer")
+    if out.says("method", "lora"):
+        out.default("ms-swift's adapters (modelscope/mcore-bridge tuners/lora.py)", expert_adapters="own")
+    accumulation(out)
+
+
 def _finish(out: Reading) -> None:
     facts = out.facts
     command = str(facts["command"].value) if "command" in facts else "swift sft"
@@ -81,8 +92,7 @@ def _finish(out: Reading) -> None:
     if out.says("quantization_bit", 4):
         out.default(WHY, base_format="nf4", double_quant=True)  # arguments/base_args/quant_args.py
     if megatron:
-        out.default(WHY, tp=1, pp=1, padding_free=True, optimizer="adam")
-        accumulation(out)
+        _megatron(out)
     else:
         finish(out)
         out.default_optimizer(WHY)
