@@ -91,9 +91,9 @@ def test_every_base_has_a_source() -> None:
 
 
 def test_quantised_experts_are_whole_until_their_backward() -> None:
-    """Stacked experts are parametrised (bitsandbytes nn/parametrize.py, replace_parameter_4bit; axolotl's quantize_moe_experts):
-    the grouped product keeps the dequantised stack for its input's gradient. Traced with PyTorch 2.13: Qwen3MoeExperts of 8
-    experts, 64 wide and 32 inside, saves bf16 [8, 64, 64] and [8, 32, 64]."""
+    """Stacked experts are parametrised (bitsandbytes nn/parametrize.py, replace_parameter_4bit, which axolotl's
+    quantize_moe_experts calls): the grouped product keeps the dequantised stack for its input's gradient. Traced with PyTorch
+    2.13: Qwen3MoeExperts of 8 experts, 64 wide and 32 inside, saves bf16 [8, 64, 64] and [8, 32, 64]."""
     values = {
         "model_type": "qwen3_moe", "hidden_size": 512, "intermediate_size": 1024, "moe_intermediate_size": 256,
         "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 512, "num_experts": 64,
