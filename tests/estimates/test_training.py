@@ -514,6 +514,16 @@ def test_an_unknown_target_is_named(architecture: Read) -> None:
     assert caught.value.fields == ("lora_targets",)
 
 
+def test_usual_targets_that_a_model_lacks_are_passed_over(architecture: Read) -> None:
+    """As by PEFT where it finds others (tuners_utils.py, inject_adapter): Mixtral's feed-forwards are experts alone."""
+    model = architecture(MIXTRAL)
+    found = estimate(model, run(method="lora", lora_targets=("q", "v", "gate_proj")))
+    assert found.trainable == estimate(model, run(method="lora", lora_targets=("q", "v"))).trainable
+    assert any(sentence.startswith("the model has no gate_proj:") for sentence in found.assumptions)
+    with pytest.raises(SpecError, match="no linear layer named 'gate_proj'"):
+        estimate(model, run(method="lora", lora_targets=("gate_proj",)))
+
+
 @pytest.mark.parametrize("pp", [1, 2, 4, 8])
 def test_a_target_need_not_be_on_every_stage(architecture: Read, pp: int) -> None:
     """Jamba has attention in four of 32 layers; of eight stages four have none, and no adapter on it."""

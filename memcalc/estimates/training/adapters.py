@@ -14,7 +14,11 @@ TARGET_NAMES = {
     "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "output", "o": "output", "out_proj": "output",
     "qkv_proj": "qkv", "c_attn": "qkv", "query_key_value": "qkv", "gate_proj": "gate", "up_proj": "up",
     "all": "all-linear", "all_linear": "all-linear", "down_proj": "down", "gate_up_proj": "gate_up", "fc1": "up", "fc2": "down",
+    "q_a_proj": "q_down", "q_b_proj": "q_up", "kv_a_proj_with_mqa": "kv_down", "kv_b_proj": "kv_up",
 }  # fmt: skip
+# Lists that are written for many models name matrices that one of them may lack: PEFT passes them over where it finds others
+# (peft/tuners/tuners_utils.py, inject_adapter)
+USUAL = {"q", "k", "v", "output", "qkv", "gate", "up", "down", "gate_up"}
 LINEAR_ROLES = ("attention", "linear-attention", "state-space", "mlp")
 QUANTISED_ROLES = (*LINEAR_ROLES, "experts")
 TABLE_ROLES = ("embedding", "position")
@@ -88,20 +92,29 @@ def expert_adapters(base: Tensors, targets: tuple[str, ...], rank: int, own: boo
 
 
 @cached(256)
+def absent_targets(architecture: Architecture, targets: tuple[str, ...], experts: bool = False) -> tuple[str, ...]:
+    """Targets that no layer of the model has (a pipeline stage may well lack one). `experts`: routed ones can have adapters."""
+    names = _names(architecture, experts)
+    return tuple(target for target in targets if target != "all-linear" and TARGET_NAMES.get(target, target) not in names)
+
+
+def _names(architecture: Architecture, experts: bool) -> frozenset[str]:
+    routed = expert_names(architecture, ("all-linear",)) if experts else ()
+    return linear_names(architecture).union(routed, ("gate", "up") if "gate_up" in routed else ())
+
+
+@cached(256)
 def check_targets(architecture: Architecture, targets: tuple[str, ...], experts: bool = False) -> None:
-    """Raises SpecError for a target that no layer of the model has (a pipeline stage may well lack one). `experts`: routed ones
-    can have adapters too."""
-    names = linear_names(architecture)
-    if experts and (routed := expert_names(architecture, ("all-linear",))):
-        names |= {*routed, *(("gate", "up") if "gate_up" in routed else ())}
-    for target in targets:
-        name = TARGET_NAMES.get(target, target)
-        if name != "all-linear" and name not in names:
-            known = ", ".join(sorted(names))
-            raise SpecError(
-                f"the model has no linear layer named {target!r:.40} (all-linear, {known}){nearest(name, names)}",
-                "lora_targets",
-            )
+    """Raises SpecError for targets that the model lacks, but for usual ones beside some that it has."""
+    absent = absent_targets(architecture, targets, experts)
+    strange = [target for target in absent if len(absent) == len(targets) or TARGET_NAMES.get(target, target) not in USUAL]
+    for target in strange:
+        names = _names(architecture, experts)
+        raise SpecError(
+            f"the model has no linear layer named {target!r:.40} (all-linear, {', '.join(sorted(names))})"
+            f"{nearest(TARGET_NAMES.get(target, target), names)}",
+            "lora_targets",
+        )
 
 
 @cached(256)

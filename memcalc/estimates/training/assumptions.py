@@ -170,8 +170,8 @@ def state_sentences(run: Training) -> Iterator[str]:
         yield "the loop holds a micro-batch's logits, and with them its graph, until the next forward is over"
 
 
-def adapter_sentences(run: Training) -> Iterator[str]:
-    """Formats of adapters."""
+def adapter_sentences(run: Training, absent: tuple[str, ...] = ()) -> Iterator[str]:
+    """Formats of adapters, where they are. `absent`: targets that the model lacks."""
     if not run.adapts:
         return
     if run.fp32_adapters:
@@ -179,6 +179,8 @@ def adapter_sentences(run: Training) -> Iterator[str]:
     else:
         whose = "" if run.adapter_dtype else f", as in {run.engine_row.name}"
         yield f"adapters, their gradients and states have the precision's own format{whose}"
+    if absent:
+        yield f"the model has no {', '.join(absent)}: adapters stand on the other targets, as with PEFT"
     if (beside := run.expert_adapters_used) != "none":
         yield f"routed experts that LoRA targets have adapters: {OF_EXPERTS[beside].partition(' (')[0]}"
 

@@ -9,6 +9,7 @@ from memcalc.estimates.lines import Line
 from memcalc.estimates.overhead import overhead_lines
 from memcalc.estimates.placement import Held, Stage, all_stages, split_of
 from memcalc.estimates.training.activations import Evaluated, rule_of_thumb
+from memcalc.estimates.training.adapters import absent_targets
 from memcalc.estimates.training.assumptions import (
     adapter_sentences,
     beyond_sentence,
@@ -322,6 +323,13 @@ class TrainingEstimate:
     def _ranks_on_node(self) -> int:
         return min(self.run.parallelism.gpus, self.run.parallelism.gpus_per_node)
 
+    @property
+    def _absent_targets(self) -> tuple[str, ...]:
+        run = self.run
+        if self.architecture is None or "lora_targets" not in run.model_fields_set:
+            return ()
+        return absent_targets(self.architecture, run.lora_targets, run.expert_adapters_used != "none")
+
     @cached_property
     def assumptions(self) -> tuple[str, ...]:
         """What was taken for granted, one sentence each."""
@@ -333,7 +341,7 @@ class TrainingEstimate:
         out += state_sentences(self.run)
         if self._pages:
             out.append(PAGED)
-        out += adapter_sentences(self.run)
+        out += adapter_sentences(self.run, self._absent_targets)
         out.append(range_sentence(self.measured_range))
         out.append(
             f"reserved: {self._reserved_is}; device: reserved, context and communicator; {beyond_sentence(self.beyond_range)}"

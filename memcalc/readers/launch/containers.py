@@ -235,6 +235,7 @@ HELM: KeyTable = {
     "vllmConfig.gpuMemoryUtilization": "gpu_memory_utilization", "vllmConfig.dtype": "dtype",
     "vllmConfig.maxNumSeqs": "max_sequences",
     "vllmConfig.maxLoras": "lora_adapters", "vllmConfig.enableLoRA": IDLE, "vllmConfig.*": IDLE,
+    "extraArgs": Unmodelled("arguments beside vllmConfig, which the chart's templates read alone", ("[]", "")),
     "lmcacheConfig.enabled": Unmodelled("a cache in host memory or elsewhere"), "lmcacheConfig.*": IDLE,
     "raySpec.headNode.requestGPU": "gpus_in_pod", "tag": IDLE, "*": IDLE,
 }  # fmt: skip
@@ -245,12 +246,12 @@ def _helm(node: Node, file: str) -> Iterator[Job]:
     for spec in specs:
         listed = [entry for entry in entries(spec, file) if entry.key != "vllmConfig.extraArgs"]
         reading = read_entries(listed, HELM)
-        words = _words(at(spec, "vllmConfig", "extraArgs"))
+        extra = _words(at(spec, "vllmConfig", "extraArgs"))
         from memcalc.readers.launch.arguments import options
         from memcalc.readers.launch.shell.run import Word
 
         line = _line(spec, "vllmConfig", "extraArgs")
-        found, _ = options([Word(word, line) for text in words for word in text.split()], file)
+        found, _ = options([Word(text, line) for text in extra], file)
         for entry in found:
             take(reading, entry, meaning_of(entry.key, VLLM_KEYS))
         reading.facts["models_in_file"] = Fact(len(specs), None, "the file")

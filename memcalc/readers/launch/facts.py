@@ -40,7 +40,7 @@ FACTS: dict[str, FactRow] = {
             micro_rollout_batch="sequences of a forward-only pass", log_prob_micro_batch="the same, verl's",
             prompt_len="prompt tokens at most", response_len="generated tokens at most", n_samples="answers a prompt",
             max_tokens_per_gpu="tokens of a packed micro-batch", eval_batch="sequences a device in evaluation",
-            image_tokens="of an image"),
+            image_tokens="of an image", labels="of a classifier"),
     **_rows("flag", dynamic_batch="micro-batches are filled by tokens", packing="rows are packed",
             padding_free="no padding tokens", remove_padding="no padding tokens",
             batch_search="the batch is searched for when it runs"),

@@ -17,6 +17,7 @@ from memcalc.readers.launch.kinds.openrlhf import OPENRLHF
 from memcalc.readers.launch.kinds.sglang import SGLANG
 from memcalc.readers.launch.kinds.slime import SLIME
 from memcalc.readers.launch.kinds.swift import SWIFT
+from memcalc.readers.launch.kinds.swift_serve import SWIFT_SERVE
 from memcalc.readers.launch.kinds.torchtitan import TORCHTITAN
 from memcalc.readers.launch.kinds.torchtune import TORCHTUNE
 from memcalc.readers.launch.kinds.transformers import TRANSFORMERS, TRL
@@ -44,6 +45,7 @@ PROGRAMS = (
     Program(("trtllm-serve", "serve"), TRTLLM),
     Program(("trtllm-serve",), TRTLLM), Program(("trl", "(sft|dpo|kto|grpo|rloo|reward|orpo)"), TRL),
     Program(("(swift|megatron)", "(sft|pt|rlhf)"), SWIFT), Program((r".*swift/cli/(_megatron/)?(sft|pt|rlhf)\.py",), SWIFT),
+    Program(("swift", "(infer|deploy)"), SWIFT_SERVE),
     Program(("llamafactory-cli|lmf", "train"), LLAMAFACTORY), Program(("axolotl", "train"), AXOLOTL),
     Program((r"axolotl\.cli\.train",), AXOLOTL), Program(("tune", "run"), TORCHTUNE),
     Program((r"verl\.trainer\..*sft.*",), VERL_SFT), Program((r"(verl|recipe)\..*main.*",), VERL),

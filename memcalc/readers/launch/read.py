@@ -15,15 +15,18 @@ from memcalc.readers.launch.interpolated import interpolated
 from memcalc.readers.launch.job import Job
 from memcalc.readers.launch.json_text import read_json
 from memcalc.readers.launch.kinds.llama_server import OLLAMA
-from memcalc.readers.launch.nodes import Entry, Mapped, Node, entries
+from memcalc.readers.launch.nodes import Entry, Mapped, Node, entries, text_at
 from memcalc.readers.launch.reading import Reading, read_entries
 from memcalc.readers.launch.recognise import TITLES, keys_of, kind_of, structure
 from memcalc.readers.launch.scripts import script_jobs
+from memcalc.readers.launch.srt_slurm import is_srt, srt_jobs
 from memcalc.readers.launch.toml_text import read_toml_text
 from memcalc.readers.launch.values import words
+from memcalc.readers.launch.vllm_recipes import is_recipe, recipe_jobs
 from memcalc.readers.launch.yaml_text import read_yaml
 
 SUFFIXES = {"json": "-json", "toml": "-toml", "yaml": "-yaml", "shell": "-sh"}
+CATALOGUES = ((is_srt, srt_jobs), (is_recipe, recipe_jobs))  # files of several servers, beside Kubernetes' and compose's
 MAX_REFERENCES = 8  # files that one file names, and those name
 
 
@@ -60,6 +63,9 @@ def parse(text: str, name: str, folder: str = "", opened: Opened = on_disk) -> l
         return container_jobs(
             documents, name, lambda text, line: script_jobs(text, name, lambda _: None, line), text.splitlines()
         )
+    served = [job for node in documents for known, jobs in CATALOGUES if known(node) for job in jobs(node, name)]
+    if served:
+        return served
     found = [job for node in documents if (job := _structured(node, name, shape, folder, opened))]
     if not found:
         for node in documents:
@@ -72,6 +78,9 @@ def parse(text: str, name: str, folder: str = "", opened: Opened = on_disk) -> l
 def _structured(node: Node, name: str, shape: str, folder: str, opened: Opened) -> Job | None:
     if not isinstance(node, Mapped):
         return None
+    part = text_at(node, "_target_")
+    if part.startswith("verl."):
+        raise InputError(f"is a part of verl's tree of configs ({one_line(part, 60)}), no run by itself", place=name)
     whole, notes = (
         with_parents(node, name, folder, opened) if shape == "yaml" and INHERITS in node.items else ([*entries(node, name)], [])
     )
@@ -164,6 +173,8 @@ def join(one: Reading, other: Reading) -> tuple[Reading, list[str]]:
             facts[name] = fact
         elif name in ("offload", "freeze") and isinstance(mine.value, list) and isinstance(fact.value, list):
             facts[name] = mine._replace(value=[*dict.fromkeys((*mine.value, *fact.value))])
+        elif name == "recompute" and "none" in (mine.value, fact.value):  # each may switch it on: the trainer's, FSDP's own
+            facts[name] = fact if mine.value == "none" else mine
         elif fact.value not in (mine.value, "auto") and fact.entry is not None and not _same(mine.value, fact.value):
             notes.append(
                 f"{mine.place}: {name.replace('_', ' ')} {_shown(mine.value)}, but {fact.place} says {_shown(fact.value)}; "

@@ -16,6 +16,7 @@ from memcalc.readers.launch.kinds.llama_server import LLAMA_SERVER, OLLAMA
 from memcalc.readers.launch.kinds.megatron import MEGATRON
 from memcalc.readers.launch.kinds.sglang import SGLANG
 from memcalc.readers.launch.kinds.swift import SWIFT
+from memcalc.readers.launch.kinds.swift_serve import SWIFT_SERVE
 from memcalc.readers.launch.kinds.transformers import TRL
 from memcalc.readers.launch.kinds.trtllm import TRTLLM
 from memcalc.readers.launch.kinds.vllm import VLLM
@@ -80,9 +81,10 @@ def _started(runner: Runner, name: str, batch: Reading, source: list[str]) -> li
 
 
 def _main(jobs: list[Job]) -> list[Job]:
-    """The training runs or servers; a client beside its server names the same model and sets nothing."""
+    """The training runs or servers; a client beside its server names the same model and sets nothing, and what a script
+    tries out behind its training is no server of it."""
     sized = [job for job in jobs if len(job.reading.facts) > 2]
-    return sized or jobs
+    return [job for job in sized if job.kind is not SWIFT_SERVE] or sized or jobs
 
 
 def _slurm(batch: Reading) -> dict[str, str | list[str]]:

@@ -13,12 +13,14 @@ OBJECTIVES = {
     "reward": "reward",
     "gae": "ppo",
     "seq_cls": "classify",
+    "embedding": "embed",
 }  # theirs → ours, where the words differ
 PLAIN = ("sft", "pt", "none", "")  # the next token's cross-entropy
 TARGETS = {"q_proj": ["q"], "k_proj": ["k"], "v_proj": ["v"], "o_proj": ["output"], "output_proj": ["output"],
     "gate_proj": ["gate"],
            "up_proj": ["up"], "down_proj": ["down"], "mlp": ["gate", "up", "down"], "all": ["all-linear"],
-           "all-linear": ["all-linear"], "w1": ["gate"], "w2": ["down"], "w3": ["up"], "dense": ["output"]}  # fmt: skip
+           "all-linear": ["all-linear"], "w1": ["gate"], "w2": ["down"], "w3": ["up"], "dense": ["output"],
+    "q_a_proj": ["q_down"], "q_b_proj": ["q_up"], "kv_a_proj_with_mqa": ["kv_down"], "kv_b_proj": ["kv_up"]}  # fmt: skip
 SIXTEEN = ("bf16", "fp16")
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32", "bf16": "bf16",
     "fp16": "fp16",
@@ -65,6 +67,8 @@ def _objective(making: Making) -> None:
     said = str(making.value("algorithm") or "").lower()
     if said not in PLAIN:
         objective = OBJECTIVES.get(said, said)
+        if objective == "classify":
+            making.copy("labels")
         making.set("objective", objective, "algorithm", "advantage_estimator")
         if objective in REFERRED and making.value("reference") == "precomputed":
             making.set("reference", "precomputed", "reference")
@@ -208,9 +212,10 @@ def _method(making: Making, weights: str) -> None:
     elif bits not in (None, 4, 8):
         making.warn(f"a frozen base of {bits} bits is not modelled", "quantization_bit")
     named = str(value("base_format") or "").lower()
-    if method == "lora" and (weights in ("nf4-dq", "nf4") or "gptq" in weights or named in ("gptq", "awq", "hqq")):
+    stored = next((base for base in ("gptq", "awq") if base in weights), weights)
+    if method == "lora" and (stored in ("nf4-dq", "nf4", "gptq", "awq") or named in ("gptq", "awq", "hqq")):
         method = "qlora"
-        making.set("base_format", named or ("gptq" if "gptq" in weights else weights), "base_format", "model")
+        making.set("base_format", named or stored, "base_format", "model")
     if method == "freeze":
         method = "full"
         if isinstance(value("train_layers"), int) and value("train_layers") > 0:

@@ -36,6 +36,11 @@ def read_yaml(text: str, place: str) -> list[Node]:
         raise InputError(f"not YAML ({one_line(' '.join(str(error).split()), 200)})", place=place) from None
 
 
+def _same(one: Node, other: Node) -> bool:
+    """Whether a key that stands twice says the same thing twice."""
+    return isinstance(one, Scalar) and isinstance(other, Scalar) and one.text == other.text
+
+
 class _Builder:
     """Events, one after the other, without recursion."""
 
@@ -98,6 +103,8 @@ class _Builder:
             name = key.text or "null"
             if name == "<<":
                 merged += value.items if isinstance(value, Listed) else [value]
+            elif name in found and _same(found[name], value):
+                continue
             elif name in found:
                 raise InputError(
                     f"the key {one_line(name, 80)} stands twice, on line {lines[name]} too", place=f"{self.place}:{key.line}"

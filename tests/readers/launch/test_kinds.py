@@ -14,6 +14,8 @@ from memcalc.readers.launch.kinds.openrlhf import OPENRLHF
 from memcalc.readers.launch.kinds.slime import SLIME
 from memcalc.readers.launch.kinds.swift import SWIFT
 from memcalc.readers.launch.meanings import Doubtful, Ignored, Unmodelled, meaning_of
+from memcalc.readers.launch.nodes import Entry
+from memcalc.readers.launch.reading import read_entries
 from memcalc.sizing.importing import LaunchedJob, launched, warnings_of
 
 LITGPT = """checkpoint_dir: checkpoints/meta-llama/Meta-Llama-3-8B
@@ -300,6 +302,17 @@ DEFAULTS = (
     ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-30B-A3B --max_length 512 --tuner_type lora "
      "--expert_model_parallel_size 8",
      {"lora_targets": ("all-linear",), "expert_adapters": "own"}),
+    # swift/cli/main.py: torchrun where NPROC_PER_NODE is set; else one process and device_map "auto"
+    ("CUDA_VISIBLE_DEVICES=0,1 swift sft --model Qwen/Qwen2.5-72B-Instruct --max_length 512 --gradient_accumulation_steps 16",
+     {"gpus": 2, "pp": 2, "grad_accum": 1}),
+    ("NPROC_PER_NODE=2 CUDA_VISIBLE_DEVICES=0,1,2,3 swift sft --model Qwen/Qwen2.5-7B-Instruct --max_length 512",
+     {"gpus": 4, "pp": 2}),
+    ("NPROC_PER_NODE=2 CUDA_VISIBLE_DEVICES=0,1 swift sft --model Qwen/Qwen2.5-7B-Instruct --max_length 512",
+     {"gpus": 2, "pp": None}),
+    ("swift sft --model Qwen/Qwen2.5-7B-Instruct-AWQ --max_length 512", {"method": "qlora", "base_format": "awq"}),
+    ("swift sft --model Qwen/Qwen2.5-0.5B --task_type seq_cls --num_labels 3 --max_length 512",
+     {"objective": "classify", "labels": 3}),
+    ("swift sft --model Qwen/Qwen3-Embedding-4B --task_type embedding --max_length 512", {"objective": "embed"}),
     # megatron/core/model_parallel_config.py: cross_entropy_loss_fusion False, cross_entropy_fusion_impl native
     ("torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 4 --hidden-size 512 --num-attention-heads 8 --seq-length 512 "
      "--max-position-embeddings 512 --micro-batch-size 1 --bf16", {"loss": "vocab-parallel", "zero": None}),
@@ -307,6 +320,16 @@ DEFAULTS = (
     ("torchrun --nproc_per_node 8 -m verl.trainer.fsdp_sft_trainer data.train_files=x model.partial_pretrain=gpt2 "
      "model.lora_rank=8 data.micro_batch_size_per_gpu=4", {"lora_targets": ("all-linear",), "optimizer": "adamw", "gpus": 8}),
     ("tune run --nproc_per_node 2 full_finetune_distributed --config x batch_size=4", {"gpus": 2}),
+    # ms-swift swift/llm/argument/infer_args.py
+    ("swift infer --model Qwen/Qwen3-8B --infer_backend vllm --vllm_tensor_parallel_size 2 --vllm_max_model_len 8192 "
+     "--vllm_gpu_memory_utilization 0.8 --max_new_tokens 64",
+     {"engine": "vllm", "tp": 2, "context": 8192, "gpu_memory_utilization": 0.8}),
+    ("swift deploy --model Qwen/Qwen3-8B --infer_backend sglang --sglang_tp_size 4 --sglang_mem_fraction_static 0.7",
+     {"engine": "sglang", "tp": 4, "gpu_memory_utilization": 0.7}),
+    ("swift deploy --model Qwen/Qwen3-8B", {"engine": "transformers"}),
+    # vllm/config/vllm.py, _set_cudagraph_sizes; sglang/srt/server_args.py: the largest of the sizes that are captured
+    ("vllm serve gpt2 --tensor-parallel-size 2 --cudagraph-capture-sizes 1 2 4 256", {"max_graph_batch": 256, "tp": 2}),
+    ("python -m sglang.launch_server --model-path gpt2 --cuda-graph-bs 1 8 512 --tp 2", {"max_graph_batch": 512, "tp": 2}),
 )  # fmt: skip
 
 
@@ -368,6 +391,24 @@ def test_what_is_doubtful_is_told_unless_it_is_off() -> None:
     told = " ".join(warnings_of(found))
     assert "data-parallel-buffer-size" in told
     assert "ray-made-up-cache-size" not in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [("verl", "actor_rollout_ref.actor.fsdp_config.qat.enable", "true"),
+     ("verl", "actor_rollout_ref.actor.entropy_checkpointing", "True"),
+     ("nemo_rl", "policy.optimizer.kwargs.exp_avg_dtype", "torch.bfloat16"), ("bridge", "model.fp8_params", "true"),
+     ("sglang", "mamba-ssm-dtype", "bfloat16")],
+)  # fmt: skip
+def test_what_changes_memory_and_is_not_modelled_is_told(kind: str, key: str, value: str) -> None:
+    found = read_entries([Entry(key, value, 1)], *KINDS[kind].keys)
+    assert found.imported[0].matters, found.imported[0]
+
+
+def test_a_part_of_a_tree_of_configs_is_no_server(tmp_path: Path) -> None:
+    part = "_target_: verl.workers.config.RolloutConfig\ntensor_model_parallel_size: 2\ngpu_memory_utilization: 0.5\n"
+    with pytest.raises(InputError, match="part of verl's tree"):
+        read(part, tmp_path)
 
 
 def test_doubtful_is_no_fact() -> None:

@@ -41,6 +41,7 @@ WORDS = (
     ("x a > out 2>&1 &", "x a"),
     ("A=1\nif [ -f there ]; then A=2; fi\nx $A", "x 1"),  # of a file nothing is known: as it was, with a note
     ("if [ $N -gt 1 ]; then A=2; else A=1; fi; x $A", "x ${A}"),  # nobody set N, so nobody knows A
+    ("N=9; x $( [[ $N -gt 4 ]] && nproc || echo 10 ) -b", "x|$(    N -gt 4     nproc   echo 10 )|-b"),
     ("x $(hostname) $UNSET", "x $(hostname) ${UNSET}"),
     ("sbatch <<EOF\n#!/bin/sh\nx 1\nEOF\n", "x 1"),
     ("x 'a\nb' c", "x|a\nb|c"),

@@ -72,6 +72,8 @@ KEYS: KeyTable = {
     "model.share_embeddings_and_output_weights": "tied", "model.activation": By(_activation),
     "model.use_flash_attention": set_("flash", True), "model.optim.name": By(_optimizer, "optimizer"),
     "model.fp8": Coded("fp8", {"false": "", "none": "", "true": "hybrid", "hybrid": "hybrid", "e4m3": "e4m3"}),
+    **alike("model.fp8_e4m3 model.fp8_hybrid", Ignored("which of fp8's formats, where model.fp8 is on", True)),
+    "model.fp8_params": Unmodelled("parameters that are kept in fp8"),
     "model.restore_from_path": "model",
     "model.peft.lora_tuning.adapter_dim": "lora_rank", "model.peft.lora_tuning.adapter_dropout": "lora_dropout",
     "model.peft.lora_tuning.target_modules": "lora_targets", "model.peft.*": IDLE,

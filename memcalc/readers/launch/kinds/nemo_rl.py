@@ -46,6 +46,9 @@ KEYS: KeyTable = {
                 f"{P}make_sequence_length_divisible_by", IDLE),
     f"{P}optimizer.name": By(_last, "optimizer"), f"{P}optimizer.kwargs.foreach": Coded("optimizer_impl", {"true": "foreach",
         "false": ""}),
+    **alike(f"{P}optimizer.kwargs.exp_avg_dtype {P}optimizer.kwargs.exp_avg_sq_dtype {P}optimizer.kwargs.master_weights "
+            f"{P}optimizer.kwargs.store_param_remainders",
+            Unmodelled("formats of an optimizer's states", ("false", "torch.float32", "float32", ""))),
     f"{P}optimizer.kwargs.fused": Coded("optimizer_impl", {"true": "fused", "false": ""}), f"{P}optimizer*": SCHEDULE,
     f"{P}scheduler*": SCHEDULE, **alike(f"{P}tokenizer.*", DATA),
     f"{P}offload_optimizer_for_logprob": Unmodelled("the optimizer in host memory between passes"),

@@ -1,7 +1,7 @@
 """SGLang's options (sglang 0.5.23, srt/server_args.py)."""
 
 from memcalc.readers.launch.kind import Kind, has
-from memcalc.readers.launch.kinds.vllm import IDLE, ON, method_of
+from memcalc.readers.launch.kinds.vllm import IDLE, ON, largest, method_of
 from memcalc.readers.launch.meanings import By, Coded, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.nodes import Value
 from memcalc.readers.launch.reading import Reading
@@ -21,14 +21,17 @@ KEYS: KeyTable = {
     "context_length": "context", "mem_fraction_static": "mem_fraction_static", "max_running_requests": "max_sequences",
     "chunked_prefill_size": "chunked_prefill", "max_total_tokens": "max_total_tokens", "kv_cache_dtype": "kv_dtype",
     "quantization": "quantization", "dtype": "dtype", "page_size": "block_size", "cuda_graph_max_bs": "cuda_graph_max_bs",
+    "cuda_graph_max_bs_decode": "cuda_graph_max_bs",
+    **alike("cuda_graph_bs cuda_graph_bs_decode", By(largest("cuda_graph_max_bs"))),
     "disable_cuda_graph": Coded("eager", ON), "enable_dp_attention": Coded("dp_attention", ON),
     **alike("speculative_draft_model_path speculative_draft_model", "draft"), "speculative_num_draft_tokens": "draft_tokens",
-    "speculative_algorithm": By(_algorithm, "speculative"), "speculative_*": IDLE,
+    **alike("speculative_algorithm speculative_algo", By(_algorithm, "speculative")), "speculative_*": IDLE,
     "cpu_offload_gb": "cpu_offload_gb", "nnodes": "nodes",
     "hicache_size": "cache_offload_rank_gb",
     **alike("enable_hierarchical_cache hicache_ratio", Unmodelled("a cache in host memory of a size by the GPU's")),
     "hicache_*": IDLE,
     **alike("swa_full_tokens_ratio max_mamba_cache_size mamba_*", Unmodelled("how the cache is divided among kinds of layers")),
+    "mamba_ssm_dtype": Unmodelled("the format of recurrent states", ("", "float32")),
     "enable_memory_saver": IDLE, "max_loras_per_batch": "lora_adapters", "max_lora_rank": "lora_rank", "lora_paths": IDLE,
     "ep_num_redundant_experts": "redundant_experts", "enable_eplb": Unmodelled("which experts are held more than once"),
     "moe_a2a_backend": Coded("all_to_all", {"deepep": "deepep", "*": ""}), "enable_deepep_moe": Coded("all_to_all", {
@@ -39,7 +42,7 @@ KEYS: KeyTable = {
     "json_model_override_args": Unmodelled("settings of the model other than its own"),
     "enable_prefix_caching": IDLE,
     "moe_dense_tp_size": Unmodelled("dense layers divided otherwise"),
-    **alike("cuda_graph_bs cuda_graph_* enable_piecewise* piecewise* num_continuous* max_prefill_tokens max_queued* "
+    **alike("cuda_graph_* enable_piecewise* piecewise* num_continuous* max_prefill_tokens max_queued* "
             "disable_radix_cache "
             "host port api_key served_model_name tool_call_parser reasoning_parser trust_remote_code dist_init_addr "
             "nccl_* node_rank "

@@ -1,13 +1,14 @@
 """vLLM's options and its YAML (vllm 0.33, engine/arg_utils.py)."""
 
 import json
+from collections.abc import Callable
 
 from memcalc.formulas.drafts import draft_method
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.meanings import By, Coded, Ignored, KeyTable, Unmodelled, alike
 from memcalc.readers.launch.nodes import Value
 from memcalc.readers.launch.reading import Reading
-from memcalc.readers.launch.values import Read, Unreadable, number
+from memcalc.readers.launch.values import Read, Unreadable, number, words
 
 WHY = "vLLM's default"
 IDLE = Ignored("of the server, not of memory or speed that memcalc counts")
@@ -98,6 +99,17 @@ def _redundant(value: Value) -> dict[str, Read]:
     return {"redundant_experts": more} if type(more) is int else {}
 
 
+def largest(fact: str) -> Callable[[Value], dict[str, Read]]:
+    """Of a list of sizes that are captured: the largest, as graphs' memory goes (config/vllm.py, _set_cudagraph_sizes)."""
+
+    def read(value: Value) -> dict[str, Read]:
+        found = words(value)
+        sizes = [int(each) for each in ([found] if isinstance(found, str) else found) if each.isdigit()]
+        return {fact: max(sizes)} if sizes else {}
+
+    return read
+
+
 def off(name: str) -> Coded:
     """--no-x and --disable-x."""
     return Coded(name, {"true": False, "": False, "1": False, "false": True})
@@ -122,7 +134,8 @@ KEYS: KeyTable = {
     "speculative_config.*": IDLE,
     "spec_*": Unmodelled("speculative decoding without a draft model"),
     "cpu_offload_gb": "cpu_offload_gb",
-    "max_cudagraph_capture_size": "max_graph_size", "cuda_graph_sizes": "max_graph_size", "cudagraph_capture_sizes": IDLE,
+    "max_cudagraph_capture_size": "max_graph_size", "cuda_graph_sizes": "max_graph_size",
+    **alike("cudagraph_capture_sizes compilation_config.cudagraph_capture_sizes", By(largest("max_graph_size"))),
     "max_seq_len_to_capture": IDLE,
     "enable_prefix_caching": Coded("prefix_caching", ON), "no_enable_prefix_caching": off("prefix_caching"),
     "rope_scaling*": Unmodelled("a stretched context"),

@@ -218,6 +218,9 @@ def _end(text: str, at: int) -> int:
     return found.end() if found else at + 1
 
 
+WORDS = re.compile(r"(?:\$\([^()]*\)|\S)+")  # what a command would print, and nobody ran, is one word
+
+
 def split(text: str) -> list[str]:
     """An unquoted value as words. Quotes that stand in a value are meant to be read again (`eval`, `bash -c`)."""
     import shlex
@@ -227,4 +230,4 @@ def split(text: str) -> list[str]:
             return shlex.split(text, comments=False)
         except ValueError:
             pass
-    return [word for word in text.split() if word != "\\"]
+    return [word for word in WORDS.findall(text) if word != "\\"]
