@@ -19,7 +19,6 @@ from memcalc.blocks.mlp import MLP
 from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
-
 INT32 = 4
 
 

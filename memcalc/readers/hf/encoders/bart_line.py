@@ -168,20 +168,23 @@ def prophetnet(c: Config, shape: Shape) -> Architecture:
     blocks = dict(decoder_layer(c, after=True).blocks)
     if not c.flag("add_cross_attention"):
         blocks = {name: block for name, block in blocks.items() if not name.startswith("cross_attention")}
-    kinds = {"attention": partial(StreamsAttention, buckets=c.integer("num_buckets")), "cross_attention": StreamsCross}
+    kinds: dict[str, Callable[..., Block]] = {
+        "attention": partial(StreamsAttention, buckets=c.integer("num_buckets")), "cross_attention": StreamsCross,
+    }  # fmt: skip
     for name in kinds.keys() & blocks.keys():
         blocks[name] = kinds[name](**facts_of(revised(blocks[name], by_key=True)), ahead=ahead)
     layer = Layer(tuple(blocks.items()), wiring="streams ahead")
     table = _table(c, shape, "decoder")
     streams = StreamsAhead(ahead, hidden, table.position, table.dropout)
     alone, tied = task(c) == "CausalLM", c.flag("tie_word_embeddings")
+    table = replace(table, tied=tied and not alone)
     after: Named = ()
     if alone and not tied:
         after = (("shared", Unread((Weight("tokens", "embedding", (vocabulary, hidden)),))),)
     made = _assembled(c, shape, _stack(c, "encoder", encoder), _stack(c, "decoder", layer))
     *first, decoder = made.parts
-    (_, tokens), *normed = decoder.entry[-2:]
-    entry = (*decoder.entry[:-2], ("embedding", replace(tokens, dropout=0.0)), ("ahead", streams), *normed, *after)
+    normed = decoder.entry[-1:]
+    entry = (*decoder.entry[:-2], ("embedding", replace(table, dropout=0.0)), ("ahead", streams), *normed, *after)
     exit_blocks = tuple(
         (name, HeadAhead(**facts_of(block), ahead=ahead) if isinstance(block, Head) else block) for name, block in decoder.exit
     )
