@@ -20,6 +20,8 @@ FIGURES = [  # name, field or peak, value, where the value is from
     ("h100", "tdp", 700, "NVIDIA H100 data sheet, SXM"),
     ("h100-pcie", "peak.bf16", 756.5e12, "NVIDIA H100 data sheet, PCIe: 1,513 sparse, halved"),
     ("h100-nvl", "driver_mib", 95830, SMI),
+    ("h100-96", "bandwidth", 2.4e12, "torchtitan, docs/performance.md: HBM2e"),
+    ("h100-96", "tdp", 500, "the same: the default power limit of those machines"),
     ("a100", "driver_mib", 81920, SMI),
     ("a100", "peak.bf16", 312e12, "NVIDIA A100 data sheet, dense"),
     ("a100", "peak.tf32", 156e12, "NVIDIA A100 data sheet, dense"),

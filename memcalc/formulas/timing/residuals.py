@@ -17,10 +17,10 @@ class TimeSpread(NamedTuple):
 
 
 SPREADS = {
-    "dense": TimeSpread("dense models in 16 bits", 31, -0.107, 0.266),
-    "fp8": TimeSpread("dense models in 8 bits", 28, -0.097, 0.388),
+    "dense": TimeSpread("dense models in 16 bits", 31, -0.107, 0.212),
+    "fp8": TimeSpread("dense models in 8 bits", 28, -0.099, 0.187),
     "mixture": TimeSpread("mixtures of experts", 30, -0.135, 0.315),
-    "adapters": TimeSpread("LoRA and QLoRA", 23, -0.194, 0.152),
+    "adapters": TimeSpread("LoRA and QLoRA", 23, -0.191, 0.176),
 }
 
 
