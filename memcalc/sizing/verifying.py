@@ -173,6 +173,15 @@ def _called(read: LogLine | None) -> tuple[str | None, str]:
     return (stored[1], word) if stored and word else (name, "")
 
 
+def _weights(read: LogReading, stored: str) -> LogSetting | None:
+    """How weights are stored: as the model's name says, or the engine's word for it."""
+    if stored:
+        word = MIXED.get(stored, stored) if "mixture" in read.settings else stored
+        return LogSetting("weights", word, f"line {read.settings['model'].line}")
+    quantised = read.settings.get("quantization")
+    return quantised and LogSetting("weights", QUANTISED.get(str(quantised.value), "checkpoint"), f"line {quantised.line}")
+
+
 def _settings(
     program: str, read: LogReading, said: dict[str, Any], stored: str = ""
 ) -> tuple[dict[str, Any], tuple[LogSetting, ...]]:
@@ -199,15 +208,9 @@ def _settings(
         out.pop("unified", None)  # one sequence has the pool to itself
     if stored or "quantization" in read.settings:
         sources = [each for each in sources if each.name != "weights"]  # the dtype of what is not quantised
-    if "mixture" in read.settings:
-        stored = MIXED.get(stored, stored)
-    if stored:  # in its name
-        out["weights"] = stored
-        sources.append(LogSetting("weights", stored, f"line {read.settings['model'].line}"))
-    elif quantised := read.settings.get("quantization"):
-        word = QUANTISED.get(str(quantised.value), "checkpoint")
-        out["weights"] = word
-        sources.append(LogSetting("weights", word, f"line {quantised.line}"))
+    if weights := _weights(read, stored):
+        out["weights"] = weights.value
+        sources.append(weights)
     if program == OLLAMA and out.get("batch", 1) > 1 and "context" in out:  # written for all of them
         out["context"] //= out["batch"]
     out |= said
