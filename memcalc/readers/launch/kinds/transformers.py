@@ -1,6 +1,7 @@
 """Hugging Face's TrainingArguments as YAML, JSON or options (transformers 5.24, training_args.py), and TRL's beside them."""
 
 from collections.abc import Collection
+from math import prod
 
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.kinds.accelerate import FSDP, finish_strategy
@@ -174,11 +175,12 @@ def _global_batch(out: Reading) -> None:
     """Sequences of a step, where no file says it or leaves it to the trainer: "auto" is what the other three come to."""
     if "global_batch" in out.facts and not out.says("global_batch", "auto"):
         return
-    sizes = [out.facts[name].value if name in out.facts else 1 for name in ("micro_batch", "grad_accum", "gpus", "tp", "cp")]
+    names = ("micro_batch", "grad_accum", "gpus", "tp", "cp", "pp")
+    sizes = [out.facts[name].value if name in out.facts else 1 for name in names]
     if "gpus" in out.facts and all(isinstance(size, int) and size > 0 for size in sizes):
-        micro, accum, gpus, tp, cp = (int(str(size)) for size in sizes)
+        micro, accum, gpus, *degrees = (int(str(size)) for size in sizes)
         out.facts.pop("global_batch", None)
-        out.follow("global_batch", micro * accum * (gpus // (tp * cp)), "micro_batch", "grad_accum", "gpus")
+        out.follow("global_batch", micro * accum * (gpus // prod(degrees)), "micro_batch", "grad_accum", "gpus")
 
 
 def _transformers(out: Reading) -> None:
