@@ -185,7 +185,8 @@ def dynamic(name: str, word: str) -> Mixture:
 
 @cached(512)
 def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
-    """What a word of `--weights` stands for, of an engine or its `loader`. Under llama.cpp F16, BF16 and F32 are GGUF files, whose vectors stay fp32.
+    """What a word of `--weights` stands for, for an engine or its `loader`. Under llama.cpp F16, BF16 and F32 are GGUF
+    files, whose vectors stay fp32.
 
     A file type of llama.cpp goes before a number format of the same name. Raises InputError with the nearest matches.
 

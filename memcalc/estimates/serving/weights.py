@@ -30,8 +30,8 @@ def weight_lines(
 ) -> tuple[Line, ...]:
     """Weights of one rank, by role, and what else is loaded beside them; some stand in host memory.
 
-    `generation`: of the GPU, for which some engines repack what they load. `files`: the checkpoint's own tensors, counted as they are where that is how weights are stored. `whole`: the stage is in
-    one memory, its token table too.
+    `files`: the checkpoint's own tensors, counted as they are where that is how weights are stored. `whole`: the stage is in
+    one memory, its token table too. `generation`: of the GPU, for which some engines repack what they load.
     """
     row = run.engine_row
     if files and files.tensors and run.weights == CHECKPOINT:
