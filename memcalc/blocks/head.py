@@ -24,12 +24,15 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
     upcast: bool = True  # cross-entropy takes the logits in fp32; else as they are (masked and sequence-to-sequence models)
     input_scaled: bool = False  # T5 multiplies the hidden states by a constant
     scaled: bool = False  # Cohere, Granite multiply the logits by a constant
+    by_token: bool = False  # in fp32, by a learned number of each token (Dory)
     predictions: int = 0  # further tokens that are predicted, each with a loss of its own
 
     def weights(self) -> tuple[Weight, ...]:
+        each = whole(0, self.vocabulary)
+        scale = (Weight("logit_scale", "head", (self.vocabulary,), each),) if self.by_token else ()
         if not self.tied:
-            return linear("weight", "head", self.size, self.vocabulary, bias=self.bias, cut="outputs")
-        return (Weight("bias", "head", (self.vocabulary,), whole(0, self.vocabulary)),) if self.bias else ()
+            return linear("weight", "head", self.size, self.vocabulary, bias=self.bias, cut="outputs") + scale
+        return ((Weight("bias", "head", (self.vocabulary,), each),) if self.bias else ()) + scale
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Logits, [tokens, vocabulary], in the compute type."""
@@ -40,6 +43,8 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         logits = ops.linear(t, p, ops.gathered(t, p, x), matrix)
         if self.scaled:
             logits = ops.scale(t, logits)
+        if self.by_token:
+            logits = ops.scale_by_norm(t, p, ops.cast(t, logits, FP32), width, FP32)
         if self.softcap:
             logits = ops.scale(t, ops.cast(t, logits, FP32) if self.softcap_wide else logits)
             logits = t.emit("softcap", [logits], logits.elements, logits.each)
