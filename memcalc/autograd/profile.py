@@ -97,7 +97,7 @@ LOSSES: dict[str, Loss] = {
         ),
         Loss(
             "chunked-nll",
-            "the head over 256 tokens at a time, in fp32 and its weight too, and again in the backward (TRL since 1.6)",
+            "the head, upcast to fp32, over 256 tokens at a time, and again in the backward (TRL ≥ 1.6)",
             chunks=True,
             head_tokens=256,
         ),

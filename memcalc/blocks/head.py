@@ -134,7 +134,7 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         return Size(fixed=4 * tile)
 
     def _loss_by_chunks(self, t: Tape, p: Profile, x: Var) -> Size:
-        """Each chunk is a checkpoint that upcasts its hidden states and the weight (trl/trainer/sft_trainer.py, _chunk): logits,
+        """Each chunk is a checkpoint that upcasts hidden states and weight (trl/trainer/sft_trainer.py, _chunk): logits,
         log-softmax and, for the entropy, its exponential and their product; the weight's gradient is fp32 before it is cast.
         """
         width, trained = -(-self.vocabulary // p.degrees.tp), self._trained(p)

@@ -99,7 +99,7 @@ def test_a_head_over_chunks(loss: str, elements: int, which: str, trained: bool)
     assert highest == 5 * elements + (2 * V * H if trained else 0)
 
 
-# TRL 1.10's _chunked_cross_entropy_loss traced with PyTorch 2.13 under fake tensors (hidden states [T, H], weight [V, H], chunks
+# TRL 1.10's _chunked_cross_entropy_loss, traced with PyTorch 2.13 under fake tensors (hidden [T, H], weight [V, H], chunks
 # of C tokens): formats, whether the weight is trained, T, H, V, C, bytes beside what the forward kept
 CHUNKED_NLL = (
     ("bf16", True, 2048, 512, 32768, 256, 134220800, 237506048), ("bf16", True, 1024, 2048, 16384, 64, 138936320, 344977408),
