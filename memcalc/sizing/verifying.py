@@ -169,7 +169,7 @@ def _called(read: LogLine | None) -> tuple[str | None, str]:
     text = str(read.value).rstrip("/")
     name = os.path.basename(text) if text.startswith(("/", "~", ".")) else text
     stored = stored_word(foreign_name(name) or name)
-    word = weights_word(stored[0]) if stored else ""
+    word = weights_word(*stored) if stored else ""
     return (stored[1], word) if stored and word else (name, "")
 
 

@@ -363,3 +363,14 @@ def test_experts_over_all_ranks(memcalc: Run, log: Callable[[str], str]) -> None
     said = {each["name"]: each["value"] for each in settings}
     assert (said["ep"], said["tp"], said["max_graph_batch"], said["block_size"]) == (4, 2, 256, 32)
     assert "dp" not in said
+
+
+def test_fp8_by_blocks_on_a_gpu_without_fp8(memcalc: Run, log: Callable[[str], str]) -> None:
+    """vLLM 0.24 with Qwen3.6-27B-FP8 on two RTX 3090 (noonghunna/club-3090, pull 594): Marlin's scales are one for each output
+    and 128 inputs, 0.18 GiB more of each rank's weights than blocks of 128 × 128 have."""
+    text = DRAFTED.replace("qwen3.6-27b-autoround", "qwen3.6-27b-fp8").replace("'auto_round'", "'fp8'")
+    document = memcalc("verify", log(text), "--gpu", "3090", "--format", "json").document
+    settings = {each["name"]: each["value"] for each in document["settings"]}
+    assert settings["weights"] == "fp8-block128"
+    (cache,) = [row["predicted"] for row in document["rows"] if row["quantity"] == "cache"]
+    assert cache / 2**30 == pytest.approx(5.33, rel=0.03)
