@@ -300,6 +300,28 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "head_dim": 64, "swa_head_dim": 64, "swa_num_attention_heads": 8, "swa_num_key_value_heads": 4, "pad_token_id": 0},
         (BF16, AMP, FP32, EAGER, AGAIN),
     ),
+    "memory in chunks": (
+        "xlstm-7b", "",
+        {"num_hidden_layers": 3, "num_blocks": 3, "hidden_size": 512, "embedding_dim": 512, "vocab_size": 512, "num_heads": 4,
+         "pad_token_id": 0},
+        # in bf16 its code multiplies matrices of two types, which ends in an error
+        (WRITTEN_OUT[1], FP32, {**WRITTEN_OUT[1], "recompute": "full"}),
+    ),
+    "on the unit sphere": (
+        "nemotron-labs-dory-1.0-4b", "",
+        {"num_hidden_layers": 8, "layer_types": ["sliding_attention", "mlp", "full_attention", "mlp"] * 2, "n_input_layers": 2,
+         "n_output_layers": 2, "n_recurrent_layers": 4, "n_recurrent_loops": 3, "hidden_size": 512, "intermediate_size": 1024,
+         "vocab_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "pad_token_id": 0},
+        (BF16, AMP, FP32, EAGER, AGAIN),
+    ),
+    "transformer beside embeddings": (
+        "zamba-7b-v1", "",
+        {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
+         "hidden_size": 512, "attention_hidden_size": 1024, "attention_head_dim": 128, "num_attention_heads": 8,
+         "num_key_value_heads": 8, "intermediate_size": 1024, "vocab_size": 512, "mamba_dt_rank": 32, "pad_token_id": 0},
+        # a loop over tokens; its rates are fp32 whatever the type
+        tuple({**setting, "seq_len": 64} for setting in (AMP, {"precision": "fp32", "recompute": "full"})),
+    ),
 }  # fmt: skip
 
 

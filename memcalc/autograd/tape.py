@@ -18,6 +18,9 @@ FP32, HALF, BYTE, INT64 = 4, 2, 1, 8  # bytes of one element
 FUSED = "fused scan"  # name of FLOPs that Triton kernels of chunked scans do
 
 
+_new = tuple.__new__  # of which sizes make so many that the steps of a constructor would show
+
+
 class Size(NamedTuple):
     """token × tokens + pair × (batch × sequence²) + fixed + position × sequence, whatever the batch; elements or bytes."""
 
@@ -27,20 +30,24 @@ class Size(NamedTuple):
     position: float = 0.0
 
     def __mul__(self, factor: float) -> "Size":  # type: ignore[override]
-        return Size(self.token * factor, self.pair * factor, self.fixed * factor, self.position * factor)
+        token, pair, fixed, position = self
+        return _new(Size, (token * factor, pair * factor, fixed * factor, position * factor))
 
     def __add__(self, other: "Size") -> "Size":  # type: ignore[override]
-        return Size(self.token + other.token, self.pair + other.pair, self.fixed + other.fixed, self.position + other.position)
+        token, pair, fixed, position = self
+        return _new(Size, (token + other[0], pair + other[1], fixed + other[2], position + other[3]))
 
     def __sub__(self, other: "Size") -> "Size":
-        return Size(self.token - other.token, self.pair - other.pair, self.fixed - other.fixed, self.position - other.position)
+        token, pair, fixed, position = self
+        return _new(Size, (token - other[0], pair - other[1], fixed - other[2], position - other[3]))
 
     def at(self, tokens: float, pairs: float, positions: float = 0) -> float:
         return self.token * tokens + self.pair * pairs + self.fixed + self.position * positions
 
     def covers(self, other: "Size") -> bool:
         """Never smaller than the other, whatever the batch and the length."""
-        return all(mine >= theirs for mine, theirs in zip(self, other, strict=True))
+        token, pair, fixed, position = self
+        return token >= other[0] and pair >= other[1] and fixed >= other[2] and position >= other[3]
 
 
 ZERO = Size()
@@ -79,18 +86,15 @@ class Var:
     however many layers keep it. `discarded`: saved, but dropped in the forward and made again before the backward needs it.
     """
 
-    __slots__ = ("discarded", "each", "elements", "grad", "label", "outside", "whole")
+    __slots__ = ("bytes", "discarded", "each", "elements", "grad", "label", "outside", "whole")
 
     def __init__(
         self, elements: Size, each: int, grad: bool, label: str = "", whole: "Var | None" = None, outside: bool = False,
         discarded: bool = False,
     ) -> None:  # fmt: skip
         self.elements, self.each, self.grad, self.label = elements, each, grad, label
+        self.bytes = elements * each
         self.whole, self.outside, self.discarded = whole, outside, discarded
-
-    @property
-    def bytes(self) -> Size:
-        return self.elements * self.each
 
     @property
     def tensor(self) -> Tensor:

@@ -49,6 +49,7 @@ class Traits(NamedTuple):
     rotary: bool = False
     rotary_dim: int | None = None  # rotated dimensions of each head; None: all
     squares: bool = False  # it makes tensors of all pairs of positions, one for all sequences
+    by_sequence: bool = False  # it makes something for each sequence, however long
     scan_chunk: int = 0  # tokens that a scan takes at once
     uneven_scan: bool = False  # whose first and last chunk differ from the others whatever the length
     feed_forward: int = 0  # inner width of an MLP, or of one routed expert
@@ -68,6 +69,7 @@ class Block:
     outside_layers = False  # training through it is modelled before and after the layers alone
     sees = False  # it reads what a tower makes of images, and nothing else
     wired = False  # training through it is modelled in layers that have a wiring
+    passed = False  # the stream passes it by: it only stores weights
     streams = 1  # residual streams side by side that it reads
     predictions = 0  # further tokens that it predicts, each with a loss of its own
 

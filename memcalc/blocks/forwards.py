@@ -23,7 +23,7 @@ def branches(layer: Layer) -> list[list[tuple[str, Any]]]:
 
     norm, block → pre-norm; block, norm → post-norm (OLMo 2); norm, block, norm → sandwich (Gemma 2).
     """
-    blocks = list(layer.blocks)
+    blocks = [named for named in layer.blocks if not named[1].passed]
     leading, trailing = is_norm(blocks[0][1]), is_norm(blocks[-1][1])
     out: list[list[tuple[str, Any]]] = []
     position = 0
@@ -159,6 +159,8 @@ def exit_onto_tape(blocks: Named, profile: Profile, hidden: int) -> tuple[Tape, 
     x = Var(Size(token=hidden * streams * profile.degrees.stream), profile.formats.residual, True, "input")
     held, output = Size(), None
     for path, block in blocks:
+        if block.passed:
+            continue
         tape.path = path
         if block.scores:
             for which in range(block.predictions):  # whose losses are there before the model's own

@@ -15,11 +15,11 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
 
     kind: "rms" (one scale), "rms-wide" (scaled in fp32, before the cast back: OLMo 2, gpt-oss, Nemotron-H),
     "rms-zero-centred" (Gemma, Qwen3-Next: in fp32 too, scale is 1 + weight), "rms-fp32" (in fp32, by the weight
-    cast to it: Gemma 4), "rms-direct" (T5: x itself is divided, not its
-    fp32 copy), "rms-scaled-first" (by 1 + weight in fp32, back to x's type, then divided: Muse Spark), "rms-narrow" (as
-    "rms-direct", by a statistic in x's type: DeepSeek V4's queries), "layer" (scale and shift),
-    "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out: Cohere), "layer-divided" (so too, divided by
-    the deviation, cast back before the scale: DeBERTa 1), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too:
+    cast to it: Gemma 4), "rms-direct" (T5: x itself is divided, not its fp32 copy),
+    "rms-scaled-first" (by 1 + weight in fp32, back to x's type, then divided: Muse Spark), "rms-narrow" (as "rms-direct", by a
+    statistic in x's type: DeepSeek V4's queries), "rms-unit" (over its length: Dory), "layer" (scale and shift),
+    "layer-upcast" (in fp32, cast back: OLMo), "layer-wide" (the same written out: Cohere), "layer-divided" (so too, by the
+    deviation, cast back before the scale: DeBERTa 1), "layer-around-1" (scale is 1 + weight, in 16 bit under autocast too:
     Nemotron).
     `heads`: a separate scale for each head (Cohere's query-key norm) instead of one shared by all; `apart`: each in a
     tensor of its own (StableLM).
@@ -106,7 +106,8 @@ class Norm(Block, without=("constants", "cache", "state", "traits")):
             x32 = ops.cast(t, self._by_fp32_weight(t, p, x, x32, "1 + weight"), FP32)
         squared = [Step("temp", size32), Step("temp", size32), Step("input", size32)]
         mean = t.emit("square", [x32], elements, FP32, [x32], squared)
-        mean = t.emit("mean", [mean], Size(token=groups), FP32, (), [Step("input", size32)])
+        spread = Step("share") if self.kind == "rms-unit" else Step("input", size32)  # a sum's gradient is a view
+        mean = t.emit("mean", [mean], Size(token=groups), FP32, (), [spread])
         rsqrt = t.emit("rsqrt", [mean], Size(token=groups), FP32)
         if rsqrt.grad:
             t.nodes[-1].saves = (mean if self.kind == "rms-fp32" else rsqrt,)  # written as a power, of what it keeps

@@ -18,7 +18,7 @@ class Projection(Block, without=("constants", "cache", "state", "traits")):
     are as many times fewer.
     """
 
-    outside_layers = True
+    wired = True
 
     inputs: int
     outputs: int

@@ -12,6 +12,8 @@ class Unread(Block, without=("constants", "cache", "state", "traits")):
     """Named weights without a gradient: PyTorch makes no optimizer states for them. `seen`: training with images reads them,
     for which states are counted."""
 
+    passed = True
+
     tensors: tuple[Weight, ...]
     seen: bool = False
 

@@ -188,8 +188,29 @@ def _convolved(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return ops.add(t, x, through(t, p, blocks, x, "post_attention_norm", "mlp", "mlp_convolution"))
 
 
+def _shared_transformer(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """What a transformer block without residuals makes of the residual and the embeddings is added for the mixer alone
+    (modeling_zamba.ZambaHybridLayer), which has a checkpoint of its own inside the layer's."""
+    shared = ("shared_input", "shared_input_norm", "shared_attention", "shared_mlp_norm", "shared_mlp", "shared_output")
+    made = through(t, p, blocks, x, *shared)
+    t.beyond = [made]
+    return ops.add(t, x, through(t, p, blocks, ops.add(t, x, made), "norm", "state_space"))
+
+
+def _on_sphere(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """The residual itself is normed, and goes some way towards what each branch returns (modeling_dory.DoryDecoderLayer)."""
+    x = through(t, p, blocks, x, "loop") if "loop" in blocks else x
+    for norm, *branch in (("input_norm", "attention", "post_attention_norm"), ("pre_mlp_norm", "mlp", "post_mlp_norm")):
+        x = through(t, p, blocks, x, norm)
+        y = through(t, p, blocks, x, *branch)
+        t.path = "residual"
+        x = blocks["residual"].forward(t, p, x, y)
+    return x
+
+
 WIRINGS: dict[str, Wiring] = {
     "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
     "scaled by depth": _by_depth, "convolved beside": _convolved_beside, "global tokens": _global_tokens,
     "mixed with the first": _mixed_with_first, "gated residuals": _gated, "convolved": _convolved,
+    "shared transformer": _shared_transformer, "on the unit sphere": _on_sphere,
 }  # fmt: skip

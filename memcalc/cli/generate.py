@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 
 from memcalc.readers.preset_index import index_texts
 from memcalc.specs.budget import Budget
-from memcalc.specs.hardware import Device
+from memcalc.specs.device import Device
 from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals, ServingGoals

@@ -3,12 +3,14 @@
 import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.formulas.verdict import Verdict
 from memcalc.frozen import NamedTuple
-from memcalc.specs.hardware import Accelerator
+
+if TYPE_CHECKING:
+    from memcalc.specs.hardware import Accelerator
 
 Settings = dict[str, Any]
 ENOUGH = 3  # suggestions that surely fit: costlier ones are not looked for then
@@ -27,7 +29,7 @@ class Subject(NamedTuple):
     """What an option looks at: the run as changed so far."""
 
     run: Any  # Training or Serving
-    gpu: Accelerator | None
+    gpu: "Accelerator | None"
     architecture: Architecture | None
     unsaid: tuple[str, ...] = ()  # settings that are the engine's, as nobody gave them
 

@@ -17,17 +17,17 @@ from memcalc.report.report import CERTAINTY, MARKS, SCHEMA, Column, Report, Tabl
 from memcalc.report.run import run_document, settings
 from memcalc.report.suggestions import nothing_helps, suggestions_document, suggestions_table
 from memcalc.report.verdict import gpu_document, limit_sentences, needed_document, solved_document, solved_sentence, verdict_of
-from memcalc.specs.hardware import Accelerator
 from memcalc.specs.training import Training
 from memcalc.units import counted, format_bytes
 
 if TYPE_CHECKING:
     from memcalc.estimates.step_time.horizon import Timed
     from memcalc.report.stacked import Stacked
+    from memcalc.specs.hardware import Accelerator
 
 
 def document(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
+    model: Model, run: Training, found: TrainingEstimate, gpu: "Accelerator | None", advice: Advice,
     fit: Fit | None, solved: Sequence[Solved] = (), timed: "Timed | None" = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The JSON contract of `train`."""
@@ -116,7 +116,7 @@ def outside_warnings(found: TrainingEstimate, fit: Fit | None) -> tuple[str, ...
 
 
 def report(
-    model: Model, run: Training, found: TrainingEstimate, gpu: Accelerator | None, advice: Advice,
+    model: Model, run: Training, found: TrainingEstimate, gpu: "Accelerator | None", advice: Advice,
     fit: Fit | None, solved: Sequence[Solved] = (), timed: "Timed | None" = None,
 ) -> Report:  # fmt: skip
     tables = [peak_table(found, gpu)]
@@ -177,7 +177,7 @@ def _time_tables(timed: "Timed | None") -> tuple[Table, ...]:
     return (time_table(timed.step),)
 
 
-def peak_table(found: TrainingEstimate, gpu: Accelerator | None) -> Table:
+def peak_table(found: TrainingEstimate, gpu: "Accelerator | None") -> Table:
     """The parts of the peak, which add up to it, and what is on the device beside it."""
     memory = Memory(gpu.limit if gpu else found.device)
     experts = any(entry.name.startswith("experts") for entry in found.at_peak.lines)
@@ -239,7 +239,7 @@ def outside_tables(found: TrainingEstimate) -> tuple[Table, ...]:
     return (Table("Outside the step", columns, rows),) if rows else ()
 
 
-def heading(model: Model, run: Training, gpu: Accelerator | None) -> str:
+def heading(model: Model, run: Training, gpu: "Accelerator | None") -> str:
     gpus = run.parallelism.gpus
     where = f"{gpus} × {gpu.name}" if gpu else counted(gpus, "GPU")
     return f"{titled(model)}: training on {where}"

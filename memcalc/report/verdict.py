@@ -1,19 +1,21 @@
 """What is needed beside what there is: the verdict, the limit and what `max` found, as documents and in words."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Needed
-from memcalc.specs.hardware import Accelerator
 from memcalc.units import format_bytes
+
+if TYPE_CHECKING:
+    from memcalc.specs.hardware import Accelerator
 
 
 def needed_document(needed: Needed) -> dict[str, int]:
     return {"needed": needed.bytes, "needed_low": needed.low, "needed_high": needed.high}
 
 
-def gpu_document(gpu: Accelerator, fit: Fit) -> dict[str, Any]:
+def gpu_document(gpu: "Accelerator", fit: Fit) -> dict[str, Any]:
     """What the accelerator has, what a process can get of it, and the verdict."""
     return {
         "name": gpu.name, "memory": gpu.vendor_bytes, "usable": gpu.usable, "allocatable": gpu.allocatable, "limit": fit.limit,
@@ -43,7 +45,7 @@ def solved_sentence(solved: Sequence[Solved]) -> str:
     )
 
 
-def limit_sentences(gpu: Accelerator | None) -> tuple[str, ...]:
+def limit_sentences(gpu: "Accelerator | None") -> tuple[str, ...]:
     """How the limit was come by, where it is assumed."""
     return (f"limit (assumed): {gpu.limit_assumed}",) if gpu and gpu.limit_assumed else ()
 

@@ -8,11 +8,11 @@ from memcalc.estimates.suggestions import NO_ADVICE, Advice, Suggestion
 from memcalc.formulas.bisection import Solved
 from memcalc.formulas.verdict import Fit, Verdict
 from memcalc.readers.models import Model
-from memcalc.specs.hardware import Accelerator
 from memcalc.units import format_bytes
 
 if TYPE_CHECKING:
     from memcalc.report.report import Report
+    from memcalc.specs.hardware import Accelerator
 
 
 class Reported:
@@ -31,7 +31,7 @@ class Answer(Reported):
     """An estimate that knows its model and its accelerator; the estimate itself is the other base of a subclass."""
 
     model: Model
-    gpu: Accelerator | None
+    gpu: "Accelerator | None"
     solved: tuple[Solved, ...] = ()  # the setting whose largest value was asked for
     others: int = 0  # bytes on the accelerator that a process cannot get, since others hold them
 
@@ -45,7 +45,7 @@ class Answer(Reported):
         """Bytes that engines find on the accelerator but a process cannot get: others hold them, or the system keeps them."""
         return self.gpu.allocatable - self.gpu.limit + self.others if self.gpu else 0
 
-    def fit_on(self, gpu: Accelerator, others: int) -> Fit:
+    def fit_on(self, gpu: "Accelerator", others: int) -> Fit:
         """What is needed beside what a process can get on an accelerator of which `others` bytes are taken."""
         raise NotImplementedError
 

@@ -16,7 +16,8 @@ from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.answer import fit_of
 from memcalc.sizing.largest import MAX
 from memcalc.sizing.subjects import AnyAccelerator, Subjects, as_model
-from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.device import Device
+from memcalc.specs.hardware import Accelerator
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import ServingQuestion
 from memcalc.specs.sizing import Scenario

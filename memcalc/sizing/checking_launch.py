@@ -9,7 +9,7 @@ from memcalc.readers.toml_lines import SettingPlaces
 from memcalc.sizing.importing import LaunchedJob, asked_of, launched, warnings_of
 from memcalc.sizing.subjects import Subjects, as_model
 from memcalc.sizing.training import training_run
-from memcalc.specs.hardware import Device
+from memcalc.specs.device import Device
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.sizing import Limits, Scenario

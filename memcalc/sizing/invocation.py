@@ -10,7 +10,7 @@ from memcalc.estimates.suggestions import Advice, Suggestion, flags, option_word
 from memcalc.frozen import NamedTuple
 from memcalc.readers.models import Model
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel
-from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.device import Device
 
 if TYPE_CHECKING:
     from memcalc.estimates.search import Search, Tried
@@ -42,7 +42,7 @@ class Invocation(NamedTuple):
         """The whole command, quoted for a shell. A model that has no name there is MODEL."""
         words = ["memcalc", self.command, _model_word(self.model)]
         if self.gpu is not None:
-            words += ("--gpu", self.gpu.id if isinstance(self.gpu, Accelerator) else self.gpu)
+            words += ("--gpu", self.gpu if isinstance(self.gpu, str) else self.gpu.id)
         for folder in self.presets:
             words += ("--presets", str(folder))
         for name, value in self.settings.items():

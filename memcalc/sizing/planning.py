@@ -25,7 +25,8 @@ from memcalc.sizing.planning_layouts import LAID_OUT, LayoutWays, PlanQuestion, 
 from memcalc.sizing.settings import settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.sizing.training import TABLES, training_run, under
-from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.device import Device
+from memcalc.specs.hardware import Accelerator
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
 from memcalc.specs.spec import SpecError, check_alone
@@ -59,7 +60,7 @@ class SizedPlan(Reported):
 
 def plan_training(
     model: AnyModel,
-    gpu: AnyAccelerator | Sequence[AnyAccelerator],
+    gpu: "AnyAccelerator | Sequence[AnyAccelerator]",
     gpus: int | str | None = None,
     *,
     vary: Mapping[str, Sequence[Any]] | None = None,

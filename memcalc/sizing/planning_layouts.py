@@ -21,7 +21,8 @@ from memcalc.sizing.invocation import Invocation
 from memcalc.sizing.step_time import untimed
 from memcalc.sizing.subjects import AnyModel
 from memcalc.sizing.training import SizedTraining, size_training
-from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.device import Device
+from memcalc.specs.hardware import Accelerator
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.planning import PlanGoals
 from memcalc.specs.spec import SpecError

@@ -16,7 +16,8 @@ from memcalc.sizing.invocation import Invocation
 from memcalc.sizing.serving import SizedServing, size_serving
 from memcalc.sizing.settings import settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
-from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.device import Device
+from memcalc.specs.hardware import Accelerator
 from memcalc.specs.planning import ServingGoals
 from memcalc.specs.quantization import Mixture, stored_as
 from memcalc.specs.serving import Serving, ServingQuestion
@@ -51,7 +52,7 @@ class SizedServicePlan(Reported):
 
 def plan_serving(
     model: AnyModel | None,
-    gpu: AnyAccelerator | Sequence[AnyAccelerator],
+    gpu: "AnyAccelerator | Sequence[AnyAccelerator]",
     gpus: int | str | None = None,
     *,
     vary: Mapping[str, Sequence[Any]] | None = None,

@@ -30,7 +30,8 @@ from memcalc.sizing.serving_doubts import of_serving
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
 from memcalc.sizing.text_only import text_only
-from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.device import Device
+from memcalc.specs.hardware import Accelerator
 from memcalc.specs.serving import MAX_BATCH, MAX_LENGTH, Serving, ServingQuestion
 from memcalc.specs.serving_load import ServingLoad
 from memcalc.specs.spec import SpecError

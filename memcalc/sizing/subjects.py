@@ -3,16 +3,19 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.errors import InputError
 from memcalc.readers.models import Model, read_model
-from memcalc.specs.hardware import Accelerator, Device
+from memcalc.specs.device import Device
+
+if TYPE_CHECKING:
+    from memcalc.specs.hardware import Accelerator
 
 # a preset's name, a path, a parameter count, a config's keys and values, or what memcalc made of one of these
 AnyModel = str | os.PathLike[str] | int | Mapping[str, Any] | Architecture | Model
-AnyAccelerator = str | Accelerator | None
+AnyAccelerator: TypeAlias = "str | Accelerator | None"
 
 
 def as_model(model: AnyModel, presets: Sequence[str] = ()) -> Model:
@@ -44,7 +47,7 @@ class Subjects:
             self._models[name] = as_model(name, self.presets)
         return self._models[name]
 
-    def accelerator(self, name: str | None) -> Accelerator | None:
+    def accelerator(self, name: str | None) -> "Accelerator | None":
         if name is None:
             return None
         if name not in self._accelerators:
@@ -52,7 +55,7 @@ class Subjects:
         return self._accelerators[name]
 
 
-def as_machine(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> tuple[Accelerator, ...]:
+def as_machine(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> "tuple[Accelerator, ...]":
     """The GPUs of one machine: "A+B" is one of each; what `device` says goes before the catalogue's figures of a single one."""
     if isinstance(gpu, str) and "+" in gpu:
         from memcalc.specs.offloading import MOST_CARDS
@@ -70,14 +73,18 @@ def as_machine(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device 
     return (single,) if single else ()
 
 
-def as_accelerator(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> Accelerator | None:
+def as_accelerator(gpu: AnyAccelerator, presets: Sequence[str] = (), device: Device | None = None) -> "Accelerator | None":
     """The accelerator that is meant, or none; what `device` says of it goes before the catalogue's figures."""
     if device is not None:
         return device.described(as_accelerator(gpu, presets))
-    if gpu is None or isinstance(gpu, Accelerator):
-        return gpu
-    if not isinstance(gpu, str):
-        raise InputError(f"{gpu!r:.40} is no accelerator and no name of one", place="gpu")
-    from memcalc.readers.catalogue import accelerator
+    if gpu is None:
+        return None
+    if isinstance(gpu, str):
+        from memcalc.readers.catalogue import accelerator
 
-    return accelerator(gpu, presets)
+        return accelerator(gpu, presets)
+    from memcalc.specs.hardware import Accelerator
+
+    if not isinstance(gpu, Accelerator):
+        raise InputError(f"{gpu!r:.40} is no accelerator and no name of one", place="gpu")
+    return gpu

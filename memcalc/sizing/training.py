@@ -23,8 +23,8 @@ from memcalc.sizing.largest import Choices, asked_for, solve
 from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_model
 from memcalc.specs.batches import MAX_BATCH, MAX_LENGTH, MAX_TOKENS, OBJECTIVES
+from memcalc.specs.device import Device
 from memcalc.specs.fine_tuning import MAX_RANK
-from memcalc.specs.hardware import Accelerator, Device
 from memcalc.specs.horizon import Horizon
 from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.pipeline import predicting_of_layout
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from memcalc.estimates.step_time.horizon import Timed
     from memcalc.estimates.step_time.step import StepTime
     from memcalc.report.report import Report
+    from memcalc.specs.hardware import Accelerator
 
 COUNT_NOTE = "LoRA and QLoRA need layers, which a parameter count does not say: name a model to have them tried"
 TABLES = {"parallelism": Parallelism}
@@ -111,7 +112,7 @@ class SizedTraining(Answer, TrainingEstimate):
     """The estimate of one training step, with the model that is trained and the accelerator it must fit."""
 
     model: Model
-    gpu: Accelerator | None = None
+    gpu: "Accelerator | None" = None
     others: int = 0
     invocation: Invocation = Invocation("train", "MODEL", None, (), {})
     solved: tuple[Solved, ...] = ()
@@ -137,7 +138,7 @@ class SizedTraining(Answer, TrainingEstimate):
         idle = [name for name in OF_REPLAY if not unsaid(name, *self.asked)]
         return found if not idle or self.replayed else found._replace(warnings=(*found.warnings, not_replayed(idle)))
 
-    def fit_on(self, gpu: Accelerator, others: int) -> Fit:
+    def fit_on(self, gpu: "Accelerator", others: int) -> Fit:
         return Fit(self.needed, gpu.limit - others)
 
     @property

@@ -4,13 +4,13 @@ One record is one device as software sees it (one of the two GCDs of an MI250X, 
 `--gpus` counts. Units are SI: bytes, B/s, FLOP/s, W. Peaks are dense: never the 2:4-sparse figure on the box.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from memcalc.errors import InputError, nearest
 from memcalc.formulas.allocatable import UNIFIED, reserve_bytes, unified_share
-from memcalc.specs.spec import HARDWARE, Spec, SpecError, rule, setting, within
+from memcalc.specs.spec import Spec, SpecError, rule, setting
 
 # Number formats of a peak. `_matrix` is the tensor or matrix cores' rate where the plain units have one of their own;
 # fp16, bf16 and fp8 accumulate in fp32, `_acc16` in fp16 (twice as fast on GeForce).
@@ -140,52 +140,6 @@ class Accelerator(Spec):
             if number_format not in PEAKS:
                 raise SpecError(f"is no number format{nearest(number_format, PEAKS)}", f"peak.{number_format[:40]}")
             _in_range(f"peak.{number_format}", flops, LIMITS["peak"])
-
-
-class Device(Spec):
-    """The device at hand: what others hold on it, and its figures where the catalogue has no such card or says otherwise."""
-
-    gpu_memory: Annotated[int, within(2**20, 10**15)] | None = setting(
-        None, "Memory of a GPU that is not in the catalogue: 24GiB.", HARDWARE, kind="bytes", otherwise="the catalogue's"
-    )
-    gpu_bandwidth: Annotated[float, within(1e6, 1e16)] | None = setting(
-        None, "Of that memory: 936GB/s.", HARDWARE, kind="bandwidth", otherwise="the catalogue's"
-    )
-    gpu_flops: Annotated[float, within(1e6, 1e20)] | None = setting(
-        None, "Dense 16-bit peak: 71TFLOP/s.", HARDWARE, kind="speed", otherwise="the catalogue's"
-    )
-    reserved: Annotated[int, within(0, 10**15)] = setting(
-        0, "Memory of the GPU that other processes hold.", HARDWARE, kind="bytes", otherwise="none"
-    )
-
-    def described(self, gpu: Accelerator | None) -> Accelerator | None:
-        """The accelerator with these figures in place of its own; a new one where memory is all that is known."""
-        said = {"gpu_bandwidth": self.gpu_bandwidth, "gpu_flops": self.gpu_flops, "reserved": self.reserved}
-        if gpu is None and self.gpu_memory is None:
-            if names := [name for name, value in said.items() if value]:
-                raise SpecError("needs a gpu, or the gpu_memory of one that is not in the catalogue", *names)
-            return None
-        changes: dict[str, Any] = {}
-        if self.gpu_memory is not None:
-            changes |= {"vendor_bytes": self.gpu_memory, "driver_mib": None, "cuda_mib": None}
-        if self.gpu_bandwidth is not None:
-            changes["bandwidth"] = self.gpu_bandwidth
-        if self.gpu_flops is not None:
-            changes["peak"] = dict.fromkeys(SIXTEEN_BIT, self.gpu_flops)
-        found = Accelerator(**OTHER | changes) if gpu is None else gpu.replace(**changes) if changes else gpu
-        if self.reserved and self.reserved >= found.limit:
-            raise SpecError(f"{self.reserved:,} bytes leave nothing of the {found.limit:,} that a process can get", "reserved")
-        return found
-
-
-SIXTEEN_BIT = ("bf16", "fp16")  # what a stated peak is one of
-OTHER = {
-    "id": "other",
-    "name": "GPU of the given memory",
-    "vendor": "unknown",
-    "architecture": "unknown",
-    "sources": ("as given",),
-}
 
 
 def _in_range(key: str, value: float, most: float) -> None:

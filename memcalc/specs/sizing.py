@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from memcalc.specs.hardware import Device
+from memcalc.specs.device import Device
 from memcalc.specs.serving import Serving, ServingQuestion
 from memcalc.specs.spec import OneOf, Spec, SpecError, rule, setting, within
 from memcalc.specs.training import Training

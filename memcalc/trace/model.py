@@ -92,12 +92,36 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
 
 # What a model of this class, or of this model_type, is made by; else as a causal language model
 MAKERS = {
+    "ForCausalLM": "AutoModelForCausalLM",
     "ForMaskedLM": "AutoModelForMaskedLM",
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForTokenClassification": "AutoModelForTokenClassification",
     "ForImageClassification": "AutoModelForImageClassification",
     **dict.fromkeys(("whisper", "moonshine"), "AutoModelForSpeechSeq2Seq"),
-    **dict.fromkeys(("t5", "mt5", "bart", "pegasus_x", "bigbird_pegasus", "prophetnet"), "AutoModelForSeq2SeqLM"),
+    **dict.fromkeys(
+        (
+            "t5",
+            "mt5",
+            "umt5",
+            "longt5",
+            "switch_transformers",
+            "bart",
+            "mbart",
+            "mvp",
+            "pegasus",
+            "pegasus_x",
+            "bigbird_pegasus",
+            "m2m_100",
+            "nllb-moe",
+            "marian",
+            "fsmt",
+            "led",
+            "blenderbot",
+            "blenderbot-small",
+            "prophetnet",
+        ),
+        "AutoModelForSeq2SeqLM",
+    ),
 }
 
 

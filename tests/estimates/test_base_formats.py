@@ -88,3 +88,24 @@ def test_what_cannot_be_sharded_is_refused(name: str) -> None:
 
 def test_every_base_has_a_source() -> None:
     assert all(row.source for row in BASES.values())
+
+
+def test_quantised_experts_are_whole_until_their_backward() -> None:
+    """Stacked experts are parametrised (bitsandbytes nn/parametrize.py, replace_parameter_4bit, which axolotl's
+    quantize_moe_experts calls): the grouped product keeps the dequantised stack for its input's gradient. Traced with PyTorch
+    2.13: Qwen3MoeExperts of 8 experts, 64 wide and 32 inside, saves bf16 [8, 64, 64] and [8, 32, 64]."""
+    values = {
+        "model_type": "qwen3_moe", "hidden_size": 512, "intermediate_size": 1024, "moe_intermediate_size": 256,
+        "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 512, "num_experts": 64,
+        "num_experts_per_tok": 2,
+    }  # fmt: skip
+    base = {"precision": "bf16", "kbit_prepare": "none", "lora_targets": ("q", "v"), "seq_len": 64}
+    kept = {}
+    for method in ("qlora", "lora"):
+        settings = {name: value for name, value in base.items() if method == "qlora" or name != "kbit_prepare"}
+        for recompute in ("none", "full"):
+            found = estimate(read_config(values), Training(method=method, recompute=recompute, **settings))
+            kept[method, recompute] = found.after_forward - found.steady
+    experts = 64 * 3 * 256 * 512 * 2
+    assert kept["qlora", "none"] - kept["lora", "none"] == pytest.approx(4 * experts, rel=1e-3)
+    assert kept["qlora", "full"] - kept["lora", "full"] < experts / 4

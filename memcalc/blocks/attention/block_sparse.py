@@ -162,9 +162,7 @@ class _Sparse(NamedTuple):
             if out is None:
                 out = mixed
                 continue
-            total_of = t.emit("sum", [out, mixed], Size(), mixed.each, (), [Step("share"), Step("share", source=1)])
-            total_of.elements = mixed.elements
-            out = total_of
+            out = t.emit("sum", [out, mixed], mixed.elements, mixed.each, (), [Step("share"), Step("share", source=1)])
         assert out is not None
         self.named.extend((*products, scores))
         return out

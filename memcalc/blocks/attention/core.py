@@ -70,6 +70,7 @@ class Mask(NamedTuple):
     keeps_all: bool = False  # keys outside the window stay in the cache (MiniMax)
     masked: bool = False  # whatever the length, by a mask of each layer's own (sparse attention under an indexer)
     heads: int = 1  # that each have a mask of their own
+    by_key: bool = False  # eager attention's is one number a key, whatever the query (LayoutLM)
 
     def applied(self, p: Profile) -> bool:
         """A mask beyond the causal one, which kernels know without it."""

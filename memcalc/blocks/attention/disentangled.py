@@ -129,9 +129,8 @@ class DisentangledAttention(Attention, without=("state",)):
             if total is None:  # 0 + it
                 total = t.emit("position scores", [picked], picked.elements, picked.each, (), [Step("share")])
             else:  # in place
-                total = t.emit("position scores", [total, picked], Size(), picked.each, (),
+                total = t.emit("position scores", [total, picked], picked.elements, picked.each, (),
                                [Step("share"), Step("share", source=1)])  # fmt: skip
-                total.elements = picked.elements
         assert total is not None
         return total
 

@@ -12,7 +12,7 @@ from memcalc.autograd import adapters
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import Profile
-from memcalc.autograd.tape import INT64, MatrixShape, Size, Step, Tape, Var
+from memcalc.autograd.tape import HALF, INT64, MatrixShape, Size, Step, Tape, Var
 from memcalc.blocks.experts.routing import Router, scattered_scores
 from memcalc.blocks.norm import Norm
 from memcalc.frozen import NamedTuple
@@ -159,19 +159,24 @@ class _Groups:
         self.t, self.p, self.router, self.expert, self.n, self.ends = t, p, router, expert, n, ends
         self.expert_of_row = Var(Size(token=n), INT64, False, f"{t.path}/expert of each row")
 
-    def product(self, name: str, x: Var, outputs: int, inputs: int) -> Var:
+    def product(self, name: str, x: Var, outputs: int, width: int) -> Var:
         """x Wᵀ for each expert's own W; the gradient of all experts' W comes first, then that of x."""
         t, p = self.t, self.p
         experts = -(-(self.router.experts if name == "down" else self.router.choices) // p.degrees.ep)
         given, each = x.each, p.formats.compute if p.formats.kbit else p.formats.weights
         x = ops.cast(t, x, each)
-        shape = MatrixShape(self.n, outputs, inputs, experts, x.grad, p.method.trained)
-        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * inputs), x.grad + p.method.trained, shape=shape)
+        shape = MatrixShape(self.n, outputs, width, experts, x.grad, p.method.trained)
+        t.multiply(f"experts {name}", Size(token=2 * self.n * outputs * width), x.grad + p.method.trained, shape=shape)
         steps = [Step("input", x.bytes)]
         if p.method.trained and not p.method.accumulated:
-            steps.insert(0, Step("weight", Size(fixed=experts * outputs * inputs * p.formats.weights)))
-        saves = [x, self.ends] if p.method.trained else [self.ends]
-        out = t.emit(name, [x], Size(token=self.n * outputs), each, saves, steps, trained=p.method.trained)
+            steps.insert(0, Step("weight", Size(fixed=experts * outputs * width * p.formats.weights)))
+        inputs, saves = [x], [x, self.ends] if p.method.trained else [self.ends]
+        if p.method.quantised and p.method.expands:
+            # a parametrisation: whole while it is read, and kept for the input's gradient (bitsandbytes nn/parametrize.py)
+            whole = t.emit(f"{name} expanded", [], Size(fixed=experts * outputs * width), HALF)
+            inputs.append(whole)
+            saves.append(whole)
+        out = t.emit(name, inputs, Size(token=self.n * outputs), each, saves, steps, trained=p.method.trained)
         out = ops.cast(t, out, given) if p.formats.kbit else out
         out = self._biased(out, experts * outputs) if self.expert.bias else out
         return adapters.grouped(t, p, name, x, out, shape) if name in p.adapters.experts else out

@@ -11,7 +11,6 @@ from memcalc.blocks.mixers.chunked_scan import ChunkedScan
 from memcalc.blocks.mixers.combined_scan import CombinedScan
 from memcalc.blocks.mixers.state import Sections, StateTensor, convolution_state, depthwise
 from memcalc.blocks.norm import Norm
-from memcalc.errors import Unsupported
 from memcalc.frozen import dataclass
 
 ROLE = "state-space"
@@ -22,8 +21,7 @@ class Mamba(Block, without=("constants", "cache")):
     """Mamba's mixer: h ← exp(Δ A) h + Δ B x and y = C h + D x for each of `inner` channels, gated by z.
 
     Δ, B and C are computed from x itself; Δ through a bottleneck of `time_step_rank`. Kept while generating, per
-    sequence: the convolution's last inputs [inner, kernel] and h [inner, state_size]. `heads`: each has Δ, B and C of its own,
-    from its part of x (Zamba).
+    sequence: the convolution's last inputs [inner, kernel] and h [inner, state_size].
     """
 
     hidden: int
@@ -36,7 +34,6 @@ class Mamba(Block, without=("constants", "cache")):
     norms: str = ""  # RMSNorm over Δ, B and C: "learned" (Jamba), "fixed" without scales (Falcon Mamba), "" for none
     activation: str = "silu"
     state_dtype: str = "float32"
-    heads: int = 1
 
     @property
     def conv_channels(self) -> int:
@@ -75,8 +72,6 @@ class Mamba(Block, without=("constants", "cache")):
 
     def forward(self, t: Tape, p: Profile, x: Var) -> Var:
         """Record the block as modeling_mamba.MambaMixer with the scan in PyTorch, a loop over tokens."""
-        if self.heads > 1:
-            raise Unsupported("training with Mamba mixers of several heads (Zamba) is not modelled")
         inner = -(-self.inner // p.degrees.tp)
         wide = Size(token=inner)
         x = ops.gathered(t, p, x)
@@ -84,7 +79,8 @@ class Mamba(Block, without=("constants", "cache")):
         mixed, gate = mixer.view(t, both, wide), mixer.view(t, both, wide)
         mixed = mixer.convolution(t, p, mixed, self.conv_kernel, inner, self.activation, bias=self.conv_bias)
         step, b, c = self._selected(t, p, mixed, inner)
-        read = self._scan(t, p, mixed, step, b, c, inner)
+        rates = self._rates(t, p, inner)
+        read = self._scan(t, p, mixed, step, b, c, rates)
         read = ops.add(t, read, mixer.times_weight(t, p, mixed, "D", inner))
         gated = ops.mul(t, read, ops.activation(t, p, gate, "silu"))
         rows = mixer.copied(t, ops.cast(t, gated, p.formats.compute))
@@ -107,16 +103,19 @@ class Mamba(Block, without=("constants", "cache")):
         step = ops.linear(t, p, parts[0], Matrix("dt", inner, self.time_step_rank * inner))
         return mixer.plus_weight(t, p, step, "dt bias", inner, step.each), parts[1], parts[2]
 
-    def _scan(self, t: Tape, p: Profile, mixed: Var, step: Var, b: Var, c: Var, inner: int) -> Var:
+    def _rates(self, t: Tape, p: Profile, inner: int) -> Var:
+        """−A in fp32, of every channel and state."""
+        return ops.scale(t, mixer.exponential(t, mixer.learned(t, p, "A_log", inner * self.state_size, FP32)))
+
+    def _scan(self, t: Tape, p: Profile, mixed: Var, step: Var, b: Var, c: Var, rates: Var) -> Var:
         """h ← exp(Δ A) h + Δ B x token by token: both factors whole, and every h, in fp32 and as it is multiplied.
 
         Backward, each token's slice becomes a full-sized gradient that is added to the one so far, out of place.
         """
-        states = Size(token=inner * self.state_size)
+        states = mixed.elements * self.state_size
         t.multiply("scan", states * 6, 2)  # a multiply-add each to decay, to write and to read a state
         step = mixer.softplus(t, ops.cast(t, step, FP32) if p.formats.autocast else step)
-        rates = mixer.exponential(t, mixer.learned(t, p, "A_log", inner * self.state_size, FP32))
-        decay = mixer.exponential(t, mixer.outer(t, ops.scale(t, rates), step, states))
+        decay = mixer.exponential(t, mixer.outer(t, rates, step, states))
         written = mixer.outer(t, mixer.outer(t, step, ops.cast(t, b, FP32), states), ops.cast(t, mixed, FP32), states)
         held = [Var(states, FP32, False, f"{t.path}/states")]
         if mixed.each != FP32:

@@ -117,8 +117,9 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
     """What a profile knows of batch and length: runs that agree on it, and on all else, share what they record."""
     encoder = main_parts(architecture)[0]
     with_source = encoder.name == "encoder"
+    counted = with_source or any(b.traits.squares or b.traits.by_sequence for b in _mixers(architecture))
     return Batch(
-        sequences=run.rows if with_source or any(block.traits.squares for block in _mixers(architecture)) else 1,
+        sequences=run.rows if counted else 1,
         length=_uneven(architecture, run.row_length // run.parallelism.cp),
         masked=needs_masks(architecture, run.row_length),
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
@@ -237,12 +238,17 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
     handed = _handed(architecture, profile)
     # a mask for pairs, not one of keys, nor one that is counted among what is handed on
     square = any(block.traits.squares for block in _mixers(architecture))
-    pairwise = (square or any(not block.positions.own for block in _attentions(architecture))) and not handed
+    pairwise = (square or any(_by_pairs(block) for block in _attentions(architecture))) and not handed
     if _shared_masks(architecture, profile, passed=True) or not (pairwise or indexed):
         return biases
     if run.attention == "eager":
         return biases
     return biases + (profile.batch.masked or profile.batch.packed) + indexed
+
+
+def _by_pairs(block: Attention) -> bool:
+    """Whether its mask is for pairs of positions, not one of keys."""
+    return not (block.positions.own or block.mask.by_key)
 
 
 def _eager_masks(architecture: Architecture, run: Training, profile: Profile) -> float:
@@ -252,7 +258,7 @@ def _eager_masks(architecture: Architecture, run: Training, profile: Profile) ->
         return 0.0
     kinds = {
         (bool(traits.window), traits.chunked) for block in _mixers(architecture)
-        if (traits := block.traits).query_size and not (isinstance(block, Attention) and block.positions.own)
+        if (traits := block.traits).query_size and not (isinstance(block, Attention) and not _by_pairs(block))
         and (traits.rotary or not traits.selected_tokens)  # without positions (GLM-5 Next), each layer makes the mask itself
         and block.handed(profile) == ZERO  # what is handed on is counted there
     }  # fmt: skip

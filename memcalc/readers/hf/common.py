@@ -254,7 +254,7 @@ def architecture(
         tied=tied,
         context=context or None,
         dtype=c.text("torch_dtype", "") or text.text("torch_dtype", ""),
-        local_rotary=family.startswith(("gemma3", "gemma4", "laguna", "lfm3", "dots3")),
+        local_rotary=family.startswith(("gemma3", "gemma4", "laguna", "lfm3", "dots3", "dory")),
         mixture_rules=MIXTURE_RULES.get(family, ""),
         rotary_stretch=rotary_stretch(text),
     )

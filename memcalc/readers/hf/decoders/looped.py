@@ -1,13 +1,18 @@
 """Decoders that run layers more than once: Dory and HRM. Each run keeps keys and values of its own."""
 
+from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Layer
+from memcalc.blocks.attention.unit_sphere import UnitAttention
 from memcalc.blocks.embedding import Embedding
+from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight
+from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.reused import Reused
-from memcalc.blocks.values import revised
+from memcalc.blocks.unit_sphere import LoopPlace, Rates, UnitMLP
+from memcalc.blocks.values import facts_of, revised
 from memcalc.readers.hf.common import (
     biased_attention,
     decoder,
@@ -54,20 +59,10 @@ def hrm_text(c: Config) -> Architecture:
 
 
 def dory(c: Config) -> Architecture:
-    """Norms without scales everywhere; learned are rates of the residual, and scales of queries, gates and widths."""
+    """Norms without scales everywhere; learned are rates of the residual, and scales of queries, gates, widths and logits."""
     c = _halved(c)
-    norm, hidden, depth = rms(c, affine=False), c.integer("hidden_size"), c.layers()
-    size = c.integer("num_attention_heads") * c.integer("head_dim")
-    scales = tuple(Weight(name, "attention", (size,)) for name in ("query_scale", "gate_scale"))
-    widths = tuple(Weight(name, "mlp", (c.integer("intermediate_size"),)) for name in ("gate_scale", "up_scale"))
-    feed_forward = mlp(c, bias=c.flag("mlp_bias", False), extras=widths)
-    rates = Plain(tuple(Weight(name, "other", (hidden,)) for name in ("attention_rate", "mlp_rate")))
-
-    def layer(window: int | None) -> Layer:
-        made = sandwich(norm, biased_attention(c, window=window, gate=size, extras=scales), feed_forward)
-        return Layer((*made.blocks, ("residual", rates)))
-
-    layers = windowed(layer_windows(c, default=every_nth_full(c, 4)), layer)
+    depth = c.layers()
+    layers = windowed(layer_windows(c, default=every_nth_full(c, 4)), lambda window: _dory_layer(c, window))
     first, last = c.integer("n_input_layers", low=0), depth - c.integer("n_output_layers", low=0)
     middle = c.integer("n_recurrent_layers", low=0) if c.has("n_recurrent_layers") else last - first
     if not 0 <= first <= last or first + middle != last:
@@ -75,10 +70,34 @@ def dory(c: Config) -> Architecture:
     mode = c.text("recurrent_kv_cache_mode")
     if mode not in ("per_loop", "last_loop"):
         raise c.error("recurrent_kv_cache_mode", f"must be per_loop or last_loop, not {mode!r:.60}")
-    loop = windowed(layers[first:last], lambda made: _again(made, cached=mode == "per_loop"))
-    loops = c.integer("n_recurrent_loops", high=1000)
-    head_scale = Plain((Weight("logit_scale", "head", (c.integer("vocab_size"),)),))
-    return decoder(c, [*layers[:last], *loop * (loops - 1), *layers[last:]], norm, before_head=(("head_scale", head_scale),))
+    runs = c.integer("n_recurrent_loops", high=1000)
+    places = [(layer, i == 0, run == 0, run == runs - 1) for run in range(runs) for i, layer in enumerate(layers[first:last])]
+    looped = windowed(places, lambda place: _dory_run(c, *place, cached=mode == "per_loop"))
+    head = Head(c.integer("vocab_size"), c.integer("hidden_size"), tied=c.flag("tie_word_embeddings", False), by_token=True)
+    return decoder(c, [*layers[:first], *looped, *layers[last:]], _dory_norm(c), head=head)
+
+
+def _dory_norm(c: Config) -> Norm:
+    return rms(c, kind="rms-unit", affine=False)
+
+
+def _dory_layer(c: Config, window: int | None) -> Layer:
+    norm, size = _dory_norm(c), c.integer("num_attention_heads") * c.integer("head_dim")
+    each = Norm(c.integer("head_dim"), "rms-unit", affine=False)
+    mixer = biased_attention(c, window=window, gate=size, query_norm=each, key_norm=each)
+    feed_forward = UnitMLP(**facts_of(mlp(c, bias=c.flag("mlp_bias", False))))
+    made = sandwich(norm, UnitAttention(**facts_of(mixer)), feed_forward)
+    return Layer((*made.blocks, ("residual", Rates(c.integer("hidden_size")))), wiring="on the unit sphere")
+
+
+def _dory_run(c: Config, layer: Layer, entry: bool, first: bool, last: bool, *, cached: bool) -> Layer:
+    """A run of a layer in a loop; the last stores its weights, for it is the first that makes their gradients. `cached`: each
+    keeps keys and values of its own."""
+    blocks = dict(layer.blocks)
+    if not last:
+        blocks["attention"] = revised(blocks["attention"], reads_later=not cached)
+        blocks = {name: Reused(block, earlier=True) for name, block in blocks.items()}
+    return replace(layer, blocks=(("loop", LoopPlace(c.integer("hidden_size"), entry, first, last)), *blocks.items()))
 
 
 def _halved(c: Config) -> Config:

@@ -14,6 +14,7 @@ from memcalc.blocks.experts.mixture import experts_of
 from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.plain import Plain
+from memcalc.blocks.unread import Unread
 from memcalc.blocks.values import facts_of
 from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture, layer_norm
@@ -217,8 +218,21 @@ def _assembled(
     first = Part("encoder", (*shared, ("embedding", _table(c, shape, "encoder")), *normed, *encoder), (encoder_stack,), last)
     table = replace(_table(c, shape, "decoder"), tied=tied and not alone)
     second = Part("decoder", (("embedding", table), *normed, *decoder), (decoder_stack,), (*last, *head))
+    if alone and not c.flag("add_cross_attention", False):
+        second = replace(second, stacks=(_without_source(decoder_stack),))
     parts = (second,) if alone else (first, second)
     return replace(architecture(c, parts, tied=generates and tied and not (alone and shape.own_head)), warnings=warnings)
+
+
+def _without_source(stack: Stack) -> Stack:
+    """A decoder alone passes its attention to an encoder by, which it stores."""
+    layers = tuple(
+        replace(layer, blocks=tuple(
+            (name, Unread(block.weights()) if name.startswith("cross_attention") else block) for name, block in layer.blocks
+        ))
+        for layer in stack.layers
+    )  # fmt: skip
+    return replace(stack, layers=layers)
 
 
 def _family(read: Callable[..., Architecture], shape: Shape, **changes: Any) -> Family:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from memcalc.blocks.added_tables import AddedTables
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.own_scores import DistanceBias, Sines
 from memcalc.blocks.ledger import Weight
@@ -23,6 +24,7 @@ from memcalc.readers.hf.encoders.layers import (
     encoder_layer,
     self_attention,
     tables,
+    unread,
 )
 from memcalc.readers.hf.tasks import classifier, label_count
 
@@ -62,10 +64,11 @@ def ernie(c: Config) -> Architecture:
 def layoutlm(c: Config) -> Architecture:
     """Tables of the four sides of a token's box; every class keeps the pooler."""
     hidden, rows = c.integer("hidden_size"), c.integer("max_2d_position_embeddings")
-    boxes = tables(*((side, rows, hidden) for side in ("x", "y", "height", "width")))
-    heads = bert_heads(c)
-    read = ("SequenceClassification",)
-    return under(c, body(c, beside=(("boxes", boxes),)), pooled_always(heads, hidden, *read))
+    boxes = AddedTables(tuple((side, rows) for side in ("x", "y", "height", "width")), hidden, twice=("x", "y"))
+    tokens, *normed = embedded(c)
+    entry: Named = (tokens, ("boxes", boxes), *normed)
+    attention = revised(self_attention(c), scores="softmax in fp32", by_key=True)
+    return under(c, body(c, attention=attention, entry=entry), pooled_always(bert_heads(c), hidden, "SequenceClassification"))
 
 
 def tapas(c: Config) -> Architecture:
@@ -81,7 +84,8 @@ def tapas(c: Config) -> Architecture:
 
 
 def luke(c: Config) -> Architecture:
-    """Words and entities in one sequence, each with tables of its own; three more query projections a layer."""
+    """Words and entities in one sequence, each with tables of its own; three more query projections a layer. Text without
+    entities passes what these read by."""
     hidden, width, entities = c.integer("hidden_size"), c.integer("entity_emb_size"), c.integer("entity_vocab_size")
     beside: Named = (
         ("entities", tables(("entities", entities, width), ("positions", c.integer("max_position_embeddings"), hidden),
@@ -102,7 +106,7 @@ def luke(c: Config) -> Architecture:
         ))),
     )  # fmt: skip
     # the words' own head is never tied, but for its two biases
-    heads = usual(c, masked_lm(c, tied=False, doubled=not tied) + entity_head, tied=False)
+    heads = usual(c, masked_lm(c, tied=False, doubled=not tied) + unread(entity_head), tied=False)
     labels, pooled = label_count(c), heads.kinds["Model"]
     pairs: Named = (*pooled, ("classifier", replace(classifier(2 * hidden, labels), bias=False)))
     heads = heads.but(
@@ -110,7 +114,8 @@ def luke(c: Config) -> Architecture:
         EntityPairClassification=pairs,
         EntitySpanClassification=(*pooled, ("classifier", classifier(3 * hidden, labels))),
     )
-    return under(c, body(c, beside=beside, within=within or UNRECORDED), heads)
+    attention = revised(self_attention(c), by_key=True)
+    return under(c, body(c, attention=attention, beside=unread(beside), within=unread(within)), heads)
 
 
 def roc_bert(c: Config) -> Architecture:

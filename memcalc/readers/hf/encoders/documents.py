@@ -8,7 +8,7 @@ from memcalc.blocks.task_head import Pooler
 from memcalc.readers.hf.common import layer_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.encoders.heads import Heads, headless, masked_lm, under, usual
-from memcalc.readers.hf.encoders.layers import UNRECORDED, bert_but, body, embedded, tables
+from memcalc.readers.hf.encoders.layers import UNRECORDED, bert_but, body, embedded, tables, unread
 from memcalc.readers.hf.multimodal.vision import patches
 from memcalc.readers.hf.tasks import classifier, label_count
 
@@ -115,7 +115,8 @@ def visual_bert(c: Config) -> Architecture:
     )
     beside: Named = (("seen", seen), ("seen_projection", Projection(c.integer("visual_embedding_dim"), hidden, bias=True)))
     heads = usual(c, masked_lm(c, tied=tied), tied=tied)
-    return under(c, body(c, beside=beside), Heads((), False, {kind: heads.kinds[kind] for kind in ("Model", "PreTraining")}))
+    kinds = {kind: heads.kinds[kind] for kind in ("Model", "PreTraining")}
+    return under(c, body(c, beside=unread(beside)), Heads((), False, kinds))
 
 
 _BOXES = bert_but(max_2d_position_embeddings=1024)

@@ -93,7 +93,7 @@ def masked_lm(
     hidden, vocabulary = size or c.integer("hidden_size"), c.integer("vocab_size")
     width = width or hidden
     made = activation or c.text("hidden_act")
-    both: Named = (("head_bias", Plain((Weight("bias", "head", (vocabulary,)),))),)
+    both: Named = (("head_bias", Unread((Weight("bias", "head", (vocabulary,)),))),)
     return (
         ("head_transform", Projection(hidden, width, bias=True, activation=made, role="head")),
         ("head_norm", layer_norm(c, size=width)),

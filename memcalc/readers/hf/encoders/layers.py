@@ -12,6 +12,7 @@ from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
+from memcalc.blocks.unread import Unread
 from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import even_head_dim, layer_norm, mlp, norm_of_sum, pre_norm, windowed
 from memcalc.readers.hf.config import Config
@@ -119,3 +120,8 @@ def embedded(
 def tables(*named: tuple[str, int, int]) -> Plain:
     """More lookup tables: (name, rows, width)."""
     return Plain(tuple(Weight(name, "other", (rows, width)) for name, rows, width in named))
+
+
+def unread(blocks: Named) -> Named:
+    """These as text alone leaves them: stored."""
+    return tuple((name, Unread(block.weights())) for name, block in blocks)

@@ -21,7 +21,7 @@ def xlstm(c: Config) -> Architecture:
     multiple = c.integer("ffn_round_up_to_multiple_of")
     width = int((hidden * _factor(c, "ffn_proj_factor") + multiple - 1) // multiple * multiple)
     layer = pre_norm(norm, memory, mlp(c, intermediate=width, bias=bias, activation="silu"), name="linear_attention")
-    head = Head(c.integer("vocab_size"), hidden, softcap=optional_number(c, "output_logit_soft_cap"))
+    head = Head(c.integer("vocab_size"), hidden, softcap=optional_number(c, "output_logit_soft_cap"), softcap_wide=True)
     return decoder(c, layer, Norm(hidden), tied=False, head=head)
 
 

@@ -1,7 +1,9 @@
 """Zamba 1 and 2: state-space mixers throughout, and a few shared transformer blocks that run before some of them."""
 
 from memcalc.blocks.architecture import Architecture, Layer, Named
-from memcalc.blocks.mixers.state_space import Mamba, Mamba2
+from memcalc.blocks.beside_embeddings import BesideEmbeddings, EmbeddedCopy
+from memcalc.blocks.mixers.mamba_heads import MambaOfHeads
+from memcalc.blocks.mixers.state_space import Mamba2
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.reused import Reused
 from memcalc.readers.hf.common import attention, decoder, mlp, rms, windowed
@@ -18,19 +20,24 @@ def zamba(c: Config) -> Architecture:
     kinds = layer_kinds(c, (start + rest)[:depth], ("linear_attention", "hybrid"), "layers_block_type")
     norm = rms(c)
     plain = Layer((("norm", norm), ("state_space", _zamba_mixer(c))))
-    first, again = (Layer((*_zamba_shared(c, reuse), *plain.blocks)) for reuse in (False, True))
-    uses = [i for i, kind in enumerate(kinds) if kind == "hybrid"]
-    shared = set(uses[1:]) if c.flag("tie_word_embeddings") else set()
-    layers = [plain if i not in uses else again if i in shared else first for i in range(depth)]
-    return decoder(c, layers, norm)
+    uses, tied = kinds.count("hybrid"), c.flag("tie_word_embeddings")
+
+    def hybrid(last: bool) -> Layer:
+        """Tied, the last use stores the block: it is the first that makes its gradients."""
+        return Layer((*_zamba_shared(c, tied and not last, last), *plain.blocks), wiring="shared transformer")
+
+    order = iter([False] * (uses - 1) + [True])
+    layers = windowed([next(order) if kind == "hybrid" else None for kind in kinds],
+                      lambda last: plain if last is None else hybrid(last))  # fmt: skip
+    return decoder(c, layers, norm, after_embedding=(("embedded_copy", EmbeddedCopy(c.integer("hidden_size"))),))
 
 
-def _zamba_mixer(c: Config) -> Mamba:
+def _zamba_mixer(c: Config) -> MambaOfHeads:
     hidden, heads = c.integer("hidden_size"), c.integer("n_mamba_heads")
     inner = c.integer("mamba_expand") * hidden
     if inner % heads:
         raise c.error("n_mamba_heads", f"({heads}) does not divide mamba_expand × hidden_size ({inner})")
-    return Mamba(
+    return MambaOfHeads(
         hidden,
         inner,
         c.integer("mamba_d_state"),
@@ -43,7 +50,7 @@ def _zamba_mixer(c: Config) -> Mamba:
     )
 
 
-def _zamba_shared(c: Config, reuse: bool) -> Named:
+def _zamba_shared(c: Config, reuse: bool, last: bool) -> Named:
     """The transformer block over the layer's input and the embeddings side by side, and its way into the layer."""
     hidden = c.integer("hidden_size")
     double = c.integer("attention_hidden_size", 2 * hidden)
@@ -55,8 +62,9 @@ def _zamba_shared(c: Config, reuse: bool) -> Named:
         ("shared_mlp", mlp(c)),
     )
     if reuse:
-        shared = tuple((name, Reused(block)) for name, block in shared)
-    return (*shared, ("shared_output", Projection(hidden, hidden, role="other")))
+        shared = tuple((name, Reused(block, earlier=True)) for name, block in shared)
+    joined: Named = (("shared_input", BesideEmbeddings(hidden, last)),)
+    return (*joined, *shared, ("shared_output", Projection(hidden, hidden, role="other")))
 
 
 def zamba2(c: Config) -> Architecture:

@@ -1,5 +1,6 @@
 """ms-swift's options (swift pt|sft|rlhf, megatron pt|sft|rlhf)."""
 
+from memcalc.readers.launch.facts import Fact
 from memcalc.readers.launch.kind import Kind
 from memcalc.readers.launch.kinds.common import IDLE, world
 from memcalc.readers.launch.kinds.megatron import KEYS as MEGATRON_KEYS
@@ -61,6 +62,20 @@ def _precision(out: Reading) -> None:
         out.default("ms-swift takes the format of the model's file", precision="bf16", model_dtype="bfloat16")
 
 
+def _spread(out: Reading) -> None:
+    """Layers over the GPUs of one process: device_map "auto" shares those that are there among the processes, which torchrun
+    starts where NPROC_PER_NODE is set (swift/cli/main.py; swift/model/utils.py, get_default_device_map). One micro-batch is on
+    its way at a time, as in a pipeline without any other."""
+    seen, processes = (out.facts[name].value if name in out.facts else 0 for name in ("visible_gpus", "gpus_per_node"))
+    processes = processes or 1
+    if not isinstance(seen, int) or not isinstance(processes, int) or {"nodes", "processes", "gpus"} & out.facts.keys():
+        return
+    if seen > processes and seen % processes == 0:
+        why = f"{seen} GPUs of {processes} processes, which share a model's layers (device_map)"
+        out.facts.update(gpus=Fact(seen, None, why), gpus_per_node=Fact(seen, None, why), grad_accum=Fact(1, None, why),
+                         pp=Fact(seen // processes, None, why))  # fmt: skip
+
+
 def _megatron(out: Reading) -> None:
     """Of `megatron sft|pt|rlhf` (swift/megatron/arguments/megatron_args.py)."""
     out.default(WHY, tp=1, pp=1, padding_free=True, optimizer="adam", distributed_optimizer=True, loss=NATIVE)
@@ -80,6 +95,8 @@ def _finish(out: Reading) -> None:
     if command.endswith("rlhf"):
         out.default("ms-swift's default", algorithm="dpo")
     megatron = command.startswith("megatron")
+    if not megatron:
+        _spread(out)
     world(out)
     if not out.says("method"):
         out.default(WHY, method="full" if megatron and "lora_rank" not in facts else "lora")
@@ -96,6 +113,10 @@ def _finish(out: Reading) -> None:
     else:
         finish(out)
         out.default_optimizer(WHY)
+    _objective(out)
+
+
+def _objective(out: Reading) -> None:
     if out.says("algorithm", "dpo", "grpo", "kto", "ppo"):
         out.default(WHY, reference="same" if out.says("method", "lora", "qlora", "dora") else "frozen")
     if out.says("use_vllm", True):

@@ -1,6 +1,7 @@
 """Hugging Face's TrainingArguments as YAML, JSON or options (transformers 5.24, training_args.py), and TRL's beside them."""
 
 from collections.abc import Collection
+from math import prod
 
 from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.kinds.accelerate import FSDP, finish_strategy
@@ -138,7 +139,10 @@ TRL_KEYS: KeyTable = {
             "benchmarks concatenate* num_ppo_epochs missing_eos_penalty", Ignored("of how answers are scored or drawn")),
     "kl_coef": "kl_coef",
 }  # fmt: skip
-TRL_KEYS = {**TRL_KEYS, "loss_type": By(lambda value: {"algorithm": "orpo"} if words(value) == "orpo" else {})}
+OF_LOSS: dict[str, dict[str, Read]] = {
+    "orpo": {"algorithm": "orpo"}, "nll": {"loss": "full"}, "dft": {"loss": "full"}, "chunked_nll": {"loss": "chunked-nll"},
+}  # fmt: skip
+TRL_KEYS = {**TRL_KEYS, "loss_type": By(lambda value: OF_LOSS.get(str(words(value)), {}))}
 
 
 def named_algorithm(out: Reading) -> str:
@@ -174,11 +178,12 @@ def _global_batch(out: Reading) -> None:
     """Sequences of a step, where no file says it or leaves it to the trainer: "auto" is what the other three come to."""
     if "global_batch" in out.facts and not out.says("global_batch", "auto"):
         return
-    sizes = [out.facts[name].value if name in out.facts else 1 for name in ("micro_batch", "grad_accum", "gpus", "tp", "cp")]
+    names = ("micro_batch", "grad_accum", "gpus", "tp", "cp", "pp")
+    sizes = [out.facts[name].value if name in out.facts else 1 for name in names]
     if "gpus" in out.facts and all(isinstance(size, int) and size > 0 for size in sizes):
-        micro, accum, gpus, tp, cp = (int(str(size)) for size in sizes)
+        micro, accum, gpus, *degrees = (int(str(size)) for size in sizes)
         out.facts.pop("global_batch", None)
-        out.follow("global_batch", micro * accum * (gpus // (tp * cp)), "micro_batch", "grad_accum", "gpus")
+        out.follow("global_batch", micro * accum * (gpus // prod(degrees)), "micro_batch", "grad_accum", "gpus")
 
 
 def _transformers(out: Reading) -> None:
@@ -203,6 +208,8 @@ def _trl(out: Reading) -> None:
     out.default("TRL's default", **fields)
     if out.says("algorithm", "sft", "dpo", "kto", "reward", "rm", "orpo"):
         out.default("TRL's default", seq_len=1024)
+    if out.says("algorithm", "sft") and not out.says("kernels"):
+        out.default("TRL's default since 1.6", loss="chunked-nll")
     if out.says("method", "lora", "qlora", "dora"):
         out.default("TRL's default", lora_rank=16, lora_dropout=0.05)
     if out.says("use_vllm", True):

@@ -1,0 +1,42 @@
+"""A transformer block that reads the residual and the embeddings side by side (Zamba; transformers modeling_zamba.py)."""
+
+from memcalc.autograd.profile import Profile
+from memcalc.autograd.tape import Size, Tape, Var
+from memcalc.blocks.block import Block
+from memcalc.blocks.mixers import operations as mixer
+from memcalc.frozen import dataclass
+
+
+@dataclass(frozen=True)
+class EmbeddedCopy(Block, without=("weights", "constants", "cache", "state", "traits")):
+    """A copy of the embeddings, which layers read beside the residual."""
+
+    hidden: int
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Record the copy; x passes by."""
+        copy = mixer.copied(t, x)
+        if copy.grad:
+            t.carried.append(copy)
+        return x
+
+
+@dataclass(frozen=True)
+class BesideEmbeddings(Block, without=("weights", "constants", "cache", "state", "traits")):
+    """The residual and the embeddings of all tokens, joined. `last`: no later layer has sent these a gradient."""
+
+    hidden: int
+    last: bool = False
+
+    wired = True
+
+    def handed(self, p: Profile) -> Size:
+        """The embeddings."""
+        return Size(token=self.hidden * p.formats.residual)
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Saves nothing."""
+        embedded = Var(x.elements, x.each, x.grad, f"{t.path}/embeddings", outside=True)
+        if embedded.grad and not self.last:
+            t.carried.append(embedded)
+        return mixer.joined(t, x, embedded)
