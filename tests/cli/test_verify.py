@@ -390,9 +390,8 @@ llama_memory_breakdown_print: |   - Host               |                  300 = 
 
 
 def test_a_breakdown_of_llama_cpp(memcalc: Run, log: Callable[[str], str]) -> None:
-    """Printed at exit and while parameters are fitted (llama.cpp pull 15860, common/fit.cpp): the last of each device counts, and
-    only where no buffer's
-    own line says it."""
+    """Printed at exit and while parameters are fitted (llama.cpp pull 15860, common/fit.cpp): the last of each device counts,
+    and only where no buffer's own line says it."""
     words = ("llama-3.1-8b", "--gpu", "rtx-3060", "--format", "json")
     document = memcalc("verify", log(BREAKDOWN), *words).document
     measured = {row["quantity"]: row["measured"] / 2**20 for row in document["rows"]}
