@@ -95,6 +95,12 @@ LOSSES: dict[str, Loss] = {
             head_tokens=1024,
             head_words=8192,
         ),
+        Loss(
+            "chunked-nll",
+            "the head, upcast to fp32, over 256 tokens at a time, and again in the backward (TRL ≥ 1.6)",
+            chunks=True,
+            head_tokens=256,
+        ),
         Loss("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them", False),
         Loss("shifted", "as full, and the label shift copies the logits (transformers 4.46 to 4.49)", shifted=True),
         Loss("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)", half_kept=False, shifted=True),

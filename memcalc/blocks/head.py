@@ -3,7 +3,7 @@
 from memcalc.autograd import operations as ops
 from memcalc.autograd.operations import Matrix
 from memcalc.autograd.profile import LOSSES, OF_TOKENS, Loss, Profile
-from memcalc.autograd.tape import FP32, INT64, ZERO, MatrixShape, Size, Step, Tape, Var, sum_of
+from memcalc.autograd.tape import FP32, HALF, INT64, ZERO, MatrixShape, Size, Step, Tape, Var, sum_of
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear, whole
 from memcalc.frozen import dataclass
@@ -67,6 +67,8 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         """
         if p.loss == "fused":
             return self._fused_loss(t, p, x)
+        if p.loss == "chunked-nll":
+            return self._loss_by_chunks(t, p, x)
         if LOSSES[p.loss].head_tokens:
             return self._loss_by_tiles(t, p, x, LOSSES[p.loss].head_words)
         logits = self.forward(t, p, x)
@@ -130,6 +132,30 @@ class Head(Block, without=("constants", "cache", "state", "traits")):
         labels = Var(Size(token=1), INT64, False, f"{t.path}/labels")
         t.emit("loss", [used], Size(fixed=1), FP32, [used, labels], steps, trained=trained)
         return Size(fixed=4 * tile)
+
+    def _loss_by_chunks(self, t: Tape, p: Profile, x: Var) -> Size:
+        """Each chunk is a checkpoint that upcasts hidden states and weight (trl/trainer/sft_trainer.py, _chunk): logits,
+        log-softmax and, for the entropy, its exponential and their product; the weight's gradient is fp32 before it is cast.
+        """
+        width, trained = -(-self.vocabulary // p.degrees.tp), self._trained(p)
+        weight, tokens = self.size * width, p.batch.head_tokens
+        t.multiply("logits", Size(token=2 * weight), 1 + x.grad + trained,
+                   shape=MatrixShape(1.0, width, self.size, 1, x.grad, trained))  # fmt: skip
+        words, narrow = tokens * width, HALF if p.formats.autocast else FP32
+        wide = weight * FP32 if p.formats.weights < FP32 else 0
+        cast = weight * HALF if p.formats.autocast else 0
+        kept = cast or wide  # of the weight, for the hidden states' gradient
+        entropy = words * (narrow + 3 * FP32)
+        # beside the sum of earlier chunks' gradients: what is upcast and its gradient, or a new gradient and a new sum
+        product = (2 * weight * FP32 + (words * narrow if wide else 0)) if trained else 0
+        forward = max(wide + cast + words * narrow + tokens * self.size * FP32, entropy)
+        steps = [Step("input", x.bytes)]
+        if trained:
+            steps.append(Step("weight", Size(fixed=weight * p.formats.weights)))
+        steps.append(Step("temp", Size(fixed=max(kept + entropy, forward, product))))
+        labels = Var(Size(token=1), INT64, False, f"{t.path}/labels")
+        t.emit("loss", [x], Size(fixed=1), FP32, [x, labels], steps, trained=trained)
+        return Size(fixed=forward)
 
     def _fused_loss(self, t: Tape, p: Profile, x: Var) -> Size:
         """Kept are the gradients of x and of the weight, made in the forward; one chunk of logits is alive at a time."""

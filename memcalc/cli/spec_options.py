@@ -858,6 +858,7 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
                 ("fused", "logits one chunk at a time, gradients made in the forward (Liger)"),
                 ("chunked-head", "the head over 512 tokens at a time, and again in the backward (verl's FusedLinearForPPO)"),
                 ("tiled-head", "the head over 1,024 tokens by 8,192 words at a time, and again in the backward (prime-rl)"),
+                ("chunked-nll", "the head, upcast to fp32, over 256 tokens at a time, and again in the backward (TRL ≥ 1.6)"),
                 ("compiled", "torch.compile: reads 16-bit logits and keeps only the log-sum-exp beside them"),
                 ("shifted", "as full, and the label shift copies the logits (transformers 4.46 to 4.49)"),
                 ("shifted-upcast", "the same without the 16-bit logits (transformers ≤ 4.45)"),

@@ -194,6 +194,7 @@ class Tally:
         )
         if scheme.scales:
             scales = {"tensor": 1, "channel": outputs, "tile": ceil_div(outputs, TILE) * ceil_div(inputs, TILE),
+                      "strip": outputs * ceil_div(inputs, TILE),
                       "ends": outputs + inputs * (2 if leaf(held.path) == "gate_up" else 1)}  # fmt: skip
             number = scales[scheme.scales] * count
             self.add(

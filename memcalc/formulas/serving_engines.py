@@ -57,11 +57,14 @@ class ServingEngine(NamedTuple):
     state_slots: int = 1  # of that pool, for one running sequence
     request_table: bool = False  # a row for each request that may run, with the place of each of its tokens
     sparse_fp8: str = ""  # of latents that an indexer picks from, where the cache is fp8; "": plain
+    blackwell_fp8: tuple[str, ...] | None = None  # model types whose latents are so on Blackwell unasked; None: all
     caches: tuple[str, ...] = ()  # formats that it takes beside 32- and 16-bit floats; (): any
     drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
     exchanges: tuple[str, ...] = ()  # of memcalc.formulas.all_to_all, that it takes
+    exchange_tokens: int = 256  # of a rank in a low-latency message, where nobody says
+    fixed_exchange: bool = False  # its buffers beside that message have one size, whatever is sent
     like: str = ""  # another engine, which it starts or is built on: its kernels, formats and ranges hold
     margin: int = 0  # bytes that it leaves free on a GPU, or else moves layers to host memory (llama.cpp's common/fit.cpp)
     makers: tuple[str, ...] = ()  # of the accelerators that it runs on; (): any
@@ -120,6 +123,7 @@ VLLM = ServingEngine(
     whole_context=True,  # vllm/config/model.py: max_model_len None is derived from the model's config
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram", "suffix"),  # vllm/config/speculative.py
     exchanges=("deepep-low-latency", "deepep-normal", "one-sided"),  # vllm/config/parallel.py, All2AllBackend
+    fixed_exchange=True, blackwell_fp8=("glm_moe_dsa",),  # vllm/model_executor/models/config.py, GlmMoeDsaForCausalLM
     sparse_fp8="fp8-ds-mla", caches=(*_SLOTTED, "nvfp4-ds-mla"),  # vllm/config/cache.py, CacheDType
     profiles_inputs=True, expert_workspaces=True, adapts_experts=True, shards_adapters=True,
 )  # fmt: skip
@@ -157,6 +161,7 @@ _SGLANG = ServingEngine(
     request_table=True, prefill_graphs="segments", request_groups=True,
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
     exchanges=("deepep-low-latency", "deepep-normal", "deepep"),  # srt/layers/moe/utils.py, DeepEPMode
+    exchange_tokens=128,  # SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK
     sparse_fp8="fp8-ds-mla", caches=(*_FP8, "mxfp8", "nvfp4"),  # srt/arg_groups/fields/model.py, kv_cache_dtype
 )  # fmt: skip
 # Changes: srt/server_args.py of 0.5.9, 0.5.10, 0.5.13, 0.5.14 and 0.5.19; srt/arg_groups/memory_hook.py of 0.5.23.

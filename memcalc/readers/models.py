@@ -146,7 +146,7 @@ def _stored_otherwise(text: str, word: str, base: str, folders: Sequence[str]) -
     """Why a name with a stored format in it is refused: what it is, and how to ask for it."""
     from memcalc.readers.names import weights_word
 
-    weights = weights_word(word)
+    weights = weights_word(word, base)
     said = f"--weights {weights}" if weights else "--weights (see `memcalc formats`)"
     try:
         path = find_preset("models", base, folders, exact=True)

@@ -147,6 +147,10 @@ def _size_apart(wanted: Sequence[str], parts: Sequence[str]) -> float:
     return abs(one - other) / max(one, other) if one and other else 1.0
 
 
+# Whose own fp8 checkpoints are quantised by blocks of 128 × 128: huggingface.co/Qwen/Qwen3-8B-FP8, config.json
+BLOCKWISE = re.compile(r"qwen-?3", re.IGNORECASE)
+
+
 def stored_word(name: str) -> tuple[str, str] | None:
     """The word in a name that says how weights are stored, and the name without it; None where there is none.
 
@@ -162,10 +166,18 @@ def stored_word(name: str) -> tuple[str, str] | None:
     return told, STORED.sub("", name).strip("-_.:")
 
 
-def weights_word(stored: str) -> str:
-    """What `--weights` calls a stored format; "" where it knows none of that name (GGUF without its mixture, EXL3)."""
+def weights_word(stored: str, model: str = "") -> str:
+    """What `--weights` calls a stored format; "" where it knows none of that name (GGUF without its mixture, EXL3).
+
+    `model`: whose; some makers' own fp8 has a scale for 128 × 128.
+
+    >>> weights_word("FP8"), weights_word("FP8", "Qwen/Qwen3-8B")
+    ('fp8', 'fp8-block128')
+    """
     from memcalc.specs.quantization import weight_words
 
     plain = stored.lower().replace("_", "-")
+    if plain == "fp8" and BLOCKWISE.match(model.rpartition("/")[2]):
+        return "fp8-block128"
     known = {word.lower(): word for word in weight_words()}
     return WEIGHTS.get(plain) or known.get(stored.lower()) or known.get(plain, "")

@@ -77,4 +77,4 @@ def sparse_default(row: ServingEngine, architecture: Architecture, generation: s
     if not row.sparse_fp8 or generation not in BLACKWELL:
         return False
     sparse = any(one.kv_lora_rank and one.selected_tokens for one in traits)
-    return sparse and (row.name == "sglang" or architecture.model_type == "glm_moe_dsa")
+    return sparse and (row.blackwell_fp8 is None or architecture.model_type in row.blackwell_fp8)

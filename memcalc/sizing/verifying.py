@@ -1,12 +1,14 @@
 """`memcalc verify`: an engine's log, or a training loop's, beside what is predicted of the same run."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memcalc.errors import InputError
 from memcalc.estimates.verifying import UNITS, LogSetting, LogVerification, Verified
-from memcalc.readers.logs.patterns import OLLAMA, TRAINING
+from memcalc.formulas.serving_engines import numbers
+from memcalc.readers.logs.patterns import EVERY_RANK, OLLAMA, TRAINING, VLLM, release_of
 from memcalc.readers.logs.read import LogLine, LogReading, read_log
 from memcalc.sizing.answer import Reported
 from memcalc.sizing.invocation import Invocation
@@ -33,8 +35,11 @@ TRAINED: Mapping[str, Callable[["SizedTraining"], float | None]] = {
     "peak": lambda found: found.peak, "reserved": lambda found: found.reserved, "device": lambda found: found.device,
 }  # fmt: skip
 WHOLE = ("context", "tp", "pp", "dp", "batch", "block_size", "max_batched_tokens", "max_sequences", "gpu_layers",
-         "slots", "draft_tokens", "kv_cache_memory", "lora_adapters", "lora_rank", "max_graph_batch")  # fmt: skip
+         "slots", "draft_tokens", "kv_cache_memory", "lora_adapters", "lora_rank", "max_graph_batch",
+         "images_per_prompt")  # fmt: skip
 NUMBERS = {**dict.fromkeys(WHOLE, int), "gpu_memory_utilization": float}
+LENGTH = re.compile(r"Maximum concurrency for ([\d,]+) tokens")
+ALIKE = 0.02  # of two counts: the concurrency has two decimals
 # A word in the name, of a checkpoint that the engine calls a mixture (vLLM's modelopt_mixed) → what NVIDIA's of that name are.
 MIXED = {"nvfp4": "nvfp4-mlp-fp8-attn"}
 QUANTISED = {"fp8": "fp8", "awq": "int4-g128", "awq_marlin": "int4-g128", "gptq": "gptq-int4-g128",
@@ -100,7 +105,8 @@ def _served(
         raise SpecError("a log does not say what it ran on; add a gpu", "gpu")
     said, sources = _settings(program, read, settings, "" if os.sep in (model or "") or os.path.exists(named) else stored)
     found = size_serving(named, gpu, presets=presets, **said)
-    rows = tuple(_row(name, each, SERVING, found) for name, each in read.measured.items())
+    by = {**SERVING, "kv_tokens": _tokens_said(read, found)} if program == VLLM else SERVING
+    rows = tuple(_row(name, each, by, found) for name, each in read.measured.items())
     command = str(Invocation("infer", named, gpu, tuple(presets), said))
     verified = LogVerification(path, program, command, rows, sources, tuple(found.document.get("assumptions", ())))
     return SizedLog(verified, found, named, presets)
@@ -123,6 +129,32 @@ def _trained(
     return SizedLog(LogVerification(path, program, command, rows, sources, tuple(found.assumptions)), found, model, presets)
 
 
+def _release(read: LogReading) -> LogLine | None:
+    """The release whose habits the log shows: its version's, or a later one's that a line says it has."""
+    said = read.settings.get("version")
+    found = said._replace(value=release_of(str(said.value))) if said and read.programs[0] == VLLM else said
+    shown = read.settings.get("habits")
+    return shown if shown and (found is None or numbers(str(found.value)) < numbers(str(shown.value))) else found
+
+
+def _tokens_said(read: LogReading, found: "SizedServing") -> Callable[[Any], float | None]:
+    """What vLLM's "GPU KV cache size" counts: in some versions the tokens of as many requests as fit (its maximum concurrency
+    times the length of one, pull 40694), in others those that one of its groups of layers could have. The log's own two
+    numbers tell which; where they are of the other kind than the release's, tokens that cannot be compared are left out."""
+    size, at_once = read.measured.get("kv_tokens"), read.measured.get("max_concurrency")
+    length = LENGTH.search(at_once.text) if at_once else None
+    there = found.requests_there
+    if not (size and at_once and length and there and there.max_concurrency and there.kv_tokens):
+        return SERVING["kv_tokens"]
+    tokens = int(length[1].replace(",", ""))
+    of_requests = there.max_concurrency * tokens
+    alike = abs(of_requests / there.kv_tokens - 1) < ALIKE  # as of a model with one group of layers
+    whole = abs(float(size.value) / (float(at_once.value) * tokens) - 1) < ALIKE
+    if whole != alike:
+        return lambda sized: of_requests if whole else None
+    return SERVING["kv_tokens"]
+
+
 def _row(name: str, read: LogLine, by: Mapping[str, Callable[[Any], float | None]], found: Any) -> Verified:
     predicted = by[name](found) if name in by else None
     return Verified(name, UNITS.get(name, "B"), float(read.value), predicted, read.line, read.text)
@@ -137,8 +169,17 @@ def _called(read: LogLine | None) -> tuple[str | None, str]:
     text = str(read.value).rstrip("/")
     name = os.path.basename(text) if text.startswith(("/", "~", ".")) else text
     stored = stored_word(foreign_name(name) or name)
-    word = weights_word(stored[0]) if stored else ""
+    word = weights_word(*stored) if stored else ""
     return (stored[1], word) if stored and word else (name, "")
+
+
+def _weights(read: LogReading, stored: str) -> LogSetting | None:
+    """How weights are stored: as the model's name says, or the engine's word for it."""
+    if stored:
+        word = MIXED.get(stored, stored) if "mixture" in read.settings else stored
+        return LogSetting("weights", word, f"line {read.settings['model'].line}")
+    quantised = read.settings.get("quantization")
+    return quantised and LogSetting("weights", QUANTISED.get(str(quantised.value), "checkpoint"), f"line {quantised.line}")
 
 
 def _settings(
@@ -147,10 +188,11 @@ def _settings(
     """How it was run: what the user says, else what the log does."""
     out: dict[str, Any] = {"engine": program}
     sources = [LogSetting("engine", program, "the log's own lines")]
+    if by := _release(read):
+        out["engine"] = f"{program}@{by.value}"
+        sources[0] = LogSetting("engine", out["engine"], f"line {by.line}")
     for name, each in read.settings.items():
-        if name == "version":
-            out["engine"] = f"{program}@{each.value}"
-            sources[0] = LogSetting("engine", out["engine"], f"line {each.line}")
+        if name in ("version", "habits"):
             continue
         if name in ("model", "quantization", "mixture"):
             continue
@@ -159,19 +201,16 @@ def _settings(
         sources.append(LogSetting(name, value, f"line {each.line}"))
     if "draft" not in out | said:
         out.pop("draft_tokens", None)  # of a draft that no word names
+    if out.get("ep") == EVERY_RANK:
+        out["ep"] = out.get("tp", 1) * out.pop("dp", 1)
+        sources = [each._replace(value=out["ep"]) if each.name == "ep" else each for each in sources]
     if "slots" not in out:
         out.pop("unified", None)  # one sequence has the pool to itself
     if stored or "quantization" in read.settings:
         sources = [each for each in sources if each.name != "weights"]  # the dtype of what is not quantised
-    if "mixture" in read.settings:
-        stored = MIXED.get(stored, stored)
-    if stored:  # in its name
-        out["weights"] = stored
-        sources.append(LogSetting("weights", stored, f"line {read.settings['model'].line}"))
-    elif quantised := read.settings.get("quantization"):
-        word = QUANTISED.get(str(quantised.value), "checkpoint")
-        out["weights"] = word
-        sources.append(LogSetting("weights", word, f"line {quantised.line}"))
+    if weights := _weights(read, stored):
+        out["weights"] = weights.value
+        sources.append(weights)
     if program == OLLAMA and out.get("batch", 1) > 1 and "context" in out:  # written for all of them
         out["context"] //= out["batch"]
     out |= said

@@ -1,7 +1,8 @@
 """Versions of libraries whose loss changed: what each computes the cross-entropy in.
 
 Sources: transformers loss/loss_utils.py (4.46 moved the loss there, 4.50 shifts the labels in place of the logits) and, before,
-each model's own forward; Transformer Engine pytorch/triton/cross_entropy.py.
+each model's own forward; trl/trainer/sft_config.py (before 1.6 SFT's loss was that of transformers); Transformer Engine
+pytorch/triton/cross_entropy.py.
 """
 
 import re
@@ -19,6 +20,7 @@ class Library(NamedTuple):
 
 LIBRARIES = {
     "transformers": Library("eager", (((4, 50), "full"), ((4, 46), "shifted"), ((4, 0), "shifted-upcast"))),
+    "trl": Library("eager", (((1, 6), "chunked-nll"),)),
     "transformer-engine": Library("te", (((2, 18), "te-fp32"), ((1, 0), "te"))),
 }
 VERSION = re.compile(r"(?P<name>[A-Za-z_-]{2,30})==(?P<version>\d{1,4}(\.\d{1,4}){0,3})", re.ASCII)

@@ -22,8 +22,9 @@ class Scheme(NamedTuple):
     name: str
     format: str  # a row of memcalc.dtypes
     group: int = 1  # values in a row that share a scale: rows are padded to whole groups; 0: blocks run through rows
-    # beside the format's own: one a matrix, output channel, 128 × 128, or one for each input and for each output
-    scales: Literal["", "tensor", "channel", "tile", "ends"] = ""
+    # beside the format's own: one a matrix, output channel, 128 × 128, 128 inputs of an output, or one for each input and for
+    # each output
+    scales: Literal["", "tensor", "channel", "tile", "strip", "ends"] = ""
     scale_bytes: int = 4
     ordered: bool = False  # GPTQ's g_idx: an int32 for each input channel
     hidden_multiple: int = 1  # kernels that pad the experts' matrices: the model's width to a multiple of this,
@@ -76,6 +77,7 @@ _BNB8 = "bitsandbytes nn/modules.py, Int8Params: SCB, an fp32 for each row"
 _MX = "vLLM quantization/mxfp4.py: the experts' matrices; gpt-oss model card"
 _TRITON = "vLLM quantization/mxfp4.py: _swizzle_mxfp4 beside the loaded weight_scale; triton_kernels HopperMXScaleLayout"
 _MARLIN = "vLLM quantization/mxfp4.py, create_weights: the Marlin backend rounds hidden up to 256, intermediate to 128"
+_MARLIN8 = "vLLM quantization/utils/marlin_utils_fp8.py, prepare_fp8_layer_for_marlin: block-wise → group-wise scales, 16 bits"
 _NV_PARTS = "NVIDIA Model-Optimizer modelopt/torch/quantization/config.py: NVFP4_MLP_ONLY_CFG, NVFP4_EXPERTS_ONLY_CFG"
 _NV_MIXED = "NVIDIA Model-Optimizer modelopt_recipes/model_type/qwen3_5/ptq/w4a16_nvfp4-fp8_attn-kv_fp8_cast.quant_cfg.yaml"
 _NV = "vLLM quantization/modelopt.py: weight_scale e4m3 for 16, weight_scale_2 float32 for each matrix"
@@ -89,6 +91,7 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme("fp8", "fp8-e4m3", scales="tensor", source=_ONLINE, aliases=("fp8-tensor", "w8a8-fp8")),
     Scheme("fp8-channel", "fp8-channel", scales="channel", source=_CHANNEL, aliases=("fp8-dynamic", "fp8-per-channel")),
     Scheme("fp8-block128", "fp8-e4m3", scales="tile", source=_TILE, aliases=("fp8-block", "fp8-128x128")),
+    Scheme("fp8-block128-marlin", "fp8-e4m3", scales="strip", scale_bytes=2, source=_MARLIN8),
     Scheme("w8a8", "int8-channel", scales="channel", source=_CHANNEL, aliases=("int8-channel", "w8a8-int8", "w8a16")),
     Scheme("bnb-int8", "int8-channel", scales="channel", reach="everywhere", source=_BNB8, aliases=("llm.int8", "llm-int8")),
     Scheme("eetq", "int8-channel", scales="channel", scale_bytes=2, source=_EETQ, aliases=("eetq-int8",)),
@@ -106,8 +109,37 @@ SCHEMES: tuple[Scheme, ...] = (
            aliases=("w4a16-nvfp4-fp8-attn",)),
 )  # fmt: skip
 
-# What an engine makes of a scheme when it loads it.
-REPACKED = {("vllm", "mxfp4"): "mxfp4-triton"}
+
+class Repacked(NamedTuple):
+    """What an engine makes of a scheme when it loads it on NVIDIA's GPUs of some compute capabilities (`sm_86`: 86)."""
+
+    engine: str
+    scheme: str
+    becomes: str
+    since: int = 0
+    before: int = 1000
+
+
+# The first that fits; where no GPU is named, the one of all.
+REPACKED = (
+    # vllm/model_executor/layers/fused_moe/oracle/mxfp4.py: triton_kernels from 9.0 to 10.x, Marlin elsewhere
+    Repacked("vllm", "mxfp4", "mxfp4-marlin", 75, 90), Repacked("vllm", "mxfp4", "mxfp4-marlin", 110),
+    Repacked("vllm", "mxfp4", "mxfp4-triton"),
+    # without tensor cores for fp8: vllm/model_executor/layers/quantization/fp8.py, sglang/srt/layers/quantization/fp8.py
+    Repacked("vllm", "fp8-block128", "fp8-block128-marlin", 75, 89),
+    Repacked("sglang", "fp8-block128", "fp8-block128-marlin", 75, 89),
+)  # fmt: skip
+
+
+def loader(engine: str, generation: str) -> str:
+    """Who loads weights, as `stored_as` takes it: an engine, on a GPU of an architecture.
+
+    >>> loader("vllm", "sm_86"), loader("llama.cpp", "")
+    ('vllm:86', 'llama.cpp')
+    """
+    found = re.fullmatch(r"sm_(\d+)[a-z]?", generation)
+    return f"{engine}:{found[1]}" if found else engine
+
 
 # File types of llama-quantize (tools/quantize/quantize.cpp) and the format that most of a file's tensors are in
 # (src/llama-quant.cpp, llama_ftype_get_default_type).
@@ -153,7 +185,8 @@ def dynamic(name: str, word: str) -> Mixture:
 
 @cached(512)
 def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
-    """What a word of `--weights` stands for. Under llama.cpp F16, BF16 and F32 are GGUF files, whose vectors stay fp32.
+    """What a word of `--weights` stands for, for an engine or its `loader`. Under llama.cpp F16, BF16 and F32 are GGUF
+    files, whose vectors stay fp32.
 
     A file type of llama.cpp goes before a number format of the same name. Raises InputError with the nearest matches.
 
@@ -178,7 +211,7 @@ def stored_as(word: str, engine: str = "") -> Scheme | Mixture:
             f"{word[:40]!r} is no way to store weights: a number format (`memcalc formats`), a scheme such as fp8, w8a8 or "
             f"gptq-int4-g128, a GGUF file type such as Q4_K_M, or {CHECKPOINT}{nearest(word[:40], weight_words())}"
         ) from None
-    if engine == "llama.cpp" and row.name in _UNQUANTISED:
+    if engine.partition(":")[0] == "llama.cpp" and row.name in _UNQUANTISED:
         return Mixture(_UNQUANTISED[row.name], row.name)
     return _repacked(_of_format(row), engine)
 
@@ -199,8 +232,13 @@ def spread(word: str) -> tuple[float, float]:
 
 
 def _repacked(scheme: Scheme, engine: str) -> Scheme:
-    other = REPACKED.get((engine, scheme.name))
-    return _BY_NAME[other] if other else scheme
+    name, _, capability = engine.partition(":")
+    rows = [row for row in REPACKED if (row.engine, row.scheme) == (name, scheme.name)]
+    if capability:
+        rows = [row for row in rows if row.since <= int(capability) < row.before]
+    else:
+        rows = [row for row in rows if not row.since]
+    return _BY_NAME[rows[0].becomes] if rows else scheme
 
 
 def check_weights(word: str) -> None:

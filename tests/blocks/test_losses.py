@@ -99,6 +99,28 @@ def test_a_head_over_chunks(loss: str, elements: int, which: str, trained: bool)
     assert highest == 5 * elements + (2 * V * H if trained else 0)
 
 
+# TRL 1.10's _chunked_cross_entropy_loss, traced with PyTorch 2.13 under fake tensors (hidden [T, H], weight [V, H], chunks
+# of C tokens): formats, whether the weight is trained, T, H, V, C, bytes beside what the forward kept
+CHUNKED_NLL = (
+    ("bf16", True, 2048, 512, 32768, 256, 134220800, 237506048), ("bf16", True, 1024, 2048, 16384, 64, 138936320, 344977408),
+    ("bf16", False, 2048, 512, 32768, 256, 134220800, 203427328), ("bf16", False, 1024, 2048, 16384, 64, 138936320, 155192320),
+    ("amp", True, 2048, 512, 32768, 256, 117443584, 222562304), ("amp", True, 1024, 2048, 16384, 64, 69468160, 411565056),
+    ("fp32", True, 2048, 512, 32768, 256, 134220800, 206045696), ("fp32", True, 1024, 2048, 16384, 64, 16777216, 411565056),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("formats", "trained", "t", "h", "v", "c", "forward", "backward"), CHUNKED_NLL)
+def test_trls_chunks_upcast_the_head(
+    formats: str, trained: bool, t: int, h: int, v: int, c: int, forward: int, backward: int
+) -> None:
+    wide = formats != "bf16"
+    settings = {"compute": 4 if formats == "fp32" else 2, "weights": 4 if wide else 2, "autocast": formats == "amp"}
+    profile = revised(Profile(), loss="chunked-nll", trained=trained, head_tokens=c, **settings)
+    found = record_exit((("head", Head(v, h)),), profile, h)
+    assert found.loss_held.fixed == pytest.approx(forward, rel=0.04)
+    assert max(peak.fixed + peak.token * t for peak in found.peaks) == pytest.approx(backward, rel=0.03)
+
+
 def test_every_loss_is_played() -> None:
     for loss in LOSSES:
         assert record_exit((("head", Head(V, H)),), revised(Profile(), loss=loss), H).peaks, loss

@@ -314,3 +314,89 @@ def test_hostile_logs_take_bounded_time(memcalc: Run, log: Callable[[str], str],
     found = memcalc("verify", log(evil * 400), "gpt2", "--gpu", "h100")
     assert found.code == 2
     assert len(found.err.splitlines()) == 1
+
+
+# vLLM with Qwen3.6-27B by AutoRound on two RTX 3090 (noonghunna/club-3090, issues 142 and 91): a build of the main branch, and
+# a patch release whose log counts the tokens of whole requests, as later releases do.
+@pytest.mark.parametrize(
+    ("version", "release", "tokens", "requests", "tolerance"),
+    [("0.20.2rc1.dev129+g1acd67a79", "vllm@0.21", "623,873", 2.38, 0.015), ("0.20.1", "vllm@0.20", "619,479", 2.36, 0.025),
+     ("0.25.0", "vllm@0.25", "623,873", 2.38, 0.015)],
+)  # fmt: skip
+def test_the_release_of_a_build_and_what_its_tokens_count(
+    memcalc: Run, log: Callable[[str], str], version: str, release: str, tokens: str, requests: float, tolerance: float
+) -> None:
+    text = (
+        "non-default args: {'model': '~/.cache/huggingface/qwen3.6-27b-autoround-int4', 'dtype': 'float16', 'max_model_len': "
+        "262144, 'quantization': 'auto_round', 'tensor_parallel_size': 2, 'kv_cache_dtype': 'fp8_e5m2', "
+        "'max_num_batched_tokens': 8192, 'max_num_seqs': 2, 'speculative_config': {'method': 'mtp', "
+        "'num_speculative_tokens': 3}}\n"
+        f"Initializing a V1 LLM engine (v{version}) with config: model='~/.cache/huggingface/qwen3.6-27b-autoround-int4'\n"
+        f"[kv_cache_utils.py:1710] GPU KV cache size: {tokens} tokens\n"
+        f"[kv_cache_utils.py:1711] Maximum concurrency for 262,144 tokens per request: {requests}x\n"
+    )
+    document = memcalc("verify", log(text), "--gpu", "3090", "--format", "json").document
+    assert {row["quantity"] for row in document["rows"]} == {"kv_tokens", "max_concurrency"}
+    assert all(abs(row["error"]) < tolerance for row in document["rows"])
+    assert [each["value"] for each in document["settings"] if each["name"] == "engine"] == [release]
+
+
+def test_tokens_of_a_group_are_not_compared_with_those_of_requests(memcalc: Run, log: Callable[[str], str]) -> None:
+    """vLLM 0.19's log of a hybrid model says both (vllm-project/vllm, issue 40691); a line shows a later release's habits."""
+    text = (
+        "Initializing a V1 LLM engine (v0.19.0) with config: model='Qwen/Qwen3.5-27B', max_seq_len=32768\n"
+        "CUDA graph memory profiling is enabled (default since v0.21.0). The current --gpu-memory-utilization=0.9200\n"
+        "GPU KV cache size: 290,864 tokens\nMaximum concurrency for 32,768 tokens per request: 33.04x\n"
+    )
+    document = memcalc("verify", log(text), "--gpu", "h200", "--format", "json").document
+    assert next(each["value"] for each in document["settings"] if each["name"] == "engine") == "vllm@0.21"
+    assert next(row for row in document["rows"] if row["quantity"] == "kv_tokens").get("error") is None
+
+
+def test_experts_over_all_ranks(memcalc: Run, log: Callable[[str], str]) -> None:
+    text = (
+        "non-default args: {'model': 'Qwen/Qwen3-30B-A3B', 'tensor_parallel_size': 2, 'data_parallel_size': 2, "
+        "'enable_expert_parallel': True, 'max_model_len': 8192, 'max_cudagraph_capture_size': 256, 'block_size': 32}\n"
+        "Model loading took 15.3 GiB memory\n"
+    )
+    settings = memcalc("verify", log(text), "--gpu", "h100", "--format", "json").document["settings"]
+    said = {each["name"]: each["value"] for each in settings}
+    assert (said["ep"], said["tp"], said["max_graph_batch"], said["block_size"]) == (4, 2, 256, 32)
+    assert "dp" not in said
+
+
+def test_fp8_by_blocks_on_a_gpu_without_fp8(memcalc: Run, log: Callable[[str], str]) -> None:
+    """vLLM 0.24 with Qwen3.6-27B-FP8 on two RTX 3090 (noonghunna/club-3090, pull 594): Marlin's scales are one for each output
+    and 128 inputs, 0.18 GiB more of each rank's weights than blocks of 128 × 128 have."""
+    text = DRAFTED.replace("qwen3.6-27b-autoround", "qwen3.6-27b-fp8").replace("'auto_round'", "'fp8'")
+    document = memcalc("verify", log(text), "--gpu", "3090", "--format", "json").document
+    settings = {each["name"]: each["value"] for each in document["settings"]}
+    assert settings["weights"] == "fp8-block128"
+    (cache,) = [row["predicted"] for row in document["rows"] if row["quantity"] == "cache"]
+    assert cache / 2**30 == pytest.approx(5.33, rel=0.03)
+
+
+BREAKDOWN = """\
+print_info: general.name     = Llama 3.1 8B
+print_info: file type   = Q4_K - Medium
+load_tensors: offloaded 33/33 layers to GPU
+llama_context: n_ctx         = 8192
+llama_context: n_ubatch      = 512
+common_memory_breakdown_print: |   - CUDA0 (RTX 3060)   | 12044 = 11000 + ( 9999 =  9000 +     500 +     499) +       -9999 |
+llama_memory_breakdown_print: | memory breakdown [MiB] | total   free    self   model   context   compute    unaccounted |
+llama_memory_breakdown_print: |   - CUDA0 (RTX 3060)   | 12044 = 5700 + (5685 =  4403 +    1024 +     258) +         658 |
+llama_memory_breakdown_print: |   - Host               |                  300 =   281 +       0 +      24                |
+"""
+
+
+def test_a_breakdown_of_llama_cpp(memcalc: Run, log: Callable[[str], str]) -> None:
+    """Printed at exit and while parameters are fitted (llama.cpp pull 15860, common/fit.cpp): the last of each device counts,
+    and only where no buffer's own line says it."""
+    words = ("llama-3.1-8b", "--gpu", "rtx-3060", "--format", "json")
+    document = memcalc("verify", log(BREAKDOWN), *words).document
+    measured = {row["quantity"]: row["measured"] / 2**20 for row in document["rows"]}
+    assert measured == {"weights": 4403, "kv_cache": 1024, "compute_buffer": 258}
+    assert all(abs(row["error"]) < 0.01 for row in document["rows"] if row["quantity"] != "compute_buffer")
+    buffers = BREAKDOWN + "llama_kv_cache:      CUDA0 KV buffer size =  1000.00 MiB\n" + BREAKDOWN
+    document = memcalc("verify", log(buffers), *words).document
+    assert {row["quantity"]: row["measured"] / 2**20 for row in document["rows"]}["kv_cache"] == 1000

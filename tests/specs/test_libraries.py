@@ -17,7 +17,7 @@ LOSSES = (
     ("transformer-engine==2.18.0", "te", "te-fp32"),
 )  # fmt: skip
 REFUSED = (
-    ("transformers", "eager", "must be transformers==VERSION or transformer-engine==VERSION"),
+    ("transformers", "eager", "must be transformers==VERSION or trl==VERSION or transformer-engine==VERSION"),
     ("transformers==x", "eager", "must be"), ("peft==0.10", "eager", "must be"), ("transformers==3.5", "eager", "before 4.0"),
     ("transformers==4.46", "liger", "does not compute the loss of liger kernels"),
 )  # fmt: skip

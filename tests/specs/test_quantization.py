@@ -4,7 +4,7 @@ import pytest
 
 from memcalc.dtypes import FORMATS
 from memcalc.errors import InputError
-from memcalc.specs.quantization import CHECKPOINT, MIXTURES, SCHEMES, Scheme, check_weights, stored_as, weight_words
+from memcalc.specs.quantization import CHECKPOINT, MIXTURES, SCHEMES, Scheme, check_weights, loader, stored_as, weight_words
 
 # word, name, bits of a value without what stands beside it
 WORDS = (
@@ -63,3 +63,20 @@ def test_engines_change_some_words() -> None:
     assert stored_as("mxfp4", "vllm").name == "mxfp4-triton"
     assert isinstance(stored_as("bf16"), Scheme)
     check_weights(CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("word", "engine", "generation", "name"),
+    [
+        # vllm/model_executor/layers/quantization/utils/marlin_utils_fp8.py: no tensor cores for fp8 before 8.9
+        ("fp8-block128", "vllm", "sm_86", "fp8-block128-marlin"), ("fp8-block128", "sglang", "sm_80", "fp8-block128-marlin"),
+        ("fp8-block128", "vllm", "sm_89", "fp8-block128"), ("fp8-block128", "vllm", "gfx942", "fp8-block128"),
+        ("fp8-block128", "vllm", "", "fp8-block128"), ("fp8", "vllm", "sm_86", "fp8"),
+        # vllm/model_executor/layers/fused_moe/oracle/mxfp4.py: triton_kernels from 9.0 to 10.x
+        ("mxfp4", "vllm", "sm_90", "mxfp4-triton"), ("mxfp4", "vllm", "sm_100", "mxfp4-triton"),
+        ("mxfp4", "vllm", "sm_120", "mxfp4-marlin"), ("mxfp4", "vllm", "sm_89", "mxfp4-marlin"),
+        ("mxfp4", "vllm", "", "mxfp4-triton"), ("mxfp4", "sglang", "sm_89", "mxfp4"),
+    ],
+)  # fmt: skip
+def test_what_an_engine_makes_of_it_on_a_gpu(word: str, engine: str, generation: str, name: str) -> None:
+    assert stored_as(word, loader(engine, generation)).name == name

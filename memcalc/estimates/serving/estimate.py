@@ -81,7 +81,7 @@ def _on_stage(
     draft: Architecture | None = None,
     files: StoredTensors | None = None,
 ) -> ServingEstimate:
-    lines = list(weight_lines(architecture, run, stage, files))
+    lines = list(weight_lines(architecture, run, stage, files, generation=generation))
     small = None
     if draft and stage.last:  # vllm/v1/worker/gpu_model_runner.py: the last stage's rank has the drafter
         (small,) = stages(draft, run.tp, 1, 1, run.tp)

@@ -7,8 +7,6 @@ from memcalc.estimates.placement import Stage
 from memcalc.formulas import all_to_all as formulas
 from memcalc.specs.serving import Serving
 
-TOKENS = {"vllm": 256, "sglang": 128}  # of a rank in a low-latency message, where nobody says
-
 
 def exchange_lines(run: Serving, stage: Stage, hidden: int, memory: int) -> Iterator[Line]:
     """Of the library that --all-to-all names; one buffer for all layers."""
@@ -21,14 +19,14 @@ def exchange_lines(run: Serving, stage: Stage, hidden: int, memory: int) -> Iter
         yield line("overhead", "all-to-all workspace", "always", formulas.one_sided_bytes, ranks=run.ep, tokens=tokens,
                    hidden=hidden, top_k=top_k)  # fmt: skip
         return
-    if run.engine_row.name == "vllm":
+    if run.engine_row.fixed_exchange:
         buffers = 2 if run.all_to_all == "deepep-normal" and run.ep > formulas.PEERS else 1
         yield line("overhead", "all-to-all buffers", "always", formulas.fixed_bytes, buffers=buffers)
     nvlink = rdma = 0
-    if run.all_to_all != "deepep-low-latency" and run.engine_row.name != "vllm":
+    if run.all_to_all != "deepep-low-latency" and not run.engine_row.fixed_exchange:
         nvlink, rdma = formulas.normal_tokens(run.ep)
     token = 2 * hidden + formulas.META + formulas.INDEX + formulas.WEIGHT + formulas.SCALES
-    tokens = run.all_to_all_tokens or TOKENS.get(run.engine_row.name, TOKENS["vllm"])
+    tokens = run.all_to_all_tokens or run.engine_row.exchange_tokens
     low = line("overhead", "all-to-all, low latency", "always", formulas.low_latency_bytes, tokens=tokens,
                experts=experts + run.redundant_experts, message=formulas.message_bytes(hidden))  # fmt: skip
     between = formulas.normal_bytes(formulas.CHANNELS, 0, rdma, token)

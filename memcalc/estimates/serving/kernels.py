@@ -31,8 +31,9 @@ KERNELS: dict[str, tuple[tuple[str, str], ...]] = {  # (peak that it needs, kern
     "int4": (("", "int4-weights"),),
 }
 ALIKE = {
-    "w8a8": "int8-channel", "fp8-channel": "fp8", "fp8-e4m3": "fp8", "fp8-g128": "fp8-block128", "mxfp4-triton": "mxfp4",
-    "mxfp4-marlin": "mxfp4", "int4-channel": "int4", "fp8-e4m3fnuz": "fp8", "nvfp4a16": "int4",
+    "w8a8": "int8-channel", "fp8-channel": "fp8", "fp8-e4m3": "fp8", "fp8-g128": "fp8-block128",
+    "fp8-block128-marlin": "fp8-block128", "mxfp4-triton": "mxfp4", "mxfp4-marlin": "mxfp4",
+    "int4-channel": "int4", "fp8-e4m3fnuz": "fp8", "nvfp4a16": "int4",
 }  # fmt: skip
 UNPACKING = ("nf4", "bnb-")  # bitsandbytes
 

@@ -14,24 +14,30 @@ from memcalc.estimates.serving.adapters import adapter_lines
 from memcalc.estimates.serving.files import file_lines
 from memcalc.estimates.stored_weights import leading_format, stored_weights
 from memcalc.formulas.serving import absorbed_bytes, file_bytes, rotary_table_bytes
-from memcalc.specs.quantization import CHECKPOINT
+from memcalc.specs.quantization import CHECKPOINT, loader
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import SpecError
 
 
 def weight_lines(
-    architecture: Architecture, run: Serving, stage: Stage, files: StoredTensors | None = None, *, whole: bool = False
+    architecture: Architecture,
+    run: Serving,
+    stage: Stage,
+    files: StoredTensors | None = None,
+    *,
+    whole: bool = False,
+    generation: str = "",
 ) -> tuple[Line, ...]:
     """Weights of one rank, by role, and what else is loaded beside them; some stand in host memory.
 
     `files`: the checkpoint's own tensors, counted as they are where that is how weights are stored. `whole`: the stage is in
-    one memory, its token table too.
+    one memory, its token table too. `generation`: of the GPU, for which some engines repack what they load.
     """
     row = run.engine_row
     if files and files.tensors and run.weights == CHECKPOINT:
         stored = file_lines(files, stage, row.host_embedding and not whole, architecture.tied)
     else:
-        stored = stored_weights(stage, architecture, run.weights, engine=row.kin,
+        stored = stored_weights(stage, architecture, run.weights, engine=loader(row.kin, generation),
                                 host_embedding=row.host_embedding and not whole)  # fmt: skip
     if row.table_on_host and not whole:
         stored = tuple(entry._replace(place="host") if entry.group == "embedding" else entry for entry in stored)

@@ -40,7 +40,7 @@ def _kernels(making: Making) -> None:
     elif titan and value("compile") is False:
         making.set("kernels", "eager", "compile")
     loss = str(value("loss") or "")
-    if loss in ("fused", "chunked", "te", "full", "vocab-parallel"):
+    if loss in ("fused", "chunked", "te", "full", "vocab-parallel", "chunked-nll"):
         making.copy("loss")
     elif loss:
         making.warn(f"the loss {loss!r:.60} is not modelled", "loss")

@@ -38,7 +38,7 @@ def model_of(making: Making) -> tuple[Any, tuple[str, ...], str]:
         plain = foreign_name(text) or text
         stored = stored_word(plain)
         if stored and not text.startswith(("/", ".")):
-            return stored[1], (fact,), weights_word(stored[0])
+            return stored[1], (fact,), weights_word(*stored)
         if text.startswith("/"):
             last = text.rstrip("/").rpartition("/")[2]
             making.warn(f"{text} is a path of that machine; {last} is looked for, MODEL says another", fact)

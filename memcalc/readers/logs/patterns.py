@@ -24,7 +24,8 @@ class Measures(NamedTuple):
     quantity: str
     pattern: re.Pattern[str]
     unit: str = ""
-    each: str = "last"  # of several such lines: the last, the largest, or the largest sum of a device
+    each: str = "last"  # of several such lines: the last, the largest, the largest sum of a device, or of devices' last ones
+    spare: bool = False  # counts only where no other line says it
 
 
 class Sets(NamedTuple):
@@ -36,6 +37,8 @@ class Sets(NamedTuple):
     words: Mapping[str, str | None] = {}  # their word → ours; None: say nothing
 
 
+# llama_memory_breakdown_print: |   - CUDA0 (RTX 4090) | 24080 = 9436 + (14193 = 13169 + 38 + 985) + 451 | (common/fit.cpp too)
+BREAKDOWN = r"memory_breakdown\w*: .*?<D> \([^)]*\)[\s|:]*\d+ =\s*\d+ \+ \(\s*\d+ =\s*"
 DEVICE = r"\b(?P<device>(?:CUDA|ROCm|Vulkan|MTL|Metal)\d*)"
 N, UNIT = r"([\d,]+(?:\.\d+)?)", "GiB|MiB|KiB|GB|MB"
 
@@ -65,6 +68,9 @@ MEASURED = (
     Measures(LLAMA, "weights", _re(r"<D>(?:_Mapped)? (?:model )?buffer size =\s*<N><U>"), each="device"),
     Measures(LLAMA, "kv_cache", _re(r"<D> (?:KV|RS) buffer size =\s*<N><U>"), each="device"),
     Measures(LLAMA, "compute_buffer", _re(r"<D> compute buffer size =\s*<N><U>"), each="largest"),
+    Measures(LLAMA, "weights", _re(BREAKDOWN + r"<N> \+"), "MiB", "latest", spare=True),
+    Measures(LLAMA, "kv_cache", _re(BREAKDOWN + r"\d+ \+\s*<N> \+"), "MiB", "latest", spare=True),
+    Measures(LLAMA, "compute_buffer", _re(BREAKDOWN + r"\d+ \+\s*\d+ \+\s*<N>\)"), "MiB", "latest", spare=True),
     Measures(OLLAMA, "weights", _re(r'msg="model weights" device="?<D>"? size="?<N><U>'), each="largest"),
     Measures(OLLAMA, "kv_cache", _re(r'msg="kv cache" device="?<D>"? size="?<N><U>'), each="largest"),
     Measures(OLLAMA, "compute_buffer", _re(r'msg="compute graph" device="?<D>"? size="?<N><U>'), each="largest"),
@@ -85,6 +91,7 @@ DRAFTS = re.compile(
     r"'?speculative_config'?(?:=SpeculativeConfig\(|: {)[^)}]{0,400}?method'?(?:=|: )'"
     r"(?:\w+_)?(mtp|eagle3?|dflash|ngram|suffix)'"
 )
+EVERY_RANK = "all"  # experts are divided over all ranks, of all replicas
 NOTHING = {"None": None, "null": None}
 FLASH = {"auto": None, "Auto": None, "true": "on", "Enabled": "on", "on": "on", "false": "off", "Disabled": "off", "off": "off"}
 
@@ -95,7 +102,8 @@ def _argument(name: str, value: str = r"([^,)}\s]+)") -> re.Pattern[str]:
 
 
 SET = (
-    Sets(VLLM, "version", re.compile(r"(?:LLM engine \(v|API server version )(\d+\.\d+)")),
+    Sets(VLLM, "version", re.compile(r"(?:LLM engine \(v|API server version )(\d+\.\d+(?:\.\d+)?(?:\.?(?:rc|dev)\d+)*)")),
+    Sets(VLLM, "habits", re.compile(r"CUDA graph memory profiling is enabled \(default since v(\d+\.\d+)")),
     Sets(VLLM, "model", re.compile(r"LLM engine .*?with config: model='([^']+)'")),
     Sets(VLLM, "model", re.compile(r"non-default args: .*?'model': '([^']+)'")),
     Sets(VLLM, "context", _argument("max_seq_len")), Sets(VLLM, "context", _argument("max_model_len"), NOTHING),
@@ -113,6 +121,10 @@ SET = (
     Sets(VLLM, "draft_tokens", _argument("num_speculative_tokens", r"(\d+)")),
     Sets(VLLM, "draft_tokens", _argument("num_spec_tokens", r"(\d+)")),
     Sets(VLLM, "kv_cache_memory", _argument("kv_cache_memory_bytes", r"(\d+)")),
+    Sets(VLLM, "block_size", _argument("block_size", r"(\d+)")),
+    Sets(VLLM, "max_graph_batch", _argument("max_cudagraph_capture_size", r"(\d+)")),
+    Sets(VLLM, "images_per_prompt", re.compile(r"'limit_mm_per_prompt': {[^}]{0,80}?'image': (\d+)")),
+    Sets(VLLM, "ep", _argument("enable_expert_parallel"), {"True": EVERY_RANK, "False": None}),
     Sets(VLLM, "lora_adapters", _argument("max_loras", r"(\d+)")),
     Sets(VLLM, "lora_rank", _argument("max_lora_rank", r"(\d+)")),
     Sets(VLLM, "language_model_only", _argument("language_model_only"), {"True": "true", "False": None}),
@@ -157,6 +169,19 @@ SET = (
     Sets(LLAMA, "gpu_layers", re.compile(r"offloaded (\d+)/\d+ layers")),
     Sets(LLAMA, "kv_dtype", re.compile(r"K \((\w+)\):"), CACHES),
 )  # fmt: skip
+
+
+def release_of(version: str) -> str:
+    """The release that a version is of. A build of the main branch is named after the release before it (setuptools-scm:
+    0.20.2rc1.dev129), and has what the next minor release has.
+
+    >>> release_of("0.21.1"), release_of("0.20.2rc1.dev129")
+    ('0.21', '0.21')
+    """
+    major, minor = version.split(".")[:2]
+    return f"{major}.{int(minor) + 1}" if ".dev" in version else f"{major}.{minor}"
+
+
 # llama.cpp's name of a file's type → ours
 FILE_TYPES = {"Q4_K - Medium": "Q4_K_M", "Q4_K - Small": "Q4_K_S", "Q5_K - Medium": "Q5_K_M", "Q5_K - Small": "Q5_K_S",
               "Q3_K - Medium": "Q3_K_M", "Q3_K - Small": "Q3_K_S", "Q3_K - Large": "Q3_K_L",

@@ -302,6 +302,11 @@ DEFAULTS = (
     ("NPROC_PER_NODE=8 megatron sft --model Qwen/Qwen3-30B-A3B --max_length 512 --tuner_type lora "
      "--expert_model_parallel_size 8",
      {"lora_targets": ("all-linear",), "expert_adapters": "own"}),
+    # trl/trainer/sft_config.py, loss_type
+    ("trl sft --model_name_or_path Qwen/Qwen3-4B --max_length 512", {"loss": "chunked-nll"}),
+    ("trl sft --model_name_or_path Qwen/Qwen3-4B --max_length 512 --loss_type nll", {"loss": "full"}),
+    ("trl sft --model_name_or_path Qwen/Qwen3-4B --max_length 512 --use_liger_kernel", {"kernels": "liger", "loss": None}),
+    ("trl dpo --model_name_or_path Qwen/Qwen3-4B --max_length 512", {"objective": "dpo", "loss": None}),
     # swift/cli/main.py: torchrun where NPROC_PER_NODE is set; else one process and device_map "auto"
     ("CUDA_VISIBLE_DEVICES=0,1 swift sft --model Qwen/Qwen2.5-72B-Instruct --max_length 512 --gradient_accumulation_steps 16",
      {"gpus": 2, "pp": 2, "grad_accum": 1}),

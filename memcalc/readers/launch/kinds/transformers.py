@@ -139,7 +139,10 @@ TRL_KEYS: KeyTable = {
             "benchmarks concatenate* num_ppo_epochs missing_eos_penalty", Ignored("of how answers are scored or drawn")),
     "kl_coef": "kl_coef",
 }  # fmt: skip
-TRL_KEYS = {**TRL_KEYS, "loss_type": By(lambda value: {"algorithm": "orpo"} if words(value) == "orpo" else {})}
+OF_LOSS: dict[str, dict[str, Read]] = {
+    "orpo": {"algorithm": "orpo"}, "nll": {"loss": "full"}, "dft": {"loss": "full"}, "chunked_nll": {"loss": "chunked-nll"},
+}  # fmt: skip
+TRL_KEYS = {**TRL_KEYS, "loss_type": By(lambda value: OF_LOSS.get(str(words(value)), {}))}
 
 
 def named_algorithm(out: Reading) -> str:
@@ -205,6 +208,8 @@ def _trl(out: Reading) -> None:
     out.default("TRL's default", **fields)
     if out.says("algorithm", "sft", "dpo", "kto", "reward", "rm", "orpo"):
         out.default("TRL's default", seq_len=1024)
+    if out.says("algorithm", "sft") and not out.says("kernels"):
+        out.default("TRL's default since 1.6", loss="chunked-nll")
     if out.says("method", "lora", "qlora", "dora"):
         out.default("TRL's default", lora_rank=16, lora_dropout=0.05)
     if out.says("use_vllm", True):
