@@ -60,6 +60,8 @@ def compared(row: PublishedSpeed) -> Met:
     seconds = step_time(row.architecture, run, time_law(row.gpu, row.network)).seconds
     model = row.architecture
     job: dict[str, Any] = {name: row.settings[name] for name in OF_THE_JOB if name in row.settings}
+    if run.predicting:
+        job["mtp_layers"] = run.predicting
     rows = plan_training(model, row.gpu, p.gpus, engine="megatron", global_batch=batch, top=10, **job).plan.ranked
     own = [getattr(p, name) for name in DEGREES]
     alike = [number for number, each in enumerate(rows, 1) if [each.settings.get(name, 1) for name in DEGREES] == own]

@@ -20,15 +20,15 @@ class SpeedRange(NamedTuple):
 
 # The first row of a quantity holds all of its rows.
 RANGES: tuple[SpeedRange, ...] = (
-    SpeedRange("tpot", "", "", 1637, -0.1888, 0.3235),
-    SpeedRange("tpot", "", "dense", 651, -0.1358, 0.4083),
+    SpeedRange("tpot", "", "", 1637, -0.1888, 0.32),
+    SpeedRange("tpot", "", "dense", 651, -0.1367, 0.4005),
     SpeedRange("tpot", "", "experts", 986, -0.2378, 0.2826),
     SpeedRange("tpot", "autoawq", "", 22, 0.1984, 1.2724),
     SpeedRange("tpot", "autoawq", "dense", 15, 0.1765, 1.3276),
     SpeedRange("tpot", "exllamav2", "", 15, -0.032, 0.2722),
     SpeedRange("tpot", "exllamav2", "dense", 15, -0.032, 0.2722),
-    SpeedRange("tpot", "llama.cpp", "", 171, -0.1486, 0.2676),
-    SpeedRange("tpot", "llama.cpp", "dense", 128, -0.1205, 0.2722),
+    SpeedRange("tpot", "llama.cpp", "", 171, -0.1486, 0.1965),
+    SpeedRange("tpot", "llama.cpp", "dense", 128, -0.1361, 0.1912),
     SpeedRange("tpot", "llama.cpp", "experts", 43, -0.1949, 0.2366),
     SpeedRange("tpot", "mlc-llm", "", 12, 0.0559, 0.3897),
     SpeedRange("tpot", "mlc-llm", "dense", 12, 0.0559, 0.3897),

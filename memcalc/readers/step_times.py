@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture
+from memcalc.blocks.predicting import predicting
 from memcalc.frozen import NamedTuple
 from memcalc.readers.catalogue import accelerator, shipped_folder
 from memcalc.readers.files import read_text
 from memcalc.readers.hf import read_config
 from memcalc.readers.models import read_model_preset
 from memcalc.specs.hardware import Accelerator
+from memcalc.specs.pipeline import predicting_of_layout
 
 MOST_BYTES = 2**22
 
@@ -46,9 +48,13 @@ def published_speeds() -> Iterator[PublishedSpeed]:
             )
             assert known is not None  # a preset always holds one
             models[model] = known
+        run, architecture = row["run"], models[model]
+        layout = run.get("pipeline_layout")
+        if count := run.get("mtp_layers", 0) or (predicting_of_layout(layout) if layout else 0):
+            architecture = predicting(architecture, count)
         yield PublishedSpeed(
-            row["id"], found["sources"][row["source"]], row["group"], row["kind"], row["grade"], models[model],
-            accelerator(row["gpu"]), {k: tuple(v) if isinstance(v, list) else v for k, v in row["run"].items()},
+            row["id"], found["sources"][row["source"]], row["group"], row["kind"], row["grade"], architecture,
+            accelerator(row["gpu"]), {k: tuple(v) if isinstance(v, list) else v for k, v in run.items()},
             row["tokens_per_second_per_gpu"], row.get("network"), row.get("without_optimizer", False),
             row.get("fitted", False),
         )  # fmt: skip

@@ -151,7 +151,7 @@ def _asked(
     engines = _engines(engine or free.pop("engine", None), said, free)
     base = {name: value for name, value in said.items() if name not in SPACE and name not in LAID_OUT}
     first = {name: values[0] for name, values in free.items() if name not in SPACE and name not in LAID_OUT}
-    run = training_run(found.architecture, None, **(base | first))
+    run = training_run(found.architecture, None, engine=engines[0], **(base | first))
     return PlanQuestion(found, found.architecture, said, free, engines, run, goals, presets, device, model, {}, sure, tick)
 
 

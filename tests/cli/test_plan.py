@@ -30,6 +30,12 @@ def test_its_command_runs_and_says_the_same(memcalc: Run) -> None:
     assert json.loads(memcalc(*words, "--get", "per_gpu.peak").out) == first["per_gpu"]["peak"]
 
 
+def test_prediction_layers_are_those_of_the_engine_that_is_planned_for(memcalc: Run) -> None:
+    asked = ("--gpus", "8", "--global-batch", "16", "--engine", "megatron", "--get", "plan.0.time.step_seconds")
+    model = ("plan", "train", "deepseek-v2-lite", "--gpu", "h200", "--seq-len", "4096")
+    assert float(memcalc(*model, *asked, "--mtp-layers", "1").out) > float(memcalc(*model, *asked).out)
+
+
 def test_nothing_fits_is_exit_code_1(memcalc: Run) -> None:
     found = memcalc("plan", "train", "llama-3.1-70b", "--gpu", "4090", "--gpus", "2")
     assert found.code == 1

@@ -16,6 +16,7 @@ from memcalc.formulas.timing.llama_cpp import (
     gguf_seconds,
     half_seconds,
     scored_seconds,
+    vector_scored_seconds,
     vector_seconds,
 )
 from memcalc.formulas.timing.products import product_seconds, quantise_seconds
@@ -179,7 +180,11 @@ class ServingRank(NamedTuple):
                 )
             else:
                 many = shape._replace(heads=heads)
-                seconds += self.law.decode(many, work.sequences, context, self.cache, self.cache_bytes)
+                decoding = self.law.decode(many, work.sequences, context, self.cache, self.cache_bytes)
+                if self.scored:
+                    cells = min(context + 1, made.window or context + 1)
+                    decoding = max(decoding, vector_scored_seconds(self.law, heads, work.sequences, cells))
+                seconds += decoding
         if made.index_width:
             read = work.prompts * (work.past + work.tokens / 2) + work.sequences * work.context
             seconds += 2 * START + self.law.moved(read * made.index_width)

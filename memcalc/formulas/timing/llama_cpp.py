@@ -26,6 +26,11 @@ SCORE_BYTES = 2 + 2 + 4 + 4 + 4 + 4 + 2 + 2
 # s, of a product of many rows: quantising them, waves that end unevenly and the fix-up of stream-k. What micro-batches of 64 to
 # 512 rows take beyond computing and reading: 16 µs on RTX 4090, 20 to 29 on RTX 3090 (ggml-org/llama.cpp pulls 7860, 8062).
 TILED = 20e-6
+# Heads' scores of one cell of the cache that a multiprocessor makes and weighs a second without flash attention, one query:
+# each head reads its keys anew, a warp a row, however wide. RTX 2060, 32 heads of 64: 45, 76 and 127 µs over 512, 1,024 and
+# 2,048 cells (ggml-org/llama.cpp pull 6374, attention alone).
+VECTOR_SCORES = 32 * 1024 / 50.8e-6 / 30
+KERNELS_SCORED = 4  # two products, the softmax and a cast
 ROUTING = 6  # kernels that choose experts and gather and scatter their rows
 CELLS = 256  # to whose multiples attention reads the cache (llama-context.cpp: GGML_PAD(n_kv, 256))
 
@@ -142,6 +147,16 @@ def unpacked_rate(law: TimeLaw) -> float:
     return min(peak, by_unit) if peak else by_unit
 
 
+def vector_scored_seconds(law: TimeLaw, heads: int, sequences: float, cells: float) -> float:
+    """Time of attention of one token of each sequence without flash attention; 0 where multiprocessors are not known.
+
+    heads, sequences, cells [count] of the cache that each sees. Returns [s].
+    """
+    s = law.hardware.multiprocessors
+    scoring = heads * sequences * cells / (VECTOR_SCORES * s)
+    return KERNELS_SCORED * law.product_rates("bf16").constants.start + scoring if s > 1 else 0.0
+
+
 def scored_seconds(law: TimeLaw, shape: AttentionShape, batch: float, queries: float, past: float) -> float:
     """Time of attention that keeps its scores in memory: every cell of the cache is scored, those masked too.
 
@@ -152,5 +167,7 @@ def scored_seconds(law: TimeLaw, shape: AttentionShape, batch: float, queries: f
     peak = law.hardware.peaks.get(ACC16, law.peak("bf16"))
     computing = pairs * shape.flops / (law.product_rates("bf16").constants.peak * peak) if peak else 0.0
     return (
-        4 * law.product_rates("bf16").constants.start + computing + law.moved(law.constants.ggml.spilled * SCORE_BYTES * pairs)
+        KERNELS_SCORED * law.product_rates("bf16").constants.start
+        + computing
+        + law.moved(law.constants.ggml.spilled * SCORE_BYTES * pairs)
     )
