@@ -30,9 +30,9 @@ def test_the_longest_sequence_is_what_memory_must_hold() -> None:
     assert varied.reserved >= varied.peak
 
 
-# PyTorch 2.13 and transformers 5.24 under fake tensors, a batch whose attention_mask is not all ones (4 layers, 512 wide, 8
-# heads of 64 on 2 key heads, 1,024 words, bf16): rows, tokens, recomputation, bytes above the steady state after the forward and
-# at the peak
+# PyTorch 2.13 and transformers 5.24 under fake tensors, a batch whose attention_mask is not all ones (4 layers, 512 wide,
+# 8 heads of 64 on 2 key heads, 1,024 words, bf16): rows, tokens, recomputation, bytes above the steady state after the
+# forward and at the peak
 PADDED = (
     (2, 512, "none", 96797696, 105178112), (4, 256, "none", 94635008, 103015424),
     (2, 512, "full", 13272064, 44504064), (4, 256, "full", 12942336, 43650048),
