@@ -118,6 +118,15 @@ FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "verl sft": (VERL_SFT, "verl-sft-sh", {"model": "google/gemma-1.1-7b-it", "algorithm": "sft", "method": "lora", "sp": "2",
                                            "global_batch": 64, "seq_len": 2048, "gpus": 8, "strategy": "fsdp1"}),
     "task": (TASK, "vllm-sh", {"model": "Qwen/Qwen3-8B", "tp": 4, "context": 32000, "gpu": "h100", "nodes": 2}),
+    # ms-swift examples/yaml/megatron/sft.yaml; a here-document with a sum that nobody can work out, which is shown before it is
+    # used (InferenceX, dsv4_fp4_b200_trt.sh)
+    "swift": ("ENV:\n  MAX_PIXELS: '1003520'\nmodel: Qwen/Qwen3.5-35B-A3B\ntuner_type: lora\nlora_rank: 8\nmax_length: 2048\n"
+              "micro_batch_size: 1\nglobal_batch_size: 4\nexpert_model_parallel_size: 4\nrecompute_granularity: full\n",
+              "ms-swift-yaml", {"method": "lora", "ep": 4, "global_batch": 4, "seq_len": 2048, "recompute": "full",
+                                "optimizer": "adam"}),
+    "a sum": ("cat > x.yml <<EOF\ncuda_graph_config:\n  max_batch_size: $(( CONC > 16 ? CONC : 16 ))\nkv_cache_config:\n  "
+              "dtype: fp8\nEOF\ncat x.yml\ntrtllm-serve Qwen/Qwen3-8B --tp_size 4 --config x.yml\n", "trtllm-sh",
+              {"model": "Qwen/Qwen3-8B", "tp": 4, "kv_dtype": "fp8", "cuda_graph_max_bs": None}),
     "submitted": (SUBMITTED, "hf-args-sh", {"script": "mason.py", "processes": 8, "micro_batch": 1}),
 }  # fmt: skip
 
