@@ -100,12 +100,12 @@ class Budgeted(NamedTuple):
         return (Pieces(1, (high, wide)),)
 
 
-class Filled(NamedTuple):
+class WholeSquares(NamedTuple):
     """Between `least` and `most` tokens of the language model; kept as it is where that is enough, else reduced as little as
     whole pixels of its height allow; what is left over of a square is filled (transformers
     models/glm5_next/image_processing_glm5_next.py, smart_resize).
 
-    >>> Filled(16, 8000).pieces(1080, 1920, (28, 28))
+    >>> WholeSquares(16, 8000).pieces(1080, 1920, (28, 28))
     (Pieces(number=1, sides=(1092, 1932), tokens=None),)
     """
 

@@ -10,7 +10,7 @@ from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block
 from memcalc.blocks.convolution import Convolution
-from memcalc.blocks.image_sizes import Filled
+from memcalc.blocks.image_sizes import WholeSquares
 from memcalc.blocks.images import ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
@@ -106,7 +106,7 @@ def glm5_next(c: Config) -> Architecture:
     side, patch = vision.integer("spatial_merge_size"), vision.integer("patch_size")
     tower = Part(
         "vision",
-        images=ImageRule((patch, patch), Filled(16, 8000), side),  # models/glm5_next/image_processing_glm5_next.py
+        images=ImageRule((patch, patch), WholeSquares(16, 8000), side),  # models/glm5_next/image_processing_glm5_next.py
         entry=(("patches", video_patches(vision, hidden, bias=True)),),
         stacks=(Stack.uniform(pre_norm(norm, mixer, feed_forward), vision.layers("depth"), "blocks"),),
         exit=(("final_norm", norm),),
