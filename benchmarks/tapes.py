@@ -300,6 +300,13 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "head_dim": 64, "swa_head_dim": 64, "swa_num_attention_heads": 8, "swa_num_key_value_heads": 4, "pad_token_id": 0},
         (BF16, AMP, FP32, EAGER, AGAIN),
     ),
+    "streams that predict ahead": (
+        "prophetnet-large", "",
+        {"num_encoder_layers": 2, "num_decoder_layers": 2, "hidden_size": 256, "encoder_ffn_dim": 512, "decoder_ffn_dim": 512,
+         "vocab_size": 512, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4, "pad_token_id": 0,
+         "decoder_start_token_id": 1, "eps": 0.0},
+        tuple({**setting, "seq_len": 256} for setting in WRITTEN_OUT),
+    ),
     "memory in chunks": (
         "xlstm-7b", "",
         {"num_hidden_layers": 3, "num_blocks": 3, "hidden_size": 512, "embedding_dim": 512, "vocab_size": 512, "num_heads": 4,

@@ -12,6 +12,7 @@ from memcalc.autograd.tape import ZERO, Node, Size, Tape, Var
 from memcalc.caches import cached_property
 from memcalc.frozen import NamedTuple
 
+AT_ONCE = ("norm", "dropout")  # operations that make statistics or a mask, which they save, together with their result
 INPUT, OUTPUT, OUTPUT_GRADIENT, INPUT_GRADIENT = range(4)  # keys of what passes the borders
 FIRST = 4  # key of the first tensor inside
 
@@ -158,7 +159,7 @@ def passing_peaks(
     until = next((i + 1 for i, node in enumerate(tape.nodes) if node.out is result), None) if result else None
     if again:
         saving = ((i, node) for i, node in enumerate(tape.nodes) if node.saves or node.out in tape.products)
-        until = max((i + (node.out in node.saves) for i, node in saving), default=0)
+        until = max((i + (node.out in node.saves or node.name in AT_ONCE) for i, node in saving), default=0)
     alive: dict[int, Size] = {}
     live, found = ZERO, [ZERO]
     for event in _forward(tape, _Keys(x, output), set(tape.saved()), x, output, input_kept=True, until=until):

@@ -50,15 +50,16 @@ def layer_onto_tape(layer: Layer, profile: Profile, hidden: int, input_grad: boo
     x = Var(Size(token=hidden * layer.streams * profile.degrees.stream), each, input_grad, "input")
     if layer.bridge:
         return tape, x, _bridge(tape, layer, profile, hidden)
+    if layer.crosses:
+        source = Size(token=hidden * profile.degrees.stream * profile.batch.source)
+        tape.source = Var(source, x.each, True, "source", outside=True)
+        tape.carried.append(tape.source)
     if layer.wiring:
         from memcalc.blocks.wiring import WIRINGS
 
         return tape, x, WIRINGS[layer.wiring](tape, profile, dict(layer.blocks), x)
     if layer.predicts:
         return tape, x, _predicting(tape, profile, layer, x)
-    if layer.crosses:
-        tape.source = Var(x.elements * profile.batch.source, x.each, True, "source", outside=True)
-        tape.carried.append(tape.source)
     return tape, x, _parallel(tape, profile, layer, x) if layer.parallel else _sequential(tape, profile, layer, x)
 
 

@@ -208,9 +208,29 @@ def _on_sphere(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     return x
 
 
+def _streams_ahead(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
+    """Norms of sums over all streams (modeling_prophetnet.ProphetNetDecoderLayer)."""
+    from memcalc.blocks.attention.predicting_streams import feed_forward
+
+    streams, returned = blocks["attention"].streams, []
+    for name in ("attention", "cross_attention", "mlp"):
+        if name in blocks and not blocks[name].passed:
+            t.path = name
+            block = blocks[name]
+            y = feed_forward(t, p, block, x, streams) if name == "mlp" else block.forward(t, p, x)
+            x = ops.add(t, x, y)
+            t.path = f"{NORMS[name]}_norm"
+            x = blocks[t.path].forward(t, p, x, streams)
+            returned.append(y)
+    t.hold(*returned)
+    return x
+
+
+NORMS = {"attention": "post_attention", "cross_attention": "cross_attention", "mlp": "post_mlp"}
 WIRINGS: dict[str, Wiring] = {
     "hyper-connections": _hyper_connected, "gemma3n": _gemma3n, "gemma4": _gemma4, "scaled": _scaled,
     "scaled by depth": _by_depth, "convolved beside": _convolved_beside, "global tokens": _global_tokens,
     "mixed with the first": _mixed_with_first, "gated residuals": _gated, "convolved": _convolved,
     "shared transformer": _shared_transformer, "on the unit sphere": _on_sphere,
+    "streams ahead": _streams_ahead,
 }  # fmt: skip

@@ -374,3 +374,29 @@ def test_fp8_by_blocks_on_a_gpu_without_fp8(memcalc: Run, log: Callable[[str], s
     assert settings["weights"] == "fp8-block128"
     (cache,) = [row["predicted"] for row in document["rows"] if row["quantity"] == "cache"]
     assert cache / 2**30 == pytest.approx(5.33, rel=0.03)
+
+
+BREAKDOWN = """\
+print_info: general.name     = Llama 3.1 8B
+print_info: file type   = Q4_K - Medium
+load_tensors: offloaded 33/33 layers to GPU
+llama_context: n_ctx         = 8192
+llama_context: n_ubatch      = 512
+common_memory_breakdown_print: |   - CUDA0 (RTX 3060)   | 12044 = 11000 + ( 9999 =  9000 +     500 +     499) +       -9999 |
+llama_memory_breakdown_print: | memory breakdown [MiB] | total   free    self   model   context   compute    unaccounted |
+llama_memory_breakdown_print: |   - CUDA0 (RTX 3060)   | 12044 = 5700 + (5685 =  4403 +    1024 +     258) +         658 |
+llama_memory_breakdown_print: |   - Host               |                  300 =   281 +       0 +      24                |
+"""
+
+
+def test_a_breakdown_of_llama_cpp(memcalc: Run, log: Callable[[str], str]) -> None:
+    """Printed at exit and while parameters are fitted (llama.cpp pull 15860, common/fit.cpp): the last of each device counts,
+    and only where no buffer's own line says it."""
+    words = ("llama-3.1-8b", "--gpu", "rtx-3060", "--format", "json")
+    document = memcalc("verify", log(BREAKDOWN), *words).document
+    measured = {row["quantity"]: row["measured"] / 2**20 for row in document["rows"]}
+    assert measured == {"weights": 4403, "kv_cache": 1024, "compute_buffer": 258}
+    assert all(abs(row["error"]) < 0.01 for row in document["rows"] if row["quantity"] != "compute_buffer")
+    buffers = BREAKDOWN + "llama_kv_cache:      CUDA0 KV buffer size =  1000.00 MiB\n" + BREAKDOWN
+    document = memcalc("verify", log(buffers), *words).document
+    assert {row["quantity"]: row["measured"] / 2**20 for row in document["rows"]}["kv_cache"] == 1000

@@ -21,10 +21,10 @@ def attend_own(t: Tape, p: Profile, core: Core, own: str, query: Var, key: Var, 
     projected = (query, key, value)
     if p.formats.autocast:
         query, key, value = (ops.cast(t, x, p.formats.compute) for x in (query, key, value))
-    query, key = contiguous(t, query), contiguous(t, key)
-    scores = t.emit("scores", [query, key], Size(pair=core.shape.heads), query.each, [query, key])
-    scores = ops.scale(t, scores, "scores scaled")
     row = OWN[own.removesuffix(LAST)]
+    query, key = contiguous(t, ops.scale(t, query) if row.scales_query else query), contiguous(t, key)
+    scores = t.emit("scores", [query, key], Size(pair=core.shape.heads), query.each, [query, key])
+    scores = scores if row.scales_query else ops.scale(t, scores, "scores scaled")
     scores = row.scores(t, p, core, scores, last=own.endswith(LAST))
     probabilities = ops.softmax(t, scores, FP32 if p.formats.autocast else scores.each)
     probabilities = ops.dropout(t, p, probabilities, core.softmax.dropout)
@@ -62,17 +62,23 @@ def _bucketed(t: Tape, p: Profile, core: Core, scores: Var, *, last: bool) -> Va
     return _masked(t, p, core, t.emit("biased", [scores, bias], scores.elements, scores.each, (), steps), last=last)
 
 
+def _alone(t: Tape, p: Profile, core: Core, scores: Var, *, last: bool) -> Var:
+    """As they are: of text without padding there is no mask (modeling_prophetnet.ProphetNetAttention)."""
+    return scores
+
+
 class Own(NamedTuple):
     """How one modeling file makes probabilities."""
 
     scores: Callable[..., Var]  # from the product of query and key to what softmax takes
     held: bool = False  # a variable of the layer has the probabilities until it is through
     returns: bool = False  # and the layer returns them
+    scales_query: bool = False  # queries are scaled, not scores
 
 
 OWN = {
     "mask": Own(_masked, held=True, returns=True), "mask, to the layer's end": Own(_masked, held=True),
-    "mask, kept to itself": Own(_masked), "buckets": Own(_bucketed),
+    "mask, kept to itself": Own(_masked), "buckets": Own(_bucketed), "scaled queries": Own(_alone, scales_query=True),
 }  # fmt: skip
 
 

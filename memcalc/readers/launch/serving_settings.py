@@ -28,7 +28,8 @@ def serving(making: Making, weights: str = "") -> None:
     """All of them."""
     value = making.value
     engine = str(value("engine") or "")
-    making.set("engine", engine, "engine", "script")
+    if engine:
+        making.set("engine", engine, "engine", "script")
     version = str(value("engine_version") or "")
     if version and release(engine, version):
         making.copy("engine_version")

@@ -24,7 +24,8 @@ class Measures(NamedTuple):
     quantity: str
     pattern: re.Pattern[str]
     unit: str = ""
-    each: str = "last"  # of several such lines: the last, the largest, or the largest sum of a device
+    each: str = "last"  # of several such lines: the last, the largest, the largest sum of a device, or of devices' last ones
+    spare: bool = False  # counts only where no other line says it
 
 
 class Sets(NamedTuple):
@@ -36,6 +37,8 @@ class Sets(NamedTuple):
     words: Mapping[str, str | None] = {}  # their word → ours; None: say nothing
 
 
+# llama_memory_breakdown_print: |   - CUDA0 (RTX 4090) | 24080 = 9436 + (14193 = 13169 + 38 + 985) + 451 | (common/fit.cpp too)
+BREAKDOWN = r"memory_breakdown\w*: .*?<D> \([^)]*\)[\s|:]*\d+ =\s*\d+ \+ \(\s*\d+ =\s*"
 DEVICE = r"\b(?P<device>(?:CUDA|ROCm|Vulkan|MTL|Metal)\d*)"
 N, UNIT = r"([\d,]+(?:\.\d+)?)", "GiB|MiB|KiB|GB|MB"
 
@@ -65,6 +68,9 @@ MEASURED = (
     Measures(LLAMA, "weights", _re(r"<D>(?:_Mapped)? (?:model )?buffer size =\s*<N><U>"), each="device"),
     Measures(LLAMA, "kv_cache", _re(r"<D> (?:KV|RS) buffer size =\s*<N><U>"), each="device"),
     Measures(LLAMA, "compute_buffer", _re(r"<D> compute buffer size =\s*<N><U>"), each="largest"),
+    Measures(LLAMA, "weights", _re(BREAKDOWN + r"<N> \+"), "MiB", "latest", spare=True),
+    Measures(LLAMA, "kv_cache", _re(BREAKDOWN + r"\d+ \+\s*<N> \+"), "MiB", "latest", spare=True),
+    Measures(LLAMA, "compute_buffer", _re(BREAKDOWN + r"\d+ \+\s*\d+ \+\s*<N>\)"), "MiB", "latest", spare=True),
     Measures(OLLAMA, "weights", _re(r'msg="model weights" device="?<D>"? size="?<N><U>'), each="largest"),
     Measures(OLLAMA, "kv_cache", _re(r'msg="kv cache" device="?<D>"? size="?<N><U>'), each="largest"),
     Measures(OLLAMA, "compute_buffer", _re(r'msg="compute graph" device="?<D>"? size="?<N><U>'), each="largest"),

@@ -16,7 +16,7 @@ MAX_LINE = 16_384  # characters of a line that are read
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 WORDS = ("KV", "memory", "buffer", "weight", "engine", "args", "Args", "n_ctx", "layers", "file type", "general.name", "tokens",
          "Graph", "graph", "MiB", "GiB", "max_", "K (", "n_seq_max", "n_ubatch", "lash", "kv_unified",
-         "version", "llama-server", "Operation:", "file_type", "trtllm", "Listening")  # fmt: skip
+         "version", "llama-server", "breakdown", "Operation:", "file_type", "trtllm", "Listening")  # fmt: skip
 
 
 class LogLine(NamedTuple):
@@ -70,13 +70,15 @@ class _Counted:
     @property
     def line(self) -> LogLine:
         assert self._line is not None
-        if self.rule.each == "device":  # a device has several buffers: of windows, of states
+        if self.rule.each in ("device", "latest"):  # a device has several buffers: of windows, of states
             return self._line._replace(value=max(self._devices.values()))
         return self._line
 
     def add(self, line: LogLine, device: str) -> None:
         if self.rule.each == "device" and (device in self._devices or len(self._devices) < MAX_DEVICES):
             self._devices[device] = self._devices.get(device, 0.0) + float(line.value)
+        elif self.rule.each == "latest" and (device in self._devices or len(self._devices) < MAX_DEVICES):
+            self._devices[device] = float(line.value)
         if self._line is None or self.rule.each != "largest" or line.value > self._line.value:  # type: ignore[operator]
             self._line = line
 
@@ -103,7 +105,7 @@ class _Reading:
             self.measured.clear()
             self.settings = {name: line for name, line in self.settings.items() if name in OF_THE_SERVER}
         for row in MEASURED:
-            if found := row.pattern.search(text):
+            if (found := row.pattern.search(text)) and not (row.spare and self._told(row)):
                 groups = found.groupdict()
                 value = float(groups["number"].replace(",", "")) * UNITS[groups.get("unit", row.unit).lower()]
                 self._counted(row).add(LogLine(value, number, text), groups.get("device") or "")
@@ -117,10 +119,15 @@ class _Reading:
                     self.settings[rule.setting] = LogLine(word, number, text)
                 self._met[rule.program] = self._met.get(rule.program, 0) + 1
 
+    def _told(self, row: Measures) -> bool:
+        """Whether a line that is no spare one has said it."""
+        known = self.measured.get(row.quantity)
+        return known is not None and not known.rule.spare
+
     def _counted(self, row: Measures) -> _Counted:
         """Of a quantity that several programs write, those of the last."""
         known = self.measured.get(row.quantity)
-        if known is None or known.rule.program != row.program:
+        if known is None or known.rule.program != row.program or known.rule.spare is not row.spare:
             known = self.measured[row.quantity] = _Counted(row)
         elif known.rule is not row:
             known.rule = row

@@ -8,6 +8,7 @@ from typing import Any
 from memcalc.autograd.tape import INT64
 from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.global_local import GlobalLocalAttention, GlobalTokens
+from memcalc.blocks.attention.predicting_streams import HeadAhead, StreamsAhead, StreamsAttention, StreamsCross
 from memcalc.blocks.block import Block
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.experts.mixture import experts_of
@@ -15,7 +16,7 @@ from memcalc.blocks.head import Head
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.plain import Plain
 from memcalc.blocks.unread import Unread
-from memcalc.blocks.values import facts_of
+from memcalc.blocks.values import facts_of, revised
 from memcalc.frozen import NamedTuple
 from memcalc.readers.hf.common import architecture, layer_norm
 from memcalc.readers.hf.config import Config, Family
@@ -158,20 +159,36 @@ def fsmt(c: Config, shape: Shape) -> Architecture:
 
 
 def prophetnet(c: Config, shape: Shape) -> Architecture:
-    """The decoder predicts several tokens ahead, each with an embedding; its distances are projected from its input."""
-    hidden, vocabulary = c.integer("d_model"), c.integer("vocab_size")
-    distances = linear(
-        "weight", "attention", hidden, c.integer("num_buckets") * c.integer("decoder_attention_heads"), bias=True
-    )
-    layer = decoder_layer(c, after=True)
+    """The decoder predicts several tokens ahead, each in a stream of its own; its distances are projected from its input."""
+    hidden, vocabulary, ahead = c.integer("d_model"), c.integer("vocab_size"), c.integer("ngram")
+    own = encoder_layer(c, after=True)
+    encoder = replace(own, blocks=tuple(
+        (name, revised(block, own="scaled queries") if name == "attention" else block) for name, block in own.blocks
+    ))  # fmt: skip
+    blocks = dict(decoder_layer(c, after=True).blocks)
     if not c.flag("add_cross_attention"):
-        layer = replace(layer, blocks=tuple(block for block in layer.blocks if not block[0].startswith("cross_attention")))
-    layer = replace(layer, blocks=(*layer.blocks, ("distances", Plain(distances))))
-    ahead: Named = (("ahead", Plain((Weight("tokens", "other", (c.integer("ngram"), hidden)),))),)
-    if task(c) == "CausalLM" and not c.flag("tie_word_embeddings"):
-        ahead += (("shared", Plain((Weight("tokens", "embedding", (vocabulary, hidden)),))),)
-    stacks = (_stack(c, "encoder", encoder_layer(c, after=True)), _stack(c, "decoder", layer))
-    return _assembled(c, shape, *stacks, decoder=ahead)
+        blocks = {name: block for name, block in blocks.items() if not name.startswith("cross_attention")}
+    kinds: dict[str, Callable[..., Block]] = {
+        "attention": partial(StreamsAttention, buckets=c.integer("num_buckets")), "cross_attention": StreamsCross,
+    }  # fmt: skip
+    for name in kinds.keys() & blocks.keys():
+        blocks[name] = kinds[name](**facts_of(revised(blocks[name], by_key=True)), ahead=ahead)
+    layer = Layer(tuple(blocks.items()), wiring="streams ahead")
+    table = _table(c, shape, "decoder")
+    streams = StreamsAhead(ahead, hidden, table.position, table.dropout)
+    alone, tied = task(c) == "CausalLM", c.flag("tie_word_embeddings")
+    table = replace(table, tied=tied and not alone)
+    after: Named = ()
+    if alone and not tied:
+        after = (("shared", Unread((Weight("tokens", "embedding", (vocabulary, hidden)),))),)
+    made = _assembled(c, shape, _stack(c, "encoder", encoder), _stack(c, "decoder", layer))
+    *first, decoder = made.parts
+    normed = decoder.entry[-1:]
+    entry = (*decoder.entry[:-2], ("embedding", replace(table, dropout=0.0)), ("ahead", streams), *normed, *after)
+    exit_blocks = tuple(
+        (name, HeadAhead(**facts_of(block), ahead=ahead) if isinstance(block, Head) else block) for name, block in decoder.exit
+    )
+    return replace(made, parts=(*first, replace(decoder, entry=entry, exit=exit_blocks)))
 
 
 SIDES = ("encoder", "decoder")
