@@ -73,7 +73,7 @@ def _spread(out: Reading) -> None:
         return
     if seen > processes and seen % processes == 0:
         why = f"{seen} GPUs of {processes} processes, which share a model's layers (device_map)"
-        out.facts.update(gpus=Fact(seen, None, why), gpus_per_node=Fact(seen, None, why), grad_accum=Fact(1, None, why),
+        out.facts.update(gpus=Fact(seen, None, why), gpus_per_node=Fact(seen, None, why), passes_on_way=Fact(1, None, why),
                          pp=Fact(seen // processes, None, why))  # fmt: skip
 
 
