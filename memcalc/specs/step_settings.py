@@ -153,6 +153,13 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
         return self.expert_adapters or self.engine_row.expert_adapters
 
     @property
+    def keeps_tables_wide(self) -> bool:
+        """Whether 8-bit optimizers of bitsandbytes keep fp32 states of embeddings: transformers' Trainer registers these by
+        module, which finds them where nothing flattens parameters."""
+        p = self.parallelism
+        return self.engine_row.trainer and not p.zero and p.fsdp in (None, "none")
+
+    @property
     def tp_overlaps(self) -> bool:
         """Whether tensor-parallel messages pass beside the products that they feed: Transformer Engine cuts both into pieces,
         which needs sequence parallelism (Megatron-LM, --tp-comm-overlap; on in NVIDIA's published recipes)."""
