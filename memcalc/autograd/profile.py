@@ -253,7 +253,7 @@ class Batch(NamedTuple):
     masked: bool = False  # the sequence outgrows some sliding window, so that layer needs a mask
     source: float = 1.0  # tokens of the encoder for each token of the decoder
     routed_tokens: int = 0  # tokens that one rank's router sees; known only where a capacity is to be rounded up
-    packed: bool = False  # sequences follow each other in a row, so that each layer needs a mask
+    packed: bool = False  # sequences follow each other in a row, or rows are padded, so that each layer needs a mask
     one_by_one: bool = False  # sequences of a row are attended to one by one, their results joined (Qwen2-VL's tower)
     head_tokens: int = 0  # that the head is applied to at a time, where it runs over chunks
     prefix: float = 0.0  # virtual tokens' keys and values, which alone are trained, for each token of a sequence

@@ -39,6 +39,10 @@ FORMAT_BYTES = {"fp32": 4, "bf16": 2, "fp8-e4m3": 1, "uint8": 1}
 
 MINIMUM_8BIT = 4096  # values; smaller tensors are not quantised (bitsandbytes `min_8bit_size`, followed by torchao)
 
+# Which tensors bitsandbytes quantises; under transformers' Trainer nn.Embedding's not (trainer.py, create_optimizer)
+LARGE, LARGE_BUT_TABLES = "4096 values or more", "tables aside, 4096 values or more"
+TABLE_ROLES = ("embedding", "position")
+
 # Muon, GaLore and APOLLO are for hidden matrices; tensors of these roles are left to AdamW (README of each).
 ADAMW_ROLES = frozenset({"embedding", "position", "head", "norm"})
 
@@ -199,7 +203,8 @@ SCOPES: dict[str, Callable[[Shape, str], bool]] = {
     "matrices": lambda shape, role: len(shape) >= 2,
     "hidden matrices": lambda shape, role: len(shape) >= 2 and role not in ADAMW_ROLES,
     "hidden linear layers": lambda shape, role: len(shape) == 2 and role not in ADAMW_ROLES,
-    "4096 values or more": lambda shape, role: prod(shape) >= MINIMUM_8BIT,
+    LARGE: lambda shape, role: prod(shape) >= MINIMUM_8BIT,
+    LARGE_BUT_TABLES: lambda shape, role: prod(shape) >= MINIMUM_8BIT and role not in TABLE_ROLES,
     "4096 values or more, whole blocks of 128": lambda shape, role: _whole_blocks(shape, 128),
     "4096 values or more, whole blocks of 256": lambda shape, role: _whole_blocks(shape, 256),
 }

@@ -15,6 +15,8 @@ from memcalc.errors import InputError, nearest
 from memcalc.formulas.optimizer_states import (
     DENSITIES,
     FORMAT_BYTES,
+    LARGE,
+    LARGE_BUT_TABLES,
     RANKED,
     RULES,
     SCOPES,
@@ -148,7 +150,16 @@ def host_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int, role: str 
     return sum(bytes_of(state, shape, parameter_bytes=parameter_bytes) for state in kept)
 
 
-def paged_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int) -> int:
+def beside_tables(opt: Optimizer) -> Optimizer:
+    """The optimizer as transformers' Trainer makes it: 8-bit ones of bitsandbytes keep fp32 states of embeddings, tied or not.
+
+    >>> state_bytes(beside_tables(optimizer("adamw-8bit")), (1000, 512), parameter_bytes=2, role="embedding") == 8 * 512_000
+    True
+    """
+    return opt._replace(scope=LARGE_BUT_TABLES) if opt.scope == LARGE else opt
+
+
+def paged_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int, role: str = "attention") -> int:
     """The part of state_bytes in CUDA unified memory, which the driver moves between host and device as needed.
 
     The states themselves if the tensor has 100 000 values or more; their blockwise scales stay on the device.
@@ -160,7 +171,7 @@ def paged_bytes(opt: Optimizer, shape: Shape, *, parameter_bytes: int) -> int:
     """
     if not opt.paged or prod(shape) < PAGED_MINIMUM:
         return 0
-    paged = (state for state in states_of(opt, shape) if state.rule == "full")
+    paged = (state for state in states_of(opt, shape, role) if state.rule == "full")
     return sum(bytes_of(state, shape, parameter_bytes=parameter_bytes) for state in paged)
 
 

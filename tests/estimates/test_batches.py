@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from memcalc import size_training
+from memcalc.estimates.training.estimate import estimate
+from memcalc.readers.hf import read_config
 from memcalc.specs.spec import SpecError
+from memcalc.specs.training import Training
 
 MODEL = "llama-3.2-1b"  # 128,256 words, 16 layers of 8 key heads of 64
 BASE: dict[str, Any] = {"precision": "bf16", "recompute": "full", "attention": "flash", "seq_len": 2048}
@@ -25,6 +28,31 @@ def test_the_longest_sequence_is_what_memory_must_hold() -> None:
     varied = step(seq_len_max=4096)
     assert varied.peak == step(seq_len=4096).peak
     assert varied.reserved >= varied.peak
+
+
+# PyTorch 2.13 and transformers 5.24 under fake tensors, a batch whose attention_mask is not all ones (4 layers, 512 wide,
+# 8 heads of 64 on 2 key heads, 1,024 words, bf16): rows, tokens, recomputation, bytes above the steady state after the
+# forward and at the peak
+PADDED = (
+    (2, 512, "none", 96797696, 105178112), (4, 256, "none", 94635008, 103015424),
+    (2, 512, "full", 13272064, 44504064), (4, 256, "full", 12942336, 43650048),
+)  # fmt: skip
+TINY: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 1024, "max_position_embeddings": 4096, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "tokens", "recompute", "forward", "peak"), PADDED)
+def test_padded_rows_need_a_mask(rows: int, tokens: int, recompute: str, forward: int, peak: int) -> None:
+    """transformers masking_utils.py (a mask of each row unless it is all ones) and integrations/sdpa_attention.py
+    (use_gqa_in_sdpa: beside a mask keys and values are repeated); one row alone has no padding."""
+    settings = {"precision": "bf16", "recompute": recompute, "seq_len": tokens - 2}
+    found = estimate(read_config(TINY), Training(micro_batch=rows, seq_len_max=tokens, **settings))
+    assert found.after_forward - found.steady == pytest.approx(forward, rel=2e-3)
+    assert found.peak_forward_backward - found.steady == pytest.approx(peak, rel=2e-3)
+    alone = estimate(read_config(TINY), Training(seq_len_max=tokens, **settings))
+    assert alone.peak == estimate(read_config(TINY), Training(**{**settings, "seq_len": tokens})).peak
 
 
 def test_output_that_is_held() -> None:

@@ -514,6 +514,21 @@ def test_an_unknown_target_is_named(architecture: Read) -> None:
     assert caught.value.fields == ("lora_targets",)
 
 
+@pytest.mark.parametrize("name", ["adamw-8bit", "paged-adamw-8bit", "lion-8bit"])
+def test_the_trainer_keeps_fp32_states_of_embeddings(architecture: Read, name: str) -> None:
+    """transformers 5.24 trainer.py, create_optimizer: register_module_override(nn.Embedding, "weight", {"optim_bits": 32});
+    bitsandbytes optim/optimizer.py finds it where the module's weight is what is optimised, not a flat shard of it."""
+    model, states = architecture(LLAMA), 1 if name.startswith("lion") else 2
+    wide, plain, flat = (
+        estimate(model, run(precision="bf16", optimizer=name, engine=engine, **more))
+        for engine, more in (("accelerate", {}), ("torchtune", {}), ("deepspeed", {"zero": 1}))
+    )
+    table = 128256 * 4096
+    kept = [sum(entry.bytes for entry in found.lines if f"/{name}" in entry.name) for found in (wide, plain, flat)]
+    assert kept[0] - kept[1] == table * states * 3 - 4 * states * table // 256  # fp32 without scales in place of 8 bits
+    assert kept[2] == pytest.approx(kept[1], rel=1e-3)
+
+
 def test_usual_targets_that_a_model_lacks_are_passed_over(architecture: Read) -> None:
     """As by PEFT where it finds others (tuners_utils.py, inject_adapter): Mixtral's feed-forwards are experts alone."""
     model = architecture(MIXTRAL)

@@ -129,7 +129,7 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
         masked=needs_masks(architecture, run.row_length),
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
         routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
-        packed=run.tokens_per_batch is not None and run.attention_used != "flash",
+        packed=(run.tokens_per_batch is not None or run.pads) and run.attention_used != "flash",
         head_tokens=min(LOSSES[run.loss_used].head_tokens, run.tokens // run.parallelism.cp),
         tiles=tiles_of(architecture, run),
         prefix=run.prefix / run.row_length,
@@ -248,7 +248,8 @@ def position_pairs(architecture: Architecture, run: Training, profile: Profile) 
         return biases
     if run.attention == "eager":
         return biases
-    return biases + (profile.batch.masked or profile.batch.packed) + indexed
+    masks = run.rows if profile.batch.packed else int(profile.batch.masked)  # padding is each row's own
+    return biases + masks + indexed
 
 
 def _by_pairs(block: Attention) -> bool:

@@ -23,7 +23,15 @@ from memcalc.estimates.training.adapters import (
 from memcalc.estimates.training.sharding import Around, Places, Strategy, strategy_of
 from memcalc.estimates.training.sharding.strategy import whole
 from memcalc.formulas import model_states
-from memcalc.formulas.optimizers import elementwise_bytes_per_parameter, host_bytes, optimizer, paged_bytes, state_bytes
+from memcalc.formulas.optimizer_states import Optimizer
+from memcalc.formulas.optimizers import (
+    beside_tables,
+    elementwise_bytes_per_parameter,
+    host_bytes,
+    optimizer,
+    paged_bytes,
+    state_bytes,
+)
 from memcalc.formulas.precision import BYTES, Precision, precision
 from memcalc.frozen import NamedTuple
 from memcalc.specs.fine_tuning import MIXED
@@ -216,7 +224,7 @@ def state_lines(setting: StateSetting, group: ShardGroup) -> list[Line]:
         if run.ema:
             each = 4 if run.ema == "fp32" else setting.weights
             out.append(cut.line("optimizer_states", f"{group.name}/moving average", ALWAYS, "gpu", each))
-        rate = _rate(run.optimizer, setting.states)
+        rate = _rate(run.optimizer, setting.states, run.keeps_tables_wide)
         if run.precision_aware and run.parallelism.zero:
             rate = run.bytes_of("exp_avg_dtype") + run.bytes_of("exp_avg_sq_dtype")
         if rate is not None and rate == int(rate):
@@ -318,28 +326,33 @@ def _shaped_states(setting: StateSetting, group: ShardGroup) -> Iterator[Line]:
     assert group.trained
     at = setting.places.optimizer
     for paged, suffix, place in ((False, "", at), (True, "/paged", "host" if at == "gpu" else at)):
-        sizes = _state_sizes(group.trained, setting.strategy, group.shards, setting.run.optimizer, setting.states, paged)
+        row = _row(setting.run.optimizer, setting.run.keeps_tables_wide)
+        sizes = _state_sizes(group.trained, setting.strategy, group.shards, row, setting.states, paged)
         made = line("optimizer_states", f"{group.name}/{setting.run.optimizer}{suffix}", ALWAYS,
                     model_states.shaped_state_bytes, place, state_bytes=sum(part.bytes * part.copies for part in sizes),
                     tensors=sum(part.copies for part in sizes))  # fmt: skip
         yield made._replace(parts=sizes)
 
 
+def _row(name: str, wide_tables: bool) -> Optimizer:
+    return beside_tables(optimizer(name)) if wide_tables else optimizer(name)
+
+
 @cached(1024)
-def _rate(name: str, bytes_each: int) -> float | None:
+def _rate(name: str, bytes_each: int, wide_tables: bool) -> float | None:
     """Bytes per parameter where the tensors' sizes do not matter: they decide what is paged."""
-    row = optimizer(name)
+    row = _row(name, wide_tables)
     return None if row.paged else elementwise_bytes_per_parameter(row, bytes_each)
 
 
 @cached(4096)
 def _state_sizes(
-    held: Tensors, strategy: Strategy, shards: int, name: str, bytes_each: int, paged: bool
+    held: Tensors, strategy: Strategy, shards: int, row: Optimizer, bytes_each: int, paged: bool
 ) -> tuple[LineTensor, ...]:
     """The states of each tensor, as a rank's optimizer sees it: those in paged memory, or all others."""
-    row, out = optimizer(name), []
+    out = []
     for shape, role, copies in strategy.state_shapes(held, shards):
-        size = paged_bytes(row, shape, parameter_bytes=bytes_each)
+        size = paged_bytes(row, shape, parameter_bytes=bytes_each, role=role)
         if not paged:
             size = state_bytes(row, shape, parameter_bytes=bytes_each, role=role) - size
         out.append(LineTensor(f"{role} {list(shape)}", (), 0, size, copies))

@@ -34,7 +34,8 @@ FACTS: dict[str, FactRow] = {
             servers_in_file="servers that the file holds", models_in_file="models that the file serves",
             replicas="copies: of data parallelism (training) or of pods (serving)"),
     # --- batch ---
-    **_rows("count", micro_batch="sequences a device and pass", grad_accum="passes a step", global_batch="sequences a step",
+    **_rows("count", micro_batch="sequences a device and pass", grad_accum="passes a step",
+            passes_on_way="of them at a time, in stages", global_batch="sequences a step",
             seq_len="tokens a sequence", train_batch="prompts a rollout step (verl); sequences a step",
             mini_batch="prompts an optimizer step", rollout_batch="prompts a rollout step",
             micro_rollout_batch="sequences of a forward-only pass", log_prob_micro_batch="the same, verl's",

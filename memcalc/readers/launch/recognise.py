@@ -15,6 +15,7 @@ from memcalc.readers.launch.kinds.megatron import MEGATRON
 from memcalc.readers.launch.kinds.nanotron import NANOTRON
 from memcalc.readers.launch.kinds.nemo_rl import NEMO_RL
 from memcalc.readers.launch.kinds.sglang import SGLANG
+from memcalc.readers.launch.kinds.swift import SWIFT
 from memcalc.readers.launch.kinds.torchtitan import TORCHTITAN
 from memcalc.readers.launch.kinds.torchtune import TORCHTUNE
 from memcalc.readers.launch.kinds.transformers import TRANSFORMERS, TRL
@@ -25,7 +26,7 @@ from memcalc.readers.launch.meanings import folded
 from memcalc.readers.launch.nodes import Entry
 
 STRUCTURED = (NEMO_RL, DEEPSPEED, ACCELERATE, TORCHTUNE, TORCHTITAN, NANOTRON, LITGPT, VERL, AXOLOTL, LLAMAFACTORY,
-    LLAMAFACTORY_V1, TRL,
+    LLAMAFACTORY_V1, SWIFT, TRL,
     TRANSFORMERS,
     BRIDGE,
     SGLANG, VLLM,

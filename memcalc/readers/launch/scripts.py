@@ -194,8 +194,18 @@ def _entries(text: str, path: str) -> list[Entry]:
     return [entry for node in documents[:1] for entry in entries(node, path)]
 
 
+# Programs that show, move or change files, whatever is in them
+UTILITIES = frozenset((
+    "cat", "less", "more", "head", "tail", "grep", "sed", "awk", "cp", "mv", "rm", "ln", "ls", "chmod", "chown",
+    "touch", "tee", "diff", "wc", "yq", "jq", "envsubst", "echo", "printf", "test", "scp", "rsync", "tar", "zip",
+    "unzip", "stat", "du", "find", "mkdir", "curl", "wget",
+))  # fmt: skip
+
+
 def _by_its_file(command: Started, runner: Runner) -> FoundProgram | None:
     """A program whose options say little, and which reads a file of a known kind: run_sft.py --config recipe.yaml."""
+    if command.words and command.words[0].text.rpartition("/")[2] in UTILITIES:
+        return None
     for at, word in enumerate(command.words):
         path = word.text.partition("=")[2] if word.text.startswith("--") else word.text
         if not path.endswith((".yaml", ".yml", ".json", ".toml")):

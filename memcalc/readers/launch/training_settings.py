@@ -300,6 +300,8 @@ def _batch(making: Making) -> None:
             )  # fmt: skip
     elif isinstance(batch, int):
         making.copy("global_batch")
+    if value("passes_on_way"):
+        making.copy("passes_on_way=grad_accum")
 
 
 def _optimizer(making: Making) -> None:

@@ -118,6 +118,15 @@ FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "verl sft": (VERL_SFT, "verl-sft-sh", {"model": "google/gemma-1.1-7b-it", "algorithm": "sft", "method": "lora", "sp": "2",
                                            "global_batch": 64, "seq_len": 2048, "gpus": 8, "strategy": "fsdp1"}),
     "task": (TASK, "vllm-sh", {"model": "Qwen/Qwen3-8B", "tp": 4, "context": 32000, "gpu": "h100", "nodes": 2}),
+    # ms-swift examples/yaml/megatron/sft.yaml; a here-document with a sum that nobody can work out, which is shown before it is
+    # used (InferenceX, dsv4_fp4_b200_trt.sh)
+    "swift": ("ENV:\n  MAX_PIXELS: '1003520'\nmodel: Qwen/Qwen3.5-35B-A3B\ntuner_type: lora\nlora_rank: 8\nmax_length: 2048\n"
+              "micro_batch_size: 1\nglobal_batch_size: 4\nexpert_model_parallel_size: 4\nrecompute_granularity: full\n",
+              "ms-swift-yaml", {"method": "lora", "ep": 4, "global_batch": 4, "seq_len": 2048, "recompute": "full",
+                                "optimizer": "adam"}),
+    "a sum": ("cat > x.yml <<EOF\ncuda_graph_config:\n  max_batch_size: $(( CONC > 16 ? CONC : 16 ))\nkv_cache_config:\n  "
+              "dtype: fp8\nEOF\ncat x.yml\ntrtllm-serve Qwen/Qwen3-8B --tp_size 4 --config x.yml\n", "trtllm-sh",
+              {"model": "Qwen/Qwen3-8B", "tp": 4, "kv_dtype": "fp8", "cuda_graph_max_bs": None}),
     "submitted": (SUBMITTED, "hf-args-sh", {"script": "mason.py", "processes": 8, "micro_batch": 1}),
 }  # fmt: skip
 
@@ -325,6 +334,9 @@ DEFAULTS = (
     ("torchrun --nproc_per_node 8 -m verl.trainer.fsdp_sft_trainer data.train_files=x model.partial_pretrain=gpt2 "
      "model.lora_rank=8 data.micro_batch_size_per_gpu=4", {"lora_targets": ("all-linear",), "optimizer": "adamw", "gpus": 8}),
     ("tune run --nproc_per_node 2 full_finetune_distributed --config x batch_size=4", {"gpus": 2}),
+    ("vllm serve moonshotai/Kimi-K2-Instruct --quantization compressed-tensors --tensor-parallel-size 8", {"weights": None}),
+    ("python -m sglang.launch_server --model-path Qwen/Qwen3-8B --quantization w8a8_int8 --tp 2", {"weights": "w8a8"}),
+    ("python -m sglang.launch_server --model-path gpt2 --page-size 64 --tp 2", {"block_size": None, "tp": 2}),
     # ms-swift swift/llm/argument/infer_args.py
     ("swift infer --model Qwen/Qwen3-8B --infer_backend vllm --vllm_tensor_parallel_size 2 --vllm_max_model_len 8192 "
      "--vllm_gpu_memory_utilization 0.8 --max_new_tokens 64",
@@ -419,3 +431,95 @@ def test_a_part_of_a_tree_of_configs_is_no_server(tmp_path: Path) -> None:
 def test_doubtful_is_no_fact() -> None:
     assert isinstance(meaning_of("ray_made_up_cache_size", *recognise.VLLM.keys), Doubtful)
     assert isinstance(meaning_of("fsdp_config.auto_wrap_policy", *recognise.ACCELERATE.keys), Unmodelled)
+
+
+# --- Hydra's trees of configs ------------------------------------------------------------------------------------------
+
+# As verl's trainer/config is laid out: groups that are mounted somewhere, and that begin with others of their own
+TREE = {
+    "ppo_trainer.yaml": """defaults:
+  - actor@actor_rollout_ref.actor: dp_actor
+  - model@actor_rollout_ref.model: hf_model
+  - data@data: legacy_data
+  - optional missing@nowhere: null
+  - _self_
+algorithm:
+  adv_estimator: grpo
+trainer:
+  nnodes: 2
+  n_gpus_per_node: 8
+""",
+    "actor/dp_actor.yaml": """defaults:
+  - ../engine@fsdp_config: fsdp
+  - actor
+  - _self_
+_target_: verl.workers.config.FSDPActorConfig
+strategy: fsdp2
+""",
+    "actor/actor.yaml": """strategy: ???
+ppo_micro_batch_size_per_gpu: 2
+ppo_mini_batch_size: 128
+ulysses_sequence_parallel_size: ${oc.select:actor_rollout_ref.actor.nowhere,4}
+""",
+    "engine/fsdp.yaml": "param_offload: true\noptimizer_offload: ${oc.env:OFFLOAD,true}\n",
+    "model/hf_model.yaml": "path: Qwen/Qwen2.5-7B-Instruct\nenable_gradient_checkpointing: true\n",
+    "data/legacy_data.yaml": "max_prompt_length: 512\nmax_response_length: 1024\ntrain_batch_size: 1024\n",
+    "mine.yaml": """defaults:
+  - ppo_trainer
+  - _self_
+data:
+  train_batch_size: 256
+actor_rollout_ref:
+  actor:
+    ppo_micro_batch_size_per_gpu: 1
+""",
+    "elsewhere/own.yaml": """hydra:
+  searchpath:
+    - file://config
+defaults:
+  - ppo_trainer
+data:
+  train_batch_size: 64
+""",
+}
+
+
+@pytest.mark.parametrize(("file", "changed"), [
+    ("config/ppo_trainer.yaml", {}), ("config/mine.yaml", {"train_batch": 256, "micro_batch": 1}),
+    ("config/elsewhere/own.yaml", {"train_batch": 64}),
+])  # fmt: skip
+def test_a_tree_of_configs(file: str, changed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    for name, text in TREE.items():
+        path = tmp_path / "config" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (found,) = launched(str(tmp_path / file))
+    expected = {
+        "model": "Qwen/Qwen2.5-7B-Instruct", "algorithm": "grpo", "strategy": "fsdp2", "micro_batch": 2, "mini_batch": 128,
+        "train_batch": 1024, "prompt_len": 512, "response_len": 1024, "sp": "4", "param_offload": True,
+        "optimizer_offload": True, "gpus": 16, "recompute": "full",
+    } | changed  # fmt: skip
+    facts = {fact: found.job.reading.facts[fact].value for fact in expected}
+    assert facts == expected
+    place = found.job.reading.facts["mini_batch"].place
+    assert place.endswith("config/actor/actor.yaml:3"), place
+
+
+def test_an_engine_that_is_not_known_is_asked_for() -> None:
+    (found,) = launched("swift infer --model Qwen/Qwen3-8B --infer_backend lmdeploy --lmdeploy_tp 2 --max_new_tokens 64")
+    assert "engine" not in found.question.settings
+    assert any("lmdeploy" in each for each in warnings_of(found))
+
+
+def test_a_tree_that_is_not_here_is_told(tmp_path: Path) -> None:
+    text = "defaults:\n  - ppo_trainer\n  - _self_\nalgorithm:\n  adv_estimator: gae\ndata:\n  train_batch_size: 8\n"
+    (found,) = read(text, tmp_path)
+    assert any("defaults" in each for each in warnings_of(found))
+
+
+def test_trees_that_lead_back_to_themselves_end(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("defaults: [b, _self_]\nalgorithm: {adv_estimator: gae}\n")
+    (tmp_path / "b.yaml").write_text("defaults: [a@x]\n")
+    with pytest.raises(InputError, match="leads back"):
+        launched(str(tmp_path / "a.yaml"))

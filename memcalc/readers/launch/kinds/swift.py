@@ -1,7 +1,7 @@
 """ms-swift's options (swift pt|sft|rlhf, megatron pt|sft|rlhf)."""
 
 from memcalc.readers.launch.facts import Fact
-from memcalc.readers.launch.kind import Kind
+from memcalc.readers.launch.kind import Kind, has
 from memcalc.readers.launch.kinds.common import IDLE, world
 from memcalc.readers.launch.kinds.megatron import KEYS as MEGATRON_KEYS
 from memcalc.readers.launch.kinds.megatron import NATIVE, accumulation
@@ -14,6 +14,7 @@ WHY = "ms-swift's default"
 MIXED = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp16"}  # dtype of loading → what autocast computes in
 KEYS: KeyTable = {
     **alike("model model_id_or_path", "model"), **alike("train_type tuner_type sft_type", "method"), "rlhf_type": "algorithm",
+    "ENV.MAX_PIXELS": Unmodelled("how large images may be"), "ENV.*": IDLE,
     "quant_bits": "quantization_bit", "quant_method": IDLE, **alike("attn_impl", "attention"),
     "freeze_vit": "freeze_vit", "freeze_aligner": Coded("freeze", {"true": ["projector"], "false": ""}),
     "freeze_llm": Unmodelled("a frozen language model beside trained towers"),
@@ -72,7 +73,7 @@ def _spread(out: Reading) -> None:
         return
     if seen > processes and seen % processes == 0:
         why = f"{seen} GPUs of {processes} processes, which share a model's layers (device_map)"
-        out.facts.update(gpus=Fact(seen, None, why), gpus_per_node=Fact(seen, None, why), grad_accum=Fact(1, None, why),
+        out.facts.update(gpus=Fact(seen, None, why), gpus_per_node=Fact(seen, None, why), passes_on_way=Fact(1, None, why),
                          pp=Fact(seen // processes, None, why))  # fmt: skip
 
 
@@ -88,7 +89,8 @@ def _megatron(out: Reading) -> None:
 
 def _finish(out: Reading) -> None:
     facts = out.facts
-    command = str(facts["command"].value) if "command" in facts else "swift sft"
+    theirs = any(row.entry.key == "micro_batch_size" for row in out.imported)  # a file says no command: Megatron's name of it
+    command = str(facts["command"].value) if "command" in facts else "megatron sft" if theirs else "swift sft"
     for word in ("pt", "sft"):
         if command.endswith(f" {word}"):
             out.follow("algorithm", word, "command")
@@ -126,4 +128,5 @@ def _objective(out: Reading) -> None:
 
 
 GENERAL: KeyTable = {**{key: row for key, row in TRL_KEYS.items() if key not in KEYS}}
-SWIFT = Kind("ms-swift", "ms-swift", (KEYS, MEGATRON_ONLY, HF_KEYS, GENERAL, MEGATRON_KEYS), lambda _: False, _finish)
+SWIFT = Kind("ms-swift", "ms-swift", (KEYS, MEGATRON_ONLY, HF_KEYS, GENERAL, MEGATRON_KEYS),
+             has("model", any_=("tuner_type", "train_type", "sft_type")), _finish)  # fmt: skip

@@ -17,7 +17,7 @@ KEYS: KeyTable = {
     "torch_dtype": "dtype", "max_batch_size": "max_batch", "attn_impl": "attention",
     "quant_bits": "quantization_bit", "quant_method": IDLE,
     **alike("adapters ckpt_dir", Unmodelled("adapters, and the model that their folder names")),
-    "lmdeploy_*": Unmodelled("LMDeploy"),
+    "lmdeploy_*": Unmodelled("an engine that is not known"),
     **alike("task_type num_labels", Unmodelled("another head than the language model's", ("causal_lm", ""))),
     "max_pixels": Unmodelled("how large images may be"),
     "*": IDLE,
@@ -26,7 +26,7 @@ KEYS: KeyTable = {
 
 def _finish(out: Reading) -> None:
     out.default(WHY, engine="transformers")
-    engine = str(out.facts["engine"].value)
+    engine = str(out.facts["engine"].value) if "engine" in out.facts else ""  # LMDeploy is none that is known
     if engine in ENGINES:
         ENGINES[engine].finish(out)
     elif out.says("max_batch"):

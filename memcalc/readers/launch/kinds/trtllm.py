@@ -34,7 +34,7 @@ KEYS: KeyTable = {
     "speculative_config.decoding_type": By(_decoding, "draft_method"),
     "moe_config.load_balancer.num_slots": Unmodelled("redundant experts by slots"),
     "speculative_config.*": IDLE, "gpus_per_node": "gpus_per_node",
-    "moe_config.*": IDLE,
+    "moe_config.use_low_precision_moe_combine": IDLE, "moe_config.*": IDLE,
     **alike("extra_llm_api_options config", "config_file"),
     **alike("host port log_level trust_remote_code tokenizer reasoning_parser tool_parser num_postprocess_workers "
             "metadata* cluster_size "

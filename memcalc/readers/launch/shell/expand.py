@@ -111,7 +111,7 @@ class Scope:
 
     def _expansion(self, raw: str) -> str | list[str]:
         if raw.startswith("$(("):
-            return self.sum(raw[3:].removesuffix("))")) or ("" if self.quiet else raw)
+            return self.sum(raw[3:].removesuffix("))")) or ("" if self.quiet else "".join(raw.split()))
         if raw.startswith(("$(", "`")):
             inner = raw[2:-1] if raw.startswith("$(") else raw[1:-1]
             found = self.run(inner)
