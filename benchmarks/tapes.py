@@ -24,6 +24,7 @@ BATCH = {"micro_batch": 2, "seq_len": 512}
 
 _BERT = {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
          "pad_token_id": 0}  # fmt: skip
+_LLAMA = {**_BERT, "intermediate_size": 1024, "num_key_value_heads": 2, "head_dim": 64, "bos_token_id": 1, "eos_token_id": 2}
 _SOUND = {"model_type": "wav2vec2", "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
           "intermediate_size": 1024, "conv_dim": [128] * 7, "vocab_size": 32, "layerdrop": 0.0, "mask_time_prob": 0.0,
           "architectures": ["Wav2Vec2ForSequenceClassification"]}  # fmt: skip
@@ -324,6 +325,15 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
         "", "", {"model_type": "mbart", "d_model": 512, "decoder_layers": 3, "decoder_ffn_dim": 2048, "vocab_size": 512,
                  "decoder_attention_heads": 8, "encoder_layers": 3, "encoder_ffn_dim": 2048, "encoder_attention_heads": 8,
                  "pad_token_id": 0, "architectures": ["MBartForCausalLM"]}, (BF16, AMP, FP32, AGAIN),
+    ),
+    "differential attention": (
+        "", "", {**_LLAMA, "model_type": "diffllama", "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        (BF16, AMP, FP32, EAGER, AGAIN),
+    ),
+    "normed before down": (
+        "", "", {**_LLAMA, "model_type": "bitnet", "hidden_act": "relu2",
+                 "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
+        (BF16, AMP, FP32, AGAIN),
     ),
     "streams that predict ahead": (
         "prophetnet-large", "",
