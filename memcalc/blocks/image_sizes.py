@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import ceil, floor, sqrt
 from typing import Protocol
 
+from memcalc.formulas.bisection import largest
 from memcalc.frozen import NamedTuple
 
 Sides = tuple[int, int]  # height and width, in pixels
@@ -45,8 +46,13 @@ class Bounded(NamedTuple):
 
     least: int
     most: int
+    one_square: bool = False  # each side is made that of one square first where it is less
 
     def pieces(self, height: int, width: int, square: Sides) -> tuple[Pieces, ...]:
+        if self.one_square and height < square[0]:
+            height, width = square[0], round(width * square[0] / height)
+        if self.one_square and width < square[1]:
+            height, width = round(height * square[1] / width), square[1]
         sides = round(height / square[0]) * square[0], round(width / square[1]) * square[1]
         if sides[0] * sides[1] > self.most:
             by = sqrt(height * width / self.most)
@@ -92,6 +98,38 @@ class Budgeted(NamedTuple):
         sides = (min(max(1, int(side * scale)), longest) for side in (height, width))
         high, wide = (rounded(side, step, ceil) for side, step in zip(sides, square, strict=True))
         return (Pieces(1, (high, wide)),)
+
+
+class WholeSquares(NamedTuple):
+    """Between `least` and `most` tokens of the language model; kept as it is where that is enough, else reduced as little as
+    whole pixels of its height allow; what is left over of a square is filled (transformers
+    models/glm5_next/image_processing_glm5_next.py, smart_resize).
+
+    >>> WholeSquares(16, 8000).pieces(1080, 1920, (28, 28))
+    (Pieces(number=1, sides=(1092, 1932), tokens=None),)
+    """
+
+    least: int
+    most: int
+
+    def pieces(self, height: int, width: int, square: Sides) -> tuple[Pieces, ...]:
+        def filled(high: float, wide: float) -> Sides:
+            return rounded(high, square[0], ceil), rounded(wide, square[1], ceil)
+
+        def reduced(high: int) -> Sides:
+            return filled(high, max(1, floor(width * high / height)))
+
+        def tokens(sides: Sides) -> int:
+            return sides[0] * sides[1] // (square[0] * square[1])
+
+        sides = filled(height, width)
+        if tokens(sides) < self.least:
+            by = sqrt(self.least * square[0] * square[1] / (height * width))
+            sides = filled(ceil(height * by), ceil(width * by))
+        if tokens(sides) > self.most:
+            high = largest(1, height, 1, lambda high: tokens(reduced(high)) <= self.most)
+            sides = reduced(high) if high else square
+        return (Pieces(1, sides),)
 
 
 class Enlarged(NamedTuple):

@@ -90,13 +90,16 @@ def _chains(between: Named) -> Iterator[Named]:
         yield tuple((path, block) for path, block in between if path.rpartition("/")[0] == name)
 
 
-CHAINED = {"norm", "linear", "merge", "up", "down", "newline"}  # names of blocks of which each reads what the one before made
+CLAMPED = "clamped_"  # begins the name of a product whose result is clamped
+# names of blocks of which each reads what the one before made
+CHAINED = {"norm", "linear", "merge", "up", "down", "merge_up", "merge_down", "newline"}
 
 
 def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
     """Squares of patches through a convolution, then a gated feed-forward behind a norm and GELU
-    (modeling_glm4v.Glm4vVisionPatchMerger)."""
-    block: dict[str, Any] = dict(blocks)
+    (modeling_glm4v.Glm4vVisionPatchMerger), its gate and up clamped in GLM-5 (modeling_glm5_next.Glm5NextVisionPatchMerger)."""
+    block: dict[str, Any] = {path.removeprefix(CLAMPED): block for path, block in blocks}
+    clamped = {path.removeprefix(CLAMPED) for path, _ in blocks if path.startswith(CLAMPED)}
     made = block["downsample"]
     t.path, squares = "downsample", prod(made.kernel)
     x = t.emit("squares", [x], x.elements, x.each)
@@ -107,7 +110,8 @@ def _downsampled(t: Tape, p: Profile, blocks: Named, x: Var) -> Var:
 
     def product(name: str, x: Var) -> Var:
         t.path = name
-        return ops.linear(t, p, x, Matrix("weight", widths[name], block[name].inputs * block[name].outputs, merged=share))
+        x = ops.linear(t, p, x, Matrix("weight", widths[name], block[name].inputs * block[name].outputs, merged=share))
+        return t.emit("clamped", [x], x.elements, x.each, [x]) if name in clamped else x
 
     x = product("linear", x)
     t.path = "norm"

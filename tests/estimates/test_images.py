@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from memcalc import size_training
-from memcalc.blocks.image_sizes import Bounded, Budgeted, Capped, Enlarged, OneSize
+from memcalc.blocks.image_sizes import Bounded, Budgeted, Capped, Enlarged, OneSize, WholeSquares
 from memcalc.blocks.image_tiles import ChosenCanvas, LeastLost, NearestGrid, TilesOfLongest, TilesWhenLarge
 from memcalc.blocks.images import ImageRule, Seen
 from memcalc.specs.spec import SpecError
@@ -24,6 +24,10 @@ SIZES = (
     (ImageRule((14, 14), Capped(1540), 2, row_ends=1, joined=True), 1080, 1920, Seen(6820, 1736)),
     (ImageRule((16, 16), Enlarged(280), 3, padded=2520), 1080, 1920, Seen(2520, 264)),
     (ImageRule((14, 14), Budgeted(14, 16384, 512), 2), 1080, 1920, Seen(10764, 2691)),
+    # GLM 5: 39 × 69 squares of what is filled up, and an image that is reduced to 8,000 of them; PaddleOCR: a line of text
+    (ImageRule((14, 14), WholeSquares(16, 8000), 2), 1080, 1920, Seen(10764, 2691)),
+    (ImageRule((14, 14), WholeSquares(16, 8000), 2), 4000, 4000, Seen(31684, 7921)),
+    (ImageRule((14, 14), Bounded(147456, 2359296, one_square=True), 2), 20, 600, Seen(912, 228)),
     (ImageRule((16, 16), TilesOfLongest(512, 2048), 4), 1080, 1920, Seen(13 * 1024, 13 * 64, 13 * 1024**2)),
     (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 1080, 1920, Seen(9 * 1025, 9 * 256, 9 * 1025**2)),
     (ImageRule((14, 14), NearestGrid(448, 1, 12), 2, extra=1), 448, 448, Seen(1025, 256)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memcalc.blocks.image_sizes import Bounded, Budgeted, Capped, Enlarged
+from memcalc.blocks.image_sizes import Bounded, Budgeted, Capped, Enlarged, WholeSquares
 from memcalc.blocks.image_tiles import ChosenCanvas, LeastLost, NearestGrid, TilesOfLongest, TilesWhenLarge
 from memcalc.blocks.images import ImageRule
 
@@ -59,12 +59,20 @@ def test_sizes_of_images() -> None:
     (kimi,) = functions("kimi_k25", "navit_resize")
     (gemma4,) = functions("gemma4", "get_aspect_ratio_preserving_size")
     (glm,) = functions("glm4v", "smart_resize")
+    (minimax,), (paddle,) = functions("minimax_m3_vl", "smart_resize"), functions("paddleocr_vl", "smart_resize")
+    (glm5,) = functions("glm5_next", "smart_resize")
     _, pixtral = functions("pixtral", "_num_image_tokens", "get_resize_output_image_size")
     for height, width in SIZES:
         of = (height, width)
         assert Budgeted(14, 16384, 512).pieces(*of, (28, 28))[0].sides == kimi(*of, 14, 2, 16384, 512)[1]
         assert Enlarged(280).pieces(*of, (48, 48))[0].sides == gemma4(*of, 16, 2520, 3)
         assert Bounded(6272, 5880000).pieces(*of, (28, 28))[0].sides == glm(2, *of, 2, 28, 12544, 28 * 28 * 15000)
+        assert Bounded(3136, 451584).pieces(*of, (28, 28))[0].sides == minimax(*of, 28, 3136, 451584)
+        assert WholeSquares(16, 8000).pieces(*of, (28, 28))[0].sides == glm5(2, *of, 2, 28, 16, 8000)
+        assert WholeSquares(16, 400).pieces(*of, (28, 28))[0].sides == glm5(2, *of, 2, 28, 16, 400)
+        for size in (of, (of[0], 20 + of[1] % 9), (20 + of[0] % 9, of[1])):
+            if max(size) <= 200 * min(size):
+                assert Bounded(147456, 2359296, True).pieces(*size, (28, 28))[0].sides == paddle(*size, 28)
         assert Capped(1540).pieces(*of, (28, 28))[0].sides == pixtral(of, 1540, 28)
 
 

@@ -242,6 +242,44 @@ def _lfm2(config: Any) -> Made:
     return pair, lambda x: torch.cat(model.get_image_features(x, sizes, mask).pooler_output), (2, 1024, 768)
 
 
+def _minimax_m3(config: Any) -> Made:
+    import torch
+    from transformers.models.minimax_m3_vl.modeling_minimax_m3_vl import MiniMaxM3VLMultiModalProjector, MiniMaxM3VLVisionModel
+
+    tower = MiniMaxM3VLVisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    projector, grid = MiniMaxM3VLMultiModalProjector(config), torch.tensor([[1, 16, 16], [1, 16, 16]])
+    pair = torch.nn.ModuleList([tower, projector])
+    return pair, lambda x: projector(tower(x, grid_thw=grid).last_hidden_state.squeeze(0)), (512, 3 * 2 * 16 * 16)
+
+
+def _glm5_next(config: Any) -> Made:
+    import torch
+    from transformers.models.glm5_next.modeling_glm5_next import Glm5NextVisionModel
+
+    tower = Glm5NextVisionModel._from_config(config.vision_config, attn_implementation="sdpa")
+    grid = torch.tensor([[1, 16, 16], [1, 16, 16]])
+    return tower, lambda x: tower(x, grid_thw=grid).pooler_output, (512, 3 * 2 * 16 * 16)
+
+
+def _paddleocr(config: Any) -> Made:
+    """One image: of several the projector makes its gradients one after the other."""
+    import torch
+    from transformers.models.paddleocr_vl.modeling_paddleocr_vl import PaddleOCRVLModel
+
+    model, grid = PaddleOCRVLModel._from_config(config, attn_implementation="sdpa"), torch.tensor([[1, 16, 32]])
+    pair = torch.nn.ModuleList([model.visual, model.projector])
+    return pair, lambda x: torch.cat(model.get_image_features(x, grid).pooler_output), (512, 3, 16, 16)
+
+
+def _deepseek_vl(config: Any) -> Made:
+    import torch
+    from transformers.models.deepseek_vl.modeling_deepseek_vl import DeepseekVLModel
+
+    model = DeepseekVLModel._from_config(config, attn_implementation="sdpa")
+    pair = torch.nn.ModuleList([model.vision_model, model.aligner])
+    return pair, lambda x: model.get_image_features(x).pooler_output, (2, 3, 256, 256)
+
+
 class Traced(NamedTuple):
     """A tower, what it sees of each of two images, and how far off of what is kept the tape may be."""
 
@@ -257,7 +295,7 @@ def _text(kind: str) -> dict[str, Any]:
     return {**TEXT, "model_type": kind}
 
 
-# Of these small towers GLM's and LFM2's fp32 positions and Kimi's fp32 frames weigh more than of those in use.
+# Of these small towers GLM's, LFM2's and PaddleOCR's fp32 positions and Kimi's fp32 frames weigh more than of those in use.
 OTHERS = {
     "mistral3": Traced(
         _mistral3, {"text_config": _text("mistral"), "vision_config": {**TOWER, "head_dim": 64, "model_type": "pixtral"}},
@@ -293,6 +331,31 @@ OTHERS = {
             "vision_config": {**TOWER, "out_hidden_size": 640, "depth": 4, "num_heads": 10},
         },
         Seen(256, 64), off=0.015,
+    ),
+    "minimax_m3_vl": Traced(
+        _minimax_m3, {"text_config": {"hidden_size": 640}, "vision_config": TOWER, "projector_hidden_size": 640}, Seen(256, 64),
+    ),
+    "glm5_next": Traced(
+        _glm5_next,
+        {
+            "text_config": {},
+            "vision_config": {
+                **TOWER, "depth": 4, "num_heads": 10, "out_hidden_size": 640, "projection_intermediate_size": 1728,
+            },
+        },
+        Seen(256, 64),
+    ),
+    "paddleocr_vl": Traced(
+        _paddleocr, {"text_config": _text("paddleocr_vl_text"), "vision_config": TOWER}, Seen(256, 64), pairs=512 * 512,
+        off=0.013,
+    ),
+    "deepseek_vl": Traced(
+        _deepseek_vl,
+        {
+            "text_config": _text("llama"),
+            "vision_config": {**TOWER, "vision_use_head": False, "model_type": "siglip_vision_model"},
+        },
+        Seen(256, 256), off=0.016,
     ),
     "gemma4": Traced(
         _gemma4,

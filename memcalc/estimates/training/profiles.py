@@ -90,12 +90,17 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             experts=expert_names(architecture, run.adapter_targets) if run.expert_adapters_used != "none" else (),
             own=run.expert_adapters_used == "own",
         ),
-        keeps=Keeps(run.keep_output, run.use_cache or run.prefix > 0),
+        keeps=Keeps(run.keep_output, run.use_cache or run.prefix > 0, run.recompute == "full" and _hears(architecture)),
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
         preference=Preference(run.objective_row.scored, run.reference_used in ("same", "frozen"), run.objective_row.likelihood),
     )
+
+
+def _hears(architecture: Architecture) -> bool:
+    """Whether it begins with layers of convolutions over sound."""
+    return any(block.hears for _, block in main_parts(architecture)[0].entry)
 
 
 def update_of(run: Training, gradient: int) -> float:

@@ -1,13 +1,17 @@
 """A server's facts → fields of Serving."""
 
+from memcalc.errors import InputError
 from memcalc.formulas.all_to_all import CONFIGURED
 from memcalc.formulas.serving_engines import SERVING_ENGINES, release
 from memcalc.readers.launch.settings import Making
+from memcalc.specs.quantization import check_weights
 
 PLAIN = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "float32": "fp32", "float": "fp32"}
 # a server's --quantization → how memcalc's --weights calls it, where that is another word; "": the checkpoint's own
 QUANTIZED = {"awq": "awq", "awq_marlin": "awq", "gptq": "gptq-int4-g128", "gptq_marlin": "gptq-int4-g128", "fp8": "fp8",
-             "bitsandbytes": "nf4-dq", "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4"}  # fmt: skip
+             "bitsandbytes": "nf4-dq", "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4", "w8a8_fp8": "fp8-channel",
+             "w8a8_int8": "w8a8", "ptpc_fp8": "fp8-channel", "fbgemm_fp8": "fp8-channel", "deepseek_v4_fp8": "checkpoint",
+             "gpt_oss_mxfp4": "mxfp4", "nvfp4": "nvfp4", "mxfp8": "mxfp8"}  # fmt: skip
 CACHES = {
     "fp8_e4m3": "fp8-e4m3",
     "fp8_e5m2": "fp8-e5m2",
@@ -146,7 +150,13 @@ def _memory(making: Making, engine: str) -> None:
                 f"{share!s:.40} is no share of the device's memory, above 0 and at most 1; the engine's own is taken", name
             )
     if engine in ("vllm", "sglang", "tensorrt-llm"):
-        making.copy("max_sequences", "max_batched_tokens", "block_size", "kv_cache_memory")
+        making.copy("max_sequences", "max_batched_tokens", "kv_cache_memory")
+        if engine != "sglang":
+            making.copy("block_size")
+        elif isinstance(making.value("block_size"), int) and making.value("block_size") > 1:
+            making.warn(
+                f"pages of {making.value('block_size')} tokens: a request's last page is counted to the token", "block_size"
+            )
         if making.value("eager"):
             making.copy("eager")
 
@@ -190,6 +200,18 @@ def _cards(making: Making) -> None:
             making.ask("pp")
 
 
+def _quantized(making: Making, named: str) -> None:
+    """--quantization: a format, or the library that wrote the checkpoint, whose own config says in which format."""
+    try:
+        check_weights(word := QUANTIZED.get(named, named))
+    except InputError:
+        making.warn(
+            f"{named:.40} says who quantised the checkpoint, not how: its own config does, or --weights", "quantization"
+        )
+    else:
+        making.set("weights", word, "quantization")
+
+
 def _formats(making: Making, weights: str) -> None:
     value = making.value
     dtype = PLAIN.get(str(value("dtype") or "").lower(), "")
@@ -197,7 +219,7 @@ def _formats(making: Making, weights: str) -> None:
     if weights:
         making.set("weights", weights, "model", "quantization")
     elif named:
-        making.set("weights", QUANTIZED.get(named, named), "quantization")
+        _quantized(making, named)
     elif dtype:
         making.set("weights", dtype, "dtype")
     cache = str(value("kv_dtype") or "").lower()

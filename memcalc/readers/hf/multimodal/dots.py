@@ -10,6 +10,8 @@ from memcalc.blocks.architecture import Architecture, Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.block import Block
 from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.image_sizes import WholeSquares
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
 from memcalc.blocks.projection import Projection
@@ -100,19 +102,23 @@ def glm5_next(c: Config) -> Architecture:
     hidden, outputs, norm = vision.integer("hidden_size"), vision.integer("out_hidden_size"), rms(vision)
     bias, activation = vision.flag("attention_bias"), vision.text("hidden_act")
     mixer = normed_heads(vision, full_attention(vision, heads="num_heads", bias=bias, fused=True, rotary=True))
-    feed_forward = MLP(hidden, vision.integer("intermediate_size"), bias=bias, activation=activation)
+    feed_forward = MLP(hidden, vision.integer("intermediate_size"), bias=bias, activation=activation, bounded=True)
+    side, patch = vision.integer("spatial_merge_size"), vision.integer("patch_size")
     tower = Part(
         "vision",
+        images=ImageRule((patch, patch), WholeSquares(16, 8000), side),  # models/glm5_next/image_processing_glm5_next.py
         entry=(("patches", video_patches(vision, hidden, bias=True)),),
         stacks=(Stack.uniform(pre_norm(norm, mixer, feed_forward), vision.layers("depth"), "blocks"),),
         exit=(("final_norm", norm),),
     )
-    side = vision.integer("spatial_merge_size")
+    inner = vision.integer("projection_intermediate_size")
     merger: Named = (
-        ("merge", Convolution(hidden, outputs, (side, side), bias=True, role="projector")),
+        ("downsample", Convolution(hidden, outputs, (side, side), bias=True, role="projector")),
         ("linear", Projection(outputs, outputs)),
         ("norm", Norm(outputs, "layer")),
-        ("mlp", MLP(outputs, vision.integer("projection_intermediate_size"), activation=activation)),
+        ("clamped_gate", Projection(outputs, inner, activation=activation, cut="outputs")),
+        ("clamped_up", Projection(outputs, inner, cut="outputs")),
+        ("down", Projection(inner, outputs, cut="inputs")),
     )
     return joined(c, language, (tower, Part("projector", entry=merger)))
 

@@ -71,6 +71,15 @@ def lfm2(c: Config, tower: Part) -> ImageRule:
     return ImageRule((patch, patch), sizing, merge, padded=max(256 * merge**2, (tile // patch) ** 2))
 
 
+def paddleocr(c: Config, tower: Part) -> ImageRule:
+    """Kept in shape; lines of text lower than a square are enlarged first (models/paddleocr_vl/
+    image_processing_paddleocr_vl.py, smart_resize)."""
+    del tower
+    vision = c.sub("vision_config", {"patch_size": 14, "spatial_merge_size": 2})
+    patch, merge = vision.integer("patch_size"), vision.integer("spatial_merge_size")
+    return ImageRule((patch, patch), Bounded(384 * 384, 1536 * 1536, one_square=True), merge)
+
+
 def _square(tower: Part) -> int:
     """The side of the images that a tower of squares reads, else 0."""
     sizing = tower.images.sizing if tower.images else None

@@ -115,6 +115,10 @@ _IDEFICS2 = Joint(projectors.idefics2, "mistral", "idefics2_vision", fixed=True,
 _VIDEO = Joint(projectors.llava, no_vision={**LLAVA_VISION, "image_size": 224}, towers=("vision", "video"))
 _IDEFICS3 = Joint(projectors.idefics3, vision="idefics3_vision", fixed=True, images=image_rules.split)
 _QIANFAN = Joint(projectors.internvl, "qwen3", "qianfan_ocr_vision", fixed=True, images=image_rules.internvl)
+_PADDLEOCR = Joint(
+    projectors.merged, "paddleocr_vl_text", "paddleocr_vl_vision", fixed=True, tied=True, inner_ties=True,
+    images=image_rules.paddleocr,
+)  # fmt: skip
 _MINICPM = Joint(projectors.minicpm, "qwen3_5_text", "minicpm_vision", fixed=True)
 _GOT = Joint(projectors.got_ocr2, "qwen2", "got_ocr2_vision", fixed=True, no_text=_GOT_TEXT, tied=True)
 _COHERE = Joint(
@@ -130,7 +134,6 @@ _PALIGEMMA = Joint(
     tied=True,
     images=image_rules.of_tower,
 )
-_PADDLEOCR = Joint(projectors.merged, "paddleocr_vl_text", "paddleocr_vl_vision", fixed=True, tied=True, inner_ties=True)
 _COSMOS3 = Joint(
     partial(projectors.merged, width="projector_hidden_size"),
     "cosmos3_edge_text",
@@ -178,14 +181,10 @@ FAMILIES = {
         ("idefics3", _IDEFICS3, {"scale_factor": 2}),
         ("smolvlm", _IDEFICS3, {"scale_factor": 2}),
         ("paligemma", _PALIGEMMA, {"projection_dim": 2048}),
-        ("deepseek_vl", Joint(projectors.plain, "llama", "siglip_vision_model", tied=True), {}),
+        ("deepseek_vl", Joint(projectors.plain, "llama", "siglip_vision_model", tied=True, images=image_rules.of_tower), {}),
         ("video_llama_3", Joint(projectors.plain, "qwen2", "video_llama_3_vision", fixed=True, inner_ties=True), {}),
         ("qianfan_ocr", _QIANFAN, {**_PROJECTOR, "downsample_ratio": 0.5}),
-        (
-            "paddleocr_vl",
-            Joint(projectors.merged, "paddleocr_vl_text", "paddleocr_vl_vision", fixed=True, tied=True, inner_ties=True),
-            {},
-        ),
+        ("paddleocr_vl", _PADDLEOCR, {}),
         ("cosmos3_edge", _COSMOS3, {"projector_hidden_size": 11520}),
         ("minicpmv4_6", _MINICPM, {"merger_times": 1}),
         ("minicpmv4_7", _MINICPM, {"merger_times": 1}),

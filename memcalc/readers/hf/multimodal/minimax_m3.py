@@ -9,6 +9,8 @@ from memcalc.blocks.attention.block_indexer import BlockIndexer
 from memcalc.blocks.attention.softmax import Attention
 from memcalc.blocks.convolution import Convolution
 from memcalc.blocks.experts.mixture import Experts
+from memcalc.blocks.image_sizes import Bounded
+from memcalc.blocks.images import ImageRule
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.values import revised
@@ -47,6 +49,8 @@ def minimax_m3_vl(c: Config) -> Architecture:
     kernel = (vision.integer("temporal_patch_size"), patch, patch)
     tower = Part(
         "vision",
+        # shortest and longest edge of the processor (models/minimax_m3_vl/image_processing_minimax_m3_vl.py)
+        images=ImageRule((patch, patch), Bounded(4 * 28 * 28, 576 * 28 * 28), vision.integer("spatial_merge_size")),
         entry=(("patches", Convolution(vision.integer("num_channels"), hidden, kernel)), ("input_norm", norm)),
         stacks=(Stack.uniform(encoder_layer(vision, norm, rotary=True), vision.layers()),),
     )
