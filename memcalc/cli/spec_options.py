@@ -236,11 +236,11 @@ ROWS: dict[str, tuple[tuple[str, str, str, str, str, tuple[tuple[str, str], ...]
             "on|off",
             (
                 "Whether tensor-parallel messages pass beside products.  [default: on for Megatron with "
-                "sequence_parallel]"
+                "sequence_parallel; off for torchtitan]"
             ),
             "Sharding",
             (
-                ("on", "cuts products and messages into pieces that run at once (Megatron-LM's --tp-comm-overlap)"),
+                ("on", "cuts products and messages into pieces that run at once (--tp-comm-overlap; torchtitan's async TP)"),
                 ("off", "waits for each message"),
             ),
         ),

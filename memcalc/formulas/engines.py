@@ -28,6 +28,7 @@ class Engine(NamedTuple):
     holds_graph: bool = False  # its loop holds the logits, and with them their graph, until the next forward is over
     unties: bool = False  # its models have a head of their own, where the config ties it to the embedding
     expert_adapters: str = "none"  # what LoRA puts beside routed experts, a word of --expert-adapters
+    async_tp: bool = False  # has torch.compile pass tensor-parallel messages beside products, if asked to
     expandable: bool = False  # its launcher sets PYTORCH_ALLOC_CONF=expandable_segments:True
 
 
@@ -56,6 +57,7 @@ ENGINES: dict[str, Engine] = {
             "torchtitan", "compiled", "full", "fused", False, "torchtitan: FSDP2 and torch.compile", by_operation=True,
             gathers_once=True,  # torchtitan/distributed/fsdp.py, get_fsdp_reshard_after_forward_policy
             expandable=True,  # run_train.sh, since October 2024
+            async_tp=True,  # torchtitan/distributed/tensor_parallel.py, maybe_enable_async_tp; torch, _micro_pipeline_tp
         ),
         Engine(
             "torchtune", "eager", "chunked", "fused", False, "torchtune's recipes: adapters in bf16, FSDP2",

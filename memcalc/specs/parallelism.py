@@ -27,7 +27,7 @@ CP = {
     "all-to-all": "exchanges tokens for heads (DeepSpeed-Ulysses)",
 }
 TP_OVERLAP = {
-    "on": "cuts products and messages into pieces that run at once (Megatron-LM's --tp-comm-overlap)",
+    "on": "cuts products and messages into pieces that run at once (--tp-comm-overlap; torchtitan's async TP)",
     "off": "waits for each message",
 }
 CP_KINDS = tuple(CP)  # Megatron-LM's cp_comm_type p2p, all_gather, a2a
@@ -62,7 +62,7 @@ class Parallelism(Pipeline, ShardingSettings, Spec):
     sequence_parallel: Flag = setting(False, "Divide norms and dropouts over tensor-parallel ranks too.", SHARDING)
     tp_overlap: Annotated[str, OneOf(tuple(TP_OVERLAP))] | None = setting(
         None, "Whether tensor-parallel messages pass beside products.", SHARDING,
-        otherwise="on for Megatron with sequence_parallel", choices=TP_OVERLAP,
+        otherwise="on for Megatron with sequence_parallel; off for torchtitan", choices=TP_OVERLAP,
     )  # fmt: skip
     cp: Degree = setting(1, "Context parallel degree: GPUs that share a sequence (for long ones).", SHARDING)
     cp_kind: Annotated[str, OneOf(CP_KINDS)] = setting("ring", "How --cp exchanges keys and values.", SHARDING, choices=CP)

@@ -155,16 +155,36 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
     @property
     def keeps_tables_wide(self) -> bool:
         """Whether 8-bit optimizers of bitsandbytes keep fp32 states of embeddings: transformers' Trainer registers these by
-        module, which finds them where nothing flattens parameters."""
-        p = self.parallelism
-        return self.engine_row.trainer and not p.zero and p.fsdp in (None, "none")
+        module, which finds them where nothing flattens parameters. Before 4.19 it had no such optimizers, and users made them.
+        """
+        from memcalc.specs.libraries import is_before
+
+        p, old = self.parallelism, is_before(self.library, "transformers", (4, 19))
+        return self.engine_row.trainer and not old and not p.zero and p.fsdp in (None, "none")
 
     @property
-    def tp_overlaps(self) -> bool:
-        """Whether tensor-parallel messages pass beside the products that they feed: Transformer Engine cuts both into pieces,
-        which needs sequence parallelism (Megatron-LM, --tp-comm-overlap; on in NVIDIA's published recipes)."""
+    def masks_padding(self) -> bool:
+        """Whether rows of a batch are padded to its longest and attention is told by a mask (transformers masking_utils.py,
+        _ignore_causal_mask_sdpa); LitGPT's and torchtune's fine-tuning pads without one."""
+        return self.seq_len_max is not None and self.rows > 1 and self.engine_row.trainer
+
+    @property
+    def tp_overlaps(self) -> tuple[bool, bool]:
+        """Whether tensor-parallel messages pass beside the products that they feed, forward and backward.
+
+        Transformer Engine cuts both into pieces, which needs sequence parallelism (Megatron-LM, --tp-comm-overlap; on in
+        NVIDIA's published recipes). torch.compile does where it is asked to (torchtitan, enable_async_tensor_parallel, off by
+        default), in the forward: up to 29 % are gained there, and 8 % in all (discuss.pytorch.org/t/209487, 2024).
+        """
         p = self.parallelism
-        return p.sequence_parallel and self.kernels_used == "te" and p.tp_overlap != "off"
+        if self._overlaps_compiled:
+            return p.sequence_parallel and p.tp_overlap == "on", False
+        beside = p.sequence_parallel and self.kernels_used == "te" and p.tp_overlap != "off"
+        return beside, beside
+
+    @property
+    def _overlaps_compiled(self) -> bool:
+        return self.engine_row.async_tp and self.kernels_used == "compiled"
 
     @property
     def kernels_used(self) -> str:

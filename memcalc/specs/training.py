@@ -51,8 +51,11 @@ class Training(StepSettings, Spec):
 
     @rule("parallelism")
     def _check_overlap(self) -> None:
-        if self.parallelism.tp_overlap is not None and self.kernels_used != "te":
-            raise SpecError("is Transformer Engine's; add engine megatron", "tp_overlap", "engine")
+        if self.parallelism.tp_overlap is not None and not (self.kernels_used == "te" or self._overlaps_compiled):
+            raise SpecError(
+                "is Transformer Engine's, and torchtitan's where it compiles; add engine megatron or torchtitan",
+                "tp_overlap", "engine",
+            )  # fmt: skip
 
     @rule(*PARTS)
     def _check_formats(self) -> None:

@@ -56,7 +56,7 @@ class Busy(NamedTuple):
     behind the products that they feed where the engine overlaps the two."""
 
     attention: tuple[float, float] = (0.0, 0.0)
-    products: tuple[float, float] | None = None  # None: tensor-parallel messages wait
+    products: tuple[float | None, float | None] = (None, None)  # None: tensor-parallel messages wait
 
 
 class Sent(NamedTuple):
@@ -84,11 +84,11 @@ def sent_by(executed: Executed, tokens: float, busy: Busy, axes: Axes, law: Time
                     passed[way] += _dispatched(message.copies, axis, size, law)
                 else:
                     seconds = law.collective(kind, axis.ranks, size * gathered.get(kind, 1.0), inside=axis.inside)
-                    hides = busy.products is not None and kind in OVERLAPPED and message.axis == "tp"
+                    hides = busy.products[way] is not None and kind in OVERLAPPED and message.axis == "tp"
                     last = LAST_SPLIT if way == 0 and kind == "reduce-scatter" else 0.0
                     passed[way] += seconds * (last if hides else 1.0)
                     tp[way] += seconds * (1.0 - last if hides else 0.0)
-    behind = busy.products or (0.0, 0.0)
+    behind = [seconds or 0.0 for seconds in busy.products]
     return Sent(*(
         waiting + exposed(hidden, computing) + max(0.0, ring - attended)
         for waiting, hidden, computing, ring, attended in zip(passed, tp, behind, rings, busy.attention, strict=True)

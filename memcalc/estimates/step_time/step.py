@@ -251,7 +251,9 @@ def _stage(plan: PlannedStage, micro: Micro, axes: Axes, law: TimeLaw, run: Trai
         here = looked.micro(micro, run.rows) if looked else micro
         one = seconds_of(executed, here, law)
         attended = (one.attended, one.attended * law.sustained.backward)
-        multiplied = (one.multiplied_forward, one.multiplied_backward) if run.tp_overlaps and layered else None
+        hiding = run.tp_overlaps if layered else (False, False)
+        beside = (one.multiplied_forward, one.multiplied_backward)
+        multiplied = (beside[0] if hiding[0] else None, beside[1] if hiding[1] else None)
         sent = sent_by(executed, here.tokens, Busy(attended, multiplied), axes, law, narrowed if layered else 1.0)
         again = _again(one, run, recomputed=recomputed, by_operation=plan.by_operation and layered)
         waiting = sent.forward * (2 if recomputed else 1) + sent.backward + around.copies

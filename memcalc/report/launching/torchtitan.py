@@ -18,6 +18,8 @@ def write(launch: Launch) -> tuple[Written, ...]:
         "tensor_parallel_degree": launch.get("tp", 1), "context_parallel_degree": launch.get("cp", 1),
         "pipeline_parallel_degree": launch.get("pp", 1), "expert_parallel_degree": launch.get("ep", 1),
     }  # fmt: skip
+    if launch.get("tp_overlap") == "on":
+        parallelism["enable_async_tensor_parallel"] = True
     if launch.get("pp", 1) > 1:
         parallelism["pipeline_parallel_schedule"] = SCHEDULES[launch.get("pipeline_schedule", "1f1b")]
         parallelism["pipeline_parallel_microbatch_size"] = launch.get("micro_batch", 1)
