@@ -115,12 +115,24 @@ def _on(asked: PlanQuestion, gpu: Accelerator, gpus: int | str | None) -> Iterab
     """Searches on one accelerator: on each number of GPUs, or on more and more until something fits and keeps the goals."""
     if gpus is not None:
         return [_searched(asked, gpu, count) for count in gpu_counts(gpus, asked.run.parallelism.gpus_per_node)]
-    tried = []
+    tried: list[_Searched] = []
     for count in growing():
         tried.append(_searched(asked, gpu, count))
-        if tried[-1].ranked:
-            return tried[-1:]
-    return tried[-1:]
+        if tried[-1].ranked or _dearer(tried, asked.goals):
+            break
+    beyond = [each for each in tried if each.beyond]
+    if tried[-1].ranked or not beyond:
+        return tried[-1:]
+    telling = [min(beyond, key=lambda each: min(map(key, each.beyond))) for key in (_per_token, partial(_money, asked.goals))]
+    return [each for each in beyond if each in telling]
+
+
+def _dearer(tried: Sequence[_Searched], goals: PlanGoals) -> bool:
+    """Whether all that fits on the last number of GPUs is too dear, and dearer than on fewer: then more cost more."""
+    if goals.budget is None or len(tried) < 2:
+        return False
+    before, last = ([row.cost for row in each.beyond if row.cost is not None] for each in tried[-2:])
+    return bool(before and last) and min(last) > max(goals.budget, min(before))
 
 
 def _asked(
@@ -295,15 +307,18 @@ SAME = 5e-4
 
 def _note(asked: PlanQuestion, searched: Sequence[_Searched]) -> str:
     """Which constraint binds where nothing is left."""
-    late = [row for each in searched for row in each.beyond]
-    if late:
-        fastest = min(late, key=_per_token)
-        said = (
-            f"the fastest layout that fits takes {fastest.days:,.3g} days on {fastest.settings['gpus']:,} × {fastest.gpu.name}"
-        )
-        return said + (f" and costs {fastest.cost:,.0f} USD" if fastest.cost is not None else "")
+    beyond = [row for each in searched for row in each.beyond]
+    if beyond:
+        keys = {"fastest": _per_token} if asked.goals.deadline is not None else {}
+        keys |= {"cheapest": partial(_money, asked.goals)} if asked.goals.budget is not None else {}
+        return "; ".join(f"the {word} layout that fits {_spending(min(beyond, key=key))}" for word, key in keys.items())
     reasons = list(dict.fromkeys(each.why for each in searched if each.why))
     return "; ".join(reasons)
+
+
+def _spending(row: Ranked) -> str:
+    said = f"takes {row.days:,.3g} days on {row.settings['gpus']:,} × {row.gpu.name}"
+    return said + (f" and costs {row.cost:,.0f} USD" if row.cost is not None else "")
 
 
 def _assumptions(asked: PlanQuestion, searched: Sequence[_Searched]) -> tuple[str, ...]:

@@ -114,6 +114,17 @@ def test_goals_leave_out_what_does_not_keep_them() -> None:
     assert "the fastest layout that fits takes" in late.note
 
 
+def test_too_little_money_is_told_by_the_cheapest_layout() -> None:
+    """On whatever number of GPUs; more are not tried once they cost more."""
+    plan = plan_training("llama-3.1-8b", "h100", seq_len=4096, tokens=10**10, budget=100).plan
+    cheapest = float(plan.note.split("costs ")[1].split(" USD")[0].replace(",", ""))
+    assert plan.note.startswith("the cheapest layout that fits takes")
+    assert not plan.ranked
+    enough = plan_training("llama-3.1-8b", "h100", seq_len=4096, tokens=10**10, budget=cheapest + 1).plan
+    assert enough.ranked
+    assert enough.ranked[0].cost == pytest.approx(cheapest, abs=1)
+
+
 def test_settings_that_are_given_stay() -> None:
     for row in plan_training("llama-3.1-8b", "h100", 16, tp=2, recompute="full", seq_len=4096).plan.ranked:
         assert row.settings["tp"] == 2
