@@ -129,7 +129,7 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
         masked=needs_masks(architecture, run.row_length),
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
         routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
-        packed=(run.tokens_per_batch is not None or run.pads) and run.attention_used != "flash",
+        packed=(run.tokens_per_batch is not None or run.masks_padding) and run.attention_used != "flash",
         head_tokens=min(LOSSES[run.loss_used].head_tokens, run.tokens // run.parallelism.cp),
         tiles=tiles_of(architecture, run),
         prefix=run.prefix / run.row_length,
