@@ -356,6 +356,14 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "vocab_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "pad_token_id": 0},
         (BF16, AMP, FP32, EAGER, AGAIN),
     ),
+    "transformer beside embeddings, adapted": (
+        "", "",
+        {"model_type": "zamba2", "num_hidden_layers": 4, "vocab_size": 512, "pad_token_id": 0, "hidden_size": 512,
+         "layers_block_type": ["linear_attention", "hybrid"] * 2, "n_mamba_heads": 8, "mamba_headdim": 128, "chunk_size": 64,
+         "mamba_d_state": 16, "num_mem_blocks": 1, "use_mem_rope": True, "intermediate_size": 1024, "adapter_rank": 32,
+         "num_attention_heads": 4, "num_key_value_heads": 4, "attention_hidden_size": 1024, "attention_head_dim": 256},
+        (BF16, AMP, FP32, EAGER),
+    ),
     "transformer beside embeddings": (
         "zamba-7b-v1", "",
         {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],

@@ -15,8 +15,8 @@ from memcalc.frozen import dataclass
 
 @dataclass(frozen=True)
 class DifferentialAttention(Attention, without=("state",)):
-    """Two attentions with the same queries and keys; pairs of heads are subtracted and normed without a scale. λ is made of four
-    learned vectors."""
+    """Two attentions with the same queries and keys; pairs of heads are subtracted and normed without a scale. λ is made of
+    four learned vectors."""
 
     def _extras(self) -> tuple[Weight, ...]:
         vectors = (Weight(f"lambda_{name}", "attention", (self.head_dim,)) for name in ("q1", "k1", "q2", "k2"))
