@@ -85,7 +85,15 @@ MEASURED = (
     Measures(SMI, "device", _re(r"\|\s*<N><U> /\s*\d+MiB\s*\|"), each="largest"),
 )  # fmt: skip
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "auto": None}
-CACHES = {"auto": None, "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "fp8": "fp8", "f16": "fp16", "bfloat16": "bf16"}
+CACHES = {
+    "auto": None,
+    "fp4_e2m1": "nvfp4",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+    "fp8": "fp8",
+    "f16": "fp16",
+    "bfloat16": "bf16",
+}
 # A log's word for how a draft guesses; a model of its own is said by no word.
 DRAFTS = re.compile(
     r"'?speculative_config'?(?:=SpeculativeConfig\(|: {)[^)}]{0,400}?method'?(?:=|: )'"
