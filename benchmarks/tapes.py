@@ -22,7 +22,13 @@ BF16, AMP, FP32, EAGER, AGAIN = (
 WRITTEN_OUT = (EAGER, {**AMP, "attention": "eager"}, FP32, {**AGAIN, "attention": "eager"})  # no other kernel is known
 BATCH = {"micro_batch": 2, "seq_len": 512}
 
-# name → (preset, the config inside it that is the language model's, what is smaller, settings)
+_BERT = {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
+         "pad_token_id": 0}  # fmt: skip
+_SOUND = {"model_type": "wav2vec2", "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
+          "intermediate_size": 1024, "conv_dim": [128] * 7, "vocab_size": 32, "layerdrop": 0.0, "mask_time_prob": 0.0,
+          "architectures": ["Wav2Vec2ForSequenceClassification"]}  # fmt: skip
+
+# name → (preset or "" for none, the config inside it that is the language model's, what is smaller, settings)
 SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = {
     "gemma4 experts": (
         "gemma-4-26b-a4b", "text_config",
@@ -300,6 +306,25 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "head_dim": 64, "swa_head_dim": 64, "swa_num_attention_heads": 8, "swa_num_key_value_heads": 4, "pad_token_id": 0},
         (BF16, AMP, FP32, EAGER, AGAIN),
     ),
+    "sound by convolutions": (
+        "", "", _SOUND, tuple({**setting, "seq_len": 128} for setting in (BF16, AMP, FP32, EAGER, AGAIN)),
+    ),
+    "sound by convolutions, each normed": (
+        "", "", {**_SOUND, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
+        tuple({**setting, "seq_len": 128} for setting in (BF16, AMP, FP32, AGAIN)),
+    ),
+    "boxes of words": (
+        "", "", {**_BERT, "model_type": "layoutlm", "architectures": ["LayoutLMForMaskedLM"]}, (BF16, *WRITTEN_OUT, AGAIN),
+    ),
+    "entities unread": (
+        "", "", {**_BERT, "model_type": "luke", "entity_vocab_size": 512, "entity_emb_size": 64,
+                 "architectures": ["LukeForMaskedLM"]}, WRITTEN_OUT,
+    ),
+    "decoder without its encoder": (
+        "", "", {"model_type": "mbart", "d_model": 512, "decoder_layers": 3, "decoder_ffn_dim": 2048, "vocab_size": 512,
+                 "decoder_attention_heads": 8, "encoder_layers": 3, "encoder_ffn_dim": 2048, "encoder_attention_heads": 8,
+                 "pad_token_id": 0, "architectures": ["MBartForCausalLM"]}, (BF16, AMP, FP32, AGAIN),
+    ),
     "streams that predict ahead": (
         "prophetnet-large", "",
         {"num_encoder_layers": 2, "num_decoder_layers": 2, "hidden_size": 256, "encoder_ffn_dim": 512, "decoder_ffn_dim": 512,
@@ -335,7 +360,7 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
 def small(name: str) -> dict[str, Any]:
     """The config of a row of SMALL."""
     preset, inner, changes, _ = SMALL[name]
-    values = json.loads(json.dumps(read_config_values(preset)))
+    values = json.loads(json.dumps(read_config_values(preset))) if preset else {}
     return _changed(values[inner] if inner else values, changes)
 
 

@@ -282,6 +282,7 @@ class Keeps(NamedTuple):
 
     output: bool = False  # the loop holds the model's output through the backward
     cache: bool = False  # the output has keys and values of all layers
+    frames: bool = False  # of each convolution over sound nothing but its input: it is made again as layers are
 
 
 FUSED = frozenset({"q", "k", "v", "output", "gate", "up", "down"})  # what Unsloth adapts unless told otherwise

@@ -67,6 +67,7 @@ class Block:
     begins = False  # its forward takes no input: it makes the stream from tokens or from a recording
     scores = False  # the last block, whose `loss` is the cross-entropy of what it predicts
     outside_layers = False  # training through it is modelled before and after the layers alone
+    hears = False  # a layer over sound before the layers, with a checkpoint of its own where these are recomputed
     sees = False  # it reads what a tower makes of images, and nothing else
     wired = False  # training through it is modelled in layers that have a wiring
     passed = False  # the stream passes it by: it only stores weights

@@ -31,6 +31,17 @@ class Pooler(Block, without=("constants", "cache", "state", "traits")):
 
 
 @dataclass(frozen=True)
+class MeanOfTokens(Block, without=("weights", "constants", "cache", "state", "traits")):
+    """The mean of a sequence's tokens; what follows is a vector a sequence, counted as one."""
+
+    size: int
+
+    def forward(self, t: Tape, p: Profile, x: Var) -> Var:
+        """Saves nothing; its gradient is spread over all tokens without a copy."""
+        return t.emit("mean", [x], Size(fixed=self.size), x.each, (), [Step("input", x.bytes)])
+
+
+@dataclass(frozen=True)
 class TaskHead(Block, without=("constants", "cache", "state", "traits")):
     """W x (+ b), W [labels, size], and the cross-entropy of the labels.
 

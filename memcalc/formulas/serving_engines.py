@@ -62,6 +62,7 @@ class ServingEngine(NamedTuple):
     drafts: tuple[str, ...] = ("model", "mtp", "ngram")  # of memcalc.formulas.drafts
     prefill_graphs: Literal["", "compiled", "segments"] = ""  # SGLang: CUDA graphs of prefill passes too
     draft_reserve: tuple[int, int] = (0, 0)  # SGLang: MiB that its share leaves for a draft's head, for a draft model
+    draft_tables: bool = False  # SGLang: its cache is sized beside a draft's own token table and head, which it frees then
     exchanges: tuple[str, ...] = ()  # of memcalc.formulas.all_to_all, that it takes
     exchange_tokens: int = 256  # of a rank in a low-latency message, where nobody says
     fixed_exchange: bool = False  # its buffers beside that message have one size, whatever is sent
@@ -159,6 +160,7 @@ _SGLANG = ServingEngine(
     window_shares=(("deepseek_v4", (1, 10)),),  # srt/arg_groups/overrides.py, _deepseek_v4_overrides
     state_share=(9, 19), state_slots=5,  # --mamba-full-memory-ratio 0.9; 3 a request, 2 more of the extra buffer
     request_table=True, prefill_graphs="segments", request_groups=True,
+    draft_tables=True,  # srt/managers/scheduler.py, init_memory_pools: issue 36452, still so in September 2026
     drafts=("model", "mtp", "eagle", "eagle3", "dflash", "ngram"),  # srt/speculative/spec_info.py
     exchanges=("deepep-low-latency", "deepep-normal", "deepep"),  # srt/layers/moe/utils.py, DeepEPMode
     exchange_tokens=128,  # SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK
@@ -171,10 +173,10 @@ SGLANG = (
     _SGLANG_EARLIER._replace(note="SGLang 0.5.14 to 0.5.19", since="0.5.14"),
     _SGLANG_EARLIER._replace(note="SGLang 0.5.10 to 0.5.13", since="0.5.10", windowed_models=(*_WINDOWED, "deepseek_v4"),
                              state_slots=3, states_in_window=True,
-                             prefill_graphs="compiled", draft_reserve=(4096, 6144),
+                             prefill_graphs="compiled", draft_reserve=(4096, 6144), draft_tables=False,
                              drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
     _SGLANG_EARLIER._replace(note="SGLang 0.5 to 0.5.9", since="0.5", windowed_models=_WINDOWED, state_slots=3,
-                             prefill_graphs="", draft_reserve=(2048, 6144),
+                             prefill_graphs="", draft_reserve=(2048, 6144), draft_tables=False,
                              drafts=("model", "mtp", "eagle", "eagle3", "ngram")),
 )  # fmt: skip
 

@@ -169,12 +169,6 @@ class Batches(SpecPart):
             return self.cached_batch or self.micro_batch * (1 + self.passages)
         return 1 if self.tokens_per_batch else self.micro_batch * self.objective_row.sequences
 
-    @property
-    def pads(self) -> bool:
-        """Whether rows of a batch are padded to its longest, which a mask must tell attention (transformers masking_utils.py,
-        _ignore_causal_mask_sdpa)."""
-        return self.seq_len_max is not None and self.rows > 1
-
     @cached_property
     def sequences(self) -> int:
         """That a micro-batch holds, queries and passages alike."""

@@ -45,3 +45,14 @@ def loss_of(library: str, kernels: str) -> str:
         oldest = ".".join(map(str, row.losses[-1][0]))
         raise SpecError(f"the loss of {name} before {oldest} is not modelled; name it with loss", "library")
     return loss
+
+
+def is_before(library: str | None, name: str, version: tuple[int, ...]) -> bool:
+    """Whether a library is named, and older than a version.
+
+    >>> is_before("transformers==4.15", "transformers", (4, 19)), is_before(None, "transformers", (4, 19))
+    (True, False)
+    """
+    found = VERSION.fullmatch(library or "")
+    said = tuple(int(part) for part in found["version"].split(".")) if found else ()
+    return bool(found) and library is not None and library.lower().startswith(f"{name}==") and said < version

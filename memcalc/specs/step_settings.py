@@ -155,9 +155,18 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
     @property
     def keeps_tables_wide(self) -> bool:
         """Whether 8-bit optimizers of bitsandbytes keep fp32 states of embeddings: transformers' Trainer registers these by
-        module, which finds them where nothing flattens parameters."""
-        p = self.parallelism
-        return self.engine_row.trainer and not p.zero and p.fsdp in (None, "none")
+        module, which finds them where nothing flattens parameters. Before 4.19 it had no such optimizers, and users made them.
+        """
+        from memcalc.specs.libraries import is_before
+
+        p, old = self.parallelism, is_before(self.library, "transformers", (4, 19))
+        return self.engine_row.trainer and not old and not p.zero and p.fsdp in (None, "none")
+
+    @property
+    def masks_padding(self) -> bool:
+        """Whether rows of a batch are padded to its longest and attention is told by a mask (transformers masking_utils.py,
+        _ignore_causal_mask_sdpa); LitGPT's and torchtune's fine-tuning pads without one."""
+        return self.seq_len_max is not None and self.rows > 1 and self.engine_row.trainer
 
     @property
     def tp_overlaps(self) -> tuple[bool, bool]:

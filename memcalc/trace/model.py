@@ -78,6 +78,8 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     config = CONFIG_MAPPING[model_type].from_dict({**kept, "model_type": model_type})
     config.use_cache = config.get_text_config().use_cache = False
     maker = getattr(transformers, _maker(model_type, values.get("architectures") or ()))
+    if type(config) not in maker._model_mapping and type(config) in transformers.AutoModelForAudioClassification._model_mapping:
+        maker = transformers.AutoModelForAudioClassification
     if type(config) not in maker._model_mapping:  # a language model that has its class together with a tower alone
         maker = transformers.AutoModelForImageTextToText
     if type(config) not in maker._model_mapping:

@@ -126,17 +126,23 @@ def _inputs(torch: Any, model: Any, run: Training) -> dict[str, Any]:
         return {"input_features": torch.zeros(size, dtype=model.dtype), "labels": ids}
     if model.main_input_name == "input_values":  # as many samples as make a token of the encoder for each of the decoder
         sound = torch.zeros(sequences, samples(run.seq_len, model), dtype=model.dtype)
-        return {"input_values": sound, "labels": ids}
+        return {"input_values": sound, "labels": _labels(model, ids)}
     if config.model_type in CHECKING:
         return {"input_ids": ids, "decoder_input_ids": ids.clone(), "labels": ids}
-    return {"input_ids": ids, "labels": ids[:, 0] if type(model).__name__.endswith("ForSequenceClassification") else ids}
+    return {"input_ids": ids, "labels": _labels(model, ids)}
+
+
+def _labels(model: Any, ids: Any) -> Any:
+    """One of each sequence, where that is what is classified; else one a token."""
+    return ids[:, 0] if type(model).__name__.endswith("ForSequenceClassification") else ids
 
 
 def samples(tokens: int, model: Any) -> int:
     """Samples of a recording that its convolutions, which pad nothing, make so many tokens of."""
     import torch
 
-    for module in reversed([module for module in model.modules() if isinstance(module, torch.nn.Conv1d)]):
+    convolutions = (module for module in model.modules() if isinstance(module, torch.nn.Conv1d))
+    for module in reversed([module for module in convolutions if not module.padding[0]]):
         tokens = (tokens - 1) * module.stride[0] + module.kernel_size[0]
     return tokens
 

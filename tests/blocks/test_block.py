@@ -23,7 +23,7 @@ from memcalc.blocks.ledger import Buffer, Cache, Weight, linear
 from memcalc.blocks.mixers.state import StateTensor
 from memcalc.blocks.sequence_convolution import SequenceConvolution
 from memcalc.blocks.stored_block import StoredBlock
-from memcalc.blocks.task_head import EmbeddingHead
+from memcalc.blocks.task_head import EmbeddingHead, MeanOfTokens
 from memcalc.errors import InputError, Unsupported
 from memcalc.readers.catalogue import preset_names
 from memcalc.readers.hf import read_config
@@ -37,8 +37,9 @@ for _found in pkgutil.iter_modules(memcalc.blocks.__path__):
 KINDS = sorted(Block.__subclasses__(), key=lambda kind: kind.__name__)
 
 
-# Blocks that no config here has: an objective puts one on, a GGUF file's tensors are another, DeBERTa 2's convolution is off.
-MADE = (EmbeddingHead(64), StoredBlock(linear("weight", "mlp", 64, 64)), SequenceConvolution(64, 64, 3))
+# Blocks that no config here has: an objective puts one on, a GGUF file's tensors are another, DeBERTa 2's convolution is off,
+# no class of wav2vec 2's is one that classifies.
+MADE = (EmbeddingHead(64), StoredBlock(linear("weight", "mlp", 64, 64)), SequenceConvolution(64, 64, 3), MeanOfTokens(64))
 
 
 def _blocks(architecture: Architecture) -> Iterator[tuple[str, Block]]:

@@ -563,3 +563,21 @@ def test_rows_are_no_longer_divided(version: str | None, said: int) -> None:
     run = Serving(engine="llama.cpp", engine_version=version, weights="Q4_K_M", pp=2, split_mode="row", context=4096)
     found = estimate(preset("qwen3-8b"), run, "sm_86", 24 * GIB)
     assert len([one for one in refusals(found, 24 * GIB) if "--split-mode row" in one]) == said
+
+
+def test_sglang_sizes_its_cache_beside_a_drafts_own_tables() -> None:
+    """sgl-project/sglang, issue 36452: of Qwen3.8-27B a token table and a head of 2.54 GB each, sized by 0.5.14 and
+    later before the draft is given the model's."""
+    from memcalc.sizing.serving import size_serving
+
+    asked: dict[str, Any] = {"context": 32768, "weights": "nvfp4", "draft": "mtp", "draft_tokens": 4, "max_sequences": 1}
+
+    def memory(engine: str, **more: Any) -> int:
+        found = size_serving("qwen3.8-27b", "h100", engine=engine, **{**asked, **more})
+        return int(found.document["capacity"]["kv_cache_memory"])
+
+    tables = 2 * 248_320 * 5120 * 2
+    assert memory("sglang", draft=None, draft_tokens=None) - memory("sglang") > tables
+    one, two = (memory("sglang", tp=tp, draft=None, draft_tokens=None) - memory("sglang", tp=tp) for tp in (1, 2))
+    assert one - two > tables // 2
+    assert memory("sglang@0.5.10", gpu_memory_utilization=0.8) > memory("sglang", gpu_memory_utilization=0.8)

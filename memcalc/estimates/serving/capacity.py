@@ -56,6 +56,7 @@ class ServingEstimate(NamedTuple):
     cards: tuple[OnGpu, ...] = ()  # all of them, where they are several of one machine
     facts: ShareFacts = NO_FACTS  # of the model, that an engine's share of the GPU depends on
     apart: int = 0  # the part of the cache that is set apart whatever runs
+    tables: int = 0  # of a draft, that are there while the cache is sized and freed then
     late: int = 0  # the part of `beside` that is taken after the cache, out of what the share leaves
 
     def __repr__(self) -> str:
@@ -134,7 +135,7 @@ class ServingEstimate(NamedTuple):
             case "free":
                 room = int((free - counted - self.apart) * share) + self.apart
             case "loaded":
-                room = int((free + self.late) * share) - self.weights
+                room = int((free + self.late) * share) - self.weights - self.tables
             case "total":
                 room = int(memory * share) - counted
         room = min(room, free - counted)  # what an engine adds beside its share must be there too

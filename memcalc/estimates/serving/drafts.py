@@ -5,10 +5,19 @@ from memcalc.dtypes import number_format
 from memcalc.estimates.lines import Line, line
 from memcalc.estimates.placement import Stage
 from memcalc.estimates.serving.weights import weight_lines
-from memcalc.formulas.drafts import METHODS, draft_buffers_bytes
+from memcalc.formulas.drafts import METHODS, draft_buffers_bytes, draft_tables_bytes
 from memcalc.formulas.serving import captured_bytes
 from memcalc.formulas.sglang import decode_graphs
 from memcalc.specs.serving import Serving
+
+
+def freed_tables(architecture: Architecture, run: Serving) -> int:
+    """Bytes of a draft's own token table and head on a rank, which an engine frees when its cache has been sized; [B]."""
+    method = METHODS[run.draft_method or "model"]
+    if not run.engine_row.draft_tables or not run.draft_tokens:
+        return 0
+    return draft_tables_bytes(min(method.tables, 1) if architecture.tied else method.tables, architecture.predicted,
+                              architecture.hidden, run.tp, number_format(run.compute_format).block_bytes)  # fmt: skip
 
 
 def draft_lines(draft: Architecture, run: Serving, stage: Stage, memory: int, others: tuple[Line, ...]) -> tuple[Line, ...]:

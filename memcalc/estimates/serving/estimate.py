@@ -11,7 +11,7 @@ from memcalc.estimates.placement import Stage, stages
 from memcalc.estimates.serving.assumed import assumptions
 from memcalc.estimates.serving.cache import kept
 from memcalc.estimates.serving.capacity import COMPONENTS, ServingEstimate
-from memcalc.estimates.serving.drafts import draft_lines
+from memcalc.estimates.serving.drafts import draft_lines, freed_tables
 from memcalc.estimates.serving.exchanges import exchange_lines
 from memcalc.estimates.serving.forward import forward_lines, passes
 from memcalc.estimates.serving.llama_cpp import OneGpu, llama_cpp
@@ -110,7 +110,8 @@ def _on_stage(
         full_per_token=layout.full_per_token, requests=cache.requests, demand=demand,
         beside=beside if run.engine_row.pooled else 0,
         assumptions=assumptions(architecture, run.engine_row, run.weights, run.eager, layout.windowed),
-        stage=stage, facts=known, apart=cache.apart, late=late if run.engine_row.pooled else 0,
+        stage=stage, facts=known, apart=cache.apart, tables=freed_tables(architecture, run) if small else 0,
+        late=late if run.engine_row.pooled else 0,
     )  # fmt: skip
     return _with_table(found, memory) if run.engine_row.request_table else found
 

@@ -34,7 +34,7 @@ def batch_sentences(run: Training) -> Iterator[str]:
         yield from _preference_sentences(run)
     if run.seq_len_max:
         yield f"lengths vary: memory is a batch's of {run.seq_len_max:,} tokens; the usual length is {run.seq_len:,}"
-        if run.pads and run.attention_used == "sdpa":
+        if run.masks_padding and run.attention_used == "sdpa":
             yield "padded rows have a mask, which each layer keeps in its own format, and copies keys and values for every head"
     if run.tiled_mlp:
         yield "tiled feed-forwards keep their input alone and run again in the backward, tile by tile (DeepSpeed's TiledMLP)"

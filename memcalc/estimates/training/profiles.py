@@ -90,12 +90,17 @@ def profile_of(run: Training, architecture: Architecture) -> Profile:
             experts=expert_names(architecture, run.adapter_targets) if run.expert_adapters_used != "none" else (),
             own=run.expert_adapters_used == "own",
         ),
-        keeps=Keeps(run.keep_output, run.use_cache or run.prefix > 0),
+        keeps=Keeps(run.keep_output, run.use_cache or run.prefix > 0, run.recompute == "full" and _hears(architecture)),
         degrees=Degrees(p.tp, p.ep, p.etp, p.cp, p.cp_kind, p.sequence_parallel, p.tp > 1 and run.engine_row.gathers_logits),
         load=ExpertLoad(run.expert_imbalance, run.capacity_factor or 0.0, run.pad_to_capacity),
         batch=batch_of(architecture, run),
         preference=Preference(run.objective_row.scored, run.reference_used in ("same", "frozen"), run.objective_row.likelihood),
     )
+
+
+def _hears(architecture: Architecture) -> bool:
+    """Whether it begins with layers of convolutions over sound."""
+    return any(block.hears for _, block in main_parts(architecture)[0].entry)
 
 
 def update_of(run: Training, gradient: int) -> float:
@@ -124,7 +129,7 @@ def batch_of(architecture: Architecture, run: Training) -> Batch:
         masked=needs_masks(architecture, run.row_length),
         source=encoder.tokens / run.row_length if with_source and encoder.tokens else 1.0,
         routed_tokens=routed_tokens(run) if run.capacity_factor else 0,
-        packed=(run.tokens_per_batch is not None or run.pads) and run.attention_used != "flash",
+        packed=(run.tokens_per_batch is not None or run.masks_padding) and run.attention_used != "flash",
         head_tokens=min(LOSSES[run.loss_used].head_tokens, run.tokens // run.parallelism.cp),
         tiles=tiles_of(architecture, run),
         prefix=run.prefix / run.row_length,

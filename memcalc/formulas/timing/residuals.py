@@ -17,10 +17,10 @@ class TimeSpread(NamedTuple):
 
 
 SPREADS = {
-    "dense": TimeSpread("dense models in 16 bits", 31, -0.107, 0.212),
+    "dense": TimeSpread("dense models in 16 bits", 31, -0.033, 0.212),
     "fp8": TimeSpread("dense models in 8 bits", 28, -0.099, 0.201),
-    "mixture": TimeSpread("mixtures of experts", 30, -0.135, 0.315),
-    "adapters": TimeSpread("LoRA and QLoRA", 23, -0.193, 0.164),
+    "mixture": TimeSpread("mixtures of experts", 30, -0.158, 0.315),
+    "adapters": TimeSpread("LoRA and QLoRA", 23, -0.16, 0.164),
 }
 
 

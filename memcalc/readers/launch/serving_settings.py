@@ -12,7 +12,9 @@ QUANTIZED = {"awq": "awq", "awq_marlin": "awq", "gptq": "gptq-int4-g128", "gptq_
              "bitsandbytes": "nf4-dq", "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4", "w8a8_fp8": "fp8-channel",
              "w8a8_int8": "w8a8", "ptpc_fp8": "fp8-channel", "fbgemm_fp8": "fp8-channel", "deepseek_v4_fp8": "checkpoint",
              "gpt_oss_mxfp4": "mxfp4", "nvfp4": "nvfp4", "mxfp8": "mxfp8"}  # fmt: skip
+# SGLang's fp4_e2m1 has a byte of scale for 16 values, as NVFP4 has (srt/mem_cache/memory_pool.py, MHATokenToKVPoolFP4)
 CACHES = {
+    "fp4_e2m1": "nvfp4",
     "fp8_e4m3": "fp8-e4m3",
     "fp8_e5m2": "fp8-e5m2",
     "fp8": "fp8",

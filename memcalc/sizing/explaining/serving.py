@@ -196,6 +196,7 @@ ROOM = {
     "total": f"min(int({TAKEN}) - {COUNTED}, {FREE} - {COUNTED})",
     "free": f"min(int(({FREE} - {COUNTED} - apart) * run.gpu_memory_utilization) + apart, {FREE} - {COUNTED})",
     "loaded": f"min(int(({FREE} + late) * run.gpu_memory_utilization) - per_gpu.weights, {FREE} - {COUNTED})",
+    "loaded, tables": f"min(int(({FREE} + late) * run.gpu_memory_utilization) - per_gpu.weights - tables, {FREE} - {COUNTED})",
 }  # fmt: skip
 
 
@@ -205,7 +206,7 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bo
     run, row = a.run, a.run.engine_row
     if run.kv_cache_memory is not None:
         return given(path, run.kv_cache_memory, "given by --kv-cache-memory", "B")
-    formula = ROOM[row.share_of]
+    formula = ROOM[f"{row.share_of}, tables" if a.tables else row.share_of]
     if a.cap is not None:
         formula = f"min({formula}, bound)"
     parts = (
@@ -216,6 +217,11 @@ def room(a: SizedServing, path: str = "capacity.kv_cache_memory", *, missing: bo
         given("growing", a.growing, "activations that every request adds to", "B"),
         *([given("bound", a.cap, "what --cache-tokens take", "B")] if a.cap is not None else []),
         given("apart", a.apart, "states of all sequences of a step, whatever runs", "B"),
+        *(
+            [given("tables", a.tables, "a draft's own token table and head, freed when the cache has been sized", "B")]
+            if a.tables
+            else []
+        ),
         given("late", a.late, "graphs and tables, taken after the cache", "B"),
         given("beside", a.beside, "context, communicators and graphs, which the engine's share does not count", "B"),
     )

@@ -335,7 +335,8 @@ DEFAULTS = (
      "model.lora_rank=8 data.micro_batch_size_per_gpu=4", {"lora_targets": ("all-linear",), "optimizer": "adamw", "gpus": 8}),
     ("tune run --nproc_per_node 2 full_finetune_distributed --config x batch_size=4", {"gpus": 2}),
     ("vllm serve moonshotai/Kimi-K2-Instruct --quantization compressed-tensors --tensor-parallel-size 8", {"weights": None}),
-    ("python -m sglang.launch_server --model-path Qwen/Qwen3-8B --quantization w8a8_int8 --tp 2", {"weights": "w8a8"}),
+    ("python -m sglang.launch_server --model-path Qwen/Qwen3-8B --quantization w8a8_int8 --kv-cache-dtype fp4_e2m1",
+     {"weights": "w8a8", "kv_dtype": "nvfp4"}),
     ("python -m sglang.launch_server --model-path gpt2 --page-size 64 --tp 2", {"block_size": None, "tp": 2}),
     # ms-swift swift/llm/argument/infer_args.py
     ("swift infer --model Qwen/Qwen3-8B --infer_backend vllm --vllm_tensor_parallel_size 2 --vllm_max_model_len 8192 "

@@ -114,7 +114,7 @@ def luke(c: Config) -> Architecture:
         EntityPairClassification=pairs,
         EntitySpanClassification=(*pooled, ("classifier", classifier(3 * hidden, labels))),
     )
-    attention = revised(self_attention(c), by_key=True)
+    attention = revised(self_attention(c), own="mask, kept to itself")
     return under(c, body(c, attention=attention, beside=unread(beside), within=unread(within)), heads)
 
 

@@ -4,11 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from memcalc.blocks.architecture import Architecture, Named, Part, Stack
+from memcalc.blocks.dropout import Dropout
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.norm import Norm
-from memcalc.blocks.plain import Plain
 from memcalc.blocks.projection import Projection
-from memcalc.blocks.task_head import Pooler
+from memcalc.blocks.task_head import MeanOfTokens
+from memcalc.blocks.unread import Unread
+from memcalc.blocks.values import revised
 from memcalc.readers.hf.common import architecture, layer_norm, norm_of_sum, pre_norm
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.multimodal.sound_encoders import convolved_positions, waveform
@@ -33,26 +35,31 @@ def wav2vec2(c: Config) -> Architecture:
     if c.flag("feat_proj_layer_norm", True):
         front += (("features_norm", Norm(width, "layer")),)
     mixer = full_attention(c, output_dropout=c.number("hidden_dropout"), scores="as computed")
-    layer = (pre_norm if c.flag("do_stable_layer_norm") else norm_of_sum)(norm, mixer, plain_mlp(c, c.number("hidden_dropout")))
+    stable, dropped = c.flag("do_stable_layer_norm"), ("dropout", Dropout(c.number("hidden_dropout")))
+    feed_forward = revised(plain_mlp(c, c.number("hidden_dropout")), inner_dropout=c.number("activation_dropout"))
+    layer = (pre_norm if stable else norm_of_sum)(norm, mixer, feed_forward)
+    normed: Named = (dropped,) if stable else (("entry_norm", norm), dropped)
+    last: Named = (("final_norm", norm),) if stable else ()
     part = Part(
         "encoder",
         entry=(
             *front,
             ("features", Projection(width, hidden, bias=True)),
             *positioned(c),
+            *normed,
         ),
         stacks=(Stack.uniform(replace(layer, source=True), c.layers()),),
-        exit=(("final_norm", norm), *_head(c, hidden)),
+        exit=(*last, *_head(c, hidden)),
     )
     return architecture(c, (part,), tied=False, vocabulary=0)
 
 
 def positioned(c: Config) -> Named:
     """What frames get besides: SpecAugment's vector, and a convolution that tells where each stands."""
-    norms = Plain((Weight("norms", "other", (1, 1, c.integer("num_conv_pos_embeddings"))),))
     masked = c.number("mask_time_prob") > 0 or c.number("mask_feature_prob") > 0
-    mask: Named = (("mask", Plain((Weight("vector", "other", (c.integer("hidden_size"),)),))),) if masked else ()
-    return (*mask, ("positions", convolved_positions(c)), ("position_norms", norms))
+    vector = Unread((Weight("vector", "other", (c.integer("hidden_size"),)),), seen=True)
+    mask: Named = (("mask", vector),) if masked else ()
+    return (*mask, ("positions", convolved_positions(c, normed=True)))
 
 
 def _head(c: Config, hidden: int) -> Named:
@@ -62,7 +69,8 @@ def _head(c: Config, hidden: int) -> Named:
         return (("head", Projection(hidden, c.integer("vocab_size"), bias=True, role="head")),)
     if kind == "SequenceClassification":
         width = c.integer("classifier_proj_size")
-        return (("projector", Pooler(hidden, width, "")), ("classifier", classifier(width, label_count(c))))
+        projector = Projection(hidden, width, bias=True, role="head")
+        return (("projector", projector), ("pooler", MeanOfTokens(width)), ("classifier", classifier(width, label_count(c))))
     if kind == "AudioFrameClassification":
         return (("classifier", classifier(hidden, label_count(c))),)
     if kind not in ("", "Model"):
@@ -72,8 +80,10 @@ def _head(c: Config, hidden: int) -> Named:
 
 _WAV2VEC2: dict[str, Any] = {
     "vocab_size": 32, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-    "hidden_act": "gelu", "hidden_dropout": 0.1, "attention_dropout": 0.1, "feat_extract_norm": "group",
-    "conv_dim": [512] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_bias": False, "num_conv_pos_embeddings": 128,
+    "hidden_act": "gelu", "hidden_dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1,
+    "feat_extract_norm": "group",
+    "conv_dim": [512] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+    "conv_bias": False, "num_conv_pos_embeddings": 128,
     "num_conv_pos_embedding_groups": 16, "do_stable_layer_norm": False, "mask_time_prob": 0.05, "mask_feature_prob": 0.0,
     "classifier_proj_size": 256,
 }  # fmt: skip

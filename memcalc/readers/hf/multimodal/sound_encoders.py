@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from memcalc.blocks.architecture import Layer, Named, Part, Stack
 from memcalc.blocks.attention.softmax import attention_of
 from memcalc.blocks.convolution import Convolution
+from memcalc.blocks.convolved_positions import ConvolvedPositions
+from memcalc.blocks.frame_convolution import FrameConvolution
 from memcalc.blocks.ledger import Weight
 from memcalc.blocks.mlp import MLP
 from memcalc.blocks.norm import Norm
@@ -39,19 +42,23 @@ def waveform(c: Config, *, normed: bool) -> tuple[Named, int]:
     widths, kernels = sizes(c, "conv_dim"), sizes(c, "conv_kernel")
     if len(kernels) != len(widths):
         raise c.error("conv_kernel", f"must have {len(widths)} entries as conv_dim has, not {len(kernels)}")
+    strides = sizes(c, "conv_stride") if c.has("conv_stride") else [5] + [2] * (len(widths) - 1)
+    if len(strides) != len(widths):
+        raise c.error("conv_stride", f"must have {len(widths)} entries as conv_dim has, not {len(strides)}")
     front: Named = ()
     for i, (before, width, kernel) in enumerate(zip((1, *widths), widths, kernels, strict=False)):
-        front += ((f"convolution{i + 1}", Convolution(before, width, (kernel,), bias=c.flag("conv_bias"), activation="gelu")),)
-        front += ((f"convolution{i + 1}_norm", Norm(width, "layer")),) if normed or not i else ()
+        bias, frames = c.flag("conv_bias"), prod(strides[i:])
+        made = Convolution(before, width, (kernel,), (strides[i],), bias=bias, frames=frames)
+        norm = Norm(width, "layer") if normed or not i else None
+        front += ((f"convolution{i + 1}", FrameConvolution(made, norm, grouped=not normed)),)
     return front, widths[-1]
 
 
-def convolved_positions(c: Config) -> Convolution:
-    """A grouped convolution over the frames tells where each stands."""
+def convolved_positions(c: Config, *, normed: bool = False) -> ConvolvedPositions:
     hidden, groups = c.integer("hidden_size"), c.integer("num_conv_pos_embedding_groups")
     if hidden % groups:
         raise c.error("hidden_size", f"({hidden}) is not a multiple of num_conv_pos_embedding_groups ({groups})")
-    return Convolution(hidden, hidden, (c.integer("num_conv_pos_embeddings"),), (1,), groups=groups, bias=True)
+    return ConvolvedPositions(hidden, c.integer("num_conv_pos_embeddings"), groups, normed=normed)
 
 
 def fun_asr_nano(c: Config) -> Part:
