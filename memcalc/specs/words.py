@@ -87,7 +87,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("engine", "lightning", "it trains by PyTorch's own DDP and FSDP: engine torch"),
     ("engine", "verl openrlhf slime", "its launch file says by which engine it trains: --from FILE"),
     ("engine", "koboldcpp llamafile gpt4all jan oobabooga", "it runs llama.cpp: engine llama.cpp"),
-    ("engine", "triton tritonserver dynamo nim", "it starts an engine, which is what takes the memory: vllm, sglang, tensorrt-llm"),
+    ("engine", "triton tritonserver dynamo nim", "it starts an engine, whose memory it is: vllm, sglang, tensorrt-llm"),
     ("engine", "tgi textgenerationinference lmdeploy mlc mlcllm mii", "how it accounts for memory is not modelled"),
     ("engine", "fsdp fsdp1 fsdp2", "how states are sharded is --fsdp; engines are torch (FSDP2), accelerate (FSDP1) …"),
     ("engine", "zero zero1 zero2 zero3", "how states are sharded is --zero, under engine deepspeed"),
