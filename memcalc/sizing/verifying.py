@@ -173,6 +173,12 @@ def _called(read: LogLine | None) -> tuple[str | None, str]:
     return (stored[1], word) if stored and word else (name, "")
 
 
+def _is_itself(read: LogReading) -> bool:
+    """Whether what SGLang calls EAGLE is the model's own prediction layers: no draft is named, or the model itself."""
+    path, model = read.settings.get("draft_path"), read.settings.get("model")
+    return path is None or (model is not None and path.value == model.value)
+
+
 def _weights(read: LogReading, stored: str) -> LogSetting | None:
     """How weights are stored: as the model's name says, or the engine's word for it."""
     if stored:
@@ -194,11 +200,14 @@ def _settings(
     for name, each in read.settings.items():
         if name in ("version", "habits"):
             continue
-        if name in ("model", "quantization", "mixture"):
+        if name in ("model", "quantization", "mixture", "draft_path"):
             continue
         value = NUMBERS[name](float(str(each.value))) if name in NUMBERS else True if each.value == "true" else each.value
         out[name] = value
         sources.append(LogSetting(name, value, f"line {each.line}"))
+    if out.get("draft") == "eagle" and _is_itself(read):
+        out["draft"] = "mtp"
+        sources = [each._replace(value="mtp") if each.name == "draft" else each for each in sources]
     if "draft" not in out | said:
         out.pop("draft_tokens", None)  # of a draft that no word names
     if out.get("ep") == EVERY_RANK:

@@ -249,9 +249,8 @@ def _problem(cls: type[BaseModel], details: Any) -> SpecError:
         case "literal_error":
             from memcalc.specs.words import hint
 
-            accepted = _not_one_of(details["input"], re.findall(r"'([^']*)'", details["ctx"]["expected"]))
             more = hint(path.rpartition(".")[2], details["input"])
-            message = f"{accepted}; {more}" if more else accepted
+            message = _not_one_of(details["input"], re.findall(r"'([^']*)'", details["ctx"]["expected"]), more)
         case "tuple_type":
             message = f"must be a list, not {_shown(details['input'])}"
         case "bool_type":
@@ -298,9 +297,11 @@ def _keys(schema: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     return own + [key for name in own for key in _rule(schema, (*path, name)).get("properties", ())]
 
 
-def _not_one_of(value: object, names: Iterable[str]) -> str:
+def _not_one_of(value: object, names: Iterable[str], meaning: str = "") -> str:
+    """`meaning`: what more is known of the value, which goes before names that are spelled like it."""
     accepted = tuple(names)
-    return f"{_shown(value)} is not one of {', '.join(accepted)}{nearest(value, accepted) if isinstance(value, str) else ''}"
+    more = f"; {meaning}" if meaning else nearest(value, accepted) if isinstance(value, str) else ""
+    return f"{_shown(value)} is not one of {', '.join(accepted)}{more}"
 
 
 def _shown(value: object) -> str:

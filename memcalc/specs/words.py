@@ -47,26 +47,62 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 
 
-# What to say of a word that is none of ours, where more can be said than what is accepted.
+# What to say of a word that is none of ours, where more is known than what is accepted: field, words, sentence.
+_TRAINING_INT8 = (
+    "training has int8-mixed (int8 matrix products over bf16 weights, as torchao trains) and --method qat (fake-quantised "
+    "weights); infer has --weights int8"
+)
+_FP4 = "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)"
+_MXFP4 = (
+    "transformers trains no MXFP4 (quantizer_mxfp4.py, is_trainable): it is dequantised to bf16 first "
+    "(Mxfp4Config(dequantize=True)), which is --method lora"
+)
+_CHECKPOINTING = "gradient checkpointing is full; Megatron-LM's of attention alone is selective"
+_REINFORCED = "sizing reinforcement learning is not modelled yet; its launch files are imported with all their facts"
+_MEANINGS: tuple[tuple[str, str, str], ...] = (
+    ("precision", "int8", _TRAINING_INT8),
+    ("precision", "fp8", "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)"),
+    ("precision", "fp4 nvfp4", _FP4),
+    ("precision", "int4", "training has --method qlora (4-bit frozen weights) and --method qat; infer has --weights int4"),
+    ("precision", "mixed amp", "16-bit products over fp32 weights are bf16-amp and fp16-amp, over a 16-bit copy bf16-mixed"),
+    ("method", "ptuning", "p-tuning's encoder is not modelled; prompt-tuning and prefix-tuning are"),
+    ("method", "boft", "butterflies of rotations are not modelled; oft is"),
+    ("method", "freeze", "the last N layers alone are --train-layers N under method full"),
+    ("method", "dpo kto orpo cpo simpo", "an objective, which --objective names; the method says what is trained"),
+    ("method", "galore apollo lomo adalomo", "an optimizer, which --optimizer names"),
+    ("method", "sft pretrain pretraining pt clm", "the next token's loss is the default; the method says what is trained"),
+    ("method objective", "grpo ppo rloo dapo gspo reinforce rl rlhf", _REINFORCED),
+    ("objective", "sft pretrain pretraining pt clm causallm", "the next token's loss is the default: leave it out"),
+    ("objective", "rm rewardmodel", "a score for each of two sequences is reward"),
+    ("objective", "embedding biencoder contrastive retrieval", "one vector a sequence is embed"),
+    ("objective", "classification sequenceclassification", "a label for each sequence is classify"),
+    ("objective", "ner tokenclassification", "a label for each token is token-classify"),
+    ("base_format", "mxfp4", _MXFP4),
+    ("base_format", "gguf", "transformers trains no GGUF (quantizer_gguf.py, is_trainable)"),
+    ("base_format", "nvfp4", "the same library's adapters stand on no NVFP4; nf4, fp4, int8 or fp8"),
+    ("engine", "unsloth", "its kernels are --kernels unsloth, under engine accelerate"),
+    ("engine", "trl axolotl llamafactory transformers huggingface hf swift msswift peft",
+     "it trains by transformers' Trainer: engine accelerate"),
+    ("engine", "nemo megatronbridge mcore", "it trains by Megatron-LM: engine megatron"),
+    ("engine", "lightning", "it trains by PyTorch's own DDP and FSDP: engine torch"),
+    ("engine", "verl openrlhf slime", "its launch file says by which engine it trains: --from FILE"),
+    ("engine", "koboldcpp llamafile gpt4all jan oobabooga", "it runs llama.cpp: engine llama.cpp"),
+    ("engine", "triton tritonserver dynamo nim", "it starts an engine, whose memory it is: vllm, sglang, tensorrt-llm"),
+    ("engine", "tgi textgenerationinference lmdeploy mlc mlcllm mii", "how it accounts for memory is not modelled"),
+    ("engine", "fsdp fsdp1 fsdp2", "how states are sharded is --fsdp; engines are torch (FSDP2), accelerate (FSDP1) …"),
+    ("engine", "zero zero1 zero2 zero3", "how states are sharded is --zero, under engine deepspeed"),
+    ("engine", "ddp", "every GPU keeps all states where neither --zero nor --fsdp is given"),
+    ("fsdp", "fsdp fsdp1 fsdp2 on true", "full shards all states; the engine says whose: torch FSDP2, accelerate FSDP1"),
+    ("recompute", "on true", _CHECKPOINTING),
+    ("offload", "cpu", "that says where to (--offload-to); here what: the optimizer, parameters, gradients, activations"),
+    ("offload", "nvme", "that says where to (--offload-to); here what: the optimizer, parameters"),
+    ("loss", "liger", "Liger's is fused, which --kernels liger takes by itself"),
+    ("attention", "xformers", "its memory-efficient attention keeps as much as sdpa"),
+    ("kernels", "xformers flash flashattention flashattn sdpa", "attention's own are --attention eager, sdpa, flash, flash3"),
+)  # fmt: skip
 HINTS: Mapping[tuple[str, str], str] = {
-    ("precision", "int8"): (
-        "training has int8-mixed (int8 matrix products over bf16 weights, as torchao trains) and --method qat (fake-quantised "
-        "weights); infer has --weights int8"
-    ),
-    ("precision", "fp8"): "training has fp8-mixed (bf16 weights, fp32 master, matrix products in fp8)",
-    ("precision", "fp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
-    ("precision", "nvfp4"): "training has nvfp4-mixed (bf16 weights, fp32 master, linear layers in NVFP4)",
-    ("method", "ptuning"): "p-tuning's encoder is not modelled; prompt-tuning and prefix-tuning are",
-    ("method", "boft"): "butterflies of rotations are not modelled; oft is",
-    ("method", "freeze"): "the last N layers alone are --train-layers N under method full",
-    ("base_format", "mxfp4"): (
-        "transformers trains no MXFP4 (quantizer_mxfp4.py, is_trainable): it is dequantised to bf16 first "
-        "(Mxfp4Config(dequantize=True)), which is --method lora"
-    ),
-    ("base_format", "gguf"): "transformers trains no GGUF (quantizer_gguf.py, is_trainable)",
-    ("base_format", "nvfp4"): "the same library's adapters stand on no NVFP4; nf4, fp4, int8 or fp8",
-    ("precision", "int4"): "training has --method qlora (4-bit frozen weights) and --method qat; infer has --weights int4",
-}  # fmt: skip
+    (field, word): sentence for fields, words, sentence in _MEANINGS for field in fields.split() for word in words.split()
+}
 
 
 def hint(field: str, value: object) -> str:

@@ -400,3 +400,23 @@ def test_a_breakdown_of_llama_cpp(memcalc: Run, log: Callable[[str], str]) -> No
     buffers = BREAKDOWN + "llama_kv_cache:      CUDA0 KV buffer size =  1000.00 MiB\n" + BREAKDOWN
     document = memcalc("verify", log(buffers), *words).document
     assert {row["quantity"]: row["measured"] / 2**20 for row in document["rows"]}["kv_cache"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("said", "draft"),
+    [("speculative_algorithm='EAGLE', speculative_draft_model_path=None", "mtp"),
+     ("speculative_algorithm='EAGLE', speculative_draft_model_path='Qwen/Qwen3.6-27B'", "mtp"),
+     ("speculative_algorithm='NEXTN', speculative_draft_model_path=None", "mtp"),
+     ("speculative_algorithm='EAGLE', speculative_draft_model_path='someone/head'", "eagle"),
+     ("speculative_algorithm='EAGLE3', speculative_draft_model_path='someone/head'", "eagle3"),
+     ("speculative_algorithm=None, speculative_draft_model_path=None", None)],
+)  # fmt: skip
+def test_how_sglang_guesses(memcalc: Run, log: Callable[[str], str], said: str, draft: str | None) -> None:
+    text = (
+        f"server_args=ServerArgs(model_path='Qwen/Qwen3.6-27B', tp_size=2, context_length=32768, mem_fraction_static=0.8, "
+        f"{said}, speculative_num_draft_tokens=4)\nKV Cache is allocated. #tokens: 300000, K size: 1.0 GB, V size: 1.0 GB\n"
+    )
+    settings = memcalc("verify", log(text), "--gpu", "h100", "--format", "json").document["settings"]
+    found = {each["name"]: each["value"] for each in settings}
+    assert found.get("draft") == draft
+    assert ("draft_tokens" in found) == (draft is not None)

@@ -16,7 +16,7 @@ from memcalc.specs.parallelism import Parallelism
 from memcalc.specs.serving import Serving
 from memcalc.specs.spec import choices
 from memcalc.specs.training import Training
-from memcalc.specs.words import WORDS, meant
+from memcalc.specs.words import HINTS, WORDS, meant
 
 Run = Callable[..., Any]
 
@@ -101,7 +101,34 @@ REFUSED = (
     ("infer gpt2 --weights Q4", "Q4_K_M"),
     ("infer gpt2 --weights 8bit", "Q8_0"),
     ("train gpt2 --optimizer adamwx", "adamw"),
+    ("train gpt2 --engine Unsloth", "--kernels unsloth"),
+    ("train gpt2 --engine llama-factory", "engine accelerate"),
+    ("train gpt2 --engine nemo", "engine megatron"),
+    ("train gpt2 --engine fsdp", "--fsdp"),
+    ("infer gpt2 --engine koboldcpp", "engine llama.cpp"),
+    ("infer gpt2 --engine TGI", "not modelled"),
+    ("train gpt2 --engine zero3", "--zero"),
+    ("train gpt2 --gpus 8 --fsdp FSDP2", "the engine says whose"),
+    ("train gpt2 --method dpo", "--objective"),
+    ("train gpt2 --method sft", "the next token's loss is the default"),
+    ("train gpt2 --objective GRPO", "not modelled yet"),
+    ("train gpt2 --objective bi-encoder", "embed"),
+    ("train gpt2 --recompute true", "full"),
+    ("train gpt2 --offload cpu", "--offload-to"),
+    ("train gpt2 --kernels flash_attention", "--attention"),
+    ("train gpt2 --precision mixed", "bf16-amp"),
 )
+
+
+def test_a_word_that_has_a_hint_is_refused_somewhere() -> None:
+    """Nor does it mean one of ours there: then it would be taken."""
+    named = [(field, rule.names) for spec in (Training, Parallelism, Serving) for field, rule in choices(spec).items()]
+    for field, word in HINTS:
+        assert any(meant(field, word, names) not in names for name, names in named if name == field), (field, word)
+
+
+def test_a_meaning_goes_before_names_that_are_spelled_alike(memcalc: Run) -> None:
+    assert "did you mean" not in memcalc("train", "gpt2", "--objective", "grpo").err
 
 
 @pytest.mark.parametrize(("line", "words"), REFUSED, ids=[case[0] for case in REFUSED])
@@ -118,6 +145,12 @@ def test_a_word_that_means_something_else_is_refused_by_meaning(memcalc: Run, li
         ("train gpt2 --gpu 80", "--gpu-memory 80GB"),
         ("infer gpt2 --gpu 80GiB", "--gpu-memory 80GiB"),
         ("budget 7B --gpu 80g", "--gpu-memory 80GB"),
+        ("train gpt2 --gpu 4xH100", "--gpu h100 with --gpus 4"),
+        ("infer gpt2 --gpu 8*h100", "--tp 8"),
+        ("train gpt2 --gpu h100x8", "--gpu h100 with --gpus 8"),
+        ("train gpt2 --gpu dgx-h100", "--gpus 8"),
+        ("train gpt2 --gpu 8xfoo", "unknown GPU '8xfoo'"),
+        (f"train gpt2 --gpu {'1*' * 3000}h100", "cannot be a GPU's name"),
         ("train gpt2 --gpu h100 --gpu a100-80gb", "h100 and a100-80gb: one at a time"),
     ],
 )

@@ -109,3 +109,5 @@ def test_quantised_experts_are_whole_until_their_backward() -> None:
     experts = 64 * 3 * 256 * 512 * 2
     assert kept["qlora", "none"] - kept["lora", "none"] == pytest.approx(4 * experts, rel=1e-3)
     assert kept["qlora", "full"] - kept["lora", "full"] < experts / 4
+    found = estimate(read_config(values), Training(method="qlora", **base))
+    assert any(sentence.startswith("routed experts are quantised too") for sentence in found.assumptions)

@@ -84,13 +84,24 @@ def test_latent_attention(architecture: Read) -> None:
         assert any(line.name == f"context parallel ({kind})" for line in found(model, 4, kind, seq_len=4096).lines)
 
 
+def test_fewer_key_heads_than_ranks(architecture: Read) -> None:
+    """deepspeed/runtime/sequence_parallel/ulysses_sp.py: kv_replication_factor copies of each make one for every rank, which
+    flash attention keeps, while queries are spread as ever; Megatron's a2a wants a key head for each rank."""
+    model = architecture(LLAMA, num_key_value_heads=2)
+    kept = {cp: found(model, cp, "all-to-all", attention="flash").components["activations"] for cp in (2, 8)}
+    tokens, pair = 32768 // 8, 2 * 2 * 128 * 2  # keys and values of two heads of 128, bytes a token
+    assert kept[8] - kept[2] / 4 == pytest.approx(32 * tokens * pair * 3, rel=0.02)  # four heads' worth a rank's own tokens
+    with pytest.raises(SpecError, match="do not divide 2 kv_heads"):
+        found(model, 8, "all-to-all", engine="megatron", precision="bf16-mixed")
+
+
 def test_one_rank_has_no_buffers(architecture: Read) -> None:
     assert not any("context parallel" in line.name for line in found(architecture(LLAMA), 1).lines)
 
 
 # parallelism, fields the refusal names, what it says
 REFUSED: tuple[tuple[dict[str, Any], tuple[str, ...], str], ...] = (
-    ({"cp": 16, "cp_kind": "all-to-all", "gpus": 16}, ("cp_kind", "cp"), "do not divide 8 kv_heads"),
+    ({"cp": 16, "cp_kind": "all-to-all", "gpus": 32, "tp": 2}, ("cp_kind", "cp"), "do not divide 8 kv_heads"),
     ({"cp": 4, "tp": 4, "cp_kind": "all-to-all", "gpus": 16}, ("cp_kind", "cp"), "tp × cp = 4 × 4"),
     ({"cp": 64, "cp_kind": "all-to-all", "gpus": 64}, ("cp_kind", "cp"), "do not divide 32 heads"),
     ({"cp_kind": "all-to-all"}, ("cp_kind", "cp"), "cp is 1"),

@@ -30,6 +30,9 @@ def attend(t: Tape, p: Profile, core: Core, query: Var, key: Var, value: Var) ->
         return _run(t, p, core, query, key, value)
     from memcalc.autograd.context_parallel import exchanged
 
+    if p.degrees.cp_kind == "all-to-all" and core.shape.kv_heads < p.degrees.cp:
+        # a key head for every rank (deepspeed/runtime/sequence_parallel/ulysses_sp.py, kv_replication_factor)
+        key, value, core = repeated(t, core, key, value, p.degrees.cp)
     return exchanged(t, p, lambda q, k, v: _run(t, p, core, q, k, v), query, key, value)
 
 
@@ -252,16 +255,18 @@ def keys_per_query(core: Core, query: Var, key: Var) -> float:
     return key.elements.token / query.elements.token if core.cross else 1 + core.prefix
 
 
-def repeated(t: Tape, core: Core, key: Var, value: Var) -> tuple[Var, Var, Core]:
-    """Keys and values for every query head, and what kernels then see: copies, but views where there is one head to repeat."""
+def repeated(t: Tape, core: Core, key: Var, value: Var, heads: int = 0) -> tuple[Var, Var, Core]:
+    """Keys and values for every query head, or for so many, and what kernels then see: copies, but views where one head is
+    repeated."""
     shape = core.shape
     if not shape.grouped:
         return key, value, core
+    heads = heads or shape.heads
     made = []
     for x in (key, value):
-        made.append(t.emit("repeated", [x], x.elements * (shape.heads / shape.kv_heads), x.each, (), [Step("input", x.bytes)]))
+        made.append(t.emit("repeated", [x], x.elements * (heads / shape.kv_heads), x.each, (), [Step("input", x.bytes)]))
         made[-1].whole = x if shape.kv_heads == 1 else None
-    return made[0], made[1], core._replace(shape=shape.repeated())
+    return made[0], made[1], core._replace(shape=shape._replace(kv_heads=heads))
 
 
 def narrowed(t: Tape, p: Profile, query: Var, key: Var, value: Var) -> tuple[Var, Var, Var]:

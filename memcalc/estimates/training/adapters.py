@@ -94,8 +94,8 @@ def expert_adapters(base: Tensors, targets: tuple[str, ...], rank: int, own: boo
 @cached(256)
 def absent_targets(architecture: Architecture, targets: tuple[str, ...], experts: bool = False) -> tuple[str, ...]:
     """Targets that no layer of the model has (a pipeline stage may well lack one). `experts`: routed ones can have adapters."""
-    names = _names(architecture, experts)
-    return tuple(target for target in targets if target != "all-linear" and TARGET_NAMES.get(target, target) not in names)
+    names = {"all-linear", *_names(architecture, experts)}
+    return tuple(target for target in targets if TARGET_NAMES.get(target, target) not in names)
 
 
 def _names(architecture: Architecture, experts: bool) -> frozenset[str]:

@@ -122,6 +122,11 @@ def choice_sentences(architecture: Architecture, run: Training) -> Iterator[str]
     if ("embeddings" in run.freeze or run.train_layers) and run.recompute == "full":
         how = "are a leaf, as transformers makes them" if run.engine_row.leaf else "need no gradient"
         yield f"embedded tokens {how}; recomputation is non-reentrant, so the first layer is trained all the same"
+    if run.method_row.quantised and any(counted.weight.routed for counted in architecture.weights):
+        yield (
+            "routed experts are quantised too, and whole while they are used (axolotl's quantize_moe_experts); "
+            "transformers 5 alone leaves stacked experts in 16 bits"
+        )
     yield from batch_sentences(run)
     yield from image_sentences(architecture, run)
     yield from routing_sentences(architecture, run)

@@ -34,7 +34,9 @@ def check_heads(architecture: Architecture, run: Training) -> None:
     kernels = (traits for traits in found if traits.query_size and not traits.compressed)
     named = ((name, size) for traits in kernels for name, size in (("heads", traits.heads), ("kv_heads", traits.kv_heads)))
     for name, heads in named:
-        if heads % (p.tp * p.cp):
+        # DeepSpeed's ulysses_sp.py repeats fewer key heads than ranks
+        repeats = name == "kv_heads" and run.engine_row.trainer and p.tp == 1 and 0 < heads < p.cp and p.cp % heads == 0
+        if heads % (p.tp * p.cp) and not repeats:
             raise SpecError(
                 f"all-to-all spreads heads over tp × cp = {p.tp} × {p.cp} ranks, which do not divide {heads} {name}; "
                 f"use ring or all-gather, or a smaller cp",

@@ -100,6 +100,8 @@ DRAFTS = re.compile(
     r"(?:\w+_)?(mtp|eagle3?|dflash|ngram|suffix)'"
 )
 EVERY_RANK = "all"  # experts are divided over all ranks, of all replicas
+GUESSING = {"NEXTN": "mtp", "EAGLE": "eagle", "EAGLE3": "eagle3", "DFLASH": "dflash", "NGRAM": "ngram",
+            "STANDALONE": None, "None": None}  # fmt: skip
 NOTHING = {"None": None, "null": None}
 FLASH = {"auto": None, "Auto": None, "true": "on", "Enabled": "on", "on": "on", "false": "off", "Disabled": "off", "off": "off"}
 
@@ -145,6 +147,9 @@ SET = (
     Sets(SGLANG, "max_graph_batch", _argument("cuda_graph_max_bs", r"(\d+)")),
     Sets(SGLANG, "kv_dtype", _argument("kv_cache_dtype", r"([\w.]+)"), CACHES),
     Sets(SGLANG, "quantization", _argument("quantization", r"([\w-]+)"), NOTHING),
+    Sets(SGLANG, "draft", _argument("speculative_algorithm", r"(\w+)"), GUESSING),
+    Sets(SGLANG, "draft_path", _argument("speculative_draft_model_path", r"([\w./~-]+)"), NOTHING),
+    Sets(SGLANG, "draft_tokens", _argument("speculative_num_draft_tokens", r"(\d+)")),
     Sets(TENSORRT, "version", re.compile(r"TensorRT-LLM version: (\d+\.\d+)")),
     Sets(TENSORRT, "model", re.compile(r"\bLLM Args:.*?\bmodel='([^']+)'")),
     Sets(TENSORRT, "model", re.compile(r"trtllm-serve (?:serve )?([\w./-]+)")),

@@ -74,7 +74,7 @@ KEYS: KeyTable = {
     **alike("dpo_* orpo_alpha kto_* simpo_gamma cpo_alpha rl_*", Ignored("of how answers are scored")),
     "unfrozen_parameters": Unmodelled("which parameters are trained"),
     "freeze_mm_modules": Coded("freeze", {"true": ["vision"], "false": ""}),
-    "quantize_moe_experts": Unmodelled("experts in 4 bits"),
+    "quantize_moe_experts": Unmodelled("experts left in 16 bits beside quantised matrices", ("true", "yes", "on", "1", "")),
     "qat": Coded("method", {"*": "qat"}), "qat.*": Coded("method", {"*": "qat"}), "quantization.*": Ignored("after training",
         True),
     **alike("gptq", Coded("base_format", {"true": "gptq", "false": ""})), "gptq_disable_exllama": IDLE, "gptq_groupsize": IDLE,
