@@ -49,7 +49,7 @@ def pp_formulanet(c: Config) -> Architecture:
     """SAM's encoder and two strided convolutions, whose output mBART's decoder attends to. The library ties nothing."""
     mbart, vision = family("mbart"), c.sub("vision_config", _FORMULA_VISION)
     text = c.sub("text_config", {**mbart.defaults, **_FORMULA_TEXT}).reread(
-        architectures=["MBartForCausalLM"], tie_word_embeddings=False
+        architectures=["MBartForCausalLM"], tie_word_embeddings=False, add_cross_attention=True
     )
     (decoder,) = mbart.read(text).parts
     widths = [vision.integer(f"post_conv_{name}_channels") for name in ("in", "mid", "out")]
