@@ -24,6 +24,7 @@ BATCH = {"micro_batch": 2, "seq_len": 512}
 
 _BERT = {"num_hidden_layers": 3, "hidden_size": 512, "intermediate_size": 2048, "vocab_size": 512, "num_attention_heads": 8,
          "pad_token_id": 0}  # fmt: skip
+_LLAMA = {**_BERT, "intermediate_size": 1024, "num_key_value_heads": 2, "head_dim": 64, "bos_token_id": 1, "eos_token_id": 2}
 _SOUND = {"model_type": "wav2vec2", "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
           "intermediate_size": 1024, "conv_dim": [128] * 7, "vocab_size": 32, "layerdrop": 0.0, "mask_time_prob": 0.0,
           "architectures": ["Wav2Vec2ForSequenceClassification"]}  # fmt: skip
@@ -325,6 +326,15 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
                  "decoder_attention_heads": 8, "encoder_layers": 3, "encoder_ffn_dim": 2048, "encoder_attention_heads": 8,
                  "pad_token_id": 0, "architectures": ["MBartForCausalLM"]}, (BF16, AMP, FP32, AGAIN),
     ),
+    "differential attention": (
+        "", "", {**_LLAMA, "model_type": "diffllama", "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        (BF16, AMP, FP32, EAGER, AGAIN),
+    ),
+    "normed before down": (
+        "", "", {**_LLAMA, "model_type": "bitnet", "hidden_act": "relu2",
+                 "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
+        (BF16, AMP, FP32, AGAIN),
+    ),
     "streams that predict ahead": (
         "prophetnet-large", "",
         {"num_encoder_layers": 2, "num_decoder_layers": 2, "hidden_size": 256, "encoder_ffn_dim": 512, "decoder_ffn_dim": 512,
@@ -345,6 +355,14 @@ SMALL: dict[str, tuple[str, str, dict[str, Any], tuple[dict[str, Any], ...]]] = 
          "n_output_layers": 2, "n_recurrent_layers": 4, "n_recurrent_loops": 3, "hidden_size": 512, "intermediate_size": 1024,
          "vocab_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "pad_token_id": 0},
         (BF16, AMP, FP32, EAGER, AGAIN),
+    ),
+    "transformer beside embeddings, adapted": (
+        "", "",
+        {"model_type": "zamba2", "num_hidden_layers": 4, "vocab_size": 512, "pad_token_id": 0, "hidden_size": 512,
+         "layers_block_type": ["linear_attention", "hybrid"] * 2, "n_mamba_heads": 8, "mamba_headdim": 128, "chunk_size": 64,
+         "mamba_d_state": 16, "num_mem_blocks": 1, "use_mem_rope": True, "intermediate_size": 1024, "adapter_rank": 32,
+         "num_attention_heads": 4, "num_key_value_heads": 4, "attention_hidden_size": 1024, "attention_head_dim": 256},
+        (BF16, AMP, FP32, EAGER),
     ),
     "transformer beside embeddings": (
         "zamba-7b-v1", "",

@@ -72,7 +72,7 @@ class MLP(Block, without=("constants", "cache", "state")):
         return tiled(t, p, x, self._whole)
 
     def _whole(self, t: Tape, p: Profile, x: Var) -> Var:
-        if self.norm or self.extras:
+        if self.extras or (self.norm and p.degrees.tp > 1):
             raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
         if self.gated and not (self.fused or self.bias or self.dropout) and p.fuses_adapters:
@@ -85,7 +85,7 @@ class MLP(Block, without=("constants", "cache", "state")):
         else:
             up = ops.linear(t, p, x, Matrix("up", width, self.hidden * width, bias=self.bias * width))
             product = ops.activation(t, p, up, self.activation)
-        product = ops.dropout(t, p, product, self.inner_dropout)
+        product = ops.dropout(t, p, self.norm.forward(t, p, product) if self.norm else product, self.inner_dropout)
         if self.names_product and p.formats.autocast and product.each == FP32:  # elsewhere the projection saves it
             t.returned.append(product)
         bias = self.bias if self.down_bias is None else self.down_bias

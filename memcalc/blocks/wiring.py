@@ -191,8 +191,11 @@ def _convolved(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
 def _shared_transformer(t: Tape, p: Profile, blocks: Blocks, x: Var) -> Var:
     """What a transformer block without residuals makes of the residual and the embeddings is added for the mixer alone
     (modeling_zamba.ZambaHybridLayer), which has a checkpoint of its own inside the layer's."""
-    shared = ("shared_input", "shared_input_norm", "shared_attention", "shared_mlp_norm", "shared_mlp", "shared_output")
-    made = through(t, p, blocks, x, *shared)
+    y = through(t, p, blocks, x, "shared_input", "shared_input_norm", "shared_attention", "shared_mlp_norm")
+    adapters = [name for name in blocks if name.startswith("mlp_adapter")]
+    added = [through(t, p, blocks, y, *adapters)] if adapters else []
+    t.path = "shared_mlp"
+    made = through(t, p, blocks, blocks["shared_mlp"].forward(t, p, y, *added), "shared_output")
     t.beyond = [made]
     return ops.add(t, x, through(t, p, blocks, ops.add(t, x, made), "norm", "state_space"))
 

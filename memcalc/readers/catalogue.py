@@ -31,6 +31,11 @@ SAFE_NAME = re.compile(r"[a-z0-9](?:[._-]?[a-z0-9]){0,99}")  # no separators, no
 MEMORY = r"([0-9]{1,3}(?:\.[0-9]+)?)-?([gmt]?)(i?)b?"  # as people type it where a GPU's name stands
 
 
+LONGEST_NAME = 60
+COUNTED = re.compile(r"(?P<before>[0-9]{1,6})\s*[x×*]\s*(?P<name>.+)|(?P<alone>.+?)\s*[x×*]\s*(?P<after>[0-9]{1,6})")  # 8xH100
+MACHINE = re.compile(r"(?:dgx|hgx)-(?P<name>.+)")  # of eight GPUs
+
+
 class UnknownPreset(InputError):
     """No preset has that name."""
 
@@ -68,6 +73,8 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool 
     if kind == "models" and wanted.endswith("+"):
         wanted = f"{wanted[:-1]}-plus"  # "Command R+"
     if not SAFE_NAME.fullmatch(wanted):
+        if kind == "gpus" and (told := _counted(wanted, extra)):
+            raise InputError(f"{name[:60]!r} is several GPUs; {told}")
         raise InputError(f"{name[:60]!r} cannot be a {KINDS[kind]}'s name: letters, digits, '.', '_' and '-'")
     folders = preset_folders(kind, extra)
     for folder in folders:
@@ -92,7 +99,27 @@ def _by_another_name(kind: str, name: str, wanted: str, folders: Sequence[str], 
                 return os.path.join(folder, f"{found[0]}.toml")
             if found:
                 raise Ambiguous(f"{name!r:.60} names {len(found)} {KINDS[kind]}s: {_listed(found)}; give one of them")
-    raise UnknownPreset(f"unknown {KINDS[kind]} {name!r}{_suggested(kind, wanted, [names for _, names in indexes])}")
+    told = _counted(wanted, [os.path.dirname(folder) for folder in folders[:-1]]) if kind == "gpus" else ""
+    suggested = f"; {told}" if told else _suggested(kind, wanted, [names for _, names in indexes])
+    raise UnknownPreset(f"unknown {KINDS[kind]} {name!r}{suggested}")
+
+
+def _counted(wanted: str, extra: Sequence[str]) -> str:
+    """What to say of a name with a number of GPUs before or after it, or of a machine of eight; "": it has none."""
+    if len(wanted) > LONGEST_NAME:
+        return ""
+    if found := COUNTED.fullmatch(wanted):
+        name, count = (found["name"], found["before"]) if found["name"] else (found["alone"], found["after"])
+    elif found := MACHINE.fullmatch(wanted):
+        name, count = found["name"], "8"
+    else:
+        return ""
+    name = name.strip("- ")
+    try:
+        find_preset("gpus", name, extra)
+    except InputError:
+        return ""
+    return f"how many is an option of its own: --gpu {name} with --gpus {count} (train, plan, budget) or --tp {count} (infer)"
 
 
 def _suggested(kind: str, wanted: str, indexes: "list[NameIndex]") -> str:

@@ -62,7 +62,6 @@ def test_what_cannot_be_timed_says_why(memcalc: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("prophetnet-large",), "blocks known only by their weights"),
         (("llama-3.2-1b", "--objective", "embed", "--passage-len", "128"), "passages of another length"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from memcalc.blocks.architecture import Architecture
 from memcalc.blocks.attention.global_local import GlobalTokens
+from memcalc.blocks.attention.predicting_streams import StreamsAhead
 from memcalc.blocks.counting import LOOKED_UP, count, pairs
 from memcalc.blocks.embedding import Embedding
 from memcalc.blocks.task_head import Pooler
@@ -146,7 +147,7 @@ def test_recurrent_mixers_decode_by_their_state() -> None:
     assert decode_flops(model, 0) > 2 * 2_700_000_000
 
 
-UNMULTIPLIED = (Embedding, GlobalTokens, Pooler, Unread)  # looked up; one vector a sequence; never read
+UNMULTIPLIED = (Embedding, GlobalTokens, Pooler, StreamsAhead, Unread)  # looked up; one vector a sequence; never read
 
 
 @pytest.mark.parametrize("name", preset_names("models"))

@@ -25,7 +25,9 @@ FACTS: dict[str, FactRow] = {
             image="container image", recipe="a recipe that holds the other settings",
             reward_model="model that scores answers", critic_model="value model", reference_model="reference model",
             draft="draft model of speculative decoding"),
-    **_rows("word", algorithm="sft, pt, dpo, kto, orpo, grpo, ppo, rm …", advantage_estimator="of reinforcement learning",
+    **_rows("word", head_task="what a head in place of the language model's is for",
+            algorithm="sft, pt, dpo, kto, orpo, grpo, ppo, rm …",
+            advantage_estimator="of reinforcement learning",
             algorithm_cli="OpenRLHF's program", manifest_kind="of a Kubernetes object", instance_type="of a cloud",
             gpu="accelerator that the file names", engine="serving engine", engine_version="of it", backend="of the engine"),
     # --- devices ---

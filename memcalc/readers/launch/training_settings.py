@@ -65,11 +65,13 @@ def training(making: Making, weights: str = "") -> None:
 
 def _objective(making: Making) -> None:
     said = str(making.value("algorithm") or "").lower()
+    if said in PLAIN:  # of sft with another head
+        said = str(making.value("head_task") or "")
     if said not in PLAIN:
         objective = OBJECTIVES.get(said, said)
         if objective == "classify":
             making.copy("labels")
-        making.set("objective", objective, "algorithm", "advantage_estimator")
+        making.set("objective", objective, "algorithm", "advantage_estimator", "head_task")
         if objective in REFERRED and making.value("reference") == "precomputed":
             making.set("reference", "precomputed", "reference")
         if making.value("reference_model"):

@@ -3,10 +3,11 @@
 from math import isqrt
 
 from memcalc.blocks.architecture import Architecture, Layer
+from memcalc.blocks.attention.differential import DifferentialAttention
 from memcalc.blocks.block import Block
 from memcalc.blocks.ledger import Weight, linear
 from memcalc.blocks.plain import Plain
-from memcalc.blocks.values import revised
+from memcalc.blocks.values import facts_of, revised
 from memcalc.readers.hf.common import attention, biased_attention, decoder, head_norms, mlp, pre_norm, rms
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.mixtures.experts import experts
@@ -14,9 +15,8 @@ from memcalc.readers.hf.mixtures.experts import experts
 
 def diffllama(c: Config) -> Architecture:
     """The difference of two attentions, weighted by four learned vectors; its norm has no scale."""
-    norm, block = rms(c), biased_attention(c)
-    vectors = tuple(Weight(f"lambda_{name}", "attention", (block.head_dim,)) for name in ("q1", "k1", "q2", "k2"))
-    return decoder(c, pre_norm(norm, revised(block, extras=vectors), mlp(c)), norm)
+    norm = rms(c)
+    return decoder(c, pre_norm(norm, DifferentialAttention(**facts_of(biased_attention(c))), mlp(c)), norm)
 
 
 def doge(c: Config) -> Architecture:

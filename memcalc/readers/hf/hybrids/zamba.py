@@ -1,11 +1,12 @@
 """Zamba 1 and 2: state-space mixers throughout, and a few shared transformer blocks that run before some of them."""
 
 from memcalc.blocks.architecture import Architecture, Layer, Named
-from memcalc.blocks.beside_embeddings import BesideEmbeddings, EmbeddedCopy
+from memcalc.blocks.beside_embeddings import AdaptedMLP, BesideEmbeddings, EmbeddedCopy
 from memcalc.blocks.mixers.mamba_heads import MambaOfHeads
 from memcalc.blocks.mixers.state_space import Mamba2
 from memcalc.blocks.projection import Projection
 from memcalc.blocks.reused import Reused
+from memcalc.blocks.values import facts_of
 from memcalc.readers.hf.common import attention, decoder, mlp, rms, windowed
 from memcalc.readers.hf.config import Config, Family
 from memcalc.readers.hf.hybrids.mamba import head_groups, or_auto
@@ -79,13 +80,18 @@ def zamba2(c: Config) -> Architecture:
     blocks, uses, tied = c.integer("num_mem_blocks"), kinds.count("hybrid"), c.flag("tie_word_embeddings")
     order = iter(range(uses))
 
-    def hybrid(use: int) -> tuple[bool, int]:
-        """Whether the block of this use is stored earlier, and how many sets of adapters stand here."""
-        return (use >= blocks, 1) if tied else (False, -((use % blocks - uses) // blocks))
+    def hybrid(use: int) -> tuple[bool, int, bool]:
+        """Whether a later use stores the block of this one, as the first that makes its gradients, how many sets of adapters
+        stand here, and whether no later use is there."""
+        sets = 1 if tied else -((use % blocks - uses) // blocks)
+        return tied and use + blocks < uses, sets, use == uses - 1
 
     numbered = [hybrid(next(order)) if kind == "hybrid" else None for kind in kinds]
-    layers = windowed(numbered, lambda use: Layer((*_zamba2_shared(c, *use), *plain.blocks)) if use else plain)
-    return decoder(c, layers, norm)
+    layers = windowed(
+        numbered,
+        lambda use: Layer((*_zamba2_shared(c, *use), *plain.blocks), wiring="shared transformer") if use else plain,
+    )
+    return decoder(c, layers, norm, after_embedding=(("embedded_copy", EmbeddedCopy(c.integer("hidden_size"))),))
 
 
 def _zamba2_kinds(c: Config) -> list[str]:
@@ -100,7 +106,7 @@ def _zamba2_kinds(c: Config) -> list[str]:
     return kinds
 
 
-def _zamba2_shared(c: Config, reuse: bool, sets: int) -> Named:
+def _zamba2_shared(c: Config, reuse: bool, sets: int, last: bool) -> Named:
     """The transformer block over the layer's input and the embeddings side by side, `sets` of adapters, and its way into
     the layer."""
     hidden = c.integer("hidden_size")
@@ -124,10 +130,10 @@ def _zamba2_shared(c: Config, reuse: bool, sets: int) -> Named:
         ("shared_input_norm", rms(c, size=double)),
         ("shared_attention", mixer),
         ("shared_mlp_norm", rms(c)),
-        ("shared_mlp", feed_forward),
+        ("shared_mlp", AdaptedMLP(**facts_of(feed_forward))),
     )
     if reuse:
-        shared = tuple((name, Reused(block)) for name, block in shared)
+        shared = tuple((name, Reused(block, earlier=True)) for name, block in shared)
     rank = c.integer("adapter_rank")
     adapters = {"mlp": (hidden, 2 * feed_forward.intermediate)}
     if c.flag("use_shared_attention_adapter", False):
@@ -138,7 +144,8 @@ def _zamba2_shared(c: Config, reuse: bool, sets: int) -> Named:
         for name, (width, end) in adapters.items()
         for step, inputs, outputs, cut in (("down", width, rank, ""), ("up", rank, end, "outputs"))
     )
-    return (*shared, *low_rank, ("shared_output", Projection(hidden, hidden, role="other")))
+    joined: Named = (("shared_input", BesideEmbeddings(hidden, last)),)
+    return (*joined, *shared, *low_rank, ("shared_output", Projection(hidden, hidden, role="other")))
 
 
 def _zamba2_mixer(c: Config) -> Mamba2:

@@ -29,7 +29,7 @@ KEYS: KeyTable = {
     "max_completion_length": "response_len", "ref_model": "reference_model",
     "lisa_*": Unmodelled("LISA"), "use_galore": Coded("optimizer", {"true": "galore", "false": ""}), "galore_*": IDLE,
     "max_pixels": Unmodelled("how large images may be"),
-    "task_type": Coded("algorithm", {"causal_lm": "", "seq_cls": "seq_cls", "embedding": "embedding"}), "num_labels": "labels",
+    "task_type": Coded("head_task", {"causal_lm": "", "seq_cls": "seq_cls", "embedding": "embedding"}), "num_labels": "labels",
     "problem_type": IDLE,
     "packing": "packing", "packing_length": "seq_len", "max_length": "seq_len", "packing_cache": IDLE,
     "padding_free": "padding_free", "lazy_tokenize": IDLE, "gradient_checkpointing": HF_KEYS["gradient_checkpointing"],
