@@ -229,7 +229,7 @@ class SizedServing(Answer, ServingEstimate):
         plain = all(unsaid(name, *self.asked) for name in ("weights", "precision"))
         found = of_serving(
             architecture, self.run, length_given=not unsaid("context", *self.asked),
-            vendor=self.gpu.vendor if self.gpu else None,
+            vendor=self.gpu.vendor if self.gpu else None, generation=self.gpu.architecture if self.gpu else "",
             reach=there.max_context if there else None, weights_given=not plain,
         )  # fmt: skip
         refused = refusals(self, self.gpu.allocatable, self.withheld) if self.gpu else ()

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from memcalc import size_serving
 from memcalc.blocks.architecture import Architecture
 from memcalc.estimates.placement import stages
 from memcalc.estimates.serving.capacity import ServingEstimate
@@ -84,3 +85,14 @@ def test_sglang_sets_states_apart(guesses: int, rows: int, factor: float) -> Non
     token = 0.1 * 584 * 43 + 146 * 21 + 584 / 128 * 20 + 33 * 21 + 0.1 * ring / 128 * (8192 + 2048) * 21
     expected = (80 * GIB - found.apart) / (token * factor)
     assert found.capacity(MEMORY).kv_tokens == pytest.approx(expected, rel=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "settings", "told"),
+    [("h200", {}, True), ("b200", {}, False), ("h200", {"weights": "fp8"}, False), ("h200", {"engine": "vllm"}, False)],
+    ids=str,
+)
+def test_a_log_that_is_not_understood_is_told(gpu: str, settings: dict[str, Any], told: bool) -> None:
+    """125.65 GiB of DeepSeek V4 Pro a GPU (github.com/SemiAnalysisAI/InferenceX/issues/2128)."""
+    found = size_serving("deepseek-v4-pro", gpu, **{"engine": "sglang", "tp": 8, "context": 8192, **settings})
+    assert any("published log" in warning for warning in found.doubts.warnings) == told
