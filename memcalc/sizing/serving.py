@@ -1,6 +1,6 @@
 """Serving: what the checkpoint decides, which settings need another, and the estimate with its verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,16 @@ from memcalc.estimates.serving.starting import refusals
 from memcalc.estimates.suggestions import ENOUGH, Advice, Subject
 from memcalc.formulas.bisection import Solved, largest
 from memcalc.formulas.drafts import DraftMethod
-from memcalc.formulas.serving_engines import PLAIN as PLAIN_ENGINE
-from memcalc.formulas.serving_engines import SERVING_ENGINES, ServingEngine, release
+from memcalc.formulas.serving_engines import SERVING_ENGINES
 from memcalc.formulas.verdict import VERDICTS, Fit, Needed, Verdict
 from memcalc.readers.models import Model, checked, stored_tensors
 from memcalc.sizing.answer import Answer, Wanted, fit_of, nothing_else
 from memcalc.sizing.doubts import Doubts, unsaid
-from memcalc.sizing.format_defaults import with_formats
 from memcalc.sizing.invocation import Invocation, advise
 from memcalc.sizing.largest import MAX, Choices, asked_for, solve
-from memcalc.sizing.local_defaults import with_local_defaults
 from memcalc.sizing.serving_doubts import of_serving
-from memcalc.sizing.settings import Need, Settings, check_needs, settled, taken
+from memcalc.sizing.serving_run import BESIDE, EFFICIENCY, check_meaning, engine_of, serving_run, with_load
+from memcalc.sizing.settings import Settings, settled, taken
 from memcalc.sizing.subjects import AnyAccelerator, AnyModel, as_accelerator, as_machine, as_model
 from memcalc.sizing.text_only import text_only
 from memcalc.specs.device import Device
@@ -41,20 +39,8 @@ if TYPE_CHECKING:
     from memcalc.readers.drafts import Draft
     from memcalc.report.report import Report
 
-EFFICIENCY = ("mfu", "mbu", "link_efficiency")  # shares of the accelerator's peaks
-BESIDE = ("precision", "ram", *EFFICIENCY)  # settings beside those of Serving
 SOLVABLE = ("batch", "context", "gpu_layers")  # may be "max"
 AUTO = "auto"  # of n_cpu_moe: as few as it takes
-
-DEFAULT_CONTEXT = 4096  # tokens, where the engine has no default of its own
-
-NEEDS = (
-    Need(
-        ("lora_rank", "sharded_adapters"),
-        lambda said: bool(said.get("lora_adapters")),
-        "is of LoRA adapters; add lora_adapters",
-    ),
-)
 
 
 class SizedServing(Answer, ServingEstimate):
@@ -263,7 +249,7 @@ def size_serving(
     if draft is not None:
         said["draft"] = draft if isinstance(draft, str) else "MODEL"
     device, load = taken(settings, Device), taken(settings, ServingLoad)
-    settings = _with_load(settings, run, load)
+    settings = with_load(settings, run, load)
     shares = {name: share for name in EFFICIENCY if (share := settings.pop(name, None)) is not None}
     ram = _ram(run, settings)
     found = as_model(model, presets)
@@ -292,7 +278,7 @@ def size_serving(
                            **settings | value)  # fmt: skip
         if len(machine) > 1 and spec.pp != len(machine):
             raise SpecError(f"{spec.pp} GPUs for a machine of {len(machine)}; leave pp out", "pp")
-        _check_meaning(architecture, spec, shares)
+        check_meaning(architecture, spec, shares)
         cards = _cards(machine, device.reserved) if len(machine) > 1 else ()
         out = SizedServing(*estimate(architecture, spec, generation, memory, small, files, cards))
         out.model, out.files, out.efficiency, out.others = found, files, shares, device.reserved
@@ -319,34 +305,6 @@ def size_serving(
     return out
 
 
-def _check_meaning(architecture: Architecture, run: Serving, shares: Mapping[str, float]) -> None:
-    """Raises SpecError for what says nothing of this model, or of this engine."""
-    if run.images_per_prompt is not None and not any(part.images for part in architecture.parts):
-        raise SpecError("of a model that reads no images, or whose rule for them is not known", "images_per_prompt")
-    if shares and run.engine_row.experts_on_host:
-        raise SpecError(f"is a share of a speed, and that of {run.engine_row.name} is not modelled", *EFFICIENCY)
-
-
-def _with_load(settings: Settings, run: Serving | None, load: ServingLoad) -> dict[str, Any]:
-    """Lengths and requests in flight are those of each sequence and of a batch, where nothing else was said of these."""
-    said = settled(run, settings, Serving, also=("draft", *BESIDE))
-    out = dict(settings)
-    if load.input_len is not None and load.output_len is not None:
-        total = load.input_len + load.output_len
-        lengths = {"context": total, "max_new_tokens": load.output_len}
-        out |= {name: value for name, value in lengths.items() if name not in said}
-        if (said.get("context", total), said.get("max_new_tokens", load.output_len)) != (total, load.output_len):
-            raise SpecError(f"{load.input_len} and {load.output_len} tokens are the context and the answer; "
-                            "give lengths, or context and max_new_tokens", "input_len", "output_len")  # fmt: skip
-    elif load.concurrency is not None and "max_new_tokens" not in said:
-        raise SpecError("a load needs lengths: give input_len and output_len", "concurrency")
-    if load.concurrency is not None and "batch" not in said:
-        degrees = (said.get(name) for name in ("tp", "ep", "dp"))
-        tp, ep, dp = (degree if isinstance(degree, int) and degree > 0 else 1 for degree in degrees)
-        out["batch"] = min(MAX_BATCH, -(-load.concurrency // (dp * max(1, ep // tp))))
-    return out
-
-
 def _choices(key: str, architecture: Architecture, said: Settings, run: Serving, memory: int) -> Choices:
     """What a setting may be, given what was said of the others; `run` has their defaults."""
     if key == "batch":
@@ -367,7 +325,7 @@ def _ram(run: Serving | None, settings: dict[str, Any]) -> int | None:
         return None
     ServingQuestion(ram=ram)
     asked = settled(run, settings, Serving, also=BESIDE)
-    if not _engine(asked).uses_host and asked.get("cache_offload") is None:
+    if not engine_of(asked).uses_host and asked.get("cache_offload") is None:
         able = ", ".join(row.name for row in SERVING_ENGINES.values() if row.uses_host)
         raise SpecError(f"host memory is counted of engines that use it: {able}, and of --cache-offload", "ram")
     return ram
@@ -376,40 +334,6 @@ def _ram(run: Serving | None, settings: dict[str, Any]) -> int | None:
 def _cards(machine: Sequence[Accelerator], reserved: int) -> tuple[OneGpu, ...]:
     """The GPUs of a machine as an estimate takes them."""
     return tuple(OneGpu(card.architecture, card.allocatable, card.allocatable - card.limit + reserved) for card in machine)
-
-
-def serving_run(
-    architecture: Architecture,
-    run: Serving | None = None,
-    files: StoredTensors | None = None,
-    *,
-    draft: DraftMethod | None = None,
-    gpus: Sequence[Accelerator] = (),
-    reserved: int = 0,
-    **settings: Any,
-) -> Serving:
-    """What was said about serving as a spec, with the defaults of the model, of its `files`, of a `draft`, and of
-    the engine on these `gpus`, on each of which others hold `reserved` bytes."""
-    said = settled(run, settings, Serving, also=BESIDE)
-    check_needs(said, NEEDS)
-    with_formats(said, _engine(said), architecture, files, gpus[0].architecture if gpus else "")
-    if draft:
-        said.setdefault("draft_tokens", draft.guesses)
-        said["draft_method"] = draft.name
-    row = _engine(said)
-    with_local_defaults(said, row, architecture, files, gpus, reserved)
-    if architecture.context:
-        whole = row.whole_context
-        said.setdefault("context", architecture.context if whole else min(DEFAULT_CONTEXT, architecture.context))
-    return Serving(**said)
-
-
-def _engine(said: Settings) -> ServingEngine:
-    """The engine's row, of the release that was named; what is no engine is the spec's to refuse."""
-    name, _, version = str(said.get("engine") or "").partition("@")
-    if name not in SERVING_ENGINES:
-        return PLAIN_ENGINE
-    return release(name, version or said.get("engine_version")) or SERVING_ENGINES[name]
 
 
 def _guessing(model: Architecture, draft: AnyModel | None, method: str | None, presets: Sequence[str]) -> "Draft | None":

@@ -7,7 +7,7 @@ from memcalc.estimates.validation_serving import ServingValidation, validate_ser
 from memcalc.estimates.validation_time import TimeResidual
 from memcalc.frozen import NamedTuple
 from memcalc.readers.measured import cases, served_cases
-from memcalc.sizing.serving import serving_run
+from memcalc.sizing.serving_run import serving_run
 from memcalc.sizing.training import training_run
 
 

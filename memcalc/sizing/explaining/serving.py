@@ -33,7 +33,8 @@ from memcalc.sizing.explaining.shared import (
     verdict_keys,
     withheld,
 )
-from memcalc.sizing.serving import BESIDE, SizedServing
+from memcalc.sizing.serving import SizedServing
+from memcalc.sizing.serving_run import BESIDE
 from memcalc.sizing.settings import settled
 from memcalc.specs.serving import Serving
 
