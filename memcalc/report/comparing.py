@@ -46,7 +46,7 @@ def _document(case: ComparedCase, found: SideBySide) -> dict[str, Any]:
         out |= {"settings": {name: _plain(value) for name, value in case.settings.items()}, "command": case.command}
     if case.refused:
         return out | {"refused": case.refused, "values": None, "changes": None}
-    changes = {column: case.change(column, found.first) for column in found.columns}
+    changes = {column: case.change(column, found.first) for column in dict.fromkeys((*found.columns, *case.values))}
     return out | {"refused": None, "values": dict(case.values), "changes": changes}
 
 

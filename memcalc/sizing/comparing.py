@@ -78,8 +78,9 @@ def compare(
     if first and all(case.refused for case in cases):
         raise first
     shown = tuple(columns) or _shown(command, cases)
-    kept = tuple(case._replace(values={column: case.values[column] for column in shown}) for case in cases)
-    return SizedComparison(SideBySide(command, shown, asked, kept))
+    kept = {*shown, *COLUMNS[command]}  # what programs read stays, whatever is shown
+    told = tuple(case._replace(values={key: value for key, value in case.values.items() if key in kept}) for case in cases)
+    return SizedComparison(SideBySide(command, shown, asked, told))
 
 
 def compare_files(

@@ -143,7 +143,7 @@ def test_parameters_are_fetched_until_so_many_are_there(limit, loss, last, first
 
 
 def test_models_on_the_textbook_formula_fetch_as_many():
-    step = found("xlstm-7b", gpus=64, zero=3, max_live_parameters=10**9)
+    step = found("inkling-2-mini", gpus=64, zero=3, max_live_parameters=10**9)
     (gathered,) = (entry.bytes for entry in step.lines if entry.name == GATHERED)
     assert step.rank.approximation
     assert gathered == 2 * 10**9
