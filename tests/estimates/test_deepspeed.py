@@ -143,10 +143,10 @@ def test_parameters_are_fetched_until_so_many_are_there(limit, loss, last, first
 
 
 def test_models_on_the_textbook_formula_fetch_as_many():
-    step = found("inkling-2-mini", gpus=64, zero=3, max_live_parameters=10**9)
+    step = found("inkling-2-mini", gpus=64, zero=3, max_live_parameters=2 * 10**9)
     (gathered,) = (entry.bytes for entry in step.lines if entry.name == GATHERED)
     assert step.rank.approximation
-    assert gathered == 2 * 10**9
+    assert gathered == 4 * 10**9  # more than its largest layer
 
 
 def test_fewer_live_parameters_need_less_and_never_less_than_runs():
