@@ -52,7 +52,7 @@ def test_tokens_of_an_image(rule: ImageRule, height: int, width: int, seen: Seen
 
 @pytest.mark.parametrize("size", ["20001x100", "100x20001"])
 def test_an_image_that_the_processor_refuses(size: str) -> None:
-    """transformers models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize: absolute aspect ratio must be smaller than 200."""
+    """transformers models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize: the aspect ratio must be below 200."""
     with pytest.raises(SpecError, match="more than 200 times"):
         step(images=1, image_size=size)
     assert step(images=1, image_size="20000x100").peak
