@@ -36,6 +36,9 @@ class OneSize(NamedTuple):
         return (Pieces(1, self.sides),)
 
 
+LONGEST_SHAPE = 200  # times the shorter side: smart_resize refuses images that are longer
+
+
 class Bounded(NamedTuple):
     """An image keeps its shape, rounded to whole squares, and between `least` and `most` pixels (transformers
     models/qwen2_vl/image_processing_qwen2_vl.py and models/glm4v/image_processing_glm4v.py, smart_resize).

@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from memcalc.blocks.image_sizes import OneSize, Sides, Sizing
+from memcalc.blocks.image_sizes import LONGEST_SHAPE, Bounded, OneSize, Sides, Sizing
 from memcalc.blocks.image_tiles import TILED
 from memcalc.frozen import NamedTuple
 
@@ -41,6 +41,10 @@ class ImageRule(NamedTuple):
     @property
     def tiled(self) -> bool:
         return isinstance(self.sizing, TILED)
+
+    def refuses(self, height: int, width: int) -> bool:
+        """Whether the processor takes no image of this shape."""
+        return isinstance(self.sizing, Bounded) and max(height, width) > LONGEST_SHAPE * min(height, width)
 
     def seen(self, height: int = 1, width: int = 1) -> Seen:
         """An image of so many pixels.

@@ -168,4 +168,4 @@ def _next(t: Tape, p: Profile, path: str, block: Block, x: Var, merged: float) -
         width, matrix = block.outputs * merged, block.inputs * block.outputs
         x = ops.linear(t, p, x, Matrix("weight", width, matrix, bias=block.bias * block.outputs, merged=merged))
         return ops.activation(t, p, x, block.activation) if block.activation else x, merged
-    raise Unsupported(f"{type(block).__name__} after a tower's layers is not modelled")
+    raise Unsupported(f"{path} after a tower's layers is not modelled")

@@ -32,7 +32,9 @@ MEMORY = r"([0-9]{1,3}(?:\.[0-9]+)?)-?([gmt]?)(i?)b?"  # as people type it where
 
 
 LONGEST_NAME = 60
-COUNTED = re.compile(r"(?P<before>[0-9]{1,6})\s*[x×*]\s*(?P<name>.+)|(?P<alone>.+?)\s*[x×*]\s*(?P<after>[0-9]{1,6})")  # 8xH100
+COUNTED = re.compile(  # 8xH100, "8 x H100" with its spaces as hyphens, SkyPilot's H100:8
+    r"(?P<before>[1-9][0-9]{0,5})-?[x×*:]-?(?P<name>.+)|(?P<alone>.+?)-?[x×*:]-?(?P<after>[1-9][0-9]{0,5})"
+)
 MACHINE = re.compile(r"(?:dgx|hgx)-(?P<name>.+)")  # of eight GPUs
 
 

@@ -192,7 +192,7 @@ class StepSettings(Batches, Recomputation, MainStates, FineTuning):
 
     @property
     def loss_used(self) -> str:
-        return self.loss or self._loss_of_library() or self._loss_of_objective() or self._loss_of_kernels()
+        return self.loss or self._loss_of_objective() or self._loss_of_library() or self._loss_of_kernels()
 
     def _loss_of_kernels(self) -> str:
         return KERNELS[self.kernels_used].loss or self.engine_row.loss

@@ -50,6 +50,14 @@ def test_tokens_of_an_image(rule: ImageRule, height: int, width: int, seen: Seen
     assert rule.seen(height, width) == seen
 
 
+@pytest.mark.parametrize("size", ["20001x100", "100x20001"])
+def test_an_image_that_the_processor_refuses(size: str) -> None:
+    """transformers models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize: the aspect ratio must be below 200."""
+    with pytest.raises(SpecError, match="more than 200 times"):
+        step(images=1, image_size=size)
+    assert step(images=1, image_size="20000x100").peak
+
+
 BASE: dict[str, Any] = {"precision": "bf16", "recompute": "full", "seq_len": 4096}
 
 

@@ -43,6 +43,12 @@ def test_a_loss_that_is_named_wins() -> None:
     assert Training(library="transformers==4.46", loss="fused").loss_used == "fused"
 
 
+@pytest.mark.parametrize("library", ["transformers==4.50", "trl==1.6"])
+def test_preferences_have_a_loss_of_their_own(library: str) -> None:
+    """What a version changed is the next token's loss, which no preference has: TRL's trainers take log-probabilities."""
+    assert Training(library=library, objective="dpo").loss_used == Training(objective="dpo").loss_used == "log-probs"
+
+
 def test_who_has_a_loss_of_its_own() -> None:
     with pytest.raises(SpecError, match="torchtune has a loss of its own"):
         Training(library="transformers==4.46", engine="torchtune")
