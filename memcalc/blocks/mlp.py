@@ -72,8 +72,10 @@ class MLP(Block, without=("constants", "cache", "state")):
         return tiled(t, p, x, self._whole)
 
     def _whole(self, t: Tape, p: Profile, x: Var) -> Var:
-        if self.extras or (self.norm and p.degrees.tp > 1):
+        if self.extras:
             raise Unsupported("training with feed-forwards that learn scales of their own is not modelled")
+        if self.norm and p.degrees.tp > 1:
+            raise Unsupported("tensor parallelism of feed-forwards with a norm inside (BitNet) is not modelled")
         width = -(-self.intermediate // p.degrees.tp)
         if self.gated and not (self.fused or self.bias or self.dropout) and p.fuses_adapters:
             from memcalc.blocks import fused_adapters
