@@ -42,9 +42,11 @@ class ImageRule(NamedTuple):
     def tiled(self) -> bool:
         return isinstance(self.sizing, TILED)
 
-    def refuses(self, height: int, width: int) -> bool:
-        """Whether the processor takes no image of this shape."""
-        return isinstance(self.sizing, Bounded) and max(height, width) > LONGEST_SHAPE * min(height, width)
+    def refused(self, height: int, width: int) -> str:
+        """Why the processor takes no image of this shape; "" where it does."""
+        if isinstance(self.sizing, Bounded) and max(height, width) > LONGEST_SHAPE * min(height, width):
+            return f"this model's processor refuses images of which a side is more than {LONGEST_SHAPE} times the other"
+        return ""
 
     def seen(self, height: int = 1, width: int = 1) -> Seen:
         """An image of so many pixels.

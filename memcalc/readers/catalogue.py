@@ -83,10 +83,12 @@ def find_preset(kind: str, name: str, extra: Sequence[str] = (), *, exact: bool 
         path = os.path.join(folder, f"{wanted}.toml")
         if os.path.isfile(path):
             return path
-    return _by_another_name(kind, name, wanted, folders, exact=exact)
+    return _by_another_name(kind, name, wanted, folders, extra, exact=exact)
 
 
-def _by_another_name(kind: str, name: str, wanted: str, folders: Sequence[str], *, exact: bool) -> str:
+def _by_another_name(
+    kind: str, name: str, wanted: str, folders: Sequence[str], extra: Sequence[str], *, exact: bool
+) -> str:  # fmt: skip
     from memcalc.readers.names import named
 
     indexes = [(folder, _names(kind, folder)) for folder in folders]
@@ -101,7 +103,7 @@ def _by_another_name(kind: str, name: str, wanted: str, folders: Sequence[str], 
                 return os.path.join(folder, f"{found[0]}.toml")
             if found:
                 raise Ambiguous(f"{name!r:.60} names {len(found)} {KINDS[kind]}s: {_listed(found)}; give one of them")
-    told = _counted(wanted, [os.path.dirname(folder) for folder in folders[:-1]]) if kind == "gpus" else ""
+    told = _counted(wanted, extra) if kind == "gpus" else ""
     suggested = f"; {told}" if told else _suggested(kind, wanted, [names for _, names in indexes])
     raise UnknownPreset(f"unknown {KINDS[kind]} {name!r}{suggested}")
 

@@ -33,11 +33,10 @@ def loss_of(library: str, kernels: str) -> str:
     ('shifted', 'full')
     """
     known = " or ".join(f"{name}==VERSION" for name in LIBRARIES)
-    found = VERSION.fullmatch(library)
-    name = found["name"].lower().replace("_", "-") if found else ""
-    if found is None or name not in LIBRARIES:
+    name, version = _said(library)
+    if name not in LIBRARIES:
         raise SpecError(f"must be {known}, not {library!r}", "library")
-    row, version = LIBRARIES[name], tuple(int(part) for part in found["version"].split("."))
+    row = LIBRARIES[name]
     if row.kernels != kernels:
         raise SpecError(f"{name} does not compute the loss of {kernels} kernels; leave it out, or name the loss", "library")
     loss = next((loss for since, loss in row.losses if version >= since), None)
@@ -53,6 +52,13 @@ def is_before(library: str | None, name: str, version: tuple[int, ...]) -> bool:
     >>> is_before("transformers==4.15", "transformers", (4, 19)), is_before(None, "transformers", (4, 19))
     (True, False)
     """
-    found = VERSION.fullmatch(library or "")
-    said = tuple(int(part) for part in found["version"].split(".")) if found else ()
-    return bool(found) and library is not None and library.lower().startswith(f"{name}==") and said < version
+    said, its = _said(library or "")
+    return said == name and its < version
+
+
+def _said(library: str) -> tuple[str, tuple[int, ...]]:
+    """A library's name and version; none of either where it is written otherwise."""
+    found = VERSION.fullmatch(library)
+    if found is None:
+        return "", ()
+    return found["name"].lower().replace("_", "-"), tuple(int(part) for part in found["version"].split("."))

@@ -92,6 +92,10 @@ def build(values: Mapping[str, Any], *, half: bool, attention: str) -> Any:
     return model
 
 
+SEQ2SEQ = (
+    "t5", "mt5", "umt5", "longt5", "switch_transformers", "bart", "mbart", "mvp", "pegasus", "pegasus_x", "bigbird_pegasus",
+    "m2m_100", "nllb-moe", "marian", "fsmt", "led", "blenderbot", "blenderbot-small", "prophetnet",
+)  # fmt: skip
 # What a model of this class, or of this model_type, is made by; else as a causal language model
 MAKERS = {
     "ForCausalLM": "AutoModelForCausalLM",
@@ -100,30 +104,7 @@ MAKERS = {
     "ForTokenClassification": "AutoModelForTokenClassification",
     "ForImageClassification": "AutoModelForImageClassification",
     **dict.fromkeys(("whisper", "moonshine"), "AutoModelForSpeechSeq2Seq"),
-    **dict.fromkeys(
-        (
-            "t5",
-            "mt5",
-            "umt5",
-            "longt5",
-            "switch_transformers",
-            "bart",
-            "mbart",
-            "mvp",
-            "pegasus",
-            "pegasus_x",
-            "bigbird_pegasus",
-            "m2m_100",
-            "nllb-moe",
-            "marian",
-            "fsmt",
-            "led",
-            "blenderbot",
-            "blenderbot-small",
-            "prophetnet",
-        ),
-        "AutoModelForSeq2SeqLM",
-    ),
+    **dict.fromkeys(SEQ2SEQ, "AutoModelForSeq2SeqLM"),
 }
 
 

@@ -25,8 +25,8 @@ def seen_by(architecture: Architecture, run: Training) -> "Seen | None":
     if not rule.fixed and not run.image_size:
         raise SpecError("this model reads images of any size; add image_size WIDTHxHEIGHT or image_tokens", "images")
     width, height = run.image_sides
-    if rule.refuses(height, width):
-        raise SpecError("this model's processor refuses images whose sides differ by more than 200 times", "image_size")
+    if why := rule.refused(height, width):
+        raise SpecError(why, "image_size")
     return rule.seen(height, width)
 
 

@@ -7,7 +7,7 @@ from memcalc.formulas.timing.constants import OperandFormat, ProductConstants, s
 from memcalc.frozen import NamedTuple
 
 TILES = ((256, 128), (128, 256), (128, 128), (64, 256), (64, 128), (128, 64), (64, 64))
-SIDES = (64, 128, 256)
+SIDES = sorted({side for tile in TILES for side in tile})
 SPLITS = (1, 2, 4, 8, 16)
 LEAST_SPLIT = 256  # steps of k
 

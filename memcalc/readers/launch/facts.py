@@ -79,9 +79,10 @@ FACTS: dict[str, FactRow] = {
             first_stage_layers="of a pipeline", last_stage_layers="of a pipeline", reduce_bucket="elements",
             allgather_bucket="elements", prefetch_bucket="elements", persistence_threshold="elements",
             max_live_parameters="elements", sub_group_size="elements", hpz_partition="ranks of ZeRO++'s second copy"),
-    **_rows("flag", sequence_parallel="norms are divided too", tp_overlap="Megatron's", reshard_after_forward="FSDP2",
-            distributed_optimizer="Megatron's", megatron_fsdp="Megatron's", overlap_comm="a second bucket",
-            count_embedding="as a layer of the first stage", count_loss="as a layer of the last stage", use_mbridge="verl's"),
+    **_rows("flag", sequence_parallel="norms are divided too", tp_overlap="beside products",
+            reshard_after_forward="FSDP2", distributed_optimizer="Megatron's", megatron_fsdp="Megatron's",
+            overlap_comm="a second bucket", count_embedding="as a layer of the first stage",
+            count_loss="as a layer of the last stage", use_mbridge="verl's"),
     **_rows("text", sp="sequence parallelism as the tool spells it"),
     # --- activations ---
     **_rows("word", recompute="none, selective, full", recompute_method="Megatron's", recompute_option="torchtitan's",

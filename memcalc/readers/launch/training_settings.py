@@ -97,6 +97,10 @@ def _sharding(making: Making) -> None:
         making.copy("sequence_parallel")
         if making.job.kind.name == "megatron-args":  # its own default is off, recipes of Megatron-Bridge say what they have
             making.set("tp_overlap", "on" if value("tp_overlap") else "off", "tp_overlap")
+        elif value("tp_overlap") and value("compile"):  # torchtitan's, which torch.compile does
+            making.set("tp_overlap", "on", "tp_overlap", "compile")
+        elif value("tp_overlap"):
+            making.warn("async tensor parallelism is torch.compile's: without it there is none", "tp_overlap")
     gpus = value("gpus") or (_product(making) if making.job.kind.name == "torchtitan-toml" else None)
     making.set("gpus", gpus, "gpus", "processes", "nodes", "gpus_per_node", "visible_gpus", "shard_size")
     per_node = value("gpus_per_node")

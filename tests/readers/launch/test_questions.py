@@ -239,6 +239,37 @@ def test_manifests(text: str, wanted: dict[str, Any], tmp_path: Path) -> None:
     assert {name: facts[name].value if name in facts else None for name in wanted} == wanted
 
 
+TITAN = """
+[model]
+name = "llama3"
+flavor = "8B"
+[training]
+local_batch_size = 1
+seq_len = 8192
+[compile]
+enable = {compiles}
+[parallelism]
+tensor_parallel_degree = {tp}
+data_parallel_shard_degree = 4
+enable_async_tensor_parallel = true
+"""
+
+
+@pytest.mark.parametrize(("tp", "compiles", "sequence_parallel", "overlap", "warns"), [
+    (2, "true", True, "on", False), (2, "false", True, None, True), (1, "true", None, None, False),
+])  # fmt: skip
+def test_torchtitans_tensor_parallelism_divides_norms_and_may_overlap(
+    tmp_path: Path, tp: int, compiles: str, sequence_parallel: bool | None, overlap: str | None, warns: bool
+) -> None:
+    """torchtitan: models/llama3/infra/parallelize.py (SequenceParallel), distributed/tensor_parallel.py."""
+    path = tmp_path / "run.toml"
+    path.write_text(TITAN.format(tp=tp, compiles=compiles), encoding="utf-8")
+    (job,) = launched(str(path))
+    settings = {name: setting.value for name, setting in job.question.settings.items()}
+    assert (settings.get("sequence_parallel"), settings.get("tp_overlap")) == (sequence_parallel, overlap)
+    assert any("torch.compile" in line for line in imported([str(path)]).document["warnings"]) == warns
+
+
 def test_a_program_is_known_by_the_file_that_it_reads(tmp_path: Path) -> None:
     """accelerate launch --config_file A run.py --config B: neither its name nor its options say what it is."""
     (tmp_path / "a.yaml").write_text(

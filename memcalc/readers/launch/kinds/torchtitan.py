@@ -24,9 +24,10 @@ KEYS: KeyTable = {
             Unmodelled("how stages share the layers in torchtitan's own words")),
     f"{P}pipeline_parallel_microbatch_size": Unmodelled("the pipeline's own micro-batch"),
     f"{P}pipeline_parallel_*": IDLE, f"{E}pipeline_parallel_*": IDLE,
+    **alike(f"{P}enable_async_tensor_parallel {E}enable_async_tensor_parallel", "tp_overlap"),
     f"{P}fsdp_reshard_after_forward": Coded("fsdp", {"default": "full", "always": "full", "never": "grad-op"}),
     **alike(f"{P}disable_loss_parallel {P}enable_loss_parallel {T}disable_loss_parallel {P}context_parallel_rotate_method "
-            f"{P}enable_async_tensor_parallel {E}enable_async_tensor_parallel {E}custom_* {P}enable_compiled_autograd "
+            f"{E}custom_* {P}enable_compiled_autograd "
             f"{E}enable_compiled_autograd {E}context_parallel_rotate_method {P}expert_parallel_* {E}*", IDLE),
     f"{A}mode": "recompute", f"{A}selective_ac_option": "recompute_option",
     f"{A}memory_budget": Unmodelled("a memory budget for recomputation"), f"{A}*": IDLE,
@@ -61,6 +62,9 @@ def _finish(out: Reading) -> None:
     world(out)
     out.default(WHY, micro_batch=8, seq_len=2048, tp=1, pp=1, replicas=1, shard_size=-1, recompute="selective", compile=False)
     out.default(WHY, strategy="fsdp2", fsdp="full", optimizer="AdamW", optimizer_impl="fused", precision="bf16-mixed")
+    if not out.says("tp", 1):
+        out.default("torchtitan's tensor parallelism (models/llama3/infra/parallelize.py, SequenceParallel)",
+                    sequence_parallel=True)  # fmt: skip
     if out.says("recompute", "selective"):
         out.default(
             WHY, recompute_option="2" if any(row.entry.key.startswith("experimental") for row in out.imported) else "op"
